@@ -1,0 +1,1 @@
+"""Squall: serverless Python on your own machines."""

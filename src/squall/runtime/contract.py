@@ -1,0 +1,89 @@
+"""The runtime as its callers see it: the interface is the specification, also for the conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A container whose first process has been executed.
+
+    The caller owns both descriptors (read ends of pipes, non-blocking). The spawner keeps copies, so output written while
+    no agent lives is not lost: pipes fill up and the writer waits.
+    """
+
+    pid: int
+    stdout_fd: int
+    stderr_fd: int
+    phase_ms: Mapping[str, float]
+    """Duration of each phase of the start, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecStarted:
+    """A process added to a container. With a pty all three descriptors are the same terminal master."""
+
+    exec_id: str
+    pid: int
+    stdin_fd: int
+    stdout_fd: int
+    stderr_fd: int
+
+
+class Runtime(Protocol):
+    """Makes, watches and removes containers. Safe to call from one event loop; every method may be retried."""
+
+    async def start(self, spec: ContainerSpec) -> Started:
+        """Start a container; returns once its first process has been executed.
+
+        Raises:
+            RuntimeFailure: with the step, the object and the kernel's reason; nothing of the container is left then.
+            ContainerExists: a container of this id is known already.
+        """
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        """Send a signal to the container's first process; SIGKILL ends every process in it. An ended container is no error."""
+
+    async def exec(self, container_id: str, spec: ExecSpec) -> ExecStarted:
+        """Run one more process inside.
+
+        Raises:
+            ContainerMissing: unknown, or ended already.
+        """
+
+    async def wait_exec(self, exec_id: str) -> ExitStatus:
+        """Wait for a process started by `exec`."""
+
+    async def adopt(self, container_id: str) -> Started:
+        """Fresh copies of the output descriptors of a container started by an earlier agent.
+
+        Raises:
+            ContainerMissing: unknown.
+        """
+
+    async def list(self) -> Sequence[ContainerStatus]:
+        """Every container known to the spawner, ended ones included until they are removed."""
+
+    async def usage(self, container_id: str) -> ContainerUsage:
+        """Read the counters of a running container.
+
+        Raises:
+            ContainerMissing: unknown, or ended already.
+        """
+
+    async def freeze(self, container_id: str) -> None:
+        """Stop every process of the container from running until `thaw`."""
+
+    async def thaw(self, container_id: str) -> None:
+        """Undo `freeze`."""
+
+    async def remove(self, container_id: str) -> None:
+        """Kill what is left, then remove mounts, cgroups and records; `state_dir` stays, with no mount below it. Idempotent."""
+
+    def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
+        """Exits as they happen, each once per agent; those that happened while no agent was there come first."""

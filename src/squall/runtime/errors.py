@@ -1,0 +1,38 @@
+"""Failures of the runtime, in our words; errno is translated here and nowhere else.
+
+    RuntimeFailure            operation, object, cause, what to do
+    ├── ContainerExists
+    ├── ContainerMissing
+    └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
+"""
+
+from __future__ import annotations
+
+import errno as os_errno
+import os
+
+
+class RuntimeFailure(Exception):
+    """An operation on a container failed. The message names operation, object and cause."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ContainerExists(RuntimeFailure):
+    """A container of this id is already known to the spawner."""
+
+
+class ContainerMissing(RuntimeFailure):
+    """No running container of this id."""
+
+
+class FeatureMissing(RuntimeFailure):
+    """This machine lacks a feature the runtime needs; the message says which and how to get it."""
+
+
+def describe_errno(operation: str, subject: str, number: int) -> str:
+    """One line for a failed system call: `cannot mount overlay on /x: Invalid argument (EINVAL)`."""
+    name = os_errno.errorcode.get(number, str(number))
+    return f"cannot {operation} {subject}: {os.strerror(number)} ({name})"

@@ -1,0 +1,131 @@
+"""What a container is made from: plain records, the whole input of the runtime.
+
+The runtime takes these the way a shell takes argv. It knows nothing of functions, calls or images; the agent
+translates. Every path is absolute and on this machine; every id range belongs to one (app, function).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """A block of user and group ids of this machine that a container's 0..size-1 are mapped to.
+
+    `start` is never 0: a container that ran on the machine's own ids would pass every owner check of its files.
+    """
+
+    start: int
+    size: int = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A path of this machine made visible inside.
+
+    With `is_idmapped` the files appear owned by the container's id 0.. as stored (an id-mapped mount); without it they appear with the
+    machine's ids, which inside the container read as nobody (65534): enough for world-readable, read-only files.
+    """
+
+    source: str
+    target: str
+    is_read_only: bool = True
+    is_idmapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Hard limits. None means no limit of that kind."""
+
+    cpu_milli: int | None = None
+    cpu_weight: int = 100
+    """Share of the processor under contention, 1..10000, 100 is ordinary (cgroup v2 scale)."""
+    memory_bytes: int | None = None
+    pids_max: int | None = 4_096
+    tmp_bytes: int | None = None
+    """Size of the private /tmp; None leaves it in the container's writable layer."""
+    shm_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSlot:
+    """A network namespace made ahead of time: one end of a veth, an address, routes and rules are in place."""
+
+    name: str
+    netns_path: str
+    address: str
+    gateway: str
+    resolv_conf: str
+    """Text for the container's /etc/resolv.conf: resolvers that answer from inside."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that make the machine's proxy settings valid inside (a proxy on 127.0.0.1 gets another address)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything the runtime needs to start one container."""
+
+    container_id: str
+    layers: Sequence[str]
+    """Directories of the root file system, bottom first, owned as inside (ids 0..65535)."""
+    state_dir: str
+    """An existing directory of this container's own; the runtime keeps the writable upper and its records there."""
+    id_range: IdRange
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str = "/"
+    hostname: str = "squall"
+    user: tuple[int, int] = (0, 0)
+    """uid and gid inside."""
+    binds: Sequence[Bind] = ()
+    limits: Limits = Limits()
+    network: NetworkSlot | None = None
+    """None: a namespace with nothing but its own loopback."""
+    is_upper_idmapped: bool = False
+    """True stores what the container writes with ids 0..65535 as seen inside, ready to become a layer (image builds)."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Opaque to the runtime; handed back by `list` after a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    """One more process in a running container, with the container's namespaces, limits and restrictions."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str = "/"
+    has_pty: bool = False
+    """True: stdin, stdout and stderr are one terminal."""
+    rows: int = 24
+    columns: int = 80
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a container's first process ended: exactly one of `code` and `signal` is set."""
+
+    code: int | None
+    signal: int | None
+    is_oom: bool = False
+    """The kernel killed something in it for passing the memory limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStatus:
+    """One container as the spawner knows it, running or ended but not yet removed."""
+
+    container_id: str
+    pid: int
+    labels: Mapping[str, str]
+    exit_status: ExitStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a container uses now."""
+
+    memory_bytes: int
+    cpu_ns: int
+    pids: int
