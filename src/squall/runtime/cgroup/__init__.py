@@ -1,9 +1,9 @@
 """Limits, accounting and certain death for a container's processes: cgroups of either version behind one face.
 
-Names are paths such as `squall/<instance>/<container_id>`, below the top of the hierarchy and not below the cgroup this
-process happens to sit in: containers outlive the agent that made them, and a service manager that stops or restarts the agent
-kills what is below its cgroup; limits somebody set on a shell must not bind containers; and under v2 a cgroup that holds
-processes can hand out no controllers. See docs/decisions/0006-cgroups.md.
+Names are paths such as `squall/<instance>/<container_id>`, below the top of the hierarchy and not below the cgroup
+this process happens to sit in: containers outlive the agent that made them, and a service manager that restarts the
+agent kills what is below its cgroup; limits somebody set on a shell must not bind containers; and under v2 a cgroup
+that holds processes can hand out no controllers. See docs/decisions/0006-cgroups.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ V1_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "devices", "freezer")
 
 
 class Cgroup(Protocol):
-    """The processes of one container. Methods block briefly (each bound is in its docstring) and raise `RuntimeFailure`."""
+    """The processes of one container. Methods block briefly, within stated bounds, and raise `RuntimeFailure`."""
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ class CgroupTree(Protocol):
 
     @property
     def controllers(self) -> frozenset[str]:
-        """Controllers there are. A limit whose controller is missing is not enforced; `missing_controllers` says which."""
+        """Controllers there are. A limit whose controller is missing is not enforced (see `missing_controllers`)."""
 
     def create(self, name: str, limits: Limits, devices: Sequence[DeviceRule] = DEFAULT_DEVICES) -> Cgroup:
         """Make a cgroup with its limits in force; fails if it exists. Nothing is left when it raises."""

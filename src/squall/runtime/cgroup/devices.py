@@ -60,7 +60,7 @@ def _instruction(code: int, destination: int = 0, source: int = 0, offset: int =
 def _rule_instructions(rule: DeviceRule) -> bytes:
     """Return 1 from the program when the rule matches, else fall through.
 
-    Registers: r2 kind, r3 access wanted, r4 major, r5 minor. Jumps go to the end of this rule, so they count what follows.
+    Registers: r2 kind, r3 access wanted, r4 major, r5 minor. Jumps go to the end of this rule.
     """
     refused_access = sum(bit for letter, bit in ACCESS_BITS.items() if letter not in rule.access)
     accept = [_instruction(0xB7, 0, immediate=1), _instruction(0x95)]  # r0 = 1; exit
@@ -94,7 +94,9 @@ def _bpf(command: int, attributes: bytes) -> int:
     if number is None:
         raise FeatureMissing(f"cannot restrict devices: bpf(2) is not known for {platform.machine()}")
     libc = ctypes.CDLL(None, use_errno=True)
-    result = int(libc.syscall(number, command, ctypes.create_string_buffer(attributes, len(attributes)), len(attributes)))
+    result = int(
+        libc.syscall(number, command, ctypes.create_string_buffer(attributes, len(attributes)), len(attributes))
+    )
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result

@@ -1,8 +1,8 @@
 """cgroup v1, one hierarchy per controller, and hybrid: limits in v1, killing and freezing in v2.
 
 The unified hierarchy of a hybrid machine offers no controllers that matter, but its core files do: `cgroup.kill` is
-atomic, `cgroup.freeze` lets frozen processes be killed, and `cpu.stat` counts time. So where it exists, a container is in it
-too, and the v1 freezer and cpuacct are left alone: every hierarchy entered costs a start time.
+atomic, `cgroup.freeze` lets frozen processes be killed, and `cpu.stat` counts time. So where it exists, a container is
+in it too, and the v1 freezer and cpuacct are left alone: every hierarchy entered costs a start time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cpu_writes(limits: Limits) -> list[tuple[str, str]]:
 
 
 def memory_writes(limits: Limits, limit_now_bytes: int) -> list[tuple[str, str]]:
-    """Memory, and memory plus swap held equal: no swap on top. The kernel wants memory <= memory + swap at every moment."""
+    """Memory and memory + swap held equal: no swap on top. The kernel wants the first <= the second at all times."""
     value = "-1" if limits.memory_bytes is None else str(limits.memory_bytes)
     both = [("memory.limit_in_bytes", value), ("memory.memsw.limit_in_bytes", value)]
     is_raised = limits.memory_bytes is None or limits.memory_bytes > limit_now_bytes
@@ -78,13 +78,15 @@ class CgroupV1:
             return
         deadline = time.monotonic() + KILL_TIMEOUT_S
         while self.pids():
-            # Frozen first, so that nothing forks between the listing and the signals; thawed after, because a process that
-            # the v1 freezer holds does not act on SIGKILL.
+            # Frozen first, so that nothing forks between the listing and the signals; thawed after, because a process
+            # that the v1 freezer holds does not act on SIGKILL.
             self._set_freezer("FROZEN", timeout_s=0.1)
             self._signal_all()
             self._set_freezer("THAWED", timeout_s=0.1)
             if time.monotonic() >= deadline:
-                raise RuntimeFailure(f"cannot kill cgroup {self.name}: processes {self.pids()} are left after {KILL_TIMEOUT_S:g} s")
+                raise RuntimeFailure(
+                    f"cannot kill cgroup {self.name}: processes {self.pids()} are left after {KILL_TIMEOUT_S:g} s"
+                )
             time.sleep(files.POLL_FIRST_S)
 
     def freeze(self) -> None:
@@ -108,9 +110,9 @@ class CgroupV1:
 
     def usage(self) -> ContainerUsage:
         """Counters now. Memory leaves out file cache that nobody used lately: the kernel takes that back freely."""
-        memory = self.paths.get("memory", "")
+        memory, cpuacct = self.paths.get("memory", ""), self.paths.get("cpuacct", "")
         idle_cache_bytes = files.read_fields(f"{memory}/memory.stat").get("total_inactive_file", 0)
-        cpu_ns = self.unified.usage().cpu_ns if self.unified else files.read_int(f"{self.paths.get('cpuacct', '')}/cpuacct.usage")
+        cpu_ns = self.unified.usage().cpu_ns if self.unified else files.read_int(f"{cpuacct}/cpuacct.usage")
         return ContainerUsage(
             memory_bytes=max(files.read_int(f"{memory}/memory.usage_in_bytes") - idle_cache_bytes, 0),
             cpu_ns=cpu_ns,
@@ -122,7 +124,7 @@ class CgroupV1:
         return files.read_fields(f"{self.paths.get('memory', '')}/memory.oom_control").get("oom_kill", 0)
 
     def set_limits(self, limits: Limits) -> None:
-        """Replace the limits. A memory limit below what is used makes the kernel reclaim; what it cannot take is refused."""
+        """Replace the limits. Memory below what is used makes the kernel reclaim; what it cannot take is refused."""
         writes = {
             "cpu": cpu_writes(limits),
             "memory": memory_writes(limits, files.read_int(f"{self.paths.get('memory', '')}/memory.limit_in_bytes")),
@@ -131,7 +133,7 @@ class CgroupV1:
         for controller, pairs in writes.items():
             for file_name, value in pairs:
                 path = f"{self.paths.get(controller, '')}/{file_name}"
-                # Missing where the controller is (the finding of `detect_cgroups`), memsw also where swap is not accounted.
+                # Missing where the controller is (see `missing_controllers`), memsw also where swap is not accounted.
                 if os.path.exists(path):
                     files.write_text(path, value)
 
@@ -209,7 +211,7 @@ class TreeV1:
             group.set_limits(limits)
             group.restrict_devices(devices)
         except Exception:
-            CgroupV1(name, {top: path for top, path in made.items()}, self.unified.open(name) if self.unified else None).remove()
+            CgroupV1(name, dict(made.items()), self.unified.open(name) if self.unified else None).remove()
             raise
         return group
 

@@ -96,7 +96,7 @@ class CgroupV2:
         """Replace the limits. A memory limit below what is used makes the kernel reclaim, then kill."""
         for file_name, value in limit_writes(limits):
             path = f"{self.path}/{file_name}"
-            # The file is missing where its controller is (the finding of `detect_cgroups`), and swap where there is none.
+            # Missing where the controller is (see `missing_controllers`), and for swap where there is none.
             if os.path.exists(path):
                 files.write_text(path, value)
 
@@ -163,10 +163,12 @@ class TreeV2:
         except RuntimeFailure as failure:
             cause = failure.__cause__
             is_busy = isinstance(cause, OSError) and cause.errno == errno.EBUSY
-            # Only a machine's true top may hold processes and hand out controllers. Inside a container the mount's top is an
-            # ordinary cgroup, so whoever sits there moves into a leaf first, as container images with nested engines do.
+            # Only a machine's true top may hold processes and hand out controllers. Inside a container the mount's top
+            # is an ordinary cgroup, so whoever sits there moves into a leaf first.
             if not is_busy or path != self.root:
-                raise FeatureMissing(f"{failure.message}; delegate the cgroup controllers {value} to this process") from failure
+                raise FeatureMissing(
+                    f"{failure.message}; delegate the cgroup controllers {value} to this process"
+                ) from failure
             leaf = f"{path}/{LEAF_OF_TOP}"
             os.makedirs(leaf, exist_ok=True)
             for pid in files.read_pids(f"{path}/cgroup.procs"):
