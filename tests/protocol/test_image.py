@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from squall.protocol import image
+from squall.protocol.ids import is_id
+from squall.protocol.image import ImageConfig, ImageInvalid, ImageSpec, ImageStep
+from squall.protocol.records import from_wire, to_wire
+
+
+def make_spec(*steps: ImageStep) -> ImageSpec:
+    return ImageSpec((image.debian_slim("3.11"), *steps))
+
+
+def test_every_step_survives_the_wire_in_both_decoders() -> None:
+    spec = make_spec(
+        image.apt_install(("git",), env={"A": "b"}),
+        image.pip_install(("six==1.16",), index_url="file:///x", pre=True, extra_options="--no-deps"),
+        image.run_commands(("true", "echo 'a b'"), force_build=True),
+        image.env({"NAME": "värde"}),
+        image.workdir("/srv"),
+        image.copy("mo-0123456789", "/root"),
+    )
+
+    text = json.dumps(to_wire(spec)).encode()
+
+    assert from_wire(ImageSpec, json.loads(text)) == spec
+    assert msgspec.json.decode(text, type=ImageSpec) == spec
+    image.check(spec)
+
+
+def test_old_bytes_still_decode_to_the_same_id() -> None:
+    stored = b'{"steps":[{"kind":"debian_slim","python_version":"3.11"},{"kind":"pip_install","packages":["six"],"later":1}]}'
+
+    spec = from_wire(ImageSpec, json.loads(stored))
+
+    assert image.image_id(spec) == "im-9cd8efb9a07533327b7c37c682f142fe"
+
+
+def test_config_survives_the_wire() -> None:
+    config = ImageConfig(env={"A": "b"}, workdir="/w", python_path="/usr/bin/python3", layers=("ly-1", "ly-2"))
+
+    assert from_wire(ImageConfig, json.loads(json.dumps(to_wire(config)))) == config
+
+
+def test_equal_beginnings_share_keys_and_a_change_moves_all_after_it() -> None:
+    one = make_spec(image.env({"A": "1"}), image.run_commands(("true",)), image.workdir("/a"))
+    other = make_spec(image.env({"A": "1"}), image.run_commands(("false",)), image.workdir("/a"))
+
+    ours, theirs = image.step_keys(one), image.step_keys(other)
+
+    assert ours[:2] == theirs[:2]
+    assert ours[2] != theirs[2] and ours[3] != theirs[3]
+    assert is_id(image.image_id(one), "im")
+
+
+def test_key_ignores_force_build_and_order_of_variables() -> None:
+    step = image.run_commands(("true",), env={"A": "1", "B": "2"})
+    same = replace(step, env={"B": "2", "A": "1"}, force_build=True)
+
+    assert image.cache_key("k", step) == image.cache_key("k", same)
+    assert image.cache_key("k", step) != image.cache_key("l", step)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (ImageSpec(()), "begin with a base"),
+        (ImageSpec((image.workdir("/a"),)), "is a base"),
+        (make_spec(image.debian_slim("3.11")), "is a base"),
+        (ImageSpec((image.debian_slim("three"),)), "no Python version"),
+        (make_spec(ImageStep("conjure")), "unknown kind"),
+        (make_spec(image.apt_install(("--purge",))), "no name of a Debian package"),
+        (make_spec(image.apt_install(())), "names no package"),
+        (make_spec(image.pip_install(("--pre",))), "extra_options"),
+        (make_spec(image.run_commands(())), "no command"),
+        (make_spec(image.env({"A=B": "c"})), "name of a variable"),
+        (make_spec(image.copy("mo-0123456789", "srv")), "no absolute path"),
+        (make_spec(image.run_commands(("a\0b",))), "zero byte"),
+    ],
+)
+def test_impossible_definition_is_refused_naming_the_step(spec: ImageSpec, says: str) -> None:
+    with pytest.raises(ImageInvalid, match=says):
+        image.check(spec)
