@@ -1,0 +1,42 @@
+# Every target is one short script in scripts/, the same on a laptop and in CI.
+.DEFAULT_GOAL := help
+.PHONY: help setup hello test test-fast test-e2e test-all check fmt bench bench-peers lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+
+setup: ## install what is missing: Debian packages, .venv/
+	@scripts/setup
+
+hello: ## set up, then run examples/hello.py in containers
+	@scripts/hello
+
+test: ## set up, then fast, kernel and end-to-end tests (under 20 minutes)
+	@scripts/test
+
+test-fast: ## only the fast tests: no root, no network (under a minute)
+	@scripts/test fast
+
+test-e2e: ## only the end-to-end tests
+	@scripts/test e2e
+
+test-all: ## every test, slow ones too (under 90 minutes)
+	@scripts/test all
+
+check: ## lint and types
+	@scripts/check
+
+fmt: ## format and sort imports
+	@scripts/fmt
+
+bench: ## measure the figures of docs/performance.md; ARGS="warm_call map" picks
+	@scripts/bench $(ARGS)
+
+bench-peers: ## install what the figures are compared with into .venv-peers/
+	@scripts/bench-peers
+
+lock: ## write requirements.lock anew from pyproject.toml
+	@scripts/lock
+
+clean: ## remove what set-up, tests and builds made in this folder
+	@scripts/clean
