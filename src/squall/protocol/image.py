@@ -1,8 +1,9 @@
 """Image definitions: a chain of steps as plain data, and the keys that address what each step makes.
 
 A step's key is the hash of the key before it and of the step itself, so equal beginnings of two images are one set of
-layers. What a step reads from the user's machine is in its definition: file contents by the id of the mount they travel in,
-which is a hash of them. What the world says at build time (package versions on a mirror) is not; `force_build` is for that.
+layers. What a step reads from the user's machine is in its definition: file contents by the id of the mount they
+travel in, which is a hash of them. What the world says at build time (package versions on a mirror) is not;
+`force_build` is for that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from squall.protocol.records import to_wire
 
 RECIPE = 1
-"""Part of every key: raised when the same definition is to be built in another way, so that old layers are not taken for new."""
+"""Part of every key; raised when the same definition is to be built in another way, so that no old layer is taken."""
 
 DEBIAN_SLIM = "debian_slim"
 APT_INSTALL = "apt_install"
@@ -38,7 +39,7 @@ _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 @dataclass(frozen=True)
 class ImageStep:
-    """One step; which of the fields below `kind` mean something depends on it. Make one with the functions of this module."""
+    """One step; `kind` decides which other fields mean something. The functions of this module make valid ones."""
 
     kind: str
     python_version: str = ""
@@ -90,7 +91,8 @@ class ImageConfig:
 class BuildEvent:
     """Something to tell whoever waits for a build.
 
-    kind: `step` (one begins), `cached` (one was there already), `line` (a line of its output), `done` (one ended well).
+    kind: `step` (one begins), `cached` (one was there already), `line` (a line of its output), `done` (one ended well),
+    `built` (the last event: the image is there).
     """
 
     kind: str
@@ -99,6 +101,18 @@ class BuildEvent:
     steps: int = 0
     text: str = ""
     duration_s: float = 0.0
+    image_id: str = ""
+    """built: the image."""
+    config: ImageConfig | None = None
+    """built: what its containers start with."""
+
+
+@dataclass(frozen=True)
+class ImageBuild:
+    """Build an image, or find it built: a stream of `BuildEvent` that ends with `built`, or with an error."""
+
+    spec: ImageSpec
+    app_id: str = ""
 
 
 class ImageInvalid(ValueError):
@@ -110,7 +124,9 @@ def debian_slim(python_version: str, *, force_build: bool = False) -> ImageStep:
     return ImageStep(DEBIAN_SLIM, python_version=python_version, force_build=force_build)
 
 
-def apt_install(packages: tuple[str, ...], *, env: dict[str, str] | None = None, force_build: bool = False) -> ImageStep:
+def apt_install(
+    packages: tuple[str, ...], *, env: dict[str, str] | None = None, force_build: bool = False
+) -> ImageStep:
     """Debian packages, without what they merely recommend."""
     return ImageStep(APT_INSTALL, packages=packages, env=dict(env or {}), force_build=force_build)
 
@@ -147,9 +163,9 @@ def run_commands(
     return ImageStep(RUN_COMMANDS, commands=commands, env=dict(env or {}), force_build=force_build)
 
 
-def env(vars: dict[str, str]) -> ImageStep:
+def env(variables: dict[str, str]) -> ImageStep:
     """Variables for everything after."""
-    return ImageStep(ENV, vars=dict(vars))
+    return ImageStep(ENV, vars=dict(variables))
 
 
 def workdir(path: str) -> ImageStep:

@@ -1,0 +1,81 @@
+"""Apps: what a user runs or deploys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+EPHEMERAL = "ephemeral"
+DETACHED = "detached"
+DEPLOYED = "deployed"
+STOPPING = "stopping"
+STOPPED = "stopped"
+STATES = (EPHEMERAL, DETACHED, DEPLOYED, STOPPING, STOPPED)
+
+
+@dataclass(frozen=True)
+class AppCreate:
+    """Make an app, or take one up again after a reconnect. The caller makes the id, so repeating is harmless.
+
+    The channel it comes on holds the app's lease: when the channel is gone and no other takes the app up within the
+    grace time, an ephemeral app is stopped.
+    """
+
+    app_id: str
+    name: str = ""
+    state: str = EPHEMERAL
+    tags: dict[str, str] = field(default_factory=dict)
+    environment: str = ""
+
+
+@dataclass(frozen=True)
+class AppCreated:
+    """The app is there."""
+
+    app_id: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class AppInfo:
+    """One app as listed."""
+
+    app_id: str
+    name: str
+    state: str
+    created_at: float
+    """Seconds since 1970."""
+    stopped_at: float | None = None
+    container_count: int = 0
+    functions: dict[str, str] = field(default_factory=dict)
+    """Function name to function id."""
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AppGet:
+    """Ask for one app by id, or by name (the newest that is not stopped)."""
+
+    app: str
+
+
+@dataclass(frozen=True)
+class AppList:
+    """Ask for apps, newest first."""
+
+    limit: int = 100
+    include_stopped: bool = True
+
+
+@dataclass(frozen=True)
+class AppListing:
+    """The answer to `AppList`."""
+
+    apps: tuple[AppInfo, ...]
+
+
+@dataclass(frozen=True)
+class AppStop:
+    """Stop an app: cancel its inputs and end its containers. Answered when its containers are gone."""
+
+    app: str
+    reason: str = ""

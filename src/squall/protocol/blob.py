@@ -1,0 +1,49 @@
+"""Bytes too large for a frame, addressed by their SHA-256 (hexadecimal); moved in chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHUNK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class BlobStat:
+    """Ask which of these blobs the store lacks."""
+
+    sha256s: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BlobMissing:
+    """Those it lacks, in the order asked."""
+
+    sha256s: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BlobPut:
+    """One chunk in the body. Chunks of one blob come in order; the last makes it visible, if the hash is right."""
+
+    sha256: str
+    size_bytes: int
+    """Of the whole blob."""
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class BlobGet:
+    """Ask for one chunk; the answer's body holds it."""
+
+    sha256: str
+    offset: int = 0
+    length: int = CHUNK_BYTES
+
+
+@dataclass(frozen=True)
+class BlobChunk:
+    """The answer to `BlobGet`."""
+
+    size_bytes: int
+    """Of the whole blob."""
+    offset: int = 0

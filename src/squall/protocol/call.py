@@ -1,0 +1,247 @@
+"""Calls, inputs and outputs: the hot path. Batches are columns: a header is decoded once for hundreds of inputs.
+
+Life of an input:
+
+    queued ──▶ running ──▶ succeeded | failed | timed_out | cancelled | lost
+       ▲          │
+       └──────────┘  a new attempt: retried, its container died, or it was taken back unstarted
+
+A client keeps each input until it has its output and sends it again after a reconnect; the server accepts one output
+per input. The body of a batch is the arguments (or results) end to end, cut by `sizes`; a size of -1 means the value is
+in the blob named in `blobs` under the index.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from squall.protocol.frames import Frame, FrameDecoder, encode
+from squall.protocol.records import from_wire, to_wire
+
+REMOTE = "remote"
+MAP = "map"
+SPAWN = "spawn"
+GENERATOR = "generator"
+CALL_KINDS = (REMOTE, MAP, SPAWN, GENERATOR)
+
+SUCCEEDED = 0
+FAILED = 1
+TIMED_OUT = 2
+CANCELLED = 3
+LOST = 4
+"""The container died or could not start; repeated by us a few times before anybody hears of it."""
+STATUS_NAMES = ("succeeded", "failed", "timed_out", "cancelled", "lost")
+
+OUTSTANDING_MAX = 1_000
+"""Inputs of one map that a client has in flight at most."""
+GENERATOR_WINDOW = 1_024
+"""Items of a generator that are sent ahead of their consumer at most."""
+
+IN_BLOB = -1
+
+
+@dataclass(frozen=True)
+class CallOpen:
+    """A call begins. Comes before its inputs on the same channel, and again after a reconnect."""
+
+    call_id: str
+    function_id: str
+    kind: str
+    parent_input_id: str = ""
+    """The input that made this call from inside a container, if any."""
+
+
+@dataclass(frozen=True)
+class InputBatch:
+    """Inputs of one call: from client to server, and from server to a container (then with attempts)."""
+
+    call_id: str
+    indexes: tuple[int, ...]
+    sizes: tuple[int, ...]
+    attempts: tuple[int, ...] = ()
+    blobs: dict[str, str] = field(default_factory=dict)
+    """Index (as text) to SHA-256."""
+
+
+@dataclass(frozen=True)
+class OutputBatch:
+    """Outputs of one call, on the way back. The value of a generator's output is the number of its items, as text.
+
+    For every status but SUCCEEDED the value is an encoded `Failure`.
+    """
+
+    call_id: str
+    indexes: tuple[int, ...]
+    statuses: tuple[int, ...]
+    sizes: tuple[int, ...]
+    attempts: tuple[int, ...] = ()
+    run_us: tuple[int, ...] = ()
+    """How long each ran, in microseconds."""
+    blobs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ItemBatch:
+    """Items that a generator has yielded, in order."""
+
+    call_id: str
+    index: int
+    attempt: int
+    first: int
+    """Number of the first item in this batch."""
+    sizes: tuple[int, ...]
+    blobs: dict[str, str] = field(default_factory=dict)
+    """Item number (as text) to SHA-256."""
+
+
+@dataclass(frozen=True)
+class ItemCredit:
+    """The consumer has taken that many items."""
+
+    call_id: str
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class InputRefs:
+    """Names inputs of a call: to cancel them, to take them back unstarted, or to say they were given back."""
+
+    call_id: str
+    indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CallSeal:
+    """No more inputs will come for this call."""
+
+    call_id: str
+    input_count: int
+
+
+@dataclass(frozen=True)
+class CallClose:
+    """The client has what it wanted and forgets the call; what still runs for it is cancelled."""
+
+    call_id: str
+
+
+@dataclass(frozen=True)
+class CallCancel:
+    """Cancel a call's inputs; `terminate_containers` also ends the containers that run them."""
+
+    call_id: str
+    terminate_containers: bool = False
+
+
+@dataclass(frozen=True)
+class CallSpawn:
+    """A durable call: the answer means it is on disk. The arguments are in the body, as in `InputBatch`.
+
+    The caller makes the call's id, so repeating after a lost connection starts nothing twice.
+    """
+
+    call: CallOpen
+    inputs: InputBatch
+
+
+@dataclass(frozen=True)
+class CallSpawned:
+    """The call is on disk."""
+
+    call_id: str
+
+
+@dataclass(frozen=True)
+class CallGet:
+    """Wait for the output of one input of a durable call, at most `timeout_s`.
+
+    The answer has no index when the output is not there yet.
+    """
+
+    call_id: str
+    index: int = 0
+    timeout_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class CallInfoGet:
+    """Ask about a call."""
+
+    call_id: str
+
+
+@dataclass(frozen=True)
+class CallInfo:
+    """A call as listed."""
+
+    call_id: str
+    function_id: str
+    kind: str
+    input_count: int
+    created_at: float
+    statuses: tuple[str, ...] = ()
+    """Of the first inputs, at most 1,000: queued, running, or one of STATUS_NAMES."""
+
+
+@dataclass(frozen=True)
+class TraceFrame:
+    """One frame of a remote traceback."""
+
+    file: str
+    line: int
+    name: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an input has no result. `kind` tells what to raise; the user's own exception comes along pickled.
+
+    Kinds: user (the function raised), import (its module could not be loaded), unserializable (result or exception
+    could not be pickled), timed_out, startup_timed_out, cancelled, crashed (the process ended), oom, lost (node or
+    container gone), exhausted (too much queued), stopped (its app was stopped), image (no image to run in), invalid.
+    """
+
+    kind: str
+    message: str
+    type_name: str = ""
+    traceback: str = ""
+    frames: tuple[TraceFrame, ...] = ()
+    container_id: str = ""
+
+
+def encode_failure(failure: Failure, pickled: bytes = b"") -> bytes:
+    """A failure as the value of an output; `pickled` is the user's exception, opaque to us."""
+    return encode(Frame(json.dumps(to_wire(failure)).encode(), pickled))
+
+
+def decode_failure(value: bytes) -> tuple[Failure, bytes]:
+    """The failure and the pickled exception (empty when there is none).
+
+    Raises:
+        ValueError: the bytes are no failure.
+    """
+    frames = FrameDecoder().feed(value)
+    if len(frames) != 1:
+        raise ValueError("the value of a failed output is no encoded failure")
+    return from_wire(Failure, json.loads(frames[0].header)), frames[0].body
+
+
+def cut(body: bytes, sizes: tuple[int, ...]) -> Iterator[bytes]:
+    """The values of a batch, in order; empty bytes for those in blobs.
+
+    Raises:
+        ValueError: the sizes do not add up to the body.
+    """
+    if sum(size for size in sizes if size > 0) != len(body):
+        raise ValueError(f"sizes of a batch do not add up to its body of {len(body)} bytes")
+    offset = 0
+    for size in sizes:
+        if size > 0:
+            yield body[offset : offset + size]
+            offset += size
+        else:
+            yield b""

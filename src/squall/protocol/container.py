@@ -1,0 +1,97 @@
+"""Containers as users see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PENDING = "pending"
+STARTING = "starting"
+IDLE = "idle"
+BUSY = "busy"
+DRAINING = "draining"
+STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class ContainerInfo:
+    """One container as listed."""
+
+    container_id: str
+    app_id: str
+    app_name: str
+    function_id: str
+    function_name: str
+    node_id: str
+    state: str
+    created_at: float
+    stopped_at: float | None = None
+    exit_reason: str = ""
+    running_inputs: int = 0
+    phase_ms: dict[str, float] = field(default_factory=dict)
+    """Milliseconds from the request for it to each phase: placed, process, connected, ready, first_input."""
+
+
+@dataclass(frozen=True)
+class ContainerList:
+    """Ask for containers, newest first."""
+
+    app: str = ""
+    include_stopped: bool = False
+    limit: int = 1_000
+
+
+@dataclass(frozen=True)
+class ContainerListing:
+    """The answer to `ContainerList`."""
+
+    containers: tuple[ContainerInfo, ...]
+
+
+@dataclass(frozen=True)
+class ContainerStop:
+    """End a container. Its inputs go back to the queue; with `is_graceful` it finishes them first."""
+
+    container_id: str
+    is_graceful: bool = False
+
+
+@dataclass(frozen=True)
+class ContainerExec:
+    """Run a command in a container: a stream of `TerminalOutput`, fed by `TerminalInput`."""
+
+    container_id: str
+    argv: tuple[str, ...]
+    has_pty: bool = False
+    rows: int = 24
+    columns: int = 80
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str = ""
+
+
+@dataclass(frozen=True)
+class TerminalInput:
+    """Bytes for the process in the body; or a new size of the terminal; or the end of its input."""
+
+    rows: int = 0
+    columns: int = 0
+    is_end: bool = False
+
+
+@dataclass(frozen=True)
+class TerminalOutput:
+    """Bytes of the process in the body; the last item has its exit code."""
+
+    source: str = "stdout"
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class TerminalOffer:
+    """A client says: this app's containers may use my terminal (`squall run -i`).
+
+    A stream of `TerminalOutput`, fed by `TerminalInput`; silent until a container asks for the terminal (`breakpoint()`).
+    """
+
+    app_id: str
+    rows: int = 24
+    columns: int = 80

@@ -1,0 +1,77 @@
+"""Error codes: born here and nowhere else.
+
+    PlatformError(code, message)
+    ├── invalid           the request itself is wrong; repeating it cannot help
+    ├── not_found         no such object
+    ├── conflict          exists already, or is in a state that does not allow this
+    ├── unauthenticated   say who you are
+    ├── forbidden         known, but not allowed
+    ├── exhausted         a limit or budget is used up; later it may work
+    ├── timed_out         did not finish in the time given
+    ├── unavailable       the other side is not there (yet); retrying is right
+    ├── unsupported       this machine or version cannot do it
+    └── internal          our mistake; the message names a request id, the log has the rest
+
+A message names the operation, the object, the cause and what to do. User code's exceptions are never errors of ours:
+they travel as data in outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INVALID = "invalid"
+NOT_FOUND = "not_found"
+CONFLICT = "conflict"
+UNAUTHENTICATED = "unauthenticated"
+FORBIDDEN = "forbidden"
+EXHAUSTED = "exhausted"
+TIMED_OUT = "timed_out"
+UNAVAILABLE = "unavailable"
+UNSUPPORTED = "unsupported"
+INTERNAL = "internal"
+
+HTTP_STATUS = {
+    INVALID: 400,
+    UNAUTHENTICATED: 401,
+    FORBIDDEN: 403,
+    NOT_FOUND: 404,
+    CONFLICT: 409,
+    EXHAUSTED: 429,
+    INTERNAL: 500,
+    UNSUPPORTED: 501,
+    UNAVAILABLE: 503,
+    TIMED_OUT: 504,
+}
+"""Used in both directions: the server writes the status, a client reads the code back."""
+
+
+class PlatformError(Exception):
+    """A failure that the other side should hear about, with a code a program can act on."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code if code in HTTP_STATUS else INTERNAL
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"PlatformError({self.code!r}, {self.message!r})"
+
+
+class ChannelClosed(PlatformError):
+    """The connection ended before the answer came; whether the request was carried out is unknown."""
+
+    def __init__(self, message: str = "the connection was closed") -> None:
+        super().__init__(UNAVAILABLE, message)
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """A PlatformError on the wire."""
+
+    code: str
+    message: str
+
+    def to_error(self) -> PlatformError:
+        """The exception it stands for."""
+        return PlatformError(self.code, self.message)

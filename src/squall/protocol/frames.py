@@ -1,0 +1,84 @@
+"""The one frame format: header length, body length (both 32 bits, little endian), JSON header, raw body.
+
+    | header_bytes u32 | body_bytes u32 | header (JSON, UTF-8) | body (opaque) |
+
+A peer that announces more than the limits is cut off before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+HEADER_BYTES_MAX = 8 * 2**20
+BODY_BYTES_MAX = 64 * 2**20
+
+INLINE_BYTES_MAX = 2**20
+"""Arguments and results up to this size travel in frames; larger ones go to the blob store, by reference."""
+
+_PREFIX = struct.Struct("<II")
+
+
+class Frame(NamedTuple):
+    """One unit of the wire. The header's meaning is in `envelope`; the body is nobody's business but the two ends'."""
+
+    header: bytes
+    body: bytes
+
+
+class FrameError(ValueError):
+    """The bytes received are no frames; the connection cannot go on."""
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame as bytes."""
+    return _PREFIX.pack(len(frame.header), len(frame.body)) + frame.header + frame.body
+
+
+def encode_into(frame: Frame, chunks: list[bytes]) -> int:
+    """Append the frame to `chunks` without copying its body; returns the number of bytes."""
+    chunks.append(_PREFIX.pack(len(frame.header), len(frame.body)) + frame.header)
+    if frame.body:
+        chunks.append(frame.body)
+    return _PREFIX.size + len(frame.header) + len(frame.body)
+
+
+class FrameDecoder:
+    """Cut a stream of bytes into frames, however the bytes arrive."""
+
+    def __init__(self) -> None:
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._wanted_bytes = _PREFIX.size
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take bytes in, give whole frames out.
+
+        Raises:
+            FrameError: a length is over the limit.
+        """
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        # Chunks are joined only when a whole frame can be there: a 64 MiB body costs one copy and not one per packet.
+        if self._pending_bytes < self._wanted_bytes:
+            return []
+        buffer = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        frames: list[Frame] = []
+        offset = 0
+        available = len(buffer)
+        self._wanted_bytes = _PREFIX.size
+        while available - offset >= _PREFIX.size:
+            header_bytes, body_bytes = _PREFIX.unpack_from(buffer, offset)
+            if header_bytes > HEADER_BYTES_MAX or body_bytes > BODY_BYTES_MAX:
+                raise FrameError(f"frame of {header_bytes} + {body_bytes} bytes is over the limit")
+            end = offset + _PREFIX.size + header_bytes + body_bytes
+            if end > available:
+                self._wanted_bytes = end - offset
+                break
+            split = offset + _PREFIX.size + header_bytes
+            frames.append(Frame(buffer[offset + _PREFIX.size : split], buffer[split:end]))
+            offset = end
+        rest = buffer[offset:] if offset else buffer
+        self._pending = [rest] if rest else []
+        self._pending_bytes = len(rest)
+        return frames

@@ -1,0 +1,119 @@
+"""Between a container and the server, relayed by the agent as they are.
+
+    guest                                server
+      GuestHello (to the agent) ─────────▶
+      ◀───────────────────────────── Boot
+      Ready or StartupFailed ────────────▶
+      ◀───────────────────────────── Inputs, TakeBack, CancelInputs, ItemCredit, GuestStop
+      Outputs, Items, GivenBack, Heartbeat ▶
+
+All are events. The agent reads the first frame only: it checks the token and opens a channel to the server. After a
+broken connection the guest comes back with the same token and sends the outputs it could not deliver; it gets no second
+Boot but must send Ready again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from squall.protocol.call import Failure
+from squall.protocol.function import Definition
+
+SOCKET_DIR = "/run/squall/agent"
+SOCKET_PATH = SOCKET_DIR + "/agent.sock"
+LIBRARY_DIR = "/run/squall/lib"
+"""Where squall (protocol, sdk, guest) and cloudpickle are mounted."""
+CODE_DIR = "/root"
+HEARTBEAT_S = 15.0
+
+ROLE_GUEST = "guest"
+ROLE_CLIENT = "client"
+
+ENV_CONTAINER_ID = "SQUALL_CONTAINER_ID"
+ENV_TOKEN = "SQUALL_CONTAINER_TOKEN"
+ENV_IS_REMOTE = "SQUALL_IS_REMOTE"
+
+
+@dataclass(frozen=True)
+class GuestHello:
+    """The first frame on a container's connection."""
+
+    token: str
+    role: str
+    """`guest` serves inputs; `client` is the SDK in the container, with the rights of its app."""
+    container_id: str
+    version: str
+    protocol_version: int
+    client_id: str = ""
+    pid: int = 0
+    python_version: str = ""
+    is_reconnect: bool = False
+
+
+@dataclass(frozen=True)
+class Boot:
+    """Everything the guest needs to load the function."""
+
+    container_id: str
+    app_id: str
+    app_name: str
+    function_id: str
+    function_name: str
+    definition: Definition
+    functions: dict[str, str] = field(default_factory=dict)
+    """Name to id of every function of the app, so that the module's own objects know theirs."""
+    image_id: str = ""
+    timeout_s: float = 300.0
+    max_inputs: int = 1
+    is_interactive: bool = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The function is loaded; inputs may come."""
+
+    credit_max: int
+    """Inputs that may be handed out ahead, at most."""
+    import_ms: float = 0.0
+    python_version: str = ""
+
+
+@dataclass(frozen=True)
+class StartupFailed:
+    """The function could not be loaded; the guest exits after this."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The guest lives; says how many inputs it runs and how many wait in it."""
+
+    running_inputs: int = 0
+    held_inputs: int = 0
+
+
+@dataclass(frozen=True)
+class GuestStop:
+    """Take no more inputs, finish what runs within `grace_s`, then exit."""
+
+    grace_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class TerminalOpen:
+    """The guest asks for the client's terminal, for an input that called `breakpoint()` or `interact()`."""
+
+    input_id: str = ""
+
+
+@dataclass(frozen=True)
+class TerminalData:
+    """Bytes of a terminal session in the body, either way; or a size; or its end."""
+
+    rows: int = 0
+    columns: int = 0
+    is_open: bool = False
+    is_end: bool = False
+    message: str = ""
+    """Why there is no terminal, with `is_end`."""

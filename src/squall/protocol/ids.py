@@ -1,0 +1,73 @@
+"""Ids: a two-letter kind, a dash, 22 characters that sort by time of birth.
+
+The kind is part of the id, so that an id in a log line says what it names. The first 8 characters count milliseconds
+since 1970, the other 14 are random (83 bits): no two processes need to agree on anything to make one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_TIME_CHARS = 8
+_RANDOM_CHARS = 14
+
+KINDS = {
+    "ap": "app",
+    "fu": "function",
+    "fc": "call",
+    "in": "input",
+    "ct": "container",
+    "im": "image",
+    "ly": "layer",
+    "mo": "mount",
+    "bl": "blob",
+    "nd": "node",
+    "sv": "server",
+    "cl": "client",
+    "ex": "exec",
+    "rq": "request",
+}
+
+_ID = re.compile(r"^(?:" + "|".join(KINDS) + r")-[0-9A-Za-z:]{8,80}$")
+
+
+def _base62(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 62)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def new_id(kind: str) -> str:
+    """Make an id of one of `KINDS`."""
+    assert kind in KINDS, f"no such kind of id: {kind}"
+    # Wall clock on purpose: ids sort by birth across processes; nothing depends on it beyond display order.
+    millis = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(11), "little")
+    return f"{kind}-{_base62(millis, _TIME_CHARS)}{_base62(random, _RANDOM_CHARS)}"
+
+
+def is_id(text: str, kind: str | None = None) -> bool:
+    """Whether `text` has the shape of an id (of `kind`)."""
+    return bool(_ID.match(text)) and (kind is None or text.startswith(kind + "-"))
+
+
+def input_id(call_id: str, index: int) -> str:
+    """The id of one input of a call. Derived, not stored: a map of a million inputs makes no million ids."""
+    return f"in-{call_id[3:]}:{index}"
+
+
+def parse_input_id(text: str) -> tuple[str, int]:
+    """The call id and the index an input id was made from.
+
+    Raises:
+        ValueError: not an input id.
+    """
+    head, separator, index = text.partition(":")
+    if not head.startswith("in-") or not separator or not index.isdigit():
+        raise ValueError(f"not an input id: {text!r}")
+    return "fc-" + head[3:], int(index)

@@ -1,0 +1,128 @@
+"""Every method of the wire in one table: what it takes, what it gives, who may ask whom.
+
+The server's dispatch, the HTTP twin (`POST /api/v1/<Method>`) and the OpenAPI document are made from this table: a
+method that is not here does not exist. Events (no answer) are listed too: over HTTP they are posted and answered by 204.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from squall.protocol import app, blob, call, container, function, guest, image, log, mount, node, server
+from squall.protocol.empty import Empty
+
+UNARY = "unary"
+STREAM = "stream"
+EVENT = "event"
+
+CLIENT = "client"
+AGENT = "agent"
+GUEST = "guest"
+SERVER = "server"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method. `asked_by` asks, `asked` answers."""
+
+    name: str
+    request: type[Any]
+    reply: type[Any]
+    shape: str
+    asked_by: str
+    asked: str
+    summary: str
+    has_body: bool = False
+    """Request or reply carry opaque bytes beside the record."""
+    upload: type[Any] | None = None
+    """What the asking side may send while the stream runs."""
+
+
+def _table(*methods: Method) -> dict[str, Method]:
+    table = {method.name: method for method in methods}
+    assert len(table) == len(methods), "two methods of one name"
+    return table
+
+
+def _ask(name: str, request: type[Any], reply: type[Any], summary: str, *, has_body: bool = False) -> Method:
+    return Method(name, request, reply, UNARY, CLIENT, SERVER, summary, has_body)
+
+
+def _stream(name: str, request: type[Any], item: type[Any], summary: str, upload: type[Any] | None = None) -> Method:
+    return Method(name, request, item, STREAM, CLIENT, SERVER, summary, upload is not None, upload)
+
+
+def _tell(name: str, record: type[Any], by: str, to: str, summary: str, *, has_body: bool = False) -> Method:
+    return Method(name, record, Empty, EVENT, by, to, summary, has_body)
+
+
+_TERMINAL = (container.TerminalOutput, container.TerminalInput)
+
+METHODS = _table(
+    _ask("Hello", server.Hello, server.Welcome, "Introduce a client; the first request on a channel"),
+    _ask("ServerStatus", server.ServerStatusRequest, server.ServerStatus, "How the server is"),
+    _ask("ServerStop", server.ServerStop, Empty, "Stop the server"),
+    _ask("AppCreate", app.AppCreate, app.AppCreated, "Make an app or take it up again"),
+    _ask("AppGet", app.AppGet, app.AppInfo, "One app by id or name"),
+    _ask("AppList", app.AppList, app.AppListing, "Apps, newest first"),
+    _ask("AppStop", app.AppStop, Empty, "Stop an app"),
+    _ask("FunctionCreate", function.FunctionCreate, function.FunctionCreated, "Create an app's functions"),
+    _ask("FunctionGet", function.FunctionGet, function.FunctionSpec, "One function by id or name"),
+    _ask("FunctionStats", function.FunctionStatsGet, function.FunctionStats, "How busy a function is"),
+    _ask("MountCreate", mount.MountCreate, mount.MountCreated, "Register a manifest of files"),
+    _ask("BlobStat", blob.BlobStat, blob.BlobMissing, "Which blobs the store lacks"),
+    _ask("BlobPut", blob.BlobPut, Empty, "Put one chunk of a blob", has_body=True),
+    _ask("BlobGet", blob.BlobGet, blob.BlobChunk, "Get one chunk of a blob", has_body=True),
+    _ask("CallSpawn", call.CallSpawn, call.CallSpawned, "Start a durable call", has_body=True),
+    _ask("CallGet", call.CallGet, call.OutputBatch, "Wait for an output of a durable call", has_body=True),
+    _ask("CallInfo", call.CallInfoGet, call.CallInfo, "About a call"),
+    _ask("CallCancel", call.CallCancel, Empty, "Cancel a call"),
+    _ask("ContainerList", container.ContainerList, container.ContainerListing, "Containers, newest first"),
+    _ask("ContainerStop", container.ContainerStop, Empty, "End a container"),
+    _stream("ImageBuild", image.ImageBuild, image.BuildEvent, "Build an image, or find it built"),
+    _stream("LogRead", log.LogRead, log.LogBatch, "Read or follow log lines"),
+    _stream("ContainerExec", container.ContainerExec, _TERMINAL[0], "Run a command in a container", _TERMINAL[1]),
+    _stream("TerminalOffer", container.TerminalOffer, _TERMINAL[0], "Lend an app a terminal", _TERMINAL[1]),
+    _tell("CallOpen", call.CallOpen, CLIENT, SERVER, "A call begins"),
+    _tell("PutInputs", call.InputBatch, CLIENT, SERVER, "Inputs of a call", has_body=True),
+    _tell("CallSeal", call.CallSeal, CLIENT, SERVER, "No more inputs will come"),
+    _tell("CallClose", call.CallClose, CLIENT, SERVER, "The client forgets the call"),
+    _tell("ItemCredit", call.ItemCredit, CLIENT, SERVER, "Items of a generator were taken"),
+    _tell("PutOutputs", call.OutputBatch, SERVER, CLIENT, "Outputs of a call", has_body=True),
+    _tell("PutItems", call.ItemBatch, SERVER, CLIENT, "Items of a generator", has_body=True),
+    Method("NodeHello", node.NodeHello, node.NodeWelcome, UNARY, AGENT, SERVER, "Introduce a node"),
+    Method("MountGet", mount.MountGet, mount.MountManifest, UNARY, AGENT, SERVER, "The manifest of a mount"),
+    Method("ContainerStart", node.ContainerStart, node.ContainerStarted, UNARY, SERVER, AGENT, "Start a container"),
+    Method("ContainerEnd", node.ContainerEnd, Empty, UNARY, SERVER, AGENT, "End a container"),
+    Method("NodeImageBuild", image.ImageBuild, image.BuildEvent, STREAM, SERVER, AGENT, "Build an image on a node"),
+    Method(
+        "NodeExec",
+        container.ContainerExec,
+        _TERMINAL[0],
+        STREAM,
+        SERVER,
+        AGENT,
+        "Run a command in a container",
+        True,
+        _TERMINAL[1],
+    ),
+    _tell("ContainerExited", node.ContainerExited, AGENT, SERVER, "A container is gone"),
+    _tell("Logs", log.LogBatch, AGENT, SERVER, "Log lines of a node's containers"),
+    _tell("NodeReport", node.NodeReport, AGENT, SERVER, "How the node is"),
+    _tell("ContainerHello", node.ContainerHello, AGENT, SERVER, "Introduces a container's channel"),
+    _tell("GuestHello", guest.GuestHello, GUEST, AGENT, "Introduces a container's connection"),
+    _tell("Boot", guest.Boot, SERVER, GUEST, "What to load"),
+    _tell("Ready", guest.Ready, GUEST, SERVER, "Inputs may come"),
+    _tell("StartupFailed", guest.StartupFailed, GUEST, SERVER, "The function could not be loaded"),
+    _tell("Inputs", call.InputBatch, SERVER, GUEST, "Inputs to run", has_body=True),
+    _tell("TakeBack", call.InputRefs, SERVER, GUEST, "Give back what has not begun"),
+    _tell("GivenBack", call.InputRefs, GUEST, SERVER, "These had not begun and will not"),
+    _tell("CancelInputs", call.InputRefs, SERVER, GUEST, "Stop running these"),
+    _tell("Outputs", call.OutputBatch, GUEST, SERVER, "Outputs of inputs", has_body=True),
+    _tell("Items", call.ItemBatch, GUEST, SERVER, "Items of a generator", has_body=True),
+    _tell("Heartbeat", guest.Heartbeat, GUEST, SERVER, "The guest lives"),
+    _tell("GuestStop", guest.GuestStop, SERVER, GUEST, "Finish and exit"),
+    _tell("TerminalOpen", guest.TerminalOpen, GUEST, SERVER, "An input wants the client's terminal"),
+    _tell("TerminalData", guest.TerminalData, GUEST, SERVER, "Bytes of a terminal session, either way", has_body=True),
+)

@@ -1,0 +1,62 @@
+"""The user's code and files on their way into a container: a manifest of content-addressed files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MountFile:
+    """One file of a mount."""
+
+    path: str
+    """Relative to the mount's target, with forward slashes, no `..`."""
+    sha256: str
+    size_bytes: int
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class MountManifest:
+    """All files of a mount. Equal content has an equal id, whoever makes it."""
+
+    files: tuple[MountFile, ...]
+    """Sorted by path."""
+
+    def mount_id(self) -> str:
+        """`mo-` and a hash of the manifest."""
+        rows = [[file.path, file.sha256, file.size_bytes, file.mode] for file in self.files]
+        digest = hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+        return "mo-" + digest[:40]
+
+
+@dataclass(frozen=True)
+class MountRef:
+    """A mount at its place in a container; `target` is an absolute directory. Several mounts may share one target."""
+
+    mount_id: str
+    target: str
+
+
+@dataclass(frozen=True)
+class MountCreate:
+    """Register a manifest; may be repeated."""
+
+    manifest: MountManifest
+
+
+@dataclass(frozen=True)
+class MountCreated:
+    """The mount's id, and the blobs that must be put before it can be used."""
+
+    mount_id: str
+    missing_sha256s: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MountGet:
+    """Ask for a manifest (the agent does, to lay the files out)."""
+
+    mount_id: str

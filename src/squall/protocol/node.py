@@ -1,0 +1,109 @@
+"""Between server and agent.
+
+The agent asks: NodeHello (first), BlobGet, MountGet. The server asks: ContainerStart, ContainerEnd, NodeImageBuild,
+NodeExec. The agent tells: ContainerExited, Logs, NodeReport.
+
+Each container's connections are channels of their own, opened by the agent and introduced by a `ContainerHello`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from squall.protocol.function import Resources
+from squall.protocol.mount import MountRef
+
+
+@dataclass(frozen=True)
+class NodeContainer:
+    """A container that an agent found running when it started."""
+
+    container_id: str
+    function_id: str
+    app_id: str
+
+
+@dataclass(frozen=True)
+class NodeHello:
+    """An agent introduces its node."""
+
+    node_id: str
+    version: str
+    protocol_version: int
+    cpu_milli: int
+    memory_mib: int
+    hostname: str = ""
+    containers: tuple[NodeContainer, ...] = ()
+    pythons: tuple[str, ...] = ()
+    """Versions that a base image can be had for on this node."""
+
+
+@dataclass(frozen=True)
+class NodeWelcome:
+    """The server's answer: which of the found containers nobody wants any more."""
+
+    server_id: str
+    unwanted_container_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContainerStart:
+    """Start a container. The answer comes when its process has been executed.
+
+    Errors: `exhausted` when the node has no room, `not_found` when the image is not here, `unsupported` when the
+    machine lacks a feature, `unavailable` for a start that failed and may succeed elsewhere or later.
+    """
+
+    container_id: str
+    app_id: str
+    function_id: str
+    image_id: str
+    mounts: tuple[MountRef, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+    is_network_blocked: bool = False
+
+
+@dataclass(frozen=True)
+class ContainerStarted:
+    """The process runs; how long each phase took."""
+
+    phase_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ContainerEnd:
+    """End a container: SIGTERM, then SIGKILL after `grace_s`. An unknown container is no error."""
+
+    container_id: str
+    grace_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ContainerExited:
+    """A container's first process ended and everything of it has been removed."""
+
+    container_id: str
+    exit_code: int | None = None
+    signal: int | None = None
+    is_oom: bool = False
+
+
+@dataclass(frozen=True)
+class ContainerHello:
+    """The first frame the agent sends on a container's channel to the server; the token has been checked."""
+
+    container_id: str
+    role: str
+    client_id: str = ""
+    is_reconnect: bool = False
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """How the node is, every few seconds."""
+
+    cpu_used_milli: int
+    memory_used_mib: int
+    disk_free_mib: int
+    container_count: int

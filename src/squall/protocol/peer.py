@@ -1,0 +1,397 @@
+"""Requests, streams and events over a channel; the same class on both ends.
+
+A peer answers what its `Service` can do and asks what the other one can. Requests are pipelined and answered in any
+order. Streams carry credit: the sender of items waits once `STREAM_WINDOW` of them are unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from squall.protocol import codec as wire
+from squall.protocol.channel import Channel
+from squall.protocol.codec import Codec, Envelope
+from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, ChannelClosed, ErrorRecord, PlatformError
+from squall.protocol.frames import Frame
+from squall.protocol.ids import new_id
+
+R = TypeVar("R")
+
+STREAM_WINDOW = 64
+REQUESTS_MAX = 4_096
+"""Requests one peer may have running on the other; more are refused, so that a flood costs its sender only."""
+
+_log = logging.getLogger("squall.protocol.peer")
+
+
+class TaskSet:
+    """Owns tasks: each is kept until it ends, its failure is logged, and `close` cancels and awaits what is left."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+        """Run a coroutine under this owner."""
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a background activity failed", exc_info=task.exception())
+
+    def cancel(self) -> None:
+        """Cancel all, without waiting."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def close(self) -> None:
+        """Cancel all and wait until they have ended."""
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Request:
+    """One request being answered. Its `reply`, or the items of its stream, go back to the peer that asked."""
+
+    def __init__(self, peer: Peer, number: int, method: str, params: Any, body: bytes) -> None:
+        self._peer = peer
+        self.number = id
+        self.method = method
+        self._params = params
+        self.body = body
+        self.request_id = new_id("rq")
+        self._credit = STREAM_WINDOW
+        self._has_credit = asyncio.Event()
+        self._uploads: deque[tuple[Any, bytes]] = deque()
+        self._has_upload = asyncio.Event()
+        self._is_upload_ended = False
+
+    def record(self, cls: type[R]) -> R:
+        """The parameters as a record.
+
+        Raises:
+            PlatformError: `invalid`, with the reason.
+        """
+        try:
+            return self._peer.codec.record(cls, self._params)
+        except ValueError as error:
+            raise PlatformError(INVALID, f"{self.method}: {error}") from error
+
+    async def send_item(self, record: Any, body: bytes = b"") -> None:
+        """Send one item of a stream; waits while the reader is behind.
+
+        Raises:
+            ChannelClosed: nobody reads any more.
+        """
+        while self._credit <= 0:
+            self._has_credit.clear()
+            await self._has_credit.wait()
+        self._credit -= 1
+        self._peer.send(wire.ITEM, self.number, "", record, body)
+        await self._peer.channel.drain()
+
+    async def uploads(self, cls: type[R]) -> AsyncIterator[tuple[R, bytes]]:
+        """What the other side sends after the request, until it says that was all."""
+        while True:
+            while self._uploads:
+                params, body = self._uploads.popleft()
+                yield self._peer.codec.record(cls, params), body
+            if self._is_upload_ended:
+                return
+            self._has_upload.clear()
+            await self._has_upload.wait()
+
+    def add_credit(self, count: int) -> None:
+        """The reader has read that many items."""
+        self._credit += count
+        self._has_credit.set()
+
+    def add_upload(self, params: Any, body: bytes) -> None:
+        """More came; parameters of None mean that was all."""
+        if params is None:
+            self._is_upload_ended = True
+        else:
+            self._uploads.append((params, body))
+        self._has_upload.set()
+
+
+class Service(Protocol):
+    """What one end can do for the other."""
+
+    async def answer(self, request: Request) -> tuple[Any, bytes] | None:
+        """Answer with a record (or None) and a body; for a stream, send items and return None.
+
+        A `PlatformError` becomes the error the other side sees; anything else becomes `internal` and is logged.
+        """
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        """An event came. Must not block; what it raises is logged."""
+
+    def closed(self, reason: str) -> None:
+        """The other end is gone; running requests have been cancelled."""
+
+
+class Stream:
+    """The asking side of a streaming request: iterate it for items, `send` to it, `cancel` it."""
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        self._peer = peer
+        self.number = id
+        self._items: deque[tuple[Any, bytes]] = deque()
+        self._error: PlatformError | None = None
+        self._is_ended = False
+        self._changed = asyncio.Event()
+        self._unacknowledged = 0
+
+    def send(self, record: Any, body: bytes = b"") -> None:
+        """Send more to the running request; a record of None says that was all."""
+        self._peer.send(wire.UP, self.number, "", record, body)
+
+    def cancel(self) -> None:
+        """Give the request up."""
+        self._peer.give_up(self.number)
+        self.end(None)
+
+    async def next(self, cls: type[R]) -> tuple[R, bytes] | None:
+        """The next item, or None at the end.
+
+        Raises:
+            PlatformError: the stream ended with an error, after its last item.
+        """
+        while not self._items:
+            if self._is_ended:
+                if self._error is not None:
+                    raise self._error
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        params, body = self._items.popleft()
+        self._unacknowledged += 1
+        if self._unacknowledged >= STREAM_WINDOW // 2 and not self._is_ended:
+            self._peer.send(wire.CREDIT, self.number, "", None, b"", self._unacknowledged)
+            self._unacknowledged = 0
+        return self._peer.codec.record(cls, params), body
+
+    async def items(self, cls: type[R]) -> AsyncIterator[tuple[R, bytes]]:
+        """All items; leaving the loop early gives the request up."""
+        try:
+            while (item := await self.next(cls)) is not None:
+                yield item
+        finally:
+            if not self._is_ended:
+                self.cancel()
+
+    def add(self, params: Any, body: bytes) -> None:
+        """An item came."""
+        self._items.append((params, body))
+        self._changed.set()
+
+    def end(self, error: PlatformError | None) -> None:
+        """The last item has come."""
+        self._is_ended = True
+        self._error = error
+        self._changed.set()
+
+
+class Peer:
+    """One end of a conversation. Create it, `start` it; `close` it at the end."""
+
+    def __init__(self, channel: Channel, codec: Codec, service: Service | None = None) -> None:
+        self.channel = channel
+        self.codec = codec
+        self._service = service
+        self._next_id = 1
+        self._waiting: dict[int, asyncio.Future[tuple[Any, bytes]]] = {}
+        self._streams: dict[int, Stream] = {}
+        self._answering: dict[int, tuple[Request, asyncio.Future[Any]]] = {}
+        self._tasks = TaskSet()
+        self._closed = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self.channel.start(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the other end is gone."""
+        return self._closed.is_set() or self.channel.is_closed
+
+    async def wait_closed(self) -> None:
+        """Return when the other end is gone."""
+        await self._closed.wait()
+
+    async def close(self) -> None:
+        """End the conversation and what was running for it."""
+        self.channel.close()
+        await self._tasks.close()
+
+    def send(self, kind: str, number: int, method: str, record: Any, body: bytes = b"", count: int = 0) -> None:
+        """Queue one frame."""
+        self.channel.send(Frame(self.codec.encode(kind, number, method, record, count), body))
+
+    def event(self, method: str, record: Any, body: bytes = b"") -> None:
+        """Tell the other side something, without an answer."""
+        self.channel.send(Frame(self.codec.encode(wire.EVENT, 0, method, record), body))
+
+    async def request(
+        self, method: str, record: Any, reply: type[R], body: bytes = b"", timeout_s: float | None = 60.0
+    ) -> R:
+        """Ask, and wait for the answer.
+
+        Raises:
+            PlatformError: what the other side answered; `timed_out` after `timeout_s`.
+            ChannelClosed: no answer came; whether it was carried out is unknown.
+        """
+        return (await self.request_with_body(method, record, reply, body, timeout_s))[0]
+
+    async def request_with_body(
+        self, method: str, record: Any, reply: type[R], body: bytes = b"", timeout_s: float | None = 60.0
+    ) -> tuple[R, bytes]:
+        """As `request`, with the body of the answer."""
+        if self.is_closed:
+            raise ChannelClosed(f"{method}: the connection was closed")
+        number = self._take_id()
+        future: asyncio.Future[tuple[Any, bytes]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        self.send(wire.REQUEST, number, method, record, body)
+        try:
+            params, reply_body = await asyncio.wait_for(future, timeout_s)
+        except asyncio.TimeoutError:
+            self.give_up(number)
+            raise PlatformError(TIMED_OUT, f"{method}: no answer within {timeout_s} s") from None
+        except asyncio.CancelledError:
+            self.give_up(number)
+            raise
+        finally:
+            self._waiting.pop(number, None)
+        return self.codec.record(reply, params), reply_body
+
+    def stream(self, method: str, record: Any, body: bytes = b"") -> Stream:
+        """Ask for a stream of items.
+
+        Raises:
+            ChannelClosed: the other end is gone.
+        """
+        if self.is_closed:
+            raise ChannelClosed(f"{method}: the connection was closed")
+        number = self._take_id()
+        stream = Stream(self, number)
+        self._streams[number] = stream
+        self.send(wire.REQUEST, number, method, record, body)
+        return stream
+
+    def give_up(self, number: int) -> None:
+        """Tell the other side that nobody waits for this answer."""
+        self._streams.pop(number, None)
+        if not self.is_closed:
+            self.send(wire.CANCEL, number, "", None)
+
+    def _take_id(self) -> int:
+        number = self._next_id
+        self._next_id += 1
+        return number
+
+    # Receiver
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        """Called by the channel."""
+        for frame in frames:
+            try:
+                self._received(self.codec.decode(frame.header), frame.body)
+            except Exception:  # noqa: BLE001 - top of the receive loop; one bad frame must not end the others
+                _log.exception("a frame could not be handled: %.200r", frame.header)
+
+    def _received(self, envelope: Envelope, body: bytes) -> None:
+        kind, number = envelope.kind, envelope.number
+        if kind == wire.EVENT:
+            if self._service is not None:
+                self._service.event(envelope.method, envelope.params, body)
+        elif kind == wire.REQUEST:
+            self._begin(envelope, body)
+        elif kind == wire.REPLY:
+            future = self._waiting.get(number)
+            if future is not None and not future.done():
+                future.set_result((envelope.params, body))
+        elif kind == wire.ERROR:
+            self._failed(number, self.codec.record(ErrorRecord, envelope.params).to_error())
+        elif kind == wire.ITEM:
+            stream = self._streams.get(number)
+            if stream is not None:
+                stream.add(envelope.params, body)
+        elif kind == wire.END:
+            stream = self._streams.pop(number, None)
+            if stream is not None:
+                stream.end(None)
+        else:
+            self._received_for_request(kind, number, envelope, body)
+
+    def _received_for_request(self, kind: str, number: int, envelope: Envelope, body: bytes) -> None:
+        running = self._answering.get(number)
+        if running is None:
+            return
+        request, task = running
+        if kind == wire.CANCEL:
+            task.cancel()
+        elif kind == wire.CREDIT:
+            request.add_credit(envelope.amount)
+        elif kind == wire.UP:
+            request.add_upload(envelope.params, body)
+
+    def _failed(self, number: int, error: PlatformError) -> None:
+        future = self._waiting.get(number)
+        if future is not None and not future.done():
+            future.set_exception(error)
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            stream.end(error)
+
+    def _begin(self, envelope: Envelope, body: bytes) -> None:
+        request = Request(self, envelope.number, envelope.method, envelope.params, body)
+        if len(self._answering) >= REQUESTS_MAX:
+            error = PlatformError("exhausted", f"{envelope.method}: {REQUESTS_MAX} requests are running already")
+            self.send(wire.ERROR, envelope.number, "", ErrorRecord(error.code, error.message))
+            return
+        task = self._tasks.start(self._answer(request))
+        self._answering[envelope.number] = (request, task)
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            if self._service is None:
+                raise PlatformError(INVALID, f"{request.method}: this end answers no requests")
+            answer = await self._service.answer(request)
+            if answer is None:
+                self.send(wire.END, request.number, "", None)
+            else:
+                self.send(wire.REPLY, request.number, "", answer[0], answer[1])
+        except PlatformError as error:
+            self.send(wire.ERROR, request.number, "", ErrorRecord(error.code, error.message))
+        except Exception:  # noqa: BLE001 - top of a request
+            _log.exception("%s failed (request %s)", request.method, request.request_id)
+            message = f"{request.method}: internal error (request {request.request_id}); the server's log has the cause"
+            self.send(wire.ERROR, request.number, "", ErrorRecord(INTERNAL, message))
+        finally:
+            self._answering.pop(request.number, None)
+
+    def closed(self, reason: str) -> None:
+        """Called by the channel."""
+        error = ChannelClosed(f"the connection was closed: {reason}")
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+        for stream in self._streams.values():
+            stream.end(error)
+        self._streams.clear()
+        self._tasks.cancel()
+        self._closed.set()
+        if self._service is not None:
+            self._service.closed(reason)

@@ -1,0 +1,59 @@
+"""Greeting, and the server itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The first request on a client's channel."""
+
+    version: str
+    protocol_version: int
+    client_id: str
+    """Made by the client once per process; the same after a reconnect, so that its calls find it again."""
+    python_version: str = ""
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """The server's answer to `Hello`."""
+
+    version: str
+    protocol_version: int
+    server_id: str
+    """New each time the server starts: a client that sees another one resends what it still waits for."""
+    url: str = ""
+    is_idle: bool = False
+    """Nothing runs, is deployed or connected: a client of another version may replace this server."""
+
+
+@dataclass(frozen=True)
+class ServerStatusRequest:
+    """Ask how the server is."""
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """How the server is."""
+
+    server_id: str
+    version: str
+    pid: int
+    url: str
+    data_dir: str
+    uptime_s: float
+    app_count: int
+    container_count: int
+    client_count: int
+    node_count: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class ServerStop:
+    """Stop the server. Without `is_forced` it is refused while apps run."""
+
+    is_forced: bool = False
