@@ -1,0 +1,274 @@
+"""The layers of a node: directories addressed by what they were built from.
+
+    <data>/layers/<layer id>/fs              the files, owned by ids 0..65535 as seen inside a container
+    <data>/layers/<layer id>/manifest.json   what it is
+    <data>/layers/.keys/<build key>          the id of the layer that serves this key now
+    <data>/layers/.scratch/<name>            something in the making, locked by the process that makes it
+    <data>/layers/.locks/<build key>         held while somebody builds this key
+
+A layer is complete or not there: it is made in a scratch directory, written out to the disk and renamed into place. What a
+killed process leaves is a scratch directory nobody locks, which `sweep` removes. Nothing is ever changed in place: a
+forced rebuild makes another layer and moves the key to it, so containers on the old one are not disturbed.
+
+The directory is closed to everyone but root: layers hold set-user-id programs owned by the machine's id 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+_KEY = re.compile(r"^[0-9a-f]{64}$")
+_LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}$")
+_LOCK_WAIT_S = 3_600.0
+
+
+class LayerError(Exception):
+    """The layer store cannot do what was asked; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A complete layer."""
+
+    layer_id: str
+    key: str
+    path: str
+    """The directory with its files."""
+    size_bytes: int
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the builder wants to know again, such as where a base has its Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A directory of the store's file system that is removed unless it becomes a layer."""
+
+    path: Path
+    lock_fd: int
+    """Inherited by processes that write below `path`, it keeps `sweep` away while any of them lives."""
+
+
+class LayerStore:
+    """Finds, adds and removes layers below a data directory. Several processes may use one directory at a time."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._root = data_dir.absolute() / "layers"
+        for path in (self._root, self._root / ".keys", self._root / ".scratch", self._root / ".locks"):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def find(self, key: str) -> Layer | None:
+        """The layer that serves a build key, or None."""
+        try:
+            return self._read((self._root / ".keys" / _checked(_KEY, key)).read_text().strip())
+        except FileNotFoundError:
+            return None
+
+    def get(self, layer_id: str) -> Layer:
+        """A layer by its id.
+
+        Raises:
+            LayerError: it is not here.
+        """
+        layer = self._read(layer_id)
+        if layer is None:
+            raise LayerError(f"cannot use layer {layer_id}: it is not on this node; build its image again")
+        return layer
+
+    def list(self) -> tuple[Layer, ...]:
+        """Every complete layer."""
+        names = sorted(name for name in os.listdir(self._root) if _LAYER_ID.match(name))
+        return tuple(layer for layer in map(self._read, names) if layer is not None)
+
+    @contextlib.contextmanager
+    def locked(self, key: str, wait_s: float = _LOCK_WAIT_S) -> Iterator[None]:
+        """Keep every other process from building this key.
+
+        Raises:
+            LayerError: another one holds it for longer than `wait_s`.
+        """
+        # The file stays: removing it would let two processes hold locks on two files of one name.
+        descriptor = os.open(self._root / ".locks" / _checked(_KEY, key), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + wait_s
+            while not _try_lock(descriptor):
+                if time.monotonic() > deadline:
+                    raise LayerError(f"cannot build layer {key[:12]}: another process has been at it for {wait_s:.0f} s")
+                time.sleep(0.1)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Scratch]:
+        """A fresh directory to build in, removed at the end with what is left in it."""
+        # Complete with its lock before `sweep` of another process can see it.
+        path = self._root / ".scratch" / secrets.token_hex(8)
+        new = self._root / f".new-{path.name}"
+        new.mkdir(mode=0o700)
+        descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.rename(new, path)
+            yield Scratch(path, descriptor)
+        finally:
+            os.close(descriptor)
+            if path.exists():
+                remove_tree(path)
+
+    def commit(self, scratch: Scratch, tree: Path, key: str, facts: Mapping[str, str], *, replaces: bool) -> Layer:
+        """Make the directory `tree` inside `scratch` the layer of `key`.
+
+        With `replaces` the key moves to the new layer; without, a layer that got there first is kept and returned.
+        """
+        if not replaces:
+            present = self.find(key)
+            if present is not None:
+                return present
+        layer_id = "ly-" + (secrets.token_hex(16) if replaces or (self._root / f"ly-{key[:32]}").exists() else key[:32])
+        made = scratch.path / "layer"
+        made.mkdir(mode=0o700)
+        os.rename(tree, made / "fs")
+        layer = Layer(layer_id, key, str(self._root / layer_id / "fs"), tree_size_bytes(made / "fs"), dict(facts))
+        (made / "manifest.json").write_text(json.dumps(asdict(layer), sort_keys=True))
+        _sync_file_system(made)
+        os.rename(made, self._root / layer_id)
+        self._point(key, layer_id)
+        return layer
+
+    def mark_used(self, layer_id: str) -> None:
+        """Note that a container or a build has just used a layer."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._root / _checked(_LAYER_ID, layer_id) / "manifest.json")
+
+    def used_at(self, layer_id: str) -> float:
+        """When a layer was last used, in seconds since 1970."""
+        return (self._root / _checked(_LAYER_ID, layer_id) / "manifest.json").stat().st_mtime
+
+    def remove(self, layer_id: str) -> None:
+        """Remove a layer; one that is not there is no error. The caller knows that nothing uses it.
+
+        Raises:
+            LayerError: something is mounted in it.
+        """
+        place = self._root / _checked(_LAYER_ID, layer_id)
+        layer = self._read(layer_id)
+        if layer is None:
+            return
+        _refuse_mounts(place)
+        pointer = self._root / ".keys" / layer.key
+        if pointer.exists() and pointer.read_text().strip() == layer_id:
+            pointer.unlink()
+        # Out of sight first: killed half-way, the rest is scratch and not a layer with files missing.
+        with self.scratch() as scratch:
+            os.rename(place, scratch.path / "layer")
+
+    def sweep(self) -> int:
+        """Remove what killed processes left in the making; returns how many directories that were."""
+        count = 0
+        for path in sorted((self._root / ".scratch").iterdir()):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if _try_lock(descriptor):
+                    remove_tree(path)
+                    count += 1
+            finally:
+                os.close(descriptor)
+        return count
+
+    def _read(self, layer_id: str) -> Layer | None:
+        try:
+            values = json.loads((self._root / _checked(_LAYER_ID, layer_id) / "manifest.json").read_text())
+        except FileNotFoundError:
+            return None
+        # The data directory may have been moved since.
+        return Layer(**{**values, "path": str(self._root / layer_id / "fs")})
+
+    def _point(self, key: str, layer_id: str) -> None:
+        place = self._root / ".keys" / _checked(_KEY, key)
+        new = place.with_name(f".{key}.{secrets.token_hex(4)}")
+        new.write_text(layer_id)
+        _sync_file_system(new)
+        os.rename(new, place)
+        _sync_file_system(place)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory, never following a link, never leaving its file system, never while something is mounted below.
+
+    Raises:
+        LayerError: something is mounted in it, or a file cannot be removed.
+    """
+    _refuse_mounts(path)
+    # rm rather than a walk of our own: it deletes trees deeper than a path may be long, which a build can leave behind.
+    done = subprocess.run(
+        ["rm", "-rf", "--one-file-system", "--", str(path)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise LayerError(f"cannot remove {path}: {done.stderr.strip()[-500:]}")
+
+
+def tree_size_bytes(path: Path) -> int:
+    """What a tree occupies on its disk; files with several names count once."""
+    total = 0
+    seen: set[int] = set()
+    for directory, _, files in os.walk(path):
+        for name in (directory, *(os.path.join(directory, file) for file in files)):
+            status = os.lstat(name)
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_blocks * 512
+    return total
+
+
+def mounts_below(path: Path) -> tuple[str, ...]:
+    """Mount points at or below a path, as this process sees them."""
+    real = os.path.realpath(path)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        points = [_unescaped(line.split(" ")[4]) for line in file]
+    return tuple(point for point in points if point == real or point.startswith(real + "/"))
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _refuse_mounts(path: Path) -> None:
+    mounts = mounts_below(path)
+    if mounts:
+        raise LayerError(f"cannot remove {path}: {mounts[0]} is a mount point; unmount it first")
+
+
+def _checked(pattern: re.Pattern[str], name: str) -> str:
+    if not pattern.match(name):
+        raise LayerError(f"{name!r} is no key or id of a layer")
+    return name
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sync_file_system(path: Path) -> None:
+    """Write out what is not yet on the disk; one call instead of an fsync for each of ten thousand files."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise LayerError(f"cannot write layer {path} to the disk: {os.strerror(number)}")
+    finally:
+        os.close(descriptor)
