@@ -89,7 +89,7 @@ class TerminalOutput:
 class TerminalOffer:
     """A client says: this app's containers may use my terminal (`squall run -i`).
 
-    A stream of `TerminalOutput`, fed by `TerminalInput`; silent until a container asks for the terminal (`breakpoint()`).
+    A stream of `TerminalOutput`, fed by `TerminalInput`; silent until a container asks for it (`breakpoint()`).
     """
 
     app_id: str

@@ -65,7 +65,7 @@ class Request:
 
     def __init__(self, peer: Peer, number: int, method: str, params: Any, body: bytes) -> None:
         self._peer = peer
-        self.number = id
+        self.number = number
         self.method = method
         self._params = params
         self.body = body
@@ -146,7 +146,7 @@ class Stream:
 
     def __init__(self, peer: Peer, number: int) -> None:
         self._peer = peer
-        self.number = id
+        self.number = number
         self._items: deque[tuple[Any, bytes]] = deque()
         self._error: PlatformError | None = None
         self._is_ended = False
