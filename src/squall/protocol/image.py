@@ -28,9 +28,7 @@ WORKDIR = "workdir"
 COPY = "copy"
 
 BASE_KINDS = frozenset({DEBIAN_SLIM})
-CONFIG_KINDS = frozenset({ENV, WORKDIR})
-"""Steps that change how containers start and write no file: they have a key and no layer."""
-_KINDS = BASE_KINDS | CONFIG_KINDS | {APT_INSTALL, PIP_INSTALL, RUN_COMMANDS, COPY}
+_KINDS = BASE_KINDS | {APT_INSTALL, PIP_INSTALL, RUN_COMMANDS, ENV, WORKDIR, COPY}
 
 _PYTHON = re.compile(r"^3\.\d{1,2}(?:\.\d{1,3})?$")
 _PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+:~_-]+)?$")
@@ -169,7 +167,7 @@ def env(variables: dict[str, str]) -> ImageStep:
 
 
 def workdir(path: str) -> ImageStep:
-    """The directory that later steps and containers start in; relative to the one before."""
+    """The directory that later steps and containers start in, made if missing; relative to the one before."""
     return ImageStep(WORKDIR, path=path)
 
 

@@ -13,16 +13,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from squall.agent.image.base import BaseUnavailable, choose_base, ensure_base, known_bases
+from squall.agent.image.debian import BaseUnavailable, choose_base, ensure_base, known_bases
 from squall.agent.image.layers import LayerError, LayerStore
 from squall.agent.image.machine import MachineSettings, read_machine_settings
+from squall.runtime.errors import RuntimeFailure
 
 
 def main(arguments: Sequence[str]) -> int:
     """Make the base and say how long it took; 1 with the reason when it cannot be had."""
     parser = argparse.ArgumentParser(prog="python -m squall.agent.image.bootstrap", description=__doc__)
     parser.add_argument("--data-dir", required=True, type=Path, help="where this machine keeps its layers")
-    parser.add_argument("--python", default="", metavar="3.11", help="series of Python; the nearest to this one if not given")
+    parser.add_argument("--python", default="", metavar="3.11", help="series of Python; near to this one if not given")
     parser.add_argument("--verbose", action="store_true", help="show the output of mmdebstrap")
     chosen = parser.parse_args(arguments)
     settings = read_machine_settings(os.environ)
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         layer = ensure_base(
             LayerStore(chosen.data_dir), settings, python_version, print if chosen.verbose else lambda line: None
         )
-    except (BaseUnavailable, LayerError) as error:
+    except (BaseUnavailable, LayerError, RuntimeFailure) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(

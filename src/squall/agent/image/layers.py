@@ -6,9 +6,9 @@
     <data>/layers/.scratch/<name>            something in the making, locked by the process that makes it
     <data>/layers/.locks/<build key>         held while somebody builds this key
 
-A layer is complete or not there: it is made in a scratch directory, written out to the disk and renamed into place. What a
-killed process leaves is a scratch directory nobody locks, which `sweep` removes. Nothing is ever changed in place: a
-forced rebuild makes another layer and moves the key to it, so containers on the old one are not disturbed.
+A layer is complete or not there: it is made in a scratch directory, written out to the disk and renamed into place.
+What a killed process leaves is a scratch directory nobody locks, which `sweep` removes. Nothing is ever changed in
+place: a forced rebuild makes another layer and moves the key to it, so containers on the old one are not disturbed.
 
 The directory is closed to everyone but root: layers hold set-user-id programs owned by the machine's id 0.
 """
@@ -22,11 +22,12 @@ import json
 import os
 import re
 import secrets
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from squall.runtime.removal import mounts_below, remove_tree
 
 _KEY = re.compile(r"^[0-9a-f]{64}$")
 _LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}$")
@@ -103,7 +104,7 @@ class LayerStore:
             deadline = time.monotonic() + wait_s
             while not _try_lock(descriptor):
                 if time.monotonic() > deadline:
-                    raise LayerError(f"cannot build layer {key[:12]}: another process has been at it for {wait_s:.0f} s")
+                    raise LayerError(f"cannot build {key[:12]}: another process has been at it for {wait_s:.0f} s")
                 time.sleep(0.1)
             yield
         finally:
@@ -124,7 +125,7 @@ class LayerStore:
         finally:
             os.close(descriptor)
             if path.exists():
-                remove_tree(path)
+                remove_tree(str(path))
 
     def commit(self, scratch: Scratch, tree: Path, key: str, facts: Mapping[str, str], *, replaces: bool) -> Layer:
         """Make the directory `tree` inside `scratch` the layer of `key`.
@@ -165,7 +166,8 @@ class LayerStore:
         layer = self._read(layer_id)
         if layer is None:
             return
-        _refuse_mounts(place)
+        if mounts := mounts_below(str(place)):
+            raise LayerError(f"cannot remove layer {layer_id}: {mounts[0]} is a mount point; stop what uses it first")
         pointer = self._root / ".keys" / layer.key
         if pointer.exists() and pointer.read_text().strip() == layer_id:
             pointer.unlink()
@@ -180,7 +182,7 @@ class LayerStore:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 if _try_lock(descriptor):
-                    remove_tree(path)
+                    remove_tree(str(path))
                     count += 1
             finally:
                 os.close(descriptor)
@@ -203,21 +205,6 @@ class LayerStore:
         _sync_file_system(place)
 
 
-def remove_tree(path: Path) -> None:
-    """Delete a directory, never following a link, never leaving its file system, never while something is mounted below.
-
-    Raises:
-        LayerError: something is mounted in it, or a file cannot be removed.
-    """
-    _refuse_mounts(path)
-    # rm rather than a walk of our own: it deletes trees deeper than a path may be long, which a build can leave behind.
-    done = subprocess.run(
-        ["rm", "-rf", "--one-file-system", "--", str(path)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise LayerError(f"cannot remove {path}: {done.stderr.strip()[-500:]}")
-
-
 def tree_size_bytes(path: Path) -> int:
     """What a tree occupies on its disk; files with several names count once."""
     total = 0
@@ -229,24 +216,6 @@ def tree_size_bytes(path: Path) -> int:
                 seen.add(status.st_ino)
                 total += status.st_blocks * 512
     return total
-
-
-def mounts_below(path: Path) -> tuple[str, ...]:
-    """Mount points at or below a path, as this process sees them."""
-    real = os.path.realpath(path)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        points = [_unescaped(line.split(" ")[4]) for line in file]
-    return tuple(point for point in points if point == real or point.startswith(real + "/"))
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
-def _refuse_mounts(path: Path) -> None:
-    mounts = mounts_below(path)
-    if mounts:
-        raise LayerError(f"cannot remove {path}: {mounts[0]} is a mount point; unmount it first")
 
 
 def _checked(pattern: re.Pattern[str], name: str) -> str:

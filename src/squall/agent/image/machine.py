@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_APT_OPTIONS = re.compile(r"^Acquire::(http|https|ftp|Retries|ForceIPv|Check-|AllowInsecure|AllowWeak|Max-)", re.IGNORECASE)
+_APT_OPTIONS = re.compile(
+    r"^Acquire::(http|https|ftp|Retries|ForceIPv|Check-|AllowInsecure|AllowWeak|Max-)", re.IGNORECASE
+)
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _CA_DEFAULT = "/etc/ssl/certs/ca-certificates.crt"
@@ -93,7 +95,7 @@ class MachineSettings:
 
 
 def read_machine_settings(environ: Mapping[str, str], root: str = "/") -> MachineSettings:
-    """Read the settings of the machine below `root` (another one in tests) as seen by a process with these variables."""
+    """Read the settings of the machine below `root` as seen by a process with these variables."""
     release = _os_release(Path(root, "etc/os-release"))
     return MachineSettings(
         distribution=release.get("ID", ""),
@@ -142,7 +144,9 @@ def _apt_settings(root: Path) -> AptSettings:
     )
 
 
-_ONE_LINE = re.compile(r"^\s*deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>[^#]*)")
+_ONE_LINE = re.compile(
+    r"^\s*deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>[^#]*)"
+)
 
 
 def _one_line_sources(text: str) -> Iterator[AptSource]:

@@ -1,4 +1,4 @@
-"""Base root file systems: a minimal Debian or Ubuntu with its own Python, made by mmdebstrap from this machine's mirrors.
+"""Base root file systems: a minimal Debian or Ubuntu with its own Python, made by mmdebstrap from the machine's mirrors.
 
 No registry is needed: it works wherever the machine's own apt does. A mirror has more suites than the one the machine
 runs; the others are asked of the same mirror, with the same keys. See docs/decisions/0007.
@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from squall.agent.image.layers import Layer, LayerStore, Scratch, remove_tree
+from squall.agent.image.layers import Layer, LayerStore, Scratch
 from squall.agent.image.machine import AptSource, MachineSettings
 from squall.protocol import image
+from squall.runtime.removal import remove_tree
 
 # Which Python a suite has is a fact about the world (as of 2025): a suite never changes it after its release.
 _PYTHON_OF_SUITE = {
@@ -47,7 +48,8 @@ _INSIDE = """set -e
 wheel=$(ls /usr/share/python-wheels/pip-*.whl)
 python3 -I "$wheel/pip" -q --isolated install --no-index --no-compile --no-cache-dir \
     --break-system-packages --root-user-action ignore "$wheel" 2>/dev/null \
-|| python3 -I "$wheel/pip" -q --isolated install --no-index --no-compile --no-cache-dir --root-user-action ignore "$wheel"
+|| python3 -I "$wheel/pip" -q --isolated install --no-index --no-compile --no-cache-dir \
+    --root-user-action ignore "$wheel"
 python3 -I -m compileall -q -j1 --invalidation-mode unchecked-hash /usr/local/lib/python3.*/dist-packages
 python3 -I -c 'import platform; print(platform.python_version())' > /squall-python-version
 """
@@ -64,6 +66,14 @@ class DebianBase:
     suite: str
     python_version: str
     sources: tuple[AptSource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Where lines go, and word of whether anybody still wants them."""
+
+    on_line: Callable[[str], None]
+    is_cancelled: Callable[[], bool]
 
 
 def known_bases(settings: MachineSettings) -> tuple[DebianBase, ...]:
@@ -97,8 +107,8 @@ def choose_base(python_version: str, settings: MachineSettings) -> DebianBase:
             return base
     if not bases:
         raise BaseUnavailable(
-            f"cannot make a base image with Python {python_version}: this machine's apt names no Debian or Ubuntu mirror"
-            " (see /etc/apt/sources.list.d)"
+            f"cannot make a base image with Python {python_version}: the apt of this machine names no Debian or Ubuntu"
+            " mirror; add one to /etc/apt/sources.list.d"
         )
     have = ", ".join(sorted({f"{base.python_version} ({base.suite})" for base in bases}))
     raise BaseUnavailable(
@@ -114,8 +124,12 @@ def ensure_base(
     on_line: Callable[[str], None],
     *,
     is_forced: bool = False,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Layer:
-    """The layer of `debian_slim(python_version)`, made now unless it is there. Blocks; safe to call from several processes.
+    """The layer of `debian_slim(python_version)`, made now unless it is there.
+
+    Blocks, and may be called by several processes at once: one makes it, the others wait. Once `is_cancelled` says so,
+    the making ends soon.
 
     Raises:
         BaseUnavailable: it cannot be had.
@@ -131,7 +145,7 @@ def ensure_base(
             return present
         with store.scratch() as scratch:
             root = scratch.path / "fs"
-            _bootstrap(base, settings, scratch, root, on_line)
+            _bootstrap(base, settings, scratch, root, _Output(on_line, is_cancelled))
             full_version = (root / "squall-python-version").read_text().strip()
             _strip(root)
             facts = {"python_path": "/usr/bin/python3", "python_version": full_version, "suite": base.suite}
@@ -155,9 +169,7 @@ def _sources_of(suite: str, family: str, settings: MachineSettings) -> tuple[Apt
     return tuple(found) if any(source.suite == suite for source in found) else ()
 
 
-def _bootstrap(
-    base: DebianBase, settings: MachineSettings, scratch: Scratch, root: Path, on_line: Callable[[str], None]
-) -> None:
+def _bootstrap(base: DebianBase, settings: MachineSettings, scratch: Scratch, root: Path, output: _Output) -> None:
     _refuse_missing_tools()
     lines = []
     for number, source in enumerate(base.sources):
@@ -174,16 +186,16 @@ def _bootstrap(
         # Nothing of a half-made base is ever used, and `commit` writes all of it out at once.
         "--dpkgopt=force-unsafe-io",
         f"--include={','.join(_PACKAGES)}",
-        *(f"--aptopt={name} \"{value}\"" for name, value in _apt_options(settings, scratch)),
+        *(f'--aptopt={name} "{value}"' for name, value in _apt_options(settings, scratch)),
         *((f"--hook-dir={_MERGED_USR_HOOKS}",) if os.path.isdir(_MERGED_USR_HOOKS) else ()),
-        "--customize-hook=chroot \"$1\" sh -c '" + _INSIDE.replace("'", "'\\''") + "'",
+        '--customize-hook=chroot "$1" sh -c \'' + _INSIDE.replace("'", "'\\''") + "'",
         base.suite,
         str(root),
         *lines,
     )
     # The system's own Python and tools: mmdebstrap starts helpers by name, and a version manager's may come first.
     environ = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **settings.proxies}
-    tail = _run(argv, environ, (scratch.lock_fd,), on_line)
+    tail = _run(argv, environ, (scratch.lock_fd,), output)
     if tail is not None:
         raise BaseUnavailable(_explained(base, tail))
 
@@ -212,9 +224,7 @@ def _isolated(*command: str) -> tuple[str, ...]:
     return ("setpriv", "--pdeathsig=KILL", *namespaces, *command)
 
 
-def _run(
-    argv: Sequence[str], environ: dict[str, str], keep_fds: Sequence[int], on_line: Callable[[str], None]
-) -> str | None:
+def _run(argv: Sequence[str], environ: dict[str, str], keep_fds: Sequence[int], output: _Output) -> str | None:
     """Run a command and report its output by line; None when it went well, else its last lines."""
     tail: collections.deque[str] = collections.deque(maxlen=40)
     process = subprocess.Popen(
@@ -232,7 +242,9 @@ def _run(
     try:
         for line in process.stdout:
             tail.append(line.rstrip()[:500])
-            on_line(tail[-1])
+            output.on_line(tail[-1])
+            if output.is_cancelled():
+                return "cancelled"
             if time.monotonic() > deadline:
                 return f"stopped after {_TIMEOUT_S:.0f} s\n" + "\n".join(tail)
         return None if process.wait() == 0 else "\n".join(tail)
@@ -257,9 +269,7 @@ def _explained(base: DebianBase, tail: str) -> str:
 def _strip(root: Path) -> None:
     """Take out what belongs to this machine or to the hour, and give new files the time of the newest packaged one."""
     newest_s = _newest_packaged_s(root)
-    for directory in ("dev", "run", "tmp", "var/tmp", "var/log", "var/lib/apt/lists", "var/cache/apt", "proc", "sys"):
-        _empty(root / directory)
-    for directory in ("usr/share/man", "usr/share/info", "usr/share/locale", "etc/apt/sources.list.d", "etc/apt/auth.conf.d"):
+    for directory in _EMPTIED:
         _empty(root / directory)
     for pattern in _LEFTOVERS:
         for path in root.glob(pattern):
@@ -282,6 +292,22 @@ def _strip(root: Path) -> None:
     _clamp_times(root, newest_s)
 
 
+_EMPTIED = (
+    "dev",
+    "proc",
+    "run",
+    "sys",
+    "tmp",
+    "var/tmp",
+    "var/log",
+    "var/lib/apt/lists",
+    "var/cache/apt",
+    "etc/apt/sources.list.d",
+    "etc/apt/auth.conf.d",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+)
 _LEFTOVERS = (
     "squall-python-version",
     "etc/apt/sources.list",
@@ -308,14 +334,14 @@ def _empty(directory: Path) -> None:
         return
     for path in directory.iterdir():
         if path.is_dir() and not path.is_symlink():
-            remove_tree(path)
+            remove_tree(str(path))
         else:
             path.unlink()
 
 
 def _newest_packaged_s(root: Path) -> float:
     """The newest time of a file that came out of a package; what was made just now has times of today."""
-    made_since_s = time.time() - _TIMEOUT_S - 3_600
+    made_since_s = time.time() - _TIMEOUT_S - 3_600  # tidy: compared with times of files, which are the system's
     times = [path.lstat().st_mtime for path in (root / "usr").rglob("*") if not path.is_dir()]
     return max((stamp for stamp in times if stamp < made_since_s), default=made_since_s)
 
