@@ -46,7 +46,7 @@ def new_id(kind: str) -> str:
     """Make an id of one of `KINDS`."""
     assert kind in KINDS, f"no such kind of id: {kind}"
     # Wall clock on purpose: ids sort by birth across processes; nothing depends on it beyond display order.
-    millis = time.time_ns() // 1_000_000
+    millis = time.time_ns() // 1_000_000  # tidy: wall clock, see above
     random = int.from_bytes(os.urandom(11), "little")
     return f"{kind}-{_base62(millis, _TIME_CHARS)}{_base62(random, _RANDOM_CHARS)}"
 
