@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tree import ROOT, SRC, Imported, imports, parse, place, python_files, read
+from tests.tree import ROOT, SRC, Imported, dotted_name, imports, parse, place, python_files, read
 
 MAY_IMPORT: dict[str, set[str]] = {
     "protocol": set(),
@@ -23,8 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "main": {"protocol", "runtime", "agent", "server"},
 }
 
-# Inside server/: records and rules at the bottom, pure decisions above them, then what does the work. The last three do not
-# know one another: main/ hands one to the other. Folders not named here may import any but the last three.
+# Inside server/: records and rules at the bottom, pure decisions above them, then what does the work. The siblings do
+# not know one another: main/ hands one to the other. Folders not named here may import any but the siblings.
 SERVER_PURE = {"model": set[str](), "scheduler": {"model"}, "autoscaler": {"model"}, "policy": {"model"}}
 SERVER_SIBLINGS = {"store", "api", "dashboard"}
 # A contract and its records are where siblings meet: `server/store/contract.py` is the specification, no SQL in it.
@@ -162,9 +162,8 @@ def test_light_layers_run_on_python_3_10(layer: str) -> None:
             if found.name in TOO_NEW and not found.is_for_types:
                 wrong.append(f"{place(path, found.line)}: {found.name} is not in Python 3.10")
         for node in ast.walk(parse(path)):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                if f"{node.value.id}.{node.attr}" in TOO_NEW:
-                    wrong.append(f"{place(path, node.lineno)}: {node.value.id}.{node.attr} is not in Python 3.10")
+            if isinstance(node, ast.Attribute) and dotted_name(node) in TOO_NEW:
+                wrong.append(f"{place(path, node.lineno)}: {dotted_name(node)} is not in Python 3.10")
             if isinstance(node, ast.Name) and node.id in {"ExceptionGroup", "BaseExceptionGroup"}:
                 wrong.append(f"{place(path, node.lineno)}: {node.id} is not in Python 3.10")
             if isinstance(node, ast.TryStar):
@@ -201,9 +200,7 @@ def test_third_parties_are_declared_for_those_who_need_them() -> None:
             name = found.name.partition(".")[0]
             needed = DISTRIBUTION_OF.get(name, name).replace("_", "-")
             if is_third_party(found.name) and not found.is_for_types and needed not in declared:
-                wrong.append(
-                    f"{place(path, found.line)}: {name} is not declared in pyproject.toml for {layer_of(path) or 'squall'}"
-                )
+                wrong.append(f"{place(path, found.line)}: {name} is not declared in pyproject.toml for its layer")
 
     assert not wrong, "\n".join(wrong)
 

@@ -41,7 +41,7 @@ def tracked_files() -> tuple[Path, ...]:
 
 
 def python_files(*folders: str) -> list[Path]:
-    """Python files in these folders of the project, tracked or not: a file is held to the rules before it is committed."""
+    """Python files in these folders of the project, tracked or not: rules hold before the commit."""
     found = (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
     return [path for path in found if not NOT_OURS & set(path.relative_to(ROOT).parts)]
 

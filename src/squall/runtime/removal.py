@@ -17,7 +17,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def mounts_below(path: str, mountinfo_path: str = "/proc/self/mountinfo") -> list[str]:
-    """Mount points at or below a path in this mount namespace, deepest first, so that they can be unmounted in order."""
+    """Mount points at or below a path in this mount namespace, deepest first: the order to unmount in."""
     top = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     found = []
     for line in Path(mountinfo_path).read_text().splitlines():
@@ -39,8 +39,8 @@ def remove_tree(path: str, mountinfo_path: str = "/proc/self/mountinfo") -> None
     path = os.path.abspath(path)
     if mounted := mounts_below(path, mountinfo_path):
         raise RuntimeFailure(f"cannot delete {path}: mounted below it: {', '.join(mounted)}; unmount first")
-    # rm, not a walk of ours: it goes by descriptors, so a link swapped in meanwhile leads nowhere, copes with any depth, and
-    # stays on one file system should something be mounted after the check.
+    # rm, not a walk of ours: it goes by descriptors, so a link swapped in meanwhile leads nowhere; it copes with any
+    # depth; and it stays on one file system should something be mounted after the check.
     command = ["rm", "-rf", "--one-file-system", "--preserve-root=all", "--", path]
     ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if ended.returncode != 0:

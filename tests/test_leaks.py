@@ -1,0 +1,66 @@
+"""The check for leaks sees what it must, and forgives what is on its way out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.leaks import is_ours, new_since, none_left, snapshot
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+def test_nothing_new_when_nothing_happened() -> None:
+    before = snapshot()
+
+    assert not [line for line in new_since(before, settle_s=2) if str(Path(sys.executable)) in line]
+
+
+def test_process_of_this_run_is_seen_until_it_ends() -> None:
+    before = snapshot()
+    process = subprocess.Popen(SLEEP)
+    try:
+        left = new_since(before, settle_s=0)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert any(f"process {process.pid} " in line for line in left)
+    assert not any(f"process {process.pid} " in line for line in new_since(before, settle_s=0))
+
+
+def test_directory_left_behind_fails_with_its_name(data_dir: Path) -> None:
+    before = snapshot()
+
+    assert f"file {data_dir}" in before
+    assert f"file {data_dir}" in new_since(frozenset(), settle_s=0)
+
+
+def test_leak_inside_fails_at_the_end() -> None:
+    process = None
+    with pytest.raises(AssertionError, match=r"left behind:\n(.*\n)*  process \d+"):
+        with none_left(settle_s=0):
+            process = subprocess.Popen(SLEEP)
+    assert process is not None
+
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("/sys/fs/cgroup/squall/ct-1", True),
+        ("sq3a-host", True),
+        ("/tmp/sq-abc/run", True),
+        ("/run/netns/squall-4", True),
+        ("/var/lib/docker", False),
+        ("eth0", False),
+        ("/usr/share/mysql", False),
+    ],
+)
+def test_our_names_are_told_from_others(name: str, expected: bool) -> None:
+    assert is_ours(name) is expected
