@@ -1,3 +1,5 @@
+"""Image definitions keep their identity: the same steps give the same bytes."""
+
 from __future__ import annotations
 
 import json
