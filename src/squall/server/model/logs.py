@@ -1,0 +1,44 @@
+"""Log lines of apps, and the contract of what keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from squall.protocol.log import LogEntry, LogRead
+
+
+class LogStore(Protocol):
+    """Keeps log lines per app, within a budget of bytes; the oldest go first.
+
+    In a `LogRead` given to a store, `app` and `function` are ids (whoever asks by name has looked the name up), and an
+    empty field does not filter. One of `app` and `container_id` is set.
+    """
+
+    def append(self, entries: tuple[LogEntry, ...]) -> None:
+        """Take lines in. Never blocks, never fails.
+
+        What cannot be written as fast as it comes is dropped, and the container's log says so where it happened: an
+        entry of source `system` with the text "dropped N lines".
+        """
+
+    async def flush(self) -> None:
+        """Wait until what was appended before can be read by `read`."""
+
+    def read(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
+        """The lines there are that match, in the order they came, in batches; `tail` counts matching lines."""
+
+    def follow(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
+        """As `read`, then what comes later, without gap or repetition, until `finish` or until the caller leaves.
+
+        A reader slower than the writer loses lines in the middle, and reads an entry that says how many.
+        """
+
+    def finish(self, app_id: str, container_id: str = "") -> None:
+        """No more lines will come of this app (or of one container of it): its followers end after the last one.
+
+        A `follow` that begins after the app's end is told by whoever asks: it uses `read` then.
+        """
+
+    async def delete(self, app_id: str) -> None:
+        """Forget an app's lines."""

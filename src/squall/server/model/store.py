@@ -1,0 +1,168 @@
+"""What the server remembers, and the contract of whatever remembers it.
+
+Rows are the store's own records; where a row is all of a wire record (a function's spec, a mount's manifest) it holds
+that. Implementations are in `server/store/` and pass tests/conformance/test_store.py.
+
+Invariants every implementation keeps:
+  * when a `put_...`, `set_...` or `expire` returns, what it wrote survives `kill -9` and power loss
+  * repeating a write with the same ids is harmless: the caller may not know whether the first one was carried out
+  * an input has at most one output, the first that came
+  * the event loop is never blocked; concurrent durable writes share transactions
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from squall.protocol.app import EPHEMERAL
+from squall.protocol.function import FunctionSpec
+from squall.protocol.mount import MountManifest
+
+
+@dataclass(frozen=True, slots=True)
+class StoredApp:
+    """One app."""
+
+    app_id: str
+    name: str
+    state: str = EPHEMERAL
+    created_at: float = 0.0
+    """Seconds since 1970, as all times here."""
+    stopped_at: float | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCall:
+    """A durable call."""
+
+    call_id: str
+    function_id: str
+    app_id: str
+    kind: str
+    created_at: float
+    input_count: int = 1
+    parent_input_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInput:
+    """One input of a durable call: its value, or the blob that holds it."""
+
+    call_id: str
+    index: int
+    value: bytes = b""
+    blob_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """One output of a durable call; `status` and `value` as in `OutputBatch`."""
+
+    call_id: str
+    index: int
+    status: int
+    value: bytes = b""
+    blob_sha256: str = ""
+    attempt: int = 0
+    run_us: int = 0
+    finished_at: float = 0.0
+
+
+class Store(Protocol):
+    """The server's memory. Opened and closed by `main`; used from one event loop.
+
+    Every method raises PlatformError: `exhausted` when the disk is full (with what to do), `unavailable` when the
+    database cannot be reached, `conflict` where stated.
+    """
+
+    # Apps
+
+    async def put_app(self, app: StoredApp) -> None:
+        """Create the app, or replace all that is known of it but `created_at`."""
+
+    async def get_app(self, app_id: str) -> StoredApp:
+        """One app. Raises PlatformError `not_found`."""
+
+    async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
+        """The newest app of that name that is neither stopping nor stopped."""
+
+    async def list_apps(self, limit: int = 100, states: tuple[str, ...] = ()) -> tuple[StoredApp, ...]:
+        """Apps, newest first; with `states`, those in one of them."""
+
+    async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
+        """Change an app's state; `stopped_at` of None leaves the time it stopped as it is.
+
+        Raises PlatformError `not_found`.
+        """
+
+    # Functions
+
+    async def put_functions(self, functions: tuple[FunctionSpec, ...]) -> None:
+        """Create or replace functions, all of them or none.
+
+        Raises PlatformError `conflict` when an app has another function of the same name, `not_found` when the app
+        does not exist.
+        """
+
+    async def get_function(self, function_id: str) -> FunctionSpec:
+        """One function. Raises PlatformError `not_found`."""
+
+    async def find_function(self, app_id: str, name: str) -> FunctionSpec | None:
+        """The app's function of that name."""
+
+    async def list_functions(self, app_id: str) -> tuple[FunctionSpec, ...]:
+        """The app's functions, by name."""
+
+    # Mounts
+
+    async def put_mount(self, manifest: MountManifest) -> str:
+        """Keep a manifest; returns its id."""
+
+    async def get_mount(self, mount_id: str) -> MountManifest:
+        """One manifest. Raises PlatformError `not_found`."""
+
+    # Durable calls
+
+    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> None:
+        """Keep a call with its inputs. A call that is there already stays as it is.
+
+        Callers at the same time share one transaction every few milliseconds.
+        """
+
+    async def get_call(self, call_id: str) -> StoredCall:
+        """One call. Raises PlatformError `not_found`."""
+
+    async def unfinished_inputs(self) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+        """Every call with inputs that have no output, and those inputs by index; oldest call first."""
+
+    async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
+        """Keep outputs; for each, whether it is the first of its input (the others are forgotten).
+
+        An output whose call does not exist (any more) is not kept: False. Shares transactions as `put_call` does.
+        """
+
+    async def get_output(self, call_id: str, index: int) -> StoredOutput | None:
+        """The output of one input, or None while there is none.
+
+        Raises PlatformError `not_found` when there is no such call.
+        """
+
+    async def output_statuses(self, call_id: str, limit: int = 1_000) -> dict[int, int]:
+        """Index to status for those of the first `limit` inputs that have an output."""
+
+    async def expire(self, before: float) -> int:
+        """Forget calls whose last output came before that time and which have no unfinished input; how many."""
+
+    async def live_blobs(self) -> frozenset[str]:
+        """SHA-256 of every blob that a mount, a function or a call still names."""
+
+    # Settings
+
+    async def get_setting(self, name: str) -> str | None:
+        """A value kept under a name."""
+
+    async def put_setting(self, name: str, value: str) -> None:
+        """Keep a value under a name."""
