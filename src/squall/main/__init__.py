@@ -1,0 +1,1 @@
+"""Composes the programs out of server and agent, and reads configuration; nothing else reads the environment."""

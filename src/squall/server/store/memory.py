@@ -1,0 +1,186 @@
+"""A store that forgets when the process ends: for tests, and as the plainest reading of the contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from squall.protocol.app import STOPPED, STOPPING
+from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
+from squall.protocol.function import FunctionSpec
+from squall.protocol.mount import MountManifest
+from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
+
+
+class MemoryStore:
+    """See `Store`."""
+
+    def __init__(self) -> None:
+        self._apps: dict[str, StoredApp] = {}
+        self._functions: dict[str, FunctionSpec] = {}
+        self._mounts: dict[str, MountManifest] = {}
+        self._calls: dict[str, StoredCall] = {}
+        self._inputs: dict[str, tuple[StoredInput, ...]] = {}
+        self._outputs: dict[str, dict[int, StoredOutput]] = {}
+        self._settings: dict[str, str] = {}
+
+    async def __aenter__(self) -> MemoryStore:
+        """As the other stores: opened by `main`."""
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Nothing to close."""
+
+    async def put_app(self, app: StoredApp) -> None:
+        """See `Store`."""
+        known = self._apps.get(app.app_id)
+        self._apps[app.app_id] = app if known is None else replace(app, created_at=known.created_at)
+
+    async def get_app(self, app_id: str) -> StoredApp:
+        """See `Store`."""
+        app = self._apps.get(app_id)
+        if app is None:
+            raise PlatformError(NOT_FOUND, f"no app {app_id}")
+        return app
+
+    async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
+        """See `Store`."""
+        for app in self._newest_first():
+            if app.name == name and app.environment == environment and app.state not in (STOPPING, STOPPED):
+                return app
+        return None
+
+    async def list_apps(self, limit: int = 100, states: tuple[str, ...] = ()) -> tuple[StoredApp, ...]:
+        """See `Store`."""
+        return tuple(app for app in self._newest_first() if not states or app.state in states)[:limit]
+
+    async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
+        """See `Store`."""
+        app = await self.get_app(app_id)
+        self._apps[app_id] = replace(app, state=state, stopped_at=app.stopped_at if stopped_at is None else stopped_at)
+
+    def _newest_first(self) -> list[StoredApp]:
+        return sorted(self._apps.values(), key=lambda app: (app.created_at, app.app_id), reverse=True)
+
+    async def put_functions(self, functions: tuple[FunctionSpec, ...]) -> None:
+        """See `Store`."""
+        after = dict(self._functions)
+        for function in functions:
+            await self.get_app(function.app_id)
+            same_name = [
+                other.function_id
+                for other in after.values()
+                if (other.app_id, other.name) == (function.app_id, function.name)
+            ]
+            if same_name and same_name != [function.function_id]:
+                raise PlatformError(
+                    CONFLICT,
+                    f"cannot create function {function.name!r}: app {function.app_id} has one of that name already;"
+                    " give one of the two another name",
+                )
+            after[function.function_id] = function
+        self._functions = after
+
+    async def get_function(self, function_id: str) -> FunctionSpec:
+        """See `Store`."""
+        function = self._functions.get(function_id)
+        if function is None:
+            raise PlatformError(NOT_FOUND, f"no function {function_id}")
+        return function
+
+    async def find_function(self, app_id: str, name: str) -> FunctionSpec | None:
+        """See `Store`."""
+        for function in self._functions.values():
+            if function.app_id == app_id and function.name == name:
+                return function
+        return None
+
+    async def list_functions(self, app_id: str) -> tuple[FunctionSpec, ...]:
+        """See `Store`."""
+        found = (function for function in self._functions.values() if function.app_id == app_id)
+        return tuple(sorted(found, key=lambda function: function.name))
+
+    async def put_mount(self, manifest: MountManifest) -> str:
+        """See `Store`."""
+        mount_id = manifest.mount_id()
+        self._mounts[mount_id] = manifest
+        return mount_id
+
+    async def get_mount(self, mount_id: str) -> MountManifest:
+        """See `Store`."""
+        manifest = self._mounts.get(mount_id)
+        if manifest is None:
+            raise PlatformError(NOT_FOUND, f"no mount {mount_id}")
+        return manifest
+
+    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> None:
+        """See `Store`."""
+        if call.call_id not in self._calls:
+            self._calls[call.call_id] = call
+            self._inputs[call.call_id] = inputs
+            self._outputs[call.call_id] = {}
+
+    async def get_call(self, call_id: str) -> StoredCall:
+        """See `Store`."""
+        call = self._calls.get(call_id)
+        if call is None:
+            raise PlatformError(NOT_FOUND, f"no call {call_id}: it never was, or its outputs have expired")
+        return call
+
+    async def unfinished_inputs(self) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+        """See `Store`."""
+        found = []
+        for call in sorted(self._calls.values(), key=lambda call: (call.created_at, call.call_id)):
+            inputs = tuple(item for item in self._inputs[call.call_id] if item.index not in self._outputs[call.call_id])
+            if inputs:
+                found.append((call, inputs))
+        return tuple(found)
+
+    async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
+        """See `Store`."""
+        return tuple(self._put_output(output) for output in outputs)
+
+    def _put_output(self, output: StoredOutput) -> bool:
+        known = self._outputs.get(output.call_id)
+        if known is None or output.index in known:
+            return False
+        known[output.index] = output
+        return True
+
+    async def get_output(self, call_id: str, index: int) -> StoredOutput | None:
+        """See `Store`."""
+        await self.get_call(call_id)
+        return self._outputs[call_id].get(index)
+
+    async def output_statuses(self, call_id: str, limit: int = 1_000) -> dict[int, int]:
+        """See `Store`."""
+        outputs = self._outputs.get(call_id, {})
+        return {index: outputs[index].status for index in sorted(outputs) if index < limit}
+
+    async def expire(self, before: float) -> int:
+        """See `Store`."""
+        expired = [
+            call_id
+            for call_id, outputs in self._outputs.items()
+            if len(outputs) == len(self._inputs[call_id])
+            and max((output.finished_at for output in outputs.values()), default=self._calls[call_id].created_at)
+            < before
+        ]
+        for call_id in expired:
+            del self._calls[call_id], self._inputs[call_id], self._outputs[call_id]
+        return len(expired)
+
+    async def live_blobs(self) -> frozenset[str]:
+        """See `Store`."""
+        named = {file.sha256 for manifest in self._mounts.values() for file in manifest.files}
+        named |= {function.definition.blob_sha256 for function in self._functions.values()}
+        named |= {item.blob_sha256 for inputs in self._inputs.values() for item in inputs}
+        named |= {item.blob_sha256 for outputs in self._outputs.values() for item in outputs.values()}
+        return frozenset(named - {""})
+
+    async def get_setting(self, name: str) -> str | None:
+        """See `Store`."""
+        return self._settings.get(name)
+
+    async def put_setting(self, name: str, value: str) -> None:
+        """See `Store`."""
+        self._settings[name] = value
