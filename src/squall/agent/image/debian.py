@@ -1,4 +1,4 @@
-"""Base root file systems: a minimal Debian or Ubuntu with its own Python, made by mmdebstrap from the machine's mirrors.
+"""Base root file systems: a minimal Debian or Ubuntu with its Python, made by mmdebstrap from the machine's mirrors.
 
 No registry is needed: it works wherever the machine's own apt does. A mirror has more suites than the one the machine
 runs; the others are asked of the same mirror, with the same keys. See docs/decisions/0007.
@@ -23,7 +23,7 @@ from squall.runtime.removal import remove_tree
 
 # Which Python a suite has is a fact about the world (as of 2025): a suite never changes it after its release.
 _PYTHON_OF_SUITE = {
-    "debian": {"bullseye": "3.9", "bookworm": "3.11", "trixie": "3.13"},
+    "debian": {"bookworm": "3.11", "trixie": "3.13"},
     "ubuntu": {"jammy": "3.10", "noble": "3.12"},
 }
 _COMPONENTS = {"debian": ("main",), "ubuntu": ("main", "universe")}
@@ -193,7 +193,7 @@ def _bootstrap(base: DebianBase, settings: MachineSettings, scratch: Scratch, ro
         str(root),
         *lines,
     )
-    # The system's own Python and tools: mmdebstrap starts helpers by name, and a version manager's may come first.
+    # The system's own tools: mmdebstrap starts helpers by name, and those of a version manager may come first.
     environ = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **settings.proxies}
     tail = _run(argv, environ, (scratch.lock_fd,), output)
     if tail is not None:
@@ -219,7 +219,7 @@ def _apt_options(settings: MachineSettings, scratch: Scratch) -> Iterable[tuple[
 
 
 def _isolated(*command: str) -> tuple[str, ...]:
-    """The command with mounts and processes of its own, all of which end with it and with the process that started it."""
+    """The command with mounts and processes of its own, which all end with it and with the process that started it."""
     namespaces = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
     return ("setpriv", "--pdeathsig=KILL", *namespaces, *command)
 
@@ -341,7 +341,7 @@ def _empty(directory: Path) -> None:
 
 def _newest_packaged_s(root: Path) -> float:
     """The newest time of a file that came out of a package; what was made just now has times of today."""
-    made_since_s = time.time() - _TIMEOUT_S - 3_600  # tidy: compared with times of files, which are the system's
+    made_since_s = time.time() - _TIMEOUT_S - 3_600  # tidy: compared with times of files
     times = [path.lstat().st_mtime for path in (root / "usr").rglob("*") if not path.is_dir()]
     return max((stamp for stamp in times if stamp < made_since_s), default=made_since_s)
 
