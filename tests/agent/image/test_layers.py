@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from squall.agent.image.layers import Layer, LayerError, LayerStore, tree_size_bytes
+
+KEY = "a" * 64
+
+
+def make_layer(store: LayerStore, key: str = KEY, text: str = "x", *, replaces: bool = False) -> Layer:
+    with store.scratch() as scratch:
+        tree = scratch.path / "fs"
+        tree.mkdir()
+        (tree / "file").write_text(text)
+        return store.commit(scratch, tree, key, {"fact": text}, replaces=replaces)
+
+
+def test_committed_layer_is_found_by_its_key_also_by_another_process(tmp_path: Path) -> None:
+    made = make_layer(LayerStore(tmp_path))
+
+    found = LayerStore(tmp_path).find(KEY)
+
+    assert found == made
+    assert Path(made.path, "file").read_text() == "x"
+    assert made.facts == {"fact": "x"}
+    assert made.size_bytes > 0
+    assert LayerStore(tmp_path).list() == (made,)
+
+
+def test_store_is_closed_to_other_users(tmp_path: Path) -> None:
+    LayerStore(tmp_path)
+
+    assert (tmp_path / "layers").stat().st_mode & 0o777 == 0o700
+
+
+def test_first_layer_of_a_key_is_kept(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    first = make_layer(store)
+
+    assert make_layer(store, text="second") == first
+    assert Path(first.path, "file").read_text() == "x"
+
+
+def test_forced_layer_takes_the_key_and_leaves_the_old_one_in_place(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    first = make_layer(store)
+
+    forced = make_layer(store, text="second", replaces=True)
+
+    assert store.find(KEY) == forced
+    assert Path(first.path, "file").read_text() == "x"
+
+
+def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+
+    with pytest.raises(FileNotFoundError), store.scratch() as scratch:
+        store.commit(scratch, scratch.path / "missing", KEY, {}, replaces=False)
+
+    assert store.find(KEY) is None
+    assert list((tmp_path / "layers/.scratch").iterdir()) == []
+
+
+def test_sweep_removes_what_nobody_locks_and_keeps_what_is_being_made(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    killed = multiprocessing.get_context("spawn").Process(target=_die_half_way, args=(tmp_path,))
+    killed.start()
+    killed.join(30)
+
+    with store.scratch() as scratch:
+        assert LayerStore(tmp_path).sweep() == 1
+        assert list((tmp_path / "layers/.scratch").iterdir()) == [scratch.path]
+
+
+def _die_half_way(data_dir: Path) -> None:
+    with LayerStore(data_dir).scratch() as scratch:
+        (scratch.path / "half").write_text("x")
+        os._exit(9)
+
+
+def test_removed_layer_is_gone_with_its_key_and_removing_it_again_is_fine(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    layer = make_layer(store)
+
+    store.remove(layer.layer_id)
+    store.remove(layer.layer_id)
+
+    assert store.find(KEY) is None
+    assert store.list() == ()
+    with pytest.raises(LayerError, match="build its image again"):
+        store.get(layer.layer_id)
+
+
+def test_removing_a_replaced_layer_keeps_the_key_of_its_successor(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    old = make_layer(store)
+    new = make_layer(store, text="second", replaces=True)
+
+    store.remove(old.layer_id)
+
+    assert store.find(KEY) == new
+
+
+def test_use_is_remembered(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    layer = make_layer(store)
+    os.utime(Path(layer.path).parent / "manifest.json", (1, 1))
+    assert store.used_at(layer.layer_id) == 1
+
+    store.mark_used(layer.layer_id)
+
+    assert store.used_at(layer.layer_id) > 1
+
+
+def test_key_is_locked_for_one_at_a_time(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+
+    with (
+        store.locked(KEY),
+        pytest.raises(LayerError, match="another process"),
+        LayerStore(tmp_path).locked(KEY, wait_s=0),
+    ):
+        raise AssertionError("both held the lock")
+
+    with store.locked(KEY, wait_s=0):
+        assert store.find(KEY) is None
+
+
+def test_names_that_lead_elsewhere_are_refused(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+
+    for name in ("../x", "", "ly-/etc"):
+        with pytest.raises(LayerError, match="no key or id"):
+            store.get(name)
+
+
+def test_file_with_two_names_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"x" * 100_000)
+    before = tree_size_bytes(tmp_path)
+
+    os.link(tmp_path / "one", tmp_path / "two")
+
+    assert tree_size_bytes(tmp_path) == before
