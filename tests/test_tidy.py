@@ -89,6 +89,8 @@ UNKNOWN_WORDS = {
     "job": "call",
     "nodelet": "agent",
 }
+# Terms of other fields that happen to use one: DNS has stub resolvers.
+TERMS_OF_OTHERS = {"stub": ("src/squall/runtime/network/",)}
 EMPTY_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "core", "manager", "managers", "misc"}
 
 UNFINISHED = re.compile(r"\b(" + "|".join(["TODO", "FIXME", "XXX", "HACK"]) + r")\b")
@@ -242,7 +244,8 @@ def test_every_word_is_in_the_vocabulary() -> None:
         for path in python_files("src", "tests", "bench")
         for line, name in defined_names(path)
         for word, instead in UNKNOWN_WORDS.items()
-        if f"_{word}_" in words_of(name) and not has_reason(path, line)
+        if f"_{word}_" in words_of(name) and not is_in(path, TERMS_OF_OTHERS.get(word, ()))
+        if not has_reason(path, line)
     ]
 
     assert not found, "\n".join(sorted(set(found)))
