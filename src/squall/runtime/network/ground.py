@@ -1,0 +1,222 @@
+"""What all slots of an instance stand on: directories, subnet, bridge, rules; and each slot's life.
+
+Blocking; the pool calls it on its one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+
+from squall.runtime.errors import RuntimeFailure, describe_errno
+from squall.runtime.network import firewall, links, rules
+from squall.runtime.network.names import Names
+from squall.runtime.network.namespaces import (
+    current_namespace,
+    is_mount_point,
+    make_pin_directory,
+    remove_pin_directory,
+    unpin,
+)
+from squall.runtime.network.services import Services, plan_services
+from squall.runtime.network.subnet import PREFIX_LENGTH, Subnet, choose_subnet
+from squall.runtime.spec import NetworkSlot
+
+log = logging.getLogger(__name__)
+
+RESOLV_CONF = "/etc/resolv.conf"
+# systemd's stub answers on lo only (it binds to the device), so no redirect reaches it; this file has the resolvers
+# behind it.
+STUB_RESOLVER = "127.0.0.53"
+RESOLV_CONF_BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
+BLOCKED = "b"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """What a pool is made from."""
+
+    state_dir: str
+    instance: str
+    size: int
+    """Slots kept free."""
+    living: frozenset[str] = frozenset()
+    """Containers that survived the last run; their slots are adopted, all others are removed."""
+    proxy_env: Mapping[str, str] = field(default_factory=dict)
+    resolv_conf: str = RESOLV_CONF
+    """Path of the machine's resolver configuration."""
+
+
+def read_resolv_conf(path: str) -> str:
+    """The machine's resolver configuration, systemd's stub replaced by what is behind it; empty where there is none."""
+    texts = []
+    for candidate in (path, RESOLV_CONF_BEHIND_STUB):
+        try:
+            with open(candidate, encoding="utf-8", errors="replace") as file:
+                texts.append(file.read())
+        except OSError:
+            texts.append("")
+    is_stub = any(
+        line.split()[1:] == [STUB_RESOLVER] for line in texts[0].splitlines() if line.startswith("nameserver")
+    )
+    return texts[1] if is_stub and texts[1] else texts[0]
+
+
+class Ground:
+    """One instance's part of the kernel. Used on one thread only."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        self.config = config
+        self.names = Names(config.instance)
+        self.pins = f"{config.state_dir}/netns"
+        self.records = f"{config.state_dir}/slots"
+        self.home_fd = -1
+        self.mtu = links.FALLBACK_MTU
+        self.subnet: Subnet
+        self.services: Services
+        self.findings: list[str] = []
+
+    def prepare(self) -> dict[str, str]:
+        """Sweep, then set up everything but slots. Returns adopted slots, container id to slot name."""
+        self.home_fd = current_namespace()
+        make_pin_directory(self.pins)
+        os.makedirs(self.records, mode=0o700, exist_ok=True)
+        adopted = self.sweep(self.config.living)
+        machine = links.inspect_machine(self.names)
+        self.mtu = machine.mtu
+        self.subnet = self._choose_subnet(machine, has_slots=bool(adopted))
+        self.services = plan_services(
+            self.subnet,
+            resolv_conf=read_resolv_conf(self.config.resolv_conf),
+            proxy_env=self.config.proxy_env,
+            own_addresses=machine.addresses,
+            hostname=socket.gethostname(),
+        )
+        links.make_bridge(self.names, self.subnet, self.mtu)
+        # Rules before forwarding: between the two nothing may pass that the rules would refuse.
+        self.load_rules()
+        if links.enable_forwarding():
+            # Left on at the end: others may rely on it by then, and nobody can tell.
+            log.warning("net.ipv4.ip_forward was 0 and is now 1: containers reach the outside through this machine")
+        return adopted
+
+    def load_rules(self) -> None:
+        """Put the instance's rules in force, and those in other people's firewalls."""
+        rules.load_rules(rules.render_rules(self.names, self.subnet, self.services))
+        for line in firewall.open_firewall(self.names):
+            log.info("opened the firewall for containers: %s", line)
+        self.findings = [*self.services.findings, *firewall.firewall_findings(self.names)]
+        for finding in self.findings:
+            log.warning("%s", finding)
+
+    def repair(self) -> bool:
+        """Load the rules again when somebody flushed them; True when they were gone."""
+        if rules.has_rules(self.names):
+            return False
+        self.load_rules()
+        return True
+
+    def sweep(self, living: Collection[str]) -> dict[str, str]:
+        """Remove every slot that belongs to no living container. Returns the others, container id to slot name."""
+        owners = {name: container_id for name in os.listdir(self.records) if (container_id := self._owner(name))}
+        pinned = set(os.listdir(self.pins))
+        found = {str(index) for index in links.find_slots(self.names)}
+        adopted: dict[str, str] = {}
+        for name in sorted(pinned | found | owners.keys()):
+            is_whole = is_mount_point(f"{self.pins}/{name}") and (name in found or name.startswith(BLOCKED))
+            owner = owners.get(name, "")
+            if owner in living and is_whole:
+                adopted[owner] = name
+            else:
+                self.remove(name)
+        return adopted
+
+    def make(self, name: str) -> NetworkSlot:
+        """Make the slot of this name; what an earlier one left there is removed first."""
+        path = f"{self.pins}/{name}"
+        if name.startswith(BLOCKED):
+            links.make_blocked_namespace(path, self.home_fd)
+        else:
+            links.make_slot(self.names, self.subnet, int(name), path=path, mtu=self.mtu, home_fd=self.home_fd)
+        return self.describe(name)
+
+    def describe(self, name: str) -> NetworkSlot:
+        """The record of a slot that exists."""
+        path = f"{self.pins}/{name}"
+        if name.startswith(BLOCKED):
+            return NetworkSlot(name, path, address="", gateway="", resolv_conf="")
+        services = self.services
+        address = self.subnet.slot(int(name))
+        return NetworkSlot(name, path, address, self.subnet.gateway, services.resolv_conf, dict(services.env))
+
+    def remove(self, name: str) -> None:
+        """Remove a slot with its record. Idempotent."""
+        path = f"{self.pins}/{name}"
+        if name.isdigit():
+            links.remove_slot(self.names, int(name), path)
+        else:
+            unpin(path)
+        self.forget(name)
+
+    def record(self, name: str, container_id: str) -> None:
+        """Remember on disk whose slot this is: a rename, so that a crash leaves all of it or nothing."""
+        path = f"{self.records}/{name}"
+        try:
+            # In the pins' file system no file outlives a restart of the machine, and here none needs to: no fsync.
+            with open(f"{path}.new", "w", encoding="utf-8") as file:
+                file.write(container_id)
+            os.rename(f"{path}.new", path)
+        except OSError as error:
+            raise RuntimeFailure(describe_errno("record the owner of network slot", path, error.errno or 0)) from error
+
+    def forget(self, name: str) -> None:
+        """Drop the record of a slot. Idempotent."""
+        for path in (f"{self.records}/{name}", f"{self.records}/{name}.new"):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+
+    def tear_down(self) -> None:
+        """Remove what the slots stood on; they must be gone. Idempotent."""
+        firewall.close_firewall(self.names)
+        links.remove_link(self.names.bridge)
+        rules.remove_rules(self.names)
+        remove_pin_directory(self.pins)
+        os.rmdir(self.records)
+
+    def close(self) -> None:
+        if self.home_fd >= 0:
+            os.close(self.home_fd)
+            self.home_fd = -1
+
+    def _choose_subnet(self, machine: links.Machine, *, has_slots: bool) -> Subnet:
+        present = links.find_subnet(self.names)
+        if present and has_slots and present.network.prefixlen == PREFIX_LENGTH:
+            return present
+        links.remove_link(self.names.bridge)
+        resolvers = [
+            IPv4Network(line.split()[1])
+            for line in read_resolv_conf(self.config.resolv_conf).splitlines()
+            if line.startswith("nameserver") and ":" not in line and len(line.split()) > 1
+        ]
+        return choose_subnet(self.config.instance, [*machine.routed, *map(IPv4Network, machine.addresses), *resolvers])
+
+    def _owner(self, name: str) -> str:
+        if name.endswith(".new"):
+            return ""
+        with open(f"{self.records}/{name}", encoding="utf-8") as file:
+            return file.read()
+
+
+def sweep_network(state_dir: str, instance: str) -> None:
+    """Remove everything an instance left in the kernel, for when no pool of it will run again. Blocks; idempotent."""
+    ground = Ground(NetworkConfig(state_dir, instance, size=0))
+    make_pin_directory(ground.pins)
+    os.makedirs(ground.records, mode=0o700, exist_ok=True)
+    ground.sweep(())
+    ground.tear_down()
