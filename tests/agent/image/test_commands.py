@@ -1,3 +1,5 @@
+"""Command lines of build steps: executed where a plain shell can."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,3 +1,5 @@
+"""Which base a machine can have, on settings made up for the purpose; the real thing is in tests/kernel."""
+
 from __future__ import annotations
 
 from pathlib import Path

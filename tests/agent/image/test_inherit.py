@@ -1,3 +1,5 @@
+"""What builds inherit, written into directories of the test's own."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The layer store on a directory of the test's own."""
+
 from __future__ import annotations
 
 import multiprocessing

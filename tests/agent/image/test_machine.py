@@ -1,3 +1,5 @@
+"""Reading a machine's settings, from trees that stand for machines."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Output of build steps, through real pipes."""
+
 from __future__ import annotations
 
 import asyncio

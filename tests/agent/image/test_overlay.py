@@ -1,3 +1,5 @@
+"""Stacked layers as directories; whiteouts and opaque directories need root and are in tests/kernel."""
+
 from __future__ import annotations
 
 import os

@@ -46,8 +46,8 @@ _STEP_TIMEOUT_S = 3_600.0
 _REPLAYED_EVENTS_MAX = 2_000
 _BUILD_PIDS_MAX = 16_384
 _EXIT_POLL_S = (0.002, 0.25)
-# Where the runtime keeps what a container writes, below its state directory.
-_UPPER = "upper"
+# Where the runtime keeps what a container writes, below the state directory it is given.
+_UPPER = "rw/upper"
 # Places the runtime mounts on in every container, made where an image lacks them; they are no part of a layer.
 _RUNTIME_MOUNT_POINTS = ("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
 
