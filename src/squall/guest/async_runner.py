@@ -1,0 +1,142 @@
+"""Run the inputs of an asynchronous function (or asynchronous generator) on an event loop in the main thread.
+
+The loop watches the connection itself, so the watcher thread only steps in when user code blocks the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from squall.exception import InputCancellation
+from squall.guest.inbox import Inbox, Input, Stopping
+from squall.guest.link import Link, LinkLost
+from squall.guest.outbox import Outbox
+from squall.guest.runner import ItemSender, print_failure
+from squall.guest.stdio import MarkedStream
+from squall.guest.values import Values
+from squall.protocol.call import CANCELLED, FAILED, SUCCEEDED, Failure, encode_failure
+from squall.sdk import _container
+from squall.sdk._serialization import encode_exception
+
+
+class AsyncRunner:
+    """Runs up to `max_inputs` inputs at once on one loop until the guest is to stop."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        is_generator: bool,
+        max_inputs: int,
+        inbox: Inbox,
+        outbox: Outbox,
+        link: Link,
+        values: Values,
+        streams: tuple[MarkedStream, ...],
+    ) -> None:
+        self._function = function
+        self._is_generator = is_generator
+        self._inbox = inbox
+        self._outbox = outbox
+        self._link = link
+        self._values = values
+        self._streams = streams
+        self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(max_inputs)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self) -> None:
+        """Return when no more inputs will come; all outputs have been sent then."""
+        asyncio.run(self._serve())
+        self._outbox.flush()
+
+    def cancel(self, call_id: str, index: int) -> None:
+        """Cancel one input if it runs. From any thread."""
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._cancel_now, (call_id, index))
+
+    def _cancel_now(self, key: tuple[str, int]) -> None:
+        running = self._running.get(key)
+        if running is not None:
+            running.cancel()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        reader = threading.Thread(target=self._read_inputs, args=(self._loop, done), name="squall-reader", daemon=True)
+        reader.start()
+        await done.wait()
+        if self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    def _read_inputs(self, loop: asyncio.AbstractEventLoop, done: asyncio.Event) -> None:
+        try:
+            while True:
+                # A slot first, an input then: what is taken from the inbox can no longer be given back.
+                asyncio.run_coroutine_threadsafe(self._slots.acquire(), loop).result()
+                item = self._inbox.take()
+                loop.call_soon_threadsafe(self._start, item)
+        except (Stopping, LinkLost):
+            loop.call_soon_threadsafe(done.set)
+
+    def _start(self, item: Input) -> None:
+        self._running[(item.call_id, item.index)] = asyncio.ensure_future(self._run_one(item))
+
+    async def _run_one(self, item: Input) -> None:
+        self._inbox.began()
+        token = _container.begin_input(item.input_id, item.call_id)
+        started_ns = time.perf_counter_ns()
+        blob_sha256 = ""
+        try:
+            status, value, blob_sha256 = await self._outcome(item)
+        finally:
+            _container.end_input(token)
+            self._inbox.ended()
+            self._running.pop((item.call_id, item.index), None)
+            self._slots.release()
+        run_us = (time.perf_counter_ns() - started_ns) // 1000
+        for stream in self._streams:
+            stream.end_input(item.input_id)
+        self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
+        if self._outbox.is_due() or not self._inbox.has_input():
+            self._outbox.flush()
+
+    async def _outcome(self, item: Input) -> tuple[int, bytes, str]:
+        try:
+            args, kwargs = await self._in_thread_if_blob(item)
+            if self._is_generator:
+                return SUCCEEDED, str(await self._send_items(item, args, kwargs)).encode(), ""
+            result = self._function(*args, **kwargs)
+            if hasattr(result, "__await__"):
+                result = await result
+            return (SUCCEEDED, *self._values.result(result))
+        except (asyncio.CancelledError, InputCancellation):
+            return CANCELLED, encode_failure(Failure("cancelled", "the input was cancelled")), ""
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
+            print_failure(error)
+            return FAILED, encode_exception(error, _container.container_id()), ""
+
+    async def _in_thread_if_blob(self, item: Input) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if item.blob_sha256:
+            return await asyncio.to_thread(self._values.arguments, item)
+        return self._values.arguments(item)
+
+    async def _send_items(self, item: Input, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        batch = ItemSender(item, self._link, self._inbox, self._values)
+        try:
+            async for value in self._function(*args, **kwargs):
+                # In a thread when it may wait: a consumer that is behind must not stop the other inputs.
+                if batch.may_wait():
+                    await asyncio.to_thread(batch.add, value)
+                else:
+                    batch.add(value)
+        finally:
+            batch.flush()
+            self._inbox.drop_item_credit(item.call_id, item.index)
+        return batch.count

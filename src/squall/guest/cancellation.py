@@ -1,0 +1,63 @@
+"""Raise `InputCancellation` in user code that runs in the main thread.
+
+The watcher learns of a cancellation; Python lets only the main thread be interrupted, by a signal. The handler raises
+only while user code of that very input runs; a cancellation that comes too late is nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+from squall.exception import InputCancellation
+
+# Not SIGUSR1: user programs like to take that one.
+SIGNAL = signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
+
+
+class Interrupter:
+    """Knows which input runs in the main thread, and interrupts it."""
+
+    def __init__(self) -> None:
+        self._main = threading.main_thread().ident
+        self._running: tuple[str, int] | None = None
+        self._wanted: tuple[str, int] | None = None
+        self._is_ending = False
+
+    def install(self) -> None:
+        """Take the signals; from the main thread."""
+        signal.signal(SIGNAL, self._handle)
+
+    def begin(self, call_id: str, index: int) -> None:
+        """User code of this input begins.
+
+        Raises:
+            InputCancellation: it was cancelled on its way here.
+        """
+        if self._wanted == (call_id, index):
+            raise InputCancellation("the input was cancelled")
+        self._running = (call_id, index)
+
+    def end(self) -> None:
+        """It has ended: nothing will be raised from now on."""
+        self._running = None
+
+    def cancel(self, call_id: str, index: int) -> None:
+        """Interrupt this input if it runs. From any thread."""
+        self._wanted = (call_id, index)
+        if self._running == self._wanted and self._main is not None:
+            signal.pthread_kill(self._main, SIGNAL)
+
+    def end_all(self) -> bool:
+        """The process is to end: interrupt whatever runs; False when nothing does. From the main thread."""
+        if self._running is None:
+            return False
+        self._is_ending = True
+        self._running = None
+        raise InputCancellation("the container is being stopped")
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._running is not None and self._running == self._wanted:
+            self._running = None
+            raise InputCancellation("the input was cancelled")

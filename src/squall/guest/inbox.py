@@ -1,0 +1,282 @@
+"""Who reads the connection, and what becomes of what was read.
+
+Two threads take turns. While the main thread has nothing to run it reads the socket itself: an input then costs no
+switch between threads. While it is busy with an input for longer than `TICK_S`, the watcher reads: cancellations,
+requests to give inputs back and heartbeats must not wait for user code. The watcher sleeps without a timer while
+nothing happens.
+
+Invariants:
+  * exactly one thread reads at a time (`_reading`)
+  * an input is in `_held` or running or gone; giving back takes from `_held` only, under the lock
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from squall.guest.link import Link, LinkLost
+from squall.guest.outbox import Outbox
+from squall.protocol.call import InputBatch, InputRefs, ItemCredit, cut
+from squall.protocol.codec import Envelope
+from squall.protocol.guest import HEARTBEAT_S, GuestStop, Heartbeat, Ready, TerminalData
+
+TICK_S = 0.01
+_ARMED_S = 0.05
+_WATCH_S = 0.05
+
+
+class Input(NamedTuple):
+    """One input to run."""
+
+    call_id: str
+    index: int
+    attempt: int
+    value: bytes
+    blob_sha256: str
+
+    @property
+    def input_id(self) -> str:
+        """Its id, as users see it."""
+        return f"in-{self.call_id[3:]}:{self.index}"
+
+
+class Stopping(Exception):
+    """The guest is to end: no input will come any more."""
+
+
+class Inbox:
+    """Inputs in, in order; everything else the server says is handled as it comes."""
+
+    def __init__(self, link: Link, outbox: Outbox, on_cancel: Callable[[str, int], None]) -> None:
+        self._link = link
+        self._outbox = outbox
+        self.on_cancel = on_cancel
+        self.on_terminal: Callable[[TerminalData, bytes], None] | None = None
+        self._ready: Ready | None = None
+        self._held: deque[Input] = deque()
+        self._item_credit: dict[tuple[str, int], int] = {}
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._reading: threading.Thread | None = None
+        self._running = 0
+        self._busy_since = 0.0
+        self._last_active = 0.0
+        self._is_armed = False
+        self._arm = threading.Event()
+        self._failure: BaseException | None = None
+        self.is_stopping = False
+        self._watcher = threading.Thread(target=self._watch, name="squall-watcher", daemon=True)
+
+    def start(self, ready: Ready) -> None:
+        """Tell the server that inputs may come, and begin to watch."""
+        self._ready = ready
+        self._link.send("Ready", ready)
+        self._watcher.start()
+
+    # The runner's side
+
+    def take(self) -> Input:
+        """The next input, reading the connection until there is one.
+
+        Raises:
+            Stopping: there will be none.
+        """
+        while True:
+            held = self._pop()
+            if held is not None:
+                return held
+            self._outbox.flush()
+            self._wait_or_read(lambda: bool(self._held) or self.is_stopping)
+
+    def take_nowait(self) -> Input | None:
+        """The next input if one is here."""
+        return self._pop()
+
+    def _pop(self) -> Input | None:
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self.is_stopping:
+                raise Stopping
+            return self._held.popleft() if self._held else None
+
+    def began(self) -> None:
+        """User code begins to run in the main thread."""
+        now = time.monotonic()
+        self._running += 1
+        self._busy_since = self._last_active = now
+        if not self._is_armed:
+            self._is_armed = True
+            self._arm.set()
+
+    def ended(self) -> None:
+        """It has ended."""
+        self._running -= 1
+        self._busy_since = time.monotonic() if self._running else 0.0
+
+    def wait_item_credit(self, call_id: str, index: int, wanted: int) -> None:
+        """Wait until the consumer of a generator has taken at least `wanted` items."""
+        key = (call_id, index)
+        self._wait_or_read(lambda: self._item_credit.get(key, 0) >= wanted or self.is_stopping)
+
+    def drop_item_credit(self, call_id: str, index: int) -> None:
+        """The generator has ended."""
+        self._item_credit.pop((call_id, index), None)
+
+    def has_input(self) -> bool:
+        """Whether another input waits here."""
+        return bool(self._held)
+
+    def _wait_or_read(self, is_done: Callable[[], bool]) -> None:
+        me = threading.current_thread()
+        with self._lock:
+            while not is_done() and self._failure is None:
+                if self._reading is None:
+                    self._reading = me
+                    break
+                self._changed.wait(_WATCH_S)
+            else:
+                return
+        try:
+            while not is_done() and self._failure is None:
+                self._read()
+        finally:
+            with self._lock:
+                self._reading = None
+                self._changed.notify_all()
+
+    # Reading
+
+    def _read(self) -> None:
+        messages = self._link.receive()
+        if messages is None:
+            self._reconnect()
+            return
+        for envelope, body in messages:
+            self._handle(envelope, body)
+
+    def _reconnect(self) -> None:
+        with self._lock:
+            # Whoever takes our place hears of these inputs from their client; running them here as well would be twice.
+            self._held.clear()
+        try:
+            self._link.connect(is_reconnect=True)
+        except LinkLost as error:
+            with self._lock:
+                self._failure = error
+                self._changed.notify_all()
+            return
+        if self._ready is not None:
+            self._link.send("Ready", self._ready)
+        self._outbox.flush()
+
+    def _handle(self, envelope: Envelope, body: bytes) -> None:
+        record = self._link.codec.record
+        method = envelope.method
+        if method == "Inputs":
+            self._hold(record(InputBatch, envelope.params), body)
+        elif method == "ItemCredit":
+            credit = record(ItemCredit, envelope.params)
+            key = (credit.call_id, credit.index)
+            with self._lock:
+                self._item_credit[key] = self._item_credit.get(key, 0) + credit.count
+                self._changed.notify_all()
+        elif method == "TakeBack":
+            self._give_back(record(InputRefs, envelope.params))
+        elif method == "CancelInputs":
+            self._cancel(record(InputRefs, envelope.params))
+        elif method == "GuestStop":
+            record(GuestStop, envelope.params)
+            self.stop()
+        elif method == "TerminalData" and self.on_terminal is not None:
+            self.on_terminal(record(TerminalData, envelope.params), body)
+
+    def _hold(self, batch: InputBatch, body: bytes) -> None:
+        attempts = batch.attempts or (0,) * len(batch.indexes)
+        inputs = [
+            Input(batch.call_id, index, attempt, value, batch.blobs.get(str(index), "") if batch.blobs else "")
+            for index, attempt, value in zip(batch.indexes, attempts, cut(body, batch.sizes), strict=True)
+        ]
+        with self._lock:
+            self._held.extend(inputs)
+            self._changed.notify_all()
+
+    def _give_back(self, refs: InputRefs) -> None:
+        given = self._remove(refs)
+        if given:
+            self._link.send("GivenBack", InputRefs(refs.call_id, tuple(held.index for held in given)))
+
+    def _cancel(self, refs: InputRefs) -> None:
+        # Never begun: to give it back is enough, the server knows that it is cancelled.
+        self._give_back(refs)
+        for index in refs.indexes:
+            self.on_cancel(refs.call_id, index)
+
+    def _remove(self, refs: InputRefs) -> list[Input]:
+        wanted = set(refs.indexes)
+        with self._lock:
+            given = [held for held in self._held if held.call_id == refs.call_id and held.index in wanted]
+            if given:
+                gone = set(given)
+                self._held = deque(held for held in self._held if held not in gone)
+        return given
+
+    def stop(self) -> None:
+        """Give everything back that has not begun and let the runner end."""
+        with self._lock:
+            held, self._held = self._held, deque()
+            self.is_stopping = True
+            self._changed.notify_all()
+        by_call: dict[str, list[int]] = {}
+        for item in held:
+            by_call.setdefault(item.call_id, []).append(item.index)
+        for call_id, indexes in by_call.items():
+            self._link.send("GivenBack", InputRefs(call_id, tuple(indexes)))
+
+    # The watcher
+
+    def _watch(self) -> None:
+        next_heartbeat = time.monotonic() + HEARTBEAT_S
+        while not self.is_stopping or self._running:
+            if self._is_armed:
+                time.sleep(TICK_S)
+            else:
+                self._arm.wait(max(0.0, next_heartbeat - time.monotonic()))
+            self._arm.clear()
+            now = time.monotonic()
+            if now >= next_heartbeat:
+                self._link.send("Heartbeat", Heartbeat(self._running, len(self._held)))
+                next_heartbeat = now + HEARTBEAT_S
+            if self._is_armed and not self._running and now - self._last_active > _ARMED_S:
+                self._is_armed = False
+            busy_since = self._busy_since
+            if busy_since and now - busy_since >= TICK_S:
+                if self._outbox.is_due():
+                    self._outbox.flush()
+                self._read_while_busy(busy_since, next_heartbeat)
+
+    def _read_while_busy(self, busy_since: float, until: float) -> None:
+        """Read for the main thread until it is back from the input it began at `busy_since`."""
+        with self._lock:
+            if self._reading is not None:
+                return
+            self._reading = threading.current_thread()
+        try:
+            while self._busy_since == busy_since and time.monotonic() < until and self._failure is None:
+                descriptor = self._link.fileno()
+                if descriptor < 0:
+                    self._read()
+                    continue
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                if poll.poll(_WATCH_S * 1000):
+                    self._read()
+        finally:
+            with self._lock:
+                self._reading = None
+                self._changed.notify_all()

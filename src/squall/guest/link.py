@@ -1,0 +1,128 @@
+"""The guest's connection to the agent: whole frames over a blocking socket, made again when it breaks.
+
+The socket is read by one thread at a time, by turns (see `inbox`); any thread may send.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from squall.protocol import codec as wire
+from squall.protocol.codec import Envelope, JsonCodec
+from squall.protocol.frames import Frame, FrameDecoder, encode_into
+from squall.protocol.guest import ROLE_GUEST, GuestHello
+from squall.protocol.version import PROTOCOL_VERSION, VERSION
+
+RECONNECT_S = 120.0
+"""How long a guest without a server waits for one before it gives up; longer than a server takes to be back."""
+_RETRY_S_MAX = 1.0
+_READ_BYTES = 256 * 1024
+
+
+class LinkLost(Exception):
+    """No server came back within `RECONNECT_S`; the guest ends."""
+
+
+class Link:
+    """Frames to and from the server."""
+
+    def __init__(self, path: str, token: str, container_id: str) -> None:
+        self._path = path
+        self._token = token
+        self._container_id = container_id
+        self._codec = JsonCodec()
+        self._decoder = FrameDecoder()
+        self._socket: socket.socket | None = None
+        self._send_lock = threading.Lock()
+        self.is_connected = False
+
+    @property
+    def codec(self) -> JsonCodec:
+        """How headers are read."""
+        return self._codec
+
+    def fileno(self) -> int:
+        """Of the socket, to wait on; -1 while there is none."""
+        connection = self._socket
+        return -1 if connection is None else connection.fileno()
+
+    def connect(self, is_reconnect: bool = False) -> None:
+        """Connect and introduce ourselves, trying again for a while.
+
+        Raises:
+            LinkLost: nobody answered.
+        """
+        deadline = time.monotonic() + RECONNECT_S
+        pause_s = 0.01
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(self._path)
+                break
+            except OSError as error:
+                connection.close()
+                if time.monotonic() > deadline:
+                    raise LinkLost(f"cannot connect to the agent at {self._path}: {error}") from error
+            time.sleep(pause_s)
+            pause_s = min(_RETRY_S_MAX, pause_s * 2)
+        hello = GuestHello(
+            token=self._token,
+            role=ROLE_GUEST,
+            container_id=self._container_id,
+            version=VERSION,
+            protocol_version=PROTOCOL_VERSION,
+            pid=os.getpid(),
+            python_version=".".join(str(part) for part in sys.version_info[:3]),
+            is_reconnect=is_reconnect,
+        )
+        self._decoder = FrameDecoder()
+        with self._send_lock:
+            self._socket = connection
+            self.is_connected = True
+        self.send("GuestHello", hello)
+
+    def send(self, method: str, record: Any, body: bytes = b"") -> bool:
+        """Send one event; False when the connection is broken (the reader makes it again)."""
+        chunks: list[bytes] = []
+        encode_into(Frame(self._codec.encode(wire.EVENT, 0, method, record), body), chunks)
+        return self.send_bytes(b"".join(chunks))
+
+    def send_bytes(self, data: bytes) -> bool:
+        """Send whole frames; False when the connection is broken."""
+        with self._send_lock:
+            connection = self._socket
+            if connection is None or not self.is_connected:
+                return False
+            try:
+                connection.sendall(data)
+            except OSError:
+                self.is_connected = False
+                return False
+        return True
+
+    def receive(self) -> list[tuple[Envelope, bytes]] | None:
+        """Wait for data and give the frames that are whole; None when the connection has ended."""
+        connection = self._socket
+        if connection is None:
+            return None
+        try:
+            data = connection.recv(_READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            self.disconnect()
+            return None
+        return [(self._codec.decode(frame.header), frame.body) for frame in self._decoder.feed(data)]
+
+    def disconnect(self) -> None:
+        """Forget a broken connection."""
+        with self._send_lock:
+            self.is_connected = False
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None

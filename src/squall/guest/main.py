@@ -1,0 +1,136 @@
+"""Compose the guest: connection, boot, function, runner; and how it ends.
+
+Exit codes: 0 asked to end; 1 the function could not be loaded; 2 no server came back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+from squall.exception import InputCancellation
+from squall.guest.async_runner import AsyncRunner
+from squall.guest.cancellation import Interrupter
+from squall.guest.inbox import Inbox, Stopping
+from squall.guest.link import Link, LinkLost
+from squall.guest.loading import LoadFailed, load
+from squall.guest.outbox import Outbox
+from squall.guest.runner import Runner
+from squall.guest.stdio import MarkedStream
+from squall.guest.terminal import Terminal
+from squall.guest.values import Values
+from squall.protocol.guest import (
+    ENV_CONTAINER_ID,
+    ENV_TOKEN,
+    SOCKET_PATH,
+    Boot,
+    Ready,
+    StartupFailed,
+)
+from squall.sdk import _container
+
+EXIT_STOPPED = 0
+EXIT_NOT_LOADED = 1
+EXIT_NO_SERVER = 2
+
+CREDIT_MAX = 1_000
+
+
+def main(socket_path: str = SOCKET_PATH) -> int:
+    """Run the guest until it is told to end; returns the exit code."""
+    started = time.monotonic()
+    # Out of the environment: child processes of user code have no business with it.
+    token = os.environ.pop(ENV_TOKEN, "")
+    container_id = os.environ.get(ENV_CONTAINER_ID, "")
+    link = Link(socket_path, token, container_id)
+    interrupter = Interrupter()
+    streams = _take_over_streams()
+    _install_signals(interrupter)
+    try:
+        link.connect()
+        boot = _receive_boot(link)
+        _container.enter(boot, socket_path, token)
+        values = Values(_container.get_blob, _container.put_blob)
+        try:
+            function = load(boot, _container.get_blob)
+        except LoadFailed as error:
+            sys.stderr.write(error.failure.traceback or error.failure.message + "\n")
+            link.send("StartupFailed", StartupFailed(error.failure))
+            return EXIT_NOT_LOADED
+        import_ms = (time.monotonic() - started) * 1000
+        _serve(link, boot, function, values, interrupter, streams, import_ms)
+    except LinkLost as error:
+        sys.stderr.write(f"container {container_id} ends: {error}\n")
+        return EXIT_NO_SERVER
+    except (Stopping, InputCancellation, KeyboardInterrupt):
+        return EXIT_STOPPED
+    finally:
+        _run_exit_hooks()
+    return EXIT_STOPPED
+
+
+def _serve(
+    link: Link,
+    boot: Boot,
+    function: Any,
+    values: Values,
+    interrupter: Interrupter,
+    streams: tuple[MarkedStream, ...],
+    import_ms: float,
+) -> None:
+    outbox = Outbox(link)
+    inbox = Inbox(link, outbox, interrupter.cancel)
+    if boot.is_interactive:
+        Terminal(link, inbox).install()
+    definition = boot.definition
+    ready = Ready(CREDIT_MAX, import_ms, ".".join(str(part) for part in sys.version_info[:3]))
+    if definition.is_async:
+        runner: Any = AsyncRunner(
+            function, definition.is_generator, boot.max_inputs, inbox, outbox, link, values, streams
+        )
+        inbox.on_cancel = runner.cancel
+    else:
+        runner = Runner(function, definition.is_generator, inbox, outbox, link, values, interrupter, streams)
+    inbox.start(ready)
+    runner.run()
+
+
+def _receive_boot(link: Link) -> Boot:
+    while True:
+        messages = link.receive()
+        if messages is None:
+            # The server went away between our greeting and its answer; the next one will answer.
+            link.connect()
+            continue
+        for envelope, _ in messages:
+            if envelope.method == "Boot":
+                return link.codec.record(Boot, envelope.params)
+
+
+def _take_over_streams() -> tuple[MarkedStream, ...]:
+    out = MarkedStream(1, "<stdout>", _container.current_input_id)
+    err = MarkedStream(2, "<stderr>", _container.current_input_id)
+    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    return out, err
+
+
+def _install_signals(interrupter: Interrupter) -> None:
+    def terminate(number: int, frame: FrameType | None) -> None:
+        # In user code: let its finally blocks run, then end. Waiting for work: end now.
+        interrupter.end_all()
+        raise Stopping
+
+    signal.signal(signal.SIGTERM, terminate)
+    # Ctrl-C at a terminal that somebody lent the container is for user code; the container ends by SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupter.install()
+
+
+def _run_exit_hooks() -> None:
+    import atexit  # cold start: only needed at the end
+
+    atexit._run_exitfuncs()

@@ -1,0 +1,183 @@
+"""Run inputs: synchronous functions one after the other in the main thread, asynchronous ones on its event loop.
+
+The order of things around an input is the same in both: announce it, load its arguments, run user code, store the
+result, hand it to the outbox. Only `InputCancellation`, and what ends the process, passes through; everything else
+user code raises is its output.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Generator
+from typing import Any
+
+from squall.exception import InputCancellation
+from squall.guest.cancellation import Interrupter
+from squall.guest.inbox import Inbox, Input, Stopping
+from squall.guest.link import Link
+from squall.guest.outbox import Outbox
+from squall.guest.stdio import MarkedStream
+from squall.guest.values import Values
+from squall.protocol.call import CANCELLED, FAILED, GENERATOR_WINDOW, SUCCEEDED, Failure, ItemBatch, encode_failure
+from squall.protocol.frames import INLINE_BYTES_MAX
+from squall.sdk import _container
+from squall.sdk._serialization import encode_exception
+
+_ITEM_LINGER_S = 0.002
+_ITEMS_PER_BATCH = 256
+
+
+class Runner:
+    """Runs the inputs of a synchronous function in the main thread until the guest is to stop."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        is_generator: bool,
+        inbox: Inbox,
+        outbox: Outbox,
+        link: Link,
+        values: Values,
+        interrupter: Interrupter,
+        streams: tuple[MarkedStream, ...],
+    ) -> None:
+        self._function = function
+        self._is_generator = is_generator
+        self._inbox = inbox
+        self._outbox = outbox
+        self._link = link
+        self._values = values
+        self._interrupter = interrupter
+        self._streams = streams
+
+    def run(self) -> None:
+        """Return when no more inputs will come; all outputs have been sent then."""
+        inbox, outbox = self._inbox, self._outbox
+        while True:
+            try:
+                item = inbox.take()
+            except Stopping:
+                break
+            self._run_one(item)
+            if outbox.is_due():
+                outbox.flush()
+        outbox.flush()
+
+    def _run_one(self, item: Input) -> None:
+        inbox = self._inbox
+        inbox.began()
+        token = _container.begin_input(item.input_id, item.call_id)
+        started_ns = time.perf_counter_ns()
+        blob_sha256 = ""
+        try:
+            status, value, blob_sha256 = self._outcome(item)
+        except InputCancellation as error:
+            # Raised between user code and the end of `_outcome`: the window is a few instructions wide.
+            status, value = CANCELLED, encode_failure(Failure("cancelled", str(error)))
+        finally:
+            self._interrupter.end()
+            _container.end_input(token)
+            inbox.ended()
+        run_us = (time.perf_counter_ns() - started_ns) // 1000
+        for stream in self._streams:
+            stream.end_input(item.input_id)
+        self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
+
+    def _outcome(self, item: Input) -> tuple[int, bytes, str]:
+        try:
+            args, kwargs = self._values.arguments(item)
+            self._interrupter.begin(item.call_id, item.index)
+            result = self._function(*args, **kwargs)
+            if self._is_generator:
+                count = self._send_items(item, result)
+                self._interrupter.end()
+                return SUCCEEDED, str(count).encode(), ""
+            self._interrupter.end()
+            return (SUCCEEDED, *self._values.result(result))
+        except InputCancellation as error:
+            return CANCELLED, encode_failure(Failure("cancelled", str(error) or "the input was cancelled")), ""
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
+            self._interrupter.end()
+            print_failure(error)
+            return FAILED, encode_exception(error, _container.container_id()), ""
+
+    def _send_items(self, item: Input, generator: Any) -> int:
+        if not isinstance(generator, Generator) and not hasattr(generator, "__next__"):
+            generator = iter(generator)
+        batch = ItemSender(item, self._link, self._inbox, self._values)
+        try:
+            for value in generator:
+                batch.add(value)
+        finally:
+            batch.flush()
+            self._inbox.drop_item_credit(item.call_id, item.index)
+        return batch.count
+
+
+def print_failure(error: BaseException) -> None:
+    """Put what user code raised into the log: the caller may be gone, or may swallow it."""
+    traceback.print_exception(type(error), error, error.__traceback__)
+
+
+class ItemSender:
+    """Sends what a generator yields: soon, in batches when it is quick, never far ahead of the consumer."""
+
+    def __init__(self, item: Input, link: Link, inbox: Inbox, values: Values) -> None:
+        self._item = item
+        self._link = link
+        self._inbox = inbox
+        self._values = values
+        self._values_pending: list[bytes] = []
+        self._sizes: list[int] = []
+        self._blobs: dict[str, str] = {}
+        self._bytes = 0
+        self._first = 0
+        self._last_sent = 0.0
+        self.count = 0
+
+    def add(self, value: Any) -> None:
+        """Take one item; waits while the consumer is too far behind."""
+        data, blob_sha256 = self._values.result(value)
+        if blob_sha256:
+            self._blobs[str(self.count)] = blob_sha256
+            self._sizes.append(-1)
+        else:
+            self._values_pending.append(data)
+            self._sizes.append(len(data))
+            self._bytes += len(data)
+        self.count += 1
+        now = time.monotonic()
+        if (
+            now - self._last_sent >= _ITEM_LINGER_S
+            or len(self._sizes) >= _ITEMS_PER_BATCH
+            or self._bytes > INLINE_BYTES_MAX
+        ):
+            self.flush()
+            self._last_sent = now
+        if self.count >= GENERATOR_WINDOW:
+            if self._sizes:
+                self.flush()
+            self._inbox.wait_item_credit(self._item.call_id, self._item.index, self.count - GENERATOR_WINDOW + 1)
+
+    def may_wait(self) -> bool:
+        """Whether the next `add` can have to wait for the consumer."""
+        return self.count + 1 >= GENERATOR_WINDOW
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if not self._sizes:
+            return
+        batch = ItemBatch(
+            call_id=self._item.call_id,
+            index=self._item.index,
+            attempt=self._item.attempt,
+            first=self._first,
+            sizes=tuple(self._sizes),
+            blobs=self._blobs,
+        )
+        self._link.send("Items", batch, b"".join(self._values_pending))
+        self._first = self.count
+        self._values_pending, self._sizes, self._blobs, self._bytes = [], [], {}, 0

@@ -1,0 +1,92 @@
+"""The other end of a guest's connection: a thread that accepts, records events and says what it is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+from squall.protocol import codec as wire
+from squall.protocol.codec import Envelope, JsonCodec
+from squall.protocol.frames import Frame, FrameDecoder, encode
+
+R = TypeVar("R")
+
+
+class AgentDouble:
+    """Accepts one connection after another on a unix socket; events land in a queue."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.codec = JsonCodec()
+        self.events: queue.Queue[tuple[Envelope, bytes]] = queue.Queue()
+        self._connection: socket.socket | None = None
+        self._connections: list[socket.socket] = []
+        self._connected = threading.Event()
+        self._listen()
+
+    def _listen(self) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen()
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            self._connection = connection
+            self._connections.append(connection)
+            self._connected.set()
+            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+
+    def _read(self, connection: socket.socket) -> None:
+        decoder = FrameDecoder()
+        while True:
+            try:
+                data = connection.recv(65_536)
+            except OSError:
+                return
+            if not data:
+                return
+            for frame in decoder.feed(data):
+                self.events.put((self.codec.decode(frame.header), frame.body))
+
+    def say(self, method: str, record: Any, body: bytes = b"") -> None:
+        """Send one event to the guest."""
+        assert self._connected.wait(10)
+        assert self._connection is not None
+        self._connection.sendall(encode(Frame(self.codec.encode(wire.EVENT, 0, method, record), body)))
+
+    def expect(self, method: str, cls: type[R], timeout_s: float = 10.0) -> tuple[R, bytes]:
+        """The next event of that method; others before it are dropped."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            envelope, body = self.events.get(timeout=max(0.01, deadline - time.monotonic()))
+            if envelope.method == method:
+                return self.codec.record(cls, envelope.params), body
+
+    def drop(self) -> None:
+        """Die: the connection and the socket go away."""
+        self._listener.close()
+        Path(self.path).unlink()
+        self._connected.clear()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._connections.clear()
+
+    def come_back(self) -> None:
+        """Listen again at the same path."""
+        self._listen()
+
+    def close(self) -> None:
+        """End for good."""
+        self.drop()
