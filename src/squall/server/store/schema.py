@@ -1,0 +1,104 @@
+"""The tables of the store, as statements are made from them.
+
+A change here is a change of two more files: a numbered migration in `migrations/versions/`, and `SCHEMA_VERSION`.
+tests/server/test_store_migrations.py compares what the migrations make with what is written here.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = "0001"
+"""The newest migration. A database of this version is used as it is, without loading the migrations."""
+
+METADATA = MetaData()
+
+APPS = Table(
+    "apps",
+    METADATA,
+    Column("app_id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("environment", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("stopped_at", Float),
+    Column("tags", Text, nullable=False),
+    Index("apps_by_name", "name", "environment"),
+    Index("apps_by_age", "created_at"),
+)
+
+FUNCTIONS = Table(
+    "functions",
+    METADATA,
+    Column("function_id", String, primary_key=True),
+    Column("app_id", String, ForeignKey("apps.app_id"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("blob_sha256", String, nullable=False),
+    Column("spec", Text, nullable=False),
+    UniqueConstraint("app_id", "name", name="functions_by_name"),
+)
+
+MOUNTS = Table(
+    "mounts",
+    METADATA,
+    Column("mount_id", String, primary_key=True),
+    Column("manifest", Text, nullable=False),
+)
+
+CALLS = Table(
+    "calls",
+    METADATA,
+    Column("call_id", String, primary_key=True),
+    # No foreign keys from calls: a call outlives the app it was made for.
+    Column("function_id", String, nullable=False),
+    Column("app_id", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("parent_input_id", String, nullable=False),
+    Column("input_count", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    # Counted here so that neither a start nor an expiry reads inputs that are long done.
+    Column("unfinished_count", Integer, nullable=False),
+    Column("finished_at", Float, nullable=False),
+    Index("calls_by_progress", "unfinished_count", "finished_at"),
+)
+
+INPUTS = Table(
+    "inputs",
+    METADATA,
+    Column("call_id", String, ForeignKey("calls.call_id"), primary_key=True),
+    Column("input_index", Integer, primary_key=True, autoincrement=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("blob_sha256", String, nullable=False),
+)
+
+OUTPUTS = Table(
+    "outputs",
+    METADATA,
+    Column("call_id", String, ForeignKey("calls.call_id"), primary_key=True),
+    Column("input_index", Integer, primary_key=True, autoincrement=False),
+    Column("status", Integer, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("blob_sha256", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("run_us", Integer, nullable=False),
+    Column("finished_at", Float, nullable=False),
+)
+
+SETTINGS = Table(
+    "settings",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)

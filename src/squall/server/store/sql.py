@@ -1,0 +1,294 @@
+"""The store in SQLite or PostgreSQL, by the same statements.
+
+SQLite runs with a write-ahead log and `synchronous=FULL`: a commit is on disk when it returns. One thread writes, in
+group commits; two read, and see what is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from squall.protocol.app import STOPPED, STOPPING
+from squall.protocol.errors import EXHAUSTED, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.function import FunctionSpec
+from squall.protocol.mount import MountManifest
+from squall.protocol.records import from_wire, to_wire
+from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.store import sql_calls, sql_functions
+from squall.server.store.schema import APPS, FUNCTIONS, MOUNTS, SCHEMA_VERSION, SETTINGS
+from squall.server.store.upsert import upsert
+from squall.server.store.writes import GroupCommit
+
+R = TypeVar("R")
+
+BUSY_TIMEOUT_MS = 10_000
+READ_THREADS = 2
+
+
+class SqlStore:
+    """See `Store`. Entering opens the database and brings it to the newest schema."""
+
+    def __init__(self, url: str, migrate: Callable[[Connection], None]) -> None:
+        """`url` as SQLAlchemy has it; `migrate` is `migration.upgrade`, called when the schema is another."""
+        self._engine = _engine(url)
+        self._migrate = migrate
+        self._readers = ThreadPoolExecutor(READ_THREADS, "store-read")
+        self._writes = GroupCommit(self._engine)
+
+    async def __aenter__(self) -> SqlStore:
+        """Open the database.
+
+        Raises:
+            PlatformError: `unavailable` when it cannot be, `conflict` when it is of a newer version.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._open)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Commit what waits and close."""
+        await self._writes.close()
+        self._readers.shutdown()
+        self._engine.dispose()
+
+    def _open(self) -> None:
+        with _our_errors():
+            with self._engine.begin() as connection:
+                if _schema_version(connection) != SCHEMA_VERSION:
+                    self._migrate(connection)
+
+    async def _read(self, read: Callable[[Connection], R]) -> R:
+        def run() -> R:
+            with _our_errors(), self._engine.connect() as connection:
+                return read(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    async def _write(self, apply: Callable[[Connection, Sequence[Any]], list[Any]], value: Any) -> Any:
+        with _our_errors():
+            return await self._writes.write(apply, value)
+
+    # Apps
+
+    async def put_app(self, app: StoredApp) -> None:
+        """See `Store`."""
+        await self._write(_put_apps, app)
+
+    async def get_app(self, app_id: str) -> StoredApp:
+        """See `Store`."""
+        rows = await self._apps(sa.select(APPS).where(APPS.c.app_id == app_id))
+        if not rows:
+            raise PlatformError(NOT_FOUND, f"no app {app_id}")
+        return rows[0]
+
+    async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
+        """See `Store`."""
+        is_it = (APPS.c.name == name) & (APPS.c.environment == environment) & APPS.c.state.not_in((STOPPING, STOPPED))
+        rows = await self._apps(_newest_first(sa.select(APPS).where(is_it)).limit(1))
+        return rows[0] if rows else None
+
+    async def list_apps(self, limit: int = 100, states: tuple[str, ...] = ()) -> tuple[StoredApp, ...]:
+        """See `Store`."""
+        query = sa.select(APPS).where(APPS.c.state.in_(states)) if states else sa.select(APPS)
+        return await self._apps(_newest_first(query).limit(limit))
+
+    async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
+        """See `Store`."""
+        values = {"state": state} if stopped_at is None else {"state": state, "stopped_at": stopped_at}
+        if not await self._write(_set_app_states, (app_id, values)):
+            raise PlatformError(NOT_FOUND, f"no app {app_id}")
+
+    async def _apps(self, query: sa.Select[Any]) -> tuple[StoredApp, ...]:
+        rows = await self._read(lambda connection: connection.execute(query).mappings().all())
+        return tuple(StoredApp(**{**row, "tags": json.loads(row["tags"])}) for row in rows)
+
+    # Functions
+
+    async def put_functions(self, functions: tuple[FunctionSpec, ...]) -> None:
+        """See `Store`."""
+        await self._write(sql_functions.put_functions, functions)
+
+    async def get_function(self, function_id: str) -> FunctionSpec:
+        """See `Store`."""
+        found = await self._functions(FUNCTIONS.c.function_id == function_id)
+        if not found:
+            raise PlatformError(NOT_FOUND, f"no function {function_id}")
+        return found[0]
+
+    async def find_function(self, app_id: str, name: str) -> FunctionSpec | None:
+        """See `Store`."""
+        found = await self._functions((FUNCTIONS.c.app_id == app_id) & (FUNCTIONS.c.name == name))
+        return found[0] if found else None
+
+    async def list_functions(self, app_id: str) -> tuple[FunctionSpec, ...]:
+        """See `Store`."""
+        # Sorted here: PostgreSQL would sort by the rules of its locale.
+        return tuple(sorted(await self._functions(FUNCTIONS.c.app_id == app_id), key=lambda function: function.name))
+
+    async def _functions(self, is_it: sa.ColumnElement[bool]) -> list[FunctionSpec]:
+        query = sa.select(FUNCTIONS.c.spec).where(is_it)
+        specs = await self._read(lambda connection: connection.execute(query).scalars().all())
+        return [from_wire(FunctionSpec, json.loads(spec)) for spec in specs]
+
+    # Mounts
+
+    async def put_mount(self, manifest: MountManifest) -> str:
+        """See `Store`."""
+        mount_id = manifest.mount_id()
+        await self._write(_put_mounts, {"mount_id": mount_id, "manifest": json.dumps(to_wire(manifest))})
+        return mount_id
+
+    async def get_mount(self, mount_id: str) -> MountManifest:
+        """See `Store`."""
+        query = sa.select(MOUNTS.c.manifest).where(MOUNTS.c.mount_id == mount_id)
+        text = await self._read(lambda connection: connection.execute(query).scalar())
+        if text is None:
+            raise PlatformError(NOT_FOUND, f"no mount {mount_id}")
+        return from_wire(MountManifest, json.loads(text))
+
+    # Durable calls
+
+    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> None:
+        """See `Store`."""
+        await self._write(sql_calls.put_calls, (call, inputs))
+
+    async def get_call(self, call_id: str) -> StoredCall:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_calls.get_call(connection, call_id))
+
+    async def unfinished_inputs(self) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+        """See `Store`."""
+        return await self._read(sql_calls.unfinished_inputs)
+
+    async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
+        """See `Store`."""
+        accepted: tuple[bool, ...] = await self._write(sql_calls.put_outputs, outputs)
+        return accepted
+
+    async def get_output(self, call_id: str, index: int) -> StoredOutput | None:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_calls.get_output(connection, call_id, index))
+
+    async def output_statuses(self, call_id: str, limit: int = 1_000) -> dict[int, int]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_calls.output_statuses(connection, call_id, limit))
+
+    async def expire(self, before: float) -> int:
+        """See `Store`."""
+        total = 0
+        # Some at a time, so that spawns in between do not wait for all of it.
+        while count := await self._write(sql_calls.expire_some, before):
+            total += count
+        return total
+
+    async def live_blobs(self) -> frozenset[str]:
+        """See `Store`."""
+        return await self._read(_live_blobs)
+
+    # Settings
+
+    async def get_setting(self, name: str) -> str | None:
+        """See `Store`."""
+        query = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name)
+        value: str | None = await self._read(lambda connection: connection.execute(query).scalar())
+        return value
+
+    async def put_setting(self, name: str, value: str) -> None:
+        """See `Store`."""
+        await self._write(_put_settings, {"name": name, "value": value})
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0, pool_pre_ping=True)
+    engine = sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0)
+
+    @sa.event.listens_for(engine, "connect")
+    def set_up(connection: Any, _: object) -> None:
+        # The driver's own idea of when transactions begin leaves table definitions outside; we say BEGIN ourselves.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _schema_version(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        reason = str(error.orig).strip()
+        if "disk is full" in reason or "No space left" in reason or "disk I/O error" in reason:
+            raise PlatformError(
+                EXHAUSTED,
+                f"cannot write the database: {reason}; free space in the data directory's file system, or move it",
+            ) from error
+        if isinstance(error, (OperationalError, InterfaceError)):
+            raise PlatformError(UNAVAILABLE, f"cannot use the database: {reason}; see that it runs") from error
+        raise
+
+
+def _newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.order_by(APPS.c.created_at.desc(), APPS.c.app_id.desc())
+
+
+def _put_apps(connection: Connection, apps: Sequence[StoredApp]) -> list[None]:
+    rows = [
+        {
+            "app_id": app.app_id,
+            "name": app.name,
+            "environment": app.environment,
+            "state": app.state,
+            "created_at": app.created_at,
+            "stopped_at": app.stopped_at,
+            "tags": json.dumps(app.tags),
+        }
+        for app in apps
+    ]
+    upsert(connection, APPS, rows, but_not="created_at")
+    return [None] * len(apps)
+
+
+def _set_app_states(connection: Connection, changes: Sequence[tuple[str, dict[str, Any]]]) -> list[bool]:
+    return [
+        connection.execute(sa.update(APPS).where(APPS.c.app_id == app_id).values(values)).rowcount > 0
+        for app_id, values in changes
+    ]
+
+
+def _put_mounts(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[None]:
+    upsert(connection, MOUNTS, rows)
+    return [None] * len(rows)
+
+
+def _put_settings(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[None]:
+    upsert(connection, SETTINGS, rows)
+    return [None] * len(rows)
+
+
+def _live_blobs(connection: Connection) -> frozenset[str]:
+    named: set[str] = set()
+    for text in connection.execute(sa.select(MOUNTS.c.manifest)).scalars():
+        named.update(file.sha256 for file in from_wire(MountManifest, json.loads(text)).files)
+    named.update(connection.execute(sa.select(FUNCTIONS.c.blob_sha256)).scalars())
+    named |= sql_calls.live_blobs(connection)
+    return frozenset(named - {""})

@@ -1,0 +1,205 @@
+"""Statements of durable calls, their inputs and outputs; those of many callers at once where they are hot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from squall.protocol.errors import NOT_FOUND, PlatformError
+from squall.server.model.store import StoredCall, StoredInput, StoredOutput
+from squall.server.store.schema import CALLS, INPUTS, OUTPUTS
+
+T = TypeVar("T")
+
+# SQLite allows 32,766 parameters in a statement, PostgreSQL 65,535; lists stay far below.
+NAMES_MAX = 500
+EXPIRE_CALLS_MAX = 200
+
+_CALL_COLUMNS = tuple(CALLS.c[name] for name in StoredCall.__slots__)
+
+
+def put_calls(connection: Connection, writes: Sequence[tuple[StoredCall, tuple[StoredInput, ...]]]) -> list[None]:
+    """See `Store.put_call`; several of them."""
+    known = _known_calls(connection, {call.call_id for call, _ in writes})
+    new: dict[str, tuple[StoredCall, tuple[StoredInput, ...]]] = {}
+    for call, inputs in writes:
+        if call.call_id not in known:
+            new.setdefault(call.call_id, (call, inputs))
+    if new:
+        calls = [_call_row(call, len(inputs)) for call, inputs in new.values()]
+        connection.execute(sa.insert(CALLS), calls)
+        if rows := [_input_row(item) for _, inputs in new.values() for item in inputs]:
+            connection.execute(sa.insert(INPUTS), rows)
+    return [None] * len(writes)
+
+
+def put_outputs(connection: Connection, writes: Sequence[tuple[StoredOutput, ...]]) -> list[tuple[bool, ...]]:
+    """See `Store.put_outputs`; several of them."""
+    first: dict[tuple[str, int], StoredOutput] = {}
+    for outputs in writes:
+        for output in outputs:
+            first.setdefault((output.call_id, output.index), output)
+    known = _known_calls(connection, {call_id for call_id, _ in first})
+    taken = _taken(connection, [key for key in first if key[0] in known])
+    new = {key: output for key, output in first.items() if key[0] in known and key not in taken}
+    if new:
+        connection.execute(sa.insert(OUTPUTS), [_output_row(output) for output in new.values()])
+        _count_down(connection, new.values())
+    # The first of its input is the one that was kept; equal ones after it in the same transaction were not.
+    unsaid = set(new)
+    return [tuple(_take(unsaid, (output.call_id, output.index)) for output in outputs) for outputs in writes]
+
+
+def _take(keys: set[tuple[str, int]], key: tuple[str, int]) -> bool:
+    is_there = key in keys
+    keys.discard(key)
+    return is_there
+
+
+def _count_down(connection: Connection, outputs: Any) -> None:
+    counts: dict[str, list[float]] = {}
+    for output in outputs:
+        count = counts.setdefault(output.call_id, [0, 0.0])
+        count[0] += 1
+        count[1] = max(count[1], output.finished_at)
+    statement = (
+        sa.update(CALLS)
+        .where(CALLS.c.call_id == sa.bindparam("of_call"))
+        .values(
+            unfinished_count=CALLS.c.unfinished_count - sa.bindparam("done"),
+            finished_at=sa.case(
+                (CALLS.c.finished_at < sa.bindparam("at"), sa.bindparam("at")), else_=CALLS.c.finished_at
+            ),
+        )
+    )
+    rows = [{"of_call": call_id, "done": int(done), "at": at} for call_id, (done, at) in counts.items()]
+    connection.execute(statement, rows)
+
+
+def _known_calls(connection: Connection, call_ids: set[str]) -> set[str]:
+    known: set[str] = set()
+    for some in _batches(sorted(call_ids), NAMES_MAX):
+        known.update(connection.execute(sa.select(CALLS.c.call_id).where(CALLS.c.call_id.in_(some))).scalars())
+    return known
+
+
+def _taken(connection: Connection, keys: list[tuple[str, int]]) -> set[tuple[str, int]]:
+    taken: set[tuple[str, int]] = set()
+    by_call: dict[str, list[int]] = {}
+    for call_id, index in keys:
+        by_call.setdefault(call_id, []).append(index)
+    # Calls of one input, nearly all, are asked for together; a call of many by ranges of its own.
+    single = [call_id for call_id, indexes in by_call.items() if len(indexes) == 1]
+    columns = sa.select(OUTPUTS.c.call_id, OUTPUTS.c.input_index)
+    for names in _batches(single, NAMES_MAX):
+        pairs = [(call_id, by_call[call_id][0]) for call_id in names]
+        found = connection.execute(columns.where(sa.tuple_(OUTPUTS.c.call_id, OUTPUTS.c.input_index).in_(pairs)))
+        taken.update((row[0], row[1]) for row in found)
+    for call_id, indexes in by_call.items():
+        if len(indexes) > 1:
+            for some in _batches(indexes, NAMES_MAX):
+                is_it = (OUTPUTS.c.call_id == call_id) & OUTPUTS.c.input_index.in_(some)
+                taken.update((row[0], row[1]) for row in connection.execute(columns.where(is_it)))
+    return taken
+
+
+def get_call(connection: Connection, call_id: str) -> StoredCall:
+    """See `Store`."""
+    row = connection.execute(sa.select(*_CALL_COLUMNS).where(CALLS.c.call_id == call_id)).mappings().first()
+    if row is None:
+        raise PlatformError(NOT_FOUND, f"no call {call_id}: it never was, or its outputs have expired")
+    return StoredCall(**row)
+
+
+def unfinished_inputs(connection: Connection) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+    """See `Store`."""
+    query = sa.select(*_CALL_COLUMNS).where(CALLS.c.unfinished_count > 0).order_by(CALLS.c.created_at, CALLS.c.call_id)
+    found = []
+    has_output = sa.exists().where(
+        (OUTPUTS.c.call_id == INPUTS.c.call_id) & (OUTPUTS.c.input_index == INPUTS.c.input_index)
+    )
+    for row in connection.execute(query).mappings().all():
+        call = StoredCall(**row)
+        of_call = sa.select(INPUTS).where((INPUTS.c.call_id == call.call_id) & ~has_output)
+        inputs = connection.execute(of_call.order_by(INPUTS.c.input_index)).all()
+        found.append((call, tuple(StoredInput(row[0], row[1], row[2], row[3]) for row in inputs)))
+    return tuple(found)
+
+
+def get_output(connection: Connection, call_id: str, index: int) -> StoredOutput | None:
+    """See `Store`."""
+    is_it = (OUTPUTS.c.call_id == call_id) & (OUTPUTS.c.input_index == index)
+    row = connection.execute(sa.select(OUTPUTS).where(is_it)).first()
+    if row is None:
+        get_call(connection, call_id)
+        return None
+    return StoredOutput(*row)
+
+
+def output_statuses(connection: Connection, call_id: str, limit: int) -> dict[int, int]:
+    """See `Store`."""
+    query = (
+        sa.select(OUTPUTS.c.input_index, OUTPUTS.c.status)
+        .where((OUTPUTS.c.call_id == call_id) & (OUTPUTS.c.input_index < limit))
+        .order_by(OUTPUTS.c.input_index)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def expire_some(connection: Connection, befores: Sequence[float]) -> list[int]:
+    """Part of `Store.expire`: forget a bounded number of calls; how many."""
+    counts = []
+    for before in befores:
+        is_old = (CALLS.c.unfinished_count <= 0) & (CALLS.c.finished_at < before)
+        query = sa.select(CALLS.c.call_id).where(is_old).limit(EXPIRE_CALLS_MAX)
+        call_ids = list(connection.execute(query).scalars())
+        for table in (OUTPUTS, INPUTS, CALLS):
+            connection.execute(sa.delete(table).where(table.c.call_id.in_(call_ids)))
+        counts.append(len(call_ids))
+    return counts
+
+
+def live_blobs(connection: Connection) -> set[str]:
+    """Blobs that inputs and outputs name."""
+    named: set[str] = set()
+    for table in (INPUTS, OUTPUTS):
+        query = sa.select(table.c.blob_sha256).where(table.c.blob_sha256 != "").distinct()
+        named.update(connection.execute(query).scalars())
+    return named
+
+
+def _call_row(call: StoredCall, input_count: int) -> dict[str, Any]:
+    row = {name: getattr(call, name) for name in StoredCall.__slots__}
+    return {**row, "unfinished_count": input_count, "finished_at": call.created_at}
+
+
+def _input_row(item: StoredInput) -> dict[str, Any]:
+    return {
+        "call_id": item.call_id,
+        "input_index": item.index,
+        "value": item.value,
+        "blob_sha256": item.blob_sha256,
+    }
+
+
+def _output_row(output: StoredOutput) -> dict[str, Any]:
+    return {
+        "call_id": output.call_id,
+        "input_index": output.index,
+        "status": output.status,
+        "value": output.value,
+        "blob_sha256": output.blob_sha256,
+        "attempt": output.attempt,
+        "run_us": output.run_us,
+        "finished_at": output.finished_at,
+    }
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,346 @@
+"""One suite for every store: in memory, in SQLite, in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from squall.protocol.app import DEPLOYED, EPHEMERAL, STOPPED
+from squall.protocol.call import FAILED, SPAWN, SUCCEEDED
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import Definition, FunctionSpec, Scaling
+from squall.protocol.ids import new_id
+from squall.protocol.mount import MountFile, MountManifest, MountRef
+from squall.server.model.store import Store, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.store.memory import MemoryStore
+from squall.server.store.migration import upgrade
+from squall.server.store.sql import SqlStore
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest, make_data_dir: Callable[[], Path]) -> AsyncIterator[Store]:
+    """An empty store."""
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    if request.param == "sqlite":
+        url = f"sqlite:///{make_data_dir()}/squall.db"
+    else:
+        url = new_postgres_database(request.getfixturevalue("postgres_socket_dir"))
+    async with SqlStore(url, upgrade) as opened:
+        yield opened
+
+
+def new_postgres_database(socket_dir: Path) -> str:
+    """The URL of an empty database."""
+    name = "t" + new_id("ap")[3:].lower()
+    url = f"postgresql+psycopg://squall@/{{}}?host={socket_dir}"
+    engine = sa.create_engine(url.format("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+    engine.dispose()
+    return url.format(name)
+
+
+def make_app(app_id: str = "ap-1", name: str = "hello", **changes: object) -> StoredApp:
+    return replace(StoredApp(app_id, name, created_at=100.0), **changes)  # type: ignore[arg-type]
+
+
+def make_function(function_id: str = "fu-1", app_id: str = "ap-1", name: str = "square") -> FunctionSpec:
+    return FunctionSpec(function_id, app_id, name, Definition("file", "hello", "square"), "im-1")
+
+
+def make_call(call_id: str, created_at: float = 100.0, input_count: int = 1) -> StoredCall:
+    return StoredCall(call_id, "fu-1", "ap-1", SPAWN, created_at, input_count, "in-parent:0")
+
+
+def make_inputs(call_id: str, count: int = 1) -> tuple[StoredInput, ...]:
+    return tuple(StoredInput(call_id, index, b"args %d" % index) for index in range(count))
+
+
+# Apps
+
+
+async def test_app_is_read_back_as_it_was_put(store: Store) -> None:
+    app = make_app(state=DEPLOYED, tags={"team": "blau"}, environment="dev", stopped_at=None)
+
+    await store.put_app(app)
+
+    assert await store.get_app("ap-1") == app
+
+
+async def test_putting_an_app_again_replaces_all_but_its_birth(store: Store) -> None:
+    await store.put_app(make_app())
+
+    await store.put_app(make_app(name="other", created_at=999.0, tags={"a": "b"}))
+
+    assert await store.get_app("ap-1") == make_app(name="other", tags={"a": "b"})
+
+
+async def test_unknown_app_is_not_found(store: Store) -> None:
+    for attempt in (store.get_app("ap-9"), store.set_app_state("ap-9", STOPPED)):
+        with pytest.raises(PlatformError, match="ap-9") as caught:
+            await attempt
+
+        assert caught.value.code == "not_found"
+
+
+async def test_app_is_found_by_name_while_it_is_not_stopped(store: Store) -> None:
+    await store.put_app(make_app("ap-1", created_at=1.0))
+    await store.put_app(make_app("ap-2", created_at=2.0))
+    await store.put_app(make_app("ap-3", created_at=3.0, environment="dev"))
+
+    newest = await store.find_app("hello")
+    await store.set_app_state("ap-2", STOPPED, 50.0)
+    next_newest = await store.find_app("hello")
+    await store.set_app_state("ap-1", "stopping")
+
+    assert newest is not None
+    assert newest.app_id == "ap-2"
+    assert next_newest is not None
+    assert next_newest.app_id == "ap-1"
+    assert await store.find_app("hello") is None
+    assert await store.find_app("hello", "dev") is not None
+
+
+async def test_state_changes_keep_the_time_an_app_stopped(store: Store) -> None:
+    await store.put_app(make_app())
+
+    await store.set_app_state("ap-1", STOPPED, 50.0)
+    await store.set_app_state("ap-1", STOPPED)
+
+    assert await store.get_app("ap-1") == make_app(state=STOPPED, stopped_at=50.0)
+
+
+async def test_apps_are_listed_newest_first(store: Store) -> None:
+    for number in range(5):
+        state = DEPLOYED if number % 2 else EPHEMERAL
+        await store.put_app(make_app(f"ap-{number}", created_at=float(number), state=state))
+
+    everything = await store.list_apps()
+    deployed = await store.list_apps(limit=1, states=(DEPLOYED,))
+
+    assert [app.app_id for app in everything] == ["ap-4", "ap-3", "ap-2", "ap-1", "ap-0"]
+    assert [app.app_id for app in deployed] == ["ap-3"]
+
+
+# Functions
+
+
+async def test_function_is_read_back_as_it_was_put(store: Store) -> None:
+    await store.put_app(make_app())
+    function = replace(
+        make_function(), mounts=(MountRef("mo-1", "/root"),), scaling=Scaling(max_inputs=7), env={"Ä": "ß"}
+    )
+
+    await store.put_functions((function,))
+
+    assert await store.get_function("fu-1") == function
+    assert await store.find_function("ap-1", "square") == function
+    assert await store.find_function("ap-1", "cube") is None
+
+
+async def test_functions_may_be_put_again_and_change(store: Store) -> None:
+    await store.put_app(make_app())
+    await store.put_functions((make_function(),))
+    changed = replace(make_function(), timeout_s=1.5)
+
+    await store.put_functions((changed, make_function("fu-2", name="Alpha")))
+    await store.put_functions((changed,))
+
+    assert await store.list_functions("ap-1") == (make_function("fu-2", name="Alpha"), changed)
+
+
+async def test_two_functions_of_one_name_are_refused_and_none_is_kept(store: Store) -> None:
+    await store.put_app(make_app())
+
+    with pytest.raises(PlatformError, match="square") as caught:
+        await store.put_functions((make_function("fu-1", name="cube"), make_function("fu-2"), make_function("fu-3")))
+
+    assert caught.value.code == "conflict"
+    assert await store.list_functions("ap-1") == ()
+
+
+async def test_functions_need_their_app(store: Store) -> None:
+    with pytest.raises(PlatformError, match="ap-1") as caught:
+        await store.put_functions((make_function(),))
+
+    assert caught.value.code == "not_found"
+
+
+async def test_unknown_function_is_not_found(store: Store) -> None:
+    with pytest.raises(PlatformError, match="fu-9") as caught:
+        await store.get_function("fu-9")
+
+    assert caught.value.code == "not_found"
+
+
+# Mounts
+
+
+async def test_mount_is_read_back_by_the_id_of_its_content(store: Store) -> None:
+    manifest = MountManifest((MountFile("a.py", "ab" * 32, 3), MountFile("b/ü.sh", "cd" * 32, 0, 0o755)))
+
+    mount_id = await store.put_mount(manifest)
+
+    assert mount_id == manifest.mount_id() == await store.put_mount(manifest)
+    assert await store.get_mount(mount_id) == manifest
+
+
+async def test_unknown_mount_is_not_found(store: Store) -> None:
+    with pytest.raises(PlatformError, match="mo-9") as caught:
+        await store.get_mount("mo-9")
+
+    assert caught.value.code == "not_found"
+
+
+# Durable calls
+
+
+async def test_call_is_unfinished_until_every_input_has_its_output(store: Store) -> None:
+    call, inputs = make_call("fc-1", input_count=2), make_inputs("fc-1", 2)
+    await store.put_call(call, inputs)
+    await store.put_call(make_call("fc-0", created_at=99.0), make_inputs("fc-0"))
+
+    before = await store.unfinished_inputs()
+    await store.put_outputs((StoredOutput("fc-1", 0, SUCCEEDED, b"49"),))
+    between = await store.unfinished_inputs()
+    await store.put_outputs((StoredOutput("fc-1", 1, FAILED), StoredOutput("fc-0", 0, SUCCEEDED)))
+
+    assert before == ((make_call("fc-0", created_at=99.0), make_inputs("fc-0")), (call, inputs))
+    assert between[1] == (call, inputs[1:])
+    assert await store.unfinished_inputs() == ()
+    assert await store.get_call("fc-1") == call
+
+
+async def test_call_put_again_stays_as_it_was(store: Store) -> None:
+    await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
+
+    await store.put_call(make_call("fc-1", created_at=7.0, input_count=3), make_inputs("fc-1", 3))
+
+    assert await store.unfinished_inputs() == ((make_call("fc-1"), make_inputs("fc-1")),)
+
+
+async def test_input_has_one_output_the_first(store: Store) -> None:
+    await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
+    first = StoredOutput("fc-1", 0, SUCCEEDED, b"\x00\xff" * 10, "ab" * 32, 2, 1_500, 200.0)
+    second = replace(first, value=b"other")
+
+    accepted = await store.put_outputs((first, second))
+    accepted_later = await store.put_outputs((second,))
+
+    assert accepted == (True, False)
+    assert accepted_later == (False,)
+    assert await store.get_output("fc-1", 0) == first
+
+
+async def test_equal_output_in_one_batch_is_accepted_once(store: Store) -> None:
+    await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
+    output = StoredOutput("fc-1", 0, SUCCEEDED)
+
+    assert await store.put_outputs((output, output)) == (True, False)
+
+
+async def test_output_of_no_call_is_not_kept(store: Store) -> None:
+    assert await store.put_outputs((StoredOutput("fc-9", 0, SUCCEEDED),)) == (False,)
+    for attempt in (store.get_output("fc-9", 0), store.get_call("fc-9")):
+        with pytest.raises(PlatformError, match="fc-9") as caught:
+            await attempt
+
+        assert caught.value.code == "not_found"
+
+
+async def test_output_is_none_while_there_is_none(store: Store) -> None:
+    await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
+
+    assert await store.get_output("fc-1", 0) is None
+
+
+async def test_statuses_are_those_of_the_first_inputs(store: Store) -> None:
+    await store.put_call(make_call("fc-1", input_count=1_500), make_inputs("fc-1", 1_500))
+    done = tuple(StoredOutput("fc-1", index, index % 2) for index in (0, 3, 999, 1_400))
+    await store.put_outputs(done)
+
+    assert await store.output_statuses("fc-1") == {0: 0, 3: 1, 999: 1}
+    assert await store.output_statuses("fc-1", limit=1) == {0: 0}
+
+
+async def test_calls_of_many_callers_at_once_are_all_kept(store: Store) -> None:
+    call_ids = [f"fc-{number:04}" for number in range(1_200)]
+
+    await asyncio.gather(*(store.put_call(make_call(call_id), make_inputs(call_id)) for call_id in call_ids))
+    accepted = await asyncio.gather(
+        *(store.put_outputs((StoredOutput(call_id, 0, SUCCEEDED, call_id.encode()),)) for call_id in call_ids * 2)
+    )
+
+    assert await store.unfinished_inputs() == ()
+    assert sum(one for (one,) in accepted) == len(call_ids)
+    output = await store.get_output("fc-0777", 0)
+    assert output is not None
+    assert output.value == b"fc-0777"
+
+
+async def test_refused_write_does_not_take_its_neighbours_with_it(store: Store) -> None:
+    await store.put_app(make_app())
+    writes = [
+        store.put_call(make_call("fc-1"), make_inputs("fc-1")),
+        store.put_functions((make_function("fu-1"), make_function("fu-2"))),
+        store.put_setting("colour", "grün"),
+    ]
+
+    _, refused, _ = await asyncio.gather(*writes, return_exceptions=True)
+
+    assert isinstance(refused, PlatformError)
+    assert await store.get_call("fc-1") == make_call("fc-1")
+    assert await store.get_setting("colour") == "grün"
+
+
+async def test_expiry_forgets_finished_calls_only(store: Store) -> None:
+    for number in range(450):
+        await store.put_call(make_call(f"fc-old-{number}", 10.0), make_inputs(f"fc-old-{number}"))
+    await store.put_outputs(
+        tuple(StoredOutput(f"fc-old-{number}", 0, SUCCEEDED, finished_at=20.0) for number in range(450))
+    )
+    await store.put_call(make_call("fc-open", 10.0), make_inputs("fc-open"))
+    await store.put_call(make_call("fc-late", 10.0), make_inputs("fc-late"))
+    await store.put_outputs((StoredOutput("fc-late", 0, SUCCEEDED, finished_at=30.0),))
+
+    count = await store.expire(25.0)
+
+    assert count == 450
+    assert await store.get_call("fc-open") == make_call("fc-open", 10.0)
+    assert await store.get_output("fc-late", 0) is not None
+    with pytest.raises(PlatformError):
+        await store.get_output("fc-old-3", 0)
+    assert await store.expire(25.0) == 0
+
+
+async def test_blobs_that_something_names_are_live(store: Store) -> None:
+    names = [character * 64 for character in "abcd"]
+    await store.put_app(make_app())
+    await store.put_mount(MountManifest((MountFile("a.py", names[0], 1),)))
+    definition = Definition("serialized", blob_sha256=names[1])
+    await store.put_functions((replace(make_function(), definition=definition), make_function("fu-2", name="cube")))
+    await store.put_call(make_call("fc-1"), (StoredInput("fc-1", 0, blob_sha256=names[2]),))
+    await store.put_outputs((StoredOutput("fc-1", 0, SUCCEEDED, blob_sha256=names[3]),))
+
+    assert await store.live_blobs() == frozenset(names)
+    await store.expire(1e12)
+    assert await store.live_blobs() == frozenset(names[:2])
+
+
+# Settings
+
+
+async def test_setting_is_the_last_value_put(store: Store) -> None:
+    nothing = await store.get_setting("colour")
+    await store.put_setting("colour", "red")
+    await store.put_setting("colour", "blue")
+
+    assert nothing is None
+    assert await store.get_setting("colour") == "blue"

@@ -1,0 +1,62 @@
+"""The migrations make the tables that the statements are made for, and only run when something is to be done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from squall.protocol.errors import PlatformError
+from squall.server.store import migration
+from squall.server.store.schema import METADATA, SCHEMA_VERSION
+from squall.server.store.sql import SqlStore
+
+
+async def test_migrations_make_the_schema(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/squall.db"
+
+    async with SqlStore(url, migration.upgrade):
+        engine = sa.create_engine(url)
+        with engine.connect() as connection:
+            differences = compare_metadata(MigrationContext.configure(connection), METADATA)
+        engine.dispose()
+
+    assert differences == []
+
+
+def test_schema_version_is_the_newest_migration() -> None:
+    scripts = ScriptDirectory(str(Path(migration.__file__).parent / "migrations"))
+
+    assert scripts.get_current_head() == SCHEMA_VERSION
+
+
+async def test_database_of_this_version_loads_no_migrations(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/squall.db"
+    async with SqlStore(url, migration.upgrade) as store:
+        await store.put_setting("colour", "blue")
+
+    def refuse(connection: Connection) -> None:
+        raise AssertionError("migrations were loaded")
+
+    async with SqlStore(url, refuse) as store:
+        assert await store.get_setting("colour") == "blue"
+
+
+async def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/squall.db"
+    async with SqlStore(url, migration.upgrade):
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        engine.dispose()
+
+    with pytest.raises(PlatformError, match="newer version of Squall") as caught:
+        async with SqlStore(url, migration.upgrade):
+            raise AssertionError("it was opened")
+
+    assert caught.value.code == "conflict"
