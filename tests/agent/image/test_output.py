@@ -27,7 +27,6 @@ async def read_all(*chunks: bytes) -> tuple[list[str], StepOutput]:
     return lines, output
 
 
-@pytest.mark.asyncio
 async def test_lines_and_characters_may_be_split_between_chunks() -> None:
     text = "erste\nzwölf\r\n10%\r100%\nlast".encode()
 
@@ -37,7 +36,6 @@ async def test_lines_and_characters_may_be_split_between_chunks() -> None:
     assert output.tail.endswith("100%\nlast")
 
 
-@pytest.mark.asyncio
 async def test_endless_line_is_cut() -> None:
     lines, _ = await read_all(b"x" * 60_000, b"x" * 60_000, b"\nnext\n")
 
@@ -45,7 +43,6 @@ async def test_endless_line_is_cut() -> None:
     assert max(map(len, lines)) <= 4_000
 
 
-@pytest.mark.asyncio
 async def test_too_many_lines_are_counted_and_the_last_ones_kept() -> None:
     chunk = b"".join(b"%d\n" % number for number in range(LINES_MAX + 5))
     pieces = [chunk[start : start + 50_000] for start in range(0, len(chunk), 50_000)]

@@ -29,10 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     settings = read_machine_settings(os.environ)
     started = time.monotonic()
     try:
+        store = LayerStore(chosen.data_dir)
+        store.sweep()
         python_version = chosen.python or _nearest(settings)
-        layer = ensure_base(
-            LayerStore(chosen.data_dir), settings, python_version, print if chosen.verbose else lambda line: None
-        )
+        layer = ensure_base(store, settings, python_version, print if chosen.verbose else lambda line: None)
     except (BaseUnavailable, LayerError, RuntimeFailure) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -201,7 +201,8 @@ class ImageBuilder:
             if build.runner is not None:
                 build.runner.cancel()
         await self._group.__aexit__(None, None, None)
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        # A base in the making notices within a line of output that nobody wants it; the loop must not stand still.
+        await asyncio.to_thread(self._threads.shutdown, wait=True)
 
     def find(self, spec: ImageSpec) -> BuiltImage | None:
         """The image if all of its layers are here; `force_build` means nothing to this question."""
@@ -373,8 +374,9 @@ class ImageBuilder:
         started = time.monotonic()
         slot = await self._network.acquire(spec.container_id)
         try:
-            # A proxy on the machine's loopback has another address inside; the slot knows which.
-            own = {**spec.env, **{name: value for name, value in slot.env.items() if name not in making.step.env}}
+            # A proxy on the machine's loopback has another address inside; the slot knows which. The user's own word counts
+            # above both.
+            own = {**spec.env, **slot.env, **making.progress.config.env, **making.step.env}
             running = await self._runtime.start(replace(spec, env=own, network=slot))
             async with asyncio.timeout(self._step_timeout_s):
                 await asyncio.gather(output.read(running.stdout_fd), output.read(running.stderr_fd))
@@ -382,7 +384,7 @@ class ImageBuilder:
         except TimeoutError:
             await self._runtime.kill(spec.container_id, signal.SIGKILL)
             raise making.failure(
-                TIMED_OUT, f"did not end within {self._step_timeout_s:.0f} s", output.tail, "split the step"
+                TIMED_OUT, f"did not end within {self._step_timeout_s:g} s", output.tail, "split the step"
             ) from None
         finally:
             await self._runtime.remove(spec.container_id)
