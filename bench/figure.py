@@ -1,0 +1,83 @@
+"""What a benchmark is: a module with `run(context) -> Figure`, and what it hands back."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "bench" / "programs"
+PROGRAM_TIMEOUT_S = 300.0
+
+
+class Absent(Exception):
+    """What would be measured is not on this machine; the message says what is missing and how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number. Lower is better for times and sizes, higher for rates (`/s`)."""
+
+    value: float
+    unit: str
+    note: str = ""
+    """One line about how it was measured, for the table."""
+    also: Mapping[str, float] = field(default_factory=dict)
+    """Other numbers of the same run, names with their units."""
+
+    @property
+    def is_rate(self) -> bool:
+        return self.unit.endswith("/s")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where and how much to measure."""
+
+    data_dir: Path
+    """SQUALL_DATA_DIR of everything started; images are cached in it."""
+    python: str = sys.executable
+    peers_python: str = str(ROOT / ".venv-peers" / "bin" / "python")
+    is_quick: bool = False
+    """A tenth of the repetitions: to see whether the benchmarks work, not for figures."""
+
+    def times(self, count: int) -> int:
+        """How often to repeat what a full run does `count` times."""
+        return max(count // 10, 3) if self.is_quick else count
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "SQUALL_DATA_DIR": str(self.data_dir), "PYTHONPATH": str(ROOT)}
+
+    def program(self, name: str, *arguments: object, python: str | None = None) -> dict[str, float]:
+        """Run a program of bench/programs and return the numbers in its last line, a JSON object.
+
+        Raises:
+            Absent: it cannot run here; with the last line of its error.
+        """
+        command = [python or self.python, str(PROGRAMS / name), *map(str, arguments)]
+        ran = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S, env=self.env, cwd=ROOT, check=False
+        )
+        if ran.returncode != 0:
+            last = (ran.stderr.strip().splitlines() or [f"ended with status {ran.returncode}"])[-1]
+            raise Absent(f"{name}: {last[:160]}")
+        numbers: dict[str, float] = json.loads(ran.stdout.strip().splitlines()[-1])
+        return numbers
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value below which this share of the values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def p50(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)

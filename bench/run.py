@@ -1,0 +1,190 @@
+"""`make bench`: measure, print a table with ratios and limits, and one JSON line for each figure.
+
+A ratio compares with a reference measured less than a minute before, on the same machine: machines are noisy, and absolute
+times from another day say little. What is not installed has a row that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.figure import ROOT, Absent, Context, Figure
+from squall.runtime.removal import remove_tree
+
+REFERENCE_AGE_S_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One row: a module of bench/, and what its figure must reach."""
+
+    name: str
+    limit: float | None = None
+    """At most this, or at least this for a rate; None for what is only compared with."""
+    ratios: Mapping[str, float | None] = field(default_factory=dict)
+    """Names of references, with the ratio to each that must be reached: at most, or at least for a rate."""
+
+
+BENCHMARKS = [
+    Benchmark("raw_echo"),
+    Benchmark("raw_echo_blocking"),
+    Benchmark("ray_actor_call"),
+    Benchmark("ray_calls"),
+    Benchmark("runsc_run"),
+    Benchmark("runc_run"),
+    Benchmark("crun_run"),
+    Benchmark("import_outside", limit=60),
+    Benchmark("import_inside", limit=25),
+    Benchmark("warm_call", ratios={"raw_echo": 3.0, "raw_echo_blocking": None, "ray_actor_call": 1.0}),
+    Benchmark("map_trivial", limit=20_000, ratios={"ray_calls": 10.0}),
+    Benchmark("cold_start", limit=150, ratios={"runsc_run": None, "runc_run": None, "crun_run": None}),
+    Benchmark("hundred_containers", limit=5),
+    Benchmark("idle_server_memory", limit=120),
+    Benchmark("idle_server_cpu", limit=1),
+]
+
+
+class Session:
+    """The figures of one run, each reference as fresh as its use needs it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._measured: dict[str, tuple[float, Figure | Absent]] = {}
+
+    def measure(self, name: str, age_s_max: float = REFERENCE_AGE_S_MAX) -> Figure | Absent:
+        """The figure of a benchmark, from earlier in this run if that is recent enough."""
+        measured_s, outcome = self._measured.get(name, (float("-inf"), Absent("not measured")))
+        is_recent = time.monotonic() - measured_s <= age_s_max
+        # What was absent once stays absent: only figures age.
+        if name in self._measured and (is_recent or isinstance(outcome, Absent)):
+            return outcome
+        module = importlib.import_module(f"bench.{name}")
+        run: Callable[[Context], Figure] = module.run
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        try:
+            outcome = run(self._context)
+        except Absent as absent:
+            outcome = absent
+        except subprocess.TimeoutExpired as expired:
+            outcome = Absent(f"not done after {expired.timeout:.0f} s")
+        self._measured[name] = (time.monotonic(), outcome)
+        return outcome
+
+    def row(self, benchmark: Benchmark) -> dict[str, object]:
+        """The figure of a benchmark with its ratios and whether it reaches what it must."""
+        references = {name: self.measure(name) for name in benchmark.ratios}
+        outcome = self.measure(benchmark.name)
+        if isinstance(outcome, Absent):
+            return {"name": benchmark.name, "absent": str(outcome)}
+        ratios = {
+            name: round(outcome.value / reference.value, 3)
+            for name, reference in references.items()
+            if isinstance(reference, Figure) and reference.value
+        }
+        demands = [(outcome.value, benchmark.limit), *((ratios.get(name), r) for name, r in benchmark.ratios.items())]
+        judged = [(value, demand) for value, demand in demands if value is not None and demand is not None]
+        is_reached = all(value >= demand if outcome.is_rate else value <= demand for value, demand in judged)
+        return {
+            "name": benchmark.name,
+            "value": round(outcome.value, 4),
+            "unit": outcome.unit,
+            "limit": benchmark.limit,
+            "ratios": ratios,
+            "ratio_limits": {name: demand for name, demand in benchmark.ratios.items() if demand is not None},
+            "is_reached": is_reached if judged else None,
+            "also": {name: round(value, 4) for name, value in outcome.also.items()},
+            "note": outcome.note,
+        }
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """The rows for people."""
+    lines = [f"{'figure':<20} {'value':>14}  {'must reach':<28} {'':<4} ratios, notes"]
+    for row in rows:
+        if "absent" in row:
+            lines.append(f"{row['name']:<20} {'-':>14}  {row['absent']}")
+            continue
+        sign = ">=" if str(row["unit"]).endswith("/s") else "<="
+        limits = [] if row["limit"] is None else [f"{sign} {row['limit']:,} {row['unit']}"]
+        ratio_limits, ratios = row["ratio_limits"], row["ratios"]
+        assert isinstance(ratio_limits, dict)
+        assert isinstance(ratios, dict)
+        limits += [f"{sign} {demand:g} x {name}" for name, demand in ratio_limits.items() if name in ratios]
+        verdict = {True: "ok", False: "MISS", None: ""}[row["is_reached"]]  # type: ignore[index]
+        remarks = [f"{value:.2f} x {name}" for name, value in ratios.items()] + [str(row["note"])]
+        value = f"{row['value']:,.2f} {row['unit']}"
+        lines.append(f"{row['name']:<20} {value:>14}  {', '.join(limits):<28} {verdict:<4} {'; '.join(filter(None, remarks))}")
+    return "\n".join(lines)
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on, repeated in every JSON line."""
+    listed = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "commit": listed.stdout.strip(),
+        "load_1min": round(os.getloadavg()[0], 2),
+    }
+
+
+@contextmanager
+def data_directory(kept: str | None) -> Iterator[Path]:
+    """A data directory of this run's own, with its server stopped and all of it removed at the end; or the one named."""
+    path = Path(kept) if kept else Path(tempfile.mkdtemp(prefix="sq-bench-", dir="/tmp"))
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield path
+    finally:
+        command = [sys.executable, "-m", "squall.cli.main", "server", "stop"]
+        env = {**os.environ, "SQUALL_DATA_DIR": str(path)}
+        subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
+        if not kept:
+            remove_tree(str(path))
+
+
+def main() -> int:
+    """Measure what was asked for; 1 when a figure misses what it must reach."""
+    names = [benchmark.name for benchmark in BENCHMARKS]
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(names)}; all if none is given")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the repetitions, not for figures")
+    parser.add_argument("--data-dir", help="keep images here between runs; a directory of its own if not given")
+    chosen = parser.parse_args()
+    # Ended from outside, it still stops its server and removes its directory.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if unknown := set(chosen.names) - set(names):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+
+    with data_directory(chosen.data_dir) as data_dir:
+        session = Session(Context(data_dir=data_dir, is_quick=chosen.quick))
+        rows = [session.row(benchmark) for benchmark in BENCHMARKS if not chosen.names or benchmark.name in chosen.names]
+
+    print(table(rows))
+    print()
+    facts = {**machine(), "is_quick": chosen.quick}
+    json_lines = [json.dumps({**row, **facts}) for row in rows]
+    print("\n".join(json_lines))
+    results = ROOT / "bench" / "results"
+    results.mkdir(exist_ok=True)
+    with (results / "figures.jsonl").open("a") as file:
+        file.write("\n".join(json_lines) + "\n")
+    return int(any(row.get("is_reached") is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
