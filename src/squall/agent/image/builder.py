@@ -374,7 +374,7 @@ class ImageBuilder:
         started = time.monotonic()
         slot = await self._network.acquire(spec.container_id)
         try:
-            # A proxy on the machine's loopback has another address inside; the slot knows which. The user's own word counts
+            # A proxy on the machine's loopback has another address inside, which the slot knows. The user's word counts
             # above both.
             own = {**spec.env, **slot.env, **making.progress.config.env, **making.step.env}
             running = await self._runtime.start(replace(spec, env=own, network=slot))
