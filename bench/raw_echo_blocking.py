@@ -8,6 +8,4 @@ from bench.figure import Context, Figure
 def run(context: Context) -> Figure:
     """Round trip of 100 bytes between two Python processes that block."""
     numbers = context.program("echo_blocking.py", context.times(20_000))
-    return Figure(
-        numbers["p50_us"] / 1e3, "ms", "p50, blocking unix sockets", {"p99_ms": numbers["p99_us"] / 1e3}
-    )
+    return Figure(numbers["p50_us"] / 1e3, "ms", "p50, blocking unix sockets", {"p99_ms": numbers["p99_us"] / 1e3})

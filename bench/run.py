@@ -1,7 +1,7 @@
 """`make bench`: measure, print a table with ratios and limits, and one JSON line for each figure.
 
-A ratio compares with a reference measured less than a minute before, on the same machine: machines are noisy, and absolute
-times from another day say little. What is not installed has a row that says so.
+A ratio compares with a reference measured less than a minute before, on the same machine: machines are noisy, and
+absolute times from another day say little. What is not installed has a row that says so.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.figure import ROOT, Absent, Context, Figure
 from squall.runtime.removal import remove_tree
@@ -86,53 +87,61 @@ class Session:
     def row(self, benchmark: Benchmark) -> dict[str, object]:
         """The figure of a benchmark with its ratios and whether it reaches what it must."""
         references = {name: self.measure(name) for name in benchmark.ratios}
-        outcome = self.measure(benchmark.name)
-        if isinstance(outcome, Absent):
-            return {"name": benchmark.name, "absent": str(outcome)}
-        ratios = {
-            name: round(outcome.value / reference.value, 3)
-            for name, reference in references.items()
-            if isinstance(reference, Figure) and reference.value
-        }
-        demands = [(outcome.value, benchmark.limit), *((ratios.get(name), r) for name, r in benchmark.ratios.items())]
-        judged = [(value, demand) for value, demand in demands if value is not None and demand is not None]
-        is_reached = all(value >= demand if outcome.is_rate else value <= demand for value, demand in judged)
-        return {
-            "name": benchmark.name,
-            "value": round(outcome.value, 4),
-            "unit": outcome.unit,
-            "limit": benchmark.limit,
-            "ratios": ratios,
-            "ratio_limits": {name: demand for name, demand in benchmark.ratios.items() if demand is not None},
-            "is_reached": is_reached if judged else None,
-            "also": {name: round(value, 4) for name, value in outcome.also.items()},
-            "note": outcome.note,
-        }
+        return judge(benchmark, self.measure(benchmark.name), references)
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def judge(
+    benchmark: Benchmark, outcome: Figure | Absent, references: Mapping[str, Figure | Absent]
+) -> dict[str, object]:
+    """One row: a figure of ours that could not be measured has not been reached; a reference may be absent."""
+    has_demand = benchmark.limit is not None or bool(benchmark.ratios)
+    if isinstance(outcome, Absent):
+        return {"name": benchmark.name, "absent": str(outcome), "is_reached": False if has_demand else None}
+    ratios = {
+        name: round(outcome.value / reference.value, 3)
+        for name, reference in references.items()
+        if isinstance(reference, Figure) and reference.value
+    }
+    demands = [(outcome.value, benchmark.limit), *((ratios.get(name), r) for name, r in benchmark.ratios.items())]
+    judged = [(value, demand) for value, demand in demands if value is not None and demand is not None]
+    is_reached = all(value >= demand if outcome.is_rate else value <= demand for value, demand in judged)
+    return {
+        "name": benchmark.name,
+        "value": round(outcome.value, 4),
+        "unit": outcome.unit,
+        "limit": benchmark.limit,
+        "ratios": ratios,
+        "ratio_limits": {name: demand for name, demand in benchmark.ratios.items() if demand is not None},
+        "is_reached": is_reached if judged else None,
+        "also": {name: round(value, 4) for name, value in outcome.also.items()},
+        "note": outcome.note,
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows for people."""
-    lines = [f"{'figure':<20} {'value':>14}  {'must reach':<28} {'':<4} ratios, notes"]
+    lines = [f"{'figure':<20} {'value':>18}  {'must reach':<36} {'':<5} ratios, notes"]
     for row in rows:
+        verdict = {True: "ok", False: "MISS", None: ""}[row["is_reached"]]
         if "absent" in row:
-            lines.append(f"{row['name']:<20} {'-':>14}  {row['absent']}")
+            lines.append(f"{row['name']:<20} {'-':>18}  {'':<36} {verdict:<5} {row['absent']}")
             continue
-        sign = ">=" if str(row["unit"]).endswith("/s") else "<="
+        sign = ">=" if row["unit"].endswith("/s") else "<="
         limits = [] if row["limit"] is None else [f"{sign} {row['limit']:,} {row['unit']}"]
-        ratio_limits, ratios = row["ratio_limits"], row["ratios"]
-        assert isinstance(ratio_limits, dict)
-        assert isinstance(ratios, dict)
-        limits += [f"{sign} {demand:g} x {name}" for name, demand in ratio_limits.items() if name in ratios]
-        verdict = {True: "ok", False: "MISS", None: ""}[row["is_reached"]]  # type: ignore[index]
-        remarks = [f"{value:.2f} x {name}" for name, value in ratios.items()] + [str(row["note"])]
+        limits += [
+            f"{sign} {demand:g} x {name}" for name, demand in row["ratio_limits"].items() if name in row["ratios"]
+        ]
+        remarks = [f"{ratio:.2f} x {name}" for name, ratio in row["ratios"].items()] + [row["note"]]
         value = f"{row['value']:,.2f} {row['unit']}"
-        lines.append(f"{row['name']:<20} {value:>14}  {', '.join(limits):<28} {verdict:<4} {'; '.join(filter(None, remarks))}")
+        lines.append(f"{row['name']:<20} {value:>18}  {', '.join(limits):<36} {verdict:<5} {'; '.join(remarks)}")
     return "\n".join(lines)
 
 
 def machine() -> dict[str, object]:
     """What the figures depend on, repeated in every JSON line."""
-    listed = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return {
         "cores": os.cpu_count(),
         "kernel": platform.release(),
@@ -144,7 +153,7 @@ def machine() -> dict[str, object]:
 
 @contextmanager
 def data_directory(kept: str | None) -> Iterator[Path]:
-    """A data directory of this run's own, with its server stopped and all of it removed at the end; or the one named."""
+    """A directory of this run's own, removed at the end, or the one named; its server is stopped in any case."""
     path = Path(kept) if kept else Path(tempfile.mkdtemp(prefix="sq-bench-", dir="/tmp"))
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -172,7 +181,9 @@ def main() -> int:
 
     with data_directory(chosen.data_dir) as data_dir:
         session = Session(Context(data_dir=data_dir, is_quick=chosen.quick))
-        rows = [session.row(benchmark) for benchmark in BENCHMARKS if not chosen.names or benchmark.name in chosen.names]
+        rows = [
+            session.row(benchmark) for benchmark in BENCHMARKS if not chosen.names or benchmark.name in chosen.names
+        ]
 
     print(table(rows))
     print()

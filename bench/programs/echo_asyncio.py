@@ -1,4 +1,4 @@
-"""Two processes, asyncio with uvloop, length-prefixed frames of 100 bytes over a unix socket: the wire without Squall."""
+"""Two processes, asyncio with uvloop, frames of 100 bytes over a unix socket: the wire without Squall."""
 
 from __future__ import annotations
 

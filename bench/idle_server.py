@@ -1,0 +1,59 @@
+"""What a server costs that has nothing to do: not a benchmark itself, idle_server_memory and idle_server_cpu are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from bench.figure import Absent, Context
+
+
+def start(context: Context) -> None:
+    """Start the local server of the context's data directory, if it does not run already.
+
+    Raises:
+        Absent: it does not start.
+    """
+    command = [context.python, "-m", "squall.cli.main", "server", "start"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, env=context.env, check=False)
+    if ran.returncode != 0:
+        raise Absent(f"squall server start: {(ran.stderr.strip().splitlines() or ['failed without a word'])[-1][:140]}")
+
+
+def processes(context: Context) -> list[Path]:
+    """Every process of that server: what runs our modules with the context's data directory, outside containers."""
+    mark = f"SQUALL_DATA_DIR={context.data_dir}\0".encode()
+    own = os.getpid()
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            environment, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        is_ours = mark in environment or str(context.data_dir).encode() in command
+        if int(path.name) != own and is_ours and b"squall" in command and b"bench" not in command:
+            found.append(path)
+    if not found:
+        raise Absent("no process of the server was found")
+    return found
+
+
+def memory_mb(path: Path, field: str) -> float:
+    """One line of smaps_rollup, in MB of a million bytes: Rss counts shared pages in full, Pss its share of them."""
+    for line in (path / "smaps_rollup").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
+def cpu_ticks(path: Path) -> int:
+    """Processor time used so far, user and system."""
+    fields = (path / "stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def settle() -> None:
+    """Wait until what follows a start (pools, migrations, late imports) is over."""
+    time.sleep(5)

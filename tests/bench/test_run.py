@@ -1,0 +1,49 @@
+"""A figure is judged by its limit and its ratios, and one that cannot be measured has not been reached."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.figure import Absent, Figure
+from bench.run import BENCHMARKS, Benchmark, judge, table
+from tests.tree import ROOT
+
+ECHO = Figure(1.0, "ms")
+
+
+@pytest.mark.parametrize(("value_ms", "expected"), [(2.9, True), (3.1, False)])
+def test_time_must_stay_below_its_ratio(value_ms: float, expected: bool) -> None:
+    row = judge(Benchmark("warm", ratios={"echo": 3.0}), Figure(value_ms, "ms"), {"echo": ECHO})
+
+    assert row["is_reached"] is expected
+    assert row["ratios"] == {"echo": value_ms}
+
+
+@pytest.mark.parametrize(("value", "expected"), [(21_000, True), (19_000, False)])
+def test_rate_must_stay_above_its_limit(value: float, expected: bool) -> None:
+    row = judge(Benchmark("map", limit=20_000), Figure(value, "inputs/s"), {})
+
+    assert row["is_reached"] is expected
+
+
+def test_absent_reference_leaves_the_limit_to_judge() -> None:
+    row = judge(Benchmark("map", limit=10, ratios={"peer": 10.0}), Figure(12, "inputs/s"), {"peer": Absent("none")})
+
+    assert row["is_reached"] is True
+    assert row["ratios"] == {}
+
+
+def test_figure_that_cannot_be_measured_is_missed_and_a_peer_is_not() -> None:
+    ours = judge(Benchmark("map", limit=10), Absent("it broke"), {})
+    peer = judge(Benchmark("peer"), Absent("not installed"), {})
+
+    assert ours["is_reached"] is False
+    assert peer["is_reached"] is None
+    assert "MISS  it broke" in table([ours, peer])
+
+
+def test_every_benchmark_has_its_module_and_known_references() -> None:
+    names = {benchmark.name for benchmark in BENCHMARKS}
+
+    assert not [name for name in names if not (ROOT / "bench" / f"{name}.py").is_file()]
+    assert all(set(benchmark.ratios) <= names for benchmark in BENCHMARKS)
