@@ -42,7 +42,11 @@ class NetworkPool:
         self._blocked_count = 0
         self._in_use: dict[str, NetworkSlot] = {}
         self._waiting: deque[asyncio.Future[NetworkSlot]] = deque()
+        self._doomed: deque[NetworkSlot] = deque()
+        self._has_remover = False
         self._making = 0
+        self._all_made = asyncio.Event()
+        self._all_made.set()
         self._background: set[asyncio.Task[None]] = set()
         self._is_closing = False
 
@@ -146,11 +150,13 @@ class NetworkPool:
         self._is_closing = True
         for waiting in self._waiting:
             waiting.cancel()
-        while self._background:
-            await asyncio.gather(*self._background, return_exceptions=True)
+        self._doomed.extend(self._free)
+        self._free.clear()
+        self._start_remover()
         try:
-            while self._free:
-                await self._run(self._ground.remove, self._free.popleft().name)
+            # Slots still being made when this starts are doomed when they are done, so there may be a second round.
+            while self._background:
+                await asyncio.gather(*self._background)
             if not self._in_use:
                 await self._run(self._ground.tear_down)
         finally:
@@ -171,6 +177,8 @@ class NetworkPool:
         if self._free:
             # Oldest first, so that what the outside still sends to a slot's last container has time to stop.
             return self._free.popleft()
+        if self._doomed:
+            return self._doomed.popleft()
         waiting: asyncio.Future[NetworkSlot] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         self._refill()
@@ -195,7 +203,8 @@ class NetworkPool:
         elif len(self._free) < self._config.size and not self._is_closing:
             self._free.append(slot)
         else:
-            self._start(self._remove(slot))
+            self._doomed.append(slot)
+            self._start_remover()
 
     def _hand_over(self, slot: NetworkSlot) -> bool:
         while self._waiting:
@@ -209,11 +218,15 @@ class NetworkPool:
         """Start making as many slots as are missing."""
         live = sum(not waiting.done() for waiting in self._waiting)
         wanted = 0 if self._is_closing else live + self._config.size - len(self._free) - self._making
+        while wanted > 0 and self._doomed and not live:
+            self._free.append(self._doomed.popleft())
+            wanted -= 1
         for _ in range(wanted):
             if not self._free_names:
                 self._fail_one(RuntimeFailure("cannot acquire a network slot: all addresses of the subnet are in use"))
                 return
             self._making += 1
+            self._all_made.clear()
             self._start(self._make(self._free_names.popleft()))
 
     async def _make(self, name: str) -> None:
@@ -226,7 +239,24 @@ class NetworkPool:
             return
         finally:
             self._making -= 1
+            if not self._making:
+                self._all_made.set()
         self._put_back(slot)
+
+    def _start_remover(self) -> None:
+        if self._doomed and not self._has_remover:
+            self._has_remover = True
+            self._start(self._remove_doomed())
+
+    async def _remove_doomed(self) -> None:
+        try:
+            while self._doomed:
+                # One at a time and after what somebody waits for: the kernel takes some 20 ms per interface.
+                await self._all_made.wait()
+                if self._doomed:
+                    await self._remove(self._doomed.popleft())
+        finally:
+            self._has_remover = False
 
     async def _remove(self, slot: NetworkSlot) -> None:
         try:

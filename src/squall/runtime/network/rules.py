@@ -23,8 +23,8 @@ table inet {table} {{
         type filter hook prerouting priority raw; policy accept;
         iifname != "{slots}" accept
         meta nfproto ipv6 drop
-        # A container speaks from its own address or not at all: the answer must leave by the same interface. By fib
-        # and not by rp_filter, because the kernel takes the laxer of an interface's rp_filter and everyone's.
+        # A container speaks from its own address or not at all: an answer must leave by the same interface. The
+        # rp_filter of the veth says the same, but tools that want asymmetric routes switch that off for all interfaces.
         ip saddr != {network} drop
         fib saddr . iif oif missing drop
         # route_localnet, which the redirects below need, would open all of 127.0.0.0/8.
