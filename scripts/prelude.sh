@@ -17,6 +17,7 @@ die() {
 inherited=(
     "${!SQUALL_@}" "${!PIP_@}" "${!UV_@}" http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY
     SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NO_COLOR TERM COLUMNS CI
+    PYTHONDONTWRITEBYTECODE
 )
 
 # as_root COMMAND...: run it as root, through sudo where we are not; the caller has checked with need_root.
