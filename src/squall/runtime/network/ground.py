@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -34,6 +35,8 @@ RESOLV_CONF = "/etc/resolv.conf"
 STUB_RESOLVER = "127.0.0.53"
 RESOLV_CONF_BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
 BLOCKED = "b"
+BATCH_TIMEOUT_S = 1.0
+BATCH_PERIOD_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +134,11 @@ class Ground:
             owner = owners.get(name, "")
             if owner in living and is_whole:
                 adopted[owner] = name
-            else:
-                self.remove(name)
+        self.remove_all(sorted((pinned | found | owners.keys()) - set(adopted.values())))
         return adopted
 
     def make(self, name: str) -> NetworkSlot:
-        """Make the slot of this name; what an earlier one left there is removed first."""
+        """Make the slot of this name."""
         path = f"{self.pins}/{name}"
         if name.startswith(BLOCKED):
             links.make_blocked_namespace(path, self.home_fd)
@@ -161,6 +163,19 @@ class Ground:
         else:
             unpin(path)
         self.forget(name)
+
+    def remove_all(self, names: Collection[str]) -> None:
+        """Remove many slots. The kernel takes the interfaces of dead namespaces away together, which one by one costs
+        20 ms each; what a namespace that is still held keeps alive goes one by one. Idempotent.
+        """
+        for name in names:
+            unpin(f"{self.pins}/{name}")
+        doomed = {int(name) for name in names if name.isdigit()}
+        deadline = time.monotonic() + BATCH_TIMEOUT_S
+        while doomed & links.find_slots(self.names) and time.monotonic() < deadline:
+            time.sleep(BATCH_PERIOD_S)
+        for name in names:
+            self.remove(name)
 
     def record(self, name: str, container_id: str) -> None:
         """Remember on disk whose slot this is: a rename, so that a crash leaves all of it or nothing."""

@@ -51,6 +51,8 @@ def _netlink(operation: str, subject: str) -> Iterator[IPRoute]:
             yield route
     except NetlinkError as error:
         raise RuntimeFailure(describe_errno(operation, subject, error.code)) from error
+    except OSError as error:
+        raise RuntimeFailure(describe_errno(operation, subject, error.errno or 0)) from error
 
 
 def _attribute(message: Any, name: str) -> Any:

@@ -92,7 +92,10 @@ def new_namespace(path: str, home_fd: int) -> Iterator[None]:
     Raises:
         RuntimeFailure: not made; the thread is back home then, and nothing is left at `path`.
     """
-    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise RuntimeFailure(describe_errno("make", path, error.errno or 0)) from error
     try:
         _call("make network namespace", path, _libc().unshare(CLONE_NEWNET))
         try:

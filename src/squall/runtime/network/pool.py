@@ -111,6 +111,10 @@ class NetworkPool:
         if present is not None:
             return present
         slot = await (self._make_blocked() if blocked else self._take())
+        present = self._in_use.get(container_id)
+        if present is not None:
+            self._put_back(slot)
+            return present
         try:
             self._ground.record(slot.name, container_id)
         except BaseException:
@@ -150,11 +154,12 @@ class NetworkPool:
         self._is_closing = True
         for waiting in self._waiting:
             waiting.cancel()
-        self._doomed.extend(self._free)
+        doomed = [slot.name for slot in (*self._free, *self._doomed)]
         self._free.clear()
-        self._start_remover()
+        self._doomed.clear()
         try:
-            # Slots still being made when this starts are doomed when they are done, so there may be a second round.
+            await self._run(self._ground.remove_all, doomed)
+            # Slots that are being made meanwhile go one by one when they are done.
             while self._background:
                 await asyncio.gather(*self._background)
             if not self._in_use:
