@@ -13,8 +13,8 @@ from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, 
 class Started:
     """A container whose first process has been executed.
 
-    The caller owns both descriptors (read ends of pipes, non-blocking). The spawner keeps copies, so output written while
-    no agent lives is not lost: pipes fill up and the writer waits.
+    The caller owns both descriptors (read ends of pipes, non-blocking). The spawner keeps copies, so output written
+    while no agent lives is not lost: pipes fill up and the writer waits.
     """
 
     pid: int
@@ -47,7 +47,7 @@ class Runtime(Protocol):
         """
 
     async def kill(self, container_id: str, signal: int) -> None:
-        """Send a signal to the container's first process; SIGKILL ends every process in it. An ended container is no error."""
+        """Send a signal to the first process; SIGKILL ends every process in the container. An ended one is no error."""
 
     async def exec(self, container_id: str, spec: ExecSpec) -> ExecStarted:
         """Run one more process inside.
@@ -83,7 +83,7 @@ class Runtime(Protocol):
         """Undo `freeze`."""
 
     async def remove(self, container_id: str) -> None:
-        """Kill what is left, then remove mounts, cgroups and records; `state_dir` stays, with no mount below it. Idempotent."""
+        """Kill what is left; remove mounts, cgroups, records. `state_dir` stays, no mount below it. Idempotent."""
 
     def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
         """Exits as they happen, each once per agent; those that happened while no agent was there come first."""

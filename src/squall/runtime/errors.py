@@ -1,9 +1,9 @@
 """Failures of the runtime, in our words; errno is translated here and nowhere else.
 
-    RuntimeFailure            operation, object, cause, what to do
-    ├── ContainerExists
-    ├── ContainerMissing
-    └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
+RuntimeFailure            operation, object, cause, what to do
+├── ContainerExists
+├── ContainerMissing
+└── FeatureMissing        the kernel or the machine lacks something; names it and its fix
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ class IdRange:
 class Bind:
     """A path of this machine made visible inside.
 
-    With `is_idmapped` the files appear owned by the container's id 0.. as stored (an id-mapped mount); without it they appear with the
-    machine's ids, which inside the container read as nobody (65534): enough for world-readable, read-only files.
+    With `is_idmapped` the files appear owned by the container's id 0.. as stored (an id-mapped mount); without it
+    they appear with the machine's ids, which inside the container read as nobody (65534): enough for world-readable,
+    read-only files.
     """
 
     source: str
@@ -84,7 +85,7 @@ class ContainerSpec:
     network: NetworkSlot | None = None
     """None: a namespace with nothing but its own loopback."""
     is_upper_idmapped: bool = False
-    """True stores what the container writes with ids 0..65535 as seen inside, ready to become a layer (image builds)."""
+    """True stores what the container writes with its ids as seen inside, ready to become a layer (image builds)."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Opaque to the runtime; handed back by `list` after a restart."""
 

@@ -1,0 +1,285 @@
+"""The runtime over a spawner: connects to the one of a state directory, or starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import squall
+from squall.runtime import codec
+from squall.runtime.contract import ExecStarted, Started
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+from squall.runtime.sweep import socket_path
+from squall.runtime.wire import (
+    DESCRIPTORS_MAX,
+    PROTOCOL_VERSION,
+    RECEIVE_BYTES,
+    FrameReader,
+    encode_frame,
+    failure_from_json,
+)
+
+CONNECT_ATTEMPTS = 3
+LAUNCH_TIMEOUT_S = 30.0
+HELLO_TIMEOUT_S = 10.0
+
+
+# Inside the class below, `list` is the method of the contract.
+Descriptors = list[int]
+
+
+class SpawnerRuntime:
+    """`contract.Runtime` by a spawner process. Leaving the context lets go of the spawner; it and the containers go on.
+
+    When the spawner dies, every pending and later request raises `RuntimeFailure`, and so does `exits`.
+    """
+
+    def __init__(self, connection: socket.socket, state_dir: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._state_dir = state_dir
+        self._reader = FrameReader()
+        self._outgoing: deque[memoryview] = deque()
+        self._request_ids = itertools.count(1)
+        self._pending: dict[int, asyncio.Future[tuple[Any, Descriptors]]] = {}
+        self._exits: asyncio.Queue[tuple[str, ExitStatus] | None] = asyncio.Queue()
+        self._failure: RuntimeFailure | None = None
+        self.spawner_pid = 0
+        connection.setblocking(False)
+        self._loop.add_reader(connection.fileno(), self._on_readable)
+
+    @classmethod
+    async def open(cls, state_dir: str, instance: str, *, idle_s: float = 60.0) -> SpawnerRuntime:
+        """Connect to the spawner of a state directory, starting it when there is none.
+
+        Args:
+            state_dir: where the spawner keeps socket, lock and records; at most about 90 characters.
+            instance: name of this installation, part of the names of its cgroups.
+            idle_s: a spawner started here ends after so long without a running container and without an agent.
+
+        Raises:
+            RuntimeFailure: it cannot be started (with its reason), or speaks another version.
+        """
+        connection = await _connect_or_launch(state_dir, instance, idle_s)
+        runtime = cls(connection, state_dir)
+        try:
+            hello, _ = await asyncio.wait_for(runtime._request("hello"), HELLO_TIMEOUT_S)
+            if hello["version"] != PROTOCOL_VERSION or hello["instance"] != instance:
+                raise RuntimeFailure(
+                    f"cannot use the spawner in {state_dir} (process {hello['pid']}): it speaks version "
+                    f"{hello['version']} for instance {hello['instance']}, wanted is {PROTOCOL_VERSION} for "
+                    f"{instance}; stop its containers, or end it with `shutdown`"
+                )
+            runtime.spawner_pid = hello["pid"]
+        except BaseException:
+            await runtime.close()
+            raise
+        return runtime
+
+    async def __aenter__(self) -> SpawnerRuntime:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Disconnect. Idempotent; what is pending fails."""
+        self._disconnect(RuntimeFailure("the connection to the spawner was closed"))
+
+    async def start(self, spec: ContainerSpec) -> Started:
+        """See `contract.Runtime`."""
+        return _started(*await self._request("start", spec=codec.to_json(spec)))
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        """See `contract.Runtime`."""
+        await self._request("kill", container_id=container_id, signal=int(signal))
+
+    async def exec(self, container_id: str, spec: ExecSpec) -> ExecStarted:
+        """See `contract.Runtime`."""
+        result, given = await self._request("exec", container_id=container_id, spec=codec.to_json(spec))
+        for descriptor in given:
+            os.set_blocking(descriptor, False)
+        stdin_fd, stdout_fd, stderr_fd = (given[0],) * 3 if len(given) == 1 else given
+        return ExecStarted(result["exec_id"], result["pid"], stdin_fd, stdout_fd, stderr_fd)
+
+    async def wait_exec(self, exec_id: str) -> ExitStatus:
+        """See `contract.Runtime`."""
+        result, _ = await self._request("wait_exec", exec_id=exec_id)
+        return codec.exit_status(result)
+
+    async def adopt(self, container_id: str) -> Started:
+        """See `contract.Runtime`."""
+        return _started(*await self._request("adopt", container_id=container_id))
+
+    async def list(self) -> Sequence[ContainerStatus]:
+        """See `contract.Runtime`."""
+        result, _ = await self._request("list")
+        return [codec.container_status(values) for values in result]
+
+    async def usage(self, container_id: str) -> ContainerUsage:
+        """See `contract.Runtime`."""
+        result, _ = await self._request("usage", container_id=container_id)
+        return codec.usage(result)
+
+    async def freeze(self, container_id: str) -> None:
+        """See `contract.Runtime`."""
+        await self._request("freeze", container_id=container_id)
+
+    async def thaw(self, container_id: str) -> None:
+        """See `contract.Runtime`."""
+        await self._request("thaw", container_id=container_id)
+
+    async def remove(self, container_id: str) -> None:
+        """See `contract.Runtime`."""
+        await self._request("remove", container_id=container_id)
+
+    async def shutdown(self) -> None:
+        """Remove every container and end the spawner. The connection is of no use afterwards."""
+        await self._request("shutdown")
+
+    async def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
+        """See `contract.Runtime`. For one consumer.
+
+        Raises:
+            RuntimeFailure: the spawner has died, or the connection was closed.
+        """
+        while True:
+            item = await self._exits.get()
+            if item is None:
+                assert self._failure is not None, "the end of the queue has a reason"
+                raise self._failure
+            yield item
+
+    async def _request(self, method: str, **parameters: Any) -> tuple[Any, Descriptors]:
+        if self._failure is not None:
+            raise RuntimeFailure(f"cannot {method}: {self._failure.message}")
+        request_id = next(self._request_ids)
+        frame = encode_frame({"request_id": request_id, "method": method, **parameters})
+        future: asyncio.Future[tuple[Any, Descriptors]] = self._loop.create_future()
+        self._pending[request_id] = future
+        self._outgoing.append(memoryview(frame))
+        if len(self._outgoing) == 1:
+            self._flush()
+        return await future
+
+    def _flush(self) -> None:
+        try:
+            while self._outgoing:
+                sent = self._connection.send(self._outgoing[0])
+                if sent < len(self._outgoing[0]):
+                    self._outgoing[0] = self._outgoing[0][sent:]
+                else:
+                    self._outgoing.popleft()
+        except BlockingIOError:
+            self._loop.add_writer(self._connection.fileno(), self._flush)
+        except OSError as error:
+            self._disconnect(self._death(error.strerror or ""))
+        else:
+            self._loop.remove_writer(self._connection.fileno())
+
+    def _on_readable(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._connection, RECEIVE_BYTES, DESCRIPTORS_MAX)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._disconnect(self._death(error.strerror or ""))
+            return
+        if not data:
+            self._disconnect(self._death("it closed the connection"))
+            return
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        for message, given in self._reader.feed(data, descriptors):
+            self._on_message(message, given)
+
+    def _on_message(self, message: dict[str, Any], descriptors: Descriptors) -> None:
+        if message.get("event") == "exit":
+            self._exits.put_nowait((message["container_id"], codec.exit_status(message["exit_status"])))
+            return
+        future = self._pending.pop(message.get("request_id", 0), None)
+        if future is None or future.done():
+            # The caller was cancelled meanwhile. What it would own is closed; the container is in `list`.
+            for descriptor in descriptors:
+                os.close(descriptor)
+        elif "error" in message:
+            future.set_exception(failure_from_json(message["error"]))
+        else:
+            future.set_result((message["result"], descriptors))
+
+    def _death(self, cause: str) -> RuntimeFailure:
+        return RuntimeFailure(
+            f"the spawner in {self._state_dir} is gone ({cause}), and its containers with it; open the runtime again"
+        )
+
+    def _disconnect(self, failure: RuntimeFailure) -> None:
+        if self._failure is not None:
+            return
+        self._failure = failure
+        self._loop.remove_reader(self._connection.fileno())
+        self._loop.remove_writer(self._connection.fileno())
+        self._connection.close()
+        self._reader.close()
+        self._outgoing.clear()
+        pending, self._pending = self._pending, {}
+        for future in pending.values():
+            if not future.done():
+                future.set_exception(failure)
+        self._exits.put_nowait(None)
+
+
+def _started(result: dict[str, Any], descriptors: list[int]) -> Started:
+    stdout_fd, stderr_fd = descriptors
+    return Started(result["pid"], stdout_fd, stderr_fd, result["phase_ms"])
+
+
+async def _connect_or_launch(state_dir: str, instance: str, idle_s: float) -> socket.socket:
+    for _ in range(CONNECT_ATTEMPTS):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(socket_path(state_dir))
+            return connection
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+            # Another agent may start one at the same moment, or an idle one may just be leaving: then once more.
+            await _launch(state_dir, instance, idle_s)
+        except OSError as error:
+            connection.close()
+            raise RuntimeFailure(
+                f"cannot connect to the spawner at {socket_path(state_dir)}: {error.strerror}"
+            ) from error
+    raise RuntimeFailure(
+        f"cannot connect to the spawner at {socket_path(state_dir)}: it does not listen; see spawner.log"
+    )
+
+
+async def _launch(state_dir: str, instance: str, idle_s: float) -> None:
+    source = os.path.dirname(os.path.dirname(os.path.abspath(squall.__file__)))
+    # -S: it needs nothing but the standard library and us, and stays smaller without site-packages.
+    argv = [sys.executable, "-S", "-m", "squall.runtime.spawner"]
+    argv += ["--state", state_dir, "--instance", instance, "--idle-s", str(idle_s)]
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.defpath, "PYTHONPATH": source},
+    )
+    try:
+        _, errors = await asyncio.wait_for(process.communicate(), LAUNCH_TIMEOUT_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise RuntimeFailure(f"cannot start the spawner in {state_dir}: not ready after {LAUNCH_TIMEOUT_S} s") from None
+    if process.returncode:
+        raise RuntimeFailure(f"cannot start the spawner in {state_dir}: {errors.decode(errors='replace').strip()}")

@@ -1,0 +1,241 @@
+"""The operations a container is made of: plain records that can be printed, compared and tested without root.
+
+Two kinds. `RootOperation`s are carried out by the machine's root and are the whole list of what our privileges are
+used for; `ConfinedOperation`s come after `EnterUserNamespace`, when the process has no power over the machine any
+more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from squall.runtime.spec import IdRange
+
+
+@dataclass(frozen=True, slots=True)
+class DetachMounts:
+    """Keep every mount and unmount from here on in this mount namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetFileLimit:
+    """Descriptors a process may have: this many, or the machine's maximum if that is lower; no core files."""
+
+    nofile_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinNetwork:
+    """Enter the network namespace bound at a path."""
+
+    netns_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseLoopback:
+    """Bring up `lo` in the current network namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteNetworkSetting:
+    """Write a setting of the current network namespace, below /proc/sys/net."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class MountScratch:
+    """Mount an empty memory file system over an empty directory of the container; hides nothing of the machine."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteScratchFile:
+    """Write a small file in the scratch file system and take a copy of its mount under a name."""
+
+    path: str
+    text: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTree:
+    """Take a detached copy of the mount at a path under a name, to be attached later."""
+
+    source: str
+    name: str
+    is_read_only: bool
+    is_idmapped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MountRoot:
+    """Mount the overlay of the layers (bottom first) and the writable upper at `scratch/root`."""
+
+    scratch: str
+    layers: Sequence[str]
+    writable: str
+    is_upper_idmapped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PivotRoot:
+    """Make a directory the root of this mount namespace and let go of everything else."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """Make a directory inside unless it is there; refuses a symbolic link."""
+
+    path: str
+    mode: int = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class MountKind:
+    """Mount a file system of a kernel kind (proc, sysfs, tmpfs, devpts) inside."""
+
+    kind: str
+    target: str
+    flags: int
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDevice:
+    """Make a character device in the container's /dev, for everyone."""
+
+    path: str
+    major: int
+    minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLink:
+    """Make a symbolic link in the container's /dev."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachTree:
+    """Attach a mount taken before at a path inside; the mount point is made if it is missing."""
+
+    name: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectPath:
+    """Make a path inside read-only, if it exists."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPath:
+    """Cover a path inside, if it exists: a file by the null device, a directory by an empty one."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetHostname:
+    """Name the container's uts namespace."""
+
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCgroup:
+    """Open the files by which a process enters the container's cgroups, while they can still be seen."""
+
+    procs_paths: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EnterCgroup:
+    """Move this process into the cgroups opened before, then make what it sees of them begin there.
+
+    After the devices were made: the container's cgroup allows no making.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class EnterUserNamespace:
+    """Give up the machine's root for good: from here on this process is id 0 of a range."""
+
+    id_range: IdRange
+
+
+@dataclass(frozen=True, slots=True)
+class BecomeUser:
+    """Take a uid and gid of the container, without supplementary groups."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStandardInput:
+    """Make the container's null device descriptor 0 and start a session."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTerminal:
+    """Make a new terminal the controlling one and descriptors 0, 1, 2; its master goes to the spawner."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropCapabilities:
+    """Keep these capabilities (over the container's own ids only) and no others, now and after any exec."""
+
+    kept: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ForbidPrivileges:
+    """No exec gains privileges any more (set-uid programs, file capabilities)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterCalls:
+    """Install the seccomp allow-list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Execute the program, as pid 1's child (`has_init`) or in place of this process."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    has_init: bool
+
+
+RootOperation = (
+    DetachMounts | SetFileLimit | JoinNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch | WriteScratchFile
+    | TakeTree | MountRoot | PivotRoot | MakeDirectory | MountKind | MakeDevice | MakeLink | AttachTree | ProtectPath
+    | MaskPath | SetHostname | OpenCgroup | EnterCgroup | EnterUserNamespace
+)  # fmt: skip
+ConfinedOperation = (
+    BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | Execute
+)  # fmt: skip
+Operation = RootOperation | ConfinedOperation
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A named part of the plan, timed as one."""
+
+    name: str
+    operations: Sequence[Operation]

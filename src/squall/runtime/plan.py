@@ -1,0 +1,181 @@
+"""Turn a spec into the list of operations that makes its container.
+
+Pure: nothing here touches the machine. Invariants of a plan:
+  * no confined operation comes before `EnterUserNamespace`, no root operation after it
+  * every mount is made before it, so that no process of the container owns or can undo one
+  * `FilterCalls` is last but for `Execute`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from squall.runtime import operations as op
+from squall.runtime.spec import Bind, ContainerSpec, ExecSpec
+from squall.runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+
+NOFILE_MAX = 1_048_576
+
+# What package managers and ordinary programs need as root over files and processes of their own id range. Docker's
+# default set has three more: MKNOD and AUDIT_WRITE mean nothing in a user namespace, NET_RAW forges packets (ping
+# works without).
+KEPT_CAPABILITIES = {
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "FOWNER": 3,
+    "FSETID": 4,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "SETPCAP": 8,
+    "NET_BIND_SERVICE": 10,
+    "SYS_CHROOT": 18,
+    "SETFCAP": 31,
+}
+
+DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+
+# World-readable or world-writable files of the machine that tell or do more than a container needs.
+MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    # Hidden, not shown read-only: see docs/decisions/0003.
+    "/sys/fs/cgroup",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+)
+PROTECTED = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys")
+
+TTY_GROUP = 5
+
+
+def plan_start(spec: ContainerSpec, cgroup_procs_paths: Sequence[str]) -> list[op.Phase]:
+    """The phases that turn a process forked into new namespaces into pid 1 of the container."""
+    scratch = f"{spec.state_dir}/mnt"
+    return [
+        op.Phase("network", [op.OpenCgroup(tuple(cgroup_procs_paths)), *_network(spec)]),
+        op.Phase("rootfs", list(_rootfs(spec, scratch))),
+        op.Phase("system", list(_system(spec))),
+        op.Phase("cgroup", [op.EnterCgroup()]),
+        op.Phase("confine", [op.EnterUserNamespace(spec.id_range), *_confine(spec.user), *_last(spec)]),
+    ]
+
+
+def plan_exec_entry(cgroup_procs_paths: Sequence[str]) -> list[op.Phase]:
+    """What a process that is to run beside pid 1 does while it still sees the machine's files."""
+    return [
+        op.Phase("cgroup", [op.SetFileLimit(NOFILE_MAX), op.OpenCgroup(tuple(cgroup_procs_paths)), op.EnterCgroup()])
+    ]
+
+
+def plan_exec(spec: ExecSpec, container: ContainerSpec) -> list[op.Phase]:
+    """What it does once it has entered every namespace of the container but the user namespace."""
+    terminal = [op.OpenTerminal(spec.rows, spec.columns)] if spec.has_pty else []
+    execute = op.Execute(tuple(spec.argv), dict(spec.env), spec.cwd, has_init=False)
+    first: list[op.Operation] = [op.EnterUserNamespace(container.id_range)]
+    become, *restrict = _confine(container.user)
+    return [op.Phase("confine", [*first, become, *terminal, *restrict, op.FilterCalls(), execute])]
+
+
+def _network(spec: ContainerSpec) -> Iterator[op.RootOperation]:
+    yield op.DetachMounts()
+    yield op.SetFileLimit(NOFILE_MAX)
+    if spec.network:
+        yield op.JoinNetwork(spec.network.netns_path)
+    else:
+        yield op.RaiseLoopback()
+    # The namespace belongs to the machine, not to the container's ids, so its NET_BIND_SERVICE does not count there.
+    yield op.WriteNetworkSetting("ipv4/ip_unprivileged_port_start", "0")
+    # Ping without raw sockets.
+    yield op.WriteNetworkSetting("ipv4/ping_group_range", "0 2147483647")
+
+
+def _rootfs(spec: ContainerSpec, scratch: str) -> Iterator[op.RootOperation]:
+    yield op.MountScratch(scratch)
+    for name, text in _written_files(spec):
+        yield op.WriteScratchFile(f"{scratch}/{name}", text, name)
+    for index, bind in enumerate(spec.binds):
+        yield op.TakeTree(bind.source, f"bind-{index}", bind.is_read_only, bind.is_idmapped)
+    yield op.MountRoot(scratch, tuple(spec.layers), f"{spec.state_dir}/rw", spec.is_upper_idmapped)
+    yield op.PivotRoot(f"{scratch}/root")
+
+
+def _written_files(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
+    yield "hostname", f"{spec.hostname}\n"
+    hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    address = spec.network.address.partition("/")[0] if spec.network else "127.0.1.1"
+    yield "hosts", f"{hosts}{address}\t{spec.hostname}\n"
+    yield "resolv.conf", spec.network.resolv_conf if spec.network else ""
+
+
+def _system(spec: ContainerSpec) -> Iterator[op.RootOperation]:
+    start = spec.id_range.start
+    owner = f"uid={start},gid={start}"
+    closed = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    for path in ("/proc", "/sys", "/dev"):
+        yield op.MakeDirectory(path)
+    yield op.MountKind("proc", "/proc", closed)
+    yield op.MountKind("sysfs", "/sys", closed | MS_RDONLY)
+    yield op.MountKind("tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, f"mode=755,size=65536,{owner}")
+    for name, major, minor in DEVICES:
+        yield op.MakeDevice(f"/dev/{name}", major, minor)
+    for name, target in LINKS:
+        yield op.MakeLink(f"/dev/{name}", target)
+    yield op.MakeDirectory("/dev/pts")
+    yield op.MountKind(
+        "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, f"newinstance,ptmxmode=0666,mode=0620,gid={start + TTY_GROUP}"
+    )
+    yield op.MakeDirectory("/dev/shm")
+    yield op.MountKind("tmpfs", "/dev/shm", closed, f"mode=1777,size={spec.limits.shm_bytes},{owner}")
+    yield op.MakeDirectory("/tmp", 0o1777)
+    if spec.limits.tmp_bytes is not None:
+        options = f"mode=1777,size={spec.limits.tmp_bytes},{owner}"
+        yield op.MountKind("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, options)
+    for name, _ in _written_files(spec):
+        yield op.AttachTree(name, f"/etc/{name}")
+    for path in PROTECTED:
+        yield op.ProtectPath(path)
+    for path in MASKED:
+        yield op.MaskPath(path)
+    yield from _binds(spec.binds)
+    yield op.SetHostname(spec.hostname)
+
+
+def _binds(binds: Sequence[Bind]) -> Iterator[op.RootOperation]:
+    # Shorter targets first: a bind at /data must not cover one at /data/cache that came before it.
+    for index, bind in sorted(enumerate(binds), key=lambda pair: pair[1].target.count("/")):
+        yield op.AttachTree(f"bind-{index}", bind.target)
+
+
+def _confine(user: tuple[int, int]) -> list[op.Operation]:
+    uid, gid = user
+    # Anyone but root has no capabilities at all, as outside.
+    kept = tuple(KEPT_CAPABILITIES.values()) if uid == 0 else ()
+    return [op.BecomeUser(uid, gid), op.DropCapabilities(kept), op.ForbidPrivileges()]
+
+
+def _last(spec: ContainerSpec) -> list[op.Operation]:
+    env = dict(spec.env)
+    if spec.network:
+        env = {**spec.network.env, **env}
+    return [op.OpenStandardInput(), op.FilterCalls(), op.Execute(tuple(spec.argv), env, spec.cwd, has_init=True)]

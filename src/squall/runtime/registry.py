@@ -1,0 +1,489 @@
+"""The containers of one spawner: starting, running, ended, and on their way out.
+
+Nothing here waits. Work that takes time happens in forked processes; their channels and pidfds call back.
+
+A container is `starting` until its channel ends, then `running`; `ended` from the moment its first process is reaped
+(the kernel has ended every other process in it by then) until it is removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from squall.runtime.cgroup import Cgroup, CgroupTree
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure
+from squall.runtime.id_ranges import UserNamespaces
+from squall.runtime.launch import MESSAGE_BYTES_MAX, Forked, Ground, fork_aside, fork_beside, fork_first
+from squall.runtime.mounts import ensure_no_mounts
+from squall.runtime.plan import plan_exec, plan_exec_entry, plan_start
+from squall.runtime.poll import Poller
+from squall.runtime.records import Record, Records, check_name
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+from squall.runtime.wire import failure_from_json
+
+INIT_WAIT_S = 0.002
+INIT_WAITS_MAX = 1_000
+# Numbers by which shells, and tini, say that a program was ended by a signal.
+SIGNAL_CODE_BASE = 128
+# Signals tini leaves alone, since they mean its own bug: it would not forward them.
+UNFORWARDED = frozenset({signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP,
+                         signal.SIGSYS, signal.SIGKILL, signal.SIGSTOP})  # fmt: skip
+
+Outcome = Callable[["Reply | RuntimeFailure"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a request, with descriptors the receiver is to own."""
+
+    values: Any = None
+    descriptors: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Entry:
+    """One container."""
+
+    spec: ContainerSpec
+    cgroup: Cgroup
+    outputs: tuple[int, int]
+    """Read ends of its stdout and stderr."""
+    forked: Forked
+    started: Outcome | None
+    """Answers the request that started it; None once answered."""
+    phase_ms: dict[str, float] = field(default_factory=dict)
+    failure: RuntimeFailure | None = None
+    exit_status: ExitStatus | None = None
+    exec_ids: list[str] = field(default_factory=list)
+    removals: list[Outcome] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ExecEntry:
+    """One process added to a container."""
+
+    exec_id: str
+    container_id: str
+    exit_status: ExitStatus | None = None
+    waiters: list[Outcome] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _PendingExec:
+    """What is known of an exec while its helper works."""
+
+    exec_id: str
+    entry: Entry
+    descriptors: list[int]
+    answer: Outcome
+    pid: int = 0
+    failure: RuntimeFailure | None = None
+
+
+def status_from_wait(status: int, *, is_oom: bool) -> ExitStatus:
+    """How a first process ended. tini reports its child's signal as 128 + signal, so exit(137) reads as SIGKILL."""
+    if os.WIFSIGNALED(status):
+        return ExitStatus(code=None, signal=os.WTERMSIG(status), is_oom=is_oom)
+    code = os.WEXITSTATUS(status)
+    if SIGNAL_CODE_BASE < code <= SIGNAL_CODE_BASE + signal.SIGRTMAX:
+        return ExitStatus(code=None, signal=code - SIGNAL_CODE_BASE, is_oom=is_oom)
+    return ExitStatus(code=code, signal=None, is_oom=is_oom)
+
+
+class Registry:
+    """Every container of this spawner."""
+
+    def __init__(
+        self,
+        instance: str,
+        records: Records,
+        tree: CgroupTree,
+        ground: Ground,
+        poller: Poller,
+        on_exit: Callable[[str, ExitStatus], None],
+    ) -> None:
+        self._instance = instance
+        self._records = records
+        self._tree = tree
+        self._ground = ground
+        self._poller = poller
+        self._on_exit = on_exit
+        self._user_namespaces = UserNamespaces()
+        self._entries: dict[str, Entry] = {}
+        self._execs: dict[str, ExecEntry] = {}
+        self._exec_count = 0
+
+    # ---- what there is
+
+    def statuses(self) -> list[ContainerStatus]:
+        """Every container, in the order they were started."""
+        return [
+            ContainerStatus(name, entry.forked.pid, dict(entry.spec.labels), entry.exit_status)
+            for name, entry in self._entries.items()
+            if entry.started is None
+        ]
+
+    def running_count(self) -> int:
+        """Containers that have not ended."""
+        return sum(1 for entry in self._entries.values() if entry.exit_status is None)
+
+    def container_ids(self) -> list[str]:
+        """Ids of every container, ended ones included."""
+        return list(self._entries)
+
+    def usage(self, container_id: str) -> ContainerUsage:
+        """Counters of a running container."""
+        return self._running(container_id).cgroup.usage()
+
+    def outputs(self, container_id: str) -> Reply:
+        """Fresh copies of its output descriptors, as the answer to `adopt`."""
+        entry = self._known(container_id)
+        return Reply(self._started_values(entry), tuple(os.dup(descriptor) for descriptor in entry.outputs))
+
+    def _known(self, container_id: str) -> Entry:
+        entry = self._entries.get(container_id)
+        if entry is None or entry.started is not None:
+            raise ContainerMissing(f"no container {container_id}")
+        return entry
+
+    def _running(self, container_id: str) -> Entry:
+        entry = self._known(container_id)
+        if entry.exit_status is not None:
+            raise ContainerMissing(f"container {container_id} has ended")
+        return entry
+
+    @staticmethod
+    def _started_values(entry: Entry) -> dict[str, Any]:
+        return {"pid": entry.forked.pid, "phase_ms": entry.phase_ms}
+
+    # ---- start
+
+    def start(self, spec: ContainerSpec, answer: Outcome) -> None:
+        """Begin a container; the answer comes when its program is executed.
+
+        Raises:
+            RuntimeFailure: what can be known at once; nothing was made then.
+        """
+        _check_spec(spec)
+        if spec.container_id in self._entries:
+            raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
+        self._records.write(Record(spec.container_id, spec.state_dir))
+        try:
+            user_namespace_fd = self._user_namespaces.get(spec.id_range)
+            cgroup = self._tree.create(f"squall/{self._instance}/{spec.container_id}", spec.limits)
+        except RuntimeFailure:
+            self._records.forget(spec.container_id)
+            raise
+        out_read, out_write = _output_pipe(spec)
+        error_read, error_write = _output_pipe(spec)
+        try:
+            forked = fork_first(
+                self._ground, spec.id_range, user_namespace_fd, plan_start(spec, cgroup.procs_paths),
+                (out_write, error_write), has_own_network=spec.network is None,
+            )  # fmt: skip
+        except RuntimeFailure:
+            cgroup.remove()
+            self._records.forget(spec.container_id)
+            _close(out_read, error_read)
+            raise
+        finally:
+            _close(out_write, error_write)
+        entry = Entry(spec, cgroup, (out_read, error_read), forked, answer)
+        self._entries[spec.container_id] = entry
+        self._poller.watch(forked.channel.fileno(), lambda _: self._on_start_message(entry))
+        self._poller.watch(forked.pidfd, lambda _: self._on_first_ended(entry))
+
+    def _on_start_message(self, entry: Entry) -> None:
+        message = _receive(entry.forked.channel)
+        if message is None:
+            self._end_channel(entry.forked)
+            self._on_start_settled(entry)
+        elif "phase_ms" in message:
+            entry.phase_ms = message["phase_ms"]
+        else:
+            reason = message["error"]
+            entry.failure = failure_from_json(
+                {"kind": message["kind"], "message": f"cannot start container {entry.spec.container_id}: {reason}"}
+            )
+
+    def _on_start_settled(self, entry: Entry) -> None:
+        answer, entry.started = entry.started, None
+        assert answer is not None, "the channel ends once"
+        if not entry.failure and not entry.phase_ms:
+            entry.failure = RuntimeFailure(
+                f"cannot start container {entry.spec.container_id}: its first process was killed while it was set up "
+                "(a memory or process limit too small for the start itself?)"
+            )
+        if entry.failure:
+            failure = entry.failure
+            entry.removals.append(lambda _: answer(failure))
+            self._kill_all(entry)
+            if entry.exit_status is not None:
+                self._finish_removal(entry)
+        else:
+            answer(Reply(self._started_values(entry), tuple(os.dup(descriptor) for descriptor in entry.outputs)))
+
+    def _on_first_ended(self, entry: Entry) -> None:
+        _, status = os.waitpid(entry.forked.pid, 0)
+        self._poller.unwatch(entry.forked.pidfd)
+        os.close(entry.forked.pidfd)
+        entry.exit_status = status_from_wait(status, is_oom=entry.cgroup.oom_count() > 0)
+        while entry.started is not None:
+            # It has ended, so what it said is all there and the end follows; the start is answered before the exit is
+            # told.
+            self._on_start_message(entry)
+            if entry.failure and entry.spec.container_id not in self._entries:
+                return
+        if not entry.failure:
+            self._on_exit(entry.spec.container_id, entry.exit_status)
+        if entry.removals and entry.spec.container_id in self._entries:
+            self._finish_removal(entry)
+
+    def _end_channel(self, forked: Forked) -> None:
+        self._poller.unwatch(forked.channel.fileno())
+        forked.channel.close()
+
+    # ---- signals, freezing
+
+    def kill(self, container_id: str, number: int, answer: Outcome) -> None:
+        """Signal the first process, or with SIGKILL end every process; the answer comes when it is sent."""
+        entry = self._known(container_id)
+        if number == signal.SIGKILL:
+            self._kill_all(entry)
+            answer(Reply())
+        else:
+            self._signal_init(entry, number, answer, INIT_WAITS_MAX)
+
+    def _signal_init(self, entry: Entry, number: int, answer: Outcome, waits: int) -> None:
+        # tini takes signals by blocking and waiting for them. Between exec and that moment the kernel would drop what
+        # is
+        # sent: pid 1 of a namespace ignores what it has no handler for.
+        if entry.exit_status is None:
+            if number not in UNFORWARDED and not _is_blocked(entry.forked.pid, number) and waits > 0:
+                self._poller.call_later(INIT_WAIT_S, lambda: self._signal_init(entry, number, answer, waits - 1))
+                return
+            signal.pidfd_send_signal(entry.forked.pidfd, number)
+        answer(Reply())
+
+    def _kill_all(self, entry: Entry) -> None:
+        if entry.exit_status is None:
+            # Pid 1 first: it may not have reached its cgroup yet.
+            signal.pidfd_send_signal(entry.forked.pidfd, signal.SIGKILL)
+            entry.cgroup.kill()
+
+    def freeze(self, container_id: str, answer: Outcome) -> None:
+        """Stop every process; the answer comes when they have stopped."""
+        entry = self._running(container_id)
+        self._aside(entry.cgroup.freeze, answer)
+
+    def thaw(self, container_id: str) -> None:
+        """Let them run again."""
+        self._running(container_id).cgroup.thaw()
+
+    def _aside(self, action: Callable[[], None], answer: Outcome) -> None:
+        forked = fork_aside(action)
+        failures: list[RuntimeFailure] = []
+
+        def on_message(_: int) -> None:
+            message = _receive(forked.channel)
+            if message is not None:
+                failures.append(failure_from_json({"kind": message["kind"], "message": message["error"]}))
+                return
+            self._end_channel(forked)
+            os.waitpid(forked.pid, 0)
+            os.close(forked.pidfd)
+            answer(failures[0] if failures else Reply())
+
+        self._poller.watch(forked.channel.fileno(), on_message)
+
+    # ---- exec
+
+    def exec(self, container_id: str, spec: ExecSpec, answer: Outcome) -> None:
+        """Begin one more process in a container; the answer comes when its program is executed."""
+        entry = self._running(container_id)
+        if not spec.argv:
+            raise RuntimeFailure(f"cannot run a program in container {container_id}: argv is empty")
+        self._exec_count += 1
+        ours, theirs = ([], []) if spec.has_pty else _standard_pipes(entry.spec)
+        try:
+            forked = fork_beside(
+                self._ground, entry.spec.id_range, self._user_namespaces.get(entry.spec.id_range),
+                plan_exec_entry(entry.cgroup.procs_paths), plan_exec(spec, entry.spec), entry.forked.pidfd,
+                (theirs[0], theirs[1], theirs[2]) if theirs else None,
+            )  # fmt: skip
+        except RuntimeFailure:
+            _close(*ours)
+            raise
+        finally:
+            _close(*theirs)
+        pending = _PendingExec(f"{container_id}/{self._exec_count}", entry, ours, answer)
+        self._poller.watch(forked.channel.fileno(), lambda _: self._on_exec_message(forked, pending))
+
+    def _on_exec_message(self, forked: Forked, pending: _PendingExec) -> None:
+        message = _receive(forked.channel, pending.descriptors)
+        if message is None:
+            self._end_channel(forked)
+            os.waitpid(forked.pid, 0)
+            os.close(forked.pidfd)
+            self._on_exec_settled(pending)
+        elif "pid" in message:
+            pending.pid = message["pid"]
+        elif "error" in message:
+            pending.failure = RuntimeFailure(f"in container {pending.entry.spec.container_id}: {message['error']}")
+
+    def _on_exec_settled(self, pending: _PendingExec) -> None:
+        container_id = pending.entry.spec.container_id
+        if not pending.failure and not pending.pid:
+            pending.failure = ContainerMissing(f"container {container_id} ended before a program could be run in it")
+        if pending.pid:
+            self._watch_exec(pending)
+        if pending.failure:
+            _close(*pending.descriptors)
+            pending.answer(pending.failure)
+            return
+        values = {"exec_id": pending.exec_id, "pid": pending.pid}
+        pending.answer(Reply(values, tuple(pending.descriptors)))
+
+    def _watch_exec(self, pending: _PendingExec) -> None:
+        """Reap it when it ends: the helper is gone, so it is a child of ours, and pid 1's end waits for that."""
+        execution = ExecEntry(pending.exec_id, pending.entry.spec.container_id)
+        if not pending.failure:
+            self._execs[pending.exec_id] = execution
+            pending.entry.exec_ids.append(pending.exec_id)
+        pid, pidfd = pending.pid, os.pidfd_open(pending.pid)
+
+        def on_ended(_: int) -> None:
+            _, status = os.waitpid(pid, 0)
+            self._poller.unwatch(pidfd)
+            os.close(pidfd)
+            execution.exit_status = (
+                ExitStatus(code=None, signal=os.WTERMSIG(status))
+                if os.WIFSIGNALED(status)
+                else ExitStatus(code=os.WEXITSTATUS(status), signal=None)
+            )
+            for answer in execution.waiters:
+                answer(Reply(execution.exit_status))
+            execution.waiters.clear()
+
+        self._poller.watch(pidfd, on_ended)
+
+    def wait_exec(self, exec_id: str, answer: Outcome) -> None:
+        """The answer comes when the process has ended; known until its container is removed."""
+        execution = self._execs.get(exec_id)
+        if execution is None:
+            raise ContainerMissing(f"no process {exec_id}: unknown, or its container has been removed")
+        if execution.exit_status is not None:
+            answer(Reply(execution.exit_status))
+        else:
+            execution.waiters.append(answer)
+
+    # ---- removal
+
+    def remove(self, container_id: str, answer: Outcome) -> None:
+        """Kill what is left and take everything away; the answer comes when it is gone."""
+        entry = self._entries.get(container_id)
+        if entry is None:
+            answer(Reply())
+            return
+        entry.removals.append(answer)
+        if entry.exit_status is None:
+            self._kill_all(entry)
+        else:
+            self._finish_removal(entry)
+
+    def _finish_removal(self, entry: Entry) -> None:
+        answers, entry.removals = entry.removals, []
+        outcome: Reply | RuntimeFailure = Reply()
+        try:
+            entry.cgroup.remove()
+            remove_scratch(entry.spec.state_dir)
+        except RuntimeFailure as failure:
+            # The record stays, so that the next sweep tries again; so does the entry, for another `remove`.
+            outcome = failure
+        else:
+            _close(*entry.outputs)
+            for exec_id in entry.exec_ids:
+                self._execs.pop(exec_id, None)
+            self._records.forget(entry.spec.container_id)
+            del self._entries[entry.spec.container_id]
+        for answer in answers:
+            answer(outcome)
+
+
+def remove_scratch(state_dir: str) -> None:
+    """Make sure nothing is mounted below a container's directory; remove the mount point of its start."""
+    ensure_no_mounts(state_dir)
+    try:
+        os.rmdir(f"{state_dir}/mnt")
+    except FileNotFoundError:
+        pass
+
+
+def _check_spec(spec: ContainerSpec) -> None:
+    check_name("a container id", spec.container_id)
+    if not spec.argv:
+        raise RuntimeFailure(f"cannot start container {spec.container_id}: argv is empty")
+    if not spec.layers:
+        raise RuntimeFailure(f"cannot start container {spec.container_id}: it has no layers")
+    paths = [*spec.layers, spec.state_dir, spec.cwd]
+    paths += [path for bind in spec.binds for path in (bind.source, bind.target)]
+    for path in paths:
+        if not path.startswith("/"):
+            raise RuntimeFailure(f"cannot start container {spec.container_id}: {path!r} is not an absolute path")
+    if not os.path.isdir(spec.state_dir):
+        raise RuntimeFailure(f"cannot start container {spec.container_id}: no state directory {spec.state_dir}")
+
+
+def _output_pipe(spec: ContainerSpec) -> tuple[int, int]:
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    # Non-blocking for the reader only: the other end is another open file.
+    os.set_blocking(read_end, False)
+    # Owned by the container's user, who else could not open /dev/stdout.
+    os.fchown(write_end, spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
+    return read_end, write_end
+
+
+def _standard_pipes(spec: ContainerSpec) -> tuple[list[int], list[int]]:
+    """Our ends and theirs of stdin, stdout and stderr."""
+    in_read, in_write = os.pipe2(os.O_CLOEXEC)
+    os.fchown(in_read, spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
+    out_read, out_write = _output_pipe(spec)
+    error_read, error_write = _output_pipe(spec)
+    return [in_write, out_read, error_read], [in_read, out_write, error_write]
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _receive(channel: socket.socket, descriptors: list[int] | None = None) -> dict[str, Any] | None:
+    """The next message, or None at the end; descriptors that came with it are added to the list."""
+    try:
+        data, given, _, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, 4)
+    except ConnectionResetError:
+        # Ended without reading what we never send.
+        return None
+    if descriptors is not None:
+        descriptors.extend(given)
+    if not data:
+        return None
+    message: dict[str, Any] = json.loads(data)
+    return message
+
+
+def _is_blocked(pid: int, number: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("SigBlk:"):
+                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return True

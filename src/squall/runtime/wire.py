@@ -1,0 +1,78 @@
+"""Frames between agent and spawner: a length, JSON, and the descriptors that belong to it.
+
+Descriptors travel with the first byte of their frame over the unix socket, so they are never later than their frame;
+the frame says how many are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from squall.runtime.errors import ContainerExists, ContainerMissing, FeatureMissing, RuntimeFailure
+
+# Raised whenever an older agent or spawner would misunderstand the other.
+PROTOCOL_VERSION = 1
+
+FRAME_BYTES_MAX = 16 * 2**20
+RECEIVE_BYTES = 256 * 1024
+# The kernel's own maximum of descriptors in one message (SCM_MAX_FD).
+DESCRIPTORS_MAX = 253
+
+_LENGTH = struct.Struct(">I")
+_ERRORS = {kind.__name__: kind for kind in (RuntimeFailure, ContainerExists, ContainerMissing, FeatureMissing)}
+
+
+def encode_frame(message: Mapping[str, Any], descriptor_count: int = 0) -> bytes:
+    """One frame; the caller sends its descriptors with the first byte."""
+    body = json.dumps({**message, "fds": descriptor_count} if descriptor_count else message).encode()
+    if len(body) > FRAME_BYTES_MAX:
+        raise RuntimeFailure(f"cannot send a message of {len(body)} bytes to the spawner: more than {FRAME_BYTES_MAX}")
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Cuts a stream into frames and hands each its descriptors."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._descriptors: deque[int] = deque()
+
+    def feed(self, data: bytes, descriptors: Sequence[int]) -> list[tuple[dict[str, Any], list[int]]]:
+        """The frames completed by what was received; their descriptors are the caller's then.
+
+        Raises:
+            RuntimeFailure: the other end does not speak this protocol.
+        """
+        self._buffer += data
+        self._descriptors.extend(descriptors)
+        frames = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > FRAME_BYTES_MAX:
+                raise RuntimeFailure(f"cannot read a frame of {length} bytes: more than {FRAME_BYTES_MAX}")
+            if len(self._buffer) < _LENGTH.size + length:
+                break
+            message = json.loads(self._buffer[_LENGTH.size : _LENGTH.size + length])
+            del self._buffer[: _LENGTH.size + length]
+            frames.append((message, [self._descriptors.popleft() for _ in range(message.pop("fds", 0))]))
+        return frames
+
+    def close(self) -> None:
+        """Close descriptors whose frame never came."""
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+
+def failure_to_json(failure: RuntimeFailure) -> dict[str, str]:
+    """A failure as JSON values."""
+    return {"kind": type(failure).__name__, "message": failure.message}
+
+
+def failure_from_json(values: Mapping[str, str]) -> RuntimeFailure:
+    """Undo `failure_to_json`."""
+    return _ERRORS.get(values["kind"], RuntimeFailure)(values["message"])
