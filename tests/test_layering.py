@@ -63,7 +63,8 @@ def layer_imported(name: str) -> str:
     """`sdk` for squall.sdk.x and for public names beside the layers (squall.exception); empty for others'."""
     root, _, rest = name.partition(".")
     target = rest.partition(".")[0]
-    if root != "squall":
+    # `import squall` alone loads nothing that is not loaded anyway; some ask it where the package is.
+    if root != "squall" or not target:
         return ""
     return target if target in MAY_IMPORT else "sdk"
 
