@@ -1,0 +1,288 @@
+"""Blobs in a folder of this machine, or in a bucket that obstore knows (S3, GCS, Azure).
+
+    <folder>/uploads/<sha256>          half-made: bytes so far, appended in order
+    <folder>/content/<aa>/<sha256>     whole and verified; or the same names in the bucket
+
+An upload becomes content by a rename after an fsync, or by a put of the verified file. The hash is kept up with the
+bytes, so the last chunk costs no second read; after a restart it is computed once more from the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import LocalStore
+
+from squall.protocol.blob import CHUNK_BYTES
+from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+R = TypeVar("R")
+
+THREADS = 4
+EVICT_AGE_MIN_S = 3600.0
+CHUNK_BYTES_MAX = 16 * CHUNK_BYTES
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class _Upload:
+    """A half-made blob: what is in its file."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.size_bytes = -1
+        """-1 until the first chunk since the start of this process."""
+        self.have_bytes = 0
+        self.hash = hashlib.sha256()
+
+
+class ObjectBlobStore:
+    """See `BlobStore`."""
+
+    def __init__(self, folder: str, now: Callable[[], float], bucket: ObjectStore | None = None) -> None:
+        """`folder` holds uploads, and the content too without a `bucket`; `now` is seconds since 1970."""
+        self._uploads_dir = Path(folder, "uploads")
+        self._content_dir = Path(folder, "content") if bucket is None else None
+        self._uploads_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._store = LocalStore(str(self._content_dir), mkdir=True) if bucket is None else bucket
+        self._now = now
+        self._uploads: dict[str, _Upload] = {}
+        self._threads = ThreadPoolExecutor(THREADS, "blob")
+
+    async def __aenter__(self) -> ObjectBlobStore:
+        """Nothing to open."""
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Wait for what is being written."""
+        self._threads.shutdown()
+
+    async def missing(self, sha256s: tuple[str, ...]) -> tuple[str, ...]:
+        """See `BlobStore`."""
+        asked = tuple(dict.fromkeys(_checked(sha256) for sha256 in sha256s))
+        return await self._run(lambda: tuple(sha256 for sha256 in asked if not self._has(sha256)))
+
+    async def put_chunk(self, sha256: str, size_bytes: int, offset: int, data: bytes) -> bool:
+        """See `BlobStore`."""
+        _checked(sha256)
+        if size_bytes < 0 or offset < 0 or offset + len(data) > size_bytes or len(data) > CHUNK_BYTES_MAX:
+            raise PlatformError(
+                INVALID, f"cannot put blob {sha256}: {len(data)} bytes at {offset} are no chunk of {size_bytes} bytes"
+            )
+        upload = self._uploads.setdefault(sha256, _Upload())
+        async with upload.lock:
+            try:
+                is_whole = await self._run(lambda: self._put(upload, sha256, size_bytes, offset, data))
+            except PlatformError:
+                if not upload.have_bytes:
+                    self._uploads.pop(sha256, None)
+                raise
+            if is_whole:
+                self._uploads.pop(sha256, None)
+        return is_whole
+
+    async def get_chunk(self, sha256: str, offset: int = 0, length: int = CHUNK_BYTES) -> tuple[int, bytes]:
+        """See `BlobStore`."""
+        key = _key(_checked(sha256))
+        if offset < 0 or length < 0:
+            raise PlatformError(INVALID, f"cannot get blob {sha256}: {length} bytes at {offset} are no chunk")
+
+        def get() -> tuple[int, bytes]:
+            size: int = obstore.head(self._store, key)["size"]
+            end = min(size, offset + min(length, CHUNK_BYTES_MAX))
+            if offset >= end:
+                return size, b""
+            return size, bytes(obstore.get_range(self._store, key, start=offset, end=end))
+
+        return await self._run(get)
+
+    def path(self, sha256: str) -> str | None:
+        """See `BlobStore`."""
+        if self._content_dir is None:
+            return None
+        path = self._content_dir / _key(_checked(sha256))
+        return str(path) if path.is_file() else None
+
+    async def delete(self, sha256: str) -> None:
+        """See `BlobStore`."""
+        key = _key(_checked(sha256))
+        await self._run(lambda: self._delete(key))
+
+    async def evict(self, bytes_max: int, keep: frozenset[str]) -> int:
+        """See `BlobStore`."""
+        return await self._run(lambda: self._evict(bytes_max, keep))
+
+    async def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
+        """See `BlobStore`."""
+        return await self._run(lambda: self._sweep(self._now() - older_than_s))
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        def run() -> R:
+            with _our_errors():
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    # On the threads
+
+    def _has(self, sha256: str) -> bool:
+        if self._content_dir is not None:
+            return (self._content_dir / _key(sha256)).is_file()
+        try:
+            obstore.head(self._store, _key(sha256))
+        except (NotFoundError, FileNotFoundError):
+            return False
+        return True
+
+    def _put(self, upload: _Upload, sha256: str, size_bytes: int, offset: int, data: bytes) -> bool:
+        if self._has(sha256):
+            return True
+        path = self._uploads_dir / sha256
+        if upload.size_bytes == -1:
+            _load(upload, path)
+        elif upload.size_bytes != size_bytes:
+            # Two clients of two opinions; one of them is wrong and the hash will tell which, so either may begin anew.
+            _forget(upload, path)
+        upload.size_bytes = size_bytes
+        if offset > upload.have_bytes:
+            raise PlatformError(
+                CONFLICT, f"cannot put blob {sha256} at {offset}: go on at {upload.have_bytes}, the end of what came"
+            )
+        new = memoryview(data)[upload.have_bytes - offset :]
+        if len(new) or not path.exists():
+            _append(upload, path, new)
+        if upload.have_bytes < size_bytes:
+            return False
+        if upload.have_bytes > size_bytes or upload.hash.hexdigest() != sha256:
+            found = upload.hash.hexdigest()
+            _forget(upload, path)
+            raise PlatformError(
+                INVALID, f"cannot put blob {sha256}: the hash of its {size_bytes} bytes is {found}; put it again"
+            )
+        self._publish(path, sha256)
+        return True
+
+    def _publish(self, path: Path, sha256: str) -> None:
+        if self._content_dir is None:
+            obstore.put(self._store, _key(sha256), path)
+            path.unlink()
+            return
+        target = self._content_dir / _key(sha256)
+        target.parent.mkdir(exist_ok=True)
+        with path.open("rb") as file:
+            # It may be linked into containers: nobody writes content again.
+            os.fchmod(file.fileno(), 0o444)
+            os.fsync(file.fileno())
+        path.rename(target)
+        _sync_dir(target.parent)
+
+    def _delete(self, key: str) -> None:
+        try:
+            obstore.delete(self._store, key)
+        except (NotFoundError, FileNotFoundError):
+            return
+
+    def _evict(self, bytes_max: int, keep: frozenset[str]) -> int:
+        found = []
+        total = 0
+        for batch in obstore.list(self._store):
+            for item in batch:
+                total += item["size"]
+                found.append((item["last_modified"].timestamp(), item["size"], item["path"]))
+        deleted = 0
+        newest = self._now() - EVICT_AGE_MIN_S
+        for at, size, key in sorted(found):
+            if total - deleted <= bytes_max or at > newest:
+                break
+            if key.rpartition("/")[2] not in keep:
+                self._delete(key)
+                deleted += size
+        return deleted
+
+    def _sweep(self, before: float) -> int:
+        count = 0
+        for path in self._uploads_dir.iterdir():
+            upload = self._uploads.get(path.name)
+            is_busy = upload is not None and upload.lock.locked()
+            if not is_busy and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+                self._uploads.pop(path.name, None)
+                count += 1
+        return count
+
+
+def _checked(sha256: str) -> str:
+    if not _SHA256.match(sha256):
+        raise PlatformError(INVALID, f"not the SHA-256 of a blob (64 hexadecimal digits): {sha256[:80]!r}")
+    return sha256
+
+
+def _key(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}"
+
+
+def _load(upload: _Upload, path: Path) -> None:
+    """Take up what another process left."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            upload.hash.update(block)
+            upload.have_bytes += len(block)
+
+
+def _forget(upload: _Upload, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    upload.have_bytes = 0
+    upload.hash = hashlib.sha256()
+
+
+def _append(upload: _Upload, path: Path, data: memoryview) -> None:
+    with path.open("ab") as file:
+        try:
+            file.write(data)
+            file.flush()
+        except OSError:
+            # A full disk may have taken half of it; the file must hold what the hash has seen.
+            file.truncate(upload.have_bytes)
+            raise
+    upload.hash.update(data)
+    upload.have_bytes += len(data)
+
+
+def _sync_dir(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError) as error:
+        raise PlatformError(NOT_FOUND, f"no such blob: {error}") from error
+    except (OSError, BaseError) as error:
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if is_full or "No space left" in str(error):
+            raise PlatformError(
+                EXHAUSTED,
+                f"cannot write a blob: {error}; free space in the data directory's file system, or move it",
+            ) from error
+        raise PlatformError(UNAVAILABLE, f"cannot use the blob store: {error}") from error

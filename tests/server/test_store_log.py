@@ -1,0 +1,208 @@
+"""Log lines are kept in order within a budget, and followers miss none without being told."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squall.protocol.log import LogEntry, LogRead
+from squall.server.store import log
+from squall.server.store.log import FileLogStore
+
+MIB = 2**20
+
+
+@pytest.fixture
+async def logs(tmp_path: Path) -> AsyncIterator[FileLogStore]:
+    """An empty store."""
+    async with FileLogStore(str(tmp_path / "logs"), 64 * MIB) as opened:
+        yield opened
+
+
+def make_entries(count: int, container_id: str = "ct-1", app_id: str = "ap-1", first: int = 0) -> tuple[LogEntry, ...]:
+    return tuple(
+        LogEntry(float(number), "stdout", f"line {number}", container_id, "in-1:0", app_id, "fu-1")
+        for number in range(first, first + count)
+    )
+
+
+async def read(logs: FileLogStore, query: LogRead) -> list[str]:
+    return [entry.text for batch in [batch async for batch in logs.read(query)] for entry in batch]
+
+
+async def test_lines_are_read_back_in_order(logs: FileLogStore) -> None:
+    entries = make_entries(1_234)
+
+    logs.append(entries[:1_000])
+    logs.append(entries[1_000:])
+
+    got = [entry async for batch in logs.read(LogRead(app="ap-1", tail=-1)) for entry in batch]
+    assert tuple(got) == entries
+
+
+async def test_tail_counts_the_last_matching_lines(logs: FileLogStore) -> None:
+    logs.append(make_entries(5_000, "ct-1"))
+    logs.append(make_entries(5_000, "ct-2", first=5_000))
+
+    assert await read(logs, LogRead(app="ap-1", tail=3)) == ["line 9997", "line 9998", "line 9999"]
+    assert await read(logs, LogRead(app="ap-1", container_id="ct-1", tail=2)) == ["line 4998", "line 4999"]
+    assert await read(logs, LogRead(container_id="ct-2", tail=1)) == ["line 9999"]
+    assert await read(logs, LogRead(app="ap-1", tail=0)) == []
+
+
+async def test_lines_can_be_asked_for_by_what_they_are(logs: FileLogStore) -> None:
+    lines = make_entries(10)
+    logs.append((*lines[:5], replace(lines[5], source="stderr"), replace(lines[6], function_id="fu-2"), *lines[7:]))
+
+    assert await read(logs, LogRead(app="ap-1", source="stderr")) == ["line 5"]
+    assert await read(logs, LogRead(app="ap-1", function="fu-2")) == ["line 6"]
+    assert await read(logs, LogRead(app="ap-1", since=2.0, until=4.0)) == ["line 2", "line 3"]
+    assert await read(logs, LogRead(app="ap-1", search="ne 9")) == ["line 9"]
+    assert await read(logs, LogRead(app="ap-2", tail=-1)) == []
+
+
+async def test_lines_are_there_after_a_restart(tmp_path: Path) -> None:
+    async with FileLogStore(str(tmp_path), MIB) as before:
+        before.append(make_entries(3))
+    (cut,) = tmp_path.glob("*/*.log")
+    cut.write_bytes(cut.read_bytes() + b'{"at":3.0,"source":"std')
+
+    async with FileLogStore(str(tmp_path), MIB) as after:
+        after.append(make_entries(1, first=3))
+
+        assert await read(after, LogRead(app="ap-1", tail=-1)) == ["line 0", "line 1", "line 2", "line 3"]
+
+
+async def test_oldest_lines_go_when_the_budget_is_used_up(tmp_path: Path) -> None:
+    async with FileLogStore(str(tmp_path), 200_000) as logs:
+        for first in range(0, 5_000, 100):
+            logs.append(make_entries(100, app_id=f"ap-{first % 300}", first=first))
+            await logs.flush()
+
+        kept = [await read(logs, LogRead(app=f"ap-{number}", tail=-1)) for number in (0, 100, 200)]
+
+    size = sum(path.stat().st_size for path in tmp_path.glob("*/*.log"))
+    assert 100_000 < size <= 200_000
+    assert "line 4999" in [line for lines in kept for line in lines]
+    assert "line 0" not in kept[0]
+
+
+async def test_more_than_can_be_written_is_dropped_and_said(logs: FileLogStore) -> None:
+    logs.append(make_entries(log.QUEUE_ENTRIES_MAX))
+    logs.append(make_entries(70, "ct-1"))
+    logs.append(make_entries(5, "ct-2"))
+
+    await logs.flush()
+    logs.append(make_entries(1, "ct-1", first=7))
+
+    assert await read(logs, LogRead(container_id="ct-1", tail=2)) == ["dropped 70 lines", "line 7"]
+    assert await read(logs, LogRead(container_id="ct-2")) == ["dropped 5 lines"]
+
+
+async def test_what_a_full_disk_refuses_is_said_later(logs: FileLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(entries: list[LogEntry]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(logs._segments, "write", refuse)
+        logs.append(make_entries(4))
+        await logs.flush()
+    await logs.flush()
+
+    assert await read(logs, LogRead(app="ap-1")) == ["dropped 4 lines"]
+
+
+async def test_text_that_is_no_unicode_is_kept_as_well_as_it_can_be(logs: FileLogStore) -> None:
+    logs.append((replace(make_entries(1)[0], text="half \ud800 pair"),))
+
+    assert await read(logs, LogRead(app="ap-1")) == ["half ? pair"]
+
+
+@pytest.mark.parametrize("app_id", ["", "../../etc", "a/b", ".."])
+async def test_lines_of_no_proper_app_stay_inside_the_folder(tmp_path: Path, app_id: str) -> None:
+    async with FileLogStore(str(tmp_path / "logs"), MIB) as logs:
+        logs.append(make_entries(1, app_id=app_id))
+
+        assert await read(logs, LogRead(app=app_id, container_id="ct-1")) == ["line 0"]
+    assert [path.parent.name for path in tmp_path.rglob("*.log")] == ["other"]
+
+
+async def test_follower_gets_every_line_once_from_before_and_after(logs: FileLogStore) -> None:
+    got: list[str] = []
+
+    async def follow() -> None:
+        async for batch in logs.follow(LogRead(app="ap-1", tail=-1, is_following=True)):
+            got.extend(entry.text for entry in batch)
+
+    async def write() -> None:
+        for first in range(0, 3_000, 10):
+            logs.append(make_entries(10, first=first))
+            logs.append(make_entries(1, app_id="ap-2"))
+            await asyncio.sleep(0)
+
+    logs.append(make_entries(10))
+    writing = asyncio.ensure_future(write())
+    await asyncio.sleep(0.002)
+    following = asyncio.ensure_future(follow())
+    await writing
+    logs.finish("ap-1")
+    await asyncio.wait_for(following, 10)
+
+    assert got == [entry.text for entry in make_entries(10) + make_entries(3_000)]
+
+
+async def test_slow_follower_is_told_what_it_missed(logs: FileLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "FOLLOWER_ENTRIES_MAX", 5)
+    following = logs.follow(LogRead(app="ap-1", is_following=True))
+    logs.append(make_entries(1))
+    first = await anext(following)
+
+    logs.append(make_entries(9, first=1))
+    logs.finish("ap-1")
+    rest = [entry.text async for batch in following for entry in batch]
+
+    assert [entry.text for entry in first] == ["line 0"]
+    assert rest == ["line 1", "line 2", "line 3", "line 4", "line 5", "dropped 4 lines"]
+
+
+async def test_follower_of_a_container_ends_with_it(logs: FileLogStore) -> None:
+    async def follow(query: LogRead) -> list[str]:
+        return [entry.text async for batch in logs.follow(query) for entry in batch]
+
+    one = asyncio.ensure_future(follow(LogRead(app="ap-1", container_id="ct-1", is_following=True)))
+    other = asyncio.ensure_future(follow(LogRead(app="ap-1", container_id="ct-2", is_following=True)))
+    await asyncio.sleep(0.01)
+    logs.append(make_entries(2, "ct-1"))
+
+    logs.finish("ap-1", "ct-1")
+
+    assert await asyncio.wait_for(one, 5) == ["line 0", "line 1"]
+    assert not other.done()
+    logs.finish("ap-1")
+    assert await asyncio.wait_for(other, 5) == []
+
+
+async def test_followers_end_when_the_store_is_closed(tmp_path: Path) -> None:
+    async with FileLogStore(str(tmp_path), MIB) as logs:
+        following = asyncio.ensure_future(anext(logs.follow(LogRead(app="ap-1", is_following=True)), None))
+        await asyncio.sleep(0.01)
+
+    assert await asyncio.wait_for(following, 5) is None
+
+
+async def test_deleted_app_has_no_lines(logs: FileLogStore, tmp_path: Path) -> None:
+    logs.append(make_entries(3))
+    logs.append(make_entries(3, app_id="ap-2"))
+
+    await logs.delete("ap-1")
+
+    assert await read(logs, LogRead(app="ap-1")) == []
+    assert len(await read(logs, LogRead(app="ap-2"))) == 3
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["ap-2"]
+    logs.append(make_entries(1))
+    assert await read(logs, LogRead(app="ap-1")) == ["line 0"]
