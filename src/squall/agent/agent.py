@@ -1,0 +1,306 @@
+"""The agent of a node: answers its server, and keeps containers going while there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from squall.agent.blobs import PeerBlobs
+from squall.agent.bytecode import run_python
+from squall.agent.config import AgentConfig
+from squall.agent.containers import Containers, Network, Services
+from squall.agent.exec import serve_exec
+from squall.agent.grave import Grave
+from squall.agent.guest_library import GuestLibrary
+from squall.agent.known_images import Images, KnownImages
+from squall.agent.logs import Logs
+from squall.agent.mounts import Mounts
+from squall.agent.ranges import IdRanges, read_taken_ids
+from squall.agent.relay import Relay
+from squall.agent.report import Usage
+from squall.protocol.channel import Channel
+from squall.protocol.codec import Codec
+from squall.protocol.empty import Empty
+from squall.protocol.errors import INVALID, UNAVAILABLE, PlatformError
+from squall.protocol.image import COPY, BuildEvent, ImageBuild, ImageInvalid
+from squall.protocol.mount import MountRef
+from squall.protocol.node import (
+    ContainerEnd,
+    ContainerExited,
+    ContainerStart,
+    NodeContainer,
+    NodeHello,
+    NodeWelcome,
+)
+from squall.protocol.peer import Peer, Request, TaskSet
+from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.runtime.contract import Runtime
+
+Connect = Callable[[], Awaitable[Channel]]
+
+EXITS_MAX = 10_000
+"""Exits remembered for a server that is away; it finds out about older ones because they are not in `NodeHello`."""
+WELCOME_S = 30.0
+"""How long a container's connection waits for the server to know this node again."""
+_FIRST_PAUSE_S = 0.05
+_END_ALL_S = 30.0
+
+_log = logging.getLogger("squall.agent")
+
+
+class Agent:
+    """One node. Entering adopts what an earlier agent left running and begins to serve; leaving lets containers run on.
+
+    Args:
+        connect: opens the control channel to the server.
+        connect_container: opens one more channel to the server, for one connection of one container.
+        now: seconds since 1970, for log lines.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        runtime: Runtime,
+        network: Network,
+        images: Images,
+        codec: Codec,
+        connect: Connect,
+        connect_container: Connect,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self._runtime = runtime
+        self._codec = codec
+        self._connect = connect
+        self._connect_container = connect_container
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agent")
+        self._blobs = PeerBlobs(self._threads)
+        self._mounts = Mounts(config.data_dir, self._blobs, self._threads, config.mounts_bytes_max)
+        self._images = KnownImages(config.data_dir, images)
+        self._ranges = IdRanges(config.data_dir, read_taken_ids())
+        self._library = GuestLibrary(config.data_dir, self._threads, self._run_python)
+        self._grave = Grave(config.data_dir, self._threads)
+        self.logs = Logs(now)
+        relay = Relay(codec, self._open_for_container)
+        services = Services(
+            runtime, network, self._images, self._ranges, self._mounts, self._library, relay, self.logs, self._grave
+        )
+        self.containers = Containers(config, services, self._exited)
+        self._usage = Usage(config)
+        self._tasks = TaskSet()
+        self._peer: Peer | None = None
+        self._is_welcome = asyncio.Event()
+        self._untold: collections.deque[ContainerExited] = collections.deque(maxlen=EXITS_MAX)
+
+    async def __aenter__(self) -> Agent:
+        loop = asyncio.get_running_loop()
+        for prepare in (self._images.prepare, self._grave.prepare, self._library.prepare, self._mounts.prepare):
+            await loop.run_in_executor(self._threads, prepare)
+        await self.containers.adopt()
+        await self._mounts.evict()
+        for activity in (self.containers.watch, self._grave.run, self._send_logs, self._report, self._serve):
+            self._tasks.start(activity())
+        self._tasks.start(self._library.warm())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.containers.settle(_END_ALL_S)
+        await self._grave.wait_empty(_END_ALL_S)
+        self._flush_logs()
+        await self._tasks.close()
+        await self.containers.close()
+        self.logs.close()
+        if self._peer is not None:
+            await self._peer.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a server knows this node now."""
+        return self._is_welcome.is_set()
+
+    async def wait_connected(self) -> None:
+        """Return when a server knows this node."""
+        await self._is_welcome.wait()
+
+    async def end_all(self, grace_s: float) -> None:
+        """End every container, and return when they are gone: for a node that is taken down with them."""
+        ends = [self._tasks.start(self.containers.end(one.container_id, grace_s)) for one in self.containers.running()]
+        await asyncio.gather(*ends, return_exceptions=True)
+
+    # Service of the control channel
+
+    async def answer(self, request: Request) -> tuple[Any, bytes] | None:
+        """See `protocol.peer.Service`."""
+        if request.method == "ContainerStart":
+            return await self.containers.start(request.record(ContainerStart)), b""
+        if request.method == "ContainerEnd":
+            asked = request.record(ContainerEnd)
+            await self.containers.end(asked.container_id, asked.grace_s)
+            return Empty(), b""
+        if request.method == "NodeImageBuild":
+            await self._build(request)
+            return None
+        if request.method == "NodeExec":
+            await serve_exec(self._runtime, request)
+            return None
+        raise PlatformError(INVALID, f"{request.method}: a node does not do that")
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        """See `protocol.peer.Service`."""
+        _log.warning("the server sent an event %s, which a node does not know", method)
+
+    def closed(self, reason: str) -> None:
+        """See `protocol.peer.Service`."""
+        if self._peer is None or self._peer.is_closed:
+            self._is_welcome.clear()
+            self._blobs.peer = None
+
+    async def _build(self, request: Request) -> None:
+        """Build an image and pass on what happens; waits for a reader that is slow by dropping nothing but time."""
+        spec = request.record(ImageBuild).spec
+        events: asyncio.Queue[BuildEvent] = asyncio.Queue()
+        copied = [step.mount_id for step in spec.steps if step.kind == COPY]
+        held = [await self._mounts.acquire([MountRef(mount_id, "/")], ()) for mount_id in copied]
+        building = self._tasks.start(self._images.build(spec, events.put_nowait))
+        try:
+            while not (building.done() and events.empty()):
+                await self._pass_on(request, events, building)
+            built = building.result()
+        except ImageInvalid as error:
+            raise PlatformError(INVALID, str(error)) from error
+        finally:
+            building.cancel()
+            for files in held:
+                await self._mounts.release(files.name)
+        # Ready before the first container asks: compiling for a Python that is not ours takes a while.
+        self._tasks.start(self._library.get(built.layers, built.config, built.image_id))
+        await request.send_item(BuildEvent("built", image_id=built.image_id, config=built.config))
+
+    async def _pass_on(
+        self, request: Request, events: asyncio.Queue[BuildEvent], building: asyncio.Future[Any]
+    ) -> None:
+        """Send one event, or return when the build is over."""
+        if events.empty():
+            getting = asyncio.ensure_future(events.get())
+            await asyncio.wait([getting, building], return_when=asyncio.FIRST_COMPLETED)
+            if not getting.done():
+                getting.cancel()
+                return
+            event = getting.result()
+        else:
+            event = events.get_nowait()
+        if event.kind != "built":
+            await request.send_item(event)
+
+    # The connection to the server
+
+    async def _serve(self) -> None:
+        """Keep a control channel open for ever."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                if await self._converse():
+                    pause_s = _FIRST_PAUSE_S
+            except (PlatformError, OSError, ValueError) as error:
+                _log.warning("no server: %s", error)
+            finally:
+                self._is_welcome.clear()
+            await asyncio.sleep(pause_s)
+            pause_s = min(self.config.reconnect_s_max, pause_s * 2)
+
+    async def _converse(self) -> bool:
+        """One connection from its hello to its end; True when the server took us."""
+        peer = Peer(await self._connect(), self._codec, self)
+        self._peer = peer
+        peer.start()
+        try:
+            welcome = await peer.request("NodeHello", self._hello(), NodeWelcome)
+            self._blobs.peer = peer
+            self._is_welcome.set()
+            _log.info("connected to server %s", welcome.server_id)
+            self._flush_logs()
+            while self._untold:
+                peer.event("ContainerExited", self._untold.popleft())
+            for container_id in welcome.unwanted_container_ids:
+                self._tasks.start(self.containers.end(container_id, 0.0))
+            await peer.wait_closed()
+            return True
+        finally:
+            await peer.close()
+
+    def _hello(self) -> NodeHello:
+        config = self.config
+        running: tuple[NodeContainer, ...] = self.containers.running()
+        return NodeHello(
+            config.node_id,
+            VERSION,
+            PROTOCOL_VERSION,
+            config.cpu_milli,
+            config.memory_mib,
+            config.hostname,
+            running,
+            config.pythons,
+        )
+
+    async def _open_for_container(self) -> Channel:
+        # A server that has just started has to hear from the node which containers are its own.
+        try:
+            await asyncio.wait_for(self._is_welcome.wait(), WELCOME_S)
+        except TimeoutError:
+            raise PlatformError(UNAVAILABLE, f"no server within {WELCOME_S:g} s") from None
+        return await self._connect_container()
+
+    # What the server is told
+
+    def _exited(self, exited: ContainerExited) -> None:
+        # Its last lines come before it.
+        self._flush_logs()
+        if self._peer is not None and self._is_welcome.is_set():
+            self._peer.event("ContainerExited", exited)
+        else:
+            self._untold.append(exited)
+
+    def _flush_logs(self) -> None:
+        if self._peer is None or not self._is_welcome.is_set():
+            return
+        while (batch := self.logs.take()) is not None:
+            self._peer.event("Logs", batch)
+
+    async def _send_logs(self) -> None:
+        """Send lines for ever, no faster than the server takes them."""
+        while True:
+            await self.logs.wait()
+            await self._is_welcome.wait()
+            peer = self._peer
+            if peer is None:
+                continue
+            try:
+                await peer.channel.drain()
+            except PlatformError:
+                self._is_welcome.clear()
+                continue
+            batch = self.logs.take()
+            if batch is not None:
+                peer.event("Logs", batch)
+
+    async def _report(self) -> None:
+        """Say how the node is, for ever."""
+        while True:
+            await asyncio.sleep(self.config.report_period_s)
+            peer = self._peer
+            if peer is not None and self._is_welcome.is_set():
+                peer.event("NodeReport", self._usage.report(len(self.containers.running())))
+
+    async def _run_python(self, layers: Any, python_path: str, program: str, library_dir: str) -> bytes:
+        return await run_python(
+            self._runtime, self._ranges, self.config.data_dir, layers, python_path, program, library_dir
+        )

@@ -1,0 +1,394 @@
+"""Starts, watches, adopts and ends the containers of functions through the runtime.
+
+    start: image, library, files ─▶ id range, slot, directory, record, socket ─▶ runtime ─▶ pipes to the logs
+    end:   last lines ─▶ mounts and cgroup (runtime) ─▶ slot ─▶ directory ─▶ id range ─▶ ContainerExited
+
+Everything a container has is written down before it is made. Removal goes the same way whether a start failed half-way,
+the process ended, or an earlier agent left it behind, and each of its steps may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from squall.agent.config import AgentConfig
+from squall.agent.grave import Grave
+from squall.agent.guest_library import GuestLibrary
+from squall.agent.known_images import KnownImages
+from squall.agent.launch import FUNCTION_KIND, KIND_LABEL, Ground, container_spec
+from squall.agent.logs import Logs
+from squall.agent.mounts import Mounts
+from squall.agent.ranges import IdRanges
+from squall.agent.record import ContainerRecord, read_record, write_record
+from squall.agent.relay import Door, Relay, token_hash
+from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED, PlatformError
+from squall.protocol.ids import is_id
+from squall.protocol.node import ContainerExited, ContainerStart, ContainerStarted, NodeContainer
+from squall.protocol.peer import TaskSet
+from squall.runtime.contract import Runtime, Started
+from squall.runtime.errors import ContainerMissing, FeatureMissing, RuntimeFailure
+from squall.runtime.spec import ContainerStatus, ExitStatus, NetworkSlot
+
+# Build containers are the image builder's to remove.
+BUILD_KIND = "image-build"
+_RESUBSCRIBE_S = 0.5
+_REMOVED_S = 30.0
+_LOST = ExitStatus(code=None, signal=int(signal.SIGKILL))
+
+_log = logging.getLogger("squall.agent.containers")
+
+
+class Network(Protocol):
+    """Where slots come from; `runtime.network.NetworkPool` is one."""
+
+    async def acquire(self, container_id: str, blocked: bool = False) -> NetworkSlot:
+        """A slot for this container."""
+
+    async def release(self, slot: NetworkSlot) -> None:
+        """Take a slot back."""
+
+    def slot_of(self, container_id: str) -> NetworkSlot | None:
+        """The slot a container holds."""
+
+    async def sweep(self, living: Sequence[str]) -> list[str]:
+        """Release the slots of all other containers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What containers are made with."""
+
+    runtime: Runtime
+    network: Network
+    images: KnownImages
+    ranges: IdRanges
+    mounts: Mounts
+    library: GuestLibrary
+    relay: Relay
+    logs: Logs
+    grave: Grave
+
+
+@dataclass(slots=True)
+class Container:
+    """One container of a function, from the request for it to the last trace of it."""
+
+    record: ContainerRecord
+    directory: Path
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its start has ended, well or not."""
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
+    door: Door | None = None
+    has_range: bool = False
+    has_files: bool = False
+    is_running: bool = False
+    has_exited: bool = False
+    phase_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def container_id(self) -> str:
+        """Its id."""
+        return self.record.container_id
+
+    @property
+    def owner(self) -> str:
+        """Who its id range belongs to."""
+        return f"{self.record.app_id}/{self.record.function_id}"
+
+
+class Containers:
+    """The containers of this node's functions.
+
+    Args:
+        on_exit: told once for each container that ran, when nothing of it is left.
+    """
+
+    def __init__(self, config: AgentConfig, services: Services, on_exit: Callable[[ContainerExited], None]) -> None:
+        self._config = config
+        self._services = services
+        self._on_exit = on_exit
+        self._known: dict[str, Container] = {}
+        self._tasks = TaskSet()
+
+    def running(self) -> tuple[NodeContainer, ...]:
+        """Those that run now."""
+        return tuple(
+            NodeContainer(known.container_id, known.record.function_id, known.record.app_id)
+            for known in self._known.values()
+            if known.is_running and not known.has_exited
+        )
+
+    def is_running(self, container_id: str) -> bool:
+        """Whether a container's first process runs."""
+        known = self._known.get(container_id)
+        return known is not None and known.is_running and not known.has_exited
+
+    async def start(self, request: ContainerStart) -> ContainerStarted:
+        """Start a container. Repeating it for one that runs is harmless.
+
+        Raises:
+            PlatformError: see `ContainerStart`; nothing of the container is left then.
+        """
+        if not is_id(request.container_id, "ct"):
+            raise PlatformError("invalid", f"cannot start {request.container_id!r}: not the id of a container")
+        known = self._known.get(request.container_id)
+        if known is not None:
+            await known.started.wait()
+            if known.is_running and not known.has_exited:
+                return ContainerStarted(dict(known.phase_ms))
+            raise PlatformError(CONFLICT, f"cannot start {request.container_id}: it has ended; start one of another id")
+        token = secrets.token_urlsafe(32)
+        record = ContainerRecord(
+            request.container_id, request.app_id, request.function_id, request.image_id, token_hash(token)
+        )
+        container = Container(record, self._config.containers_dir / request.container_id)
+        self._known[request.container_id] = container
+        try:
+            await self._make(container, request, token)
+        except BaseException as error:
+            container.started.set()
+            # Shielded: a start that is given up half-way must not leave half a container.
+            await asyncio.shield(self._tasks.start(self._remove(container)))
+            failure = _as_platform_error(request.container_id, error)
+            if failure is None:
+                raise
+            raise failure from error
+        return ContainerStarted(dict(container.phase_ms))
+
+    async def end(self, container_id: str, grace_s: float) -> None:
+        """End a container and return when nothing of it is left. An unknown one is no error."""
+        container = self._known.get(container_id)
+        if container is None:
+            return
+        await container.started.wait()
+        runtime = self._services.runtime
+        if grace_s > 0 and not container.has_exited:
+            await runtime.kill(container_id, signal.SIGTERM)
+            if await _happens(container.removed, grace_s):
+                return
+        if not container.has_exited:
+            await runtime.kill(container_id, signal.SIGKILL)
+        if not await _happens(container.removed, _REMOVED_S):
+            message = (
+                f"container {container_id} was killed but is not gone after {_REMOVED_S:.0f} s; see the node's log"
+            )
+            raise PlatformError(UNAVAILABLE, message)
+
+    async def adopt(self) -> None:
+        """Take over what an earlier agent started, and remove what it left behind. Comes before anything else."""
+        services = self._services
+        self._config.containers_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for status in await services.runtime.list():
+            if status.labels.get(KIND_LABEL) == BUILD_KIND:
+                continue
+            if not await self._adopt_one(status):
+                _log.info("%s: left by an earlier agent without a record; removed", status.container_id)
+                await services.runtime.remove(status.container_id)
+        for path in self._config.containers_dir.iterdir():
+            if path.name not in self._known:
+                await services.runtime.remove(path.name)
+                services.grave.bury(path)
+        await services.network.sweep(tuple(self._known))
+
+    async def watch(self) -> None:
+        """Follow exits for ever; what was missed while the spawner could not be reached is found by asking."""
+        while True:
+            try:
+                exits: AsyncIterator[tuple[str, ExitStatus]] = self._services.runtime.exits()
+                self._tasks.start(self._find_lost())
+                async for container_id, status in exits:
+                    container = self._known.get(container_id)
+                    if container is not None:
+                        self._ended(container, status)
+            except RuntimeFailure as error:
+                _log.warning("cannot follow the containers' exits: %s; trying again", error)
+            await asyncio.sleep(_RESUBSCRIBE_S)
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until those that have ended are gone, so that nothing of them is left to the next agent."""
+        ended = [known.removed.wait() for known in self._known.values() if known.has_exited]
+        if ended:
+            await _all_happen(ended, timeout_s)
+
+    async def close(self) -> None:
+        """Let go of the containers; they run on."""
+        await self._tasks.close()
+        for container in self._known.values():
+            if container.door is not None:
+                await container.door.close()
+
+    # Start
+
+    async def _make(self, container: Container, request: ContainerStart, token: str) -> None:
+        services = self._services
+        clock = _Phases(container.phase_ms)
+        image = services.images.find(request.image_id)
+        if image is None:
+            message = f"cannot start {request.container_id}: image {request.image_id} is not on this node; build it"
+            raise PlatformError(NOT_FOUND, message)
+        library_dir = await services.library.get(image.layers, image.config, image.image_id)
+        layers: tuple[str, ...] = image.layers
+        if request.mounts:
+            files = await services.mounts.acquire(request.mounts, image.layers)
+            container.has_files = True
+            container.record = _with_files(container.record, files.name)
+            layers = (*layers, files.path)
+        clock.mark("files")
+        id_range = services.ranges.acquire(container.owner)
+        container.has_range = True
+        socket_dir = _make_directory(container.directory, container.record)
+        container.door = services.relay.open(container.container_id, container.record.token_sha256, socket_dir)
+        await container.door.start()
+        clock.mark("directory")
+        slot = await services.network.acquire(container.container_id, request.is_network_blocked)
+        clock.mark("network")
+        ground = Ground(str(container.directory), str(socket_dir), library_dir, layers, id_range, slot, token)
+        started = await services.runtime.start(container_spec(self._config, request, image.config, ground))
+        clock.mark("runtime")
+        container.phase_ms.update({f"runtime_{name}": took for name, took in started.phase_ms.items()})
+        self._is_up(container, started)
+
+    def _is_up(self, container: Container, started: Started) -> None:
+        record = container.record
+        self._services.logs.add(
+            record.container_id, record.app_id, record.function_id, started.stdout_fd, started.stderr_fd
+        )
+        container.is_running = True
+        container.started.set()
+
+    # Adoption
+
+    async def _adopt_one(self, status: ContainerStatus) -> bool:
+        services = self._services
+        directory = self._config.containers_dir / status.container_id
+        record = read_record(directory)
+        if status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None:
+            return False
+        try:
+            started = await services.runtime.adopt(status.container_id)
+            door = services.relay.open(record.container_id, record.token_sha256, directory / "agent")
+            await door.start()
+        except (ContainerMissing, OSError) as error:
+            _log.warning("%s: cannot be adopted: %s", status.container_id, error)
+            return False
+        container = Container(record, directory, door=door, has_range=True)
+        services.ranges.acquire(container.owner)
+        if record.mount_set:
+            services.mounts.adopt(record.mount_set)
+            container.has_files = True
+        self._known[record.container_id] = container
+        self._is_up(container, started)
+        return True
+
+    # End
+
+    def _ended(self, container: Container, status: ExitStatus) -> None:
+        if not container.has_exited:
+            container.has_exited = True
+            self._tasks.start(self._bury(container, status))
+
+    async def _find_lost(self) -> None:
+        """Take containers that the spawner does not know (it was killed) for ended."""
+        before = [known for known in self._known.values() if known.is_running and not known.has_exited]
+        there = {status.container_id for status in await self._services.runtime.list()}
+        for container in before:
+            if container.container_id not in there:
+                self._ended(container, _LOST)
+
+    async def _bury(self, container: Container, status: ExitStatus) -> None:
+        # A process may end before the answer to its start is here.
+        await container.started.wait()
+        if not container.is_running:
+            return
+        self._services.logs.finish(container.container_id)
+        await self._remove(container)
+        self._on_exit(ContainerExited(container.container_id, status.code, status.signal, status.is_oom))
+
+    async def _remove(self, container: Container) -> None:
+        services = self._services
+        if container.door is not None:
+            await container.door.close()
+        try:
+            await services.runtime.remove(container.container_id)
+        except RuntimeFailure as error:
+            # Without this nothing else may be taken away from it; the next agent's sweep tries again.
+            _log.error("%s: %s", container.container_id, error)
+            del self._known[container.container_id]
+            container.removed.set()
+            return
+        slot = services.network.slot_of(container.container_id)
+        if slot is not None:
+            await services.network.release(slot)
+        services.grave.bury(container.directory)
+        if container.has_files:
+            await services.mounts.release(container.record.mount_set)
+        if container.has_range:
+            services.ranges.release(container.owner)
+        del self._known[container.container_id]
+        container.removed.set()
+
+
+class _Phases:
+    """Durations of the stretches of a start."""
+
+    def __init__(self, phase_ms: dict[str, float]) -> None:
+        self._phase_ms = phase_ms
+        self._last = time.monotonic()
+
+    def mark(self, name: str) -> None:
+        """A stretch ends here."""
+        now = time.monotonic()
+        self._phase_ms[name] = round((now - self._last) * 1_000, 3)
+        self._last = now
+
+
+def _make_directory(directory: Path, record: ContainerRecord) -> Path:
+    """The container's directory with its record; returns the one for its socket."""
+    # Closed to everybody but root: what is in it reaches the container by mounts made before it loses its rights.
+    directory.mkdir(mode=0o700, parents=True)
+    write_record(directory, record)
+    socket_dir = directory / "agent"
+    socket_dir.mkdir(mode=0o755)
+    os.chmod(socket_dir, 0o755)
+    return socket_dir
+
+
+def _with_files(record: ContainerRecord, mount_set: str) -> ContainerRecord:
+    return ContainerRecord(
+        record.container_id, record.app_id, record.function_id, record.image_id, record.token_sha256, mount_set
+    )
+
+
+def _as_platform_error(container_id: str, error: BaseException) -> PlatformError | None:
+    """What the server is to hear about a failed start; None for what is not for it."""
+    if isinstance(error, PlatformError):
+        return error
+    if isinstance(error, FeatureMissing):
+        return PlatformError(UNSUPPORTED, f"cannot start container {container_id}: {error.message}")
+    if isinstance(error, RuntimeFailure | OSError):
+        return PlatformError(UNAVAILABLE, f"cannot start container {container_id}: {error}")
+    return None
+
+
+async def _all_happen(waits: Sequence[Coroutine[Any, Any, Any]], timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(asyncio.gather(*waits), timeout_s)
+    except TimeoutError:
+        _log.warning("%d containers that ended are not gone after %g s", len(waits), timeout_s)
+
+
+async def _happens(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,210 @@
+"""Runs one more process in a container and joins its terminal or pipes to a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import termios
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from squall.agent.launch import DEFAULT_PATH
+from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
+from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.guest import ENV_TOKEN
+from squall.protocol.peer import Request, TaskSet
+from squall.runtime.contract import ExecStarted, Runtime
+from squall.runtime.errors import ContainerMissing, RuntimeFailure
+from squall.runtime.spec import ExecSpec
+
+READ_BYTES = 64 * 1024
+# What still comes when the process has ended; its own children may hold the pipe for ever.
+LAST_OUTPUT_S = 1.0
+_END_OF_FILE = b"\x04"
+_ENVIRON_BYTES_MAX = 2**20
+
+
+async def serve_exec(runtime: Runtime, request: Request) -> None:
+    """Answer a `NodeExec`: items are what the process prints, the last one its exit code.
+
+    When the stream is given up the process is killed.
+
+    Raises:
+        PlatformError: the container or the command is not there.
+    """
+    asked = request.record(ContainerExec)
+    if not asked.argv:
+        raise PlatformError(INVALID, f"cannot run a command in {asked.container_id}: it is empty")
+    started = await _start(runtime, asked)
+    process_fd = _open_process(started.pid)
+    descriptors = {started.stdin_fd, started.stdout_fd, started.stderr_fd}
+    for descriptor in descriptors:
+        os.set_blocking(descriptor, False)
+    session = _Session(request, started, asked.has_pty)
+    is_over = False
+    try:
+        exit_code = await session.run(runtime)
+        is_over = True
+        await request.send_item(TerminalOutput(exit_code=exit_code))
+    finally:
+        await session.close()
+        if process_fd is not None:
+            with _closing(process_fd):
+                if not is_over:
+                    with contextlib.suppress(OSError):
+                        signal.pidfd_send_signal(process_fd, signal.SIGKILL)
+
+
+async def _start(runtime: Runtime, asked: ContainerExec) -> ExecStarted:
+    try:
+        known = {status.container_id: status for status in await runtime.list()}
+        status = known.get(asked.container_id)
+        own = _environ_of(status.pid) if status is not None else {}
+        defaults = {"PATH": DEFAULT_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+        if asked.has_pty:
+            defaults["TERM"] = "xterm-256color"
+        env = {**defaults, **own, **asked.env}
+        cwd = asked.cwd or _cwd_of(status.pid if status is not None else 0)
+        return await runtime.exec(
+            asked.container_id, ExecSpec(asked.argv, env, cwd, asked.has_pty, asked.rows, asked.columns)
+        )
+    except ContainerMissing as error:
+        message = f"cannot run a command in {asked.container_id}: no such container runs on this node"
+        raise PlatformError(NOT_FOUND, message) from error
+    except RuntimeFailure as error:
+        raise PlatformError(UNAVAILABLE, f"cannot run a command in {asked.container_id}: {error}") from error
+
+
+class _Session:
+    """One running process and the stream it is joined to."""
+
+    def __init__(self, request: Request, started: ExecStarted, has_pty: bool) -> None:
+        self._request = request
+        self._started = started
+        self._has_pty = has_pty
+        self._open = {started.stdin_fd, started.stdout_fd, started.stderr_fd}
+        self._tasks = TaskSet()
+
+    async def run(self, runtime: Runtime) -> int:
+        """Carry bytes until the process ends; returns its exit code, 128 and the signal's number if one ended it."""
+        started = self._started
+        self._tasks.start(self._carry_input())
+        outputs = [self._tasks.start(self._carry_output(started.stdout_fd, "stdout"))]
+        if started.stderr_fd != started.stdout_fd and not self._has_pty:
+            outputs.append(self._tasks.start(self._carry_output(started.stderr_fd, "stderr")))
+        status = await runtime.wait_exec(started.exec_id)
+        await asyncio.wait(outputs, timeout=LAST_OUTPUT_S)
+        return status.code if status.code is not None else 128 + (status.signal or 0)
+
+    async def close(self) -> None:
+        """Let go of the process's descriptors."""
+        await self._tasks.close()
+        for descriptor in list(self._open):
+            self._close(descriptor)
+
+    def _close(self, descriptor: int) -> None:
+        if descriptor in self._open:
+            self._open.discard(descriptor)
+            os.close(descriptor)
+
+    async def _carry_output(self, descriptor: int, source: str) -> None:
+        while data := await _read(descriptor):
+            await self._request.send_item(TerminalOutput(source), data)
+
+    async def _carry_input(self) -> None:
+        stdin_fd = self._started.stdin_fd
+        async for record, body in self._request.uploads(TerminalInput):
+            if record.rows and record.columns and self._has_pty:
+                size = struct.pack("HHHH", record.rows & 0xFFFF, record.columns & 0xFFFF, 0, 0)
+                with contextlib.suppress(OSError):
+                    fcntl.ioctl(stdin_fd, termios.TIOCSWINSZ, size)
+            if body and not await _write(stdin_fd, body):
+                return
+            if record.is_end:
+                break
+        if self._has_pty:
+            await _write(stdin_fd, _END_OF_FILE)
+        else:
+            self._close(stdin_fd)
+
+
+async def _ready(descriptor: int, is_for_writing: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    add, remove = (loop.add_writer, loop.remove_writer) if is_for_writing else (loop.add_reader, loop.remove_reader)
+
+    def on_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    add(descriptor, on_ready)
+    try:
+        await ready
+    finally:
+        remove(descriptor)
+
+
+async def _read(descriptor: int) -> bytes:
+    """The next bytes; none at the end."""
+    while True:
+        try:
+            return os.read(descriptor, READ_BYTES)
+        except BlockingIOError:
+            await _ready(descriptor, is_for_writing=False)
+        except OSError:
+            # A terminal whose other side is closed says EIO.
+            return b""
+
+
+async def _write(descriptor: int, data: bytes) -> bool:
+    """Write all; False when nobody reads any more."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            await _ready(descriptor, is_for_writing=True)
+        except OSError:
+            return False
+    return True
+
+
+def _open_process(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _environ_of(pid: int) -> Mapping[str, str]:
+    """The variables a container's first process was started with."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            raw = file.read(_ENVIRON_BYTES_MAX)
+    except OSError:
+        return {}
+    pairs = (item.partition(b"=") for item in raw.split(b"\0") if b"=" in item)
+    env = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+    # The command is its user's, and may use the SDK as the container does; a second guest it cannot be.
+    return env if ENV_TOKEN in env else {}
+
+
+def _cwd_of(pid: int) -> str:
+    """The working directory of a container's first process, as seen inside."""
+    try:
+        inside = os.path.relpath(os.readlink(f"/proc/{pid}/cwd"), os.readlink(f"/proc/{pid}/root"))
+    except OSError:
+        return "/"
+    return "/" if Path(inside).parts[:1] in ((), ("..",)) else f"/{inside}"

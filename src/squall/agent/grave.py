@@ -1,0 +1,74 @@
+"""Deletes directories of gone containers aside: out of sight at once, off the disk soon, many in one go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from concurrent.futures import Executor
+from pathlib import Path
+
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.removal import remove_tree
+
+_log = logging.getLogger("squall.agent.grave")
+
+
+class Grave:
+    """A directory of things to delete. `run` must be awaited by its owner."""
+
+    def __init__(self, data_dir: Path, executor: Executor) -> None:
+        self._top = data_dir / "removed"
+        self._executor = executor
+        self._has_work = asyncio.Event()
+        self._is_empty = asyncio.Event()
+        self._batch = 0
+
+    def prepare(self) -> None:
+        """Make the directory; what an earlier agent did not get to is deleted by `run`."""
+        self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._has_work.set()
+
+    def bury(self, path: Path) -> None:
+        """Delete a directory that nothing uses any more; absent is no error."""
+        grave = self._top / f"{self._batch:x}"
+        try:
+            grave.mkdir(mode=0o700, exist_ok=True)
+            os.rename(path, grave / f"{path.name}.{secrets.token_hex(4)}")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # It stays where it is; the next agent's sweep finds it there.
+            _log.error("cannot move %s away: %s", path, error)
+            return
+        self._is_empty.clear()
+        self._has_work.set()
+
+    async def run(self) -> None:
+        """Delete for ever, one batch at a time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._has_work.wait()
+            self._has_work.clear()
+            # What comes from here on goes into the next batch.
+            self._batch += 1
+            await loop.run_in_executor(self._executor, self._delete_batches, f"{self._batch:x}")
+            if not self._has_work.is_set():
+                self._is_empty.set()
+
+    async def wait_empty(self, timeout_s: float) -> None:
+        """Return when all is deleted, or the time is over."""
+        try:
+            await asyncio.wait_for(self._is_empty.wait(), timeout_s)
+        except TimeoutError:
+            _log.warning("still deleting %s; the next agent goes on", self._top)
+
+    def _delete_batches(self, current: str) -> None:
+        for path in self._top.iterdir():
+            if path.name == current:
+                continue
+            try:
+                remove_tree(str(path))
+            except RuntimeFailure as error:
+                _log.error("%s", error)

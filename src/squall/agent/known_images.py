@@ -1,0 +1,64 @@
+"""Which definition an image id stands for on this node: what is needed to find a built image again after a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from squall.agent.image.builder import BuiltImage
+from squall.protocol.ids import is_id
+from squall.protocol.image import BuildEvent, ImageSpec, image_id
+from squall.protocol.records import RecordError, from_wire, to_wire
+
+
+class Images(Protocol):
+    """Builds images and finds built ones; `agent.image.builder.ImageBuilder` is one."""
+
+    async def build(self, spec: ImageSpec, on_event: Callable[[BuildEvent], None]) -> BuiltImage:
+        """Build an image, or find it built."""
+
+    def find(self, spec: ImageSpec) -> BuiltImage | None:
+        """The image if all of its layers are here."""
+
+
+class KnownImages:
+    """Keeps the definition of every image that was built here, one small file each."""
+
+    def __init__(self, data_dir: Path, images: Images) -> None:
+        self._top = data_dir / "images"
+        self._images = images
+        self._built: dict[str, BuiltImage] = {}
+
+    def prepare(self) -> None:
+        """Make the directory."""
+        self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def build(self, spec: ImageSpec, on_event: Callable[[BuildEvent], None]) -> BuiltImage:
+        """As `Images.build`; the image is found by its id from then on."""
+        built = await self._images.build(spec, on_event)
+        place = self._top / f"{built.image_id}.json"
+        new = self._top / f".{built.image_id}.{secrets.token_hex(4)}"
+        new.write_text(json.dumps(to_wire(spec)))
+        os.rename(new, place)
+        self._built[built.image_id] = built
+        return built
+
+    def find(self, wanted: str) -> BuiltImage | None:
+        """The built image of this id, or None when its definition or one of its layers is not here."""
+        known = self._built.get(wanted)
+        if known is not None and os.path.isdir(known.layers[-1]):
+            return known
+        if not is_id(wanted, "im"):
+            return None
+        try:
+            spec = from_wire(ImageSpec, json.loads((self._top / f"{wanted}.json").read_text()))
+        except (OSError, RecordError, ValueError):
+            return None
+        found = self._images.find(spec) if image_id(spec) == wanted else None
+        if found is not None:
+            self._built[wanted] = found
+        return found

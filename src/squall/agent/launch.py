@@ -1,0 +1,125 @@
+"""What the server asks for as what the runtime takes: pure, so that environment and limits can be read and tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from squall.agent.config import AgentConfig
+from squall.protocol.function import Resources
+from squall.protocol.guest import (
+    CODE_DIR,
+    ENV_CONTAINER_ID,
+    ENV_IS_REMOTE,
+    ENV_TOKEN,
+    LIBRARY_DIR,
+    SOCKET_DIR,
+)
+from squall.protocol.image import ImageConfig
+from squall.protocol.node import ContainerStart
+from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits, NetworkSlot
+
+KIND_LABEL = "squall.kind"
+FUNCTION_KIND = "function"
+BYTECODE_KIND = "bytecode"
+
+PIDS_MAX = 4_096
+DEFAULT_CPU_MILLI = 125
+"""What a container weighs that asks for nothing."""
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+THREAD_COUNTS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What has been made ready for one container."""
+
+    state_dir: str
+    socket_dir: str
+    library_dir: str
+    layers: tuple[str, ...]
+    """Of the image, then the user's files."""
+    id_range: IdRange
+    network: NetworkSlot
+    token: str
+
+
+def container_spec(config: AgentConfig, request: ContainerStart, image: ImageConfig, ground: Ground) -> ContainerSpec:
+    """The container the server asked for."""
+    return ContainerSpec(
+        container_id=request.container_id,
+        layers=ground.layers,
+        state_dir=ground.state_dir,
+        id_range=ground.id_range,
+        # -B: bytecode beside user code would be written for this one container, and thrown away with it.
+        argv=(image.python_path or "python3", "-u", "-B", config.guest_entry),
+        env=environment(request, image, ground),
+        cwd=image.workdir or CODE_DIR,
+        hostname=request.container_id[-12:].lower(),
+        binds=(Bind(ground.socket_dir, SOCKET_DIR), Bind(ground.library_dir, LIBRARY_DIR)),
+        limits=limits(config, request.resources),
+        network=ground.network,
+        labels={
+            KIND_LABEL: FUNCTION_KIND,
+            "squall.app": request.app_id,
+            "squall.function": request.function_id,
+        },
+    )
+
+
+def environment(request: ContainerStart, image: ImageConfig, ground: Ground) -> dict[str, str]:
+    """The image's variables, then ours, then the network's, then the function's; who the container is comes last."""
+    env = {"PATH": DEFAULT_PATH, "HOME": CODE_DIR, "LANG": "C.UTF-8", **image.env}
+    env.update(thread_counts(request.resources))
+    env.update(ground.network.env)
+    env.update(request.env)
+    theirs = env.get("PYTHONPATH", "")
+    env["PYTHONPATH"] = ":".join([CODE_DIR, LIBRARY_DIR, *([theirs] if theirs else [])])
+    env.update(
+        {
+            ENV_CONTAINER_ID: request.container_id,
+            ENV_TOKEN: ground.token,
+            ENV_IS_REMOTE: "1",
+            "SQUALL_IMAGE_ID": request.image_id,
+            "SQUALL_APP_ID": request.app_id,
+            "SQUALL_FUNCTION_ID": request.function_id,
+        }
+    )
+    return env
+
+
+def thread_counts(resources: Resources) -> Mapping[str, str]:
+    """Numerical libraries start a thread for each processor of the machine; here for each one asked for."""
+    asked = resources.cpu_milli if resources.cpu_milli is not None else resources.cpu_limit_milli
+    if asked is None:
+        return {}
+    return dict.fromkeys(THREAD_COUNTS, str(max(1, math.ceil(asked / 1000))))
+
+
+def limits(config: AgentConfig, resources: Resources) -> Limits:
+    """Hard limits and weight of a container.
+
+    Without a memory limit of its own a container gets three quarters of the node's memory (or what it reserves, if that
+    is more): it may use what is free, and when it runs away the kernel ends it and not the machine.
+    """
+    cpu_milli = DEFAULT_CPU_MILLI if resources.cpu_milli is None else resources.cpu_milli
+    memory_mib = resources.memory_limit_mib
+    if memory_mib is None:
+        default_mib = config.default_memory_limit_mib or config.memory_mib * 3 // 4
+        memory_mib = max(default_mib, resources.memory_mib or 0)
+    return Limits(
+        cpu_milli=resources.cpu_limit_milli,
+        cpu_weight=min(10_000, max(1, cpu_milli // 10)),
+        memory_bytes=memory_mib * _MIB,
+        pids_max=PIDS_MAX,
+    )

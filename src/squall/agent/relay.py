@@ -1,0 +1,302 @@
+"""The sockets of containers: who connects is checked, then frames pass between container and server unread.
+
+Each container has a directory of its own with one socket in it, bound into the container, and one token. A connection
+begins with `GuestHello`; from there on the agent only moves frames, and reads no more from one side than the other
+takes. When the server is gone the container's connection is closed: the guest comes back and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from squall.protocol import codec as wire
+from squall.protocol.channel import Channel, StreamChannel
+from squall.protocol.codec import Codec
+from squall.protocol.errors import PlatformError
+from squall.protocol.frames import Frame
+from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, SOCKET_PATH, GuestHello
+from squall.protocol.node import ContainerHello
+from squall.protocol.peer import TaskSet
+
+HELLO_S = 10.0
+HELLO_BYTES_MAX = 64 * 1024
+CONNECTIONS_MAX = 64
+"""Of one container at a time; more are closed at once."""
+CHECK_BYTES = 2**20
+"""After so many bytes the relay waits for the slower side before it reads on."""
+
+ConnectContainer = Callable[[], Awaitable[Channel]]
+
+_log = logging.getLogger("squall.agent.relay")
+
+
+def token_hash(token: str) -> str:
+    """What is kept of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Relay:
+    """Opens a door for each container."""
+
+    def __init__(self, codec: Codec, connect: ConnectContainer, hello_s: float = HELLO_S) -> None:
+        self.codec = codec
+        self.connect = connect
+        self.hello_s = hello_s
+
+    def open(self, container_id: str, token_sha256: str, directory: Path) -> Door:
+        """Listen in a container's socket directory; what listened there before is replaced.
+
+        Raises:
+            OSError: the directory is gone or full.
+        """
+        return Door(self, container_id, token_sha256, listen_in(directory))
+
+
+def listen_in(directory: Path) -> socket.socket:
+    """A listening socket under the guest's name for it, usable by every process of the container."""
+    name = os.path.basename(SOCKET_PATH)
+    # By descriptor: the path of a data directory may be longer than the 107 bytes of a socket's address.
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            os.unlink(name, dir_fd=directory_fd)
+        except FileNotFoundError:
+            pass
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.setblocking(False)
+            listening.bind(f"/proc/self/fd/{directory_fd}/{name}")
+            # The directory above is closed to the machine's users; inside, the token decides and not the owner.
+            os.chmod(name, 0o666, dir_fd=directory_fd)
+            listening.listen(CONNECTIONS_MAX)
+        except BaseException:
+            listening.close()
+            raise
+    finally:
+        os.close(directory_fd)
+    return listening
+
+
+class Door:
+    """One container's socket and the connections through it."""
+
+    def __init__(self, relay: Relay, container_id: str, token_sha256: str, listening: socket.socket) -> None:
+        self.relay = relay
+        self.container_id = container_id
+        self._token_sha256 = token_sha256
+        self._listening = listening
+        self._server: asyncio.AbstractServer | None = None
+        self._connections: set[Connection] = set()
+        self._guest: Connection | None = None
+        self.tasks = TaskSet()
+        self.on_guest: Callable[[], None] = _nothing
+        """Called when the guest has introduced itself."""
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _GuestChannel(self._accept), sock=self._listening)
+
+    async def close(self) -> None:
+        """Close the socket and every connection."""
+        if self._server is not None:
+            self._server.close()
+        self._listening.close()
+        for connection in list(self._connections):
+            connection.end()
+        await self.tasks.close()
+
+    def check(self, hello: GuestHello) -> str:
+        """Why a connection is refused; empty when it is welcome."""
+        if not hmac.compare_digest(token_hash(hello.token), self._token_sha256):
+            return "the token is wrong"
+        if hello.container_id != self.container_id:
+            return f"it says it is {hello.container_id!r}"
+        if hello.role not in (ROLE_GUEST, ROLE_CLIENT):
+            return f"its role {hello.role!r} is unknown"
+        if hello.role == ROLE_GUEST and self._guest is not None:
+            return "the container has a guest already"
+        return ""
+
+    def admit(self, connection: Connection, hello: GuestHello) -> None:
+        """The connection was checked and is counted as what it is."""
+        if hello.role == ROLE_GUEST:
+            self._guest = connection
+            self.on_guest()
+
+    def forget(self, connection: Connection) -> None:
+        """The connection has ended."""
+        self._connections.discard(connection)
+        if self._guest is connection:
+            self._guest = None
+
+    def _accept(self, channel: _GuestChannel) -> None:
+        if len(self._connections) >= CONNECTIONS_MAX:
+            _log.warning("%s: connection refused: it has %d already", self.container_id, CONNECTIONS_MAX)
+            channel.close()
+            return
+        connection = Connection(self, channel)
+        self._connections.add(connection)
+        channel.start(connection)
+        connection.start()
+
+
+class Connection:
+    """One connection from a container: waits for its hello, then passes frames on."""
+
+    def __init__(self, door: Door, channel: _GuestChannel) -> None:
+        self._door = door
+        self._channel = channel
+        self._held: list[Frame] = []
+        self._has_hello = asyncio.Event()
+        self._to_server: _Flow | None = None
+        self._server: Channel | None = None
+
+    def start(self) -> None:
+        """Begin to wait for the hello."""
+        self._door.tasks.start(self._introduce())
+
+    def end(self) -> None:
+        """Close both sides."""
+        self._door.forget(self)
+        self._channel.close()
+        if self._server is not None:
+            self._server.close()
+
+    # Receiver of the container's side
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        """Called by the channel."""
+        if self._to_server is not None:
+            self._to_server.forward(frames)
+            return
+        self._held.extend(frames)
+        if not self._has_hello.is_set():
+            # What follows the hello can wait in the socket until the server's side is there.
+            self._channel.is_greeted = True
+            self._channel.pause()
+            self._has_hello.set()
+
+    def closed(self, reason: str) -> None:
+        """Called by the channel."""
+        self._has_hello.set()
+        self.end()
+
+    async def _introduce(self) -> None:
+        door = self._door
+        try:
+            await asyncio.wait_for(self._has_hello.wait(), door.relay.hello_s)
+            if not self._held:
+                return
+            hello = self._read_hello(self._held.pop(0))
+            problem = door.check(hello)
+            if problem:
+                _log.warning("%s: connection refused: %s", door.container_id, problem)
+                self.end()
+                return
+            door.admit(self, hello)
+            await self._join(hello)
+        except TimeoutError:
+            _log.warning("%s: connection closed: no hello within %g s", door.container_id, door.relay.hello_s)
+            self.end()
+        except (PlatformError, ValueError, OSError) as error:
+            _log.info("%s: connection closed: %s", door.container_id, error)
+            self.end()
+
+    def _read_hello(self, frame: Frame) -> GuestHello:
+        codec = self._door.relay.codec
+        envelope = codec.decode(frame.header)
+        if envelope.kind != wire.EVENT or envelope.method != "GuestHello":
+            raise ValueError(f"the first frame is {envelope.kind} {envelope.method!r} and not GuestHello")
+        return codec.record(GuestHello, envelope.params)
+
+    async def _join(self, hello: GuestHello) -> None:
+        """Open the server's side and let frames pass."""
+        relay = self._door.relay
+        server = await relay.connect()
+        if self._channel.is_closed:
+            server.close()
+            return
+        self._server = server
+        introduction = ContainerHello(self._door.container_id, hello.role, hello.client_id, hello.is_reconnect)
+        server.send(Frame(relay.codec.encode(wire.EVENT, 0, "ContainerHello", introduction), b""))
+        self._to_server = _Flow(self._channel, server, self._door.tasks)
+        self._to_server.forward(self._held)
+        self._held = []
+        server.start(_ServerSide(self, _Flow(server, self._channel, self._door.tasks)))
+        if not self._channel.is_closed:
+            self._channel.resume()
+
+
+class _ServerSide:
+    """Receiver of the server's side."""
+
+    def __init__(self, connection: Connection, flow: _Flow) -> None:
+        self._connection = connection
+        self.frames_received = flow.forward
+
+    def closed(self, reason: str) -> None:
+        """Called by the channel."""
+        self._connection.end()
+
+
+class _Flow:
+    """Moves frames one way; stops reading while the other side is slow."""
+
+    def __init__(self, source: Channel, target: Channel, tasks: TaskSet) -> None:
+        self._source = source
+        self._target = target
+        self._tasks = tasks
+        self._unchecked_bytes = 0
+        self._is_waiting = False
+
+    def forward(self, frames: list[Frame]) -> None:
+        """Pass frames on."""
+        send = self._target.send
+        count = 0
+        for frame in frames:
+            send(frame)
+            count += len(frame.header) + len(frame.body)
+        self._unchecked_bytes += count
+        if self._unchecked_bytes > CHECK_BYTES and not self._is_waiting and not self._source.is_closed:
+            self._is_waiting = True
+            self._source.pause()
+            self._tasks.start(self._wait())
+
+    async def _wait(self) -> None:
+        try:
+            await self._target.drain()
+        except PlatformError:
+            return
+        self._unchecked_bytes = 0
+        self._is_waiting = False
+        if not self._source.is_closed:
+            self._source.resume()
+
+
+class _GuestChannel(StreamChannel):
+    """A channel whose other end is not trusted yet: before its hello it may send little."""
+
+    def __init__(self, on_connect: Callable[[_GuestChannel], None]) -> None:
+        super().__init__(lambda channel: on_connect(self))
+        self.is_greeted = False
+        self._early_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        super().data_received(data)
+        if not self.is_greeted:
+            self._early_bytes += len(data)
+            if self._early_bytes > HELLO_BYTES_MAX:
+                self.abort()
+
+
+def _nothing() -> None:
+    """What nobody asked to be told."""
