@@ -35,11 +35,15 @@ class _Follower:
         self.waiting: deque[LogEntry] = deque()
         self.dropped = 0
         self.last: LogEntry | None = None
+        self.is_joined = False
+        """Whether lines that come now are for it to hear: earlier ones it reads from the files."""
         self.is_finished = False
         self.changed = asyncio.Event()
 
     def add(self, entry: LogEntry) -> None:
-        """A line came that matches."""
+        """A line came."""
+        if not self.is_joined or not matches(self.query, entry):
+            return
         if len(self.waiting) >= FOLLOWER_ENTRIES_MAX:
             self.dropped += 1
             self.last = entry
@@ -141,8 +145,7 @@ class FileLogStore:
         self._queue.append(entry)
         self._queue_bytes += len(entry.text) + 200
         for follower in self._followers:
-            if matches(follower.query, entry):
-                follower.add(entry)
+            follower.add(entry)
 
     async def flush(self) -> None:
         """See `LogStore`."""
@@ -179,17 +182,18 @@ class FileLogStore:
 
     async def follow(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
         """See `LogStore`."""
-        await self.flush()
         follower = _Follower(query)
-        # Nothing is being written while the lock is held: the files end where the queue begins, and from the queue on
-        # the follower hears of every line.
-        async with self._write_lock:
-            for entry in self._queue:
-                if matches(query, entry):
-                    follower.add(entry)
-            self._followers.add(follower)
-            marks = await self._on_thread(self._segments.marks)
+        # From the first moment, so that a `finish` while the files are read is not missed.
+        self._followers.add(follower)
         try:
+            await self.flush()
+            # Nothing is being written while the lock is held: the files end where the queue begins, and from the queue
+            # on the follower hears of every line.
+            async with self._write_lock:
+                follower.is_joined = True
+                for entry in self._queue:
+                    follower.add(entry)
+                marks = await self._on_thread(self._segments.marks)
             async for batch in self._read_files(query, marks):
                 yield batch
             async for batch in follower.batches():
