@@ -1,0 +1,131 @@
+"""Command-line options from the signature of a Python function.
+
+One option per parameter, never positional: `--param-name`. Types: str, int, float, bool (`--x/--no-x`),
+datetime.datetime, Literal of texts or of whole numbers, and Optional of these; without annotation a parameter is text.
+Without default an option is required. A function that takes only `*args` gets the arguments as they were typed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import click
+
+
+class SignatureInvalid(ValueError):
+    """A parameter cannot be given on the command line; the message names it and says what can."""
+
+
+@dataclass(frozen=True)
+class BoundArguments:
+    """What to call the function with."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def bind(function: Callable[..., Any], name: str, arguments: Sequence[str]) -> BoundArguments:
+    """Parse command-line arguments for `function`, shown as `name` in messages and `--help`.
+
+    Raises:
+        SignatureInvalid: a parameter has a type that cannot be typed in.
+        click.UsageError: the arguments do not fit.
+        click.exceptions.Exit: help was asked for, and shown.
+    """
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    if parameters and all(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        return BoundArguments(tuple(arguments), {})
+    hints = _hints(function)
+    options = [_option(parameter, hints.get(parameter.name, str), name) for parameter in parameters]
+    command = click.Command(name, params=list(options), help=inspect.getdoc(function), callback=lambda **given: given)
+    context = command.make_context(name, list(arguments))
+    with context:
+        given = command.invoke(context)
+    names = {_parameter_key(parameter.name): parameter.name for parameter in parameters}
+    # A default is left to the function: it may be an object that no option can express.
+    kwargs = {
+        names[key]: value
+        for key, value in given.items()
+        if context.get_parameter_source(key) is not click.core.ParameterSource.DEFAULT
+    }
+    return BoundArguments((), kwargs)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError) as error:
+        raise SignatureInvalid(f"cannot read the annotations of {function.__qualname__}: {error}") from error
+
+
+def _parameter_key(name: str) -> str:
+    return name.lower()
+
+
+def _option(parameter: inspect.Parameter, hint: Any, name: str) -> click.Option:
+    if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+        raise SignatureInvalid(
+            f"cannot run {name} from the command line: it takes {parameter}; only a function with *args alone may"
+        )
+    if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        raise SignatureInvalid(
+            f"cannot run {name} from the command line: parameter {parameter.name} is positional only; options go by"
+            f" name"
+        )
+    flag = "--" + parameter.name.replace("_", "-")
+    key = _parameter_key(parameter.name)
+    kind = _kind(hint, parameter.name, name)
+    extra: dict[str, Any] = {"required": True}
+    if parameter.default is not inspect.Parameter.empty:
+        extra = {"default": parameter.default, "show_default": parameter.default is not None}
+    if kind is bool:
+        return click.Option([f"{flag}/--no-{flag[2:]}", key], **extra)
+    return click.Option([flag, key], type=kind, **extra)
+
+
+def _kind(hint: Any, parameter: str, name: str) -> Any:
+    """The click type for an annotation."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        inner = [argument for argument in arguments if argument is not type(None)]
+        if len(inner) == 1:
+            return _kind(inner[0], parameter, name)
+    if origin is Literal and all(isinstance(value, str) for value in arguments):
+        return click.Choice(list(arguments))
+    if origin is Literal and all(isinstance(value, int) and not isinstance(value, bool) for value in arguments):
+        return _IntChoice(arguments)
+    if hint is inspect.Parameter.empty or hint is str or hint is Any:
+        return str
+    if hint in (int, float, bool):
+        return hint
+    if hint is datetime.datetime:
+        return click.DateTime()
+    raise SignatureInvalid(
+        f"cannot run {name} from the command line: parameter {parameter} has type {getattr(hint, '__name__', hint)};"
+        f" options can be str, int, float, bool, datetime.datetime, Literal, or Optional of these"
+    )
+
+
+class _IntChoice(click.ParamType):  # type: ignore[type-arg]
+    """One of some whole numbers."""
+
+    name = "integer"
+
+    def __init__(self, values: Sequence[int]) -> None:
+        self._values = tuple(values)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+            if number in self._values:
+                return number
+        except (TypeError, ValueError):
+            pass
+        self.fail(f"{value!r} is not one of {', '.join(map(str, self._values))}", param, ctx)

@@ -1,0 +1,40 @@
+"""Lists for people and for programs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Sequence
+
+import click
+
+
+def show(headings: Sequence[str], rows: Sequence[Sequence[object]], *, is_json: bool) -> None:
+    """Print rows under headings, or as JSON objects whose keys are the headings in lower case with underscores."""
+    if is_json:
+        keys = [re.sub(r"[^a-z0-9]+", "_", heading.lower()).strip("_") for heading in headings]
+        click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2, default=str))
+        return
+    texts = [[_text(cell) for cell in row] for row in rows]
+    widths = [max([len(heading), *(len(row[column]) for row in texts)]) for column, heading in enumerate(headings)]
+    _line([click.style(heading.ljust(width), bold=True) for heading, width in zip(headings, widths, strict=True)])
+    for row in texts:
+        _line([cell.ljust(width) for cell, width in zip(row, widths, strict=True)])
+
+
+def _line(cells: Sequence[str]) -> None:
+    click.echo("  ".join(cells).rstrip())
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return str(cell)
+
+
+def local_time(seconds: float | None) -> str | None:
+    """A time for people: local, to the second."""
+    if seconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
