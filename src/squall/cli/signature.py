@@ -128,4 +128,4 @@ class _IntChoice(click.ParamType):  # type: ignore[type-arg]
                 return number
         except (TypeError, ValueError):
             pass
-        self.fail(f"{value!r} is not one of {', '.join(map(str, self._values))}", param, ctx)
+        return self.fail(f"{value!r} is not one of {', '.join(map(str, self._values))}", param, ctx)
