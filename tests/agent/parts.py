@@ -1,0 +1,191 @@
+"""What agent tests are made with: a server's end of the control channel, slots without a network, images without layers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from squall.agent.config import AgentConfig
+from squall.agent.image.builder import BuiltImage
+from squall.protocol.blob import BlobChunk, BlobGet
+from squall.protocol.channel import Channel, MemoryChannel
+from squall.protocol.codec import JsonCodec
+from squall.protocol.errors import NOT_FOUND, PlatformError
+from squall.protocol.frames import Frame
+from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
+from squall.protocol.log import LogBatch, LogEntry
+from squall.protocol.mount import MountFile, MountGet, MountManifest
+from squall.protocol.node import ContainerExited, NodeHello, NodeReport, NodeWelcome
+from squall.protocol.peer import Peer, Request
+from squall.runtime.spec import NetworkSlot
+
+CODEC = JsonCodec()
+
+
+def make_config(data_dir: Path, **changes: Any) -> AgentConfig:
+    defaults: dict[str, Any] = {"node_id": "nd-00000001", "cpu_milli": 2_000, "memory_mib": 4_096}
+    return AgentConfig(data_dir, **{**defaults, "reconnect_s_max": 0.1, **changes})
+
+
+class Files:
+    """Blobs and manifests by their ids; a `BlobSource`, and what the server's end answers from."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, MountManifest] = {}
+        self.fetched: list[str] = []
+
+    def add(self, files: dict[str, bytes], mode: int = 0o644) -> str:
+        rows = []
+        for path, content in sorted(files.items()):
+            sha256 = hashlib.sha256(content).hexdigest()
+            self.blobs[sha256] = content
+            rows.append(MountFile(path, sha256, len(content), mode))
+        made = MountManifest(tuple(rows))
+        self.manifests[made.mount_id()] = made
+        return made.mount_id()
+
+    async def manifest(self, mount_id: str) -> MountManifest:
+        if mount_id not in self.manifests:
+            raise PlatformError(NOT_FOUND, f"no mount {mount_id}")
+        return self.manifests[mount_id]
+
+    async def fetch(self, sha256: str, size_bytes: int, path: Path) -> None:
+        self.fetched.append(sha256)
+        path.write_bytes(self.blobs[sha256])
+
+
+class Slots:
+    """Network slots without a network."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, NetworkSlot] = {}
+
+    async def acquire(self, container_id: str, blocked: bool = False) -> NetworkSlot:
+        env = {} if blocked else {"http_proxy": "proxy.test:3128"}
+        return self.held.setdefault(
+            container_id, NetworkSlot(container_id, "/proc/self/ns/net", "10.1.2.3/20", "10.1.0.1", "", env)
+        )
+
+    async def release(self, slot: NetworkSlot) -> None:
+        self.held.pop(slot.name, None)
+
+    def slot_of(self, container_id: str) -> NetworkSlot | None:
+        return self.held.get(container_id)
+
+    async def sweep(self, living: Sequence[str]) -> list[str]:
+        gone = [container_id for container_id in self.held if container_id not in living]
+        for container_id in gone:
+            del self.held[container_id]
+        return gone
+
+
+class BuiltImages:
+    """Images that are there at once, with one layer."""
+
+    def __init__(self, layer: Path, config: ImageConfig | None = None) -> None:
+        self._layer = str(layer)
+        self._config = config or ImageConfig(python_path="/usr/bin/python3", python_version="3.11.2", layers=("ly-1",))
+        self.built: list[str] = []
+
+    async def build(self, spec: ImageSpec, on_event: Callable[[BuildEvent], None]) -> BuiltImage:
+        on_event(BuildEvent("step", 1, 1, "a step"))
+        on_event(BuildEvent("line", 1, 1, "some output"))
+        self.built.append(image_id(spec))
+        return BuiltImage(image_id(spec), (self._layer,), self._config)
+
+    def find(self, spec: ImageSpec) -> BuiltImage | None:
+        return BuiltImage(image_id(spec), (self._layer,), self._config)
+
+
+@dataclass
+class ServerEnd:
+    """The server as an agent sees it: welcomes it, and keeps what it says."""
+
+    files: Files = field(default_factory=Files)
+    unwanted: tuple[str, ...] = ()
+    hellos: list[NodeHello] = field(default_factory=list)
+    exits: list[ContainerExited] = field(default_factory=list)
+    reports: list[NodeReport] = field(default_factory=list)
+    lines: list[LogEntry] = field(default_factory=list)
+    container_channels: list[MemoryChannel] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
+    is_down: bool = False
+
+    @property
+    def peer(self) -> Peer:
+        """The newest control channel."""
+        return self.peers[-1]
+
+    async def connect(self) -> Channel:
+        if self.is_down:
+            raise ConnectionRefusedError("the server is down")
+        ours, theirs = MemoryChannel.pair()
+        peer = Peer(ours, CODEC, self)
+        self.peers.append(peer)
+        peer.start()
+        return theirs
+
+    async def connect_container(self) -> Channel:
+        ours, theirs = MemoryChannel.pair()
+        self.container_channels.append(ours)
+        return theirs
+
+    async def answer(self, request: Request) -> tuple[Any, bytes] | None:
+        if request.method == "NodeHello":
+            self.hellos.append(request.record(NodeHello))
+            return NodeWelcome("sv-00000001", self.unwanted), b""
+        if request.method == "MountGet":
+            return await self.files.manifest(request.record(MountGet).mount_id), b""
+        assert request.method == "BlobGet"
+        asked = request.record(BlobGet)
+        content = self.files.blobs[asked.sha256]
+        self.files.fetched.append(asked.sha256)
+        return BlobChunk(len(content), asked.offset), content[asked.offset : asked.offset + asked.length]
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        if method == "ContainerExited":
+            self.exits.append(CODEC.record(ContainerExited, params))
+        elif method == "NodeReport":
+            self.reports.append(CODEC.record(NodeReport, params))
+        else:
+            self.lines.extend(CODEC.record(LogBatch, params).entries)
+
+    def closed(self, reason: str) -> None:
+        pass
+
+
+class Inbox:
+    """A channel's receiver that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.reason: str | None = None
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        self.frames.extend(frames)
+
+    def closed(self, reason: str) -> None:
+        assert self.reason is None
+        self.reason = reason
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Wait until something is true."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def closing(channel: Channel) -> AsyncIterator[Channel]:
+    try:
+        yield channel
+    finally:
+        channel.close()
+        await asyncio.sleep(0)

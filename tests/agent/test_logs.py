@@ -1,0 +1,209 @@
+"""Output of containers: by line, in order, within bounds, and complete before the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from squall.agent import logs
+from squall.agent.logs import Logs
+from squall.protocol.log import LINE_BYTES_MAX, MARK, SEPARATOR, LogEntry
+
+
+class Printer:
+    """A container's ends of its pipes."""
+
+    def __init__(self, into: Logs, container_id: str = "ct-1") -> None:
+        stdout_fd, self.stdout = os.pipe()
+        stderr_fd, self.stderr = os.pipe()
+        for descriptor in (stdout_fd, stderr_fd):
+            os.set_blocking(descriptor, False)
+        into.add(container_id, "ap-1", "fu-1", stdout_fd, stderr_fd)
+
+    def end(self) -> None:
+        for name in ("stdout", "stderr"):
+            if getattr(self, name) >= 0:
+                os.close(getattr(self, name))
+                setattr(self, name, -1)
+
+
+def taken(from_logs: Logs) -> list[LogEntry]:
+    entries: list[LogEntry] = []
+    while (batch := from_logs.take()) is not None:
+        assert len(batch.entries) <= logs.BATCH_LINES
+        entries.extend(batch.entries)
+    return entries
+
+
+@pytest.fixture
+async def reading() -> AsyncIterator[tuple[Logs, Printer]]:
+    made = Logs(now=lambda: 12.5)
+    printer = Printer(made)
+    yield made, printer
+    printer.end()
+    made.close()
+
+
+Reading = tuple[Logs, Printer]
+
+
+async def test_lines_come_with_their_source_time_and_input(reading: Reading) -> None:
+    made, printer = reading
+    os.write(printer.stdout, MARK + b"in-abc:0" + SEPARATOR + b"hello\nplain\r\n")
+    os.write(printer.stderr, "größe\n".encode())
+
+    await asyncio.wait_for(made.wait(), 5)
+    entries = {entry.text: entry for entry in taken(made)}
+
+    assert entries["hello"] == LogEntry(12.5, "stdout", "hello", "ct-1", "in-abc:0", "ap-1", "fu-1")
+    assert entries["plain"].input_id == ""
+    assert entries["größe"].source == "stderr"
+
+
+async def test_a_line_that_comes_in_pieces_is_one_line(reading: Reading) -> None:
+    made, printer = reading
+    os.write(printer.stdout, b"be")
+    await asyncio.sleep(0.02)
+    os.write(printer.stdout, b"gin")
+    await asyncio.sleep(0.02)
+    assert made.take() is None
+    os.write(printer.stdout, b"ning\n\n")
+
+    await asyncio.wait_for(made.wait(), 5)
+
+    assert [entry.text for entry in taken(made)] == ["beginning", ""]
+
+
+async def test_a_long_line_is_cut_and_its_pieces_keep_their_input(reading: Reading) -> None:
+    made, printer = reading
+    text = b"x" * (2 * LINE_BYTES_MAX + 10)
+    os.write(printer.stdout, MARK + b"in-abc:7" + SEPARATOR + text[:30_000])
+    await asyncio.sleep(0.02)
+    os.write(printer.stdout, text[30_000:] + b"\nnext\n")
+
+    await asyncio.sleep(0.05)
+    entries = taken(made)
+
+    assert "".join(entry.text for entry in entries[:-1]) == text.decode()
+    assert {entry.input_id for entry in entries[:-1]} == {"in-abc:7"}
+    assert (entries[-1].text, entries[-1].input_id) == ("next", "")
+    assert all(len(entry.text) <= LINE_BYTES_MAX for entry in entries)
+
+
+async def test_what_is_in_the_pipes_at_the_end_is_taken_without_waiting(reading: Reading) -> None:
+    made, printer = reading
+    os.write(printer.stdout, b"one\ntwo\nno newline")
+    os.write(printer.stderr, b"bad\n")
+
+    made.finish("ct-1")
+
+    assert sorted(entry.text for entry in taken(made)) == ["bad", "no newline", "one", "two"]
+
+
+async def test_finishing_does_not_wait_for_a_pipe_that_somebody_holds_open(reading: Reading) -> None:
+    made, printer = reading
+
+    started = time.monotonic()
+    made.finish("ct-1")
+    made.finish("ct-1")
+
+    assert time.monotonic() - started < 1
+    with pytest.raises(BrokenPipeError):
+        os.write(printer.stdout, b"x")
+
+
+async def test_a_flood_is_dropped_visibly_within_bounds_and_never_blocks_its_writer() -> None:
+    made = Logs(now=lambda: 0.0)
+    printer = Printer(made)
+    line = b"y" * 99 + b"\n"
+    count = 100 * 2**20 // len(line)
+    bytes_written = 0
+
+    def flood() -> None:
+        nonlocal bytes_written
+        chunk = line * 600
+        for _ in range(count // 600):
+            bytes_written += os.write(printer.stdout, chunk)
+        printer.end()
+
+    started = time.monotonic()
+    flooding = asyncio.get_running_loop().run_in_executor(None, flood)
+    entries: list[LogEntry] = []
+    while not flooding.done():
+        await asyncio.sleep(0.01)
+        assert made._pending_bytes <= logs.PENDING_BYTES_MAX
+        entries.extend(taken(made))
+    await flooding
+    await asyncio.sleep(0.05)
+    made.finish("ct-1")
+    entries.extend(taken(made))
+    took_s = time.monotonic() - started
+
+    dropped = sum(int(entry.text.split()[1]) for entry in entries if entry.source == "system")
+    kept = sum(entry.source != "system" for entry in entries)
+    kept_bytes_max = logs.BURST_BYTES + (took_s + 1) * logs.RATE_BYTES_S
+    assert took_s < 30
+    assert 0 < kept * len(line) <= kept_bytes_max
+    # A line that was cut in two where dropping began or ended may be counted on both sides or on none.
+    assert abs(kept + dropped - bytes_written // len(line)) < 200
+    assert sum(entry.source == "system" for entry in entries) <= took_s / logs.DROP_REPORT_S + 2
+
+
+async def test_one_flood_does_not_cost_another_container_a_line() -> None:
+    made = Logs(now=lambda: 0.0)
+    noisy, quiet = Printer(made, "ct-noisy"), Printer(made, "ct-quiet")
+    os.set_blocking(noisy.stdout, False)
+
+    for number in range(200):
+        try:
+            os.write(noisy.stdout, b"n\n" * 30_000)
+        except BlockingIOError:
+            pass
+        os.write(quiet.stdout, f"line {number}\n".encode())
+        await asyncio.sleep(0.002)
+    made.finish("ct-quiet")
+    entries = taken(made)
+    noisy.end()
+    quiet.end()
+    made.close()
+
+    assert [entry.text for entry in entries if entry.container_id == "ct-quiet"] == [f"line {n}" for n in range(200)]
+    assert any(entry.source == "system" for entry in [*entries, *taken(made)])
+
+
+async def test_lines_nobody_takes_stay_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "PENDING_BYTES_MAX", 100_000)
+    made = Logs(now=lambda: 0.0)
+    printer = Printer(made)
+
+    for _ in range(40):
+        os.write(printer.stdout, b"z" * 99 + b"\n" + b"w" * 5_000 + b"\n")
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    made.finish("ct-1")
+    printer.end()
+    entries = taken(made)
+
+    assert sum(len(entry.text) for entry in entries) < 110_000
+    assert entries[-1].text.startswith("dropped ")
+
+
+async def test_closing_leaves_the_rest_in_the_pipe_for_the_next_agent() -> None:
+    made = Logs(now=lambda: 0.0)
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    copy_fd = os.dup(read_fd)
+    error_read, error_write = os.pipe()
+    os.set_blocking(error_read, False)
+    made.add("ct-1", "ap-1", "fu-1", read_fd, error_read)
+
+    made.close()
+    os.write(write_fd, b"later\n")
+
+    assert os.read(copy_fd, 100) == b"later\n"
+    for descriptor in (copy_fd, write_fd, error_write):
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""Id ranges: nobody gets somebody else's ids while a container of theirs lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from squall.agent import ranges
+from squall.agent.ranges import BLOCK, BUILD_RANGES_MAX, IdRanges, build_ranges, read_taken_ids
+from squall.runtime.errors import RuntimeFailure
+
+
+def test_containers_of_one_function_share_a_range_and_other_functions_do_not(tmp_path: Path) -> None:
+    lent = IdRanges(tmp_path)
+
+    first, again, other = lent.acquire("ap-1/fu-1"), lent.acquire("ap-1/fu-1"), lent.acquire("ap-2/fu-1")
+
+    assert first == again
+    assert first.size == BLOCK
+    assert abs(first.start - other.start) >= BLOCK
+    assert first.start > 0
+
+
+def test_thousands_of_functions_have_thousands_of_ranges(tmp_path: Path) -> None:
+    lent = IdRanges(tmp_path)
+
+    starts = {lent.acquire(f"ap/fu-{number}").start for number in range(5_000)}
+
+    assert len(starts) == 5_000
+    assert max(starts) + BLOCK <= 2**32 - 2
+
+
+def test_a_successor_gives_every_owner_the_same_range(tmp_path: Path) -> None:
+    first = IdRanges(tmp_path)
+    mine, other = first.acquire("ap/fu-1"), first.acquire("ap/fu-2")
+
+    second = IdRanges(tmp_path)
+
+    assert second.acquire("ap/fu-3").start not in {mine.start, other.start}
+    assert second.acquire("ap/fu-1") == mine
+    assert second.acquire("ap/fu-2") == other
+
+
+def test_a_line_cut_short_by_a_crash_does_not_confuse_the_successor(tmp_path: Path) -> None:
+    mine = IdRanges(tmp_path).acquire("ap/fu-1")
+    with open(tmp_path / "id-ranges", "a", encoding="utf-8") as journal:
+        journal.write(f"+ {mine.start + 5 * BLOCK}")
+
+    second = IdRanges(tmp_path)
+
+    assert second.acquire("ap/fu-1") == mine
+    assert second.acquire("ap/fu-2") != mine
+
+
+def test_ids_of_the_machine_are_never_lent(tmp_path: Path) -> None:
+    free = IdRanges(tmp_path / "a").acquire("x") if (tmp_path / "a").mkdir() is None else None
+    assert free is not None
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "id-ranges").unlink()
+
+    lent = IdRanges(tmp_path / "a", [range(free.start + 7, free.start + 8)]).acquire("x")
+
+    assert lent.start >= free.start + BLOCK
+
+
+def test_users_groups_and_lent_ids_of_the_machine_are_read(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\nbroken\nann:x:1879048200:100::/:/bin/sh\n")
+    (tmp_path / "group").write_text("big:x:1900000000:\n")
+    (tmp_path / "subuid").write_text("ann:2000000000:65536\n")
+
+    taken = read_taken_ids(tmp_path)
+
+    assert any(1879048200 in ids for ids in taken)
+    assert any(1900000000 in ids for ids in taken)
+    assert any(2000065535 in ids for ids in taken)
+    assert not any(2000065536 in ids for ids in taken)
+
+
+def test_a_range_in_use_is_never_given_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "LAST_START", ranges._first_start(tmp_path) + (BUILD_RANGES_MAX + 2) * BLOCK)
+    lent = IdRanges(tmp_path)
+    held = [lent.acquire(f"ap/fu-{number}") for number in range(3)]
+
+    with pytest.raises(RuntimeFailure, match="all are in use"):
+        lent.acquire("ap/fu-9")
+    lent.release("ap/fu-1")
+
+    assert lent.acquire("ap/fu-9") == held[1]
+    with pytest.raises(RuntimeFailure, match="all are in use"):
+        lent.acquire("ap/fu-1")
+
+
+def test_a_range_is_in_use_until_the_last_container_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "LAST_START", ranges._first_start(tmp_path) + BUILD_RANGES_MAX * BLOCK)
+    lent = IdRanges(tmp_path)
+    lent.acquire("ap/fu-1")
+    lent.acquire("ap/fu-1")
+
+    lent.release("ap/fu-1")
+
+    with pytest.raises(RuntimeFailure):
+        lent.acquire("ap/fu-2")
+
+
+def test_owners_long_gone_are_forgotten(tmp_path: Path) -> None:
+    lent = IdRanges(tmp_path)
+    for number in range(ranges.IDLE_OWNERS_MAX + 50):
+        lent.acquire(f"ap/fu-{number}")
+        lent.release(f"ap/fu-{number}")
+
+    successor = IdRanges(tmp_path)
+
+    assert len((tmp_path / "id-ranges").read_text().splitlines()) == ranges.IDLE_OWNERS_MAX
+    assert successor.acquire("ap/fu-1073") == lent.acquire("ap/fu-1073")
+
+
+def test_builds_have_ranges_of_their_own(tmp_path: Path) -> None:
+    for_builds = {one.start for one in build_ranges(tmp_path, BUILD_RANGES_MAX)}
+    lent = IdRanges(tmp_path)
+
+    for_functions = {lent.acquire(f"ap/fu-{number}").start for number in range(100)}
+
+    assert len(for_builds) == BUILD_RANGES_MAX
+    assert not for_builds & for_functions
+    with pytest.raises(RuntimeFailure):
+        build_ranges(tmp_path, BUILD_RANGES_MAX + 1)
