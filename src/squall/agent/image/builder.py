@@ -382,7 +382,6 @@ class ImageBuilder:
                 await asyncio.gather(output.read(running.stdout_fd), output.read(running.stderr_fd))
                 status = await self._exit_of(spec.container_id)
         except TimeoutError:
-            await self._runtime.kill(spec.container_id, signal.SIGKILL)
             raise making.failure(
                 TIMED_OUT, f"did not end within {self._step_timeout_s:g} s", output.tail, "split the step"
             ) from None
@@ -411,6 +410,8 @@ class ImageBuilder:
     def _seal(self, making: _Making, scratch: Scratch, inherited: Inherited) -> Layer:
         """Make the container's upper directory the layer of its key."""
         upper = scratch.path / "state" / _UPPER
+        # A step that wrote nothing may have none.
+        upper.mkdir(parents=True, exist_ok=True)
         drop_mount_points(str(upper), making.progress.paths, (*inherited.mount_points, *_RUNTIME_MOUNT_POINTS))
         return self._store.commit(scratch, upper, making.key, {}, replaces=making.progress.is_forced)
 

@@ -1,0 +1,344 @@
+"""Builds on the fake runtime: caching, sharing, failing and stopping. What steps really do is in tests/kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squall.agent.image.builder import BUILD_KIND, KIND_LABEL, BuildFailed, BuiltImage, ImageBuilder
+from squall.agent.image.layers import LayerStore
+from squall.agent.image.machine import MachineSettings
+from squall.protocol import image
+from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
+from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
+from squall.runtime.spec import ContainerSpec, IdRange, NetworkSlot
+
+Step = Callable[[ContainerSpec], Awaitable[int]]
+
+
+class CountingNetwork:
+    """Hands out slots and knows which are out."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+
+    async def acquire(self, container_id: str) -> NetworkSlot:
+        self.held.add(container_id)
+        return NetworkSlot(container_id, "/netns", "10.0.0.2/24", "10.0.0.1", "", {"http_proxy": "http://slot:1"})
+
+    async def release(self, slot: NetworkSlot) -> None:
+        self.held.remove(slot.name)
+
+
+class Shop:
+    """A builder on a machine whose only program is the shell; `step` says what it does."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.store = LayerStore(data_dir)
+        self.network = CountingNetwork()
+        self.specs: list[ContainerSpec] = []
+        self.step: Step = self.write_a_file
+        self.machine = FakeMachine({"sh": self._shell})
+        self.builder: ImageBuilder
+
+    async def _shell(self, process: FakeProcess) -> int:
+        await asyncio.sleep(0)
+        spec = next(one.spec for one in self.machine.containers.values() if one.first.process is process)
+        self.specs.append(spec)
+        await process.write(f"line of {len(self.specs)}\n".encode())
+        return await self.step(spec)
+
+    async def write_a_file(self, spec: ContainerSpec) -> int:
+        upper = Path(spec.state_dir, "rw/upper")
+        upper.mkdir(parents=True)
+        (upper / f"file-{len(self.specs)}").write_text("x")
+        return 0
+
+    async def build(self, *steps: ImageStep, events: list[BuildEvent] | None = None) -> BuiltImage:
+        on_event = (events if events is not None else list[BuildEvent]()).append
+        return await asyncio.wait_for(self.builder.build(make_spec(*steps), on_event), 20)
+
+    def leftovers(self) -> object:
+        return (os.listdir(self.data_dir / "layers/.scratch"), self.network.held, self.machine.containers)
+
+
+NOTHING: object = ([], set(), {})
+RUN = image.run_commands(("make it",))
+
+
+def make_spec(*steps: ImageStep) -> ImageSpec:
+    return ImageSpec((image.debian_slim("3.11"), *steps))
+
+
+@asynccontextmanager
+async def open_shop(data_dir: Path, *, ranges: int = 2, step_timeout_s: float = 10) -> AsyncIterator[Shop]:
+    shop = Shop(data_dir)
+    with shop.store.scratch() as scratch:
+        (scratch.path / "fs/srv").mkdir(parents=True)
+        facts = {"suite": "bookworm", "python_path": "/usr/bin/python3", "python_version": "3.11.2"}
+        key = image.cache_key("", image.debian_slim("3.11"))
+        shop.store.commit(scratch, scratch.path / "fs", key, facts, replaces=False)
+    async with FakeRuntime(shop.machine) as runtime:
+        shop.builder = ImageBuilder(
+            runtime=runtime,
+            network=shop.network,
+            store=shop.store,
+            settings=MachineSettings(proxies={"http_proxy": "http://machine:1"}),
+            data_dir=data_dir,
+            id_ranges=[IdRange(65_536 * number) for number in range(1, ranges + 1)],
+            mount_path=lambda mount_id: f"/mounts/{mount_id}",
+            uv_path="/usr/bin/uv",
+            step_timeout_s=step_timeout_s,
+        )
+        async with shop.builder:
+            yield shop
+        await shop.machine.close()
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    async with open_shop(tmp_path) as opened:
+        yield opened
+
+
+async def test_each_step_that_writes_makes_a_layer_on_those_below(shop: Shop) -> None:
+    events: list[BuildEvent] = []
+
+    built = await shop.build(image.env({"A": "b"}), RUN, image.pip_install(("six",)), events=events)
+
+    assert [Path(layer).name for layer in built.layers] == ["fs"] * 3
+    assert os.listdir(built.layers[1]) == ["file-1"]
+    assert os.listdir(built.layers[2]) == ["file-2"]
+    assert list(shop.specs[1].layers) == list(built.layers[:2])
+    assert built.config.env == {"A": "b"}
+    assert built.config.python_version == "3.11.2"
+    assert len(built.config.layers) == 3
+    assert [(event.kind, event.step, event.steps) for event in events] == [
+        *(("cached", 1, 4), ("cached", 2, 4)),
+        *(("step", 3, 4), ("line", 3, 4), ("done", 3, 4), ("step", 4, 4), ("line", 4, 4), ("done", 4, 4)),
+    ]
+    assert shop.leftovers() == NOTHING
+
+
+async def test_build_container_is_confined_and_its_upper_is_fit_for_a_layer(shop: Shop) -> None:
+    await shop.build(image.workdir("/srv"), replace(RUN, env={"ONCE": "o"}))
+
+    (spec,) = shop.specs
+    assert spec.is_upper_idmapped
+    assert spec.id_range.start >= 65_536
+    assert spec.network is not None
+    assert spec.cwd == "/srv"
+    assert spec.env["ONCE"] == "o"
+    assert spec.labels[KIND_LABEL] == BUILD_KIND
+
+
+async def test_slot_knows_the_proxy_better_than_the_machine_and_the_user_better_than_both(shop: Shop) -> None:
+    await shop.build(RUN, image.env({"http_proxy": "http://user:1"}), image.run_commands(("again",)))
+
+    assert [spec.env["http_proxy"] for spec in shop.specs] == ["http://slot:1", "http://user:1"]
+
+
+async def test_copy_mounts_the_files_to_be_copied(shop: Shop) -> None:
+    await shop.build(image.copy("mo-0123456789", "/opt/it"))
+
+    copied = [bind for bind in shop.specs[0].binds if bind.source == "/mounts/mo-0123456789"]
+    assert [(bind.is_read_only, bind.is_idmapped) for bind in copied] == [(True, True)]
+
+
+async def test_directory_of_workdir_is_made_only_where_it_is_missing(shop: Shop) -> None:
+    there = await shop.build(image.workdir("/srv"))
+    missing = await shop.build(image.workdir("/srv"), image.workdir("app"))
+
+    assert len(there.layers) == 1
+    assert len(missing.layers) == 2
+    assert missing.config.workdir == "/srv/app"
+
+
+async def test_built_image_is_found_again_and_an_unbuilt_one_is_not(shop: Shop) -> None:
+    built = await shop.build(RUN)
+
+    assert shop.builder.find(make_spec(RUN)) == built
+    assert shop.builder.find(make_spec(RUN, RUN)) is None
+    assert await shop.build(RUN) == built
+    assert len(shop.specs) == 1
+
+
+async def test_forced_step_and_all_after_it_are_built_again(shop: Shop) -> None:
+    first = await shop.build(RUN, image.run_commands(("more",)))
+
+    forced = await shop.build(replace(RUN, force_build=True), image.run_commands(("more",)))
+
+    assert len(shop.specs) == 4
+    assert forced.image_id == first.image_id
+    assert forced.layers[0] == first.layers[0]
+    assert not set(forced.layers[1:]) & set(first.layers[1:])
+    assert Path(first.layers[1]).is_dir()
+    assert shop.builder.find(make_spec(RUN, image.run_commands(("more",)))) == forced
+
+
+async def test_callers_of_one_image_share_its_build_and_its_log(shop: Shop) -> None:
+    gate = asyncio.Event()
+
+    async def wait(spec: ContainerSpec) -> int:
+        await gate.wait()
+        return await shop.write_a_file(spec)
+
+    shop.step = wait
+    early: list[BuildEvent] = []
+    late: list[BuildEvent] = []
+    first = asyncio.ensure_future(shop.build(RUN, events=early))
+    await asyncio.sleep(0.1)
+    second = asyncio.ensure_future(shop.build(RUN, events=late))
+    await asyncio.sleep(0)
+
+    gate.set()
+
+    assert await first == await second
+    assert len(shop.specs) == 1
+    assert early == late
+
+
+async def test_images_that_begin_alike_share_the_steps_even_while_both_are_built(shop: Shop) -> None:
+    one, other = await asyncio.gather(
+        shop.build(RUN, image.run_commands(("a",))), shop.build(RUN, image.run_commands(("b",)))
+    )
+
+    assert one.layers[:2] == other.layers[:2]
+    assert len(shop.specs) == 3
+
+
+async def test_no_more_builds_run_than_there_are_id_ranges(tmp_path: Path) -> None:
+    running: list[int] = [0, 0]
+
+    async def count(spec: ContainerSpec) -> int:
+        running[0] += 1
+        running[1] = max(running)
+        await asyncio.sleep(0.02)
+        running[0] -= 1
+        return 0
+
+    async with open_shop(tmp_path, ranges=2) as shop:
+        shop.step = count
+        await asyncio.gather(*(shop.build(image.run_commands((str(number),))) for number in range(5)))
+
+    assert running == [0, 2]
+
+
+async def test_failed_step_says_what_it_printed_and_makes_no_layer(shop: Shop) -> None:
+    async def fail(spec: ContainerSpec) -> int:
+        await shop.write_a_file(spec)
+        return 3
+
+    shop.step = fail
+    with pytest.raises(BuildFailed, match="exit status 3") as failed:
+        await shop.build(RUN)
+
+    assert failed.value.code == INVALID
+    assert "step 2 of 2 (run_commands make it)" in failed.value.message
+    assert "line of 1" in failed.value.message
+    assert len(shop.store.list()) == 1
+    assert shop.leftovers() == NOTHING
+
+
+async def test_failed_build_may_be_tried_again(shop: Shop) -> None:
+    shop.machine.start_failures.append(RuntimeFailure("cannot start container: no memory"))
+    with pytest.raises(BuildFailed, match="no memory"):
+        await shop.build(RUN)
+
+    assert len((await shop.build(RUN)).layers) == 2
+
+
+async def test_step_that_never_ends_is_stopped(tmp_path: Path) -> None:
+    async def hang(spec: ContainerSpec) -> int:
+        await asyncio.sleep(60)
+        return 0
+
+    async with open_shop(tmp_path, step_timeout_s=0.05) as shop:
+        shop.step = hang
+        with pytest.raises(BuildFailed, match=r"did not end within 0\.05 s") as failed:
+            await shop.build(RUN)
+
+        assert failed.value.code == TIMED_OUT
+        assert shop.leftovers() == NOTHING
+
+
+async def test_build_goes_on_while_anybody_waits_and_stops_with_the_last(shop: Shop) -> None:
+    gate = asyncio.Event()
+
+    async def wait(spec: ContainerSpec) -> int:
+        await gate.wait()
+        return await shop.write_a_file(spec)
+
+    shop.step = wait
+    one, other = (asyncio.ensure_future(shop.build(RUN)) for _ in range(2))
+    lone = asyncio.ensure_future(shop.build(image.run_commands(("alone",))))
+    await asyncio.sleep(0.1)
+    for waiting in (one, lone):
+        waiting.cancel()
+    await asyncio.sleep(0.1)
+    assert len(shop.machine.containers) == 1
+
+    gate.set()
+
+    assert len((await other).layers) == 2
+    assert shop.leftovers() == NOTHING
+
+
+async def test_closing_the_builder_stops_its_builds(tmp_path: Path) -> None:
+    async def hang(spec: ContainerSpec) -> int:
+        await asyncio.sleep(60)
+        return 0
+
+    async with open_shop(tmp_path) as shop:
+        shop.step = hang
+        building = asyncio.ensure_future(shop.build(RUN))
+        await asyncio.sleep(0.1)
+
+    with pytest.raises(BuildFailed) as failed:
+        await building
+    assert failed.value.code == UNAVAILABLE
+    assert shop.leftovers() == NOTHING
+
+
+async def test_what_a_killed_agent_left_is_removed_before_the_first_build(tmp_path: Path) -> None:
+    machine = FakeMachine()
+    killed = FakeRuntime(machine)
+    (tmp_path / "layers/.scratch/left").mkdir(parents=True)
+    for name, labels in (("ct-build", {KIND_LABEL: BUILD_KIND}), ("ct-function", {KIND_LABEL: "function"})):
+        await killed.start(ContainerSpec(name, [], "/x", IdRange(1), ["sleep", "60"], {}, labels=labels))
+
+    builder = ImageBuilder(
+        runtime=FakeRuntime(machine),
+        network=CountingNetwork(),
+        store=LayerStore(tmp_path),
+        settings=MachineSettings(),
+        data_dir=tmp_path,
+        id_ranges=[IdRange(65_536)],
+        mount_path=str,
+        uv_path="/usr/bin/uv",
+    )
+    async with builder:
+        assert list(machine.containers) == ["ct-function"]
+        assert os.listdir(tmp_path / "layers/.scratch") == []
+    await machine.close()
+
+
+async def test_base_that_cannot_be_had_is_unsupported_not_our_mistake(shop: Shop) -> None:
+    with pytest.raises(BuildFailed, match=r"Python 3\.12") as failed:
+        await shop.builder.build(ImageSpec((image.debian_slim("3.12"),)), lambda event: None)
+
+    assert failed.value.code == UNSUPPORTED
+
+
+async def test_impossible_definition_is_refused_before_anything_starts(shop: Shop) -> None:
+    with pytest.raises(ImageInvalid):
+        await shop.build(image.debian_slim("3.11"))
