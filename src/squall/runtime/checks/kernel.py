@@ -21,7 +21,7 @@ SECCOMP_ACTIONS = "/proc/sys/kernel/seccomp/actions_avail"
 
 FIXES = {
     "user namespaces": "sysctl -w user.max_user_namespaces=65536",
-    "idmapped mounts": "use Linux 5.19 or newer and ext4, xfs or btrfs for the data directory (SQUALL_DATA_DIR moves it)",
+    "idmapped mounts": "use Linux 5.19 or newer and a data directory on ext4, xfs or btrfs (SQUALL_DATA_DIR)",
     "overlay": "modprobe overlay; keep the data directory on a local file system, not on NFS or another overlay",
     "erofs": "modprobe erofs (package linux-modules-extra on cloud kernels)",
 }
