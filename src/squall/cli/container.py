@@ -1,0 +1,77 @@
+"""`squall container`: list, logs, stop, exec."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from squall.cli import tables
+from squall.cli.log import log_options, show_logs
+from squall.cli.server_calls import ask, is_terminal, open_stream
+from squall.cli.terminal import carry, size
+from squall.protocol.container import ContainerExec, ContainerList, ContainerListing, ContainerStop
+from squall.protocol.empty import Empty
+from squall.protocol.log import LogRead
+
+
+@click.group("container", epilog="Example: squall container list")
+def container_group() -> None:
+    """Containers: what runs now."""
+
+
+@container_group.command("list", epilog="Example: squall container list --app-id ap-… --json")
+@click.option("--app-id", default="", help="Only this app's.")
+@click.option("--all", "include_stopped", is_flag=True, help="Those that have ended, too.")
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
+    """List containers, newest first."""
+    listing = ask("ContainerList", ContainerList(app=app_id, include_stopped=include_stopped), ContainerListing)
+    rows = [
+        (
+            container.container_id,
+            container.app_id,
+            container.app_name or "-",
+            container.function_name,
+            container.state,
+            tables.local_time(container.created_at),
+        )
+        for container in listing.containers
+    ]
+    headings = ("Container ID", "App ID", "App Name", "Function", "State", "Start Time")
+    tables.show(headings, rows, is_json=is_json)
+
+
+@container_group.command("logs", epilog="Example: squall container logs ct-… --timestamps")
+@click.argument("container_id")
+@log_options
+def logs(container_id: str, query: LogRead, is_timestamped: bool) -> None:
+    """Show what a container printed."""
+    show_logs(query, is_timestamped, container_id=container_id)
+
+
+@container_group.command("stop", epilog="Example: squall container stop ct-… --graceful")
+@click.argument("container_id")
+@click.option("--graceful", "is_graceful", is_flag=True, help="Let it finish the inputs it runs.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def stop(container_id: str, is_graceful: bool, yes: bool) -> None:
+    """End a container; its inputs go back to the queue."""
+    if not yes:
+        click.confirm(f"End container {container_id}?", abort=True)
+    ask("ContainerStop", ContainerStop(container_id, is_graceful), Empty)
+
+
+@container_group.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example: squall container exec ct-… -- python3 -V",
+)
+@click.option("--pty/--no-pty", "has_pty", default=None, help="With a terminal (default: if there is one here).")
+@click.argument("container_id")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def execute(has_pty: bool | None, container_id: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND in a container; its exit code becomes ours."""
+    with_pty = is_terminal() if has_pty is None else has_pty
+    rows, columns = size()
+    request = ContainerExec(container_id, command, with_pty, rows, columns)
+    sys.exit(carry(open_stream("ContainerExec", request), is_raw=with_pty and sys.stdin.isatty()))

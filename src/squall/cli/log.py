@@ -1,0 +1,95 @@
+"""Log lines on the terminal: the options every `logs` command has, and how a line is shown."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from squall.cli.server_calls import follow
+from squall.protocol.log import STDERR, SYSTEM, LogBatch, LogEntry, LogRead
+
+_SPAN = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of a `logs` command; it gets them as `query` and `is_timestamped`."""
+
+    def wrapped(
+        is_following: bool,
+        tail: int,
+        is_all: bool,
+        since: str,
+        until: str,
+        search: str,
+        source: str,
+        is_timestamped: bool,
+        **others: Any,
+    ) -> Any:
+        query = LogRead(
+            is_following=is_following,
+            tail=-1 if is_all or since else tail,
+            since=_moment(since),
+            until=_moment(until),
+            search=search,
+            source=source,
+        )
+        return command(query=query, is_timestamped=is_timestamped, **others)
+
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]
+    for option in reversed(
+        (
+            click.option("-f", "--follow", "is_following", is_flag=True, help="Go on until it stops."),
+            click.option("-n", "--tail", default=100, show_default=True, help="Start with the last N lines."),
+            click.option("--all", "is_all", is_flag=True, help="Start with every line that is kept."),
+            click.option("--since", default="", help="From then on: 2h, 1d, or a date and time."),
+            click.option("--until", default="", help="Up to then: 2h, 1d, or a date and time."),
+            click.option("--search", default="", help="Only lines with this text."),
+            click.option("-s", "--source", type=click.Choice(["stdout", "stderr", "system"]), default=None),
+            click.option("--timestamps", "is_timestamped", is_flag=True, help="Begin each line with its time."),
+        )
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def show_logs(
+    query: LogRead, is_timestamped: bool, *, app: str = "", container_id: str = "", function: str = ""
+) -> None:
+    """Print matching lines; returns when there are no more (or, following, when the app has stopped)."""
+    wanted = replace(query, app=app, container_id=container_id, function=function, source=query.source or "")
+    for batch, _ in follow("LogRead", wanted, LogBatch):
+        for entry in batch.entries:
+            show_entry(entry, is_timestamped)
+
+
+def show_entry(entry: LogEntry, is_timestamped: bool) -> None:
+    """Print one line: output to stdout, the rest to stderr."""
+    text = entry.text
+    if is_timestamped:
+        moment = datetime.datetime.fromtimestamp(entry.at).astimezone()
+        text = f"{moment.isoformat(timespec='milliseconds')} {text}"
+    if entry.source == SYSTEM:
+        text = click.style(text, fg="yellow")
+    click.echo(text, err=entry.source in (STDERR, SYSTEM))
+
+
+def _moment(text: str) -> float | None:
+    """Seconds since 1970 of `2h` (that long ago) or an ISO date and time (local without an offset)."""
+    if not text:
+        return None
+    span = _SPAN.match(text)
+    if span:
+        # Against the time the server stamped lines with: wall clock.
+        return time.time() - float(span.group(1)) * _SECONDS[span.group(2)]
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no time; write 90s, 2h, 1d, or 2026-01-31T12:00") from None

@@ -1,0 +1,93 @@
+"""The command's entry: groups are loaded when named, errors end in one message.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from squall.exception import Error
+from squall.protocol.version import VERSION
+
+# Loaded when used: `squall run` must not pay for what it does not need.
+_COMMANDS = {
+    "run": ("squall.cli.run", "run", "Run a function or entrypoint of a file."),
+    "app": ("squall.cli.app", "app_group", "Apps: what runs, what ran, what it printed."),
+    "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
+    "server": ("squall.cli.server", "server_group", "The server of this machine."),
+    "doctor": ("squall.cli.doctor", "doctor", "What this machine has and lacks."),
+    "completion": ("squall.cli.completion", "completion", "Completion for your shell."),
+}
+
+
+class _Commands(click.Group):
+    """The top group; imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = _COMMANDS.get(cmd_name)
+        if found is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(found[0]), found[1])
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in _COMMANDS:
+            close = difflib.get_close_matches(name, _COMMANDS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"no command {name!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, found[2]) for name, found in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: squall run examples/hello.py --n 5",
+)
+@click.version_option(VERSION, message="squall %(version)s")
+def squall() -> None:
+    """Serverless Python on your own machines."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit."""
+    code = 1
+    try:
+        squall.main(args=None if arguments is None else list(arguments), prog_name="squall", standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.Abort:
+        click.echo("Aborted.", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except Error as error:
+        if os.environ.get("SQUALL_TRACEBACK"):
+            raise
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # Whoever read our output has enough: `squall app logs … | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

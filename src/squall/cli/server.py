@@ -1,0 +1,75 @@
+"""`squall server`: the server of this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from squall.cli.server_calls import ask, data_dir
+from squall.protocol.server import ServerStatus, ServerStatusRequest
+
+
+@click.group("server", epilog="Example: squall server status")
+def server_group() -> None:
+    """The server of this machine: `squall run` starts it when it is needed."""
+
+
+@server_group.command("start", epilog="Example: sudo squall server start")
+def start() -> None:
+    """Start the server in the background."""
+    sys.exit(_control("start"))
+
+
+@server_group.command("stop", epilog="Example: squall server stop --force")
+@click.option("--force", "is_forced", is_flag=True, help="Although apps run: they are stopped.")
+def stop(is_forced: bool) -> None:
+    """Stop the server."""
+    sys.exit(_control("stop", *(["--force"] if is_forced else [])))
+
+
+@server_group.command("status", epilog="Example: squall server status --json")
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def status(is_json: bool) -> None:
+    """How the server is. Exit code 3 when it does not run."""
+    if not Path(data_dir(), "server.sock").exists():
+        click.echo(json.dumps({"state": "stopped"}) if is_json else "The server does not run.")
+        sys.exit(3)
+    found = ask("ServerStatus", ServerStatusRequest(), ServerStatus)
+    if is_json:
+        click.echo(json.dumps({"state": "running", **asdict(found)}, indent=2))
+        return
+    lines = (
+        ("Server", f"{found.server_id} (version {found.version}, process {found.pid})"),
+        ("Address", found.url or "-"),
+        ("Data", found.data_dir),
+        ("Running for", f"{found.uptime_s:.0f} s"),
+        ("Apps", found.app_count),
+        ("Containers", found.container_count),
+        ("Clients", found.client_count),
+        ("Memory", f"{found.memory_bytes / 2**20:.0f} MiB"),
+    )
+    for name, value in lines:
+        click.echo(f"{click.style(name + ':', bold=True):<24} {value}")
+
+
+@server_group.command("logs", epilog="Example: squall server logs -n 50")
+@click.option("-n", "--tail", default=100, show_default=True, help="The last N lines.")
+@click.option("-f", "--follow", "is_following", is_flag=True, help="Go on.")
+def logs(tail: int, is_following: bool) -> None:
+    """Show the server's own log."""
+    path = Path(data_dir(), "server.log")
+    if not path.exists():
+        raise click.ClickException(f"no log at {path}: the server has not been started yet")
+    arguments = ["tail", "-n", str(tail), *(["-F"] if is_following else []), str(path)]
+    sys.exit(subprocess.run(arguments, check=False).returncode)
+
+
+def _control(verb: str, *options: str) -> int:
+    # The command line may not import the server: it starts and stops it as a program.
+    command = [sys.executable, "-m", "squall.main.dev", verb, "--data-dir", data_dir(), *options]
+    return subprocess.run(command, check=False).returncode

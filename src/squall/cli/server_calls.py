@@ -1,0 +1,60 @@
+"""Ask the server, from the command line: blocking, with errors that end the command in one message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import click
+
+from squall.exception import ConnectionError as ServerUnreachable
+from squall.exception import Error
+from squall.sdk import _client, _local_server
+from squall.sdk._pending import iterate, run
+
+R = TypeVar("R")
+
+
+def ask(method: str, record: Any, reply: type[R], body: bytes = b"") -> R:
+    """One request; starts the local server when none runs."""
+    client = _client.current()
+    run(client.connect())
+    return run(client.request(method, record, reply, body))
+
+
+def follow(method: str, record: Any, item: type[R]) -> Iterator[tuple[R, bytes]]:
+    """The items of a streaming request."""
+    client = _client.current()
+    run(client.connect())
+    yield from iterate(client.stream(method, record).items(item))
+
+
+def open_stream(method: str, record: Any) -> _client.ClientStream:
+    """A stream that is also fed: see `ClientStream`."""
+    client = _client.current()
+    run(client.connect())
+    return client.stream(method, record)
+
+
+def data_dir() -> str:
+    """Of the local server this command talks to.
+
+    Raises:
+        click.ClickException: it talks to a server elsewhere.
+    """
+    endpoint = _local_server.find_endpoint()
+    if not endpoint.data_dir:
+        raise click.ClickException("this command is for the server of this machine; unset SQUALL_SERVER_URL to use it")
+    return endpoint.data_dir
+
+
+def fail(error: Error) -> click.ClickException:
+    """The one message an error of the SDK ends a command with."""
+    hint = "" if not isinstance(error, ServerUnreachable) else "\nrun `squall doctor` to see what this machine lacks"
+    return click.ClickException(f"{error}{hint}")
+
+
+def is_terminal() -> bool:
+    """Whether a person is at both ends of this command."""
+    return sys.stdin.isatty() and sys.stdout.isatty()

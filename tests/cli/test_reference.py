@@ -1,0 +1,71 @@
+"""Files, modules and names in them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from squall.cli.reference import Reference, load, parse
+
+
+@pytest.fixture(autouse=True)
+def _restored_modules() -> Iterator[None]:
+    modules, path = dict(sys.modules), list(sys.path)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - set(modules):
+        del sys.modules[name]
+
+
+def test_name_follows_two_colons() -> None:
+    assert parse("a/b.py::app.main", is_module=False) == Reference("a/b.py", "app.main")
+
+
+def test_module_without_m_is_told_how() -> None:
+    with pytest.raises(click.UsageError, match=r"squall run -m pkg\.mod"):
+        parse("pkg.mod", is_module=False)
+
+
+def test_file_is_loaded_under_its_stem_with_its_folder_on_the_path(tmp_path: Path) -> None:
+    (tmp_path / "sq_sibling.py").write_text("VALUE = 4\n")
+    (tmp_path / "sq_script.py").write_text("import sq_sibling\nFOUND = sq_sibling.VALUE\n")
+
+    module = load(parse(str(tmp_path / "sq_script.py"), is_module=False))
+
+    assert module.__name__ == "sq_script"
+    assert module.FOUND == 4
+
+
+def test_syntax_error_shows_the_users_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sq_broken.py"
+    path.write_text("def broken(:\n    pass\n")
+
+    with pytest.raises(click.exceptions.Exit):
+        load(parse(str(path), is_module=False))
+
+    shown = capsys.readouterr().err
+    assert "sq_broken.py" in shown
+    assert "def broken(:" in shown
+    assert "SyntaxError" in shown
+    assert "squall/cli" not in shown
+
+
+def test_error_at_import_begins_at_the_users_frame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sq_raises.py"
+    path.write_text("def fail():\n    raise KeyError('x')\n\nfail()\n")
+
+    with pytest.raises(click.exceptions.Exit):
+        load(parse(str(path), is_module=False))
+
+    shown = capsys.readouterr().err
+    assert "KeyError" in shown
+    assert "importlib" not in shown
+
+
+def test_missing_file_is_named() -> None:
+    with pytest.raises(click.ClickException, match="no such file"):
+        load(Reference("/no/such/file.py"))
