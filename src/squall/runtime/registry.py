@@ -417,12 +417,15 @@ class Registry:
 
 
 def remove_scratch(state_dir: str) -> None:
-    """Make sure nothing is mounted below a container's directory; remove the mount point of its start."""
+    """Make sure nothing is mounted below a container's directory; remove what only a mounted container needs."""
     ensure_no_mounts(state_dir)
-    try:
-        os.rmdir(f"{state_dir}/mnt")
-    except FileNotFoundError:
-        pass
+    # The last two are overlayfs's mark that the upper was not synced; it refuses to mount one whose mark is still there,
+    # so that a crash of the machine is noticed. Ours was unmounted, and the page cache has all of it.
+    for name in ("mnt", "rw/work/work/incompat/volatile", "rw/work/work/incompat"):
+        try:
+            os.rmdir(f"{state_dir}/{name}")
+        except FileNotFoundError:
+            pass
 
 
 def _check_spec(spec: ContainerSpec) -> None:

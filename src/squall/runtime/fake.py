@@ -1,0 +1,318 @@
+"""A runtime in memory: the same contract without kernel or root, for tests of what stands on it.
+
+Programs are coroutines of the test process, found by the first word of argv. `FakeMachine` is what outlives an agent;
+each `FakeRuntime` is one agent's connection to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal as signals
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from squall.runtime.contract import ExecStarted, Started
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+
+WRITE_PAUSE_S = 0.002
+FIRST_PID = 1_000
+
+
+class FakeProcess:
+    """What a program sees of its container."""
+
+    def __init__(self, pid: int, argv: Sequence[str], env: Mapping[str, str], stdin_fd: int, outputs: tuple[int, int]):
+        self.pid = pid
+        self.argv = argv
+        self.env = env
+        self.handled: set[int] = set()
+        """Signals the program takes from `signals` itself; others end it."""
+        self.signals: asyncio.Queue[int] = asyncio.Queue()
+        self.is_oom = False
+        """Set by a program before it ends by SIGKILL, to end as one that passed its memory limit."""
+        self.runnable = asyncio.Event()
+        self.runnable.set()
+        self._stdin_fd = stdin_fd
+        self._outputs = outputs
+
+    async def write(self, data: bytes, *, is_stderr: bool = False) -> None:
+        """Write all of it, waiting while the pipe is full, the container frozen, or nobody reads."""
+        descriptor = self._outputs[1 if is_stderr else 0]
+        while data:
+            await self.runnable.wait()
+            try:
+                data = data[os.write(descriptor, data) :]
+            except BlockingIOError:
+                await asyncio.sleep(WRITE_PAUSE_S)
+
+    async def read(self) -> bytes:
+        """Some of stdin; empty at its end, which a container's first process is at from the start."""
+        while self._stdin_fd >= 0:
+            await self.runnable.wait()
+            try:
+                return os.read(self._stdin_fd, 65_536)
+            except BlockingIOError:
+                await asyncio.sleep(WRITE_PAUSE_S)
+        return b""
+
+    def close(self) -> None:
+        """Close its descriptors, as the kernel does at its end."""
+        for descriptor in (self._stdin_fd, *self._outputs):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+Program = Callable[[FakeProcess], Awaitable[int]]
+
+
+async def _true(_: FakeProcess) -> int:
+    return 0
+
+
+async def _false(_: FakeProcess) -> int:
+    return 1
+
+
+async def _echo(process: FakeProcess) -> int:
+    await process.write(" ".join(process.argv[1:]).encode() + b"\n")
+    return 0
+
+
+async def _cat(process: FakeProcess) -> int:
+    while data := await process.read():
+        await process.write(data)
+    return 0
+
+
+async def _sleep(process: FakeProcess) -> int:
+    await asyncio.sleep(float(process.argv[1]))
+    return 0
+
+
+PROGRAMS: Mapping[str, Program] = {"true": _true, "false": _false, "echo": _echo, "cat": _cat, "sleep": _sleep}
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    process: FakeProcess
+    task: asyncio.Task[int]
+    ended: asyncio.Future[ExitStatus]
+    ending_signals: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Container:
+    spec: ContainerSpec
+    first: _Running
+    outputs: tuple[int, int]
+    execs: list[str] = field(default_factory=list)
+
+
+class FakeMachine:
+    """The containers, whoever is connected. Close it in the loop it was used in."""
+
+    def __init__(self, programs: Mapping[str, Program] | None = None) -> None:
+        self.programs: dict[str, Program] = {**PROGRAMS, **(programs or {})}
+        self.containers: dict[str, _Container] = {}
+        self.execs: dict[str, _Running] = {}
+        self.agents: list[asyncio.Queue[tuple[str, ExitStatus]]] = []
+        self.start_failures: list[RuntimeFailure] = []
+        """Raised by the next starts, one each, instead of starting."""
+        self._next_pid = FIRST_PID
+
+    def run(self, argv: Sequence[str], env: Mapping[str, str], stdin_fd: int, outputs: tuple[int, int]) -> _Running:
+        """Start a program; its descriptors are closed when it ends."""
+        program = self.programs[argv[0].rpartition("/")[2]]
+        self._next_pid += 1
+        process = FakeProcess(self._next_pid, argv, env, stdin_fd, outputs)
+        task = asyncio.ensure_future(_call(program, process))
+        running = _Running(process, task, asyncio.get_running_loop().create_future())
+
+        def on_done(_: asyncio.Task[int]) -> None:
+            # Here and not in the coroutine, which a signal may cancel before it has begun.
+            process.close()
+            running.ended.set_result(_status(task, running))
+
+        task.add_done_callback(on_done)
+        return running
+
+    async def close(self) -> None:
+        """End and remove everything."""
+        runtime = FakeRuntime(self)
+        for container_id in list(self.containers):
+            await runtime.remove(container_id)
+
+
+async def _call(program: Program, process: FakeProcess) -> int:
+    return await program(process)
+
+
+def _status(task: asyncio.Task[int], running: _Running) -> ExitStatus:
+    if task.cancelled():
+        number = running.ending_signals[0] if running.ending_signals else int(signals.SIGKILL)
+        return ExitStatus(code=None, signal=number, is_oom=running.process.is_oom)
+    error = task.exception()
+    if isinstance(error, BrokenPipeError):
+        return ExitStatus(code=None, signal=signals.SIGPIPE)
+    if error is not None:
+        raise error
+    return ExitStatus(code=task.result(), signal=None)
+
+
+class FakeRuntime:
+    """`contract.Runtime` on a `FakeMachine`."""
+
+    def __init__(self, machine: FakeMachine) -> None:
+        self._machine = machine
+        self._exits: asyncio.Queue[tuple[str, ExitStatus]] = asyncio.Queue()
+        for container_id, container in machine.containers.items():
+            if container.first.ended.done():
+                self._exits.put_nowait((container_id, container.first.ended.result()))
+        machine.agents.append(self._exits)
+
+    async def __aenter__(self) -> FakeRuntime:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Disconnect; the containers go on."""
+        if self._exits in self._machine.agents:
+            self._machine.agents.remove(self._exits)
+
+    async def start(self, spec: ContainerSpec) -> Started:
+        """See `contract.Runtime`."""
+        if spec.container_id in self._machine.containers:
+            raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
+        if self._machine.start_failures:
+            raise self._machine.start_failures.pop(0)
+        if not spec.argv or spec.argv[0].rpartition("/")[2] not in self._machine.programs:
+            name = spec.argv[0] if spec.argv else "nothing"
+            raise RuntimeFailure(f"cannot start container {spec.container_id}: cannot execute {name}: no such program")
+        (out_read, out_write), (error_read, error_write) = _pipe(), _pipe()
+        first = self._machine.run(spec.argv, spec.env, -1, (out_write, error_write))
+        container = _Container(spec, first, (out_read, error_read))
+        self._machine.containers[spec.container_id] = container
+        first.ended.add_done_callback(lambda _: self._tell_exit(container))
+        return _started(container)
+
+    def _tell_exit(self, container: _Container) -> None:
+        ended = container.first.ended
+        for name in container.execs:
+            _end(self._machine.execs[name], signals.SIGKILL)
+        for agent in self._machine.agents:
+            agent.put_nowait((container.spec.container_id, ended.result()))
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        """See `contract.Runtime`."""
+        container = self._known(container_id)
+        if signal == signals.SIGKILL:
+            for name in container.execs:
+                _end(self._machine.execs[name], signal)
+        _end(container.first, signal)
+
+    async def exec(self, container_id: str, spec: ExecSpec) -> ExecStarted:
+        """See `contract.Runtime`. There are no terminals here: with a pty it is pipes all the same."""
+        container = self._running(container_id)
+        if not spec.argv or spec.argv[0].rpartition("/")[2] not in self._machine.programs:
+            raise RuntimeFailure(f"in container {container_id}: cannot execute {spec.argv}: no such program")
+        (in_read, in_write), (out_read, out_write), (error_read, error_write) = _pipe(), _pipe(), _pipe()
+        running = self._machine.run(spec.argv, spec.env, in_read, (out_write, error_write))
+        exec_id = f"{container_id}/{running.process.pid}"
+        self._machine.execs[exec_id] = running
+        container.execs.append(exec_id)
+        return ExecStarted(exec_id, running.process.pid, in_write, out_read, error_read)
+
+    async def wait_exec(self, exec_id: str) -> ExitStatus:
+        """See `contract.Runtime`."""
+        if exec_id not in self._machine.execs:
+            raise ContainerMissing(f"no process {exec_id}: unknown, or its container has been removed")
+        return await asyncio.shield(self._machine.execs[exec_id].ended)
+
+    async def adopt(self, container_id: str) -> Started:
+        """See `contract.Runtime`."""
+        return _started(self._known(container_id))
+
+    async def list(self) -> Sequence[ContainerStatus]:
+        """See `contract.Runtime`."""
+        return [
+            ContainerStatus(
+                container_id,
+                container.first.process.pid,
+                dict(container.spec.labels),
+                container.first.ended.result() if container.first.ended.done() else None,
+            )
+            for container_id, container in self._machine.containers.items()
+        ]
+
+    async def usage(self, container_id: str) -> ContainerUsage:
+        """See `contract.Runtime`."""
+        container = self._running(container_id)
+        execs = [self._machine.execs[name] for name in container.execs]
+        count = 1 + sum(1 for running in execs if not running.ended.done())
+        return ContainerUsage(memory_bytes=count * 2**20, cpu_ns=0, pids=count)
+
+    async def freeze(self, container_id: str) -> None:
+        """See `contract.Runtime`. A fake program stops at its next read or write."""
+        self._running(container_id).first.process.runnable.clear()
+
+    async def thaw(self, container_id: str) -> None:
+        """See `contract.Runtime`."""
+        self._running(container_id).first.process.runnable.set()
+
+    async def remove(self, container_id: str) -> None:
+        """See `contract.Runtime`."""
+        container = self._machine.containers.get(container_id)
+        if container is None:
+            return
+        await self.kill(container_id, signals.SIGKILL)
+        execs = [self._machine.execs[name] for name in container.execs]
+        await asyncio.wait([container.first.ended, *(running.ended for running in execs)])
+        # Another `remove` may have waited beside this one.
+        if self._machine.containers.pop(container_id, None):
+            for descriptor in container.outputs:
+                os.close(descriptor)
+            for name in container.execs:
+                del self._machine.execs[name]
+
+    async def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
+        """See `contract.Runtime`."""
+        while True:
+            yield await self._exits.get()
+
+    def _known(self, container_id: str) -> _Container:
+        if container_id not in self._machine.containers:
+            raise ContainerMissing(f"no container {container_id}")
+        return self._machine.containers[container_id]
+
+    def _running(self, container_id: str) -> _Container:
+        container = self._known(container_id)
+        if container.first.ended.done():
+            raise ContainerMissing(f"container {container_id} has ended")
+        return container
+
+
+def _end(running: _Running, signal: int) -> None:
+    if running.ended.done():
+        return
+    if signal in running.process.handled and signal != signals.SIGKILL:
+        running.process.signals.put_nowait(signal)
+    else:
+        running.ending_signals.append(signal)
+        running.task.cancel()
+
+
+def _pipe() -> tuple[int, int]:
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    return read_end, write_end
+
+
+def _started(container: _Container) -> Started:
+    stdout_fd, stderr_fd = (os.dup(descriptor) for descriptor in container.outputs)
+    return Started(container.first.process.pid, stdout_fd, stderr_fd, {"fake": 0.0})
