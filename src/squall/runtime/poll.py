@@ -6,6 +6,7 @@ import heapq
 import itertools
 import select
 import time
+import traceback
 from collections.abc import Callable
 
 WAIT_MAX_S = 60.0
@@ -46,6 +47,16 @@ class Poller:
                 # An earlier callback of this round may have stopped watching it.
                 callback = self._callbacks.get(descriptor)
                 if callback:
-                    callback(events)
+                    self._call(descriptor, callback, events)
             while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
+                timer = heapq.heappop(self._timers)[2]
+                self._call(None, timer)
+
+    def _call(self, descriptor: int | None, callback: Callable[..., None], *arguments: int) -> None:
+        try:
+            callback(*arguments)
+        except Exception:  # noqa: BLE001  a mistake about one container must not end all the others
+            traceback.print_exc()
+            if descriptor is not None:
+                # It would be ready again at once, and for ever.
+                self.unwatch(descriptor)

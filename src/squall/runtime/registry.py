@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from squall.runtime.cgroup import Cgroup, CgroupTree
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, describe_errno
 from squall.runtime.id_ranges import UserNamespaces
 from squall.runtime.launch import MESSAGE_BYTES_MAX, Forked, Ground, fork_aside, fork_beside, fork_first
 from squall.runtime.mounts import ensure_no_mounts
@@ -419,13 +419,22 @@ class Registry:
 def remove_scratch(state_dir: str) -> None:
     """Make sure nothing is mounted below a container's directory; remove what only a mounted container needs."""
     ensure_no_mounts(state_dir)
-    # The last two are overlayfs's mark that the upper was not synced; it refuses to mount one whose mark is still there,
-    # so that a crash of the machine is noticed. Ours was unmounted, and the page cache has all of it.
-    for name in ("mnt", "rw/work/work/incompat/volatile", "rw/work/work/incompat"):
+    # The rest is overlayfs's mark that the upper was not synced; it refuses to mount one whose mark is still there, so
+    # that a crash of the machine is noticed. Ours was unmounted, and the page cache has all of it.
+    mark = f"{state_dir}/rw/work/work/incompat"
+    removals = (
+        (os.rmdir, f"{state_dir}/mnt"),
+        (os.unlink, f"{mark}/volatile/dirty"),
+        (os.rmdir, f"{mark}/volatile"),
+        (os.rmdir, mark),
+    )
+    for remove, path in removals:
         try:
-            os.rmdir(f"{state_dir}/{name}")
+            remove(path)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            raise RuntimeFailure(describe_errno("remove", path, error.errno or 0)) from error
 
 
 def _check_spec(spec: ContainerSpec) -> None:
