@@ -212,10 +212,7 @@ def test_every_module_has_a_docstring() -> None:
 
 
 def test_modules_are_named_for_what_they_are() -> None:
-    # A base is a noun of images: what the first layer is made from.
-    is_noun = ("image/base.py",)
-    names = [path for path in python_files("src") if {path.stem, path.parent.name} & EMPTY_NAMES]
-    found = [place(path) for path in names if not is_in(path, is_noun)]
+    found = [place(path) for path in python_files("src") if {path.stem, path.parent.name} & EMPTY_NAMES]
 
     assert not found, f"a name that says nothing: {found}"
 
