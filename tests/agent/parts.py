@@ -1,4 +1,4 @@
-"""What agent tests are made with: a server's end of the control channel, slots without a network, images without layers."""
+"""What agent tests are made with: a server's end, slots without a network, images without a build."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class Inbox:
 async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
     """Wait until something is true."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is anything, not an event
             await asyncio.sleep(0.005)
 
 

@@ -171,12 +171,16 @@ class Containers:
             return
         await container.started.wait()
         runtime = self._services.runtime
-        if grace_s > 0 and not container.has_exited:
-            await runtime.kill(container_id, signal.SIGTERM)
-            if await _happens(container.removed, grace_s):
-                return
-        if not container.has_exited:
-            await runtime.kill(container_id, signal.SIGKILL)
+        try:
+            if grace_s > 0 and not container.has_exited:
+                await runtime.kill(container_id, signal.SIGTERM)
+                if await _happens(container.removed, grace_s):
+                    return
+            if not container.has_exited:
+                await runtime.kill(container_id, signal.SIGKILL)
+        except ContainerMissing:
+            # It ended by itself; what is left of it is being removed.
+            _log.debug("%s: has ended already", container_id)
         if not await _happens(container.removed, _REMOVED_S):
             message = (
                 f"container {container_id} was killed but is not gone after {_REMOVED_S:.0f} s; see the node's log"

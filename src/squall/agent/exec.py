@@ -39,8 +39,9 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
     asked = request.record(ContainerExec)
     if not asked.argv:
         raise PlatformError(INVALID, f"cannot run a command in {asked.container_id}: it is empty")
-    started = await _start(runtime, asked)
-    process_fd = _open_process(started.pid)
+    first_pid = await _first_pid(runtime, asked.container_id)
+    started = await _start(runtime, asked, first_pid)
+    process_fd = _open_process(started.pid, first_pid)
     descriptors = {started.stdin_fd, started.stdout_fd, started.stderr_fd}
     for descriptor in descriptors:
         os.set_blocking(descriptor, False)
@@ -59,16 +60,22 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
                         signal.pidfd_send_signal(process_fd, signal.SIGKILL)
 
 
-async def _start(runtime: Runtime, asked: ContainerExec) -> ExecStarted:
+async def _first_pid(runtime: Runtime, container_id: str) -> int:
+    """The container's first process; 0 when it is unknown."""
+    for status in await runtime.list():
+        if status.container_id == container_id and status.exit_status is None:
+            return status.pid
+    return 0
+
+
+async def _start(runtime: Runtime, asked: ContainerExec, first_pid: int) -> ExecStarted:
+    env = {"PATH": DEFAULT_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+    if asked.has_pty:
+        env["TERM"] = "xterm-256color"
+    env.update(_environ_of(first_pid))
+    env.update(asked.env)
+    cwd = asked.cwd or _cwd_of(first_pid)
     try:
-        known = {status.container_id: status for status in await runtime.list()}
-        status = known.get(asked.container_id)
-        own = _environ_of(status.pid) if status is not None else {}
-        defaults = {"PATH": DEFAULT_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
-        if asked.has_pty:
-            defaults["TERM"] = "xterm-256color"
-        env = {**defaults, **own, **asked.env}
-        cwd = asked.cwd or _cwd_of(status.pid if status is not None else 0)
         return await runtime.exec(
             asked.container_id, ExecSpec(asked.argv, env, cwd, asked.has_pty, asked.rows, asked.columns)
         )
@@ -173,11 +180,24 @@ async def _write(descriptor: int, data: bytes) -> bool:
     return True
 
 
-def _open_process(pid: int) -> int | None:
+def _open_process(pid: int, first_pid: int) -> int | None:
+    """A descriptor by which the process can be killed; None when it is gone, or is not in the container."""
     try:
-        return os.pidfd_open(pid)
+        descriptor = os.pidfd_open(pid)
     except OSError:
         return None
+    # The number may have passed to another process of the machine before it was opened.
+    if _pid_namespace(pid) == _pid_namespace(first_pid) != _pid_namespace(os.getpid()):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _pid_namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return f"none of {pid}"
 
 
 @contextlib.contextmanager

@@ -32,12 +32,12 @@ class Grave:
 
     def bury(self, path: Path) -> None:
         """Delete a directory that nothing uses any more; absent is no error."""
+        if not os.path.lexists(path):
+            return
         grave = self._top / f"{self._batch:x}"
         try:
             grave.mkdir(mode=0o700, exist_ok=True)
             os.rename(path, grave / f"{path.name}.{secrets.token_hex(4)}")
-        except FileNotFoundError:
-            return
         except OSError as error:
             # It stays where it is; the next agent's sweep finds it there.
             _log.error("cannot move %s away: %s", path, error)

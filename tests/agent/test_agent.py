@@ -1,0 +1,417 @@
+"""The agent against a server's end in memory, a runtime in memory and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squall.agent.agent import Agent
+from squall.protocol import codec as wire
+from squall.protocol.channel import connect_unix
+from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
+from squall.protocol.empty import Empty
+from squall.protocol.errors import PlatformError
+from squall.protocol.frames import Frame
+from squall.protocol.function import Resources
+from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TOKEN, SOCKET_DIR, GuestHello
+from squall.protocol.ids import new_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, debian_slim, image_id
+from squall.protocol.mount import MountRef
+from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted
+from squall.runtime.errors import FeatureMissing, RuntimeFailure
+from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
+from tests.agent.parts import CODEC, BuiltImages, Inbox, ServerEnd, Slots, make_config, until
+
+SPEC = ImageSpec((debian_slim("3.11"),))
+
+
+class World:
+    """A machine, its agents one after the other, and their server."""
+
+    def __init__(self, data_dir: Path, layer: Path) -> None:
+        self.data_dir = data_dir
+        self.server = ServerEnd()
+        self.slots = Slots()
+        self.images = BuiltImages(layer)
+        self.machine = FakeMachine({"python3": self.guest})
+        self.agent: Agent
+        self.inboxes: list[Inbox] = []
+
+    async def guest(self, process: FakeProcess) -> int:
+        """A guest that introduces itself, prints, and runs until it is told otherwise."""
+        await process.write(b"hello from the guest\n")
+        container_id = process.env[ENV_CONTAINER_ID]
+        path = self.data_dir / "containers" / container_id / "agent" / "agent.sock"
+        while True:
+            with contextlib.suppress(OSError):
+                channel, inbox = await connect_unix(str(path)), Inbox()
+                self.inboxes.append(inbox)
+                channel.start(inbox)
+                hello = GuestHello(process.env[ENV_TOKEN], "guest", container_id, "0", 1)
+                channel.send(Frame(CODEC.encode(wire.EVENT, 0, "GuestHello", hello), b""))
+                try:
+                    while inbox.reason is None:
+                        if any(b"Exit" in frame.header for frame in inbox.frames):
+                            await process.write(b"last words\n")
+                            return 7
+                        await asyncio.sleep(0.005)
+                finally:
+                    channel.close()
+            await asyncio.sleep(0.01)
+
+    @contextlib.asynccontextmanager
+    async def running(self, **changes: Any) -> AsyncIterator[Agent]:
+        """One agent, from its start to its end."""
+        config = make_config(self.data_dir, **changes)
+        runtime = FakeRuntime(self.machine)
+        connect = (self.server.connect, self.server.connect_container)
+        async with Agent(config, runtime, self.slots, self.images, CODEC, *connect, now=lambda: 1.0) as agent:
+            self.agent = agent
+            if not self.server.is_down:
+                await asyncio.wait_for(agent.wait_connected(), 10)
+            yield agent
+        await runtime.close()
+
+    async def build(self) -> list[BuildEvent]:
+        stream = self.server.peer.stream("NodeImageBuild", ImageBuild(SPEC))
+        return [record async for record, _ in stream.items(BuildEvent)]
+
+    async def start(self, **changes: Any) -> ContainerStart:
+        request = replace(make_start(), **changes)
+        await self.server.peer.request("ContainerStart", request, ContainerStarted)
+        return request
+
+    async def end(self, container_id: str, grace_s: float = 0.0) -> None:
+        await self.server.peer.request("ContainerEnd", ContainerEnd(container_id, grace_s), Empty)
+
+    def left(self) -> list[str]:
+        """What of containers is left anywhere."""
+        folders = [path.name for name in ("containers", "removed") for path in (self.data_dir / name).iterdir()]
+        return [*folders, *self.slots.held, *self.machine.containers]
+
+
+def make_start() -> ContainerStart:
+    return ContainerStart(new_id("ct"), "ap-00000001", "fu-00000001", image_id(SPEC))
+
+
+@pytest.fixture
+async def world(make_data_dir: Callable[[], Path]) -> AsyncIterator[World]:
+    layer = make_data_dir() / "fs"
+    (layer / "usr" / "bin").mkdir(parents=True)
+    made = World(make_data_dir(), layer)
+    yield made
+    await made.machine.close()
+
+
+async def test_an_agent_introduces_its_node_and_reports(world: World) -> None:
+    async with world.running(report_period_s=0.02):
+        await until(lambda: world.server.reports)
+
+    hello = world.server.hellos[0]
+    assert (hello.node_id, hello.cpu_milli, hello.memory_mib, hello.containers) == ("nd-00000001", 2_000, 4_096, ())
+    assert world.server.reports[0].memory_used_mib > 0
+
+
+async def test_a_container_starts_speaks_and_ends_and_nothing_is_left(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        await until(lambda: world.server.container_channels)
+        inbox = Inbox()
+        world.server.container_channels[0].start(inbox)
+        await until(lambda: inbox.frames)
+        assert b"ContainerHello" in inbox.frames[0].header
+
+        world.server.container_channels[0].send(Frame(CODEC.encode(wire.EVENT, 0, "Exit", None), b""))
+        await until(lambda: world.server.exits)
+
+        exited = world.server.exits[0]
+        assert (exited.container_id, exited.exit_code, exited.signal) == (started.container_id, 7, None)
+        # The last line was there before the exit was told.
+        assert [entry.text for entry in world.server.lines] == ["hello from the guest", "last words"]
+        assert {entry.container_id for entry in world.server.lines} == {started.container_id}
+        assert not world.slots.held
+        assert not world.machine.containers
+    assert not world.left()
+
+
+async def test_a_container_gets_what_its_function_says(world: World) -> None:
+    mount_id = world.server.files.add({"app.py": b"print(1)\n"})
+    async with world.running():
+        await world.build()
+        started = await world.start(
+            mounts=(MountRef(mount_id, "/root"),),
+            env={"MINE": "1", "http_proxy": "own", "PYTHONPATH": "/more", ENV_CONTAINER_ID: "forged"},
+            resources=Resources(cpu_milli=1_500, memory_limit_mib=256),
+        )
+        spec = world.machine.containers[started.container_id].spec
+        await world.end(started.container_id)
+
+    assert spec.argv[:2] == ("/usr/bin/python3", "-u")
+    assert spec.env["MINE"] == "1"
+    assert spec.env["http_proxy"] == "own"
+    assert spec.env["OMP_NUM_THREADS"] == "2"
+    assert spec.env["PYTHONPATH"] == "/root:/run/squall/lib:/more"
+    assert spec.env[ENV_CONTAINER_ID] == started.container_id
+    assert spec.limits.memory_bytes == 256 * 2**20
+    assert spec.limits.cpu_weight == 150
+    assert spec.id_range.start >= 0x7000_0000
+    assert {bind.target for bind in spec.binds} == {SOCKET_DIR, "/run/squall/lib"}
+    assert all(bind.is_read_only for bind in spec.binds)
+    assert (Path(spec.layers[-1]) / "root" / "app.py").read_text() == "print(1)\n"
+
+
+async def test_the_token_is_in_no_file(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        token = world.machine.containers[started.container_id].spec.env[ENV_TOKEN]
+        files = [path for path in world.data_dir.rglob("*") if path.is_file()]
+
+        assert not [path for path in files if token.encode() in path.read_bytes()]
+        for path in (world.data_dir / "containers").iterdir():
+            assert path.stat().st_mode & 0o077 == 0
+        await world.end(started.container_id)
+
+
+async def test_ending_asks_first_and_kills_then(world: World) -> None:
+    async def stubborn(process: FakeProcess) -> int:
+        process.handled.add(signal.SIGTERM)
+        await asyncio.sleep(60)
+        return 0
+
+    world.machine.programs["python3"] = stubborn
+    async with world.running():
+        await world.build()
+        started = await world.start()
+
+        await world.end(started.container_id, grace_s=0.1)
+
+        assert world.server.exits[0].signal == signal.SIGKILL
+        await world.end(started.container_id)
+        await world.end(new_id("ct"))
+    assert not world.left()
+
+
+async def test_two_hundred_containers_start_and_end_at_once(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await asyncio.gather(*(world.start(function_id=f"fu-{n % 7:08}") for n in range(200)))
+        assert len(world.agent.containers.running()) == 200
+        ranges = {world.machine.containers[one.container_id].spec.id_range.start for one in started}
+        assert len(ranges) == 7
+
+        await asyncio.gather(*(world.end(one.container_id) for one in started))
+
+        assert len(world.server.exits) == 200
+    assert not world.left()
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(RuntimeFailure("cannot mount"), "unavailable"), (FeatureMissing("no overlayfs; load it"), "unsupported")],
+)
+async def test_a_start_that_fails_says_why_and_leaves_nothing(world: World, failure: RuntimeFailure, code: str) -> None:
+    world.machine.start_failures.append(failure)
+    async with world.running():
+        await world.build()
+
+        with pytest.raises(PlatformError, match=failure.message) as caught:
+            await world.start()
+
+        assert caught.value.code == code
+        assert not world.agent.containers.running()
+        await world.start()
+        await world.agent.end_all(0.0)
+    assert not world.left()
+    assert len(world.server.exits) == 1
+
+
+async def test_an_image_or_mount_that_is_not_there_is_named(world: World) -> None:
+    async with world.running():
+        with pytest.raises(PlatformError, match=image_id(SPEC)) as no_image:
+            await world.start()
+        await world.build()
+        with pytest.raises(PlatformError, match="mo-gone") as no_mount:
+            await world.start(mounts=(MountRef("mo-gone", "/root"),))
+
+    assert (no_image.value.code, no_mount.value.code) == ("not_found", "not_found")
+    assert not world.left()
+
+
+async def test_starting_a_container_twice_starts_it_once(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+
+        again = await world.start(container_id=started.container_id)
+
+        assert again.container_id == started.container_id
+        assert len(world.machine.containers) == 1
+        await world.end(started.container_id)
+
+
+async def test_a_lost_server_is_found_again_and_told_what_happened_meanwhile(world: World) -> None:
+    async with world.running():
+        await world.build()
+        kept, ended = await world.start(), await world.start()
+        world.server.is_down = True
+        await world.server.peer.close()
+        await until(lambda: not world.agent.is_connected)
+
+        await FakeRuntime(world.machine).kill(ended.container_id, signal.SIGKILL)
+        await until(lambda: ended.container_id not in world.machine.containers)
+        assert world.agent.containers.is_running(kept.container_id)
+        world.server.is_down = False
+        await asyncio.wait_for(world.agent.wait_connected(), 10)
+        await until(lambda: world.server.exits)
+
+        assert [known.container_id for known in world.server.hellos[-1].containers] == [kept.container_id]
+        assert [exited.container_id for exited in world.server.exits] == [ended.container_id]
+        await world.end(kept.container_id)
+
+
+async def test_the_next_agent_adopts_containers_their_sockets_slots_and_ranges(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        await until(lambda: len(world.server.container_channels) == 1)
+
+    async with world.running():
+        hello = world.server.hellos[-1]
+        assert [(one.container_id, one.app_id, one.function_id) for one in hello.containers] == [
+            (started.container_id, started.app_id, started.function_id)
+        ]
+        # The guest has come back through the new agent's socket with its old token.
+        await until(lambda: len(world.server.container_channels) == 2)
+        other = await world.start(function_id="fu-00000002")
+        specs = world.machine.containers
+        assert specs[started.container_id].spec.id_range != specs[other.container_id].spec.id_range
+        assert set(world.slots.held) == {started.container_id, other.container_id}
+        await world.agent.end_all(0.0)
+        assert len(world.server.exits) == 2
+    assert not world.left()
+
+
+async def test_what_ended_while_no_agent_was_there_is_told_with_its_last_lines(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        await until(lambda: world.server.lines)
+    world.server.lines.clear()
+    process = world.machine.containers[started.container_id].first.process
+    await process.write(b"while nobody read\n")
+    await FakeRuntime(world.machine).kill(started.container_id, signal.SIGKILL)
+    await asyncio.sleep(0.01)
+
+    async with world.running():
+        await until(lambda: world.server.exits)
+
+        assert world.server.exits[0].container_id == started.container_id
+        assert [entry.text for entry in world.server.lines] == ["while nobody read"]
+    assert not world.left()
+
+
+async def test_containers_the_server_does_not_want_are_ended(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+    world.server.unwanted = (started.container_id,)
+
+    async with world.running():
+        await until(lambda: world.server.exits)
+    assert not world.left()
+
+
+async def test_leftovers_without_a_container_are_swept(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+    await FakeRuntime(world.machine).remove(started.container_id)
+    half_made = world.data_dir / "containers" / new_id("ct")
+    half_made.mkdir()
+
+    async with world.running():
+        assert not world.agent.containers.running()
+    assert not world.left()
+
+
+async def test_a_container_without_a_record_is_removed(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+    (world.data_dir / "containers" / started.container_id / "agent.json").write_text("{")
+
+    async with world.running():
+        assert not world.server.hellos[-1].containers
+    assert not world.left()
+
+
+async def test_a_build_is_streamed_and_its_image_found_by_the_next_agent(world: World) -> None:
+    async with world.running():
+        events = await world.build()
+
+    assert [event.kind for event in events] == ["step", "line", "built"]
+    assert events[-1].image_id == image_id(SPEC)
+    async with world.running():
+        started = await world.start()
+        await world.end(started.container_id)
+    assert len(world.images.built) == 1
+
+
+async def test_a_command_runs_in_a_container_and_its_output_and_code_come_back(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+
+        stream = world.server.peer.stream("NodeExec", ContainerExec(started.container_id, ("cat",)))
+        stream.send(TerminalInput(), b"some input")
+        stream.send(TerminalInput(is_end=True))
+        items = [item async for item in stream.items(TerminalOutput)]
+
+        assert b"".join(body for _, body in items) == b"some input"
+        assert items[-1][0].exit_code == 0
+        failed = world.server.peer.stream("NodeExec", ContainerExec(started.container_id, ("false",)))
+        assert [item.exit_code async for item, _ in failed.items(TerminalOutput)] == [1]
+        gone = world.server.peer.stream("NodeExec", ContainerExec(new_id("ct"), ("true",)))
+        with pytest.raises(PlatformError, match="no such container"):
+            await gone.next(TerminalOutput)
+        await world.end(started.container_id)
+
+
+async def test_a_given_up_command_leaves_no_descriptor(world: World) -> None:
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        before = len(os.listdir("/proc/self/fd"))
+
+        stream = world.server.peer.stream("NodeExec", ContainerExec(started.container_id, ("sleep", "60")))
+        await until(lambda: world.machine.execs)
+        stream.cancel()
+
+        # The fake's own ends of the three pipes stay with its process.
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 3)
+        await world.end(started.container_id)
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+async def test_a_hundred_containers_leave_no_descriptor(world: World) -> None:
+    async with world.running():
+        await world.build()
+        first = await world.start()
+        await world.end(first.container_id)
+        await asyncio.sleep(0.05)
+        before = len(os.listdir("/proc/self/fd"))
+
+        for _ in range(5):
+            started = await asyncio.gather(*(world.start() for _ in range(20)))
+            await asyncio.gather(*(world.end(one.container_id) for one in started))
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)

@@ -1,0 +1,283 @@
+"""The sockets of containers: who gets through, what passes, and what one side cannot do to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from squall.agent import relay as relay_module
+from squall.agent.relay import Door, Relay, token_hash
+from squall.protocol import codec as wire
+from squall.protocol.channel import Channel, MemoryChannel, StreamChannel, connect_unix
+from squall.protocol.frames import Frame, encode
+from squall.protocol.guest import GuestHello
+from squall.protocol.node import ContainerHello
+from tests.agent.parts import CODEC, Inbox, ServerEnd, until
+
+CONTAINER = "ct-0000000000000000000001"
+TOKEN = "right"
+
+
+def hello(role: str = "guest", token: str = TOKEN, container_id: str = CONTAINER, **more: object) -> Frame:
+    record = GuestHello(token, role, container_id, "0.1.0", 1, **more)  # type: ignore[arg-type]
+    return Frame(CODEC.encode(wire.EVENT, 0, "GuestHello", record), b"")
+
+
+def event(name: str, body: bytes = b"") -> Frame:
+    return Frame(CODEC.encode(wire.EVENT, 0, name, None), body)
+
+
+class Opened:
+    """A door, its server, and ways in."""
+
+    def __init__(self, door: Door, server: ServerEnd, path: Path) -> None:
+        self.door = door
+        self.server = server
+        self.path = path
+        self.channels: list[StreamChannel] = []
+
+    async def connect(self, *frames: Frame) -> tuple[StreamChannel, Inbox]:
+        channel, inbox = await connect_unix(str(self.path)), Inbox()
+        self.channels.append(channel)
+        channel.start(inbox)
+        for frame in frames:
+            channel.send(frame)
+        return channel, inbox
+
+    async def served(self, index: int) -> tuple[MemoryChannel, Inbox]:
+        await until(lambda: len(self.server.container_channels) > index)
+        inbox = Inbox()
+        channel = self.server.container_channels[index]
+        channel.start(inbox)
+        await until(lambda: inbox.frames)
+        return channel, inbox
+
+
+@pytest.fixture
+async def opened(data_dir: Path) -> AsyncIterator[Opened]:
+    server = ServerEnd()
+    door = Relay(CODEC, server.connect_container, hello_s=0.3).open(CONTAINER, token_hash(TOKEN), data_dir)
+    await door.start()
+    made = Opened(door, server, data_dir / "agent.sock")
+    yield made
+    for channel in made.channels:
+        channel.close()
+    await door.close()
+    await asyncio.sleep(0.01)
+
+
+def introduced(frame: Frame) -> ContainerHello:
+    envelope = CODEC.decode(frame.header)
+    assert envelope.method == "ContainerHello"
+    return CODEC.record(ContainerHello, envelope.params)
+
+
+async def test_frames_pass_both_ways_untouched_after_the_hello(opened: Opened) -> None:
+    odd = Frame(b"\xffnot even json", b"body")
+    _, inbox = await opened.connect(hello(is_reconnect=True), odd, event("Ready"))
+
+    server, received = await opened.served(0)
+    server.send(event("Boot", b"x" * 100_000))
+    await until(lambda: len(received.frames) == 3 and inbox.frames)
+
+    assert introduced(received.frames[0]) == ContainerHello(CONTAINER, "guest", "", True)
+    assert received.frames[1:] == [odd, event("Ready")]
+    assert inbox.frames == [event("Boot", b"x" * 100_000)]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        hello(token="wrong"),
+        hello(token=""),
+        hello(container_id="ct-0000000000000000000002"),
+        hello(role="admin"),
+        event("Ready"),
+        Frame(b"no json", b""),
+    ],
+    ids=["wrong token", "no token", "another container", "unknown role", "no hello", "no frame of ours"],
+)
+async def test_whoever_does_not_introduce_itself_rightly_is_refused(opened: Opened, frame: Frame) -> None:
+    _, inbox = await opened.connect(frame, event("Outputs"))
+
+    await until(lambda: inbox.reason is not None)
+
+    assert not opened.server.container_channels
+    assert not inbox.frames
+
+
+async def test_a_connection_without_a_hello_is_closed_after_a_while(opened: Opened) -> None:
+    _, inbox = await opened.connect()
+
+    await until(lambda: inbox.reason is not None, 2)
+
+    assert not opened.server.container_channels
+
+
+async def test_a_stranger_cannot_make_the_agent_hold_a_large_frame(opened: Opened) -> None:
+    stranger = socket.socket(socket.AF_UNIX)
+    stranger.connect(str(opened.path))
+    large = encode(Frame(b"{}", b"x" * 2**20))
+
+    def send() -> None:
+        stranger.settimeout(5)
+        stranger.sendall(large[: relay_module.HELLO_BYTES_MAX * 8])
+        stranger.recv(1)
+
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        await asyncio.to_thread(send)
+    stranger.close()
+
+
+async def test_a_second_guest_is_refused_while_the_first_lives_and_welcome_after(opened: Opened) -> None:
+    first, _ = await opened.connect(hello())
+    await opened.served(0)
+
+    _, second_inbox = await opened.connect(hello())
+    await until(lambda: second_inbox.reason is not None)
+    first.close()
+    server, received = await _reconnected(opened)
+
+    assert introduced(received.frames[0]).role == "guest"
+    assert not server.is_closed
+
+
+async def _reconnected(opened: Opened) -> tuple[MemoryChannel, Inbox]:
+    for _ in range(100):
+        await opened.connect(hello(is_reconnect=True))
+        await asyncio.sleep(0.01)
+        if len(opened.server.container_channels) > 1:
+            return await opened.served(1)
+    raise AssertionError("the second guest was never let in")
+
+
+async def test_clients_connect_beside_the_guest(opened: Opened) -> None:
+    await opened.connect(hello())
+    await opened.served(0)
+
+    await opened.connect(hello(role="client", client_id="cl-1"))
+    await opened.connect(hello(role="client", client_id="cl-2"))
+
+    roles = {introduced((await opened.served(index))[1].frames[0]).client_id for index in (1, 2)}
+    assert roles == {"cl-1", "cl-2"}
+
+
+async def test_connections_of_one_container_are_bounded(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "CONNECTIONS_MAX", 3)
+
+    inboxes = [(await opened.connect(hello(role="client")))[1] for _ in range(5)]
+    await until(lambda: sum(inbox.reason is not None for inbox in inboxes) == 2)
+
+    assert len(opened.server.container_channels) == 3
+
+
+async def test_a_server_that_goes_closes_the_connection_and_the_guest_can_come_back(opened: Opened) -> None:
+    _, inbox = await opened.connect(hello())
+    server, _ = await opened.served(0)
+
+    server.close()
+    await until(lambda: inbox.reason is not None)
+
+    await _reconnected(opened)
+
+
+async def test_a_guest_that_goes_closes_the_server_side_after_its_last_frame(opened: Opened) -> None:
+    guest, _ = await opened.connect(hello())
+    _, received = await opened.served(0)
+
+    guest.send(event("Outputs", b"last"))
+    guest.close()
+    await until(lambda: received.reason is not None)
+
+    assert received.frames[-1].body == b"last"
+
+
+async def test_a_server_that_cannot_be_reached_closes_the_connection(data_dir: Path) -> None:
+    async def refuse() -> Channel:
+        raise ConnectionRefusedError("down")
+
+    door = Relay(CODEC, refuse).open(CONTAINER, token_hash(TOKEN), data_dir)
+    await door.start()
+    opened = Opened(door, ServerEnd(), data_dir / "agent.sock")
+
+    _, inbox = await opened.connect(hello())
+    await until(lambda: inbox.reason is not None)
+
+    await door.close()
+
+
+async def test_a_slow_server_makes_the_guest_wait_and_nothing_piles_up(opened: Opened) -> None:
+    connected = socket.socket(socket.AF_UNIX)
+    connected.connect(str(opened.path))
+    connected.sendall(encode(hello()))
+    server, received = await opened.served(0)
+    server.pause()
+    connected.setblocking(False)
+    chunk = encode(event("Outputs", b"x" * 60_000))
+    sent = 0
+
+    for _ in range(600):
+        try:
+            sent += connected.send(chunk[sent % len(chunk) :])
+        except BlockingIOError:
+            await asyncio.sleep(0.001)
+    stuck_at = sent
+    assert stuck_at < 20 * 2**20
+    server.resume()
+    while sent < 24 * 2**20 or sent % len(chunk):
+        try:
+            sent += connected.send(chunk[sent % len(chunk) :])
+        except BlockingIOError:
+            await asyncio.sleep(0.001)
+    await until(lambda: sum(len(frame.body) for frame in received.frames) == sent // len(chunk) * 60_000)
+
+    connected.close()
+    await until(lambda: received.reason is not None)
+
+
+async def test_a_slow_guest_makes_the_server_wait(opened: Opened) -> None:
+    guest, inbox = await opened.connect(hello())
+    server, _ = await opened.served(0)
+    guest.pause()
+    sent = 0
+
+    async def send_all() -> None:
+        nonlocal sent
+        for _ in range(600):
+            server.send(event("Inputs", b"y" * 60_000))
+            sent += 1
+            await server.drain()
+
+    sending = asyncio.ensure_future(send_all())
+    await asyncio.sleep(0.3)
+    assert sent * 60_000 < 25 * 2**20
+    guest.resume()
+    await asyncio.wait_for(sending, 20)
+    await until(lambda: len(inbox.frames) == 600)
+
+
+async def test_a_new_agent_listens_where_the_old_one_did(opened: Opened) -> None:
+    successor = ServerEnd()
+    await opened.door.close()
+    door = Relay(CODEC, successor.connect_container).open(CONTAINER, token_hash(TOKEN), opened.path.parent)
+    await door.start()
+
+    await opened.connect(hello(is_reconnect=True))
+    await until(lambda: successor.container_channels)
+
+    await door.close()
+
+
+async def test_every_user_of_the_container_may_connect_and_the_path_may_be_long(data_dir: Path) -> None:
+    long = data_dir / ("d" * 150)
+    long.mkdir()
+
+    listening = relay_module.listen_in(long)
+
+    assert stat.S_IMODE((long / "agent.sock").stat().st_mode) == 0o666
+    listening.close()
