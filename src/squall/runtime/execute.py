@@ -175,7 +175,12 @@ def _mount_root(operation: op.MountRoot, context: Context) -> None:
     # packed from uppers.
     options = f"lowerdir={lower},upperdir={writable}/upper,workdir={writable}/work"
     options += ",volatile,redirect_dir=off,metacopy=off,index=off"
-    sc.mount("squall", "root", "overlay", sc.MS_NODEV, options)
+    if not operation.is_upper_idmapped:
+        sc.mount("squall", "root", "overlay", sc.MS_NODEV, options)
+        return
+    # overlayfs works in its upper as whoever mounted it; the machine's root has no id on an id-mapped mount.
+    with _as_range(context):
+        sc.mount("squall", "root", "overlay", sc.MS_NODEV, options)
 
 
 def _pivot_root(operation: op.PivotRoot, _: Context) -> None:
