@@ -314,6 +314,36 @@ async def test_containers_do_not_reach_each_other(make_pool: MakePool) -> None:
     assert answer == "EHOSTUNREACH"
 
 
+async def test_instances_are_apart_and_leave_each_other_alone(
+    machine: Machine, make_pool: MakePool, tmp_path: Path
+) -> None:
+    outside = machine.serve("outside", "203.0.113.5", outside=True)
+
+    async with make_pool() as pool:
+        slot = await pool.acquire("ct-1")
+        async with NetworkPool.open(str(tmp_path / "other"), f"{INSTANCE}-other", 1) as other:
+            neighbour = await other.acquire("ct-1")
+            refused = await probe(slot, neighbour.address, 9)
+            reached = await probe(neighbour, "203.0.113.5", outside.port)
+            await other.release(neighbour)
+
+        assert refused == "EHOSTUNREACH"
+        assert reached == f"outside {MACHINE_ADDRESS}"
+        assert await probe(slot, "203.0.113.5", outside.port) == f"outside {MACHINE_ADDRESS}"
+        await pool.release(slot)
+
+
+async def test_state_directory_may_be_a_symbolic_link(machine: Machine, make_pool: MakePool, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "state").symlink_to(tmp_path / "real")
+
+    async with make_pool() as pool:
+        await pool.acquire("ct-1")
+    async with make_pool(living=["ct-1"]) as pool:
+        assert pool.slot_of("ct-1") is not None
+        await pool.sweep([])
+
+
 async def test_container_cannot_speak_from_another_address(machine: Machine, make_pool: MakePool) -> None:
     outside = machine.serve("outside", OUTSIDE_ADDRESS, kind="udp", outside=True)
     resolver = machine.serve("resolver", "127.0.0.1", 53, kind="udp")

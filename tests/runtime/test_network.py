@@ -11,7 +11,7 @@ from squall.runtime.network.firewall import accept_rules, dropping_chains, own_r
 from squall.runtime.network.ground import read_resolv_conf
 from squall.runtime.network.names import Names
 from squall.runtime.network.rules import render_rules
-from squall.runtime.network.services import Redirect, Services, plan_services
+from squall.runtime.network.services import Redirect, Services, find_resolvers, plan_services
 from squall.runtime.network.subnet import FIRST_SLOT, RANGES, Subnet, choose_subnet
 
 SUBNET = Subnet(IPv4Network("10.20.16.0/20"))
@@ -71,6 +71,12 @@ def test_resolver_elsewhere_stays() -> None:
     assert services.resolvers == ("192.0.2.53",)
     assert services.redirects == ()
     assert services.findings == ()
+
+
+def test_resolvers_are_found_among_other_lines() -> None:
+    text = "# nameserver 192.0.2.1\nnameserver\nnameserver here\nnameserver ::1\n nameserver\t192.0.2.2\n"
+
+    assert find_resolvers(text) == ["192.0.2.2"]
 
 
 def test_local_resolvers_get_stand_ins() -> None:

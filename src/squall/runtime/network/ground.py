@@ -23,7 +23,7 @@ from squall.runtime.network.namespaces import (
     remove_pin_directory,
     unpin,
 )
-from squall.runtime.network.services import Services, plan_services
+from squall.runtime.network.services import Services, find_resolvers, plan_services
 from squall.runtime.network.subnet import PREFIX_LENGTH, Subnet, choose_subnet
 from squall.runtime.spec import NetworkSlot
 
@@ -75,8 +75,10 @@ class Ground:
     def __init__(self, config: NetworkConfig) -> None:
         self.config = config
         self.names = Names(config.instance)
-        self.pins = f"{config.state_dir}/netns"
-        self.records = f"{config.state_dir}/slots"
+        # The mount table, in which pins are looked up, knows no symbolic links.
+        state_dir = os.path.realpath(config.state_dir)
+        self.pins = f"{state_dir}/netns"
+        self.records = f"{state_dir}/slots"
         self.home_fd = -1
         self.mtu = links.FALLBACK_MTU
         self.subnet: Subnet
@@ -214,12 +216,11 @@ class Ground:
         if present and has_slots and present.network.prefixlen == PREFIX_LENGTH:
             return present
         links.remove_link(self.names.bridge)
-        resolvers = [
-            IPv4Network(line.split()[1])
-            for line in read_resolv_conf(self.config.resolv_conf).splitlines()
-            if line.startswith("nameserver") and ":" not in line and len(line.split()) > 1
-        ]
-        return choose_subnet(self.config.instance, [*machine.routed, *map(IPv4Network, machine.addresses), *resolvers])
+        # A resolver behind the default route is in no route of its own, and a subnet over it would hide it.
+        resolvers = find_resolvers(read_resolv_conf(self.config.resolv_conf))
+        return choose_subnet(
+            self.config.instance, [*machine.routed, *map(IPv4Network, [*machine.addresses, *resolvers])]
+        )
 
     def _owner(self, name: str) -> str:
         if name.endswith(".new"):

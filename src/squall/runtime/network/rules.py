@@ -56,6 +56,7 @@ table inet {table} {{
     }}
     chain inbound {{
         ct state established,related accept
+        iifname "{any_slot}" reject with icmpx admin-prohibited
         drop
     }}
     chain outside {{

@@ -71,6 +71,12 @@ def _as_ipv4(text: str) -> IPv4Address | None:
         return None
 
 
+def find_resolvers(resolv_conf: str) -> list[str]:
+    """IPv4 addresses of the resolvers named in a resolv.conf."""
+    lines = (line.split() for line in resolv_conf.splitlines())
+    return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver" and _as_ipv4(words[1])]
+
+
 def _rewrite_resolv_conf(text: str, stand_ins: _StandIns, findings: list[str]) -> tuple[str, list[str]]:
     lines, resolvers = [], []
     for line in text.splitlines():
