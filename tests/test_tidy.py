@@ -97,7 +97,7 @@ UNFINISHED = re.compile(r"\b(" + "|".join(["TODO", "FIXME", "XXX", "HACK"]) + r"
 # Registries by name, and paths of a machine somebody works on.
 FOREIGN = re.compile(
     r"pypi\.org|pythonhosted\.org|npmjs\.(org|com)|docker\.io|ghcr\.io|quay\.io|\bgcr\.io|(deb|security|snapshot)\.debian"
-    r"\.org|archive\.ubuntu\.com|/work/|/tmp/squall/|/home/[a-z]+/|\.pyenv\b"
+    r"\.org|archive\.ubuntu\.com|(?<![\w}/.-])/work/(?=\w)|/tmp/squall/|/home/[a-z]+/|\.pyenv\b"
 )
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
