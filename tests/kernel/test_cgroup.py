@@ -14,7 +14,7 @@ import pytest
 
 from squall.runtime.cgroup import Cgroup, CgroupTree, DeviceRule, detect_cgroups
 from squall.runtime.cgroup.devices import attach_device_program
-from squall.runtime.cgroup.files import remove_directory
+from squall.runtime.cgroup.files import read_text, remove_directory, write_text
 from squall.runtime.cgroup.v1 import TreeV1
 from squall.runtime.cgroup.v2 import TreeV2
 from squall.runtime.errors import RuntimeFailure
@@ -289,3 +289,40 @@ def test_busy_cgroup_is_not_removed_and_names_its_processes(tree: CgroupTree, mo
     found.kill()
     process.communicate(timeout=10)
     found.remove()
+
+
+@pytest.fixture
+def unified(monkeypatch: pytest.MonkeyPatch) -> Iterator[TreeV2]:
+    """A v2 tree that offers some controller, any one, standing in for those that containers want."""
+    tree = TREES.get("v2")
+    if not isinstance(tree, TreeV2) or not tree.controllers:
+        pytest.skip("no unified cgroup hierarchy with a controller on this machine")
+    control = f"{tree.root}/cgroup.subtree_control"
+    before = set((read_text(control) or "").split())
+    monkeypatch.setattr("squall.runtime.cgroup.v2.WANTED", (min(tree.controllers),))
+    try:
+        yield tree
+    finally:
+        remove_directory(f"{tree.root}/{TOP}", timeout_s=5)
+        for controller in set((read_text(control) or "").split()) - before:
+            write_text(control, f"-{controller}")
+
+
+def test_controllers_reach_the_container(unified: TreeV2) -> None:
+    group = unified.create(NAME, Limits())
+
+    assert read_text(f"{group.path}/cgroup.controllers") == f"{min(unified.controllers)}\n"
+    group.remove()
+
+
+def test_top_that_holds_processes_is_vacated_first(unified: TreeV2) -> None:
+    # What a container sees as the top of its own cgroups.
+    outer = unified.create(NAME, Limits())
+    process = spawn_ready(outer, "import time; time.sleep(60)")
+
+    group = TreeV2(outer.path).create("squall/in-1/ct-1", Limits())
+    held = read_text(f"{outer.path}/init/cgroup.procs")
+
+    assert held == f"{process.pid}\n"
+    assert read_text(f"{group.path}/cgroup.controllers") == f"{min(unified.controllers)}\n"
+    end(outer, process)

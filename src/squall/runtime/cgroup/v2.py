@@ -19,6 +19,7 @@ FREEZE_TIMEOUT_S = 2.0
 REMOVE_TIMEOUT_S = 5.0
 # Where processes of the hierarchy's top go when it may not hold any (a container's own view of its cgroup).
 LEAF_OF_TOP = "init"
+VACATE_ROUNDS = 10
 
 
 def limit_writes(limits: Limits) -> list[tuple[str, str]]:
@@ -169,8 +170,17 @@ class TreeV2:
                 raise FeatureMissing(
                     f"{failure.message}; delegate the cgroup controllers {value} to this process"
                 ) from failure
-            leaf = f"{path}/{LEAF_OF_TOP}"
-            os.makedirs(leaf, exist_ok=True)
-            for pid in files.read_pids(f"{path}/cgroup.procs"):
-                files.add_pid(f"{leaf}/cgroup.procs", pid)
+            self._vacate(path)
             files.write_text(f"{path}/cgroup.subtree_control", value)
+
+    @staticmethod
+    def _vacate(path: str) -> None:
+        leaf = f"{path}/{LEAF_OF_TOP}"
+        os.makedirs(leaf, exist_ok=True)
+        for _ in range(VACATE_ROUNDS):
+            # Again, because a process that was forking has left a child behind.
+            pids = files.read_pids(f"{path}/cgroup.procs")
+            if not pids:
+                return
+            for pid in pids:
+                files.add_pid(f"{leaf}/cgroup.procs", pid)
