@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
+from squall.runtime.errors import RuntimeFailure
 from squall.runtime.network import Names, NetworkPool, sweep_network
 from squall.runtime.network.namespaces import CLONE_NEWNET, _libc, current_namespace, is_mount_point
 from squall.runtime.spec import NetworkSlot
@@ -521,6 +522,33 @@ async def settle(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+async def test_failed_slot_is_reported_and_leaves_nothing(make_pool: MakePool, tmp_path: Path) -> None:
+    async with make_pool(size=0) as pool:
+        await asyncio.to_thread(run, "ip", "link", "add", Names(INSTANCE).veth(16), "type", "bridge")
+
+        with pytest.raises(RuntimeFailure, match=r"cannot set up network slot .*EEXIST"):
+            await pool.acquire("ct-1")
+
+        assert list((tmp_path / "state" / "netns").iterdir()) == []
+        assert (await pool.acquire("ct-1")).name == "17"
+        await pool.sweep([])
+
+
+async def test_cancelled_acquire_loses_no_slot(make_pool: MakePool) -> None:
+    async with make_pool(size=1) as pool:
+        await settle(lambda: pool.free_count == 1)
+        await pool.acquire("ct-1")
+        waiting = [asyncio.ensure_future(pool.acquire(f"ct-{number}")) for number in range(2, 6)]
+        await asyncio.sleep(0.003)
+
+        for waiter in waiting:
+            waiter.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+        assert (await pool.acquire("ct-9")).address
+        await pool.sweep([])
 
 
 async def test_acquire_from_the_pool_is_immediate(make_pool: MakePool) -> None:
