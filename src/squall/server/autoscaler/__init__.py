@@ -1,0 +1,133 @@
+"""How many containers a function should have.
+
+Snapshot in, decision out; the caller passes the time in and carries the decision out.
+
+Words: *need* is what the outstanding inputs ask for, *worth* is what they are worth (a thousand inputs of 20 µs need
+no second container), *desired* is the lesser of both plus the buffer, between minimum and maximum.
+
+Invariants of a decision:
+  * containers that are pending or starting count as capacity, so that a burst is answered once
+  * never more than `max_containers`; never below `min_containers` by stopping
+  * a container is stopped only when it is idle and has been for the whole scaledown window, longest idle first
+  * after failed starts nothing is started until the backoff is over, and then one at a time
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from squall.protocol.function import Scaling
+
+CONTAINERS_MAX = 1_000
+"""Of a function that names no maximum."""
+STEP_MIN = 4
+"""Containers of a first burst, while nobody knows how long an input takes; doubled every `STEP_S` after that."""
+STEP_S = 0.05
+WORTH_S = 0.5
+"""A container is worth starting for at least this much work."""
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class IdleContainer:
+    """A container that is ready and runs nothing."""
+
+    container_id: str
+    idle_since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A function at one moment. Times are monotonic."""
+
+    now: float
+    scaling: Scaling
+    queued: int
+    """Inputs that no container has begun: in the queue, or handed out ahead."""
+    running: int
+    busy: int
+    """Containers that run at least one input."""
+    pending: int
+    """Containers asked for and not placed yet."""
+    starting: int
+    """Placed and not ready yet."""
+    idle: tuple[IdleContainer, ...] = ()
+    service_s: float | None = None
+    """How long inputs have taken, on average; None before the first output."""
+    longest_running_s: float = 0.0
+    last_step_at: float = -math.inf
+    """When containers were last started without knowing how long an input takes."""
+    failures_in_a_row: int = 0
+    last_failure_at: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to change now."""
+
+    start: int = 0
+    stop: tuple[str, ...] = ()
+    cancel_pending: int = 0
+    """Containers not placed yet that nobody needs any more."""
+
+
+def backoff_s(failures_in_a_row: int) -> float:
+    """How long after the last failed start the next may be tried."""
+    if failures_in_a_row <= 0:
+        return 0.0
+    return float(min(BACKOFF_FIRST_S * 2.0 ** min(failures_in_a_row - 1, 20), BACKOFF_MAX_S))
+
+
+def desired(load: Load) -> int:
+    """How many containers there should be."""
+    scaling = load.scaling
+    limit = CONTAINERS_MAX if scaling.max_containers is None else scaling.max_containers
+    outstanding = load.queued + load.running
+    need = 0
+    if outstanding:
+        target = max(1, scaling.target_inputs or scaling.max_inputs)
+        need = min(math.ceil(outstanding / target), _worth(load))
+        need += scaling.buffer_containers
+    return min(max(scaling.min_containers, need), max(limit, 0))
+
+
+def _worth(load: Load) -> int:
+    """Containers that the work justifies: those busy now, and enough to do what waits in about `WORTH_S`."""
+    if load.queued == 0:
+        return max(load.busy, 1)
+    if load.service_s is None:
+        return CONTAINERS_MAX
+    # Inputs that run now say as much as those that have finished: the second kind may be the short ones.
+    service_s = max(load.service_s, load.longest_running_s)
+    waiting = math.ceil(load.queued * service_s / max(1, load.scaling.max_inputs) / WORTH_S)
+    return max(load.busy + waiting if service_s >= WORTH_S else max(load.busy, waiting), 1)
+
+
+def decide(load: Load) -> Decision:
+    """What to start and stop, to come from what there is to what there should be."""
+    wanted = desired(load)
+    existing = load.busy + len(load.idle) + load.starting + load.pending
+    if existing < wanted:
+        return Decision(start=_startable(load, wanted - existing, existing))
+    excess = existing - wanted
+    cancelled = min(excess, load.pending)
+    excess -= cancelled
+    window_s = load.scaling.scaledown_window_s
+    ripe = sorted(
+        (one for one in load.idle if load.now - one.idle_since >= window_s),
+        key=lambda one: (one.idle_since, one.container_id),
+    )
+    return Decision(stop=tuple(one.container_id for one in ripe[:excess]), cancel_pending=cancelled)
+
+
+def _startable(load: Load, missing: int, existing: int) -> int:
+    if load.failures_in_a_row > 0:
+        is_waiting = load.now - load.last_failure_at < backoff_s(load.failures_in_a_row)
+        return 0 if is_waiting or load.starting + load.pending > 0 else 1
+    if load.service_s is not None:
+        return missing
+    if load.now - load.last_step_at < STEP_S and existing >= max(1, load.scaling.min_containers):
+        return 0
+    return min(missing, max(STEP_MIN, existing, load.scaling.min_containers + load.scaling.buffer_containers))

@@ -1,0 +1,39 @@
+"""What can be set about the control plane. Read by `main` from its own configuration; nothing here reads anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Limits and times of a control plane; every default is what a single machine wants."""
+
+    server_id: str = ""
+    """Empty: a new one is made."""
+    url: str = ""
+    data_dir: str = ""
+    app_grace_s: float = 10.0
+    """How long an ephemeral app outlives its client's connection."""
+    call_grace_s: float = 120.0
+    """How long the calls of a client that is gone are kept for its return."""
+    queued_inputs_max: int = 25_000
+    """Of one function; inputs over it fail with `exhausted`."""
+    spawned_inputs_max: int = 1_000_000
+    """The same for durable calls, which have no client to hold their inputs back."""
+    queued_bytes_max: int = 2 * 2**30
+    """Of all values that wait in memory, over all functions."""
+    heartbeat_timeout_s: float = 60.0
+    """A guest silent for longer is dead."""
+    node_grace_s: float = 20.0
+    """How long the containers of a node that is gone are kept for its return."""
+    stop_timeout_s: float = 15.0
+    """How long stopping an app waits for its containers to be gone."""
+    cancel_grace_s: float = 5.0
+    """How long an input that was cancelled or ran out of time may take to end before its container is killed."""
+    drain_grace_s: float = 30.0
+    """How long a container that is no longer needed may take to exit by itself."""
+    containers_per_node_max: int = 400
+    results_kept_s: float = 7 * 24 * 3600.0
+    stopped_containers_max: int = 1_000
+    """Containers remembered after they have ended."""
