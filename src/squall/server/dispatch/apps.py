@@ -1,0 +1,332 @@
+"""Apps and their functions: who holds them, and how they end.
+
+An *ephemeral* app lives as long as a client holds it: the connection that created it, or took it up again, plus a
+grace time. A *detached* one lives on without its client until none of its inputs is outstanding (again plus the grace
+time); a *deployed* one until it is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from squall.protocol import app as wire
+from squall.protocol.app import AppCreate, AppInfo
+from squall.protocol.call import Failure
+from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.function import FunctionSpec
+from squall.protocol.ids import is_id
+from squall.protocol.peer import TaskSet
+from squall.server.dispatch.client import Client
+from squall.server.dispatch.container import Container
+from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.fleet import ContainerFleet
+from squall.server.model.clock import Clock, Timer
+from squall.server.model.config import ServerConfig
+from squall.server.model.logs import LogStore
+from squall.server.model.store import Store, StoredApp
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.call_table import CallTable
+
+_log = logging.getLogger("squall.server.dispatch.apps")
+
+LIVE = (wire.EPHEMERAL, wire.DETACHED, wire.DEPLOYED)
+FUNCTIONS_MAX = 2_000
+END_GRACE_S = 1.0
+"""What containers of a stopped app get between the request to exit and the end."""
+
+
+class App:
+    """An app that lives."""
+
+    def __init__(self, row: StoredApp) -> None:
+        self.row = row
+        self.dispatchers: dict[str, Dispatcher] = {}
+        """By name of the function."""
+        self.holders: set[Client] = set()
+        self.free_since: float | None = None
+        self.stopping: asyncio.Future[None] | None = None
+
+    @property
+    def app_id(self) -> str:
+        """Its id."""
+        return self.row.app_id
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Name to id."""
+        return {name: one.spec.function_id for name, one in self.dispatchers.items()}
+
+
+class Apps:
+    """All apps that live; those that ended are the store's."""
+
+    def __init__(
+        self, *, store: Store, logs: LogStore, fleet: ContainerFleet, calls: CallTable, clock: Clock,
+        config: ServerConfig, tasks: TaskSet,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._logs = logs
+        self._fleet = fleet
+        self._calls = calls
+        self._clock = clock
+        self._config = config
+        self._tasks = tasks
+        self._timers: dict[str, Timer] = {}
+        self.live: dict[str, App] = {}
+        self.dispatchers: dict[str, Dispatcher] = {}
+        """By function id, of all live apps."""
+        self.on_stop: Callable[[str], None] = lambda app_id: None
+
+    async def load(self) -> None:
+        """Take up what the store says lives; ephemeral apps wait for their clients for the grace time."""
+        for row in await self._store.list_apps(limit=100_000, states=(*LIVE, wire.STOPPING)):
+            if row.state == wire.STOPPING:
+                await self._store.set_app_state(row.app_id, wire.STOPPED, self._clock.now())
+                continue
+            app = App(row)
+            self.live[row.app_id] = app
+            for spec in await self._store.list_functions(row.app_id):
+                self._add_function(app, spec)
+            self._released(app)
+
+    # Creating
+
+    async def create(self, record: AppCreate, holder: Client | None) -> App:
+        """Make an app or take it up; the holder's connection is its lease.
+
+        Raises:
+            PlatformError: `invalid` for a wrong id or state, `conflict` when it was stopped already.
+        """
+        if not is_id(record.app_id, "ap"):
+            raise PlatformError(INVALID, f"AppCreate: {record.app_id!r} is no id of an app")
+        if record.state not in LIVE:
+            raise PlatformError(INVALID, f"AppCreate: an app cannot begin as {record.state!r}; use one of {LIVE}")
+        app = self.live.get(record.app_id)
+        if app is None:
+            app = await self._create(record)
+        elif app.stopping is not None:
+            raise PlatformError(CONFLICT, f"AppCreate: app {record.app_id} is being stopped; create another")
+        elif app.row.state != record.state:
+            await self._set_state(app, record.state)
+        if holder is not None:
+            self._hold(app, holder)
+        else:
+            self._released(app)
+        return app
+
+    async def _create(self, record: AppCreate) -> App:
+        try:
+            row = await self._store.get_app(record.app_id)
+        except PlatformError as error:
+            if error.code != NOT_FOUND:
+                raise
+        else:
+            raise PlatformError(CONFLICT, f"AppCreate: app {row.app_id} is {row.state}; create another")
+        row = StoredApp(
+            record.app_id, record.name, record.state, self._clock.now(), None, record.tags, record.environment
+        )
+        await self._store.put_app(row)
+        return self.live.setdefault(record.app_id, App(row))
+
+    async def _set_state(self, app: App, state: str) -> None:
+        await self._store.set_app_state(app.app_id, state)
+        app.row = replace(app.row, state=state)
+        for dispatcher in app.dispatchers.values():
+            dispatcher.outlives_client = state != wire.EPHEMERAL
+
+    def _hold(self, app: App, holder: Client) -> None:
+        app.holders.add(holder)
+        app.free_since = None
+        timer = self._timers.pop(app.app_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def released_by(self, holder: Client) -> None:
+        """A client's connection is gone."""
+        for app in list(self.live.values()):
+            if holder in app.holders:
+                app.holders.discard(holder)
+                self._released(app)
+
+    def _released(self, app: App) -> None:
+        """Nobody holds the app: an ephemeral one ends after the grace time."""
+        if app.holders:
+            return
+        app.free_since = self._clock.monotonic()
+        if app.row.state != wire.EPHEMERAL:
+            return
+        timer = self._timers.pop(app.app_id, None)
+        if timer is not None:
+            timer.cancel()
+        self._timers[app.app_id] = self._clock.call_later(
+            self._config.app_grace_s, lambda: self._expire(app, "its client did not come back")
+        )
+
+    def _expire(self, app: App, reason: str) -> None:
+        if not app.holders and app.stopping is None and self.live.get(app.app_id) is app:
+            self._tasks.start(self.stop(app, reason))
+
+    def tick(self, now: float) -> None:
+        """End detached apps that have nothing left to do."""
+        for app in list(self.live.values()):
+            if app.row.state != wire.DETACHED or app.holders or app.free_since is None:
+                continue
+            if any(call.inputs for one in app.dispatchers.values() for call in self._calls.of(one)):
+                app.free_since = now
+            elif now - app.free_since > self._config.app_grace_s:
+                self._expire(app, "all its calls are done")
+
+    # Functions
+
+    async def create_functions(self, specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
+        """Create the functions of an app; repeating with equal specs is harmless.
+
+        Raises:
+            PlatformError: `not_found` for an app or mount, `conflict` for other specs under known ids, `invalid`.
+        """
+        if not specs or len(specs) > FUNCTIONS_MAX or len({spec.app_id for spec in specs}) != 1:
+            raise PlatformError(INVALID, f"FunctionCreate: takes 1 to {FUNCTIONS_MAX} functions of one app")
+        app = self.get_live(specs[0].app_id)
+        new = []
+        for spec in specs:
+            check_spec(spec)
+            known = self.dispatchers.get(spec.function_id)
+            if known is not None and known.spec != spec:
+                raise PlatformError(CONFLICT, f"FunctionCreate: {spec.function_id} exists with another definition")
+            if known is None:
+                new.append(spec)
+        for mount_id in {mount.mount_id for spec in new for mount in spec.mounts}:
+            await self._store.get_mount(mount_id)
+        if new:
+            await self._store.put_functions(tuple(new))
+        for spec in new:
+            if spec.function_id not in self.dispatchers:
+                self._add_function(app, spec)
+        return tuple(spec.function_id for spec in specs)
+
+    def _add_function(self, app: App, spec: FunctionSpec) -> None:
+        dispatcher = Dispatcher(
+            spec, app.row.name, calls=self._calls, fleet=self._fleet, clock=self._clock, config=self._config
+        )
+        dispatcher.outlives_client = app.row.state != wire.EPHEMERAL
+        app.dispatchers[spec.name] = dispatcher
+        self.dispatchers[spec.function_id] = dispatcher
+        if spec.scaling.min_containers > 0:
+            self._fleet.changed(dispatcher)
+
+    # Finding
+
+    def get_live(self, app_id: str) -> App:
+        """An app that lives, by id.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        app = self.live.get(app_id)
+        if app is None:
+            raise PlatformError(NOT_FOUND, f"app {app_id} does not exist or was stopped; `squall app list` shows them")
+        return app
+
+    async def find(self, text: str) -> StoredApp:
+        """An app by id or name, ended ones too.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        if text in self.live:
+            return self.live[text].row
+        if is_id(text, "ap"):
+            return await self._store.get_app(text)
+        row = await self._store.find_app(text)
+        if row is None:
+            for candidate in await self._store.list_apps(limit=1_000, states=(wire.STOPPED, wire.STOPPING)):
+                if candidate.name == text:
+                    return candidate
+            raise PlatformError(NOT_FOUND, f"no app is called {text!r}; `squall app list` shows them")
+        return row
+
+    def info(self, row: StoredApp, functions: dict[str, str] | None = None) -> AppInfo:
+        """An app as listed."""
+        app = self.live.get(row.app_id)
+        names = app.functions if app is not None else functions or {}
+        count = sum(len(one.containers) for one in app.dispatchers.values()) if app is not None else 0
+        return AppInfo(
+            row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, names, row.tags
+        )  # fmt: skip
+
+    # Ending
+
+    async def stop(self, app: App, reason: str) -> None:
+        """Cancel its inputs, end its containers, and return when they are gone (or the time for it is over)."""
+        if app.stopping is None:
+            app.stopping = self._tasks.start(self._stop(app, reason))
+        await asyncio.shield(app.stopping)
+
+    async def _stop(self, app: App, reason: str) -> None:
+        _log.info("stopping app %s (%s): %s", app.app_id, app.row.name, reason)
+        timer = self._timers.pop(app.app_id, None)
+        if timer is not None:
+            timer.cancel()
+        failure = Failure("stopped", f"app {app.row.name or app.app_id} was stopped: {reason or 'it was asked to'}")
+        containers: list[Container] = []
+        for dispatcher in app.dispatchers.values():
+            dispatcher.stop(failure)
+            containers += dispatcher.containers.values()
+        for container in list(containers):
+            self._fleet.kill(container, "its app was stopped", END_GRACE_S)
+        try:
+            await self._store.set_app_state(app.app_id, wire.STOPPING)
+        except PlatformError as error:
+            _log.error("app %s: its state could not be kept: %s", app.app_id, error.message)
+        await self._gone(containers)
+        app.row = replace(app.row, state=wire.STOPPED, stopped_at=self._clock.now())
+        self.live.pop(app.app_id, None)
+        for dispatcher in app.dispatchers.values():
+            self.dispatchers.pop(dispatcher.spec.function_id, None)
+        try:
+            await self._store.set_app_state(app.app_id, wire.STOPPED, app.row.stopped_at)
+        except PlatformError as error:
+            _log.error("app %s: its end could not be kept: %s", app.app_id, error.message)
+        self._logs.finish(app.app_id)
+        self.on_stop(app.app_id)
+
+    async def _gone(self, containers: list[Container]) -> None:
+        """Wait for containers to be gone, at most `stop_timeout_s`."""
+        all_gone = asyncio.Event()
+        timer = self._clock.call_later(self._config.stop_timeout_s, all_gone.set)
+        left = [one for one in containers if not one.is_stopped]
+        for container in left:
+            container.on_stopped.append(lambda: None if any(not one.is_stopped for one in left) else all_gone.set())
+        if left:
+            await all_gone.wait()
+        timer.cancel()
+
+
+def check_spec(spec: FunctionSpec) -> None:
+    """Refuse what cannot be run.
+
+    Raises:
+        PlatformError: `invalid`, with the field and what it should be.
+    """
+    scaling = spec.scaling
+    problems = (
+        (not is_id(spec.function_id, "fu"), f"function_id {spec.function_id!r} is no id of a function"),
+        (not spec.name or len(spec.name) > 512, "a function needs a name of at most 512 characters"),
+        (not spec.image_id, "image_id is missing"),
+        (scaling.max_inputs < 1, "max_inputs must be at least 1"),
+        (scaling.min_containers < 0 or scaling.buffer_containers < 0, "counts of containers cannot be negative"),
+        (
+            scaling.max_containers is not None and scaling.max_containers < max(1, scaling.min_containers),
+            "max_containers must be at least 1 and at least min_containers",
+        ),
+        (spec.timeout_s <= 0 or spec.startup_timeout_s <= 0, "timeouts must be above zero"),
+        (not 0 <= spec.retries.max_retries <= 100, "retries must be between 0 and 100"),
+    )
+    for is_wrong, message in problems:
+        if is_wrong:
+            raise PlatformError(INVALID, f"FunctionCreate: function {spec.name!r}: {message}")

@@ -1,0 +1,81 @@
+"""Every call that lives, and outputs whose call has not come back yet."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from squall.protocol.call import OutputBatch
+from squall.server.dispatch.input import Call, Input
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.dispatcher import Dispatcher
+
+ORPHANS_MAX = 10_000
+ORPHAN_BYTES_MAX = 256 * 2**20
+
+
+class CallTable:
+    """Calls by id; and *orphans*: outputs that containers bring after a restart of the server, before the client has
+    opened its calls again. They are few and kept within limits, the oldest go first."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Call] = {}
+        self._orphans: OrderedDict[str, list[tuple[str, OutputBatch, bytes]]] = OrderedDict()
+        self._orphan_count = 0
+        self._orphan_bytes = 0
+        self.waiting_bytes = 0
+        """Of the values of all inputs without an output."""
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def get(self, call_id: str) -> Call | None:
+        """The call, if it lives."""
+        return self._calls.get(call_id)
+
+    def of(self, dispatcher: Dispatcher) -> Iterator[Call]:
+        """The calls of one function."""
+        return iter([call for call in self._calls.values() if call.dispatcher is dispatcher])
+
+    def input(self, call_id: str, index: int) -> Input | None:
+        """An input without an output."""
+        call = self._calls.get(call_id)
+        return None if call is None else call.inputs.get(index)
+
+    def add(self, call: Call) -> None:
+        """A call begins; the input that made it, if any, waits from now on."""
+        self._calls[call.call_id] = call
+        if call.parent is not None:
+            call.parent.with_trouble().children += 1
+
+    def end_if_over(self, call: Call) -> None:
+        """Forget a call that nobody wants and of which nothing runs."""
+        if call.is_closed and not call.inputs and self._calls.pop(call.call_id, None) is not None:
+            call.sink.call_ended(call)
+
+    def release_parent(self, call: Call) -> None:
+        """The input that made this call waits for it no longer."""
+        if call.parent is not None and call.parent.trouble is not None:
+            call.parent.trouble.children -= 1
+        call.parent = None
+
+    def keep_orphan(self, function_id: str, record: OutputBatch, body: bytes) -> None:
+        """Keep outputs of a call that is not open."""
+        self._orphans.setdefault(record.call_id, []).append((function_id, record, body))
+        self._orphan_count += len(record.indexes)
+        self._orphan_bytes += len(body)
+        while self._orphan_count > ORPHANS_MAX or self._orphan_bytes > ORPHAN_BYTES_MAX:
+            _, oldest = self._orphans.popitem(last=False)
+            self._forget(oldest)
+
+    def take_orphans(self, call_id: str, function_id: str) -> list[tuple[OutputBatch, bytes]]:
+        """Outputs of a call that was opened (again), from containers of its function."""
+        found = self._orphans.pop(call_id, [])
+        self._forget(found)
+        return [(record, body) for owner, record, body in found if owner == function_id]
+
+    def _forget(self, orphans: list[tuple[str, OutputBatch, bytes]]) -> None:
+        self._orphan_count -= sum(len(record.indexes) for _, record, _ in orphans)
+        self._orphan_bytes -= sum(len(body) for _, _, body in orphans)

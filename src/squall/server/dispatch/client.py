@@ -1,0 +1,195 @@
+"""Clients: their calls, what is on its way to them, and what is kept until they come back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from squall.protocol.call import GENERATOR, CallOpen, Failure, InputBatch, ItemBatch, OutputBatch
+from squall.protocol.ids import parse_input_id
+from squall.protocol.peer import Peer
+from squall.server.dispatch.call_table import CallTable
+from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.input import Call, Input, failed_batch
+from squall.server.model.clock import Clock
+
+if TYPE_CHECKING:
+    from squall.server.model.clock import Timer
+
+CALLS_MAX = 10_000
+"""Calls that one client may have open."""
+MERGED_BYTES_MAX = 16 * 2**20
+"""Outputs of one turn of the loop are joined into one frame up to this size."""
+
+
+class Client:
+    """One client process, connected or away. The sink of its calls."""
+
+    def __init__(self, client_id: str, scope_app_id: str, table: CallTable, clock: Clock) -> None:
+        self.client_id = client_id
+        self.scope_app_id = scope_app_id
+        """The only app it may use: that of the container it is in. Empty: all."""
+        self.peer: Peer | None = None
+        self.calls: dict[str, Call] = {}
+        self.away_timer: Timer | None = None
+        self._table = table
+        self._clock = clock
+        self._refusals: dict[str, Failure] = {}
+        """Calls that could not be opened: their inputs fail with this."""
+        self._outgoing: list[tuple[Call, OutputBatch, bytes]] = []
+        self._loop = asyncio.get_running_loop()
+
+    # Sink
+
+    def put_outputs(self, call: Call, record: OutputBatch, body: bytes) -> None:
+        """See `Sink`."""
+        call.keep(record, body)
+        if self.peer is None:
+            return
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append((call, record, body))
+
+    def put_items(self, call: Call, record: ItemBatch, body: bytes) -> None:
+        """See `Sink`."""
+        call.keep_items(record, body)
+        if self.peer is not None:
+            self.peer.event("PutItems", record, body)
+
+    def call_ended(self, call: Call) -> None:
+        """See `Sink`."""
+        self.calls.pop(call.call_id, None)
+
+    def _flush(self) -> None:
+        """Send what one turn of the loop brought: one frame for each call."""
+        outgoing, self._outgoing = self._outgoing, []
+        peer = self.peer
+        if peer is None:
+            return
+        if len(outgoing) == 1:
+            peer.event("PutOutputs", outgoing[0][1], outgoing[0][2])
+            return
+        by_call: dict[Call, list[tuple[OutputBatch, bytes]]] = {}
+        for call, record, body in outgoing:
+            by_call.setdefault(call, []).append((record, body))
+        for batches in by_call.values():
+            for record, body in merged(batches):
+                peer.event("PutOutputs", record, body)
+
+    # Calls
+
+    def open(self, record: CallOpen, dispatcher: Dispatcher | None, failure: Failure | None) -> None:
+        """A call begins, or is taken up again: then what was sent is sent again."""
+        call = self._table.get(record.call_id)
+        if call is not None:
+            if call.sink is self and not call.is_closed:
+                self._reopen(call)
+            return
+        if dispatcher is None or len(self.calls) >= CALLS_MAX:
+            reason = failure or Failure("exhausted", f"this client has {CALLS_MAX} calls open; wait for some of them")
+            self._refusals[record.call_id] = reason
+            if len(self._refusals) > CALLS_MAX:
+                self._refusals.pop(next(iter(self._refusals)))
+            return
+        self._refusals.pop(record.call_id, None)
+        parent = self._parent(record.parent_input_id)
+        call = Call(record.call_id, record.kind, dispatcher, self, self._clock.now(), parent)
+        self._table.add(call)
+        self.calls[call.call_id] = call
+        orphans = self._table.take_orphans(call.call_id, dispatcher.spec.function_id)
+        if orphans:
+            call.reopened()
+        for output, body in orphans:
+            self.put_outputs(call, output, body)
+
+    def _reopen(self, call: Call) -> None:
+        call.reopened()
+        if self.peer is None:
+            return
+        for record, body in call.sent:
+            self.peer.event("PutOutputs", record, body)
+        for items, body in call.items:
+            self.peer.event("PutItems", items, body)
+
+    def _parent(self, parent_input_id: str) -> Input | None:
+        """The input that makes this call: known only when it is of an app this client may use."""
+        if not parent_input_id:
+            return None
+        try:
+            one = self._table.input(*parse_input_id(parent_input_id))
+        except ValueError:
+            return None
+        if one is None or one.call.dispatcher.spec.app_id != self.scope_app_id:
+            return None
+        return one
+
+    def put_inputs(self, record: InputBatch, body: bytes) -> None:
+        """Inputs of one of its calls; of a call that could not be opened, they fail."""
+        call = self.calls.get(record.call_id)
+        if call is not None and not call.is_closed:
+            if call.kind == GENERATOR and call.input_count + len(record.indexes) > 1 and not call.inputs:
+                return
+            call.dispatcher.put(call, record, body)
+            return
+        refusal = self._refusals.get(record.call_id)
+        if refusal is None:
+            refusal = Failure("invalid", f"call {record.call_id} is not open; send CallOpen first")
+        self._refuse(record, refusal)
+
+    def _refuse(self, record: InputBatch, failure: Failure) -> None:
+        if self.peer is None:
+            return
+        attempts = record.attempts or (0,) * len(record.indexes)
+        self.peer.event("PutOutputs", *failed_batch(record.call_id, record.indexes, attempts, failure))
+
+    def close(self, call_id: str, *, is_cancelling: bool = True) -> None:
+        """The client forgets a call; what still runs for it is cancelled."""
+        self._refusals.pop(call_id, None)
+        call = self.calls.pop(call_id, None)
+        if call is None or call.is_closed:
+            return
+        call.is_closed = True
+        call.sent.clear()
+        call.items.clear()
+        self._table.release_parent(call)
+        if call.inputs and is_cancelling:
+            call.dispatcher.attempts.cancel(list(call.inputs.values()))
+        self._table.end_if_over(call)
+
+    def close_all(self) -> None:
+        """It will not come back. Calls of an app that lives without its client run to their end."""
+        for call in list(self.calls.values()):
+            self.close(call.call_id, is_cancelling=not call.dispatcher.outlives_client)
+
+
+def merged(batches: list[tuple[OutputBatch, bytes]]) -> list[tuple[OutputBatch, bytes]]:
+    """Several batches of one call as few, none larger than `MERGED_BYTES_MAX` unless it came so."""
+    groups: list[list[tuple[OutputBatch, bytes]]] = [[]]
+    size = 0
+    for record, body in batches:
+        if groups[-1] and size + len(body) > MERGED_BYTES_MAX:
+            groups.append([])
+            size = 0
+        groups[-1].append((record, body))
+        size += len(body)
+    return [group[0] if len(group) == 1 else _joined(group) for group in groups]
+
+
+def _joined(group: list[tuple[OutputBatch, bytes]]) -> tuple[OutputBatch, bytes]:
+    indexes: list[int] = []
+    statuses: list[int] = []
+    sizes: list[int] = []
+    attempts: list[int] = []
+    run_us: list[int] = []
+    blobs: dict[str, str] = {}
+    for record, _ in group:
+        count = len(record.indexes)
+        indexes += record.indexes
+        statuses += record.statuses
+        sizes += record.sizes
+        attempts += record.attempts or (0,) * count
+        run_us += record.run_us or (0,) * count
+        if record.blobs:
+            blobs.update(record.blobs)
+    columns = (tuple(indexes), tuple(statuses), tuple(sizes), tuple(attempts), tuple(run_us))
+    return OutputBatch(group[0][0].call_id, *columns, blobs), b"".join([body for _, body in group])

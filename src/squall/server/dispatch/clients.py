@@ -1,0 +1,68 @@
+"""The clients that are connected, and those that may come back."""
+
+from __future__ import annotations
+
+from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
+from squall.protocol.ids import is_id
+from squall.protocol.peer import Peer
+from squall.server.dispatch.apps import Apps
+from squall.server.dispatch.call_table import CallTable
+from squall.server.dispatch.client import Client
+from squall.server.model.clock import Clock
+from squall.server.model.config import ServerConfig
+
+CLIENTS_MAX = 10_000
+
+
+class Clients:
+    """By app they are limited to and id: a container cannot take over the calls of another app's client."""
+
+    def __init__(self, *, apps: Apps, calls: CallTable, clock: Clock, config: ServerConfig) -> None:
+        self._apps = apps
+        self._calls = calls
+        self._clock = clock
+        self._config = config
+        self._clients: dict[tuple[str, str], Client] = {}
+
+    @property
+    def connected(self) -> int:
+        """Clients outside containers that are connected now."""
+        return sum(1 for one in self._clients.values() if one.peer is not None and not one.scope_app_id)
+
+    def greet(self, client_id: str, scope_app_id: str, peer: Peer) -> Client:
+        """A client is there, for the first time or again.
+
+        Raises:
+            PlatformError: `invalid` for a wrong id, `exhausted` when there are too many.
+        """
+        if not is_id(client_id, "cl"):
+            raise PlatformError(INVALID, f"Hello: {client_id!r} is no id of a client")
+        key = (scope_app_id, client_id)
+        client = self._clients.get(key)
+        if client is None:
+            if len(self._clients) >= CLIENTS_MAX:
+                raise PlatformError(EXHAUSTED, f"Hello: {CLIENTS_MAX} clients are connected or expected back")
+            client = Client(client_id, scope_app_id, self._calls, self._clock)
+            self._clients[key] = client
+        if client.peer is not None and client.peer is not peer:
+            client.peer.channel.close()
+        client.peer = peer
+        if client.away_timer is not None:
+            client.away_timer.cancel()
+            client.away_timer = None
+        return client
+
+    def gone(self, client: Client, peer: Peer) -> None:
+        """A connection is closed: its apps and calls wait for it, each for its own grace time."""
+        if client.peer is not peer:
+            return
+        client.peer = None
+        self._apps.released_by(client)
+        grace_s = self._config.call_grace_s if client.calls else 0.0
+        client.away_timer = self._clock.call_later(grace_s, lambda: self._forget(client))
+
+    def _forget(self, client: Client) -> None:
+        client.away_timer = None
+        if client.peer is None:
+            self._clients.pop((client.scope_app_id, client.client_id), None)
+            client.close_all()

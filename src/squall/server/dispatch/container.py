@@ -1,0 +1,137 @@
+"""One container as the server sees it.
+
+pending ──▶ starting ──▶ idle ⇄ busy ──▶ draining ──▶ stopped
+   ▲            │ refused       (any state may go to stopped at once)
+   └────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from squall.protocol import container as wire
+from squall.protocol.container import ContainerInfo
+from squall.protocol.node import ContainerExited
+
+if TYPE_CHECKING:
+    from squall.protocol.peer import Peer
+    from squall.server.dispatch.dispatcher import Dispatcher
+    from squall.server.dispatch.input import Input
+    from squall.server.dispatch.node import Node
+    from squall.server.model.clock import Timer
+
+
+class Container:
+    """State and counters; what happens to it is decided by its dispatcher and by the fleet."""
+
+    def __init__(self, container_id: str, dispatcher: Dispatcher, created_at: float, asked_at: float) -> None:
+        self.container_id = container_id
+        self.dispatcher = dispatcher
+        self.created_at = created_at
+        """Seconds since 1970."""
+        self.asked_at = asked_at
+        """The same moment on the monotonic clock; phases count from it."""
+        self.stopped_at: float | None = None
+        self.node: Node | None = None
+        self.peer: Peer | None = None
+        """The guest's connection, while there is one."""
+        self.phase_ms: dict[str, float] = {}
+        self.is_adopted = False
+        """It was running when this server started: it may hold inputs that nobody here has handed out."""
+        self.is_ready = False
+        self.is_draining = False
+        self.is_stopped = False
+        self.ending = ""
+        """Why we end it; empty while we do not."""
+        self.exit: ContainerExited | None = None
+        self.exit_reason = ""
+        self.start_failure = False
+        """The guest said that the function cannot be loaded."""
+        self.refusals = 0
+        self.not_before = 0.0
+        """After a refusal: when it may be placed again."""
+        self.timers: list[Timer] = []
+        self.on_stopped: list[Callable[[], None]] = []
+
+        self.held: dict[Input, None] = {}
+        """Inputs handed out, in order."""
+        self.credit = 0
+        self.credit_max = 0
+        self.run_us = 0.0
+        self.idle_since = 0.0
+        self.last_heard_at = 0.0
+        self.last_output_at = 0.0
+        self.handed_out_at = 0.0
+        self.take_back_at = 0.0
+        self.has_served = False
+
+    @property
+    def state(self) -> str:
+        """One of the states above."""
+        if self.is_stopped:
+            return wire.STOPPED
+        if self.is_draining or self.ending:
+            return wire.DRAINING
+        if self.node is None:
+            return wire.PENDING
+        if not self.is_ready:
+            return wire.STARTING
+        return wire.BUSY if self.held else wire.IDLE
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be handed inputs."""
+        return self.is_ready and not self.is_draining and not self.ending and self.peer is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """All it runs waits for calls of its own: it needs no cpu now."""
+        running = list(self.held)[: self.dispatcher.max_inputs]
+        return bool(running) and all(one.trouble is not None and one.trouble.children > 0 for one in running)
+
+    def tell(self, method: str, record: Any, body: bytes = b"") -> None:
+        """An event for the guest; without a connection it is dropped, and made good when the guest comes back."""
+        if self.peer is not None:
+            self.peer.event(method, record, body)
+
+    def mark(self, phase: str, at: float) -> None:
+        """The first time a phase is reached is kept."""
+        self.phase_ms.setdefault(phase, round((at - self.asked_at) * 1000, 3))
+
+    def cancel_timers(self) -> None:
+        """No alarm of it rings any more."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+    def ending_in_words(self) -> str:
+        """How it ended."""
+        exited = self.exit
+        if self.exit_reason:
+            return self.exit_reason
+        if exited is None:
+            return self.ending or "its node was lost"
+        if exited.is_oom:
+            return "it went over its memory limit"
+        if exited.signal is not None:
+            return f"signal {exited.signal}"
+        return f"exit code {exited.exit_code}"
+
+    def info(self) -> ContainerInfo:
+        """The container as listed."""
+        spec = self.dispatcher.spec
+        return ContainerInfo(
+            self.container_id,
+            spec.app_id,
+            self.dispatcher.app_name,
+            spec.function_id,
+            spec.name,
+            self.node.node_id if self.node is not None else "",
+            self.state,
+            self.created_at,
+            self.stopped_at,
+            self.ending_in_words() if self.is_stopped else "",
+            min(len(self.held), self.dispatcher.max_inputs),
+            dict(self.phase_ms),
+        )

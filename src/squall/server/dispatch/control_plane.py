@@ -1,0 +1,211 @@
+"""The control plane as one thing: composes its parts, accepts connections, keeps the second hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+from squall.protocol import methods
+from squall.protocol.channel import Channel
+from squall.protocol.codec import Codec
+from squall.protocol.errors import INVALID, PlatformError
+from squall.protocol.ids import new_id
+from squall.protocol.peer import Peer, TaskSet
+from squall.protocol.server import ServerStatus, Welcome
+from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.server.dispatch.apps import Apps
+from squall.server.dispatch.call_table import CallTable
+from squall.server.dispatch.callers import Caller
+from squall.server.dispatch.clients import Clients
+from squall.server.dispatch.clock import StoppableClock
+from squall.server.dispatch.durable import Durable
+from squall.server.dispatch.fleet import ContainerFleet
+from squall.server.dispatch.images import Images
+from squall.server.dispatch.methods import Methods
+from squall.server.dispatch.nodes import Nodes
+from squall.server.dispatch.services import AgentService, ClientService, ContainerService
+from squall.server.dispatch.streams import Streams, Uploads, no_uploads
+from squall.server.dispatch.terminal import Terminals
+from squall.server.model.blobs import BlobStore
+from squall.server.model.clock import Clock
+from squall.server.model.config import ServerConfig
+from squall.server.model.logs import LogStore
+from squall.server.model.store import Store
+
+TICK_S = 1.0
+SWEEP_S = 0.1
+SETTLE_S = 5.0
+"""How long leaving waits for accepted outputs of durable calls to be on disk."""
+
+
+class ControlPlane:
+    """Everything the server decides. Entering loads what the store remembers; leaving stops without ending containers.
+
+    Used from one event loop; the stores are opened and closed by whoever passes them in.
+    """
+
+    def __init__(
+        self, store: Store, blobs: BlobStore, logs: LogStore, codec: Codec, config: ServerConfig, clock: Clock
+    ) -> None:
+        self.store = store
+        self.blobs = blobs
+        self.logs = logs
+        self.codec = codec
+        self.config = config
+        self.clock = StoppableClock(clock)
+        self.server_id = config.server_id or new_id("sv")
+        self.tasks = TaskSet()
+        self.calls = CallTable()
+        self.fleet = ContainerFleet(clock=self.clock, config=config, logs=logs, tasks=self.tasks)
+        self.apps = Apps(
+            store=store,
+            logs=logs,
+            fleet=self.fleet,
+            calls=self.calls,
+            clock=self.clock,
+            config=config,
+            tasks=self.tasks,
+        )
+        self.clients = Clients(apps=self.apps, calls=self.calls, clock=self.clock, config=config)
+        self.nodes = Nodes(fleet=self.fleet, apps=self.apps, clock=self.clock, config=config)
+        self.durable = Durable(
+            store=store,
+            calls=self.calls,
+            clock=self.clock,
+            config=config,
+            tasks=self.tasks,
+            find=self.apps.dispatchers.get,
+        )
+        self.images = Images(lambda: list(self.fleet.nodes.values()), self.tasks)
+        self.terminals = Terminals(self.tasks)
+        self.methods = Methods(self)
+        self.streams = Streams(self)
+        self._peers: set[Peer] = set()
+        self._started_at = clock.monotonic()
+        self._stop = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self.apps.load()
+        await self.durable.load()
+        self._every(SWEEP_S, self.sweep)
+        self._every(TICK_S, self.tick)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.durable.settle(SETTLE_S)
+        self._stop.set()
+        self.clock.stop()
+        for peer in list(self._peers):
+            await peer.close()
+        await self.tasks.close()
+
+    def _every(self, period_s: float, callback: Any) -> None:
+        def again() -> None:
+            if not self._stop.is_set():
+                self.clock.call_later(period_s, again)
+                callback()
+
+        self.clock.call_later(period_s, again)
+
+    def sweep(self) -> None:
+        """Time limits, and inputs that wait in one container while another is idle."""
+        now = self.clock.monotonic()
+        for dispatcher in list(self.apps.dispatchers.values()):
+            dispatcher.sweep(now)
+
+    def tick(self) -> None:
+        """What needs a look each second."""
+        now = self.clock.monotonic()
+        self.fleet.tick(now)
+        self.apps.tick(now)
+        self.tasks.start(self.durable.tick(now))
+
+    # Connections
+
+    def accept_client(self, channel: Channel) -> None:
+        """A client connected."""
+        service = ClientService(self)
+        service.peer = self._accept(channel, service)
+        service.peer.start()
+
+    def accept_agent(self, channel: Channel) -> None:
+        """An agent connected."""
+        service = AgentService(self)
+        service.peer = self._accept(channel, service)
+        service.peer.start()
+
+    def accept_container(self, channel: Channel) -> None:
+        """An agent passes a container's connection on."""
+        service = ContainerService(self)
+        service.peer = self._accept(channel, service)
+        service.peer.start()
+
+    def _accept(self, channel: Channel, service: Any) -> Peer:
+        peer = Peer(channel, self.codec, service)
+        self._peers.add(peer)
+        self.tasks.start(self._watch(peer))
+        return peer
+
+    async def _watch(self, peer: Peer) -> None:
+        await peer.wait_closed()
+        self._peers.discard(peer)
+
+    # The HTTP twin
+
+    async def answer(self, method: str, record: Any, body: bytes = b"") -> tuple[Any, bytes]:
+        """Carry out a unary method for a caller without a connection of frames.
+
+        Raises:
+            PlatformError: what the method says.
+        """
+        found = methods.METHODS.get(method)
+        if found is None or found.shape != methods.UNARY or found.asked_by != methods.CLIENT:
+            raise PlatformError(INVALID, f"{method}: no such method over HTTP; events need a channel")
+        if method == "Hello":
+            return self.welcome(), b""
+        return await self.methods.answer(Caller(), method, record, body)
+
+    def stream(
+        self, method: str, record: Any, body: bytes = b"", uploads: Uploads | None = None
+    ) -> AsyncIterator[tuple[Any, bytes]]:
+        """The items of a stream, for the same."""
+        return self.streams.open(Caller(), method, record, uploads or no_uploads())
+
+    # The whole
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs, is deployed or connected."""
+        return not self.apps.live and not self.fleet.containers and not self.clients.connected and not len(self.calls)
+
+    def welcome(self) -> Welcome:
+        """What a greeting client hears."""
+        return Welcome(VERSION, PROTOCOL_VERSION, self.server_id, self.config.url, self.is_idle)
+
+    def status(self) -> ServerStatus:
+        """How the server is."""
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return ServerStatus(
+            self.server_id,
+            VERSION,
+            os.getpid(),
+            self.config.url,
+            self.config.data_dir,
+            self.clock.monotonic() - self._started_at,
+            len(self.apps.live),
+            len(self.fleet.containers),
+            self.clients.connected,
+            sum(1 for node in self.fleet.nodes.values() if node.peer is not None),
+            peak_kib * 1024,
+        )
+
+    def request_stop(self) -> None:
+        """Let `wait_stop` return, once the answer to whoever asked is on its way."""
+        self.clock.call_later(0.05, self._stop.set)
+
+    async def wait_stop(self) -> None:
+        """Return when somebody asked the server to stop."""
+        await self._stop.wait()

@@ -1,0 +1,412 @@
+"""One function's queue and the containers that serve it: who gets which input, and whose output counts.
+
+This is the hot path: work is done per batch, bodies are cut once and passed on whole, nothing here awaits.
+
+Invariants:
+  * an input is in the queue, waits for its retry, or is held by exactly one container, until its output is accepted
+  * an output is accepted from the container that holds the input, for the attempt it was handed out as, once
+  * a container holds no more inputs than its window (`policy/credit.py`)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from squall.protocol import call as wire
+from squall.protocol.call import Failure, InputBatch, InputRefs, ItemBatch, OutputBatch, cut
+from squall.protocol.function import FunctionSpec, FunctionStats
+from squall.server.dispatch.attempts import Attempts
+from squall.server.dispatch.call_table import CallTable
+from squall.server.dispatch.container import Container
+from squall.server.dispatch.input import Call, Input, failed_batch
+from squall.server.model.clock import Clock
+from squall.server.model.config import ServerConfig
+from squall.server.policy import credit
+
+TAKE_BACK_AFTER_S = 0.02
+"""A container that has brought nothing for that long runs something long; what waits behind it could run elsewhere."""
+TAKE_BACK_AGAIN_S = 0.5
+
+
+class Fleet(Protocol):
+    """What a dispatcher asks of whoever starts and ends containers."""
+
+    def changed(self, dispatcher: Dispatcher) -> None:
+        """Its load changed: look soon whether it has the right number of containers."""
+
+    def drain(self, container: Container, reason: str) -> None:
+        """Let it finish what it holds, then end it."""
+
+    def kill(self, container: Container, reason: str, grace_s: float = 0.0) -> None:
+        """End it now."""
+
+
+class Dispatcher:
+    """The dispatcher of one function."""
+
+    def __init__(
+        self, spec: FunctionSpec, app_name: str, *, calls: CallTable, fleet: Fleet, clock: Clock, config: ServerConfig
+    ) -> None:
+        self.spec = spec
+        self.app_name = app_name
+        self.max_inputs = max(1, spec.scaling.max_inputs)
+        self.calls = calls
+        self.fleet = fleet
+        self.clock = clock
+        self.config = config
+        self.attempts = Attempts(self)
+        self.queue: deque[Input] = deque()
+        """May hold inputs that have left it (`is_queued` is False): they are passed over."""
+        self.queued = 0
+        self.delayed = 0
+        """Inputs that wait for their retry."""
+        self.containers: dict[str, Container] = {}
+        self.free: dict[Container, None] = {}
+        """Containers that may be handed an input now."""
+        self.service_us = 0.0
+        self.failures_in_a_row = 0
+        self.last_failure_at = float("-inf")
+        self.last_step_at = float("-inf")
+        self.last_scaled_at = float("-inf")
+        self.stopped: Failure | None = None
+        """Set once its app stops: nothing is queued any more."""
+        self.outlives_client = False
+        """Its app goes on without its client, and so do calls under way."""
+        self._is_scheduled = False
+        self._loop = asyncio.get_running_loop()
+
+    # Inputs come
+
+    def put(self, call: Call, record: InputBatch, body: bytes) -> None:
+        """Queue inputs of a call; those it has already, or has an output of, are passed over.
+
+        Raises:
+            ValueError: the columns do not fit together.
+        """
+        if len(record.indexes) != len(record.sizes):
+            raise ValueError("as many indexes as sizes are needed")
+        inputs, queue, done, blobs = call.inputs, self.queue, call.done, record.blobs
+        added: list[Input] = []
+        for index, value in zip(record.indexes, cut(body, record.sizes), strict=True):
+            if index in inputs or (done is not None and index in done):
+                continue
+            one = Input(call, index, value, blobs.get(str(index), "") if blobs else "")
+            inputs[index] = one
+            added.append(one)
+        if not added:
+            return
+        call.input_count += len(added)
+        self.calls.waiting_bytes += sum([len(one.value) for one in added])
+        refusal = self._refusal(call, len(added))
+        if refusal is not None:
+            for one in added:
+                one.is_queued = False
+            self.fail(added, refusal)
+            return
+        queue.extend(added)
+        self.queued += len(added)
+        self.schedule()
+        self.fleet.changed(self)
+
+    def _refusal(self, call: Call, count: int) -> Failure | None:
+        """Why no more inputs can be taken, if so."""
+        if self.stopped is not None:
+            return self.stopped
+        limit = self.config.spawned_inputs_max if call.is_durable else self.config.queued_inputs_max
+        if self.queued + count > limit:
+            what = f"function {self.spec.name} has {self.queued} inputs queued, at most {limit} may wait"
+            return Failure("exhausted", f"{what}; send fewer at a time, or let more containers run (max_containers=)")
+        if self.calls.waiting_bytes > self.config.queued_bytes_max:
+            what = f"inputs that wait use {self.calls.waiting_bytes >> 20} MiB, the limit of this server"
+            return Failure("exhausted", f"{what}; send fewer at a time")
+        return None
+
+    # Inputs go out
+
+    def schedule(self) -> None:
+        """Hand out inputs at the end of this turn of the event loop: what came in one turn leaves in few frames."""
+        if not self._is_scheduled and self.queued and self.free:
+            self._is_scheduled = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._is_scheduled = False
+        while self.queued and self.free:
+            free = list(self.free)
+            if len(free) > 1:
+                free.sort(key=lambda container: len(container.held))
+            # Fill up to one level, so that who holds least gets most.
+            level = -(-(sum(len(one.held) for one in free) + self.queued) // len(free))
+            for container in free:
+                count = min(self.window(container), level) - len(container.held)
+                if count > 0 and self.queued:
+                    self._hand_out(container, count)
+                self.refresh(container)
+
+    def window(self, container: Container) -> int:
+        """How many inputs the container may hold now."""
+        if self.spec.scaling.is_single_use:
+            return 0 if container.has_served else 1
+        if self.attempts.suspects:
+            return 1
+        return container.credit
+
+    def refresh(self, container: Container) -> None:
+        """Put a container among the free ones, or take it from them, as it is now."""
+        if container.is_open and len(container.held) < self.window(container):
+            self.free[container] = None
+        else:
+            self.free.pop(container, None)
+
+    def refresh_all(self) -> None:
+        """The same for all of them."""
+        for container in self.containers.values():
+            self.refresh(container)
+        self.schedule()
+
+    def _hand_out(self, container: Container, count: int) -> None:
+        held, queue = container.held, self.queue
+        now = self.clock.monotonic()
+        can_begin = self.max_inputs - len(held)
+        batches: dict[Call, list[Input]] = {}
+        while count and self.queued:
+            one = queue.popleft()
+            if not one.is_queued:
+                continue
+            one.is_queued = False
+            one.container = container
+            one.began_at = now if can_begin > 0 else 0.0
+            can_begin -= 1
+            count -= 1
+            self.queued -= 1
+            held[one] = None
+            batch = batches.get(one.call)
+            if batch is None:
+                batches[one.call] = [one]
+            else:
+                batch.append(one)
+        container.handed_out_at = now
+        if not container.has_served:
+            container.has_served = True
+            container.mark("first_input", now)
+        for call, batch in batches.items():
+            self._send(container, call, batch)
+
+    def _send(self, container: Container, call: Call, batch: list[Input]) -> None:
+        blobs = {str(one.index): one.blob for one in batch if one.blob}
+        if blobs:
+            sizes = tuple([wire.IN_BLOB if one.blob else len(one.value) for one in batch])
+        else:
+            sizes = tuple([len(one.value) for one in batch])
+        record = InputBatch(
+            call.call_id,
+            tuple([one.index for one in batch]),
+            sizes,
+            tuple([one.attempt for one in batch]),
+            blobs,
+        )
+        body = batch[0].value if len(batch) == 1 else b"".join([one.value for one in batch])
+        container.tell("Inputs", record, body)
+
+    # Outputs come
+
+    def put_outputs(self, container: Container, record: OutputBatch, body: bytes) -> None:
+        """Outputs of inputs that the container holds."""
+        call = self.calls.get(record.call_id)
+        if call is None or call.dispatcher is not self:
+            if call is None and container.is_adopted:
+                self.calls.keep_orphan(self.spec.function_id, record, body)
+            return
+        inputs, held = call.inputs, container.held
+        if call.is_closed or any(record.statuses) or not self._are_held(container, call, record):
+            self.attempts.settle(container, call, record, body)
+        else:
+            freed = 0
+            for index in record.indexes:
+                one = inputs.pop(index)
+                del held[one]
+                freed += len(one.value)
+                if one.trouble is not None:
+                    self.attempts.forget(one)
+            self.calls.waiting_bytes -= freed
+            call.sink.put_outputs(call, record, body)
+        self._measure(container, record)
+        self._served(container)
+
+    def _are_held(self, container: Container, call: Call, record: OutputBatch) -> bool:
+        """Whether every output of the batch is of an attempt that the container holds."""
+        inputs = call.inputs
+        for index, attempt in zip(record.indexes, record.attempts or (0,) * len(record.indexes), strict=True):
+            one = inputs.get(index)
+            if one is None or one.container is not container or one.attempt != attempt:
+                return False
+        return len(set(record.indexes)) == len(record.indexes)
+
+    def _measure(self, container: Container, record: OutputBatch) -> None:
+        container.last_output_at = self.clock.monotonic()
+        if not record.run_us:
+            return
+        mean_us = sum(record.run_us) / len(record.run_us)
+        container.run_us = credit.smoothed_us(container.run_us, mean_us)
+        container.credit = credit.window(container.credit, self.max_inputs, container.credit_max, container.run_us)
+        self.service_us = self.service_us * 0.8 + mean_us * 0.2 if self.service_us else max(mean_us, 1.0)
+
+    def _served(self, container: Container) -> None:
+        """The container may have room again."""
+        if not container.held:
+            container.idle_since = container.last_output_at
+            if self.spec.scaling.is_single_use and not container.is_draining:
+                self.fleet.drain(container, "it is for one input only")
+            elif container.is_draining:
+                self.fleet.drain(container, container.ending)
+        self.refresh(container)
+        self.schedule()
+        self.fleet.changed(self)
+
+    def put_items(self, container: Container, record: ItemBatch, body: bytes) -> None:
+        """Items of a generator that the container runs."""
+        call = self.calls.get(record.call_id)
+        one = call.inputs.get(record.index) if call is not None else None
+        if call is None or one is None or one.container is not container or one.attempt != record.attempt:
+            return
+        container.last_output_at = self.clock.monotonic()
+        if not call.is_closed:
+            call.sink.put_items(call, record, body)
+
+    def credit_items(self, call: Call, index: int, count: int) -> None:
+        """The client took items: let the generator go on."""
+        call.items_taken(count)
+        one = call.inputs.get(index)
+        if one is not None and one.container is not None:
+            one.container.tell("ItemCredit", wire.ItemCredit(call.call_id, index, count))
+
+    # Inputs come back
+
+    def given_back(self, container: Container, refs: InputRefs) -> None:
+        """The guest has not begun these and will not: they go to the head of the queue. That is no attempt."""
+        call = self.calls.get(refs.call_id)
+        if call is None:
+            return
+        back = [call.inputs[index] for index in refs.indexes if index in call.inputs]
+        self.return_to_queue([one for one in back if one.container is container])
+        self._after_return(container)
+
+    def return_to_queue(self, inputs: list[Input]) -> None:
+        """Put held inputs at the head of the queue, in their order; those that were being stopped end instead."""
+        for one in reversed(inputs):
+            if one.container is not None:
+                one.container.held.pop(one, None)
+                one.container = None
+            one.began_at = 0.0
+            if one.trouble is not None and one.trouble.cut_short_by:
+                self.attempts.end_cut_short(one)
+            else:
+                one.is_queued = True
+                self.queue.appendleft(one)
+                self.queued += 1
+
+    def _after_return(self, container: Container) -> None:
+        if not container.held:
+            container.idle_since = self.clock.monotonic()
+        self.refresh(container)
+        self.schedule()
+        self.fleet.changed(self)
+
+    def heartbeat(self, container: Container, held_by_guest: int) -> None:
+        """A guest that holds nothing while we think it does: what was sent to it was lost, and is queued again."""
+        quiet_since = max(container.last_output_at, container.handed_out_at)
+        if held_by_guest == 0 and container.held and self.clock.monotonic() - quiet_since > 5.0:
+            self.return_to_queue(list(container.held))
+            self._after_return(container)
+
+    def put_orphan(self, call: Call, record: OutputBatch, body: bytes) -> None:
+        """An output that came before its call was known again; no container is asked about it."""
+        self.attempts.settle(None, call, record, body)
+
+    def sweep(self, now: float) -> None:
+        """Look at time limits, and at inputs that wait behind long ones."""
+        if not any(one.held for one in self.containers.values()):
+            return
+        self.attempts.sweep(now)
+        if self.queued or not any(len(one.held) < self.max_inputs for one in self.free):
+            return
+        for container in self.containers.values():
+            ahead = len(container.held) - self.max_inputs
+            is_stuck = now - max(container.last_output_at, container.handed_out_at) > TAKE_BACK_AFTER_S
+            if ahead > 0 and is_stuck and now - container.take_back_at > TAKE_BACK_AGAIN_S:
+                self.take_back(container, list(container.held)[self.max_inputs :])
+
+    # Containers
+
+    def add(self, container: Container) -> None:
+        """A container of this function was asked for, or found."""
+        self.containers[container.container_id] = container
+
+    def ready(self, container: Container, credit_max: int) -> None:
+        """The guest serves; after a reconnect it says what it no longer has."""
+        now = self.clock.monotonic()
+        container.is_ready = True
+        container.credit_max = max(credit_max, self.max_inputs)
+        container.credit = container.credit or self.max_inputs
+        container.idle_since = now
+        container.mark("ready", now)
+        self.failures_in_a_row = 0
+        if container.held:
+            self.take_back(container, list(container.held))
+        self.refresh(container)
+        self.schedule()
+        self.fleet.changed(self)
+
+    def take_back(self, container: Container, inputs: Iterable[Input]) -> None:
+        """Ask for inputs that have not begun; the guest knows which, and says so with GivenBack."""
+        by_call: dict[str, list[int]] = {}
+        for one in inputs:
+            by_call.setdefault(one.call.call_id, []).append(one.index)
+        for call_id, indexes in by_call.items():
+            container.tell("TakeBack", InputRefs(call_id, tuple(indexes)))
+        container.take_back_at = self.clock.monotonic()
+
+    def remove(self, container: Container) -> None:
+        """A container is gone; its inputs have been dealt with."""
+        self.containers.pop(container.container_id, None)
+        self.free.pop(container, None)
+        self.fleet.changed(self)
+
+    # Ends
+
+    def fail(self, inputs: list[Input], failure: Failure) -> None:
+        """These inputs end without a result."""
+        by_call: dict[Call, list[Input]] = {}
+        for one in inputs:
+            by_call.setdefault(one.call, []).append(one)
+            self.attempts.detach(one)
+        for call, ended in by_call.items():
+            indexes = tuple(one.index for one in ended)
+            record, body = failed_batch(call.call_id, indexes, tuple(one.attempt for one in ended), failure)
+            for one in ended:
+                call.inputs.pop(one.index, None)
+            if not call.is_closed:
+                call.sink.put_outputs(call, record, body)
+            self.calls.end_if_over(call)
+
+    def fail_queued(self, failure: Failure) -> None:
+        """All that waits for a container ends with this failure."""
+        self.fail([one for one in self.queue if one.is_queued], failure)
+        self.queue.clear()
+
+    def stop(self, failure: Failure) -> None:
+        """Take no more inputs and end all there are."""
+        self.stopped = failure
+        calls = list(self.calls.of(self))
+        self.fail([one for call in calls for one in list(call.inputs.values())], failure)
+        self.queue.clear()
+
+    def stats(self) -> FunctionStats:
+        """How busy it is."""
+        held = [len(one.held) for one in self.containers.values()]
+        running = sum(min(count, self.max_inputs) for count in held)
+        idle = sum(1 for one in self.containers.values() if one.is_open and not one.held)
+        return FunctionStats(self.queued + self.delayed + sum(held) - running, running, len(self.containers), idle)

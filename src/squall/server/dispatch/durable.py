@@ -1,0 +1,262 @@
+"""Durable calls (`.spawn`): on disk before they are acknowledged, outputs on disk before anybody sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from squall.protocol import call as wire
+from squall.protocol.call import CallInfo, CallSpawn, Failure, InputBatch, ItemBatch, OutputBatch, cut
+from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
+from squall.protocol.ids import is_id
+from squall.protocol.peer import TaskSet
+from squall.server.dispatch.call_table import CallTable
+from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.input import Call
+from squall.server.model.clock import Clock
+from squall.server.model.config import ServerConfig
+from squall.server.model.store import Store, StoredCall, StoredInput, StoredOutput
+
+_log = logging.getLogger("squall.server.dispatch.durable")
+
+EXPIRE_EVERY_S = 600.0
+WAIT_MAX_S = 60.0
+"""Of one `CallGet`; the client asks again."""
+INPUTS_MAX = 10_000
+"""Of one `CallSpawn`."""
+RETRY_S = 1.0
+STATUSES_MAX = 1_000
+
+_Key = tuple[str, int]
+
+
+class Durable:
+    """The sink of durable calls, and those who wait for their outputs."""
+
+    def __init__(
+        self, *, store: Store, calls: CallTable, clock: Clock, config: ServerConfig, tasks: TaskSet,
+        find: Callable[[str], Dispatcher | None],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._calls = calls
+        self._clock = clock
+        self._config = config
+        self._tasks = tasks
+        self._find = find
+        self._unkept: list[StoredOutput] = []
+        self._keeping: asyncio.Future[None] | None = None
+        self._waiters: dict[_Key, set[asyncio.Future[StoredOutput | None]]] = {}
+        self._expired_at = clock.monotonic()
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until every accepted output is on disk, at most so long."""
+        if self._keeping is not None:
+            await asyncio.wait([self._keeping], timeout=timeout_s)
+
+    async def load(self) -> None:
+        """Queue again what had no output when the last server ended; what nobody can run any more fails."""
+        for stored, inputs in await self._store.unfinished_inputs():
+            dispatcher = self._find(stored.function_id)
+            if dispatcher is None:
+                self._fail(stored, inputs, Failure("stopped", "its app was stopped before the input was run"))
+            else:
+                self._enqueue(stored, inputs, dispatcher)
+
+    async def spawn(self, record: CallSpawn, body: bytes, dispatcher: Dispatcher) -> str:
+        """Put a call on disk and queue it.
+
+        Raises:
+            PlatformError: `invalid`, `exhausted` when too much is queued, and what the store raises.
+        """
+        opened, batch = record.call, record.inputs
+        if not is_id(opened.call_id, "fc") or batch.call_id != opened.call_id:
+            raise PlatformError(INVALID, "CallSpawn: the call needs an id, the same for its inputs")
+        if not batch.indexes or len(batch.indexes) > INPUTS_MAX or len(batch.indexes) != len(batch.sizes):
+            raise PlatformError(INVALID, f"CallSpawn: takes 1 to {INPUTS_MAX} inputs, each with a size")
+        if self._calls.get(opened.call_id) is not None:
+            return opened.call_id
+        if dispatcher.queued + len(batch.indexes) > self._config.spawned_inputs_max:
+            limit = self._config.spawned_inputs_max
+            raise PlatformError(EXHAUSTED, f"CallSpawn: more than {limit} inputs of this function would wait")
+        try:
+            values = list(cut(body, batch.sizes))
+        except ValueError as error:
+            raise PlatformError(INVALID, f"CallSpawn: {error}") from error
+        inputs = tuple(
+            StoredInput(opened.call_id, index, value, batch.blobs.get(str(index), ""))
+            for index, value in zip(batch.indexes, values, strict=True)
+        )
+        stored = StoredCall(
+            opened.call_id, opened.function_id, dispatcher.spec.app_id, opened.kind, self._clock.now(), len(inputs),
+            opened.parent_input_id,
+        )  # fmt: skip
+        await self._store.put_call(stored, inputs)
+        if self._calls.get(opened.call_id) is None and not await self._is_finished(opened.call_id, len(inputs)):
+            self._enqueue(stored, inputs, dispatcher)
+        return opened.call_id
+
+    async def _is_finished(self, call_id: str, count: int) -> bool:
+        """A repeated request for a call that was run before."""
+        return len(await self._store.output_statuses(call_id, count)) >= count
+
+    def _enqueue(self, stored: StoredCall, inputs: tuple[StoredInput, ...], dispatcher: Dispatcher) -> None:
+        # A spawned call is waited for by nobody in particular: its parent does not give back its claim on cpu.
+        call = Call(stored.call_id, stored.kind, dispatcher, self, stored.created_at, None)
+        call.is_durable = True
+        self._calls.add(call)
+        sizes = tuple(wire.IN_BLOB if one.blob_sha256 else len(one.value) for one in inputs)
+        blobs = {str(one.index): one.blob_sha256 for one in inputs if one.blob_sha256}
+        batch = InputBatch(stored.call_id, tuple(one.index for one in inputs), sizes, (), blobs)
+        dispatcher.put(call, batch, b"".join(one.value for one in inputs))
+        for output, body in self._calls.take_orphans(call.call_id, dispatcher.spec.function_id):
+            dispatcher.put_orphan(call, output, body)
+
+    # Sink
+
+    def put_outputs(self, call: Call, record: OutputBatch, body: bytes) -> None:
+        """See `Sink`."""
+        attempts = record.attempts or (0,) * len(record.indexes)
+        run_us = record.run_us or (0,) * len(record.indexes)
+        values = cut(body, record.sizes)
+        columns = zip(record.indexes, record.statuses, values, attempts, run_us, strict=True)
+        now = self._clock.now()
+        self._keep([
+            StoredOutput(call.call_id, index, status, value, record.blobs.get(str(index), ""), attempt, ran_us, now)
+            for index, status, value, attempt, ran_us in columns
+        ])  # fmt: skip
+        if not call.inputs:
+            call.is_closed = True
+            self._calls.end_if_over(call)
+
+    def put_items(self, call: Call, record: ItemBatch, body: bytes) -> None:
+        """See `Sink`; generators cannot be spawned."""
+
+    def call_ended(self, call: Call) -> None:
+        """See `Sink`."""
+
+    def _fail(self, stored: StoredCall, inputs: tuple[StoredInput, ...], failure: Failure) -> None:
+        value = wire.encode_failure(failure)
+        now = self._clock.now()
+        self._keep([
+            StoredOutput(stored.call_id, one.index, wire.CANCELLED, value, "", 0, 0, now) for one in inputs
+        ])  # fmt: skip
+
+    def _keep(self, outputs: list[StoredOutput]) -> None:
+        self._unkept += outputs
+        if self._keeping is None:
+            self._keeping = self._tasks.start(self._keep_all())
+
+    async def _keep_all(self) -> None:
+        """Write until nothing is left; a store that cannot write now is asked again."""
+        try:
+            while self._unkept:
+                batch = tuple(self._unkept)
+                try:
+                    await self._store.put_outputs(batch)
+                except PlatformError as error:
+                    _log.error("%d outputs could not be kept, trying again: %s", len(batch), error.message)
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                del self._unkept[: len(batch)]
+                for output in batch:
+                    self._tell(output)
+        finally:
+            self._keeping = None
+
+    def _tell(self, output: StoredOutput) -> None:
+        for waiter in self._waiters.pop((output.call_id, output.index), ()):
+            if not waiter.done():
+                waiter.set_result(output)
+
+    # Asking
+
+    async def get(self, call_id: str, index: int, timeout_s: float) -> tuple[OutputBatch, bytes]:
+        """The output, or an answer without an index when it is not there in time.
+
+        Raises:
+            PlatformError: `not_found` when there is no such call (any more).
+        """
+        key = (call_id, index)
+        waiter: asyncio.Future[StoredOutput | None] = asyncio.get_running_loop().create_future()
+        # Registered before the store is asked: an output that comes in between is not missed.
+        self._waiters.setdefault(key, set()).add(waiter)
+        timer = None
+        try:
+            output = await self._store.get_output(call_id, index)
+            if output is None and timeout_s > 0:
+                timer = self._clock.call_later(
+                    min(timeout_s, WAIT_MAX_S), lambda: None if waiter.done() else waiter.set_result(None)
+                )
+                output = await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            waiters = self._waiters.get(key)
+            if waiters is not None:
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiters[key]
+        if output is None:
+            return OutputBatch(call_id, (), (), ()), b""
+        size = wire.IN_BLOB if output.blob_sha256 else len(output.value)
+        blobs = {str(index): output.blob_sha256} if output.blob_sha256 else {}
+        columns = ((index,), (output.status,), (size,), (output.attempt,), (output.run_us,))
+        return OutputBatch(call_id, *columns, blobs), output.value
+
+    async def info(self, call_id: str) -> CallInfo:
+        """About a call, living or done.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        call = self._calls.get(call_id)
+        if call is not None and not call.is_durable:
+            statuses = tuple(_state_of(call, index) for index in range(min(call.input_count, STATUSES_MAX)))
+            function_id = call.dispatcher.spec.function_id
+            return CallInfo(call_id, function_id, call.kind, call.input_count, call.created_at, statuses)
+        stored = await self._store.get_call(call_id)
+        kept = await self._store.output_statuses(call_id, STATUSES_MAX)
+        statuses = tuple(
+            wire.STATUS_NAMES[kept[index]] if index in kept else _state_of(call, index)
+            for index in range(min(stored.input_count, STATUSES_MAX))
+        )
+        return CallInfo(call_id, stored.function_id, stored.kind, stored.input_count, stored.created_at, statuses)
+
+    async def app_of(self, call_id: str) -> str:
+        """The app a call belongs to.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        call = self._calls.get(call_id)
+        return call.dispatcher.spec.app_id if call is not None else (await self._store.get_call(call_id)).app_id
+
+    async def cancel(self, call_id: str, *, is_killing: bool) -> None:
+        """Cancel what of a call has no output.
+
+        Raises:
+            PlatformError: `not_found`. A call that is over is left as it is.
+        """
+        call = self._calls.get(call_id)
+        if call is None:
+            await self._store.get_call(call_id)
+            return
+        call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
+
+    async def tick(self, now: float) -> None:
+        """Forget results that are over their time."""
+        if now - self._expired_at >= EXPIRE_EVERY_S:
+            self._expired_at = now
+            await self._store.expire(self._clock.now() - self._config.results_kept_s)
+
+
+def _state_of(call: Call | None, index: int) -> str:
+    one = call.inputs.get(index) if call is not None else None
+    if one is not None:
+        return "queued" if one.container is None else "running"
+    if call is not None:
+        for record, _ in call.sent:
+            if index in record.indexes:
+                return wire.STATUS_NAMES[record.statuses[record.indexes.index(index)]]
+    return "succeeded" if call is not None and not call.is_durable else "running"

@@ -1,0 +1,119 @@
+"""Image builds, forwarded to a node; equal builds at the same time are one build with several listeners."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from squall.protocol import image as wire
+from squall.protocol.errors import INVALID, UNAVAILABLE, ChannelClosed, PlatformError
+from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
+from squall.protocol.peer import TaskSet
+from squall.server.dispatch.node import Node
+
+EVENTS_MAX = 5_000
+"""Of one build, kept for those who join it later."""
+NODE_WAIT_S = 15.0
+"""How long a build waits for a node: an agent that starts together with the server is a moment late."""
+
+
+class _Build:
+    """A build under way."""
+
+    def __init__(self) -> None:
+        self.events: list[BuildEvent] = []
+        self.dropped = 0
+        self.error: PlatformError | None = None
+        self.is_over = False
+        self.listeners = 0
+        self.changed = asyncio.Event()
+
+    def wake(self) -> None:
+        # A new event for each change: whoever waits on the old one wakes up exactly once.
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+
+class Images:
+    """Builds by image; which nodes have which."""
+
+    def __init__(self, nodes: Callable[[], list[Node]], tasks: TaskSet) -> None:
+        self._nodes = nodes
+        self._tasks = tasks
+        self._builds: dict[str, tuple[_Build, asyncio.Future[None]]] = {}
+
+    async def build(self, record: ImageBuild) -> AsyncIterator[BuildEvent]:
+        """Build an image, or join who builds it already.
+
+        Raises:
+            PlatformError: `invalid` for a wrong definition, `unavailable` without a node, and what the build says.
+        """
+        try:
+            wire.check(record.spec)
+        except ImageInvalid as error:
+            raise PlatformError(INVALID, f"ImageBuild: {error}") from error
+        key = wire.image_id(record.spec)
+        if any(step.force_build for step in record.spec.steps):
+            key += ":forced"
+        found = self._builds.get(key)
+        if found is None:
+            build = _Build()
+            found = (build, self._tasks.start(self._run(key, build, record)))
+            self._builds[key] = found
+        build, running = found
+        build.listeners += 1
+        try:
+            async for event in _events(build):
+                yield event
+        finally:
+            build.listeners -= 1
+            if build.listeners == 0 and not build.is_over:
+                running.cancel()
+
+    async def _run(self, key: str, build: _Build, record: ImageBuild) -> None:
+        try:
+            node = await self._choose()
+            assert node.peer is not None
+            async for event, _ in node.peer.stream("NodeImageBuild", record).items(BuildEvent):
+                if event.kind == "built":
+                    node.image_ids.add(event.image_id)
+                if len(build.events) < EVENTS_MAX or event.kind != "line":
+                    build.events.append(event)
+                else:
+                    build.dropped += 1
+                build.wake()
+        except ChannelClosed:
+            build.error = PlatformError(UNAVAILABLE, "ImageBuild: the node that built the image is gone; run it again")
+        except PlatformError as error:
+            build.error = error
+        finally:
+            build.is_over = True
+            self._builds.pop(key, None)
+            build.wake()
+
+    async def _choose(self) -> Node:
+        """The node with the fewest containers."""
+        waited_s = 0.0
+        while True:
+            nodes = [node for node in self._nodes() if node.peer is not None]
+            if nodes:
+                return min(nodes, key=lambda node: (len(node.containers), node.node_id))
+            if waited_s >= NODE_WAIT_S:
+                raise PlatformError(UNAVAILABLE, "ImageBuild: no node is connected; see `squall server status`")
+            await asyncio.sleep(0.1)
+            waited_s += 0.1
+
+
+async def _events(build: _Build) -> AsyncIterator[BuildEvent]:
+    """What the build said so far and says from now on."""
+    position = 0
+    while True:
+        changed = build.changed
+        while position < len(build.events):
+            position += 1
+            yield build.events[position - 1]
+        if build.is_over:
+            if build.error is not None:
+                raise build.error
+            return
+        await changed.wait()

@@ -1,0 +1,158 @@
+"""Inputs and calls as they are while they live: one small object per input, because there are tens of thousands."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from squall.protocol import call as wire
+from squall.protocol.call import Failure, ItemBatch, OutputBatch
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.container import Container
+    from squall.server.dispatch.dispatcher import Dispatcher
+    from squall.server.model.clock import Timer
+
+SENT_MAX = wire.OUTSTANDING_MAX
+"""Outputs kept of a call for a client that comes back. It has at most that many inputs without an output, and what it
+has not received is what was sent last."""
+SENT_BYTES_MAX = 64 * 2**20
+
+
+class Trouble:
+    """What only some inputs need to remember."""
+
+    __slots__ = ("asked_at", "children", "cut_short_by", "is_suspect", "losses", "retries_used", "timer")
+
+    def __init__(self) -> None:
+        self.retries_used = 0
+        self.losses = 0
+        self.is_suspect = False
+        self.children = 0
+        """Calls that this input has made and still waits for."""
+        self.asked_at: float | None = None
+        """When the guest was asked to stop it."""
+        self.cut_short_by = ""
+        """Why: `cancelled` or `timed_out`."""
+        self.timer: Timer | None = None
+        """Rings when its retry is due; the input is not in the queue until then."""
+
+
+class Input:
+    """One input of a call, from the moment it comes until its output is accepted."""
+
+    __slots__ = ("attempt", "began_at", "blob", "call", "container", "index", "is_queued", "trouble", "value")
+
+    def __init__(self, call: Call, index: int, value: bytes, blob: str) -> None:
+        self.call = call
+        self.index = index
+        self.value = value
+        self.blob = blob
+        self.attempt = 0
+        self.container: Container | None = None
+        """Who holds it."""
+        self.began_at = 0.0
+        """When the container can have begun it (0: it has not, as far as is known)."""
+        self.is_queued = True
+        self.trouble: Trouble | None = None
+
+    def with_trouble(self) -> Trouble:
+        """Its troubles, made when first needed."""
+        if self.trouble is None:
+            self.trouble = Trouble()
+        return self.trouble
+
+
+class Sink(Protocol):
+    """Where a call's outputs go: a client, or the store."""
+
+    def put_outputs(self, call: Call, record: OutputBatch, body: bytes) -> None:
+        """Outputs that were accepted, each once. Must not block."""
+
+    def put_items(self, call: Call, record: ItemBatch, body: bytes) -> None:
+        """Items of a generator. Must not block."""
+
+    def call_ended(self, call: Call) -> None:
+        """The call is closed and nothing of it runs any more."""
+
+
+class Call:
+    """A call with the inputs that have no output yet."""
+
+    __slots__ = (
+        "call_id", "created_at", "dispatcher", "done", "input_count", "inputs", "is_closed", "is_durable",
+        "items", "items_credit", "items_passed", "kind", "parent", "sent", "sent_bytes", "sent_count", "sink",
+    )  # fmt: skip
+
+    def __init__(
+        self, call_id: str, kind: str, dispatcher: Dispatcher, sink: Sink, created_at: float, parent: Input | None
+    ) -> None:
+        self.call_id = call_id
+        self.kind = kind
+        self.dispatcher = dispatcher
+        self.sink = sink
+        self.created_at = created_at
+        self.parent = parent
+        self.inputs: dict[int, Input] = {}
+        self.input_count = 0
+        self.is_closed = False
+        """Nobody wants its outputs."""
+        self.is_durable = False
+        self.sent: deque[tuple[OutputBatch, bytes]] = deque()
+        self.sent_count = 0
+        self.sent_bytes = 0
+        self.done: set[int] | None = None
+        """Indexes with an output that is kept; known only once a client came back, since nobody asks before."""
+        self.items: deque[tuple[ItemBatch, bytes]] = deque()
+        """Items of a generator that the client has not taken; the guest sends no more than a window of them."""
+        self.items_passed = 0
+        self.items_credit = 0
+
+    def keep(self, record: OutputBatch, body: bytes) -> None:
+        """Keep outputs for a client that may have to hear them again; the oldest go when there are too many."""
+        self.sent.append((record, body))
+        self.sent_count += len(record.indexes)
+        self.sent_bytes += len(body)
+        if self.done is not None:
+            self.done.update(record.indexes)
+        while len(self.sent) > 1 and (
+            self.sent_count - len(self.sent[0][0].indexes) >= SENT_MAX or self.sent_bytes > SENT_BYTES_MAX
+        ):
+            old, old_body = self.sent.popleft()
+            self.sent_count -= len(old.indexes)
+            self.sent_bytes -= len(old_body)
+            if self.done is not None:
+                self.done.difference_update(old.indexes)
+
+    def reopened(self) -> None:
+        """A client came back: it will send inputs again that have an output."""
+        self.done = {index for record, _ in self.sent for index in record.indexes}
+
+    def keep_items(self, record: ItemBatch, body: bytes) -> None:
+        """Keep items until the client says it took them."""
+        self.items.append((record, body))
+        self.items_passed += len(record.sizes)
+
+    def items_taken(self, count: int) -> None:
+        """The client took that many more; whole batches are forgotten as they are used up."""
+        self.items_credit += count
+        while self.items and len(self.items[0][0].sizes) <= self.items_credit:
+            self.items_credit -= len(self.items.popleft()[0].sizes)
+
+
+STATUS_OF_KIND = {
+    "timed_out": wire.TIMED_OUT,
+    "cancelled": wire.CANCELLED,
+    "stopped": wire.CANCELLED,
+    "lost": wire.LOST,
+}
+
+
+def failed_batch(
+    call_id: str, indexes: tuple[int, ...], attempts: tuple[int, ...], failure: Failure
+) -> tuple[OutputBatch, bytes]:
+    """Outputs that say why these inputs have no result."""
+    value = wire.encode_failure(failure)
+    count = len(indexes)
+    statuses = (STATUS_OF_KIND.get(failure.kind, wire.FAILED),) * count
+    return OutputBatch(call_id, indexes, statuses, (len(value),) * count, attempts, (0,) * count), value * count

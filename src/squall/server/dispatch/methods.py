@@ -1,0 +1,246 @@
+"""What the server answers: every unary method of `protocol/methods.py` that clients ask, one small function each."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop
+from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
+from squall.protocol.call import CallCancel, CallGet, CallInfo, CallInfoGet, CallSpawn, CallSpawned, OutputBatch
+from squall.protocol.container import ContainerList, ContainerListing, ContainerStop
+from squall.protocol.empty import Empty
+from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.function import (
+    FunctionCreate,
+    FunctionCreated,
+    FunctionGet,
+    FunctionSpec,
+    FunctionStats,
+    FunctionStatsGet,
+)
+from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
+from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
+from squall.server.dispatch.callers import Caller
+from squall.server.dispatch.container import Container
+from squall.server.dispatch.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.control_plane import ControlPlane
+
+LIST_MAX = 10_000
+CHUNKS_MAX = 16 * 2**20
+
+Answer = tuple[Any, bytes]
+Unary = Callable[[Caller, Any, bytes], Awaitable[Answer]]
+
+
+class Methods:
+    """The table from method to function; both the wire and the HTTP twin use it."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self.table: dict[str, Unary] = {
+            "ServerStatus": self._server_status,
+            "ServerStop": self._server_stop,
+            "AppCreate": self._app_create,
+            "AppGet": self._app_get,
+            "AppList": self._app_list,
+            "AppStop": self._app_stop,
+            "FunctionCreate": self._function_create,
+            "FunctionGet": self._function_get,
+            "FunctionStats": self._function_stats,
+            "MountCreate": self._mount_create,
+            "MountGet": self._mount_get,
+            "BlobStat": self._blob_stat,
+            "BlobPut": self._blob_put,
+            "BlobGet": self._blob_get,
+            "CallSpawn": self._call_spawn,
+            "CallGet": self._call_get,
+            "CallInfo": self._call_info,
+            "CallCancel": self._call_cancel,
+            "ContainerList": self._container_list,
+            "ContainerStop": self._container_stop,
+        }
+
+    async def answer(self, caller: Caller, method: str, record: Any, body: bytes) -> Answer:
+        """Carry a method out.
+
+        Raises:
+            PlatformError: `invalid` for an unknown method, `forbidden`, and what the method says.
+        """
+        caller.check_method(method)
+        unary = self.table.get(method)
+        if unary is None:
+            raise PlatformError(INVALID, f"{method}: this server has no such method")
+        return await unary(caller, record, body)
+
+    # Server
+
+    async def _server_status(
+        self, caller: Caller, record: ServerStatusRequest, body: bytes
+    ) -> tuple[ServerStatus, bytes]:
+        return self._plane.status(), b""
+
+    async def _server_stop(self, caller: Caller, record: ServerStop, body: bytes) -> tuple[Empty, bytes]:
+        if not record.is_forced and self._plane.apps.live:
+            count = len(self._plane.apps.live)
+            raise PlatformError(
+                CONFLICT, f"ServerStop: {count} apps run; stop them, or use `squall server stop --force`"
+            )
+        self._plane.request_stop()
+        return Empty(), b""
+
+    # Apps
+
+    async def _app_create(self, caller: Caller, record: AppCreate, body: bytes) -> tuple[AppCreated, bytes]:
+        app = await self._plane.apps.create(record, caller.client)
+        return AppCreated(app.app_id, self._plane.config.url), b""
+
+    async def _app_get(self, caller: Caller, record: AppGet, body: bytes) -> tuple[AppInfo, bytes]:
+        row = await self._plane.apps.find(record.app)
+        caller.check_app("AppGet", row.app_id)
+        functions = await self._plane.store.list_functions(row.app_id)
+        return self._plane.apps.info(row, {spec.name: spec.function_id for spec in functions}), b""
+
+    async def _app_list(self, caller: Caller, record: AppList, body: bytes) -> tuple[AppListing, bytes]:
+        limit = max(0, min(record.limit, LIST_MAX))
+        states = () if record.include_stopped else ("ephemeral", "detached", "deployed", "stopping")
+        rows = await self._plane.store.list_apps(limit, states)
+        return AppListing(tuple(self._plane.apps.info(row) for row in rows)), b""
+
+    async def _app_stop(self, caller: Caller, record: AppStop, body: bytes) -> tuple[Empty, bytes]:
+        row = await self._plane.apps.find(record.app)
+        app = self._plane.apps.live.get(row.app_id)
+        if app is not None:
+            await self._plane.apps.stop(app, record.reason)
+        return Empty(), b""
+
+    # Functions
+
+    async def _function_create(
+        self, caller: Caller, record: FunctionCreate, body: bytes
+    ) -> tuple[FunctionCreated, bytes]:
+        return FunctionCreated(await self._plane.apps.create_functions(record.functions)), b""
+
+    async def _function_get(self, caller: Caller, record: FunctionGet, body: bytes) -> tuple[FunctionSpec, bytes]:
+        if record.function_id:
+            spec: FunctionSpec | None = await self._plane.store.get_function(record.function_id)
+        else:
+            row = await self._plane.apps.find(record.app)
+            caller.check_app("FunctionGet", row.app_id)
+            spec = await self._plane.store.find_function(row.app_id, record.name)
+        if spec is None:
+            what = f"app {record.app!r} has no function {record.name!r}"
+            raise PlatformError(NOT_FOUND, f"FunctionGet: {what}; `squall app list` shows what there is")
+        caller.check_app("FunctionGet", spec.app_id)
+        return spec, b""
+
+    async def _function_stats(
+        self, caller: Caller, record: FunctionStatsGet, body: bytes
+    ) -> tuple[FunctionStats, bytes]:
+        dispatcher = self._dispatcher(caller, "FunctionStats", record.function_id)
+        return dispatcher.stats(), b""
+
+    def _dispatcher(self, caller: Caller, method: str, function_id: str) -> Dispatcher:
+        dispatcher = self._plane.apps.dispatchers.get(function_id)
+        if dispatcher is None:
+            raise PlatformError(NOT_FOUND, f"{method}: function {function_id} does not exist, or its app was stopped")
+        caller.check_app(method, dispatcher.spec.app_id)
+        return dispatcher
+
+    # Files
+
+    async def _mount_create(self, caller: Caller, record: MountCreate, body: bytes) -> tuple[MountCreated, bytes]:
+        sha256s = tuple(dict.fromkeys(file.sha256 for file in record.manifest.files))
+        check_paths(record.manifest)
+        mount_id = await self._plane.store.put_mount(record.manifest)
+        return MountCreated(mount_id, await self._plane.blobs.missing(sha256s)), b""
+
+    async def _mount_get(self, caller: Caller, record: MountGet, body: bytes) -> tuple[MountManifest, bytes]:
+        return await self._plane.store.get_mount(record.mount_id), b""
+
+    async def _blob_stat(self, caller: Caller, record: BlobStat, body: bytes) -> tuple[BlobMissing, bytes]:
+        return BlobMissing(await self._plane.blobs.missing(record.sha256s)), b""
+
+    async def _blob_put(self, caller: Caller, record: BlobPut, body: bytes) -> tuple[Empty, bytes]:
+        await self._plane.blobs.put_chunk(record.sha256, record.size_bytes, record.offset, body)
+        return Empty(), b""
+
+    async def _blob_get(self, caller: Caller, record: BlobGet, body: bytes) -> tuple[BlobChunk, bytes]:
+        length = max(0, min(record.length, CHUNKS_MAX))
+        size_bytes, data = await self._plane.blobs.get_chunk(record.sha256, record.offset, length)
+        return BlobChunk(size_bytes, record.offset), data
+
+    # Durable calls
+
+    async def _call_spawn(self, caller: Caller, record: CallSpawn, body: bytes) -> tuple[CallSpawned, bytes]:
+        dispatcher = self._dispatcher(caller, "CallSpawn", record.call.function_id)
+        if dispatcher.spec.definition.is_generator:
+            raise PlatformError(INVALID, f"CallSpawn: {dispatcher.spec.name} is a generator; use remote_gen")
+        return CallSpawned(await self._plane.durable.spawn(record, body, dispatcher)), b""
+
+    async def _call_get(self, caller: Caller, record: CallGet, body: bytes) -> tuple[OutputBatch, bytes]:
+        await self._check_call(caller, "CallGet", record.call_id)
+        return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
+
+    async def _call_info(self, caller: Caller, record: CallInfoGet, body: bytes) -> tuple[CallInfo, bytes]:
+        await self._check_call(caller, "CallInfo", record.call_id)
+        return await self._plane.durable.info(record.call_id), b""
+
+    async def _call_cancel(self, caller: Caller, record: CallCancel, body: bytes) -> tuple[Empty, bytes]:
+        await self._check_call(caller, "CallCancel", record.call_id)
+        await self._plane.durable.cancel(record.call_id, is_killing=record.terminate_containers)
+        return Empty(), b""
+
+    async def _check_call(self, caller: Caller, method: str, call_id: str) -> None:
+        if caller.scope_app_id:
+            caller.check_app(method, await self._plane.durable.app_of(call_id))
+
+    # Containers
+
+    async def _container_list(
+        self, caller: Caller, record: ContainerList, body: bytes
+    ) -> tuple[ContainerListing, bytes]:
+        fleet = self._plane.fleet
+        app_id = (await self._plane.apps.find(record.app)).app_id if record.app else ""
+        found: list[Container] = list(fleet.containers.values())
+        if record.include_stopped:
+            found = [*fleet.stopped.values(), *found]
+        infos = [one.info() for one in found if not app_id or one.dispatcher.spec.app_id == app_id]
+        infos.sort(key=lambda info: (info.created_at, info.container_id), reverse=True)
+        return ContainerListing(tuple(infos[: max(0, min(record.limit, LIST_MAX))])), b""
+
+    async def _container_stop(self, caller: Caller, record: ContainerStop, body: bytes) -> tuple[Empty, bytes]:
+        container = self.container("ContainerStop", record.container_id)
+        if record.is_graceful:
+            self._plane.fleet.drain(container, "stopped by request")
+        else:
+            self._plane.fleet.kill(container, "stopped by request", 1.0)
+        return Empty(), b""
+
+    def container(self, method: str, container_id: str) -> Container:
+        """A container that lives.
+
+        Raises:
+            PlatformError: `not_found`; `conflict` when it has ended.
+        """
+        container = self._plane.fleet.containers.get(container_id)
+        if container is not None:
+            return container
+        if container_id in self._plane.fleet.stopped:
+            raise PlatformError(CONFLICT, f"{method}: container {container_id} has ended")
+        message = f"{method}: there is no container {container_id}; `squall container list` shows those that run"
+        raise PlatformError(NOT_FOUND, message)
+
+
+def check_paths(manifest: MountManifest) -> None:
+    """Refuse files that would land outside their mount.
+
+    Raises:
+        PlatformError: `invalid`, naming the file.
+    """
+    for file in manifest.files:
+        parts = file.path.split("/")
+        if not file.path or "\0" in file.path or any(part in ("", ".", "..") for part in parts):
+            raise PlatformError(INVALID, f"MountCreate: {file.path!r} is no relative path inside the mount")

@@ -1,0 +1,116 @@
+"""A node as the server sees it, and what it is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from squall.protocol.container import ContainerExec
+from squall.protocol.empty import Empty
+from squall.protocol.function import FunctionSpec
+from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted, NodeHello, NodeReport
+from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
+
+if TYPE_CHECKING:
+    from squall.protocol.peer import Peer, Stream
+    from squall.server.dispatch.container import Container
+    from squall.server.model.clock import Timer
+
+START_TIMEOUT_S = 120.0
+END_TIMEOUT_S = 60.0
+
+
+def claim_of(spec: FunctionSpec) -> Claim:
+    """What one container of the function reserves."""
+    resources = spec.resources
+    return Claim(resources.cpu_milli or 0, max(resources.memory_mib or 0, MEMORY_FLOOR_MIB))
+
+
+class Node:
+    """One machine with an agent; `peer` is None while the agent is away."""
+
+    def __init__(self, node_id: str) -> None:
+        self.node_id = node_id
+        self.peer: Peer | None = None
+        self.cpu_milli = 0
+        self.memory_mib = 0
+        self.hostname = ""
+        self.pythons: tuple[str, ...] = ()
+        self.containers: dict[str, Container] = {}
+        self.image_ids: set[str] = set()
+        self.report: NodeReport | None = None
+        self.lost_timer: Timer | None = None
+
+    def greeted(self, hello: NodeHello, peer: Peer) -> None:
+        """Its agent is there (again)."""
+        self.peer = peer
+        self.cpu_milli = hello.cpu_milli
+        self.memory_mib = hello.memory_mib
+        self.hostname = hello.hostname
+        self.pythons = hello.pythons
+        if self.lost_timer is not None:
+            self.lost_timer.cancel()
+            self.lost_timer = None
+
+    def view(self, containers_max: int) -> NodeView:
+        """The node for the scheduler. Containers whose inputs all wait for others claim no cpu."""
+        cpu = memory = 0
+        functions = set()
+        for container in self.containers.values():
+            claim = claim_of(container.dispatcher.spec)
+            cpu += 0 if claim.cpu_milli == 0 or container.is_waiting else claim.cpu_milli
+            memory += claim.memory_mib
+            functions.add(container.dispatcher.spec.function_id)
+        return NodeView(
+            self.node_id,
+            self.cpu_milli,
+            self.memory_mib,
+            containers_max,
+            self.peer is None,
+            cpu,
+            memory,
+            len(self.containers),
+            frozenset(self.image_ids),
+            frozenset(functions),
+        )
+
+    async def start(self, container: Container) -> ContainerStarted:
+        """Ask for a container.
+
+        Raises:
+            PlatformError: as in `ContainerStart`; `unavailable` when the agent is away.
+        """
+        spec = container.dispatcher.spec
+        record = ContainerStart(
+            container.container_id,
+            spec.app_id,
+            spec.function_id,
+            spec.image_id,
+            spec.mounts,
+            spec.env,
+            spec.resources,
+            spec.is_network_blocked,
+        )
+        assert self.peer is not None
+        started = await self.peer.request("ContainerStart", record, ContainerStarted, timeout_s=START_TIMEOUT_S)
+        self.image_ids.add(spec.image_id)
+        return started
+
+    async def end(self, container_id: str, grace_s: float) -> None:
+        """Ask for a container's end.
+
+        Raises:
+            PlatformError: the agent is away, or did not answer.
+        """
+        if self.peer is not None:
+            await self.peer.request(
+                "ContainerEnd", ContainerEnd(container_id, grace_s), Empty, timeout_s=END_TIMEOUT_S + grace_s
+            )
+
+    def exec(self, record: ContainerExec) -> Stream:
+        """Run a command in one of its containers.
+
+        Raises:
+            ChannelClosed: the agent is away.
+        """
+        assert self.peer is not None
+        return self.peer.stream("NodeExec", record)

@@ -1,0 +1,98 @@
+"""When the autoscaler is asked, and with what: on every change, at most each 50 ms, and each second."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from squall.server.autoscaler import IdleContainer, Load, decide
+from squall.server.model.clock import Clock
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.dispatcher import Dispatcher
+    from squall.server.dispatch.fleet import ContainerFleet
+
+INTERVAL_S = 0.05
+
+
+def load_of(dispatcher: Dispatcher, now: float) -> Load:
+    """The function as it is now."""
+    running = busy = pending = starting = ahead = 0
+    longest_s = 0.0
+    idle: list[IdleContainer] = []
+    for container in dispatcher.containers.values():
+        if container.is_draining or container.ending:
+            continue
+        if not container.is_ready:
+            if container.node is None:
+                pending += 1
+            else:
+                starting += 1
+        elif container.held:
+            count = min(len(container.held), dispatcher.max_inputs)
+            busy += 1
+            running += count
+            ahead += len(container.held) - count
+            began_at = next(iter(container.held)).began_at or now
+            longest_s = max(longest_s, now - max(began_at, container.last_output_at))
+        else:
+            idle.append(IdleContainer(container.container_id, container.idle_since))
+    return Load(
+        now=now,
+        scaling=dispatcher.spec.scaling,
+        queued=dispatcher.queued + ahead,
+        running=running,
+        busy=busy,
+        pending=pending,
+        starting=starting,
+        idle=tuple(idle),
+        service_s=dispatcher.service_us / 1e6 if dispatcher.service_us else None,
+        longest_running_s=longest_s,
+        last_step_at=dispatcher.last_step_at,
+        failures_in_a_row=dispatcher.failures_in_a_row,
+        last_failure_at=dispatcher.last_failure_at,
+    )
+
+
+class Scaling:
+    """Asks the autoscaler about the functions whose load changed."""
+
+    def __init__(self, fleet: ContainerFleet, clock: Clock) -> None:
+        self._fleet = fleet
+        self._clock = clock
+        self._due: dict[Dispatcher, None] = {}
+        self._known: dict[Dispatcher, None] = {}
+
+    def changed(self, dispatcher: Dispatcher) -> None:
+        """Look at it now, or when 50 ms have passed since the last look."""
+        if dispatcher in self._due:
+            return
+        self._due[dispatcher] = None
+        self._known[dispatcher] = None
+        wait_s = dispatcher.last_scaled_at + INTERVAL_S - self._clock.monotonic()
+        self._clock.call_later(max(0.0, wait_s), lambda: self._look(dispatcher))
+
+    def tick(self) -> None:
+        """Look at every function that has, or may want, containers."""
+        for dispatcher in list(self._known):
+            self.changed(dispatcher)
+            if not dispatcher.containers and not dispatcher.queued and not dispatcher.spec.scaling.min_containers:
+                del self._known[dispatcher]
+
+    def _look(self, dispatcher: Dispatcher) -> None:
+        self._due.pop(dispatcher, None)
+        if dispatcher.stopped is not None:
+            self._known.pop(dispatcher, None)
+            return
+        now = self._clock.monotonic()
+        dispatcher.last_scaled_at = now
+        load = load_of(dispatcher, now)
+        decision = decide(load)
+        if decision.start:
+            if load.service_s is None:
+                dispatcher.last_step_at = now
+            self._fleet.request(dispatcher, decision.start)
+            self.changed(dispatcher)  # a burst is answered in steps: look again soon, whether anything happens or not
+        if decision.cancel_pending:
+            self._fleet.cancel_pending(dispatcher, decision.cancel_pending)
+        for container_id in decision.stop:
+            self._fleet.drain(dispatcher.containers[container_id], "nothing to do")

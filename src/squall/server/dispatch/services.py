@@ -1,0 +1,303 @@
+"""What each kind of connection can do: clients, agents, and containers (their guest, or the SDK in them)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from squall.protocol import methods
+from squall.protocol.blob import BlobGet
+from squall.protocol.call import (
+    CallClose,
+    CallOpen,
+    CallSeal,
+    Failure,
+    InputBatch,
+    InputRefs,
+    ItemBatch,
+    ItemCredit,
+    OutputBatch,
+)
+from squall.protocol.container import TerminalInput
+from squall.protocol.errors import CONFLICT, INVALID, UNAUTHENTICATED, PlatformError
+from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Ready, StartupFailed, TerminalData
+from squall.protocol.log import LogBatch
+from squall.protocol.mount import MountGet
+from squall.protocol.node import ContainerExited, ContainerHello, NodeHello, NodeReport, NodeWelcome
+from squall.protocol.peer import Peer, Request
+from squall.protocol.server import Hello
+from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.server.dispatch.callers import CONTAINER_METHODS, Caller
+from squall.server.dispatch.client import Client
+from squall.server.dispatch.container import Container
+from squall.server.dispatch.node import Node
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.control_plane import ControlPlane
+
+_log = logging.getLogger("squall.server.dispatch.services")
+
+Answer = tuple[Any, bytes]
+
+
+def check_version(who: str, version: str, protocol_version: int) -> None:
+    """Versions of the wire may differ by one.
+
+    Raises:
+        PlatformError: `conflict`, saying who is older.
+    """
+    if abs(protocol_version - PROTOCOL_VERSION) > 1:
+        older = who if protocol_version < PROTOCOL_VERSION else "server"
+        message = f"this server is {VERSION} (wire {PROTOCOL_VERSION}), the {who} {version} (wire {protocol_version})"
+        raise PlatformError(CONFLICT, f"Hello: {message}; update the {older}")
+
+
+class ClientService:
+    """A client's connection; with a scope, that of the SDK in a container."""
+
+    def __init__(self, plane: ControlPlane, scope_app_id: str = "") -> None:
+        self._plane = plane
+        self._scope_app_id = scope_app_id
+        self.peer: Peer | None = None
+        self.client: Client | None = None
+        self._events: dict[str, tuple[type[Any], Callable[[Client, Any, bytes], None]]] = {
+            "PutInputs": (InputBatch, lambda client, record, body: client.put_inputs(record, body)),
+            "CallOpen": (CallOpen, self._call_open),
+            "CallSeal": (CallSeal, lambda client, record, body: None),
+            "CallClose": (CallClose, lambda client, record, body: client.close(record.call_id)),
+            "ItemCredit": (ItemCredit, self._item_credit),
+        }
+
+    async def answer(self, request: Request) -> Answer | None:
+        """See `Service`."""
+        if request.method == "Hello":
+            return self._hello(request.record(Hello)), b""
+        if self.client is None:
+            raise PlatformError(UNAUTHENTICATED, f"{request.method}: say Hello first")
+        method = methods.METHODS.get(request.method)
+        if method is None or method.asked != methods.SERVER or method.asked_by != methods.CLIENT:
+            raise PlatformError(INVALID, f"{request.method}: this server has no such method")
+        caller = Caller(self.client, self._scope_app_id)
+        record = request.record(method.request)
+        if method.shape == methods.UNARY:
+            return await self._plane.methods.answer(caller, request.method, record, request.body)
+        uploads = request.uploads(TerminalInput)
+        items = self._plane.streams.open(caller, request.method, record, uploads)
+        try:
+            async for item, body in items:
+                await request.send_item(item, body)
+        finally:
+            await items.aclose()  # type: ignore[attr-defined]
+        return None
+
+    def _hello(self, record: Hello) -> Any:
+        check_version("client", record.version, record.protocol_version)
+        assert self.peer is not None
+        self.client = self._plane.clients.greet(record.client_id, self._scope_app_id, self.peer)
+        return self._plane.welcome()
+
+    def greet(self, client_id: str) -> None:
+        """The client was introduced by its agent: no Hello is needed."""
+        assert self.peer is not None
+        self.client = self._plane.clients.greet(client_id, self._scope_app_id, self.peer)
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        """See `Service`."""
+        client, found = self.client, self._events.get(method)
+        if client is None or found is None or (self._scope_app_id and method not in CONTAINER_METHODS):
+            _log.warning("event %s of a client was ignored", method)
+            return
+        assert self.peer is not None
+        cls, handle = found
+        handle(client, self.peer.codec.record(cls, params), body)
+
+    def _call_open(self, client: Client, record: CallOpen, body: bytes) -> None:
+        dispatcher = self._plane.apps.dispatchers.get(record.function_id)
+        failure = None
+        if dispatcher is None:
+            message = f"function {record.function_id} does not exist, or its app was stopped"
+            failure = Failure("invalid", message)
+        elif self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:
+            failure = Failure("invalid", "a container may call functions of its own app only")
+            dispatcher = None
+        client.open(record, dispatcher, failure)
+
+    def _item_credit(self, client: Client, record: ItemCredit, body: bytes) -> None:
+        call = client.calls.get(record.call_id)
+        if call is not None:
+            call.dispatcher.credit_items(call, record.index, record.count)
+
+    def closed(self, reason: str) -> None:
+        """See `Service`."""
+        if self.client is not None and self.peer is not None:
+            self._plane.clients.gone(self.client, self.peer)
+
+
+class AgentService:
+    """An agent's connection."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self.peer: Peer | None = None
+        self.node: Node | None = None
+
+    async def answer(self, request: Request) -> Answer | None:
+        """See `Service`."""
+        if request.method == "NodeHello":
+            return await self._hello(request.record(NodeHello)), b""
+        if self.node is None:
+            raise PlatformError(UNAUTHENTICATED, f"{request.method}: say NodeHello first")
+        if request.method == "MountGet":
+            return await self._plane.methods.answer(Caller(), "MountGet", request.record(MountGet), b"")
+        if request.method == "BlobGet":
+            return await self._plane.methods.answer(Caller(), "BlobGet", request.record(BlobGet), b"")
+        raise PlatformError(INVALID, f"{request.method}: an agent cannot ask for that")
+
+    async def _hello(self, hello: NodeHello) -> NodeWelcome:
+        check_version("agent", hello.version, hello.protocol_version)
+        assert self.peer is not None
+        self.node, unwanted = self._plane.nodes.greet(hello, self.peer)
+        return NodeWelcome(self._plane.server_id, unwanted)
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        """See `Service`."""
+        if self.peer is None or self.node is None:
+            return
+        record = self.peer.codec.record
+        if method == "Logs":
+            self._logs(record(LogBatch, params))
+        elif method == "ContainerExited":
+            self._plane.fleet.exited(record(ContainerExited, params))
+        elif method == "NodeReport":
+            self.node.report = record(NodeReport, params)
+
+    def _logs(self, batch: LogBatch) -> None:
+        """The agent knows containers only; whose they are is filled in here."""
+        fleet = self._plane.fleet
+        entries = []
+        for entry in batch.entries:
+            container = fleet.containers.get(entry.container_id) or fleet.stopped.get(entry.container_id)
+            if container is None and not entry.app_id:
+                continue
+            if container is not None:
+                spec = container.dispatcher.spec
+                entry = replace(entry, app_id=spec.app_id, function_id=spec.function_id)
+            entries.append(entry)
+        self._plane.logs.append(tuple(entries))
+
+    def closed(self, reason: str) -> None:
+        """See `Service`."""
+        if self.node is not None and self.peer is not None:
+            self._plane.nodes.gone(self.node, self.peer)
+
+
+class ContainerService:
+    """A container's connection, relayed by its agent: what it is, its first frame says."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self.peer: Peer | None = None
+        self._container: Container | None = None
+        self._client: ClientService | None = None
+        self._events: dict[str, Callable[[Container, Any, bytes], None]] = {
+            "Outputs": self._outputs,
+            "Items": self._items,
+            "GivenBack": self._given_back,
+            "Heartbeat": self._heartbeat,
+            "Ready": self._ready,
+            "StartupFailed": self._startup_failed,
+            "TerminalOpen": lambda container, params, body: self._plane.terminals.open(container),
+            "TerminalData": self._terminal_data,
+        }
+
+    async def answer(self, request: Request) -> Answer | None:
+        """See `Service`."""
+        if self._client is None:
+            raise PlatformError(INVALID, f"{request.method}: a guest asks for nothing")
+        return await self._client.answer(request)
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        """See `Service`."""
+        container = self._container
+        if container is None:
+            self._introduce(method, params)
+        elif self._client is not None:
+            self._client.event(method, params, body)
+        elif (handle := self._events.get(method)) is not None:
+            container.last_heard_at = self._plane.clock.monotonic()
+            handle(container, params, body)
+
+    def _record(self, cls: type[Any], params: Any) -> Any:
+        assert self.peer is not None
+        return self.peer.codec.record(cls, params)
+
+    def _introduce(self, method: str, params: Any) -> None:
+        assert self.peer is not None
+        if method != "ContainerHello":
+            self.peer.channel.close()
+            return
+        hello: ContainerHello = self._record(ContainerHello, params)
+        container = self._plane.fleet.containers.get(hello.container_id)
+        if container is None or hello.role not in (ROLE_GUEST, ROLE_CLIENT):
+            _log.warning("a connection of container %s was refused: it is not known here", hello.container_id)
+            self.peer.channel.close()
+            return
+        self._container = container
+        if hello.role == ROLE_CLIENT:
+            self._client = ClientService(self._plane, container.dispatcher.spec.app_id)
+            self._client.peer = self.peer
+            if hello.client_id:
+                self._client.greet(hello.client_id)
+            return
+        self._plane.fleet.connected(container, self.peer)
+        if not hello.is_reconnect:
+            container.tell("Boot", self._boot(container))
+
+    def _boot(self, container: Container) -> Boot:
+        spec = container.dispatcher.spec
+        app = self._plane.apps.live.get(spec.app_id)
+        return Boot(
+            container.container_id,
+            spec.app_id,
+            container.dispatcher.app_name,
+            spec.function_id,
+            spec.name,
+            spec.definition,
+            app.functions if app is not None else {},
+            spec.image_id,
+            spec.timeout_s,
+            container.dispatcher.max_inputs,
+            spec.is_interactive,
+        )
+
+    def _outputs(self, container: Container, params: Any, body: bytes) -> None:
+        container.dispatcher.put_outputs(container, self._record(OutputBatch, params), body)
+
+    def _items(self, container: Container, params: Any, body: bytes) -> None:
+        container.dispatcher.put_items(container, self._record(ItemBatch, params), body)
+
+    def _given_back(self, container: Container, params: Any, body: bytes) -> None:
+        container.dispatcher.given_back(container, self._record(InputRefs, params))
+
+    def _heartbeat(self, container: Container, params: Any, body: bytes) -> None:
+        beat: Heartbeat = self._record(Heartbeat, params)
+        container.dispatcher.heartbeat(container, beat.running_inputs + beat.held_inputs)
+
+    def _ready(self, container: Container, params: Any, body: bytes) -> None:
+        self._plane.fleet.ready(container, self._record(Ready, params))
+
+    def _startup_failed(self, container: Container, params: Any, body: bytes) -> None:
+        self._plane.fleet.startup_failed(container, self._record(StartupFailed, params).failure)
+
+    def _terminal_data(self, container: Container, params: Any, body: bytes) -> None:
+        self._plane.terminals.data(container, self._record(TerminalData, params), body)
+
+    def closed(self, reason: str) -> None:
+        """See `Service`."""
+        if self._client is not None:
+            self._client.closed(reason)
+        elif self._container is not None and self.peer is not None:
+            self._plane.terminals.container_gone(self._container)
+            self._plane.fleet.disconnected(self._container, self.peer)

@@ -1,0 +1,111 @@
+"""Streams that clients ask for: builds, logs, commands in containers, lent terminals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from squall.protocol.container import ContainerExec, TerminalInput, TerminalOffer, TerminalOutput
+from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.image import ImageBuild
+from squall.protocol.log import LogBatch, LogRead
+from squall.protocol.peer import Stream
+from squall.server.dispatch.callers import Caller
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.control_plane import ControlPlane
+
+Item = tuple[Any, bytes]
+Uploads = AsyncIterator[tuple[TerminalInput, bytes]]
+
+
+class Streams:
+    """The streaming half of the table of methods."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    def open(self, caller: Caller, method: str, record: Any, uploads: Uploads) -> AsyncIterator[Item]:
+        """The items of a stream.
+
+        Raises:
+            PlatformError: `invalid` for an unknown stream, `forbidden`; the iterator raises what the method says.
+        """
+        caller.check_method(method)
+        if method == "ImageBuild":
+            return self._image_build(record)
+        if method == "LogRead":
+            return self._log_read(record)
+        if method == "ContainerExec":
+            return self._container_exec(record, uploads)
+        if method == "TerminalOffer":
+            return self._terminal_offer(record, uploads)
+        raise PlatformError(INVALID, f"{method}: this server has no such stream")
+
+    async def _image_build(self, record: ImageBuild) -> AsyncIterator[Item]:
+        async for event in self._plane.images.build(record):
+            yield event, b""
+
+    async def _log_read(self, record: LogRead) -> AsyncIterator[Item]:
+        query, is_live = await self._query(record)
+        logs = self._plane.logs
+        await logs.flush()
+        async for entries in logs.follow(query) if query.is_following and is_live else logs.read(query):
+            yield LogBatch(entries), b""
+
+    async def _query(self, record: LogRead) -> tuple[LogRead, bool]:
+        """The same with ids for names, and whether more can come."""
+        if record.container_id:
+            is_live = record.container_id in self._plane.fleet.containers
+            container = self._plane.fleet.containers.get(record.container_id)
+            container = container or self._plane.fleet.stopped.get(record.container_id)
+            app_id = container.dispatcher.spec.app_id if container is not None else ""
+            if not app_id and record.app:
+                app_id = (await self._plane.apps.find(record.app)).app_id
+            return replace(record, app=app_id), is_live
+        if not record.app:
+            raise PlatformError(INVALID, "LogRead: name an app or a container")
+        app = await self._plane.apps.find(record.app)
+        function_id = record.function
+        if function_id:
+            specs = {spec.name: spec.function_id for spec in await self._plane.store.list_functions(app.app_id)}
+            if function_id not in specs.values() and function_id not in specs:
+                raise PlatformError(NOT_FOUND, f"LogRead: app {record.app!r} has no function {function_id!r}")
+            function_id = specs.get(function_id, function_id)
+        return replace(record, app=app.app_id, function=function_id), app.app_id in self._plane.apps.live
+
+    async def _container_exec(self, record: ContainerExec, uploads: Uploads) -> AsyncIterator[Item]:
+        container = self._plane.methods.container("ContainerExec", record.container_id)
+        node = container.node
+        if not record.argv:
+            raise PlatformError(INVALID, "ContainerExec: name a command, for example `-- sh`")
+        if node is None or node.peer is None:
+            message = f"ContainerExec: container {record.container_id} is {container.state}; try again when it runs"
+            raise PlatformError(UNAVAILABLE, message)
+        stream = node.exec(record)
+        typing = self._plane.tasks.start(_forward(uploads, stream))
+        try:
+            async for item, body in stream.items(TerminalOutput):
+                yield item, body
+        finally:
+            typing.cancel()
+
+    async def _terminal_offer(self, record: TerminalOffer, uploads: Uploads) -> AsyncIterator[Item]:
+        self._plane.apps.get_live(record.app_id)
+        async for item in self._plane.terminals.offer(record, uploads):
+            yield item
+
+
+async def _forward(uploads: Uploads, stream: Stream) -> None:
+    """What the client types goes to the node."""
+    async for record, body in uploads:
+        stream.send(record, body)
+    stream.send(None)
+
+
+async def no_uploads() -> Uploads:
+    """For streams that nobody feeds: waits for ever."""
+    await asyncio.Event().wait()
+    yield TerminalInput(), b""

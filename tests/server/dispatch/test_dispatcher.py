@@ -1,0 +1,287 @@
+"""Inputs to containers and outputs back, in the order things happen."""
+
+from __future__ import annotations
+
+import asyncio
+
+from squall.protocol import call as wire
+from squall.server.model.config import ServerConfig
+from tests.server.doubles import FakeGuest, settle, staged
+
+
+async def test_remote_call_starts_a_container_and_returns_its_output() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+
+        call = stage.client.call(spec.function_id, 7)
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].status == wire.SUCCEEDED
+        assert outputs[0].value == b"14"
+        assert len(stage.node.starts) == 1
+
+
+async def test_map_returns_every_output_exactly_once() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+
+        call = stage.client.call(spec.function_id, *range(1_000))
+        outputs = await stage.done(call, 1_000)
+
+        assert [outputs[index].value for index in range(1_000)] == [str(2 * n).encode() for n in range(1_000)]
+        assert call.copies == 0
+
+
+async def test_call_of_an_unknown_function_fails_and_is_not_silent() -> None:
+    async with staged() as stage:
+        call = stage.client.call("fu-00000000nobody", 1, 2)
+        outputs = await stage.done(call, 2)
+
+        assert outputs[0].failure.kind == "invalid"
+        assert "does not exist" in outputs[1].failure.message
+
+
+async def test_duplicate_input_is_ignored() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.is_slow_to_load = True
+        call = stage.client.open(spec.function_id)
+
+        stage.client.put(call, {0: b"1"})
+        stage.client.put(call, {0: b"1", 1: b"2"})
+        await stage.until(lambda: stage.node.started and stage.node.started[0].boot)
+        stage.node.started[0].ready()
+        await stage.done(call, 2)
+
+        assert stage.node.started[0].received == [0, 1]
+
+
+async def test_late_attempt_is_ignored() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(retries=2)
+        call = stage.client.call(spec.function_id, 5)
+        gate = asyncio.Event()
+
+        async def slow(guest: FakeGuest, value: bytes) -> bytes:
+            await gate.wait()
+            return value
+
+        stage.node.run = slow
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        guest = stage.node.started[0]
+
+        guest.output(call.call_id, 0, 7, b"of another attempt")
+        await settle()
+        assert not call.outputs
+
+        gate.set()
+        outputs = await stage.done(call, 1)
+        assert outputs[0].value == b"5"
+
+
+async def test_output_of_a_container_that_does_not_hold_the_input_is_ignored() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=2)
+        await stage.until(lambda: len(stage.node.started) == 2)
+        for guest in stage.node.started:
+            guest.is_holding = True
+        call = stage.client.call(spec.function_id, 5)
+        await stage.until(lambda: any(guest.waiting for guest in stage.node.started))
+        thief = next(guest for guest in stage.node.started if not guest.waiting)
+
+        thief.output(call.call_id, 0, 0, b"stolen")
+        await settle()
+
+        assert not call.outputs
+
+
+async def test_credit_grows_for_short_inputs_only() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        call = stage.client.call(spec.function_id, 1)
+        await stage.done(call, 1)
+        container = next(iter(stage.plane.fleet.containers.values()))
+
+        await stage.done(stage.client.call(spec.function_id, *range(300)), 300)
+        grown = container.credit
+        stage.node.started[0].is_holding = True
+        long = stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: stage.node.started[0].waiting)
+        stage.node.started[0].waiting.clear()
+        stage.node.started[0].output(long.call_id, 0, 0, b"2", run_us=30_000)
+        await stage.done(long, 1)
+
+        assert grown > 50
+        assert container.credit == 1
+
+
+async def test_inputs_behind_a_long_one_are_taken_back_for_an_idle_container() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=2, buffer_containers=1)
+        await stage.done(stage.client.call(spec.function_id, *range(50)), 50)
+        await stage.pass_time(1.0)
+        gate = asyncio.Event()
+
+        async def first_is_long(guest: FakeGuest, value: bytes) -> bytes:
+            if value == b"0":
+                await gate.wait()
+            return value
+
+        stage.node.run = first_is_long
+        assert len(stage.node.guests) == 2
+        one, two = stage.node.guests.values()
+        two.is_holding = True
+        call = stage.client.call(spec.function_id, *range(20))
+        await stage.pass_time(0.2)
+        two.is_holding = False
+        two.begin()
+        await stage.pass_time(2.0)
+
+        assert sorted(call.outputs) == list(range(1, 20))
+        assert call.outputs[19].attempt == 0
+        gate.set()
+        await stage.done(call, 20)
+        assert call.copies == 0
+        assert one is not two
+
+
+async def test_take_back_and_output_may_cross() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        await stage.done(stage.client.call(spec.function_id, *range(50)), 50)
+        guest = stage.node.started[0]
+        guest.is_holding = True
+        call = stage.client.call(spec.function_id, *range(4))
+        await stage.until(lambda: len(guest.waiting) == 4)
+        container = next(iter(stage.plane.fleet.containers.values()))
+
+        # The guest answered 1 in the moment the server asked for it back: only 2 and 3 come back.
+        stage.plane.apps.dispatchers[spec.function_id].take_back(container, list(container.held)[1:])
+        guest.output(call.call_id, 1, 0, b"2")
+        guest.waiting = [one for one in guest.waiting if one[1] != 1]
+        guest.running[call.call_id, 1] = asyncio.get_running_loop().create_future()
+        await settle()
+        guest.running.clear()
+        guest.is_holding = False
+        guest.begin()
+        outputs = await stage.done(call, 4)
+
+        assert [outputs[index].value for index in range(4)] == [b"0", b"2", b"4", b"6"]
+        assert call.copies == 0
+
+
+async def test_least_loaded_container_is_served_first() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=2, max_containers=2, max_inputs=10)
+        await stage.until(lambda: len(stage.node.started) == 2)
+        for guest in stage.node.started:
+            guest.is_holding = True
+
+        call = stage.client.open(spec.function_id)
+        for index in range(6):
+            stage.client.put(call, {index: b"1"})
+            await settle(10)
+
+        assert [len(guest.waiting) for guest in stage.node.started] == [3, 3]
+
+
+async def test_too_many_queued_inputs_fail_with_exhausted() -> None:
+    async with staged(ServerConfig(queued_inputs_max=25_000)) as stage:
+        spec = await stage.client.function()
+        stage.node.is_slow_to_load = True
+        call = stage.client.open(spec.function_id)
+
+        for first in range(0, 100_000, 1_000):
+            stage.client.put(call, dict.fromkeys(range(first, first + 1000), b"1"))
+            await settle(3)
+        await settle()
+
+        assert stage.plane.apps.dispatchers[spec.function_id].queued == 25_000
+        assert len(call.outputs) == 75_000
+        assert call.outputs[99_999].failure.kind == "exhausted"
+        assert stage.plane.calls.waiting_bytes == 25_000
+
+
+async def test_outputs_are_kept_for_a_client_that_comes_back() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        gate = asyncio.Event()
+
+        async def slow(guest: FakeGuest, value: bytes) -> bytes:
+            await gate.wait()
+            return value
+
+        stage.node.run = slow
+        values = {index: str(index).encode() for index in range(5)}
+        call = stage.client.open(spec.function_id)
+        stage.client.put(call, values)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        stage.client.disconnect()
+        gate.set()
+        await stage.pass_time(1.0)
+        await stage.client.connect()
+        stage.client.resume(call, values)
+        outputs = await stage.done(call, 5)
+
+        assert [outputs[index].value for index in range(5)] == list(values.values())
+        assert stage.node.started[0].received == [0, 1, 2, 3, 4]
+
+
+async def test_what_a_client_forgot_is_cancelled() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1, 2)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        stage.client.close_call(call)
+        await settle()
+
+        assert not stage.node.started[0].running
+        assert len(stage.plane.calls) == 0
+        assert stage.plane.calls.waiting_bytes == 0
+
+
+async def test_generator_items_pass_through_and_credit_comes_back() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_generator=True)
+        stage.node.run = forever
+        call = stage.client.open(spec.function_id, wire.GENERATOR)
+        stage.client.put(call, {0: b"3"})
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        guest = stage.node.started[0]
+
+        guest.items(call.call_id, 0, 0, [b"a", b"b"])
+        guest.items(call.call_id, 0, 2, [b"c"])
+        await settle()
+        stage.client.disconnect()
+        guest.items(call.call_id, 0, 3, [b"d"])
+        await stage.pass_time(0.5)
+        await stage.client.connect()
+        stage.client.tell("CallOpen", wire.CallOpen(call.call_id, spec.function_id, wire.GENERATOR))
+        stage.client.tell("ItemCredit", wire.ItemCredit(call.call_id, 0, 2))
+        await settle()
+
+        assert call.items == [b"a", b"b", b"c", b"d"]
+        kept = stage.plane.calls.get(call.call_id)
+        assert kept is not None
+        assert [record.first for record, _ in kept.items] == [2, 3]
+
+
+async def test_single_use_container_serves_one_input() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_single_use=True)
+
+        call = stage.client.call(spec.function_id, 1, 2, 3)
+        await stage.done(call, 3)
+        await settle()
+
+        assert all(len(guest.received) == 1 for guest in stage.node.started if guest.received)
+        assert len([guest for guest in stage.node.started if guest.received]) == 3
+
+
+async def forever(guest: FakeGuest, value: bytes) -> bytes:
+    """A function that never ends by itself."""
+    await asyncio.Event().wait()
+    return value
