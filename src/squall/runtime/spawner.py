@@ -32,7 +32,7 @@ from squall.runtime.records import Records
 from squall.runtime.registry import Outcome, Registry, Reply
 from squall.runtime.seccomp import build_filter
 from squall.runtime.spec import ContainerUsage, ExitStatus
-from squall.runtime.sweep import lock, records_path, socket_path, sweep_locked
+from squall.runtime.sweep import lock, records_path, remove_parents, socket_path, sweep_locked
 from squall.runtime.wire import PROTOCOL_VERSION, failure_to_json
 
 IDLE_CHECK_S = 1.0
@@ -55,13 +55,15 @@ class Spawner:
         self._listener = _listen(state_dir)
         self._is_shutting_down = False
         records = Records(records_path(state_dir))
-        self._registry = Registry(instance, records, detect_cgroups(), ground, self._poller, self._tell_exit)
+        self._tree = detect_cgroups()
+        self._registry = Registry(instance, records, self._tree, ground, self._poller, self._tell_exit)
 
     def run(self) -> None:
         """Serve until shut down or idle."""
         self._poller.watch(self._listener.fileno(), self._accept)
         self._poller.call_later(IDLE_CHECK_S, self._check_idle)
         self._poller.run()
+        remove_parents(self._tree, self._instance)
         os.unlink(socket_path(self._state_dir))
 
     def _accept(self, _: int) -> None:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 
-from squall.runtime.cgroup import Cgroup, detect_cgroups
+from squall.runtime.cgroup import Cgroup, CgroupTree, detect_cgroups
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.records import Records, check_name
 from squall.runtime.registry import remove_scratch
@@ -73,6 +73,7 @@ def sweep_locked(state_dir: str, instance: str) -> list[str]:
         if group:
             _remove_cgroup(group)
         found.add(name.rpartition("/")[2])
+    remove_parents(tree, instance)
     records = Records(records_path(state_dir))
     for record in list(records.all()):
         remove_scratch(record.state_dir)
@@ -83,6 +84,18 @@ def sweep_locked(state_dir: str, instance: str) -> list[str]:
     except FileNotFoundError:
         pass
     return sorted(found)
+
+
+def remove_parents(tree: CgroupTree, instance: str) -> None:
+    """Remove the cgroups above the containers' own, where nothing is left below them."""
+    for name in (f"squall/{instance}", "squall"):
+        group = tree.open(name)
+        for path in group.procs_paths if group else ():
+            try:
+                # Not the tree's own removal, which takes along what is below: that may be another instance's.
+                os.rmdir(os.path.dirname(path))
+            except OSError:
+                pass
 
 
 def _remove_cgroup(group: Cgroup) -> None:

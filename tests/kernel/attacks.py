@@ -1,0 +1,542 @@
+"""What a container must not be able to do: run inside one, by name. Standard library only.
+
+Each attack returns when it worked, and raises OSError or Refused when it did not. Prints a JSON object of outcomes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Callable
+
+ATTACKS: dict[str, Callable[[], object]] = {}
+PROCESSES_MAX = 3
+PID_MAX = 200
+MARKER = os.environ.get("MARKER", "")
+"""A file of the machine that everyone there may read."""
+libc = ctypes.CDLL(None, use_errno=True)
+X86 = os.uname().machine == "x86_64"
+SYS_CLONE, SYS_PTRACE, SYS_KEYCTL, SYS_ADD_KEY = (56, 101, 250, 248) if X86 else (220, 117, 219, 217)
+SYS_MOUNT, SYS_UMOUNT2, SYS_PIVOT_ROOT, SYS_UNSHARE, SYS_SETNS = (
+    (165, 166, 155, 272, 308) if X86 else (40, 39, 41, 97, 268)
+)
+SYS_INIT_MODULE, SYS_FINIT_MODULE, SYS_DELETE_MODULE = (175, 313, 176) if X86 else (105, 273, 106)
+SYS_BPF, SYS_PERF, SYS_USERFAULTFD, SYS_KEXEC = (321, 298, 323, 246) if X86 else (280, 241, 282, 104)
+SYS_OPEN_HANDLE, SYS_VM_READV, SYS_REBOOT, SYS_SYSLOG = (304, 310, 169, 103) if X86 else (265, 270, 142, 116)
+SYS_SETHOSTNAME, SYS_SWAPON, SYS_SETTIME = (170, 167, 227) if X86 else (161, 224, 112)
+SYS_IO_URING, SYS_OPEN_TREE, SYS_FSOPEN, SYS_CLONE3, SYS_MOVE_MOUNT, SYS_SETATTR = 425, 428, 430, 435, 429, 442
+NEWUSER, NEWNS, NEWNET, NEWPID = 0x10000000, 0x20000, 0x40000000, 0x20000000
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
+
+
+class Refused(Exception):
+    """It could be done and led nowhere."""
+
+
+def attack(function: Callable[[], object]) -> Callable[[], object]:
+    ATTACKS[function.__name__] = function
+    return function
+
+
+def syscall(number: int, *arguments: object) -> int:
+    result = libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(result)
+
+
+def mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:
+    syscall(SYS_MOUNT, source.encode(), target.encode(), kind.encode() if kind else None, ctypes.c_ulong(flags), None)
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "r+") as file:
+        if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+            raise Refused("a device that swallows it")
+        file.write(text)
+
+
+def need_marker(path: str) -> None:
+    if not MARKER:
+        raise Refused("no marker")
+    open(path + MARKER).close()
+
+
+# ---- the machine's files
+
+
+@attack
+def read_host_file_by_root_of_pid_1() -> None:
+    need_marker("/proc/1/root")
+
+
+@attack
+def read_host_file_by_cwd_of_pid_1() -> None:
+    need_marker("/proc/1/cwd/" + "../" * 30)
+
+
+@attack
+def read_host_file_by_any_descriptor() -> None:
+    for pid in [name for name in os.listdir("/proc") if name.isdigit()]:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                return need_marker(f"/proc/{pid}/fd/{number}" + "/.." * 30)
+            except OSError:
+                continue
+    raise Refused("none leads there")
+
+
+@attack
+def hold_descriptor_beyond_standard_ones() -> None:
+    mine = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    init = os.listdir("/proc/1/fd")
+    # One is the directory being listed.
+    if mine[:3] == [0, 1, 2] and len(mine) == 4 and len(init) == 3:
+        raise Refused("only standard ones")
+
+
+@attack
+def read_host_file_after_escape_from_chroot() -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            os.makedirs("/tmp/jail", exist_ok=True)
+            top = os.open("/", os.O_RDONLY)
+            os.chroot("/tmp/jail")
+            os.fchdir(top)
+            for _ in range(30):
+                os.chdir("..")
+            os.chroot(".")
+            need_marker("")
+        except (OSError, Refused):
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        raise Refused("led to its own root")
+
+
+@attack
+def write_program_of_pid_1() -> None:
+    os.close(os.open("/proc/1/exe", os.O_WRONLY))
+
+
+@attack
+def open_file_by_handle() -> None:
+    syscall(SYS_OPEN_HANDLE, -100, struct.pack("IiQ", 8, 1, 2), os.O_RDONLY)
+
+
+@attack
+def make_block_device() -> None:
+    os.mknod("/tmp/sda", stat.S_IFBLK | 0o666, os.makedev(8, 0))
+
+
+@attack
+def make_memory_device() -> None:
+    os.mknod("/tmp/mem", stat.S_IFCHR | 0o666, os.makedev(1, 1))
+
+
+@attack
+def write_read_only_bind() -> None:
+    write("/attacks.py", "x")
+
+
+# ---- mounts
+
+
+@attack
+def unmount_proc_sys() -> None:
+    syscall(SYS_UMOUNT2, b"/proc/sys", 2)
+
+
+@attack
+def unmount_mask_of_directory() -> None:
+    syscall(SYS_UMOUNT2, b"/sys/firmware", 2)
+
+
+@attack
+def unmount_mask_of_file() -> None:
+    syscall(SYS_UMOUNT2, b"/proc/timer_list", 2)
+
+
+@attack
+def unmount_proc() -> None:
+    syscall(SYS_UMOUNT2, b"/proc", 2)
+
+
+@attack
+def remount_proc_sys_writable() -> None:
+    mount("none", "/proc/sys", None, MS_BIND | MS_REMOUNT)
+
+
+@attack
+def remount_sys_writable() -> None:
+    mount("none", "/sys", None, MS_BIND | MS_REMOUNT)
+
+
+@attack
+def mount_fresh_proc() -> None:
+    mount("proc", "/mnt", "proc")
+
+
+@attack
+def mount_fresh_sysfs() -> None:
+    mount("sysfs", "/mnt", "sysfs")
+
+
+@attack
+def mount_memory() -> None:
+    mount("none", "/mnt", "tmpfs")
+
+
+@attack
+def mount_cgroup_v1() -> None:
+    mount("none", "/mnt", "cgroup")
+
+
+@attack
+def mount_cgroup_v2() -> None:
+    mount("none", "/mnt", "cgroup2")
+
+
+@attack
+def bind_mount() -> None:
+    mount("/etc", "/mnt", None, MS_BIND)
+
+
+@attack
+def open_tree_copy() -> None:
+    os.close(syscall(SYS_OPEN_TREE, -100, b"/proc", 1))
+
+
+@attack
+def open_file_system() -> None:
+    os.close(syscall(SYS_FSOPEN, b"tmpfs", 0))
+
+
+@attack
+def change_mount_attributes() -> None:
+    syscall(SYS_SETATTR, -100, b"/proc/sys", 0, struct.pack("QQQQ", 0, 1, 0, 0), 32)
+
+
+@attack
+def pivot_root() -> None:
+    syscall(SYS_PIVOT_ROOT, b"/", b"/mnt")
+
+
+# ---- the kernel's settings
+
+
+@attack
+def write_core_pattern() -> None:
+    write("/proc/sys/kernel/core_pattern", "|/tmp/x")
+
+
+@attack
+def write_host_sysctl() -> None:
+    write("/proc/sys/kernel/panic", "1")
+
+
+@attack
+def write_network_sysctl() -> None:
+    write("/proc/sys/net/ipv4/ip_forward", "1")
+
+
+@attack
+def trigger_sysrq() -> None:
+    # An empty write: were it not covered, the machine would survive the test.
+    write("/proc/sysrq-trigger", "")
+    raise Refused("opened, but wrote nothing") if os.path.ismount("/proc/sysrq-trigger") else OSError(errno.EIO, "open")
+
+
+@attack
+def write_sys() -> None:
+    write("/sys/kernel/mm/transparent_hugepage/enabled", "never")
+
+
+@attack
+def write_uevent() -> None:
+    write("/sys/devices/virtual/mem/null/uevent", "change")
+
+
+@attack
+def write_bus() -> None:
+    write("/proc/irq/default_smp_affinity", "1")
+
+
+@attack
+def see_cgroup_files() -> None:
+    if not os.listdir("/sys/fs/cgroup"):
+        raise Refused("empty")
+
+
+@attack
+def read_kernel_memory() -> None:
+    with open("/proc/kcore", "rb") as file:
+        if not file.read(1):
+            raise Refused("empty")
+
+
+@attack
+def read_kernel_keys() -> None:
+    with open("/proc/keys") as file:
+        if not file.read(1):
+            raise Refused("empty")
+
+
+@attack
+def read_kernel_log() -> None:
+    syscall(SYS_SYSLOG, 3, ctypes.create_string_buffer(64), 64)
+
+
+@attack
+def change_hostname() -> None:
+    syscall(SYS_SETHOSTNAME, b"x", 1)
+
+
+@attack
+def set_clock() -> None:
+    syscall(SYS_SETTIME, 0, struct.pack("QQ", 0, 0))
+
+
+@attack
+def reboot() -> None:
+    # Harmless where it is allowed: switches Ctrl-Alt-Del off.
+    syscall(SYS_REBOOT, ctypes.c_uint(0xFEE1DEAD), 672274793, 0, None)
+
+
+@attack
+def load_module() -> None:
+    syscall(SYS_INIT_MODULE, b"\x7fELF", 4, b"")
+
+
+@attack
+def load_module_file() -> None:
+    syscall(SYS_FINIT_MODULE, 0, b"", 0)
+
+
+@attack
+def delete_module() -> None:
+    syscall(SYS_DELETE_MODULE, b"no_such_module", 0)
+
+
+@attack
+def kexec() -> None:
+    syscall(SYS_KEXEC, 0, 0, None, 0)
+
+
+@attack
+def swapon() -> None:
+    syscall(SYS_SWAPON, b"/tmp", 0)
+
+
+# ---- risky doors of the kernel
+
+
+@attack
+def bpf() -> None:
+    syscall(SYS_BPF, 0, struct.pack("IIIIQQ", 1, 4, 4, 1, 0, 0), 32)
+
+
+@attack
+def perf_event() -> None:
+    syscall(SYS_PERF, ctypes.create_string_buffer(struct.pack("II", 1, 112).ljust(112, b"\0"), 112), 0, -1, -1, 0)
+
+
+@attack
+def userfaultfd() -> None:
+    os.close(syscall(SYS_USERFAULTFD, 1))
+
+
+@attack
+def io_uring() -> None:
+    os.close(syscall(SYS_IO_URING, 1, ctypes.create_string_buffer(120)))
+
+
+@attack
+def keyctl() -> None:
+    syscall(SYS_KEYCTL, 0, -3, 1)
+
+
+@attack
+def add_key() -> None:
+    syscall(SYS_ADD_KEY, b"user", b"x", b"x", 1, -3)
+
+
+# ---- processes and namespaces
+
+
+@attack
+def ptrace_pid_1() -> None:
+    syscall(SYS_PTRACE, 16, 1, None, None)
+
+
+@attack
+def read_memory_of_pid_1() -> None:
+    buffer = ctypes.create_string_buffer(8)
+    local = struct.pack("QQ", ctypes.addressof(buffer), 8)
+    syscall(SYS_VM_READV, 1, local, ctypes.c_ulong(1), struct.pack("QQ", 0x400000, 8), ctypes.c_ulong(1), 0)
+
+
+@attack
+def see_processes_outside() -> None:
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    if len(pids) <= PROCESSES_MAX and max(pids) < PID_MAX:
+        raise Refused(f"only its own: {pids}")
+
+
+@attack
+def signal_process_outside() -> None:
+    for pid in (2, 4194303, int(os.environ.get("HOST_PID", "4194302"))):
+        if pid != os.getpid() and not os.path.exists(f"/proc/{pid}"):
+            os.kill(pid, 0)
+
+
+@attack
+def make_user_namespace() -> None:
+    syscall(SYS_UNSHARE, NEWUSER)
+
+
+@attack
+def make_mount_namespace() -> None:
+    syscall(SYS_UNSHARE, NEWNS)
+
+
+def _clone(number: int, *arguments: object) -> None:
+    child = syscall(number, *arguments)
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+@attack
+def clone_into_user_namespace() -> None:
+    _clone(SYS_CLONE, ctypes.c_ulong(NEWUSER | signal.SIGCHLD), None, None, None, None)
+
+
+@attack
+def clone3_into_user_namespace() -> None:
+    _clone(SYS_CLONE3, struct.pack("8Q", NEWUSER, 0, 0, 0, signal.SIGCHLD, 0, 0, 0), ctypes.c_ulong(64))
+
+
+@attack
+def join_namespace_of_pid_1() -> None:
+    descriptor = os.open("/proc/1/ns/net", os.O_RDONLY)
+    syscall(SYS_SETNS, descriptor, 0)
+
+
+@attack
+def become_unmapped_user() -> None:
+    os.setuid(70_000)
+
+
+@attack
+def gain_capability() -> None:
+    with open("/proc/self/status") as file:
+        bound = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd"))
+    # SYS_ADMIN, SYS_PTRACE, SYS_MODULE, NET_ADMIN, NET_RAW, MKNOD, SYS_RAWIO, DAC_READ_SEARCH, BPF
+    if not any(bound >> number & 1 for number in (21, 19, 16, 12, 13, 27, 17, 2, 39)):
+        raise Refused("none left to gain")
+
+
+@attack
+def gain_privileges_by_exec() -> None:
+    with open("/proc/self/status") as file:
+        if "NoNewPrivs:\t1" in file.read():
+            raise Refused("no_new_privs")
+
+
+@attack
+def lower_oom_score() -> None:
+    write("/proc/self/oom_score_adj", "-1000")
+
+
+@attack
+def raise_priority() -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, -10)
+
+
+@attack
+def become_real_time() -> None:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+
+
+@attack
+def raise_hard_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard + 1))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+@attack
+def leave_core_files() -> None:
+    if resource.getrlimit(resource.RLIMIT_CORE) == (0, 0):
+        raise Refused("limit is 0")
+
+
+# ---- network
+
+
+@attack
+def raw_socket() -> None:
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
+
+
+@attack
+def packet_socket() -> None:
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+
+
+@attack
+def netfilter_socket() -> None:
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12).close()
+
+
+@attack
+def crypto_socket() -> None:
+    socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET, 0).close()
+
+
+@attack
+def vm_socket() -> None:
+    socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM, 0).close()
+
+
+@attack
+def configure_interface() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, 0x8914, struct.pack("16sH22x", b"lo", 0))
+
+
+@attack
+def type_into_terminal() -> None:
+    fcntl.ioctl(os.openpty()[1], 0x5412, b"x")
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(ATTACKS)
+    outcomes = {}
+    for name in names:
+        try:
+            ATTACKS[name]()
+        except OSError as error:
+            outcomes[name] = errno.errorcode.get(error.errno or 0, str(error))
+        except Refused as error:
+            outcomes[name] = f"refused: {error}"
+        else:
+            outcomes[name] = "worked"
+    print(json.dumps(outcomes))
+
+
+if __name__ == "__main__":
+    main()
