@@ -1,0 +1,344 @@
+"""Images for real: a base from this machine's mirror, steps in containers, and what is in the layers afterwards.
+
+The base is made once and shared by the tests through a store they each extend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from squall.agent.image.builder import BUILD_KIND, KIND_LABEL, BuildFailed, BuiltImage, ImageBuilder
+from squall.agent.image.debian import known_bases
+from squall.agent.image.layers import LayerStore
+from squall.agent.image.machine import read_machine_settings
+from squall.protocol import image
+from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
+from squall.runtime.client import SpawnerRuntime
+from squall.runtime.contract import Runtime
+from squall.runtime.network import NetworkPool
+from squall.runtime.spec import ContainerSpec, IdRange
+from tests.conftest import remove_data_dir
+from tests.kernel.rootfs import missing as containers_missing
+
+SETTINGS = read_machine_settings(os.environ)
+BUILD_RANGES = (IdRange(0x7000_0000), IdRange(0x7001_0000))
+
+
+def missing() -> str:
+    """What this machine lacks to build images, or nothing."""
+    if containers_missing():
+        return containers_missing()
+    if shutil.which("mmdebstrap", path="/usr/bin:/bin") is None:
+        return "missing program: mmdebstrap"
+    return "" if known_bases(SETTINGS) else "no Debian or Ubuntu mirror in the apt sources of this machine"
+
+
+@pytest.fixture(autouse=True)
+def _skip_aloud() -> None:
+    if missing():
+        pytest.skip(missing())
+
+
+@pytest.fixture(scope="module")
+def store_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory whose store has the base, made by the same command that set-up runs."""
+    if missing():
+        pytest.skip(missing())
+    path = tmp_path_factory.mktemp("images")
+    command = [
+        sys.executable,
+        "-m",
+        "squall.agent.image.bootstrap",
+        "--data-dir",
+        str(path),
+        "--python",
+        python_version(),
+    ]
+    subprocess.run(command, check=True, timeout=110, env={**os.environ, "PYTHONPATH": "src"})
+    yield path
+    assert not remove_data_dir(path)
+
+
+def python_version() -> str:
+    return known_bases(SETTINGS)[0].python_version
+
+
+class Builds:
+    """A builder with what it needs, and the events of its builds."""
+
+    def __init__(self, builder: ImageBuilder, store_dir: Path, runtime: Runtime) -> None:
+        self.builder = builder
+        self.store_dir = store_dir
+        self.runtime = runtime
+        self.events: list[BuildEvent] = []
+
+    async def build(self, *steps: ImageStep) -> BuiltImage:
+        self.events.clear()
+        spec = ImageSpec((image.debian_slim(python_version()), *steps))
+        return await asyncio.wait_for(self.builder.build(spec, self.events.append), 100)
+
+    def lines(self) -> list[str]:
+        return [event.text for event in self.events if event.kind == "line"]
+
+    def scratch(self) -> list[str]:
+        return os.listdir(self.store_dir / "layers/.scratch")
+
+
+@asynccontextmanager
+async def open_runtime(data_dir: Path) -> AsyncIterator[SpawnerRuntime]:
+    async with await SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name, idle_s=5) as runtime:
+        try:
+            yield runtime
+        finally:
+            await runtime.shutdown()
+
+
+@asynccontextmanager
+async def open_builds(store_dir: Path, data_dir: Path, mount: Path | None = None) -> AsyncIterator[Builds]:
+    async with (
+        open_runtime(data_dir) as runtime,
+        NetworkPool.open(str(data_dir / "network"), data_dir.name, 1) as network,
+        ImageBuilder(
+            runtime=runtime,
+            network=network,
+            store=LayerStore(store_dir),
+            settings=SETTINGS,
+            data_dir=store_dir,
+            id_ranges=BUILD_RANGES,
+            mount_path=lambda mount_id: str(mount),
+            uv_path=str(Path(sys.executable).parent / "uv"),
+        ) as builder,
+    ):
+        yield Builds(builder, store_dir, runtime)
+
+
+@pytest.fixture
+async def builds(store_dir: Path, data_dir: Path) -> AsyncIterator[Builds]:
+    async with open_builds(store_dir, data_dir) as opened:
+        yield opened
+
+
+def files_in(layer: str) -> set[str]:
+    """Everything in a layer but directories, by its path inside."""
+    root = Path(layer)
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+async def test_debian_package_is_installed_into_a_layer_of_its_own(builds: Builds) -> None:
+    built = await builds.build(image.apt_install(("hello",)), image.run_commands(("hello",)))
+
+    assert "usr/bin/hello" in files_in(built.layers[1])
+    assert "Hello, world!" in builds.lines()
+    assert not {name for name in files_in(built.layers[1]) if name.startswith(("var/log", "var/lib/apt/lists"))}
+
+
+async def test_python_package_is_installed_with_its_bytecode(builds: Builds) -> None:
+    built = await builds.build(
+        image.pip_install(("six",)), image.run_commands(("python -c 'import six; print(six.__name__)'",))
+    )
+
+    added = files_in(built.layers[1])
+    assert any(name.endswith("dist-packages/six.py") for name in added)
+    assert any("__pycache__/six." in name for name in added)
+    assert not {name for name in added if not name.startswith("usr/local/")}
+    assert "six" in builds.lines()
+    assert built.config.python_path == "/usr/bin/python3"
+    assert built.config.python_version.startswith(python_version() + ".")
+
+
+async def test_env_workdir_and_step_variables_apply_where_they_should(builds: Builds) -> None:
+    built = await builds.build(
+        image.env({"KEPT": "k"}),
+        image.workdir("/srv/app"),
+        image.workdir("inner"),
+        image.run_commands(('echo "$KEPT $ONCE $PWD"',), env={"ONCE": "o"}),
+        image.run_commands(('echo "again $KEPT $ONCE $PWD"',)),
+    )
+
+    assert "k o /srv/app/inner" in builds.lines()
+    assert "again k  /srv/app/inner" in builds.lines()
+    assert built.config.env == {"KEPT": "k"}
+    assert built.config.workdir == "/srv/app/inner"
+
+
+async def test_copied_files_belong_to_the_image_and_keep_their_modes(store_dir: Path, data_dir: Path) -> None:
+    mount = data_dir / "mount"
+    (mount / "sub").mkdir(parents=True)
+    (mount / "sub/private").write_text("content")
+    (mount / "sub/private").chmod(0o640)
+    (mount / "run.sh").write_text("#!/bin/sh\necho ran\n")
+    (mount / "run.sh").chmod(0o755)
+
+    async with open_builds(store_dir, data_dir, mount) as builds:
+        built = await builds.build(image.copy("mo-0123456789", "/opt/it"), image.run_commands(("/opt/it/run.sh",)))
+
+    assert files_in(built.layers[1]) == {"opt/it/run.sh", "opt/it/sub/private"}
+    status = os.stat(Path(built.layers[1], "opt/it/sub/private"))
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o640, 0, 0)
+    assert "ran" in builds.lines()
+
+
+async def test_removed_file_is_gone_in_later_steps(builds: Builds) -> None:
+    built = await builds.build(
+        image.run_commands(("mkdir /data && echo one > /data/a && echo two > /data/b",)),
+        image.run_commands(("rm /data/a && rm -r /etc/dpkg && mkdir /etc/dpkg",)),
+        image.run_commands(("ls /data; ls /etc/dpkg | wc -l",)),
+    )
+
+    assert builds.lines()[-2:] == ["b", "0"]
+    assert stat.S_ISCHR(os.lstat(Path(built.layers[2], "data/a")).st_mode)
+
+
+async def test_second_build_comes_from_the_cache_and_a_change_rebuilds_from_there(builds: Builds) -> None:
+    first = await builds.build(image.run_commands(("echo 1 > /one",)), image.run_commands(("date +%N > /two",)))
+
+    started = time.monotonic()
+    again = await builds.build(image.run_commands(("echo 1 > /one",)), image.run_commands(("date +%N > /two",)))
+    took_s = time.monotonic() - started
+    cached = [event.kind for event in builds.events]
+    changed = await builds.build(image.run_commands(("echo 1 > /one",)), image.run_commands(("echo 2 > /two",)))
+
+    assert again == first
+    assert cached == ["cached", "cached", "cached"]
+    assert took_s < 0.5
+    assert changed.layers[:2] == first.layers[:2]
+    assert changed.layers[2] != first.layers[2]
+
+
+async def test_failing_command_shows_its_output_and_leaves_no_layer(builds: Builds) -> None:
+    before = LayerStore(builds.store_dir).list()
+
+    with pytest.raises(BuildFailed) as failed:
+        await builds.build(image.run_commands(("echo begun > /half", "echo the reason >&2; exit 3")))
+
+    assert "step 2 of 2 (run_commands echo begun" in failed.value.message
+    assert "exit status 3" in failed.value.message
+    assert "the reason" in failed.value.message
+    assert LayerStore(builds.store_dir).list() == before
+    assert builds.scratch() == []
+    assert list(await builds.runtime.list()) == []
+
+
+async def test_unknown_packages_are_named_in_the_error(builds: Builds) -> None:
+    with pytest.raises(BuildFailed, match="Unable to locate package no-such-package"):
+        await builds.build(image.apt_install(("no-such-package",)))
+    with pytest.raises(BuildFailed, match="no-such-package-either"):
+        await builds.build(image.pip_install(("no-such-package-either",)))
+
+
+async def test_nothing_of_this_machine_is_in_the_layers(builds: Builds) -> None:
+    built = await builds.build(
+        image.apt_install(("hello",)),
+        image.pip_install(("six",)),
+        image.run_commands(("pip install -q six && apt-get -qq update && env > /dev/null",)),
+    )
+
+    secrets = {source.uri.encode() for source in SETTINGS.apt.sources}
+    secrets |= {
+        url.encode() for name in ("index-url", "extra-index-url", "find-links") for url in SETTINGS.pip.get(name)
+    }
+    secrets |= {value.encode() for value in SETTINGS.proxies.values()} | {b".squall-build"}
+    for layer in built.layers:
+        # dpkg's own template for new machines names Debian's public mirror in every Debian.
+        names = files_in(layer) - {"usr/lib/dpkg/methods/apt/setup"}
+        for path in (Path(layer, name) for name in names):
+            content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            assert not {secret for secret in secrets if secret in content}, path
+    for layer in built.layers[1:]:
+        assert not {name for name in os.listdir(layer) if name not in ("etc", "usr", "var", "tmp", "root")}
+        assert not {name for name in files_in(layer) if name in ("etc/resolv.conf", "etc/hosts", "etc/hostname")}
+
+
+async def test_cancelled_build_leaves_nothing(builds: Builds) -> None:
+    started = asyncio.Event()
+    spec = ImageSpec((image.debian_slim(python_version()), image.run_commands(("echo started; sleep 600",))))
+    building = asyncio.ensure_future(
+        builds.builder.build(spec, lambda event: started.set() if event.text == "started" else None)
+    )
+    await asyncio.wait_for(started.wait(), 60)
+
+    building.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await building
+    for _ in range(200):
+        if not builds.scratch() and not await builds.runtime.list():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError((builds.scratch(), await builds.runtime.list()))
+
+
+async def test_next_builder_removes_what_a_killed_one_left(store_dir: Path, data_dir: Path) -> None:
+    async with open_runtime(data_dir) as runtime:
+        left = await start_and_abandon(runtime, store_dir, data_dir)
+        assert [status.container_id for status in await runtime.list()] == [left.name]
+
+        async with ImageBuilder(
+            runtime=runtime,
+            network=NetworkPool.open(str(data_dir / "network"), data_dir.name, 1),
+            store=LayerStore(store_dir),
+            settings=SETTINGS,
+            data_dir=store_dir,
+            id_ranges=BUILD_RANGES,
+            mount_path=str,
+            uv_path="/usr/bin/uv",
+        ):
+            assert list(await runtime.list()) == []
+            assert not left.exists()
+
+
+async def start_and_abandon(runtime: Runtime, store_dir: Path, data_dir: Path) -> Path:
+    """A build container as a killed agent leaves it: running, its files in a scratch directory nobody locks."""
+    scratch = store_dir / "layers/.scratch/ct-0123456789"
+    scratch.mkdir()
+    base = LayerStore(store_dir).find(image.cache_key("", image.debian_slim(python_version())))
+    assert base is not None
+    started = await runtime.start(
+        ContainerSpec(
+            container_id=scratch.name,
+            layers=[base.path],
+            state_dir=str(scratch),
+            id_range=BUILD_RANGES[0],
+            argv=["/bin/sleep", "600"],
+            env={},
+            is_upper_idmapped=True,
+            labels={KIND_LABEL: BUILD_KIND},
+        )
+    )
+    os.close(started.stdout_fd)
+    os.close(started.stderr_fd)
+    return scratch
+
+
+def test_killed_base_build_leaves_nothing_that_is_used(data_dir: Path) -> None:
+    command = [sys.executable, "-m", "squall.agent.image.bootstrap", "--data-dir", str(data_dir), "--verbose"]
+    environ = {**os.environ, "PYTHONPATH": "src"}
+    with subprocess.Popen(
+        [*command, "--python", python_version()], env=environ, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        # In the middle: packages are being unpacked, with /proc and /dev mounted.
+        while "extracting archives" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+
+    store = LayerStore(data_dir)
+    deadline = time.monotonic() + 30
+    while os.listdir(data_dir / "layers/.scratch") and time.monotonic() < deadline:
+        store.sweep()
+        time.sleep(0.1)
+
+    assert os.listdir(data_dir / "layers/.scratch") == []
+    assert store.list() == ()
