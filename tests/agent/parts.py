@@ -84,6 +84,9 @@ class Slots:
             del self.held[container_id]
         return gone
 
+    async def ensure_rules(self) -> bool:
+        return False
+
 
 class BuiltImages:
     """Images that are there at once, with one layer."""
@@ -113,7 +116,7 @@ class ServerEnd:
     exits: list[ContainerExited] = field(default_factory=list)
     reports: list[NodeReport] = field(default_factory=list)
     lines: list[LogEntry] = field(default_factory=list)
-    container_channels: list[MemoryChannel] = field(default_factory=list)
+    container_channels: list[Channel] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     is_down: bool = False
 

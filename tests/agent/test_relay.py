@@ -13,7 +13,7 @@ import pytest
 from squall.agent import relay as relay_module
 from squall.agent.relay import Door, Relay, token_hash
 from squall.protocol import codec as wire
-from squall.protocol.channel import Channel, MemoryChannel, StreamChannel, connect_unix
+from squall.protocol.channel import Channel, StreamChannel, connect_unix
 from squall.protocol.frames import Frame, encode
 from squall.protocol.guest import GuestHello
 from squall.protocol.node import ContainerHello
@@ -49,7 +49,7 @@ class Opened:
             channel.send(frame)
         return channel, inbox
 
-    async def served(self, index: int) -> tuple[MemoryChannel, Inbox]:
+    async def served(self, index: int) -> tuple[Channel, Inbox]:
         await until(lambda: len(self.server.container_channels) > index)
         inbox = Inbox()
         channel = self.server.container_channels[index]
@@ -147,7 +147,7 @@ async def test_a_second_guest_is_refused_while_the_first_lives_and_welcome_after
     assert not server.is_closed
 
 
-async def _reconnected(opened: Opened) -> tuple[MemoryChannel, Inbox]:
+async def _reconnected(opened: Opened) -> tuple[Channel, Inbox]:
     for _ in range(100):
         await opened.connect(hello(is_reconnect=True))
         await asyncio.sleep(0.01)

@@ -41,6 +41,7 @@ from squall.protocol.node import (
 from squall.protocol.peer import Peer, Request, TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.runtime.contract import Runtime
+from squall.runtime.errors import RuntimeFailure
 
 Connect = Callable[[], Awaitable[Channel]]
 
@@ -48,6 +49,7 @@ EXITS_MAX = 10_000
 """Exits remembered for a server that is away; it finds out about older ones because they are not in `NodeHello`."""
 WELCOME_S = 30.0
 """How long a container's connection waits for the server to know this node again."""
+RULES_S = 30.0
 _FIRST_PAUSE_S = 0.05
 _END_ALL_S = 30.0
 
@@ -76,6 +78,7 @@ class Agent:
     ) -> None:
         self.config = config
         self._runtime = runtime
+        self._network = network
         self._codec = codec
         self._connect = connect
         self._connect_container = connect_container
@@ -104,7 +107,14 @@ class Agent:
             await loop.run_in_executor(self._threads, prepare)
         await self.containers.adopt()
         await self._mounts.evict()
-        for activity in (self.containers.watch, self._grave.run, self._send_logs, self._report, self._serve):
+        for activity in (
+            self.containers.watch,
+            self._grave.run,
+            self._send_logs,
+            self._report,
+            self._guard,
+            self._serve,
+        ):
             self._tasks.start(activity())
         self._tasks.start(self._library.warm())
         return self
@@ -299,6 +309,16 @@ class Agent:
             peer = self._peer
             if peer is not None and self._is_welcome.is_set():
                 peer.event("NodeReport", self._usage.report(len(self.containers.running())))
+
+    async def _guard(self) -> None:
+        """Keep the containers' network rules loaded, for ever."""
+        while True:
+            await asyncio.sleep(RULES_S)
+            try:
+                if await self._network.ensure_rules():
+                    _log.warning("somebody removed the network rules of the containers; they are loaded again")
+            except RuntimeFailure as error:
+                _log.error("%s", error)
 
     async def _run_python(self, layers: Any, python_path: str, program: str, library_dir: str) -> bytes:
         return await run_python(

@@ -62,6 +62,9 @@ class Network(Protocol):
     async def sweep(self, living: Sequence[str]) -> list[str]:
         """Release the slots of all other containers."""
 
+    async def ensure_rules(self) -> bool:
+        """Load the firewall's rules again if somebody flushed them; True when they were gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:

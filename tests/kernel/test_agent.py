@@ -1,0 +1,261 @@
+"""The agent with real containers: a guest speaks through its socket, floods are bounded, kill -9 loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import Resources
+from squall.protocol.guest import SOCKET_PATH
+from squall.protocol.mount import MountRef
+from squall.runtime.client import SpawnerRuntime
+from tests.agent.parts import until
+from tests.kernel.agents import Node, SocketServer
+
+
+@pytest.fixture
+async def node(data_dir: Path, rootfs: str) -> AsyncIterator[Node]:
+    made = Node(data_dir, rootfs)
+    try:
+        yield made
+    finally:
+        async with await SpawnerRuntime.open(str(data_dir / "spawner"), made.instance, idle_s=5) as runtime:
+            for status in await runtime.list():
+                await runtime.remove(status.container_id)
+            await runtime.shutdown()
+
+
+async def test_a_guest_speaks_through_its_socket_and_ends_when_asked(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, started = await node.start()
+        guest = await node.talk()
+
+        assert await guest.run("result = 6 * 7") == "42"
+        assert started.phase_ms["runtime"] > 0
+        await node.end(request.container_id, grace_s=5.0)
+
+        assert [exited.exit_code for exited in node.server.exits] == [5]
+        texts = [entry.text for entry in node.server.lines]
+        assert texts[0].startswith("guest is up")
+        assert texts[-1] == "asked to end"
+    assert not node.left()
+
+
+async def test_a_container_sees_its_files_and_may_write_beside_them(node: Node) -> None:
+    more = node.server.files.add({"pkg/__init__.py": b"", "pkg/data.txt": b"some data"})
+    async with node.running():
+        await node.build()
+        mounts = (MountRef(node.guest_mount, "/root"), MountRef(more, "/root"))
+        request, _ = await node.start(mounts=mounts)
+        guest = await node.talk()
+
+        assert await guest.run("result = open('/root/pkg/data.txt').read()") == "some data"
+        assert await guest.run("result = os.stat('/root/guest_double.py').st_uid, os.getuid()") == "(0, 0)"
+        assert await guest.run("open('/root/.cache', 'w').write('x'); result = sorted(os.listdir('/root'))[:2]")
+        assert await guest.run("open('/root/pkg/data.txt', 'w').write('changed'); result = 1") == "1"
+        await node.end(request.container_id)
+
+        # What one container wrote is in no other.
+        other, _ = await node.start(mounts=mounts)
+        guest = await node.talk(1)
+        assert await guest.run("result = open('/root/pkg/data.txt').read()") == "some data"
+        assert await guest.run("result = os.path.exists('/root/.cache')") == "False"
+        await node.end(other.container_id)
+
+
+async def test_a_container_cannot_change_its_library_or_its_socket(node: Node) -> None:
+    attempts = f"""
+result = []
+for path in ("/run/squall/lib/squall/__init__.py", "/run/squall/agent/x", {SOCKET_PATH!r}):
+    for attempt in (lambda: open(path, "w"), lambda: os.unlink(path), lambda: os.chmod(path, 0o777)):
+        try:
+            attempt()
+            result.append(path)
+        except OSError:
+            pass
+"""
+    async with node.running():
+        await node.build()
+        request, _ = await node.start()
+        guest = await node.talk()
+
+        assert await guest.run(attempts) == "[]"
+        await node.end(request.container_id)
+
+
+async def test_the_library_comes_with_bytecode(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, _ = await node.start()
+        guest = await node.talk()
+
+        cached = await guest.run("result = os.path.exists(codec.__cached__), codec.__file__")
+
+        assert cached == "(True, '/run/squall/lib/squall/protocol/codec.py')"
+        await node.end(request.container_id)
+
+
+async def test_another_process_with_a_wrong_token_is_refused_and_with_the_right_one_is_a_client(node: Node) -> None:
+    knock = f"""
+def knock(text):
+    other = socket.socket(socket.AF_UNIX)
+    other.settimeout(3)
+    other.connect({SOCKET_PATH!r})
+    hello = guest.GuestHello(text, "client", container_id, "0", 1, client_id="cl-1")
+    other.sendall(encode(Frame(json.encode("ev", 0, "GuestHello", hello), b"")))
+    try:
+        return other.recv(1)
+    except socket.timeout:
+        return "open"
+"""
+    async with node.running():
+        await node.build()
+        request, _ = await node.start()
+        guest = await node.talk()
+
+        assert await guest.run(knock + "result = knock('wrong')") == "b''"
+        assert await guest.run(knock + "result = knock(token)") == "open"
+
+        await node.end(request.container_id)
+    assert len(node.server.container_channels) == 2
+
+
+async def test_a_flood_of_output_is_bounded_and_its_end_is_seen(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, _ = await node.start()
+        guest = await node.talk()
+
+        started = time.monotonic()
+        await guest.run("for _ in range(1000): sys.stdout.write(('z' * 99 + '\\n') * 1000)", 60)
+        took_s = time.monotonic() - started
+        await guest.run("time.sleep(1.5); print('after the flood')")
+        await node.end(request.container_id, grace_s=5)
+
+    system = [entry.text for entry in node.server.lines if entry.source == "system"]
+    assert took_s < 30
+    assert any(text.startswith("dropped ") for text in system)
+    assert len(node.server.lines) < 200_000
+    assert "after the flood" in [entry.text for entry in node.server.lines]
+
+
+async def test_limits_reach_the_kernel(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, _ = await node.start(resources=Resources(memory_limit_mib=64))
+        guest = await node.talk()
+
+        guest.tell("result = len(bytearray(200 * 2**20))")
+        await until(lambda: node.server.exits, 20)
+
+        exited = node.server.exits[0]
+        assert (exited.container_id, exited.is_oom) == (request.container_id, True)
+
+
+async def test_a_command_in_a_container_has_a_terminal_its_size_and_an_exit_code(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, _ = await node.start(env={"MINE": "from the function"})
+        await node.talk()
+
+        asked = ContainerExec(request.container_id, ("sh",), has_pty=True, rows=31, columns=99)
+        stream = node.server.peer.stream("NodeExec", asked)
+        output = b""
+        stream.send(TerminalInput(), b"stty size; echo is=$MINE; cat /proc/1/comm\n")
+        while b"is=from the function" not in output or b"31 99" not in output:
+            item = await asyncio.wait_for(stream.next(TerminalOutput), 10)
+            assert item is not None
+            output += item[1]
+        stream.send(TerminalInput(rows=40, columns=120))
+        stream.send(TerminalInput(), b"stty size\nexit 9\n")
+        rest = [item async for item in stream.items(TerminalOutput)]
+
+        assert b"40 120" in b"".join(body for _, body in rest)
+        assert rest[-1][0].exit_code == 9
+        await node.end(request.container_id)
+
+
+async def test_a_given_up_command_is_killed(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, _ = await node.start()
+        guest = await node.talk()
+        count = """
+result = sum(b"sleep" in open(f"/proc/{p}/cmdline", "rb").read() for p in os.listdir("/proc") if p.isdigit())
+"""
+
+        stream = node.server.peer.stream("NodeExec", ContainerExec(request.container_id, ("sleep", "77")))
+        await guest.run_until(count, "1")
+        stream.cancel()
+        await guest.run_until(count, "0")
+
+        await node.end(request.container_id)
+
+
+async def test_a_command_that_is_not_there_is_an_error(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, _ = await node.start()
+        stream = node.server.peer.stream("NodeExec", ContainerExec(request.container_id, ("no-such-program",)))
+
+        with pytest.raises(PlatformError, match="no-such-program"):
+            await stream.next(TerminalOutput)
+
+        await node.end(request.container_id)
+
+
+async def test_a_killed_agent_is_followed_by_one_that_takes_over(node: Node, rootfs: str) -> None:
+    async with SocketServer(node) as sockets:
+        async with sockets.agent_process(rootfs) as first:
+            await node.build()
+            kept, _ = await node.start()
+            lost, _ = await node.start()
+            guest = await node.talk(0)
+            assert await guest.run("kept = 'kept'; result = os.getpid()") != ""
+            first.send_signal(signal.SIGKILL)
+            await first.wait()
+        async with await SpawnerRuntime.open(str(node.data_dir / "spawner"), node.instance, idle_s=5) as runtime:
+            assert {status.container_id for status in await runtime.list()} == {kept.container_id, lost.container_id}
+            await runtime.kill(lost.container_id, signal.SIGKILL)
+
+        async with sockets.agent_process(rootfs) as second:
+            known = {one.container_id for one in node.server.hellos[-1].containers}
+            assert kept.container_id in known
+            await until(lambda: [exited.container_id for exited in node.server.exits] == [lost.container_id], 20)
+            guest = await node.talk(2)
+            assert await guest.run("result = os.environ['SQUALL_CONTAINER_ID']") == kept.container_id
+            assert await guest.run("print('after the change'); result = is_reconnect") == "True"
+            await node.end(kept.container_id, grace_s=5)
+            assert node.server.exits[-1].exit_code == 5
+            second.send_signal(signal.SIGTERM)
+            await second.wait()
+    assert not node.left()
+    assert "after the change" in [entry.text for entry in node.server.lines]
+
+
+async def test_a_hundred_containers_start_and_are_gone_again(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        await node.end((await node.start())[0].container_id)
+
+        begun = time.monotonic()
+        started = await asyncio.gather(*(node.start() for _ in range(100)))
+        took_s = time.monotonic() - begun
+        await until(lambda: len(node.server.container_channels) >= 100, 60)
+        ending = time.monotonic()
+        await asyncio.gather(*(node.end(request.container_id) for request, _ in started))
+        ended_s = time.monotonic() - ending
+        print(f"100 starts {took_s:.2f} s, 100 ends {ended_s:.2f} s")
+
+        assert len(node.server.exits) == 101
+        assert took_s < 30
+        assert ended_s < 30
+    assert not node.left()
