@@ -194,7 +194,10 @@ def _bootstrap(base: DebianBase, settings: MachineSettings, scratch: Scratch, ro
         *lines,
     )
     # The system's own tools: mmdebstrap starts helpers by name, and those of a version manager may come first.
-    environ = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **settings.proxies}
+    # Its temporary files go where the next sweep finds them, should it be killed.
+    temporary = scratch.path / "tmp"
+    temporary.mkdir(mode=0o700)
+    environ = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "TMPDIR": str(temporary), **settings.proxies}
     tail = _run(argv, environ, (scratch.lock_fd,), output)
     if tail is not None:
         raise BaseUnavailable(_explained(base, tail))
