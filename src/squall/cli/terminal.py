@@ -29,18 +29,26 @@ def size() -> tuple[int, int]:
 
 
 @contextmanager
-def raw(is_wanted: bool) -> Iterator[None]:
-    """Every key goes to the other end, Ctrl-C included; the terminal is as before afterwards."""
-    if not is_wanted:
+def unchanged() -> Iterator[None]:
+    """The terminal is as before when the block ends, whatever was done to it."""
+    if not sys.stdin.isatty():
         yield
         return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setraw(descriptor)
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def raw(is_wanted: bool) -> Iterator[None]:
+    """Every key goes to the other end, Ctrl-C included; the terminal is as before afterwards."""
+    with unchanged():
+        if is_wanted:
+            tty.setraw(sys.stdin.fileno())
+        yield
 
 
 def carry(stream: ClientStream, *, is_raw: bool) -> int:

@@ -1,0 +1,180 @@
+"""`squall run`: load a file, choose what in it to run, run it with the app around it.
+
+Options of `squall run` come before the reference; what follows it belongs to the entrypoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from squall.cli import reference
+from squall.cli.interactive import lend_terminal
+from squall.cli.signature import SignatureInvalid, bind
+from squall.exception import Error
+from squall.sdk import _output
+from squall.sdk.app import App, LocalEntrypoint
+from squall.sdk.function import Function
+
+Target = LocalEntrypoint[..., Any] | Function[..., Any]
+
+
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example: squall run examples/hello.py --n 5",
+)
+@click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Show nothing but what the entrypoint prints.")
+@click.option("-d", "--detach", "is_detached", is_flag=True, help="Let the app go on if this command is interrupted.")
+@click.option("-i", "--interactive", "is_interactive", is_flag=True, help="breakpoint() in a container works here.")
+@click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
+@click.option("-n", "--name", "app_name", default=None, help="What lists call the app.")
+@click.option("-w", "--write-result", "result_path", type=click.Path(path_type=Path), help="Write the result there.")
+@click.option("--timestamps", "has_timestamps", is_flag=True, help="Begin each log line with its time.")
+@click.argument("ref")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(
+    is_quiet: bool,
+    is_detached: bool,
+    is_interactive: bool,
+    is_module: bool,
+    app_name: str | None,
+    result_path: Path | None,
+    has_timestamps: bool,
+    ref: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run a function or local entrypoint: REF is path.py, path.py::name, or with -m a module.
+
+    ARGUMENTS become the parameters of what is run: --param-name VALUE.
+    """
+    parsed = reference.parse(ref, is_module=is_module)
+    module = reference.load(parsed)
+    app, target = choose(module, parsed.name)
+    raw: Callable[..., Any] = target.raw_f if isinstance(target, LocalEntrypoint) else _local_callable(target)
+    try:
+        bound = bind(raw, target.name, arguments)
+    except SignatureInvalid as error:
+        raise click.UsageError(str(error)) from error
+    output = None if is_quiet else _output.PlainOutput(has_timestamps=has_timestamps)
+    with _output.use(output), _reported():
+        with app.run(name=app_name, detach=is_detached, interactive=is_interactive):
+            terminal: AbstractContextManager[None] = nullcontext()
+            if is_interactive:
+                assert app.app_id is not None
+                terminal = lend_terminal(app.app_id)
+            with terminal:
+                result = _call(target, bound.args, bound.kwargs, is_detached)
+    if result_path is not None:
+        _write_result(result_path, result)
+
+
+def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_detached: bool) -> Any:
+    if isinstance(target, LocalEntrypoint):
+        if inspect.iscoroutinefunction(target.raw_f):
+            return asyncio.run(target.raw_f(*args, **kwargs))
+        return target.raw_f(*args, **kwargs)
+    if target.is_generator:
+        for item in target.remote_gen(*args, **kwargs):
+            click.echo(item)
+        return None
+    if is_detached:
+        return target.spawn(*args, **kwargs).get()
+    return target.remote(*args, **kwargs)
+
+
+class _reported:  # noqa: N801 - a context manager used like a function
+    """What user code raises is shown as its own traceback, exit code 1; our errors stay one message."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or not isinstance(error, Exception) or isinstance(error, click.ClickException):
+            return
+        if isinstance(error, Error) and not _is_raised_by_user(error):
+            return
+        reference.show_user_traceback(error)
+        raise click.exceptions.Exit(1) from error
+
+
+def _is_raised_by_user(error: Error) -> bool:
+    """Whether frames of user code are in the traceback: then where it happened is worth showing."""
+    ours = str(Path(__file__).resolve().parent.parent)
+    trace = error.__traceback__
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith((ours, "<frozen")) and "click" not in str(
+            trace.tb_frame.f_globals.get("__name__")
+        ):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def choose(module: ModuleType, name: str) -> tuple[App, Target]:
+    """The app and what of it to run.
+
+    Without a name: the only local entrypoint, else the only function.
+
+    Raises:
+        click.UsageError: there is nothing to run, or a choice to make; the message lists the candidates.
+    """
+    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
+    if not apps:
+        raise click.UsageError(f"{module.__name__} has no app: make one at the top level, `app = squall.App()`")
+    app_name, _, rest = name.partition(".")
+    if app_name in apps and app_name:
+        apps, name = {app_name: apps[app_name]}, rest
+    unique = list(dict.fromkeys(apps.values()))
+    entrypoints = [(app, one) for app in unique for one in app.registered_entrypoints.values()]
+    functions = [(app, one) for app in unique for one in app.registered_functions.values()]
+    candidates: Sequence[tuple[App, Target]] = [*entrypoints, *functions]
+    if name:
+        named = [found for found in candidates if found[1].name == name]
+        if named:
+            return named[0]
+        names = [target.name for _, target in candidates]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise click.UsageError(f"{module.__name__} has no function or entrypoint {name!r}{hint} It has: {_list(names)}")
+    for kind in (entrypoints, functions):
+        if len(kind) == 1:
+            return kind[0]
+        if kind:
+            names = [target.name for _, target in kind]
+            raise click.UsageError(
+                f"{module.__name__} has several to run; name one, as in ::{names[0]}: {_list(names)}"
+            )
+    raise click.UsageError(f"{module.__name__} has nothing to run: decorate a function with @app.function()")
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _local_callable(function: Function[..., Any]) -> Callable[..., Any]:
+    raw_f = getattr(function, "raw_f", None)
+    if raw_f is None:
+        raise click.UsageError(f"function {function.name} is not defined in this file; call it from an entrypoint")
+    found: Callable[..., Any] = raw_f
+    return found
+
+
+def _write_result(path: Path, result: Any) -> None:
+    if isinstance(result, str):
+        path.write_text(result)
+    elif isinstance(result, bytes):
+        path.write_bytes(result)
+    else:
+        raise click.ClickException(
+            f"cannot write the result to {path}: it is {type(result).__name__}; return str or bytes"
+        )
+    click.echo(f"Result written to {path}", err=True)
