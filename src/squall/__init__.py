@@ -1,1 +1,76 @@
-"""Squall: serverless Python on your own machines."""
+"""Squall: serverless Python on your own machines.
+
+app = squall.App("hello")
+
+@app.function()
+def square(x: int) -> int:
+    return x * x
+
+with app.run():
+    print(square.remote(7))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from squall.exception import Error as Error
+    from squall.sdk._container import current_function_call_id as current_function_call_id
+    from squall.sdk._container import current_input_id as current_input_id
+    from squall.sdk._container import interact as interact
+    from squall.sdk._container import is_local as is_local
+    from squall.sdk._output import enable_output as enable_output
+    from squall.sdk.app import App as App
+    from squall.sdk.function import Function as Function
+    from squall.sdk.function_call import FunctionCall as FunctionCall
+    from squall.sdk.image import Image as Image
+    from squall.sdk.retries import Retries as Retries
+
+# Where each name is; loaded when it is first used, because every container imports this package.
+_PLACES = {
+    "App": "squall.sdk.app",
+    "Error": "squall.exception",
+    "Function": "squall.sdk.function",
+    "FunctionCall": "squall.sdk.function_call",
+    "Image": "squall.sdk.image",
+    "Retries": "squall.sdk.retries",
+    "current_function_call_id": "squall.sdk._container",
+    "current_input_id": "squall.sdk._container",
+    "enable_output": "squall.sdk._output",
+    "interact": "squall.sdk._container",
+    "is_local": "squall.sdk._container",
+}
+
+__all__ = [
+    "App",
+    "Error",
+    "Function",
+    "FunctionCall",
+    "Image",
+    "Retries",
+    "current_function_call_id",
+    "current_input_id",
+    "enable_output",
+    "interact",
+    "is_local",
+]
+
+
+def __getattr__(name: str) -> object:
+    import importlib  # cold start: the point of this function
+
+    place = _PLACES.get(name)
+    if place is not None:
+        found = getattr(importlib.import_module(place), name)
+        globals()[name] = found
+        return found
+    if name in ("exception", "functions"):
+        return importlib.import_module(f"squall.{name}")
+    if name == "__version__":
+        return importlib.import_module("squall.protocol.version").VERSION
+    raise AttributeError(f"module 'squall' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,229 @@
+"""Calls this client waits for. Each keeps its inputs until it has their outputs, to send them again after a reconnect.
+
+The methods that take what arrives run in whichever thread reads the connection: they note it and wake who waits.
+Frames of this path are put together as text: the encoder of records costs more than a small call's way to the server.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Any, NamedTuple
+
+from squall.protocol.call import IN_BLOB
+from squall.sdk._pending import Pending, Reader
+
+_PREFIX = struct.Struct("<II")
+
+
+class Output(NamedTuple):
+    """What came back for one input."""
+
+    number: int
+    """The input's index."""
+    status: int
+    value: bytes
+    blob_sha256: str
+
+
+class Payload(NamedTuple):
+    """Arguments on their way: inline, or in a blob."""
+
+    value: bytes
+    blob_sha256: str = ""
+
+
+def event(method: str, params: str, body: bytes = b"") -> bytes:
+    """One event as a frame; `params` is JSON."""
+    header = f'{{"k":"ev","m":"{method}","p":{params}}}'.encode()
+    return _PREFIX.pack(len(header), len(body)) + header + body
+
+
+def call_open(call_id: str, function_id: str, kind: str, parent_input_id: str) -> bytes:
+    """The frame that begins a call. All of these are ids, or words of ours: nothing needs escaping."""
+    parent = f',"parent_input_id":"{parent_input_id}"' if parent_input_id else ""
+    return event("CallOpen", f'{{"call_id":"{call_id}","function_id":"{function_id}","kind":"{kind}"{parent}}}')
+
+
+def put_inputs(call_id: str, inputs: list[tuple[int, Payload]]) -> bytes:
+    """One frame with these inputs."""
+    indexes = ",".join([str(index) for index, _ in inputs])
+    sizes = ",".join([str(IN_BLOB if payload.blob_sha256 else len(payload.value)) for _, payload in inputs])
+    blobs = ",".join([f'"{index}":"{payload.blob_sha256}"' for index, payload in inputs if payload.blob_sha256])
+    blobs = f',"blobs":{{{blobs}}}' if blobs else ""
+    return event(
+        "PutInputs",
+        f'{{"call_id":"{call_id}","indexes":[{indexes}],"sizes":[{sizes}]{blobs}}}',
+        b"".join([payload.value for _, payload in inputs]),
+    )
+
+
+def call_close(call_id: str) -> bytes:
+    """The frame that forgets a call."""
+    return event("CallClose", f'{{"call_id":"{call_id}"}}')
+
+
+def call_seal(call_id: str, input_count: int) -> bytes:
+    """The frame that says how many inputs there were."""
+    return event("CallSeal", f'{{"call_id":"{call_id}","input_count":{input_count}}}')
+
+
+def outputs_of(params: dict[str, Any], body: bytes) -> list[Output]:
+    """The outputs in a `PutOutputs` event (or an answered `OutputBatch`)."""
+    blobs = params.get("blobs") or {}
+    outputs = []
+    offset = 0
+    for index, status, size in zip(params["indexes"], params["statuses"], params["sizes"], strict=True):
+        end = offset + size if size > 0 else offset
+        outputs.append(Output(index, status, body[offset:end], blobs.get(str(index), "") if size < 0 else ""))
+        offset = end
+    return outputs
+
+
+class RemoteCall:
+    """One input, one output."""
+
+    __slots__ = ("_frames", "call_id", "pending")
+
+    def __init__(self, call_id: str, frames: bytes, reader: Reader) -> None:
+        self.call_id = call_id
+        self._frames = frames
+        self.pending: Pending[Output] = Pending(reader)
+
+    def take_outputs(self, params: dict[str, Any], body: bytes) -> None:
+        """Its output came."""
+        outputs = outputs_of(params, body)
+        if outputs:
+            self.pending.set(outputs[0])
+
+    def take_items(self, params: dict[str, Any], body: bytes) -> None:
+        """A call of one value has no items."""
+
+    def frames(self) -> bytes:
+        """What to send at first, and again after a reconnect."""
+        return b"" if self.pending.is_done else self._frames
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no output."""
+        self.pending.fail(error)
+
+
+class _Waking:
+    """Wakes the one consumer of a call that has many things to come."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._signal: Pending[None] | None = None
+        self.error: BaseException | None = None
+
+    def wake(self) -> None:
+        """Something came."""
+        signal = self._signal
+        if signal is not None:
+            signal.set(None)
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will come."""
+        self.error = error
+        self.wake()
+
+    def arm(self) -> Pending[None]:
+        """Done at the next `wake`. The caller looks once more whether something came before it waits."""
+        signal: Pending[None] = Pending(self._reader)
+        self._signal = signal
+        return signal
+
+
+class MapCall(_Waking):
+    """Many inputs, each with its output."""
+
+    def __init__(self, call_id: str, function_id: str, parent_input_id: str, reader: Reader) -> None:
+        super().__init__(reader)
+        self.call_id = call_id
+        self._open = call_open(call_id, function_id, "map", parent_input_id)
+        self._unanswered: dict[int, Payload] = {}
+        self._input_count: int | None = None
+        self._is_opened = False
+        self.ready: deque[Output] = deque()
+
+    @property
+    def outstanding(self) -> int:
+        """Inputs without an output."""
+        return len(self._unanswered)
+
+    def add(self, inputs: list[tuple[int, Payload]]) -> bytes:
+        """Keep these inputs; returns the frames that send them."""
+        self._unanswered.update(inputs)
+        frames = put_inputs(self.call_id, inputs)
+        if not self._is_opened:
+            self._is_opened = True
+            return self._open + frames
+        return frames
+
+    def seal(self, input_count: int) -> bytes:
+        """No more inputs; returns the frame that says so."""
+        self._input_count = input_count
+        return call_seal(self.call_id, input_count)
+
+    def take_outputs(self, params: dict[str, Any], body: bytes) -> None:
+        """Outputs came; those we have already are dropped."""
+        unanswered, ready = self._unanswered, self.ready
+        for output in outputs_of(params, body):
+            if unanswered.pop(output.number, None) is not None:
+                ready.append(output)
+        self.wake()
+
+    def take_items(self, params: dict[str, Any], body: bytes) -> None:
+        """Generators cannot be mapped."""
+
+    def frames(self) -> bytes:
+        """All that the server needs to go on after a reconnect."""
+        inputs = list(self._unanswered.items())
+        frames = [self._open] if self._is_opened else []
+        for start in range(0, len(inputs), 250):
+            frames.append(put_inputs(self.call_id, inputs[start : start + 250]))
+        if self._input_count is not None and self._is_opened:
+            frames.append(call_seal(self.call_id, self._input_count))
+        return b"".join(frames)
+
+
+class GeneratorCall(_Waking):
+    """One input, many items, then an output that says how many they were."""
+
+    def __init__(self, call_id: str, function_id: str, parent_input_id: str, payload: Payload, reader: Reader) -> None:
+        super().__init__(reader)
+        self.call_id = call_id
+        self._frames = call_open(call_id, function_id, "generator", parent_input_id) + put_inputs(
+            call_id, [(0, payload)]
+        )
+        self._received = 0
+        self.items: deque[tuple[bytes, str]] = deque()
+        """Values and hashes: one of the two is set."""
+        self.output: Output | None = None
+
+    def take_items(self, params: dict[str, Any], body: bytes) -> None:
+        """Items came. A new attempt yields the first ones again: those we have are dropped."""
+        blobs = params.get("blobs") or {}
+        offset = 0
+        for number, size in enumerate(params["sizes"], params["first"]):
+            end = offset + size if size > 0 else offset
+            if number >= self._received:
+                self.items.append((body[offset:end], blobs.get(str(number), "") if size < 0 else ""))
+                self._received = number + 1
+            offset = end
+        self.wake()
+
+    def take_outputs(self, params: dict[str, Any], body: bytes) -> None:
+        """The generator has ended, or failed."""
+        outputs = outputs_of(params, body)
+        if outputs and self.output is None:
+            self.output = outputs[0]
+        self.wake()
+
+    def frames(self) -> bytes:
+        """What to send at first, and again after a reconnect."""
+        return b"" if self.output is not None else self._frames
+
+    def credit(self, count: int) -> bytes:
+        """The frame that says that this many items were taken."""
+        return event("ItemCredit", f'{{"call_id":"{self.call_id}","index":0,"count":{count}}}')

@@ -1,0 +1,235 @@
+"""The blocking face of the core: `thing.method()` blocks, `thing.method.aio()` is the coroutine itself.
+
+class Function:
+    @blocking
+    async def remote(self, x): ...        # f.remote(1), await f.remote.aio(1)
+
+    @blocking_iterator
+    async def remote_gen(self, x): ...    # for i in f.remote_gen(1), async for i in f.remote_gen.aio(1)
+
+    @blocking_context
+    async def run(self): yield ...        # with app.run(), async with app.run(), async with app.run.aio()
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+from squall.exception import AsyncUsageWarning
+from squall.sdk._pending import iterate, run, running_loop
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def warn_in_loop(name: str, suggestion: str) -> None:
+    """Say that a blocking form is used where it stops an event loop."""
+    if running_loop() is not None:
+        warnings.warn(
+            f"{name} blocks the event loop it is called in; write {suggestion}", AsyncUsageWarning, stacklevel=3
+        )
+
+
+class BlockingCall(Generic[P, T]):
+    """A bound method in both forms."""
+
+    __slots__ = ("_core", "_name")
+
+    def __init__(self, core: Callable[P, Coroutine[Any, Any, T]], name: str) -> None:
+        self._core = core
+        self._name = name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        warn_in_loop(f".{self._name}()", f"`await ….{self._name}.aio(…)`")
+        return run(self._core(*args, **kwargs))
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        """The same as a coroutine."""
+        return self._core(*args, **kwargs)
+
+
+class blocking(Generic[S, P, T]):  # noqa: N801 - a decorator
+    """Give an async method a blocking form; the method itself becomes `.aio`."""
+
+    def __init__(self, core: Callable[Concatenate[S, P], Coroutine[Any, Any, T]]) -> None:
+        self._core = core
+        self.__doc__ = core.__doc__
+        self.__name__ = core.__name__
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> blocking[S, P, T]: ...
+
+    @overload
+    def __get__(self, owner: S, kind: type) -> BlockingCall[P, T]: ...
+
+    def __get__(self, owner: S | None, kind: type) -> blocking[S, P, T] | BlockingCall[P, T]:
+        if owner is None:
+            return self
+        return BlockingCall(cast("Any", self._core).__get__(owner, kind), self.__name__)
+
+
+class blocking_static(Generic[P, T]):  # noqa: N801 - a decorator
+    """As `blocking`, for what needs no object (below `@staticmethod` is not needed)."""
+
+    def __init__(self, core: Callable[P, Coroutine[Any, Any, T]]) -> None:
+        self._core = core
+        self.__doc__ = core.__doc__
+        self.__name__ = core.__name__
+
+    def __get__(self, owner: object, kind: type) -> BlockingCall[P, T]:
+        return BlockingCall(self._core, self.__name__)
+
+
+class BlockingIterator(Generic[T]):
+    """What an iterator method returns: iterate it, or nothing happens, and a warning says so."""
+
+    def __init__(self, generator: AsyncGenerator[T, None], name: str) -> None:
+        self._generator: AsyncGenerator[T, None] | None = generator
+        self._name = name
+        self._iterator: Iterator[T] | None = None
+
+    def _take(self) -> AsyncGenerator[T, None]:
+        if self._generator is None:
+            raise RuntimeError(f"the result of .{self._name}() can be iterated once only; call it again")
+        generator, self._generator = self._generator, None
+        return generator
+
+    def __iter__(self) -> Iterator[T]:
+        if self._iterator is None:
+            warn_in_loop(f"Iterating .{self._name}()", f"`async for … in ….{self._name}.aio(…)`")
+            self._iterator = iterate(self._take())
+        return self._iterator
+
+    def __next__(self) -> T:
+        return next(iter(self))
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._take()
+
+    def __del__(self) -> None:
+        if getattr(self, "_generator", None) is not None:
+            warnings.warn(
+                f"the result of .{self._name}() was never iterated, so nothing was run; iterate it, "
+                "or use .for_each() or .spawn_map() where the results do not matter",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+class IteratorCall(Generic[P, T]):
+    """A bound iterator method in both forms."""
+
+    __slots__ = ("_core", "_name")
+
+    def __init__(self, core: Callable[P, AsyncGenerator[T, None]], name: str) -> None:
+        self._core = core
+        self._name = name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BlockingIterator[T]:
+        return BlockingIterator(self._core(*args, **kwargs), self._name)
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> BlockingIterator[T]:
+        """The same, for `async for`."""
+        return BlockingIterator(self._core(*args, **kwargs), self._name)
+
+
+class blocking_iterator(Generic[S, P, T]):  # noqa: N801 - a decorator
+    """Give an async generator method a blocking form."""
+
+    def __init__(self, core: Callable[Concatenate[S, P], AsyncGenerator[T, None]]) -> None:
+        self._core = core
+        self.__doc__ = core.__doc__
+        self.__name__ = core.__name__
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> blocking_iterator[S, P, T]: ...
+
+    @overload
+    def __get__(self, owner: S, kind: type) -> IteratorCall[P, T]: ...
+
+    def __get__(self, owner: S | None, kind: type) -> blocking_iterator[S, P, T] | IteratorCall[P, T]:
+        if owner is None:
+            return self
+        return IteratorCall(cast("Any", self._core).__get__(owner, kind), self.__name__)
+
+
+class BlockingContext(Generic[T]):
+    """A context manager made from an async generator with one `yield`; `with` and `async with` both work."""
+
+    def __init__(self, generator: AsyncGenerator[T, None], name: str) -> None:
+        self._generator = generator
+        self._name = name
+
+    def __enter__(self) -> T:
+        warn_in_loop(f"`with ….{self._name}()`", f"`async with ….{self._name}()`")
+        return run(self.__aenter__())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return run(self.__aexit__(kind, error, trace))
+
+    async def __aenter__(self) -> T:
+        return await self._generator.__anext__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            if error is None:
+                await self._generator.__anext__()
+            else:
+                await self._generator.athrow(error)
+        except StopAsyncIteration:
+            return error is not None
+        except BaseException as raised:
+            if raised is error:
+                raised.__traceback__ = trace
+                return False
+            raise
+        finally:
+            await self._generator.aclose()
+        raise RuntimeError("the generator of a context did not stop")
+
+
+class ContextCall(Generic[P, T]):
+    """A bound context method in both forms."""
+
+    __slots__ = ("_core", "_name")
+
+    def __init__(self, core: Callable[P, AsyncGenerator[T, None]], name: str) -> None:
+        self._core = core
+        self._name = name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BlockingContext[T]:
+        return BlockingContext(self._core(*args, **kwargs), self._name)
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> BlockingContext[T]:
+        """The same; both work with `async with`."""
+        return self(*args, **kwargs)
+
+
+class blocking_context(Generic[S, P, T]):  # noqa: N801 - a decorator
+    """Make a context manager, for `with` and `async with`, of an async generator method."""
+
+    def __init__(self, core: Callable[Concatenate[S, P], AsyncGenerator[T, None]]) -> None:
+        self._core = core
+        self.__doc__ = core.__doc__
+        self.__name__ = core.__name__
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> blocking_context[S, P, T]: ...
+
+    @overload
+    def __get__(self, owner: S, kind: type) -> ContextCall[P, T]: ...
+
+    def __get__(self, owner: S | None, kind: type) -> blocking_context[S, P, T] | ContextCall[P, T]:
+        if owner is None:
+            return self
+        return ContextCall(cast("Any", self._core).__get__(owner, kind), self.__name__)

@@ -1,0 +1,116 @@
+"""Failures as exceptions: the user's own with its remote frames, or the one of ours that says what happened.
+
+Remote frames are printable where the source is not: each gets a code object of its name and place, under the file
+name `<ct-…>:file`, and its source line goes into `linecache`.
+"""
+
+from __future__ import annotations
+
+import linecache
+import types
+from collections.abc import Sequence
+
+from squall.exception import (
+    ConflictError,
+    DeserializationError,
+    Error,
+    ExecutionError,
+    FunctionTimeoutError,
+    ImageBuildError,
+    InternalFailure,
+    InvalidError,
+    RemoteError,
+    ResourceExhaustedError,
+    SerializationError,
+)
+from squall.protocol.call import Failure, TraceFrame, decode_failure
+from squall.sdk._serialization import deserialize
+
+_KINDS: dict[str, type[Error]] = {
+    "import": ExecutionError,
+    "unserializable": SerializationError,
+    "timed_out": FunctionTimeoutError,
+    "startup_timed_out": FunctionTimeoutError,
+    "cancelled": RemoteError,
+    "crashed": RemoteError,
+    "oom": RemoteError,
+    "lost": InternalFailure,
+    "exhausted": ResourceExhaustedError,
+    "stopped": ConflictError,
+    "image": ImageBuildError,
+    "invalid": InvalidError,
+}
+_LINE_MAX = 100_000
+
+
+def to_exception(value: bytes) -> BaseException:
+    """The exception that a failed output stands for, with the remote frames in its traceback."""
+    try:
+        failure, pickled = decode_failure(value)
+    except ValueError as error:
+        return RemoteError(f"the input failed, and its failure cannot be read: {error}")
+    if failure.kind in ("user", "unserializable") and pickled:
+        found = _loaded(failure, pickled)
+    elif failure.kind == "user":
+        found = RemoteError(_described(failure, "it could not be pickled"))
+    else:
+        found = _KINDS.get(failure.kind, RemoteError)(_message(failure))
+    return found.with_traceback(_traceback(failure.frames, failure.container_id))
+
+
+def _loaded(failure: Failure, pickled: bytes) -> BaseException:
+    try:
+        found, cause, context, is_context_hidden = deserialize(pickled)
+    except DeserializationError as error:
+        return RemoteError(_described(failure, str(error)))
+    if not isinstance(found, BaseException):
+        return RemoteError(_described(failure, "its class could not be read here"))
+    found.__cause__, found.__context__ = cause, context
+    found.__suppress_context__ = is_context_hidden
+    return found
+
+
+def _described(failure: Failure, why: str) -> str:
+    text = f"{failure.type_name}: {failure.message}"
+    remote = f"\n\nTraceback in the container:\n{failure.traceback}" if failure.traceback else ""
+    return f"{text} (not raised as {failure.type_name} itself: {why}){remote}"
+
+
+def _message(failure: Failure) -> str:
+    where = f" (container {failure.container_id})" if failure.container_id else ""
+    remote = f"\n\n{failure.traceback}" if failure.traceback and failure.traceback not in failure.message else ""
+    return f"{failure.message or failure.kind}{where}{remote}"
+
+
+def _traceback(frames: Sequence[TraceFrame], container_id: str) -> types.TracebackType | None:
+    chain: types.TracebackType | None = None
+    for frame in reversed(frames):
+        name = f"<{container_id or 'container'}>:{frame.file}"
+        _remember_line(name, frame.line, frame.text)
+        # An instruction index of -1: there are no columns to point at, so none are printed.
+        chain = types.TracebackType(chain, _frame(name, frame.name, max(1, frame.line)), -1, max(1, frame.line))
+    return chain
+
+
+def _frame(file_name: str, function_name: str, line: int) -> types.FrameType:
+    code = compile("raise LookupError", file_name, "exec").replace(co_name=function_name, co_firstlineno=line)
+    try:
+        exec(code, {"__name__": "remote", "__builtins__": __builtins__})
+    except LookupError as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        assert trace is not None
+        return trace.tb_frame
+    raise AssertionError("the code raises")
+
+
+def _remember_line(file_name: str, line: int, text: str) -> None:
+    if not text or not 0 < line < _LINE_MAX:
+        return
+    entry = linecache.cache.get(file_name)
+    lines = list(entry[2]) if entry is not None and len(entry) == 4 else []
+    lines += ["\n"] * (line - len(lines))
+    lines[line - 1] = text.rstrip("\n") + "\n"
+    # No modification time: `checkcache` then leaves the entry alone.
+    linecache.cache[file_name] = (len(lines), None, lines, file_name)

@@ -1,0 +1,300 @@
+"""The ways to call a function: one input, many, a generator, and durably. No class here knows what a function is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+from squall.exception import InvalidError
+from squall.protocol.call import OUTSTANDING_MAX, SUCCEEDED
+from squall.protocol.frames import INLINE_BYTES_MAX
+from squall.protocol.ids import new_id
+from squall.sdk import _blob, _container
+from squall.sdk._calls import GeneratorCall, MapCall, Output, Payload, RemoteCall, call_open, put_inputs
+from squall.sdk._client import Client
+from squall.sdk._pending import running_loop
+from squall.sdk._serialization import deserialize, raise_failure, serialize
+
+BATCH_INPUTS = 250
+BATCH_BYTES = 512 * 1024
+BATCH_S = 0.001
+"""A batch goes out after that long even if the user's iterator has given only a few inputs."""
+ITEM_CREDIT_STEP = 256
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def parent_input_id() -> str:
+    """The input this call is made from, or empty."""
+    return _container.current_input_id() or ""
+
+
+async def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+    """Arguments as they travel; large ones are put in the blob store first."""
+    data = serialize((args, kwargs))
+    if len(data) <= INLINE_BYTES_MAX:
+        return Payload(data)
+    return Payload(b"", await _blob.put(client, data))
+
+
+async def unpack(client: Client, output: Output) -> Any:
+    """The value of an output, or raise its failure."""
+    value: bytes | bytearray = output.value
+    if output.blob_sha256:
+        value = await _blob.get(client, output.blob_sha256)
+    if output.status != SUCCEEDED:
+        raise_failure(bytes(value))
+    return deserialize(value)
+
+
+async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run one input and wait for its value."""
+    payload = await pack(client, args, kwargs)
+    call_id = new_id("fc")
+    frames = call_open(call_id, function_id, "remote", parent_input_id()) + put_inputs(call_id, [(0, payload)])
+    call = RemoteCall(call_id, frames, client)
+    client.open_call(call, frames)
+    is_answered = False
+    try:
+        output = await call.pending
+        is_answered = True
+    finally:
+        # Given up (Ctrl-C, a cancelled task): the server should drop the input now, not with our next call.
+        client.close_call(call, is_prompt=not is_answered)
+    return await unpack(client, output)
+
+
+async def generate(
+    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> AsyncGenerator[Any, None]:
+    """Run one input of a generator function and yield its items as they come."""
+    payload = await pack(client, args, kwargs)
+    call = GeneratorCall(new_id("fc"), function_id, parent_input_id(), payload, client)
+    client.open_call(call, call.frames())
+    taken = uncredited = 0
+    try:
+        while True:
+            while call.items:
+                value, blob_sha256 = call.items.popleft()
+                taken += 1
+                uncredited += 1
+                if uncredited >= ITEM_CREDIT_STEP:
+                    client.send_more(call.credit(uncredited))
+                    uncredited = 0
+                yield deserialize(await _blob.get(client, blob_sha256) if blob_sha256 else value)
+            if call.error is not None:
+                raise call.error
+            if call.output is not None and (call.output.status != SUCCEEDED or taken >= int(call.output.value or b"0")):
+                if call.output.status != SUCCEEDED:
+                    await unpack(client, call.output)
+                return
+            signal = call.arm()
+            if not call.items and call.output is None and call.error is None:
+                await signal
+    finally:
+        client.close_call(call, is_prompt=call.output is None)
+
+
+class Feed:
+    """The inputs of a map, pulled from the user's iterators in the caller's thread (or task, for async ones)."""
+
+    def __init__(self, iterables: tuple[Any, ...], is_star: bool) -> None:
+        self._is_star = is_star
+        self._iterators: list[Iterator[Any]] | None = None
+        self._async_iterators: list[AsyncIterator[Any]] | None = None
+        if any(hasattr(one, "__aiter__") for one in iterables):
+            self._async_iterators = [_as_async(one).__aiter__() for one in iterables]
+        else:
+            self._iterators = [iter(one) for one in iterables]
+
+    @property
+    def is_async(self) -> bool:
+        """Whether pulling may wait."""
+        return self._async_iterators is not None
+
+    def pull(self) -> tuple[Any, ...] | None:
+        """The next positional arguments, or None at the end of the shortest iterator."""
+        assert self._iterators is not None
+        try:
+            if self._is_star:
+                return tuple(next(self._iterators[0]))
+            return tuple([next(iterator) for iterator in self._iterators])
+        except StopIteration:
+            return None
+
+    async def pull_async(self) -> tuple[Any, ...] | None:
+        """As `pull`."""
+        if self._async_iterators is None:
+            return self.pull()
+        values = []
+        for iterator in self._async_iterators:
+            try:
+                values.append(await iterator.__anext__())
+            except StopAsyncIteration:
+                return None
+        return tuple(values[0]) if self._is_star else tuple(values)
+
+
+async def _as_async(iterable: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    if isinstance(iterable, AsyncIterable):
+        async for item in iterable:
+            yield item
+    else:
+        for item in iterable:
+            yield item
+
+
+class Mapping:
+    """One map under way."""
+
+    def __init__(
+        self,
+        client: Client,
+        function_id: str,
+        feed: Feed,
+        kwargs: dict[str, Any],
+        on_progress: Callable[[int, int, bool], None],
+    ) -> None:
+        self._client = client
+        self._feed = feed
+        self._kwargs = kwargs
+        self._on_progress = on_progress
+        self._input_count = 0
+        self._output_count = 0
+        self._is_fed = False
+        self._call = MapCall(new_id("fc"), function_id, parent_input_id(), client)
+
+    async def outputs(self) -> AsyncGenerator[Output, None]:
+        """Outputs as they come."""
+        call = self._call
+        is_done = False
+        try:
+            async with _Feeder(self) as feeder:
+                while True:
+                    if self._has_room():
+                        await feeder.feed()
+                    while call.ready:
+                        self._output_count += 1
+                        yield call.ready.popleft()
+                    self._on_progress(self._output_count, self._input_count, self._is_fed)
+                    if call.error is not None:
+                        raise call.error
+                    if self._is_fed and not call.outstanding and not call.ready:
+                        is_done = True
+                        return
+                    signal = call.arm()
+                    can_feed = self._has_room() and (feeder.has_news or not feeder.is_running)
+                    if not call.ready and call.error is None and not can_feed:
+                        await signal
+        finally:
+            self._client.close_call(call, is_prompt=not is_done)
+
+    def _has_room(self) -> bool:
+        return not self._is_fed and self._call.outstanding <= OUTSTANDING_MAX - BATCH_INPUTS
+
+    async def send_batch(self) -> None:
+        """Pull one batch of inputs and send it; less than a full one when the iterators are slow."""
+        batch: list[tuple[int, Payload]] = []
+        batch_bytes = 0
+        deadline = time.monotonic() + BATCH_S
+        feed, client = self._feed, self._client
+        while len(batch) < BATCH_INPUTS and batch_bytes < BATCH_BYTES:
+            args = await feed.pull_async() if feed.is_async else feed.pull()
+            if args is None:
+                self._is_fed = True
+                break
+            data = serialize((args, self._kwargs))
+            payload = Payload(data) if len(data) <= INLINE_BYTES_MAX else Payload(b"", await _blob.put(client, data))
+            batch.append((self._input_count, payload))
+            batch_bytes += len(payload.value)
+            self._input_count += 1
+            if time.monotonic() > deadline:
+                client.poll()
+                break
+        frames = self._call.add(batch) if batch else b""
+        if self._is_fed and self._input_count:
+            frames += self._call.seal(self._input_count)
+        if frames:
+            client.open_call(self._call, frames)
+
+
+class _Feeder:
+    """Feeds a mapping: inline where pulling blocks the caller anyway, by a task where the iterators are async."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._task: Any = None
+        self.has_news = False
+
+    async def __aenter__(self) -> _Feeder:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            task.cancel()
+            try:
+                await task
+            except BaseException:  # noqa: BLE001 - cancelled; what it raised otherwise does not matter any more
+                return
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a task is pulling inputs."""
+        return self._task is not None
+
+    async def feed(self) -> None:
+        """Send a batch, or see that one is being made. What the user's iterator raises comes out here."""
+        self.has_news = False
+        if not self._mapping._feed.is_async:
+            await self._mapping.send_batch()
+            return
+        if running_loop() is None:
+            raise InvalidError("async iterators need the async form: `async for … in ….map.aio(…)`")
+        if self._task is None:
+            import asyncio  # cold start: a loop is running, so it is loaded
+
+            self._task = asyncio.ensure_future(self._mapping.send_batch())
+            self._task.add_done_callback(self._ended)
+        elif self._task.done():
+            task, self._task = self._task, None
+            task.result()
+
+    def _ended(self, task: object) -> None:
+        self.has_news = True
+        self._mapping._call.wake()
+
+
+async def mapped(
+    client: Client,
+    mapping: Mapping,
+    *,
+    is_ordered: bool,
+    has_exceptions: bool,
+) -> AsyncGenerator[Any, None]:
+    """Values of a map; the first failure is raised, or yielded in its place."""
+    held: dict[int, Output] = {}
+    following = 0
+    outputs = mapping.outputs()
+    try:
+        async for output in outputs:
+            if not is_ordered:
+                yield await _value(client, output, has_exceptions)
+                continue
+            held[output.number] = output
+            while following in held:
+                output = held.pop(following)
+                following += 1
+                yield await _value(client, output, has_exceptions)
+    finally:
+        await outputs.aclose()
+
+
+async def _value(client: Client, output: Output, has_exceptions: bool) -> Any:
+    if not has_exceptions:
+        return await unpack(client, output)
+    try:
+        return await unpack(client, output)
+    except Exception as error:  # noqa: BLE001 - the user asked for it as a value
+        return error

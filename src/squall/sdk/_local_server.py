@@ -1,0 +1,83 @@
+"""Where the server is, and how the local one is started when nobody answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from squall.exception import ConnectionError  # noqa: A004 - ours, not the builtin
+
+DEFAULT_DATA_DIR = "/var/lib/squall"
+START_S = 60.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One of three ways to a server; exactly one of the first two is set."""
+
+    socket_path: str = ""
+    url: str = ""
+    """Of a server elsewhere, reached by WebSocket."""
+    data_dir: str = ""
+    """Of the local server; empty when the client has no business starting one."""
+    container_token: str = ""
+    """In a container: introduces us to the agent behind the socket."""
+    container_id: str = ""
+
+
+def find_endpoint() -> Endpoint:
+    """What this process is configured for: container, `SQUALL_SERVER_URL`, or the local server."""
+    from squall.sdk import _container  # cold start: tiny, and loaded anyway in a container
+
+    state = _container.current()
+    if state is not None:
+        return Endpoint(
+            socket_path=state.socket_path, container_token=state.token, container_id=state.boot.container_id
+        )
+    url = os.environ.get("SQUALL_SERVER_URL", "")
+    if url:
+        return Endpoint(url=url)
+    data_dir = os.environ.get("SQUALL_DATA_DIR", "") or DEFAULT_DATA_DIR
+    return Endpoint(socket_path=os.path.join(data_dir, "server.sock"), data_dir=data_dir)
+
+
+def start(data_dir: str) -> None:
+    """Start the local server and return when it answers.
+
+    Raises:
+        ConnectionError: it does not start; the message has its last words, and what to do.
+    """
+    import subprocess  # cold start: only when no server answers
+
+    if os.geteuid() != 0:
+        raise ConnectionError(
+            f"no Squall server answers at {data_dir}/server.sock, and starting one needs root: run "
+            f"`sudo {_command()}`, start it once by `sudo squall server start`, or set SQUALL_SERVER_URL to a server "
+            "elsewhere"
+        )
+    argv = [sys.executable, "-m", "squall.main.dev", "start", "--data-dir", data_dir]
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_S, check=False, env=_env()
+        )
+    except subprocess.TimeoutExpired:
+        raise ConnectionError(
+            f"the Squall server did not start within {START_S:.0f} s; see {data_dir}/server.log"
+        ) from None
+    if done.returncode != 0:
+        last = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-5:]
+        raise ConnectionError(
+            f"cannot start the Squall server: {' / '.join(last)}; see {data_dir}/server.log, or run `squall doctor`"
+        )
+
+
+def _env() -> dict[str, str]:
+    # The server must find this very package, also when it is used from a source checkout.
+    package_dir = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = [package_dir, os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def _command() -> str:
+    return " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]])[:200]

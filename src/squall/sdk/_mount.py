@@ -1,0 +1,150 @@
+"""The user's files on their way into containers: found, hashed, registered, uploaded.
+
+Hashes are kept per process by path, size and time of modification, so that running an app again reads no file twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from squall.exception import InvalidError, MountUploadTimeoutError, ServiceError
+from squall.protocol.frames import BODY_BYTES_MAX
+from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest
+from squall.sdk import _blob
+from squall.sdk._client import Client
+
+COMPILED = (".pyc", ".pyo")
+FILES_MAX = 100_000
+
+Ignore = Callable[[Path], bool]
+
+_hashes: dict[tuple[str, int, int, int], str] = {}
+
+
+class LocalFile(NamedTuple):
+    """A file here and its place below the mount's target."""
+
+    local_path: str
+    remote_path: str
+
+
+class Mount(NamedTuple):
+    """Hashed files and what the server calls them."""
+
+    manifest: MountManifest
+    local_paths: dict[str, str]
+    """SHA-256 to a path here."""
+
+    @property
+    def mount_id(self) -> str:
+        """The id that their content gives them."""
+        return self.manifest.mount_id()
+
+
+def is_code_noise(path: Path) -> bool:
+    """Dot-files and compiled files: never part of a package that is shipped."""
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts) or path.suffix in COMPILED
+
+
+def is_not_python(path: Path) -> bool:
+    """The default of `add_local_python_source`: only `.py` files travel."""
+    return is_code_noise(path) or path.suffix != ".py"
+
+
+def find_files(directory: str, remote_path: str, ignore: Ignore) -> Iterator[LocalFile]:
+    """The files of a tree that are not ignored; `ignore` sees paths relative to the tree.
+
+    Links are followed: what they lead to is what travels. A link back into the tree above it is not entered.
+    """
+    yield from _walk(directory, "", remote_path, ignore, frozenset({os.path.realpath(directory)}))
+
+
+def _walk(root: str, below: str, remote_path: str, ignore: Ignore, above: frozenset[str]) -> Iterator[LocalFile]:
+    with os.scandir(os.path.join(root, below)) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        relative = f"{below}/{entry.name}" if below else entry.name
+        if entry.is_dir():
+            # Ignored files below may be un-ignored by a predicate, so only what is certain is skipped as a whole.
+            real = os.path.realpath(entry.path)
+            if real not in above and entry.name != "__pycache__":
+                yield from _walk(root, relative, remote_path, ignore, above | {real})
+        elif entry.is_file() and not ignore(Path(relative)):
+            yield LocalFile(entry.path, f"{remote_path}/{relative}" if remote_path else relative)
+
+
+def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str) -> Mount:
+    """Hash files.
+
+    Raises:
+        InvalidError: a file cannot be read, or there are more than anybody means.
+    """
+    found: dict[str, MountFile] = {}
+    local_paths: dict[str, str] = {}
+    for file in files:
+        try:
+            status = os.stat(file.local_path)
+            sha256 = _hash(file.local_path, status)
+        except OSError as error:
+            raise InvalidError(f"cannot ship {what}: {file.local_path}: {error.strerror}") from error
+        mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+        found[file.remote_path] = MountFile(file.remote_path, sha256, status.st_size, mode)
+        local_paths[sha256] = file.local_path
+        if len(found) > FILES_MAX:
+            raise InvalidError(f"cannot ship {what}: more than {FILES_MAX} files; use ignore= to leave some out")
+    return Mount(MountManifest(tuple(found[path] for path in sorted(found))), local_paths)
+
+
+def _hash(path: str, status: os.stat_result) -> str:
+    key = (path, status.st_ino, status.st_size, status.st_mtime_ns)
+    sha256 = _hashes.get(key)
+    if sha256 is None:
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while chunk := file.read(1024 * 1024):
+                digest.update(chunk)
+        sha256 = _hashes[key] = digest.hexdigest()
+    return sha256
+
+
+async def upload(client: Client, mount: Mount) -> str:
+    """Register a mount and put what the server lacks; returns its id.
+
+    Raises:
+        ServiceError: a file changes while it is read.
+    """
+    created = await client.request("MountCreate", MountCreate(mount.manifest), MountCreated)
+    for sha256 in created.missing_sha256s:
+        path = mount.local_paths[sha256]
+        # Read in this thread, loop or not: files are local, and parts of them are sent as they are read.
+        with open(path, "rb") as file:  # noqa: ASYNC230
+            size_bytes = os.fstat(file.fileno()).st_size
+            if size_bytes <= BODY_BYTES_MAX:
+                await _put_checked(client, path, sha256, file.read())
+            else:
+                await _put_mapped(client, path, sha256, file.fileno())
+    return created.mount_id
+
+
+async def _put_checked(client: Client, path: str, sha256: str, data: bytes) -> None:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ServiceError(f"cannot ship {path}: it changed while it was read; run again")
+    await _blob.upload(client, sha256, memoryview(data))
+
+
+async def _put_mapped(client: Client, path: str, sha256: str, descriptor: int) -> None:
+    import mmap  # cold start: only for very large files
+
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+        view = memoryview(mapped)
+        try:
+            await _blob.upload(client, sha256, view)
+        except MountUploadTimeoutError:
+            raise MountUploadTimeoutError(f"cannot ship {path}: the server did not take it in time") from None
+        finally:
+            view.release()

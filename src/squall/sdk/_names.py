@@ -1,0 +1,53 @@
+"""What things may be called."""
+
+from __future__ import annotations
+
+import re
+
+from squall.exception import InvalidError
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_TAG = re.compile(r"[A-Za-z0-9._-]{1,63}\Z")
+_APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}\Z")
+
+
+def check_name(name: object, what: str) -> str:
+    """The name, if it can be one.
+
+    Raises:
+        InvalidError: it is no text, too long, has other characters, or looks like an app's id.
+    """
+    if not isinstance(name, str):
+        raise InvalidError(f"{what} must be a string, not {type(name).__name__}")
+    if not _NAME.match(name):
+        raise InvalidError(f"{what} {name!r}: use 1 to 64 letters, digits, dots, dashes and underscores")
+    if _APP_ID.match(name):
+        raise InvalidError(f"{what} {name!r}: looks like the id of an app; choose another name")
+    return name
+
+
+def check_tags(tags: object) -> dict[str, str]:
+    """The tags, if they can be.
+
+    Raises:
+        InvalidError: no dictionary of short texts.
+    """
+    if tags is None:
+        return {}
+    if not isinstance(tags, dict):
+        raise InvalidError(f"tags must be a dictionary of strings, not {type(tags).__name__}")
+    for key, value in tags.items():
+        for text in (key, value):
+            if not isinstance(text, str) or not _TAG.match(text):
+                raise InvalidError(f"tag {text!r}: use 1 to 63 letters, digits, dots, dashes and underscores")
+    return dict(tags)
+
+
+def describe_similar(name: str, known: list[str]) -> str:
+    """`; did you mean 'square'?` when a known name is close, else the known names."""
+    import difflib  # cold start: only for a message
+
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are: {', '.join(sorted(known))}" if known else ""

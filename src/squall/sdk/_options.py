@@ -1,0 +1,167 @@
+"""The parameters of `@app.function`, checked, as the records a server understands.
+
+What only later versions can do is refused by name: nothing is accepted in silence that then does not happen. `cloud`,
+`region`, `routing_region` and `nonpreemptible` say which of somebody else's machines to rent; on one's own machines
+there is nothing to choose, so they are taken and mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from squall.exception import InvalidError
+from squall.sdk.retries import Retries
+
+NO_CHOICE_HERE = ("cloud", "region", "routing_region", "nonpreemptible")
+NOT_YET = (
+    "schedule",
+    "secrets",
+    "gpu",
+    "volumes",
+    "proxy",
+    "enable_memory_snapshot",
+    "restrict_modal_access",
+    "i6pn",
+    "experimental_options",
+)
+TIMEOUT_S_MAX = 24 * 3600
+SCALEDOWN_S = (2, 3600)
+
+
+class Options:
+    """What a function's decorator says, besides its code and image."""
+
+    def __init__(self, name: str, given: Mapping[str, Any]) -> None:
+        """Raises:
+        InvalidError: a value is impossible, or of a later version.
+        """
+        self._name = name
+        refuse_not_yet(name, given)
+        self.env = check_env(given["env"], f"function {name}")
+        self.retries = self._retries(given["retries"])
+        self.timeout_s = self._seconds("timeout", given["timeout"], 1, TIMEOUT_S_MAX)
+        startup = given["startup_timeout"]
+        self.startup_timeout_s = (
+            self.timeout_s if startup is None else self._seconds("startup_timeout", startup, 1, TIMEOUT_S_MAX)
+        )
+        self.cpu, self.cpu_limit = self._pair("cpu", given["cpu"], 0.001)
+        self.memory, self.memory_limit = self._pair("memory", given["memory"], 1)
+        self.ephemeral_disk = self._count("ephemeral_disk", given["ephemeral_disk"], 1)
+        self.min_containers = self._count("min_containers", given["min_containers"], 0) or 0
+        self.max_containers = self._count("max_containers", given["max_containers"], 1)
+        self.buffer_containers = self._count("buffer_containers", given["buffer_containers"], 0) or 0
+        if self.max_containers is not None and self.max_containers < self.min_containers:
+            raise self._wrong(f"max_containers={self.max_containers} is less than min_containers={self.min_containers}")
+        window = given["scaledown_window"]
+        self.scaledown_window_s = 60.0 if window is None else self._seconds("scaledown_window", window, *SCALEDOWN_S)
+        self.is_network_blocked = bool(given["block_network"])
+        self.is_single_use = bool(given["single_use_containers"])
+
+    def records(self) -> dict[str, Any]:
+        """The fields of a `FunctionSpec` that follow from these options."""
+        from squall.protocol.function import Resources, RetryPolicy, Scaling  # cold start: only where an app is run
+
+        retries = self.retries
+        return {
+            "env": self.env,
+            "resources": Resources(
+                _milli(self.cpu),
+                _milli(self.cpu_limit),
+                _whole(self.memory),
+                _whole(self.memory_limit),
+                self.ephemeral_disk,
+            ),
+            "scaling": Scaling(
+                min_containers=self.min_containers,
+                max_containers=self.max_containers,
+                buffer_containers=self.buffer_containers,
+                scaledown_window_s=self.scaledown_window_s,
+                is_single_use=self.is_single_use,
+            ),
+            "retries": RetryPolicy()
+            if retries is None
+            else RetryPolicy(
+                retries.max_retries, retries.backoff_coefficient, retries.initial_delay, retries.max_delay
+            ),
+            "timeout_s": self.timeout_s,
+            "startup_timeout_s": self.startup_timeout_s,
+            "is_network_blocked": self.is_network_blocked,
+        }
+
+    def _wrong(self, text: str) -> InvalidError:
+        return InvalidError(f"function {self._name}: {text}")
+
+    def _retries(self, retries: object) -> Retries | None:
+        if retries is None or isinstance(retries, Retries):
+            return retries
+        if isinstance(retries, int) and not isinstance(retries, bool):
+            return Retries(max_retries=retries, backoff_coefficient=1.0, initial_delay=1.0)
+        raise self._wrong(f"retries={retries!r} must be an integer or squall.Retries(...)")
+
+    def _seconds(self, name: str, value: object, least: float, most: float) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._wrong(f"{name}={value!r} must be a number of seconds")
+        if not least <= value <= most:
+            raise self._wrong(f"{name}={value!r} must be from {least:g} to {most:g} seconds")
+        return float(value)
+
+    def _count(self, name: str, value: object, least: int) -> int | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self._wrong(f"{name}={value!r} must be an integer of at least {least}")
+        return value
+
+    def _pair(self, name: str, value: object, least: float) -> tuple[float | None, float | None]:
+        """A request, or (request, limit)."""
+        if value is None:
+            return None, None
+        parts: Sequence[object] = value if isinstance(value, (tuple, list)) else (value,)
+        if len(parts) > 2:
+            raise self._wrong(f"{name}={value!r} must be a number or (request, limit)")
+        numbers: list[float] = []
+        for part in parts:
+            if isinstance(part, bool) or not isinstance(part, (int, float)) or part < least:
+                raise self._wrong(f"{name}={value!r} must be a number of at least {least:g}, or (request, limit)")
+            numbers.append(part)
+        if len(numbers) == 2 and numbers[1] < numbers[0]:
+            raise self._wrong(f"{name}={value!r}: the limit is less than the request")
+        return numbers[0], numbers[1] if len(numbers) == 2 else None
+
+
+def _milli(value: float | None) -> int | None:
+    return None if value is None else round(value * 1000)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def refuse_not_yet(name: str, given: Mapping[str, Any]) -> None:
+    """Raises InvalidError when a parameter is used that this version cannot honour."""
+    for parameter in NOT_YET:
+        if given.get(parameter):
+            raise InvalidError(
+                f"function {name}: {parameter}= is not in this version of Squall yet; leave it out to run without"
+            )
+
+
+def check_env(env: object, what: str) -> dict[str, str]:
+    """Variables as a dictionary of strings, without those that are None.
+
+    Raises:
+        InvalidError: anything else.
+    """
+    if env is None:
+        return {}
+    if not isinstance(env, dict):
+        raise InvalidError(f"{what}: env must be a dictionary of strings, not {type(env).__name__}")
+    found = {}
+    for key, value in env.items():
+        if value is None:
+            continue
+        if not isinstance(key, str) or not isinstance(value, str) or not key or "=" in key:
+            raise InvalidError(f"{what}: env {key!r}={value!r} must be a name and a string")
+        found[key] = value
+    return found

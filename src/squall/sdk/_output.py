@@ -1,0 +1,228 @@
+"""What a person sees of a run: build steps, log lines, progress. Nothing, unless `enable_output()` is on.
+
+`Output` is the interface; `PlainOutput` writes lines. The command puts a richer one in its place by `use`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from squall.exception import Error
+from squall.sdk import _client
+from squall.sdk._client import ConnectionLost
+from squall.sdk._pending import run
+
+if TYPE_CHECKING:
+    from squall.protocol.image import BuildEvent
+    from squall.protocol.log import LogEntry
+    from squall.sdk._client import Client
+
+DRAIN_S = 5.0
+"""How long the end of a run waits for the last log lines."""
+PROGRESS_S = 0.2
+
+
+class Output:
+    """Told what happens. Every method may be called from another thread, and must neither raise nor block for long."""
+
+    def notice(self, text: str) -> None:
+        """Something takes long: a server is being started."""
+
+    def app_created(self, app_id: str, name: str, url: str) -> None:
+        """The app is there; its image and files come next."""
+
+    def build_event(self, image_id: str, event: BuildEvent) -> None:
+        """A step of an image begins, says something, or ends."""
+
+    def mount_created(self, text: str) -> None:
+        """Files are on the server; the text says which."""
+
+    def function_created(self, name: str, function_id: str) -> None:
+        """The function can be called."""
+
+    def log(self, entry: LogEntry) -> None:
+        """A container, or Squall about one, said a line."""
+
+    def map_progress(self, function_name: str, done: int, total: int, is_total_known: bool) -> None:
+        """A map got on. Called at most a few times a second, and at the end."""
+
+    def app_stopped(self, app_id: str, is_aborted: bool) -> None:
+        """The run is over; no line comes after this."""
+
+
+class PlainOutput(Output):
+    """Lines: logs as they are, the rest dim where a terminal can."""
+
+    def __init__(self, out: IO[str] | None = None, err: IO[str] | None = None, *, has_timestamps: bool = False) -> None:
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+        self._has_timestamps = has_timestamps
+        self._is_terminal = self._err.isatty()
+        self._lock = threading.Lock()
+        self._progress = ""
+
+    def notice(self, text: str) -> None:
+        """See `Output`."""
+        self._say(f"{text} …")
+
+    def app_created(self, app_id: str, name: str, url: str) -> None:
+        """See `Output`."""
+        self._say(f"App {name or app_id} ({app_id})" + (f": {url}" if url else ""))
+
+    def build_event(self, image_id: str, event: BuildEvent) -> None:
+        """See `Output`."""
+        if event.kind == "step":
+            self._say(f"[{event.step}/{event.steps}] {event.text}")
+        elif event.kind == "line":
+            self._say(f"    {event.text}")
+        elif event.kind == "done":
+            self._say(f"[{event.step}/{event.steps}] done in {event.duration_s:.1f} s")
+
+    def log(self, entry: LogEntry) -> None:
+        """See `Output`."""
+        stream = self._out if entry.source == "stdout" else self._err
+        stamp = time.strftime("%H:%M:%S ", time.localtime(entry.at)) if self._has_timestamps else ""
+        text = f"[squall] {entry.text}" if entry.source == "system" else entry.text
+        with self._lock:
+            self._clear_progress()
+            _write(stream, f"{stamp}{text}\n")
+
+    def map_progress(self, function_name: str, done: int, total: int, is_total_known: bool) -> None:
+        """See `Output`."""
+        if not self._is_terminal:
+            return
+        with self._lock:
+            self._clear_progress()
+            if not is_total_known or done < total:
+                self._progress = f"{function_name}: {done} of {total}{'' if is_total_known else '+'}"
+                _write(self._err, f"\x1b[2m{self._progress}\x1b[0m\r")
+
+    def app_stopped(self, app_id: str, is_aborted: bool) -> None:
+        """See `Output`."""
+        self._say("App aborted." if is_aborted else "App completed.")
+
+    def _say(self, text: str) -> None:
+        with self._lock:
+            self._clear_progress()
+            _write(self._err, f"\x1b[2m{text}\x1b[0m\n" if self._is_terminal else f"{text}\n")
+
+    def _clear_progress(self) -> None:
+        if self._progress:
+            self._progress = ""
+            _write(self._err, "\x1b[2K\r")
+
+
+def _write(stream: IO[str], text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        return  # nobody reads any more; the run goes on
+
+
+_SILENT = Output()
+_current: Output | None = None
+
+
+def current() -> Output:
+    """Where to say things; silent unless output is enabled."""
+    return _current or _SILENT
+
+
+def is_enabled() -> bool:
+    """Whether anybody looks."""
+    return _current is not None
+
+
+@contextmanager
+def use(output: Output | None) -> Iterator[None]:
+    """Say things there while the block runs; None for silence."""
+    global _current
+    before, _current = _current, output
+    client = _client.current()
+    before_notice = client.on_notice
+    client.on_notice = current().notice
+    try:
+        yield
+    finally:
+        _current = before
+        client.on_notice = before_notice
+
+
+@contextmanager
+def enable_output() -> Iterator[None]:
+    """Show what runs do while the block runs: image builds, log lines of containers, progress of maps."""
+    with use(_current or PlainOutput()):
+        yield
+
+
+class LogFollower:
+    """Shows the log lines of an app, from its first to its last, in a thread of its own."""
+
+    def __init__(self, client: Client, app_id: str, output: Output) -> None:
+        self._client = client
+        self._app_id = app_id
+        self._output = output
+        self._is_stopping = False
+        self._is_repeating = False
+        self._thread = threading.Thread(target=self._follow, name="squall-logs", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """The app has been stopped: show what is left, but wait for it only so long."""
+        self._is_stopping = True
+        self._thread.join(DRAIN_S)
+
+    def _follow(self) -> None:
+        try:
+            run(self._read_all(), is_background=True)
+        except Error as error:
+            if not self._is_stopping:
+                self._output.notice(f"log lines are not shown any more: {error}")
+
+    async def _read_all(self) -> None:
+        from squall.protocol.log import LogBatch, LogRead  # cold start: only where output is shown
+
+        last_at: float | None = None
+        seen: set[str] = set()
+        while True:
+            await self._client.connect()
+            request = LogRead(app=self._app_id, is_following=True, tail=-1, since=last_at)
+            try:
+                async for batch, _ in self._client.stream("LogRead", request).items(LogBatch):
+                    for entry in batch.entries:
+                        # After a reconnect the lines of the last moment come again.
+                        if last_at is None or entry.at > last_at:
+                            last_at, seen = entry.at, set()
+                        elif f"{entry.container_id} {entry.text}" in seen and self._is_repeating:
+                            continue
+                        seen.add(f"{entry.container_id} {entry.text}")
+                        self._output.log(entry)
+                return
+            except ConnectionLost:
+                if self._is_stopping:
+                    return
+                self._is_repeating = True
+
+
+class MapProgress:
+    """Tells the output of a map's progress, a few times a second at most."""
+
+    def __init__(self, function_name: str) -> None:
+        self._name = function_name
+        self._output = current()
+        self._said_at = 0.0
+
+    def __call__(self, done: int, total: int, is_total_known: bool) -> None:
+        """The map got on."""
+        if self._output is _SILENT:
+            return
+        now = time.monotonic()
+        if now - self._said_at >= PROGRESS_S or (is_total_known and done == total):
+            self._said_at = now
+            self._output.map_progress(self._name, done, total, is_total_known)

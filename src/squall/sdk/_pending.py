@@ -1,0 +1,280 @@
+"""A value that is not there yet: set from any thread, waited for by a blocked thread or in any event loop.
+
+The whole SDK waits through this module. Its coroutines run in two ways:
+  * in an event loop, where `await pending` becomes a future of that loop
+  * driven by `run` in the caller's thread, where `await pending` blocks that thread; no event loop exists then, and
+    asyncio is not even imported
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """Who makes pendings come true by reading a connection; blocked threads may have to do the reading."""
+
+    def wait(self, pending: Pending[Any], deadline: float | None) -> bool:
+        """Block until it is done or the (monotonic) deadline is past; whether it is done."""
+
+    def need(self) -> None:
+        """Somebody waits who cannot read: see that a thread does."""
+
+    def unneed(self) -> None:
+        """Undo one `need`."""
+
+
+class Pending(Generic[T]):
+    """One value to come. Setting it again changes nothing."""
+
+    __slots__ = ("_callbacks", "_error", "_lock", "_reader", "_value", "is_done")
+
+    def __init__(self, reader: Reader | None = None) -> None:
+        self.is_done = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._lock: threading.Lock | None = None
+        self._callbacks: list[Callable[[], None]] | None = None
+        self._reader = reader
+
+    def set(self, value: T) -> None:
+        """It is there."""
+        if not self.is_done:
+            self._value = value
+            self.is_done = True
+            self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """It will never be there."""
+        if not self.is_done:
+            self._error = error
+            self.is_done = True
+            self._wake()
+
+    def result(self) -> T:
+        """The value, or raise the error. Only when done."""
+        assert self.is_done
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._value)
+
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        """Called once when it is done, in whichever thread sets it."""
+        if self._callbacks is None:
+            self._callbacks = []
+        self._callbacks.append(callback)
+        if self.is_done:
+            self._call_back()
+
+    def nudge(self) -> None:
+        """Wake who sleeps on it, done or not."""
+        lock = self._lock
+        if lock is not None:
+            try:
+                lock.release()
+            except RuntimeError:
+                return  # nobody has slept since the last one
+
+    def sleep(self, deadline: float | None = None) -> bool:
+        """Block until done, nudged, or past the deadline; whether it is done."""
+        lock = self._lock
+        if lock is None:
+            lock = threading.Lock()
+            lock.acquire()
+            self._lock = lock
+        if not self.is_done:
+            lock.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
+        if self.is_done:
+            self.nudge()  # another thread may sleep on the same
+        return self.is_done
+
+    def block(self, deadline: float | None = None) -> bool:
+        """Block until done or past the deadline; whether it is done."""
+        if self.is_done:
+            return True
+        if self._reader is None:
+            while not self.sleep(deadline):
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+            return True
+        if not getattr(_driver, "is_background", False):
+            return self._reader.wait(self, deadline)
+        self._reader.need()
+        try:
+            while not self.sleep(deadline):
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+            return True
+        finally:
+            self._reader.unneed()
+
+    def within(self, timeout_s: float | None) -> Within[T]:
+        """Awaitable: whether it is done after at most `timeout_s`."""
+        return Within(self, timeout_s)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if not self.is_done:
+            yield from Within(self, None).__await__()
+        return self.result()
+
+    def _wake(self) -> None:
+        if self._lock is not None:
+            self.nudge()
+        if self._callbacks is not None:
+            self._call_back()
+
+    def _call_back(self) -> None:
+        # Both the setter and a late `add_callback` come here; `pop` hands each callback to one of them only.
+        callbacks = self._callbacks
+        while callbacks:
+            try:
+                callback = callbacks.pop()
+            except IndexError:
+                return
+            callback()
+
+
+class Within(Generic[T]):
+    """The awaitable of a pending with a time limit."""
+
+    __slots__ = ("_pending", "_timeout_s")
+
+    def __init__(self, pending: Pending[T], timeout_s: float | None) -> None:
+        self._pending = pending
+        self._timeout_s = timeout_s
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        pending, timeout_s = self._pending, self._timeout_s
+        if not pending.is_done:
+            if _is_driven():
+                yield pending, (None if timeout_s is None else time.monotonic() + timeout_s)
+            else:
+                yield from _wait_in_loop(pending, timeout_s).__await__()
+        return pending.is_done
+
+
+class _Nap:
+    """The awaitable of `sleep`, when driven."""
+
+    __slots__ = ("_duration_s",)
+
+    def __init__(self, duration_s: float) -> None:
+        self._duration_s = duration_s
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield None, time.monotonic() + self._duration_s
+
+
+async def sleep(duration_s: float) -> None:
+    """Wait, whichever way the coroutine runs."""
+    if _is_driven():
+        await _Nap(duration_s)
+    else:
+        await _asyncio().sleep(duration_s)
+
+
+def _asyncio() -> Any:
+    import asyncio  # cold start: only programs that run an event loop have loaded it
+
+    return asyncio
+
+
+async def _wait_in_loop(pending: Pending[Any], timeout_s: float | None) -> None:
+    module = _asyncio()
+    loop: asyncio.AbstractEventLoop = module.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(settle)
+        except RuntimeError:
+            return  # that loop is closed: nobody waits
+
+    reader = pending._reader
+    if reader is not None:
+        reader.need()
+    try:
+        pending.add_callback(wake)
+        await module.wait({future}, timeout=timeout_s)
+    finally:
+        future.cancel()
+        if reader is not None:
+            reader.unneed()
+
+
+class _Driver(threading.local):
+    """What this thread drives; the loop that was running when it began tells apart a loop started further in."""
+
+    loop: Any = ()
+    is_background: bool = False
+
+
+_driver = _Driver()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop running in this thread, if any; imports nothing."""
+    module = sys.modules.get("asyncio.events")
+    return None if module is None else cast("asyncio.AbstractEventLoop | None", module._get_running_loop())
+
+
+def _is_driven() -> bool:
+    return _driver.loop is running_loop()
+
+
+def run(coroutine: Coroutine[Any, Any, T], *, is_background: bool = False) -> T:
+    """Drive a coroutine of the SDK to its end, blocking this thread where it waits.
+
+    A background thread leaves the reading of the connection to others, so that it never stands in the way of a thread
+    that waits for a result.
+    """
+    before = _driver.loop, _driver.is_background
+    _driver.loop, _driver.is_background = running_loop(), is_background
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                waiting, deadline = coroutine.send(None) if error is None else coroutine.throw(error)
+            except StopIteration as stop:
+                return cast("T", stop.value)
+            error = None
+            try:
+                if waiting is None:
+                    time.sleep(max(0.0, deadline - time.monotonic()))
+                else:
+                    waiting.block(deadline)
+            except BaseException as interrupted:  # noqa: BLE001 - Ctrl-C goes through the coroutine's own clean-up
+                error = interrupted
+    finally:
+        coroutine.close()
+        _driver.loop, _driver.is_background = before
+
+
+async def _next(generator: AsyncGenerator[T, None]) -> T:
+    return await generator.__anext__()
+
+
+def iterate(generator: AsyncGenerator[T, None], *, is_background: bool = False) -> Iterator[T]:
+    """Drive an async generator of the SDK in this thread."""
+    try:
+        while True:
+            try:
+                item = run(_next(generator), is_background=is_background)
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        run(generator.aclose(), is_background=is_background)

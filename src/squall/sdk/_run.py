@@ -1,0 +1,253 @@
+"""One run of an app: everything it needs is put on the server, and taken off again at the end."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
+from squall.protocol import image as image_records
+from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop
+from squall.protocol.function import Definition, FunctionCreate, FunctionCreated, FunctionSpec
+from squall.protocol.ids import new_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, ImageStep, image_id
+from squall.protocol.mount import MountRef
+from squall.sdk import _blob, _mount, _output, _source
+from squall.sdk._client import Client, ClientStream, ConnectionLost
+from squall.sdk.image import CODE_DIR, Image
+
+if TYPE_CHECKING:
+    from squall.sdk.app import App
+    from squall.sdk.function import Function
+
+SERIALIZED_WARN_BYTES = 256 * 1024
+SERIALIZED_BYTES_MAX = 16 * 1024 * 1024
+SERIALIZED_PROTOCOL = 4
+STOP_S = 10.0
+
+
+class Running:
+    """The run: `start` it, `stop` it."""
+
+    def __init__(self, app: App, client: Client) -> None:
+        self._app = app
+        self._client = client
+        self.app_id = new_id("ap")
+        self._output = _output.current()
+        self._follower: _output.LogFollower | None = None
+        self._mounts: dict[str, MountRef] = {}
+        self._is_created = False
+        self._default: Image | None = None
+
+    async def start(self, name: str, *, is_detached: bool, is_interactive: bool) -> None:
+        """Create the app, its images, files and functions.
+
+        Raises:
+            Error: something cannot be made; what has been made is taken off by `stop`.
+        """
+        client, app = self._client, self._app
+        functions = app.registered_functions
+        ids = {function_name: new_id("fu") for function_name in functions}
+        await client.connect()
+        record = AppCreate(self.app_id, name, DETACHED if is_detached else EPHEMERAL, app.tags)
+        self._is_created = True
+        created = await client.request("AppCreate", record, AppCreated)
+        client.keep_app(record, None)
+        self._output.app_created(self.app_id, name, created.url)
+        if _output.is_enabled():
+            self._follower = _output.LogFollower(client, self.app_id, self._output)
+        # Ids first: a serialized function may refer to any other, and takes its id along.
+        for function_name, function in functions.items():
+            function.bind(ids[function_name])
+        images = await self._begin_images(functions)
+        specs = [await self._spec(function, ids[name], images, is_interactive) for name, function in functions.items()]
+        for built in images.values():
+            await self._finish_image(built)
+        created_functions = FunctionCreate(tuple(specs))
+        if specs:
+            await client.request("FunctionCreate", created_functions, FunctionCreated)
+        client.keep_app(record, created_functions if specs else None)
+        for spec in specs:
+            self._output.function_created(spec.name, spec.function_id)
+
+    async def stop(self, *, is_aborted: bool, is_detached: bool) -> None:
+        """Stop the app and show its last lines. A detached one that was interrupted goes on."""
+        self._client.drop_app(self.app_id)
+        try:
+            if self._is_created and not is_detached:
+                reason = "its program was interrupted" if is_aborted else "its program ended"
+                pending = self._client.ask("AppStop", AppStop(self.app_id, reason))
+                if await pending.within(STOP_S):
+                    pending.result()
+        except Error as error:
+            self._output.notice(f"app {self.app_id} was not stopped from here: {error}")
+        finally:
+            if self._follower is not None:
+                self._follower.finish()
+            self._output.app_stopped(self.app_id, is_aborted)
+
+    # Images
+
+    async def _begin_images(self, functions: dict[str, Function[..., Any]]) -> dict[int, _Build]:
+        """One build per image, all under way; by the identity of the image object."""
+        builds: dict[int, _Build] = {}
+        by_id: dict[str, _Build] = {}
+        for function in functions.values():
+            image = self._image_of(function)
+            if image is None:
+                image = self._default = self._default or Image.debian_slim()
+            if id(image) in builds:
+                continue
+            spec = ImageSpec(tuple([await self._step(step) for step in image.steps]))
+            try:
+                image_records.check(spec)
+            except image_records.ImageInvalid as error:
+                raise InvalidError(f"{error}; it is the image of function {function.name}") from error
+            build = by_id.get(image_id(spec))
+            if build is None:
+                request = ImageBuild(spec, self.app_id)
+                build = _Build(image_id(spec), request, self._client.stream("ImageBuild", request))
+                by_id[build.image_id] = build
+            builds[id(image)] = build
+        return builds
+
+    def _image_of(self, function: Function[..., Any]) -> Image | None:
+        definition = function.definition
+        assert definition is not None
+        return definition.image or function.app.image or self._app.image
+
+    async def _step(self, step: Any) -> ImageStep:
+        if step.add is None:
+            return getattr(image_records, step.name)(**step.arguments)  # type: ignore[no-any-return]
+        target, mount = step.add.mount()
+        await _mount.upload(self._client, mount)
+        return image_records.copy(mount.mount_id, target)
+
+    async def _finish_image(self, build: _Build) -> None:
+        """Wait until an image is there; a broken connection asks again, what was built is kept."""
+        log: list[str] = []
+        while not build.is_built:
+            try:
+                async for event, _ in build.stream.items(BuildEvent):
+                    self._output.build_event(build.image_id, event)
+                    if event.kind in ("step", "line"):
+                        log.append(event.text)
+                        del log[:-40]
+                    build.is_built = build.is_built or event.kind == "built"
+                if not build.is_built:
+                    raise ImageBuildError("the build of the image ended without a result; see the server's log")
+            except ConnectionLost:
+                await self._client.connect()
+                build.stream = self._client.stream("ImageBuild", build.request)
+            except RemoteError:
+                raise
+            except Error as error:
+                shown = "" if _output.is_enabled() or not log else "\nIts last lines:\n  " + "\n  ".join(log)
+                raise ImageBuildError(f"{error}{shown}") from error
+
+    # Functions
+
+    async def _spec(
+        self, function: Function[..., Any], function_id: str, images: dict[int, _Build], is_interactive: bool
+    ) -> FunctionSpec:
+        definition = function.definition
+        assert definition is not None
+        image = self._image_of(function) or self._default
+        assert image is not None
+        mounts = [await self._add_mount(add) for add in image.adds]
+        includes = definition.include_source
+        if includes is None:
+            includes = function.app.include_source
+        if includes and definition.source.kind != _source.SERIALIZED:
+            mounts.append(await self._source_mount(definition.source))
+        return FunctionSpec(
+            function_id=function_id,
+            app_id=self.app_id,
+            name=function.name,
+            definition=await self._definition(function),
+            image_id=images[id(image)].image_id,
+            mounts=tuple(dict.fromkeys(mounts)),
+            is_interactive=is_interactive,
+            **definition.options.records(),
+        )
+
+    async def _definition(self, function: Function[..., Any]) -> Definition:
+        definition = function.definition
+        assert definition is not None
+        source, raw_f = definition.source, definition.raw_f
+        is_async = _source.is_async(raw_f)
+        if source.kind != _source.SERIALIZED:
+            return Definition(
+                source.kind, source.module_name, raw_f.__qualname__, "", "", function.is_generator, is_async
+            )
+        sha256 = await _blob.put(self._client, _pickled(function))
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        return Definition(_source.SERIALIZED, "", "", sha256, version, function.is_generator, is_async)
+
+    async def _source_mount(self, source: _source.Source) -> MountRef:
+        known = self._mounts.get(source.path)
+        if known is not None:
+            return known
+        if source.kind == _source.BY_FILE:
+            files = [_mount.LocalFile(source.path, f"{source.module_name}.py")]
+        else:
+            package = source.module_name.partition(".")[0]
+            files = list(_mount.find_files(source.path, package, _mount.is_code_noise))
+        mount = _mount.make_mount(files, source.path)
+        ref = self._mounts[source.path] = MountRef(await _mount.upload(self._client, mount), CODE_DIR)
+        self._output.mount_created(source.path)
+        return ref
+
+    async def _add_mount(self, add: Any) -> MountRef:
+        key = f"{add.kind}:{add.source}:{add.target}:{id(add.ignore)}"
+        known = self._mounts.get(key)
+        if known is None:
+            target, mount = add.mount()
+            known = self._mounts[key] = MountRef(await _mount.upload(self._client, mount), target)
+            self._output.mount_created(f"{add.source} → {add.target}")
+        return known
+
+
+class _Build:
+    """An image on its way."""
+
+    def __init__(self, built_id: str, request: ImageBuild, stream: ClientStream) -> None:
+        self.image_id = built_id
+        self.request = request
+        self.stream = stream
+        self.is_built = False
+
+
+def _pickled(function: Function[..., Any]) -> bytes:
+    """The function and what it refers to, as they are now.
+
+    Raises:
+        InvalidError: something in it cannot be pickled, or it is larger than anybody means.
+    """
+    import cloudpickle  # cold start: serialized functions only
+
+    raw_f = function.raw_f
+    module = sys.modules.get(raw_f.__module__)
+    is_by_value = module is not None and raw_f.__module__ != "__main__"
+    if is_by_value:
+        # The container does not have the module: what the function takes from it must come along.
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        data: bytes = cloudpickle.dumps(raw_f, protocol=SERIALIZED_PROTOCOL)
+    except Exception as error:
+        raise InvalidError(f"cannot serialize function {function.name}: {error}") from error
+    finally:
+        if is_by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+    if len(data) > SERIALIZED_BYTES_MAX:
+        raise InvalidError(
+            f"function {function.name} is {len(data) / 2**20:.0f} MiB when serialized, at most "
+            f"{SERIALIZED_BYTES_MAX // 2**20} MiB: it takes large globals along; load them inside the function"
+        )
+    if len(data) > SERIALIZED_WARN_BYTES:
+        warnings.warn(
+            f"function {function.name} is {len(data) // 1024} KiB when serialized: it takes large globals along",
+            stacklevel=2,
+        )
+    return data

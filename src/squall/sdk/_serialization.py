@@ -1,0 +1,240 @@
+"""Values as bytes and back. Only a user's own processes do this: clients and the guests of their containers.
+
+Plain pickle first: it is quick and does not load cloudpickle. What it refuses (lambdas, closures) and what it would
+name wrongly (anything of `__main__`) goes through cloudpickle.
+
+A script run as `python script.py` is the module `__main__` here and the module `script` in its containers. Its classes
+and functions travel by that name (`ship_main_as`), so that `isinstance` holds on both sides.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any
+
+from squall.exception import DeserializationError, SerializationError
+
+if TYPE_CHECKING:
+    from squall.protocol.call import TraceFrame
+
+PROTOCOL = 5
+REPR_CHARS_MAX = 100_000
+
+_main_name = ""
+
+
+def ship_main_as(module_name: str) -> None:
+    """The script this process runs is known to its containers as this module."""
+    global _main_name
+    _main_name = module_name
+
+
+def serialize(value: Any) -> bytes:
+    """Pickle a value.
+
+    Raises:
+        SerializationError: it cannot be pickled; the message says what and why.
+    """
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return _serialize_anything(value)
+    except Exception as error:
+        raise SerializationError(_refusal(value, error)) from error
+    return _serialize_anything(value) if b"__main__" in data else data
+
+
+def _serialize_anything(value: Any) -> bytes:
+    import cloudpickle  # cold start: plain values do not need it
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, found: Any) -> Any:
+            name = _name_in_main(found)
+            if name:
+                return _from_module, (_main_name, name)
+            return super().reducer_override(found)
+
+    buffer = io.BytesIO()
+    try:
+        Pickler(buffer, protocol=PROTOCOL).dump(value)
+    except Exception as error:
+        raise SerializationError(_refusal(value, error)) from error
+    return buffer.getvalue()
+
+
+def _name_in_main(found: Any) -> str:
+    """How a class or function of the script is called there, or empty: not of the script, or not at its top level."""
+    if not _main_name or getattr(found, "__module__", None) != "__main__":
+        return ""
+    if not isinstance(found, type) and not hasattr(found, "__code__"):
+        return ""
+    name = getattr(found, "__qualname__", "")
+    return name if name and _lookup(sys.modules["__main__"], name) is found else ""
+
+
+def _lookup(module: Any, qualname: str) -> Any:
+    found = module
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return getattr(found, "raw_f", found)
+
+
+def _from_module(module_name: str, qualname: str) -> Any:
+    """Called by unpickling: the class or function of that name."""
+    if module_name == _main_name:
+        return _lookup(sys.modules["__main__"], qualname)
+    return _lookup(importlib.import_module(module_name), qualname)
+
+
+def _refusal(value: Any, error: Exception) -> str:
+    kind = type(value).__name__
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
+        kind = "arguments (" + ", ".join(type(one).__name__ for one in (*value[0], *value[1].values())) + ")"
+    return f"cannot pickle {kind}: {error}; pass plain data, and open files, sockets and locks inside the function"
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds what containers name as the script's module in `__main__`, where it is here."""
+
+    def find_class(self, module_name: str, name: str) -> Any:
+        if module_name == _main_name:
+            module_name = "__main__"
+        return super().find_class(module_name, name)
+
+
+def deserialize(data: bytes | bytearray | memoryview) -> Any:
+    """The value that was pickled.
+
+    Raises:
+        DeserializationError: it cannot be read here; the message says which module is missing, if that is it.
+    """
+    try:
+        if _main_name:
+            return _Unpickler(io.BytesIO(data)).load()
+        return pickle.loads(data)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except ModuleNotFoundError as error:
+        raise DeserializationError(
+            f"cannot read a value: it needs the module {error.name!r}, which is not installed here ({_here()})"
+        ) from error
+    except Exception as error:
+        raise DeserializationError(
+            f"cannot read a value: {type(error).__name__}: {error} ({_here()}); "
+            "both sides need the same classes, and for serialized functions the same Python series"
+        ) from error
+
+
+def _here() -> str:
+    return f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+
+
+# Exceptions
+
+
+def encode_exception(error: BaseException, container_id: str = "", skip_until: str = "") -> bytes:
+    """What user code raised, as the value of an output: a `Failure` and, if possible, the exception itself."""
+    import traceback  # cold start: only when something failed
+
+    from squall.protocol.call import Failure, encode_failure  # cold start: as above
+
+    frames = trace_frames(error, skip_until)
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    failure = Failure(
+        kind="unserializable" if isinstance(error, (SerializationError, DeserializationError)) else "user",
+        message=_text(error),
+        type_name=type(error).__name__,
+        traceback=_trimmed(text),
+        frames=frames,
+        container_id=container_id,
+    )
+    return encode_failure(failure, _pickled_exception(error))
+
+
+def trace_frames(error: BaseException, skip_until: str = "") -> tuple[TraceFrame, ...]:
+    """The frames of the error's traceback from user code on: ours, at the beginning, are nobody's business.
+
+    With `skip_until`, user code is what lies below that directory; if nothing does, all frames that are not ours.
+    """
+    import traceback  # cold start: only when something failed
+
+    from squall.protocol.call import TraceFrame  # cold start: as above
+
+    found = list(traceback.extract_tb(error.__traceback__))
+    below = [number for number, frame in enumerate(found) if skip_until and frame.filename.startswith(skip_until)]
+    if below:
+        found = found[below[0] :]
+    else:
+        while found and _is_ours(found[0].filename):
+            del found[0]
+    return tuple(TraceFrame(frame.filename, frame.lineno or 0, frame.name, frame.line or "") for frame in found)
+
+
+def _is_ours(file_name: str) -> bool:
+    ours = __file__.rpartition("/sdk/")[0]
+    return file_name.startswith((ours + "/", "<frozen importlib")) or "/importlib/" in file_name
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return _trimmed(str(error))
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may do anything
+        return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def _trimmed(text: str) -> str:
+    if len(text) <= REPR_CHARS_MAX:
+        return text
+    half = REPR_CHARS_MAX // 2
+    return f"{text[:half]}\n… {len(text) - REPR_CHARS_MAX} characters left out …\n{text[-half:]}"
+
+
+def _pickled_exception(error: BaseException) -> bytes:
+    """The exception with what caused it, in the first form that can be read again; empty if there is none."""
+    cause, context = error.__cause__, error.__context__
+    for build in (
+        lambda: (error, cause, context, error.__suppress_context__),
+        lambda: (error, None, None, True),
+        # Many classes of exceptions pickle but do not unpickle, because their __init__ wants other arguments.
+        lambda: (_Rebuilt(error), None, None, True),
+    ):
+        try:
+            data = serialize(build())
+            loaded = deserialize(data)[0]
+            if type(loaded).__name__ == type(error).__name__:
+                return data
+        except Exception:  # noqa: BLE001 - then the next form, and in the end the failure's text alone
+            continue
+    return b""
+
+
+class _Rebuilt:
+    """Pickles an exception without calling its `__init__` on the other side."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> Any:
+        error = self._error
+        return _rebuild, (type(error), error.args, dict(error.__dict__))
+
+
+def _rebuild(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+def raise_failure(value: bytes) -> None:
+    """Raise what a failed output says. Does not return.
+
+    Raises:
+        BaseException: the user's exception, or the one of `squall.exception` that the kind of failure stands for.
+    """
+    from squall.sdk._failure import to_exception  # cold start: only when something failed
+
+    raise to_exception(value)

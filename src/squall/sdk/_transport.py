@@ -1,0 +1,93 @@
+"""Bytes to and from a server: a unix socket, or WebSocket messages. Used from any thread, blocking."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from typing import Protocol
+
+_READ_BYTES = 64 * 1024
+_READ_BYTES_MAX = 1024 * 1024
+
+
+class Transport(Protocol):
+    """A connection."""
+
+    def write(self, data: bytes, body: bytes | memoryview = b"") -> None:
+        """Send both, in this order, whole; any thread may.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+
+    def read(self, deadline: float | None = None) -> bytes | None:
+        """Some bytes; empty when the other side has ended, None when the (monotonic) deadline is past. One thread."""
+
+    def close(self) -> None:
+        """End it; a blocked `read` returns."""
+
+
+class UnixTransport:
+    """A unix stream socket."""
+
+    def __init__(self, path: str, timeout_s: float = 10.0) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._write_lock = threading.Lock()
+        self._read_bytes = _READ_BYTES
+        self._is_closed = False
+        try:
+            self._socket.settimeout(timeout_s)
+            self._socket.connect(path)
+            self._socket.settimeout(None)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def write(self, data: bytes, body: bytes | memoryview = b"") -> None:
+        """See `Transport`."""
+        with self._write_lock:
+            self._socket.sendall(data)
+            if body:
+                self._socket.sendall(body)
+
+    def read(self, deadline: float | None = None) -> bytes | None:
+        """See `Transport`."""
+        if deadline is not None and not self._is_readable(max(0.0, deadline - time.monotonic())):
+            return None
+        try:
+            data = self._socket.recv(self._read_bytes)
+        except OSError:
+            return b""
+        # A full read means that more is there: large values arrive in fewer, larger pieces.
+        if len(data) == self._read_bytes:
+            self._read_bytes = _READ_BYTES_MAX
+        elif len(data) < _READ_BYTES:
+            self._read_bytes = _READ_BYTES
+        return data
+
+    def _is_readable(self, timeout_s: float) -> bool:
+        poll = select.poll()
+        try:
+            poll.register(self._socket, select.POLLIN)
+        except ValueError:
+            return True  # closed meanwhile: let `recv` say so
+        return bool(poll.poll(int(timeout_s * 1000)))
+
+    def close(self) -> None:
+        """See `Transport`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other side was faster
+        self._socket.close()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's connection without ending it."""
+        self._is_closed = True
+        os.close(self._socket.detach())

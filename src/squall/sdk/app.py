@@ -1,0 +1,371 @@
+"""An app: functions and entrypoints under one name, started by `run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from squall.exception import InvalidError
+from squall.sdk import _container, _source
+from squall.sdk._facade import blocking, blocking_context
+from squall.sdk._names import check_name, check_tags
+from squall.sdk._options import Options, refuse_not_yet
+from squall.sdk.function import Definition, Function
+from squall.sdk.image import Image
+from squall.sdk.retries import Retries
+
+if TYPE_CHECKING:
+    from squall.sdk._client import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Number = float | int
+Pair = Number | tuple[Number, Number]
+
+
+class LocalEntrypoint(Generic[P, R]):
+    """A function that runs on the caller's machine, chosen by `squall run`. Calling it calls the function."""
+
+    def __init__(self, raw_f: Callable[P, R], name: str, app: App) -> None:
+        self.raw_f = raw_f
+        self.name = name
+        self.app = app
+        self.__doc__ = raw_f.__doc__
+        self.__name__ = name
+        self.__wrapped__ = raw_f
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.raw_f(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<LocalEntrypoint {self.name}>"
+
+
+class FunctionDecorator:
+    """What `app.function(…)` returns."""
+
+    def __init__(self, app: App, given: dict[str, Any]) -> None:
+        self._app = app
+        self._given = given
+
+    @overload
+    def __call__(self, raw_f: Callable[P, Coroutine[Any, Any, R]]) -> Function[P, R]: ...
+
+    @overload
+    def __call__(self, raw_f: Callable[P, R]) -> Function[P, R]: ...
+
+    def __call__(self, raw_f: Callable[..., Any]) -> Function[..., Any]:
+        given = self._given
+        if isinstance(raw_f, (Function, LocalEntrypoint)):
+            raise InvalidError(
+                f"{raw_f!r} is decorated already: put one of @app.function and @app.local_entrypoint on it"
+            )
+        _source.check_definable(raw_f, given["serialized"])
+        name = given["name"] if given["name"] is not None else raw_f.__qualname__.rpartition("<locals>.")[2]
+        check_name(name, "function name")
+        options = Options(name, given)
+        is_generator = _source.is_generator(raw_f) if given["is_generator"] is None else bool(given["is_generator"])
+        if is_generator and options.retries is not None:
+            raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
+        source = _source.find_source(raw_f, given["serialized"])
+        if source.is_main and source.kind != _source.SERIALIZED and _container.is_local():
+            from squall.sdk._serialization import ship_main_as  # cold start: scripts only
+
+            ship_main_as(source.module_name)
+        function: Function[..., Any] = Function._make(
+            name,
+            app=self._app,
+            definition=Definition(raw_f, source, options, given["image"], given["include_source"]),
+            is_generator=is_generator,
+        )
+        self._app._add(function)
+        return function
+
+
+class EntrypointDecorator:
+    """What `app.local_entrypoint(…)` returns."""
+
+    def __init__(self, app: App, name: str | None) -> None:
+        self._app = app
+        self._name = name
+
+    def __call__(self, raw_f: Callable[P, R]) -> LocalEntrypoint[P, R]:
+        if isinstance(raw_f, (Function, LocalEntrypoint)):
+            raise InvalidError(
+                f"{raw_f!r} is decorated already: put one of @app.function and @app.local_entrypoint on it"
+            )
+        if isinstance(raw_f, type) or not callable(raw_f):
+            raise InvalidError(f"@app.local_entrypoint() on {raw_f!r}: it takes a function")
+        name = self._name if self._name is not None else raw_f.__qualname__
+        return self._app._add_entrypoint(LocalEntrypoint(raw_f, name, self._app))
+
+
+class App:
+    """Functions, and entrypoints that call them, under one name. Local until it is run; a program may have several."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        tags: dict[str, str] | None = None,
+        image: Image | None = None,
+        secrets: Sequence[object] = (),
+        volumes: Mapping[str | PurePosixPath, object] | None = None,
+        include_source: bool = True,
+    ) -> None:
+        """`image` and `include_source` are what functions have that name none of their own.
+
+        Raises:
+            InvalidError: a value of a wrong type, or of a later version.
+        """
+        self._name = None if name is None else check_name(name, "app name")
+        self._description: str | None = self._name
+        self._tags = check_tags(tags)
+        if image is not None and not isinstance(image, Image):
+            raise InvalidError(f"App(image={image!r}): it must be a squall.Image")
+        refuse_not_yet(f"(app {self._name or 'without a name'})", {"secrets": secrets, "volumes": volumes})
+        self._image = image
+        self._include_source = include_source
+        self._functions: dict[str, Function[..., Any]] = {}
+        self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
+        self._app_id: str | None = None
+
+    # Building it
+
+    def function(
+        self,
+        _wrong: object = None,
+        *,
+        image: Image | None = None,
+        schedule: object = None,
+        env: dict[str, str | None] | None = None,
+        secrets: Sequence[object] | None = None,
+        gpu: object = None,
+        serialized: bool = False,
+        volumes: Mapping[str | PurePosixPath, object] | None = None,
+        cpu: Pair | None = None,
+        memory: Pair | None = None,
+        ephemeral_disk: int | None = None,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+        proxy: object = None,
+        retries: int | Retries | None = None,
+        timeout: float = 300,
+        startup_timeout: float | None = None,
+        name: str | None = None,
+        is_generator: bool | None = None,
+        cloud: str | None = None,
+        region: str | Sequence[str] | None = None,
+        routing_region: str | None = None,
+        nonpreemptible: bool = False,
+        enable_memory_snapshot: bool = False,
+        block_network: bool = False,
+        restrict_modal_access: bool = False,
+        single_use_containers: bool = False,
+        i6pn: bool | None = None,
+        include_source: bool | None = None,
+        experimental_options: dict[str, Any] | None = None,
+    ) -> FunctionDecorator:
+        """Make the function below a function of this app.
+
+        Raises (when the function is decorated):
+            TypeError: it is a class.
+            InvalidError: it is a method, or nested without `serialized=True`; or a parameter is impossible, or of a
+                later version of Squall.
+        """
+        given = dict(locals())
+        del given["self"]
+        if given.pop("_wrong") is not None:
+            raise InvalidError("write @app.function() with parentheses")
+        if image is not None and not isinstance(image, Image):
+            raise InvalidError(f"@app.function(image={image!r}): it must be a squall.Image")
+        return FunctionDecorator(self, given)
+
+    def local_entrypoint(self, _wrong: object = None, *, name: str | None = None) -> EntrypointDecorator:
+        """Make the function below one that `squall run` starts on the caller's machine.
+
+        Raises (when the function is decorated):
+            InvalidError: there is an entrypoint of that name already.
+        """
+        if _wrong is not None:
+            raise InvalidError("write @app.local_entrypoint() with parentheses")
+        return EntrypointDecorator(self, name)
+
+    def include(self, other_app: App, inherit_tags: bool = True) -> App:
+        """Take the other app's functions into this one, too; returns this app."""
+        for name, function in other_app._functions.items():
+            if name in self._functions and self._functions[name] is not function:
+                warnings.warn(f"{self!r}: function {name} is replaced by that of {other_app!r}", stacklevel=2)
+            self._functions[name] = function
+        if inherit_tags:
+            self._tags = {**other_app._tags, **self._tags}
+        return self
+
+    def _add(self, function: Function[..., Any]) -> None:
+        if function.name in self._functions and not _is_notebook():
+            warnings.warn(
+                f"{self!r} has two functions named {function.name}: the later one counts; give one of them name=…",
+                stacklevel=4,
+            )
+        self._functions[function.name] = function
+
+    def _add_entrypoint(self, entrypoint: LocalEntrypoint[P, R]) -> LocalEntrypoint[P, R]:
+        if entrypoint.name in self._entrypoints:
+            raise InvalidError(f"{self!r} has two local entrypoints named {entrypoint.name}")
+        self._entrypoints[entrypoint.name] = entrypoint
+        return entrypoint
+
+    # What it is
+
+    @property
+    def name(self) -> str | None:
+        """The name it was given, if any."""
+        return self._name
+
+    @property
+    def description(self) -> str | None:
+        """What lists call it: its name, or the program it was run from."""
+        return self._description
+
+    @description.setter
+    def description(self, text: str) -> None:
+        self._description = text
+
+    @property
+    def app_id(self) -> str | None:
+        """The id of the run; None while it does not run."""
+        return self._app_id
+
+    @property
+    def image(self) -> Image | None:
+        """What functions run in that name no image of their own."""
+        return self._image
+
+    @property
+    def include_source(self) -> bool:
+        """Whether the code of functions is shipped that do not say."""
+        return self._include_source
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """A copy of its tags."""
+        return dict(self._tags)
+
+    @property
+    def registered_functions(self) -> dict[str, Function[..., Any]]:
+        """Its functions by name."""
+        return dict(self._functions)
+
+    @property
+    def registered_entrypoints(self) -> dict[str, LocalEntrypoint[..., Any]]:
+        """Its local entrypoints by name."""
+        return dict(self._entrypoints)
+
+    @property
+    def registered_classes(self) -> dict[str, Any]:
+        """Its classes by name: none in this version."""
+        return {}
+
+    @property
+    def registered_web_endpoints(self) -> list[str]:
+        """Names of its web functions: none in this version."""
+        return []
+
+    def __repr__(self) -> str:
+        return f"App({self._name!r})" if self._name is not None else "App()"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An app that a serialized function refers to is a name there: it is never built again, nor run.
+        return App, (self._name,)
+
+    # Running it
+
+    @blocking_context
+    async def run(
+        self,
+        *,
+        name: str | None = None,
+        client: Client | None = None,
+        detach: bool = False,
+        interactive: bool = False,
+        environment_name: str | None = None,
+    ) -> AsyncGenerator[App, None]:
+        """While the block runs, the app does: its functions can be called, and end with the block.
+
+        With `detach` it goes on when this program loses its connection or ends without leaving the block.
+
+        Raises:
+            InvalidError: it runs already, or this is a container that imports its module.
+            ImageBuildError: an image cannot be built.
+            ConnectionError: (of `squall.exception`) no server can be reached or started.
+        """
+        self._check_runnable(environment_name)
+        from squall.sdk import _client, _run  # cold start: a container that runs no app loads none of this
+
+        running = _run.Running(self, client or _client.current())
+        app_name = check_name(name, "app name") if name is not None else self._description or _program()
+        self._app_id = running.app_id
+        is_aborted = True
+        try:
+            await running.start(app_name, is_detached=detach, is_interactive=interactive)
+            yield self
+            is_aborted = False
+        except GeneratorExit:
+            raise
+        except Exception:
+            # An exception of the program is not an abort of the app; Ctrl-C and its like are.
+            is_aborted = False
+            raise
+        finally:
+            try:
+                await running.stop(is_aborted=is_aborted, is_detached=detach and is_aborted)
+            finally:
+                self._app_id = None
+                for function in self._functions.values():
+                    function.bind(None)
+
+    def _check_runnable(self, environment_name: str | None) -> None:
+        state = _container.current()
+        if state is not None and state.is_importing:
+            raise InvalidError(
+                f"{self!r}.run() at the top level of a module that a container imports: it would start apps without "
+                "end; put it below `if __name__ == '__main__':` or into a local entrypoint"
+            )
+        if self._app_id is not None:
+            raise InvalidError(f"{self!r} runs already, as {self._app_id}")
+        if environment_name:
+            raise InvalidError("App.run: environment_name= is not in this version of Squall yet; leave it out")
+
+    @blocking
+    async def stop(self, *, client: Client | None = None) -> None:
+        """Stop the running app: its inputs are cancelled and its containers ended.
+
+        Raises:
+            InvalidError: it does not run.
+        """
+        if self._app_id is None:
+            raise InvalidError(f"{self!r} does not run, so it cannot be stopped")
+        from squall.protocol.app import AppStop  # cold start: as above
+        from squall.protocol.empty import Empty  # cold start: as above
+        from squall.sdk import _client  # cold start: as above
+
+        await (client or _client.current()).request("AppStop", AppStop(self._app_id, "stopped by its program"), Empty)
+
+
+def _program() -> str:
+    """What an app without a name is listed as: the script it is run from."""
+    import re  # cold start: only where an app is run
+
+    path = sys.argv[0] if sys.argv else ""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(path))[:64] or "python"
+
+
+def _is_notebook() -> bool:
+    return "ipykernel" in sys.modules or not hasattr(sys.modules.get("__main__"), "__file__")

@@ -1,0 +1,403 @@
+"""A function of an app: what its decorator makes of it, and the ways to call it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
+
+from squall.exception import ExecutionError, InvalidError
+from squall.sdk import _container, _source
+from squall.sdk._facade import blocking, blocking_iterator
+from squall.sdk._names import check_name
+
+if TYPE_CHECKING:
+    from squall.sdk._client import Client
+    from squall.sdk._options import Options
+    from squall.sdk.app import App
+    from squall.sdk.function_call import FunctionCall
+    from squall.sdk.image import Image
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class FunctionCurrentStats(NamedTuple):
+    """How busy a function is now."""
+
+    backlog: int
+    num_total_runners: int
+    num_running_inputs: int
+    input_headroom: int
+
+
+class Definition(NamedTuple):
+    """What a decorated function is made from; a handle by name or id has none."""
+
+    raw_f: Callable[..., Any]
+    source: _source.Source
+    options: Options
+    image: Image | None
+    """None takes the app's, or the default."""
+    include_source: bool | None
+
+
+class Function(Generic[P, R]):
+    """One function of an app. It is not callable: say `.local(…)`, `.remote(…)` or `.map(…)`."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise InvalidError("Function() cannot be made directly; use @app.function() or Function.from_name(…)")
+
+    _name: str
+    _app: App | None
+    _definition: Definition | None
+    _is_generator: bool
+    _function_id: str | None
+    _looked_up: tuple[str, str] | None
+    _client: Client | None
+
+    @classmethod
+    def _make(
+        cls,
+        name: str,
+        *,
+        app: App | None = None,
+        definition: Definition | None = None,
+        is_generator: bool = False,
+        function_id: str | None = None,
+        looked_up: tuple[str, str] | None = None,
+        client: Client | None = None,
+    ) -> Function[P, R]:
+        function = object.__new__(cls)
+        function._name = name
+        function._app = app
+        function._definition = definition
+        function._is_generator = is_generator
+        function._function_id = function_id
+        function._looked_up = looked_up
+        function._client = client
+        if definition is not None:
+            function.__doc__ = definition.raw_f.__doc__
+            function.__wrapped__ = definition.raw_f
+        return function
+
+    __wrapped__: Callable[..., Any]
+
+    # Handles
+
+    @classmethod
+    def from_name(
+        cls,
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: Client | None = None,
+    ) -> Function[..., Any]:
+        """A handle to a function of an app that runs or is deployed. Nothing is asked before its first use."""
+        if version is not None:
+            raise InvalidError("Function.from_name: version= is not in this version of Squall yet; leave it out")
+        if environment_name:
+            raise InvalidError(
+                "Function.from_name: environment_name= is not in this version of Squall yet; leave it out"
+            )
+        check_name(app_name, "app name")
+        if not isinstance(name, str) or not name:
+            raise InvalidError("Function.from_name: the function's name must be a string")
+        return Function[..., Any]._make(name, looked_up=(app_name, name), client=client)
+
+    @classmethod
+    def from_id(cls, function_id: str, *, client: Client | None = None) -> Function[..., Any]:
+        """A handle to a function by its id. Nothing is asked before its first use."""
+        if not isinstance(function_id, str) or not function_id.startswith("fu-") or not function_id[3:].isalnum():
+            raise InvalidError(f"Function.from_id({function_id!r}): ids of functions begin with 'fu-'")
+        return Function[..., Any]._make(function_id, looked_up=("", function_id), client=client)
+
+    @blocking
+    async def hydrate(self, client: Client | None = None) -> Function[P, R]:
+        """Look the handle up now; returns itself.
+
+        Raises:
+            NotFoundError: there is no such function.
+        """
+        if client is not None:
+            self._client = client
+        await self._resolve()
+        return self
+
+    # Calling
+
+    @blocking
+    async def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run in a container and wait for the value.
+
+        Raises:
+            BaseException: what the function raised, with its remote frames.
+            FunctionTimeoutError: it ran longer than its `timeout`.
+            InvalidError: it is a generator; use `remote_gen`.
+        """
+        if self._is_generator:
+            raise self._is_a_generator("remote", "remote_gen")
+        from squall.sdk import _invoke  # cold start: a container that calls nothing loads none of the client
+
+        function_id = self._known_id() or await self._resolve()
+        if self._is_generator:
+            raise self._is_a_generator("remote", "remote_gen")
+        return cast("R", await _invoke.remote(self._get_client(), function_id, args, kwargs))
+
+    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function right here, in this process; an async one gives its coroutine.
+
+        Raises:
+            ExecutionError: only a handle by name or id is here, not the code.
+        """
+        if self._definition is None:
+            raise ExecutionError(f"function {self._name} cannot be called locally: its code is not in this program")
+        return cast("R", self._definition.raw_f(*args, **kwargs))
+
+    @blocking_iterator
+    async def remote_gen(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
+        """Run a generator function and yield its items while it still runs."""
+        from squall.sdk import _invoke  # cold start: as above
+
+        function_id = self._known_id() or await self._resolve()
+        if not self._is_generator:
+            raise InvalidError(f"function {self._name} is no generator: call .remote()")
+        items = _invoke.generate(self._get_client(), function_id, args, kwargs)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()
+
+    @blocking_iterator
+    async def map(
+        self,
+        *input_iterators: Iterable[Any],
+        kwargs: dict[str, Any] | None = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[R, None]:
+        """Run once per element of an iterable (several are zipped) and yield the values.
+
+        Inputs are pulled as the map gets on, at most 1,000 ahead. The first failure is raised, unless
+        `return_exceptions` puts exceptions in the place of values.
+        """
+        if not input_iterators:
+            raise InvalidError(f"{self._name}.map(): give at least one iterable")
+        outputs = self._mapped("map", input_iterators, False, kwargs, order_outputs, return_exceptions)
+        try:
+            async for value in outputs:
+                yield value
+        finally:
+            await outputs.aclose()
+
+    @blocking_iterator
+    async def starmap(
+        self,
+        input_iterator: Iterable[Sequence[Any]],
+        *,
+        kwargs: dict[str, Any] | None = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[R, None]:
+        """As `map`, with one iterable of argument tuples."""
+        outputs = self._mapped("starmap", (input_iterator,), True, kwargs, order_outputs, return_exceptions)
+        try:
+            async for value in outputs:
+                yield value
+        finally:
+            await outputs.aclose()
+
+    @blocking
+    async def for_each(
+        self, *input_iterators: Iterable[Any], kwargs: dict[str, Any] | None = None, ignore_exceptions: bool = False
+    ) -> None:
+        """As `map`, for everything that has no result: waits until all is done."""
+        if not input_iterators:
+            raise InvalidError(f"{self._name}.for_each(): give at least one iterable")
+        async for _ in self._mapped("for_each", input_iterators, False, kwargs, False, ignore_exceptions):
+            continue
+
+    @blocking
+    async def spawn(self, /, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
+        """Start a durable call and return at once; its result is kept for 7 days."""
+        from squall.sdk import _durable  # cold start: as above
+        from squall.sdk.function_call import FunctionCall  # cold start: as above
+
+        function_id = self._known_id() or await self._resolve()
+        if self._is_generator:
+            raise self._is_a_generator("spawn", "remote_gen")
+        call_id = await _durable.spawn(self._get_client(), function_id, args, kwargs)
+        return FunctionCall[R]._make(call_id, self._client)
+
+    @blocking
+    async def spawn_map(self, *input_iterators: Iterable[Any], kwargs: dict[str, Any] | None = None) -> None:
+        """Start one durable call for the inputs of a map; their results are not collected."""
+        from squall.sdk import _durable  # cold start: as above
+
+        if not input_iterators:
+            raise InvalidError(f"{self._name}.spawn_map(): give at least one iterable")
+        function_id = self._known_id() or await self._resolve()
+        if self._is_generator:
+            raise self._is_a_generator("spawn_map", "remote_gen")
+        await _durable.spawn_map(self._get_client(), function_id, input_iterators, dict(kwargs or {}))
+
+    @blocking
+    async def get_current_stats(self) -> FunctionCurrentStats:
+        """How busy the function is now."""
+        from squall.protocol.function import FunctionStats, FunctionStatsGet  # cold start: as above
+
+        function_id = self._known_id() or await self._resolve()
+        stats = await self._get_client().request("FunctionStats", FunctionStatsGet(function_id), FunctionStats)
+        return FunctionCurrentStats(
+            stats.queued_inputs, stats.container_count, stats.running_inputs, stats.idle_containers
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(
+            f"function {self._name} is not callable: {self._name}.remote(…) runs it in a container, "
+            f"{self._name}.local(…) right here"
+        )
+
+    # What it is
+
+    @property
+    def object_id(self) -> str:
+        """The id of the function on the server.
+
+        Raises:
+            AttributeError: its app does not run, or the handle has not been looked up.
+        """
+        function_id = self._known_id()
+        if function_id is None:
+            raise AttributeError(f"function {self._name} has no id yet: its app does not run")
+        return function_id
+
+    @property
+    def name(self) -> str:
+        """Its name in the app."""
+        return self._name
+
+    @property
+    def app(self) -> App:
+        """The app it was defined in.
+
+        Raises:
+            ExecutionError: it is a handle by name or id.
+        """
+        if self._app is None:
+            raise ExecutionError(f"function {self._name} is a handle: it has no app in this program")
+        return self._app
+
+    @property
+    def is_generator(self) -> bool:
+        """Whether it is called by `remote_gen`."""
+        return self._is_generator
+
+    @property
+    def raw_f(self) -> Callable[..., Any]:
+        """The function as it was before it was decorated.
+
+        Raises:
+            ExecutionError: it is a handle by name or id.
+        """
+        if self._definition is None:
+            raise ExecutionError(f"function {self._name}: its code is not in this program")
+        # In a container of this image, an import that must work may have failed: say so before anything is run.
+        image = self._definition.image or (self._app.image if self._app is not None else None)
+        if image is not None and not _container.is_local():
+            image.raise_import_error()
+        return self._definition.raw_f
+
+    @property
+    def definition(self) -> Definition | None:
+        """What the decorator was given; None for a handle."""
+        return self._definition
+
+    def bind(self, function_id: str | None) -> None:
+        """The app runs, and this is the function's id there; None when it has ended."""
+        self._function_id = function_id
+
+    def __repr__(self) -> str:
+        return f"<Function {self._name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        function_id = self._known_id()
+        if function_id is None and self._looked_up is None:
+            raise InvalidError(f"function {self._name} cannot be pickled: its app does not run, so it has no id yet")
+        return _from_handle, (self._name, function_id, self._looked_up, self._is_generator)
+
+    # Inside
+
+    def _known_id(self) -> str | None:
+        if self._function_id is not None:
+            return self._function_id
+        state = _container.current()
+        if state is not None and self._definition is not None:
+            return state.boot.functions.get(self._name)
+        return None
+
+    def _get_client(self) -> Client:
+        if self._client is not None:
+            return self._client
+        from squall.sdk import _client  # cold start: as above
+
+        return _client.current()
+
+    async def _resolve(self) -> str:
+        function_id = self._known_id()
+        if function_id is not None:
+            return function_id
+        if self._looked_up is None:
+            raise ExecutionError(
+                f"function {self._name} cannot be called: its app does not run; call it inside `with app.run():`, or "
+                "from a local entrypoint started by `squall run`"
+            )
+        from squall.protocol.function import FunctionGet, FunctionSpec  # cold start: as above
+
+        app_name, name = self._looked_up
+        asked = FunctionGet(app=app_name, name=name) if app_name else FunctionGet(function_id=name)
+        spec = await self._get_client().request("FunctionGet", asked, FunctionSpec)
+        self._is_generator = spec.definition.is_generator
+        self._name = spec.name
+        self._function_id = spec.function_id
+        return spec.function_id
+
+    def _is_a_generator(self, method: str, instead: str) -> InvalidError:
+        return InvalidError(f"function {self._name} is a generator: .{method}() cannot run it; use .{instead}()")
+
+    async def _mapped(
+        self,
+        method: str,
+        iterables: tuple[Any, ...],
+        is_star: bool,
+        kwargs: dict[str, Any] | None,
+        is_ordered: bool,
+        has_exceptions: bool,
+    ) -> AsyncGenerator[R, None]:
+        from squall.sdk import _invoke, _output  # cold start: as above
+
+        function_id = self._known_id() or await self._resolve()
+        if self._is_generator:
+            raise InvalidError(f"function {self._name} is a generator: .{method}() cannot run it; call .remote_gen()")
+        client = self._get_client()
+        mapping = _invoke.Mapping(
+            client,
+            function_id,
+            _invoke.Feed(iterables, is_star),
+            dict(kwargs or {}),
+            _output.MapProgress(self._name),
+        )
+        values = _invoke.mapped(client, mapping, is_ordered=is_ordered, has_exceptions=has_exceptions)
+        try:
+            async for value in values:
+                yield value
+        finally:
+            await values.aclose()
+
+
+def _from_handle(
+    name: str, function_id: str | None, looked_up: tuple[str, str] | None, is_generator: bool
+) -> Function[..., Any]:
+    return Function[..., Any]._make(name, function_id=function_id, looked_up=looked_up, is_generator=is_generator)

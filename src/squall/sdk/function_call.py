@@ -1,0 +1,90 @@
+"""A durable call: its results can be had later, and from another process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from squall.exception import InvalidError
+from squall.sdk._facade import blocking, blocking_static
+
+if TYPE_CHECKING:
+    from squall.sdk._client import Client
+
+T = TypeVar("T")
+
+
+class FunctionCall(Generic[T]):
+    """What `.spawn(…)` returns. Keep its `object_id` to find it again by `FunctionCall.from_id`."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise InvalidError("FunctionCall() cannot be made directly; use .spawn(…) or FunctionCall.from_id(…)")
+
+    _call_id: str
+    _client: Client | None
+
+    @classmethod
+    def _make(cls, call_id: str, client: Client | None) -> FunctionCall[T]:
+        call = object.__new__(cls)
+        call._call_id = call_id
+        call._client = client
+        return call
+
+    @staticmethod
+    def from_id(function_call_id: str, client: Client | None = None) -> FunctionCall[Any]:
+        """A handle to a call by its id. Nothing is asked before its first use."""
+        is_id = isinstance(function_call_id, str) and function_call_id.startswith("fc-")
+        if not is_id or not function_call_id[3:].isalnum():
+            raise InvalidError(f"FunctionCall.from_id({function_call_id!r}): ids of calls begin with 'fc-'")
+        return FunctionCall[Any]._make(function_call_id, client)
+
+    @property
+    def object_id(self) -> str:
+        """The id of the call."""
+        return self._call_id
+
+    @blocking
+    async def get(self, timeout: float | None = None, *, index: int = 0) -> T:
+        """Wait for the result of one input; may be repeated.
+
+        Raises:
+            BaseException: what the function raised.
+            TimeoutError: (of `squall.exception`) not there within `timeout` seconds; 0 only looks.
+            NotFoundError: there is no such call, or its result is not kept any more.
+        """
+        from squall.sdk import _durable  # cold start: loaded when used
+
+        return cast("T", await _durable.get(self._get_client(), self._call_id, index, timeout))
+
+    @blocking
+    async def cancel(self, terminate_containers: bool = False) -> None:
+        """Cancel the call's inputs, without retries; `terminate_containers` also ends the containers they run in."""
+        from squall.sdk import _durable  # cold start: as above
+
+        await _durable.cancel(self._get_client(), self._call_id, terminate_containers)
+
+    @blocking
+    async def num_inputs(self) -> int:
+        """How many inputs it has."""
+        from squall.sdk import _durable  # cold start: as above
+
+        return (await _durable.info(self._get_client(), self._call_id)).input_count
+
+    @blocking_static
+    async def gather(*function_calls: FunctionCall[Any]) -> list[Any]:
+        """Wait for several calls; their results in the order given. The first failure is raised."""
+        from squall.sdk import _durable  # cold start: as above
+
+        return await _durable.gather([(call._get_client(), call._call_id) for call in function_calls])
+
+    def _get_client(self) -> Client:
+        if self._client is not None:
+            return self._client
+        from squall.sdk import _client  # cold start: as above
+
+        return _client.current()
+
+    def __repr__(self) -> str:
+        return f"<FunctionCall {self._call_id}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FunctionCall.from_id, (self._call_id,)

@@ -1,0 +1,21 @@
+"""The double of the server, and a client of the SDK that finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squall.sdk import _client
+from tests.sdk.double import ServerDouble
+
+
+@pytest.fixture
+def server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerDouble]:
+    """A double listening where the SDK looks for the local server."""
+    monkeypatch.setenv("SQUALL_DATA_DIR", str(data_dir))
+    monkeypatch.delenv("SQUALL_SERVER_URL", raising=False)
+    with ServerDouble(str(data_dir / "server.sock")) as double:
+        yield double
+        _client.close()

@@ -1,0 +1,361 @@
+"""A double of the server for tests of the SDK: real frames over a unix socket, functions run in this process.
+
+It keeps what it is told, so that tests can look; it can break connections and forget what it knew, as a server that
+is killed does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from squall.protocol import app, blob, call, function, image, log, mount, server
+from squall.protocol.channel import StreamChannel
+from squall.protocol.codec import JsonCodec
+from squall.protocol.empty import Empty
+from squall.protocol.errors import PlatformError
+from squall.protocol.guest import GuestHello
+from squall.protocol.ids import new_id
+from squall.protocol.peer import Peer, Request
+from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.sdk._serialization import deserialize, encode_exception, serialize
+
+
+class ServerDouble:
+    """Start it with a socket path; use `state` attributes from the test's thread once things are quiet."""
+
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+        self.version = VERSION
+        self.is_idle = False
+        self.apps: dict[str, app.AppCreate] = {}
+        self.stopped: list[str] = []
+        self.functions: dict[str, function.FunctionSpec] = {}
+        self.mounts: dict[str, mount.MountManifest] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.partial: dict[str, bytearray] = {}
+        self.images: list[image.ImageSpec] = []
+        self.build_events: list[image.BuildEvent] = []
+        self.build_error: PlatformError | None = None
+        self.log_lines: list[log.LogEntry] = []
+        self.hellos: list[server.Hello] = []
+        self.guest_hellos: list[GuestHello] = []
+        self.opened: list[call.CallOpen] = []
+        self.closed_calls: list[str] = []
+        self.cancelled: list[str] = []
+        self.outputs: dict[tuple[str, int], tuple[int, bytes, str]] = {}
+        self.attempts: list[tuple[str, int]] = []
+        self.callables: dict[str, Callable[..., Any]] = {}
+        """By name of function; anything else is looked up as a container would."""
+        self.is_holding_outputs = False
+        self.connections: list[Connection] = []
+        self.server_id = new_id("sv")
+        self.executor = ThreadPoolExecutor(8)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._server: asyncio.AbstractServer | None = None
+
+    def __enter__(self) -> ServerDouble:
+        self._thread.start()
+        self.listen()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.hang_up()
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def listen(self) -> None:
+        """Take connections."""
+
+        async def begin() -> None:
+            self._server = await self._loop.create_unix_server(
+                lambda: StreamChannel(lambda channel: self.connections.append(Connection(self, channel))),
+                self.socket_path,
+            )
+
+        self.do(begin())
+
+    def hang_up(self) -> None:
+        """Break all connections and take no more."""
+
+        async def end() -> None:
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+            connections, self.connections = self.connections, []
+            for connection in connections:
+                await connection.peer.close()
+            await asyncio.sleep(0)
+
+        self.do(end())
+        if os.path.exists(self.socket_path):
+            os.unlink(self.socket_path)
+
+    def restart(self) -> None:
+        """As a kill -9 and a new start: apps and calls are forgotten, blobs and mounts are on disk."""
+        self.hang_up()
+        self.apps, self.functions, self.outputs = {}, {}, {}
+        self.server_id = new_id("sv")
+        self.listen()
+
+    def do(self, coroutine: Any) -> Any:
+        """Run something on the double's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+
+    def release_outputs(self) -> None:
+        """Send what was held, and hold no more."""
+
+        async def release() -> None:
+            self.is_holding_outputs = False
+            for connection in self.connections:
+                connection.send_held()
+
+        self.do(release())
+
+    def find(self, spec: function.FunctionSpec) -> Callable[..., Any]:
+        """The callable of a function, as a container finds it."""
+        if spec.name in self.callables:
+            return self.callables[spec.name]
+        if spec.definition.kind == function.SERIALIZED:
+            return deserialize(self.blobs[spec.definition.blob_sha256])  # type: ignore[no-any-return]
+        found: Any = sys.modules[spec.definition.module]
+        for name in spec.definition.qualname.split("."):
+            found = getattr(found, name)
+        return found.raw_f  # type: ignore[no-any-return]
+
+
+class Connection:
+    """One client's channel."""
+
+    def __init__(self, double: ServerDouble, channel: StreamChannel) -> None:
+        self.double = double
+        self.codec = JsonCodec()
+        self.peer = Peer(channel, self.codec, self)
+        self.calls: dict[str, call.CallOpen] = {}
+        self.held: list[tuple[str, int]] = []
+        self.tasks: set[asyncio.Future[Any]] = set()
+        self.peer.start()
+
+    async def answer(self, request: Request) -> tuple[Any, bytes] | None:
+        method = getattr(self, f"_answer_{request.method}", None)
+        if method is None:
+            raise PlatformError("unsupported", f"the double has no {request.method}")
+        result = method(request)
+        answer: tuple[Any, bytes] | None = await result if inspect.isawaitable(result) else result
+        return answer
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        if method == "GuestHello":
+            self.double.guest_hellos.append(self.codec.record(GuestHello, params))
+        elif method == "CallOpen":
+            opened = self.codec.record(call.CallOpen, params)
+            self.calls[opened.call_id] = opened
+            self.double.opened.append(opened)
+        elif method == "PutInputs":
+            self._run_batch(self.calls[params["call_id"]], self.codec.record(call.InputBatch, params), body)
+        elif method == "CallClose":
+            self.double.closed_calls.append(params["call_id"])
+
+    def closed(self, reason: str) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+    # Calls
+
+    def _run_batch(self, opened: call.CallOpen, batch: call.InputBatch, body: bytes) -> None:
+        for index, value in zip(batch.indexes, call.cut(body, batch.sizes), strict=True):
+            if str(index) in batch.blobs:
+                value = self.double.blobs[batch.blobs[str(index)]]
+            if (opened.call_id, index) in self.double.outputs:
+                self._send(opened.call_id, index)
+                continue
+            task = asyncio.ensure_future(self._run(opened, index, value))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _run(self, opened: call.CallOpen, index: int, value: bytes) -> None:
+        key = (opened.call_id, index)
+        self.double.attempts.append(key)
+        spec = self.double.functions[opened.function_id]
+        loop = asyncio.get_running_loop()
+        if opened.kind == call.GENERATOR:
+            output = await loop.run_in_executor(self.double.executor, self._generate, spec, opened, value)
+        else:
+            output = await loop.run_in_executor(self.double.executor, self._compute, spec, value)
+        self.double.outputs[key] = output
+        self._send(*key)
+
+    def _compute(self, spec: function.FunctionSpec, value: bytes) -> tuple[int, bytes, str]:
+        try:
+            args, kwargs = deserialize(value)
+            result = self.double.find(spec)(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = asyncio.run(as_coroutine(result))
+            return self._stored(serialize(result))
+        except BaseException as error:  # noqa: BLE001 - as in a container
+            return call.FAILED, encode_exception(error, "ct-double"), ""
+
+    def _stored(self, data: bytes) -> tuple[int, bytes, str]:
+        if len(data) <= 2**20:
+            return call.SUCCEEDED, data, ""
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.double.blobs[sha256] = data
+        return call.SUCCEEDED, b"", sha256
+
+    def _generate(self, spec: function.FunctionSpec, opened: call.CallOpen, value: bytes) -> tuple[int, bytes, str]:
+        loop = self.double._loop
+        count = 0
+        try:
+            args, kwargs = deserialize(value)
+            for item in self.double.find(spec)(*args, **kwargs):
+                data = serialize(item)
+                batch = call.ItemBatch(opened.call_id, 0, 1, count, (len(data),))
+                loop.call_soon_threadsafe(self.peer.event, "PutItems", batch, data)
+                count += 1
+            return call.SUCCEEDED, str(count).encode(), ""
+        except BaseException as error:  # noqa: BLE001 - as in a container
+            return call.FAILED, encode_exception(error, "ct-double"), ""
+
+    def _send(self, call_id: str, index: int) -> None:
+        if self.double.is_holding_outputs:
+            self.held.append((call_id, index))
+            return
+        status, value, sha256 = self.double.outputs[(call_id, index)]
+        batch = call.OutputBatch(
+            call_id,
+            (index,),
+            (status,),
+            (-1 if sha256 else len(value),),
+            blobs={str(index): sha256} if sha256 else {},
+        )
+        self.peer.event("PutOutputs", batch, value)
+
+    def send_held(self) -> None:
+        held, self.held = self.held, []
+        for key in held:
+            self._send(*key)
+
+    # Requests
+
+    def _answer_Hello(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802 - named for the method
+        self.double.hellos.append(request.record(server.Hello))
+        double = self.double
+        return server.Welcome(double.version, PROTOCOL_VERSION, double.server_id, "", double.is_idle), b""
+
+    def _answer_AppCreate(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(app.AppCreate)
+        self.double.apps[record.app_id] = record
+        return app.AppCreated(record.app_id), b""
+
+    def _answer_AppStop(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        self.double.stopped.append(request.record(app.AppStop).app)
+        return Empty(), b""
+
+    def _answer_FunctionCreate(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        specs = request.record(function.FunctionCreate).functions
+        self.double.functions.update({spec.function_id: spec for spec in specs})
+        return function.FunctionCreated(tuple(spec.function_id for spec in specs)), b""
+
+    def _answer_FunctionGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        asked = request.record(function.FunctionGet)
+        for spec in self.double.functions.values():
+            app_name = self.double.apps[spec.app_id].name
+            if spec.function_id == asked.function_id or (asked.app == app_name and asked.name == spec.name):
+                return spec, b""
+        raise PlatformError("not_found", f"no function {asked.name or asked.function_id}")
+
+    def _answer_FunctionStats(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        return function.FunctionStats(3, 2, 5, 1), b""
+
+    def _answer_MountCreate(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        manifest = request.record(mount.MountCreate).manifest
+        self.double.mounts[manifest.mount_id()] = manifest
+        lacking = dict.fromkeys(file.sha256 for file in manifest.files if file.sha256 not in self.double.blobs)
+        return mount.MountCreated(manifest.mount_id(), tuple(lacking)), b""
+
+    def _answer_BlobStat(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        asked = request.record(blob.BlobStat).sha256s
+        return blob.BlobMissing(tuple(sha256 for sha256 in asked if sha256 not in self.double.blobs)), b""
+
+    def _answer_BlobPut(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(blob.BlobPut)
+        partial = self.double.partial.setdefault(record.sha256, bytearray())
+        if record.offset != len(partial):
+            raise PlatformError("conflict", f"BlobPut: expected offset {len(partial)}, got {record.offset}")
+        partial += request.body
+        if len(partial) == record.size_bytes:
+            data = bytes(self.double.partial.pop(record.sha256))
+            assert hashlib.sha256(data).hexdigest() == record.sha256
+            self.double.blobs[record.sha256] = data
+        return Empty(), b""
+
+    def _answer_BlobGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(blob.BlobGet)
+        data = self.double.blobs.get(record.sha256)
+        if data is None:
+            raise PlatformError("not_found", "no such blob")
+        return blob.BlobChunk(len(data), record.offset), data[record.offset : record.offset + record.length]
+
+    async def _answer_ImageBuild(self, request: Request) -> None:  # noqa: N802
+        spec = request.record(image.ImageBuild).spec
+        self.double.images.append(spec)
+        for event in self.double.build_events:
+            await request.send_item(event)
+        if self.double.build_error is not None:
+            raise self.double.build_error
+        await request.send_item(image.BuildEvent("built", image_id=image.image_id(spec)))
+
+    async def _answer_LogRead(self, request: Request) -> None:  # noqa: N802
+        asked = request.record(log.LogRead)
+        sent = 0
+        while True:
+            is_stopped = asked.app in self.double.stopped
+            lines = self.double.log_lines
+            if sent < len(lines):
+                await request.send_item(log.LogBatch(tuple(lines[sent:])))
+                sent = len(lines)
+            elif is_stopped:
+                return
+            await asyncio.sleep(0.01)
+
+    async def _answer_CallSpawn(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(call.CallSpawn)
+        self.calls[record.call.call_id] = record.call
+        self.double.opened.append(record.call)
+        self._run_batch(record.call, record.inputs, request.body)
+        return call.CallSpawned(record.call.call_id), b""
+
+    async def _answer_CallGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(call.CallGet)
+        deadline = asyncio.get_running_loop().time() + record.timeout_s
+        while (record.call_id, record.index) not in self.double.outputs:
+            if asyncio.get_running_loop().time() >= deadline:
+                return call.OutputBatch(record.call_id, (), (), ()), b""
+            await asyncio.sleep(0.005)
+        status, value, sha256 = self.double.outputs[(record.call_id, record.index)]
+        blobs = {str(record.index): sha256} if sha256 else {}
+        size = -1 if sha256 else len(value)
+        return call.OutputBatch(record.call_id, (record.index,), (status,), (size,), blobs=blobs), value
+
+    def _answer_CallInfo(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        call_id = request.record(call.CallInfoGet).call_id
+        return call.CallInfo(call_id, "", call.SPAWN, 1, 0.0), b""
+
+    def _answer_CallCancel(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        self.double.cancelled.append(request.record(call.CallCancel).call_id)
+        return Empty(), b""
+
+
+async def as_coroutine(awaitable: Any) -> Any:
+    """`asyncio.run` takes coroutines only."""
+    return await awaitable
