@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 from squall.guest.link import Link, LinkLost
 from squall.guest.outbox import Outbox
@@ -30,14 +29,17 @@ _ARMED_S = 0.05
 _WATCH_S = 0.05
 
 
-class Input(NamedTuple):
+class Input:
     """One input to run."""
 
-    call_id: str
-    index: int
-    attempt: int
-    value: bytes
-    blob_sha256: str
+    __slots__ = ("attempt", "blob_sha256", "call_id", "index", "value")
+
+    def __init__(self, call_id: str, index: int, attempt: int, value: bytes, blob_sha256: str) -> None:
+        self.call_id = call_id
+        self.index = index
+        self.attempt = attempt
+        self.value = value
+        self.blob_sha256 = blob_sha256
 
     @property
     def input_id(self) -> str:

@@ -114,7 +114,7 @@ def _receive_boot(link: Link) -> Boot:
 def _take_over_streams() -> tuple[MarkedStream, ...]:
     out = MarkedStream(1, "<stdout>", _container.current_input_id)
     err = MarkedStream(2, "<stderr>", _container.current_input_id)
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, err
     return out, err
 
 
