@@ -1,12 +1,8 @@
-"""Serve the application on a socket: limits, timeouts, TLS.
-
-Beyond loopback nothing is served without TLS: the token would travel in the clear.
-"""
+"""Serve the application on a socket: limits of sizes and times, TLS."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +13,6 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.frames import BODY_BYTES_MAX, HEADER_BYTES_MAX
 
 HEAD_BYTES_MAX = 64 * 1024
@@ -79,52 +74,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._head_timer = None
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
-
-
-def bind(host: str, port: int, *, fallback: bool) -> socket.socket:
-    """A listening TCP socket; with `fallback`, on any free port when that one is taken.
-
-    Raises:
-        PlatformError: `invalid`, with the reason, when it cannot be.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for candidate in (port, 0) if fallback and port else (port,):
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, candidate))
-            listener.listen(512)
-        except OSError as error:
-            listener.close()
-            reason = error
-        else:
-            listener.setblocking(False)
-            return listener
-    raise PlatformError(INVALID, f"cannot listen at {host}:{port}: {reason}; choose another by SQUALL_HTTP_PORT")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def check_exposure(host: str, tls_cert: str | None, tls_key: str | None) -> None:
-    """Refuse to be reachable from elsewhere without TLS.
-
-    Raises:
-        PlatformError: `invalid`, with what to do.
-    """
-    if bool(tls_cert) != bool(tls_key):
-        raise PlatformError(INVALID, "set both SQUALL_TLS_CERT and SQUALL_TLS_KEY, or neither")
-    if not is_loopback(host) and not tls_cert:
-        raise PlatformError(
-            INVALID,
-            f"cannot listen at {host} without TLS: its token would travel in the clear; set SQUALL_TLS_CERT and"
-            " SQUALL_TLS_KEY to the paths of a certificate and its key, or listen at 127.0.0.1",
-        )
 
 
 @asynccontextmanager

@@ -1,0 +1,136 @@
+"""The configuration of every program, read once from the environment into one record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_DATA_DIR = "/var/lib/squall"
+DEFAULT_HTTP_PORT = 7855
+
+
+class ConfigError(ValueError):
+    """A variable has no possible value; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What can be set. Each field is read from the variable of its name, SQUALL_ in front."""
+
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    """Where everything is kept; its path must be short, because sockets are in it."""
+    http_host: str = "127.0.0.1"
+    """Address to listen at. Beyond loopback only with TLS."""
+    http_port: int | None = None
+    """None: 7855, or any free port when that is taken. 0: any free port. Else this one or none."""
+    http_names: tuple[str, ...] = ()
+    """Names clients call this server by, besides those of loopback; commas between them."""
+    tls_cert: str | None = None
+    """Path of a certificate chain (PEM). None: plain HTTP, on loopback only."""
+    tls_key: str | None = None
+    """Path of the certificate's key."""
+    idle_exit_s: float | None = 900.0
+    """A server with nothing running, deployed or connected ends after so many seconds. None (written 0): never."""
+    database_url: str | None = None
+    """As SQLAlchemy has it, for PostgreSQL. None: SQLite in the data directory."""
+    blob_url: str | None = None
+    """A bucket as obstore has it: s3://..., gs://..., az://... None: a folder in the data directory."""
+    blob_bytes_max: int = 50 * 2**30
+    """Blobs that nothing names any more are deleted, oldest first, to stay below."""
+    log_bytes_max: int = 1 * 2**30
+    """Log lines of all apps together; the oldest go."""
+    network_slots: int = 8
+    """Network slots kept ready for containers."""
+    image_builds: int = 2
+    """Images that are built at a time."""
+    cpu_milli: int | None = None
+    """What containers may use in all. None: every processor of the machine."""
+    memory_mib: int | None = None
+    """The same of memory. None: all of the machine's."""
+    server_url: str | None = None
+    """For an agent elsewhere: its server, as https://name:port. None for everything else."""
+    token: str | None = None
+    """What opens the server. None: the one in its data directory, made at the first start."""
+
+    @property
+    def socket_path(self) -> Path:
+        """Where clients of this machine connect."""
+        return self.data_dir / "server.sock"
+
+
+def read_config(environ: Mapping[str, str], data_dir: str | None = None) -> Config:
+    """The configuration in these variables; `data_dir` is what the command line says.
+
+    Raises:
+        ConfigError: a variable has no possible value.
+    """
+    values: dict[str, object] = {}
+    for name, read in _READERS.items():
+        text = environ.get("SQUALL_" + name.upper(), "").strip()
+        if text:
+            try:
+                values[name] = read(text)
+            except ValueError as error:
+                raise ConfigError(f"SQUALL_{name.upper()}={text!r}: {error}") from None
+    if data_dir:
+        values["data_dir"] = Path(data_dir)
+    config = Config(**values)  # type: ignore[arg-type]  # the readers are of the fields' types
+    path = config.data_dir.absolute()
+    if len(str(path)) > 80:
+        raise ConfigError(f"the data directory's path {str(path)!r} is too long for the sockets in it; 80 characters")
+    return Config(**{**values, "data_dir": path})  # type: ignore[arg-type]
+
+
+def _bytes(text: str) -> int:
+    units = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    number, factor = (text[:-1], units[text[-1].lower()]) if text[-1].lower() in units else (text, 1)
+    return _count(number) * factor
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError("must be a whole number, 0 or more")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    number = _count(text)
+    if number > 65_535:
+        raise ValueError("must be a port: 0 to 65535")
+    return number
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError("must be a number of seconds; 0 means never") from None
+    if not 0 <= seconds < 1e9:
+        raise ValueError("must be a number of seconds; 0 means never")
+    return seconds or None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip().lower() for name in text.split(",") if name.strip())
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "data_dir": Path,
+    "http_host": str,
+    "http_port": _port,
+    "http_names": _names,
+    "tls_cert": str,
+    "tls_key": str,
+    "idle_exit_s": _seconds,
+    "database_url": str,
+    "blob_url": str,
+    "blob_bytes_max": _bytes,
+    "log_bytes_max": _bytes,
+    "network_slots": _count,
+    "image_builds": _count,
+    "cpu_milli": _count,
+    "memory_mib": _count,
+    "server_url": str,
+    "token": str,
+}

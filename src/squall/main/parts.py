@@ -1,0 +1,146 @@
+"""The parts of the programs, put together from a configuration: the control plane with its stores, and a node."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from squall.agent.agent import Agent, Connect
+from squall.agent.config import AgentConfig
+from squall.agent.image.builder import ImageBuilder
+from squall.agent.image.debian import known_bases
+from squall.agent.image.layers import LayerStore
+from squall.agent.image.machine import read_machine_settings
+from squall.agent.mounts import mount_path
+from squall.agent.ranges import build_ranges
+from squall.main.config import Config
+from squall.main.data_dir import write_atomically
+from squall.protocol.codec import Codec
+from squall.protocol.ids import is_id, new_id
+from squall.runtime.client import SpawnerRuntime
+from squall.runtime.network.pool import NetworkPool
+from squall.server.dispatch import ControlPlane, SystemClock
+from squall.server.model.config import ServerConfig
+from squall.server.store.blob import ObjectBlobStore
+from squall.server.store.log import FileLogStore
+from squall.server.store.sql import SqlStore
+
+SPAWNER_IDLE_S = 60.0
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the database to the newest schema."""
+    # cold start: Alembic takes a fifth of a second to load, and is only needed when a database is new or old.
+    from squall.server.store.migration import upgrade
+
+    upgrade(connection)
+
+
+@asynccontextmanager
+async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator[ControlPlane]:
+    """The server without its doors."""
+    clock = SystemClock()
+    database_url = config.database_url or f"sqlite:///{config.data_dir}/squall.db"
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(SqlStore(database_url, migrate))
+        if config.database_url is None:
+            # It holds arguments and results; its companions take their modes from it.
+            os.chmod(config.data_dir / "squall.db", 0o600)
+        blobs = await stack.enter_async_context(_blobs(config, clock))
+        logs = await stack.enter_async_context(FileLogStore(str(config.data_dir / "logs"), config.log_bytes_max))
+        server = ServerConfig(url=url, data_dir=str(config.data_dir))
+        yield await stack.enter_async_context(ControlPlane(store, blobs, logs, codec, server, clock))
+
+
+def _blobs(config: Config, clock: SystemClock) -> ObjectBlobStore:
+    folder = str(config.data_dir / "blobs")
+    if config.blob_url is None:
+        return ObjectBlobStore(folder, clock.now)
+    # cold start: only where blobs are in a bucket.
+    from obstore.store import from_url
+
+    return ObjectBlobStore(folder, clock.now, from_url(config.blob_url))
+
+
+@asynccontextmanager
+async def node(
+    config: Config, codec: Codec, environ: Mapping[str, str], connect: Connect, connect_container: Connect
+) -> AsyncIterator[Agent]:
+    """This machine as a node. Leaving lets containers run on, to be adopted; `take_down` does not."""
+    data_dir = config.data_dir
+    instance = instance_name(data_dir)
+    settings = read_machine_settings(environ)
+    proxies = {name: value for name, value in environ.items() if name.lower() in PROXY_VARIABLES}
+    (data_dir / "spawner").mkdir(mode=0o700, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        runtime = await stack.enter_async_context(
+            await SpawnerRuntime.open(str(data_dir / "spawner"), instance, idle_s=SPAWNER_IDLE_S)
+        )
+        living = [status.container_id for status in await runtime.list()]
+        network = await stack.enter_async_context(
+            NetworkPool.open(
+                str(data_dir / "network"), instance, config.network_slots, living=living, proxy_env=proxies
+            )
+        )
+        images = await stack.enter_async_context(
+            ImageBuilder(
+                runtime=runtime,
+                network=network,
+                store=LayerStore(data_dir),
+                settings=settings,
+                data_dir=data_dir,
+                id_ranges=build_ranges(data_dir, config.image_builds),
+                mount_path=lambda mount_id: mount_path(data_dir, mount_id),
+                uv_path=find_uv(),
+            )
+        )
+        agent_config = AgentConfig(
+            data_dir=data_dir,
+            node_id=read_or_make_node_id(data_dir),
+            cpu_milli=config.cpu_milli or 1_000 * len(os.sched_getaffinity(0)),
+            memory_mib=config.memory_mib or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20,
+            hostname=socket.gethostname(),
+            pythons=tuple(base.python_version for base in known_bases(settings)),
+        )
+        yield await stack.enter_async_context(
+            Agent(agent_config, runtime, network, images, codec, connect, connect_container, time.time)
+        )
+
+
+async def take_down(agent: Agent, grace_s: float = 2.0) -> None:
+    """End every container of a node, for a stop that nobody wants to go on after."""
+    await agent.end_all(grace_s)
+
+
+def instance_name(data_dir: Path) -> str:
+    """What the kernel's objects of this data directory are named after; the same at each start."""
+    return "i" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:10]
+
+
+def find_uv() -> str:
+    """The uv program that came with us, or the machine's."""
+    beside = Path(sys.executable).parent / "uv"
+    return str(beside) if beside.exists() else shutil.which("uv") or ""
+
+
+def read_or_make_node_id(data_dir: Path) -> str:
+    """This node's id, the same at each start."""
+    path = data_dir / "node-id"
+    try:
+        node_id = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        node_id = ""
+    if not is_id(node_id, "nd"):
+        node_id = new_id("nd")
+        write_atomically(path, node_id + "\n", 0o600)
+    return node_id
