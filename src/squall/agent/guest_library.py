@@ -148,7 +148,8 @@ def _origin(layers: Sequence[str], config: ImageConfig, image_id: str) -> str:
 
 def _sources(package_dir: Path) -> Iterator[tuple[str, bytes]]:
     """Path in the library and content of every file."""
-    yield "squall/__init__.py", (package_dir / "__init__.py").read_bytes()
+    for path in sorted(package_dir.glob("*.py")):
+        yield f"squall/{path.name}", path.read_bytes()
     for part in PARTS:
         for path in sorted((package_dir / part).rglob("*.py")):
             yield f"squall/{path.relative_to(package_dir)}", path.read_bytes()
