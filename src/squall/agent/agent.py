@@ -102,11 +102,13 @@ class Agent:
         self._untold: collections.deque[ContainerExited] = collections.deque(maxlen=EXITS_MAX)
 
     async def __aenter__(self) -> Agent:
-        loop = asyncio.get_running_loop()
-        for prepare in (self._images.prepare, self._grave.prepare, self._library.prepare, self._mounts.prepare):
-            await loop.run_in_executor(self._threads, prepare)
-        await self.containers.adopt()
-        await self._mounts.evict()
+        try:
+            await self._prepare()
+        except BaseException:
+            await self.containers.close()
+            self.logs.close()
+            self._threads.shutdown(wait=True, cancel_futures=True)
+            raise
         for activity in (
             self.containers.watch,
             self._grave.run,
@@ -118,6 +120,13 @@ class Agent:
             self._tasks.start(activity())
         self._tasks.start(self._library.warm())
         return self
+
+    async def _prepare(self) -> None:
+        loop = asyncio.get_running_loop()
+        for prepare in (self._images.prepare, self._grave.prepare, self._library.prepare, self._mounts.prepare):
+            await loop.run_in_executor(self._threads, prepare)
+        await self.containers.adopt()
+        await self._mounts.evict()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -15,7 +15,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,8 +23,9 @@ from typing import Any, Protocol
 from squall.agent.config import AgentConfig
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
+from squall.agent.image.builder import BUILD_KIND, KIND_LABEL
 from squall.agent.known_images import KnownImages
-from squall.agent.launch import FUNCTION_KIND, KIND_LABEL, Ground, container_spec
+from squall.agent.launch import FUNCTION_KIND, Ground, container_spec
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges
@@ -38,8 +39,6 @@ from squall.runtime.contract import Runtime, Started
 from squall.runtime.errors import ContainerMissing, FeatureMissing, RuntimeFailure
 from squall.runtime.spec import ContainerStatus, ExitStatus, NetworkSlot
 
-# Build containers are the image builder's to remove.
-BUILD_KIND = "image-build"
 _RESUBSCRIBE_S = 0.5
 _REMOVED_S = 30.0
 _LOST = ExitStatus(code=None, signal=int(signal.SIGKILL))
@@ -196,7 +195,7 @@ class Containers:
         self._config.containers_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         for status in await services.runtime.list():
             if status.labels.get(KIND_LABEL) == BUILD_KIND:
-                continue
+                continue  # the image builder's
             if not await self._adopt_one(status):
                 _log.info("%s: left by an earlier agent without a record; removed", status.container_id)
                 await services.runtime.remove(status.container_id)
@@ -210,9 +209,8 @@ class Containers:
         """Follow exits for ever; what was missed while the spawner could not be reached is found by asking."""
         while True:
             try:
-                exits: AsyncIterator[tuple[str, ExitStatus]] = self._services.runtime.exits()
-                self._tasks.start(self._find_lost())
-                async for container_id, status in exits:
+                await self._find_lost()
+                async for container_id, status in self._services.runtime.exits():
                     container = self._known.get(container_id)
                     if container is not None:
                         self._ended(container, status)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Grave:
         self._has_work = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._batch = 0
+        self._in_place: list[Path] = []
 
     def prepare(self) -> None:
         """Make the directory; what an earlier agent did not get to is deleted by `run`."""
@@ -39,9 +41,9 @@ class Grave:
             grave.mkdir(mode=0o700, exist_ok=True)
             os.rename(path, grave / f"{path.name}.{secrets.token_hex(4)}")
         except OSError as error:
-            # It stays where it is; the next agent's sweep finds it there.
-            _log.error("cannot move %s away: %s", path, error)
-            return
+            # A full disk has no room for a new directory; deleting needs none.
+            _log.warning("cannot move %s away before it is deleted: %s", path, error)
+            self._in_place.append(path)
         self._is_empty.clear()
         self._has_work.set()
 
@@ -53,7 +55,8 @@ class Grave:
             self._has_work.clear()
             # What comes from here on goes into the next batch.
             self._batch += 1
-            await loop.run_in_executor(self._executor, self._delete_batches, f"{self._batch:x}")
+            in_place, self._in_place = self._in_place, []
+            await loop.run_in_executor(self._executor, self._delete, f"{self._batch:x}", in_place)
             if not self._has_work.is_set():
                 self._is_empty.set()
 
@@ -64,10 +67,8 @@ class Grave:
         except TimeoutError:
             _log.warning("still deleting %s; the next agent goes on", self._top)
 
-    def _delete_batches(self, current: str) -> None:
-        for path in self._top.iterdir():
-            if path.name == current:
-                continue
+    def _delete(self, current: str, in_place: Sequence[Path]) -> None:
+        for path in [*in_place, *(path for path in self._top.iterdir() if path.name != current)]:
             try:
                 remove_tree(str(path))
             except RuntimeFailure as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from squall.agent.config import AgentConfig
+from squall.agent.image.builder import KIND_LABEL
 from squall.protocol.function import Resources
 from squall.protocol.guest import (
     CODE_DIR,
@@ -20,7 +21,6 @@ from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
 from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits, NetworkSlot
 
-KIND_LABEL = "squall.kind"
 FUNCTION_KIND = "function"
 BYTECODE_KIND = "bytecode"
 

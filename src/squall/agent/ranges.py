@@ -149,6 +149,7 @@ class IdRanges:
 
     def _load(self) -> None:
         for sign, start, owner in _read_journal(self._path):
+            self._journal_lines += 1
             if sign == "+":
                 self._owned[owner] = _Owned(start)
                 self._owner_of[start] = owner
@@ -157,7 +158,8 @@ class IdRanges:
                 self._owner_of.pop(start, None)
         # Nobody has containers yet: adoption acquires for those that do before anything new starts.
         self._idle = dict.fromkeys(self._owned)
-        self._compact()
+        if self._journal_lines > len(self._owned):
+            self._compact()
 
 
 def _first_start(data_dir: Path) -> int:
@@ -168,10 +170,14 @@ def _first_start(data_dir: Path) -> int:
 def _read_journal(path: Path) -> Iterator[tuple[str, int, str]]:
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    # A line cut short by a crash was not used yet; it is ended, so that the next one does not continue it.
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if text and not text.endswith("\n"):
+        with open(path, "a", encoding="utf-8") as journal:
+            journal.write("\n")
+    for line in text.splitlines():
         sign, _, rest = line.partition(" ")
         start, _, owner = rest.partition(" ")
-        # A line cut short by a crash was not used yet.
         if sign in {"+", "-"} and start.isdigit() and owner:
             yield sign, int(start), owner
 

@@ -1,0 +1,112 @@
+"""The runtime as an agent keeps it: when its spawner has died it is opened again, and only the containers are lost.
+
+The spawner's death is told by `exits`, which an agent always follows: it raises, the agent asks what is left (nothing),
+and goes on with a new spawner. Requests that were under way fail and may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from squall.runtime.contract import ExecStarted, Runtime, Started
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+
+
+class ClosableRuntime(Runtime, Protocol):
+    """A connection to a spawner; `runtime.client.SpawnerRuntime` is one."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+
+# Inside the class below, `list` is the method of the contract.
+Statuses = Sequence[ContainerStatus]
+
+
+class LastingRuntime:
+    """`contract.Runtime` by whatever spawner there is now.
+
+    Args:
+        open_runtime: connects to the spawner, or starts it.
+    """
+
+    def __init__(self, open_runtime: Callable[[], Awaitable[ClosableRuntime]]) -> None:
+        self._open = open_runtime
+        self._opening = asyncio.Lock()
+        self._inner: ClosableRuntime | None = None
+
+    async def __aenter__(self) -> LastingRuntime:
+        await self._current()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._inner is not None:
+            await self._inner.close()
+
+    async def _current(self) -> ClosableRuntime:
+        async with self._opening:
+            if self._inner is None:
+                self._inner = await self._open()
+            return self._inner
+
+    async def start(self, spec: ContainerSpec) -> Started:
+        """See `contract.Runtime`."""
+        return await (await self._current()).start(spec)
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        """See `contract.Runtime`."""
+        await (await self._current()).kill(container_id, signal)
+
+    async def exec(self, container_id: str, spec: ExecSpec) -> ExecStarted:
+        """See `contract.Runtime`."""
+        return await (await self._current()).exec(container_id, spec)
+
+    async def wait_exec(self, exec_id: str) -> ExitStatus:
+        """See `contract.Runtime`."""
+        return await (await self._current()).wait_exec(exec_id)
+
+    async def adopt(self, container_id: str) -> Started:
+        """See `contract.Runtime`."""
+        return await (await self._current()).adopt(container_id)
+
+    async def list(self) -> Statuses:
+        """See `contract.Runtime`."""
+        return await (await self._current()).list()
+
+    async def usage(self, container_id: str) -> ContainerUsage:
+        """See `contract.Runtime`."""
+        return await (await self._current()).usage(container_id)
+
+    async def freeze(self, container_id: str) -> None:
+        """See `contract.Runtime`."""
+        await (await self._current()).freeze(container_id)
+
+    async def thaw(self, container_id: str) -> None:
+        """See `contract.Runtime`."""
+        await (await self._current()).thaw(container_id)
+
+    async def remove(self, container_id: str) -> None:
+        """See `contract.Runtime`."""
+        await (await self._current()).remove(container_id)
+
+    async def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
+        """See `contract.Runtime`.
+
+        Raises:
+            RuntimeFailure: the spawner has died; every later request goes to a new one.
+        """
+        inner = await self._current()
+        try:
+            async for item in inner.exits():
+                yield item
+        except RuntimeFailure:
+            if self._inner is inner:
+                self._inner = None
+            await inner.close()
+            raise
