@@ -17,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -157,11 +158,15 @@ def _serve(config: Config, ready_fd: int | None) -> int:
 
 
 def _run(config: Config, say: Callable[[str], None]) -> int:
-    # cold start: the whole server; the other commands need none of it.
+    spawner = threading.Thread(target=_start_spawner, args=(config.data_dir,))
+    spawner.start()
+    # cold start: the whole server; the other commands need none of it. Its spawner starts meanwhile.
     import uvloop
 
     from squall.main.serve import serve
     from squall.runtime.errors import RuntimeFailure
+
+    spawner.join()
 
     def on_ready(said: ServerFile) -> None:
         say(json.dumps(asdict(said)))
@@ -175,6 +180,17 @@ def _run(config: Config, say: Callable[[str], None]) -> int:
         logging.getLogger("squall.main").exception("the server failed")
         raise
     return 0
+
+
+def _start_spawner(data_dir: Path) -> None:
+    # cold start: see `_run`.
+    from squall.main.spawner import start_spawner
+    from squall.runtime.errors import RuntimeFailure
+
+    try:
+        asyncio.run(start_spawner(data_dir))
+    except (RuntimeFailure, OSError):
+        return  # the server finds the same and says so
 
 
 def _acquire(lock: ServerLock, config: Config) -> bool:
@@ -231,7 +247,9 @@ def _stop(config: Config, *, is_forced: bool) -> int:
 
         asyncio.run(ask(config.socket_path, "ServerStop", ServerStop(is_forced), Empty))
     except ChannelClosed:
-        pass  # it was faster than its answer
+        if is_forced:
+            _terminate(found)
+        # Else it was faster than its answer.
     except (OSError, PlatformError) as error:
         if not is_forced:
             raise DataDirError(f"cannot stop the server: {error}; with --force it ends with all that runs") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import os
 import shutil
 import socket
@@ -19,11 +19,12 @@ from squall.agent.config import AgentConfig
 from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.debian import known_bases
 from squall.agent.image.layers import LayerStore
-from squall.agent.image.machine import read_machine_settings
+from squall.agent.image.machine import MachineSettings, read_machine_settings
 from squall.agent.mounts import mount_path
 from squall.agent.ranges import build_ranges
 from squall.main.config import Config
 from squall.main.data_dir import write_atomically
+from squall.main.spawner import instance_name, open_spawner
 from squall.protocol.codec import Codec
 from squall.protocol.ids import is_id, new_id
 from squall.runtime.client import SpawnerRuntime
@@ -34,7 +35,6 @@ from squall.server.store.blob import ObjectBlobStore
 from squall.server.store.log import FileLogStore
 from squall.server.store.sql import SqlStore
 
-SPAWNER_IDLE_S = 60.0
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -72,59 +72,108 @@ def _blobs(config: Config, clock: SystemClock) -> ObjectBlobStore:
     return ObjectBlobStore(folder, clock.now, from_url(config.blob_url))
 
 
-@asynccontextmanager
-async def node(
-    config: Config, codec: Codec, environ: Mapping[str, str], connect: Connect, connect_container: Connect
-) -> AsyncIterator[Agent]:
-    """This machine as a node. Leaving lets containers run on, to be adopted; `take_down` does not."""
-    data_dir = config.data_dir
-    instance = instance_name(data_dir)
-    settings = read_machine_settings(environ)
-    proxies = {name: value for name, value in environ.items() if name.lower() in PROXY_VARIABLES}
-    (data_dir / "spawner").mkdir(mode=0o700, exist_ok=True)
-    async with AsyncExitStack() as stack:
-        runtime = await stack.enter_async_context(
-            await SpawnerRuntime.open(str(data_dir / "spawner"), instance, idle_s=SPAWNER_IDLE_S)
-        )
+class Node:
+    """This machine as a node: enter to adopt what runs and to serve, leave to let it run on.
+
+    Args:
+        connect, connect_container: as for `Agent`.
+    """
+
+    def __init__(
+        self, config: Config, codec: Codec, environ: Mapping[str, str], connect: Connect, connect_container: Connect
+    ) -> None:
+        self._config = config
+        self._codec = codec
+        self._environ = environ
+        self._connect = connect
+        self._connect_container = connect_container
+        self._stack = AsyncExitStack()
+        self._is_taken_down = False
+        self._agent: Agent | None = None
+        self._runtime: SpawnerRuntime | None = None
+
+    async def __aenter__(self) -> Node:
+        """Return once the node can make containers.
+
+        Raises:
+            RuntimeFailure: this machine cannot; the message says why.
+        """
+        async with AsyncExitStack() as stack:
+            runtime = self._runtime = await stack.enter_async_context(await open_spawner(self._config.data_dir))
+            stack.push_async_callback(self._end_spawner)
+            settings = await asyncio.to_thread(read_machine_settings, self._environ)
+            network = await stack.enter_async_context(await self._network(runtime))
+            images = await stack.enter_async_context(self._images(runtime, network, settings))
+            pythons = tuple(base.python_version for base in known_bases(settings))
+            self._agent = await stack.enter_async_context(
+                Agent(
+                    _agent_config(self._config, pythons),
+                    runtime,
+                    network,
+                    images,
+                    self._codec,
+                    self._connect,
+                    self._connect_container,
+                    time.time,
+                )
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def wait_connected(self) -> None:
+        """Return when a server knows this node."""
+        assert self._agent is not None, "entered before"
+        await self._agent.wait_connected()
+
+    async def take_down(self, grace_s: float = 2.0) -> None:
+        """End every container, and on leaving the spawner too: nobody is meant to go on after this."""
+        assert self._agent is not None, "entered before"
+        await self._agent.end_all(grace_s)
+        self._is_taken_down = True
+
+    async def _end_spawner(self) -> None:
+        if self._is_taken_down and self._runtime is not None:
+            await self._runtime.shutdown()
+
+    async def _network(self, runtime: SpawnerRuntime) -> NetworkPool:
         living = [status.container_id for status in await runtime.list()]
-        network = await stack.enter_async_context(
-            NetworkPool.open(
-                str(data_dir / "network"), instance, config.network_slots, living=living, proxy_env=proxies
-            )
+        proxies = {name: value for name, value in self._environ.items() if name.lower() in PROXY_VARIABLES}
+        data_dir = self._config.data_dir
+        return NetworkPool.open(
+            str(data_dir / "network"),
+            instance_name(data_dir),
+            self._config.network_slots,
+            living=living,
+            proxy_env=proxies,
         )
-        images = await stack.enter_async_context(
-            ImageBuilder(
-                runtime=runtime,
-                network=network,
-                store=LayerStore(data_dir),
-                settings=settings,
-                data_dir=data_dir,
-                id_ranges=build_ranges(data_dir, config.image_builds),
-                mount_path=lambda mount_id: mount_path(data_dir, mount_id),
-                uv_path=find_uv(),
-            )
-        )
-        agent_config = AgentConfig(
+
+    def _images(self, runtime: SpawnerRuntime, network: NetworkPool, settings: MachineSettings) -> ImageBuilder:
+        data_dir = self._config.data_dir
+        return ImageBuilder(
+            runtime=runtime,
+            network=network,
+            store=LayerStore(data_dir),
+            settings=settings,
             data_dir=data_dir,
-            node_id=read_or_make_node_id(data_dir),
-            cpu_milli=config.cpu_milli or 1_000 * len(os.sched_getaffinity(0)),
-            memory_mib=config.memory_mib or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20,
-            hostname=socket.gethostname(),
-            pythons=tuple(base.python_version for base in known_bases(settings)),
-        )
-        yield await stack.enter_async_context(
-            Agent(agent_config, runtime, network, images, codec, connect, connect_container, time.time)
+            id_ranges=build_ranges(data_dir, self._config.image_builds),
+            mount_path=lambda mount_id: mount_path(data_dir, mount_id),
+            uv_path=find_uv(),
         )
 
 
-async def take_down(agent: Agent, grace_s: float = 2.0) -> None:
-    """End every container of a node, for a stop that nobody wants to go on after."""
-    await agent.end_all(grace_s)
-
-
-def instance_name(data_dir: Path) -> str:
-    """What the kernel's objects of this data directory are named after; the same at each start."""
-    return "i" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:10]
+def _agent_config(config: Config, pythons: tuple[str, ...]) -> AgentConfig:
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return AgentConfig(
+        data_dir=config.data_dir,
+        node_id=read_or_make_node_id(config.data_dir),
+        cpu_milli=config.cpu_milli or 1_000 * len(os.sched_getaffinity(0)),
+        memory_mib=config.memory_mib or memory_bytes // 2**20,
+        hostname=socket.gethostname(),
+        pythons=pythons,
+    )
 
 
 def find_uv() -> str:

@@ -16,12 +16,12 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
-from squall.agent.agent import Agent
 from squall.main.codec import MsgspecCodec
 from squall.main.config import Config
 from squall.main.data_dir import Owners, ServerFile, find_owners, listen, read_or_make_token, write_server_file
-from squall.main.parts import control_plane, node, take_down
+from squall.main.parts import Node, control_plane
 from squall.main.tcp import bind, check_exposure, url_of
 from squall.protocol.channel import Channel, MemoryChannel, StreamChannel
 from squall.protocol.version import VERSION
@@ -54,8 +54,8 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
     with http:
         async with control_plane(config, codec, url) as control, AsyncExitStack() as stack:
             doors = await stack.enter_async_context(_unix_socket(config, owners, control))
-            agent = await stack.enter_async_context(_local_node(config, codec, environ, control))
-            await agent.wait_connected()
+            local = await stack.enter_async_context(_local_node(config, codec, environ, control))
+            await local.wait_connected()
             said = ServerFile(os.getpid(), url, VERSION, control.server_id)
             write_server_file(config.data_dir, said)
             on_ready(said)
@@ -68,7 +68,7 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
             doors.close()
             config.socket_path.unlink(missing_ok=True)
             (config.data_dir / "server.json").unlink(missing_ok=True)
-            await take_down(agent)
+            await local.take_down()
 
 
 @asynccontextmanager
@@ -83,10 +83,7 @@ async def _unix_socket(config: Config, owners: Owners, control: ControlPlane) ->
         server.close()
 
 
-@asynccontextmanager
-async def _local_node(
-    config: Config, codec: MsgspecCodec, environ: Mapping[str, str], control: ControlPlane
-) -> AsyncIterator[Agent]:
+def _local_node(config: Config, codec: MsgspecCodec, environ: Mapping[str, str], control: ControlPlane) -> Node:
     async def connect() -> Channel:
         ours, theirs = MemoryChannel.pair()
         control.accept_agent(theirs)
@@ -97,20 +94,54 @@ async def _local_node(
         control.accept_container(theirs)
         return ours
 
-    async with node(config, codec, environ, connect, connect_container) as agent:
-        yield agent
+    return Node(config, codec, environ, connect, connect_container)
 
 
 @asynccontextmanager
 async def _http(config: Config, control: ControlPlane, listener: socket.socket, token: str) -> AsyncIterator[None]:
-    # cold start: a third of the time to load everything; who connects meanwhile waits in the socket's queue.
+    """Serve HTTP from the first connection on; it waits in the socket's queue while the code is loaded."""
+    stop = asyncio.Event()
+    serving = asyncio.ensure_future(_serve_http(config, control, listener, token, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await serving
+
+
+async def _serve_http(
+    config: Config, control: ControlPlane, listener: socket.socket, token: str, stop: asyncio.Event
+) -> None:
+    if not await _wait_readable(listener, stop):
+        return
+    # A tenth of the time to start and of the memory, for a door that most users of a laptop never open.
+    make_app, serving, loopback_names = await asyncio.to_thread(_load_http)
+    app = make_app(control, token, loopback_names | set(config.http_names))
+    async with serving(app, listener, config.tls_cert, config.tls_key):
+        await stop.wait()
+
+
+async def _wait_readable(listener: socket.socket, stop: asyncio.Event) -> bool:
+    loop = asyncio.get_running_loop()
+    has_connection = asyncio.Event()
+    loop.add_reader(listener.fileno(), has_connection.set)
+    waits = [asyncio.ensure_future(has_connection.wait()), asyncio.ensure_future(stop.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_reader(listener.fileno())
+        for wait in waits:
+            wait.cancel()
+    return not stop.is_set()
+
+
+def _load_http() -> tuple[Any, Any, frozenset[str]]:
+    # cold start: see `_serve_http`.
     from squall.server.api.guard import LOOPBACK_NAMES
     from squall.server.api.http import make_app
     from squall.server.api.listen import serving
 
-    names = LOOPBACK_NAMES | set(config.http_names)
-    async with serving(make_app(control, token, names), listener, config.tls_cert, config.tls_key):
-        yield
+    return make_app, serving, LOOPBACK_NAMES
 
 
 async def _wait_for_end(config: Config, control: ControlPlane, stop: asyncio.Event) -> str:
