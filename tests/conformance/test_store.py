@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from squall.protocol.app import DEPLOYED, EPHEMERAL, STOPPED
 from squall.protocol.call import FAILED, SPAWN, SUCCEEDED
@@ -19,6 +21,7 @@ from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.server.model.store import Store, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
 from squall.server.store.migration import upgrade
+from squall.server.store.schema import METADATA, SCHEMA_VERSION
 from squall.server.store.sql import SqlStore
 
 
@@ -61,6 +64,34 @@ def make_call(call_id: str, created_at: float = 100.0, input_count: int = 1) -> 
 
 def make_inputs(call_id: str, count: int = 1) -> tuple[StoredInput, ...]:
     return tuple(StoredInput(call_id, index, b"args %d" % index) for index in range(count))
+
+
+# Schema
+
+
+@pytest.mark.parametrize("way", ["created", "migrated"])
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_new_and_migrated_databases_have_the_same_schema(
+    request: pytest.FixtureRequest, make_data_dir: Callable[[], Path], database: str, way: str
+) -> None:
+    if database == "sqlite":
+        url = f"sqlite:///{make_data_dir()}/squall.db"
+    else:
+        url = new_postgres_database(request.getfixturevalue("postgres_socket_dir"))
+    engine = sa.create_engine(url)
+
+    if way == "created":
+        async with SqlStore(url, upgrade):
+            pass
+    else:
+        with engine.begin() as connection:
+            upgrade(connection)
+
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, METADATA) == []
+        assert context.get_current_revision() == SCHEMA_VERSION
+    engine.dispose()
 
 
 # Apps
