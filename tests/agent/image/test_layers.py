@@ -132,6 +132,19 @@ def test_key_is_locked_for_one_at_a_time(tmp_path: Path) -> None:
         assert store.find(KEY) is None
 
 
+def test_wait_for_a_lock_ends_when_it_is_cancelled(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    other = LayerStore(tmp_path)
+    answers = iter([False, True])
+
+    with (
+        store.locked(KEY),
+        pytest.raises(LayerError, match="another process"),
+        other.locked(KEY, is_cancelled=lambda: next(answers)),
+    ):
+        raise AssertionError("both held the lock")
+
+
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path) -> None:
     store = LayerStore(tmp_path)
 

@@ -139,7 +139,7 @@ def ensure_base(
     if present is not None and not is_forced:
         return present
     base = choose_base(python_version, settings)
-    with store.locked(key):
+    with store.locked(key, is_cancelled=is_cancelled):
         present = store.find(key)
         if present is not None and not is_forced:
             return present

@@ -23,7 +23,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from squall.runtime.removal import mounts_below, remove_tree
 _KEY = re.compile(r"^[0-9a-f]{64}$")
 _LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}$")
 _LOCK_WAIT_S = 3_600.0
+_LOCK_POLL_S = 0.05
 
 
 class LayerError(Exception):
@@ -92,20 +93,22 @@ class LayerStore:
         return tuple(layer for layer in map(self._read, names) if layer is not None)
 
     @contextlib.contextmanager
-    def locked(self, key: str, wait_s: float = _LOCK_WAIT_S) -> Iterator[None]:
+    def locked(
+        self, key: str, wait_s: float = _LOCK_WAIT_S, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
         """Keep every other process from building this key.
 
         Raises:
-            LayerError: another one holds it for longer than `wait_s`.
+            LayerError: another one holds it for longer than `wait_s`, or the wait is cancelled.
         """
         # The file stays: removing it would let two processes hold locks on two files of one name.
         descriptor = os.open(self._root / ".locks" / _checked(_KEY, key), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + wait_s
             while not _try_lock(descriptor):
-                if time.monotonic() > deadline:
+                if is_cancelled() or time.monotonic() > deadline:
                     raise LayerError(f"cannot build {key[:12]}: another process has been at it for {wait_s:.0f} s")
-                time.sleep(0.1)
+                time.sleep(_LOCK_POLL_S)
             yield
         finally:
             os.close(descriptor)
