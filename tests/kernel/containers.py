@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from squall.runtime.contract import Runtime, Started
+from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus, IdRange
 
 TIMEOUT_S = 20.0
 READ_PAUSE_S = 0.002
+POLL_S = 0.01
 # Far from any range that the machine or another suite hands out.
 FIRST_ID = 0x6000_0000
 RANGE_SIZE = 65_536
@@ -93,9 +95,12 @@ class Containers:
         self._follower = asyncio.ensure_future(self._follow())
 
     async def _follow(self) -> None:
-        async for container_id, status in self.runtime.exits():
-            self.exit_of[container_id] = status
-            self._exit_told.set()
+        try:
+            async for container_id, status in self.runtime.exits():
+                self.exit_of[container_id] = status
+                self._exit_told.set()
+        except RuntimeFailure:
+            pass  # closed, or killed, by the test
 
     def spec(self, *argv: str, **fields: Any) -> ContainerSpec:
         """A spec with a directory and, unless given, an id range of its own."""
@@ -164,6 +169,15 @@ class Containers:
                 await self.runtime.remove(status.container_id)
         for running in self._running:
             running.close()
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    """Wait for something that will be true soon."""
+    for _ in range(int(TIMEOUT_S / POLL_S)):
+        if is_true():
+            return
+        await asyncio.sleep(POLL_S)
+    raise AssertionError("never came true")
 
 
 def shell(*lines: str) -> Sequence[str]:

@@ -1,0 +1,332 @@
+"""What a program in a container can do and where its limits are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.spec import Bind, ExecSpec, ExitStatus, IdRange, Limits
+from tests.kernel.containers import ENV, Containers, Output, shell, until
+
+BOMB_SIZE = 200
+PIDS_MAX = 40
+
+ORDINARY_LIFE = """
+import multiprocessing.shared_memory, os, socket, subprocess, tempfile, threading
+said = []
+threads = [threading.Thread(target=said.append, args=(i,)) for i in range(20)]
+[thread.start() for thread in threads]; [thread.join() for thread in threads]
+assert len(said) == 20
+assert subprocess.run(["echo", "hi"], capture_output=True, text=True, check=True).stdout == "hi\\n"
+memory = multiprocessing.shared_memory.SharedMemory(create=True, size=1_000_000); memory.close(); memory.unlink()
+with tempfile.NamedTemporaryFile() as file: file.write(b"x")
+for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    server = socket.create_server((host, 80), family=family)
+    client = socket.create_connection((host, 80)); accepted, _ = server.accept()
+    client.sendall(b"x"); assert accepted.recv(1) == b"x"
+assert socket.gethostbyname("localhost") == "127.0.0.1"
+assert socket.gethostbyname(socket.gethostname())
+assert os.read(0, 1) == b""
+os.getrandom(8); open("/dev/urandom", "rb").read(8)
+open("/dev/null", "w").write("x"); open("/dev/stdout", "w").write("")
+os.chroot("/"); os.mkfifo("/fifo")
+print(os.getpid() < 100, os.getuid(), socket.gethostname(), oct(os.umask(0)))
+"""
+
+PACKAGE = """
+set -e
+mkdir -p /p/DEBIAN /p/usr/share/demo && echo demo > /p/usr/share/demo/file
+printf 'Package: demo\\nVersion: 1\\nArchitecture: all\\nMaintainer: nobody\\nDescription: demo\\n' > /p/DEBIAN/control
+printf '#!/bin/sh\\nset -e\\nchown nobody:nogroup /usr/share/demo/file\\n' > /p/DEBIAN/postinst
+chmod 755 /p/DEBIAN/postinst
+dpkg-deb --build /p /p.deb && dpkg -i /p.deb
+stat -c %U:%G /usr/share/demo/file
+useradd --create-home someone
+su someone -s /bin/sh -c 'id -un; touch ~/own && stat -c %U ~/own'
+tar -C / -cf - usr/share/demo | tar -C /tmp --same-owner -xf - && stat -c %U /tmp/usr/share/demo/file
+dpkg -r demo && test ! -e /usr/share/demo/file
+"""
+
+
+async def test_ordinary_life_goes_on_inside(containers: Containers) -> None:
+    ended = await containers.run("python3", "-c", ORDINARY_LIFE, hostname="inner")
+
+    assert ended.stderr == ""
+    assert ended.stdout == "True 0 inner 0o22\n"
+
+
+async def test_package_tools_work_as_root(containers: Containers) -> None:
+    ended = await containers.run("sh", "-c", PACKAGE)
+
+    assert ended.status.code == 0, ended.stderr
+    owners = [line for line in ended.stdout.splitlines() if line in ("nobody:nogroup", "someone", "nobody")]
+    assert owners == ["nobody:nogroup", "someone", "someone", "nobody"]
+
+
+async def test_layers_are_not_changed(containers: Containers) -> None:
+    ended = await containers.run(*shell("echo changed > /etc/debian_version; rm /etc/issue; cat /etc/debian_version"))
+
+    assert ended.stdout == "changed\n"
+    assert "changed" not in Path(containers.rootfs, "etc/debian_version").read_text()
+    assert Path(containers.rootfs, "etc/issue").exists()
+
+
+async def test_sixty_layers_stack_with_the_last_on_top(containers: Containers) -> None:
+    layers = [containers.rootfs]
+    for number in range(60):
+        layer = containers.base / f"layer-with-a-name-of-ordinary-length-{number:050d}"
+        (layer / "stack").mkdir(parents=True)
+        (layer / "stack" / str(number)).write_text("x")
+        (layer / "stack" / "top").write_text(str(number))
+        layers.append(str(layer))
+
+    ended = await containers.run(*shell("ls /stack | wc -l; cat /stack/top"), layers=layers)
+
+    assert ended.stdout.split() == ["61", "59"]
+
+
+async def test_upper_of_a_build_has_ids_as_seen_inside(containers: Containers) -> None:
+    running = await containers.start(
+        *shell("touch /r /u; chown 1000:1000 /u; echo x >> /etc/passwd; exec sleep 60"), is_upper_idmapped=True
+    )
+    upper = containers.base / running.container_id / "rw/upper"
+    await until((upper / "etc/passwd").exists)
+
+    assert [(upper / name).stat().st_uid for name in ("r", "u", "etc/passwd")] == [0, 1000, 0]
+
+
+async def test_binds_show_files_as_asked(containers: Containers) -> None:
+    source = containers.base / "source"
+    source.mkdir(mode=0o755)
+    (source / "file").write_text("bound")
+    binds = [
+        Bind(str(source), "/deep/new/plain"),
+        Bind(str(source), "/mapped", is_idmapped=True, is_read_only=False),
+        Bind(str(source / "file"), "/one-file"),
+    ]
+    script = shell(
+        "cat /deep/new/plain/file /one-file; stat -c ' %u' /deep/new/plain/file /mapped/file",
+        "touch /deep/new/plain/x 2>&1 | grep -o Read-only; echo w > /mapped/written; stat -c %u /mapped/written",
+    )
+
+    ended = await containers.run(*script, binds=binds)
+
+    assert ended.stdout.split() == ["boundbound", "65534", "0", "Read-only", "0"]
+    assert (source / "written").stat().st_uid == 0
+
+
+async def test_ordinary_user_has_no_capabilities(containers: Containers) -> None:
+    script = shell("id -u; id -g; grep CapEff /proc/self/status; echo out > /dev/stdout; touch /root/x || echo refused")
+
+    ended = await containers.run(*script, user=(1000, 1001))
+
+    assert ended.stdout.split() == ["1000", "1001", "CapEff:", "0" * 16, "out", "refused"]
+
+
+async def test_memory_limit_ends_the_program_and_says_so(containers: Containers) -> None:
+    limits = Limits(memory_bytes=64 * 2**20)
+
+    ended = await containers.run("python3", "-c", "b = bytearray(200 * 2**20); print(len(b))", limits=limits)
+
+    assert ended.status == ExitStatus(code=None, signal=signal.SIGKILL, is_oom=True)
+    assert ended.stdout == ""
+
+
+async def test_exit_by_sigkill_of_its_own_is_no_oom(containers: Containers) -> None:
+    ended = await containers.run(*shell("kill -KILL $$"))
+
+    assert ended.status == ExitStatus(code=None, signal=signal.SIGKILL, is_oom=False)
+
+
+async def test_segfault_is_told_as_a_signal(containers: Containers) -> None:
+    ended = await containers.run(*shell("kill -SEGV $$"))
+
+    assert ended.status.signal == signal.SIGSEGV
+
+
+async def test_bounded_fork_bomb_is_stopped_and_can_be_killed(containers: Containers) -> None:
+    # Each child ends by itself; the limit is read back before anything is forked.
+    bomb = (
+        "import os, time\n"
+        "made = 0\n"
+        f"for _ in range({BOMB_SIZE}):\n"
+        "    try:\n"
+        "        pid = os.fork()\n"
+        "    except BlockingIOError:\n"
+        "        continue\n"
+        "    if pid == 0:\n"
+        "        time.sleep(5); os._exit(0)\n"
+        "    made += 1\n"
+        "print(made, flush=True)\n"
+        "time.sleep(5)\n"
+    )
+    waiting = f"import sys; sys.stdin = open('/go'); sys.stdin.read()\n{bomb}"
+    running = await containers.start(
+        *shell('mkfifo /go; exec python3 -c "$BOMB"'), env={**ENV, "BOMB": waiting}, limits=Limits(pids_max=PIDS_MAX)
+    )
+    assert _pids_limit(running.pid) == PIDS_MAX
+    await until((containers.base / running.container_id / "rw/upper/go").exists)
+    await containers.exec(running, *shell("echo > /go"))
+
+    made = int((await running.stdout.read_until("\n")).strip())
+    begin = time.monotonic()
+    await containers.runtime.kill(running.container_id, signal.SIGKILL)
+    status = await containers.exit(running)
+
+    assert 10 < made < PIDS_MAX
+    assert status.signal == signal.SIGKILL
+    assert time.monotonic() - begin < 3
+
+
+def _pids_limit(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    path = next((line.split(":")[2] for line in lines if ":pids:" in line), None)
+    top = Path("/sys/fs/cgroup/pids") if path else Path("/sys/fs/cgroup")
+    path = path or lines[-1].split(":")[2]
+    return int((top / path.lstrip("/") / "pids.max").read_text())
+
+
+async def test_temporary_files_have_a_size_limit(containers: Containers) -> None:
+    script = shell("dd if=/dev/zero of=/tmp/x bs=1M count=8 2>&1 | grep -o 'No space'", "stat -c %a /tmp")
+
+    ended = await containers.run(*script, limits=Limits(tmp_bytes=4 * 2**20))
+
+    assert ended.stdout.split("\n")[:2] == ["No space", "1777"]
+
+
+async def test_signal_reaches_the_whole_process_group(containers: Containers) -> None:
+    child = 'trap "echo child; exit" TERM; echo up; while :; do sleep 0.02; done'
+    running = await containers.start(
+        *shell(f"sh -c '{child}' &", "trap 'wait; echo parent; exit 0' TERM", "wait; wait")
+    )
+    await running.stdout.read_until("up")
+
+    await containers.runtime.kill(running.container_id, signal.SIGTERM)
+
+    assert set((await containers.finish(running)).stdout.split()) == {"up", "child", "parent"}
+
+
+async def test_orphans_are_reaped(containers: Containers) -> None:
+    script = shell(
+        "for i in 1 2 3 4 5; do sh -c 'sleep 0.05 & exit 0'; done; sleep 0.5",
+        "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l",
+    )
+
+    ended = await containers.run(*script)
+
+    assert ended.stdout.strip() == "0"
+
+
+async def test_background_processes_end_with_the_first(containers: Containers) -> None:
+    running = await containers.start(*shell("sleep 1000 & echo started"))
+
+    ended = await containers.finish(running)
+
+    # The pipe's end came although the background process had it open.
+    assert ended == ended.__class__(ExitStatus(code=0, signal=None), "started\n", "")
+
+
+async def test_frozen_container_says_nothing(containers: Containers) -> None:
+    running = await containers.start(*shell("while :; do echo tick; sleep 0.01; done"))
+    await running.stdout.read_until("tick")
+
+    await containers.runtime.freeze(running.container_id)
+    while await _has_more(running.stdout):
+        pass
+    await asyncio.sleep(0.2)
+    is_silent = not await _has_more(running.stdout)
+    await containers.runtime.thaw(running.container_id)
+
+    assert is_silent
+    before = len(running.stdout.text)
+    await asyncio.sleep(0.1)
+    await _has_more(running.stdout)
+    assert len(running.stdout.text) > before
+
+
+async def _has_more(output: Output) -> bool:
+    try:
+        data = os.read(output.descriptor, 65_536)
+    except BlockingIOError:
+        return False
+    output.text += data.decode()
+    return True
+
+
+async def test_frozen_container_can_be_removed(containers: Containers) -> None:
+    running = await containers.start("sleep", "60")
+    await containers.runtime.freeze(running.container_id)
+
+    async with asyncio.timeout(10):
+        await containers.runtime.remove(running.container_id)
+
+    assert list(await containers.runtime.list()) == []
+
+
+async def test_exec_with_a_terminal_has_its_size_and_ends_with_it(containers: Containers) -> None:
+    running = await containers.start("sleep", "60")
+    script = shell("tty; stty size; test -t 0 -a -t 1 -a -t 2 && echo is-tty; read line; echo got $line")
+    started = await containers.runtime.exec(
+        running.container_id, ExecSpec(script, ENV, has_pty=True, rows=33, columns=77)
+    )
+    terminal = Output(started.stdout_fd)
+    await terminal.read_until("is-tty")
+
+    os.write(started.stdin_fd, b"hello\n")
+    said = await terminal.read_all()
+
+    assert started.stdin_fd == started.stdout_fd == started.stderr_fd
+    assert "/dev/pts/0" in said
+    assert "33 77" in said
+    assert "got hello" in said
+    assert (await containers.runtime.wait_exec(started.exec_id)).code == 0
+    os.close(started.stdin_fd)
+
+
+async def test_exec_shares_namespaces_and_files(containers: Containers) -> None:
+    running = await containers.start(*shell("echo hello > /tmp/file; exec sleep 60"), hostname="inner")
+    namespaces = "for n in mnt pid net ipc uts user; do readlink /proc/self/ns/$n /proc/1/ns/$n | uniq | wc -l; done"
+
+    ended = await containers.exec(running, *shell("cat /tmp/file; hostname", namespaces))
+
+    assert ended.stdout.split() == ["hello", "inner", *["1"] * 6]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"layers": ["/no/such/layer"]}, "/no/such/layer"),
+        ({"binds": [Bind("/no/such/source", "/x")]}, "/no/such/source"),
+        ({"cwd": "/no/such/place"}, "/no/such/place"),
+        ({"state_dir": "/no/such/state"}, "/no/such/state"),
+        ({"id_range": IdRange(0)}, "machine's own ids"),
+        ({"container_id": "../x"}, "'../x'"),
+        ({"layers": ["relative"]}, "'relative' is not an absolute path"),
+        ({"layers": []}, "no layers"),
+    ],
+)
+async def test_bad_spec_is_refused_by_name(containers: Containers, fields: dict[str, object], named: str) -> None:
+    spec = containers.spec("true")
+
+    with pytest.raises(RuntimeFailure) as refused:
+        await containers.runtime.start(type(spec)(**{**{n: getattr(spec, n) for n in spec.__slots__}, **fields}))
+
+    assert named in refused.value.message
+    assert list(await containers.runtime.list()) == []
+
+
+async def test_hundred_containers_start_at_once(containers: Containers) -> None:
+    begin = time.monotonic()
+
+    started = await asyncio.gather(*(containers.start("true") for _ in range(100)))
+    statuses = await asyncio.gather(*(containers.exit(running) for running in started))
+
+    assert {status.code for status in statuses} == {0}
+    # 0.8 s on two idle cores; a shared machine is forgiven much.
+    assert time.monotonic() - begin < 15

@@ -1,0 +1,232 @@
+"""The spawner outlives agents, is alone, leaves when it should, and leaves nothing when it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from squall.runtime import client
+from squall.runtime.cgroup import detect_cgroups
+from squall.runtime.client import SpawnerRuntime
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.removal import mounts_below
+from squall.runtime.sweep import sweep
+from tests.kernel.containers import Containers, Output, shell, until
+from tests.kernel.rootfs import ensure_rootfs
+
+RSS_MAX_KIB = 30_000
+
+OpenRuntime = Callable[..., Awaitable[SpawnerRuntime]]
+
+AGENT = """
+import asyncio, sys
+from pathlib import Path
+from squall.runtime.client import SpawnerRuntime
+from tests.kernel.containers import Containers, shell
+
+async def main(base, rootfs):
+    runtime = await SpawnerRuntime.open(str(base / "spawner"), base.name, idle_s=5)
+    containers = Containers(runtime, base, rootfs)
+    await containers.start(*shell("i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); sleep 0.01; done; exit 5"))
+    print("started", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+"""
+
+
+@pytest.fixture
+async def open_runtime(data_dir: Path, rootfs: str) -> AsyncIterator[OpenRuntime]:
+    """Opens the runtime of the test's directory; whatever is there at the end is removed."""
+    opened: list[SpawnerRuntime] = []
+
+    async def open_one(idle_s: float = 5.0) -> SpawnerRuntime:
+        opened.append(await SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name, idle_s=idle_s))
+        return opened[-1]
+
+    yield open_one
+    for runtime in opened:
+        try:
+            await runtime.shutdown()
+        except RuntimeFailure:
+            pass  # gone already, as some tests want it
+        await runtime.close()
+    await until(lambda: not opened or not is_alive(opened[-1].spawner_pid))
+    sweep(str(data_dir / "spawner"), data_dir.name)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def test_output_written_after_the_agents_death_is_read_by_the_next(
+    data_dir: Path, open_runtime: OpenRuntime
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])}
+    command = [sys.executable, "-c", AGENT, str(data_dir), ensure_rootfs()]
+    agent = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment)
+    assert agent.stdout is not None
+    assert await agent.stdout.readline() == b"started\n"
+    agent.kill()
+    await agent.wait()
+
+    runtime = await open_runtime()
+    adopted = await runtime.adopt("ct-1")
+    text = await Output(adopted.stdout_fd).read_all()
+    told = await anext(runtime.exits())
+
+    assert text.splitlines() == [f"line {number}" for number in range(100)]
+    assert (told[0], told[1].code) == ("ct-1", 5)
+    os.close(adopted.stdout_fd)
+    os.close(adopted.stderr_fd)
+
+
+async def test_killed_spawner_and_a_sweep_leave_nothing(data_dir: Path, rootfs: str, open_runtime: OpenRuntime) -> None:
+    runtime = await open_runtime()
+    containers = Containers(runtime, data_dir, rootfs)
+    running = [await containers.start(*shell("sleep 1000 & echo ready; exec sleep 1000")) for _ in range(3)]
+    for one in running:
+        await one.stdout.read_until("ready")
+    pids = [pid for one in running for pid in _tree(one.pid)]
+    assert len(pids) == 9
+
+    os.kill(runtime.spawner_pid, signal.SIGKILL)
+    with pytest.raises(RuntimeFailure, match="is gone"):
+        await runtime.list()
+    with pytest.raises(RuntimeFailure, match="is gone"):
+        await anext(runtime.exits())
+    await until(lambda: not is_alive(runtime.spawner_pid))
+    found = sweep(str(data_dir / "spawner"), data_dir.name)
+
+    assert found == ["ct-1", "ct-2", "ct-3"]
+    await until(lambda: not any(is_alive(pid) for pid in pids))
+    assert detect_cgroups().names(f"squall/{data_dir.name}") == []
+    assert mounts_below(str(data_dir)) == []
+    assert os.listdir(data_dir / "spawner/records") == []
+    assert not (data_dir / "spawner/spawner.sock").exists()
+    assert not (data_dir / "ct-1/mnt").exists()
+    assert sweep(str(data_dir / "spawner"), data_dir.name) == []
+    for one in running:
+        one.close()
+
+
+def _tree(pid: int) -> list[int]:
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [pid, *(below for child in children for below in _tree(child))]
+
+
+async def test_next_spawner_sweeps_what_a_killed_one_left(
+    data_dir: Path, rootfs: str, open_runtime: OpenRuntime
+) -> None:
+    first = await open_runtime()
+    containers = Containers(first, data_dir, rootfs)
+    running = await containers.start("sleep", "1000")
+    os.kill(first.spawner_pid, signal.SIGKILL)
+    await until(lambda: not is_alive(first.spawner_pid))
+
+    second = await open_runtime()
+
+    assert list(await second.list()) == []
+    assert not is_alive(running.pid)
+    assert detect_cgroups().names(f"squall/{data_dir.name}") == []
+    running.close()
+
+
+async def test_sweep_refuses_a_living_spawner(data_dir: Path, open_runtime: OpenRuntime) -> None:
+    await open_runtime()
+
+    with pytest.raises(RuntimeFailure, match="is alive"):
+        sweep(str(data_dir / "spawner"), data_dir.name)
+
+
+async def test_agents_that_open_at_once_share_one_spawner(open_runtime: OpenRuntime) -> None:
+    opened = await asyncio.gather(*(open_runtime() for _ in range(4)))
+
+    assert len({runtime.spawner_pid for runtime in opened}) == 1
+
+
+async def test_idle_spawner_ends_by_itself(data_dir: Path, open_runtime: OpenRuntime) -> None:
+    runtime = await open_runtime(idle_s=1.0)
+
+    await asyncio.sleep(2.5)
+    assert is_alive(runtime.spawner_pid), "an agent is connected"
+    await runtime.close()
+    await until(lambda: not is_alive(runtime.spawner_pid))
+
+    assert not (data_dir / "spawner/spawner.sock").exists()
+
+
+async def test_running_container_keeps_the_spawner(data_dir: Path, rootfs: str, open_runtime: OpenRuntime) -> None:
+    first = await open_runtime(idle_s=1.0)
+    containers = Containers(first, data_dir, rootfs)
+    running = await containers.start("sleep", "1000")
+    await first.close()
+
+    await asyncio.sleep(3)
+    second = await open_runtime()
+
+    assert [status.container_id for status in await second.list()] == [running.container_id]
+    running.close()
+
+
+async def test_spawner_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch, open_runtime: OpenRuntime) -> None:
+    await open_runtime()
+    monkeypatch.setattr(client, "PROTOCOL_VERSION", 2)
+
+    with pytest.raises(RuntimeFailure, match=r"speaks version 1 .* wanted is 2"):
+        await open_runtime()
+
+
+async def test_spawner_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeFailure, match="'in/valid' as an instance"):
+        await SpawnerRuntime.open(str(tmp_path / "s"), "in/valid")
+
+
+async def test_spawner_is_small_has_one_thread_and_nothing_of_ours_open(
+    open_runtime: OpenRuntime, tmp_path: Path
+) -> None:
+    mine = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    os.set_inheritable(mine, True)
+    runtime = await open_runtime()
+    os.close(mine)
+
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{runtime.spawner_pid}/status").read_text().splitlines())
+    opened = [os.readlink(path) for path in Path(f"/proc/{runtime.spawner_pid}/fd").iterdir()]
+    assert int(status["VmRSS"].split()[0]) < RSS_MAX_KIB
+    assert status["Threads"].strip() == "1"
+    assert str(tmp_path / "file") not in opened
+    assert os.getsid(runtime.spawner_pid) != os.getsid(0)
+
+
+async def test_socket_is_for_its_owner_only(data_dir: Path, open_runtime: OpenRuntime) -> None:
+    await open_runtime()
+
+    assert (data_dir / "spawner/spawner.sock").stat().st_mode & 0o777 == 0o600
+    assert (data_dir / "spawner").stat().st_mode & 0o777 == 0o700
+
+
+async def test_spawner_keeps_no_descriptor_of_what_was_removed(containers: Containers) -> None:
+    runtime = containers.runtime
+    assert isinstance(runtime, SpawnerRuntime)
+    first = await containers.start("sleep", "1000")
+    await containers.exec(first, "true")
+    before = len(os.listdir(f"/proc/{runtime.spawner_pid}/fd"))
+
+    for _ in range(10):
+        running = await containers.start("true", id_range=containers.spec("true").id_range.__class__(0x7FFF_0000))
+        await containers.exec(first, "true")
+        await containers.exit(running)
+        await runtime.remove(running.container_id)
+
+    # One more: the user namespace of the range.
+    assert len(os.listdir(f"/proc/{runtime.spawner_pid}/fd")) <= before + 1
