@@ -1,0 +1,117 @@
+"""The filter's answers, by running its program in a small interpreter of classic BPF."""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+from collections.abc import Mapping
+
+import pytest
+
+from squall.runtime.seccomp import (
+    ALLOW,
+    AUDIT_ARCHITECTURE,
+    KILL_PROCESS,
+    X32_BIT,
+    build_filter,
+    by_arguments,
+    refuse,
+    resolve,
+)
+from squall.runtime.seccomp_calls import ALLOWED, REFUSED
+from squall.runtime.syscalls import CLONE_NEWNET, CLONE_NEWUSER
+
+ARCHITECTURE = AUDIT_ARCHITECTURE.get(platform.machine(), 0)
+NUMBERS: Mapping[str, int] = resolve(sorted({*ALLOWED, *REFUSED, *by_arguments()}))
+
+pytestmark = pytest.mark.skipif(not ARCHITECTURE, reason=f"no filter for {platform.machine()}")
+
+
+@pytest.fixture(scope="module")
+def program() -> bytes:
+    return build_filter()
+
+
+def answer(program: bytes, number: int, *arguments: int, architecture: int = ARCHITECTURE) -> int:
+    """What the kernel would do with this call."""
+    padded = [*arguments, *[0] * (6 - len(arguments))]
+    data = struct.pack("<IIQ6Q", number, architecture, 0, *padded)
+    instructions = list(struct.iter_unpack("<HBBI", program))
+    accumulator = position = 0
+    while True:
+        code, if_true, if_false, value = instructions[position]
+        position += 1
+        if code == 0x06:
+            return int(value)
+        if code == 0x20:
+            (accumulator,) = struct.unpack_from("<I", data, value)
+        elif code == 0x05:
+            position += value
+        else:
+            is_true = {
+                0x15: accumulator == value,
+                0x35: accumulator >= value,
+                0x45: bool(accumulator & value),
+            }[code]
+            position += if_true if is_true else if_false
+
+
+@pytest.mark.parametrize("name", sorted(set(NUMBERS) & ALLOWED - set(by_arguments())))
+def test_listed_call_is_allowed(program: bytes, name: str) -> None:
+    assert answer(program, NUMBERS[name]) == ALLOW
+
+
+@pytest.mark.parametrize("name", sorted(set(NUMBERS) & REFUSED))
+def test_dangerous_call_is_refused(program: bytes, name: str) -> None:
+    assert answer(program, NUMBERS[name]) == refuse(errno.EPERM)
+
+
+def test_clone3_and_unknown_calls_look_like_an_older_kernel(program: bytes) -> None:
+    for number in (435, 600, 5_000):
+        assert answer(program, number) == refuse(errno.ENOSYS)
+
+
+def test_clone_makes_processes_and_threads_but_no_namespaces(program: bytes) -> None:
+    assert answer(program, NUMBERS["clone"], 0x003D0F00) == ALLOW
+    assert answer(program, NUMBERS["clone"], 17) == ALLOW
+    assert answer(program, NUMBERS["clone"], CLONE_NEWUSER | 17) == refuse(errno.EPERM)
+    assert answer(program, NUMBERS["unshare"], 0x400) == ALLOW
+    assert answer(program, NUMBERS["unshare"], CLONE_NEWNET) == refuse(errno.EPERM)
+
+
+@pytest.mark.parametrize(
+    ("family", "protocol", "expected"),
+    [
+        (1, 0, ALLOW),
+        (2, 6, ALLOW),
+        (10, 17, ALLOW),
+        (16, 0, ALLOW),
+        (16, 12, refuse(errno.EPROTONOSUPPORT)),
+        (16, 9, refuse(errno.EPROTONOSUPPORT)),
+        (17, 0, refuse(errno.EAFNOSUPPORT)),
+        (38, 0, refuse(errno.EAFNOSUPPORT)),
+        (40, 0, refuse(errno.EAFNOSUPPORT)),
+    ],
+)
+def test_socket_is_answered_by_family_and_protocol(program: bytes, family: int, protocol: int, expected: int) -> None:
+    assert answer(program, NUMBERS["socket"], family, 1, protocol) == expected
+
+
+def test_nobody_types_into_terminals(program: bytes) -> None:
+    assert answer(program, NUMBERS["ioctl"], 0, 0x5412) == refuse(errno.EPERM)
+    assert answer(program, NUMBERS["ioctl"], 0, 0x5413) == ALLOW
+
+
+def test_other_architectures_are_killed_and_x32_is_unknown(program: bytes) -> None:
+    assert answer(program, NUMBERS["read"], architecture=0x40000003) == KILL_PROCESS
+    assert answer(program, NUMBERS["read"] | X32_BIT) == refuse(errno.ENOSYS)
+
+
+def test_no_call_is_on_both_lists() -> None:
+    assert not ALLOWED & REFUSED
+    assert not REFUSED & set(by_arguments())
+
+
+def test_program_fits_into_the_kernels_limit(program: bytes) -> None:
+    assert len(program) // 8 <= 4096
