@@ -293,6 +293,15 @@ async def test_build_goes_on_while_anybody_waits_and_stops_with_the_last(shop: S
     assert shop.leftovers() == NOTHING
 
 
+async def test_builds_keep_no_descriptor(shop: Shop) -> None:
+    await shop.build(RUN)
+    before = len(os.listdir("/proc/self/fd"))
+
+    await shop.build(RUN, image.run_commands(("more",)), image.run_commands(("and more",)))
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 async def test_closing_the_builder_stops_its_builds(tmp_path: Path) -> None:
     async def hang(spec: ContainerSpec) -> int:
         await asyncio.sleep(60)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import os
 import posixpath
 import signal
 import threading
@@ -378,9 +379,13 @@ class ImageBuilder:
             # above both.
             own = {**spec.env, **slot.env, **making.progress.config.env, **making.step.env}
             running = await self._runtime.start(replace(spec, env=own, network=slot))
-            async with asyncio.timeout(self._step_timeout_s):
-                await asyncio.gather(output.read(running.stdout_fd), output.read(running.stderr_fd))
-                status = await self._exit_of(spec.container_id)
+            try:
+                async with asyncio.timeout(self._step_timeout_s):
+                    await asyncio.gather(output.read(running.stdout_fd), output.read(running.stderr_fd))
+                    status = await self._exit_of(spec.container_id)
+            finally:
+                os.close(running.stdout_fd)
+                os.close(running.stderr_fd)
         except TimeoutError:
             raise making.failure(
                 TIMED_OUT, f"did not end within {self._step_timeout_s:g} s", output.tail, "split the step"

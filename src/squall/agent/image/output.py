@@ -25,7 +25,7 @@ class StepOutput:
         self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
 
     async def read(self, descriptor: int) -> None:
-        """Read a non-blocking pipe to its end and close it."""
+        """Read a non-blocking pipe to its end; the caller closes it."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
         lines = _Lines(self._add)
@@ -49,7 +49,6 @@ class StepOutput:
             await ended
         finally:
             loop.remove_reader(descriptor)
-            os.close(descriptor)
 
     def finish(self) -> None:
         """Say how many lines were not passed on, if any."""
