@@ -45,6 +45,16 @@ def call_open(call_id: str, function_id: str, kind: str, parent_input_id: str) -
     return event("CallOpen", f'{{"call_id":"{call_id}","function_id":"{function_id}","kind":"{kind}"{parent}}}')
 
 
+def remote_call(call_id: str, function_id: str, parent_input_id: str, value: bytes) -> bytes:
+    """Both frames of a call of one inline input; the same as `call_open` and `put_inputs`, in a third of the time."""
+    parent = f',"parent_input_id":"{parent_input_id}"' if parent_input_id else ""
+    opened = (
+        f'{{"k":"ev","m":"CallOpen","p":{{"call_id":"{call_id}","function_id":"{function_id}","kind":"remote"{parent}}}}}'
+    ).encode()
+    put = (f'{{"k":"ev","m":"PutInputs","p":{{"call_id":"{call_id}","indexes":[0],"sizes":[{len(value)}]}}}}').encode()
+    return _PREFIX.pack(len(opened), 0) + opened + _PREFIX.pack(len(put), len(value)) + put + value
+
+
 def put_inputs(call_id: str, inputs: list[tuple[int, Payload]]) -> bytes:
     """One frame with these inputs."""
     indexes = ",".join([str(index) for index, _ in inputs])
@@ -91,10 +101,9 @@ class RemoteCall:
         self.pending: Pending[Output] = Pending(reader)
 
     def take_outputs(self, params: dict[str, Any], body: bytes) -> None:
-        """Its output came."""
-        outputs = outputs_of(params, body)
-        if outputs:
-            self.pending.set(outputs[0])
+        """Its output came: there is one, and the body is all of it."""
+        blobs = params.get("blobs")
+        self.pending.set(Output(0, params["statuses"][0], body, blobs.get("0", "") if blobs else ""))
 
     def take_items(self, params: dict[str, Any], body: bytes) -> None:
         """A call of one value has no items."""

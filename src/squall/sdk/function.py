@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
 from squall.exception import ExecutionError, InvalidError
 from squall.sdk import _container, _source
-from squall.sdk._facade import blocking, blocking_iterator
+from squall.sdk._facade import BlockingCall, blocking, blocking_iterator
 from squall.sdk._names import check_name
+from squall.sdk._pending import running_loop
 
 if TYPE_CHECKING:
     from squall.sdk._client import Client
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class FunctionCurrentStats(NamedTuple):
@@ -39,6 +41,47 @@ class Definition(NamedTuple):
     image: Image | None
     """None takes the app's, or the default."""
     include_source: bool | None
+
+
+class RemoteCall(BlockingCall[P, R]):
+    """`.remote` of a function; its blocking form is short where nothing has to be looked up first."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Function[P, R], core: Callable[P, Coroutine[Any, Any, R]], name: str) -> None:
+        super().__init__(core, name)
+        self._function = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        function = self._function
+        function_id = function._function_id or function._known_id()
+        if function_id is None or function._is_generator or running_loop() is not None:
+            return super().__call__(*args, **kwargs)
+        return cast("R", invoke().remote_now(function._get_client(), function_id, args, kwargs))
+
+
+class blocking_remote(blocking[S, P, R]):  # noqa: N801 - a decorator
+    """As `blocking`, for `Function.remote`."""
+
+    if not TYPE_CHECKING:  # to the type checker it is the method it overrides
+
+        def __get__(self, owner, kind):
+            if owner is None:
+                return self
+            return RemoteCall(owner, self._core.__get__(owner, kind), self.__name__)
+
+
+_invoke_module: Any = None
+
+
+def invoke() -> Any:
+    """The module that calls; looking it up at each call would cost as much as encoding the call."""
+    global _invoke_module
+    if _invoke_module is None:
+        from squall.sdk import _invoke  # cold start: a container that calls nothing loads none of the client
+
+        _invoke_module = _invoke
+    return _invoke_module
 
 
 class Function(Generic[P, R]):
@@ -127,7 +170,7 @@ class Function(Generic[P, R]):
 
     # Calling
 
-    @blocking
+    @blocking_remote
     async def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run in a container and wait for the value.
 
@@ -138,12 +181,10 @@ class Function(Generic[P, R]):
         """
         if self._is_generator:
             raise self._is_a_generator("remote", "remote_gen")
-        from squall.sdk import _invoke  # cold start: a container that calls nothing loads none of the client
-
-        function_id = self._known_id() or await self._resolve()
+        function_id = await self._resolve()
         if self._is_generator:
             raise self._is_a_generator("remote", "remote_gen")
-        return cast("R", await _invoke.remote(self._get_client(), function_id, args, kwargs))
+        return cast("R", await invoke().remote(self._get_client(), function_id, args, kwargs))
 
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function right here, in this process; an async one gives its coroutine.
@@ -158,12 +199,10 @@ class Function(Generic[P, R]):
     @blocking_iterator
     async def remote_gen(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
         """Run a generator function and yield its items while it still runs."""
-        from squall.sdk import _invoke  # cold start: as above
-
         function_id = self._known_id() or await self._resolve()
         if not self._is_generator:
             raise InvalidError(f"function {self._name} is no generator: call .remote()")
-        items = _invoke.generate(self._get_client(), function_id, args, kwargs)
+        items = invoke().generate(self._get_client(), function_id, args, kwargs)
         try:
             async for item in items:
                 yield item
@@ -341,9 +380,7 @@ class Function(Generic[P, R]):
     def _get_client(self) -> Client:
         if self._client is not None:
             return self._client
-        from squall.sdk import _client  # cold start: as above
-
-        return _client.current()
+        return invoke().current()  # type: ignore[no-any-return]
 
     async def _resolve(self) -> str:
         function_id = self._known_id()
@@ -376,7 +413,9 @@ class Function(Generic[P, R]):
         is_ordered: bool,
         has_exceptions: bool,
     ) -> AsyncGenerator[R, None]:
-        from squall.sdk import _invoke, _output  # cold start: as above
+        from squall.sdk import _output  # cold start: as above
+
+        _invoke = invoke()
 
         function_id = self._known_id() or await self._resolve()
         if self._is_generator:
