@@ -437,11 +437,16 @@ class FakeClient:
 
     async def connect(self) -> Self:
         """Open a connection and say hello."""
+        self.connect_without_hello()
+        await self.ask("Hello", Hello(VERSION, PROTOCOL_VERSION, self.client_id), Welcome)
+        return self
+
+    def connect_without_hello(self) -> Self:
+        """Open a connection and say nothing."""
         here, there = MemoryChannel.pair()
         self.plane.accept_client(there)
         self.peer = Peer(here, self.codec, self)
         self.peer.start()
-        await self.ask("Hello", Hello(VERSION, PROTOCOL_VERSION, self.client_id), Welcome)
         return self
 
     async def connect_inside(self, container_id: str) -> Self:
@@ -558,6 +563,22 @@ class Stage:
     def make_plane(self) -> ControlPlane:
         """A control plane over the stage's store."""
         return ControlPlane(self.store, self.blobs, self.logs, self.codec, self.config, self.clock)
+
+    async def restart(self, *, is_reconnecting: bool = True) -> None:
+        """The server ends as by kill -9 and another begins over the same store; containers go on."""
+        await self.plane.__aexit__()
+        await settle()
+        self.plane = self.make_plane()
+        await self.plane.__aenter__()
+        self.node.plane = self.client.plane = self.plane
+        await self.node.connect()
+        for guest in list(self.node.guests.values()) if is_reconnecting else []:
+            await guest.connect(is_reconnect=True)
+        await settle()
+
+    async def take_up(self, spec: FunctionSpec) -> None:
+        """The client takes its app up again."""
+        await self.client.ask("AppCreate", AppCreate(spec.app_id, "hello"), AppCreated)
 
     async def pass_time(self, seconds: float, step_s: float = 0.05) -> None:
         """Let time pass in small steps, so that what happens in between can."""

@@ -276,10 +276,12 @@ class Attempts:
                 return verdict
         return Fail()
 
-    def start_failed(self, failure: Failure, *, is_final: bool) -> None:
+    def start_failed(self, container: Container, failure: Failure, *, is_final: bool) -> None:
         """A container did not become ready: perhaps nobody should wait for another."""
         dispatcher = self._dispatcher
-        dispatcher.failures_in_a_row += 1
+        # Containers that were asked for together fail together: that is one failure.
+        if container.asked_at > dispatcher.last_failure_at:
+            dispatcher.failures_in_a_row += 1
         dispatcher.last_failure_at = dispatcher.clock.monotonic()
         ready = sum(1 for one in dispatcher.containers.values() if one.is_ready and not one.ending)
         event = StartFailed(failure, is_final, dispatcher.failures_in_a_row, ready)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from squall.protocol.call import GENERATOR, CallOpen, Failure, InputBatch, ItemBatch, OutputBatch
+from squall.protocol.call import CallOpen, Failure, InputBatch, ItemBatch, OutputBatch
 from squall.protocol.ids import parse_input_id
 from squall.protocol.peer import Peer
 from squall.server.dispatch.call_table import CallTable
@@ -127,8 +127,6 @@ class Client:
         """Inputs of one of its calls; of a call that could not be opened, they fail."""
         call = self.calls.get(record.call_id)
         if call is not None and not call.is_closed:
-            if call.kind == GENERATOR and call.input_count + len(record.indexes) > 1 and not call.inputs:
-                return
             call.dispatcher.put(call, record, body)
             return
         refusal = self._refusals.get(record.call_id)

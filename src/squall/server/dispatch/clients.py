@@ -59,10 +59,17 @@ class Clients:
         client.peer = None
         self._apps.released_by(client)
         grace_s = self._config.call_grace_s if client.calls else 0.0
-        client.away_timer = self._clock.call_later(grace_s, lambda: self._forget(client))
+        client.away_timer = self._clock.call_later(grace_s, lambda: self._overdue(client))
 
-    def _forget(self, client: Client) -> None:
+    def _overdue(self, client: Client) -> None:
         client.away_timer = None
         if client.peer is None:
-            self._clients.pop((client.scope_app_id, client.client_id), None)
-            client.close_all()
+            self.forget(client)
+
+    def forget(self, client: Client) -> None:
+        """A client will not come back: its calls end."""
+        if client.away_timer is not None:
+            client.away_timer.cancel()
+            client.away_timer = None
+        self._clients.pop((client.scope_app_id, client.client_id), None)
+        client.close_all()

@@ -42,6 +42,9 @@ class Container:
         self.is_ready = False
         self.is_draining = False
         self.is_stopped = False
+        self.drain_reason = ""
+        self.is_booted = False
+        """The guest was told what to load."""
         self.ending = ""
         """Why we end it; empty while we do not."""
         self.exit: ContainerExited | None = None

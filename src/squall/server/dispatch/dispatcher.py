@@ -261,7 +261,7 @@ class Dispatcher:
             if self.spec.scaling.is_single_use and not container.is_draining:
                 self.fleet.drain(container, "it is for one input only")
             elif container.is_draining:
-                self.fleet.drain(container, container.ending)
+                self.fleet.drain(container, container.drain_reason)
         self.refresh(container)
         self.schedule()
         self.fleet.changed(self)

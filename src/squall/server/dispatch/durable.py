@@ -79,6 +79,8 @@ class Durable:
         if dispatcher.queued + len(batch.indexes) > self._config.spawned_inputs_max:
             limit = self._config.spawned_inputs_max
             raise PlatformError(EXHAUSTED, f"CallSpawn: more than {limit} inputs of this function would wait")
+        if self._calls.waiting_bytes + len(body) > self._config.queued_bytes_max:
+            raise PlatformError(EXHAUSTED, "CallSpawn: the inputs that wait use all memory this server gives them")
         try:
             values = list(cut(body, batch.sizes))
         except ValueError as error:

@@ -133,6 +133,10 @@ class ContainerFleet:
         for phase, duration_ms in started.phase_ms.items():
             container.phase_ms.setdefault(f"start.{phase}", duration_ms)
         container.mark("process", self._clock.monotonic())
+        if container.ending:
+            # The request to end it may have overtaken its start, when there was nothing to end yet.
+            await self._end(container, node, 0.0)
+            return
         if not container.is_ready and not container.is_stopped:
             self._watch_start(container, container.dispatcher.spec.startup_timeout_s)
 
@@ -155,7 +159,7 @@ class ContainerFleet:
             self.log(container, f"could not be started: {error.message}")
             container.exit_reason = f"could not be started: {error.message}"
             self._finish(container)
-            dispatcher.attempts.start_failed(Failure(kind, error.message), is_final=True)
+            dispatcher.attempts.start_failed(container, Failure(kind, error.message), is_final=True)
             return
         _log.warning("container %s was refused by %s: %s", container.container_id, node.node_id, error.message)
         delay_s = min(REFUSAL_FIRST_S * 2.0 ** (container.refusals - 1), REFUSAL_MAX_S)
@@ -174,7 +178,7 @@ class ContainerFleet:
             failure = Failure("startup_timed_out", message, container_id=container.container_id)
             container.start_failure = True
             self.kill(container, "it was not ready in time")
-            container.dispatcher.attempts.start_failed(failure, is_final=True)
+            container.dispatcher.attempts.start_failed(container, failure, is_final=True)
         else:
             self.kill(container, "it did not come back to this server")
 
@@ -203,7 +207,7 @@ class ContainerFleet:
         container.exit_reason = f"{failure.kind}: {failure.message}"[:500]
         self.kill(container, "its function could not be loaded", 1.0)
         is_final = failure.kind not in ("lost", "crashed")
-        container.dispatcher.attempts.start_failed(failure, is_final=is_final)
+        container.dispatcher.attempts.start_failed(container, failure, is_final=is_final)
 
     def disconnected(self, container: Container, peer: Peer) -> None:
         """The guest's connection is gone: it comes back, or its exit is reported."""
@@ -223,17 +227,16 @@ class ContainerFleet:
         if container.node is None or not container.is_ready:
             self.kill(container, reason)
             return
-        is_first = not container.is_draining
         container.is_draining = True
+        container.drain_reason = container.drain_reason or reason
         container.dispatcher.refresh(container)
-        if container.held:
+        if container.held or container.exit_reason:
             return
-        if is_first or not container.exit_reason:
-            container.exit_reason = reason
-            grace_s = self._config.drain_grace_s
-            container.tell("GuestStop", GuestStop(grace_s))
-            timer = self._clock.call_later(grace_s, lambda: self.kill(container, reason))
-            container.timers.append(timer)
+        container.exit_reason = container.drain_reason
+        grace_s = self._config.drain_grace_s
+        container.tell("GuestStop", GuestStop(grace_s))
+        timer = self._clock.call_later(grace_s, lambda: self.kill(container, container.drain_reason))
+        container.timers.append(timer)
 
     def kill(self, container: Container, reason: str, grace_s: float = 0.0) -> None:
         """See `dispatcher.Fleet`."""
@@ -303,7 +306,7 @@ class ContainerFleet:
         is_oom = container.exit is not None and container.exit.is_oom
         message = f"the container ended before its function was loaded ({ending}); its log has what it printed last"
         failure = Failure("oom" if is_oom else "crashed", message, container_id=container.container_id)
-        container.dispatcher.attempts.start_failed(failure, is_final=is_oom)
+        container.dispatcher.attempts.start_failed(container, failure, is_final=is_oom)
 
     # Nodes
 

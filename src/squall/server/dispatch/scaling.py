@@ -91,6 +91,7 @@ class Scaling:
             if load.service_s is None:
                 dispatcher.last_step_at = now
             self._fleet.request(dispatcher, decision.start)
+        if load.queued:
             self.changed(dispatcher)  # a burst is answered in steps: look again soon, whether anything happens or not
         if decision.cancel_pending:
             self._fleet.cancel_pending(dispatcher, decision.cancel_pending)

@@ -103,6 +103,11 @@ class ClientService:
         assert self.peer is not None
         self.client = self._plane.clients.greet(client_id, self._scope_app_id, self.peer)
 
+    def container_gone(self) -> None:
+        """The process that this client was is gone for good: its calls end now."""
+        if self.client is not None:
+            self._plane.clients.forget(self.client)
+
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""
         client, found = self.client, self._events.get(method)
@@ -248,11 +253,13 @@ class ContainerService:
         if hello.role == ROLE_CLIENT:
             self._client = ClientService(self._plane, container.dispatcher.spec.app_id)
             self._client.peer = self.peer
+            container.on_stopped.append(self._client.container_gone)
             if hello.client_id:
                 self._client.greet(hello.client_id)
             return
         self._plane.fleet.connected(container, self.peer)
-        if not hello.is_reconnect:
+        if not hello.is_reconnect or not (container.is_booted or container.is_adopted):
+            container.is_booted = True
             container.tell("Boot", self._boot(container))
 
     def _boot(self, container: Container) -> Boot:

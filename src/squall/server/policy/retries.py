@@ -29,5 +29,5 @@ class RetriesPolicy(Policy):
     def attempt_lost(self, event: AttemptLost) -> Verdict | None:
         """See `Policy`: a crash that this input caused is its own attempt's failure."""
         if event.has_crashed and event.is_only_input and event.retries_used < event.retries.max_retries:
-            return Retry(backoff_s(event.retries, event.retries_used), is_counted=True, is_suspect=True)
+            return Retry(backoff_s(event.retries, event.retries_used), is_counted=True)
         return None

@@ -101,13 +101,15 @@ def plan(pending: tuple[Pending, ...], nodes: tuple[NodeView, ...]) -> Plan:
     return Plan(tuple(placements), tuple(waiting), tuple(impossible))
 
 
-def _rank(node: NodeView, one: Pending) -> tuple[int, int, float, str]:
-    """Less is better: the image is here, the function is here, then the tightest fit (or, without a request, room)."""
+def _rank(node: NodeView, one: Pending) -> tuple[int, int, int, str]:
+    """Less is better: the image is here; then the tightest fit or, without a request, the fewest containers per core;
+    then the function is here already."""
     if one.claim.memory_mib > MEMORY_FLOOR_MIB:
-        fit = float(node.memory_mib - node.memory_claimed_mib - one.claim.memory_mib)
+        fit = node.memory_mib - node.memory_claimed_mib - one.claim.memory_mib
     else:
-        fit = node.container_count / max(node.cpu_milli, 1)
-    return (one.image_id not in node.image_ids, one.function_id not in node.function_ids, fit, node.node_id)
+        # Whole containers per core: among nodes about equally full, the warm one.
+        fit = node.container_count * 1_000 // max(node.cpu_milli, 1)
+    return (one.image_id not in node.image_ids, fit, one.function_id not in node.function_ids, node.node_id)
 
 
 def _with(node: NodeView, one: Pending) -> NodeView:

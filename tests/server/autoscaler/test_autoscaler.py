@@ -1,0 +1,162 @@
+"""Loads and what follows from them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squall.protocol.function import Scaling
+from squall.server.autoscaler import BACKOFF_MAX_S, STEP_MIN, Decision, IdleContainer, Load, backoff_s, decide, desired
+
+
+def make_load(**fields: object) -> Load:
+    """A load in which nothing happens, but for the fields given."""
+    scaling = {key: fields.pop(key) for key in list(fields) if key in Scaling.__dataclass_fields__}
+    values: dict[str, object] = {"queued": 0, "running": 0, "busy": 0, "pending": 0, "starting": 0, "now": 1_000.0}
+    return Load(scaling=Scaling(**scaling), **(values | fields))  # type: ignore[arg-type]
+
+
+def idle(*since: float) -> tuple[IdleContainer, ...]:
+    return tuple(IdleContainer(f"ct-{number}", at) for number, at in enumerate(since))
+
+
+@pytest.mark.parametrize(
+    ("load", "wanted"),
+    [
+        (make_load(), 0),
+        (make_load(min_containers=2), 2),
+        (make_load(min_containers=2, buffer_containers=3), 2),
+        (make_load(queued=1), 1),
+        (make_load(queued=1, buffer_containers=3), 4),
+        (make_load(queued=10, service_s=5.0), 10),
+        (make_load(queued=10, service_s=5.0, max_containers=4), 4),
+        (make_load(queued=10, service_s=5.0, max_inputs=5), 2),
+        (make_load(queued=10, service_s=5.0, max_inputs=10, target_inputs=5), 2),
+        (make_load(queued=50_000, service_s=20e-6), 2),
+        (make_load(queued=1_000, service_s=20e-6), 1),
+        (make_load(queued=99, running=1, busy=1, service_s=20e-6, longest_running_s=2.0), 100),
+        (make_load(queued=1_000_000, service_s=1.0), 1_000),
+        (make_load(running=3, busy=3, service_s=0.001), 3),
+    ],
+)
+def test_desired(load: Load, wanted: int) -> None:
+    assert desired(load) == wanted
+
+
+@pytest.mark.parametrize(
+    ("load", "decision"),
+    [
+        (make_load(queued=1), Decision(start=1)),
+        (make_load(queued=100), Decision(start=STEP_MIN)),
+        (make_load(queued=100, starting=16), Decision(start=16)),
+        (make_load(queued=100, starting=16, last_step_at=999.98), Decision()),
+        (make_load(queued=100, starting=16, service_s=1.0), Decision(start=84)),
+        (make_load(queued=2, starting=1, pending=1), Decision()),
+        (make_load(pending=3, starting=1), Decision(cancel_pending=3)),
+        (make_load(queued=1, failures_in_a_row=1, last_failure_at=999.9), Decision()),
+        (make_load(queued=9, failures_in_a_row=1, last_failure_at=999.0), Decision(start=1)),
+        (make_load(queued=9, failures_in_a_row=1, last_failure_at=999.0, starting=1), Decision()),
+        (make_load(idle=idle(900.0, 930.0, 995.0)), Decision(stop=("ct-0", "ct-1"))),
+        (make_load(idle=idle(930.0, 900.0, 995.0), min_containers=2), Decision(stop=("ct-1",))),
+        (make_load(idle=idle(900.0), queued=0, running=1, busy=1, buffer_containers=1), Decision()),
+        (make_load(idle=idle(900.0), scaledown_window_s=200.0), Decision()),
+    ],
+)
+def test_decision(load: Load, decision: Decision) -> None:
+    assert decide(load) == decision
+
+
+def test_backoff_grows_and_is_bounded() -> None:
+    delays = [backoff_s(count) for count in range(12)]
+
+    assert delays[:4] == [0.0, 0.5, 1.0, 2.0]
+    assert delays == sorted(delays)
+    assert delays[-1] == BACKOFF_MAX_S
+
+
+@given(
+    queued=st.integers(0, 10**6),
+    busy=st.integers(0, 50),
+    pending=st.integers(0, 50),
+    starting=st.integers(0, 50),
+    ages=st.lists(st.floats(0, 200), max_size=20),
+    minimum=st.integers(0, 10),
+    maximum=st.none() | st.integers(10, 60),
+    buffer=st.integers(0, 5),
+    service_s=st.none() | st.floats(1e-6, 100.0),
+)
+def test_invariants(
+    queued: int,
+    busy: int,
+    pending: int,
+    starting: int,
+    ages: list[float],
+    minimum: int,
+    maximum: int | None,
+    buffer: int,
+    service_s: float | None,
+) -> None:
+    load = make_load(
+        queued=queued, running=busy, busy=busy, pending=pending, starting=starting, service_s=service_s,
+        idle=idle(*(1_000.0 - age for age in ages)),
+        min_containers=minimum, max_containers=maximum, buffer_containers=buffer,
+    )  # fmt: skip
+
+    decision = decide(load)
+
+    existing = busy + pending + starting + len(ages)
+    after = existing + decision.start - len(decision.stop) - decision.cancel_pending
+    assert after >= min(existing, minimum)
+    if decision.start:
+        assert not decision.stop
+        assert maximum is None or after <= maximum
+    assert len(set(decision.stop)) == len(decision.stop)
+    assert decision.cancel_pending <= pending
+
+
+def test_simulated_bursts_are_served_and_end_at_zero() -> None:
+    """A small world with a seed: inputs of 0.2 s come in bursts; containers take 0.15 s to start."""
+    seed = random.SystemRandom().randrange(2**32)
+    rng = random.Random(seed)
+    now, queued, arrived, served, most = 0.0, 0, 0, 0, 0
+    starting: list[float] = []
+    running: list[float] = []
+    idle_since: dict[str, float] = {}
+    names = iter(range(10**9))
+    last_step_at, service_s = -1.0, None
+    while now < 120.0:
+        now += 0.05
+        if now < 30.0 and rng.random() < 0.05:
+            burst = rng.randrange(1, 80)
+            queued, arrived = queued + burst, arrived + burst
+        for _ in [at for at in starting if at <= now]:
+            idle_since[f"ct-{next(names)}"] = now
+        starting = [at for at in starting if at > now]
+        for _ in [at for at in running if at <= now]:
+            served, service_s = served + 1, 0.2
+            idle_since[f"ct-{next(names)}"] = now
+        running = [at for at in running if at > now]
+        while queued and idle_since:
+            idle_since.popitem()
+            queued -= 1
+            running.append(now + 0.2)
+        load = make_load(
+            now=now, queued=queued, running=len(running), busy=len(running), starting=len(starting),
+            idle=tuple(IdleContainer(name, at) for name, at in idle_since.items()), service_s=service_s,
+            last_step_at=last_step_at, scaledown_window_s=10.0,
+        )  # fmt: skip
+        decision = decide(load)
+        if decision.start and service_s is None:
+            last_step_at = now
+        starting += [now + 0.15] * decision.start
+        for name in decision.stop:
+            del idle_since[name]
+        most = max(most, len(starting) + len(running) + len(idle_since))
+
+    assert served == arrived, f"seed {seed}"
+    assert most <= 200, f"seed {seed}"
+    assert not starting + running, f"seed {seed}"
+    assert not idle_since, f"seed {seed}"

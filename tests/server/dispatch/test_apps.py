@@ -1,0 +1,235 @@
+"""Apps: leases, functions, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop
+from squall.protocol.empty import Empty
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import (
+    FunctionCreate,
+    FunctionCreated,
+    FunctionGet,
+    FunctionSpec,
+    FunctionStats,
+    FunctionStatsGet,
+)
+from squall.protocol.ids import new_id
+from squall.protocol.mount import MountRef
+from tests.server.doubles import FakeClient, FakeGuest, heartbeat, make_spec, settle, staged
+
+
+async def forever(guest: FakeGuest, value: bytes) -> bytes:
+    await asyncio.Event().wait()
+    return value
+
+
+async def test_stop_cancels_inputs_ends_containers_and_then_answers() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1, 2)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        await stage.client.ask("AppStop", AppStop(spec.app_id, "enough"), Empty)
+        await settle()
+
+        assert not stage.node.guests
+        assert {got.failure.kind for got in call.outputs.values()} == {"stopped"}
+        info = await stage.client.ask("AppGet", AppGet(spec.app_id), AppInfo)
+        assert info.state == "stopped"
+        assert info.stopped_at is not None
+
+
+async def test_stop_answers_even_when_a_container_stays() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.guests)
+        stage.node.guests.clear()
+
+        stopping = asyncio.ensure_future(stage.client.ask("AppStop", AppStop(spec.app_id), Empty))
+        await stage.pass_time(10.0, 1.0)
+        assert not stopping.done()
+        await stage.pass_time(10.0, 1.0)
+
+        assert stopping.done()
+
+
+async def test_ephemeral_app_ends_when_its_client_does_not_come_back() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.guests)
+
+        stage.client.disconnect()
+        await stage.pass_time(9.0, 1.0)
+        assert stage.node.guests
+        await stage.pass_time(2.0, 1.0)
+
+        assert not stage.node.guests
+        assert spec.app_id not in stage.plane.apps.live
+
+
+async def test_app_taken_up_within_the_grace_time_lives() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+
+        stage.client.disconnect()
+        await stage.pass_time(5.0, 1.0)
+        await stage.client.connect()
+        await stage.client.ask("AppCreate", AppCreate(spec.app_id, "hello"), AppCreated)
+        await stage.pass_time(20.0, 1.0)
+
+        assert spec.app_id in stage.plane.apps.live
+
+
+async def test_detached_app_ends_when_its_calls_are_done() -> None:
+    async with staged() as stage:
+        app_id = await stage.client.app(state="detached")
+        spec = make_spec(app_id)
+        await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+        gate = asyncio.Event()
+
+        async def slow(guest: FakeGuest, value: bytes) -> bytes:
+            await gate.wait()
+            return value
+
+        stage.node.run = slow
+        stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        stage.client.disconnect()
+        for _ in range(5):
+            await stage.pass_time(40.0, 1.0)
+            heartbeat(stage.node.started[0], held=1)
+        assert app_id in stage.plane.apps.live
+        gate.set()
+        await stage.pass_time(15.0, 1.0)
+
+        assert app_id not in stage.plane.apps.live
+
+
+async def test_creating_twice_is_harmless_and_another_definition_is_a_conflict() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+
+        again = await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+        other = replace(spec, timeout_s=1.0)
+        with pytest.raises(PlatformError) as refused:
+            await stage.client.ask("FunctionCreate", FunctionCreate((other,)), FunctionCreated)
+
+        assert again.function_ids == (spec.function_id,)
+        assert refused.value.code == "conflict"
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"timeout_s": 0.0}, "timeouts"),
+        ({"name": ""}, "name"),
+        ({"image_id": ""}, "image_id"),
+        ({"function_id": "x"}, "no id"),
+    ],
+)
+async def test_wrong_specs_are_refused(change: dict[str, object], word: str) -> None:
+    async with staged() as stage:
+        spec = replace(make_spec(await stage.client.app()), **change)  # type: ignore[arg-type]
+
+        with pytest.raises(PlatformError, match=word) as refused:
+            await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+
+        assert refused.value.code == "invalid"
+
+
+async def test_function_with_an_unknown_mount_is_refused() -> None:
+    async with staged() as stage:
+        spec = make_spec(await stage.client.app(), mounts=(MountRef("mo-none", "/root"),))
+
+        with pytest.raises(PlatformError) as refused:
+            await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+
+        assert refused.value.code == "not_found"
+
+
+async def test_function_is_found_by_names() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+
+        found = await stage.client.ask("FunctionGet", FunctionGet(app="hello", name="square"), FunctionSpec)
+        with pytest.raises(PlatformError, match="no function 'cube'"):
+            await stage.client.ask("FunctionGet", FunctionGet(app="hello", name="cube"), FunctionSpec)
+
+        assert found == spec
+
+
+async def test_stats_count_what_waits_and_what_runs() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        stage.client.call(spec.function_id, 1, 2, 3)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        stats = await stage.client.ask("FunctionStats", FunctionStatsGet(spec.function_id), FunctionStats)
+
+        assert stats == FunctionStats(2, 1, 1, 0)
+
+
+async def test_list_is_newest_first() -> None:
+    async with staged() as stage:
+        first = await stage.client.app("one")
+        stage.clock.advance(1.0)
+        second = await stage.client.app("two")
+
+        listing = await stage.client.ask("AppList", AppList(), AppListing)
+
+        assert [app.app_id for app in listing.apps] == [second, first]
+
+
+async def test_min_containers_run_without_inputs() -> None:
+    async with staged() as stage:
+        await stage.client.function(min_containers=3)
+
+        await stage.pass_time(0.5)
+
+        assert len(stage.node.guests) == 3
+
+
+async def test_idle_containers_go_after_the_scaledown_window() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(scaledown_window_s=10.0)
+        await stage.done(stage.client.call(spec.function_id, 1), 1)
+
+        await stage.pass_time(8.0, 0.5)
+        assert stage.node.guests
+        await stage.pass_time(4.0, 0.5)
+
+        assert not stage.node.guests
+        assert not stage.plane.fleet.containers
+        assert stage.plane.fleet.stopped
+
+
+async def test_two_clients_hold_an_app_together() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        other = await FakeClient(stage.plane, stage.codec).connect()
+        await other.ask("AppCreate", AppCreate(spec.app_id, "hello"), AppCreated)
+
+        stage.client.disconnect()
+        await stage.pass_time(20.0, 1.0)
+
+        assert spec.app_id in stage.plane.apps.live
+
+
+async def test_stopped_app_cannot_be_taken_up() -> None:
+    async with staged() as stage:
+        app_id = await stage.client.app()
+        await stage.client.ask("AppStop", AppStop(app_id), Empty)
+
+        with pytest.raises(PlatformError) as refused:
+            await stage.client.ask("AppCreate", AppCreate(app_id, "hello"), AppCreated)
+
+        assert refused.value.code == "conflict"
+        assert new_id("ap") != app_id

@@ -1,0 +1,434 @@
+"""What goes wrong with an attempt, and what becomes of its input."""
+
+from __future__ import annotations
+
+import asyncio
+
+from squall.protocol import call as wire
+from squall.protocol.call import CallCancel, Failure
+from squall.protocol.empty import Empty
+from squall.protocol.errors import PlatformError
+from squall.server.model.config import ServerConfig
+from tests.server.doubles import Failed, FakeGuest, Stage, heartbeat, settle, staged
+
+
+async def forever(guest: FakeGuest, value: bytes) -> bytes:
+    await asyncio.Event().wait()
+    return value
+
+
+async def running(stage: Stage) -> FakeGuest:
+    """The first guest, once it runs something."""
+    await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+    return stage.node.started[0]
+
+
+async def test_user_exception_is_passed_on_as_it_is() -> None:
+    async def fail(guest: FakeGuest, value: bytes) -> bytes:
+        raise Failed("user", "boom")
+
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = fail
+
+        outputs = await stage.done(stage.client.call(spec.function_id, 1), 1)
+
+        assert outputs[0].status == wire.FAILED
+        assert outputs[0].failure.message == "boom"
+
+
+async def test_retries_wait_longer_each_time() -> None:
+    attempts: list[float] = []
+
+    async with staged() as stage:
+
+        async def fail_twice(guest: FakeGuest, value: bytes) -> bytes:
+            attempts.append(stage.clock.monotonic())
+            if len(attempts) < 3:
+                raise Failed
+            return b"at last"
+
+        spec = await stage.client.function(retries=2)
+        stage.node.run = fail_twice
+        call = stage.client.call(spec.function_id, 1)
+        await stage.pass_time(4.0)
+
+        assert call.outputs[0].value == b"at last"
+        assert call.outputs[0].attempt == 2
+        assert 0.9 < attempts[1] - attempts[0] < 1.3
+        assert 1.9 < attempts[2] - attempts[1] < 2.3
+
+
+async def test_last_retry_gives_its_own_failure() -> None:
+    async def fail(guest: FakeGuest, value: bytes) -> bytes:
+        raise Failed("user", f"attempt {guest.begun[-1][1]}")
+
+    async with staged() as stage:
+        spec = await stage.client.function(retries=1)
+        stage.node.run = fail
+        call = stage.client.call(spec.function_id, 1)
+        await stage.pass_time(2.0)
+
+        assert call.outputs[0].failure.message == "attempt 1"
+
+
+async def test_unserializable_result_is_not_retried() -> None:
+    async def fail(guest: FakeGuest, value: bytes) -> bytes:
+        raise Failed("unserializable")
+
+    async with staged() as stage:
+        spec = await stage.client.function(retries=5)
+        stage.node.run = fail
+
+        outputs = await stage.done(stage.client.call(spec.function_id, 1), 1)
+
+        assert outputs[0].attempt == 0
+
+
+async def test_crash_without_retries_fails_at_once_and_says_how() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        guest = await running(stage)
+
+        guest.exit(1)
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].failure.kind == "crashed"
+        assert "exit code 1" in outputs[0].failure.message
+        assert len(stage.node.starts) == 1
+
+
+async def test_memory_over_the_limit_is_called_so() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        guest = await running(stage)
+
+        guest.exit(None, 9, is_oom=True)
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].failure.kind == "oom"
+        assert "memory=" in outputs[0].failure.message
+
+
+async def test_crash_uses_up_the_users_retries() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(retries=1)
+
+        async def exit_once(guest: FakeGuest, value: bytes) -> bytes:
+            if len(stage.node.started) == 1:
+                guest.exit(1)
+            return b"ok"
+
+        stage.node.run = exit_once
+        call = stage.client.call(spec.function_id, 1)
+        await stage.pass_time(2.0)
+
+        assert call.outputs[0].value == b"ok"
+        assert call.outputs[0].attempt == 1
+
+
+async def test_only_the_input_that_ends_its_container_fails() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        await stage.done(stage.client.call(spec.function_id, *range(100)), 100)
+
+        async def exit_at_13(guest: FakeGuest, value: bytes) -> bytes:
+            if value == b"13":
+                guest.exit(None, 11)
+            return value
+
+        stage.node.run = exit_at_13
+        call = stage.client.call(spec.function_id, *range(40))
+        await stage.pass_time(3.0)
+
+        assert sorted(call.outputs) == list(range(40))
+        failed = [index for index, got in call.outputs.items() if got.status != wire.SUCCEEDED]
+        assert failed == [13]
+        assert "signal 11" in call.outputs[13].failure.message
+        assert not stage.plane.apps.dispatchers[spec.function_id].attempts.suspects
+
+
+async def test_input_of_a_lost_node_runs_elsewhere() -> None:
+    async with staged(ServerConfig(node_grace_s=5.0)) as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        guest = await running(stage)
+        assert stage.node.peer is not None
+
+        stage.node.peer.channel.close()
+        guest.disconnect()
+        await stage.pass_time(6.0)
+        stage.node.guests.clear()
+        stage.node.run = lambda guest, value: asyncio.sleep(0, b"again")
+        await stage.node.connect()
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].value == b"again"
+        assert outputs[0].attempt == 1
+
+
+async def test_input_that_is_lost_too_often_fails_as_lost() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        for _ in range(9):
+            await stage.until(lambda: any(guest.running for guest in stage.node.guests.values()))
+            for container in list(stage.plane.fleet.containers.values()):
+                stage.plane.fleet.kill(container, "the machine burned down")
+            await settle()
+
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].status == wire.LOST
+        assert "9 containers" in outputs[0].failure.message
+
+
+async def test_input_over_its_time_is_stopped_and_named() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(timeout_s=2.0)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        await running(stage)
+
+        await stage.pass_time(2.5)
+        assert not call.outputs
+        await stage.pass_time(1.0)
+
+        assert call.outputs[0].status == wire.TIMED_OUT
+        assert "2 s" in call.outputs[0].failure.message
+        assert len(stage.node.guests) == 1
+
+
+async def test_input_that_does_not_stop_costs_its_container() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(timeout_s=2.0, max_containers=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1, 2)
+        guest = await running(stage)
+        guest.is_deaf = True
+
+        await stage.pass_time(4.0)
+        assert not call.outputs
+        stage.node.run = lambda guest, value: asyncio.sleep(0, value)
+        await stage.pass_time(6.0)
+
+        assert stage.node.ended == [guest.container_id]
+        assert call.outputs[0].status == wire.TIMED_OUT
+        assert call.outputs[1].value == b"2"
+
+
+async def test_timeout_is_retried() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(timeout_s=1.0, retries=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        await running(stage)
+
+        await stage.pass_time(2.2)
+        stage.node.run = lambda guest, value: asyncio.sleep(0, b"faster")
+        await stage.pass_time(2.0)
+
+        assert call.outputs[0].value == b"faster"
+
+
+async def test_queueing_does_not_count_as_running() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(timeout_s=1.0, startup_timeout_s=100.0)
+        stage.node.is_slow_to_load = True
+        call = stage.client.call(spec.function_id, 1)
+        await stage.pass_time(5.0)
+        stage.node.started[0].ready()
+
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].value == b"2"
+
+
+async def test_cancel_ends_what_waits_and_what_runs() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1, 2, 3)
+        guest = await running(stage)
+
+        await stage.client.ask("CallCancel", CallCancel(call.call_id), Empty)
+        outputs = await stage.done(call, 3)
+
+        assert {got.status for got in outputs.values()} == {wire.CANCELLED}
+        assert guest.container_id in stage.node.guests
+
+
+async def test_cancel_may_end_containers_too() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1, max_inputs=2)
+        stage.node.run = forever
+        call, other = stage.client.call(spec.function_id, 1), stage.client.call(spec.function_id, 2)
+        await stage.until(lambda: stage.node.started and len(stage.node.started[0].running) == 2)
+        stage.node.run = lambda guest, value: asyncio.sleep(0, value)
+
+        await stage.client.ask("CallCancel", CallCancel(call.call_id, terminate_containers=True), Empty)
+        await stage.done(call, 1)
+        await stage.done(other, 1)
+
+        assert call.outputs[0].status == wire.CANCELLED
+        assert other.outputs[0].value == b"2"
+
+
+async def test_cancelled_input_is_not_retried() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(retries=3)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        await running(stage)
+
+        await stage.client.ask("CallCancel", CallCancel(call.call_id), Empty)
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].status == wire.CANCELLED
+        assert outputs[0].attempt == 0
+
+
+async def test_import_error_fails_all_that_waits_at_once() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.startup_failure = Failure("import", "No module named 'numpy'")
+
+        call = stage.client.call(spec.function_id, 1, 2, 3)
+        outputs = await stage.done(call, 3)
+
+        assert {got.failure.kind for got in outputs.values()} == {"import"}
+        assert stage.clock.monotonic() < 1.0
+
+
+async def test_container_that_ends_while_loading_is_tried_three_times() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.crash_at_start = 3
+
+        call = stage.client.call(spec.function_id, 1)
+        await stage.pass_time(5.0)
+
+        assert call.outputs[0].failure.kind == "crashed"
+        assert "exit code 3" in call.outputs[0].failure.message
+        assert 3 <= len(stage.node.starts) <= 4
+
+
+async def test_start_over_its_time_fails_all_that_waits() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(startup_timeout_s=3.0)
+        stage.node.is_slow_to_load = True
+
+        call = stage.client.call(spec.function_id, 1)
+        await stage.pass_time(4.0)
+
+        assert call.outputs[0].failure.kind == "startup_timed_out"
+        assert not stage.node.guests
+
+
+async def test_refused_container_is_pending_again() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.refusal = PlatformError("exhausted", "no slot")
+        call = stage.client.call(spec.function_id, 1)
+        await stage.pass_time(1.0)
+
+        refusals = len(stage.node.starts)
+        stage.node.refusal = None
+        await stage.pass_time(2.0)
+
+        assert refusals in (2, 3)
+        assert call.outputs[0].value == b"2"
+
+
+async def test_missing_image_is_told() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.refusal = PlatformError("not_found", "image im-test is not here")
+
+        outputs = await stage.done(stage.client.call(spec.function_id, 1), 1)
+
+        assert outputs[0].failure.kind == "image"
+
+
+async def test_guest_that_reconnects_goes_on_and_delivers() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        gate = asyncio.Event()
+
+        async def slow(guest: FakeGuest, value: bytes) -> bytes:
+            await gate.wait()
+            return value
+
+        stage.node.run = slow
+        call = stage.client.call(spec.function_id, 1, 2)
+        guest = await running(stage)
+
+        guest.disconnect()
+        gate.set()
+        await stage.pass_time(0.5)
+        assert not call.outputs
+        await guest.connect(is_reconnect=True)
+        await stage.done(call, 2)
+
+        assert [got.value for got in call.outputs.values()] == [b"1", b"2"]
+        assert guest.begun == [(0, 0), (1, 0)]
+
+
+async def test_input_lost_on_the_way_to_its_guest_is_handed_out_again() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        guest = await running(stage)
+        for task in guest.running.values():
+            task.cancel()
+        guest.running.clear()
+        stage.node.run = lambda guest, value: asyncio.sleep(0, b"found")
+
+        await stage.pass_time(6.0)
+        heartbeat(guest, held=0)
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].value == b"found"
+        assert outputs[0].attempt == 0
+
+
+async def test_silent_guest_is_dead() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        guest = await running(stage)
+        stage.node.run = lambda guest, value: asyncio.sleep(0, value)
+
+        await stage.pass_time(50.0, 1.0)
+        heartbeat(guest, held=1)
+        await stage.pass_time(55.0, 1.0)
+        assert not stage.node.ended
+        await stage.pass_time(10.0, 1.0)
+
+        assert stage.node.ended == [guest.container_id]
+        assert call.outputs[0].value == b"1"
+
+
+async def test_generator_that_yielded_is_not_begun_again() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_generator=True)
+        stage.node.run = forever
+        call = stage.client.open(spec.function_id, wire.GENERATOR)
+        stage.client.put(call, {0: b"3"})
+        guest = await running(stage)
+        guest.items(call.call_id, 0, 0, [b"a"])
+        await settle()
+
+        stage.plane.fleet.kill(next(iter(stage.plane.fleet.containers.values())), "test")
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].failure.kind == "lost"
+        assert call.items == [b"a"]

@@ -1,0 +1,328 @@
+"""The control plane as its callers see it: greeting, rights, streams, the HTTP twin, nested calls."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import pytest
+
+from squall.protocol.app import AppList, AppListing, AppStop
+from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
+from squall.protocol.container import (
+    ContainerExec,
+    ContainerList,
+    ContainerListing,
+    ContainerStop,
+    TerminalInput,
+    TerminalOffer,
+    TerminalOutput,
+)
+from squall.protocol.empty import Empty
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionStats, FunctionStatsGet
+from squall.protocol.guest import TerminalData, TerminalOpen
+from squall.protocol.ids import input_id, new_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, debian_slim
+from squall.protocol.log import LogBatch, LogEntry, LogRead
+from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountGet, MountManifest
+from squall.protocol.server import Hello, ServerStatus, ServerStatusRequest, ServerStop, Welcome
+from squall.protocol.version import VERSION
+from tests.server.doubles import FakeClient, FakeGuest, make_spec, settle, staged
+
+
+async def forever(guest: FakeGuest, value: bytes) -> bytes:
+    await asyncio.Event().wait()
+    return value
+
+
+async def test_client_of_a_far_version_is_refused_by_name() -> None:
+    async with staged() as stage:
+        with pytest.raises(PlatformError, match="update the server") as refused:
+            await stage.client.ask("Hello", Hello("9.0", 9, stage.client.client_id), Welcome)
+
+        assert refused.value.code == "conflict"
+
+
+async def test_server_is_idle_only_without_apps_and_clients() -> None:
+    async with staged() as stage:
+        was_idle = [stage.plane.is_idle]
+        stage.client.disconnect()
+        await settle()
+        was_idle.append(stage.plane.is_idle)
+        await stage.client.connect()
+        app_id = await stage.client.app()
+        stage.client.disconnect()
+        await settle()
+        was_idle.append(stage.plane.is_idle)
+        await stage.plane.answer("AppStop", AppStop(app_id))
+        was_idle.append(stage.plane.is_idle)
+
+        assert was_idle == [False, True, False, True]
+
+
+async def test_server_stops_when_asked_but_not_under_a_running_app() -> None:
+    async with staged() as stage:
+        await stage.client.app()
+        with pytest.raises(PlatformError, match="1 apps run"):
+            await stage.client.ask("ServerStop", ServerStop(), Empty)
+
+        await stage.client.ask("ServerStop", ServerStop(is_forced=True), Empty)
+        stage.clock.advance(1.0)
+
+        await asyncio.wait_for(stage.plane.wait_stop(), 1.0)
+
+
+async def test_status_counts() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        await stage.done(stage.client.call(spec.function_id, 1), 1)
+
+        status = await stage.client.ask("ServerStatus", ServerStatusRequest(), ServerStatus)
+
+        assert (status.app_count, status.container_count, status.client_count, status.node_count) == (1, 1, 1, 1)
+        assert status.version == VERSION
+
+
+async def test_nested_calls_do_not_deadlock_a_full_node() -> None:
+    async with staged(cpu_milli=1_000) as stage:
+        app_id = await stage.client.app()
+        outer = make_spec(app_id, "outer", cpu_milli=1_000, max_containers=1)
+        middle = make_spec(app_id, "middle", cpu_milli=1_000, max_containers=1)
+        inner = make_spec(app_id, "inner", cpu_milli=1_000, max_containers=1)
+        await stage.client.ask("FunctionCreate", FunctionCreate((outer, middle, inner)), FunctionCreated)
+        below = {outer.function_id: middle.function_id, middle.function_id: inner.function_id}
+
+        async def call_below(guest: FakeGuest, value: bytes) -> bytes:
+            if guest.function_id not in below:
+                return value + b"!"
+            client = await FakeClient(stage.plane, stage.codec).connect_inside(guest.container_id)
+            (call_id, index), *_ = guest.running
+            call = client.call(below[guest.function_id], int(value), parent=input_id(call_id, index))
+            while not call.outputs:  # noqa: ASYNC110 - the test's clock decides when
+                await asyncio.sleep(0)
+            client.close_call(call)
+            await settle(5)
+            client.disconnect()
+            return call.outputs[0].value
+
+        stage.node.run = call_below
+        call = stage.client.call(outer.function_id, 1)
+        await stage.pass_time(3.0)
+
+        assert call.outputs[0].value == b"1!"
+        assert len(stage.node.guests) == 3
+
+
+async def test_idle_containers_make_room_for_a_function_that_has_none() -> None:
+    async with staged(cpu_milli=1_000) as stage:
+        app_id = await stage.client.app()
+        first = make_spec(app_id, "first", cpu_milli=1_000)
+        second = make_spec(app_id, "second", cpu_milli=1_000)
+        await stage.client.ask("FunctionCreate", FunctionCreate((first, second)), FunctionCreated)
+        await stage.done(stage.client.call(first.function_id, 1), 1)
+
+        outputs = await stage.done(stage.client.call(second.function_id, 2), 1)
+
+        assert outputs[0].value == b"4"
+
+
+async def test_request_that_fits_no_node_fails_and_says_what_there_is() -> None:
+    async with staged(cpu_milli=1_000) as stage:
+        spec = await stage.client.function(cpu_milli=64_000)
+
+        outputs = await stage.done(stage.client.call(spec.function_id, 1), 1)
+
+        assert "largest has 1 cores" in outputs[0].failure.message
+
+
+async def test_container_may_use_its_own_app_only() -> None:
+    async with staged() as stage:
+        mine = await stage.client.function(min_containers=1)
+        other = await stage.client.function()
+        await stage.until(lambda: stage.node.started)
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[0].container_id)
+
+        stats = await inside.ask("FunctionStats", FunctionStatsGet(mine.function_id), FunctionStats)
+        refused = inside.call(other.function_id, 1)
+        await stage.done(refused, 1)
+        for method, record, reply in (
+            ("FunctionStats", FunctionStatsGet(other.function_id), FunctionStats),
+            ("ServerStop", ServerStop(is_forced=True), Empty),
+            ("AppStop", AppStop(other.app_id), Empty),
+            ("AppList", AppList(), AppListing),
+            ("ContainerStop", ContainerStop(stage.node.started[0].container_id), Empty),
+        ):
+            with pytest.raises(PlatformError) as error:
+                await inside.ask(method, record, reply)
+            assert error.value.code == "forbidden", method
+
+        assert stats.container_count == 1
+        assert "own app" in refused.outputs[0].failure.message
+
+
+async def test_unknown_container_is_turned_away() -> None:
+    async with staged() as stage:
+        stranger = FakeGuest(stage.node, new_id("ct"), "fu-none")
+        await stranger.connect()
+        await settle()
+
+        assert stranger.peer is not None
+        assert stranger.peer.is_closed
+        assert stranger.boot is None
+
+
+async def test_request_before_hello_is_refused() -> None:
+    async with staged() as stage:
+        nobody = FakeClient(stage.plane, stage.codec)
+        with pytest.raises(PlatformError) as refused:
+            await nobody.connect_without_hello().ask("AppList", AppList(), AppListing)
+
+        assert refused.value.code == "unauthenticated"
+
+
+async def test_blobs_and_mounts_pass_through() -> None:
+    async with staged() as stage:
+        data = b"print('hello')"
+        sha256 = hashlib.sha256(data).hexdigest()
+        manifest = MountManifest((MountFile("hello.py", sha256, len(data)),))
+
+        created = await stage.client.ask("MountCreate", MountCreate(manifest), MountCreated)
+        await stage.client.ask("BlobPut", BlobPut(sha256, len(data)), Empty, data)
+        missing = await stage.client.ask("BlobStat", BlobStat((sha256,)), BlobMissing)
+        assert stage.node.peer is not None
+        laid_out = await stage.node.peer.request("MountGet", MountGet(created.mount_id), MountManifest)
+        chunk, body = await stage.node.peer.request_with_body("BlobGet", BlobGet(sha256), BlobChunk)
+
+        assert created.missing_sha256s == (sha256,)
+        assert missing.sha256s == ()
+        assert laid_out == manifest
+        assert (chunk.size_bytes, body) == (len(data), data)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../b", "", "a//b", "./a"])
+async def test_mount_cannot_leave_its_target(path: str) -> None:
+    manifest = MountManifest((MountFile(path, "0" * 64, 1),))
+
+    async with staged() as stage:
+        with pytest.raises(PlatformError, match="relative path"):
+            await stage.client.ask("MountCreate", MountCreate(manifest), MountCreated)
+
+
+async def test_two_builds_of_one_image_are_one() -> None:
+    async with staged() as stage:
+        assert stage.client.peer is not None
+        stage.node.build_gate.clear()
+        record = ImageBuild(ImageSpec((debian_slim("3.11"),)))
+
+        async def build() -> list[str]:
+            assert stage.client.peer is not None
+            stream = stage.client.peer.stream("ImageBuild", record)
+            return [event.kind async for event, _ in stream.items(BuildEvent)]
+
+        one, two = asyncio.ensure_future(build()), asyncio.ensure_future(build())
+        await settle()
+        stage.node.build_gate.set()
+
+        assert await one == await two == ["step", "built"]
+        assert stage.node.builds == 1
+
+
+async def test_wrong_image_is_refused_before_any_node_hears_of_it() -> None:
+    async with staged() as stage:
+        assert stage.client.peer is not None
+        with pytest.raises(PlatformError) as refused:
+            await stage.client.peer.stream("ImageBuild", ImageBuild(ImageSpec(()))).next(BuildEvent)
+
+        assert refused.value.code == "invalid"
+        assert stage.node.builds == 0
+
+
+async def test_log_lines_are_filed_under_their_app() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.started)
+        container_id = stage.node.started[0].container_id
+
+        line = LogEntry(1.0, "stdout", "squaring 7", container_id, app_id="ap-forged")
+        stage.node.tell("Logs", LogBatch((line, LogEntry(1.0, "stdout", "nobody's", "ct-unknown"))))
+        await settle()
+        assert stage.client.peer is not None
+        stream = stage.client.peer.stream("LogRead", LogRead(app="hello"))
+        entries = [entry async for batch, _ in stream.items(LogBatch) for entry in batch.entries]
+
+        assert [(one.text, one.app_id, one.function_id) for one in entries] == [
+            ("squaring 7", spec.app_id, spec.function_id)
+        ]
+
+
+async def test_command_runs_in_a_container() -> None:
+    async with staged() as stage:
+        await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.started)
+        assert stage.client.peer is not None
+
+        stream = stage.client.peer.stream("ContainerExec", ContainerExec(stage.node.started[0].container_id, ("ls",)))
+        items = [(item.exit_code, body) async for item, body in stream.items(TerminalOutput)]
+
+        assert items == [(None, b"hello from inside\n"), (0, b"")]
+
+
+async def test_breakpoint_finds_the_clients_terminal() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.started)
+        guest = stage.node.started[0]
+        assert stage.client.peer is not None
+        guest.tell("TerminalOpen", TerminalOpen())
+        await settle()
+        assert "squall run -i" in guest.terminal[0][0].message
+
+        stream = stage.client.peer.stream("TerminalOffer", TerminalOffer(spec.app_id, 50, 120))
+        await settle()
+        guest.tell("TerminalOpen", TerminalOpen())
+        guest.tell("TerminalData", TerminalData(), b"(Pdb) ")
+        await settle()
+        shown = await stream.next(TerminalOutput)
+        stream.send(TerminalInput(), b"p x\n")
+        await settle()
+
+        assert shown is not None
+        assert shown[1] == b"(Pdb) "
+        assert (guest.terminal[1][0].is_open, guest.terminal[1][0].rows) == (True, 50)
+        assert guest.terminal[2][1] == b"p x\n"
+        stream.cancel()
+        await settle()
+        assert guest.terminal[3][0].is_end
+
+
+async def test_containers_are_listed_and_stopped() -> None:
+    async with staged() as stage:
+        await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.started)
+        listing = await stage.client.ask("ContainerList", ContainerList(app="hello"), ContainerListing)
+        info = listing.containers[0]
+
+        await stage.client.ask("ContainerStop", ContainerStop(info.container_id), Empty)
+        await settle()
+        stopped = await stage.client.ask("ContainerList", ContainerList(include_stopped=True), ContainerListing)
+
+        assert info.state == "idle"
+        assert {"placed", "process", "connected", "ready"} <= set(info.phase_ms)
+        assert ("stopped by request", "stopped") in [(one.exit_reason, one.state) for one in stopped.containers]
+
+
+async def test_http_twin_answers_what_the_wire_does() -> None:
+    async with staged() as stage:
+        await stage.client.app()
+
+        listing, body = await stage.plane.answer("AppList", AppList())
+        with pytest.raises(PlatformError):
+            await stage.plane.answer("PutInputs", None)
+        items = [
+            item async for item, _ in stage.plane.stream("ImageBuild", ImageBuild(ImageSpec((debian_slim("3.11"),))))
+        ]
+
+        assert len(listing.apps) == 1
+        assert body == b""
+        assert items[-1].kind == "built"

@@ -1,0 +1,157 @@
+"""Durable calls: on disk before they are acknowledged, and again after the server's end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from squall.protocol import call as wire
+from squall.protocol.app import AppStop
+from squall.protocol.call import (
+    CallGet,
+    CallInfo,
+    CallInfoGet,
+    CallOpen,
+    CallSpawn,
+    CallSpawned,
+    InputBatch,
+    OutputBatch,
+)
+from squall.protocol.empty import Empty
+from squall.protocol.errors import PlatformError
+from squall.protocol.ids import new_id
+from squall.server.model.config import ServerConfig
+from tests.server.doubles import FakeGuest, Stage, settle, staged
+
+
+async def spawn(stage: Stage, function_id: str, call_id: str, value: bytes = b"7") -> None:
+    record = CallSpawn(CallOpen(call_id, function_id, wire.SPAWN), InputBatch(call_id, (0,), (len(value),)))
+    await stage.client.ask("CallSpawn", record, CallSpawned, value)
+
+
+async def get(stage: Stage, call_id: str, timeout_s: float = 0.0) -> tuple[OutputBatch, bytes]:
+    assert stage.client.peer is not None
+    return await stage.client.peer.request_with_body("CallGet", CallGet(call_id, 0, timeout_s), OutputBatch)
+
+
+async def test_spawned_call_is_kept_run_and_its_output_kept() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call_id = new_id("fc")
+
+        await spawn(stage, spec.function_id, call_id)
+        assert (await stage.store.get_call(call_id)).input_count == 1
+        getting = asyncio.ensure_future(get(stage, call_id, 30.0))
+        await stage.until(getting.done)
+
+        record, body = getting.result()
+        assert record.statuses == (wire.SUCCEEDED,)
+        assert body == b"14"
+        assert (await get(stage, call_id))[1] == b"14"
+        assert len(stage.plane.calls) == 0
+
+
+async def test_output_that_is_not_there_is_an_answer_without_index() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.is_slow_to_load = True
+        call_id = new_id("fc")
+        await spawn(stage, spec.function_id, call_id)
+
+        at_once = await get(stage, call_id)
+        waiting = asyncio.ensure_future(get(stage, call_id, 2.0))
+        await stage.pass_time(2.5)
+
+        assert at_once[0].indexes == ()
+        assert waiting.result()[0].indexes == ()
+        info = await stage.client.ask("CallInfo", CallInfoGet(call_id), CallInfo)
+        assert info.statuses == ("queued",)
+
+
+async def test_repeated_spawn_starts_nothing_twice() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call_id = new_id("fc")
+
+        await spawn(stage, spec.function_id, call_id)
+        await spawn(stage, spec.function_id, call_id)
+        await stage.pass_time(1.0)
+        await spawn(stage, spec.function_id, call_id)
+        await stage.pass_time(1.0)
+
+        assert sum(len(guest.received) for guest in stage.node.started) == 1
+
+
+async def test_spawned_call_survives_its_client_and_the_server() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.is_slow_to_load = True
+        call_id = new_id("fc")
+        await spawn(stage, spec.function_id, call_id)
+
+        await stage.restart()
+        stage.node.is_slow_to_load = False
+        await stage.client.connect()
+        await stage.take_up(spec)
+        getting = asyncio.ensure_future(get(stage, call_id, 30.0))
+        for guest in list(stage.node.guests.values()):
+            guest.exit(0)
+        await stage.until(getting.done)
+
+        assert getting.result()[1] == b"14"
+
+
+async def test_results_are_forgotten_after_their_time() -> None:
+    assert ServerConfig().results_kept_s == 7 * 24 * 3600
+
+    async with staged(ServerConfig(results_kept_s=3_000.0)) as stage:
+        spec = await stage.client.function(scaledown_window_s=1e9)
+        call_id = new_id("fc")
+        await spawn(stage, spec.function_id, call_id)
+        await stage.pass_time(2.0)
+
+        stage.clock.advance(2_900.0)
+        await settle()
+        assert (await get(stage, call_id))[1] == b"14"
+        stage.clock.advance(800.0)
+        await settle()
+
+        with pytest.raises(PlatformError) as gone:
+            await get(stage, call_id)
+        assert gone.value.code == "not_found"
+
+
+async def test_stopping_the_app_ends_spawned_calls() -> None:
+    async def forever(guest: FakeGuest, value: bytes) -> bytes:
+        await asyncio.Event().wait()
+        return value
+
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call_id = new_id("fc")
+        await spawn(stage, spec.function_id, call_id)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        await stage.client.ask("AppStop", AppStop(spec.app_id), Empty)
+        record, body = await get(stage, call_id, 1.0)
+
+        assert record.statuses == (wire.CANCELLED,)
+        assert wire.decode_failure(body)[0].kind == "stopped"
+
+
+async def test_call_that_does_not_exist_is_not_found() -> None:
+    async with staged() as stage:
+        for ask in (get(stage, new_id("fc")), get(stage, new_id("fc"), 5.0)):
+            with pytest.raises(PlatformError) as missing:
+                await ask
+            assert missing.value.code == "not_found"
+
+
+async def test_generators_cannot_be_spawned() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_generator=True)
+
+        with pytest.raises(PlatformError, match="remote_gen"):
+            await spawn(stage, spec.function_id, new_id("fc"))

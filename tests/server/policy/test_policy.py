@@ -1,0 +1,119 @@
+"""Each policy by itself: an event in, a verdict out."""
+
+from __future__ import annotations
+
+import pytest
+
+from squall.protocol.call import Failure
+from squall.protocol.function import RetryPolicy
+from squall.server.policy import credit, default_policies, timeouts
+from squall.server.policy.events import AttemptFailed, AttemptLost, Fail, Retry, StartFailed, Verdict
+from squall.server.policy.retries import backoff_s
+
+
+def ask_lost(**fields: object) -> Verdict | None:
+    values: dict[str, object] = {
+        "retries": RetryPolicy(), "retries_used": 0, "losses": 0, "has_crashed": False, "is_oom": False,
+        "is_only_input": True, "is_repeatable": True, "ending": "exit code 1", "container_id": "ct-1",
+    }  # fmt: skip
+    event = AttemptLost(**(values | fields))  # type: ignore[arg-type]
+    verdicts = [policy.attempt_lost(event) for policy in default_policies()]
+    return next((verdict for verdict in verdicts if verdict is not None), None)
+
+
+def ask_failed(kind: str, used: int, retries: RetryPolicy) -> Verdict | None:
+    verdicts = [policy.attempt_failed(AttemptFailed(retries, used, kind)) for policy in default_policies()]
+    return next((verdict for verdict in verdicts if verdict is not None), None)
+
+
+def ask_start(failures: int, *, is_final: bool = False, ready: int = 0) -> Fail | None:
+    event = StartFailed(Failure("crashed", "it ended"), is_final, failures, ready)
+    verdicts = [policy.start_failed(event) for policy in default_policies()]
+    return next((verdict for verdict in verdicts if verdict is not None), None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "used", "verdict"),
+    [
+        ("user", 0, Retry(1.0, is_counted=True)),
+        ("user", 1, Retry(2.0, is_counted=True)),
+        ("timed_out", 0, Retry(1.0, is_counted=True)),
+        ("user", 2, Fail()),
+        ("import", 0, Fail()),
+        ("unserializable", 0, Fail()),
+    ],
+)
+def test_retries(kind: str, used: int, verdict: Verdict) -> None:
+    assert ask_failed(kind, used, RetryPolicy(2, backoff_coefficient=2.0)) == verdict
+
+
+def test_backoff_honours_its_maximum_however_large_it_would_be() -> None:
+    retries = RetryPolicy(100, backoff_coefficient=10.0, initial_delay_s=1.0, max_delay_s=60.0)
+
+    assert backoff_s(retries, 1) == 10.0
+    assert backoff_s(retries, 5) == 60.0
+    assert backoff_s(retries, 100_000) == 60.0
+
+
+def test_crash_of_the_only_input_fails_at_once_or_uses_a_retry() -> None:
+    failed = ask_lost(has_crashed=True)
+
+    assert isinstance(failed, Fail)
+    assert failed.failure is not None
+    assert failed.failure.kind == "crashed"
+    assert ask_lost(has_crashed=True, retries=RetryPolicy(1)) == Retry(1.0, is_counted=True)
+
+
+def test_crash_among_several_makes_suspects_and_costs_no_retry() -> None:
+    assert ask_lost(has_crashed=True, is_only_input=False) == Retry(0.0, is_counted=False, is_suspect=True)
+
+
+def test_lost_container_is_free_up_to_eight_times() -> None:
+    assert ask_lost(losses=7) == Retry(0.0, is_counted=False)
+    verdict = ask_lost(losses=8)
+    assert isinstance(verdict, Fail)
+    assert verdict.failure is not None
+    assert verdict.failure.kind == "lost"
+
+
+@pytest.mark.parametrize("has_crashed", [True, False])
+@pytest.mark.parametrize("is_only_input", [True, False])
+@pytest.mark.parametrize("losses", [0, 8, 100])
+def test_every_loss_gets_a_verdict(has_crashed: bool, is_only_input: bool, losses: int) -> None:
+    verdict = ask_lost(has_crashed=has_crashed, is_only_input=is_only_input, losses=losses)
+
+    assert isinstance(verdict, Retry | Fail)
+    if losses >= 8:
+        assert isinstance(verdict, Fail)
+
+
+def test_start_failures_are_told_when_they_would_repeat() -> None:
+    assert ask_start(1) is None
+    assert ask_start(3) is not None
+    assert ask_start(1, is_final=True) is not None
+    assert ask_start(9, is_final=True, ready=1) is None
+
+
+@pytest.mark.parametrize(
+    ("current", "run_us", "window"),
+    [(1, 20.0, 2), (2, 20.0, 4), (256, 20.0, 500), (400, 5_000.0, 2), (400, 6_000.0, 1), (1, 0.0, 2), (500, 1e9, 1)],
+)
+def test_window_of_one_input_at_a_time(current: int, run_us: float, window: int) -> None:
+    assert credit.window(current, 1, 500, run_us) == window
+
+
+def test_window_is_never_below_what_runs_at_once() -> None:
+    assert credit.window(8, 8, 500, 1e6) == 8
+    assert credit.window(8, 8, 4, 10.0) == 8
+
+
+def test_long_inputs_are_believed_at_once() -> None:
+    assert credit.smoothed_us(20.0, 50_000.0) == 50_000.0
+    assert credit.smoothed_us(50_000.0, 20.0) > 30_000.0
+
+
+def test_time_limit_leaves_the_guest_the_first_word() -> None:
+    assert timeouts.check(11.0, 1.0, 10.0, None, 5.0) == timeouts.Overdue(False, False)
+    assert timeouts.check(12.0, 1.0, 10.0, None, 5.0) == timeouts.Overdue(True, False)
+    assert timeouts.check(16.9, 1.0, 10.0, 12.0, 5.0) == timeouts.Overdue(False, False)
+    assert timeouts.check(17.0, 1.0, 10.0, 12.0, 5.0) == timeouts.Overdue(False, True)
