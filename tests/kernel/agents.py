@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from squall.agent.agent import Agent
+from squall.agent.lasting_runtime import LastingRuntime
 from squall.protocol import codec as wire
 from squall.protocol.channel import Channel, StreamChannel, connect_unix
 from squall.protocol.empty import Empty
@@ -105,16 +106,15 @@ class Node:
             Path(rootfs), ImageConfig(python_path=PYTHON, python_version="3.11.2", layers=("ly-base",))
         )
         self.agent: Agent
-        self.runtime: SpawnerRuntime
+        self.runtime: LastingRuntime
+        self.spawner_pids: list[int] = []
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Agent]:
         """One agent of this process."""
         config = make_config(self.data_dir, guest_entry="/root/guest_double.py")
         async with contextlib.AsyncExitStack() as stack:
-            self.runtime = await stack.enter_async_context(
-                await SpawnerRuntime.open(str(self.data_dir / "spawner"), self.instance, idle_s=5)
-            )
+            self.runtime = await stack.enter_async_context(LastingRuntime(self._open_runtime))
             living = [status.container_id for status in await self.runtime.list()]
             pool = NetworkPool.open(str(self.data_dir / "network"), self.instance, 4, living=living)
             network = await stack.enter_async_context(pool)
@@ -123,6 +123,11 @@ class Node:
             self.agent = await stack.enter_async_context(agent)
             await asyncio.wait_for(agent.wait_connected(), 10)
             yield agent
+
+    async def _open_runtime(self) -> SpawnerRuntime:
+        opened = await SpawnerRuntime.open(str(self.data_dir / "spawner"), self.instance, idle_s=5)
+        self.spawner_pids.append(opened.spawner_pid)
+        return opened
 
     async def build(self) -> None:
         stream = self.server.peer.stream("NodeImageBuild", ImageBuild(SPEC))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -169,11 +170,12 @@ async def test_a_command_in_a_container_has_a_terminal_its_size_and_an_exit_code
         asked = ContainerExec(request.container_id, ("sh",), has_pty=True, rows=31, columns=99)
         stream = node.server.peer.stream("NodeExec", asked)
         output = b""
-        stream.send(TerminalInput(), b"stty size; echo is=$MINE; cat /proc/1/comm\n")
+        stream.send(TerminalInput(), b"stty size; pwd; echo is=$MINE\n")
         while b"is=from the function" not in output or b"31 99" not in output:
             item = await asyncio.wait_for(stream.next(TerminalOutput), 10)
             assert item is not None
             output += item[1]
+        assert b"/root" in output
         stream.send(TerminalInput(rows=40, columns=120))
         stream.send(TerminalInput(), b"stty size\nexit 9\n")
         rest = [item async for item in stream.items(TerminalOutput)]
@@ -239,6 +241,25 @@ async def test_a_killed_agent_is_followed_by_one_that_takes_over(node: Node, roo
             await second.wait()
     assert not node.left()
     assert "after the change" in [entry.text for entry in node.server.lines]
+
+
+async def test_a_killed_spawner_costs_its_containers_and_nothing_else(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, _ = await node.start()
+        await node.talk()
+
+        os.kill(node.spawner_pids[-1], signal.SIGKILL)
+        await until(lambda: node.server.exits, 20)
+
+        exited = node.server.exits[0]
+        assert (exited.container_id, exited.signal) == (request.container_id, signal.SIGKILL)
+        other, _ = await node.start()
+        guest = await node.talk(1)
+        assert await guest.run("result = 1") == "1"
+        await node.end(other.container_id)
+        assert len(set(node.spawner_pids)) == 2
+    assert not node.left()
 
 
 async def test_a_hundred_containers_start_and_are_gone_again(node: Node) -> None:
