@@ -13,6 +13,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from squall.protocol.errors import PlatformError
+from squall.server.dispatch import SystemClock
 from squall.server.store.blob import ObjectBlobStore
 
 
@@ -24,7 +25,7 @@ class Clock:
 
     def __call__(self) -> float:
         # The files' own times are the machine's.
-        return os.stat("/proc/self").st_ctime + self.ahead_s
+        return SystemClock().now() + self.ahead_s
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Migrations run when something is to be done, and only then. That they make the right tables: the conformance suite."""
+"""Migrations run when something is to be done, and only then; the conformance suite looks at what they make."""
 
 from __future__ import annotations
 
