@@ -31,7 +31,7 @@ KINDS = {
     "rq": "request",
 }
 
-_ID = re.compile(r"^(?:" + "|".join(KINDS) + r")-[0-9A-Za-z:]{8,80}$")
+_ID = re.compile(r"^(?:" + "|".join(KINDS) + r")-[0-9A-Za-z:]{8,80}\Z")
 
 
 def _base62(number: int, width: int) -> str:
