@@ -15,7 +15,8 @@ from squall.protocol.methods import METHODS
 
 def record_types() -> list[type[Any]]:
     """Every record that a method takes, gives or is sent, by name."""
-    found = {ErrorRecord, *(record for method in METHODS.values() for record in _records_of(method))}
+    found: set[type[Any]] = {ErrorRecord}
+    found.update(record for method in METHODS.values() for record in _records_of(method))
     return sorted(found, key=lambda record: record.__name__)
 
 
@@ -46,5 +47,6 @@ def strategy_of(hint: Any) -> st.SearchStrategy[Any]:
     assert dataclasses.is_dataclass(hint), f"no idea how to make up a {hint}"
     hints = typing.get_type_hints(hint)
     return st.builds(
-        typing.cast("type[Any]", hint), **{field.name: strategy_of(hints[field.name]) for field in dataclasses.fields(hint)}
+        typing.cast("type[Any]", hint),
+        **{field.name: strategy_of(hints[field.name]) for field in dataclasses.fields(hint)},
     )
