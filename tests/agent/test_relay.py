@@ -19,7 +19,6 @@ from squall.protocol.guest import GuestHello
 from squall.protocol.node import ContainerHello
 from tests.agent.parts import CODEC, Inbox, ServerEnd, until
 
-
 CONTAINER = "ct-0000000000000000000001"
 TOKEN = "right"
 

@@ -22,6 +22,9 @@ class ClosableRuntime(Runtime, Protocol):
     async def close(self) -> None:
         """Disconnect."""
 
+    async def shutdown(self) -> None:
+        """Remove every container and end the spawner."""
+
 
 # Inside the class below, `list` is the method of the contract.
 Statuses = Sequence[ContainerStatus]
@@ -94,6 +97,10 @@ class LastingRuntime:
     async def remove(self, container_id: str) -> None:
         """See `contract.Runtime`."""
         await (await self._current()).remove(container_id)
+
+    async def shutdown(self) -> None:
+        """Remove every container and end the spawner, for a node that is taken down."""
+        await (await self._current()).shutdown()
 
     async def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
         """See `contract.Runtime`.

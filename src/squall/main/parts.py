@@ -20,6 +20,7 @@ from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.debian import known_bases
 from squall.agent.image.layers import LayerStore
 from squall.agent.image.machine import MachineSettings, read_machine_settings
+from squall.agent.lasting_runtime import LastingRuntime
 from squall.agent.mounts import mount_path
 from squall.agent.ranges import build_ranges
 from squall.main.config import Config
@@ -27,7 +28,6 @@ from squall.main.data_dir import write_atomically
 from squall.main.spawner import instance_name, open_spawner
 from squall.protocol.codec import Codec
 from squall.protocol.ids import is_id, new_id
-from squall.runtime.client import SpawnerRuntime
 from squall.runtime.network.pool import NetworkPool
 from squall.server.dispatch import ControlPlane, SystemClock
 from squall.server.model.config import ServerConfig
@@ -90,7 +90,7 @@ class Node:
         self._stack = AsyncExitStack()
         self._is_taken_down = False
         self._agent: Agent | None = None
-        self._runtime: SpawnerRuntime | None = None
+        self._runtime: LastingRuntime | None = None
 
     async def __aenter__(self) -> Node:
         """Return once the node can make containers.
@@ -99,7 +99,8 @@ class Node:
             RuntimeFailure: this machine cannot; the message says why.
         """
         async with AsyncExitStack() as stack:
-            runtime = self._runtime = await stack.enter_async_context(await open_spawner(self._config.data_dir))
+            data_dir = self._config.data_dir
+            runtime = self._runtime = await stack.enter_async_context(LastingRuntime(lambda: open_spawner(data_dir)))
             stack.push_async_callback(self._end_spawner)
             settings = await asyncio.to_thread(read_machine_settings, self._environ)
             network = await stack.enter_async_context(await self._network(runtime))
@@ -138,7 +139,7 @@ class Node:
         if self._is_taken_down and self._runtime is not None:
             await self._runtime.shutdown()
 
-    async def _network(self, runtime: SpawnerRuntime) -> NetworkPool:
+    async def _network(self, runtime: LastingRuntime) -> NetworkPool:
         living = [status.container_id for status in await runtime.list()]
         proxies = {name: value for name, value in self._environ.items() if name.lower() in PROXY_VARIABLES}
         data_dir = self._config.data_dir
@@ -150,7 +151,7 @@ class Node:
             proxy_env=proxies,
         )
 
-    def _images(self, runtime: SpawnerRuntime, network: NetworkPool, settings: MachineSettings) -> ImageBuilder:
+    def _images(self, runtime: LastingRuntime, network: NetworkPool, settings: MachineSettings) -> ImageBuilder:
         data_dir = self._config.data_dir
         return ImageBuilder(
             runtime=runtime,
