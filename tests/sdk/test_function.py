@@ -1,11 +1,36 @@
-"""Calling functions: one input, many, generators, durably; from threads, loops and forks."""
+"""Calling functions: one input, many, generators, durably; from threads, event loops and forks."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import threading
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
 import squall
+from squall.exception import (
+    AsyncUsageWarning,
+    ExecutionError,
+    InvalidError,
+    NotFoundError,
+    SerializationError,
+)
+from squall.exception import TimeoutError as SquallTimeoutError
 from tests.sdk.double import ServerDouble
 
 app = squall.App("calls", include_source=False)
+
+
+class Unhappy(Exception):
+    """An exception of the user's own, whose __init__ does not take its args."""
+
+    def __init__(self, code: int, hint: str) -> None:
+        super().__init__(f"code {code}: {hint}")
+        self.code = code
 
 
 @app.function()
@@ -13,11 +38,423 @@ def square(x: int) -> int:
     return x * x
 
 
+@app.function()
+def add(x: int, y: int = 10) -> int:
+    return x + y
+
+
+@app.function()
+async def slow_square(x: int) -> int:
+    return x * x
+
+
+@app.function()
+def size(data: bytes) -> int:
+    return len(data)
+
+
+@app.function()
+def make(count: int) -> bytes:
+    return b"\x07" * count
+
+
+@app.function()
+def fail(kind: str) -> None:
+    if kind == "key":
+        raise KeyError("missing")
+    if kind == "own":
+        raise Unhappy(7, "try later")
+    try:
+        raise ValueError("first")
+    except ValueError as error:
+        raise RuntimeError("second") from error
+
+
+@app.function()
+def odd_fails(x: int) -> int:
+    if x % 2:
+        raise ValueError(f"odd {x}")
+    return x
+
+
+@app.function()
+def count_to(limit: int) -> Iterator[int]:
+    yield from range(limit)
+
+
+@app.function()
+def count_and_fail(limit: int) -> Iterator[int]:
+    yield from range(limit)
+    raise ValueError("no more")
+
+
 def test_remote_returns_the_value(server: ServerDouble) -> None:
     with app.run():
         assert square.remote(7) == 49
+        assert add.remote(1, y=2) == 3
+        assert slow_square.remote(3) == 9
+
+
+def test_local_runs_here_without_a_server() -> None:
+    assert square.local(3) == 9
+    assert asyncio.run(slow_square.local(3)) == 9  # type: ignore[arg-type]
+
+
+def test_a_function_is_not_callable() -> None:
+    with pytest.raises(TypeError, match=r"square\.remote"):
+        square(3)
+
+
+def test_calling_outside_a_run_says_what_to_do() -> None:
+    with pytest.raises(ExecutionError, match=r"with app\.run\(\)"):
+        square.remote(3)
+
+
+def test_functions_have_no_id_after_the_run(server: ServerDouble) -> None:
+    with app.run():
+        assert square.object_id.startswith("fu-")
+
+    with pytest.raises(AttributeError):
+        _ = square.object_id
+
+
+def test_large_values_travel_as_blobs_both_ways(server: ServerDouble) -> None:
+    with app.run():
+        assert size.remote(b"x" * 9_000_000) == 9_000_000
+        assert len(make.remote(9_000_000)) == 9_000_000
+
+    assert len(server.blobs) == 2
 
 
 def test_map_keeps_the_order(server: ServerDouble) -> None:
     with app.run():
-        assert list(square.map(range(2000))) == [x * x for x in range(2000)]
+        assert list(square.map(range(3000))) == [x * x for x in range(3000)]
+
+
+def test_map_zips_and_takes_keyword_arguments(server: ServerDouble) -> None:
+    with app.run():
+        assert list(add.map([1, 2, 3], [10, 20])) == [11, 22]
+        assert list(add.map([1, 2], kwargs={"y": 5})) == [6, 7]
+        assert list(add.starmap([(1, 2), (3, 4)])) == [3, 7]
+
+
+def test_map_of_nothing_is_empty(server: ServerDouble) -> None:
+    with app.run():
+        assert list(square.map([])) == []
+
+
+def test_map_without_order_gives_every_result_once(server: ServerDouble) -> None:
+    with app.run():
+        assert sorted(square.map(range(500), order_outputs=False)) == [x * x for x in range(500)]
+
+
+def test_map_raises_the_first_failure_or_returns_all(server: ServerDouble) -> None:
+    with app.run():
+        with pytest.raises(ValueError, match="odd 1"):
+            list(odd_fails.map(range(4)))
+        found = list(odd_fails.map(range(4), return_exceptions=True))
+
+    assert [type(one).__name__ for one in found] == ["int", "ValueError", "int", "ValueError"]
+
+
+def test_map_pulls_at_most_a_thousand_inputs_ahead(server: ServerDouble) -> None:
+    pulled = 0
+
+    def numbers() -> Iterator[int]:
+        nonlocal pulled
+        for number in range(5000):
+            pulled += 1
+            yield number
+
+    with app.run():
+        server.is_holding_outputs = True
+        results = iter(square.map(numbers()))
+        threading.Timer(0.5, server.release_outputs).start()
+        assert next(results) == 0
+        assert pulled <= 1000 + 250
+        assert sum(1 for _ in results) == 4999
+
+
+def test_what_the_users_iterator_raises_comes_out_of_map(server: ServerDouble) -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+        raise LookupError("input file")
+
+    with app.run():
+        with pytest.raises(LookupError, match="input file"):
+            list(square.map(numbers()))
+
+
+def test_map_that_is_never_iterated_warns(server: ServerDouble) -> None:
+    with app.run(), pytest.warns(UserWarning, match="never iterated"):
+        square.map([1])
+
+
+def test_a_map_left_early_is_closed_on_the_server(server: ServerDouble) -> None:
+    with app.run():
+        for _ in square.map(range(5000)):
+            break
+        square.remote(1)
+
+    assert server.closed_calls[0] == server.opened[0].call_id
+
+
+def test_for_each_waits_for_all(server: ServerDouble) -> None:
+    with app.run():
+        square.for_each(range(100))
+        odd_fails.for_each(range(4), ignore_exceptions=True)
+        with pytest.raises(ValueError, match="odd"):
+            odd_fails.for_each(range(4))
+
+    assert len(server.attempts) >= 104
+
+
+def test_generator_items_come_in_order(server: ServerDouble) -> None:
+    with app.run():
+        assert list(count_to.remote_gen(3000)) == list(range(3000))
+
+
+def test_generator_raises_after_the_items_before(server: ServerDouble) -> None:
+    found = []
+
+    with app.run(), pytest.raises(ValueError, match="no more"):
+        for item in count_and_fail.remote_gen(3):
+            found.append(item)
+
+    assert found == [0, 1, 2]
+
+
+def test_generators_and_plain_functions_are_not_mixed_up(server: ServerDouble) -> None:
+    with app.run():
+        with pytest.raises(InvalidError, match="remote_gen"):
+            count_to.remote(3)
+        with pytest.raises(InvalidError, match=r"\.remote\(\)"):
+            list(square.remote_gen(3))
+        with pytest.raises(InvalidError, match="generator"):
+            list(count_to.map([3]))
+        with pytest.raises(InvalidError, match="generator"):
+            count_to.spawn(3)
+
+
+def test_the_users_exception_is_raised_again_with_its_remote_frames(server: ServerDouble) -> None:
+    with app.run(), pytest.raises(KeyError) as caught:
+        fail.remote("key")
+
+    names = [str(entry.path) for entry in caught.traceback]
+    assert any("<ct-double>:" in name for name in names), names
+    assert "raise KeyError" in str(caught.getrepr(chain=False))
+
+
+def test_exceptions_with_odd_constructors_keep_their_type(server: ServerDouble) -> None:
+    with app.run(), pytest.raises(Unhappy, match="code 7") as caught:
+        fail.remote("own")
+
+    assert caught.value.code == 7
+
+
+def test_causes_of_exceptions_travel_along(server: ServerDouble) -> None:
+    with app.run(), pytest.raises(RuntimeError) as caught:
+        fail.remote("chain")
+
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_unpicklable_arguments_and_results_say_so(server: ServerDouble) -> None:
+    server.callables["square"] = lambda x: threading.Lock()
+
+    with app.run():
+        with pytest.raises(SerializationError, match="cannot pickle arguments"):
+            square.remote(threading.Lock())  # type: ignore[arg-type]
+        with pytest.raises(SerializationError, match="cannot pickle lock"):
+            square.remote(1)
+
+
+def test_spawn_returns_at_once_and_get_waits(server: ServerDouble) -> None:
+    with app.run():
+        call = square.spawn(9)
+        assert call.get(timeout=10) == 81
+        assert call.get() == 81
+        assert squall.FunctionCall.from_id(call.object_id).get() == 81
+        assert call.num_inputs() == 1
+        call.cancel()
+
+    assert server.cancelled == [call.object_id]
+
+
+def test_get_without_result_times_out(server: ServerDouble) -> None:
+    server.callables["square"] = lambda x: time.sleep(0.5)
+
+    with app.run():
+        call = square.spawn(9)
+        with pytest.raises(SquallTimeoutError, match="no result within 0 s"):
+            call.get(timeout=0)
+
+
+def test_gather_keeps_the_order_and_raises_the_first_failure(server: ServerDouble) -> None:
+    with app.run():
+        assert squall.FunctionCall.gather(square.spawn(2), add.spawn(1)) == [4, 11]
+        with pytest.raises(ValueError, match="odd 1"):
+            squall.FunctionCall.gather(odd_fails.spawn(2), odd_fails.spawn(1))
+
+
+def test_spawn_map_starts_every_input(server: ServerDouble) -> None:
+    with app.run():
+        square.spawn_map(range(600))
+        deadline = time.monotonic() + 10
+        while len(server.attempts) < 600 and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    assert len(server.attempts) == 600
+
+
+def test_a_handle_by_name_is_looked_up_when_used(server: ServerDouble) -> None:
+    unknown = squall.Function.from_name("calls", "cube")
+
+    with app.run():
+        handle = squall.Function.from_name("calls", "square")
+        assert handle.remote(4) == 16
+        assert list(squall.Function.from_id(square.object_id).map([1, 2])) == [1, 4]
+        assert list(squall.Function.from_name("calls", "count_to").remote_gen(2)) == [0, 1]
+        with pytest.raises(NotFoundError, match="cube"):
+            unknown.remote(1)
+        with pytest.raises(ExecutionError, match="code is not in this program"):
+            handle.local(1)
+
+
+def test_stats_are_named_as_programs_expect(server: ServerDouble) -> None:
+    with app.run():
+        stats = square.get_current_stats()
+
+    assert (stats.backlog, stats.num_total_runners, stats.num_running_inputs) == (3, 5, 2)
+
+
+def test_everything_has_an_async_form(server: ServerDouble) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(1500):
+            yield number
+
+    async def main() -> None:
+        async with app.run():
+            assert await square.remote.aio(7) == 49
+            assert [x async for x in square.map.aio(range(2500))] == [x * x for x in range(2500)]
+            assert [x async for x in square.map.aio(numbers())] == [x * x for x in range(1500)]
+            assert [x async for x in count_to.remote_gen.aio(5)] == [0, 1, 2, 3, 4]
+            call = await square.spawn.aio(3)
+            assert await call.get.aio(timeout=5) == 9
+            assert await asyncio.gather(*[square.remote.aio(x) for x in range(50)]) == [x * x for x in range(50)]
+            assert len(await make.remote.aio(3_000_000)) == 3_000_000
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_async_call_is_closed_on_the_server(server: ServerDouble) -> None:
+    async def main() -> None:
+        async with app.run():
+            server.is_holding_outputs = True
+            pending = asyncio.ensure_future(square.remote.aio(7))
+            await asyncio.sleep(0.2)
+            pending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await pending
+
+    asyncio.run(main())
+
+    assert server.closed_calls
+
+
+def test_blocking_in_an_event_loop_works_and_warns(server: ServerDouble) -> None:
+    async def main() -> None:
+        async with app.run():
+            with pytest.warns(AsyncUsageWarning, match=r"remote\.aio"):
+                assert square.remote(7) == 49
+            with pytest.warns(AsyncUsageWarning, match=r"map\.aio"):
+                assert list(square.map([1, 2])) == [1, 4]
+
+    asyncio.run(main())
+
+
+def test_async_iterators_need_the_async_form(server: ServerDouble) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    with app.run(), pytest.raises(InvalidError, match=r"map\.aio"):
+        list(square.map(numbers()))  # type: ignore[arg-type]
+
+
+def test_threads_share_one_connection(server: ServerDouble) -> None:
+    found: dict[int, list[int]] = {}
+
+    def work(number: int) -> None:
+        found[number] = [square.remote(number * 100 + x) for x in range(100)]
+
+    with app.run():
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+
+    assert found == {number: [(number * 100 + x) ** 2 for x in range(100)] for number in range(8)}
+    assert len(server.hellos) == 1
+
+
+def test_threads_and_a_loop_work_beside_each_other(server: ServerDouble) -> None:
+    results: list[int] = []
+
+    async def in_loop() -> list[int]:
+        return [await square.remote.aio(x) for x in range(200)]
+
+    def work() -> None:
+        results.extend(square.remote(x) for x in range(200))
+
+    with app.run():
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        assert asyncio.run(in_loop()) == [x * x for x in range(200)]
+        for thread in threads:
+            thread.join(60)
+
+    assert len(results) == 600
+
+
+def test_a_loop_inside_a_blocking_map_works(server: ServerDouble) -> None:
+    def numbers() -> Iterator[int]:
+        for number in range(3):
+            yield asyncio.run(square.remote.aio(number))
+            yield add.remote(number)
+
+    with app.run():
+        assert list(square.map(numbers())) == [0, 100, 1, 121, 16, 144]
+
+
+def test_a_forked_child_makes_its_own_connection(server: ServerDouble) -> None:
+    with app.run():
+        assert square.remote(2) == 4
+        reading, writing = os.pipe()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forks in programs with threads, which is what this test is about.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            try:
+                os.write(writing, str(square.remote(5)).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        assert os.read(reading, 100) == b"25"
+        os.close(reading)
+        os.waitpid(child, 0)
+        assert square.remote(3) == 9
+
+    assert len(server.hellos) == 2
+
+
+def test_a_function_travels_as_a_handle(server: ServerDouble) -> None:
+    server.callables["size"] = lambda function: function.remote(6)
+
+    with pytest.raises(SerializationError, match="does not run"):
+        with app.run():
+            size.remote(squall.App("other").function(include_source=False)(square.raw_f))  # type: ignore[arg-type]
+    with app.run():
+        assert size.remote(square) == 36  # type: ignore[arg-type]

@@ -1,0 +1,176 @@
+"""The connection: lost, found again, refused; and who reads it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import squall
+from squall.exception import ConnectionError as SquallConnectionError
+from squall.exception import NotFoundError, VersionError
+from squall.protocol.app import AppGet, AppInfo
+from squall.sdk import _client, _local_server
+from squall.sdk._pending import run
+from tests.sdk.double import ServerDouble
+
+app = squall.App("client", include_source=False)
+
+
+@app.function()
+def square(x: int) -> int:
+    return x * x
+
+
+@app.function()
+def count_to(limit: int) -> Iterator[int]:
+    yield from range(limit)
+
+
+def test_answers_of_the_server_become_our_exceptions(server: ServerDouble) -> None:
+    with pytest.raises(squall.Error, match="has no AppGet"):
+        run(_client.current().request("AppGet", AppGet("nothing"), AppInfo))
+    with pytest.raises(NotFoundError):
+        squall.Function.from_name("none", "none").remote()
+
+
+def test_a_call_survives_a_restart_of_the_server(server: ServerDouble) -> None:
+    with app.run():
+        server.is_holding_outputs = True
+        threading.Timer(0.3, server.restart).start()
+        threading.Timer(0.8, server.release_outputs).start()
+
+        assert square.remote(7) == 49
+
+    assert len(server.hellos) == 2
+    assert server.hellos[0].client_id == server.hellos[1].client_id
+
+
+def test_a_map_gives_every_result_once_over_restarts(server: ServerDouble) -> None:
+    with app.run():
+        found = []
+        for number, value in enumerate(square.map(range(6000))):
+            found.append(value)
+            if number in (1000, 3000):
+                server.restart()
+
+    assert found == [x * x for x in range(6000)]
+
+
+def test_a_generator_gives_every_item_once_over_a_restart(server: ServerDouble) -> None:
+    with app.run():
+        found = []
+        for item in count_to.remote_gen(3000):
+            found.append(item)
+            if item == 1000:
+                server.restart()
+
+    assert found == list(range(3000))
+
+
+def test_an_idle_app_keeps_its_lease_over_a_restart(server: ServerDouble) -> None:
+    with app.run():
+        square.remote(1)
+        server.restart()
+        _client.current()._turn.set()
+        assert square.remote(2) == 4
+
+        assert app.app_id in server.apps
+
+
+def test_ctrl_c_while_waiting_stops_the_app(server: ServerDouble) -> None:
+    server.callables["square"] = lambda x: time.sleep(2)
+
+    with pytest.raises(KeyboardInterrupt):
+        with app.run():
+            app_id = app.app_id
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            square.remote(1)
+
+    assert server.stopped == [app_id]
+
+
+def test_a_call_after_ctrl_c_works(server: ServerDouble) -> None:
+    server.callables["square"] = lambda x: time.sleep(1) if x == 1 else x
+
+    with app.run():
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            square.remote(1)
+        assert square.remote(5) == 5
+
+
+def test_a_busy_server_of_another_version_is_left_alone(server: ServerDouble) -> None:
+    server.version = "0.0.1"
+
+    with pytest.raises(VersionError, match=r"0\.0\.1, which is busy"):
+        with app.run():
+            pytest.fail("it must not start")
+
+
+def test_without_root_nobody_starts_a_server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUALL_DATA_DIR", str(data_dir))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    try:
+        with pytest.raises(SquallConnectionError, match="needs root"):
+            with app.run():
+                pytest.fail("it must not start")
+    finally:
+        _client.close()
+
+
+def test_a_server_that_does_not_start_says_why(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    with pytest.raises(SquallConnectionError, match="exit status 1"):
+        _local_server.start(str(data_dir))
+
+
+def test_a_server_is_started_when_none_answers(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    double = ServerDouble(str(data_dir / "server.sock"))
+
+    def start(directory: str) -> None:
+        started.append(directory)
+        double.__enter__()
+
+    monkeypatch.setenv("SQUALL_DATA_DIR", str(data_dir))
+    monkeypatch.setattr(_local_server, "start", start)
+
+    try:
+        with app.run():
+            assert square.remote(3) == 9
+    finally:
+        _client.close()
+        double.__exit__()
+
+    assert started == [str(data_dir)]
+
+
+def test_importing_is_quick_and_loads_no_event_loop() -> None:
+    program = (
+        "import sys, squall\n"
+        "squall.App, squall.Image, squall.Function\n"
+        "bad = [name for name in ('asyncio', 'inspect', 'cloudpickle', 'websockets', 'subprocess') if name in sys.modules]\n"
+        "print(bad)"
+    )
+
+    out = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(squall.__file__).parent.parent)},
+    )
+
+    assert out.stdout.strip() == "[]", out.stdout
