@@ -10,7 +10,7 @@ from squall.runtime.execute import PERFORM
 from squall.runtime.plan import KEPT_CAPABILITIES, plan_exec, plan_exec_entry, plan_start
 from squall.runtime.spec import Bind, ContainerSpec, ExecSpec, IdRange, Limits, NetworkSlot
 
-PROCS = ["/sys/fs/cgroup/squall/x/ct-1/cgroup.procs"]
+TASKS = ["/sys/fs/cgroup/cpu/squall/x/ct-1/tasks"]
 
 
 def make_spec(**fields: Any) -> ContainerSpec:
@@ -40,7 +40,7 @@ def test_every_operation_can_be_performed() -> None:
 def test_root_operations_end_where_the_user_namespace_begins() -> None:
     spec = make_spec(binds=[Bind("/a", "/b")], limits=Limits(tmp_bytes=1), is_upper_idmapped=True)
 
-    operations = flat(plan_start(spec, PROCS))
+    operations = flat(plan_start(spec, TASKS))
 
     border = operations.index(op.EnterUserNamespace(spec.id_range))
     assert all(isinstance(operation, get_args(op.RootOperation)) for operation in operations[: border + 1])
@@ -48,21 +48,22 @@ def test_root_operations_end_where_the_user_namespace_begins() -> None:
 
 
 def test_filter_is_installed_last_before_the_program() -> None:
-    for phases in (plan_start(make_spec(), PROCS), plan_exec(ExecSpec(["sh"], {}, has_pty=True), make_spec())):
+    for phases in (plan_start(make_spec(), TASKS), plan_exec(ExecSpec(["sh"], {}, has_pty=True), make_spec())):
         kinds = [type(operation) for operation in flat(phases)]
         assert kinds[-2:] == [op.FilterCalls, op.Execute]
         assert kinds.count(op.Execute) == 1
         assert kinds.index(op.ForbidPrivileges) < kinds.index(op.FilterCalls)
 
 
-def test_devices_are_made_before_the_cgroup_forbids_it() -> None:
-    operations = flat(plan_start(make_spec(), PROCS))
+def test_cgroups_are_opened_while_they_can_be_seen() -> None:
+    operations = flat(plan_start(make_spec(), TASKS))
 
-    assert operations.index(op.MakeDevice("/dev/null", 1, 3)) < operations.index(op.EnterCgroup())
+    assert operations[0] == op.OpenCgroup(tuple(TASKS))
+    assert op.EnterCgroup() in operations
 
 
 def test_files_of_the_machine_are_taken_before_and_attached_after_the_pivot() -> None:
-    phases = plan_start(make_spec(binds=[Bind("/a", "/b")]), PROCS)
+    phases = plan_start(make_spec(binds=[Bind("/a", "/b")]), TASKS)
 
     operations = flat(phases)
     pivot = operations.index(op.PivotRoot("/data/ct-1/mnt/root"))
@@ -73,13 +74,13 @@ def test_files_of_the_machine_are_taken_before_and_attached_after_the_pivot() ->
 def test_inner_bind_is_attached_over_the_outer_one() -> None:
     binds = [Bind("/cache", "/data/cache"), Bind("/data", "/data")]
 
-    attached = of_kind(plan_start(make_spec(binds=binds), PROCS), op.AttachTree)
+    attached = of_kind(plan_start(make_spec(binds=binds), TASKS), op.AttachTree)
 
     assert [tree.target for tree in attached if tree.name.startswith("bind")] == ["/data", "/data/cache"]
 
 
 def test_binds_come_after_the_masks_they_may_have_to_cover() -> None:
-    operations = flat(plan_start(make_spec(binds=[Bind("/a", "/b")]), PROCS))
+    operations = flat(plan_start(make_spec(binds=[Bind("/a", "/b")]), TASKS))
 
     last_mask = max(index for index, operation in enumerate(operations) if isinstance(operation, op.MaskPath))
     assert operations.index(op.AttachTree("bind-0", "/b")) > last_mask
@@ -88,7 +89,7 @@ def test_binds_come_after_the_masks_they_may_have_to_cover() -> None:
 def test_network_slot_is_joined_and_names_its_resolver() -> None:
     slot = NetworkSlot("sq1", "/run/netns/sq1", "10.0.0.2/24", "10.0.0.1", "nameserver 10.0.0.1\n", {"PROXY": "p"})
 
-    phases = plan_start(make_spec(network=slot), PROCS)
+    phases = plan_start(make_spec(network=slot), TASKS)
 
     assert of_kind(phases, op.JoinNetwork) == [op.JoinNetwork("/run/netns/sq1")]
     assert of_kind(phases, op.RaiseLoopback) == []
@@ -101,11 +102,11 @@ def test_network_slot_is_joined_and_names_its_resolver() -> None:
 def test_environment_of_the_spec_counts_above_the_slots() -> None:
     slot = NetworkSlot("sq1", "/run/netns/sq1", "10.0.0.2", "10.0.0.1", "", {"A": "slot"})
 
-    assert of_kind(plan_start(make_spec(network=slot), PROCS), op.Execute)[0].env == {"A": "1"}
+    assert of_kind(plan_start(make_spec(network=slot), TASKS), op.Execute)[0].env == {"A": "1"}
 
 
 def test_without_a_slot_there_is_only_loopback() -> None:
-    phases = plan_start(make_spec(), PROCS)
+    phases = plan_start(make_spec(), TASKS)
 
     assert of_kind(phases, op.RaiseLoopback) == [op.RaiseLoopback()]
     assert of_kind(phases, op.JoinNetwork) == []
@@ -114,7 +115,7 @@ def test_without_a_slot_there_is_only_loopback() -> None:
 def test_memory_file_systems_have_sizes_and_belong_to_the_range() -> None:
     limits = Limits(tmp_bytes=123, shm_bytes=456)
 
-    mounts = {mount.target: mount for mount in of_kind(plan_start(make_spec(limits=limits), PROCS), op.MountKind)}
+    mounts = {mount.target: mount for mount in of_kind(plan_start(make_spec(limits=limits), TASKS), op.MountKind)}
 
     assert mounts["/tmp"].options == "mode=1777,size=123,uid=100000,gid=100000"
     assert "size=456" in mounts["/dev/shm"].options
@@ -122,14 +123,14 @@ def test_memory_file_systems_have_sizes_and_belong_to_the_range() -> None:
 
 
 def test_tmp_stays_in_the_upper_without_a_size() -> None:
-    targets = [mount.target for mount in of_kind(plan_start(make_spec(), PROCS), op.MountKind)]
+    targets = [mount.target for mount in of_kind(plan_start(make_spec(), TASKS), op.MountKind)]
 
     assert "/tmp" not in targets
 
 
 def test_root_keeps_few_capabilities_and_others_none() -> None:
-    as_root = of_kind(plan_start(make_spec(), PROCS), op.DropCapabilities)
-    as_user = of_kind(plan_start(make_spec(user=(1000, 1000)), PROCS), op.DropCapabilities)
+    as_root = of_kind(plan_start(make_spec(), TASKS), op.DropCapabilities)
+    as_user = of_kind(plan_start(make_spec(user=(1000, 1000)), TASKS), op.DropCapabilities)
 
     assert as_root == [op.DropCapabilities(tuple(KEPT_CAPABILITIES.values()))]
     assert as_user == [op.DropCapabilities(())]
@@ -140,15 +141,15 @@ def test_root_keeps_few_capabilities_and_others_none() -> None:
 def test_exec_enters_the_cgroup_first_and_has_no_init() -> None:
     spec = ExecSpec(["sh"], {"B": "2"}, has_pty=True, rows=10, columns=20)
 
-    entry, phases = plan_exec_entry(PROCS), plan_exec(spec, make_spec())
+    entry, phases = plan_exec_entry(TASKS), plan_exec(spec, make_spec())
 
-    assert flat(entry)[-2:] == [op.OpenCgroup(tuple(PROCS)), op.EnterCgroup()]
+    assert flat(entry)[-2:] == [op.OpenCgroup(tuple(TASKS)), op.EnterCgroup()]
     assert of_kind(phases, op.OpenTerminal) == [op.OpenTerminal(10, 20)]
     assert of_kind(phases, op.Execute) == [op.Execute(("sh",), {"B": "2"}, "/", has_init=False)]
 
 
 def test_plan_prints_as_one_line_an_operation() -> None:
-    lines = [repr(operation) for operation in flat(plan_start(make_spec(), PROCS))]
+    lines = [repr(operation) for operation in flat(plan_start(make_spec(), TASKS))]
 
     assert "MountScratch(path='/data/ct-1/mnt')" in lines
     assert not any("\n" in line for line in lines)

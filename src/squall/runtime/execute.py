@@ -252,7 +252,7 @@ def _set_hostname(operation: op.SetHostname, _: Context) -> None:
 
 
 def _open_cgroup(operation: op.OpenCgroup, context: Context) -> None:
-    for path in operation.procs_paths:
+    for path in operation.tasks_paths:
         context.cgroup_fds.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
 
 

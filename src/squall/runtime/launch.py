@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -45,19 +46,25 @@ class Forked:
 
 def fork_first(
     ground: Ground, id_range: IdRange, user_namespace_fd: int, phases: Sequence[Phase], outputs: tuple[int, int],
-    *, has_own_network: bool,
+    *, cgroup_fd: int, has_own_network: bool,
 ) -> Forked:  # fmt: skip
-    """Fork pid 1 of a container. `outputs` become its descriptors 1 and 2; the caller closes its own copies."""
+    """Fork pid 1 of a container, into a v2 cgroup if `cgroup_fd` is one.
+
+    `outputs` become its descriptors 1 and 2; the caller closes its own copies.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     flags = NAMESPACES | (sc.CLONE_NEWNET if has_own_network else 0)
-    pid, pidfd = sc.clone(flags, signal.SIGCHLD)
+    begin_ns = time.monotonic_ns()
+    pid, pidfd = sc.clone(flags, signal.SIGCHLD, cgroup_fd)
     if pid == 0:
 
         def body() -> None:
+            fork_ms = (time.monotonic_ns() - begin_ns) / 1e6
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             os.dup2(outputs[0], 1)
             os.dup2(outputs[1], 2)
             context = _context(ground, id_range, user_namespace_fd, theirs)
+            context.phase_ms["fork"] = fork_ms
             carry_out(phases, context, lambda phase_ms: _tell(theirs, {"phase_ms": dict(phase_ms)}))
 
         _run_and_exit(body, theirs)
@@ -67,7 +74,7 @@ def fork_first(
 
 def fork_beside(
     ground: Ground, id_range: IdRange, user_namespace_fd: int, entry: Sequence[Phase], phases: Sequence[Phase],
-    container_pidfd: int, standard: tuple[int, int, int] | None,
+    container_pidfd: int, standard: tuple[int, int, int] | None, *, cgroup_fd: int,
 ) -> Forked:  # fmt: skip
     """Fork a process that joins a running container; its pid comes as a message, and it ends as a child of ours.
 
@@ -75,7 +82,7 @@ def fork_beside(
     ends at once.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid, pidfd = sc.clone(0, signal.SIGCHLD)
+    pid, pidfd = sc.clone(0, signal.SIGCHLD, cgroup_fd)
     if pid == 0:
 
         def body() -> None:

@@ -154,17 +154,14 @@ class SetHostname:
 
 @dataclass(frozen=True, slots=True)
 class OpenCgroup:
-    """Open the files by which a process enters the container's cgroups, while they can still be seen."""
+    """Open the files by which a process enters the container's v1 cgroups, while they can still be seen."""
 
-    procs_paths: Sequence[str]
+    tasks_paths: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class EnterCgroup:
-    """Move this process into the cgroups opened before, then make what it sees of them begin there.
-
-    After the devices were made: the container's cgroup allows no making.
-    """
+    """Move this process into the cgroups opened before, then make what it sees of them begin there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,11 +69,11 @@ PROTECTED = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys")
 TTY_GROUP = 5
 
 
-def plan_start(spec: ContainerSpec, cgroup_procs_paths: Sequence[str]) -> list[op.Phase]:
+def plan_start(spec: ContainerSpec, tasks_paths: Sequence[str]) -> list[op.Phase]:
     """The phases that turn a process forked into new namespaces into pid 1 of the container."""
     scratch = f"{spec.state_dir}/mnt"
     return [
-        op.Phase("network", [op.OpenCgroup(tuple(cgroup_procs_paths)), *_network(spec)]),
+        op.Phase("network", [op.OpenCgroup(tuple(tasks_paths)), *_network(spec)]),
         op.Phase("rootfs", list(_rootfs(spec, scratch))),
         op.Phase("system", list(_system(spec))),
         op.Phase("cgroup", [op.EnterCgroup()]),
@@ -81,11 +81,9 @@ def plan_start(spec: ContainerSpec, cgroup_procs_paths: Sequence[str]) -> list[o
     ]
 
 
-def plan_exec_entry(cgroup_procs_paths: Sequence[str]) -> list[op.Phase]:
+def plan_exec_entry(tasks_paths: Sequence[str]) -> list[op.Phase]:
     """What a process that is to run beside pid 1 does while it still sees the machine's files."""
-    return [
-        op.Phase("cgroup", [op.SetFileLimit(NOFILE_MAX), op.OpenCgroup(tuple(cgroup_procs_paths)), op.EnterCgroup()])
-    ]
+    return [op.Phase("cgroup", [op.SetFileLimit(NOFILE_MAX), op.OpenCgroup(tuple(tasks_paths)), op.EnterCgroup()])]
 
 
 def plan_exec(spec: ExecSpec, container: ContainerSpec) -> list[op.Phase]:

@@ -12,11 +12,12 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from squall.runtime.cgroup import Cgroup, CgroupTree
+from squall.runtime.cgroup import DEFAULT_DEVICES, Cgroup, CgroupTree
 from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, describe_errno
 from squall.runtime.id_ranges import UserNamespaces
 from squall.runtime.launch import MESSAGE_BYTES_MAX, Forked, Ground, fork_aside, fork_beside, fork_first
@@ -35,6 +36,10 @@ SIGNAL_CODE_BASE = 128
 UNFORWARDED = frozenset({signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP,
                          signal.SIGSYS, signal.SIGKILL, signal.SIGSTOP})  # fmt: skip
 
+# "m": a container is in its cgroup before its devices are made. Its own processes cannot make any: that takes a
+# capability over the machine.
+DEVICES = tuple(replace(rule, access="rwm") for rule in DEFAULT_DEVICES)
+
 Outcome = Callable[["Reply | RuntimeFailure"], None]
 
 
@@ -44,6 +49,36 @@ class Reply:
 
     values: Any = None
     descriptors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """How a process of one thread enters a container's cgroups without stopping the machine.
+
+    Writing to `cgroup.procs` takes a lock over every process of the machine and, when nobody did so lately, waits for
+    an RCU grace period: 4-20 ms. A single thread that moves itself by v1's `tasks`, and a child cloned into a v2
+    cgroup, need neither.
+    """
+
+    unified_fd: int
+    tasks_paths: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cgroup: Cgroup) -> Doors:
+        """The doors of a cgroup; close them."""
+        unified_fd, tasks_paths = -1, []
+        for path in cgroup.procs_paths:
+            folder = os.path.dirname(path)
+            if os.path.exists(f"{folder}/tasks"):
+                tasks_paths.append(f"{folder}/tasks")
+            else:
+                unified_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return cls(unified_fd, tuple(tasks_paths))
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.unified_fd >= 0:
+            os.close(self.unified_fd)
 
 
 @dataclass(slots=True)
@@ -58,6 +93,8 @@ class Entry:
     started: Outcome | None
     """Answers the request that started it; None once answered."""
     phase_ms: dict[str, float] = field(default_factory=dict)
+    executed_ns: int = 0
+    """When the first process was about to execute its program."""
     failure: RuntimeFailure | None = None
     exit_status: ExitStatus | None = None
     exec_ids: list[str] = field(default_factory=list)
@@ -170,22 +207,25 @@ class Registry:
         Raises:
             RuntimeFailure: what can be known at once; nothing was made then.
         """
+        begin_ns = time.monotonic_ns()
         _check_spec(spec)
         if spec.container_id in self._entries:
             raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
         self._records.write(Record(spec.container_id, spec.state_dir))
         try:
             user_namespace_fd = self._user_namespaces.get(spec.id_range)
-            cgroup = self._tree.create(f"squall/{self._instance}/{spec.container_id}", spec.limits)
+            cgroup = self._tree.create(f"squall/{self._instance}/{spec.container_id}", spec.limits, DEVICES)
         except RuntimeFailure:
             self._records.forget(spec.container_id)
             raise
+        phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
         out_read, out_write = _output_pipe(spec)
         error_read, error_write = _output_pipe(spec)
+        doors = Doors.of(cgroup)
         try:
             forked = fork_first(
-                self._ground, spec.id_range, user_namespace_fd, plan_start(spec, cgroup.procs_paths),
-                (out_write, error_write), has_own_network=spec.network is None,
+                self._ground, spec.id_range, user_namespace_fd, plan_start(spec, doors.tasks_paths),
+                (out_write, error_write), cgroup_fd=doors.unified_fd, has_own_network=spec.network is None,
             )  # fmt: skip
         except RuntimeFailure:
             cgroup.remove()
@@ -193,8 +233,9 @@ class Registry:
             _close(out_read, error_read)
             raise
         finally:
+            doors.close()
             _close(out_write, error_write)
-        entry = Entry(spec, cgroup, (out_read, error_read), forked, answer)
+        entry = Entry(spec, cgroup, (out_read, error_read), forked, answer, phase_ms)
         self._entries[spec.container_id] = entry
         self._poller.watch(forked.channel.fileno(), lambda _: self._on_start_message(entry))
         self._poller.watch(forked.pidfd, lambda _: self._on_first_ended(entry))
@@ -205,7 +246,8 @@ class Registry:
             self._end_channel(entry.forked)
             self._on_start_settled(entry)
         elif "phase_ms" in message:
-            entry.phase_ms = message["phase_ms"]
+            entry.phase_ms |= message["phase_ms"]
+            entry.executed_ns = time.monotonic_ns()
         else:
             reason = message["error"]
             entry.failure = failure_from_json(
@@ -215,7 +257,7 @@ class Registry:
     def _on_start_settled(self, entry: Entry) -> None:
         answer, entry.started = entry.started, None
         assert answer is not None, "the channel ends once"
-        if not entry.failure and not entry.phase_ms:
+        if not entry.failure and not entry.executed_ns:
             entry.failure = RuntimeFailure(
                 f"cannot start container {entry.spec.container_id}: its first process was killed while it was set up "
                 "(a memory or process limit too small for the start itself?)"
@@ -227,6 +269,7 @@ class Registry:
             if entry.exit_status is not None:
                 self._finish_removal(entry)
         else:
+            entry.phase_ms["execute"] = (time.monotonic_ns() - entry.executed_ns) / 1e6
             answer(Reply(self._started_values(entry), tuple(os.dup(descriptor) for descriptor in entry.outputs)))
 
     def _on_first_ended(self, entry: Entry) -> None:
@@ -311,16 +354,18 @@ class Registry:
             raise RuntimeFailure(f"cannot run a program in container {container_id}: argv is empty")
         self._exec_count += 1
         ours, theirs = ([], []) if spec.has_pty else _standard_pipes(entry.spec)
+        doors = Doors.of(entry.cgroup)
         try:
             forked = fork_beside(
                 self._ground, entry.spec.id_range, self._user_namespaces.get(entry.spec.id_range),
-                plan_exec_entry(entry.cgroup.procs_paths), plan_exec(spec, entry.spec), entry.forked.pidfd,
-                (theirs[0], theirs[1], theirs[2]) if theirs else None,
+                plan_exec_entry(doors.tasks_paths), plan_exec(spec, entry.spec), entry.forked.pidfd,
+                (theirs[0], theirs[1], theirs[2]) if theirs else None, cgroup_fd=doors.unified_fd,
             )  # fmt: skip
         except RuntimeFailure:
             _close(*ours)
             raise
         finally:
+            doors.close()
             _close(*theirs)
         pending = _PendingExec(f"{container_id}/{self._exec_count}", entry, ours, answer)
         self._poller.watch(forked.channel.fileno(), lambda _: self._on_exec_message(forked, pending))

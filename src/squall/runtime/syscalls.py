@@ -23,7 +23,7 @@ MNT_DETACH = 2
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME = 0x10000000, 0x20000000, 0x40000000, 0x80
-CLONE_PIDFD = 0x1000
+CLONE_PIDFD, CLONE_INTO_CGROUP = 0x1000, 0x200000000
 
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 MOUNT_ATTR_IDMAP = 0x100000
@@ -141,13 +141,17 @@ def setns(namespace_fd: int, flags: int, subject: str) -> None:
     _check(_libc.setns(namespace_fd, ctypes.c_int(flags)), "enter", subject)
 
 
-def clone(flags: int, exit_signal: int) -> tuple[int, int]:
-    """Fork into new namespaces: (pid, pidfd) in the parent, (0, -1) in the child.
+def clone(flags: int, exit_signal: int, cgroup_fd: int = -1) -> tuple[int, int]:
+    """Fork into new namespaces and, if given, a v2 cgroup: (pid, pidfd) in the parent, (0, -1) in the child.
 
     Only for a process with one thread that will soon end or execute another program: no fork hooks run.
     """
     pidfd = ctypes.c_int(-1)
-    record = struct.pack("11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, 0)
+    if cgroup_fd >= 0:
+        flags |= CLONE_INTO_CGROUP
+    record = struct.pack(
+        "11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, max(cgroup_fd, 0)
+    )
     buffer = ctypes.create_string_buffer(record, len(record))
     pid = _check(_libc.syscall(_CLONE3, buffer, len(record)), "fork into namespaces", f"{flags:#x}")
     return (0, -1) if pid == 0 else (pid, pidfd.value)
