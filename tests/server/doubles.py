@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -610,20 +611,36 @@ class Stage:
         self.clock.advance(0)
         await self.plane.__aexit__()
         for guest in self.node.started:
+            guest.waiting.clear()
             guest.tasks.cancel()
             await guest.tasks.close()
         await settle()
 
 
+class _Errors(logging.Handler):
+    """Collects what is logged as an error: a frame that raised does not fail a test by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+
 @asynccontextmanager
 async def staged(config: ServerConfig | None = None, **node: Any) -> AsyncIterator[Stage]:
-    """A stage for one test."""
+    """A stage for one test, in which nothing may be logged as an error."""
+    errors = _Errors()
+    logging.getLogger("squall").addHandler(errors)
     stage = Stage(config)
     await stage.begin(**node)
     try:
         yield stage
     finally:
         await stage.end()
+        logging.getLogger("squall").removeHandler(errors)
+    assert not errors.texts, "\n".join(errors.texts)
 
 
 def heartbeat(guest: FakeGuest, held: int = 0) -> None:

@@ -119,7 +119,6 @@ def _with(node: NodeView, one: Pending) -> NodeView:
         memory_claimed_mib=node.memory_claimed_mib + one.claim.memory_mib,
         container_count=node.container_count + 1,
         function_ids=node.function_ids | {one.function_id},
-        image_ids=node.image_ids | {one.image_id},
     )
 
 
