@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
 from squall.exception import ExecutionError, InvalidError
@@ -212,7 +212,7 @@ class Function(Generic[P, R]):
     @blocking_iterator
     async def map(
         self,
-        *input_iterators: Iterable[Any],
+        *input_iterators: Iterable[Any] | AsyncIterable[Any],
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool = False,
@@ -234,7 +234,7 @@ class Function(Generic[P, R]):
     @blocking_iterator
     async def starmap(
         self,
-        input_iterator: Iterable[Sequence[Any]],
+        input_iterator: Iterable[Sequence[Any]] | AsyncIterable[Sequence[Any]],
         *,
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
@@ -250,7 +250,10 @@ class Function(Generic[P, R]):
 
     @blocking
     async def for_each(
-        self, *input_iterators: Iterable[Any], kwargs: dict[str, Any] | None = None, ignore_exceptions: bool = False
+        self,
+        *input_iterators: Iterable[Any] | AsyncIterable[Any],
+        kwargs: dict[str, Any] | None = None,
+        ignore_exceptions: bool = False,
     ) -> None:
         """As `map`, for everything that has no result: waits until all is done."""
         if not input_iterators:
@@ -271,7 +274,9 @@ class Function(Generic[P, R]):
         return FunctionCall[R]._make(call_id, self._client)
 
     @blocking
-    async def spawn_map(self, *input_iterators: Iterable[Any], kwargs: dict[str, Any] | None = None) -> None:
+    async def spawn_map(
+        self, *input_iterators: Iterable[Any] | AsyncIterable[Any], kwargs: dict[str, Any] | None = None
+    ) -> None:
         """Start one durable call for the inputs of a map; their results are not collected."""
         from squall.sdk import _durable  # cold start: as above
 

@@ -1,0 +1,380 @@
+"""Building and running an app: what is refused, what reaches the server, what is taken off again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import squall
+from squall.exception import ImageBuildError, InvalidError
+from squall.protocol.app import DETACHED, EPHEMERAL
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import BY_FILE, BY_PACKAGE, SERIALIZED
+from squall.protocol.image import BuildEvent
+from squall.sdk.retries import Retries
+from tests.sdk.double import ServerDouble
+
+
+def identity(x: Any) -> Any:
+    """Something at the top level of a module."""
+    return x
+
+
+def other(x: Any) -> Any:
+    return x
+
+
+def numbers() -> Iterator[int]:
+    yield 1
+
+
+class Holder:
+    def method(self) -> None:
+        """Not a function of an app."""
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "ä", "ap-" + "0" * 22, 7])
+def test_impossible_app_names_are_refused(name: Any) -> None:
+    with pytest.raises(InvalidError, match="app name"):
+        squall.App(name)
+
+
+def test_apps_of_wrong_parts_are_refused() -> None:
+    with pytest.raises(InvalidError, match="tag"):
+        squall.App("x", tags={"a b": "c"})
+    with pytest.raises(InvalidError, match="image"):
+        squall.App("x", image="debian")  # type: ignore[arg-type]
+    with pytest.raises(InvalidError, match="secrets= is not in this version"):
+        squall.App("x", secrets=[object()])
+
+
+def test_repr_names_the_app() -> None:
+    assert repr(squall.App("x")) == "App('x')"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"gpu": "H100"}, "gpu= is not in this version"),
+        ({"schedule": object()}, "schedule= is not in this version"),
+        ({"secrets": [1]}, "secrets="),
+        ({"volumes": {"/x": 1}}, "volumes="),
+        ({"enable_memory_snapshot": True}, "enable_memory_snapshot="),
+        ({"timeout": None}, "timeout=None"),
+        ({"timeout": 0}, "from 1 to 86400"),
+        ({"cpu": (2, 1)}, "the limit is less"),
+        ({"cpu": "2"}, "cpu='2'"),
+        ({"memory": 0}, "memory=0"),
+        ({"min_containers": 3, "max_containers": 2}, "less than min_containers"),
+        ({"min_containers": 1.5}, "must be an integer"),
+        ({"scaledown_window": 1}, "from 2 to 3600"),
+        ({"retries": -1}, "max_retries=-1"),
+        ({"retries": "often"}, "retries='often'"),
+        ({"env": {"A": 1}}, "env 'A'=1"),
+        ({"name": "a b"}, "function name"),
+        ({"image": "debian"}, "image='debian'"),
+    ],
+)
+def test_impossible_parameters_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        squall.App("x").function(**given)(identity)
+
+    assert message in str(caught.value)
+
+
+def test_what_is_no_function_is_refused() -> None:
+    app = squall.App("x")
+
+    def nested() -> None:
+        return None
+
+    with pytest.raises(TypeError, match="class Holder"):
+        app.function()(Holder)
+    with pytest.raises(InvalidError, match="it is a method"):
+        app.function()(Holder.method)
+    with pytest.raises(InvalidError, match="serialized=True"):
+        app.function()(nested)
+    with pytest.raises(InvalidError, match="parentheses"):
+        app.function(identity)
+    with pytest.raises(InvalidError, match="decorated already"):
+        app.function()(app.function()(identity))
+    with pytest.raises(InvalidError, match="retries"):
+        app.function(retries=3)(numbers)
+
+
+def test_two_functions_of_one_name_warn_and_the_later_counts() -> None:
+    app = squall.App("x")
+    app.function(name="same")(identity)
+
+    with pytest.warns(UserWarning, match="two functions named same"):
+        later = app.function(name="same")(other)
+
+    assert app.registered_functions["same"] is later
+
+
+def test_entrypoints_are_callable_and_unique() -> None:
+    app = squall.App("x")
+
+    @app.local_entrypoint(name="main")
+    def main(n: int = 3) -> int:
+        return n + 1
+
+    assert main(4) == 5
+    assert list(app.registered_entrypoints) == ["main"]
+    with pytest.raises(InvalidError, match="two local entrypoints named main"):
+        app.local_entrypoint(name="main")(main.raw_f)
+
+
+def test_include_takes_functions_and_tags_along(server: ServerDouble) -> None:
+    app, part = squall.App("x", tags={"a": "1"}), squall.App("part", tags={"a": "0", "b": "2"}, include_source=False)
+    part.function(name="identity")(identity)
+
+    assert app.include(part) is app
+
+    with app.run():
+        assert app.registered_functions["identity"].remote(3) == 3
+    assert next(iter(server.apps.values())).tags == {"a": "1", "b": "2"}
+
+
+def test_a_run_creates_and_stops_the_app(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+    app.function()(identity)
+
+    with app.run() as running:
+        assert running is app
+        app_id = app.app_id
+        with pytest.raises(InvalidError, match="runs already"), app.run():
+            pytest.fail("it must not start twice")
+
+    assert app.app_id is None
+    assert server.stopped == [app_id]
+    assert [record.state for record in server.apps.values()] == [EPHEMERAL]
+
+
+def test_an_app_can_be_run_again(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+    function = app.function()(identity)
+
+    for number in range(2):
+        with app.run():
+            assert function.remote(number) == number
+
+    assert len(server.stopped) == 2
+
+
+def test_an_app_without_functions_can_be_run(server: ServerDouble) -> None:
+    with squall.App("empty").run():
+        assert len(server.apps) == 1
+
+
+def test_a_failing_program_stops_its_app_and_keeps_its_exception(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+
+    with pytest.raises(ZeroDivisionError) as caught, app.run():
+        _ = 1 // 0
+
+    assert len(server.stopped) == 1
+    assert [entry.name for entry in caught.traceback][
+        0
+    ] == "test_a_failing_program_stops_its_app_and_keeps_its_exception"
+
+
+def test_a_detached_app_is_stopped_when_its_program_ends_but_not_when_it_is_interrupted(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+
+    with pytest.raises(KeyboardInterrupt), app.run(detach=True):
+        raise KeyboardInterrupt
+
+    assert server.stopped == []
+    assert [record.state for record in server.apps.values()] == [DETACHED]
+
+
+def test_stop_ends_a_running_app(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+
+    with pytest.raises(InvalidError, match="does not run"):
+        app.stop()
+    with app.run():
+        app.stop()
+        assert server.stopped == [app.app_id]
+
+
+def test_options_reach_the_server(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+    app.function(
+        cpu=(0.5, 2),
+        memory=(128, 256),
+        timeout=7,
+        retries=Retries(max_retries=3, initial_delay=0),
+        env={"A": "1", "B": None},
+        max_containers=4,
+        block_network=True,
+        cloud="aws",
+        region="eu",
+    )(identity)
+
+    with app.run():
+        (spec,) = server.functions.values()
+
+    assert (spec.resources.cpu_milli, spec.resources.cpu_limit_milli) == (500, 2000)
+    assert (spec.resources.memory_mib, spec.resources.memory_limit_mib) == (128, 256)
+    assert (spec.timeout_s, spec.startup_timeout_s) == (7, 7)
+    assert (spec.retries.max_retries, spec.retries.backoff_coefficient) == (3, 2.0)
+    assert spec.env == {"A": "1"}
+    assert spec.scaling.max_containers == 4
+    assert spec.is_network_blocked
+
+
+SCRIPT = """
+import squall
+app = squall.App("shipped")
+@app.function()
+def f(x):
+    return x
+if __name__ == "__main__":
+    with app.run():
+        pass
+"""
+
+
+def run_python(*arguments: str, cwd: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(squall.__file__).parent.parent)}
+    subprocess.run([sys.executable, *arguments], check=True, timeout=30, cwd=cwd, env=env)
+
+
+def test_a_function_of_a_package_ships_the_whole_package(server: ServerDouble, data_dir: Path) -> None:
+    package = data_dir / "pkg"
+    (package / "deep").mkdir(parents=True)
+    (package / ".git").mkdir()
+    for name in ("__init__.py", "deep/__init__.py", "data.json", ".hidden", ".git/config", "old.pyc"):
+        (package / name).write_text("")
+    (package / "deep" / "module.py").write_text(SCRIPT)
+    (package / "tool.sh").touch(mode=0o700)
+    (package / "loop").symlink_to(package)
+
+    run_python("-m", "pkg.deep.module", cwd=data_dir)
+
+    (spec,) = server.functions.values()
+    files = server.mounts[spec.mounts[0].mount_id].files
+    assert (spec.definition.kind, spec.definition.module) == (BY_PACKAGE, "pkg.deep.module")
+    assert spec.mounts[0].target == "/root"
+    assert [file.path for file in files] == [
+        "pkg/__init__.py",
+        "pkg/data.json",
+        "pkg/deep/__init__.py",
+        "pkg/deep/module.py",
+        "pkg/tool.sh",
+    ]
+    assert [file.mode for file in files] == [0o644] * 4 + [0o755]
+    assert all(file.sha256 in server.blobs for file in files)
+
+
+def test_a_function_of_a_script_ships_that_file_only(server: ServerDouble, data_dir: Path) -> None:
+    (data_dir / "alone.py").write_text(SCRIPT)
+    (data_dir / "sibling.py").write_text("")
+
+    run_python("alone.py", cwd=data_dir)
+
+    (spec,) = server.functions.values()
+    assert (spec.definition.kind, spec.definition.module, spec.definition.qualname) == (BY_FILE, "alone", "f")
+    assert [file.path for file in server.mounts[spec.mounts[0].mount_id].files] == ["alone.py"]
+
+
+def test_serialized_functions_take_their_globals_along(server: ServerDouble) -> None:
+    app = squall.App("x")
+    offset = 5
+
+    def nested(x: int) -> int:
+        return x + offset
+
+    def calls_nested(x: int) -> int:
+        return shifted.remote(x) * 2
+
+    shifted = app.function(serialized=True)(nested)
+    twice = app.function(serialized=True)(calls_nested)
+
+    with app.run():
+        assert shifted.remote(1) == 6
+        assert twice.remote(1) == 12
+        kinds = {spec.definition.kind for spec in server.functions.values()}
+        assert kinds == {SERIALIZED}
+        assert not any(spec.mounts for spec in server.functions.values())
+
+
+def test_large_serialized_functions_warn_and_larger_ones_are_refused(server: ServerDouble) -> None:
+    for count, expected in ((300_000, "KiB when serialized"), (17_000_000, "at most 16 MiB")):
+        app = squall.App("x")
+        ballast = os.urandom(count)
+
+        def nested(ballast: bytes = ballast) -> int:
+            return len(ballast)
+
+        app.function(serialized=True)(nested)
+        if count < 2**20:
+            with pytest.warns(UserWarning, match=expected), app.run():
+                continue
+        with pytest.raises(InvalidError, match=expected), app.run():
+            pytest.fail("it must not start")
+
+
+def test_unpicklable_globals_of_a_serialized_function_are_named(server: ServerDouble) -> None:
+    app = squall.App("x")
+    lock = threading.Lock()
+
+    def nested() -> bool:
+        return lock.locked()
+
+    app.function(serialized=True)(nested)
+
+    with pytest.raises(InvalidError, match="cannot serialize function nested"), app.run():
+        pytest.fail("it must not start")
+
+
+def test_a_failed_build_shows_its_last_lines_and_stops_the_app(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+    app.function(image=squall.Image.debian_slim("3.11").run_commands("false"))(identity)
+    server.build_events = [BuildEvent("step", 2, 2, "run_commands false"), BuildEvent("line", 2, 2, "no such thing")]
+    server.build_error = PlatformError("invalid", "step 2 failed: false exited with 1")
+
+    with pytest.raises(ImageBuildError, match="step 2 failed") as caught, app.run():
+        pytest.fail("it must not start")
+
+    assert "no such thing" in str(caught.value)
+    assert len(server.stopped) == 1
+
+
+def test_equal_images_are_built_once(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+    app.function(name="a")(identity)
+    app.function(name="b", image=squall.Image.debian_slim())(identity)
+
+    with app.run():
+        assert len(server.images) == 1
+        assert len({spec.image_id for spec in server.functions.values()}) == 1
+
+
+def test_the_async_form_of_run(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+    function = app.function()(identity)
+
+    async def main() -> None:
+        async with app.run() as running:
+            assert await function.remote.aio(1) == 1
+            assert running is app
+        async with app.run.aio():
+            assert await function.remote.aio(2) == 2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(main())
+
+    assert len(server.stopped) == 2

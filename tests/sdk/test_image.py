@@ -1,0 +1,173 @@
+"""Describing images: the steps they become, what cannot follow what, and files from here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import squall
+from squall.exception import InvalidError, ModuleNotMountable
+from squall.protocol.function import Definition
+from squall.protocol.guest import SOCKET_PATH as AGENT_SOCKET
+from squall.protocol.guest import Boot
+from squall.sdk import _container
+from tests.sdk.double import ServerDouble
+
+
+def identity(x: int) -> int:
+    return x
+
+
+def run_with(server: ServerDouble, image: squall.Image) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The kinds of steps, and the mounts as (target, paths), of an app that uses the image."""
+    app = squall.App("x", include_source=False)
+    app.function(image=image)(identity)
+    with app.run():
+        (spec,) = server.functions.values()
+    mounts = [(ref.target, [file.path for file in server.mounts[ref.mount_id].files]) for ref in spec.mounts]
+    return [step.kind for step in server.images[-1].steps], mounts
+
+
+def test_each_method_adds_a_step_to_a_new_image(server: ServerDouble) -> None:
+    base = squall.Image.debian_slim("3.11")
+    image = (
+        base.apt_install("git", ["curl"])
+        .pip_install("numpy", extra_index_url="/somewhere")
+        .run_commands("echo 1", ["echo 2"])
+        .env({"A": "1"})
+        .workdir("/data")
+    )
+
+    kinds, _ = run_with(server, image)
+
+    assert kinds == ["debian_slim", "apt_install", "pip_install", "run_commands", "env", "workdir"]
+    assert server.images[-1].steps[1].packages == ("git", "curl")
+    assert server.images[-1].steps[3].commands == ("echo 1", "echo 2")
+    assert len(base.steps) == 1
+
+
+def test_the_default_is_the_python_that_runs_this(server: ServerDouble) -> None:
+    run_with(server, squall.Image.debian_slim())
+
+    assert server.images[-1].steps[0].python_version == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+@pytest.mark.parametrize("version", ["3", "2.7", "three", "3.x", "3.11.2.1"])
+def test_impossible_python_versions_are_refused(version: str) -> None:
+    with pytest.raises(InvalidError, match="write a version such as"):
+        squall.Image.debian_slim(version)
+
+
+def test_what_is_wrong_is_refused_at_once() -> None:
+    image = squall.Image.debian_slim("3.11")
+
+    with pytest.raises(InvalidError, match="extra_options"):
+        image.pip_install("--no-deps")
+    with pytest.raises(InvalidError, match="give strings"):
+        image.apt_install(7)  # type: ignore[arg-type]
+    with pytest.raises(InvalidError, match="absolute path"):
+        image.add_local_file("x", "y")
+    with pytest.raises(InvalidError, match="secrets= is not in this version"):
+        image.run_commands("x", secrets=[object()])
+    with pytest.raises(InvalidError, match="debian_slim"):
+        squall.Image()
+    with pytest.raises(InvalidError, match="dictionary of strings"):
+        image.env({"A": 1})  # type: ignore[dict-item]
+
+
+def test_a_step_after_files_that_are_attached_explains_copy(tmp_path: Path) -> None:
+    image = squall.Image.debian_slim("3.11").add_local_file(tmp_path / "x", "/x")
+
+    with pytest.raises(InvalidError, match="copy=True"):
+        image.pip_install("numpy")
+    with pytest.raises(InvalidError, match="copy=True"):
+        image.add_local_dir(tmp_path, "/y", copy=True)
+    assert len(image.add_local_dir(tmp_path, "/y").adds) == 2
+
+
+def test_files_are_attached_or_copied(server: ServerDouble, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    (tmp_path / "tree" / "below" / "b.txt").write_text("b")
+    (tmp_path / "tree" / "c.log").write_text("c")
+    image = (
+        squall.Image.debian_slim("3.11")
+        .add_local_file(tmp_path / "a.txt", "/copied/", copy=True)
+        .add_local_file(tmp_path / "a.txt", "/data/renamed.txt")
+        .add_local_dir(tmp_path / "tree", "/data/tree", ignore=["*.log"])
+    )
+
+    kinds, mounts = run_with(server, image)
+
+    assert kinds == ["debian_slim", "copy"]
+    copy = server.images[-1].steps[1]
+    assert copy.path == "/copied"
+    assert [file.path for file in server.mounts[copy.mount_id].files] == ["a.txt"]
+    assert mounts == [("/data", ["renamed.txt"]), ("/data/tree", ["below/b.txt"])]
+
+
+def test_python_source_takes_only_code(server: ServerDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "shipped_package"
+    (package / "__pycache__").mkdir(parents=True)
+    for name in ("__init__.py", "part.py", "data.json", ".hidden.py", "__pycache__/part.pyc"):
+        (package / name).write_text("")
+    (tmp_path / "shipped_module.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    _, mounts = run_with(
+        server, squall.Image.debian_slim("3.11").add_local_python_source("shipped_package", "shipped_module")
+    )
+
+    assert mounts == [
+        ("/root", ["shipped_package/__init__.py", "shipped_package/part.py"]),
+        ("/root", ["shipped_module.py"]),
+    ]
+
+
+def test_modules_that_cannot_be_shipped_are_named(server: ServerDouble) -> None:
+    with pytest.raises(ModuleNotMountable, match="no_such_module"):
+        run_with(server, squall.Image.debian_slim("3.11").add_local_python_source("no_such_module"))
+    with pytest.raises(ModuleNotMountable, match="built in"):
+        run_with(server, squall.Image.debian_slim("3.11").add_local_python_source("sys"))
+
+
+def test_missing_files_are_named(server: ServerDouble) -> None:
+    with pytest.raises(InvalidError, match="/no/such/file"):
+        run_with(server, squall.Image.debian_slim("3.11").add_local_file("/no/such/file", "/x"))
+    with pytest.raises(InvalidError, match="no such directory"):
+        run_with(server, squall.Image.debian_slim("3.11").add_local_dir("/no/such/dir", "/x"))
+
+
+def test_pipe_applies_a_recipe() -> None:
+    def with_git(image: squall.Image, version: str) -> squall.Image:
+        return image.apt_install(f"git={version}")
+
+    assert squall.Image.debian_slim("3.11").pipe(with_git, version="2").steps[1].arguments["packages"] == ("git=2",)
+
+
+def test_imports_may_fail_here_and_must_not_in_the_images_own_containers() -> None:
+    own, others = squall.Image.debian_slim("3.11"), squall.Image.debian_slim("3.11").pip_install("x")
+    app = squall.App("x")
+    function = app.function(image=own, name="own")(identity)
+    other = app.function(image=others, name="other")(identity)
+    with own.imports():
+        import no_such_package_here  # type: ignore[import-not-found] # noqa: F401
+
+    boot = Boot("ct-1", "ap-1", "x", "fu-1", "own", Definition("file", "x", "identity"))
+    _container.enter(boot, AGENT_SOCKET, "token")
+    try:
+        with own.imports():
+            import no_such_package_there  # type: ignore[import-not-found] # noqa: F401
+
+        with pytest.raises(ModuleNotFoundError, match="no_such_package_there"):
+            _container.unwrap(function)
+        assert _container.unwrap(other) is identity
+    finally:
+        _container.leave()
+
+
+def test_other_errors_in_imports_warn() -> None:
+    with pytest.warns(UserWarning, match="division"), squall.Image.debian_slim("3.11").imports():
+        _ = 1 // 0
