@@ -1,0 +1,305 @@
+"""Requests, streams with credit, uploads, events, giving up, and ends in the middle of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from squall.protocol import peer as peer_module
+from squall.protocol.app import AppGet, AppList
+from squall.protocol.channel import MemoryChannel
+from squall.protocol.codec import Codec, JsonCodec
+from squall.protocol.container import TerminalInput, TerminalOutput
+from squall.protocol.empty import Empty
+from squall.protocol.errors import ChannelClosed, PlatformError
+from squall.protocol.frames import Frame
+from squall.protocol.log import LogRead
+from squall.protocol.peer import STREAM_WINDOW, Peer, Request
+
+
+class Server:
+    """Answers what these tests ask."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any, bytes]] = []
+        self.reasons: list[str] = []
+        self.sent_items = 0
+        self.was_cancelled = asyncio.Event()
+
+    async def answer(self, request: Request) -> tuple[Any, bytes] | None:
+        """See `Service`."""
+        answer = getattr(self, "answer_" + request.method)
+        result: tuple[Any, bytes] | None = await answer(request)
+        return result
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        """See `Service`."""
+        if method == "Explode":
+            raise RuntimeError("in an event")
+        self.events.append((method, params, body))
+
+    def closed(self, reason: str) -> None:
+        """See `Service`."""
+        self.reasons.append(reason)
+
+    async def answer_Echo(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802 - named after the method
+        return request.record(AppGet), request.body
+
+    async def answer_Slow(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        await asyncio.sleep(request.record(AppList).limit / 1_000)
+        return request.record(AppList), b""
+
+    async def answer_Forever(self, request: Request) -> None:  # noqa: N802
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.was_cancelled.set()
+
+    async def answer_Refuse(self, request: Request) -> None:  # noqa: N802
+        raise PlatformError("conflict", "it is in use; wait")
+
+    async def answer_Explode(self, request: Request) -> None:  # noqa: N802
+        raise RuntimeError("a secret of the server")
+
+    async def answer_Count(self, request: Request) -> None:  # noqa: N802
+        try:
+            for number in range(request.record(LogRead).tail):
+                await request.send_item(AppGet(str(number)), b"%d" % number)
+                self.sent_items = number + 1
+        finally:
+            self.was_cancelled.set()
+
+    async def answer_CountThenFail(self, request: Request) -> None:  # noqa: N802
+        await request.send_item(AppGet("0"))
+        raise PlatformError("exhausted", "no more")
+
+    async def answer_Terminal(self, request: Request) -> None:  # noqa: N802
+        async for _, body in request.uploads(TerminalInput):
+            await request.send_item(TerminalOutput(), body.upper())
+        await request.send_item(TerminalOutput(exit_code=3))
+
+
+@pytest.fixture
+async def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Peer]:
+    """A peer connected to one that `server` answers for."""
+    ours, theirs = MemoryChannel.pair()
+    codec: Codec = JsonCodec()
+    asking, answering = Peer(ours, codec), Peer(theirs, codec, server)
+    asking.start()
+    answering.start()
+    yield asking
+    await asking.close()
+    await answering.close()
+
+
+async def test_answer_comes_back_with_its_body(client: Peer) -> None:
+    assert await client.request_with_body("Echo", AppGet("hello"), AppGet, b"\x00\xff") == (
+        AppGet("hello"),
+        b"\x00\xff",
+    )
+
+
+async def test_answers_come_in_any_order(client: Peer) -> None:
+    order: list[int] = []
+
+    async def ask(millis: int) -> None:
+        reply = await client.request("Slow", AppList(millis), AppList)
+        order.append(reply.limit)
+
+    await asyncio.gather(ask(60), ask(1), ask(30))
+
+    assert order == [1, 30, 60]
+
+
+async def test_error_of_the_other_side_is_raised_with_its_code(client: Peer) -> None:
+    with pytest.raises(PlatformError, match="it is in use; wait") as caught:
+        await client.request("Refuse", Empty(), Empty)
+
+    assert caught.value.code == "conflict"
+
+
+async def test_unexpected_error_is_internal_and_keeps_its_secrets(
+    client: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(PlatformError, match="request rq-") as caught:
+        await client.request("Explode", Empty(), Empty)
+
+    assert caught.value.code == "internal"
+    assert "secret" not in caught.value.message
+    assert "a secret of the server" in caplog.text
+
+
+async def test_parameters_that_do_not_fit_are_invalid(client: Peer) -> None:
+    with pytest.raises(PlatformError, match="Echo: AppGet") as caught:
+        await client.request("Echo", Empty(), AppGet)
+
+    assert caught.value.code == "invalid"
+
+
+async def test_request_to_a_side_without_service_is_invalid(client: Peer, server: Server) -> None:
+    ours, theirs = MemoryChannel.pair()
+    asking, deaf = Peer(ours, JsonCodec()), Peer(theirs, JsonCodec())
+    asking.start()
+    deaf.start()
+
+    with pytest.raises(PlatformError, match="answers no requests"):
+        await asking.request("Echo", AppGet("x"), AppGet)
+    await asking.close()
+    await deaf.close()
+
+
+async def test_request_without_an_answer_times_out_and_is_given_up(client: Peer, server: Server) -> None:
+    with pytest.raises(PlatformError, match=r"within 0\.05 s") as caught:
+        await client.request("Forever", Empty(), Empty, timeout_s=0.05)
+
+    assert caught.value.code == "timed_out"
+    await asyncio.wait_for(server.was_cancelled.wait(), 5)
+
+
+async def test_cancelled_request_is_cancelled_on_the_other_side(client: Peer, server: Server) -> None:
+    asking = asyncio.ensure_future(client.request("Forever", Empty(), Empty))
+    await asyncio.sleep(0.02)
+
+    asking.cancel()
+
+    await asyncio.wait_for(server.was_cancelled.wait(), 5)
+    await asyncio.gather(asking, return_exceptions=True)
+    assert await client.request("Echo", AppGet("still here"), AppGet) == AppGet("still here")
+
+
+async def test_stream_gives_every_item_in_order(client: Peer) -> None:
+    stream = client.stream("Count", LogRead(tail=STREAM_WINDOW * 5))
+
+    items = [item async for item in stream.items(AppGet)]
+
+    assert items == [(AppGet(str(number)), b"%d" % number) for number in range(STREAM_WINDOW * 5)]
+
+
+async def test_sender_of_a_stream_waits_for_its_reader(client: Peer, server: Server) -> None:
+    stream = client.stream("Count", LogRead(tail=STREAM_WINDOW * 5))
+    await asyncio.sleep(0.1)
+    sent_unread = server.sent_items
+
+    for _ in range(STREAM_WINDOW):
+        await stream.next(AppGet)
+    await asyncio.sleep(0.1)
+
+    assert sent_unread == STREAM_WINDOW
+    assert STREAM_WINDOW < server.sent_items <= 2 * STREAM_WINDOW
+    stream.cancel()
+
+
+async def test_stream_ends_with_the_error_after_its_items(client: Peer) -> None:
+    stream = client.stream("CountThenFail", Empty())
+
+    first = await stream.next(AppGet)
+    with pytest.raises(PlatformError, match="no more") as caught:
+        await stream.next(AppGet)
+
+    assert first == (AppGet("0"), b"")
+    assert caught.value.code == "exhausted"
+
+
+async def test_leaving_a_stream_early_ends_it_on_the_other_side(client: Peer, server: Server) -> None:
+    items = client.stream("Count", LogRead(tail=10_000)).items(AppGet)
+    await anext(items)
+
+    await items.aclose()  # type: ignore[attr-defined]
+
+    await asyncio.wait_for(server.was_cancelled.wait(), 5)
+
+
+async def test_uploads_reach_the_running_request_until_their_end(client: Peer) -> None:
+    stream = client.stream("Terminal", Empty())
+    stream.send(TerminalInput(), b"ls")
+    stream.send(TerminalInput(), b"exit")
+    stream.send(None)
+
+    items = [(record.exit_code, body) async for record, body in stream.items(TerminalOutput)]
+
+    assert items == [(None, b"LS"), (None, b"EXIT"), (3, b"")]
+
+
+async def test_events_arrive_in_order_and_one_that_fails_stops_none(client: Peer, server: Server) -> None:
+    client.event("One", AppGet("1"), b"a")
+    client.event("Explode", Empty())
+    client.event("Two", AppGet("2"))
+    await client.request("Echo", AppGet("x"), AppGet)
+
+    assert server.events == [("One", {"app": "1"}, b"a"), ("Two", {"app": "2"}, b"")]
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"\xff\xff", b"[]", b'{"k":"rep","i":99}', b'{"k":"what"}', b'{"k":"err","i":1}']
+)
+async def test_one_bad_frame_does_not_end_the_others(client: Peer, header: bytes) -> None:
+    client.channel.send(Frame(header, b""))
+
+    assert await client.request("Echo", AppGet("x"), AppGet) == AppGet("x")
+
+
+async def test_other_end_closing_fails_what_waits(client: Peer, server: Server) -> None:
+    asking = asyncio.ensure_future(client.request("Forever", Empty(), Empty, timeout_s=None))
+    stream = client.stream("Count", LogRead(tail=1_000_000))
+    await asyncio.sleep(0.02)
+
+    client.channel.close()
+
+    with pytest.raises(ChannelClosed):
+        await asyncio.wait_for(asking, 5)
+    with pytest.raises(ChannelClosed):
+        _ = [item async for item in stream.items(AppGet)]
+    await asyncio.wait_for(server.was_cancelled.wait(), 5)
+    assert len(server.reasons) == 1
+    assert client.is_closed
+
+
+async def test_closed_peer_refuses_at_once(client: Peer) -> None:
+    await client.close()
+
+    with pytest.raises(ChannelClosed):
+        await client.request("Echo", AppGet("x"), AppGet)
+    with pytest.raises(ChannelClosed):
+        client.stream("Count", LogRead())
+
+
+async def test_too_many_requests_are_refused_one_by_one(client: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_module, "REQUESTS_MAX", 3)
+    running = [asyncio.ensure_future(client.request("Forever", Empty(), Empty)) for _ in range(3)]
+    await asyncio.sleep(0.02)
+
+    with pytest.raises(PlatformError, match="running already") as caught:
+        await client.request("Echo", AppGet("x"), AppGet)
+
+    assert caught.value.code == "exhausted"
+    for one in running:
+        one.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    assert await client.request("Echo", AppGet("x"), AppGet) == AppGet("x")
+
+
+async def test_closing_a_peer_ends_what_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server()
+    ours, theirs = MemoryChannel.pair()
+    asking, answering = Peer(ours, JsonCodec()), Peer(theirs, JsonCodec(), server)
+    asking.start()
+    answering.start()
+    waiting = asyncio.ensure_future(asking.request("Forever", Empty(), Empty))
+    await asyncio.sleep(0.02)
+
+    await answering.close()
+
+    assert server.was_cancelled.is_set()
+    with pytest.raises(ChannelClosed):
+        await waiting
+    await asking.close()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
