@@ -183,6 +183,8 @@ class FakeGuest:
         self.is_stopping = False
         self.is_holding = False
         """Takes inputs and begins none."""
+        self.is_forgetful = False
+        """Forgets on a reconnect what it has not begun, and does not say so."""
         self.is_deaf = False
         """Does not react to CancelInputs."""
         self.max_inputs = 1
@@ -197,6 +199,8 @@ class FakeGuest:
         self.peer.start()
         self.peer.event("ContainerHello", ContainerHello(self.container_id, "guest", is_reconnect=is_reconnect))
         if is_reconnect:
+            if self.is_forgetful:
+                self.waiting.clear()
             self.ready()
 
     def ready(self) -> None:
@@ -279,6 +283,8 @@ class FakeGuest:
     def take_back(self, refs: InputRefs) -> None:
         """Give back what has not begun, and what is not known."""
         mine = {(call_id, index) for call_id, index, _, _ in self.waiting}
+        if self.is_forgetful:
+            return
         back = [i for i in refs.indexes if (refs.call_id, i) in mine or (refs.call_id, i) not in self.running]
         self.waiting = [one for one in self.waiting if not (one[0] == refs.call_id and one[1] in back)]
         self.tell("GivenBack", InputRefs(refs.call_id, tuple(back)))

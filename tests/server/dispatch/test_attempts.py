@@ -380,6 +380,33 @@ async def test_guest_that_reconnects_goes_on_and_delivers() -> None:
         assert guest.begun == [(0, 0), (1, 0)]
 
 
+async def test_what_a_guest_forgot_when_it_came_back_is_handed_out_again() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        await stage.done(stage.client.call(spec.function_id, *range(20)), 20)
+        guest = stage.node.started[0]
+        guest.is_forgetful = True
+        gate = asyncio.Event()
+
+        async def slow(guest: FakeGuest, value: bytes) -> bytes:
+            await gate.wait()
+            return value
+
+        stage.node.run = slow
+        call = stage.client.call(spec.function_id, 1, 2, 3)
+        await stage.until(lambda: len(guest.waiting) == 2)
+
+        guest.disconnect()
+        await settle()
+        await guest.connect(is_reconnect=True)
+        await stage.pass_time(1.5)
+        gate.set()
+        outputs = await stage.done(call, 3)
+
+        assert [outputs[index].value for index in range(3)] == [b"1", b"2", b"3"]
+        assert guest.begun[-3:] == [(0, 0), (1, 0), (2, 0)]
+
+
 async def test_input_lost_on_the_way_to_its_guest_is_handed_out_again() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)

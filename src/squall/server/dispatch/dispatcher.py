@@ -29,6 +29,8 @@ from squall.server.policy import credit
 TAKE_BACK_AFTER_S = 0.02
 """A container that has brought nothing for that long runs something long; what waits behind it could run elsewhere."""
 TAKE_BACK_AGAIN_S = 0.5
+RESYNC_S = 1.0
+"""How long a guest that came back may take to say what it no longer has."""
 
 
 class Fleet(Protocol):
@@ -355,10 +357,19 @@ class Dispatcher:
         container.mark("ready", now)
         self.failures_in_a_row = 0
         if container.held:
-            self.take_back(container, list(container.held))
+            before = list(container.held)
+            self.take_back(container, before)
+            container.timers.append(self.clock.call_later(RESYNC_S, lambda: self._resync(container, before)))
         self.refresh(container)
         self.schedule()
         self.fleet.changed(self)
+
+    def _resync(self, container: Container, before: list[Input]) -> None:
+        """What a guest held when it came back, and has neither answered nor given back: it can run the first few of
+        them, the others were lost on the way."""
+        left = [one for one in before if one in container.held]
+        self.return_to_queue(left[self.max_inputs :])
+        self._after_return(container)
 
     def take_back(self, container: Container, inputs: Iterable[Input]) -> None:
         """Ask for inputs that have not begun; the guest knows which, and says so with GivenBack."""
