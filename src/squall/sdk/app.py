@@ -368,4 +368,4 @@ def _program() -> str:
 
 
 def _is_notebook() -> bool:
-    return "ipykernel" in sys.modules or not hasattr(sys.modules.get("__main__"), "__file__")
+    return "ipykernel" in sys.modules or hasattr(sys, "ps1")
