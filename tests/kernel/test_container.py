@@ -330,3 +330,26 @@ async def test_hundred_containers_start_at_once(containers: Containers) -> None:
     assert {status.code for status in statuses} == {0}
     # 0.8 s on two idle cores; a shared machine is forgiven much.
     assert time.monotonic() - begin < 15
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.01, 0.02])
+async def test_kill_amid_many_execs_ends_them_all(containers: Containers, delay_s: float) -> None:
+    running = await containers.start("sleep", "60")
+    requests = [
+        asyncio.ensure_future(containers.runtime.exec(running.container_id, ExecSpec(["sleep", "60"], ENV)))
+        for _ in range(20)
+    ]
+    await asyncio.sleep(delay_s)
+
+    await containers.runtime.kill(running.container_id, signal.SIGKILL)
+    answers = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 10)
+    status = await containers.exit(running)
+
+    assert status.signal == signal.SIGKILL
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            assert isinstance(answer, RuntimeFailure)
+            continue
+        assert (await containers.runtime.wait_exec(answer.exec_id)).signal == signal.SIGKILL
+        for descriptor in (answer.stdin_fd, answer.stdout_fd, answer.stderr_fd):
+            os.close(descriptor)

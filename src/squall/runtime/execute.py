@@ -275,6 +275,9 @@ def _become_user(operation: op.BecomeUser, _: Context) -> None:
     os.setgroups([])
     os.setresgid(operation.gid, operation.gid, operation.gid)
     os.setresuid(operation.uid, operation.uid, operation.uid)
+    # Until exec this process holds the spawner's memory and descriptors; whoever is in the container already must not
+    # get at them by /proc, whatever fs.suid_dumpable says.
+    sc.prctl(sc.PR_SET_DUMPABLE, 0, "not dumpable")
 
 
 def _open_standard_input(_operation: op.OpenStandardInput, _context: Context) -> None:

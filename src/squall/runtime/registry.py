@@ -8,21 +8,30 @@ A container is `starting` until its channel ends, then `running`; `ended` from t
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
-from squall.runtime.cgroup import DEFAULT_DEVICES, Cgroup, CgroupTree
+from squall.runtime.cgroup import CgroupTree
+from squall.runtime.container import (
+    DEVICES,
+    Doors,
+    Entry,
+    Outcome,
+    Reply,
+    close_descriptors,
+    output_pipe,
+    receive,
+    status_from_wait,
+)
 from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, describe_errno
+from squall.runtime.execs import Execs
 from squall.runtime.id_ranges import UserNamespaces
-from squall.runtime.launch import MESSAGE_BYTES_MAX, Forked, Ground, fork_aside, fork_beside, fork_first
+from squall.runtime.launch import Forked, Ground, fork_aside, fork_first
 from squall.runtime.mounts import ensure_no_mounts
-from squall.runtime.plan import plan_exec, plan_exec_entry, plan_start
+from squall.runtime.plan import plan_start
 from squall.runtime.poll import Poller
 from squall.runtime.records import Record, Records, check_name
 from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
@@ -30,107 +39,9 @@ from squall.runtime.wire import failure_from_json
 
 INIT_WAIT_S = 0.002
 INIT_WAITS_MAX = 1_000
-# Numbers by which shells, and tini, say that a program was ended by a signal.
-SIGNAL_CODE_BASE = 128
 # Signals tini leaves alone, since they mean its own bug: it would not forward them.
 UNFORWARDED = frozenset({signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP,
                          signal.SIGSYS, signal.SIGKILL, signal.SIGSTOP})  # fmt: skip
-
-# "m": a container is in its cgroup before its devices are made. Its own processes cannot make any: that takes a
-# capability over the machine.
-DEVICES = tuple(replace(rule, access="rwm") for rule in DEFAULT_DEVICES)
-
-Outcome = Callable[["Reply | RuntimeFailure"], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to a request, with descriptors the receiver is to own."""
-
-    values: Any = None
-    descriptors: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """How a process of one thread enters a container's cgroups without stopping the machine.
-
-    Writing to `cgroup.procs` takes a lock over every process of the machine and, when nobody did so lately, waits for
-    an RCU grace period: 4-20 ms. A single thread that moves itself by v1's `tasks`, and a child cloned into a v2
-    cgroup, need neither.
-    """
-
-    unified_fd: int
-    tasks_paths: tuple[str, ...]
-
-    @classmethod
-    def of(cls, cgroup: Cgroup) -> Doors:
-        """The doors of a cgroup; close them."""
-        unified_fd, tasks_paths = -1, []
-        for path in cgroup.procs_paths:
-            folder = os.path.dirname(path)
-            if os.path.exists(f"{folder}/tasks"):
-                tasks_paths.append(f"{folder}/tasks")
-            else:
-                unified_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return cls(unified_fd, tuple(tasks_paths))
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        if self.unified_fd >= 0:
-            os.close(self.unified_fd)
-
-
-@dataclass(slots=True)
-class Entry:
-    """One container."""
-
-    spec: ContainerSpec
-    cgroup: Cgroup
-    outputs: tuple[int, int]
-    """Read ends of its stdout and stderr."""
-    forked: Forked
-    started: Outcome | None
-    """Answers the request that started it; None once answered."""
-    phase_ms: dict[str, float] = field(default_factory=dict)
-    executed_ns: int = 0
-    """When the first process was about to execute its program."""
-    failure: RuntimeFailure | None = None
-    exit_status: ExitStatus | None = None
-    exec_ids: list[str] = field(default_factory=list)
-    removals: list[Outcome] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class ExecEntry:
-    """One process added to a container."""
-
-    exec_id: str
-    container_id: str
-    exit_status: ExitStatus | None = None
-    waiters: list[Outcome] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _PendingExec:
-    """What is known of an exec while its helper works."""
-
-    exec_id: str
-    entry: Entry
-    descriptors: list[int]
-    answer: Outcome
-    pid: int = 0
-    failure: RuntimeFailure | None = None
-
-
-def status_from_wait(status: int, *, is_oom: bool) -> ExitStatus:
-    """How a first process ended. tini reports its child's signal as 128 + signal, so exit(137) reads as SIGKILL."""
-    if os.WIFSIGNALED(status):
-        return ExitStatus(code=None, signal=os.WTERMSIG(status), is_oom=is_oom)
-    code = os.WEXITSTATUS(status)
-    if SIGNAL_CODE_BASE < code <= SIGNAL_CODE_BASE + signal.SIGRTMAX:
-        return ExitStatus(code=None, signal=code - SIGNAL_CODE_BASE, is_oom=is_oom)
-    return ExitStatus(code=code, signal=None, is_oom=is_oom)
 
 
 class Registry:
@@ -153,8 +64,7 @@ class Registry:
         self._on_exit = on_exit
         self._user_namespaces = UserNamespaces()
         self._entries: dict[str, Entry] = {}
-        self._execs: dict[str, ExecEntry] = {}
-        self._exec_count = 0
+        self._execs = Execs(ground, poller, self._first_pids)
 
     # ---- what there is
 
@@ -219,8 +129,8 @@ class Registry:
             self._records.forget(spec.container_id)
             raise
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
-        out_read, out_write = _output_pipe(spec)
-        error_read, error_write = _output_pipe(spec)
+        out_read, out_write = output_pipe(spec)
+        error_read, error_write = output_pipe(spec)
         doors = Doors.of(cgroup)
         try:
             forked = fork_first(
@@ -230,18 +140,18 @@ class Registry:
         except RuntimeFailure:
             cgroup.remove()
             self._records.forget(spec.container_id)
-            _close(out_read, error_read)
+            close_descriptors(out_read, error_read)
             raise
         finally:
             doors.close()
-            _close(out_write, error_write)
+            close_descriptors(out_write, error_write)
         entry = Entry(spec, cgroup, (out_read, error_read), forked, answer, phase_ms)
         self._entries[spec.container_id] = entry
         self._poller.watch(forked.channel.fileno(), lambda _: self._on_start_message(entry))
         self._poller.watch(forked.pidfd, lambda _: self._on_first_ended(entry))
 
     def _on_start_message(self, entry: Entry) -> None:
-        message = _receive(entry.forked.channel)
+        message = receive(entry.forked.channel)
         if message is None:
             self._end_channel(entry.forked)
             self._on_start_settled(entry)
@@ -308,7 +218,7 @@ class Registry:
         # is
         # sent: pid 1 of a namespace ignores what it has no handler for.
         if entry.exit_status is None:
-            if number not in UNFORWARDED and not _is_blocked(entry.forked.pid, number) and waits > 0:
+            if number not in UNFORWARDED and not _takes_signals(entry.forked.pid) and waits > 0:
                 self._poller.call_later(INIT_WAIT_S, lambda: self._signal_init(entry, number, answer, waits - 1))
                 return
             signal.pidfd_send_signal(entry.forked.pidfd, number)
@@ -334,7 +244,7 @@ class Registry:
         failures: list[RuntimeFailure] = []
 
         def on_message(_: int) -> None:
-            message = _receive(forked.channel)
+            message = receive(forked.channel)
             if message is not None:
                 failures.append(failure_from_json({"kind": message["kind"], "message": message["error"]}))
                 return
@@ -348,85 +258,16 @@ class Registry:
     # ---- exec
 
     def exec(self, container_id: str, spec: ExecSpec, answer: Outcome) -> None:
-        """Begin one more process in a container; the answer comes when its program is executed."""
+        """Begin one more program in a container; the answer comes when it is executed."""
         entry = self._running(container_id)
-        if not spec.argv:
-            raise RuntimeFailure(f"cannot run a program in container {container_id}: argv is empty")
-        self._exec_count += 1
-        ours, theirs = ([], []) if spec.has_pty else _standard_pipes(entry.spec)
-        doors = Doors.of(entry.cgroup)
-        try:
-            forked = fork_beside(
-                self._ground, entry.spec.id_range, self._user_namespaces.get(entry.spec.id_range),
-                plan_exec_entry(doors.tasks_paths), plan_exec(spec, entry.spec), entry.forked.pidfd,
-                (theirs[0], theirs[1], theirs[2]) if theirs else None, cgroup_fd=doors.unified_fd,
-            )  # fmt: skip
-        except RuntimeFailure:
-            _close(*ours)
-            raise
-        finally:
-            doors.close()
-            _close(*theirs)
-        pending = _PendingExec(f"{container_id}/{self._exec_count}", entry, ours, answer)
-        self._poller.watch(forked.channel.fileno(), lambda _: self._on_exec_message(forked, pending))
-
-    def _on_exec_message(self, forked: Forked, pending: _PendingExec) -> None:
-        message = _receive(forked.channel, pending.descriptors)
-        if message is None:
-            self._end_channel(forked)
-            os.waitpid(forked.pid, 0)
-            os.close(forked.pidfd)
-            self._on_exec_settled(pending)
-        elif "pid" in message:
-            pending.pid = message["pid"]
-        elif "error" in message:
-            pending.failure = RuntimeFailure(f"in container {pending.entry.spec.container_id}: {message['error']}")
-
-    def _on_exec_settled(self, pending: _PendingExec) -> None:
-        container_id = pending.entry.spec.container_id
-        if not pending.failure and not pending.pid:
-            pending.failure = ContainerMissing(f"container {container_id} ended before a program could be run in it")
-        if pending.pid:
-            self._watch_exec(pending)
-        if pending.failure:
-            _close(*pending.descriptors)
-            pending.answer(pending.failure)
-            return
-        values = {"exec_id": pending.exec_id, "pid": pending.pid}
-        pending.answer(Reply(values, tuple(pending.descriptors)))
-
-    def _watch_exec(self, pending: _PendingExec) -> None:
-        """Reap it when it ends: the helper is gone, so it is a child of ours, and pid 1's end waits for that."""
-        execution = ExecEntry(pending.exec_id, pending.entry.spec.container_id)
-        if not pending.failure:
-            self._execs[pending.exec_id] = execution
-            pending.entry.exec_ids.append(pending.exec_id)
-        pid, pidfd = pending.pid, os.pidfd_open(pending.pid)
-
-        def on_ended(_: int) -> None:
-            _, status = os.waitpid(pid, 0)
-            self._poller.unwatch(pidfd)
-            os.close(pidfd)
-            execution.exit_status = (
-                ExitStatus(code=None, signal=os.WTERMSIG(status))
-                if os.WIFSIGNALED(status)
-                else ExitStatus(code=os.WEXITSTATUS(status), signal=None)
-            )
-            for answer in execution.waiters:
-                answer(Reply(execution.exit_status))
-            execution.waiters.clear()
-
-        self._poller.watch(pidfd, on_ended)
+        self._execs.start(entry, spec, self._user_namespaces.get(entry.spec.id_range), answer)
 
     def wait_exec(self, exec_id: str, answer: Outcome) -> None:
-        """The answer comes when the process has ended; known until its container is removed."""
-        execution = self._execs.get(exec_id)
-        if execution is None:
-            raise ContainerMissing(f"no process {exec_id}: unknown, or its container has been removed")
-        if execution.exit_status is not None:
-            answer(Reply(execution.exit_status))
-        else:
-            execution.waiters.append(answer)
+        """The answer comes when the program has ended; known until its container is removed."""
+        self._execs.wait(exec_id, answer)
+
+    def _first_pids(self) -> set[int]:
+        return {entry.forked.pid for entry in self._entries.values() if entry.exit_status is None}
 
     # ---- removal
 
@@ -452,9 +293,8 @@ class Registry:
             # The record stays, so that the next sweep tries again; so does the entry, for another `remove`.
             outcome = failure
         else:
-            _close(*entry.outputs)
-            for exec_id in entry.exec_ids:
-                self._execs.pop(exec_id, None)
+            close_descriptors(*entry.outputs)
+            self._execs.forget(entry.spec.container_id)
             self._records.forget(entry.spec.container_id)
             del self._entries[entry.spec.container_id]
         for answer in answers:
@@ -497,50 +337,13 @@ def _check_spec(spec: ContainerSpec) -> None:
         raise RuntimeFailure(f"cannot start container {spec.container_id}: no state directory {spec.state_dir}")
 
 
-def _output_pipe(spec: ContainerSpec) -> tuple[int, int]:
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    # Non-blocking for the reader only: the other end is another open file.
-    os.set_blocking(read_end, False)
-    # Owned by the container's user, who else could not open /dev/stdout.
-    os.fchown(write_end, spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
-    return read_end, write_end
+def _takes_signals(pid: int) -> bool:
+    """Whether tini waits for signals already: it blocks them before it forks its child.
 
-
-def _standard_pipes(spec: ContainerSpec) -> tuple[list[int], list[int]]:
-    """Our ends and theirs of stdin, stdout and stderr."""
-    in_read, in_write = os.pipe2(os.O_CLOEXEC)
-    os.fchown(in_read, spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
-    out_read, out_write = _output_pipe(spec)
-    error_read, error_write = _output_pipe(spec)
-    return [in_write, out_read, error_read], [in_read, out_write, error_write]
-
-
-def _close(*descriptors: int) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-def _receive(channel: socket.socket, descriptors: list[int] | None = None) -> dict[str, Any] | None:
-    """The next message, or None at the end; descriptors that came with it are added to the list."""
+    Its mask says nothing: while a process sits in sigtimedwait, what it waits for reads as not blocked.
+    """
     try:
-        data, given, _, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, 4)
-    except ConnectionResetError:
-        # Ended without reading what we never send.
-        return None
-    if descriptors is not None:
-        descriptors.extend(given)
-    if not data:
-        return None
-    message: dict[str, Any] = json.loads(data)
-    return message
-
-
-def _is_blocked(pid: int, number: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("SigBlk:"):
-                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return bool(file.read().strip())
     except (FileNotFoundError, ProcessLookupError):
-        pass
-    return True
+        return True

@@ -24,12 +24,13 @@ from typing import Any
 from squall.runtime import codec
 from squall.runtime import syscalls as sc
 from squall.runtime.cgroup import detect_cgroups
+from squall.runtime.container import Outcome, Reply
 from squall.runtime.errors import FeatureMissing, RuntimeFailure
 from squall.runtime.launch import Ground
 from squall.runtime.peer import Peer
 from squall.runtime.poll import Poller
 from squall.runtime.records import Records
-from squall.runtime.registry import Outcome, Registry, Reply
+from squall.runtime.registry import Registry
 from squall.runtime.seccomp import build_filter
 from squall.runtime.spec import ContainerUsage, ExitStatus
 from squall.runtime.sweep import lock, records_path, remove_parents, socket_path, sweep_locked

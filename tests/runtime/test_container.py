@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from squall.runtime.registry import status_from_wait
+from squall.runtime.container import status_from_wait
 from squall.runtime.spec import ExitStatus
 
 

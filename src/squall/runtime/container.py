@@ -1,0 +1,122 @@
+"""A container as the spawner keeps it: what it was made from, what it holds, how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from squall.runtime.cgroup import DEFAULT_DEVICES, Cgroup
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.launch import MESSAGE_BYTES_MAX, Forked
+from squall.runtime.spec import ContainerSpec, ExitStatus
+
+# Numbers by which shells, and tini, say that a program was ended by a signal.
+SIGNAL_CODE_BASE = 128
+# "m": a container is in its cgroup before its devices are made. Its own processes cannot make any: that takes a
+# capability over the machine.
+DEVICES = tuple(replace(rule, access="rwm") for rule in DEFAULT_DEVICES)
+
+Outcome = Callable[["Reply | RuntimeFailure"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a request, with descriptors the receiver is to own."""
+
+    values: Any = None
+    descriptors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """How a process of one thread enters a container's cgroups without stopping the machine.
+
+    Writing to `cgroup.procs` takes a lock over every process of the machine and, when nobody did so lately, waits for
+    an RCU grace period: 4-20 ms. A single thread that moves itself by v1's `tasks`, and a child cloned into a v2
+    cgroup, need neither.
+    """
+
+    unified_fd: int
+    tasks_paths: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cgroup: Cgroup) -> Doors:
+        """The doors of a cgroup; close them."""
+        unified_fd, tasks_paths = -1, []
+        for path in cgroup.procs_paths:
+            folder = os.path.dirname(path)
+            if os.path.exists(f"{folder}/tasks"):
+                tasks_paths.append(f"{folder}/tasks")
+            else:
+                unified_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return cls(unified_fd, tuple(tasks_paths))
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.unified_fd >= 0:
+            os.close(self.unified_fd)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One container."""
+
+    spec: ContainerSpec
+    cgroup: Cgroup
+    outputs: tuple[int, int]
+    """Read ends of its stdout and stderr."""
+    forked: Forked
+    started: Outcome | None
+    """Answers the request that started it; None once answered."""
+    phase_ms: dict[str, float] = field(default_factory=dict)
+    executed_ns: int = 0
+    """When the first process was about to execute its program."""
+    failure: RuntimeFailure | None = None
+    exit_status: ExitStatus | None = None
+    removals: list[Outcome] = field(default_factory=list)
+
+
+def status_from_wait(status: int, *, is_oom: bool) -> ExitStatus:
+    """How a first process ended. tini reports its child's signal as 128 + signal, so exit(137) reads as SIGKILL."""
+    if os.WIFSIGNALED(status):
+        return ExitStatus(code=None, signal=os.WTERMSIG(status), is_oom=is_oom)
+    code = os.WEXITSTATUS(status)
+    if SIGNAL_CODE_BASE < code <= SIGNAL_CODE_BASE + signal.SIGRTMAX:
+        return ExitStatus(code=None, signal=code - SIGNAL_CODE_BASE, is_oom=is_oom)
+    return ExitStatus(code=code, signal=None, is_oom=is_oom)
+
+
+def output_pipe(spec: ContainerSpec) -> tuple[int, int]:
+    """The ends of a pipe for output: ours to read without blocking, the container's to write."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    # Non-blocking for the reader only: the other end is another open file.
+    os.set_blocking(read_end, False)
+    # Owned by the container's user, who else could not open /dev/stdout.
+    os.fchown(write_end, spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
+    return read_end, write_end
+
+
+def close_descriptors(*descriptors: int) -> None:
+    """Close them all."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def receive(channel: socket.socket, descriptors: list[int] | None = None) -> dict[str, Any] | None:
+    """The next message, or None at the end; descriptors that came with it are added to the list."""
+    try:
+        data, given, _, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, 4)
+    except ConnectionResetError:
+        # Ended without reading what we never send.
+        return None
+    if descriptors is not None:
+        descriptors.extend(given)
+    if not data:
+        return None
+    message: dict[str, Any] = json.loads(data)
+    return message
