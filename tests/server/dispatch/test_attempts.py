@@ -9,7 +9,7 @@ from squall.protocol.call import CallCancel, Failure
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.server.model.config import ServerConfig
-from tests.server.doubles import Failed, FakeGuest, Stage, heartbeat, settle, staged
+from tests.server.doubles import Failed, FakeGuest, FakeNode, Stage, heartbeat, settle, staged
 
 
 async def forever(guest: FakeGuest, value: bytes) -> bytes:
@@ -354,6 +354,19 @@ async def test_missing_image_is_told() -> None:
         outputs = await stage.done(stage.client.call(spec.function_id, 1), 1)
 
         assert outputs[0].failure.kind == "image"
+
+
+async def test_image_missing_on_one_node_is_found_on_another() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.refusal = PlatformError("not_found", "image im-test is not here")
+        other = FakeNode(stage.plane, stage.codec)
+        await other.connect()
+
+        outputs = await stage.done(stage.client.call(spec.function_id, *range(10)), 10)
+
+        assert outputs[9].value == b"18"
+        assert other.started
 
 
 async def test_guest_that_reconnects_goes_on_and_delivers() -> None:

@@ -26,6 +26,7 @@ from squall.protocol.ids import input_id, new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, debian_slim
 from squall.protocol.log import LogBatch, LogEntry, LogRead
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountGet, MountManifest
+from squall.protocol.node import NodeReport
 from squall.protocol.server import Hello, ServerStatus, ServerStatusRequest, ServerStop, Welcome
 from squall.protocol.version import VERSION
 from tests.server.doubles import FakeClient, FakeGuest, make_spec, settle, staged
@@ -125,6 +126,20 @@ async def test_idle_containers_make_room_for_a_function_that_has_none() -> None:
         outputs = await stage.done(stage.client.call(second.function_id, 2), 1)
 
         assert outputs[0].value == b"4"
+
+
+async def test_idle_containers_leave_a_node_that_is_short_of_memory() -> None:
+    async with staged() as stage:
+        for _ in range(2):
+            spec = await stage.client.function()
+            await stage.done(stage.client.call(spec.function_id, 1), 1)
+            await stage.pass_time(1.0)
+        oldest = stage.node.started[0].container_id
+
+        stage.node.tell("NodeReport", NodeReport(0, 8_000, 1_000, 2))
+        await stage.pass_time(5.0, 0.5)
+
+        assert list(stage.node.guests) == [oldest]
 
 
 async def test_request_that_fits_no_node_fails_and_says_what_there_is() -> None:

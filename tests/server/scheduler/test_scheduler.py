@@ -61,6 +61,13 @@ def test_image_comes_before_room_before_function() -> None:
     assert nodes_of((make_pending(),), (empty, with_image, fuller)) == ["nd-b"]
 
 
+def test_node_that_lacks_the_image_receives_nothing() -> None:
+    without = make_node("a", missing_image_ids=frozenset({"im-a"}))
+
+    assert plan((make_pending(),), (without,)).waiting == ("ct-0",)
+    assert nodes_of((make_pending(),), (without, make_node("b", container_count=300))) == ["nd-b"]
+
+
 def test_memory_requests_go_where_they_fit_tightest() -> None:
     roomy, tight = make_node("a"), make_node("b", memory_claimed_mib=3_000)
 

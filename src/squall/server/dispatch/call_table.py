@@ -31,6 +31,11 @@ class CallTable:
     def __len__(self) -> int:
         return len(self._calls)
 
+    @property
+    def has_inputs(self) -> bool:
+        """Whether any input has no output."""
+        return any(call.inputs for call in self._calls.values())
+
     def get(self, call_id: str) -> Call | None:
         """The call, if it lives."""
         return self._calls.get(call_id)

@@ -88,6 +88,12 @@ class Container:
         return self.is_ready and not self.is_draining and not self.ending and self.peer is not None
 
     @property
+    def is_spare(self) -> bool:
+        """It runs nothing, and its function may do with one fewer."""
+        dispatcher = self.dispatcher
+        return self.is_open and not self.held and len(dispatcher.containers) > dispatcher.spec.scaling.min_containers
+
+    @property
     def is_waiting(self) -> bool:
         """All it runs waits for calls of its own: it needs no cpu now."""
         running = list(self.held)[: self.dispatcher.max_inputs]

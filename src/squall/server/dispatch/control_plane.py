@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Self
 
 from squall.protocol import methods
@@ -39,6 +40,11 @@ TICK_S = 1.0
 SWEEP_S = 0.1
 SETTLE_S = 5.0
 """How long leaving waits for accepted outputs of durable calls to be on disk."""
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 class ControlPlane:
@@ -179,7 +185,7 @@ class ControlPlane:
     @property
     def is_idle(self) -> bool:
         """Nothing runs, is deployed or connected."""
-        return not self.apps.live and not self.fleet.containers and not self.clients.connected and not len(self.calls)
+        return not (self.apps.live or self.fleet.containers or self.clients.connected or self.calls.has_inputs)
 
     def welcome(self) -> Welcome:
         """What a greeting client hears."""
@@ -187,7 +193,6 @@ class ControlPlane:
 
     def status(self) -> ServerStatus:
         """How the server is."""
-        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return ServerStatus(
             self.server_id,
             VERSION,
@@ -199,7 +204,7 @@ class ControlPlane:
             len(self.fleet.containers),
             self.clients.connected,
             sum(1 for node in self.fleet.nodes.values() if node.peer is not None),
-            peak_kib * 1024,
+            resident_bytes(),
         )
 
     def request_stop(self) -> None:

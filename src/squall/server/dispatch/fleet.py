@@ -34,6 +34,8 @@ LAST_FRAMES_S = 2.0
 END_SLACK_S = 30.0
 REFUSAL_FIRST_S = 0.25
 REFUSAL_MAX_S = 10.0
+MEMORY_PRESSURE = 0.92
+"""Share of a node's memory in use from which idle containers are ended."""
 REFUSALS_MAX = 5
 """Refusals, other than for lack of room, before those who wait are told."""
 
@@ -114,11 +116,7 @@ class ContainerFleet:
     def _make_room(self, waiting: tuple[str, ...]) -> None:
         """End idle containers of other functions, longest idle first, for those that fit nowhere."""
         wanting = {self.pending[one].dispatcher for one in waiting if one in self.pending}
-        idle = [
-            one for one in self.containers.values()
-            if one.is_open and not one.held and one.dispatcher not in wanting
-            and len(one.dispatcher.containers) > one.dispatcher.spec.scaling.min_containers
-        ]  # fmt: skip
+        idle = [one for one in self.containers.values() if one.is_spare and one.dispatcher not in wanting]
         idle.sort(key=lambda one: one.idle_since)
         leaving = sum(1 for one in self.containers.values() if one.is_draining or one.ending)
         for container in idle[: max(0, len(waiting) - leaving)]:
@@ -151,9 +149,10 @@ class ContainerFleet:
             return
         dispatcher = container.dispatcher
         container.refusals += 1
-        is_final = error.code in (errors.NOT_FOUND, errors.UNSUPPORTED, errors.INVALID)
+        is_final = error.code in (errors.UNSUPPORTED, errors.INVALID)
         if error.code == errors.NOT_FOUND:
-            node.image_ids.discard(dispatcher.spec.image_id)
+            node.lacks_image(dispatcher.spec.image_id)
+            is_final = all(dispatcher.spec.image_id in one.missing_image_ids for one in self.nodes.values())
         if is_final or (error.code != errors.EXHAUSTED and container.refusals >= REFUSALS_MAX):
             kind = "image" if error.code == errors.NOT_FOUND else "invalid" if is_final else "lost"
             self.log(container, f"could not be started: {error.message}")
@@ -330,8 +329,20 @@ class ContainerFleet:
             is_silent = now - container.last_heard_at > self._config.heartbeat_timeout_s
             if container.is_ready and not container.ending and is_silent:
                 self.kill(container, "it was silent for too long")
+        for node in self.nodes.values():
+            self._relieve(node)
         self._scaling.tick()
         self.place()
+
+    def _relieve(self, node: Node) -> None:
+        """Memory of the node runs out: end the newest idle container, the one that costs least to start again."""
+        report = node.report
+        if report is None or report.memory_used_mib < node.memory_mib * MEMORY_PRESSURE:
+            return
+        idle = [one for one in node.containers.values() if one.is_spare]
+        if idle:
+            node.report = None  # the next report tells whether it helped
+            self.drain(max(idle, key=lambda one: one.created_at), "its node is short of memory")
 
     def log(self, container: Container, text: str) -> None:
         """Say something in the app's log."""

@@ -76,7 +76,7 @@ class Images:
             assert node.peer is not None
             async for event, _ in node.peer.stream("NodeImageBuild", record).items(BuildEvent):
                 if event.kind == "built":
-                    node.image_ids.add(event.image_id)
+                    node.has_image(event.image_id)
                 if len(build.events) < EVENTS_MAX or event.kind != "line":
                     build.events.append(event)
                 else:

@@ -37,6 +37,7 @@ class Node:
         self.pythons: tuple[str, ...] = ()
         self.containers: dict[str, Container] = {}
         self.image_ids: set[str] = set()
+        self.missing_image_ids: set[str] = set()
         self.report: NodeReport | None = None
         self.lost_timer: Timer | None = None
 
@@ -47,6 +48,7 @@ class Node:
         self.memory_mib = hello.memory_mib
         self.hostname = hello.hostname
         self.pythons = hello.pythons
+        self.missing_image_ids.clear()
         if self.lost_timer is not None:
             self.lost_timer.cancel()
             self.lost_timer = None
@@ -70,6 +72,7 @@ class Node:
             memory,
             len(self.containers),
             frozenset(self.image_ids),
+            frozenset(self.missing_image_ids),
             frozenset(functions),
         )
 
@@ -92,8 +95,18 @@ class Node:
         )
         assert self.peer is not None
         started = await self.peer.request("ContainerStart", record, ContainerStarted, timeout_s=START_TIMEOUT_S)
-        self.image_ids.add(spec.image_id)
+        self.has_image(spec.image_id)
         return started
+
+    def has_image(self, image_id: str) -> None:
+        """The image is there."""
+        self.image_ids.add(image_id)
+        self.missing_image_ids.discard(image_id)
+
+    def lacks_image(self, image_id: str) -> None:
+        """It is not: no container of it is placed here until it is built."""
+        self.image_ids.discard(image_id)
+        self.missing_image_ids.add(image_id)
 
     async def end(self, container_id: str, grace_s: float) -> None:
         """Ask for a container's end.

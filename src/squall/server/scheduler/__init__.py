@@ -6,7 +6,7 @@ refuse: refused containers are simply pending again.
 Invariants of a plan:
   * a container appears at most once
   * for every node, what is placed and what runs claims no more cpu and memory than it has, and no more containers
-  * a draining node receives nothing
+  * a draining node receives nothing, nor does one without the image
 
 A *claim* is what the user requested with cpu= and memory=. Who requested nothing claims no cpu, and `MEMORY_FLOOR_MIB`
 of memory. A container whose inputs all wait for their own calls claims no cpu: it does nothing, and without that a
@@ -51,6 +51,8 @@ class NodeView:
     memory_claimed_mib: int = 0
     container_count: int = 0
     image_ids: frozenset[str] = frozenset()
+    missing_image_ids: frozenset[str] = frozenset()
+    """Images it said it does not have."""
     function_ids: frozenset[str] = frozenset()
     """Functions with a container here: files and templates are warm."""
 
@@ -89,7 +91,9 @@ def plan(pending: tuple[Pending, ...], nodes: tuple[NodeView, ...]) -> Plan:
     waiting: list[str] = []
     impossible: list[tuple[str, str]] = []
     for one in pending:
-        candidates = [node for node in views.values() if fits(node, one.claim)]
+        candidates = [
+            node for node in views.values() if fits(node, one.claim) and one.image_id not in node.missing_image_ids
+        ]
         if candidates:
             chosen = min(candidates, key=lambda node: _rank(node, one))
             placements.append(Placement(one.container_id, chosen.node_id))
