@@ -70,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit."""
     code = 1
     try:
-        squall.main(args=None if arguments is None else list(arguments), prog_name="squall", standalone_mode=False)
-        code = 0
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code
+        given = None if arguments is None else list(arguments)
+        returned = squall.main(args=given, prog_name="squall", standalone_mode=False)
+        # Without standalone_mode click turns `Exit` into a returned code.
+        code = returned if isinstance(returned, int) else 0
     except click.Abort:
         click.echo("Aborted.", err=True)
         code = 130
