@@ -209,10 +209,11 @@ class App:
         return self
 
     def _add(self, function: Function[..., Any]) -> None:
-        if function.name in self._functions and not _is_notebook():
+        # In a container it has been said already.
+        if function.name in self._functions and not _is_notebook() and _container.is_local():
             warnings.warn(
                 f"{self!r} has two functions named {function.name}: the later one counts; give one of them name=…",
-                stacklevel=4,
+                stacklevel=3,
             )
         self._functions[function.name] = function
 
