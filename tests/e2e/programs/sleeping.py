@@ -1,0 +1,73 @@
+"""Functions that take their time, and what cuts them short."""
+
+import os
+import time
+
+import squall
+
+app = squall.App("sleeping")
+
+
+@app.function()
+def sleep(duration_s: float) -> float:
+    print(f"asleep for {duration_s} s", flush=True)
+    time.sleep(duration_s)
+    return duration_s
+
+
+@app.function(timeout=1)
+def sleep_at_most_one(duration_s: float) -> float:
+    time.sleep(duration_s)
+    return duration_s
+
+
+@app.function(max_containers=2)
+def slow_square(x: int) -> tuple[int, int, str]:
+    time.sleep(0.25)
+    with open("/tmp/ran", "a") as ran:
+        ran.write(f"{x}\n")
+    return x, x * x, os.environ.get("SQUALL_CONTAINER_ID", "")
+
+
+@app.local_entrypoint()
+def main(duration_s: float = 600.0) -> None:
+    print("slept:", sleep.remote(duration_s))
+
+
+@app.local_entrypoint()
+def three() -> None:
+    print("slept:", list(sleep.map([600.0, 600.0, 600.0])))
+
+
+@app.local_entrypoint()
+def overdue() -> None:
+    started = time.monotonic()
+    try:
+        sleep_at_most_one.remote(60)
+    except squall.exception.FunctionTimeoutError as error:
+        print("caught:", error)
+    print("seconds:", time.monotonic() - started)
+    print("in time:", sleep_at_most_one.remote(0.1))
+
+
+@app.local_entrypoint()
+def cancelled() -> None:
+    call = sleep.spawn(600.0)
+    try:
+        call.get(timeout=2)
+    except squall.exception.TimeoutError as error:
+        print("not yet:", type(error).__name__, error)
+    started = time.monotonic()
+    call.cancel()
+    try:
+        call.get(timeout=20)
+    except squall.exception.Error as error:
+        print("caught:", type(error).__name__, error)
+    print("seconds:", time.monotonic() - started)
+    print("slept:", sleep.remote(0.1))
+
+
+@app.local_entrypoint()
+def mapped(count: int = 24) -> None:
+    for x, squared, container_id in slow_square.map(range(count)):
+        print("result:", x, squared, container_id, flush=True)
