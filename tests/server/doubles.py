@@ -341,6 +341,8 @@ class FakeNode:
         self.crash_at_start: int | None = None
         self.welcome: NodeWelcome | None = None
         self.builds = 0
+        self.start_gate = asyncio.Event()
+        self.start_gate.set()
         self.build_gate = asyncio.Event()
         self.build_gate.set()
         self.peer: Peer | None = None
@@ -382,6 +384,7 @@ class FakeNode:
 
     async def start(self, record: ContainerStart) -> ContainerStarted:
         self.starts.append(record)
+        await self.start_gate.wait()
         if self.refusal is not None:
             raise self.refusal
         guest = FakeGuest(self, record.container_id, record.function_id)

@@ -100,6 +100,20 @@ async def test_crash_without_retries_fails_at_once_and_says_how() -> None:
         assert len(stage.node.starts) == 1
 
 
+async def test_container_that_was_asked_to_end_from_outside_blames_nobody() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        guest = await running(stage)
+        stage.node.run = lambda guest, value: asyncio.sleep(0, b"elsewhere")
+
+        guest.exit(None, 15)
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].value == b"elsewhere"
+
+
 async def test_memory_over_the_limit_is_called_so() -> None:
     async with staged() as stage:
         spec = await stage.client.function()

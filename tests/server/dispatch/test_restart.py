@@ -66,6 +66,30 @@ async def test_adopted_container_delivers_before_its_call_is_known() -> None:
         assert stage.node.started[0].received == [0]
 
 
+async def test_agent_that_returns_with_a_container_it_was_starting_keeps_it() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.start_gate.clear()
+        call = stage.client.call(spec.function_id, 7)
+        await stage.until(lambda: stage.node.starts)
+        container_id = stage.node.starts[0].container_id
+
+        assert stage.node.peer is not None
+        stage.node.peer.channel.close()
+        await stage.pass_time(1.0)
+        guest = FakeGuest(stage.node, container_id, spec.function_id)
+        stage.node.guests[container_id] = guest
+        await stage.node.connect()
+        await guest.connect()
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].value == b"14"
+        assert stage.node.welcome is not None
+        assert stage.node.welcome.unwanted_container_ids == ()
+        assert len(stage.node.starts) == 1
+        stage.node.started.append(guest)
+
+
 async def test_container_of_a_stopped_app_is_unwanted_after_a_restart() -> None:
     async with staged() as stage:
         spec = await stage.client.function(min_containers=1)

@@ -14,6 +14,8 @@ from squall.protocol import container as wire
 from squall.protocol.container import ContainerInfo
 from squall.protocol.node import ContainerExited
 
+SIGTERM = 15
+
 if TYPE_CHECKING:
     from squall.protocol.peer import Peer
     from squall.server.dispatch.dispatcher import Dispatcher
@@ -86,6 +88,13 @@ class Container:
     def is_open(self) -> bool:
         """Whether it may be handed inputs."""
         return self.is_ready and not self.is_draining and not self.ending and self.peer is not None
+
+    @property
+    def has_crashed(self) -> bool:
+        """Its process ended in a way that its inputs can have caused. A polite request to end (SIGTERM) comes from
+        outside: a node that is shut down, say."""
+        exited = self.exit
+        return exited is not None and exited.signal != SIGTERM and exited.exit_code != 128 + SIGTERM
 
     @property
     def is_spare(self) -> bool:

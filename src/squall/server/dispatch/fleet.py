@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from squall.protocol import errors
 from squall.protocol.call import Failure
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.guest import GuestStop, Ready
 from squall.protocol.ids import new_id
 from squall.protocol.log import SYSTEM, LogEntry
@@ -80,6 +80,8 @@ class ContainerFleet:
         now = self._clock.monotonic()
         container = Container(container_id, dispatcher, self._clock.now(), now)
         container.is_adopted = True
+        # One that is for a single input has had it, or has it now.
+        container.has_served = dispatcher.spec.scaling.is_single_use
         container.node = node
         container.last_heard_at = now
         node.containers[container_id] = container
@@ -125,8 +127,17 @@ class ContainerFleet:
     async def _start(self, container: Container, node: Node) -> None:
         try:
             started = await node.start(container)
+        except ChannelClosed:
+            # Whether it was started is unknown: its agent says so when it is back (`nodes.py`), or the node is lost.
+            self._watch_start(container, container.dispatcher.spec.startup_timeout_s)
+            return
         except PlatformError as error:
-            self._refused(container, node, error)
+            if error.code == errors.TIMED_OUT and not container.is_stopped:
+                self.kill(container, "its node did not start it in time")
+                failure = Failure("startup_timed_out", error.message, container_id=container.container_id)
+                container.dispatcher.attempts.start_failed(container, failure, is_final=False)
+            else:
+                self._refused(container, node, error)
             return
         for phase, duration_ms in started.phase_ms.items():
             container.phase_ms.setdefault(f"start.{phase}", duration_ms)
@@ -275,7 +286,7 @@ class ContainerFleet:
         if container.is_stopped:
             return
         was_asked = bool(container.ending) or container.is_draining
-        has_crashed = container.exit is not None and not container.ending
+        has_crashed = not container.ending and container.has_crashed
         container.is_stopped = True
         container.stopped_at = self._clock.now()
         container.cancel_timers()
