@@ -83,7 +83,7 @@ def prepare(path: Path) -> None:
         if found.st_mode & 0o777 != 0o711:
             path.chmod(0o711)
         # Nobody learns from a full disk in the middle of a call what can be said at the start.
-        probe = path / ".probe"
+        probe = path / f".probe-{os.getpid()}"
         probe.write_bytes(b"x" * 4096)
         probe.unlink()
     except OSError as error:

@@ -79,7 +79,7 @@ def _check_root() -> None:
 
 
 def _start(config: Config) -> int:
-    if answers(config.socket_path):
+    if _is_serving(config):
         return _say_running(config)
     _check_root()
     prepare(config.data_dir)
@@ -128,6 +128,11 @@ def _read_until_said(descriptor: int, deadline: float) -> str:
     return data.decode(errors="replace").strip()
 
 
+def _is_serving(config: Config) -> bool:
+    # The file comes when functions can run, the socket a little before; a killed server leaves both.
+    return read_server_file(config.data_dir) is not None and answers(config.socket_path)
+
+
 def _say_running(config: Config) -> int:
     found = read_server_file(config.data_dir)
     where = f" (process {found.pid}) at {found.url}" if found else ""
@@ -147,6 +152,8 @@ def _serve(config: Config, ready_fd: int | None) -> int:
         if not _acquire(lock, config):
             say(ALREADY)
             return _say_running(config) if ready_fd is None else 0
+        # What a killed one said of itself is true no longer.
+        (config.data_dir / "server.json").unlink(missing_ok=True)
         if ready_fd is not None:
             _log_to_file(config.data_dir / "server.log")
         else:
@@ -197,7 +204,7 @@ def _acquire(lock: ServerLock, config: Config) -> bool:
     """Become the server, unless there is one that answers; one that is stopping is waited for."""
     deadline = time.monotonic() + LOCK_WAIT_S
     while not lock.acquire():
-        if answers(config.socket_path):
+        if _is_serving(config):
             return False
         if time.monotonic() > deadline:
             found = read_server_file(config.data_dir)

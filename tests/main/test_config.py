@@ -1,0 +1,70 @@
+"""The configuration: defaults, what may be set, what is refused and how."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squall.main import config as config_module
+from squall.main.config import Config, ConfigError, read_config
+
+
+def test_nothing_set_is_all_defaults() -> None:
+    assert read_config({"SQUALL_DATA_DIR": "", "PATH": "/bin"}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("http_port", "0", 0),
+        ("http_port", "8080", 8080),
+        ("http_names", "Squall.Example, other ,", ("squall.example", "other")),
+        ("idle_exit_s", "0", None),
+        ("idle_exit_s", "2.5", 2.5),
+        ("log_bytes_max", "512m", 512 * 2**20),
+        ("log_bytes_max", "1000", 1_000),
+        ("blob_bytes_max", "2T", 2 * 2**40),
+        ("database_url", "postgresql+psycopg:///squall", "postgresql+psycopg:///squall"),
+        ("cpu_milli", "1500", 1500),
+    ],
+)
+def test_variable_sets_its_field(name: str, text: str, value: Any) -> None:
+    assert getattr(read_config({f"SQUALL_{name.upper()}": text}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("HTTP_PORT", "65536"),
+        ("HTTP_PORT", "-1"),
+        ("HTTP_PORT", "http"),
+        ("IDLE_EXIT_S", "soon"),
+        ("IDLE_EXIT_S", "-5"),
+        ("IDLE_EXIT_S", "nan"),
+        ("LOG_BYTES_MAX", "1 GB"),
+        ("NETWORK_SLOTS", "many"),
+    ],
+)
+def test_impossible_value_is_refused_by_name(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"SQUALL_{name}.*must be"):
+        read_config({f"SQUALL_{name}": text})
+
+
+def test_command_line_beats_the_environment() -> None:
+    assert read_config({"SQUALL_DATA_DIR": "/srv/a"}, "/srv/b").data_dir == Path("/srv/b")
+
+
+def test_relative_data_directory_becomes_absolute() -> None:
+    assert read_config({}, "data").data_dir == Path.cwd() / "data"
+
+
+def test_data_directory_too_long_for_sockets_is_refused() -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        read_config({}, "/" + "x" * 90)
+
+
+def test_every_field_can_be_set_and_says_what_it_is() -> None:
+    assert set(config_module._READERS) == {field.name for field in dataclasses.fields(Config)}
