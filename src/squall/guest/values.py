@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from squall.exception import InvalidError, SerializationError
 from squall.guest.inbox import Input
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk._serialization import deserialize, serialize
@@ -31,8 +32,17 @@ class Values:
 
         Raises:
             SerializationError: it cannot be pickled.
+            InvalidError: it is a generator, of a function that is not known to be one.
         """
-        data = serialize(value)
+        try:
+            data = serialize(value)
+        except SerializationError as error:
+            if hasattr(value, "__next__") or hasattr(value, "__anext__"):
+                raise InvalidError(
+                    "the function returned a generator, which cannot travel as a value: decorate it with "
+                    "@app.function(is_generator=True) and call .remote_gen(), or return a list"
+                ) from error
+            raise
         if len(data) <= INLINE_BYTES_MAX:
             return data, ""
         return b"", self._put_blob(data)
