@@ -26,7 +26,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class ExecStarted:
-    """A process added to a container. With a pty all three descriptors are the same terminal master."""
+    """A process added to a container. The caller owns the descriptors, all non-blocking.
+
+    With a pty all three are one number, the terminal's master: close it once.
+    """
 
     exec_id: str
     pid: int

@@ -105,7 +105,11 @@ class ExecSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a container's first process ended: exactly one of `code` and `signal` is set."""
+    """How a container's first process ended: exactly one of `code` and `signal` is set.
+
+    A program of a container that exits with 128 + n by itself, as shells do for a child ended by signal n, reads as
+    that signal.
+    """
 
     code: int | None
     signal: int | None
