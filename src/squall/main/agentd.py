@@ -1,0 +1,77 @@
+"""A node alone: `python -m squall.main.agentd`, as root, with SQUALL_SERVER_URL and SQUALL_TOKEN.
+
+Its containers outlive it: whoever starts it again adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+import uvloop
+
+from squall.main.codec import MsgspecCodec
+from squall.main.config import Config, ConfigError, read_config
+from squall.main.data_dir import DataDirError, ServerLock, prepare
+from squall.main.doors import AGENT_PATH, CONTAINER_PATH
+from squall.main.lifetime import stop_signals
+from squall.main.parts import Node
+from squall.main.websocket import Dialer
+from squall.protocol.channel import Channel
+from squall.protocol.errors import PlatformError
+from squall.runtime.errors import RuntimeFailure
+
+_log = logging.getLogger("squall.main")
+
+
+async def serve_node(config: Config, environ: Mapping[str, str], on_ready: Callable[[], None]) -> None:
+    """Be a node of the configured server until a signal comes; while the server is away, wait for it.
+
+    `on_ready` is called when the server knows the node.
+
+    Raises:
+        ConfigError, RuntimeFailure, OSError: it cannot start; the message says why.
+    """
+    if not config.server_url or not config.token:
+        raise ConfigError("an agent needs SQUALL_SERVER_URL (https://name:port) and SQUALL_TOKEN, its server's token")
+    stop = stop_signals()
+    async with Dialer(config.server_url, config.token) as dialer:
+
+        async def connect() -> Channel:
+            return await dialer.open(AGENT_PATH)
+
+        async def connect_container() -> Channel:
+            return await dialer.open(CONTAINER_PATH)
+
+        async with Node(config, MsgspecCodec(), environ, connect, connect_container) as node:
+            connecting = asyncio.ensure_future(node.wait_connected())
+            connecting.add_done_callback(lambda done: None if done.cancelled() else on_ready())
+            await stop.wait()
+            connecting.cancel()
+            _log.info("stopping; containers run on")
+
+
+def main() -> int:
+    """Run in the foreground; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        config = read_config(os.environ)
+        if os.geteuid() != 0:
+            raise DataDirError("an agent makes containers, which needs root; start it by sudo")
+        prepare(config.data_dir)
+        lock = ServerLock(config.data_dir)
+        if not lock.acquire():
+            raise DataDirError(f"a server or an agent runs in {config.data_dir} already")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_node(config, os.environ, lambda: _log.info("connected to %s", config.server_url)))
+    except (ConfigError, DataDirError, PlatformError, RuntimeFailure, OSError) as error:
+        print(f"squall: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
