@@ -164,10 +164,10 @@ def _serve(config: Config, ready_fd: int | None) -> int:
         raise
 
 
+# cold start: the whole server; the other commands need none of it. Its spawner starts meanwhile.
 def _run(config: Config, say: Callable[[str], None]) -> int:
     spawner = threading.Thread(target=_start_spawner, args=(config.data_dir,))
     spawner.start()
-    # cold start: the whole server; the other commands need none of it. Its spawner starts meanwhile.
     import uvloop
 
     from squall.main.serve import serve
