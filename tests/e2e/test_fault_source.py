@@ -81,6 +81,17 @@ def test_wrong_reference_says_what_one_looks_like(squall: Installation, referenc
     assert said in ended.err, ended
 
 
+@pytest.mark.parametrize("name", ["main", "values", "runner"])
+def test_file_named_like_a_module_of_ours_is_the_users(squall: Installation, tmp_path: Path, name: str) -> None:
+    program = tmp_path / f"{name}.py"
+    program.write_text((PROGRAMS / "square.py").read_text())
+
+    ended = squall.command("run", str(program))
+
+    assert ended.code == 0, ended
+    assert ended.out == "49\n", ended
+
+
 def test_file_without_an_app_says_how_to_make_one(squall: Installation, tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text("x = 1\n")
 
