@@ -24,7 +24,7 @@ from squall.exception import (
     SerializationError,
 )
 from squall.protocol.call import Failure, TraceFrame, decode_failure
-from squall.sdk._serialization import deserialize
+from squall.sdk._serialization import read_exception
 
 _KINDS: dict[str, type[Error]] = {
     "import": ExecutionError,
@@ -60,14 +60,9 @@ def to_exception(value: bytes) -> BaseException:
 
 def _loaded(failure: Failure, pickled: bytes) -> BaseException:
     try:
-        found, cause, context, is_context_hidden = deserialize(pickled)
+        return read_exception(pickled)
     except DeserializationError as error:
         return RemoteError(_described(failure, str(error)))
-    if not isinstance(found, BaseException):
-        return RemoteError(_described(failure, "its class could not be read here"))
-    found.__cause__, found.__context__ = cause, context
-    found.__suppress_context__ = is_context_hidden
-    return found
 
 
 def _described(failure: Failure, why: str) -> str:

@@ -193,22 +193,53 @@ def _trimmed(text: str) -> str:
 
 
 def _pickled_exception(error: BaseException) -> bytes:
-    """The exception with what caused it, in the first form that can be read again; empty if there is none."""
-    cause, context = error.__cause__, error.__context__
-    for build in (
-        lambda: (error, cause, context, error.__suppress_context__),
-        lambda: (error, None, None, True),
-        # Many classes of exceptions pickle but do not unpickle, because their __init__ wants other arguments.
-        lambda: (_Rebuilt(error), None, None, True),
-    ):
+    """The exception and, each pickled apart, what caused it; empty if the exception itself cannot be read again.
+
+    Apart, because a cause is often of a package that only the image has: the exception itself must not be lost with it.
+    """
+    data = _readable_pickle(error)
+    if not data:
+        return b""
+    chain = [b"" if one is None else _readable_pickle(one) for one in (error.__cause__, error.__context__)]
+    return serialize((data, *chain, error.__suppress_context__))
+
+
+def _readable_pickle(error: BaseException) -> bytes:
+    """The exception in the first form that can be read again; empty if there is none."""
+    # Many classes of exceptions pickle but do not unpickle, because their __init__ wants other arguments.
+    for form in (error, _Rebuilt(error)):
         try:
-            data = serialize(build())
-            loaded = deserialize(data)[0]
-            if type(loaded).__name__ == type(error).__name__:
+            data = serialize(form)
+            if type(deserialize(data)).__name__ == type(error).__name__:
                 return data
         except Exception:  # noqa: BLE001 - then the next form, and in the end the failure's text alone
             continue
     return b""
+
+
+def read_exception(data: bytes) -> BaseException:
+    """The exception in the value of a failed output, with what caused it.
+
+    Raises:
+        DeserializationError: its class is not here.
+    """
+    pickled, cause, context, is_context_hidden = deserialize(data)
+    error = deserialize(pickled)
+    if not isinstance(error, BaseException):
+        raise DeserializationError("its class could not be read here")
+    error.__cause__, error.__context__ = _read_cause(cause), _read_cause(context)
+    error.__suppress_context__ = is_context_hidden
+    return error
+
+
+def _read_cause(data: bytes) -> BaseException | None:
+    if not data:
+        return None
+    try:
+        found = deserialize(data)
+    except DeserializationError as error:
+        return error  # says which module is missing
+    return found if isinstance(found, BaseException) else None
 
 
 class _Rebuilt:

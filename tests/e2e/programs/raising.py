@@ -50,6 +50,14 @@ def raise_foreign() -> None:
 
 
 @app.function()
+def chained_to_foreign() -> None:
+    try:
+        raise_foreign.local()
+    except Exception as error:
+        raise ValueError("no dice") from error
+
+
+@app.function()
 def leave() -> None:
     sys.exit("leaving")
 
@@ -68,6 +76,14 @@ def with_cause() -> None:
     try:
         chained.remote()
     except LookupError as error:
+        print("caught:", error, "because", repr(error.__cause__))
+
+
+@app.local_entrypoint()
+def with_foreign_cause() -> None:
+    try:
+        chained_to_foreign.remote()
+    except ValueError as error:
         print("caught:", error, "because", repr(error.__cause__))
 
 

@@ -1,0 +1,135 @@
+"""What user code does wrong is told to its caller, quickly, and harms nobody else."""
+
+from __future__ import annotations
+
+import re
+
+from tests.e2e.installation import Installation
+
+
+def seconds(text: str) -> float:
+    """What a program measured itself."""
+    found = re.search(r"^seconds: ([\d.]+)$", text, re.MULTILINE)
+    assert found, text
+    return float(found[1])
+
+
+def test_exception_is_raised_again_as_its_own_type_with_remote_frames(squall: Installation) -> None:
+    ended = squall.run("raising.py::own_class")
+
+    assert ended.code == 0, ended
+    assert "caught: OutOfCheese no brie left 250" in ended.out, ended
+    assert re.search(r'File "<ct-\w+>:/\S*raising\.py", line \d+, in sell\n +weigh\(kind\)', ended.out), ended
+    assert re.search(r'File "<ct-\w+>:/\S*raising\.py", line \d+, in weigh\n', ended.out), ended
+
+
+def test_cause_of_an_exception_comes_along(squall: Installation) -> None:
+    ended = squall.run("raising.py::with_cause")
+
+    assert ended.code == 0, ended
+    assert "caught: the shop is empty because OutOfCheese('no gouda left')" in ended.out, ended
+
+
+def test_cause_of_a_class_unknown_here_does_not_take_the_exception_along(squall: Installation) -> None:
+    ended = squall.run("raising.py::with_foreign_cause")
+
+    assert ended.code == 0, ended
+    assert "caught: no dice because DeserializationError(" in ended.out, ended
+    assert "'only_here'" in ended.out, ended
+
+
+def test_exception_of_a_class_unknown_here_is_described(squall: Installation) -> None:
+    ended = squall.run("raising.py::foreign_class")
+
+    assert ended.code == 0, ended
+    assert "caught: Foreign: far away (not raised as Foreign itself:" in ended.out, ended
+    assert "'only_here'" in ended.out, ended
+    assert "in raise_foreign" in ended.out, f"the remote traceback is missing: {ended}"
+
+
+def test_sys_exit_is_a_result_and_the_container_goes_on(squall: Installation) -> None:
+    ended = squall.run("raising.py::exit_in_function")
+
+    assert ended.code == 0, ended
+    assert "caught: SystemExit leaving" in ended.out, ended
+    assert "still works: 0.5" in ended.out, ended
+
+
+def test_exceptions_of_a_map_take_the_place_of_their_results(squall: Installation) -> None:
+    ended = squall.run("raising.py::in_map")
+
+    assert ended.code == 0, ended
+    results = re.findall(r"^result: (.*)$", ended.out, re.MULTILINE)
+    assert results[0] == "1.0", ended
+    assert "ZeroDivisionError('division by zero')" in results[1], ended
+    assert results[2] == "1.5", ended
+
+
+def test_uncaught_exception_ends_the_command_with_its_traceback(squall: Installation) -> None:
+    ended = squall.run("raising.py::uncaught")
+
+    assert ended.code == 1, ended
+    assert "ZeroDivisionError: division by zero" in ended.err, ended
+    assert re.search(r"in uncaught\n +divide\.remote\(1, 0\)", ended.err), ended
+    assert re.search(r'File "<ct-\w+>:/\S*raising\.py", line \d+, in divide', ended.err), ended
+    assert "squall/cli" not in ended.err, f"frames of the command: {ended}"
+
+
+def test_package_missing_in_the_image_is_named_with_the_users_traceback(squall: Installation) -> None:
+    ended = squall.run("missing_package.py", timeout_s=30)
+
+    assert ended.code == 1, ended
+    assert "cannot load function use: No module named 'click'" in ended.err, ended
+    assert "The image has no package 'click': add it with image.pip_install('click')" in ended.err, ended
+    assert re.search(r'File "/\S*missing_package\.py", line 3, in <module>\n +import click', ended.err), ended
+
+
+def test_exit_and_segfault_are_clear_errors_quickly(squall: Installation) -> None:
+    ended = squall.run("crashing.py::exits", timeout_s=30)
+
+    assert ended.code == 0, ended
+    errors = re.findall(r"^caught: (.*)$", ended.out, re.MULTILINE)
+    assert len(errors) == 2, ended
+    assert "the container ended while it ran this input (" in errors[0], ended
+    assert "7" in errors[0].partition(";")[0], f"does not say the exit code: {errors[0]}"
+    assert "os._exit, a fatal signal or a crash in native code" in errors[0], ended
+    assert re.search(r"SIGSEGV|signal 11|139", errors[1]), f"does not say the signal: {errors[1]}"
+    assert re.search(r"\(container ct-\w+\)", errors[1]), errors[1]
+    assert seconds(ended.out) < 10, ended
+
+
+def test_exit_in_a_map_costs_its_own_input_only(squall: Installation) -> None:
+    ended = squall.run("crashing.py::exit_in_map", timeout_s=45)
+
+    assert ended.code == 0, ended
+    results = re.findall(r"^result: (.*)$", ended.out, re.MULTILINE)
+    assert "the container ended while it ran this input" in results[5], ended
+    assert results[:5] + results[6:] == [str(x * 10) for x in range(12) if x != 5], ended
+
+
+def test_too_much_memory_names_the_option_that_gives_more(squall: Installation) -> None:
+    ended = squall.run("crashing.py::memory", timeout_s=45)
+
+    assert ended.code == 0, ended
+    assert "caught: the container ran out of memory while it ran this input (" in ended.out, ended
+    assert "give the function more with memory=, or let it use less" in ended.out, ended
+    assert ended.out.count("little: 8") == 2, ended
+
+
+def test_input_over_its_time_limit_is_stopped_and_the_limit_named(squall: Installation) -> None:
+    ended = squall.run("sleeping.py::overdue", timeout_s=45)
+
+    assert ended.code == 0, ended
+    assert re.search(r"caught: .*timeout=", ended.out), ended
+    assert 0.9 < seconds(ended.out) < 10, ended
+    assert "in time: 0.1" in ended.out, ended
+
+
+def test_cancelled_call_ends_its_input_and_tells_the_caller(squall: Installation) -> None:
+    ended = squall.run("sleeping.py::cancelled", timeout_s=45)
+
+    assert ended.code == 0, ended
+    assert "not yet: TimeoutError" in ended.out, ended
+    assert re.search(r"caught: \w+ .*cancelled", ended.out), ended
+    assert seconds(ended.out) < 8, ended
+    assert "slept: 0.1" in ended.out, ended
