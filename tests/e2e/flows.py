@@ -6,39 +6,48 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from squall.sdk import _client
+from tests.e2e.installation import PROGRAMS, RUN_S, SQUALL, Ended, Installation
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-FLOWS = Path(__file__).resolve().parent / "programs" / "flows"
-COMMAND = (str(Path(sys.executable).parent / "squall"),)
-RUN_S = 90.0
+FLOWS = PROGRAMS / "flows"
 
 
-def environment(data_dir: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What a user's program has in its environment, with this server's data directory."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("SQUALL_") or "TEST" in name}
-    return {**env, "SQUALL_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT / "src"), **(more or {})}
+def command(
+    installation: Installation, *arguments: str, given: str | None = None, cwd: Path = FLOWS, timeout_s: float = RUN_S
+) -> Ended:
+    """Run the command to its end in the folder of the flows; `given` is its standard input."""
+    return _ended([SQUALL, *arguments], installation, given, cwd, timeout_s)
 
 
-def squall(
-    data_dir: Path,
-    *arguments: str,
-    cwd: Path | None = None,
-    given: str | None = None,
-    env: Mapping[str, str] | None = None,
-    timeout_s: float = RUN_S,
-) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end; what it printed and its exit code are the caller's to judge."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=cwd or FLOWS,
-        env=environment(data_dir, env),
+def command_ok(installation: Installation, *arguments: str, cwd: Path = FLOWS, timeout_s: float = RUN_S) -> Ended:
+    """As `command`; fails when the command does."""
+    ended = command(installation, *arguments, cwd=cwd, timeout_s=timeout_s)
+    assert ended.code == 0, f"squall {' '.join(arguments)}: {ended}"
+    return ended
+
+
+def program(installation: Installation, source: str, *, cwd: Path = FLOWS, timeout_s: float = RUN_S) -> str:
+    """Run Python source as a program of its own, next to the flows; returns what it printed."""
+    ended = _ended([sys.executable, "-c", source], installation, None, cwd, timeout_s)
+    assert ended.code == 0, str(ended)
+    return ended.out
+
+
+def script(installation: Installation, path: Path, *arguments: str, timeout_s: float = RUN_S) -> Ended:
+    """Run a file with plain Python."""
+    return _ended([sys.executable, str(path), *arguments], installation, None, path.parent, timeout_s)
+
+
+def _ended(argv: Sequence[str], installation: Installation, given: str | None, cwd: Path, timeout_s: float) -> Ended:
+    done = subprocess.run(
+        argv,
+        cwd=cwd,
+        env=installation.environ(),
         input=given,
         stdin=subprocess.DEVNULL if given is None else None,
         capture_output=True,
@@ -46,37 +55,15 @@ def squall(
         timeout=timeout_s,
         check=False,
     )
-
-
-def squall_ok(data_dir: Path, *arguments: str, **more: Any) -> str:
-    """As `squall`; fails when the command does, and returns its standard output."""
-    done = squall(data_dir, *arguments, **more)
-    assert done.returncode == 0, f"squall {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def program(data_dir: Path, source: str, *, python: str = sys.executable, timeout_s: float = RUN_S) -> str:
-    """Run Python source as a program of its own, next to the flows; returns what it printed."""
-    done = subprocess.run(
-        [python, "-c", source],
-        cwd=FLOWS,
-        env=environment(data_dir),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return Ended(done.returncode, done.stdout, done.stderr, 0.0)
 
 
 @contextmanager
-def client_of(data_dir: Path) -> Iterator[None]:
-    """In the block, the SDK in this process talks to the server of that data directory."""
+def client_of(installation: Installation) -> Iterator[None]:
+    """In the block, the SDK in this process talks to that server."""
     before = os.environ.get("SQUALL_DATA_DIR")
     _client.close()
-    os.environ["SQUALL_DATA_DIR"] = str(data_dir)
+    os.environ["SQUALL_DATA_DIR"] = str(installation.data_dir)
     try:
         yield
     finally:
@@ -88,26 +75,13 @@ def client_of(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def running(data_dir: Path, name: str) -> Iterator[ModuleType]:
-    """A flow's module, imported as a script's sibling would, with its app running in this process."""
+def running(installation: Installation, name: str) -> Iterator[ModuleType]:
+    """A flow's module, imported as a script's sibling would be, with its app running in this process."""
     sys.path.insert(0, str(FLOWS))
     try:
         module = importlib.import_module(name)
-        with client_of(data_dir), module.app.run():
+        with client_of(installation), module.app.run():
             yield module
     finally:
         sys.path.remove(str(FLOWS))
         sys.modules.pop(name, None)
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "it") -> Any:
-    """Poll until the condition gives something true, and return that."""
-    import time
-
-    deadline = time.monotonic() + timeout_s
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s:.0f} s"
-        time.sleep(0.05)

@@ -7,19 +7,19 @@ import json
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squall import FunctionCall, exception
 from tests.e2e import flows
+from tests.e2e.installation import Installation, wait_until
 
 
 @pytest.fixture(scope="module")
-def calls(server_data_dir: Path) -> Iterator[Any]:
+def calls(session_installation: Installation) -> Iterator[Any]:
     """The module `programs/flows/calls.py`, its app running."""
-    with flows.running(server_data_dir, "calls") as module:
+    with flows.running(session_installation, "calls") as module:
         yield module
 
 
@@ -147,13 +147,11 @@ def test_generator_gives_all_items_in_order(calls: Any) -> None:
 
 
 def test_exception_half_way_comes_after_the_items_before_it(calls: Any) -> None:
-    got = []
+    items = iter(calls.fail_after.remote_gen(3))
 
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(calls.Refused, match="after 3"):
-        for item in calls.fail_after.remote_gen(3):
-            got.append(item)
-
-    assert got == [0, 1, 2]
+        next(items)
 
 
 def test_slow_consumer_holds_the_generator_back(calls: Any) -> None:
@@ -217,11 +215,11 @@ def test_spawned_failure_is_raised_by_get(calls: Any) -> None:
         call.get(timeout=30)
 
 
-def test_result_is_found_by_its_id_from_another_process(calls: Any, server_data_dir: Path) -> None:
+def test_result_is_found_by_its_id_from_another_process(calls: Any, session_installation: Installation) -> None:
     call = calls.mirror.spawn(calls.Point(1, 2))
 
     printed = flows.program(
-        server_data_dir,
+        session_installation,
         f"import calls, squall; print(squall.FunctionCall.from_id({call.object_id!r}).get(timeout=30))",
     )
 
@@ -307,15 +305,12 @@ def test_cancelled_coroutine_cancels_its_input(calls: Any) -> None:
         return result
 
     assert asyncio.run(main()) == "slept"
-    stats = flows.wait_for(
-        lambda: stats if (stats := calls.sleep.get_current_stats()).num_running_inputs == 0 else None, what="the end"
-    )
-    assert stats.backlog == 0
+    wait_until(lambda: calls.sleep.get_current_stats()[::2] == (0, 0), "no input is left", 10)
 
 
-def test_app_runs_in_an_event_loop(server_data_dir: Path) -> None:
+def test_app_runs_in_an_event_loop(session_installation: Installation) -> None:
     printed = flows.program(
-        server_data_dir,
+        session_installation,
         "import asyncio, json, calls\n"
         "async def main():\n"
         "    async with calls.app.run():\n"

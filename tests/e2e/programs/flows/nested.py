@@ -99,15 +99,3 @@ def call_given(function: Any, x: int) -> Any:
 @app.function()
 def call_by_name(x: int) -> Any:
     return squall.Function.from_name("nested", "leaf").remote(x)
-
-
-@app.function()
-def run_an_app() -> int:
-    other = squall.App("inner")
-
-    @other.function(serialized=True)
-    def triple(x: int) -> int:
-        return 3 * x
-
-    with other.run():
-        return triple.remote(4)
