@@ -7,8 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from squall.sdk import _client
+from squall.sdk import _client, _local_server
 from tests.sdk.double import ServerDouble
+
+
+@pytest.fixture(autouse=True)
+def no_real_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test here starts a real server, or leaves its client to the next one.
+
+    While the double is away, the client is to wait for it.
+    """
+    monkeypatch.setattr(_local_server, "start", lambda data_dir: None)
+    yield
+    _client.close()
 
 
 @pytest.fixture

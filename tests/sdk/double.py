@@ -176,7 +176,8 @@ class Connection:
         for index, value in zip(batch.indexes, call.cut(body, batch.sizes), strict=True):
             if str(index) in batch.blobs:
                 value = self.double.blobs[batch.blobs[str(index)]]
-            if (opened.call_id, index) in self.double.outputs:
+            # A generator runs again: its items are not kept.
+            if opened.kind != call.GENERATOR and (opened.call_id, index) in self.double.outputs:
                 self._send(opened.call_id, index)
                 continue
             task = asyncio.ensure_future(self._run(opened, index, value))

@@ -183,9 +183,8 @@ def test_a_failing_program_stops_its_app_and_keeps_its_exception(server: ServerD
         _ = 1 // 0
 
     assert len(server.stopped) == 1
-    assert [entry.name for entry in caught.traceback][
-        0
-    ] == "test_a_failing_program_stops_its_app_and_keeps_its_exception"
+    frames = caught.traceback
+    assert frames[0].name == "test_a_failing_program_stops_its_app_and_keeps_its_exception"
 
 
 def test_a_detached_app_is_stopped_when_its_program_ends_but_not_when_it_is_interrupted(server: ServerDouble) -> None:

@@ -23,6 +23,9 @@ from tests.sdk.double import ServerDouble
 
 app = squall.App("client", include_source=False)
 
+# The real one: the fixtures put another in its place.
+START = _local_server.start
+
 
 @app.function()
 def square(x: int) -> int:
@@ -115,6 +118,7 @@ def test_a_busy_server_of_another_version_is_left_alone(server: ServerDouble) ->
 
 def test_without_root_nobody_starts_a_server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQUALL_DATA_DIR", str(data_dir))
+    monkeypatch.setattr(_local_server, "start", START)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     try:
@@ -130,7 +134,7 @@ def test_a_server_that_does_not_start_says_why(data_dir: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
     with pytest.raises(SquallConnectionError, match="exit status 1"):
-        _local_server.start(str(data_dir))
+        START(str(data_dir))
 
 
 def test_a_server_is_started_when_none_answers(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,8 @@ R = TypeVar("R")
 
 CONNECT_S = 90.0
 """How long a lost or first connection is tried before those who wait are told."""
+FIRST_CONNECT_S = 10.0
+"""The same for a server elsewhere that has never been reached."""
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 TAKE_OVER_S = 0.003
 """How long the keeper lets the gap between two blocking calls be before it reads itself."""
@@ -180,8 +182,6 @@ class Client:
         self._keeper: threading.Thread | None = None
         self._ready: Pending[Welcome] | None = None
         self._is_closed = False
-        self.on_notice: Callable[[str], None] = lambda text: None
-        """Told, in a few words, what takes long: a server being started, a connection being found again."""
 
     # Using it
 
@@ -507,7 +507,9 @@ class Client:
                 self._nudge_follower()
 
     def _connect_or_fail(self) -> None:
-        deadline = time.monotonic() + CONNECT_S
+        # A server elsewhere that never answered is more likely misspelt than restarting.
+        is_first = self.welcome is None and bool(self.endpoint.url)
+        deadline = time.monotonic() + (FIRST_CONNECT_S if is_first else CONNECT_S)
         attempt = 0
         while not self._is_closed:
             try:
@@ -548,7 +550,7 @@ class Client:
         if endpoint.url:
             from squall.sdk._websocket_transport import WebSocketTransport  # cold start: only for a server elsewhere
 
-            return WebSocketTransport(endpoint.url)
+            return WebSocketTransport(endpoint.url, endpoint.token)
         try:
             return UnixTransport(endpoint.socket_path)
         except PermissionError as error:
@@ -559,7 +561,7 @@ class Client:
         except (FileNotFoundError, ConnectionRefusedError) as error:
             if not endpoint.data_dir:
                 raise
-            self.on_notice("starting the local server")
+            _notice("starting the local server")
             _local_server.start(endpoint.data_dir)
             raise _NotYet(str(error)) from error
 
@@ -582,13 +584,12 @@ class Client:
 
     def _greet(self, transport: Transport, decoder: FrameDecoder) -> Welcome:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        token = os.environ.get("SQUALL_TOKEN", "") if self.endpoint.url else ""
-        hello = Hello(VERSION, PROTOCOL_VERSION, self.client_id, version, token)
+        hello = Hello(VERSION, PROTOCOL_VERSION, self.client_id, version, self.endpoint.token)
         welcome = self._exchange(transport, decoder, "Hello", hello, Welcome)
         if welcome.version == VERSION:
             return welcome
         if self.endpoint.data_dir and welcome.is_idle:
-            self.on_notice(f"replacing the idle server of version {welcome.version}")
+            _notice(f"replacing the idle server of version {welcome.version}")
             self._exchange(transport, decoder, "ServerStop", ServerStop(), dict)
             raise _NotYet(f"the server of version {welcome.version} is being replaced")
         if abs(welcome.protocol_version - PROTOCOL_VERSION) > 1 or self.endpoint.data_dir:
@@ -698,6 +699,19 @@ _BY_CODE: dict[str, type[exception.Error]] = {
 def translate(error: PlatformError) -> exception.Error:
     """The exception of `squall.exception` that an error of the wire is raised as."""
     return _BY_CODE.get(error.code, exception.ServiceError)(error.message)
+
+
+def _silent(text: str) -> None:
+    """Nobody wants to know."""
+
+
+_notice: Callable[[str], None] = _silent
+
+
+def set_notice(tell: Callable[[str], None] | None) -> None:
+    """Who is told, in a few words, what takes long: that a server is started or replaced."""
+    global _notice
+    _notice = tell or _silent
 
 
 _current: Client | None = None

@@ -19,6 +19,8 @@ class Endpoint:
     socket_path: str = ""
     url: str = ""
     """Of a server elsewhere, reached by WebSocket."""
+    token: str = ""
+    """Opens that server."""
     data_dir: str = ""
     """Of the local server; empty when the client has no business starting one."""
     container_token: str = ""
@@ -27,7 +29,7 @@ class Endpoint:
 
 
 def find_endpoint() -> Endpoint:
-    """What this process is configured for: container, `SQUALL_SERVER_URL`, or the local server."""
+    """Container, `SQUALL_SERVER_URL` with `SQUALL_TOKEN`, or the local server."""
     from squall.sdk import _container  # cold start: tiny, and loaded anyway in a container
 
     state = _container.current()
@@ -37,7 +39,7 @@ def find_endpoint() -> Endpoint:
         )
     url = os.environ.get("SQUALL_SERVER_URL", "")
     if url:
-        return Endpoint(url=url)
+        return Endpoint(url=url, token=os.environ.get("SQUALL_TOKEN", ""))
     data_dir = os.environ.get("SQUALL_DATA_DIR", "") or DEFAULT_DATA_DIR
     return Endpoint(socket_path=os.path.join(data_dir, "server.sock"), data_dir=data_dir)
 

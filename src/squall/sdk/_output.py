@@ -144,14 +144,12 @@ def use(output: Output | None) -> Iterator[None]:
     """Say things there while the block runs; None for silence."""
     global _current
     before, _current = _current, output
-    client = _client.current()
-    before_notice = client.on_notice
-    client.on_notice = current().notice
+    _client.set_notice(current().notice)
     try:
         yield
     finally:
         _current = before
-        client.on_notice = before_notice
+        _client.set_notice(current().notice)
 
 
 @contextmanager

@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+
+from squall.exception import AuthError, PermissionDeniedError
+
+CHANNEL_PATH = "/api/v1/channel"
 
 
 class WebSocketTransport:
     """See `squall.sdk._transport.Transport`."""
 
-    def __init__(self, url: str, timeout_s: float = 10.0) -> None:
-        from websockets.sync.client import connect  # cold start: a server on another machine
+    def __init__(self, url: str, token: str, timeout_s: float = 10.0) -> None:
+        """Raises:
+        OSError: nobody answers there.
+        AuthError: the token is not the server's.
+        PermissionDeniedError: it does not want to be called by that name.
+        """
+        from websockets.exceptions import InvalidStatus  # cold start: only for a server on another machine
+        from websockets.sync.client import connect  # cold start: as above
 
-        if not url.startswith(("ws://", "wss://")):
-            url = "ws" + url.removeprefix("http")
-        if not url.rstrip("/").endswith("/ws"):
-            url = url.rstrip("/") + "/ws"
+        address = url if url.startswith(("ws://", "wss://")) else "ws" + url.removeprefix("http")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # Newer versions of the library want it entered; all versions close it on leaving.
+        self._stack = ExitStack()
         try:
-            self._socket = connect(url, open_timeout=timeout_s, max_size=None, compression=None)
+            self._socket = self._stack.enter_context(
+                connect(
+                    address.rstrip("/") + CHANNEL_PATH,
+                    open_timeout=timeout_s,
+                    additional_headers=headers,
+                    max_size=None,
+                    compression=None,
+                )
+            )
+        except InvalidStatus as error:
+            said = (error.response.body or b"").decode("utf-8", "replace")[:500]
+            if error.response.status_code == 401:
+                raise AuthError(f"the server at {url} refuses the token in SQUALL_TOKEN: {said}") from error
+            if error.response.status_code == 403:
+                raise PermissionDeniedError(f"the server at {url} refuses: {said}") from error
+            raise OSError(f"HTTP status {error.response.status_code}: {said}") from error
         except Exception as error:  # the library's own types; all mean that the server cannot be reached
             raise OSError(f"{type(error).__name__}: {error}") from error
 
     def write(self, data: bytes, body: bytes | memoryview = b"") -> None:
         """See `Transport`."""
         try:
+            # Its own lock keeps messages whole, and frames of one message together.
             self._socket.send(data + bytes(body) if body else data)
         except Exception as error:  # as above
             raise OSError(f"{type(error).__name__}: {error}") from error
@@ -39,4 +66,4 @@ class WebSocketTransport:
 
     def close(self) -> None:
         """See `Transport`."""
-        self._socket.close()
+        self._stack.close()
