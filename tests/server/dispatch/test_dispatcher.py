@@ -145,6 +145,19 @@ async def test_inputs_behind_a_long_one_are_taken_back_for_an_idle_container() -
         assert one is not two
 
 
+async def test_inputs_that_turn_out_long_spread_over_idle_containers_soon() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=5, max_containers=5)
+        await stage.until(lambda: len(stage.node.started) == 5)
+        await stage.done(stage.client.call(spec.function_id, *range(500)), 500)
+        stage.node.run = forever
+
+        stage.client.call(spec.function_id, *range(5))
+        await stage.pass_time(0.3)
+
+        assert [len(guest.running) for guest in stage.node.started] == [1] * 5
+
+
 async def test_take_back_and_output_may_cross() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)
@@ -183,6 +196,36 @@ async def test_least_loaded_container_is_served_first() -> None:
             await settle(10)
 
         assert [len(guest.waiting) for guest in stage.node.started] == [3, 3]
+
+
+async def test_container_that_ran_last_is_used_again() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=5, max_containers=5)
+        await stage.until(lambda: len(stage.node.started) == 5)
+
+        for number in range(20):
+            await stage.done(stage.client.call(spec.function_id, number), 1)
+
+        assert [len(guest.received) for guest in stage.node.started if guest.received] == [20]
+
+
+async def test_short_inputs_go_out_in_few_frames_and_long_ones_to_everybody() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=5, max_containers=5)
+        await stage.until(lambda: len(stage.node.started) == 5)
+        await stage.done(stage.client.call(spec.function_id, *range(100)), 100)
+        before = [len(guest.received) for guest in stage.node.started]
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+
+        dispatcher.service_us = 20.0
+        await stage.done(stage.client.call(spec.function_id, 1, 2, 3, 4), 4)
+        short = [len(guest.received) - count for guest, count in zip(stage.node.started, before, strict=True)]
+        dispatcher.service_us = 20_000.0
+        await stage.done(stage.client.call(spec.function_id, 1, 2, 3, 4, 5), 5)
+        both = [len(guest.received) - count for guest, count in zip(stage.node.started, before, strict=True)]
+
+        assert sorted(short) == [0, 0, 0, 0, 4]
+        assert [after - count for after, count in zip(both, short, strict=True)] == [1] * 5
 
 
 async def test_too_many_queued_inputs_fail_with_exhausted() -> None:

@@ -104,12 +104,12 @@ async def test_container_of_a_stopped_app_is_unwanted_after_a_restart() -> None:
         assert stage.node.welcome.unwanted_container_ids == tuple(kept)
 
 
-async def test_ephemeral_app_waits_for_its_client_for_the_grace_time_only() -> None:
+async def test_ephemeral_app_waits_for_its_client_for_its_time_only() -> None:
     async with staged() as stage:
         spec = await stage.client.function()
 
         await stage.restart()
-        await stage.pass_time(9.0, 1.0)
+        await stage.pass_time(29.0, 1.0)
         assert spec.app_id in stage.plane.apps.live
         await stage.pass_time(2.0, 1.0)
 

@@ -83,7 +83,7 @@ class Apps:
         self.on_stop: Callable[[str], None] = lambda app_id: None
 
     async def load(self) -> None:
-        """Take up what the store says lives; ephemeral apps wait for their clients for the grace time."""
+        """Take up what the store says lives; ephemeral apps wait for their clients for a time."""
         for row in await self._store.list_apps(limit=100_000, states=(*LIVE, wire.STOPPING)):
             if row.state == wire.STOPPING:
                 await self._store.set_app_state(row.app_id, wire.STOPPED, self._clock.now())
@@ -92,7 +92,7 @@ class Apps:
             self.live[row.app_id] = app
             for spec in await self._store.list_functions(row.app_id):
                 self._add_function(app, spec)
-            self._released(app)
+            self._released(app, max(self._config.restart_grace_s, self._config.app_grace_s))
 
     # Creating
 
@@ -153,7 +153,7 @@ class Apps:
                 app.holders.discard(holder)
                 self._released(app)
 
-    def _released(self, app: App) -> None:
+    def _released(self, app: App, grace_s: float | None = None) -> None:
         """Nobody holds the app: an ephemeral one ends after the grace time."""
         if app.holders:
             return
@@ -164,7 +164,8 @@ class Apps:
         if timer is not None:
             timer.cancel()
         self._timers[app.app_id] = self._clock.call_later(
-            self._config.app_grace_s, lambda: self._expire(app, "its client did not come back")
+            self._config.app_grace_s if grace_s is None else grace_s,
+            lambda: self._expire(app, "its client did not come back"),
         )
 
     def _expire(self, app: App, reason: str) -> None:

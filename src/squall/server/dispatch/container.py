@@ -68,7 +68,7 @@ class Container:
         self.last_heard_at = 0.0
         self.last_output_at = 0.0
         self.handed_out_at = 0.0
-        self.take_back_at = 0.0
+        self.take_back_at = float("-inf")
         self.has_served = False
 
     @property

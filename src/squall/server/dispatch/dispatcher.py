@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
@@ -26,6 +27,8 @@ from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.policy import credit
 
+SPREAD_US = 1_000
+"""Work that is handed to one container before a second one gets a frame of its own."""
 TAKE_BACK_AFTER_S = 0.02
 """A container that has brought nothing for that long runs something long; what waits behind it could run elsewhere."""
 TAKE_BACK_AGAIN_S = 0.5
@@ -68,6 +71,8 @@ class Dispatcher:
         self.containers: dict[str, Container] = {}
         self.free: dict[Container, None] = {}
         """Containers that may be handed an input now."""
+        self.idle: dict[Container, None] = {}
+        """Those of them that hold none, the one that was busy last at the end."""
         self.service_us = 0.0
         self.failures_in_a_row = 0
         self.last_failure_at = float("-inf")
@@ -137,16 +142,27 @@ class Dispatcher:
     def _dispatch(self) -> None:
         self._is_scheduled = False
         while self.queued and self.free:
-            free = list(self.free)
-            if len(free) > 1:
-                free.sort(key=lambda container: len(container.held))
+            chosen = self._choose()
             # Fill up to one level, so that who holds least gets most.
-            level = -(-(sum(len(one.held) for one in free) + self.queued) // len(free))
-            for container in free:
+            level = -(-(sum([len(one.held) for one in chosen]) + self.queued) // len(chosen))
+            for container in chosen:
                 count = min(self.window(container), level) - len(container.held)
                 if count > 0 and self.queued:
                     self._hand_out(container, count)
                 self.refresh(container)
+
+    def _choose(self) -> list[Container]:
+        """The containers that share what is queued: as many as the work is worth, those that hold least."""
+        wanted = self.queued
+        if self.service_us:
+            wanted = min(wanted, int(self.queued * self.service_us / SPREAD_US) + 1)
+        if wanted <= len(self.idle):
+            # Who ran last is warmest, and the others may reach the end of their scaledown window.
+            return list(itertools.islice(reversed(self.idle), wanted))
+        free = list(self.free)
+        if len(free) > 1:
+            free.sort(key=lambda container: len(container.held))
+        return free[:wanted]
 
     def window(self, container: Container) -> int:
         """How many inputs the container may hold now."""
@@ -160,8 +176,13 @@ class Dispatcher:
         """Put a container among the free ones, or take it from them, as it is now."""
         if container.is_open and len(container.held) < self.window(container):
             self.free[container] = None
+            if container.held:
+                self.idle.pop(container, None)
+            else:
+                self.idle[container] = None
         else:
             self.free.pop(container, None)
+            self.idle.pop(container, None)
 
     def refresh_all(self) -> None:
         """The same for all of them."""
@@ -333,12 +354,16 @@ class Dispatcher:
         if not any(one.held for one in self.containers.values()):
             return
         self.attempts.sweep(now)
-        if self.queued or not any(len(one.held) < self.max_inputs for one in self.free):
-            return
+        can_take_more = not self.queued and any(len(one.held) < self.max_inputs for one in self.free)
         for container in self.containers.values():
             ahead = len(container.held) - self.max_inputs
-            is_stuck = now - max(container.last_output_at, container.handed_out_at) > TAKE_BACK_AFTER_S
-            if ahead > 0 and is_stuck and now - container.take_back_at > TAKE_BACK_AGAIN_S:
+            quiet_s = now - max(container.last_output_at, container.handed_out_at)
+            if ahead <= 0 or quiet_s <= TAKE_BACK_AFTER_S:
+                continue
+            # What was short turns out long: believe it now, not when the first of them has ended.
+            self.service_us = max(self.service_us, quiet_s * 1e6)
+            container.credit = self.max_inputs
+            if can_take_more and now - container.take_back_at > TAKE_BACK_AGAIN_S:
                 self.take_back(container, list(container.held)[self.max_inputs :])
 
     # Containers
@@ -384,6 +409,7 @@ class Dispatcher:
         """A container is gone; its inputs have been dealt with."""
         self.containers.pop(container.container_id, None)
         self.free.pop(container, None)
+        self.idle.pop(container, None)
         self.fleet.changed(self)
 
     # Ends

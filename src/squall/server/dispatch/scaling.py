@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from squall.server.autoscaler import IdleContainer, Load, decide
+from squall.server.autoscaler import BLOCKED_S, IdleContainer, Load, decide
 from squall.server.model.clock import Clock
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ INTERVAL_S = 0.05
 
 def load_of(dispatcher: Dispatcher, now: float) -> Load:
     """The function as it is now."""
-    running = busy = pending = starting = ahead = 0
-    longest_s = 0.0
+    running = busy = pending = starting = ahead = blocked = 0
     idle: list[IdleContainer] = []
     for container in dispatcher.containers.values():
         if container.is_draining or container.ending:
@@ -33,7 +32,7 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
             running += count
             ahead += len(container.held) - count
             began_at = next(iter(container.held)).began_at or now
-            longest_s = max(longest_s, now - max(began_at, container.last_output_at))
+            blocked += now - max(began_at, container.last_output_at) >= BLOCKED_S
         else:
             idle.append(IdleContainer(container.container_id, container.idle_since))
     return Load(
@@ -46,7 +45,7 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
         starting=starting,
         idle=tuple(idle),
         service_s=dispatcher.service_us / 1e6 if dispatcher.service_us else None,
-        longest_running_s=longest_s,
+        blocked=blocked,
         last_step_at=dispatcher.last_step_at,
         failures_in_a_row=dispatcher.failures_in_a_row,
         last_failure_at=dispatcher.last_failure_at,

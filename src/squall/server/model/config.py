@@ -15,6 +15,8 @@ class ServerConfig:
     data_dir: str = ""
     app_grace_s: float = 10.0
     """How long an ephemeral app outlives its client's connection."""
+    restart_grace_s: float = 30.0
+    """The same after a restart of the server: its clients first have to notice, and one of them starts the next one."""
     call_grace_s: float = 120.0
     """How long the calls of a client that is gone are kept for its return."""
     queued_inputs_max: int = 25_000
