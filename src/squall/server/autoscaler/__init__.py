@@ -26,6 +26,8 @@ STEP_MIN = 4
 STEP_S = 0.05
 WORTH_S = 0.5
 """A container is worth starting for at least this much work."""
+BLOCKED_S = 0.25
+"""An input that runs for so long, where inputs were short, blocks its container."""
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 60.0
 
@@ -56,7 +58,8 @@ class Load:
     idle: tuple[IdleContainer, ...] = ()
     service_s: float | None = None
     """How long inputs have taken, on average; None before the first output."""
-    longest_running_s: float = 0.0
+    blocked: int = 0
+    """Of the busy ones, those whose input has been running for `BLOCKED_S`."""
     last_step_at: float = -math.inf
     """When containers were last started without knowing how long an input takes."""
     failures_in_a_row: int = 0
@@ -99,10 +102,13 @@ def _worth(load: Load) -> int:
         return max(load.busy, 1)
     if load.service_s is None:
         return CONTAINERS_MAX
-    # Inputs that run now say as much as those that have finished: the second kind may be the short ones.
-    service_s = max(load.service_s, load.longest_running_s)
-    waiting = math.ceil(load.queued * service_s / max(1, load.scaling.max_inputs) / WORTH_S)
-    return max(load.busy + waiting if service_s >= WORTH_S else max(load.busy, waiting), 1)
+    waiting = math.ceil(load.queued * load.service_s / max(1, load.scaling.max_inputs) / WORTH_S)
+    if load.service_s >= WORTH_S:
+        return load.busy + waiting
+    # Inputs that take longer than those before them block a container each: as many again, which doubles them every
+    # `BLOCKED_S`. Not more at once: a busy machine makes short inputs look long, and more containers would make it
+    # busier.
+    return max(load.busy + min(load.blocked, load.queued), waiting, 1)
 
 
 def decide(load: Load) -> Decision:
