@@ -5,9 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import socket
-import subprocess
 import sys
-import threading
 from typing import Any
 
 import squall
@@ -75,21 +73,3 @@ def short_lived() -> str:
 @app.function(single_use_containers=True)
 def single_use() -> str:
     return os.environ["SQUALL_CONTAINER_ID"]
-
-
-@app.function()
-def speak() -> None:
-    print("from print")
-    print("to stderr", file=sys.stderr)
-    thread = threading.Thread(target=print, args=("from a thread",))
-    thread.start()
-    thread.join()
-    subprocess.run(["sh", "-c", "echo from a child; echo child to stderr >&2"], check=True)
-    os.write(1, b"from the C level\n")
-    sys.stdout.write("without an end")
-
-
-@app.local_entrypoint()
-def main() -> None:
-    speak.remote()
-    print("from here")

@@ -1,0 +1,155 @@
+"""`squall run`: what is run, with which arguments, and what is shown where."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import flows
+from tests.e2e.installation import Installation, wait_until
+
+
+def test_output_of_functions_is_shown_where_it_was_written(session_installation: Installation) -> None:
+    ended = flows.command_ok(session_installation, "run", "entries.py::talk")
+
+    assert sorted(ended.out.splitlines()) == sorted(
+        ["from here", "from print", "from a thread", "from a child", "from the C level", "without an end"]
+    )
+    assert "to stderr" in ended.err.splitlines()
+    assert "child to stderr" in ended.err.splitlines()
+    assert "App completed." in ended.err
+
+
+def test_quiet_run_shows_what_the_entrypoint_prints_alone(session_installation: Installation) -> None:
+    ended = flows.command_ok(session_installation, "run", "--quiet", "entries.py::talk")
+
+    assert (ended.out, ended.err) == ("from here\n", "")
+
+
+def test_options_become_typed_arguments(session_installation: Installation) -> None:
+    options = [
+        "--count",
+        "3",
+        "--rate",
+        "0.25",
+        "--name=n",
+        "--is-fast",
+        "--when",
+        "2026-01-02T03:04:05",
+        "--kind",
+        "b",
+    ]
+
+    ended = flows.command_ok(session_installation, "run", "-q", "entries.py::typed", *options)
+
+    assert json.loads(ended.out) == [3, 0.25, "n", True, "2026-01-02T03:04:05", "b"]
+
+
+def test_wrong_arguments_are_refused_before_anything_runs(session_installation: Installation) -> None:
+    for options, expected in (
+        ([], "--count"),
+        (["--count", "three"], "three"),
+        (["--count", "1", "--kind", "c"], "c"),
+        (["--count", "1", "--nothing", "2"], "--nothing"),
+        (["1"], "--count"),
+    ):
+        ended = flows.command(session_installation, "run", "entries.py::typed", *options)
+
+        assert ended.code == 2, str(ended)
+        assert expected in ended.err
+        assert "App " not in ended.err
+
+
+def test_raw_arguments_are_passed_on(session_installation: Installation) -> None:
+    ended = flows.command_ok(session_installation, "run", "-q", "entries.py::raw", "--x", "1", "y", "-q")
+
+    assert json.loads(ended.out) == ["--x", "1", "y", "-q"]
+
+
+def test_async_entrypoint_runs_in_a_loop(session_installation: Installation) -> None:
+    ended = flows.command_ok(session_installation, "run", "-q", "entries.py::in_a_loop", "--n", "2")
+
+    assert ended.out == "['', 'B']\n"
+
+
+def test_function_is_run_with_options_and_its_result_written(
+    session_installation: Installation, tmp_path: Path
+) -> None:
+    path = tmp_path / "result.txt"
+
+    flows.command_ok(
+        session_installation, "run", "-w", str(path), "entries.py::app.shout", "--text", "ab", "--times", "2"
+    )
+
+    assert path.read_text() == "ABAB"
+    flows.command_ok(session_installation, "run", "-w", str(path), "entries.py::result")
+    assert path.read_text() == "KEPT"
+
+
+def test_result_that_is_no_text_cannot_be_written(session_installation: Installation, tmp_path: Path) -> None:
+    ended = flows.command(session_installation, "run", "-w", str(tmp_path / "x"), "calls.py::square", "--x", "2")
+
+    assert ended.code == 1
+    assert "return str or bytes" in ended.err
+
+
+def test_candidates_are_listed_when_there_is_a_choice(session_installation: Installation) -> None:
+    without = flows.command(session_installation, "run", "entries.py")
+    misspelt = flows.command(session_installation, "run", "entries.py::tpyed")
+
+    assert without.code == misspelt.code == 2
+    assert "in_a_loop" in without.err
+    assert "did you mean 'typed'?" in misspelt.err
+
+
+def test_program_comes_from_standard_input(session_installation: Installation) -> None:
+    source = "import squall\napp = squall.App('stdin')\n@app.function()\ndef f():\n    print('in', 6 * 7)\n"
+
+    ended = flows.command(session_installation, "run", "-", given=source)
+
+    assert ended.code == 0, str(ended)
+    assert ended.out == "in 42\n"
+
+
+def test_users_exception_ends_with_its_traceback(session_installation: Installation) -> None:
+    ended = flows.command(session_installation, "run", "entries.py::failing")
+
+    assert ended.code == 1
+    assert ended.err.rstrip().splitlines()[-1] == "ValueError: wrong on purpose"
+    assert "fail.remote()" in ended.err
+    assert 'raise ValueError("wrong on purpose")' in ended.err
+
+
+def test_timestamps_begin_the_lines(session_installation: Installation) -> None:
+    ended = flows.command_ok(
+        session_installation, "run", "--timestamps", "--name", "renamed", "entries.py::shout", "--text", "x"
+    )
+
+    assert ended.err.startswith("App renamed ")
+    assert any(line[2] == ":" and line.endswith("shouting x") for line in ended.out.splitlines())
+
+
+@pytest.mark.timeout(90)
+def test_detached_app_goes_on_until_it_is_stopped(squall: Installation) -> None:
+    client = squall.start("run", "--detach", str(flows.FLOWS / "entries.py::spawning"))
+    client.wait_said("tick", 60)
+
+    client.signal(signal.SIGKILL)
+    client.process.wait(10)
+
+    apps = json.loads(squall.command("app", "list", "--json").out)
+    app = next(one for one in apps if one["description"] == "entries" and one["state"] == "detached")
+    read = squall.command("app", "logs", app["app_id"], "--tail", "1000").out.count("tick")
+    wait_until(
+        lambda: squall.command("app", "logs", app["app_id"], "--tail", "1000").out.count("tick") > read,
+        "it still prints",
+        10,
+    )
+    stopped = squall.command("app", "stop", app["app_id"], "--yes")
+    assert stopped.code == 0, str(stopped)
+    squall.wait_no_processes(10)
+    listed = json.loads(squall.command("app", "list", "--json").out)
+    assert {one["app_id"]: one["state"] for one in listed}[app["app_id"]] == "stopped"
