@@ -48,6 +48,8 @@ TAKE_OVER_S = 0.003
 """How long the keeper lets the gap between two blocking calls be before it reads itself."""
 LONG_LEAD_S = 0.02
 """The keeper looks rarely while one thread reads on; after that long it is told when the thread stops."""
+LOOK_S = 1.0
+"""How often the connection is looked at while nobody waits for anything."""
 CLOSES_MAX = 64
 """Finished calls that the server is told of together with the next call."""
 
@@ -172,7 +174,7 @@ class Client:
         self._streams: dict[int, ClientStream] = {}
         self._calls: dict[str, OpenCall] = {}
         self._apps: dict[str, tuple[AppCreate, FunctionCreate | None]] = {}
-        self._closes: list[bytes] = []
+        self._closes: deque[bytes] = deque()
         self._reading = threading.Lock()
         self._followers: deque[Pending[Any]] = deque()
         self._lead_count = 0
@@ -245,18 +247,24 @@ class Client:
         """Begin a call, or send more of it."""
         self._calls[call.call_id] = call
         self._ensure_connecting()
-        if self._closes:
-            closes, self._closes = self._closes, []
-            frames = b"".join(closes) + frames
-        self._write(frames)
+        self._write(self._take_closes() + frames if self._closes else frames)
 
     def close_call(self, call: OpenCall, *, is_prompt: bool = False) -> None:
         """Forget a call. The server is told with the next frames, or now when it may still have work to drop."""
         self._calls.pop(call.call_id, None)
         self._closes.append(_calls.call_close(call.call_id))
         if is_prompt or len(self._closes) >= CLOSES_MAX:
-            closes, self._closes = self._closes, []
-            self._write(b"".join(closes))
+            self._write(self._take_closes())
+
+    def _take_closes(self) -> bytes:
+        # Other threads append meanwhile: each frame is taken once.
+        frames = []
+        while self._closes:
+            try:
+                frames.append(self._closes.popleft())
+            except IndexError:
+                break
+        return b"".join(frames)
 
     def send_more(self, frames: bytes) -> None:
         """Frames of an open call; lost with the connection, because the call is sent again as a whole."""
@@ -265,6 +273,7 @@ class Client:
     def keep_app(self, app: AppCreate, functions: FunctionCreate | None) -> None:
         """Take this app up again after each reconnect."""
         self._apps[app.app_id] = (app, functions)
+        self._turn.set()  # from now on the keeper looks at an idle connection
 
     def drop_app(self, app_id: str) -> None:
         """Undo `keep_app`."""
@@ -277,8 +286,7 @@ class Client:
     def close(self) -> None:
         """End the conversation; those who wait are told."""
         self._is_closed = True
-        if self._closes:
-            self._write(b"".join(self._closes))
+        self._write(self._take_closes())
         self._lose("the client was closed")
         self._fail_all(exception.ClientClosed("the client was closed"))
         self._turn.set()
@@ -477,7 +485,9 @@ class Client:
                     self._turn.wait()
                     self._turn.clear()
             elif not self._need_count:
-                self._turn.wait()
+                # An app's lease is lost with its server: that must be seen while the program is busy elsewhere.
+                if not self._turn.wait(LOOK_S if self._apps else None):
+                    self.poll()
                 self._turn.clear()
             elif seen == self._lead_count and self._reading.acquire(False):
                 delay = TAKE_OVER_S
@@ -626,6 +636,7 @@ class Client:
     def _adopt(self, transport: Transport, decoder: FrameDecoder, welcome: Welcome) -> None:
         # The connection becomes visible first and what waits is sent then: a call that begins in between is sent
         # twice, which is harmless; the other way round it would not be sent at all.
+        transport.reader = self
         with self._reading:
             self._decoder = decoder
             self.welcome = welcome
@@ -648,7 +659,7 @@ class Client:
                 return
             lost, self._transport = self._transport, None
         lost.close()
-        self._closes = []
+        self._closes.clear()
         error = ConnectionLost(f"the connection to the server broke: {reason}")
         streams, self._streams = self._streams, {}
         for stream in streams.values():

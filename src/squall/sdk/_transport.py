@@ -9,12 +9,16 @@ import threading
 import time
 from typing import Protocol
 
+from squall.sdk._pending import Reader
+
 _READ_BYTES = 64 * 1024
 _READ_BYTES_MAX = 1024 * 1024
 
 
 class Transport(Protocol):
     """A connection."""
+
+    reader: Reader | None
 
     def write(self, data: bytes, body: bytes | memoryview = b"") -> None:
         """Send both, in this order, whole; any thread may.
@@ -38,6 +42,8 @@ class UnixTransport:
         self._write_lock = threading.Lock()
         self._read_bytes = _READ_BYTES
         self._is_closed = False
+        self.reader: Reader | None = None
+        """Asked to read while a write has to wait."""
         try:
             self._socket.settimeout(timeout_s)
             self._socket.connect(path)
@@ -49,9 +55,24 @@ class UnixTransport:
     def write(self, data: bytes, body: bytes | memoryview = b"") -> None:
         """See `Transport`."""
         with self._write_lock:
-            self._socket.sendall(data)
-            if body:
+            sent = self._send_now(data)
+            if sent == len(data) and not body:
+                return
+            # The other side is slow, perhaps because it waits for us to read: somebody must, while we write.
+            if self.reader is not None:
+                self.reader.need()
+            try:
+                self._socket.sendall(memoryview(data)[sent:])
                 self._socket.sendall(body)
+            finally:
+                if self.reader is not None:
+                    self.reader.unneed()
+
+    def _send_now(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
 
     def read(self, deadline: float | None = None) -> bytes | None:
         """See `Transport`."""

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 
 from squall.exception import AuthError, PermissionDeniedError
+from squall.sdk._pending import Reader
 
 CHANNEL_PATH = "/api/v1/channel"
 
@@ -22,6 +23,7 @@ class WebSocketTransport:
         from websockets.exceptions import InvalidStatus  # cold start: only for a server on another machine
         from websockets.sync.client import connect  # cold start: as above
 
+        self.reader: Reader | None = None  # not asked: the library reads in a thread of its own
         address = url if url.startswith(("ws://", "wss://")) else "ws" + url.removeprefix("http")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # Newer versions of the library want it entered; all versions close it on leaving.
