@@ -92,7 +92,7 @@ class World:
         for container in self.stage.plane.fleet.containers.values():
             if container.held and container.is_ready:
                 held = self.rng.sample(list(container.held), self.rng.randrange(len(container.held)))
-                container.dispatcher.take_back(container, held)
+                container.dispatcher.returns.take_back(container, held)
 
     async def restart(self) -> None:
         await self.stage.restart()

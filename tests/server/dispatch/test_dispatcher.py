@@ -169,7 +169,7 @@ async def test_take_back_and_output_may_cross() -> None:
         container = next(iter(stage.plane.fleet.containers.values()))
 
         # The guest answered 1 in the moment the server asked for it back: only 2 and 3 come back.
-        stage.plane.apps.dispatchers[spec.function_id].take_back(container, list(container.held)[1:])
+        stage.plane.apps.dispatchers[spec.function_id].returns.take_back(container, list(container.held)[1:])
         guest.output(call.call_id, 1, 0, b"2")
         guest.waiting = [one for one in guest.waiting if one[1] != 1]
         guest.running[call.call_id, 1] = asyncio.get_running_loop().create_future()

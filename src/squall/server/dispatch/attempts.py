@@ -262,7 +262,7 @@ class Attempts:
                 self._carry_out(one, verdict)
             else:
                 lost.append((one, verdict))
-        dispatcher.return_to_queue(back[::-1])
+        dispatcher.returns.to_queue(back[::-1])
         for one, failed in lost:
             dispatcher.fail([one], failed.failure or Failure("lost", ending, container_id=container.container_id))
         if self.suspects:

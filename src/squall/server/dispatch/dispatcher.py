@@ -13,27 +13,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterable
 from typing import Protocol
 
 from squall.protocol import call as wire
-from squall.protocol.call import Failure, InputBatch, InputRefs, ItemBatch, OutputBatch, cut
+from squall.protocol.call import Failure, InputBatch, ItemBatch, OutputBatch, cut
 from squall.protocol.function import FunctionSpec, FunctionStats
 from squall.server.dispatch.attempts import Attempts
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.input import Call, Input, failed_batch
+from squall.server.dispatch.returns import RESYNC_S, Returns
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.policy import credit
 
 SPREAD_US = 1_000
 """Work that is handed to one container before a second one gets a frame of its own."""
-TAKE_BACK_AFTER_S = 0.02
-"""A container that has brought nothing for that long runs something long; what waits behind it could run elsewhere."""
-TAKE_BACK_AGAIN_S = 0.5
-RESYNC_S = 1.0
-"""How long a guest that came back may take to say what it no longer has."""
 
 
 class Fleet(Protocol):
@@ -63,6 +58,7 @@ class Dispatcher:
         self.clock = clock
         self.config = config
         self.attempts = Attempts(self)
+        self.returns = Returns(self)
         self.queue: deque[Input] = deque()
         """May hold inputs that have left it (`is_queued` is False): they are passed over."""
         self.queued = 0
@@ -306,65 +302,15 @@ class Dispatcher:
         if one is not None and one.container is not None:
             one.container.tell("ItemCredit", wire.ItemCredit(call.call_id, index, count))
 
-    # Inputs come back
-
-    def given_back(self, container: Container, refs: InputRefs) -> None:
-        """The guest has not begun these and will not: they go to the head of the queue. That is no attempt."""
-        call = self.calls.get(refs.call_id)
-        if call is None:
-            return
-        back = [call.inputs[index] for index in refs.indexes if index in call.inputs]
-        self.return_to_queue([one for one in back if one.container is container])
-        self._after_return(container)
-
-    def return_to_queue(self, inputs: list[Input]) -> None:
-        """Put held inputs at the head of the queue, in their order; those that were being stopped end instead."""
-        for one in reversed(inputs):
-            if one.container is not None:
-                one.container.held.pop(one, None)
-                one.container = None
-            one.began_at = 0.0
-            if one.trouble is not None and one.trouble.cut_short_by:
-                self.attempts.end_cut_short(one)
-            else:
-                one.is_queued = True
-                self.queue.appendleft(one)
-                self.queued += 1
-
-    def _after_return(self, container: Container) -> None:
-        if not container.held:
-            container.idle_since = self.clock.monotonic()
-        self.refresh(container)
-        self.schedule()
-        self.fleet.changed(self)
-
-    def heartbeat(self, container: Container, held_by_guest: int) -> None:
-        """A guest that holds nothing while we think it does: what was sent to it was lost, and is queued again."""
-        quiet_since = max(container.last_output_at, container.handed_out_at)
-        if held_by_guest == 0 and container.held and self.clock.monotonic() - quiet_since > 5.0:
-            self.return_to_queue(list(container.held))
-            self._after_return(container)
-
     def put_orphan(self, call: Call, record: OutputBatch, body: bytes) -> None:
         """An output that came before its call was known again; no container is asked about it."""
         self.attempts.settle(None, call, record, body)
 
     def sweep(self, now: float) -> None:
         """Look at time limits, and at inputs that wait behind long ones."""
-        if not any(one.held for one in self.containers.values()):
-            return
-        self.attempts.sweep(now)
-        can_take_more = not self.queued and any(len(one.held) < self.max_inputs for one in self.free)
-        for container in self.containers.values():
-            ahead = len(container.held) - self.max_inputs
-            quiet_s = now - max(container.last_output_at, container.handed_out_at)
-            if ahead <= 0 or quiet_s <= TAKE_BACK_AFTER_S:
-                continue
-            # What was short turns out long: believe it now, not when the first of them has ended.
-            self.service_us = max(self.service_us, quiet_s * 1e6)
-            container.credit = self.max_inputs
-            if can_take_more and now - container.take_back_at > TAKE_BACK_AGAIN_S:
-                self.take_back(container, list(container.held)[self.max_inputs :])
+        if any(one.held for one in self.containers.values()):
+            self.attempts.sweep(now)
+            self.returns.sweep(now)
 
     # Containers
 
@@ -383,27 +329,11 @@ class Dispatcher:
         self.failures_in_a_row = 0
         if container.held:
             before = list(container.held)
-            self.take_back(container, before)
-            container.timers.append(self.clock.call_later(RESYNC_S, lambda: self._resync(container, before)))
+            self.returns.take_back(container, before)
+            container.timers.append(self.clock.call_later(RESYNC_S, lambda: self.returns.resync(container, before)))
         self.refresh(container)
         self.schedule()
         self.fleet.changed(self)
-
-    def _resync(self, container: Container, before: list[Input]) -> None:
-        """What a guest held when it came back, and has neither answered nor given back: it can run the first few of
-        them, the others were lost on the way."""
-        left = [one for one in before if one in container.held]
-        self.return_to_queue(left[self.max_inputs :])
-        self._after_return(container)
-
-    def take_back(self, container: Container, inputs: Iterable[Input]) -> None:
-        """Ask for inputs that have not begun; the guest knows which, and says so with GivenBack."""
-        by_call: dict[str, list[int]] = {}
-        for one in inputs:
-            by_call.setdefault(one.call.call_id, []).append(one.index)
-        for call_id, indexes in by_call.items():
-            container.tell("TakeBack", InputRefs(call_id, tuple(indexes)))
-        container.take_back_at = self.clock.monotonic()
 
     def remove(self, container: Container) -> None:
         """A container is gone; its inputs have been dealt with."""

@@ -286,11 +286,11 @@ class ContainerService:
         container.dispatcher.put_items(container, self._record(ItemBatch, params), body)
 
     def _given_back(self, container: Container, params: Any, body: bytes) -> None:
-        container.dispatcher.given_back(container, self._record(InputRefs, params))
+        container.dispatcher.returns.given_back(container, self._record(InputRefs, params))
 
     def _heartbeat(self, container: Container, params: Any, body: bytes) -> None:
         beat: Heartbeat = self._record(Heartbeat, params)
-        container.dispatcher.heartbeat(container, beat.running_inputs + beat.held_inputs)
+        container.dispatcher.returns.heartbeat(container, beat.running_inputs + beat.held_inputs)
 
     def _ready(self, container: Container, params: Any, body: bytes) -> None:
         self._plane.fleet.ready(container, self._record(Ready, params))
