@@ -9,10 +9,7 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import logging
-import logging.handlers
 import os
 import signal
 import subprocess
@@ -154,10 +151,7 @@ def _serve(config: Config, ready_fd: int | None) -> int:
             return _say_running(config) if ready_fd is None else 0
         # What a killed one said of itself is true no longer.
         (config.data_dir / "server.json").unlink(missing_ok=True)
-        if ready_fd is not None:
-            _log_to_file(config.data_dir / "server.log")
-        else:
-            logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+        _set_up_log(config.data_dir / "server.log" if ready_fd is not None else None)
         return _run(config, say)
     except (ConfigError, DataDirError, PlatformError) as error:
         say(str(error))
@@ -168,6 +162,9 @@ def _serve(config: Config, ready_fd: int | None) -> int:
 def _run(config: Config, say: Callable[[str], None]) -> int:
     spawner = threading.Thread(target=_start_spawner, args=(config.data_dir,))
     spawner.start()
+    import asyncio
+    import logging
+
     import uvloop
 
     from squall.main.serve import serve
@@ -189,8 +186,10 @@ def _run(config: Config, say: Callable[[str], None]) -> int:
     return 0
 
 
+# cold start: see `_run`.
 def _start_spawner(data_dir: Path) -> None:
-    # cold start: see `_run`.
+    import asyncio
+
     from squall.main.spawner import start_spawner
     from squall.runtime.errors import RuntimeFailure
 
@@ -229,17 +228,26 @@ def _teller(ready_fd: int | None) -> Callable[[str], None]:
     return say
 
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+def _set_up_log(path: Path | None) -> None:
+    """To a file that is rotated, or to the terminal."""
+    # cold start: `start` logs nothing.
+    import logging
+    import logging.handlers
 
-
-def _log_to_file(path: Path) -> None:
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[handler])
+    handler: logging.Handler = logging.StreamHandler()
+    if path is not None:
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler]
+    )
+    # One line for each thing it sets up is more than there is to say.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 # stop, status
 
 
+# cold start: asyncio and the records of the wire; `start` does without.
 def _stop(config: Config, *, is_forced: bool) -> int:
     lock = ServerLock(config.data_dir)
     if lock.is_free():
@@ -247,7 +255,8 @@ def _stop(config: Config, *, is_forced: bool) -> int:
         return 0
     found = read_server_file(config.data_dir)
     try:
-        # cold start: asyncio's parts and the records of the wire; `start` does without.
+        import asyncio
+
         from squall.main.ask import ask
         from squall.protocol.empty import Empty
         from squall.protocol.server import ServerStop
@@ -283,8 +292,10 @@ def _terminate(found: ServerFile | None) -> None:
     os.kill(found.pid, signal.SIGTERM)
 
 
+# cold start: as in `_stop`.
 def _status(config: Config, *, is_json: bool) -> int:
-    # cold start: as in `_stop`.
+    import asyncio
+
     from squall.main.ask import ask
     from squall.protocol.server import ServerStatus, ServerStatusRequest
 
