@@ -80,10 +80,13 @@ class Talk:
 
     async def run(self, code: str, timeout_s: float = 20.0) -> str:
         """Run a few lines in the container; they leave what they found in `result`."""
-        before = len(self.inbox.frames)
+        before = len(self._answers())
         self.tell(code)
-        await until(lambda: len(self.inbox.frames) > before, timeout_s)
-        return self.inbox.frames[-1].body.decode()
+        await until(lambda: len(self._answers()) > before, timeout_s)
+        return self._answers()[-1].body.decode()
+
+    def _answers(self) -> list[Frame]:
+        return [frame for frame in self.inbox.frames if b'"Answer"' in frame.header]
 
     async def run_until(self, code: str, wanted: str) -> None:
         """Run a few lines until they find what is wanted."""

@@ -136,16 +136,16 @@ async def test_a_flood_of_output_is_bounded_and_its_end_is_seen(node: Node) -> N
         guest = await node.talk()
 
         started = time.monotonic()
-        await guest.run("for _ in range(1000): sys.stdout.write(('z' * 99 + '\\n') * 1000)", 60)
+        await guest.run("for _ in range(300): sys.stdout.write(('z' * 99 + '\\n') * 1000)", 60)
         took_s = time.monotonic() - started
         await guest.run("time.sleep(1.5); print('after the flood')")
         await node.end(request.container_id, grace_s=5)
 
     system = [entry.text for entry in node.server.lines if entry.source == "system"]
-    assert took_s < 30
+    assert took_s < 60
     assert any(text.startswith("dropped ") for text in system)
     assert len(node.server.lines) < 200_000
-    assert "after the flood" in [entry.text for entry in node.server.lines]
+    assert [entry.text[-40:] for entry in node.server.lines[-2:]] == ["after the flood", "asked to end"]
 
 
 async def test_limits_reach_the_kernel(node: Node) -> None:
@@ -220,8 +220,9 @@ async def test_a_killed_agent_is_followed_by_one_that_takes_over(node: Node, roo
             await node.build()
             kept, _ = await node.start()
             lost, _ = await node.start()
-            guest = await node.talk(0)
-            assert await guest.run("kept = 'kept'; result = os.getpid()") != ""
+            asked = "result = os.environ['SQUALL_CONTAINER_ID']"
+            known = {await (await node.talk(index)).run(asked) for index in (0, 1)}
+            assert known == {kept.container_id, lost.container_id}
             first.send_signal(signal.SIGKILL)
             await first.wait()
         async with await SpawnerRuntime.open(str(node.data_dir / "spawner"), node.instance, idle_s=5) as runtime:
@@ -233,7 +234,7 @@ async def test_a_killed_agent_is_followed_by_one_that_takes_over(node: Node, roo
             assert kept.container_id in known
             await until(lambda: [exited.container_id for exited in node.server.exits] == [lost.container_id], 20)
             guest = await node.talk(2)
-            assert await guest.run("result = os.environ['SQUALL_CONTAINER_ID']") == kept.container_id
+            assert await guest.run(asked) == kept.container_id
             assert await guest.run("print('after the change'); result = is_reconnect") == "True"
             await node.end(kept.container_id, grace_s=5)
             assert node.server.exits[-1].exit_code == 5
