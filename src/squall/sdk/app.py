@@ -6,7 +6,6 @@ import os
 import sys
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from squall.exception import InvalidError
@@ -19,6 +18,8 @@ from squall.sdk.image import Image
 from squall.sdk.retries import Retries
 
 if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
     from squall.sdk._client import Client
 
 P = ParamSpec("P")

@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from squall.exception import InvalidError
@@ -15,6 +14,8 @@ from squall.sdk import _container
 from squall.sdk._options import check_env
 
 if TYPE_CHECKING:
+    from pathlib import Path, PurePosixPath
+
     from squall.sdk._ignore import IgnoreArgument
     from squall.sdk._mount import LocalFile, Mount
 
@@ -198,7 +199,7 @@ class Image:
         """
         target = _absolute("add_local_file", remote_path)
         if str(remote_path).endswith("/"):
-            target = f"{target.rstrip('/')}/{Path(local_path).name}"
+            target = f"{target.rstrip('/')}/{os.path.basename(str(local_path))}"
         return self._with_files(LocalAdd("file", str(local_path), target, None), copy)
 
     def add_local_dir(
