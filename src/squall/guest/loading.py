@@ -41,13 +41,14 @@ def load(boot: Boot, get_blob: Callable[[str], bytes]) -> Callable[..., Any]:
             found = importlib.import_module(definition.module)
             for name in definition.qualname.split("."):
                 found = getattr(found, name)
+        # Raises what `Image.imports` held back, if this container runs that image.
+        function = _container.unwrap(found)
     except LoadFailed:
         raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         raise LoadFailed(_failure(boot, error)) from error
-    function = _container.unwrap(found)
     if not callable(function):
         message = f"cannot load function {boot.function_name}: {definition.module}.{definition.qualname} is no function"
         raise LoadFailed(Failure("import", message, container_id=boot.container_id))
