@@ -93,6 +93,24 @@ def test_unstarted_inputs_are_given_back_while_user_code_runs(guest: Guest) -> N
     assert guest.inbox.take().index == 1
 
 
+def test_input_lost_with_a_connection_is_given_back_when_asked_for(guest: Guest) -> None:
+    guest.give(0)
+    guest.inbox.answered(guest.inbox.take())
+    guest.outbox.add(CALL, 0, 0, SUCCEEDED, b"done", 5)
+    guest.give(1)
+    guest.inbox.take()
+    guest.inbox.began()
+
+    guest.agent.say("TakeBack", InputRefs(CALL, (0, 1, 7)))
+
+    # The output comes first: input 0 is done, and the server must not queue it again.
+    outputs, _ = guest.agent.expect("Outputs", OutputBatch)
+    refs, _ = guest.agent.expect("GivenBack", InputRefs)
+    guest.inbox.ended()
+    assert outputs.indexes == (0,)
+    assert refs.indexes == (0, 7)
+
+
 def test_cancellation_reaches_a_busy_guest(guest: Guest) -> None:
     guest.give(0)
     guest.inbox.take()

@@ -102,6 +102,7 @@ class AsyncRunner:
         for stream in self._streams:
             stream.end_input(item.input_id)
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
+        self._inbox.answered(item)
         if self._outbox.is_due() or not self._inbox.has_input():
             self._outbox.flush()
 

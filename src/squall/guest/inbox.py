@@ -7,7 +7,7 @@ nothing happens.
 
 Invariants:
   * exactly one thread reads at a time (`_reading`)
-  * an input is in `_held` or running or gone; giving back takes from `_held` only, under the lock
+  * an input is in `_held`, or in `_begun`, or unknown here; what has begun is never given back
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Inbox:
         self.on_terminal: Callable[[TerminalData, bytes], None] | None = None
         self._ready: Ready | None = None
         self._held: deque[Input] = deque()
+        self._begun: set[tuple[str, int]] = set()
+        """Taken by the runner and not answered yet."""
         self._item_credit: dict[tuple[str, int], int] = {}
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -105,7 +107,15 @@ class Inbox:
                 raise self._failure
             if self.is_stopping:
                 raise Stopping
-            return self._held.popleft() if self._held else None
+            if not self._held:
+                return None
+            item = self._held.popleft()
+            self._begun.add((item.call_id, item.index))
+            return item
+
+    def answered(self, item: Input) -> None:
+        """Its output is in the outbox."""
+        self._begun.discard((item.call_id, item.index))
 
     def began(self) -> None:
         """User code begins to run in the main thread."""
@@ -209,24 +219,22 @@ class Inbox:
             self._changed.notify_all()
 
     def _give_back(self, refs: InputRefs) -> None:
-        given = self._remove(refs)
+        """Give back all that has not begun: what is held, and what was lost with a connection and is not known here."""
+        call_id = refs.call_id
+        with self._lock:
+            given = [index for index in refs.indexes if (call_id, index) not in self._begun]
+            gone = set(given)
+            self._held = deque(held for held in self._held if held.call_id != call_id or held.index not in gone)
         if given:
-            self._link.send("GivenBack", InputRefs(refs.call_id, tuple(held.index for held in given)))
+            # Outputs first: one that waits here is of an input that is not known any more, and must not run again.
+            self._outbox.flush()
+            self._link.send("GivenBack", InputRefs(call_id, tuple(given)))
 
     def _cancel(self, refs: InputRefs) -> None:
         # Never begun: to give it back is enough, the server knows that it is cancelled.
         self._give_back(refs)
         for index in refs.indexes:
             self.on_cancel(refs.call_id, index)
-
-    def _remove(self, refs: InputRefs) -> list[Input]:
-        wanted = set(refs.indexes)
-        with self._lock:
-            given = [held for held in self._held if held.call_id == refs.call_id and held.index in wanted]
-            if given:
-                gone = set(given)
-                self._held = deque(held for held in self._held if held not in gone)
-        return given
 
     def stop(self) -> None:
         """Give everything back that has not begun and let the runner end."""

@@ -83,6 +83,7 @@ class Runner:
         for stream in self._streams:
             stream.end_input(item.input_id)
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
+        inbox.answered(item)
 
     def _outcome(self, item: Input) -> tuple[int, bytes, str]:
         try:
