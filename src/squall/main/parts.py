@@ -25,6 +25,7 @@ from squall.agent.mounts import mount_path
 from squall.agent.ranges import build_ranges
 from squall.main.config import Config
 from squall.main.data_dir import write_atomically
+from squall.main.housekeeping import housekeeping
 from squall.main.spawner import instance_name, open_spawner
 from squall.protocol.codec import Codec
 from squall.protocol.ids import is_id, new_id
@@ -59,6 +60,7 @@ async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator
         blobs = await stack.enter_async_context(_blobs(config, clock))
         logs = await stack.enter_async_context(FileLogStore(str(config.data_dir / "logs"), config.log_bytes_max))
         server = ServerConfig(url=url, data_dir=str(config.data_dir))
+        await stack.enter_async_context(housekeeping(store, blobs, config.blob_bytes_max))
         yield await stack.enter_async_context(ControlPlane(store, blobs, logs, codec, server, clock))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 THREADS = 4
-EVICT_AGE_MIN_S = 3600.0
+EVICT_AGE_MIN_S = 24 * 3600.0
 CHUNK_BYTES_MAX = 16 * CHUNK_BYTES
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -57,7 +57,8 @@ class ObjectBlobStore:
         """`folder` holds uploads, and the content too without a `bucket`; `now` is seconds since 1970."""
         self._uploads_dir = Path(folder, "uploads")
         self._content_dir = Path(folder, "content") if bucket is None else None
-        self._uploads_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._uploads_dir.mkdir(exist_ok=True, mode=0o700)
         self._store = LocalStore(str(self._content_dir), mkdir=True) if bucket is None else bucket
         self._now = now
         self._uploads: dict[str, _Upload] = {}
