@@ -88,7 +88,7 @@ def _moment(text: str) -> float | None:
     span = _SPAN.match(text)
     if span:
         # Against the time the server stamped lines with: wall clock.
-        return time.time() - float(span.group(1)) * _SECONDS[span.group(2)]
+        return time.time() - float(span.group(1)) * _SECONDS[span.group(2)]  # tidy: users speak of the wall clock
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
     except ValueError:
