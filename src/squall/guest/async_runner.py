@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from squall.exception import InputCancellation
+from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Input, Stopping
 from squall.guest.link import Link, LinkLost
 from squall.guest.outbox import Outbox
@@ -35,6 +36,7 @@ class AsyncRunner:
         outbox: Outbox,
         link: Link,
         values: Values,
+        interrupter: Interrupter,
         streams: tuple[MarkedStream, ...],
     ) -> None:
         self._function = function
@@ -43,6 +45,7 @@ class AsyncRunner:
         self._outbox = outbox
         self._link = link
         self._values = values
+        self._interrupter = interrupter
         self._streams = streams
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(max_inputs)
@@ -101,6 +104,8 @@ class AsyncRunner:
         run_us = (time.perf_counter_ns() - started_ns) // 1000
         for stream in self._streams:
             stream.end_input(item.input_id)
+        if status == CANCELLED and self._interrupter.is_ending:
+            return
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
         self._inbox.answered(item)
         if self._outbox.is_due() or not self._inbox.has_input():

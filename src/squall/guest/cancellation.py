@@ -23,7 +23,8 @@ class Interrupter:
         self._main = threading.main_thread().ident
         self._running: tuple[str, int] | None = None
         self._wanted: tuple[str, int] | None = None
-        self._is_ending = False
+        self.is_ending = False
+        """The process is to end: what it interrupted is no output, the server gives the input to another container."""
 
     def install(self) -> None:
         """Take the signals; from the main thread."""
@@ -51,9 +52,9 @@ class Interrupter:
 
     def end_all(self) -> bool:
         """The process is to end: interrupt whatever runs; False when nothing does. From the main thread."""
+        self.is_ending = True
         if self._running is None:
             return False
-        self._is_ending = True
         self._running = None
         raise InputCancellation("the container is being stopped")
 

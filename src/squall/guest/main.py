@@ -90,7 +90,7 @@ def _serve(
     ready = Ready(CREDIT_MAX, import_ms, ".".join(str(part) for part in sys.version_info[:3]))
     if definition.is_async:
         runner: Any = AsyncRunner(
-            function, definition.is_generator, boot.max_inputs, inbox, outbox, link, values, streams
+            function, definition.is_generator, boot.max_inputs, inbox, outbox, link, values, interrupter, streams
         )
         inbox.on_cancel = runner.cancel
     else:

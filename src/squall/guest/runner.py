@@ -54,7 +54,7 @@ class Runner:
     def run(self) -> None:
         """Return when no more inputs will come; all outputs have been sent then."""
         inbox, outbox = self._inbox, self._outbox
-        while True:
+        while not self._interrupter.is_ending:
             try:
                 item = inbox.take()
             except Stopping:
@@ -82,6 +82,8 @@ class Runner:
         run_us = (time.perf_counter_ns() - started_ns) // 1000
         for stream in self._streams:
             stream.end_input(item.input_id)
+        if status == CANCELLED and self._interrupter.is_ending:
+            return
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
         inbox.answered(item)
 
