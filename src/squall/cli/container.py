@@ -71,6 +71,8 @@ def stop(container_id: str, is_graceful: bool, yes: bool) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(has_pty: bool | None, container_id: str, command: tuple[str, ...]) -> None:
     """Run COMMAND in a container; its exit code becomes ours."""
+    if command[0] == "--":
+        command = command[1:]
     with_pty = is_terminal() if has_pty is None else has_pty
     rows, columns = size()
     request = ContainerExec(container_id, command, with_pty, rows, columns)
