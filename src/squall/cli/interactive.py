@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import termios
 import threading
 import tty
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def _serve(stream: ClientStream) -> None:
 def _feed(stream: ClientStream) -> None:
     descriptor = sys.stdin.fileno()
     if sys.stdin.isatty():
-        tty.setraw(descriptor)
+        tty.setraw(descriptor, termios.TCSADRAIN)
     while data := os.read(descriptor, 1024):
         stream.send(TerminalInput(), data)
     stream.send(TerminalInput(is_end=True))

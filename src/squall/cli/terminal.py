@@ -47,7 +47,8 @@ def raw(is_wanted: bool) -> Iterator[None]:
     """Every key goes to the other end, Ctrl-C included; the terminal is as before afterwards."""
     with unchanged():
         if is_wanted:
-            tty.setraw(sys.stdin.fileno())
+            # What has been typed already is for the other end: it stays, which `setraw` would not see to by itself.
+            tty.setraw(sys.stdin.fileno(), termios.TCSADRAIN)
         yield
 
 
