@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import socket
-import sys
 from typing import Any
 
 import squall
@@ -21,26 +20,13 @@ def variables() -> dict[str, str]:
 
 
 @app.function()
-def directory() -> tuple[str, str]:
-    return os.getcwd(), sys.path[0]
+def directory() -> str:
+    return os.getcwd()
 
 
 @app.function(cpu=(0.5, 1.5), memory=(64, 256))
-def limits() -> dict[str, Any]:
-    found: dict[str, Any] = {"threads": os.environ.get("OMP_NUM_THREADS")}
-    for path in (
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/cpu.max",
-        "/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
-        "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us",
-        "/sys/fs/cgroup/pids.max",
-        "/sys/fs/cgroup/pids/pids.max",
-    ):
-        if os.path.exists(path):
-            with open(path) as file:
-                found[path.rpartition("/")[2]] = file.read().strip()
-    return found
+def limits() -> tuple[str | None, str]:
+    return os.environ.get("OMP_NUM_THREADS"), os.environ["SQUALL_CONTAINER_ID"]
 
 
 @app.function(memory=(64, 128))
@@ -71,5 +57,5 @@ def short_lived() -> str:
 
 
 @app.function(single_use_containers=True)
-def single_use() -> str:
+def single_use(_: int) -> str:
     return os.environ["SQUALL_CONTAINER_ID"]
