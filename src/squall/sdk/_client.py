@@ -305,24 +305,41 @@ class Client:
 
     def wait(self, pending: Pending[Any], deadline: float | None = None) -> bool:
         """See `Reader`."""
-        reading = self._reading
-        while not pending.is_done:
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            if self._transport is not None and reading.acquire(False):
-                try:
-                    self._lead(pending, deadline)
-                finally:
-                    reading.release()
-                    if self._followers:
-                        self._nudge_follower()
-                continue
+        try:
+            while not pending.is_done:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                if self._transport is not None and self._reading.acquire(False):
+                    self._lead_or_release(pending, deadline)
+                else:
+                    self._follow(pending, deadline)
+            return True
+        finally:
+            # Whether done, late or interrupted: if it was our turn to read on, it is another's now.
+            if self._followers and not self._reading.locked():
+                self._nudge_follower()
+
+    def _lead_or_release(self, pending: Pending[Any], deadline: float | None) -> None:
+        try:
+            self._lead(pending, deadline)
+        finally:
+            self._reading.release()
+            if self._followers:
+                self._nudge_follower()
+
+    def _follow(self, pending: Pending[Any], deadline: float | None) -> None:
+        """Sleep until it is done, or nobody reads."""
+        try:
             self._followers.append(pending)
             # Looked at again after we can be found: whoever stops reading later will wake us.
-            if self._transport is None or reading.locked():
+            if self._transport is None or self._reading.locked():
                 pending.sleep(deadline)
-            self._unfollow(pending)
-        return True
+        finally:
+            # After Ctrl-C, too: the one nudge there is would go to somebody who has left.
+            try:
+                self._followers.remove(pending)
+            except ValueError:
+                pass  # we were woken to read on
 
     def poll(self) -> None:
         """Take in what has arrived already, if nobody else is reading."""
@@ -345,14 +362,6 @@ class Client:
         """See `Reader`."""
         with self._state_lock:
             self._need_count -= 1
-
-    def _unfollow(self, pending: Pending[Any]) -> None:
-        try:
-            self._followers.remove(pending)
-        except ValueError:
-            # We were woken to read on but have what we wanted: the next one reads.
-            if pending.is_done and self._followers and not self._reading.locked():
-                self._nudge_follower()
 
     def _nudge_follower(self) -> None:
         try:
