@@ -54,6 +54,9 @@ class Output:
     def app_stopped(self, app_id: str, is_aborted: bool) -> None:
         """The run is over; no line comes after this."""
 
+    def app_detached(self, app_id: str) -> None:
+        """The run goes on without this program; no line comes after this."""
+
 
 class PlainOutput(Output):
     """Lines: logs as they are, the rest dim where a terminal can."""
@@ -105,6 +108,10 @@ class PlainOutput(Output):
     def app_stopped(self, app_id: str, is_aborted: bool) -> None:
         """See `Output`."""
         self._say("App aborted." if is_aborted else "App completed.")
+
+    def app_detached(self, app_id: str) -> None:
+        """See `Output`."""
+        self._say(f"App {app_id} goes on. Its lines: squall app logs -f {app_id}; its end: squall app stop {app_id}")
 
     def _say(self, text: str) -> None:
         with self._lock:
@@ -168,13 +175,15 @@ class LogFollower:
         self._output = output
         self._is_stopping = False
         self._is_repeating = False
+        self._is_silent = False
         self._thread = threading.Thread(target=self._follow, name="squall-logs", daemon=True)
         self._thread.start()
 
-    def finish(self) -> None:
-        """The app has been stopped: show what is left, but wait for it only so long."""
+    def finish(self, drain_s: float = DRAIN_S) -> None:
+        """Show what is left, but wait for it only so long; nothing is shown after this."""
         self._is_stopping = True
-        self._thread.join(DRAIN_S)
+        self._thread.join(drain_s)
+        self._is_silent = True
 
     def _follow(self) -> None:
         try:
@@ -200,6 +209,8 @@ class LogFollower:
                         elif f"{entry.container_id} {entry.text}" in seen and self._is_repeating:
                             continue
                         seen.add(f"{entry.container_id} {entry.text}")
+                        if self._is_silent:
+                            return
                         self._output.log(entry)
                 return
             except ConnectionLost:

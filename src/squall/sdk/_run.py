@@ -84,8 +84,12 @@ class Running:
             self._output.notice(f"app {self.app_id} was not stopped from here: {error}")
         finally:
             if self._follower is not None:
-                self._follower.finish()
-            self._output.app_stopped(self.app_id, is_aborted)
+                # The lines of an app that goes on have no end to wait for.
+                self._follower.finish(0.0 if is_detached else _output.DRAIN_S)
+            if is_detached:
+                self._output.app_detached(self.app_id)
+            else:
+                self._output.app_stopped(self.app_id, is_aborted)
 
     # Images
 
