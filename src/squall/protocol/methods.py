@@ -1,7 +1,8 @@
 """Every method of the wire in one table: what it takes, what it gives, who may ask whom.
 
 The server's dispatch, the HTTP twin (`POST /api/v1/<Method>`) and the OpenAPI document are made from this table: a
-method that is not here does not exist. Events (no answer) are listed too; over HTTP they are posted, answered by 204.
+method that is not here does not exist. Events (no answer) are listed too: they belong to a channel, where what they
+bring about comes back as events, and so have no HTTP twin.
 """
 
 from __future__ import annotations

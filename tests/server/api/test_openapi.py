@@ -46,7 +46,7 @@ def test_bodies_are_described_where_there_are_some() -> None:
     assert "base64" in text("BlobPut")
     assert "base64" not in text("AppGet")
     assert "x-ndjson" in text("LogRead")
-    assert '"204"' in text("CallClose")
+    assert "/api/v1/CallClose" not in paths
 
 
 def test_no_record_has_a_field_called_body() -> None:

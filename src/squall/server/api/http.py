@@ -1,7 +1,10 @@
 """The HTTP twin: `POST /api/v1/<Method>` for every method a client may ask, from the table of methods.
 
+Events are not among them: what they bring about comes back on the channel they came on, and a request has none. Whoever
+calls functions over HTTP uses CallSpawn and CallGet.
+
 The request is the record as JSON; opaque bytes travel beside it, in base64, in a field `body`. Unary methods answer
-with one JSON value, streams with one a line (application/x-ndjson), events with 204 and nothing. Errors are
+with one JSON value, streams with one a line (application/x-ndjson). Errors are
 `{"error": {"code", "message"}}` under the status of their code; in the middle of a stream, as its last line.
 
     GET /api/v1/channel        WebSocket of frames, for clients
@@ -41,7 +44,9 @@ FIRST_ITEM_S = 1.0
 """How long a stream may take to fail with a proper status; after that its answer begins and errors come inside it."""
 
 TWINS: dict[str, Method] = {
-    name: method for name, method in METHODS.items() if method.asked_by == CLIENT and method.asked == SERVER
+    name: method
+    for name, method in METHODS.items()
+    if method.asked_by == CLIENT and method.asked == SERVER and method.shape != EVENT
 }
 
 
@@ -49,7 +54,7 @@ class Control(Protocol):
     """What the control plane offers to whoever asks over HTTP."""
 
     async def answer(self, method: str, record: Any, body: bytes) -> tuple[Any, bytes]:
-        """Answer a unary method, or take an event (the answer then means nothing)."""
+        """Answer a unary method."""
 
     def stream(self, method: str, record: Any, body: bytes) -> AsyncIterator[tuple[Any, bytes]]:
         """Answer a stream."""
@@ -125,8 +130,6 @@ class _Twin:
             reply, reply_body = await self._control.answer(name, record, body)
         except Exception as error:  # noqa: BLE001 - top of a request
             return error_response(platform_error(name, error))
-        if method.shape == EVENT:
-            return Response(status_code=204)
         return Response(_encode(method, reply, reply_body), media_type="application/json")
 
     def _decode(self, method: Method, data: bytes) -> tuple[Any, bytes]:

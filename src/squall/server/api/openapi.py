@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from squall.protocol.errors import HTTP_STATUS
-from squall.protocol.methods import EVENT, STREAM, Method
+from squall.protocol.methods import STREAM, Method
 from squall.protocol.version import VERSION
 
 REF = "#/components/schemas/{name}"
@@ -81,8 +81,6 @@ def _operation(method: Method, schema_of: dict[type[Any], dict[str, Any]]) -> di
 
 
 def _success(method: Method, schema: dict[str, Any]) -> dict[str, Any]:
-    if method.shape == EVENT:
-        return {"204": {"description": "Taken."}}
     if method.shape == STREAM:
         description = "One JSON value a line; an error in the middle is a last line of the shape of an error."
         return {"200": {"description": description, "content": {"application/x-ndjson": {"schema": schema}}}}
