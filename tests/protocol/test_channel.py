@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from squall.protocol.channel import HIGH_WATER_BYTES, Channel
+from squall.protocol.channel import HIGH_WATER_BYTES, MESSAGE_BYTES_MAX, Channel, WebSocketChannel
 from squall.protocol.errors import ChannelClosed
-from squall.protocol.frames import Frame
+from squall.protocol.frames import Frame, FrameDecoder
 from tests.protocol.channel_pairs import KINDS, Kept, channel_pair
 
 
@@ -177,3 +177,38 @@ async def test_draining_ends_when_the_other_side_goes(pair: tuple[Channel, Chann
     done, _ = await asyncio.wait([draining], timeout=15)
     assert done
     assert draining.exception() is None or isinstance(draining.exception(), ChannelClosed)
+
+
+class _MessageLog:
+    """A message socket that keeps what is sent and never receives."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.is_enough = asyncio.Event()
+
+    async def send_bytes(self, data: bytes) -> None:
+        self.sent.append(data)
+        if sum(len(message) for message in self.sent) > 40 * 2**20:
+            self.is_enough.set()
+
+    async def receive_bytes(self) -> bytes | None:
+        await asyncio.Event().wait()
+        return None
+
+    async def close(self) -> None:
+        return
+
+
+async def test_a_sender_that_never_drains_sends_messages_of_bounded_size() -> None:
+    socket = _MessageLog()
+    channel = WebSocketChannel(socket)
+    for _ in range(41):
+        channel.send(Frame(b"{}", bytes(2**20)))
+
+    running = asyncio.ensure_future(channel.run())
+    await asyncio.wait_for(socket.is_enough.wait(), 10)
+    channel.close()
+    await asyncio.wait_for(running, 10)
+
+    assert max(len(message) for message in socket.sent) <= MESSAGE_BYTES_MAX
+    assert len(FrameDecoder().feed(b"".join(socket.sent))) == 41

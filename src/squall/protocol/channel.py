@@ -10,12 +10,14 @@ All three behave the same (tests/protocol/test_channel.py runs one suite over th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol, cast
 
 from squall.protocol.errors import ChannelClosed
 from squall.protocol.frames import Frame, FrameDecoder, FrameError, encode_into
 
+MESSAGE_BYTES_MAX = 16 * 2**20
+"""What a WebSocket message is cut at: a sender that does not drain must not pass the other's limit."""
 HIGH_WATER_BYTES = 4 * 2**20
 LOW_WATER_BYTES = 1 * 2**20
 
@@ -327,7 +329,7 @@ class MessageSocket(Protocol):
 
 
 class WebSocketChannel:
-    """A channel over binary messages, each holding one or more whole frames. `run` must be awaited by its owner."""
+    """A channel over binary messages that hold frames end to end. `run` must be awaited by its owner."""
 
     def __init__(self, socket: MessageSocket) -> None:
         self._socket = socket
@@ -410,7 +412,8 @@ class WebSocketChannel:
             chunks, self._chunks, self._chunk_bytes = self._chunks, [], 0
             if chunks:
                 try:
-                    await self._socket.send_bytes(b"".join(chunks))
+                    for message in _messages(chunks):
+                        await self._socket.send_bytes(message)
                 except Exception as error:  # noqa: BLE001 - the library's own types; all mean the connection is gone
                     self._close_reason = str(error) or type(error).__name__
                     return
@@ -443,6 +446,16 @@ class WebSocketChannel:
         if self._receiver is not None and not self._is_told:
             self._is_told = True
             self._receiver.closed(self._close_reason or "the connection was closed")
+
+
+def _messages(chunks: list[bytes]) -> Iterator[bytes]:
+    """The chunks end to end, in pieces; the other side's decoder does not mind where they are cut."""
+    data = b"".join(chunks)
+    if len(data) <= MESSAGE_BYTES_MAX:
+        yield data
+        return
+    for start in range(0, len(data), MESSAGE_BYTES_MAX):
+        yield data[start : start + MESSAGE_BYTES_MAX]
 
 
 async def _ignore_errors(awaitable: Awaitable[None]) -> None:
