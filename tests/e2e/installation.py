@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ class Running:
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Path | None) -> None:
         self._started = time.monotonic()
-        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._files = ExitStack()
+        self._out = self._files.enter_context(tempfile.TemporaryFile())
+        self._err = self._files.enter_context(tempfile.TemporaryFile())
         self.process = subprocess.Popen(
             argv,
             env=dict(environ),
@@ -90,8 +93,7 @@ class Running:
         if self.process.poll() is None:
             self.signal(signal.SIGKILL)
             self.process.wait(10)
-        self._out.close()
-        self._err.close()
+        self._files.close()
 
     @staticmethod
     def _read(file: Any) -> str:

@@ -1,5 +1,6 @@
 """Functions that raise, and callers that look at what arrives."""
 
+import importlib
 import sys
 import traceback
 from pathlib import Path
@@ -44,9 +45,7 @@ def raise_foreign() -> None:
     """Raise an exception of a class that only this container has."""
     Path("/tmp/only_here.py").write_text("class Foreign(Exception):\n    pass\n")
     sys.path.insert(0, "/tmp")
-    import only_here
-
-    raise only_here.Foreign("far away")
+    raise importlib.import_module("only_here").Foreign("far away")
 
 
 @app.function()

@@ -1,0 +1,92 @@
+"""A client that goes away, by Ctrl-C or by force, leaves no container behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.e2e.installation import PROGRAMS, Installation, wait_until
+
+APP_GRACE_S = 10.0
+"""How long the server keeps an app whose client has gone without a word."""
+
+
+def test_ctrl_c_ends_app_and_containers_within_two_seconds(squall: Installation) -> None:
+    running = squall.start_run("sleeping.py::three")
+    wait_until(lambda: running.said().count("asleep for") == 3, "three containers sleep", 30)
+
+    running.signal(signal.SIGINT)
+
+    assert squall.wait_no_processes(2.0) < 2.0
+    ended = running.wait(5)
+    assert ended.code == 130, ended
+    assert "App aborted." in ended.err, ended
+    assert "Traceback" not in ended.err, ended
+    assert squall.containers() == []
+
+
+def test_ctrl_c_twice_still_ends_the_app(squall: Installation) -> None:
+    running = squall.start_run("sleeping.py::main")
+    running.wait_said("asleep for")
+
+    running.signal(signal.SIGINT)
+    time.sleep(0.05)
+    if running.process.poll() is None:
+        running.signal(signal.SIGINT)
+    ended = running.wait(5)
+
+    assert ended.code == 130, ended
+    squall.wait_no_processes(APP_GRACE_S + 5)
+
+
+def test_ctrl_c_while_the_app_is_made_leaves_no_app(squall: Installation) -> None:
+    running = squall.start_run("sleeping.py::main")
+    running.wait_said("App sleeping (")
+
+    running.signal(signal.SIGINT)
+    ended = running.wait(10)
+
+    assert ended.code == 130, ended
+    wait_until(lambda: squall.status()["app_count"] == 0, "the app is stopped", 15)
+
+
+def test_terminated_command_ends_its_app(squall: Installation) -> None:
+    running = squall.start_run("sleeping.py::main")
+    running.wait_said("asleep for")
+
+    os.kill(running.pid, signal.SIGTERM)
+    running.wait(5)
+
+    squall.wait_no_processes(APP_GRACE_S + 5)
+
+
+def test_containers_of_a_killed_client_end_after_the_grace_time(squall: Installation) -> None:
+    running = squall.start_run("sleeping.py::main")
+    running.wait_said("asleep for")
+
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait(5)
+
+    took_s = squall.wait_no_processes(APP_GRACE_S + 5)
+    assert took_s > 2, "a client that only lost its connection would have had no time to come back"
+    assert squall.containers() == []
+    wait_until(lambda: squall.status()["app_count"] == 0, "the app is stopped", 5)
+
+
+def test_detached_app_outlives_its_killed_client_until_it_is_stopped(squall: Installation) -> None:
+    running = squall.start("run", "--detach", f"{PROGRAMS}/sleeping.py::sleep", "--duration-s", "600")
+    running.wait_said("asleep for")
+    app_id = running.said().partition("(")[2].partition(")")[0]
+
+    running.signal(signal.SIGINT)
+    ended = running.wait(5)
+    time.sleep(1)
+    is_alive = bool(squall.processes())
+    stopped = squall.command("app", "stop", app_id, "--yes")
+
+    assert ended.code == 130, ended
+    assert f"App {app_id} goes on. Its lines: squall app logs -f {app_id}" in ended.err, ended
+    assert is_alive, f"the detached app ended with its client: {ended}"
+    assert stopped.code == 0, stopped
+    squall.wait_no_processes(5)
