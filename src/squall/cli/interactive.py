@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import termios
 import threading
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from squall.cli.server_calls import open_stream
 from squall.cli.terminal import size, unchanged, write
@@ -16,6 +18,8 @@ from squall.exception import Error
 from squall.protocol.container import TerminalInput, TerminalOffer, TerminalOutput
 from squall.sdk._client import ClientStream
 from squall.sdk._pending import iterate
+
+_LOOK_S = 0.02
 
 
 @contextmanager
@@ -26,7 +30,7 @@ def lend_terminal(app_id: str) -> Iterator[None]:
     lending = threading.Thread(target=_serve, args=(stream,), name="squall-terminal", daemon=True)
     lending.start()
     try:
-        # The thread that reads keys makes the terminal raw and never ends by itself: it is put back here.
+        # Whatever a session left behind if the program ends in the middle of it.
         with unchanged():
             yield
     finally:
@@ -34,22 +38,50 @@ def lend_terminal(app_id: str) -> Iterator[None]:
 
 
 def _serve(stream: ClientStream) -> None:
-    is_wanted = threading.Event()
+    session: _Keys | None = None
     try:
         for output, body in iterate(stream.items(TerminalOutput), is_background=True):
-            if not is_wanted.is_set():
-                # Keys are read only once a container asks: until then they are the entrypoint's own.
-                is_wanted.set()
-                threading.Thread(target=_feed, args=(stream,), name="squall-keys", daemon=True).start()
+            if session is None and output.exit_code is None:
+                # Keys are read only while a container asks: at other times they are the entrypoint's own.
+                session = _Keys(stream)
             write(output, body)
+            if session is not None and output.exit_code is not None:
+                session.end()
+                session = None
     except Error:
         return
+    finally:
+        if session is not None:
+            session.end()
 
 
-def _feed(stream: ClientStream) -> None:
-    descriptor = sys.stdin.fileno()
-    if sys.stdin.isatty():
-        tty.setraw(descriptor, termios.TCSADRAIN)
-    while data := os.read(descriptor, 1024):
-        stream.send(TerminalInput(), data)
-    stream.send(TerminalInput(is_end=True))
+class _Keys:
+    """What is typed goes to the container, every key of it, until `end`."""
+
+    def __init__(self, stream: ClientStream) -> None:
+        self._stream = stream
+        self._is_over = threading.Event()
+        self._before: list[Any] | None = None
+        self._descriptor = sys.stdin.fileno()
+        if sys.stdin.isatty():
+            self._before = termios.tcgetattr(self._descriptor)
+            tty.setraw(self._descriptor, termios.TCSADRAIN)
+        self._feeder = threading.Thread(target=self._feed, name="squall-keys", daemon=True)
+        self._feeder.start()
+
+    def end(self) -> None:
+        """The terminal is as before, and nobody else reads it."""
+        self._is_over.set()
+        self._feeder.join()
+        if self._before is not None:
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+
+    def _feed(self) -> None:
+        while not self._is_over.is_set():
+            readable, _, _ = select.select([self._descriptor], [], [], _LOOK_S)
+            if not readable or self._is_over.is_set():
+                continue
+            data = os.read(self._descriptor, 1024)
+            self._stream.send(TerminalInput(is_end=not data), data)
+            if not data:
+                return

@@ -16,8 +16,7 @@ from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Input, Stopping
 from squall.guest.link import Link, LinkLost
 from squall.guest.outbox import Outbox
-from squall.guest.runner import ItemSender, print_failure
-from squall.guest.stdio import MarkedStream
+from squall.guest.runner import InputListener, ItemSender, print_failure
 from squall.guest.values import Values
 from squall.protocol.call import CANCELLED, FAILED, SUCCEEDED, Failure, encode_failure
 from squall.sdk import _container
@@ -37,7 +36,7 @@ class AsyncRunner:
         link: Link,
         values: Values,
         interrupter: Interrupter,
-        streams: tuple[MarkedStream, ...],
+        listeners: tuple[InputListener, ...],
     ) -> None:
         self._function = function
         self._is_generator = is_generator
@@ -46,7 +45,7 @@ class AsyncRunner:
         self._link = link
         self._values = values
         self._interrupter = interrupter
-        self._streams = streams
+        self._listeners = listeners
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(max_inputs)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,8 +101,8 @@ class AsyncRunner:
             self._running.pop((item.call_id, item.index), None)
             self._slots.release()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
-        for stream in self._streams:
-            stream.end_input(item.input_id)
+        for listener in self._listeners:
+            listener.end_input(item.input_id)
         if status == CANCELLED and self._interrupter.is_ending:
             return
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)

@@ -19,9 +19,8 @@ from squall.guest.inbox import Inbox, Stopping
 from squall.guest.link import Link, LinkLost
 from squall.guest.loading import LoadFailed, load
 from squall.guest.outbox import Outbox
-from squall.guest.runner import Runner
+from squall.guest.runner import InputListener, Runner
 from squall.guest.stdio import MarkedStream
-from squall.guest.terminal import Terminal
 from squall.guest.values import Values
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
@@ -84,17 +83,24 @@ def _serve(
 ) -> None:
     outbox = Outbox(link)
     inbox = Inbox(link, outbox, interrupter.cancel)
+    listeners: tuple[InputListener, ...] = streams
     if boot.is_interactive:
-        Terminal(link, inbox).install()
+        from squall.guest.terminal import Terminal  # cold start: with the debugger; `squall run -i` only
+
+        terminal = Terminal(link, inbox)
+        terminal.install()
+        listeners = (*streams, terminal)
+    else:
+        sys.breakpointhook = _refuse_breakpoint
     definition = boot.definition
     ready = Ready(CREDIT_MAX, import_ms, ".".join(str(part) for part in sys.version_info[:3]))
     if definition.is_async:
         runner: Any = AsyncRunner(
-            function, definition.is_generator, boot.max_inputs, inbox, outbox, link, values, interrupter, streams
+            function, definition.is_generator, boot.max_inputs, inbox, outbox, link, values, interrupter, listeners
         )
         inbox.on_cancel = runner.cancel
     else:
-        runner = Runner(function, definition.is_generator, inbox, outbox, link, values, interrupter, streams)
+        runner = Runner(function, definition.is_generator, inbox, outbox, link, values, interrupter, listeners)
     inbox.start(ready)
     runner.run()
 
@@ -128,6 +134,12 @@ def _install_signals(interrupter: Interrupter) -> None:
     # Ctrl-C at a terminal that somebody lent the container is for user code; the container ends by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     interrupter.install()
+
+
+def _refuse_breakpoint(*args: Any, **kwargs: Any) -> None:
+    from squall.guest.terminal import refuse_breakpoint  # cold start: debugging only
+
+    refuse_breakpoint(*args, **kwargs)
 
 
 def _run_exit_hooks() -> None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Input, Stopping
 from squall.guest.link import Link
 from squall.guest.outbox import Outbox
-from squall.guest.stdio import MarkedStream
 from squall.guest.values import Values
 from squall.protocol.call import CANCELLED, FAILED, GENERATOR_WINDOW, SUCCEEDED, Failure, ItemBatch, encode_failure
 from squall.protocol.frames import INLINE_BYTES_MAX
@@ -26,6 +25,13 @@ from squall.sdk._serialization import encode_exception
 
 _ITEM_LINGER_S = 0.002
 _ITEMS_PER_BATCH = 256
+
+
+class InputListener(Protocol):
+    """Wants to know when an input has ended."""
+
+    def end_input(self, input_id: str) -> None:
+        """User code of this input runs no more; its output has not left yet."""
 
 
 class Runner:
@@ -40,7 +46,7 @@ class Runner:
         link: Link,
         values: Values,
         interrupter: Interrupter,
-        streams: tuple[MarkedStream, ...],
+        listeners: tuple[InputListener, ...],
     ) -> None:
         self._function = function
         self._is_generator = is_generator
@@ -49,7 +55,7 @@ class Runner:
         self._link = link
         self._values = values
         self._interrupter = interrupter
-        self._streams = streams
+        self._listeners = listeners
 
     def run(self) -> None:
         """Return when no more inputs will come; all outputs have been sent then."""
@@ -80,8 +86,8 @@ class Runner:
             _container.end_input(token)
             inbox.ended()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
-        for stream in self._streams:
-            stream.end_input(item.input_id)
+        for listener in self._listeners:
+            listener.end_input(item.input_id)
         if status == CANCELLED and self._interrupter.is_ending:
             return
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)

@@ -79,7 +79,10 @@ class TerminalInput:
 
 @dataclass(frozen=True)
 class TerminalOutput:
-    """Bytes of the process in the body; the last item has its exit code."""
+    """Bytes of the process in the body; the last item has its exit code.
+
+    On a terminal that is offered, an exit code ends one session of a container; another one may follow.
+    """
 
     source: str = "stdout"
     exit_code: int | None = None

@@ -97,13 +97,19 @@ class Terminals:
         if body:
             lent.show(body)
         if record.is_end:
-            lent.user = None
+            self._give_back(lent)
 
     def container_gone(self, container: Container) -> None:
         """Its session, if any, is over."""
         lent = self._lent.get(container.dispatcher.spec.app_id)
         if lent is not None and lent.user is container:
-            lent.user = None
+            self._give_back(lent)
+
+    @staticmethod
+    def _give_back(lent: _Lent) -> None:
+        """The session is over: what is typed is the client's own again, until the next one."""
+        lent.user = None
+        lent.show(b"", exit_code=0)
 
     @staticmethod
     def _end(lent: _Lent, reason: str) -> None:
