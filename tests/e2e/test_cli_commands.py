@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 
 from tests.e2e import flows
 from tests.e2e.installation import SQUALL, Ended, Installation, wait_until
+from tests.e2e.terminal import Terminal
 
 GROUPS = ("run", "app", "container", "server", "doctor", "completion")
 
@@ -152,57 +150,10 @@ def test_exec_sees_what_the_function_sees(squall: Installation, ticking: dict[st
 
 
 def test_exec_with_a_terminal(squall: Installation, ticking: dict[str, Any]) -> None:
-    terminal = Terminal(squall, "container", "exec", ticking["container_id"], "sh")
+    with Terminal(squall, "container", "exec", ticking["container_id"], "sh") as terminal:
+        terminal.type("tty; stty size\r")
+        terminal.wait_said("/dev/pts/")
+        terminal.wait_said("40 120")
+        terminal.type("exit 5\r")
 
-    terminal.type("tty; stty size\r")
-    terminal.wait_said("/dev/pts/")
-    terminal.wait_said("40 120")
-    terminal.type("exit 5\r")
-
-    assert terminal.wait() == 5
-
-
-class Terminal:
-    """The command on a pseudo-terminal of 40 rows and 120 columns."""
-
-    def __init__(self, installation: Installation, *arguments: str) -> None:
-        self.said = ""
-        self._pid, self._descriptor = pty.fork()
-        if self._pid == 0:
-            subprocess.run(["stty", "rows", "40", "columns", "120"], check=False)
-            os.chdir(flows.FLOWS)
-            os.execve(SQUALL, [SQUALL, *arguments], installation.environ(TERM="xterm"))
-        os.set_blocking(self._descriptor, False)
-
-    def type(self, text: str) -> None:
-        """Press these keys."""
-        os.write(self._descriptor, text.encode())
-
-    def wait_said(self, text: str, timeout_s: float = 30.0) -> None:
-        """Wait until this has been shown."""
-        deadline = time.monotonic() + timeout_s
-        while text not in self.said:
-            assert time.monotonic() < deadline, f"{text!r} was not shown; this was:\n{self.said}"
-            self._read()
-
-    def wait(self, timeout_s: float = 30.0) -> int:
-        """The command's exit code."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            self._read()
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if pid:
-                os.close(self._descriptor)
-                return os.waitstatus_to_exitcode(status)
-            if time.monotonic() > deadline:
-                os.kill(self._pid, 9)
-                os.waitpid(self._pid, 0)
-                raise AssertionError(f"it hangs; it showed:\n{self.said}")
-
-    def _read(self) -> None:
-        try:
-            self.said += os.read(self._descriptor, 65_536).decode(errors="replace")
-        except BlockingIOError:
-            time.sleep(0.02)
-        except OSError:
-            time.sleep(0.02)  # its other end is closed
+        assert terminal.wait() == 5

@@ -151,7 +151,8 @@ def test_closures_lambdas_and_local_classes_travel_by_value(session_installation
         factor = 100  # later globals count: pickled when the app is run
         with app.run():
             scale = scaled.remote(Scale(3), 4)
-            print(json.dumps([closure.remote(2), plain.remote(1), isinstance(scale, Scale), scale.by, nested.remote(1)]))
+            found = [closure.remote(2), plain.remote(1), isinstance(scale, Scale), scale.by, nested.remote(1)]
+            print(json.dumps(found))
     """
 
     printed = flows.program(session_installation, dedent(source))
@@ -167,7 +168,8 @@ def test_functions_of_a_notebook_are_run(session_installation: Installation) -> 
             "import squall; app = squall.App('notebook')",
             "@app.function()\\ndef double(x):\\n    return 2 * x",
             "@app.function()\\ndef double(x):\\n    return helper(x) * 2\\ndef helper(x):\\n    return x + 1",
-            "async with app.run():\\n    print(await double.remote.aio(3), [x async for x in double.map.aio(range(3))])",
+            "async with app.run():\\n    found = [x async for x in double.map.aio(range(3))]\\n"
+            "    print(await double.remote.aio(3), found)",
         ]
         import ast, inspect, types
         names = vars(__import__("__main__"))

@@ -1,0 +1,50 @@
+"""Stops in the debugger, and asks at the terminal."""
+
+from __future__ import annotations
+
+import time
+
+import squall
+
+app = squall.App("stops")
+
+
+@app.function()
+def debugged(x: int) -> int:
+    y = x + 1
+    breakpoint()
+    return y * 2
+
+
+@app.function()
+def debugged_twice(x: int) -> None:
+    breakpoint()
+    breakpoint()
+    print("wait" + "ing")
+    time.sleep(60)
+
+
+@app.function()
+def asking() -> str:
+    squall.interact()
+    return input("your name: ")
+
+
+@app.local_entrypoint()
+def debug() -> None:
+    print("result", debugged.remote(41))
+
+
+@app.local_entrypoint()
+def debug_and_wait() -> None:
+    debugged_twice.remote(41)
+
+
+@app.local_entrypoint()
+def ask() -> None:
+    print("hello", asking.remote())
+
+
+@app.local_entrypoint()
+def local() -> None:
+    print("typed", input("here: "))
