@@ -316,7 +316,8 @@ class Containers:
             return
         self._services.logs.finish(container.container_id)
         await self._remove(container)
-        self._on_exit(ContainerExited(container.container_id, status.code, status.signal, status.is_oom))
+        is_lost = status is _LOST
+        self._on_exit(ContainerExited(container.container_id, status.code, status.signal, status.is_oom, is_lost))
 
     async def _remove(self, container: Container) -> None:
         services = self._services

@@ -87,6 +87,8 @@ class ContainerExited:
     exit_code: int | None = None
     signal: int | None = None
     is_oom: bool = False
+    is_lost: bool = False
+    """It was ended with the process that held it, not by what ran in it; how is not known."""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,9 @@ class Container:
         """Its process ended in a way that its inputs can have caused. A polite request to end (SIGTERM) comes from
         outside: a node that is shut down, say."""
         exited = self.exit
-        return exited is not None and exited.signal != SIGTERM and exited.exit_code != 128 + SIGTERM
+        if exited is None or exited.is_lost:
+            return False
+        return exited.signal != SIGTERM and exited.exit_code != 128 + SIGTERM
 
     @property
     def is_spare(self) -> bool:
@@ -130,6 +132,8 @@ class Container:
             return self.exit_reason
         if exited is None:
             return self.ending or "its node was lost"
+        if exited.is_lost:
+            return "the process that held it has died"
         if exited.is_oom:
             return "it went over its memory limit"
         if exited.signal is not None:
