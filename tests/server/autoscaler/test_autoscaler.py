@@ -55,8 +55,12 @@ def test_desired(load: Load, wanted: int) -> None:
         (make_load(queued=1), Decision(start=1)),
         (make_load(queued=100), Decision(start=STEP_MIN)),
         (make_load(queued=100, starting=16), Decision(start=16)),
-        (make_load(queued=100, starting=16, last_step_at=999.98), Decision()),
-        (make_load(queued=100, starting=16, service_s=1.0), Decision(start=84)),
+        (make_load(queued=100, starting=4, last_step_at=999.98), Decision()),
+        (make_load(queued=100, starting=4, last_step_at=999.98, service_s=1.0), Decision()),
+        (make_load(queued=100, starting=3, running=1, busy=1, last_step_at=999.98), Decision(start=1)),
+        (make_load(queued=100, starting=4, running=12, busy=12, last_step_at=999.98), Decision(start=8)),
+        (make_load(queued=100, starting=4, pending=8, running=12, busy=12, last_step_at=999.98), Decision()),
+        (make_load(queued=100, min_containers=9, last_step_at=999.98), Decision(start=9)),
         (make_load(queued=2, starting=1, pending=1), Decision()),
         (make_load(pending=3, starting=1), Decision(cancel_pending=3)),
         (make_load(queued=1, failures_in_a_row=1, last_failure_at=999.9), Decision()),
@@ -152,7 +156,7 @@ def test_simulated_bursts_are_served_and_end_at_zero() -> None:
             last_step_at=last_step_at, scaledown_window_s=10.0,
         )  # fmt: skip
         decision = decide(load)
-        if decision.start and service_s is None:
+        if decision.start:
             last_step_at = now
         starting += [now + 0.15] * decision.start
         for name in decision.stop:

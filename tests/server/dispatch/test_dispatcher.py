@@ -217,10 +217,10 @@ async def test_short_inputs_go_out_in_few_frames_and_long_ones_to_everybody() ->
         before = [len(guest.received) for guest in stage.node.started]
         dispatcher = stage.plane.apps.dispatchers[spec.function_id]
 
-        dispatcher.service_us = 20.0
+        dispatcher.expected_us = 20.0
         await stage.done(stage.client.call(spec.function_id, 1, 2, 3, 4), 4)
         short = [len(guest.received) - count for guest, count in zip(stage.node.started, before, strict=True)]
-        dispatcher.service_us = 20_000.0
+        dispatcher.expected_us = 20_000.0
         await stage.done(stage.client.call(spec.function_id, 1, 2, 3, 4, 5), 5)
         both = [len(guest.received) - count for guest, count in zip(stage.node.started, before, strict=True)]
 

@@ -7,6 +7,8 @@ no second container), *desired* is the lesser of both plus the buffer, between m
 
 Invariants of a decision:
   * containers that are pending or starting count as capacity, so that a burst is answered once
+  * no more start at a time than are ready, or `STEP_MIN`: a machine starts only so many at once, and what the first
+    ones measure decides about the others. After `STEP_S` without progress loading takes long, and more may start
   * never more than `max_containers`; never below `min_containers` by stopping
   * a container is stopped only when it is idle and has been for the whole scaledown window, longest idle first
   * after failed starts nothing is started until the backoff is over, and then one at a time
@@ -22,8 +24,9 @@ from squall.protocol.function import Scaling
 CONTAINERS_MAX = 1_000
 """Of a function that names no maximum."""
 STEP_MIN = 4
-"""Containers of a first burst, while nobody knows how long an input takes; doubled every `STEP_S` after that."""
-STEP_S = 0.05
+"""Containers that may start at a time while few are ready."""
+STEP_S = 1.0
+"""How long none was started before as many again as there are may start, whether those are ready or not."""
 WORTH_S = 0.5
 """A container is worth starting for at least this much work."""
 BLOCKED_S = 0.25
@@ -61,7 +64,7 @@ class Load:
     blocked: int = 0
     """Of the busy ones, those whose input has been running for `BLOCKED_S`."""
     last_step_at: float = -math.inf
-    """When containers were last started without knowing how long an input takes."""
+    """When containers were last started."""
     failures_in_a_row: int = 0
     last_failure_at: float = -math.inf
 
@@ -132,8 +135,8 @@ def _startable(load: Load, missing: int, existing: int) -> int:
     if load.failures_in_a_row > 0:
         is_waiting = load.now - load.last_failure_at < backoff_s(load.failures_in_a_row)
         return 0 if is_waiting or load.starting + load.pending > 0 else 1
-    if load.service_s is not None:
-        return missing
-    if load.now - load.last_step_at < STEP_S and existing >= max(1, load.scaling.min_containers):
-        return 0
-    return min(missing, max(STEP_MIN, existing, load.scaling.min_containers + load.scaling.buffer_containers))
+    floor = max(STEP_MIN, load.scaling.min_containers + load.scaling.buffer_containers)
+    if load.now - load.last_step_at >= STEP_S:
+        return min(missing, max(floor, existing))
+    ready = load.busy + len(load.idle)
+    return max(0, min(missing, max(floor, ready) - load.starting - load.pending))

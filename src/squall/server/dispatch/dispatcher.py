@@ -70,6 +70,9 @@ class Dispatcher:
         self.idle: dict[Container, None] = {}
         """Those of them that hold none, the one that was busy last at the end."""
         self.service_us = 0.0
+        """How long inputs have taken, on average."""
+        self.expected_us = 0.0
+        """The same, but longer as soon as a container goes quiet: for handing out, where a wrong guess costs little."""
         self.failures_in_a_row = 0
         self.last_failure_at = float("-inf")
         self.last_step_at = float("-inf")
@@ -150,8 +153,8 @@ class Dispatcher:
     def _choose(self) -> list[Container]:
         """The containers that share what is queued: as many as the work is worth, those that hold least."""
         wanted = self.queued
-        if self.service_us:
-            wanted = min(wanted, int(self.queued * self.service_us / SPREAD_US) + 1)
+        if self.expected_us:
+            wanted = min(wanted, int(self.queued * self.expected_us / SPREAD_US) + 1)
         if wanted <= len(self.idle):
             # Who ran last is warmest, and the others may reach the end of their scaledown window.
             return list(itertools.islice(reversed(self.idle), wanted))
@@ -272,6 +275,7 @@ class Dispatcher:
         container.run_us = credit.smoothed_us(container.run_us, mean_us)
         container.credit = credit.window(container.credit, self.max_inputs, container.credit_max, container.run_us)
         self.service_us = self.service_us * 0.8 + mean_us * 0.2 if self.service_us else max(mean_us, 1.0)
+        self.expected_us = self.expected_us * 0.8 + mean_us * 0.2 if self.expected_us else max(mean_us, 1.0)
 
     def _served(self, container: Container) -> None:
         """The container may have room again."""

@@ -87,8 +87,7 @@ class Scaling:
         load = load_of(dispatcher, now)
         decision = decide(load)
         if decision.start:
-            if load.service_s is None:
-                dispatcher.last_step_at = now
+            dispatcher.last_step_at = now
             self._fleet.request(dispatcher, decision.start)
         if load.queued:
             self.changed(dispatcher)  # a burst is answered in steps: look again soon, whether anything happens or not
