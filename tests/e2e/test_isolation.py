@@ -1,0 +1,192 @@
+"""Isolation as users get it: what functions in containers can and cannot do, to the machine, the server and each other.
+
+The attacks run in few functions (`programs/hostile.py`) and come back as tables; the claims about them are here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from squall.agent.image.machine import read_machine_settings
+from tests.e2e.installation import Installation
+
+ATTACKS = Path(__file__).parents[1] / "kernel" / "attacks.py"
+CONNECTIONS_MAX = 64
+CLOSED = ("EOFError: closed", "ECONNRESET", "EPIPE")
+Tables = Mapping[str, Mapping[str, Any]]
+
+OWN_DESCRIPTORS = re.compile(r"(pipe|socket|anon_inode):|/dev/(null|urandom|random|pts/\d+)$|/proc/\d+/fd$")
+
+
+def machine_addresses() -> list[str]:
+    """Addresses at which this machine can be reached from itself; those of other servers of ours come and go."""
+    said = subprocess.run(["ip", "-json", "-4", "address"], capture_output=True, check=True, timeout=10).stdout
+    return [entry["local"] for link in json.loads(said) for entry in link["addr_info"] if link["ifname"][:2] != "sq"]
+
+
+def mirror() -> tuple[str, int] | None:
+    """Host and port of the Debian mirror this machine is configured with, if it answers here."""
+    for source in read_machine_settings(os.environ).apt.sources:
+        address = urlsplit(source.uri)
+        where = (address.hostname or "", address.port or {"http": 80, "https": 443}.get(address.scheme, 0))
+        try:
+            socket.create_connection(where, 3).close()
+        except OSError:
+            continue
+        return where
+    return None
+
+
+@pytest.fixture(scope="module")
+def open_port() -> Iterator[int]:
+    """A port of the machine that anybody may connect to."""
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        threading.Thread(target=_accept_all, args=(listener,), daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _accept_all(listener: socket.socket) -> None:
+    while True:
+        try:
+            listener.accept()[0].close()
+        except OSError:
+            return
+
+
+@pytest.fixture(scope="module")
+def tables(session_installation: Installation, open_port: int) -> Tables:
+    """What became of each attempt."""
+    data_dir = session_installation.data_dir
+    known = json.loads((data_dir / "server.json").read_text())
+    files = ("server.json", "server.sock", "token", "squall.db", "squall.db-wal", "server.log", "containers", "layers")
+    addresses = machine_addresses()
+    for address in addresses:
+        socket.create_connection((address, open_port), 2).close()
+    where = mirror()
+    facts = {
+        "host_files": [str(data_dir / name) for name in files],
+        "host_pid": os.getpid(),
+        "attacks": ATTACKS.read_text(),
+        "machine": addresses,
+        "server_port": urlsplit(known["url"]).port,
+        "open_port": open_port,
+        "mirror": where,
+        "package": "x = 1",
+    }
+    ended = session_installation.run("hostile.py::tables", "--facts", json.dumps(facts), timeout_s=90)
+    assert ended.code == 0, ended
+    said = re.search(r"^TABLES (.*)$", ended.out, re.MULTILINE)
+    assert said, ended
+    found: Tables = json.loads(said[1])
+    return found
+
+
+def worked(table: Mapping[str, str]) -> dict[str, str]:
+    return {name: said for name, said in table.items() if said.startswith("worked")}
+
+
+def test_container_cannot_open_files_of_machine_server_or_neighbour(tables: Tables) -> None:
+    # /proc/<own pid>/root is its own root: a file of the neighbour would be there if it were anywhere.
+    assert worked(tables["files"]) == {}
+    assert len(tables["files"]) > 100
+
+
+def test_container_inherits_no_descriptor_of_machine_or_agent(tables: Tables) -> None:
+    held = tables["descriptors"]
+
+    assert {name: target for name, target in held.items() if not OWN_DESCRIPTORS.match(target)} == {}
+    assert "1/3" not in held, held
+
+
+def test_container_cannot_change_kernel_limits_or_namespaces(tables: Tables) -> None:
+    kernel = tables["kernel"]
+
+    assert {name: said for name, said in kernel.items() if said == "worked"} == {}
+    assert len(kernel) > 70
+
+
+def test_container_cannot_reach_ports_of_the_machine_or_its_neighbour(tables: Tables) -> None:
+    reached = worked(tables["network"])
+    # An address of another sender may be bound; what matters is that nothing arrives.
+    forged = {name for name in reached if name.startswith("send to the neighbour")}
+
+    assert set(reached) - forged == set(), reached
+    assert tables["neighbour"]["heard"] == []
+
+
+def test_container_cannot_use_other_apps_or_the_server(tables: Tables) -> None:
+    protocol = dict(tables["protocol"])
+
+    assert protocol.pop("own function").startswith("worked")
+    assert protocol.pop("own function after forged events").startswith("worked")
+    assert protocol.pop("call another app's function") == "failed"
+    wrong = {name: said for name, said in protocol.items() if said not in ("forbidden", "invalid")}
+    assert wrong == {}
+    for name in ("stop the server", "list apps", "run a command in a container", "look at another app's function"):
+        assert protocol[name] == "forbidden", name
+    assert tables["victim"]["still there"] == "of another app"
+
+
+def test_containers_socket_refuses_what_is_not_its_own(tables: Tables) -> None:
+    said = dict(tables["socket"])
+    kept = int(said.pop("a flood of connections"))
+
+    assert said.pop("another call meanwhile") == "42"
+    assert said.pop("a wrong frame later") == "goes on, EOFError: closed"
+    assert {
+        name: outcome for name, outcome in said.items() if outcome not in ("EOFError: closed", "ECONNRESET", "EPIPE")
+    } == {}
+    assert len(said) == 17
+    assert 0 < kept <= CONNECTIONS_MAX
+
+
+def test_container_can_use_its_files_processes_and_loopback(tables: Tables) -> None:
+    can = {name: said for name, said in tables["can"].items() if "mirror" not in name and name != "look a name up"}
+
+    assert {name: said for name, said in can.items() if not said.startswith("worked")} == {}
+
+
+def test_container_can_use_the_network(tables: Tables) -> None:
+    if "connect to the mirror" not in tables["can"]:
+        pytest.skip("no Debian mirror of this machine's configuration answers from the machine itself")
+
+    assert tables["can"]["look a name up"].startswith("worked"), tables["can"]
+    assert tables["can"]["connect to the mirror"].startswith("worked"), tables["can"]
+
+
+def test_blocked_network_leaves_loopback_and_calls(tables: Tables) -> None:
+    said = dict(tables["cut_off"])
+
+    assert said.pop("interfaces") == "lo"
+    assert said.pop("listen on its loopback").startswith("worked")
+    assert said.pop("call another function") == "2"
+    assert worked(said) == {}
+
+
+@pytest.mark.parametrize("way", ["loses stdout", "forges marks", "daemonises", "ignores SIGTERM"])
+def test_user_code_that_will_not_go_is_ended(squall: Installation, way: str) -> None:
+    ended = squall.run("hostile.py::stay", "--way", way, timeout_s=40)
+
+    assert ended.code == 0, ended
+    assert "said: answered" in ended.out, ended
+    squall.wait_no_processes(5)
+
+
+def test_user_code_that_closes_its_descriptors_fails_or_answers_and_is_ended(squall: Installation) -> None:
+    ended = squall.run("hostile.py::stay", "--way", "closes descriptors", timeout_s=50)
+
+    assert ended.code == 0, ended
+    assert re.search(r"^(said|failed): ", ended.out, re.MULTILINE), ended
+    squall.wait_no_processes(5)
