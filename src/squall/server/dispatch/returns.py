@@ -93,8 +93,8 @@ class Returns:
             quiet_s = now - max(container.last_output_at, container.handed_out_at)
             if ahead <= 0 or quiet_s <= TAKE_BACK_AFTER_S:
                 continue
-            # What was short turns out long: believe it now, not when the first of them has ended. Not `service_us`: on a
-            # busy machine all are quiet, and more containers would make it busier.
+            # What was short turns out long: believe it now, not when the first of them has ended. No measure for
+            # the autoscaler: on a busy machine all are quiet, and more containers would make it busier.
             self._dispatcher.expected_us = max(self._dispatcher.expected_us, quiet_s * 1e6)
             container.credit = self._dispatcher.max_inputs
             if can_take_more and now - container.take_back_at > TAKE_BACK_AGAIN_S:
