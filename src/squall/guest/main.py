@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 from squall.exception import InputCancellation
-from squall.guest.async_runner import AsyncRunner
 from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Stopping
 from squall.guest.link import Link, LinkLost
@@ -95,6 +94,8 @@ def _serve(
     definition = boot.definition
     ready = Ready(CREDIT_MAX, import_ms, ".".join(str(part) for part in sys.version_info[:3]))
     if definition.is_async:
+        from squall.guest.async_runner import AsyncRunner  # cold start: asyncio is a third of all there is to load
+
         runner: Any = AsyncRunner(
             function, definition.is_generator, boot.max_inputs, inbox, outbox, link, values, interrupter, listeners
         )
