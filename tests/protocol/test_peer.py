@@ -287,6 +287,61 @@ async def test_too_many_requests_are_refused_one_by_one(client: Peer, monkeypatc
     assert await client.request("Echo", AppGet("x"), AppGet) == AppGet("x")
 
 
+async def test_requests_of_one_number_are_no_way_around_the_limit(
+    client: Peer, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = JsonCodec().encode("req", 77, "Forever", Empty())
+    for _ in range(3):
+        client.channel.send(Frame(header, b""))
+    await asyncio.sleep(0.02)
+
+    client.channel.send(Frame(JsonCodec().encode("cancel", 77, "", None), b""))
+
+    await asyncio.wait_for(server.was_cancelled.wait(), 5)
+    assert caplog.text.count("request 77 is running already") == 2
+    assert await client.request("Echo", AppGet("x"), AppGet) == AppGet("x")
+
+
+async def test_requests_that_are_large_together_are_refused(client: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_module, "ANSWERING_BYTES_MAX", 10_000)
+    running = asyncio.ensure_future(client.request("Forever", Empty(), Empty, b"x" * 9_000))
+    await asyncio.sleep(0.02)
+
+    with pytest.raises(PlatformError, match="running already") as caught:
+        await client.request("Echo", AppGet("x"), AppGet, b"x" * 2_000)
+
+    assert caught.value.code == "exhausted"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await asyncio.sleep(0.02)
+    assert await client.request("Echo", AppGet("x"), AppGet, b"x" * 2_000) == AppGet("x")
+
+
+async def test_what_a_request_does_not_read_is_not_kept_for_ever(
+    client: Peer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_module, "UNREAD_BYTES_MAX", 100_000)
+    stream = client.stream("Forever", Empty())
+
+    for _ in range(10):
+        stream.send(TerminalInput(), b"x" * 20_000)
+
+    await asyncio.wait_for(client.wait_closed(), 5)
+    assert len(server.reasons) == 1
+
+
+async def test_a_flood_of_bad_frames_ends_the_conversation_and_not_the_log(
+    client: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peer_module, "BAD_FRAMES_MAX", 5)
+
+    for _ in range(50):
+        client.channel.send(Frame(b"{", b""))
+
+    await asyncio.wait_for(client.wait_closed(), 5)
+    assert caplog.text.count("a frame could not be handled") == 5
+
+
 async def test_closing_a_peer_ends_what_it_answers(caplog: pytest.LogCaptureFixture) -> None:
     server = Server()
     ours, theirs = MemoryChannel.pair()

@@ -24,6 +24,12 @@ R = TypeVar("R")
 STREAM_WINDOW = 64
 REQUESTS_MAX = 4_096
 """Requests one peer may have running on the other; more are refused, so that a flood costs its sender only."""
+ANSWERING_BYTES_MAX = 256 * 2**20
+"""Of the frames of those requests, all together."""
+UNREAD_BYTES_MAX = 16 * 2**20
+"""What may be sent after a request that does not read it (yet); more ends the conversation."""
+BAD_FRAMES_MAX = 100
+"""Frames that could not be handled before the conversation ends: each is logged with its cause."""
 
 _log = logging.getLogger("squall.protocol.peer")
 
@@ -75,6 +81,8 @@ class Request:
         self._uploads: deque[tuple[Any, bytes]] = deque()
         self._has_upload = asyncio.Event()
         self._is_upload_ended = False
+        self._is_reading = False
+        self._unread_bytes = 0
 
     def record(self, cls: type[R]) -> R:
         """The parameters as a record.
@@ -102,6 +110,7 @@ class Request:
 
     async def uploads(self, cls: type[R]) -> AsyncIterator[tuple[R, bytes]]:
         """What the other side sends after the request, until it says that was all."""
+        self._is_reading = True
         while True:
             while self._uploads:
                 params, body = self._uploads.popleft()
@@ -117,7 +126,16 @@ class Request:
         self._has_credit.set()
 
     def add_upload(self, params: Any, body: bytes) -> None:
-        """More came; parameters of None mean that was all."""
+        """More came; parameters of None mean that was all.
+
+        Raises:
+            ValueError: nobody reads it, and it is too much to keep.
+        """
+        if not self._is_reading:
+            self._unread_bytes += len(body) + 1_000
+            if self._unread_bytes > UNREAD_BYTES_MAX:
+                self._peer.channel.close()
+                raise ValueError(f"{self.method} does not read what is sent after it: {self._unread_bytes} bytes")
         if params is None:
             self._is_upload_ended = True
         else:
@@ -214,6 +232,8 @@ class Peer:
         self._waiting: dict[int, asyncio.Future[tuple[Any, bytes]]] = {}
         self._streams: dict[int, Stream] = {}
         self._answering: dict[int, tuple[Request, asyncio.Future[Any]]] = {}
+        self._answering_bytes = 0
+        self._bad_frames = 0
         self._tasks = TaskSet()
         self._closed = asyncio.Event()
 
@@ -242,6 +262,10 @@ class Peer:
     def event(self, method: str, record: Any, body: bytes = b"") -> None:
         """Tell the other side something, without an answer."""
         self.channel.send(Frame(self.codec.encode(wire.EVENT, 0, method, record), body))
+
+    def event_now(self, method: str, record: Any, body: bytes = b"") -> None:
+        """As `event`, but sent before this returns: for who knows that nothing else follows in this turn."""
+        self.channel.send_now((Frame(self.codec.encode(wire.EVENT, 0, method, record), body),))
 
     async def request(
         self, method: str, record: Any, reply: type[R], body: bytes = b"", timeout_s: float | None = 60.0
@@ -307,17 +331,22 @@ class Peer:
         """Called by the channel."""
         for frame in frames:
             try:
-                self._received(self.codec.decode(frame.header), frame.body)
+                self._received(self.codec.decode(frame.header), frame.body, len(frame.header))
             except Exception:  # noqa: BLE001 - top of the receive loop; one bad frame must not end the others
-                _log.exception("a frame could not be handled: %.200r", frame.header)
+                if self._bad_frames < BAD_FRAMES_MAX:
+                    _log.exception("a frame could not be handled: %.200r", frame.header)
+                self._bad_frames += 1
+                if self._bad_frames == BAD_FRAMES_MAX:
+                    _log.error("%d frames could not be handled; the connection is closed", BAD_FRAMES_MAX)
+                    self.channel.close()
 
-    def _received(self, envelope: Envelope, body: bytes) -> None:
+    def _received(self, envelope: Envelope, body: bytes, header_bytes: int) -> None:
         kind, number = envelope.kind, envelope.number
         if kind == wire.EVENT:
             if self._service is not None:
                 self._service.event(envelope.method, envelope.params, body)
         elif kind == wire.REQUEST:
-            self._begin(envelope, body)
+            self._begin(envelope, body, header_bytes)
         elif kind == wire.REPLY:
             future = self._waiting.get(number)
             if future is not None and not future.done():
@@ -355,14 +384,25 @@ class Peer:
         if stream is not None:
             stream.end(error)
 
-    def _begin(self, envelope: Envelope, body: bytes) -> None:
-        request = Request(self, envelope.number, envelope.method, envelope.params, body)
-        if len(self._answering) >= REQUESTS_MAX:
-            error = PlatformError("exhausted", f"{envelope.method}: {REQUESTS_MAX} requests are running already")
-            self.send(wire.ERROR, envelope.number, "", ErrorRecord(error.code, error.message))
+    def _begin(self, envelope: Envelope, body: bytes, header_bytes: int) -> None:
+        if envelope.number in self._answering:
+            # Not counted twice, it would be a way around the limits below.
+            raise ValueError(f"{envelope.method}: request {envelope.number} is running already")
+        size_bytes = header_bytes + len(body)
+        if len(self._answering) >= REQUESTS_MAX or self._answering_bytes + size_bytes > ANSWERING_BYTES_MAX:
+            what = f"{len(self._answering)} requests with {self._answering_bytes >> 20} MiB are running already"
+            self.send(wire.ERROR, envelope.number, "", ErrorRecord("exhausted", f"{envelope.method}: {what}"))
             return
+        request = Request(self, envelope.number, envelope.method, envelope.params, body)
+        self._answering_bytes += size_bytes
         task = self._tasks.start(self._answer(request))
+        # Not in `_answer`: one cancelled before its first step never runs.
+        task.add_done_callback(lambda _: self._answered(envelope.number, size_bytes))
         self._answering[envelope.number] = (request, task)
+
+    def _answered(self, number: int, size_bytes: int) -> None:
+        self._answering.pop(number, None)
+        self._answering_bytes -= size_bytes
 
     async def _answer(self, request: Request) -> None:
         try:
@@ -379,8 +419,6 @@ class Peer:
             _log.exception("%s failed (request %s)", request.method, request.request_id)
             message = f"{request.method}: internal error (request {request.request_id}); the server's log has the cause"
             self.send(wire.ERROR, request.number, "", ErrorRecord(INTERNAL, message))
-        finally:
-            self._answering.pop(request.number, None)
 
     def closed(self, reason: str) -> None:
         """Called by the channel."""

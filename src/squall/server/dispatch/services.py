@@ -95,8 +95,10 @@ class ClientService:
     def _hello(self, record: Hello) -> Any:
         check_version("client", record.version, record.protocol_version)
         assert self.peer is not None
+        # Before it counts as connected: an idle server may be replaced by the client's own version.
+        welcome = self._plane.welcome()
         self.client = self._plane.clients.greet(record.client_id, self._scope_app_id, self.peer)
-        return self._plane.welcome()
+        return welcome
 
     def greet(self, client_id: str) -> None:
         """The client was introduced by its agent: no Hello is needed."""
@@ -112,7 +114,7 @@ class ClientService:
         """See `Service`."""
         client, found = self.client, self._events.get(method)
         if client is None or found is None or (self._scope_app_id and method not in CONTAINER_METHODS):
-            _log.warning("event %s of a client was ignored", method)
+            _log.warning("event %.80r of a client was ignored", method)
             return
         assert self.peer is not None
         cls, handle = found
