@@ -10,6 +10,7 @@ the process ended, or an earlier agent left it behind, and each of its steps may
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import secrets
@@ -381,7 +382,10 @@ def _as_platform_error(container_id: str, error: BaseException) -> PlatformError
     if isinstance(error, FeatureMissing):
         return PlatformError(UNSUPPORTED, f"cannot start container {container_id}: {error.message}")
     if isinstance(error, RuntimeFailure | OSError):
-        return PlatformError(UNAVAILABLE, f"cannot start container {container_id}: {error}")
+        # Not "exhausted": the server would wait for capacity that no ending container gives back.
+        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "ENOSPC" in str(error)
+        hint = "; free space in the data directory's file system, or move it" if is_full else ""
+        return PlatformError(UNAVAILABLE, f"cannot start container {container_id}: {error}{hint}")
     return None
 
 
