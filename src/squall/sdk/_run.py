@@ -88,7 +88,7 @@ class Running:
                 self._follower.finish(0.0 if is_detached else _output.DRAIN_S)
             if is_detached:
                 self._output.app_detached(self.app_id)
-            else:
+            elif self._is_created:
                 self._output.app_stopped(self.app_id, is_aborted)
 
     # Images
