@@ -28,7 +28,7 @@ def session_installation(nothing_leaks: None) -> Iterator[Installation]:
     installation = Installation(data_dir)
     try:
         ended = installation.run("square.py", timeout_s=240)
-        assert ended.code == 0, ended
+        assert ended.code == 0, f"{ended}\n--- server.log\n{installation.server_log()}"
         yield installation
     finally:
         installation.stop()

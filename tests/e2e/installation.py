@@ -121,12 +121,12 @@ class Installation:
         self,
         *arguments: str,
         prefix: Sequence[str] = (),
-        program: Sequence[str] = (SQUALL,),
+        executable: Sequence[str] = (SQUALL,),
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Running:
         """Start the command with these arguments; `prefix` comes before it, as in `setpriv ... squall`."""
-        running = Running([*prefix, *program, *arguments], self.environ(**(environ or {})), cwd)
+        running = Running([*prefix, *executable, *arguments], self.environ(**(environ or {})), cwd)
         self._started.append(running)
         return running
 
@@ -150,6 +150,11 @@ class Installation:
     def server_pid(self) -> int:
         """The server's process, as its file says."""
         return int(json.loads((self.data_dir / "server.json").read_text())["pid"])
+
+    def server_log(self) -> str:
+        """The end of what the server wrote."""
+        log = self.data_dir / "server.log"
+        return log.read_text(errors="replace")[-4_000:] if log.exists() else "(none)"
 
     def spawner_pid(self) -> int:
         """The process that forks containers."""

@@ -51,16 +51,6 @@ def test_ctrl_c_while_the_app_is_made_leaves_no_app(squall: Installation) -> Non
     wait_until(lambda: squall.status()["app_count"] == 0, "the app is stopped", 15)
 
 
-def test_terminated_command_ends_its_app(squall: Installation) -> None:
-    running = squall.start_run("sleeping.py::main")
-    running.wait_said("asleep for")
-
-    os.kill(running.pid, signal.SIGTERM)
-    running.wait(5)
-
-    squall.wait_no_processes(APP_GRACE_S + 5)
-
-
 def test_containers_of_a_killed_client_end_after_the_grace_time(squall: Installation) -> None:
     running = squall.start_run("sleeping.py::main")
     running.wait_said("asleep for")

@@ -1,0 +1,118 @@
+"""The data directory's disk is full: each use of it fails clearly, nothing hangs, and all is well once there is room."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.installation import Installation
+
+DISK_MIB = 420
+FULL = re.compile(r"[Nn]o space left on device|disk (is )?full|ENOSPC|QuotaExceeded|free (up )?space")
+
+
+class SmallDisk:
+    """A data directory on a file system of its own that can be filled up."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.squall = installation
+        self._filler = installation.data_dir / "filler"
+
+    def fill(self) -> None:
+        """Take every byte there is."""
+        block = bytes(2**20)
+        with open(self._filler, "ab", buffering=0) as file:
+            while block:
+                try:
+                    file.write(block)
+                except OSError:
+                    block = block[: len(block) // 2]
+            os.fsync(file.fileno())
+
+    def free(self) -> None:
+        """Give it back."""
+        self._filler.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def small_disk(
+    session_installation: Installation, make_data_dir: Callable[[], Path], tmp_path: Path
+) -> Iterator[SmallDisk]:
+    data_dir, image = make_data_dir(), tmp_path / "disk"
+    with open(image, "wb") as file:
+        file.truncate(DISK_MIB * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, timeout=30)
+    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(data_dir)], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"needs loop devices: {mounted.stderr.strip()}")
+    try:
+        subprocess.run(["cp", "-a", str(session_installation.data_dir / "layers"), str(data_dir)], check=True)
+        installation = Installation(data_dir, {"SQUALL_NETWORK_SLOTS": "2"})
+        disk = SmallDisk(installation)
+        yield disk
+        disk.free()
+        installation.stop()
+    finally:
+        subprocess.run(["umount", "--recursive", str(data_dir)], check=True, timeout=30)
+
+
+def test_full_disk_fails_what_needs_it_and_nothing_else(small_disk: SmallDisk, tmp_path: Path) -> None:
+    squall, signal_file = small_disk.squall, tmp_path / "full"
+    running = squall.start_run("storing.py::wait_then", "--path", str(signal_file))
+    running.wait_said("warm: worked")
+    server_pid = squall.server_pid()
+
+    small_disk.fill()
+    signal_file.touch()
+    ended = running.wait(90)
+
+    assert ended.code == 0, ended
+    said = dict(re.findall(r"^(\w+): (?!took)(.*)$", ended.out, re.MULTILINE))
+    assert said["small"] == "worked: 1", ended
+    assert said["lines"] == "worked: 20000", said["lines"]
+    for what in ("blob", "cold", "durable"):
+        assert "No space left" in said[what] or "disk is full" in said[what], f"{what}: {said[what]}"
+        assert "free space in the data directory's file system, or move it" in said[what], f"{what}: {said[what]}"
+    assert all(float(took) < 25 for took in re.findall(r"took ([\d.]+) s", ended.out)), ended
+    assert squall.server_pid() == server_pid, "the server ended"
+
+    small_disk.free()
+    again = squall.run("storing.py::main", timeout_s=90)
+
+    assert again.code == 0, again
+    assert again.out.count(": worked: ") == 5, again
+    assert squall.server_pid() == server_pid, "the server ended"
+
+
+def test_build_on_a_full_disk_fails_clearly_and_leaves_nothing(small_disk: SmallDisk) -> None:
+    squall = small_disk.squall
+    assert squall.run("square.py").code == 0
+    layers = squall.data_dir / "layers"
+    before = {path.name for path in layers.iterdir()}
+
+    ended = squall.run("storing.py::image", timeout_s=90)
+
+    assert ended.code == 1, ended
+    assert FULL.search(ended.err), ended
+    assert "dd if=/dev/zero of=/large" in ended.err, ended
+    assert {path.name for path in layers.iterdir()} == before
+    assert not list((layers / ".scratch").iterdir())
+    assert squall.run("square.py").code == 0
+
+
+def test_server_does_not_start_on_a_full_disk_and_says_so(small_disk: SmallDisk) -> None:
+    small_disk.fill()
+
+    ended = small_disk.squall.run("square.py", timeout_s=60)
+    small_disk.free()
+    again = small_disk.squall.run("square.py", timeout_s=60)
+
+    assert ended.code == 1, ended
+    assert f"cannot use the data directory {small_disk.squall.data_dir}: No space left on device" in ended.err, ended
+    assert "free space, or set SQUALL_DATA_DIR" in ended.err, ended
+    assert again.code == 0, again
