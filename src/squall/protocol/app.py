@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from squall.protocol.records import record
 
 EPHEMERAL = "ephemeral"
 DETACHED = "detached"
@@ -12,7 +14,7 @@ STOPPED = "stopped"
 STATES = (EPHEMERAL, DETACHED, DEPLOYED, STOPPING, STOPPED)
 
 
-@dataclass(frozen=True)
+@record
 class AppCreate:
     """Make an app, or take one up again after a reconnect. The caller makes the id, so repeating is harmless.
 
@@ -27,7 +29,7 @@ class AppCreate:
     environment: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class AppCreated:
     """The app is there."""
 
@@ -35,7 +37,7 @@ class AppCreated:
     url: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class AppInfo:
     """One app as listed."""
 
@@ -51,14 +53,14 @@ class AppInfo:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class AppGet:
     """Ask for one app by id, or by name (the newest that is not stopped)."""
 
     app: str
 
 
-@dataclass(frozen=True)
+@record
 class AppList:
     """Ask for apps, newest first."""
 
@@ -66,14 +68,14 @@ class AppList:
     include_stopped: bool = True
 
 
-@dataclass(frozen=True)
+@record
 class AppListing:
     """The answer to `AppList`."""
 
     apps: tuple[AppInfo, ...]
 
 
-@dataclass(frozen=True)
+@record
 class AppStop:
     """Stop an app: cancel its inputs and end its containers. Answered when its containers are gone."""
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from squall.protocol.records import record
 
 CHUNK_BYTES = 4 * 2**20
 
 
-@dataclass(frozen=True)
+@record
 class BlobStat:
     """Ask which of these blobs the store lacks."""
 
     sha256s: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@record
 class BlobMissing:
     """Those it lacks, in the order asked."""
 
     sha256s: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@record
 class BlobPut:
     """One chunk in the body. Chunks of one blob come in order; the last makes it visible, if the hash is right."""
 
@@ -31,7 +31,7 @@ class BlobPut:
     offset: int = 0
 
 
-@dataclass(frozen=True)
+@record
 class BlobGet:
     """Ask for one chunk; the answer's body holds it."""
 
@@ -40,7 +40,7 @@ class BlobGet:
     length: int = CHUNK_BYTES
 
 
-@dataclass(frozen=True)
+@record
 class BlobChunk:
     """The answer to `BlobGet`."""
 

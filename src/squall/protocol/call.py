@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from squall.protocol.frames import Frame, FrameDecoder, encode
-from squall.protocol.records import from_wire, to_wire
+from squall.protocol.records import from_wire, record, to_wire
 
 REMOTE = "remote"
 MAP = "map"
@@ -42,7 +42,7 @@ GENERATOR_WINDOW = 1_024
 IN_BLOB = -1
 
 
-@dataclass(frozen=True)
+@record
 class CallOpen:
     """A call begins. Comes before its inputs on the same channel, and again after a reconnect."""
 
@@ -53,7 +53,7 @@ class CallOpen:
     """The input that made this call from inside a container, if any."""
 
 
-@dataclass(frozen=True)
+@record
 class InputBatch:
     """Inputs of one call: from client to server, and from server to a container (then with attempts)."""
 
@@ -65,7 +65,7 @@ class InputBatch:
     """Index (as text) to SHA-256."""
 
 
-@dataclass(frozen=True)
+@record
 class OutputBatch:
     """Outputs of one call, on the way back. The value of a generator's output is the number of its items, as text.
 
@@ -82,7 +82,7 @@ class OutputBatch:
     blobs: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class ItemBatch:
     """Items that a generator has yielded, in order."""
 
@@ -96,7 +96,7 @@ class ItemBatch:
     """Item number (as text) to SHA-256."""
 
 
-@dataclass(frozen=True)
+@record
 class ItemCredit:
     """The consumer has taken that many items."""
 
@@ -105,7 +105,7 @@ class ItemCredit:
     count: int
 
 
-@dataclass(frozen=True)
+@record
 class InputRefs:
     """Names inputs of a call: to cancel them, to take them back unstarted, or to say they were given back."""
 
@@ -113,7 +113,7 @@ class InputRefs:
     indexes: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record
 class CallSeal:
     """No more inputs will come for this call."""
 
@@ -121,14 +121,14 @@ class CallSeal:
     input_count: int
 
 
-@dataclass(frozen=True)
+@record
 class CallClose:
     """The client has what it wanted and forgets the call; what still runs for it is cancelled."""
 
     call_id: str
 
 
-@dataclass(frozen=True)
+@record
 class CallCancel:
     """Cancel a call's inputs; `terminate_containers` also ends the containers that run them."""
 
@@ -136,7 +136,7 @@ class CallCancel:
     terminate_containers: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class CallSpawn:
     """A durable call: the answer means it is on disk. The arguments are in the body, as in `InputBatch`.
 
@@ -147,14 +147,14 @@ class CallSpawn:
     inputs: InputBatch
 
 
-@dataclass(frozen=True)
+@record
 class CallSpawned:
     """The call is on disk."""
 
     call_id: str
 
 
-@dataclass(frozen=True)
+@record
 class CallGet:
     """Wait for the output of one input of a durable call, at most `timeout_s`.
 
@@ -166,14 +166,14 @@ class CallGet:
     timeout_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@record
 class CallInfoGet:
     """Ask about a call."""
 
     call_id: str
 
 
-@dataclass(frozen=True)
+@record
 class CallInfo:
     """A call as listed."""
 
@@ -186,7 +186,7 @@ class CallInfo:
     """Of the first inputs, at most 1,000: queued, running, or one of STATUS_NAMES."""
 
 
-@dataclass(frozen=True)
+@record
 class TraceFrame:
     """One frame of a remote traceback."""
 
@@ -196,7 +196,7 @@ class TraceFrame:
     text: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Failure:
     """Why an input has no result. `kind` tells what to raise; the user's own exception comes along pickled.
 

@@ -1,7 +1,7 @@
 """Two ends that exchange frames: in memory, over a stream socket, over WebSocket messages.
 
 All three behave the same (tests/protocol/test_channel.py runs one suite over them):
-  * `send` never blocks and keeps order; what one turn of the loop sends leaves in one write
+  * `send` never blocks and keeps order; what one turn of the loop sends leaves in one write, `send_now` at once
   * frames arrive in batches, by a call to the receiver: no queue and no switch between them
   * `drain` waits while the other side is slower than we are: a sender of much must call it
   * an end that closes, or dies, makes the other's `closed` be called exactly once, after the last frame
@@ -40,6 +40,9 @@ class Channel(Protocol):
 
     def send(self, frame: Frame) -> None:
         """Queue a frame. On a closed channel it does nothing: the receiver has been, or will be, told."""
+
+    def send_now(self, frames: Sequence[Frame]) -> None:
+        """As `send` of each, but without waiting for the end of the turn: for who knows that this is all of it."""
 
     async def drain(self) -> None:
         """Wait until little is queued.
@@ -96,6 +99,7 @@ class MemoryChannel:
         self._inbox: list[Frame] = []
         self._inbox_bytes = 0
         self._is_scheduled = False
+        self._is_delivering = False
         self._is_paused = False
         self._is_ending = False
         self._is_told = False
@@ -123,11 +127,27 @@ class MemoryChannel:
         peer = self._peer
         if self._outbox.is_closed or peer is None:
             return
+        self._queue(peer, frame)
+        peer._schedule()
+
+    def send_now(self, frames: Sequence[Frame]) -> None:
+        """See `Channel`."""
+        peer = self._peer
+        if self._outbox.is_closed or peer is None:
+            return
+        for frame in frames:
+            self._queue(peer, frame)
+        # A receiver that is being called is not called again before it returns.
+        if peer._is_scheduled or peer._is_delivering:
+            peer._schedule()
+        else:
+            peer._deliver()
+
+    def _queue(self, peer: MemoryChannel, frame: Frame) -> None:
         peer._inbox.append(frame)
         peer._inbox_bytes += len(frame.header) + len(frame.body)
         if peer._inbox_bytes > HIGH_WATER_BYTES:
             self._outbox.block()
-        peer._schedule()
 
     async def drain(self) -> None:
         """See `Channel`."""
@@ -164,7 +184,9 @@ class MemoryChannel:
         if self._peer is not None and not self._peer._outbox.is_closed:
             self._peer._outbox.unblock()
         if frames:
+            self._is_delivering = True
             receiver.frames_received(frames)
+            self._is_delivering = False
         if self._is_ending and not self._inbox and not self._is_told:
             self._is_told = True
             receiver.closed("the other end was closed")
@@ -212,6 +234,14 @@ class StreamChannel(asyncio.Protocol):
         if not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
+
+    def send_now(self, frames: Sequence[Frame]) -> None:
+        """See `Channel`."""
+        if self._outbox.is_closed:
+            return
+        for frame in frames:
+            encode_into(frame, self._chunks)
+        self._flush()
 
     def send_many(self, data: bytes) -> None:
         """Queue bytes that are whole frames already."""
@@ -367,6 +397,11 @@ class WebSocketChannel:
         if self._chunk_bytes > HIGH_WATER_BYTES:
             self._outbox.block()
         self._has_chunks.set()
+
+    def send_now(self, frames: Sequence[Frame]) -> None:
+        """See `Channel`."""
+        for frame in frames:
+            self.send(frame)
 
     async def drain(self) -> None:
         """See `Channel`."""

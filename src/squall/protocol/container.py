@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from squall.protocol.records import record
 
 PENDING = "pending"
 STARTING = "starting"
@@ -12,7 +14,7 @@ DRAINING = "draining"
 STOPPED = "stopped"
 
 
-@dataclass(frozen=True)
+@record
 class ContainerInfo:
     """One container as listed."""
 
@@ -31,7 +33,7 @@ class ContainerInfo:
     """Milliseconds from the request for it to each phase: placed, process, connected, ready, first_input."""
 
 
-@dataclass(frozen=True)
+@record
 class ContainerList:
     """Ask for containers, newest first."""
 
@@ -40,14 +42,14 @@ class ContainerList:
     limit: int = 1_000
 
 
-@dataclass(frozen=True)
+@record
 class ContainerListing:
     """The answer to `ContainerList`."""
 
     containers: tuple[ContainerInfo, ...]
 
 
-@dataclass(frozen=True)
+@record
 class ContainerStop:
     """End a container. Its inputs go back to the queue; with `is_graceful` it finishes them first."""
 
@@ -55,7 +57,7 @@ class ContainerStop:
     is_graceful: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class ContainerExec:
     """Run a command in a container: a stream of `TerminalOutput`, fed by `TerminalInput`."""
 
@@ -68,7 +70,7 @@ class ContainerExec:
     cwd: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class TerminalInput:
     """Bytes for the process in the body; or a new size of the terminal; or the end of its input."""
 
@@ -77,7 +79,7 @@ class TerminalInput:
     is_end: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class TerminalOutput:
     """Bytes of the process in the body; the last item has its exit code.
 
@@ -88,7 +90,7 @@ class TerminalOutput:
     exit_code: int | None = None
 
 
-@dataclass(frozen=True)
+@record
 class TerminalOffer:
     """A client says: this app's containers may use my terminal (`squall run -i`).
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from squall.protocol.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Empty:
     """Nothing to say."""

@@ -18,7 +18,7 @@ they travel as data in outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from squall.protocol.records import record
 
 INVALID = "invalid"
 NOT_FOUND = "not_found"
@@ -65,7 +65,7 @@ class ChannelClosed(PlatformError):
         super().__init__(UNAVAILABLE, message)
 
 
-@dataclass(frozen=True)
+@record
 class ErrorRecord:
     """A PlatformError on the wire."""
 

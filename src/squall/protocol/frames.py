@@ -51,6 +51,11 @@ class FrameDecoder:
         self._pending_bytes = 0
         self._wanted_bytes = _PREFIX.size
 
+    @property
+    def held_bytes(self) -> int:
+        """Of a frame that is not whole yet."""
+        return self._pending_bytes
+
     def feed(self, data: bytes) -> list[Frame]:
         """Take bytes in, give whole frames out.
 

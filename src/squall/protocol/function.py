@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from squall.protocol.mount import MountRef
+from squall.protocol.records import record
 
 BY_FILE = "file"
 BY_PACKAGE = "package"
 SERIALIZED = "serialized"
 
 
-@dataclass(frozen=True)
+@record
 class Definition:
     """How the container gets hold of the callable."""
 
@@ -26,7 +27,7 @@ class Definition:
     is_async: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Resources:
     """What one container asks for and may use. Requests reserve; None means a weight only."""
 
@@ -37,7 +38,7 @@ class Resources:
     disk_mib: int | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Scaling:
     """How many containers, and for how long."""
 
@@ -52,7 +53,7 @@ class Scaling:
     is_single_use: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class RetryPolicy:
     """Retries of inputs that failed by the user's exception or timeout."""
 
@@ -62,7 +63,7 @@ class RetryPolicy:
     max_delay_s: float = 60.0
 
 
-@dataclass(frozen=True)
+@record
 class FunctionSpec:
     """All there is to know to run a function."""
 
@@ -83,21 +84,21 @@ class FunctionSpec:
     """Its container's `breakpoint()` and `interact()` find the terminal of the client (`squall run -i`)."""
 
 
-@dataclass(frozen=True)
+@record
 class FunctionCreate:
     """Create the functions of an app, all at once; repeating with equal specs is harmless."""
 
     functions: tuple[FunctionSpec, ...]
 
 
-@dataclass(frozen=True)
+@record
 class FunctionCreated:
     """The ids, in the order given."""
 
     function_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@record
 class FunctionGet:
     """Ask for a function by id, or by app (name or id) and function name."""
 
@@ -106,14 +107,14 @@ class FunctionGet:
     name: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class FunctionStatsGet:
     """Ask how busy a function is."""
 
     function_id: str
 
 
-@dataclass(frozen=True)
+@record
 class FunctionStats:
     """How busy a function is now."""
 

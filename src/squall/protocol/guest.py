@@ -14,10 +14,11 @@ Boot but must send Ready again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from squall.protocol.call import Failure
 from squall.protocol.function import Definition
+from squall.protocol.records import record
 
 SOCKET_DIR = "/run/squall/agent"
 SOCKET_PATH = SOCKET_DIR + "/agent.sock"
@@ -34,7 +35,7 @@ ENV_TOKEN = "SQUALL_CONTAINER_TOKEN"
 ENV_IS_REMOTE = "SQUALL_IS_REMOTE"
 
 
-@dataclass(frozen=True)
+@record
 class GuestHello:
     """The first frame on a container's connection."""
 
@@ -50,7 +51,7 @@ class GuestHello:
     is_reconnect: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Boot:
     """Everything the guest needs to load the function."""
 
@@ -68,7 +69,7 @@ class Boot:
     is_interactive: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Ready:
     """The function is loaded; inputs may come."""
 
@@ -78,14 +79,14 @@ class Ready:
     python_version: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class StartupFailed:
     """The function could not be loaded; the guest exits after this."""
 
     failure: Failure
 
 
-@dataclass(frozen=True)
+@record
 class Heartbeat:
     """The guest lives; says how many inputs it runs and how many wait in it."""
 
@@ -93,21 +94,21 @@ class Heartbeat:
     held_inputs: int = 0
 
 
-@dataclass(frozen=True)
+@record
 class GuestStop:
     """Take no more inputs, finish what runs within `grace_s`, then exit."""
 
     grace_s: float = 30.0
 
 
-@dataclass(frozen=True)
+@record
 class TerminalOpen:
     """The guest asks for the client's terminal, for an input that called `breakpoint()` or `interact()`."""
 
     input_id: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class TerminalData:
     """Bytes of a terminal session in the body, either way; or a size; or its end."""
 

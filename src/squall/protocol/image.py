@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
-from squall.protocol.records import to_wire
+from squall.protocol.records import record, to_wire
 
 RECIPE = 1
 """Part of every key; raised when the same definition is to be built in another way, so that no old layer is taken."""
@@ -35,7 +35,7 @@ _PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
-@dataclass(frozen=True)
+@record
 class ImageStep:
     """One step; `kind` decides which other fields mean something. The functions of this module make valid ones."""
 
@@ -64,14 +64,14 @@ class ImageStep:
     """Do not take this step, or any after it, from the cache. No part of the key."""
 
 
-@dataclass(frozen=True)
+@record
 class ImageSpec:
     """An image as its steps, the base first."""
 
     steps: tuple[ImageStep, ...]
 
 
-@dataclass(frozen=True)
+@record
 class ImageConfig:
     """What containers of a built image start with."""
 
@@ -85,7 +85,7 @@ class ImageConfig:
     """Layer ids, bottom first."""
 
 
-@dataclass(frozen=True)
+@record
 class BuildEvent:
     """Something to tell whoever waits for a build.
 
@@ -105,7 +105,7 @@ class BuildEvent:
     """built: what its containers start with."""
 
 
-@dataclass(frozen=True)
+@record
 class ImageBuild:
     """Build an image, or find it built: a stream of `BuildEvent` that ends with `built`, or with an error."""
 

@@ -10,7 +10,7 @@ mislabels its own lines.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from squall.protocol.records import record
 
 MARK = b"\x1e"
 SEPARATOR = b"\x1f"
@@ -22,7 +22,7 @@ STDERR = "stderr"
 SYSTEM = "system"
 
 
-@dataclass(frozen=True)
+@record
 class LogEntry:
     """One line."""
 
@@ -37,14 +37,14 @@ class LogEntry:
     function_id: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class LogBatch:
     """Lines in order."""
 
     entries: tuple[LogEntry, ...]
 
 
-@dataclass(frozen=True)
+@record
 class LogRead:
     """Ask for log lines; with `is_following` the stream goes on until the app stops (or the container ends)."""
 

@@ -7,11 +7,11 @@ bring about comes back as events, and so have no HTTP twin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from squall.protocol import app, blob, call, container, function, guest, image, log, mount, node, server
 from squall.protocol.empty import Empty
+from squall.protocol.records import record
 
 UNARY = "unary"
 STREAM = "stream"
@@ -23,7 +23,7 @@ GUEST = "guest"
 SERVER = "server"
 
 
-@dataclass(frozen=True)
+@record
 class Method:
     """One method. `asked_by` asks, `asked` answers."""
 

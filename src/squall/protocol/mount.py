@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+
+from squall.protocol.records import record
 
 
-@dataclass(frozen=True)
+@record
 class MountFile:
     """One file of a mount."""
 
@@ -18,7 +19,7 @@ class MountFile:
     mode: int = 0o644
 
 
-@dataclass(frozen=True)
+@record
 class MountManifest:
     """All files of a mount. Equal content has an equal id, whoever makes it."""
 
@@ -32,7 +33,7 @@ class MountManifest:
         return "mo-" + digest[:40]
 
 
-@dataclass(frozen=True)
+@record
 class MountRef:
     """A mount at its place in a container; `target` is an absolute directory. Several mounts may share one target."""
 
@@ -40,14 +41,14 @@ class MountRef:
     target: str
 
 
-@dataclass(frozen=True)
+@record
 class MountCreate:
     """Register a manifest; may be repeated."""
 
     manifest: MountManifest
 
 
-@dataclass(frozen=True)
+@record
 class MountCreated:
     """The mount's id, and the blobs that must be put before it can be used."""
 
@@ -55,7 +56,7 @@ class MountCreated:
     missing_sha256s: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class MountGet:
     """Ask for a manifest (the agent does, to lay the files out)."""
 

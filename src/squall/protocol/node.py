@@ -8,13 +8,14 @@ Each container's connections are channels of their own, opened by the agent and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from squall.protocol.function import Resources
 from squall.protocol.mount import MountRef
+from squall.protocol.records import record
 
 
-@dataclass(frozen=True)
+@record
 class NodeContainer:
     """A container that an agent found running when it started."""
 
@@ -23,7 +24,7 @@ class NodeContainer:
     app_id: str
 
 
-@dataclass(frozen=True)
+@record
 class NodeHello:
     """An agent introduces its node."""
 
@@ -38,7 +39,7 @@ class NodeHello:
     """Versions that a base image can be had for on this node."""
 
 
-@dataclass(frozen=True)
+@record
 class NodeWelcome:
     """The server's answer: which of the found containers nobody wants any more."""
 
@@ -46,7 +47,7 @@ class NodeWelcome:
     unwanted_container_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class ContainerStart:
     """Start a container. The answer comes when its process has been executed.
 
@@ -64,14 +65,14 @@ class ContainerStart:
     is_network_blocked: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class ContainerStarted:
     """The process runs; how long each phase took."""
 
     phase_ms: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class ContainerEnd:
     """End a container: SIGTERM, then SIGKILL after `grace_s`. An unknown container is no error."""
 
@@ -79,7 +80,7 @@ class ContainerEnd:
     grace_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@record
 class ContainerExited:
     """A container's first process ended and everything of it has been removed."""
 
@@ -91,7 +92,7 @@ class ContainerExited:
     """It was ended with the process that held it, not by what ran in it; how is not known."""
 
 
-@dataclass(frozen=True)
+@record
 class ContainerHello:
     """The first frame the agent sends on a container's channel to the server; the token has been checked."""
 
@@ -101,7 +102,7 @@ class ContainerHello:
     is_reconnect: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class NodeReport:
     """How the node is, every few seconds."""
 

@@ -1,9 +1,14 @@
-"""Records to and from plain JSON values.
+"""Records, and records to and from plain JSON values.
 
 A record is a frozen dataclass whose fields are str, int, float, bool, None, other records, `tuple[X, ...]`,
 `dict[str, X]` or unions of one of these with None. Fields that equal their default are left out on the way out; unknown
 fields are ignored and missing ones take their default on the way in. The server decodes the same classes with msgspec,
 where a wrong type is an error; this module, used inside containers, checks as much as it needs to build the record.
+
+`@dataclass(frozen=True)` compiles six methods for each class from source text. Every container imports some forty
+records before it can run anything, and that was a third of its start. `@record` compiles `__init__` alone; the other
+methods are the same functions for all records. To `dataclasses` (fields, replace, asdict) and to msgspec a record is a
+dataclass like any other.
 """
 
 from __future__ import annotations
@@ -12,12 +17,79 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform(**_):
+        """Of `typing` from 3.11 on; it means nothing when a program runs."""
+        return lambda decorator: decorator
+
 
 R = TypeVar("R")
 _Convert = Callable[[Any], Any]
 
 _MISSING = dataclasses.MISSING
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: type[R]) -> type[R]:
+    """Make a frozen dataclass of a class; records have no base classes and no `__post_init__`."""
+    # To a type checker the methods of a class are not for assigning.
+    made: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+    made.__init__ = _make_init(dataclasses.fields(made))
+    made.__repr__, made.__eq__, made.__hash__ = _repr, _eq, _hash
+    made.__setattr__, made.__delattr__ = _refuse_set, _refuse_delete
+    return cast("type[R]", made)
+
+
+def _make_init(fields: tuple[dataclasses.Field[Any], ...]) -> Any:
+    known: dict[str, Any] = {"_missing": _MISSING}
+    parameters, lines = [], []
+    for field in fields:
+        name = field.name
+        value = name
+        if field.default is not _MISSING:
+            known[f"_d_{name}"] = field.default
+            parameters.append(f"{name}=_d_{name}")
+        elif field.default_factory is not _MISSING:
+            known[f"_f_{name}"] = field.default_factory
+            parameters.append(f"{name}=_missing")
+            value = f"_f_{name}() if {name} is _missing else {name}"
+        else:
+            parameters.append(name)
+        lines.append(f"    _values['{name}'] = {value}\n")
+    exec(f"def __init__({', '.join(['self', *parameters])}):\n    _values = self.__dict__\n{''.join(lines)}", known)
+    return known["__init__"]
+
+
+def _values_of(self: Any) -> tuple[Any, ...]:
+    return tuple([getattr(self, name) for name in self.__match_args__])
+
+
+def _repr(self: Any) -> str:
+    values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+    return f"{type(self).__qualname__}({values})"
+
+
+def _eq(self: Any, other: object) -> Any:
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    return _values_of(self) == _values_of(other)
+
+
+def _hash(self: Any) -> int:
+    return hash(_values_of(self))
+
+
+def _refuse_set(self: Any, name: str, value: object) -> NoReturn:
+    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _refuse_delete(self: Any, name: str) -> NoReturn:
+    raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
 
 
 class RecordError(ValueError):
@@ -103,7 +175,7 @@ def _converter(hint: Any) -> _Convert | None:
     if origin is dict:
         return _dict_converter(_converter(arguments[1]))
     if dataclasses.is_dataclass(hint):
-        cls = typing.cast("type[Any]", hint)
+        cls = cast("type[Any]", hint)
         return lambda value: from_wire(cls, value)
     return None
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from squall.protocol.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Hello:
     """The first request on a client's channel."""
 
@@ -17,7 +17,7 @@ class Hello:
     token: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Welcome:
     """The server's answer to `Hello`."""
 
@@ -30,12 +30,12 @@ class Welcome:
     """Nothing runs, is deployed or connected: a client of another version may replace this server."""
 
 
-@dataclass(frozen=True)
+@record
 class ServerStatusRequest:
     """Ask how the server is."""
 
 
-@dataclass(frozen=True)
+@record
 class ServerStatus:
     """How the server is."""
 
@@ -52,7 +52,7 @@ class ServerStatus:
     memory_bytes: int
 
 
-@dataclass(frozen=True)
+@record
 class ServerStop:
     """Stop the server. Without `is_forced` it is refused while apps run."""
 
