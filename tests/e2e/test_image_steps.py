@@ -36,9 +36,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pictures(session_installation: Installation, tree: Path) -> Iterator[Any]:
     """The module `programs/flows/pictures.py`, its app running, its images built."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TREE", str(tree))
-        patch.syspath_prepend(tree)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TREE", str(tree))
+        monkeypatch.syspath_prepend(tree)
         with flows.running(session_installation, "pictures") as module:
             yield module
 
