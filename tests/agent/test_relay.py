@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -174,6 +175,29 @@ async def test_connections_of_one_container_are_bounded(opened: Opened, monkeypa
     await until(lambda: sum(inbox.reason is not None for inbox in inboxes) == 2)
 
     assert len(opened.server.container_channels) == 3
+
+
+async def test_frames_that_are_never_whole_are_held_up_to_a_limit_over_all_connections(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "HELD_BYTES_MAX", 500_000)
+    half = encode(event("Outputs", b"x" * 300_000))[:-1]
+    with contextlib.ExitStack() as stack:
+        refused = 0
+        for index in range(3):
+            one = stack.enter_context(socket.socket(socket.AF_UNIX))
+            one.connect(str(opened.path))
+            one.sendall(encode(hello(role="client")))
+            await opened.served(index)
+            try:
+                await asyncio.to_thread(one.sendall, half)
+            except (BrokenPipeError, ConnectionResetError):
+                refused += 1
+            await asyncio.sleep(0.02)
+
+        assert refused == 2
+        assert 0 < opened.door.held_bytes < 500_000
+    await until(lambda: opened.door.held_bytes == 0)
 
 
 async def test_a_server_that_goes_closes_the_connection_and_the_guest_can_come_back(opened: Opened) -> None:

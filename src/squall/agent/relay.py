@@ -29,6 +29,8 @@ HELLO_S = 10.0
 HELLO_BYTES_MAX = 64 * 1024
 CONNECTIONS_MAX = 64
 """Of one container at a time; more are closed at once."""
+HELD_BYTES_MAX = 160 * 2**20
+"""Of frames that are not whole yet, over all connections of one container: two of the largest there may be."""
 CHECK_BYTES = 2**20
 """After so many bytes the relay waits for the slower side before it reads on."""
 
@@ -96,13 +98,15 @@ class Door:
         self._connections: set[Connection] = set()
         self._guest: Connection | None = None
         self.tasks = TaskSet()
+        self.held_bytes = 0
+        """Of frames that are not whole yet."""
         self.on_guest: Callable[[], None] = _nothing
         """Called when the guest has introduced itself."""
 
     async def start(self) -> None:
         """Begin to accept."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _GuestChannel(self._accept), sock=self._listening)
+        self._server = await loop.create_unix_server(lambda: _GuestChannel(self, self._accept), sock=self._listening)
 
     async def close(self) -> None:
         """Close the socket and every connection."""
@@ -118,9 +122,9 @@ class Door:
         if not hmac.compare_digest(token_hash(hello.token), self._token_sha256):
             return "the token is wrong"
         if hello.container_id != self.container_id:
-            return f"it says it is {hello.container_id!r}"
+            return f"it says it is {hello.container_id[:80]!r}"
         if hello.role not in (ROLE_GUEST, ROLE_CLIENT):
-            return f"its role {hello.role!r} is unknown"
+            return f"its role {hello.role[:80]!r} is unknown"
         if hello.role == ROLE_GUEST and self._guest is not None:
             return "the container has a guest already"
         return ""
@@ -214,7 +218,7 @@ class Connection:
         codec = self._door.relay.codec
         envelope = codec.decode(frame.header)
         if envelope.kind != wire.EVENT or envelope.method != "GuestHello":
-            raise ValueError(f"the first frame is {envelope.kind} {envelope.method!r} and not GuestHello")
+            raise ValueError(f"the first frame is {envelope.kind[:80]!r} {envelope.method[:80]!r} and not GuestHello")
         return codec.record(GuestHello, envelope.params)
 
     async def _join(self, hello: GuestHello) -> None:
@@ -259,12 +263,8 @@ class _Flow:
 
     def forward(self, frames: list[Frame]) -> None:
         """Pass frames on."""
-        send = self._target.send
-        count = 0
-        for frame in frames:
-            send(frame)
-            count += len(frame.header) + len(frame.body)
-        self._unchecked_bytes += count
+        self._target.send_now(frames)
+        self._unchecked_bytes += sum([len(frame.header) + len(frame.body) for frame in frames])
         if self._unchecked_bytes > CHECK_BYTES and not self._is_waiting and not self._source.is_closed:
             self._is_waiting = True
             self._source.pause()
@@ -282,12 +282,17 @@ class _Flow:
 
 
 class _GuestChannel(StreamChannel):
-    """A channel whose other end is not trusted yet: before its hello it may send little."""
+    """A channel whose other end is not trusted: before its hello it may send little, and never hold us to much.
 
-    def __init__(self, on_connect: Callable[[_GuestChannel], None]) -> None:
+    What it has announced and not yet sent waits in our memory and not in the container's.
+    """
+
+    def __init__(self, door: Door, on_connect: Callable[[_GuestChannel], None]) -> None:
         super().__init__(lambda channel: on_connect(self))
         self.is_greeted = False
         self._early_bytes = 0
+        self._door = door
+        self._held_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -296,6 +301,19 @@ class _GuestChannel(StreamChannel):
             self._early_bytes += len(data)
             if self._early_bytes > HELLO_BYTES_MAX:
                 self.abort()
+        self._count_held(self._decoder.held_bytes)
+        if self._door.held_bytes > HELD_BYTES_MAX:
+            _log.warning("%s: connection closed: its frames are not whole", self._door.container_id)
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self._count_held(0)
+        super().connection_lost(exc)
+
+    def _count_held(self, held_bytes: int) -> None:
+        self._door.held_bytes += held_bytes - self._held_bytes
+        self._held_bytes = held_bytes
 
 
 def _nothing() -> None:
