@@ -202,7 +202,8 @@ def test_files_are_for_root_only(server: LocalServer) -> None:
 
     modes = {path.name: path.stat().st_mode & 0o077 for path in server.data_dir.iterdir()}
 
-    for name in ("server.sock", "token", "squall.db", "blobs", "logs", "containers", "node-id"):
+    database = ("squall.db", "squall.db-wal", "squall.db-shm")
+    for name in ("server.sock", "token", *database, "server.log", "blobs", "logs", "containers", "node-id"):
         assert modes[name] == 0, name
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from squall.main.config import Config, ConfigError, read_config
-from squall.main.data_dir import DataDirError, ServerFile, ServerLock, answers, prepare, read_server_file
+from squall.main.data_dir import DataDirError, ServerFile, ServerLock, answers, find_owners, prepare, read_server_file
 from squall.protocol.errors import ChannelClosed, PlatformError
 
 START_S = 60.0
@@ -234,9 +234,19 @@ def _set_up_log(path: Path | None) -> None:
     import logging
     import logging.handlers
 
+    owners = find_owners(os.environ)
+
+    class OwnersFile(logging.handlers.RotatingFileHandler):
+        """It names apps and shows what came over the wire: for those who may use the server, after a rotation too."""
+
+        def _open(self) -> Any:
+            stream = super()._open()
+            owners.give(Path(self.baseFilename))
+            return stream
+
     handler: logging.Handler = logging.StreamHandler()
     if path is not None:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES)
+        handler = OwnersFile(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler]
     )

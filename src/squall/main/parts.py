@@ -53,15 +53,22 @@ async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator
     clock = SystemClock()
     database_url = config.database_url or f"sqlite:///{config.data_dir}/squall.db"
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(SqlStore(database_url, migrate))
         if config.database_url is None:
-            # It holds arguments and results; its companions take their modes from it.
-            os.chmod(config.data_dir / "squall.db", 0o600)
+            _close_to_others(config.data_dir / "squall.db")
+        store = await stack.enter_async_context(SqlStore(database_url, migrate))
         blobs = await stack.enter_async_context(_blobs(config, clock))
         logs = await stack.enter_async_context(FileLogStore(str(config.data_dir / "logs"), config.log_bytes_max))
         server = ServerConfig(url=url, data_dir=str(config.data_dir))
         await stack.enter_async_context(housekeeping(store, blobs, config.blob_bytes_max))
         yield await stack.enter_async_context(ControlPlane(store, blobs, logs, codec, server, clock))
+
+
+def _close_to_others(database: Path) -> None:
+    """It holds arguments and results. Before it is opened: SQLite gives its companions the mode it has then."""
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for path in (database, *(database.with_name(database.name + ending) for ending in ("-wal", "-shm"))):
+        if path.exists():
+            path.chmod(0o600)
 
 
 def _blobs(config: Config, clock: SystemClock) -> ObjectBlobStore:
