@@ -29,6 +29,8 @@ def test_nothing_set_is_all_defaults() -> None:
         ("blob_bytes_max", "2T", 2 * 2**40),
         ("database_url", "postgresql+psycopg:///squall", "postgresql+psycopg:///squall"),
         ("cpu_milli", "1500", 1500),
+        ("python_image", "none", ""),
+        ("python_image", "registry.example/py:{series}", "registry.example/py:{series}"),
     ],
 )
 def test_variable_sets_its_field(name: str, text: str, value: Any) -> None:
@@ -46,6 +48,8 @@ def test_variable_sets_its_field(name: str, text: str, value: Any) -> None:
         ("IDLE_EXIT_S", "nan"),
         ("LOG_BYTES_MAX", "1 GB"),
         ("NETWORK_SLOTS", "many"),
+        ("PYTHON_IMAGE", "python:3.11"),
+        ("PYTHON_IMAGE", "--python:{series}"),
     ],
 )
 def test_impossible_value_is_refused_by_name(name: str, text: str) -> None:

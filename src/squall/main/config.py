@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from squall.agent.image.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern
+
 DEFAULT_DATA_DIR = "/var/lib/squall"
 DEFAULT_HTTP_PORT = 7855
 
@@ -44,6 +46,9 @@ class Config:
     """Network slots kept ready for containers."""
     image_builds: int = 2
     """Images that are built at a time."""
+    python_image: str = DEFAULT_PYTHON_IMAGE
+    """The image of a registry that `debian_slim` takes, {series} standing for 3.11 or another, {suite} for Debian's.
+    Empty (written none): no registry is asked, every base is made of Debian's packages."""
     cpu_milli: int | None = None
     """What containers may use in all. None: every processor of the machine."""
     memory_mib: int | None = None
@@ -129,6 +134,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "log_bytes_max": _bytes,
     "network_slots": _count,
     "image_builds": _count,
+    "python_image": checked_pattern,
     "cpu_milli": _count,
     "memory_mib": _count,
     "server_url": str,

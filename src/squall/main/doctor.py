@@ -10,10 +10,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from squall.runtime.checks import run_checks
+from squall.agent.image.debian import known_bases
+from squall.agent.image.machine import read_machine_settings
+from squall.agent.image.python_image import image_for
+from squall.agent.image.registry import RegistryFailure, ask
+from squall.main.config import ConfigError, read_config
+from squall.runtime.checks import Check, run_checks
+
+REGISTRY_ANSWER_S = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,8 +30,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # The clock's being right is one of the checks: it is compared with files and mirrors.
     checks = run_checks(options.data_dir, now_s=time.time(), env=dict(os.environ))  # tidy: wall clock
+    checks.append(check_python_images(os.environ))
     json.dump([asdict(check) for check in checks], sys.stdout)
     return 0
+
+
+def check_python_images(environ: Mapping[str, str]) -> Check:
+    """Whether a registry serves bases with any Python, asked in the way builds ask."""
+    name = "Python images"
+    try:
+        pattern = read_config(environ).python_image
+    except ConfigError as error:
+        return Check("configuration", "fail", str(error), "set it right, or unset it")
+    settings = read_machine_settings(environ)
+    have = ", ".join(sorted({base.python_version for base in known_bases(settings)})) or "none"
+    if not pattern:
+        return Check(name, "ok", f"no registry is asked (SQUALL_PYTHON_IMAGE=none); of Debian's packages: {have}")
+    image = image_for(pattern, f"{sys.version_info.major}.{sys.version_info.minor}")
+    try:
+        ask(image, settings, REGISTRY_ANSWER_S)
+    except RegistryFailure as failure:
+        fix = (
+            "check DNS, firewall, HTTPS_PROXY and registries.conf(5); SQUALL_PYTHON_IMAGE names another image, or none"
+        )
+        return Check(name, "warn", f"no registry serves {failure}; of Debian's packages: {have}", fix)
+    return Check(name, "ok", f"a registry serves {image}; of Debian's packages: {have}")
 
 
 if __name__ == "__main__":

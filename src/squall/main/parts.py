@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -111,7 +112,8 @@ class Node:
             data_dir = self._config.data_dir
             runtime = self._runtime = await stack.enter_async_context(LastingRuntime(lambda: open_spawner(data_dir)))
             stack.push_async_callback(self._end_spawner)
-            settings = await asyncio.to_thread(read_machine_settings, self._environ)
+            machine = await asyncio.to_thread(read_machine_settings, self._environ)
+            settings = replace(machine, python_image=self._config.python_image)
             network = await stack.enter_async_context(await self._network(runtime))
             images = await stack.enter_async_context(self._images(runtime, network, settings))
             pythons = tuple(base.python_version for base in known_bases(settings))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.debian import BaseUnavailable, choose_base, ensure_base, known_bases, sources_of_suite
+from squall.agent.image.bases import ensure_base
+from squall.agent.image.debian import BaseUnavailable, find_base, known_bases, sources_of_suite
 from squall.agent.image.layers import LayerStore
 from squall.agent.image.machine import AptSettings, AptSource, MachineSettings
 from squall.protocol.image import cache_key, debian_slim
@@ -22,8 +23,9 @@ def make_settings(*suites: str, distribution: str = "debian", codename: str = "b
 def test_other_suites_are_asked_of_the_same_mirror_with_the_same_keys() -> None:
     settings = make_settings("bookworm", "bookworm-updates", "bookworm-security")
 
-    base = choose_base("3.13", settings)
+    base = find_base("3.13", settings)
 
+    assert base is not None
     assert base.suite == "trixie"
     assert [source.line() for source in base.sources] == [
         "deb [signed-by=/keys.gpg] http://mirror.example/d trixie main",
@@ -33,7 +35,10 @@ def test_other_suites_are_asked_of_the_same_mirror_with_the_same_keys() -> None:
 
 
 def test_suite_named_by_its_role_is_understood() -> None:
-    assert choose_base("3.11", make_settings("stable")).sources[0].suite == "bookworm"
+    base = find_base("3.11", make_settings("stable"))
+
+    assert base is not None
+    assert base.sources[0].suite == "bookworm"
 
 
 def test_ubuntu_machine_has_the_pythons_of_ubuntu() -> None:
@@ -46,16 +51,16 @@ def test_ubuntu_machine_has_the_pythons_of_ubuntu() -> None:
     assert sources_of_suite("noble", settings)[0].components == ("main", "universe")
 
 
-def test_sources_of_others_make_no_base() -> None:
+def test_sources_of_others_make_no_base(tmp_path: Path) -> None:
     pockets_only = make_settings("bookworm-pgdg", "nodistro", "bookworm-updates")
 
     with pytest.raises(BaseUnavailable, match="names no Debian or Ubuntu mirror"):
-        choose_base("3.11", pockets_only)
+        ensure_base(LayerStore(tmp_path), pockets_only, "3.11", print)
 
 
-def test_python_that_cannot_be_had_lists_what_can() -> None:
+def test_python_that_cannot_be_had_lists_what_can(tmp_path: Path) -> None:
     with pytest.raises(BaseUnavailable, match=r"with Python 3\.12.*have 3\.11 \(bookworm\), 3\.13 \(trixie\)"):
-        choose_base("3.12", make_settings("bookworm"))
+        ensure_base(LayerStore(tmp_path), make_settings("bookworm"), "3.12", print)
 
 
 def test_base_that_is_there_needs_no_mirror(tmp_path: Path) -> None:

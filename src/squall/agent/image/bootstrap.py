@@ -10,12 +10,15 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from squall.agent.image.debian import BaseUnavailable, choose_base, ensure_base, known_bases
-from squall.agent.image.layers import LayerError, LayerStore
+from squall.agent.image.bases import ensure_base
+from squall.agent.image.debian import BaseUnavailable, known_bases
+from squall.agent.image.layers import Layer, LayerError, LayerStore
 from squall.agent.image.machine import MachineSettings, read_machine_settings
+from squall.agent.image.python_image import checked_pattern
 from squall.runtime.errors import RuntimeFailure
 
 
@@ -24,32 +27,45 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m squall.agent.image.bootstrap", description=__doc__)
     parser.add_argument("--data-dir", required=True, type=Path, help="where this machine keeps its layers")
     parser.add_argument("--python", default="", metavar="3.11", help="series of Python; near to this one if not given")
-    parser.add_argument("--verbose", action="store_true", help="show the output of mmdebstrap")
+    parser.add_argument("--verbose", action="store_true", help="show the output of skopeo and mmdebstrap")
     chosen = parser.parse_args(arguments)
-    settings = read_machine_settings(os.environ)
+    try:
+        settings = _settings(os.environ)
+    except ValueError as error:
+        parser.error(f"SQUALL_PYTHON_IMAGE {error}")
     started = time.monotonic()
     try:
         store = LayerStore(chosen.data_dir)
         store.sweep()
-        python_version = chosen.python or _nearest(settings)
-        layer = ensure_base(store, settings, python_version, print if chosen.verbose else lambda line: None)
+        layer = _made(store, settings, chosen.python, print if chosen.verbose else lambda line: None)
     except (BaseUnavailable, LayerError, RuntimeFailure) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(
-        f"base image: Python {layer.facts['python_version']} ({layer.facts['suite']}),"
+        f"base image: Python {layer.facts['python_version']} ({layer.facts.get('image') or layer.facts['suite']}),"
         f" {layer.size_bytes / 2**20:.0f} MiB, {time.monotonic() - started:.1f} s"
     )
     return 0
 
 
-def _nearest(settings: MachineSettings) -> str:
-    """The series a program started with this Python is going to ask for, or else the machine's own."""
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    series = [base.python_version for base in known_bases(settings)]
-    if own in series or not series:
-        return choose_base(own, settings).python_version
-    return series[-1]
+def _settings(environ: Mapping[str, str]) -> MachineSettings:
+    python_image = checked_pattern(environ.get("SQUALL_PYTHON_IMAGE", ""))
+    return replace(read_machine_settings(environ), python_image=python_image)
+
+
+def _made(store: LayerStore, settings: MachineSettings, python_version: str, on_line: Callable[[str], None]) -> Layer:
+    """The base for a series; if none is given, the one that a program started with this Python is going to ask for.
+
+    Where nobody has that, Debian's newest.
+    """
+    wanted = python_version or f"{sys.version_info.major}.{sys.version_info.minor}"
+    try:
+        return ensure_base(store, settings, wanted, on_line)
+    except BaseUnavailable:
+        series = [base.python_version for base in known_bases(settings)]
+        if python_version or wanted in series or not series:
+            raise
+        return ensure_base(store, settings, series[-1], on_line)
 
 
 if __name__ == "__main__":

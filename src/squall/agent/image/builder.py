@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import json
 import os
 import posixpath
 import signal
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from squall.agent.image import commands
-from squall.agent.image.debian import BaseUnavailable, ensure_base, sources_of_suite
+from squall.agent.image.bases import ensure_base
+from squall.agent.image.debian import BaseUnavailable, sources_of_suite
 from squall.agent.image.inherit import COPY_DIR, Inherited, inherit
 from squall.agent.image.layers import Layer, LayerError, LayerStore, Scratch
 from squall.agent.image.machine import MachineSettings
@@ -119,8 +121,11 @@ class _Progress:
     def add(self, config: ImageConfig, layer: Layer) -> None:
         """Go on with one more layer."""
         self.layers.append(layer)
+        # A base from a registry says how its author wants programs to start.
         self.config = replace(
             config,
+            env={**json.loads(layer.facts.get("env", "{}")), **config.env},
+            workdir=config.workdir or layer.facts.get("workdir", ""),
             python_path=layer.facts.get("python_path", config.python_path),
             python_version=layer.facts.get("python_version", config.python_version),
         )

@@ -6,19 +6,17 @@ runs; the others are asked of the same mirror, with the same keys. See docs/deci
 
 from __future__ import annotations
 
-import collections
 import os
 import re
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from squall.agent.image.layers import Layer, LayerStore, Scratch
+from squall.agent.image.layers import Scratch
 from squall.agent.image.machine import AptSource, MachineSettings
-from squall.protocol import image
+from squall.agent.image.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
 from squall.runtime.removal import remove_tree
 
 # Which Python a suite has is a fact about the world (as of 2025): a suite never changes it after its release.
@@ -32,7 +30,6 @@ _PACKAGES = ("python3", "python3-venv", "ca-certificates", "?exact-name(usr-is-m
 """The last one is a pattern, so that a suite without it is fine; it keeps the package usrmerge with all of Perl out."""
 _MERGED_USR_HOOKS = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 _TIMEOUT_S = 900.0
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Documentation and translations are not wanted from later packages either; licences stay.
 _DPKG_EXCLUDES = """path-exclude /usr/share/doc/*
@@ -68,14 +65,6 @@ class DebianBase:
     sources: tuple[AptSource, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """Where lines go, and word of whether anybody still wants them."""
-
-    on_line: Callable[[str], None]
-    is_cancelled: Callable[[], bool]
-
-
 def known_bases(settings: MachineSettings) -> tuple[DebianBase, ...]:
     """The bases that can be asked of this machine's mirrors, its own distribution's first."""
     families = sorted(_PYTHON_OF_SUITE, key=lambda family: family != settings.distribution)
@@ -95,61 +84,23 @@ def sources_of_suite(suite: str, settings: MachineSettings) -> tuple[AptSource, 
     return ()
 
 
-def choose_base(python_version: str, settings: MachineSettings) -> DebianBase:
-    """The base that has this series of Python.
-
-    Raises:
-        BaseUnavailable: none has; the message lists what can be had.
-    """
-    bases = known_bases(settings)
-    for base in bases:
-        if base.python_version == python_version:
-            return base
-    if not bases:
-        raise BaseUnavailable(
-            f"cannot make a base image with Python {python_version}: the apt of this machine names no Debian or Ubuntu"
-            " mirror; add one to /etc/apt/sources.list.d"
-        )
-    have = ", ".join(sorted({f"{base.python_version} ({base.suite})" for base in bases}))
-    raise BaseUnavailable(
-        f"cannot make a base image with Python {python_version}: the mirrors of this machine have {have};"
-        " name one of these as python_version"
-    )
+def find_base(python_version: str, settings: MachineSettings) -> DebianBase | None:
+    """The base that has this series of Python, if any has."""
+    return next((base for base in known_bases(settings) if base.python_version == python_version), None)
 
 
-def ensure_base(
-    store: LayerStore,
-    settings: MachineSettings,
-    python_version: str,
-    on_line: Callable[[str], None],
-    *,
-    is_forced: bool = False,
-    is_cancelled: Callable[[], bool] = lambda: False,
-) -> Layer:
-    """The layer of `debian_slim(python_version)`, made now unless it is there.
-
-    Blocks, and may be called by several processes at once: one makes it, the others wait. Once `is_cancelled` says so,
-    the making ends soon.
+def make_debian(
+    base: DebianBase, settings: MachineSettings, scratch: Scratch, root: Path, output: Output
+) -> dict[str, str]:
+    """Make a base in the directory `root`, which does not exist yet; returns the facts of the layer.
 
     Raises:
         BaseUnavailable: it cannot be had.
     """
-    key = image.cache_key("", image.debian_slim(python_version))
-    present = store.find(key)
-    if present is not None and not is_forced:
-        return present
-    base = choose_base(python_version, settings)
-    with store.locked(key, is_cancelled=is_cancelled):
-        present = store.find(key)
-        if present is not None and not is_forced:
-            return present
-        with store.scratch() as scratch:
-            root = scratch.path / "fs"
-            _bootstrap(base, settings, scratch, root, _Output(on_line, is_cancelled))
-            full_version = (root / "squall-python-version").read_text().strip()
-            _strip(root)
-            facts = {"python_path": "/usr/bin/python3", "python_version": full_version, "suite": base.suite}
-            return store.commit(scratch, root, key, facts, replaces=present is not None)
+    _bootstrap(base, settings, scratch, root, output)
+    full_version = (root / "squall-python-version").read_text().strip()
+    _strip(root)
+    return {"python_path": "/usr/bin/python3", "python_version": full_version, "suite": base.suite}
 
 
 def _sources_of(suite: str, family: str, settings: MachineSettings) -> tuple[AptSource, ...]:
@@ -169,7 +120,7 @@ def _sources_of(suite: str, family: str, settings: MachineSettings) -> tuple[Apt
     return tuple(found) if any(source.suite == suite for source in found) else ()
 
 
-def _bootstrap(base: DebianBase, settings: MachineSettings, scratch: Scratch, root: Path, output: _Output) -> None:
+def _bootstrap(base: DebianBase, settings: MachineSettings, scratch: Scratch, root: Path, output: Output) -> None:
     _refuse_missing_tools()
     lines = []
     for number, source in enumerate(base.sources):
@@ -193,20 +144,20 @@ def _bootstrap(base: DebianBase, settings: MachineSettings, scratch: Scratch, ro
         str(root),
         *lines,
     )
-    # The system's own tools: mmdebstrap starts helpers by name, and those of a version manager may come first.
     # Its temporary files go where the next sweep finds them, should it be killed.
     temporary = scratch.path / "tmp"
     temporary.mkdir(mode=0o700)
-    environ = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "TMPDIR": str(temporary), **settings.proxies}
-    tail = _run(argv, environ, (scratch.lock_fd,), output)
-    if tail is not None:
-        raise BaseUnavailable(_explained(base, tail))
+    environ = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "TMPDIR": str(temporary), **settings.proxies}
+    try:
+        run_tool(argv, environ, output, Watch(_TIMEOUT_S), keep_fds=(scratch.lock_fd,))
+    except ToolFailed as failure:
+        raise BaseUnavailable(_explained(base, str(failure))) from None
 
 
 def _refuse_missing_tools() -> None:
     if os.geteuid() != 0:
         raise BaseUnavailable("cannot make a base image: this needs root; run it with sudo")
-    missing = [tool for tool in ("mmdebstrap", "unshare", "setpriv", "chroot") if not shutil.which(tool, path=_PATH)]
+    missing = [tool for tool in ("mmdebstrap", "unshare", "setpriv", "chroot") if not shutil.which(tool, path=PATH)]
     if missing:
         package = "mmdebstrap" if missing == ["mmdebstrap"] else "mmdebstrap util-linux coreutils"
         raise BaseUnavailable(f"cannot make a base image: {', '.join(missing)} is missing; apt-get install {package}")
@@ -224,37 +175,7 @@ def _apt_options(settings: MachineSettings, scratch: Scratch) -> Iterable[tuple[
 def _isolated(*command: str) -> tuple[str, ...]:
     """The command with mounts and processes of its own, which all end with it and with the process that started it."""
     namespaces = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
-    return ("setpriv", "--pdeathsig=KILL", *namespaces, *command)
-
-
-def _run(argv: Sequence[str], environ: dict[str, str], keep_fds: Sequence[int], output: _Output) -> str | None:
-    """Run a command and report its output by line; None when it went well, else its last lines."""
-    tail: collections.deque[str] = collections.deque(maxlen=40)
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environ,
-        text=True,
-        errors="replace",
-        pass_fds=keep_fds,
-    )
-    assert process.stdout is not None
-    deadline = time.monotonic() + _TIMEOUT_S
-    try:
-        for line in process.stdout:
-            tail.append(line.rstrip()[:500])
-            output.on_line(tail[-1])
-            if output.is_cancelled():
-                return "cancelled"
-            if time.monotonic() > deadline:
-                return f"stopped after {_TIMEOUT_S:.0f} s\n" + "\n".join(tail)
-        return None if process.wait() == 0 else "\n".join(tail)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    return (*WITH_PARENT, *namespaces, *command)
 
 
 def _explained(base: DebianBase, tail: str) -> str:

@@ -65,7 +65,8 @@ class LayerStore:
     """Finds, adds and removes layers below a data directory. Several processes may use one directory at a time."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._root = data_dir.absolute() / "layers"
+        self.data_dir = data_dir.absolute()
+        self._root = self.data_dir / "layers"
         for path in (self._root, self._root / ".keys", self._root / ".scratch", self._root / ".locks"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 

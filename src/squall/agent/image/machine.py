@@ -18,6 +18,16 @@ _APT_OPTIONS = re.compile(
 )
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_REGISTRY_VARIABLES = (
+    "HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "REGISTRY_AUTH_FILE",
+    "DOCKER_CONFIG",
+    "CONTAINERS_REGISTRIES_CONF",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
 _CA_DEFAULT = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_KEYS = (
     "index-url",
@@ -92,6 +102,11 @@ class MachineSettings:
     ca_bundle: str = ""
     """Path of a file of certificates; empty when the machine has none."""
     proxies: Mapping[str, str] = field(default_factory=dict)
+    registry_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that lead skopeo to this machine's settings for registries."""
+    python_image: str = ""
+    """What names the image for a Python, {series} and {suite} standing for them; empty: no registry is asked. Not
+    the machine's but the operator's word: whoever reads the configuration fills it in."""
 
 
 def read_machine_settings(environ: Mapping[str, str], root: str = "/") -> MachineSettings:
@@ -104,6 +119,7 @@ def read_machine_settings(environ: Mapping[str, str], root: str = "/") -> Machin
         pip=_pip_settings(environ, Path(root)),
         ca_bundle=_ca_bundle(environ, Path(root)),
         proxies=_proxies(environ),
+        registry_env={name: environ[name] for name in _REGISTRY_VARIABLES if environ.get(name)},
     )
 
 

@@ -1,0 +1,57 @@
+"""`python -m squall.agent.image.interpreter ROOT PYTHON`: ask the Python in a strange tree for its version.
+
+It is a program of strangers, and there is no container yet. So it is started in the tree as its root, as a user who
+owns nothing, with few resources and no way to more rights; the caller adds namespaces around.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import sys
+from collections.abc import Sequence
+
+_NOBODY_ID = 1_999_999_999
+"""Owner of nothing on any machine, and not the `nobody` that services share."""
+_PR_SET_NO_NEW_PRIVS = 38
+_LIMITS = {
+    resource.RLIMIT_AS: 1 * 2**30,
+    resource.RLIMIT_CPU: 10,
+    resource.RLIMIT_NPROC: 32,
+    resource.RLIMIT_FSIZE: 0,
+    resource.RLIMIT_CORE: 0,
+}
+_ASK = "import platform; print(platform.python_version())"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run it to its end and pass on how it ended."""
+    root, python_path = arguments
+    # Stays as it is: a change of user clears the signal that ends a process with its parent, and this one must get it.
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become(root, python_path)
+        except OSError as error:
+            os.write(2, f"cannot run {python_path}: {error.strerror}\n".encode())
+        os._exit(127)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF
+
+
+def _become(root: str, python_path: str) -> None:
+    os.chroot(root)
+    os.chdir("/")
+    for limit, value in _LIMITS.items():
+        resource.setrlimit(limit, (value, value))
+    os.setgroups([])
+    os.setresgid(_NOBODY_ID, _NOBODY_ID, _NOBODY_ID)
+    os.setresuid(_NOBODY_ID, _NOBODY_ID, _NOBODY_ID)
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    os.execve(python_path, [python_path, "-I", "-S", "-B", "-c", _ASK], {"LC_ALL": "C.UTF-8"})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

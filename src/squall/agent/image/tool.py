@@ -1,0 +1,134 @@
+"""Runs a program of this machine that makes part of an image: its output by line, and an end in any case."""
+
+from __future__ import annotations
+
+import collections
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The system's own tools: some start others by name, and those of a version manager may come first elsewhere."""
+WITH_PARENT = ("setpriv", "--pdeathsig=KILL")
+"""In front of a command, it ends with the process that started it."""
+_TAIL_LINES = 40
+_LINE_CHARS_MAX = 500
+_POLL_S = 0.2
+_CHUNK_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where lines go, and word of whether anybody still wants them."""
+
+    on_line: Callable[[str], None] = lambda line: None
+    is_cancelled: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How long a program may take, and to say nothing, before it is stopped."""
+
+    timeout_s: float
+    first_line_s: float | None = None
+    """None: it may be silent for as long as it runs."""
+    stall_s: float | None = None
+    """After the first line. None: for as long as it runs."""
+    progress: Callable[[], int] = lambda: 0
+    """Grows while it works without a word, such as the size of what it writes."""
+
+
+@dataclass(slots=True)
+class ToolFailed(Exception):
+    """A program ended badly or was stopped."""
+
+    reason: str
+    """Why it was stopped; empty when it ended by itself."""
+    tail: str
+    """Its last lines."""
+    is_silent: bool = field(default=False)
+    """It was stopped before its first line."""
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, (self.reason, self.tail)))
+
+
+def run_tool(
+    argv: Sequence[str], environ: Mapping[str, str], output: Output, watch: Watch, keep_fds: Sequence[int] = ()
+) -> None:
+    """Run a program to its end and pass on what it prints. Blocks.
+
+    Raises:
+        ToolFailed: it did not end well, took too long, or nobody wants it any more. It has ended then.
+    """
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=dict(environ),
+        pass_fds=tuple(keep_fds),
+    )
+    assert process.stdout is not None
+    lines = _Lines(output)
+    try:
+        reason = _follow(process.stdout.fileno(), lines, output, watch)
+        if not reason and process.wait() == 0:
+            return
+        raise ToolFailed(reason, lines.tail(), bool(reason) and not lines.count)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _follow(descriptor: int, lines: _Lines, output: Output, watch: Watch) -> str:
+    """Read until the end; why it has to be stopped before, or an empty text."""
+    started = alive = time.monotonic()
+    size = 0
+    while True:
+        is_readable = bool(select.select([descriptor], [], [], _POLL_S)[0])
+        if is_readable:
+            chunk = os.read(descriptor, _CHUNK_BYTES)
+            lines.feed(chunk)
+            if not chunk:
+                return ""
+        now = time.monotonic()
+        grown = watch.progress()
+        if is_readable or grown != size:
+            alive, size = now, grown
+        if output.is_cancelled():
+            return "cancelled"
+        if now - started > watch.timeout_s:
+            return f"stopped after {watch.timeout_s:.0f} s"
+        if not lines.count and watch.first_line_s is not None and now - started > watch.first_line_s:
+            return f"no answer within {watch.first_line_s:g} s"
+        if lines.count and watch.stall_s is not None and now - alive > watch.stall_s:
+            return f"no progress for {watch.stall_s:g} s"
+
+
+class _Lines:
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._rest = b""
+        self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
+        self.count = 0
+
+    def feed(self, chunk: bytes) -> None:
+        *whole, rest = (self._rest + chunk).split(b"\n")
+        self._rest = rest[: 4 * _LINE_CHARS_MAX]
+        for line in whole:
+            self._add(line)
+        if not chunk and self._rest:
+            self._add(self._rest)
+
+    def _add(self, line: bytes) -> None:
+        self.count += 1
+        self._tail.append(line.decode(errors="replace").rstrip()[:_LINE_CHARS_MAX])
+        self._output.on_line(self._tail[-1])
+
+    def tail(self) -> str:
+        return "\n".join(self._tail)
