@@ -317,6 +317,45 @@ async def test_requests_that_are_large_together_are_refused(client: Peer, monkey
     assert await client.request("Echo", AppGet("x"), AppGet, b"x" * 2_000) == AppGet("x")
 
 
+async def test_whoever_asks_and_does_not_read_gets_no_more_answers(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_module, "REQUESTS_MAX", 20)
+    monkeypatch.setattr(peer_module, "REFUSALS_MAX", 30)
+    ours, theirs = MemoryChannel.pair()
+    answering = Peer(theirs, JsonCodec(), server)
+    answering.start()
+    codec, received = JsonCodec(), Received()
+    ours.start(received)
+    ours.pause()
+
+    for number in range(1, 61):
+        ours.send(Frame(codec.encode("req", number, "Echo", AppGet("x")), b"x" * 2**20))
+        await asyncio.sleep(0)
+    await asyncio.wait_for(answering.wait_closed(), 5)
+    ours.resume()
+    await asyncio.sleep(0.02)
+
+    sizes = [len(frame.body) for frame in received.frames]
+    assert sum(sizes) <= 8 * 2**20, "answers piled up"
+    assert len(sizes) < 60
+    await answering.close()
+
+
+class Received:
+    """Keeps frames."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        """See `Receiver`."""
+        self.frames += frames
+
+    def closed(self, reason: str) -> None:
+        """See `Receiver`."""
+
+
 async def test_what_a_request_does_not_read_is_not_kept_for_ever(
     client: Peer, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

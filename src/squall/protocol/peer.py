@@ -26,6 +26,8 @@ REQUESTS_MAX = 4_096
 """Requests one peer may have running on the other; more are refused, so that a flood costs its sender only."""
 ANSWERING_BYTES_MAX = 256 * 2**20
 """Of the frames of those requests, all together."""
+REFUSALS_MAX = 10_000
+"""Requests that may be refused for that; after them the conversation ends: the other side does not listen."""
 UNREAD_BYTES_MAX = 16 * 2**20
 """What may be sent after a request that does not read it (yet); more ends the conversation."""
 BAD_FRAMES_MAX = 100
@@ -234,6 +236,7 @@ class Peer:
         self._answering: dict[int, tuple[Request, asyncio.Future[Any]]] = {}
         self._answering_bytes = 0
         self._bad_frames = 0
+        self._refused = 0
         self._tasks = TaskSet()
         self._closed = asyncio.Event()
 
@@ -392,6 +395,10 @@ class Peer:
         if len(self._answering) >= REQUESTS_MAX or self._answering_bytes + size_bytes > ANSWERING_BYTES_MAX:
             what = f"{len(self._answering)} requests with {self._answering_bytes >> 20} MiB are running already"
             self.send(wire.ERROR, envelope.number, "", ErrorRecord("exhausted", f"{envelope.method}: {what}"))
+            self._refused += 1
+            if self._refused >= REFUSALS_MAX:
+                _log.error("%d requests were refused; the connection is closed", REFUSALS_MAX)
+                self.channel.close()
             return
         request = Request(self, envelope.number, envelope.method, envelope.params, body)
         self._answering_bytes += size_bytes
@@ -408,6 +415,8 @@ class Peer:
         try:
             if self._service is None:
                 raise PlatformError(INVALID, f"{request.method}: this end answers no requests")
+            # Whoever asks and does not read gets no more answers: they would wait in our memory.
+            await self.channel.drain()
             answer = await self._service.answer(request)
             if answer is None:
                 self.send(wire.END, request.number, "", None)

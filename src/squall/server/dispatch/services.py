@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("squall.server.dispatch.services")
 
+BLOB_READS_MAX = 8
+"""Of one client at a time."""
+
 Answer = tuple[Any, bytes]
 
 
@@ -62,6 +66,7 @@ class ClientService:
         self._scope_app_id = scope_app_id
         self.peer: Peer | None = None
         self.client: Client | None = None
+        self._blob_reads = asyncio.Semaphore(BLOB_READS_MAX)
         self._events: dict[str, tuple[type[Any], Callable[[Client, Any, bytes], None]]] = {
             "PutInputs": (InputBatch, lambda client, record, body: client.put_inputs(record, body)),
             "CallOpen": (CallOpen, self._call_open),
@@ -81,6 +86,8 @@ class ClientService:
             raise PlatformError(INVALID, f"{request.method}: this server has no such method")
         caller = Caller(self.client, self._scope_app_id)
         record = request.record(method.request)
+        if request.method == "BlobGet":
+            return await self._read_blob(caller, record)
         if method.shape == methods.UNARY:
             return await self._plane.methods.answer(caller, request.method, record, request.body)
         uploads = request.uploads(TerminalInput)
@@ -91,6 +98,13 @@ class ClientService:
         finally:
             await items.aclose()  # type: ignore[attr-defined]
         return None
+
+    async def _read_blob(self, caller: Caller, record: Any) -> Answer:
+        """A few at a time, and none while earlier ones wait to be read: each is megabytes of our memory."""
+        assert self.peer is not None
+        async with self._blob_reads:
+            await self.peer.channel.drain()
+            return await self._plane.methods.answer(caller, "BlobGet", record, b"")
 
     def _hello(self, record: Hello) -> Any:
         check_version("client", record.version, record.protocol_version)
