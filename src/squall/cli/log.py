@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import click
 
 from squall.cli.server_calls import follow
 from squall.protocol.log import STDERR, SYSTEM, LogBatch, LogEntry, LogRead
+from squall.sdk._terminal_text import for_stream
 
 _SPAN = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -72,13 +74,14 @@ def show_logs(
 
 def show_entry(entry: LogEntry, is_timestamped: bool) -> None:
     """Print one line: output to stdout, the rest to stderr."""
-    text = entry.text
+    is_error = entry.source in (STDERR, SYSTEM)
+    text = for_stream(sys.stderr if is_error else sys.stdout, entry.text)
     if is_timestamped:
         moment = datetime.datetime.fromtimestamp(entry.at).astimezone()
         text = f"{moment.isoformat(timespec='milliseconds')} {text}"
     if entry.source == SYSTEM:
         text = click.style(text, fg="yellow")
-    click.echo(text, err=entry.source in (STDERR, SYSTEM))
+    click.echo(text, err=is_error)
 
 
 def _moment(text: str) -> float | None:

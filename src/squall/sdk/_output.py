@@ -16,6 +16,7 @@ from squall.exception import Error
 from squall.sdk import _client
 from squall.sdk._client import ConnectionLost
 from squall.sdk._pending import run
+from squall.sdk._terminal_text import for_stream
 
 if TYPE_CHECKING:
     from squall.protocol.image import BuildEvent
@@ -82,7 +83,7 @@ class PlainOutput(Output):
         if event.kind == "step":
             self._say(f"[{event.step}/{event.steps}] {event.text}")
         elif event.kind == "line":
-            self._say(f"    {event.text}")
+            self._say(f"    {for_stream(self._err, event.text)}")
         elif event.kind == "done":
             self._say(f"[{event.step}/{event.steps}] done in {event.duration_s:.1f} s")
 
@@ -93,7 +94,7 @@ class PlainOutput(Output):
         text = f"[squall] {entry.text}" if entry.source == "system" else entry.text
         with self._lock:
             self._clear_progress()
-            _write(stream, f"{stamp}{text}\n")
+            _write(stream, f"{stamp}{for_stream(stream, text)}\n")
 
     def map_progress(self, function_name: str, done: int, total: int, is_total_known: bool) -> None:
         """See `Output`."""
