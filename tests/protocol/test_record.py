@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from dataclasses import field
 
 import msgspec
 import pytest
 
-from squall.protocol.records import from_wire, record, to_wire
+from squall.protocol.records import field, from_wire, record, to_wire
 
 
 @record

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from squall.protocol.records import RecordError, from_wire, to_wire
+from squall.protocol.records import RecordError, from_wire, record, to_wire
 
 _NAME = "agent.json"
 
 
-@dataclass(frozen=True)
+@record
 class ContainerRecord:
     """One container, as its directory knows it. The token itself is in the container's environment only."""
 

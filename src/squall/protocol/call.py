@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import field
 
 from squall.protocol.frames import Frame, FrameDecoder, encode
-from squall.protocol.records import from_wire, record, to_wire
+from squall.protocol.records import field, from_wire, record, to_wire
 
 REMOTE = "remote"
 MAP = "map"

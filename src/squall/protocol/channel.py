@@ -10,7 +10,7 @@ All three behave the same (tests/protocol/test_channel.py runs one suite over th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from squall.protocol.errors import ChannelClosed

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
-from squall.protocol.records import record
+from squall.protocol.records import field, record
 
 PENDING = "pending"
 STARTING = "starting"

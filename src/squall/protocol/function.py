@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from squall.protocol.mount import MountRef
-from squall.protocol.records import record
+from squall.protocol.records import field, record
 
 BY_FILE = "file"
 BY_PACKAGE = "package"

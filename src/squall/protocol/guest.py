@@ -14,11 +14,9 @@ Boot but must send Ready again.
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from squall.protocol.call import Failure
 from squall.protocol.function import Definition
-from squall.protocol.records import record
+from squall.protocol.records import field, record
 
 SOCKET_DIR = "/run/squall/agent"
 SOCKET_PATH = SOCKET_DIR + "/agent.sock"

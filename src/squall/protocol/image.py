@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Any
 
-from squall.protocol.records import record, to_wire
+from squall.protocol.records import field, record, to_wire
 
 RECIPE = 1
 """Part of every key; raised when the same definition is to be built in another way, so that no old layer is taken."""

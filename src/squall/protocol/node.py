@@ -8,11 +8,9 @@ Each container's connections are channels of their own, opened by the agent and 
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from squall.protocol.function import Resources
 from squall.protocol.mount import MountRef
-from squall.protocol.records import record
+from squall.protocol.records import field, record
 
 
 @record

@@ -5,19 +5,18 @@ A record is a frozen dataclass whose fields are str, int, float, bool, None, oth
 fields are ignored and missing ones take their default on the way in. The server decodes the same classes with msgspec,
 where a wrong type is an error; this module, used inside containers, checks as much as it needs to build the record.
 
-`@dataclass(frozen=True)` compiles six methods for each class from source text. Every container imports some forty
-records before it can run anything, and that was a third of its start. `@record` compiles `__init__` alone; the other
-methods are the same functions for all records. To `dataclasses` (fields, replace, asdict) and to msgspec a record is a
-dataclass like any other.
+`@dataclass(frozen=True)` compiles six methods for each class from source text, and the module `dataclasses` loads
+`inspect` and all it needs. Every container imports some forty records before it can run anything: that was half its
+start. `@record` compiles `__init__` alone, shares the other methods, and makes a dataclass of a class when somebody
+asks: `dataclasses` (fields, replace, asdict) and msgspec take a record as any other dataclass.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -28,36 +27,74 @@ else:
         return lambda decorator: decorator
 
 
+if TYPE_CHECKING:
+    from dataclasses import Field
+
 R = TypeVar("R")
 _Convert = Callable[[Any], Any]
 
-_MISSING = dataclasses.MISSING
+_MISSING: Any = object()
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+class _Factory(NamedTuple):
+    """In the place of a default that is made anew for each record."""
+
+    make: Callable[[], Any]
+
+
+def field(*, default_factory: Callable[[], R]) -> R:
+    """A field whose default is made anew for each record; of the same name as that of `dataclasses`."""
+    return cast("R", _Factory(default_factory))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[R]) -> type[R]:
     """Make a frozen dataclass of a class; records have no base classes and no `__post_init__`."""
     # To a type checker the methods of a class are not for assigning.
-    made: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
-    made.__init__ = _make_init(dataclasses.fields(made))
+    made: Any = cls
+    made.__record_defaults__ = {name: vars(made).get(name, _MISSING) for name in made.__annotations__}
+    setattr(made, "__match_args__", tuple(made.__record_defaults__))  # noqa: B010 - mypy refuses the plain form
+    made.__init__ = _make_init(made.__record_defaults__)
+    for name, default in made.__record_defaults__.items():
+        if isinstance(default, _Factory):
+            delattr(made, name)
     made.__repr__, made.__eq__, made.__hash__ = _repr, _eq, _hash
     made.__setattr__, made.__delattr__ = _refuse_set, _refuse_delete
-    return cast("type[R]", made)
+    made.__dataclass_fields__ = _LateFields()
+    return cls
 
 
-def _make_init(fields: tuple[dataclasses.Field[Any], ...]) -> Any:
+class _LateFields:
+    """`__dataclass_fields__` of a record, made when it is first looked at."""
+
+    def __get__(self, instance: object, cls: type) -> dict[str, Field[Any]]:
+        import dataclasses  # cold start: the point of this class
+
+        found: Any = cls
+        namespace: dict[str, Any] = {"__annotations__": found.__annotations__, "__module__": found.__module__}
+        for name, default in found.__record_defaults__.items():
+            if isinstance(default, _Factory):
+                namespace[name] = dataclasses.field(default_factory=default.make)
+            elif default is not _MISSING:
+                namespace[name] = default
+        plain: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(type(found.__name__, (), namespace))
+        fields: dict[str, Field[Any]] = plain.__dataclass_fields__
+        found.__dataclass_fields__ = fields
+        return fields
+
+
+def _make_init(defaults: dict[str, Any]) -> Any:
     known: dict[str, Any] = {"_missing": _MISSING}
     parameters, lines = [], []
-    for field in fields:
-        name = field.name
+    for name, default in defaults.items():
         value = name
-        if field.default is not _MISSING:
-            known[f"_d_{name}"] = field.default
-            parameters.append(f"{name}=_d_{name}")
-        elif field.default_factory is not _MISSING:
-            known[f"_f_{name}"] = field.default_factory
+        if isinstance(default, _Factory):
+            known[f"_f_{name}"] = default.make
             parameters.append(f"{name}=_missing")
             value = f"_f_{name}() if {name} is _missing else {name}"
+        elif default is not _MISSING:
+            known[f"_d_{name}"] = default
+            parameters.append(f"{name}=_d_{name}")
         else:
             parameters.append(name)
         lines.append(f"    _values['{name}'] = {value}\n")
@@ -85,11 +122,15 @@ def _hash(self: Any) -> int:
 
 
 def _refuse_set(self: Any, name: str, value: object) -> NoReturn:
-    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+    from dataclasses import FrozenInstanceError  # cold start: only for a mistake
+
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
 def _refuse_delete(self: Any, name: str) -> NoReturn:
-    raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+    from dataclasses import FrozenInstanceError  # cold start: as above
+
+    raise FrozenInstanceError(f"cannot delete field {name!r}")
 
 
 class RecordError(ValueError):
@@ -141,22 +182,22 @@ _defaults_cache: dict[type, tuple[tuple[str, Any], ...]] = {}
 _converters_cache: dict[type, dict[str, _Convert | None]] = {}
 
 
-def _defaults(cls: type) -> tuple[tuple[str, Any], ...]:
+def _defaults(cls: Any) -> tuple[tuple[str, Any], ...]:
     cached = _defaults_cache.get(cls)
     if cached is None:
         cached = tuple(
-            (field.name, field.default_factory() if field.default_factory is not _MISSING else field.default)
-            for field in dataclasses.fields(cls)
+            (name, default.make() if isinstance(default, _Factory) else default)
+            for name, default in cls.__record_defaults__.items()
         )
         _defaults_cache[cls] = cached
     return cached
 
 
-def _converters(cls: type) -> dict[str, _Convert | None]:
+def _converters(cls: Any) -> dict[str, _Convert | None]:
     cached = _converters_cache.get(cls)
     if cached is None:
         hints = typing.get_type_hints(cls)
-        cached = {field.name: _converter(hints[field.name]) for field in dataclasses.fields(cls)}
+        cached = {name: _converter(hints[name]) for name in cls.__record_defaults__}
         _converters_cache[cls] = cached
     return cached
 
@@ -174,9 +215,8 @@ def _converter(hint: Any) -> _Convert | None:
         return _tuple_converter(_converter(arguments[0]))
     if origin is dict:
         return _dict_converter(_converter(arguments[1]))
-    if dataclasses.is_dataclass(hint):
-        cls = cast("type[Any]", hint)
-        return lambda value: from_wire(cls, value)
+    if hasattr(hint, "__record_defaults__"):
+        return lambda value: from_wire(hint, value)
     return None
 
 
