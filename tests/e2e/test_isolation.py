@@ -5,13 +5,15 @@ The attacks run in few functions (`programs/hostile.py`) and come back as tables
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
 import socket
+import stat
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +24,7 @@ from squall.agent.image.machine import read_machine_settings
 from tests.e2e.installation import Installation
 
 ATTACKS = Path(__file__).parents[1] / "kernel" / "attacks.py"
+NOBODY = 65_534
 CONNECTIONS_MAX = 64
 CLOSED = ("EOFError: closed", "ECONNRESET", "EPIPE")
 Tables = Mapping[str, Mapping[str, Any]]
@@ -173,6 +176,111 @@ def test_blocked_network_leaves_loopback_and_calls(tables: Tables) -> None:
     assert said.pop("listen on its loopback").startswith("worked")
     assert said.pop("call another function") == "2"
     assert worked(said) == {}
+
+
+# ---- other accounts of the machine, and pages in the user's browser
+
+
+def as_nobody(look: Callable[[], Any]) -> Any:
+    """What an unprivileged account gets to see."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.write(writing, json.dumps(look()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        found = json.loads(pipe.read())
+    os.waitpid(child, 0)
+    return found
+
+
+def can_open(path: str) -> bool:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+def can_connect(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def test_other_accounts_of_the_machine_read_where_the_server_is_and_nothing_else(squall: Installation) -> None:
+    running = squall.start_run("sleeping.py::main")
+    running.wait_said("asleep for")
+    data_dir = str(squall.data_dir)
+    files, sockets = [], []
+    for folder, folders, names in os.walk(data_dir):
+        folders[:] = [name for name in folders if folder != data_dir or name not in ("layers", "removed")]
+        for name in [*names, *folders]:
+            path = f"{folder}/{name}"
+            (sockets if stat.S_ISSOCK(os.lstat(path).st_mode) else files).append(path)
+    of_processes = [
+        f"/proc/{pid}/{name}" for pid in squall.processes() for name in ("environ", "root/etc", "mem", "fd")
+    ]
+
+    readable = as_nobody(lambda: [path for path in files + of_processes if can_open(path)])
+    connected = as_nobody(lambda: [path for path in sockets if can_connect(path)])
+    argv = as_nobody(lambda: [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in squall.processes()])
+
+    seen = {os.path.relpath(path, data_dir) for path in readable}
+    assert seen <= {"server.json", "id-ranges", "network"}, sorted(seen)
+    assert len(files) > 20
+    assert connected == []
+    assert len(sockets) >= 3, sockets
+    assert not any("TOKEN" in line or (squall.data_dir / "token").read_text().strip() in line for line in argv), argv
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Basic {token}"}, 401),
+        ({"Cookie": "token={token}"}, 401),
+        ({"Authorization": "Bearer {token}", "Host": "attacker.example"}, 403),
+        ({"Authorization": "Bearer {token}", "Host": "localhost.attacker.example"}, 403),
+        ({"Authorization": "Bearer {token}", "Host": "127.0.0.1@attacker.example"}, 403),
+        ({"Authorization": "Bearer {token}", "Origin": "http://attacker.example"}, 403),
+        ({"Authorization": "Bearer {token}", "Origin": "null"}, 403),
+        ({"Content-Type": "text/plain", "Origin": "http://attacker.example"}, 403),
+        ({"Authorization": "Bearer {token}"}, 200),
+    ],
+)
+@pytest.mark.parametrize("is_upgrade", [False, True], ids=["post", "websocket"])
+def test_page_in_a_browser_gets_nowhere(
+    squall: Installation, headers: dict[str, str], status: int, is_upgrade: bool
+) -> None:
+    url = urlsplit(json.loads((squall.data_dir / "server.json").read_text())["url"])
+    token = (squall.data_dir / "token").read_text().strip()
+    sent = {name: value.format(token=token) for name, value in headers.items()}
+    client = http.client.HTTPConnection("127.0.0.1", url.port or 80, timeout=10)
+
+    if is_upgrade:
+        sent |= {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        client.request("GET", "/api/v1/channel", headers={**sent, "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="})
+    else:
+        client.request("POST", f"/api/v1/AppList?token={token}", "{}", sent)
+    answer = client.getresponse()
+
+    assert answer.status == (101 if is_upgrade and status == 200 else status)
+    assert "access-control-allow-origin" not in {name.lower() for name, _ in answer.getheaders()}
+    client.close()
+
+
+# ---- user code that will not go
 
 
 @pytest.mark.parametrize("way", ["loses stdout", "forges marks", "daemonises", "ignores SIGTERM"])
