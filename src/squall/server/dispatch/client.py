@@ -67,7 +67,7 @@ class Client:
         if peer is None:
             return
         if len(outgoing) == 1:
-            peer.event("PutOutputs", outgoing[0][1], outgoing[0][2])
+            peer.event_now("PutOutputs", outgoing[0][1], outgoing[0][2])
             return
         by_call: dict[Call, list[tuple[OutputBatch, bytes]]] = {}
         for call, record, body in outgoing:

@@ -115,6 +115,11 @@ class Container:
         if self.peer is not None:
             self.peer.event(method, record, body)
 
+    def tell_now(self, method: str, record: Any, body: bytes) -> None:
+        """As `tell`, but sent before this returns."""
+        if self.peer is not None:
+            self.peer.event_now(method, record, body)
+
     def mark(self, phase: str, at: float) -> None:
         """The first time a phase is reached is kept."""
         self.phase_ms.setdefault(phase, round((at - self.asked_at) * 1000, 3))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from squall.protocol import call as wire
@@ -214,10 +215,11 @@ class Dispatcher:
         if not container.has_served:
             container.has_served = True
             container.mark("first_input", now)
+        tell = container.tell_now if len(batches) == 1 else container.tell
         for call, batch in batches.items():
-            self._send(container, call, batch)
+            self._send(tell, call, batch)
 
-    def _send(self, container: Container, call: Call, batch: list[Input]) -> None:
+    def _send(self, tell: Callable[[str, InputBatch, bytes], None], call: Call, batch: list[Input]) -> None:
         blobs = {str(one.index): one.blob for one in batch if one.blob}
         if blobs:
             sizes = tuple([wire.IN_BLOB if one.blob else len(one.value) for one in batch])
@@ -231,7 +233,7 @@ class Dispatcher:
             blobs,
         )
         body = batch[0].value if len(batch) == 1 else b"".join([one.value for one in batch])
-        container.tell("Inputs", record, body)
+        tell("Inputs", record, body)
 
     # Outputs come
 
