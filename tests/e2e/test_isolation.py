@@ -221,7 +221,8 @@ def test_other_accounts_of_the_machine_read_where_the_server_is_and_nothing_else
     running = squall.start_run("sleeping.py::main")
     running.wait_said("asleep for")
     data_dir = str(squall.data_dir)
-    files, sockets = [], []
+    files: list[str] = []
+    sockets: list[str] = []
     for folder, folders, names in os.walk(data_dir):
         folders[:] = [name for name in folders if folder != data_dir or name not in ("layers", "removed")]
         for name in [*names, *folders]:
