@@ -21,7 +21,8 @@ from squall.protocol.version import PROTOCOL_VERSION, VERSION
 RECONNECT_S = 120.0
 """How long a guest without a server waits for one before it gives up; longer than a server takes to be back."""
 _RETRY_S_MAX = 1.0
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
+_READ_BYTES_MAX = 1024 * 1024
 
 
 class LinkLost(Exception):
@@ -39,6 +40,7 @@ class Link:
         self._decoder = FrameDecoder()
         self._socket: socket.socket | None = None
         self._send_lock = threading.Lock()
+        self._read_bytes = _READ_BYTES
         self.is_connected = False
 
     @property
@@ -111,9 +113,11 @@ class Link:
         if connection is None:
             return None
         try:
-            data = connection.recv(_READ_BYTES)
+            data = connection.recv(self._read_bytes)
         except OSError:
             data = b""
+        # Small buffers come from the heap, large ones cost three calls of the kernel each: only while much arrives.
+        self._read_bytes = _READ_BYTES_MAX if len(data) == self._read_bytes else _READ_BYTES
         if not data:
             self.disconnect()
             return None
