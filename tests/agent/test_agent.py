@@ -163,7 +163,7 @@ async def test_a_container_gets_what_its_function_says(world: World) -> None:
     assert spec.env[ENV_CONTAINER_ID] == started.container_id
     assert spec.limits.memory_bytes == 256 * 2**20
     assert spec.limits.cpu_weight == 150
-    assert spec.id_range.start >= 0x7000_0000
+    assert spec.id_range.start >= 0x7800_0000
     assert {bind.target for bind in spec.binds} == {SOCKET_DIR, "/run/squall/lib"}
     assert all(bind.is_read_only for bind in spec.binds)
     assert (Path(spec.layers[-1]) / "root" / "app.py").read_text() == "print(1)\n"

@@ -123,3 +123,17 @@ def test_builds_have_ranges_of_their_own(tmp_path: Path) -> None:
     assert not for_builds & for_functions
     with pytest.raises(RuntimeFailure):
         build_ranges(tmp_path, BUILD_RANGES_MAX + 1)
+
+
+def test_nothing_lent_is_an_id_that_domains_and_systemd_give_to_others(tmp_path: Path) -> None:
+    for number in range(50):
+        data_dir = tmp_path / str(number)
+        data_dir.mkdir()
+        lent = IdRanges(data_dir, read_taken_ids(tmp_path))
+
+        starts = [one.start for one in build_ranges(data_dir, BUILD_RANGES_MAX)]
+        starts += [lent.acquire(f"ap-1/fu-{count}").start for count in range(2_100 if number == 0 else 5)]
+
+        assert min(starts) > 2_000_200_000
+        assert 0x7FFE_0000 not in starts
+        assert len(set(starts)) == len(starts)

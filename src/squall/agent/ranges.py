@@ -18,14 +18,17 @@ from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import IdRange
 
 BLOCK = 65_536
-# Above what Debian hands out in /etc/subuid (to 600,100,000) and what systemd takes for its containers (to 0x6FFFFFFF).
-FIRST_START = 0x7000_0000
+# Above what Debian hands out in /etc/subuid (to 600,100,000), what systemd takes for its containers (to 0x6FFFFFFF) and
+# what sssd gives to users of a domain (to 2,000,200,000), whom no file here lists.
+FIRST_START = 0x7800_0000
+# systemd's owner of files from elsewhere, see https://systemd.io/UIDS-GIDS/ (2025-11).
+_FOREIGN_IDS = range(0x7FFE_0000, 0x7FFF_0000)
 # The last block holds -1 and -2, which mean "nobody" and "no change" to the kernel.
 LAST_START = 0xFFFE_0000
 BUILD_RANGES_MAX = 16
 IDLE_OWNERS_MAX = 1_024
 # Instances on one machine begin at different places among these, so that their containers share no ids as a rule.
-_SPREAD = 3_072
+_SPREAD = (_FOREIGN_IDS.start - FIRST_START) // BLOCK - BUILD_RANGES_MAX
 _JOURNAL_LINES_MAX = 20_000
 
 
@@ -47,7 +50,7 @@ def build_ranges(data_dir: Path, count: int) -> tuple[IdRange, ...]:
 
 def read_taken_ids(etc: Path = Path("/etc")) -> tuple[range, ...]:
     """Ids this machine uses already: its users and groups, and what it lends for other containers."""
-    taken: list[range] = []
+    taken: list[range] = [_FOREIGN_IDS]
     for name, column in (("passwd", 2), ("group", 2)):
         taken.extend(range(number, number + 1) for number in _numbers(etc / name, column))
     for name in ("subuid", "subgid"):
@@ -108,7 +111,7 @@ class IdRanges:
         # Round again: blocks forgotten meanwhile, then blocks that only rest with their owner.
         for start in range(self._first, LAST_START + 1, BLOCK):
             if self._is_free(start):
-                self._cursor = start + BLOCK
+                self._cursor = max(self._first, start + BLOCK)
                 return start
         if not self._idle:
             raise RuntimeFailure("cannot give a function its id range: all are in use; stop some apps")
@@ -153,7 +156,7 @@ class IdRanges:
             if sign == "+":
                 self._owned[owner] = _Owned(start)
                 self._owner_of[start] = owner
-                self._cursor = start + BLOCK
+                self._cursor = max(self._first, start + BLOCK)
             elif self._owned.pop(owner, None) is not None:
                 self._owner_of.pop(start, None)
         # Nobody has containers yet: adoption acquires for those that do before anything new starts.
