@@ -1,0 +1,231 @@
+"""The guest as a process of its own, by every Python that is found: what it loads, runs, answers, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from squall.protocol.call import (
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    InputBatch,
+    InputRefs,
+    ItemBatch,
+    OutputBatch,
+    decode_failure,
+)
+from squall.protocol.function import BY_FILE, Definition
+from squall.protocol.guest import Boot, GuestHello, GuestStop, Ready, StartupFailed
+from tests.guest.agent_double import AgentDouble
+
+SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
+CALL = "fc-0123456789ABCDEFGHabcd"
+USER_CODE = """
+import asyncio, signal, time
+
+def add(x, y=1):
+    print("adding", x)
+    return x + y
+
+def fail(x):
+    raise LookupError(x)
+
+def sleep(x):
+    try:
+        time.sleep(x)
+    finally:
+        print("woken")
+
+def items(n):
+    yield from range(n)
+
+async def later(x):
+    await asyncio.sleep(0.01)
+    return x * 2
+"""
+
+
+def interpreters() -> list[str]:
+    """Pythons from 3.10 on, one for each version: this one, and those of the usual places."""
+    tops = [Path(os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))) / "versions", Path("/opt/python")]
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    for top in tops:
+        for path in sorted(top.glob("*/bin/python3.??")):
+            version = path.name[len("python") :]
+            if version[2:].isdigit() and int(version[2:]) >= 10:
+                found.setdefault(version, str(path))
+    return [found[version] for version in sorted(found)]
+
+
+class Process:
+    """A guest and the agent it talks to."""
+
+    def __init__(self, directory: Path, python: str) -> None:
+        (directory / "code").mkdir()
+        (directory / "code" / "user_code.py").write_text(USER_CODE)
+        # cloudpickle alone: the other packages beside it are compiled for this Python.
+        (directory / "code" / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
+        self.agent = AgentDouble(directory / "a.sock")
+        program = f"import os; from squall.guest.main import main; os._exit(main({str(directory / 'a.sock')!r}))"
+        self._process = subprocess.Popen(
+            [python, "-u", "-B", "-c", program],
+            env={
+                "PYTHONPATH": f"{directory / 'code'}:{SOURCE}",
+                "SQUALL_CONTAINER_ID": "ct-0123456789ABCDEFGHabcd",
+                "SQUALL_CONTAINER_TOKEN": "secret",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def boot(self, qualname: str, *, is_generator: bool = False, is_async: bool = False) -> None:
+        """Make it the container of one of the functions above."""
+        self.agent.expect("GuestHello", GuestHello)
+        definition = Definition(BY_FILE, "user_code", qualname, is_generator=is_generator, is_async=is_async)
+        self.agent.say("Boot", Boot("ct-0123456789ABCDEFGHabcd", "ap-1", "app", "fu-1", qualname, definition))
+
+    def give(self, index: int, *args: object) -> None:
+        """One input."""
+        value = pickle.dumps((args, {}), 4)
+        self.agent.say("Inputs", InputBatch(CALL, (index,), (len(value),), (0,)), value)
+
+    def output(self) -> tuple[int, bytes]:
+        """Status and value of the next output."""
+        outputs, body = self.agent.expect("Outputs", OutputBatch)
+        assert len(outputs.indexes) == 1
+        return outputs.statuses[0], body
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and what was printed."""
+        out, err = self._process.communicate(timeout=20)
+        return self._process.returncode, (out + err).decode()
+
+    def terminate(self) -> None:
+        """As the agent does it."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """Leave nothing."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.communicate()
+        self.agent.close()
+
+
+@pytest.fixture(params=interpreters(), ids=lambda path: Path(path).name)
+def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
+    """A guest that waits for its Boot."""
+    process = Process(data_dir, request.param)
+    yield process
+    process.close()
+
+
+def test_function_runs_and_the_guest_ends_when_told(guest: Process) -> None:
+    guest.boot("add")
+    guest.agent.expect("Ready", Ready)
+    guest.give(0, 3)
+    status, value = guest.output()
+    assert (status, pickle.loads(value)) == (SUCCEEDED, 4)
+
+    guest.agent.say("GuestStop", GuestStop(5.0))
+
+    code, printed = guest.end()
+    assert code == 0
+    assert "adding 3" in printed
+
+
+def test_failure_names_the_users_frames(guest: Process) -> None:
+    guest.boot("fail")
+    guest.give(0, "nothing there")
+
+    status, value = guest.output()
+
+    failure, pickled = decode_failure(value)
+    assert (status, failure.type_name, failure.message) == (FAILED, "LookupError", "nothing there")
+    assert [frame.name for frame in failure.frames] == ["fail"]
+    assert pickled
+
+
+def test_coroutine_is_awaited(guest: Process) -> None:
+    guest.boot("later", is_async=True)
+    guest.give(0, 21)
+
+    status, value = guest.output()
+
+    assert (status, pickle.loads(value)) == (SUCCEEDED, 42)
+
+
+def test_generator_sends_items_and_their_number(guest: Process) -> None:
+    guest.boot("items", is_generator=True)
+    guest.give(0, 3)
+
+    items, _ = guest.agent.expect("Items", ItemBatch)
+    status, value = guest.output()
+
+    assert items.first == 0
+    assert (status, value) == (SUCCEEDED, b"3")
+
+
+def test_cancellation_interrupts_the_main_thread(guest: Process) -> None:
+    guest.boot("sleep")
+    guest.agent.expect("Ready", Ready)
+    guest.give(0, 60)
+    with contextlib.suppress(Exception):
+        guest.agent.expect("Outputs", OutputBatch, timeout_s=0.3)
+
+    guest.agent.say("CancelInputs", InputRefs(CALL, (0,)))
+
+    assert guest.output()[0] == CANCELLED
+
+
+def test_end_in_mid_input_runs_finally_and_sends_no_output(guest: Process) -> None:
+    guest.boot("sleep")
+    guest.agent.expect("Ready", Ready)
+    guest.give(0, 60)
+    with contextlib.suppress(Exception):
+        guest.agent.expect("Outputs", OutputBatch, timeout_s=0.3)
+
+    guest.terminate()
+
+    code, printed = guest.end()
+    assert code == 0
+    assert "woken" in printed
+    assert all(envelope.method != "Outputs" for envelope, _ in list(guest.agent.events.queue))
+
+
+def test_function_that_is_not_there_is_told(guest: Process) -> None:
+    guest.boot("missing")
+
+    failed, _ = guest.agent.expect("StartupFailed", StartupFailed)
+
+    assert "missing" in failed.failure.message
+    assert guest.end()[0] == 1
+
+
+def test_guest_loads_nothing_it_does_not_need() -> None:
+    program = (
+        "import sys; import squall.guest.main; "
+        "print([name for name in ('asyncio', 'dataclasses', 'inspect', 'traceback', 'hashlib', 'subprocess',"
+        " 'cloudpickle', 'click', 'msgspec', 'squall.sdk._client') if name in sys.modules])"
+    )
+
+    printed = subprocess.run(
+        [sys.executable, "-S", "-B", "-c", program],
+        env={"PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+
+    assert printed == "[]\n"
