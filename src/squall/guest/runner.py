@@ -8,7 +8,6 @@ user code raises is its output.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
@@ -128,6 +127,8 @@ class Runner:
 
 def print_failure(error: BaseException) -> None:
     """Put what user code raised into the log: the caller may be gone, or may swallow it."""
+    import traceback  # cold start: only when something failed
+
     traceback.print_exception(type(error), error, error.__traceback__)
 
 

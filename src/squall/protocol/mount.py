@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 from squall.protocol.records import record
@@ -29,6 +28,8 @@ class MountManifest:
     def mount_id(self) -> str:
         """`mo-` and a hash of the manifest."""
         rows = [[file.path, file.sha256, file.size_bytes, file.mode] for file in self.files]
+        import hashlib  # cold start: with OpenSSL; a container names no mounts
+
         digest = hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
         return "mo-" + digest[:40]
 
