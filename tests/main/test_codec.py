@@ -62,6 +62,13 @@ def test_header_that_is_no_envelope_is_refused(codec: Codec, header: bytes) -> N
 
 
 @pytest.mark.parametrize("codec", [JSON, FAST], ids=["json", "fast"])
+@pytest.mark.parametrize("params", [b"[" * 50_000, b"[" * 50_000 + b"]" * 50_000, b'{"a":' * 50_000])
+def test_header_of_great_depth_is_refused_like_any_other(codec: Codec, params: bytes) -> None:
+    with pytest.raises(ValueError):
+        codec.record(ServerStop, codec.decode(b'{"k":"ev","m":"ServerStop","p":' + params + b"}").params)
+
+
+@pytest.mark.parametrize("codec", [JSON, FAST], ids=["json", "fast"])
 def test_fields_of_a_newer_version_are_ignored(codec: Codec) -> None:
     envelope = codec.decode(b'{"k":"ev","m":"ServerStop","z":1,"p":{"is_forced":true,"grace_s":[1,{"a":null}]}}')
 

@@ -43,7 +43,10 @@ class MsgspecCodec:
 
     def decode(self, header: bytes) -> Envelope:
         """See `Codec`."""
-        head = self._headers.decode(header)
+        try:
+            head = self._headers.decode(header)
+        except RecursionError as error:
+            raise ValueError(f"frame header is no envelope: {error}") from error
         # Raw is a view into the header: parameters are decoded once, when their type is known. None, as with the other
         # codec, when there are none.
         return Envelope(head.k, head.i, head.m, head.n, None if head.p == _NULL else head.p)
@@ -55,5 +58,8 @@ class MsgspecCodec:
         decoder = self._decoders.get(cls)
         if decoder is None:
             decoder = self._decoders[cls] = msgspec.json.Decoder(cls)
-        record: R = decoder.decode(params)
+        try:
+            record: R = decoder.decode(params)
+        except RecursionError as error:
+            raise ValueError(f"{cls.__name__}: {error}") from error
         return record

@@ -77,7 +77,10 @@ class JsonCodec:
 
     def decode(self, header: bytes) -> Envelope:
         """See `Codec`."""
-        value = self._load(header.decode())
+        try:
+            value = self._load(header.decode())
+        except RecursionError as error:
+            raise ValueError(f"frame header is no envelope: {error}") from error
         if not isinstance(value, dict) or not isinstance(value.get("k"), str):
             raise ValueError("frame header is no envelope")
         return Envelope(value["k"], value.get("i", 0), value.get("m", ""), value.get("n", 0), value.get("p"))
