@@ -111,7 +111,7 @@ class IdRanges:
         # Round again: blocks forgotten meanwhile, then blocks that only rest with their owner.
         for start in range(self._first, LAST_START + 1, BLOCK):
             if self._is_free(start):
-                self._cursor = max(self._first, start + BLOCK)
+                self._cursor = start + BLOCK
                 return start
         if not self._idle:
             raise RuntimeFailure("cannot give a function its id range: all are in use; stop some apps")
