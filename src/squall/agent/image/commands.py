@@ -11,11 +11,28 @@ from squall.protocol.image import ImageStep
 # Each command in a shell of its own, like RUN lines of a Dockerfile; `exit` passes on the status of a failed one.
 _RUN = 'for line do echo "+ $line"; /bin/sh -c "$line" || exit; done'
 
+# Sources the user added count beside this machine's mirrors, but not those an image from a registry brings for its own
+# distribution: the mirrors are in their place.
+_SOURCES = f"""parts=/etc/apt/sources.list.d
+if [ -s {BUILD_DIR}/apt/sources.list ]; then
+    for file in "$parts"/*; do
+        case $file in */debian.sources | */ubuntu.sources) continue ;; esac
+        [ ! -e "$file" ] || ln -s "$file" {BUILD_DIR}/apt/sources.list.d/
+    done
+    parts={BUILD_DIR}/apt/sources.list.d
+fi
+"""
+
 # What dpkg and ldconfig note about the hour of the build is left out of the layer.
-_APT = """apt-get -qq update && apt-get -q install "$@" || exit
+_APT = (
+    _SOURCES
+    + """
+apt-get -qq -o Dir::Etc::sourceparts="$parts" update &&
+    apt-get -q -o Dir::Etc::sourceparts="$parts" install "$@" || exit
 rm -f /var/log/alternatives.log /var/log/dpkg.log /var/log/apt/*.log* /var/log/apt/eipp* \
     /var/cache/ldconfig/aux-cache /var/lib/dpkg/*-old /var/cache/debconf/*-old
 """
+)
 
 _PIP = f"""python=$(command -v python3 || command -v python) || {{
     echo 'this image has no Python on its PATH: install one in an earlier step' >&2; exit 127; }}

@@ -21,8 +21,6 @@ BUILD_DIR = "/.squall-build"
 UV = f"{BUILD_DIR}/uv"
 COPY_DIR = f"{BUILD_DIR}/copy"
 _FILE_OPTIONS = ("cainfo", "sslcert", "sslkey", "issuercert", "crlfile")
-_OWN_SOURCES = (r"^debian\.sources$", r"^ubuntu\.sources$")
-"""Files in sources.list.d, as patterns of apt."""
 _NEVER_MOUNTED = {
     "/",
     "/bin",
@@ -127,7 +125,7 @@ def _certificates(settings: MachineSettings, directory: Path) -> dict[str, str]:
 
 def _apt(settings: MachineSettings, sources: tuple[AptSource, ...], directory: Path) -> dict[str, str]:
     place = directory / "apt"
-    for name in ("lists/partial", "archives/partial", "keys"):
+    for name in ("lists/partial", "archives/partial", "keys", "sources.list.d"):
         (place / name).mkdir(parents=True, mode=0o755)
     options: dict[str, str] = {
         "APT::Get::Assume-Yes": "true",
@@ -150,16 +148,12 @@ def _apt(settings: MachineSettings, sources: tuple[AptSource, ...], directory: P
         options["Dir::Etc::netrc"] = f"{BUILD_DIR}/apt/auth.conf"
         (place / "auth.conf").touch(mode=0o600)
         (place / "auth.conf").write_text(settings.apt.credentials)
-    ignored = ""
     if sources:
         # Beside the image's own sources.list.d: a source the user added in an earlier step counts as well.
         options["Dir::Etc::sourcelist"] = f"{BUILD_DIR}/apt/sources.list"
-        # But not what an image from a registry brings for its distribution: this machine's mirrors are in its place.
-        ignored = "".join(f' "{pattern}";' for pattern in _OWN_SOURCES)
         (place / "sources.list").write_text("".join(line + "\n" for line in _source_lines(sources, place / "keys")))
     lines = [f'{name} "{value}";\n' for name, value in options.items()]
     lines.append('DPkg::Options { "--force-unsafe-io"; "--force-confdef"; "--force-confold"; };\n')
-    lines.append(f"Dir::Ignore-Files-Silently {{{ignored} }};\n" if ignored else "")
     (place / "apt.conf").write_text("".join(lines))
     return {"APT_CONFIG": f"{BUILD_DIR}/apt/apt.conf"}
 

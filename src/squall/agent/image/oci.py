@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _JSON_BYTES_MAX = 4 * 2**20
 _LAYERS_MAX = 500
 
@@ -95,11 +95,11 @@ def _list(found: object) -> list[Any]:
 
 def _digest(found: object) -> str:
     # Files are named by it: nothing else may get into a path.
-    if not isinstance(found, str) or not _DIGEST.match(found):
+    if not isinstance(found, str) or not _DIGEST.fullmatch(found):
         raise BadImage(f"{str(found)[:80]!r} is no SHA-256 digest")
     return found
 
 
 def _variables(found: object) -> dict[str, str]:
     pairs = [text.partition("=") for text in found if isinstance(text, str)] if isinstance(found, list) else []
-    return {name: value for name, _, value in pairs if _VARIABLE.match(name) and "\0" not in value}
+    return {name: value for name, _, value in pairs if _VARIABLE.fullmatch(name) and "\0" not in value}

@@ -11,7 +11,7 @@ DEFAULT_PYTHON_IMAGE = "python:{series}-slim-{suite}"
 """The official one. No registry is named: completing a short name is for the machine's settings."""
 NO_PYTHON_IMAGE = "none"
 """In place of an image: never ask a registry."""
-_IMAGE = re.compile(r"^[a-z0-9][A-Za-z0-9._:/@-]*$")
+_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]*")
 # Debian's own Python of that suite is 3.13; packages added later are then the same, whichever the Python came from.
 _FIRST_MINOR_ON_TRIXIE = 13
 
@@ -25,7 +25,7 @@ def checked_pattern(text: str) -> str:
     if text == NO_PYTHON_IMAGE:
         return ""
     pattern = text.removeprefix("docker://") or DEFAULT_PYTHON_IMAGE
-    if "{series}" not in pattern or not _IMAGE.match(image_for(pattern, "3.11")):
+    if "{series}" not in pattern or not _IMAGE.fullmatch(image_for(pattern, "3.11")):
         raise ValueError("must be the name of an image with {series} where 3.11 or another is to stand, or none")
     return pattern
 

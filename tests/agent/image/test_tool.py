@@ -1,0 +1,80 @@
+"""Programs end in any case: by themselves, in time, or because nobody wants them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from squall.agent.image.tool import Output, ToolFailed, Watch, run_tool
+
+ENVIRON = {"PATH": os.environ["PATH"]}
+
+
+def run(program: str, watch: Watch, output: Output | None = None) -> None:
+    run_tool((sys.executable, "-u", "-c", program), ENVIRON, output or Output(), watch)
+
+
+def test_lines_are_passed_on_whole_and_bounded() -> None:
+    lines: list[str] = []
+
+    run("print('one'); print('x' * 9000); print('last', end='')", Watch(30), Output(lines.append))
+
+    assert lines == ["one", "x" * 500, "last"]
+
+
+def test_failure_has_the_last_lines_of_both_outputs() -> None:
+    with pytest.raises(ToolFailed, match=r"(?s)^said\ncomplained$") as caught:
+        run("import sys; print('said'); sys.exit('complained')", Watch(30))
+
+    assert not caught.value.is_silent
+    assert caught.value.reason == ""
+
+
+def test_silent_program_is_stopped_and_known_as_silent() -> None:
+    started = time.monotonic()
+
+    with pytest.raises(ToolFailed, match=r"no answer within 0\.5 s") as caught:
+        run("import time; time.sleep(30)", Watch(30, first_line_s=0.5))
+
+    assert caught.value.is_silent
+    assert time.monotonic() - started < 10
+
+
+def test_program_that_stops_making_progress_is_stopped() -> None:
+    with pytest.raises(ToolFailed, match=r"no progress for 0\.5 s") as caught:
+        run("import time; print('begun'); time.sleep(30)", Watch(30, first_line_s=20, stall_s=0.5))
+
+    assert not caught.value.is_silent
+
+
+def test_what_it_writes_is_progress(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    program = (
+        f"import time\nprint('begun')\nwith open({str(path)!r}, 'wb', buffering=0) as file:\n"
+        "  for _ in range(10): time.sleep(0.1); file.write(b'x')"
+    )
+
+    run(program, Watch(30, first_line_s=20, stall_s=0.6, progress=lambda: path.stat().st_size))
+
+    assert path.stat().st_size == 10
+
+
+def test_program_that_takes_too_long_is_stopped() -> None:
+    with pytest.raises(ToolFailed, match="stopped after 1 s"):
+        run("import time\nwhile True: print('busy'); time.sleep(0.1)", Watch(1.0))
+
+
+def test_program_nobody_wants_is_stopped_though_it_says_nothing() -> None:
+    cancelled = threading.Event()
+    timer = threading.Timer(0.3, cancelled.set)
+    timer.start()
+
+    with pytest.raises(ToolFailed, match="cancelled"):
+        run("import time; time.sleep(30)", Watch(30), Output(is_cancelled=cancelled.is_set))
+    timer.join()

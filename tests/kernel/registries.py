@@ -1,0 +1,239 @@
+"""A registry on loopback with images made by hand, and a gate before it that can hang or tear a download."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from squall.runtime.removal import remove_tree
+from tests.agent.image.archives import digest_of
+
+PROGRAM = "/usr/bin/docker-registry"
+USER, PASSWORD = "reader", "right-password"
+# bcrypt of the password: the only kind this registry reads, and Python has none.
+PASSWORDS = f"{USER}:$2b$05$abcdefghijklmnopqrstuuBO.kmgTJhdt40M5ZyHgFmcpBdUb9aS.\n"
+_SKOPEO_S = 120
+
+
+def missing() -> str:
+    """What this machine lacks for a registry, or nothing."""
+    for program, package in ((PROGRAM, "docker-registry"), ("/usr/bin/skopeo", "skopeo")):
+        if not os.path.exists(program):
+            return f"missing program: {program} (package {package})"
+    return ""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@dataclass
+class Registry:
+    """One registry with its files below a folder, and a home directory with settings that lead to it."""
+
+    folder: Path
+    has_password: bool = False
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def place(self) -> str:
+        """In front of the names of its images."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def home(self) -> Path:
+        """HOME of those who use it."""
+        return self.folder / "home"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.folder.mkdir(exist_ok=True)
+        self.trust(self.place)
+        config = {
+            "version": 0.1,
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": str(self.folder / "store")}},
+            "http": {"addr": self.place},
+        }
+        if self.has_password:
+            (self.folder / "passwords").write_text(PASSWORDS)
+            config["auth"] = {"htpasswd": {"realm": "here", "path": str(self.folder / "passwords")}}
+        (self.folder / "config.yml").write_text(json.dumps(config))
+        self.process = subprocess.Popen(
+            [PROGRAM, "serve", str(self.folder / "config.yml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.05)
+        raise AssertionError("the registry does not start")
+
+    def stop(self) -> None:
+        """Kill it; may be repeated."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(20)
+            self.process = None
+
+    def trust(self, *places: str) -> None:
+        """Let these be asked without TLS, as an operator does it."""
+        path = self.home / ".config/containers/registries.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            for place in places:
+                file.write(f'[[registry]]\nlocation = "{place}"\ninsecure = true\n')
+
+    def log_in(self, password: str) -> str:
+        """A file of credentials; its path."""
+        path = self.folder / "auth.json"
+        auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+        path.write_text(json.dumps({"auths": {self.place: {"auth": auth}}}))
+        return str(path)
+
+    def push(self, name: str, archives: Sequence[Path], config: dict[str, object], *options: str) -> None:
+        """Store an image of these layers."""
+        folder = self.folder / "push"
+        blobs = folder / "blobs/sha256"
+        blobs.mkdir(parents=True)
+
+        def put(content: bytes) -> dict[str, object]:
+            (blobs / digest_of(content)[7:]).write_bytes(content)
+            return {"digest": digest_of(content), "size": len(content)}
+
+        layers = []
+        for path in archives:
+            digest = _file_digest(path)
+            os.link(path, blobs / digest)
+            media_type = "application/vnd.oci.image.layer.v1.tar"
+            layers.append({"digest": f"sha256:{digest}", "size": path.stat().st_size, "mediaType": media_type})
+        rootfs = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
+        raw = json.dumps({"architecture": _architecture(), "os": "linux", "config": config, "rootfs": rootfs}).encode()
+        kind = "application/vnd.oci.image.{}.v1+json"
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": kind.format("manifest"),
+            "config": {**put(raw), "mediaType": kind.format("config")},
+            "layers": layers,
+        }
+        index = {
+            "schemaVersion": 2,
+            "manifests": [{**put(json.dumps(manifest).encode()), "mediaType": kind.format("manifest")}],
+        }
+        (folder / "index.json").write_text(json.dumps(index))
+        (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        target = f"docker://{self.place}/{name}"
+        command = ["skopeo", "copy", "--quiet", *options, f"oci:{folder}", target]
+        subprocess.run(command, check=True, timeout=_SKOPEO_S, env={"PATH": "/usr/bin:/bin", "HOME": str(self.home)})
+        remove_tree(str(folder))
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _architecture() -> str:
+    return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Gate(ThreadingHTTPServer):
+    """Passes everything on to a registry, but of a large blob only the first half; what then happens is chosen."""
+
+    daemon_threads = True
+
+    def __init__(self, registry: Registry, fault: str) -> None:
+        """`fault`: `stall`, or `kill` for the registry's end in the middle."""
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.registry = registry
+        self.fault = fault
+        self.is_closing = threading.Event()
+        self.has_torn = threading.Event()
+        registry.trust(self.place)
+
+    @property
+    def place(self) -> str:
+        """In front of the names of images."""
+        return f"127.0.0.1:{self.server_port}"
+
+
+class _Passing(BaseHTTPRequestHandler):
+    server: Gate
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:  # the name is http.server's
+        """Ask the registry for the same."""
+        upstream = http.client.HTTPConnection("127.0.0.1", self.server.registry.port, timeout=30)
+        with contextlib.closing(upstream):
+            self._pass_on(upstream)
+
+    def _pass_on(self, upstream: http.client.HTTPConnection) -> None:
+        try:
+            upstream.request(self.command, self.path, headers={"Accept": self.headers.get("Accept", "*/*")})
+            answer = upstream.getresponse()
+        except OSError:
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            self.send_header(name, value)
+        self.end_headers()
+        size = int(answer.headers.get("Content-Length") or 0) if self.command == "GET" else 0
+        is_torn = size > 2**20  # not the manifest, nor the configuration
+        left = size // 2 if is_torn else size
+        with contextlib.suppress(OSError):
+            while left and (chunk := answer.read(min(left, 65_536))):
+                self.wfile.write(chunk)
+                left -= len(chunk)
+        if is_torn:
+            self.close_connection = True
+            self.server.has_torn.set()
+            if self.server.fault == "stall":
+                self.server.is_closing.wait(60)
+            else:
+                self.server.registry.stop()
+
+    do_HEAD = do_GET  # noqa: N815  the name is http.server's
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Nothing: tests say what went wrong."""
+
+
+@contextlib.contextmanager
+def gate(registry: Registry, fault: str) -> Iterator[Gate]:
+    """A gate that is open meanwhile."""
+    with Gate(registry, fault) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.is_closing.set()
+            server.shutdown()
+            thread.join(20)
+
+
+@contextlib.contextmanager
+def silent_place(registry: Registry) -> Iterator[str]:
+    """A place that accepts connections and says nothing."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        registry.trust(place)
+        yield place

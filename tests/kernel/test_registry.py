@@ -1,0 +1,341 @@
+"""Bases from a registry for real: Debian's docker-registry on loopback, asked through the settings an operator has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squall.agent.image import registry as registry_module
+from squall.agent.image.bases import ensure_base
+from squall.agent.image.builder import ImageBuilder
+from squall.agent.image.debian import BaseUnavailable
+from squall.agent.image.layers import Layer, LayerStore
+from squall.agent.image.machine import AptSettings, AptSource, MachineSettings, read_machine_settings
+from squall.main.doctor import check_python_images
+from squall.protocol import image
+from squall.protocol.image import BuildEvent, ImageSpec
+from squall.runtime.client import SpawnerRuntime
+from squall.runtime.contract import Runtime
+from squall.runtime.network import NetworkPool
+from squall.runtime.spec import IdRange
+from tests.agent.image.archives import archive, directory, entry, symlink
+from tests.kernel import registries
+from tests.kernel.registries import Registry, gate, silent_place
+
+SETTINGS = read_machine_settings(os.environ)
+# A mirror for mmdebstrap to fail at: then it shows who was asked, and in which order.
+NO_MIRROR = AptSettings((AptSource("file:///nonexistent", "bookworm", ("main",)),))
+UNREACHABLE_SOURCES = b"Types: deb\nURIs: http://mirror.invalid/debian\nSuites: bookworm\nComponents: main\n"
+ENV = ["PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", "GREETING=hello there", "LANG=C.UTF-8"]
+
+
+@pytest.fixture(autouse=True)
+def _skip_aloud(rootfs: str) -> None:
+    if registries.missing():
+        pytest.skip(registries.missing())
+
+
+@pytest.fixture(scope="module")
+def stocked(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a registry, stopped, that has images: one as the official ones are, and bad ones."""
+    if registries.missing():
+        pytest.skip(registries.missing())
+    folder = tmp_path_factory.mktemp("registry")
+    registry = Registry(folder)
+    registry.start()
+    try:
+        stock(registry, rootfs, folder)
+    finally:
+        registry.stop()
+    return folder
+
+
+def stock(registry: Registry, rootfs: str, folder: Path) -> None:
+    below, above, bad = folder / "below.tar", folder / "above.tar", folder / "bad.tar"
+    skipped = ("doc", "locale", "man")
+    tar = ["tar", "--numeric-owner", "--format=pax", "--xattrs", "-C", rootfs, "-cf", str(below)]
+    subprocess.run([*tar, *(f"--exclude=./usr/share/{name}/*" for name in skipped), "."], check=True, timeout=60)
+    above.write_bytes(
+        archive(
+            symlink("usr/local/bin/python3", "/usr/bin/python3"),
+            symlink("usr/local/bin/python", "python3"),
+            entry("etc/apt/sources.list.d/debian.sources", UNREACHABLE_SOURCES),
+            entry("etc/issue.net", b"from above", mode=0o640, uid=33, gid=33),
+            entry("etc/.wh.issue"),
+        )
+    )
+    bad.write_bytes(archive(entry("../../escaped", b"attack")))
+    config: dict[str, object] = {"Env": ENV, "WorkingDir": "/srv/app", "User": "nobody", "Cmd": ["python3"]}
+    registry.push("python:3.11-slim", [below, above], config)
+    registry.push("bad:3.11", [below, bad], config)
+    bad.write_bytes(archive(directory("etc"), entry("etc/os-release", b"VERSION_CODENAME=bookworm\n")))
+    registry.push("nothing:3.11", [bad], {})
+    bad.write_bytes(archive(entry("usr/bin/python3", b"#!/bin/sh\nexit 3\n", mode=0o755)))
+    registry.push("fake:3.11", [bad], {})
+
+
+@pytest.fixture
+def registry(stocked: Path) -> Iterator[Registry]:
+    """That registry, running."""
+    running = Registry(stocked)
+    running.start()
+    yield running
+    running.stop()
+
+
+def settings_for(registry: Registry, pattern: str, **more: str) -> MachineSettings:
+    """The machine's, with this registry's images and no Debian mirror."""
+    variables = {"HOME": str(registry.home), **more}
+    return replace(SETTINGS, python_image=pattern, registry_env=variables, apt=AptSettings())
+
+
+def make(data_dir: Path, settings: MachineSettings, python_version: str = "3.11") -> Layer:
+    """The base, with nothing left over whatever happens."""
+    store = LayerStore(data_dir)
+    try:
+        return ensure_base(store, settings, python_version, lambda line: None)
+    finally:
+        assert os.listdir(data_dir / "layers/.scratch") == []
+
+
+def refusal(data_dir: Path, settings: MachineSettings, python_version: str = "3.11") -> str:
+    """Why there is no base; nothing half-made is in the store."""
+    with pytest.raises(BaseUnavailable) as caught:
+        make(data_dir, settings, python_version)
+    assert LayerStore(data_dir).list() == ()
+    return str(caught.value)
+
+
+@asynccontextmanager
+async def open_runtime(data_dir: Path) -> AsyncIterator[SpawnerRuntime]:
+    async with await SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name, idle_s=5) as runtime:
+        try:
+            yield runtime
+        finally:
+            await runtime.shutdown()
+
+
+@asynccontextmanager
+async def open_builder(runtime: Runtime, settings: MachineSettings, data_dir: Path) -> AsyncIterator[ImageBuilder]:
+    async with (
+        NetworkPool.open(str(data_dir / "network"), data_dir.name, 1) as network,
+        ImageBuilder(
+            runtime=runtime,
+            network=network,
+            store=LayerStore(data_dir),
+            settings=settings,
+            data_dir=data_dir,
+            id_ranges=(IdRange(0x7000_0000),),
+            mount_path=str,
+            uv_path=str(Path(sys.executable).parent / "uv"),
+        ) as builder,
+    ):
+        yield builder
+
+
+async def test_image_of_a_registry_runs_and_takes_packages(registry: Registry, data_dir: Path) -> None:
+    settings = replace(settings_for(registry, f"{registry.place}/python:{{series}}-slim"), apt=SETTINGS.apt)
+    spec = ImageSpec(
+        (
+            image.debian_slim("3.11"),
+            image.run_commands(
+                ('python -c "import sys; print(sys.executable)"', 'echo "$GREETING in $PWD as $(id -u)"')
+            ),
+            image.apt_install(("hello",)),
+            image.pip_install(("six",)),
+            image.run_commands(("hello", "python -c 'import six; print(six.__name__)'")),
+        )
+    )
+    events: list[BuildEvent] = []
+
+    async with open_runtime(data_dir) as runtime, open_builder(runtime, settings, data_dir) as builder:
+        built = await builder.build(spec, events.append)
+
+    lines = [event.text for event in events if event.kind == "line"]
+    assert "/usr/local/bin/python" in lines
+    assert "hello there in /srv/app as 0" in lines
+    assert "Hello, world!" in lines
+    assert "six" in lines
+    assert not [line for line in lines if "mirror.invalid" in line]
+    assert built.config.python_path == "/usr/local/bin/python3"
+    assert built.config.python_version.startswith("3.11.")
+    assert built.config.workdir == "/srv/app"
+    assert built.config.env["GREETING"] == "hello there"
+    base = Path(built.layers[0])
+    assert ((base / "etc/issue.net").stat().st_uid, (base / "etc/issue.net").read_text()) == (33, "from above")
+    assert not (base / "etc/issue").exists()
+    made = LayerStore(data_dir).find(image.cache_key("", image.debian_slim("3.11")))
+    assert made is not None
+    assert made.facts["image"] == f"{registry.place}/python:3.11-slim"
+
+
+def test_registry_is_asked_before_debian_and_a_store_before_both(registry: Registry, data_dir: Path) -> None:
+    settings = replace(settings_for(registry, f"{registry.place}/python:{{series}}-slim"), apt=NO_MIRROR)
+
+    made = make(data_dir, settings)
+    registry.stop()
+
+    assert made.facts["suite"] == "bookworm"
+    assert make(data_dir, settings) == made
+
+
+def test_missing_tag_lists_what_can_be_had(registry: Registry, data_dir: Path) -> None:
+    settings = replace(settings_for(registry, f"{registry.place}/python:{{series}}-slim"), apt=NO_MIRROR)
+
+    message = refusal(data_dir, settings, "3.12")
+
+    assert "manifest unknown" in message
+    assert "the registry has 3.11;" in message
+    assert "the mirrors of this machine have 3.11 (bookworm)" in message
+    assert "SQUALL_PYTHON_IMAGE" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("bad", "'../../escaped' leads out of the image"),
+        ("nothing", "has no python3 on its PATH"),
+        ("fake", "cannot be used"),
+    ],
+)
+def test_image_that_cannot_be_used_is_refused(registry: Registry, data_dir: Path, name: str, reason: str) -> None:
+    message = refusal(data_dir, settings_for(registry, f"{registry.place}/{name}:{{series}}"))
+
+    assert f"{registry.place}/{name}:3.11" in message
+    assert reason in message
+    assert not list(data_dir.rglob("escaped"))
+
+
+def test_wrong_password_is_told_and_the_right_one_works(stocked: Path, data_dir: Path) -> None:
+    registry = Registry(stocked, has_password=True)
+    registry.start()
+    try:
+        pattern = f"{registry.place}/python:{{series}}-slim"
+        wrong = settings_for(registry, pattern, REGISTRY_AUTH_FILE=registry.log_in("wrong"))
+        message = refusal(data_dir, wrong)
+        right = settings_for(registry, pattern, REGISTRY_AUTH_FILE=registry.log_in(registries.PASSWORD))
+        made = make(data_dir, right)
+    finally:
+        registry.stop()
+
+    assert "unauthorized" in message or "invalid username/password" in message
+    assert made.facts["python_path"] == "/usr/local/bin/python3"
+
+
+def test_registry_that_dies_half_way_leaves_nothing(registry: Registry, data_dir: Path) -> None:
+    with gate(registry, "kill") as place:
+        message = refusal(data_dir, settings_for(registry, f"{place.place}/python:{{series}}-slim"))
+
+        assert place.has_torn.is_set()
+    assert "no registry served" in message
+
+
+def test_download_that_stalls_is_given_up(registry: Registry, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "_STALL_S", 1.5)
+
+    with gate(registry, "stall") as place:
+        message = refusal(data_dir, settings_for(registry, f"{place.place}/python:{{series}}-slim"))
+
+    assert "no progress for 1.5 s" in message
+
+
+def test_nobody_waits_for_a_download_that_is_cancelled(registry: Registry, data_dir: Path) -> None:
+    cancelled = threading.Event()
+    with gate(registry, "stall") as place:
+        settings = settings_for(registry, f"{place.place}/python:{{series}}-slim")
+        thread = threading.Timer(1.0, cancelled.set)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(BaseUnavailable, match="cancelled"):
+            ensure_base(LayerStore(data_dir), settings, "3.11", lambda line: None, is_cancelled=cancelled.is_set)
+        thread.join()
+
+    assert time.monotonic() - started < 5
+    assert os.listdir(data_dir / "layers/.scratch") == []
+
+
+def test_blob_that_was_changed_is_refused(stocked: Path, registry: Registry, data_dir: Path) -> None:
+    largest = max(stocked.glob("store/docker/registry/v2/blobs/*/*/*/data"), key=lambda path: path.stat().st_size)
+    content = largest.read_bytes()
+    try:
+        for damaged in (content[: len(content) // 2], content[:-100] + bytes(100)):
+            largest.write_bytes(damaged)
+            assert "no registry served" in refusal(
+                data_dir, settings_for(registry, f"{registry.place}/python:{{series}}-slim")
+            )
+    finally:
+        largest.write_bytes(content)
+
+
+def test_silent_registry_costs_seconds_once(stocked: Path, data_dir: Path) -> None:
+    with silent_place(Registry(stocked)) as place:
+        settings = replace(settings_for(Registry(stocked), f"{place}/python:{{series}}-slim"), apt=NO_MIRROR)
+        started = time.monotonic()
+        first = refusal(data_dir, settings)
+        between = time.monotonic()
+        second = refusal(data_dir, settings)
+        ended = time.monotonic()
+
+    assert "no answer within 5 s" in first
+    assert "nobody answered" in second
+    assert "mmdebstrap failed" in first
+    assert between - started > 5
+    # Debian's tool needs a moment to find that it has no mirror.
+    assert ended - between < min(5, between - started - 3)
+
+
+def test_killed_pull_leaves_nothing_that_is_used(registry: Registry, data_dir: Path) -> None:
+    with gate(registry, "stall") as place:
+        environ = {
+            **os.environ,
+            "PYTHONPATH": "src",
+            "HOME": str(registry.home),
+            "SQUALL_PYTHON_IMAGE": f"{place.place}/python:{{series}}-slim",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "squall.agent.image.bootstrap",
+            "--data-dir",
+            str(data_dir),
+            "--python",
+            "3.11",
+        ]
+        with subprocess.Popen(command, env=environ) as process:
+            assert place.has_torn.wait(30)
+            process.send_signal(signal.SIGKILL)
+
+        store = LayerStore(data_dir)
+        wait_until(lambda: store.sweep() >= 0 and not os.listdir(data_dir / "layers/.scratch"))
+
+    assert store.list() == ()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_doctor_asks_the_registry_that_builds_ask(registry: Registry) -> None:
+    series = f"{sys.version_info.major}.{sys.version_info.minor}"
+    variables = {"HOME": str(registry.home)}
+
+    good = check_python_images({**variables, "SQUALL_PYTHON_IMAGE": f"{registry.place}/python:{{series}}-slim"})
+    bad = check_python_images({**variables, "SQUALL_PYTHON_IMAGE": f"{registry.place}/none:{{series}}"})
+    off = check_python_images({**variables, "SQUALL_PYTHON_IMAGE": "none"})
+
+    assert (good.status, bad.status, off.status) == ("ok" if series == "3.11" else "warn", "warn", "ok")
+    assert f"{registry.place}/none:{series}" in bad.finding
+    assert bad.fix
