@@ -86,3 +86,9 @@ def test_single_use_container_serves_one_input(options: Any) -> None:
     used = list(options.single_use.map(range(3)))
 
     assert len(set(used)) == 3
+
+
+def test_sdk_is_imported_quickly_in_a_container(options: Any) -> None:
+    # The least of several: this machine may be doing other things.
+    assert options.import_ms.remote("import squall") <= 25
+    assert options.import_ms.remote("import squall; squall.App; squall.Image") <= 60

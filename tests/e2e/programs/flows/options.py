@@ -5,6 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import socket
+import subprocess
+import sys
+import time
 from typing import Any
 
 import squall
@@ -59,3 +62,18 @@ def short_lived() -> str:
 @app.function(single_use_containers=True)
 def single_use(_: int) -> str:
     return os.environ["SQUALL_CONTAINER_ID"]
+
+
+@app.function()
+def import_ms(program: str) -> float:
+    """How long a program that imports something takes longer than an empty one, at best."""
+
+    def least(source: str) -> float:
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-B", "-c", source], check=True)
+            times.append(time.perf_counter() - started)
+        return min(times) * 1000
+
+    return least(program) - least("pass")
