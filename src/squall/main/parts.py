@@ -147,7 +147,10 @@ class Node:
         self._is_taken_down = True
 
     async def _end_spawner(self) -> None:
-        if self._is_taken_down and self._runtime is not None:
+        if self._runtime is None:
+            return
+        has_failed = self._agent is None and not await self._runtime.list()
+        if self._is_taken_down or has_failed:
             await self._runtime.shutdown()
 
     async def _network(self, runtime: LastingRuntime) -> NetworkPool:

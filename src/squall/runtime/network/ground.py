@@ -5,6 +5,7 @@ Blocking; the pool calls it on its one thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -101,13 +102,27 @@ class Ground:
             own_addresses=machine.addresses,
             hostname=socket.gethostname(),
         )
-        links.make_bridge(self.names, self.subnet, self.mtu)
-        # Rules before forwarding: between the two nothing may pass that the rules would refuse.
-        self.load_rules()
+        try:
+            links.make_bridge(self.names, self.subnet, self.mtu)
+            # Rules before forwarding: between the two nothing may pass that the rules would refuse.
+            self.load_rules()
+        except BaseException:
+            if not adopted:
+                self._take_back()
+            raise
         if links.enable_forwarding():
             # Left on at the end: others may rely on it by then, and nobody can tell.
             log.warning("net.ipv4.ip_forward was 0 and is now 1: containers reach the outside through this machine")
         return adopted
+
+    def _take_back(self) -> None:
+        """Undo a failed `prepare`, as far as that can be done: what made it fail may be what is needed to undo it."""
+        with contextlib.suppress(RuntimeFailure, OSError):
+            links.remove_link(self.names.bridge)
+        with contextlib.suppress(RuntimeFailure, OSError):
+            rules.remove_rules(self.names)
+        with contextlib.suppress(RuntimeFailure, OSError):
+            remove_pin_directory(self.pins)
 
     def load_rules(self) -> None:
         """Put the instance's rules in force, and those in other people's firewalls."""
