@@ -105,6 +105,11 @@ def _start(config: Config) -> int:
         return 0
     if child.poll() is None and not said:
         raise DataDirError(f"the server did not start within {START_S:.0f} s; see {config.data_dir}/server.log")
+    # It lets go of what it had by then: whoever tries again does not find it dying.
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        pass  # its error is told all the same
     raise DataDirError(said or f"the server ended at once; see {config.data_dir}/server.log")
 
 
