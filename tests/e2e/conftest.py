@@ -32,9 +32,11 @@ def session_installation(nothing_leaks: None) -> Iterator[Installation]:
         yield installation
     finally:
         installation.stop()
+        left = installation.left_behind()
         keep_layers_in_cache(data_dir)
         mounted = remove_data_dir(data_dir)
     assert not mounted, f"still mounted at the end of the session: {mounted}"
+    assert not left, "left behind:\n  " + "\n  ".join(left)
 
 
 @pytest.fixture
@@ -63,6 +65,8 @@ def make_installation(
     yield make
     for one in made:
         one.stop()
+    left = [line for one in made for line in one.left_behind()]
+    assert not left, "left behind:\n  " + "\n  ".join(left)
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from squall.runtime.network.names import Names
+from tests import leaks
+
 PROGRAMS = Path(__file__).parent / "programs"
 SQUALL = str(Path(sys.executable).with_name("squall"))
 RUN_S = 60.0
@@ -46,8 +49,8 @@ class Running:
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Path | None) -> None:
         self._started = time.monotonic()
         self._files = ExitStack()
-        self._out = self._files.enter_context(tempfile.TemporaryFile())
-        self._err = self._files.enter_context(tempfile.TemporaryFile())
+        self._out = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed by `close`
+        self._err = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - as above
         self.process = subprocess.Popen(
             argv,
             env=dict(environ),
@@ -194,6 +197,18 @@ class Installation:
         for running in self._started:
             running.close()
         self._started.clear()
+
+    def left_behind(self) -> list[str]:
+        """What the machine still has of this directory after `stop`, besides the directory itself."""
+        marks = (str(self.data_dir), self.instance, Names(self.instance).tag)
+        itself = (f"file {self.data_dir} ", f"mount {self.data_dir} ")
+        deadline = time.monotonic() + leaks.SETTLE_S
+        while True:
+            lines = [line for line in leaks.snapshot() if any(mark in line for mark in marks)]
+            found = [line for line in lines if not f"{line} ".startswith(itself)]
+            if not found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
 
     def stop(self) -> None:
         """End the server and everything it runs."""

@@ -1,4 +1,4 @@
-"""The data directory's disk is full: each use of it fails clearly, nothing hangs, and all is well once there is room."""
+"""A full disk below the data directory: each use of it fails clearly, nothing hangs, with room all is well again."""
 
 from __future__ import annotations
 
@@ -57,8 +57,10 @@ def small_disk(
         yield disk
         disk.free()
         installation.stop()
+        left = installation.left_behind()
     finally:
         subprocess.run(["umount", "--recursive", str(data_dir)], check=True, timeout=30)
+    assert not left, "left behind:\n  " + "\n  ".join(left)
 
 
 def test_full_disk_fails_what_needs_it_and_nothing_else(small_disk: SmallDisk, tmp_path: Path) -> None:

@@ -6,7 +6,12 @@ import os
 import re
 import signal
 
+import pytest
+
 from tests.e2e.installation import Installation, wait_until
+
+RESTART_GRACE_S = 30.0
+"""How long a new server waits for the clients of the one before."""
 
 
 def results(text: str) -> list[tuple[int, int, str]]:
@@ -46,6 +51,7 @@ def test_call_in_flight_survives_its_server(fresh_squall: Installation) -> None:
     assert "slept: 3.0" in ended.out, ended
 
 
+@pytest.mark.slow
 def test_containers_of_a_killed_server_and_client_end_with_the_next_server(fresh_squall: Installation) -> None:
     running = fresh_squall.start_run("sleeping.py::main")
     running.wait_said("asleep for")
@@ -58,7 +64,7 @@ def test_containers_of_a_killed_server_and_client_end_with_the_next_server(fresh
 
     assert survived, "the container ended with its server"
     assert started.code == 0, started
-    fresh_squall.wait_no_processes(30)
+    fresh_squall.wait_no_processes(RESTART_GRACE_S + 15)
     assert fresh_squall.containers() == []
 
 
