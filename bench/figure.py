@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "bench" / "programs"
 PROGRAM_TIMEOUT_S = 300.0
+COMMAND = "import sys; from squall.cli.main import main; sys.argv[0] = 'squall'; main()"
+"""The `squall` command of the interpreter that measures, wherever its script was installed."""
 
 
 class Absent(Exception):
@@ -54,6 +56,11 @@ class Context:
     @property
     def env(self) -> dict[str, str]:
         return {**os.environ, "SQUALL_DATA_DIR": str(self.data_dir), "PYTHONPATH": str(ROOT)}
+
+    def squall(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command; the caller looks at how it ended."""
+        command = [self.python, "-c", COMMAND, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=self.env, check=False)
 
     def program(self, name: str, *arguments: object, python: str | None = None) -> dict[str, float]:
         """Run a program of bench/programs and return the numbers in its last line, a JSON object.

@@ -10,5 +10,5 @@ def run(context: Context) -> Figure:
     count = 10 if context.is_quick else 100
     numbers = context.program("calls.py", "many_containers", count)
     if numbers["containers"] < count:
-        raise Absent(f"only {numbers['containers']:.0f} containers served {count} inputs of 5 s")
+        raise Absent(f"only {numbers['containers']:.0f} containers served {count} inputs of 15 s")
     return Figure(numbers["last_s"], "s", f"until the last of {count} containers is in user code")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,8 +15,7 @@ def start(context: Context) -> None:
     Raises:
         Absent: it does not start.
     """
-    command = [context.python, "-m", "squall.cli.main", "server", "start"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, env=context.env, check=False)
+    ran = context.squall("server", "start")
     if ran.returncode != 0:
         raise Absent(f"squall server start: {(ran.stderr.strip().splitlines() or ['failed without a word'])[-1][:140]}")
 

@@ -159,9 +159,7 @@ def data_directory(kept: str | None) -> Iterator[Path]:
     try:
         yield path
     finally:
-        command = [sys.executable, "-m", "squall.cli.main", "server", "stop"]
-        env = {**os.environ, "SQUALL_DATA_DIR": str(path)}
-        subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
+        Context(data_dir=path).squall("server", "stop", "--force")
         if not kept:
             remove_tree(str(path))
 
