@@ -56,14 +56,17 @@ async def later(x):
 
 
 def interpreters() -> list[str]:
-    """Pythons from 3.10 on, one for each version: this one, and those of the usual places."""
-    tops = [Path(os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))) / "versions", Path("/opt/python")]
+    """Pythons from 3.10 on, one for each version: this one, and those on the path or behind the shims of pyenv on it."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
-    for top in tops:
-        for path in sorted(top.glob("*/bin/python3.??")):
+    for directory in map(Path, os.get_exec_path()):
+        tops = [directory]
+        if directory.name == "shims":
+            tops += sorted((directory.parent / "versions").glob("*/bin"))
+        for path in [path for top in tops for path in sorted(top.glob("python3.[0-9][0-9]"))]:
             version = path.name[len("python") :]
-            if version[2:].isdigit() and int(version[2:]) >= 10:
-                found.setdefault(version, str(path))
+            # A shim runs what its user has switched on, which may be nothing.
+            if version not in found and path.parent.name != "shims" and int(version[2:]) >= 10:
+                found[version] = str(path)
     return [found[version] for version in sorted(found)]
 
 

@@ -36,9 +36,9 @@ app = squall.App("pictures")
 
 @app.function(image=built)
 def look() -> dict[str, Any]:
-    import borrowed
-    import lent
-    import six
+    import borrowed  # type: ignore[import-not-found]  # the image has it
+    import lent  # type: ignore[import-not-found]  # as above
+    import six  # type: ignore[import-untyped]
 
     def files(top: str) -> list[str]:
         return sorted(str(path.relative_to(top)) for path in Path(top).rglob("*") if path.is_file())
