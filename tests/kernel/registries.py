@@ -18,13 +18,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from squall.runtime.removal import remove_tree
-from tests.agent.image.archives import digest_of
+from tests.agent.image.archives import archive, digest_of, directory, entry, symlink
 
 PROGRAM = "/usr/bin/docker-registry"
 USER, PASSWORD = "reader", "right-password"
 # bcrypt of the password: the only kind this registry reads, and Python has none.
 PASSWORDS = f"{USER}:$2b$05$abcdefghijklmnopqrstuuBO.kmgTJhdt40M5ZyHgFmcpBdUb9aS.\n"
 _SKOPEO_S = 120
+UNREACHABLE_SOURCES = b"Types: deb\nURIs: http://mirror.invalid/debian\nSuites: bookworm\nComponents: main\n"
+ENV = ["PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", "GREETING=hello there", "LANG=C.UTF-8"]
 
 
 def missing() -> str:
@@ -237,3 +239,28 @@ def silent_place(registry: Registry) -> Iterator[str]:
         place = f"127.0.0.1:{listener.getsockname()[1]}"
         registry.trust(place)
         yield place
+
+
+def stock(registry: Registry, rootfs: str, folder: Path) -> None:
+    """Give it images: one as the official ones are, and bad ones."""
+    below, above, bad = folder / "below.tar", folder / "above.tar", folder / "bad.tar"
+    skipped = ("doc", "locale", "man")
+    tar = ["tar", "--numeric-owner", "--format=pax", "--xattrs", "-C", rootfs, "-cf", str(below)]
+    subprocess.run([*tar, *(f"--exclude=./usr/share/{name}/*" for name in skipped), "."], check=True, timeout=60)
+    above.write_bytes(
+        archive(
+            symlink("usr/local/bin/python3", "/usr/bin/python3"),
+            symlink("usr/local/bin/python", "python3"),
+            entry("etc/apt/sources.list.d/debian.sources", UNREACHABLE_SOURCES),
+            entry("etc/issue.net", b"from above", mode=0o640, uid=33, gid=33),
+            entry("etc/.wh.issue"),
+        )
+    )
+    bad.write_bytes(archive(entry("../../escaped", b"attack")))
+    config: dict[str, object] = {"Env": ENV, "WorkingDir": "/srv/app", "User": "nobody", "Cmd": ["python3"]}
+    registry.push("python:3.11-slim", [below, above], config)
+    registry.push("bad:3.11", [below, bad], config)
+    bad.write_bytes(archive(directory("etc"), entry("etc/os-release", b"VERSION_CODENAME=bookworm\n")))
+    registry.push("nothing:3.11", [bad], {})
+    bad.write_bytes(archive(entry("usr/bin/python3", b"#!/bin/sh\nexit 3\n", mode=0o755)))
+    registry.push("fake:3.11", [bad], {})

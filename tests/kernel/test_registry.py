@@ -28,15 +28,12 @@ from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
 from squall.runtime.network import NetworkPool
 from squall.runtime.spec import IdRange
-from tests.agent.image.archives import archive, directory, entry, symlink
 from tests.kernel import registries
-from tests.kernel.registries import Registry, gate, silent_place
+from tests.kernel.registries import Registry, gate, silent_place, stock
 
 SETTINGS = read_machine_settings(os.environ)
 # A mirror for mmdebstrap to fail at: then it shows who was asked, and in which order.
 NO_MIRROR = AptSettings((AptSource("file:///nonexistent", "bookworm", ("main",)),))
-UNREACHABLE_SOURCES = b"Types: deb\nURIs: http://mirror.invalid/debian\nSuites: bookworm\nComponents: main\n"
-ENV = ["PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", "GREETING=hello there", "LANG=C.UTF-8"]
 
 
 @pytest.fixture(autouse=True)
@@ -58,30 +55,6 @@ def stocked(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         registry.stop()
     return folder
-
-
-def stock(registry: Registry, rootfs: str, folder: Path) -> None:
-    below, above, bad = folder / "below.tar", folder / "above.tar", folder / "bad.tar"
-    skipped = ("doc", "locale", "man")
-    tar = ["tar", "--numeric-owner", "--format=pax", "--xattrs", "-C", rootfs, "-cf", str(below)]
-    subprocess.run([*tar, *(f"--exclude=./usr/share/{name}/*" for name in skipped), "."], check=True, timeout=60)
-    above.write_bytes(
-        archive(
-            symlink("usr/local/bin/python3", "/usr/bin/python3"),
-            symlink("usr/local/bin/python", "python3"),
-            entry("etc/apt/sources.list.d/debian.sources", UNREACHABLE_SOURCES),
-            entry("etc/issue.net", b"from above", mode=0o640, uid=33, gid=33),
-            entry("etc/.wh.issue"),
-        )
-    )
-    bad.write_bytes(archive(entry("../../escaped", b"attack")))
-    config: dict[str, object] = {"Env": ENV, "WorkingDir": "/srv/app", "User": "nobody", "Cmd": ["python3"]}
-    registry.push("python:3.11-slim", [below, above], config)
-    registry.push("bad:3.11", [below, bad], config)
-    bad.write_bytes(archive(directory("etc"), entry("etc/os-release", b"VERSION_CODENAME=bookworm\n")))
-    registry.push("nothing:3.11", [bad], {})
-    bad.write_bytes(archive(entry("usr/bin/python3", b"#!/bin/sh\nexit 3\n", mode=0o755)))
-    registry.push("fake:3.11", [bad], {})
 
 
 @pytest.fixture
