@@ -56,7 +56,7 @@ async def later(x):
 
 
 def interpreters() -> list[str]:
-    """Pythons from 3.10 on, one for each version: this one, and those on the path or behind the shims of pyenv on it."""
+    """Pythons from 3.10 on, one for each version: this one, and those on the path or behind shims on it."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
     for directory in map(Path, os.get_exec_path()):
         tops = [directory]

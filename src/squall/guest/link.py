@@ -38,6 +38,7 @@ class Link:
         self._container_id = container_id
         self._codec = JsonCodec()
         self._decoder = FrameDecoder()
+        self._unread: list[tuple[Envelope, bytes]] = []
         self._socket: socket.socket | None = None
         self._send_lock = threading.Lock()
         self._read_bytes = _READ_BYTES
@@ -109,6 +110,9 @@ class Link:
 
     def receive(self) -> list[tuple[Envelope, bytes]] | None:
         """Wait for data and give the frames that are whole; None when the connection has ended."""
+        if self._unread:
+            unread, self._unread = self._unread, []
+            return unread
         connection = self._socket
         if connection is None:
             return None
@@ -122,6 +126,10 @@ class Link:
             self.disconnect()
             return None
         return [(self._codec.decode(frame.header), frame.body) for frame in self._decoder.feed(data)]
+
+    def put_back(self, messages: list[tuple[Envelope, bytes]]) -> None:
+        """Give these out again, before anything else."""
+        self._unread = messages
 
     def disconnect(self) -> None:
         """Forget a broken connection."""

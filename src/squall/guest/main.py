@@ -113,8 +113,10 @@ def _receive_boot(link: Link) -> Boot:
             # The server went away between our greeting and its answer; the next one will answer.
             link.connect()
             continue
-        for envelope, _ in messages:
+        for number, (envelope, _) in enumerate(messages):
             if envelope.method == "Boot":
+                # What came along with it, as a request to stop, is for whoever reads when the function is loaded.
+                link.put_back(messages[number + 1 :])
                 return link.codec.record(Boot, envelope.params)
 
 
