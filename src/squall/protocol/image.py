@@ -30,9 +30,9 @@ COPY = "copy"
 BASE_KINDS = frozenset({DEBIAN_SLIM})
 _KINDS = BASE_KINDS | {APT_INSTALL, PIP_INSTALL, RUN_COMMANDS, ENV, WORKDIR, COPY}
 
-_PYTHON = re.compile(r"^3\.\d{1,2}(?:\.\d{1,3})?$")
-_PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+:~_-]+)?$")
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_PYTHON = re.compile(r"^3\.\d{1,2}(?:\.\d{1,3})?\Z")
+_PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+:~_-]+)?\Z")
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @record

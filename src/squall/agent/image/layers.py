@@ -29,8 +29,8 @@ from pathlib import Path
 
 from squall.runtime.removal import mounts_below, remove_tree
 
-_KEY = re.compile(r"^[0-9a-f]{64}$")
-_LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}$")
+_KEY = re.compile(r"^[0-9a-f]{64}\Z")
+_LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}\Z")
 _LOCK_WAIT_S = 3_600.0
 _LOCK_POLL_S = 0.05
 
