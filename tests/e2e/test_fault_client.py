@@ -80,3 +80,15 @@ def test_detached_app_outlives_its_killed_client_until_it_is_stopped(squall: Ins
     assert is_alive, f"the detached app ended with its client: {ended}"
     assert stopped.code == 0, stopped
     squall.wait_no_processes(5)
+
+
+def test_sigterm_ends_app_and_containers_as_ctrl_c_does(squall: Installation) -> None:
+    running = squall.start_run("sleeping.py::three")
+    wait_until(lambda: running.said().count("asleep for") == 3, "three containers sleep", 30)
+
+    running.signal(signal.SIGTERM)
+
+    assert squall.wait_no_processes(2.0) < 2.0
+    ended = running.wait(5)
+    assert ended.code == 128 + signal.SIGTERM, ended
+    assert "App aborted." in ended.err, ended

@@ -1,6 +1,6 @@
 """The command's entry: groups are loaded when named, errors end in one message.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n (130 by Ctrl-C).
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -66,9 +68,25 @@ def squall() -> None:
     """Serverless Python on your own machines."""
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or a closed terminal: everything is taken down as after Ctrl-C, so that no container outlives us."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated(number)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit."""
     code = 1
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Only where nobody asked for it to be ignored (nohup).
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
     try:
         given = None if arguments is None else list(arguments)
         returned = squall.main(args=given, prog_name="squall", standalone_mode=False)
@@ -84,8 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if os.environ.get("SQUALL_TRACEBACK"):
             raise
         click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
-    except KeyboardInterrupt:
-        code = 130
+    except KeyboardInterrupt as interrupt:
+        code = 128 + (interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT)
     except BrokenPipeError:
         # Whoever read our output has enough: `squall app logs … | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
