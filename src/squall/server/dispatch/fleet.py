@@ -312,6 +312,8 @@ class ContainerFleet:
         self.place()
 
     def _crashed_at_start(self, container: Container) -> None:
+        if container.exit is not None and container.exit.is_lost:
+            return  # its node's fault, not its function's: whoever waits for it gets another one
         ending = container.ending_in_words()
         is_oom = container.exit is not None and container.exit.is_oom
         message = f"the container ended before its function was loaded ({ending}); its log has what it printed last"
