@@ -26,6 +26,29 @@ USER, PASSWORD = "reader", "right-password"
 PASSWORDS = f"{USER}:$2b$05$abcdefghijklmnopqrstuuBO.kmgTJhdt40M5ZyHgFmcpBdUb9aS.\n"
 _SKOPEO_S = 120
 UNREACHABLE_SOURCES = b"Types: deb\nURIs: http://mirror.invalid/debian\nSuites: bookworm\nComponents: main\n"
+# Says in its version what it could do before there was a container around it: nothing, and who it was.
+SPY = b"""#!/usr/bin/python3.11 -ISB
+import os, socket
+done = ""
+attempts = {
+    "u": lambda: os.setuid(0),
+    "w": lambda: open("/etc/written", "w"),
+    "t": lambda: open("/tmp/written", "w").write("x"),
+    "s": lambda: open("/etc/shadow"),
+    "k": lambda: os.kill(1, 9),
+    "m": lambda: os.mknod("/tmp/zero", 0o020666, os.makedev(1, 5)),
+    "c": lambda: os.chroot("/etc"),
+    "n": lambda: socket.create_connection(("127.0.0.1", PORT), timeout=2),
+    "p": lambda: os.listdir("/proc")[0],
+}
+for name, attempt in attempts.items():
+    try:
+        attempt()
+        done += name
+    except (OSError, IndexError):
+        continue
+print(f"3.11.0+{done}{os.getuid()}")
+"""
 ENV = ["PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", "GREETING=hello there", "LANG=C.UTF-8"]
 
 
@@ -261,6 +284,8 @@ def stock(registry: Registry, rootfs: str, folder: Path) -> None:
     registry.push("python:3.11-slim", [below, above], config)
     registry.push("bad:3.11", [below, bad], config)
     bad.write_bytes(archive(directory("etc"), entry("etc/os-release", b"VERSION_CODENAME=bookworm\n")))
-    registry.push("nothing:3.11", [bad], {})
+    registry.push("nothing:3.11", [bad], {}, "--dest-compress-format=zstd")
+    bad.write_bytes(archive(entry("usr/bin/python3", SPY.replace(b"PORT", str(registry.port).encode()), mode=0o755)))
+    registry.push("spy:3.11", [below, bad], {})
     bad.write_bytes(archive(entry("usr/bin/python3", b"#!/bin/sh\nexit 3\n", mode=0o755)))
     registry.push("fake:3.11", [bad], {})

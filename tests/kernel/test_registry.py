@@ -52,6 +52,7 @@ def stocked(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry.start()
     try:
         stock(registry, rootfs, folder)
+        (folder / "port").write_text(str(registry.port))
     finally:
         registry.stop()
     return folder
@@ -187,6 +188,29 @@ def test_image_that_cannot_be_used_is_refused(registry: Registry, data_dir: Path
     assert f"{registry.place}/{name}:3.11" in message
     assert reason in message
     assert not list(data_dir.rglob("escaped"))
+
+
+def test_python_that_is_asked_for_its_version_can_do_nothing(stocked: Path, data_dir: Path) -> None:
+    # The one port its program knows.
+    registry = Registry(stocked, port=int((stocked / "port").read_text()))
+    registry.start()
+    try:
+        made = make(data_dir, settings_for(registry, f"{registry.place}/spy:{{series}}"))
+    finally:
+        registry.stop()
+
+    assert made.facts["python_version"] == "3.11.0+1999999999"
+
+
+def test_layers_in_zstd_are_read(registry: Registry, data_dir: Path) -> None:
+    command = ["skopeo", "inspect", "--raw", f"docker://{registry.place}/nothing:3.11"]
+    raw = subprocess.run(
+        command, capture_output=True, env={**os.environ, "HOME": str(registry.home)}, check=True
+    ).stdout
+
+    assert b"+zstd" in raw
+    # Found out by looking into it.
+    assert "no python3" in refusal(data_dir, settings_for(registry, f"{registry.place}/nothing:{{series}}"))
 
 
 def test_wrong_password_is_told_and_the_right_one_works(stocked: Path, data_dir: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -80,11 +80,14 @@ def make_spec(*steps: ImageStep) -> ImageSpec:
 
 
 @asynccontextmanager
-async def open_shop(data_dir: Path, *, ranges: int = 2, step_timeout_s: float = 10) -> AsyncIterator[Shop]:
+async def open_shop(
+    data_dir: Path, *, ranges: int = 2, step_timeout_s: float = 10, more_facts: Mapping[str, str] | None = None
+) -> AsyncIterator[Shop]:
     shop = Shop(data_dir)
     with shop.store.scratch() as scratch:
         (scratch.path / "fs/srv").mkdir(parents=True)
         facts = {"suite": "bookworm", "python_path": "/usr/bin/python3", "python_version": "3.11.2"}
+        facts.update(more_facts or {})
         key = image.cache_key("", image.debian_slim("3.11"))
         shop.store.commit(scratch, scratch.path / "fs", key, facts, replaces=False)
     async with FakeRuntime(shop.machine) as runtime:
@@ -127,6 +130,18 @@ async def test_each_step_that_writes_makes_a_layer_on_those_below(shop: Shop) ->
         *(("step", 3, 4), ("line", 3, 4), ("done", 3, 4), ("step", 4, 4), ("line", 4, 4), ("done", 4, 4)),
     ]
     assert shop.leftovers() == NOTHING
+
+
+async def test_base_says_how_programs_start_and_later_steps_overrule_it(tmp_path: Path) -> None:
+    facts = {"env": '{"PATH": "/opt/bin:/bin", "A": "base"}', "workdir": "/srv"}
+
+    async with open_shop(tmp_path, more_facts=facts) as shop:
+        built = await shop.build(image.env({"A": "own"}), RUN, image.workdir("inner"))
+
+    assert built.config.env == {"PATH": "/opt/bin:/bin", "A": "own"}
+    assert built.config.workdir == "/srv/inner"
+    assert shop.specs[0].env["PATH"] == "/opt/bin:/bin"
+    assert shop.specs[0].cwd == "/srv"
 
 
 async def test_build_container_is_confined_and_its_upper_is_fit_for_a_layer(shop: Shop) -> None:

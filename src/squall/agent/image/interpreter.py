@@ -1,7 +1,8 @@
 """`python -m squall.agent.image.interpreter ROOT PYTHON`: ask the Python in a strange tree for its version.
 
 It is a program of strangers, and there is no container yet. So it is started in the tree as its root, as a user who
-owns nothing, with few resources and no way to more rights; the caller adds namespaces around.
+owns nothing, with few resources, no way to more rights and nothing to write on. The caller starts this in namespaces of
+its own, mounts among them: what is mounted here would stay otherwise.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 _NOBODY_ID = 1_999_999_999
 """Owner of nothing on any machine, and not the `nobody` that services share."""
 _PR_SET_NO_NEW_PRIVS = 38
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND = 0x1, 0x2, 0x4, 0x20, 0x1000
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _LIMITS = {
     resource.RLIMIT_AS: 1 * 2**30,
     resource.RLIMIT_CPU: 10,
@@ -40,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _become(root: str, python_path: str) -> None:
+    _mount_read_only(root)
     os.chroot(root)
     os.chdir("/")
     for limit, value in _LIMITS.items():
@@ -47,10 +51,21 @@ def _become(root: str, python_path: str) -> None:
     os.setgroups([])
     os.setresgid(_NOBODY_ID, _NOBODY_ID, _NOBODY_ID)
     os.setresuid(_NOBODY_ID, _NOBODY_ID, _NOBODY_ID)
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+    _succeeded(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    os.execve(python_path, [python_path, "-I", "-S", "-B", "-c", _ASK], {"LC_ALL": "C.UTF-8"})
+
+
+def _mount_read_only(root: str) -> None:
+    path = os.fsencode(root)
+    _succeeded(_LIBC.mount(path, path, None, ctypes.c_ulong(_MS_BIND), None))
+    flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+    _succeeded(_LIBC.mount(None, path, None, ctypes.c_ulong(flags), None))
+
+
+def _succeeded(result: int) -> None:
+    if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    os.execve(python_path, [python_path, "-I", "-S", "-B", "-c", _ASK], {"LC_ALL": "C.UTF-8"})
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def _python_version(root: Path, python_path: str, output: Output) -> str:
         Watch(_VERSION_TIMEOUT_S),
     )
     said = lines[-1] if lines else ""
-    if not re.fullmatch(r"3\.\d{1,3}\.\d{1,3}\S{0,20}", said):
+    if not re.fullmatch(r"3\.\d{1,3}\.\d{1,3}[a-z0-9+.]{0,20}", said):
         raise BadImage(f"its {python_path} is no Python 3: asked for its version, it says {said[:80]!r}")
     return said
 
