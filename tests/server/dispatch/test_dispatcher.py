@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from squall.protocol import call as wire
+from squall.server.dispatch.dispatcher import ITEMS_WAITING_MAX
 from squall.server.model.config import ServerConfig
 from tests.server.doubles import FakeGuest, settle, staged
 
@@ -310,6 +313,51 @@ async def test_generator_items_pass_through_and_credit_comes_back() -> None:
         kept = stage.plane.calls.get(call.call_id)
         assert kept is not None
         assert [record.first for record, _ in kept.items] == [2, 3]
+
+
+async def test_container_that_sends_items_nobody_asked_for_is_ended() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_generator=True)
+        stage.node.run = forever
+        call = stage.client.open(spec.function_id, wire.GENERATOR)
+        stage.client.put(call, {0: b"3"})
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        guest = stage.node.started[0]
+
+        for batch in range(8):
+            guest.items(call.call_id, 0, batch * 1_000, [b"x"] * 1_000)
+        await stage.done(call, 1)
+
+        kept = 1_000 * (ITEMS_WAITING_MAX // 1_000 + 1)
+        assert len(call.items) == kept
+        assert call.outputs[0].status != wire.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("indexes", "sizes", "body"),
+    [((), (), b"junk"), ((0,), (1,), b"junk"), ((0,), (-5,), b""), ((0,), (4, 0), b"junk"), ((0,), (), b"")],
+    ids=["no output", "a part", "a negative size", "too many sizes", "too few sizes"],
+)
+async def test_outputs_that_are_not_of_their_body_are_refused(
+    indexes: tuple[int, ...], sizes: tuple[int, ...], body: bytes
+) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 7)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        guest = stage.node.started[0]
+
+        record = wire.OutputBatch(call.call_id, indexes, (wire.SUCCEEDED,) * len(indexes), sizes, (0,) * len(indexes))
+        container = stage.plane.fleet.containers[guest.container_id]
+        with pytest.raises(ValueError, match="sizes"):
+            container.dispatcher.put_outputs(container, record, body)
+        await settle()
+        assert call.outputs == {}
+        guest.tell("Outputs", wire.OutputBatch(call.call_id, (0,), (wire.SUCCEEDED,), (2,), (0,)), b"ok")
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].value == b"ok"
 
 
 async def test_single_use_container_serves_one_input() -> None:

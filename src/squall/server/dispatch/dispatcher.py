@@ -32,6 +32,10 @@ SPREAD_US = 1_000
 """Work that is handed to one container before a second one gets a frame of its own."""
 
 
+ITEMS_WAITING_MAX = 4 * wire.GENERATOR_WINDOW
+"""Items of one call that its client has not taken. Guests stop at a window of them; a retry may begin another one."""
+
+
 class Fleet(Protocol):
     """What a dispatcher asks of whoever starts and ends containers."""
 
@@ -238,7 +242,14 @@ class Dispatcher:
     # Outputs come
 
     def put_outputs(self, container: Container, record: OutputBatch, body: bytes) -> None:
-        """Outputs of inputs that the container holds."""
+        """Outputs of inputs that the container holds.
+
+        Raises:
+            ValueError: the record is not of its body: joined with outputs of others it would shift theirs.
+        """
+        _check_sizes(record.sizes, record.blobs, body)
+        if not record.indexes or len(record.indexes) != len(record.sizes):
+            raise ValueError(f"{len(record.indexes)} outputs with {len(record.sizes)} sizes")
         call = self.calls.get(record.call_id)
         if call is None or call.dispatcher is not self:
             if call is None and container.is_adopted:
@@ -292,13 +303,20 @@ class Dispatcher:
         self.fleet.changed(self)
 
     def put_items(self, container: Container, record: ItemBatch, body: bytes) -> None:
-        """Items of a generator that the container runs."""
+        """Items of a generator that the container runs.
+
+        Raises:
+            ValueError: the record is not of its body.
+        """
+        _check_sizes(record.sizes, record.blobs, body)
         call = self.calls.get(record.call_id)
         one = call.inputs.get(record.index) if call is not None else None
         if call is None or one is None or one.container is not container or one.attempt != record.attempt:
             return
         container.last_output_at = self.clock.monotonic()
-        if not call.is_closed:
+        if call.items_waiting > ITEMS_WAITING_MAX:
+            self.fleet.kill(container, "its generator went on without being asked")
+        elif not call.is_closed:
             call.sink.put_items(call, record, body)
 
     def credit_items(self, call: Call, index: int, count: int) -> None:
@@ -383,3 +401,9 @@ class Dispatcher:
         running = sum(min(count, self.max_inputs) for count in held)
         idle = sum(1 for one in self.containers.values() if one.is_open and not one.held)
         return FunctionStats(self.queued + self.delayed + sum(held) - running, running, len(self.containers), idle)
+
+
+def _check_sizes(sizes: tuple[int, ...], blobs: dict[str, str], body: bytes) -> None:
+    """Raises ValueError when these are not the sizes of the body; those in blobs count as -1 each."""
+    if not sizes or min(sizes) < wire.IN_BLOB or sum(sizes) + len(blobs) != len(body):
+        raise ValueError(f"{len(sizes)} sizes do not add up to a body of {len(body)} bytes")

@@ -81,7 +81,8 @@ class Call:
 
     __slots__ = (
         "call_id", "created_at", "dispatcher", "done", "input_count", "inputs", "is_closed", "is_durable",
-        "items", "items_credit", "items_passed", "kind", "parent", "sent", "sent_bytes", "sent_count", "sink",
+        "items", "items_credit", "items_passed", "items_waiting", "kind", "parent", "sent", "sent_bytes", "sent_count",
+        "sink",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +107,8 @@ class Call:
         self.items: deque[tuple[ItemBatch, bytes]] = deque()
         """Items of a generator that the client has not taken; the guest sends no more than a window of them."""
         self.items_passed = 0
+        self.items_waiting = 0
+        """Items that the client has not said it took."""
         self.items_credit = 0
 
     def keep(self, record: OutputBatch, body: bytes) -> None:
@@ -132,10 +135,12 @@ class Call:
         """Keep items until the client says it took them."""
         self.items.append((record, body))
         self.items_passed += len(record.sizes)
+        self.items_waiting += len(record.sizes)
 
     def items_taken(self, count: int) -> None:
         """The client took that many more; whole batches are forgotten as they are used up."""
         self.items_credit += count
+        self.items_waiting = max(0, self.items_waiting - count)
         while self.items and len(self.items[0][0].sizes) <= self.items_credit:
             self.items_credit -= len(self.items.popleft()[0].sizes)
 
