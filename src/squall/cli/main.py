@@ -76,6 +76,10 @@ class _Terminated(KeyboardInterrupt):
         self.number = number
 
 
+def _code_of(interrupt: BaseException | None) -> int:
+    return 128 + (interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT)
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated(number)
 
@@ -92,9 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         returned = squall.main(args=given, prog_name="squall", standalone_mode=False)
         # Without standalone_mode click turns `Exit` into a returned code.
         code = returned if isinstance(returned, int) else 0
-    except click.Abort:
+    except click.Abort as abort:
+        # What click makes of a KeyboardInterrupt, and of "no" to a question.
         click.echo("Aborted.", err=True)
-        code = 130
+        code = _code_of(abort.__cause__)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -103,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
     except KeyboardInterrupt as interrupt:
-        code = 128 + (interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT)
+        code = _code_of(interrupt)
     except BrokenPipeError:
         # Whoever read our output has enough: `squall app logs … | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
