@@ -53,6 +53,15 @@ async def later(x):
     await asyncio.sleep(0.01)
     return x * 2
 """
+SLOW_CODE = """
+import time
+
+print("importing", flush=True)
+try:
+    time.sleep(60)
+except Exception:
+    print("swallowed")
+"""
 
 
 def interpreters() -> list[str]:
@@ -76,6 +85,7 @@ class Process:
     def __init__(self, directory: Path, python: str) -> None:
         (directory / "code").mkdir()
         (directory / "code" / "user_code.py").write_text(USER_CODE)
+        (directory / "code" / "slow_code.py").write_text(SLOW_CODE)
         # cloudpickle alone: the other packages beside it are compiled for this Python.
         (directory / "code" / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
         self.agent = AgentDouble(directory / "a.sock")
@@ -91,10 +101,12 @@ class Process:
             stderr=subprocess.PIPE,
         )
 
-    def boot(self, qualname: str, *, is_generator: bool = False, is_async: bool = False) -> None:
+    def boot(
+        self, qualname: str, *, module: str = "user_code", is_generator: bool = False, is_async: bool = False
+    ) -> None:
         """Make it the container of one of the functions above."""
         self.agent.expect("GuestHello", GuestHello)
-        definition = Definition(BY_FILE, "user_code", qualname, is_generator=is_generator, is_async=is_async)
+        definition = Definition(BY_FILE, module, qualname, is_generator=is_generator, is_async=is_async)
         self.agent.say("Boot", Boot("ct-0123456789ABCDEFGHabcd", "ap-1", "app", "fu-1", qualname, definition))
 
     def give(self, index: int, *args: object) -> None:
@@ -112,6 +124,11 @@ class Process:
         """Exit code and what was printed."""
         out, err = self._process.communicate(timeout=20)
         return self._process.returncode, (out + err).decode()
+
+    def wait_for_line(self, text: str) -> None:
+        """Until it has printed that."""
+        assert self._process.stdout is not None
+        assert any(text.encode() in line for line in self._process.stdout)
 
     def terminate(self) -> None:
         """As the agent does it."""
@@ -204,6 +221,19 @@ def test_end_in_mid_input_runs_finally_and_sends_no_output(guest: Process) -> No
     assert code == 0
     assert "woken" in printed
     assert all(envelope.method != "Outputs" for envelope, _ in list(guest.agent.events.queue))
+
+
+def test_end_while_loading_blames_nobody(guest: Process) -> None:
+    guest.boot("add", module="slow_code")
+    guest.wait_for_line("importing")
+
+    guest.terminate()
+
+    code, printed = guest.end()
+    assert code == 0
+    assert "swallowed" not in printed
+    assert "Traceback" not in printed
+    assert all(envelope.method != "StartupFailed" for envelope, _ in list(guest.agent.events.queue))
 
 
 def test_function_that_is_not_there_is_told(guest: Process) -> None:

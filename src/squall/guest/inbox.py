@@ -47,8 +47,8 @@ class Input:
         return f"in-{self.call_id[3:]}:{self.index}"
 
 
-class Stopping(Exception):
-    """The guest is to end: no input will come any more."""
+class Stopping(BaseException):
+    """The guest is to end: no input will come any more. Not an Exception, so that user code does not swallow it."""
 
 
 class Inbox:

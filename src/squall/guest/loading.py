@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from squall.guest.inbox import Stopping
 from squall.protocol.call import Failure, TraceFrame
 from squall.protocol.function import SERIALIZED
 from squall.protocol.guest import CODE_DIR, Boot
@@ -31,6 +32,7 @@ def load(boot: Boot, get_blob: Callable[[str], bytes]) -> Callable[..., Any]:
 
     Raises:
         LoadFailed: whatever the reason, user code's included.
+        Stopping: the guest was told to end meanwhile, which is no fault of the function.
     """
     definition = boot.definition
     try:
@@ -43,7 +45,7 @@ def load(boot: Boot, get_blob: Callable[[str], bytes]) -> Callable[..., Any]:
                 found = getattr(found, name)
         # Raises what `Image.imports` held back, if this container runs that image.
         function = _container.unwrap(found)
-    except LoadFailed:
+    except (LoadFailed, Stopping):
         raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
