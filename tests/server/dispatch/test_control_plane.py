@@ -151,6 +151,28 @@ async def test_request_that_fits_no_node_fails_and_says_what_there_is() -> None:
         assert "largest has 1 cores" in outputs[0].failure.message
 
 
+async def until(event: asyncio.Event, value: bytes) -> bytes:
+    await event.wait()
+    return value
+
+
+async def test_containers_that_found_no_room_and_are_no_longer_wanted_leave_no_line() -> None:
+    async with staged(cpu_milli=1_000) as stage:
+        spec = await stage.client.function(cpu_milli=1_000)
+        held = asyncio.Event()
+        stage.node.run = lambda guest, value: until(held, value)
+        call = stage.client.call(spec.function_id, 1, 2, 3, 4)
+        await stage.pass_time(1.0)
+
+        held.set()
+        await stage.done(call, 4)
+        await stage.pass_time(2.0)
+
+        listing = await stage.client.ask("ContainerList", ContainerList(include_stopped=True), ContainerListing)
+        assert {"no longer wanted"} == {one.exit_reason for one in listing.containers if one.state == "stopped"}
+        assert not [entry.text for entry in stage.logs.entries if entry.source == "system"]
+
+
 async def test_container_may_use_its_own_app_only() -> None:
     async with staged() as stage:
         mine = await stage.client.function(min_containers=1)

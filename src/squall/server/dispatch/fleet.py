@@ -73,7 +73,7 @@ class ContainerFleet:
     def cancel_pending(self, dispatcher: Dispatcher, count: int) -> None:
         """Ask for fewer, the latest first, before they are placed."""
         for container in [one for one in self.pending.values() if one.dispatcher is dispatcher][::-1][:count]:
-            self._finish(container)
+            self.kill(container, "no longer wanted")
 
     def adopt(self, container_id: str, dispatcher: Dispatcher, node: Node) -> None:
         """A container that ran before this server did: wait for its guest."""
@@ -110,6 +110,7 @@ class ContainerFleet:
             self._tasks.start(self._start(container, node))
         for container_id, reason in made.impossible:
             refused = self.pending[container_id]
+            refused.exit_reason = f"could not be started: {reason}"
             self._finish(refused)
             refused.dispatcher.fail_queued(Failure("invalid", f"function {refused.dispatcher.spec.name}: {reason}"))
         if made.waiting:
