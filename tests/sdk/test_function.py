@@ -365,10 +365,12 @@ def test_a_cancelled_async_call_is_closed_on_the_server(server: ServerDouble) ->
 def test_blocking_in_an_event_loop_works_and_warns(server: ServerDouble) -> None:
     async def main() -> None:
         async with app.run():
-            with pytest.warns(AsyncUsageWarning, match=r"remote\.aio"):
+            with pytest.warns(AsyncUsageWarning, match=r"remote\.aio") as caught:
                 assert square.remote(7) == 49
-            with pytest.warns(AsyncUsageWarning, match=r"map\.aio"):
+            assert caught[0].filename == __file__
+            with pytest.warns(AsyncUsageWarning, match=r"map\.aio") as caught:
                 assert list(square.map([1, 2])) == [1, 4]
+            assert caught[0].filename == __file__
 
     asyncio.run(main())
 

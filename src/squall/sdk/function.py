@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec,
 
 from squall.exception import ExecutionError, InvalidError
 from squall.sdk import _container, _source
-from squall.sdk._facade import BlockingCall, blocking, blocking_iterator
+from squall.sdk._facade import BlockingCall, blocking, blocking_iterator, warn_in_loop
 from squall.sdk._names import check_name
-from squall.sdk._pending import running_loop
+from squall.sdk._pending import run, running_loop
 
 if TYPE_CHECKING:
     from squall.sdk._client import Client
@@ -56,7 +56,9 @@ class RemoteCall(BlockingCall[P, R]):
         function = self._function
         function_id = function._function_id or function._known_id()
         if function_id is None or function._is_generator or running_loop() is not None:
-            return super().__call__(*args, **kwargs)
+            # Not by super(): one frame more, and the warning would show this line instead of the caller's.
+            warn_in_loop(".remote()", "`await ….remote.aio(…)`")
+            return run(self._core(*args, **kwargs))
         return cast("R", invoke().remote_now(function._get_client(), function_id, args, kwargs))
 
 
