@@ -12,11 +12,11 @@ die() {
     exit 1
 }
 
-# What a root process of ours inherits from the person who started it: settings of ours, of package indexes, of
+# What a root process of ours inherits from the person who started it: settings of ours, of indexes and registries, of
 # proxies and certificates. Nothing else crosses sudo.
 inherited=(
     "${!SQUALL_@}" "${!PIP_@}" "${!UV_@}" http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY
-    SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NO_COLOR TERM COLUMNS CI
+    SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE REGISTRY_AUTH_FILE NO_COLOR TERM COLUMNS CI
     PYTHONDONTWRITEBYTECODE
 )
 

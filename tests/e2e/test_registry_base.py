@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.runtime.removal import remove_tree
 from tests.e2e.installation import Installation
 from tests.kernel import registries
 from tests.kernel.registries import Registry, stock
@@ -44,6 +45,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield running
     finally:
         running.stop()
+        # Larger than what pytest should keep of its last runs.
+        remove_tree(str(running.folder))
 
 
 def test_function_runs_in_the_image_that_the_environment_names(

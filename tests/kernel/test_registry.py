@@ -27,6 +27,7 @@ from squall.protocol.image import BuildEvent, ImageSpec
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
 from squall.runtime.network import NetworkPool
+from squall.runtime.removal import remove_tree
 from squall.runtime.spec import IdRange
 from tests.kernel import registries
 from tests.kernel.registries import Registry, gate, silent_place, stock
@@ -43,7 +44,7 @@ def _skip_aloud(rootfs: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def stocked(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stocked(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a registry, stopped, that has images: one as the official ones are, and bad ones."""
     if registries.missing():
         pytest.skip(registries.missing())
@@ -55,7 +56,9 @@ def stocked(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "port").write_text(str(registry.port))
     finally:
         registry.stop()
-    return folder
+    yield folder
+    # Larger than what pytest should keep of its last runs.
+    remove_tree(str(folder))
 
 
 @pytest.fixture
