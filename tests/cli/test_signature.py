@@ -52,6 +52,16 @@ def test_value_outside_a_literal_is_refused() -> None:
         bind(main, "main", ["--level", "3"])
 
 
+def test_hint_can_be_typed_as_it_stands() -> None:
+    def main(n: int = 1) -> None: ...
+
+    with pytest.raises(click.UsageError) as caught:
+        bind(main, "main", ["--m", "3"], typed="squall run hello.py")
+
+    assert caught.value.ctx is not None
+    assert caught.value.ctx.command_path == "squall run hello.py"
+
+
 def test_missing_option_is_named() -> None:
     def main(prompt: str) -> None: ...
 

@@ -61,7 +61,7 @@ def run(
     app, target = choose(module, parsed.name)
     raw: Callable[..., Any] = target.raw_f if isinstance(target, LocalEntrypoint) else _local_callable(target)
     try:
-        bound = bind(raw, target.name, arguments)
+        bound = bind(raw, target.name, arguments, typed=f"squall run {'-m ' if is_module else ''}{ref}")
     except SignatureInvalid as error:
         raise click.UsageError(str(error)) from error
     output = None if is_quiet else _output.PlainOutput(has_timestamps=has_timestamps)

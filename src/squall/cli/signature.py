@@ -30,8 +30,10 @@ class BoundArguments:
     kwargs: dict[str, Any]
 
 
-def bind(function: Callable[..., Any], name: str, arguments: Sequence[str]) -> BoundArguments:
-    """Parse command-line arguments for `function`, shown as `name` in messages and `--help`.
+def bind(function: Callable[..., Any], name: str, arguments: Sequence[str], *, typed: str = "") -> BoundArguments:
+    """Parse command-line arguments for `function`, called `name` in messages.
+
+    `typed` is the command before the arguments, for `--help` and hints: what they show can be typed again.
 
     Raises:
         SignatureInvalid: a parameter has a type that cannot be typed in.
@@ -45,7 +47,7 @@ def bind(function: Callable[..., Any], name: str, arguments: Sequence[str]) -> B
     hints = _hints(function)
     options = [_option(parameter, hints.get(parameter.name, str), name) for parameter in parameters]
     command = click.Command(name, params=list(options), help=inspect.getdoc(function), callback=lambda **given: given)
-    context = command.make_context(name, list(arguments))
+    context = command.make_context(typed or name, list(arguments))
     with context:
         given = command.invoke(context)
     names = {_parameter_key(parameter.name): parameter.name for parameter in parameters}
