@@ -176,6 +176,8 @@ def test_reconnect_delivers_what_could_not_be_sent(guest: Guest) -> None:
 
 
 def test_generator_waits_for_its_consumer(guest: Guest) -> None:
+    guest.give(0)
+    guest.inbox.take()
     guest.inbox.began()
     waited = threading.Event()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from squall.protocol.call import (
     CANCELLED,
     FAILED,
+    GENERATOR_WINDOW,
     SUCCEEDED,
     InputBatch,
     InputRefs,
@@ -52,6 +54,18 @@ def items(n):
 async def later(x):
     await asyncio.sleep(0.01)
     return x * 2
+
+async def hold(x):
+    await asyncio.sleep(0.1)
+    try:
+        time.sleep(x)
+    except Exception as error:
+        print("swallowed", error)
+    await asyncio.sleep(x)
+
+async def many(n):
+    for number in range(n):
+        yield number
 """
 SLOW_CODE = """
 import time
@@ -102,17 +116,29 @@ class Process:
         )
 
     def boot(
-        self, qualname: str, *, module: str = "user_code", is_generator: bool = False, is_async: bool = False
+        self,
+        qualname: str,
+        *,
+        module: str = "user_code",
+        is_generator: bool = False,
+        is_async: bool = False,
+        max_inputs: int = 1,
     ) -> None:
         """Make it the container of one of the functions above."""
         self.agent.expect("GuestHello", GuestHello)
         definition = Definition(BY_FILE, module, qualname, is_generator=is_generator, is_async=is_async)
-        self.agent.say("Boot", Boot("ct-0123456789ABCDEFGHabcd", "ap-1", "app", "fu-1", qualname, definition))
+        boot = Boot("ct-0123456789ABCDEFGHabcd", "ap-1", "app", "fu-1", qualname, definition, max_inputs=max_inputs)
+        self.agent.say("Boot", boot)
 
-    def give(self, index: int, *args: object) -> None:
+    def give(self, index: int, *args: object, attempt: int = 0) -> None:
         """One input."""
         value = pickle.dumps((args, {}), 4)
-        self.agent.say("Inputs", InputBatch(CALL, (index,), (len(value),), (0,)), value)
+        self.agent.say("Inputs", InputBatch(CALL, (index,), (len(value),), (attempt,)), value)
+
+    def let_it_begin(self) -> None:
+        """What was given runs now: it neither ends nor says anything."""
+        with contextlib.suppress(queue.Empty):
+            self.agent.expect("Outputs", OutputBatch, timeout_s=0.3)
 
     def output(self) -> tuple[int, bytes]:
         """Status and value of the next output."""
@@ -206,6 +232,71 @@ def test_cancellation_interrupts_the_main_thread(guest: Process) -> None:
     guest.agent.say("CancelInputs", InputRefs(CALL, (0,)))
 
     assert guest.output()[0] == CANCELLED
+
+
+def test_retry_of_a_cancelled_input_runs_in_the_same_container(guest: Process) -> None:
+    guest.boot("sleep")
+    guest.give(0, 60)
+    guest.let_it_begin()
+    guest.agent.say("CancelInputs", InputRefs(CALL, (0,)))
+    assert guest.output()[0] == CANCELLED
+
+    guest.give(0, 0, attempt=1)
+
+    assert guest.output()[0] == SUCCEEDED
+
+
+def test_running_input_is_interrupted_when_others_are_cancelled_with_it(guest: Process) -> None:
+    guest.boot("sleep")
+    guest.give(0, 60)
+    guest.give(1, 60)
+    guest.give(2, 60)
+    guest.let_it_begin()
+
+    guest.agent.say("CancelInputs", InputRefs(CALL, (0, 1, 2)))
+
+    assert guest.output()[0] == CANCELLED
+
+
+def test_coroutine_cancelled_before_its_first_step_frees_its_place(guest: Process) -> None:
+    guest.boot("hold", is_async=True, max_inputs=2)
+    guest.give(0, 1)
+    guest.let_it_begin()
+    guest.give(1, 0)
+    guest.let_it_begin()
+    guest.agent.say("CancelInputs", InputRefs(CALL, (1,)))
+
+    answered: set[int] = set()
+    while len(answered) < 2:
+        answered.update(guest.agent.expect("Outputs", OutputBatch)[0].indexes)
+
+
+def test_end_while_a_coroutine_blocks_its_loop_sends_no_output(guest: Process) -> None:
+    guest.boot("hold", is_async=True)
+    guest.give(0, 5)
+    guest.let_it_begin()
+
+    guest.terminate()
+
+    code, printed = guest.end()
+    assert code == 0
+    assert "swallowed" not in printed
+    assert all(envelope.method != "Outputs" for envelope, _ in list(guest.agent.events.queue))
+
+
+def test_given_up_async_generators_hold_no_threads(guest: Process) -> None:
+    guest.boot("many", is_async=True, is_generator=True)
+
+    for index in range(40):
+        guest.give(index, 2_000)
+        items = 0
+        while items < GENERATOR_WINDOW:
+            items += len(guest.agent.expect("Items", ItemBatch)[0].sizes)
+        guest.agent.say("CancelInputs", InputRefs(CALL, (index,)))
+        assert guest.output()[0] == CANCELLED
+    guest.agent.say("GuestStop", GuestStop(5.0))
+
+    assert guest.end()[0] == 0
 
 
 def test_end_in_mid_input_runs_finally_and_sends_no_output(guest: Process) -> None:

@@ -1,6 +1,6 @@
 """Run the inputs of an asynchronous function (or asynchronous generator) on an event loop in the main thread.
 
-The loop watches the connection itself, so the watcher thread only steps in when user code blocks the loop.
+A thread of its own waits for inputs, so that the loop is free for user code.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ class AsyncRunner:
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(max_inputs)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._done = asyncio.Event()
 
     def run(self) -> None:
         """Return when no more inputs will come; all outputs have been sent then."""
+        self._interrupter.on_ending = self.end
         asyncio.run(self._serve())
         self._outbox.flush()
 
@@ -59,7 +61,18 @@ class AsyncRunner:
         """Cancel one input if it runs. From any thread."""
         loop = self._loop
         if loop is not None:
-            loop.call_soon_threadsafe(self._cancel_now, (call_id, index))
+            # One turn later: cancelled before its first step, a coroutine would never run and never give its slot back.
+            loop.call_soon_threadsafe(loop.call_soon, self._cancel_now, (call_id, index))
+
+    def end(self) -> None:
+        """Cancel all that runs and begin nothing more. In a signal handler, whatever the loop is at."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.call_soon, self._end_now)
+
+    def _end_now(self) -> None:
+        self._done.set()
+        for running in self._running.values():
+            running.cancel()
 
     def _cancel_now(self, key: tuple[str, int]) -> None:
         running = self._running.get(key)
@@ -68,14 +81,13 @@ class AsyncRunner:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-        reader = threading.Thread(target=self._read_inputs, args=(self._loop, done), name="squall-reader", daemon=True)
+        reader = threading.Thread(target=self._read_inputs, args=(self._loop,), name="squall-reader", daemon=True)
         reader.start()
-        await done.wait()
+        await self._done.wait()
         if self._running:
             await asyncio.wait(list(self._running.values()))
 
-    def _read_inputs(self, loop: asyncio.AbstractEventLoop, done: asyncio.Event) -> None:
+    def _read_inputs(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while True:
                 # A slot first, an input then: what is taken from the inbox can no longer be given back.
@@ -83,7 +95,7 @@ class AsyncRunner:
                 item = self._inbox.take()
                 loop.call_soon_threadsafe(self._start, item)
         except (Stopping, LinkLost):
-            loop.call_soon_threadsafe(done.set)
+            loop.call_soon_threadsafe(self._done.set)
 
     def _start(self, item: Input) -> None:
         self._running[(item.call_id, item.index)] = asyncio.ensure_future(self._run_one(item))
@@ -104,6 +116,7 @@ class AsyncRunner:
         for listener in self._listeners:
             listener.end_input(item.input_id)
         if status == CANCELLED and self._interrupter.is_ending:
+            self._inbox.answered(item)
             return
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
         self._inbox.answered(item)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from squall.exception import InputCancellation
@@ -23,6 +24,8 @@ class Interrupter:
         self._main = threading.main_thread().ident
         self._running: tuple[str, int] | None = None
         self._wanted: tuple[str, int] | None = None
+        self.on_ending: Callable[[], None] | None = None
+        """Who ends what runs, when that is more than the main thread's one input."""
         self.is_ending = False
         """The process is to end: what it interrupted is no output, the server gives the input to another container."""
 
@@ -36,13 +39,19 @@ class Interrupter:
         Raises:
             InputCancellation: it was cancelled on its way here.
         """
-        if self._wanted == (call_id, index):
-            raise InputCancellation("the input was cancelled")
+        # In this order: who cancels says so first and looks then, so that one of the two sees the other.
         self._running = (call_id, index)
+        if self._wanted == self._running:
+            self._running = None
+            raise InputCancellation("the input was cancelled")
 
     def end(self) -> None:
         """It has ended: nothing will be raised from now on."""
         self._running = None
+
+    def forget(self) -> None:
+        """What was cancelled is answered: a new attempt of it may run here."""
+        self._wanted = None
 
     def cancel(self, call_id: str, index: int) -> None:
         """Interrupt this input if it runs. From any thread."""
@@ -53,7 +62,9 @@ class Interrupter:
     def end_all(self) -> bool:
         """The process is to end: interrupt whatever runs; False when nothing does. From the main thread."""
         self.is_ending = True
-        if self._running is None:
+        if self.on_ending is not None:
+            self.on_ending()
+        elif self._running is None:
             return False
         self._running = None
         raise InputCancellation("the container is being stopped")

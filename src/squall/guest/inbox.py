@@ -61,6 +61,8 @@ class Inbox:
         self.on_terminal: Callable[[TerminalData, bytes], None] | None = None
         self._ready: Ready | None = None
         self._held: deque[Input] = deque()
+        self._unhandled: deque[tuple[Envelope, bytes]] = deque()
+        """Received; only whoever reads touches it."""
         self._begun: set[tuple[str, int]] = set()
         """Taken by the runner and not answered yet."""
         self._item_credit: dict[tuple[str, int], int] = {}
@@ -114,8 +116,9 @@ class Inbox:
             return item
 
     def answered(self, item: Input) -> None:
-        """Its output is in the outbox."""
-        self._begun.discard((item.call_id, item.index))
+        """Its output is in the outbox, or will never be."""
+        with self._lock:
+            self._begun.discard((item.call_id, item.index))
 
     def began(self) -> None:
         """User code begins to run in the main thread."""
@@ -132,9 +135,11 @@ class Inbox:
         self._busy_since = time.monotonic() if self._running else 0.0
 
     def wait_item_credit(self, call_id: str, index: int, wanted: int) -> None:
-        """Wait until the consumer of a generator has taken at least `wanted` items."""
+        """Wait until the consumer of a generator has taken at least `wanted` items, or the generator was given up."""
         key = (call_id, index)
-        self._wait_or_read(lambda: self._item_credit.get(key, 0) >= wanted or self.is_stopping)
+        self._wait_or_read(
+            lambda: self._item_credit.get(key, 0) >= wanted or self.is_stopping or key not in self._begun
+        )
 
     def drop_item_credit(self, call_id: str, index: int) -> None:
         """The generator has ended."""
@@ -165,11 +170,15 @@ class Inbox:
     # Reading
 
     def _read(self) -> None:
-        messages = self._link.receive()
-        if messages is None:
-            self._reconnect()
-            return
-        for envelope, body in messages:
+        if not self._unhandled:
+            messages = self._link.receive()
+            if messages is None:
+                self._reconnect()
+                return
+            self._unhandled.extend(messages)
+        while self._unhandled:
+            # Taken one by one: a cancellation among them may interrupt us, and the others wait for the next turn.
+            envelope, body = self._unhandled.popleft()
             self._handle(envelope, body)
 
     def _reconnect(self) -> None:
@@ -196,6 +205,8 @@ class Inbox:
             credit = record(ItemCredit, envelope.params)
             key = (credit.call_id, credit.index)
             with self._lock:
+                if key not in self._begun:
+                    return  # the generator has ended
                 self._item_credit[key] = self._item_credit.get(key, 0) + credit.count
                 self._changed.notify_all()
         elif method == "TakeBack":
@@ -233,8 +244,11 @@ class Inbox:
     def _cancel(self, refs: InputRefs) -> None:
         # Never begun: to give it back is enough, the server knows that it is cancelled.
         self._give_back(refs)
-        for index in refs.indexes:
-            self.on_cancel(refs.call_id, index)
+        with self._lock:
+            # Not of what was given back: it may come here again, as a new attempt that nobody cancelled.
+            for index in refs.indexes:
+                if (refs.call_id, index) in self._begun:
+                    self.on_cancel(refs.call_id, index)
 
     def stop(self) -> None:
         """Give everything back that has not begun and let the runner end."""

@@ -64,7 +64,10 @@ class Runner:
                 item = inbox.take()
             except Stopping:
                 break
-            self._run_one(item)
+            try:
+                self._run_one(item)
+            except Stopping:
+                break  # between user code and its output: the server gives the input to another container
             if outbox.is_due():
                 outbox.flush()
         outbox.flush()
@@ -91,6 +94,7 @@ class Runner:
             return
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
         inbox.answered(item)
+        self._interrupter.forget()
 
     def _outcome(self, item: Input) -> tuple[int, bytes, str]:
         try:
@@ -105,7 +109,7 @@ class Runner:
             return (SUCCEEDED, *self._values.result(result))
         except InputCancellation as error:
             return CANCELLED, encode_failure(Failure("cancelled", str(error) or "the input was cancelled")), ""
-        except (KeyboardInterrupt, GeneratorExit):
+        except (KeyboardInterrupt, GeneratorExit, Stopping):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
             self._interrupter.end()
