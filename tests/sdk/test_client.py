@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,9 @@ from squall.exception import ConnectionError as SquallConnectionError
 from squall.exception import NotFoundError, VersionError
 from squall.protocol.app import AppGet, AppInfo
 from squall.sdk import _client, _local_server
-from squall.sdk._pending import run
+from squall.sdk._client import Client
+from squall.sdk._local_server import Endpoint
+from squall.sdk._pending import Pending, run
 from tests.sdk.double import ServerDouble
 
 app = squall.App("client", include_source=False)
@@ -187,3 +191,22 @@ def test_importing_is_quick_and_loads_no_event_loop() -> None:
     )
 
     assert out.stdout.strip() == "[]", out.stdout
+
+
+def test_who_waits_to_read_can_be_nudged_from_the_moment_it_can_be_found() -> None:
+    client = Client(Endpoint("/nowhere"))
+    pending: Pending[None] = Pending(client)
+    client._followers = _LeavingReader()
+    deadline = time.monotonic() + 5.0
+
+    client._follow(pending, deadline)
+
+    assert time.monotonic() < deadline - 1.0
+
+
+class _LeavingReader(deque[Pending[Any]]):
+    """Who reads leaves at the moment a follower can be found, and wakes it."""
+
+    def append(self, pending: Pending[Any]) -> None:
+        super().append(pending)
+        self.popleft().nudge()

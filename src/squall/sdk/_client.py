@@ -330,6 +330,7 @@ class Client:
     def _follow(self, pending: Pending[Any], deadline: float | None) -> None:
         """Sleep until it is done, or nobody reads."""
         try:
+            pending.prepare()
             self._followers.append(pending)
             # Looked at again after we can be found: whoever stops reading later will wake us.
             if self._transport is None or self._reading.locked():

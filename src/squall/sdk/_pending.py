@@ -84,13 +84,18 @@ class Pending(Generic[T]):
             except RuntimeError:
                 return  # nobody has slept since the last one
 
-    def sleep(self, deadline: float | None = None) -> bool:
-        """Block until done, nudged, or past the deadline; whether it is done."""
+    def prepare(self) -> threading.Lock:
+        """From now on a nudge is not lost: one that comes before `sleep` ends it at once."""
         lock = self._lock
         if lock is None:
             lock = threading.Lock()
             lock.acquire()
             self._lock = lock
+        return lock
+
+    def sleep(self, deadline: float | None = None) -> bool:
+        """Block until done, nudged, or past the deadline; whether it is done."""
+        lock = self.prepare()
         if not self.is_done:
             lock.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
         if self.is_done:
