@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from squall.protocol import call as wire
-from squall.server.dispatch.dispatcher import ITEMS_WAITING_MAX
+from squall.server.dispatch.dispatcher import GONE_MAX, ITEMS_WAITING_MAX
 from squall.server.model.config import ServerConfig
 from tests.server.doubles import FakeGuest, settle, staged
 
@@ -57,6 +57,22 @@ async def test_duplicate_input_is_ignored() -> None:
         await stage.done(call, 2)
 
         assert stage.node.started[0].received == [0, 1]
+
+
+async def test_cancelled_inputs_do_not_stay_in_the_queue() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.is_slow_to_load = True
+
+        for _ in range(5):
+            call = stage.client.call(spec.function_id, *range(1_000))
+            await settle()
+            stage.client.close_call(call)
+            await settle()
+
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        assert dispatcher.queued == 0
+        assert len(dispatcher.queue) <= GONE_MAX
 
 
 async def test_late_attempt_is_ignored() -> None:

@@ -127,6 +127,7 @@ class Attempts:
         if one.is_queued:
             one.is_queued = False
             dispatcher.queued -= 1
+            dispatcher.forget_gone()
         container = one.container
         if container is not None:
             container.held.pop(one, None)

@@ -35,6 +35,9 @@ SPREAD_US = 1_000
 ITEMS_WAITING_MAX = 4 * wire.GENERATOR_WINDOW
 """Items of one call that its client has not taken. Guests stop at a window of them; a retry may begin another one."""
 
+GONE_MAX = 1_000
+"""Inputs that the queue may keep although they have left it."""
+
 
 class Fleet(Protocol):
     """What a dispatcher asks of whoever starts and ends containers."""
@@ -382,6 +385,11 @@ class Dispatcher:
             if not call.is_closed:
                 call.sink.put_outputs(call, record, body)
             self.calls.end_if_over(call)
+
+    def forget_gone(self) -> None:
+        """Let go of inputs that have left the queue, once they are most of it: no container may come by for hours."""
+        if len(self.queue) > 2 * self.queued + GONE_MAX:
+            self.queue = deque([one for one in self.queue if one.is_queued])
 
     def fail_queued(self, failure: Failure) -> None:
         """All that waits for a container ends with this failure."""
