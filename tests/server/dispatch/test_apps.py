@@ -59,6 +59,23 @@ async def test_stop_answers_even_when_a_container_stays() -> None:
         assert stopping.done()
 
 
+async def test_app_that_is_being_stopped_takes_no_functions() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.guests)
+        stage.node.guests.clear()
+        stopping = asyncio.ensure_future(stage.client.ask("AppStop", AppStop(spec.app_id), Empty))
+        await stage.pass_time(1.0, 1.0)
+
+        with pytest.raises(PlatformError, match="being stopped"):
+            late = make_spec(spec.app_id, "late", min_containers=1)
+            await stage.client.ask("FunctionCreate", FunctionCreate((late,)), FunctionCreated)
+
+        await stage.pass_time(20.0, 1.0)
+        assert stopping.done()
+        assert len(stage.node.starts) == 1
+
+
 async def test_ephemeral_app_ends_when_its_client_does_not_come_back() -> None:
     async with staged() as stage:
         spec = await stage.client.function(min_containers=1)

@@ -188,11 +188,12 @@ class Apps:
         """Create the functions of an app; repeating with equal specs is harmless.
 
         Raises:
-            PlatformError: `not_found` for an app or mount, `conflict` for other specs under known ids, `invalid`.
+            PlatformError: `not_found` for an app or mount, `conflict` for other specs under known ids or an app that is
+                being stopped, `invalid`.
         """
         if not specs or len(specs) > FUNCTIONS_MAX or len({spec.app_id for spec in specs}) != 1:
             raise PlatformError(INVALID, f"FunctionCreate: takes 1 to {FUNCTIONS_MAX} functions of one app")
-        app = self.get_live(specs[0].app_id)
+        app = self._get_going(specs[0].app_id)
         new = []
         for spec in specs:
             check_spec(spec)
@@ -205,6 +206,8 @@ class Apps:
             await self._store.get_mount(mount_id)
         if new:
             await self._store.put_functions(tuple(new))
+        # Again, after the waits: what is added to an app that is ending would be stopped by nobody.
+        self._get_going(app.app_id)
         for spec in new:
             if spec.function_id not in self.dispatchers:
                 self._add_function(app, spec)
@@ -231,6 +234,12 @@ class Apps:
         app = self.live.get(app_id)
         if app is None:
             raise PlatformError(NOT_FOUND, f"app {app_id} does not exist or was stopped; `squall app list` shows them")
+        return app
+
+    def _get_going(self, app_id: str) -> App:
+        app = self.get_live(app_id)
+        if app.stopping is not None:
+            raise PlatformError(CONFLICT, f"FunctionCreate: app {app_id} is being stopped; create another")
         return app
 
     async def find(self, text: str) -> StoredApp:
