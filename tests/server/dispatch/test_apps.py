@@ -67,8 +67,8 @@ async def test_app_that_is_being_stopped_takes_no_functions() -> None:
         stopping = asyncio.ensure_future(stage.client.ask("AppStop", AppStop(spec.app_id), Empty))
         await stage.pass_time(1.0, 1.0)
 
+        late = make_spec(spec.app_id, "late", min_containers=1)
         with pytest.raises(PlatformError, match="being stopped"):
-            late = make_spec(spec.app_id, "late", min_containers=1)
             await stage.client.ask("FunctionCreate", FunctionCreate((late,)), FunctionCreated)
 
         await stage.pass_time(20.0, 1.0)
