@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from squall.protocol import call as wire
+from squall.protocol.call import InputRefs
 from squall.server.dispatch.dispatcher import GONE_MAX, ITEMS_WAITING_MAX
 from squall.server.model.config import ServerConfig
 from tests.server.doubles import FakeGuest, settle, staged
@@ -73,6 +74,30 @@ async def test_cancelled_inputs_do_not_stay_in_the_queue() -> None:
         dispatcher = stage.plane.apps.dispatchers[spec.function_id]
         assert dispatcher.queued == 0
         assert len(dispatcher.queue) <= GONE_MAX
+
+
+async def test_draining_container_ends_when_it_gives_back_the_last_it_holds() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        gate = asyncio.Event()
+
+        async def held(guest: FakeGuest, value: bytes) -> bytes:
+            await gate.wait()
+            return value
+
+        stage.node.run = held
+        call = stage.client.call(spec.function_id, 5)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].received)
+        first = stage.node.started[0]
+        container = stage.plane.fleet.containers[first.container_id]
+        stage.plane.fleet.drain(container, "stopped by request")
+
+        first.tell("GivenBack", InputRefs(call.call_id, (0,)))
+        await stage.until(lambda: container.exit_reason)
+
+        gate.set()
+        outputs = await stage.done(call, 1)
+        assert outputs[0].status == wire.SUCCEEDED
 
 
 async def test_late_attempt_is_ignored() -> None:

@@ -56,6 +56,8 @@ class Returns:
     def _after_return(self, container: Container) -> None:
         if not container.held:
             container.idle_since = self._dispatcher.clock.monotonic()
+            if container.is_draining:
+                self._dispatcher.fleet.drain(container, container.drain_reason)
         self._dispatcher.refresh(container)
         self._dispatcher.schedule()
         self._dispatcher.fleet.changed(self._dispatcher)
