@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from squall.protocol.channel import HIGH_WATER_BYTES, MESSAGE_BYTES_MAX, Channel, WebSocketChannel
+from squall.protocol.channel import HIGH_WATER_BYTES, MESSAGE_BYTES_MAX, Channel, MemoryChannel, WebSocketChannel
 from squall.protocol.errors import ChannelClosed
 from squall.protocol.frames import Frame, FrameDecoder
 from tests.protocol.channel_pairs import KINDS, Kept, channel_pair
@@ -212,3 +212,48 @@ async def test_a_sender_that_never_drains_sends_messages_of_bounded_size() -> No
 
     assert max(len(message) for message in socket.sent) <= MESSAGE_BYTES_MAX
     assert len(FrameDecoder().feed(b"".join(socket.sent))) == 41
+
+
+async def test_frames_sent_now_keep_their_place_behind_those_that_wait(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    receiver = Kept()
+    theirs.start(receiver)
+    ours.start(Kept())
+    frames = make_frames(6)
+
+    for frame in frames[:3]:
+        ours.send(frame)
+    ours.send_now(frames[3:5])
+    ours.send(frames[5])
+
+    await receiver.wait(lambda kept: len(kept.frames) == 6)
+    assert receiver.frames == frames
+
+
+async def test_a_receiver_in_memory_is_not_called_again_before_it_returns() -> None:
+    ours, theirs = MemoryChannel.pair()
+    depths: list[int] = []
+
+    class Answering(Kept):
+        depth = 0
+
+        def frames_received(self, frames: list[Frame]) -> None:
+            self.depth += 1
+            depths.append(self.depth)
+            super().frames_received(frames)
+            if len(self.frames) < 3:
+                theirs.send_now([Frame(b"{}", b"again")])
+            self.depth -= 1
+
+    class Echoing(Kept):
+        def frames_received(self, frames: list[Frame]) -> None:
+            ours.send_now(frames)
+
+    receiver = Answering()
+    theirs.start(receiver)
+    ours.start(Echoing())
+
+    ours.send_now([Frame(b"{}", b"first")])
+
+    await receiver.wait(lambda kept: len(kept.frames) == 3)
+    assert depths == [1, 1, 1]
