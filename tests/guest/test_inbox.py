@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.exception import InputCancellation
 from squall.guest.inbox import Inbox, Stopping
 from squall.guest.link import Link
 from squall.guest.outbox import Outbox
@@ -207,3 +210,26 @@ def test_idle_guest_uses_no_processor(guest: Guest) -> None:
 
     assert used_s < 0.02
     assert not reader.is_alive()
+
+
+def test_frame_that_was_interrupted_half_way_ends_the_connection(data_dir: Path) -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise InputCancellation("now")
+
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(data_dir / "deaf.sock"))
+    listening.listen()
+    link = Link(str(data_dir / "deaf.sock"), "token", "ct-00000000")
+    link.connect()
+    interruption = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR2))
+    before = signal.signal(signal.SIGUSR2, interrupt)
+    try:
+        interruption.start()
+        with pytest.raises(InputCancellation):
+            link.send("Items", InputRefs(CALL, (0,)), bytes(16 * 2**20))
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+    assert not link.send("GivenBack", InputRefs(CALL, (0,)))
+    assert link.receive() is None
+    listening.close()

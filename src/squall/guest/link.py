@@ -106,6 +106,11 @@ class Link:
             except OSError:
                 self.is_connected = False
                 return False
+            except BaseException:
+                # Half a frame may be out: only a new connection is whole again, and the reader makes it.
+                self.is_connected = False
+                connection.shutdown(socket.SHUT_RDWR)
+                raise
         return True
 
     def receive(self) -> list[tuple[Envelope, bytes]] | None:
