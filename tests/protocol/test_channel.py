@@ -257,3 +257,28 @@ async def test_a_receiver_in_memory_is_not_called_again_before_it_returns() -> N
 
     await receiver.wait(lambda kept: len(kept.frames) == 3)
     assert depths == [1, 1, 1]
+
+
+class _ClosingTransport(asyncio.Transport):
+    """As a transport of uvloop between its last error and `connection_lost`."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        return
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: object) -> None:
+        raise RuntimeError("the handler is closed")
+
+
+async def test_bytes_for_a_connection_that_just_broke_are_dropped() -> None:
+    failures: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+    channel = StreamChannel()
+    channel.connection_made(_ClosingTransport())
+
+    channel.send(Frame(b"{}", b""))
+    await asyncio.sleep(0.01)
+
+    assert failures == []

@@ -284,8 +284,11 @@ class StreamChannel(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_flushing = False
-        if self._chunks and self._transport is not None:
-            chunks, self._chunks = self._chunks, []
+        if not self._chunks or self._transport is None:
+            return
+        chunks, self._chunks = self._chunks, []
+        # A transport that is closing refuses bytes, uvloop's by raising; `connection_lost` is on its way then.
+        if not self._transport.is_closing():
             self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def _tell_closed(self) -> None:
