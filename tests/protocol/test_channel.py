@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from squall.protocol.channel import HIGH_WATER_BYTES, MESSAGE_BYTES_MAX, Channel, MemoryChannel, WebSocketChannel
+from squall.protocol.channel import (
+    HIGH_WATER_BYTES,
+    MESSAGE_BYTES_MAX,
+    Channel,
+    MemoryChannel,
+    StreamChannel,
+    WebSocketChannel,
+)
 from squall.protocol.errors import ChannelClosed
 from squall.protocol.frames import Frame, FrameDecoder
 from tests.protocol.channel_pairs import KINDS, Kept, channel_pair
