@@ -48,6 +48,14 @@ def sleep(x):
     finally:
         print("woken")
 
+def forks():
+    import os, sys
+    child = os.fork()
+    if not child:
+        sys.exit(0)
+    os.waitpid(child, 0)
+    return "parent"
+
 def items(n):
     yield from range(n)
 
@@ -353,3 +361,12 @@ def test_guest_loads_nothing_it_does_not_need() -> None:
     ).stdout
 
     assert printed == "[]\n"
+
+
+def test_child_forked_by_user_code_is_no_second_guest(guest: Process) -> None:
+    guest.boot("forks")
+    guest.give(0)
+
+    status, value = guest.output()
+
+    assert (status, pickle.loads(value)) == (SUCCEEDED, "parent")

@@ -7,6 +7,7 @@ user code raises is its output.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
@@ -55,6 +56,7 @@ class Runner:
         self._values = values
         self._interrupter = interrupter
         self._listeners = listeners
+        self._pid = os.getpid()
 
     def run(self) -> None:
         """Return when no more inputs will come; all outputs have been sent then."""
@@ -101,6 +103,8 @@ class Runner:
             args, kwargs = self._values.arguments(item)
             self._interrupter.begin(item.call_id, item.index)
             result = self._function(*args, **kwargs)
+            if os.getpid() != self._pid:
+                raise SystemExit(0)  # a child that user code forked and that came back: it is no second guest
             if self._is_generator:
                 count = self._send_items(item, result)
                 self._interrupter.end()
@@ -111,8 +115,10 @@ class Runner:
             return CANCELLED, encode_failure(Failure("cancelled", str(error) or "the input was cancelled")), ""
         except (KeyboardInterrupt, GeneratorExit, Stopping):
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
+        except BaseException as error:
             self._interrupter.end()
+            if os.getpid() != self._pid:
+                raise
             print_failure(error)
             return FAILED, encode_exception(error, _container.container_id()), ""
 
