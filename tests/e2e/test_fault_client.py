@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+
+import pytest
 
 from tests.e2e.installation import PROGRAMS, Installation, wait_until
 
@@ -24,6 +27,18 @@ def test_ctrl_c_ends_app_and_containers_within_two_seconds(squall: Installation)
     assert "App aborted." in ended.err, ended
     assert "Traceback" not in ended.err, ended
     assert squall.containers() == []
+
+
+@pytest.mark.parametrize("form", ["remote", "map", "for_each"])
+def test_ctrl_c_in_a_call_ends_its_input_while_the_app_stays(squall: Installation, form: str) -> None:
+    running = squall.start(str(PROGRAMS / "interrupted.py"), form, executable=(sys.executable,))
+    running.wait_said("interrupted")
+
+    wait_until(lambda: [one["state"] for one in squall.containers()] == ["idle"], "the container is idle", 5)
+    ended = running.wait(20)
+
+    assert ended.code == 0, ended
+    assert "afterwards: 0.0" in ended.out, ended
 
 
 def test_ctrl_c_twice_still_ends_the_app(squall: Installation) -> None:

@@ -123,6 +123,35 @@ def test_a_call_after_ctrl_c_works(server: ServerDouble) -> None:
         assert square.remote(5) == 5
 
 
+@pytest.mark.parametrize("form", ["remote", "map", "for_each"])
+def test_the_server_hears_of_a_call_that_ctrl_c_gave_up_while_the_app_stays(server: ServerDouble, form: str) -> None:
+    server.callables["square"] = lambda x: time.sleep(1)
+    calls = {
+        "remote": lambda: square.remote(1),
+        "map": lambda: list(square.map([1])),
+        "for_each": lambda: square.for_each([1]),
+    }
+
+    with app.run():
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            calls[form]()
+        deadline = time.monotonic() + 5
+        while not server.closed_calls and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+        assert server.closed_calls == [server.opened[0].call_id]
+
+
+def test_calls_answered_before_a_connection_is_lost_are_closed_on_the_next(server: ServerDouble) -> None:
+    with app.run():
+        square.remote(1)
+        server.restart()
+        square.remote(2)
+
+        assert server.closed_calls == [server.opened[0].call_id]
+
+
 def test_a_busy_server_of_another_version_is_left_alone(server: ServerDouble) -> None:
     server.version = "0.0.1"
 

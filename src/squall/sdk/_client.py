@@ -175,6 +175,9 @@ class Client:
         self._calls: dict[str, OpenCall] = {}
         self._apps: dict[str, tuple[AppCreate, FunctionCreate | None]] = {}
         self._closes: deque[bytes] = deque()
+        """Frames that say which calls are over; each waits for a connection."""
+        self._has_drops = False
+        """Some of those calls may still run: worth a connection of its own."""
         self._reading = threading.Lock()
         self._followers: deque[Pending[Any]] = deque()
         self._lead_count = 0
@@ -247,14 +250,32 @@ class Client:
         """Begin a call, or send more of it."""
         self._calls[call.call_id] = call
         self._ensure_connecting()
-        self._write(self._take_closes() + frames if self._closes else frames)
+        (self._write_with_closes if self._closes else self._write)(frames)
 
     def close_call(self, call: OpenCall, *, is_prompt: bool = False) -> None:
         """Forget a call. The server is told with the next frames, or now when it may still have work to drop."""
         self._calls.pop(call.call_id, None)
         self._closes.append(_calls.call_close(call.call_id))
+        if is_prompt:
+            self._has_drops = True
         if is_prompt or len(self._closes) >= CLOSES_MAX:
-            self._write(self._take_closes())
+            self._write_with_closes(b"")
+
+    def _write_with_closes(self, frames: bytes) -> None:
+        """Also say which calls are over; without a connection, the next one is told."""
+        transport = self._transport
+        closes = self._take_closes()
+        is_out = False
+        try:
+            is_out = self._write(closes + frames)
+        finally:
+            if is_out:
+                self._has_drops = False
+            elif closes:
+                self._closes.appendleft(closes)
+                self._turn.set()
+        if not is_out and self._transport not in (None, transport):
+            self._write(self._take_closes())  # it came while we gave them back
 
     def _take_closes(self) -> bytes:
         # Other threads append meanwhile: each frame is taken once.
@@ -511,9 +532,8 @@ class Client:
 
     def _is_wanted(self) -> bool:
         ready = self._ready
-        return bool(
-            (ready is not None and not ready.is_done) or self._requests or self._calls or self._apps or self._need_count
-        )
+        is_asked = ready is not None and not ready.is_done
+        return bool(is_asked or self._requests or self._calls or self._apps or self._need_count or self._has_drops)
 
     def _read_for_others(self) -> None:
         try:
@@ -656,6 +676,10 @@ class Client:
                 self._write_header(request.header, request.body)
         for call in list(self._calls.values()):
             self._write(call.frames())
+            if call.call_id not in self._calls:
+                self._closes.append(_calls.call_close(call.call_id))  # given up while we sent it
+        # The server keeps calls for a client that comes back: of those that ended meanwhile it has not heard.
+        self._write_with_closes(b"")
         ready = self._ready
         if ready is not None:
             ready.set(welcome)
@@ -669,7 +693,6 @@ class Client:
                 return
             lost, self._transport = self._transport, None
         lost.close()
-        self._closes.clear()
         error = ConnectionLost(f"the connection to the server broke: {reason}")
         streams, self._streams = self._streams, {}
         for stream in streams.values():
