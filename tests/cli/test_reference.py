@@ -69,3 +69,21 @@ def test_error_at_import_begins_at_the_users_frame(tmp_path: Path, capsys: pytes
 def test_missing_file_is_named() -> None:
     with pytest.raises(click.ClickException, match="no such file"):
         load(Reference("/no/such/file.py"))
+
+
+def test_directory_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(click.ClickException, match="it is a directory; name a file in it"):
+        load(parse(str(tmp_path), is_module=False))
+
+
+def test_file_with_relative_imports_is_to_be_run_as_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sq_pkg").mkdir()
+    (tmp_path / "sq_pkg" / "sq_job.py").write_text("from . import sibling\n")
+
+    with pytest.raises(click.exceptions.Exit):
+        load(parse("sq_pkg/sq_job.py::f", is_module=False))
+
+    assert "squall run -m sq_pkg.sq_job::f" in capsys.readouterr().err

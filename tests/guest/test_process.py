@@ -28,6 +28,7 @@ from squall.protocol.call import (
 )
 from squall.protocol.function import BY_FILE, Definition
 from squall.protocol.guest import Boot, GuestHello, GuestStop, Ready, StartupFailed
+from squall.sdk._failure import to_exception
 from tests.guest.agent_double import AgentDouble
 
 SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
@@ -41,6 +42,13 @@ def add(x, y=1):
 
 def fail(x):
     raise LookupError(x)
+
+def needs_package(x):
+    import no_such_package.part
+
+def returns_locks(x):
+    import threading
+    return [threading.Lock()]
 
 def sleep(x):
     try:
@@ -208,6 +216,48 @@ def test_failure_names_the_users_frames(guest: Process) -> None:
     assert (status, failure.type_name, failure.message) == (FAILED, "LookupError", "nothing there")
     assert [frame.name for frame in failure.frames] == ["fail"]
     assert pickled
+
+
+def test_log_of_a_failure_begins_at_the_users_frame(guest: Process) -> None:
+    guest.boot("fail")
+    guest.give(0, "nothing there")
+    guest.output()
+    guest.agent.say("GuestStop", GuestStop(5.0))
+
+    _, printed = guest.end()
+
+    assert "raise LookupError(x)\n" in printed
+    assert "LookupError: nothing there" in printed
+    assert "squall/guest" not in printed
+
+
+def test_package_missing_inside_a_function_is_noted(guest: Process) -> None:
+    guest.boot("needs_package")
+    guest.give(0, 1)
+
+    _, value = guest.output()
+    guest.agent.say("GuestStop", GuestStop(5.0))
+    _, printed = guest.end()
+
+    hint = "The image has no package 'no_such_package': add it with image.pip_install('no_such_package')"
+    assert hint in printed
+    error = to_exception(value)
+    assert isinstance(error, ModuleNotFoundError)
+    assert hint in error.__notes__[0]
+
+
+def test_result_that_cannot_be_pickled_is_one_line(guest: Process) -> None:
+    guest.boot("returns_locks")
+    guest.give(0, 1)
+
+    _, value = guest.output()
+    guest.agent.say("GuestStop", GuestStop(5.0))
+    _, printed = guest.end()
+
+    message = "function returns_locks: a result of type list cannot be pickled: cannot pickle '_thread.lock'"
+    assert message in decode_failure(value)[0].message
+    assert message in printed
+    assert printed.count("\n") == 1
 
 
 def test_coroutine_is_awaited(guest: Process) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import click
+
+from squall.sdk._traceback import format_for_user
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,25 @@ def load(reference: Reference) -> ModuleType:
         sys.path.insert(0, str(Path.cwd()))
         return _run(lambda: importlib.import_module(reference.source))
     path = Path(reference.source).resolve()
+    if path.is_dir():
+        raise click.ClickException(f"cannot run {reference.source}: it is a directory; name a file in it")
     if not path.is_file():
         raise click.ClickException(f"cannot run {reference.source}: no such file")
     sys.path.insert(0, str(path.parent))
-    return _run(lambda: _module_of_file(path))
+    try:
+        return _run(lambda: _module_of_file(path))
+    except click.exceptions.Exit as ended:
+        if "attempted relative import with no known parent" in str(ended.__cause__):
+            command = f"squall run -m {_dotted(path)}" + (f"::{reference.name}" if reference.name else "")
+            click.echo(f"It imports its package, which a file has none of; run it as a module: {command}", err=True)
+        raise
+
+
+def _dotted(path: Path) -> str:
+    """The name of the module at a path, as seen from the working directory."""
+    place = path.with_suffix("")
+    cwd = Path.cwd()
+    return ".".join(place.relative_to(cwd).parts if place.is_relative_to(cwd) else place.parts[-2:])
 
 
 def _module_of_file(path: Path) -> ModuleType:
@@ -92,17 +108,5 @@ def _run(load_module: object) -> ModuleType:
 
 
 def show_user_traceback(error: BaseException) -> None:
-    """Print a traceback that begins with the user's own code: our frames and importlib's tell them nothing."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).resolve().parent.parent)
-    first = next(
-        (
-            number
-            for number, frame in enumerate(frames)
-            if not frame.filename.startswith((ours, "<frozen")) and "/importlib/" not in frame.filename
-        ),
-        len(frames),
-    )
-    shown = traceback.TracebackException(type(error), error, error.__traceback__)
-    shown.stack = traceback.StackSummary.from_list(frames[first:])
-    click.echo("".join(shown.format()), err=True, nl=False)
+    """Print a traceback of the user's own code and of containers: our frames tell them nothing."""
+    click.echo(format_for_user(error), err=True, nl=False)

@@ -72,15 +72,14 @@ def _check_python(boot: Boot) -> None:
 
 
 def _failure(boot: Boot, error: BaseException) -> Failure:
-    import traceback  # cold start: only when something failed
+    from squall.sdk._traceback import format_for_user  # cold start: only when something failed
 
     frames = trace_frames(error, skip_until=CODE_DIR)
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return Failure(
         kind="import",
         message=f"cannot load function {boot.function_name}: {_describe(error)}",
         type_name=type(error).__name__,
-        traceback=text,
+        traceback=format_for_user(error),
         frames=tuple(TraceFrame(frame.file, frame.line, frame.name, frame.text) for frame in frames),
         container_id=boot.container_id,
     )
@@ -88,11 +87,29 @@ def _failure(boot: Boot, error: BaseException) -> Failure:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.partition(".")[0]
-        return (
-            f"{error}. The image has no package {package!r}: add it with image.pip_install({package!r}), or, if it is"
-            f" code of yours, with image.add_local_python_source({package!r})"
-        )
+        return f"{error}. {_what_to_add(error.name)}"
     if isinstance(error, SyntaxError):
         return f"syntax error: {error}"
     return f"{type(error).__name__}: {error}"
+
+
+def _what_to_add(module_name: str) -> str:
+    package = module_name.partition(".")[0]
+    return (
+        f"The image has no package {package!r}: add it with image.pip_install({package!r}), or, if it is"
+        f" code of yours, with image.add_local_python_source({package!r})"
+    )
+
+
+def note_missing_package(error: BaseException) -> None:
+    """Say on the error of an import inside a function what the image lacks."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name or hasattr(error, "__notes__"):
+        return
+    import importlib.util  # cold start: only when something failed
+
+    package = error.name.partition(".")[0]
+    # An installed package without the module of that name is not helped by installing it.
+    if package in sys.modules or importlib.util.find_spec(package) is not None:
+        return
+    # As add_note() does, which Python 3.10 does not have; there the caller may still be newer.
+    error.__dict__["__notes__"] = [_what_to_add(error.name)]

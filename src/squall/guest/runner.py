@@ -8,6 +8,7 @@ user code raises is its output.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Input, Stopping
 from squall.guest.link import Link
+from squall.guest.loading import note_missing_package
 from squall.guest.outbox import Outbox
 from squall.guest.values import Values
 from squall.protocol.call import CANCELLED, FAILED, GENERATOR_WINDOW, SUCCEEDED, Failure, ItemBatch, encode_failure
@@ -136,10 +138,14 @@ class Runner:
 
 
 def print_failure(error: BaseException) -> None:
-    """Put what user code raised into the log: the caller may be gone, or may swallow it."""
-    import traceback  # cold start: only when something failed
+    """Put what user code raised into the log: the caller may be gone, or may swallow it.
 
-    traceback.print_exception(type(error), error, error.__traceback__)
+    A package that the image lacks is noted on the error itself, so that the caller reads it, too.
+    """
+    from squall.sdk._traceback import format_for_user  # cold start: only when something failed
+
+    note_missing_package(error)
+    sys.stderr.write(format_for_user(error))
 
 
 class ItemSender:

@@ -11,6 +11,7 @@ from typing import Any
 from squall.exception import InvalidError, SerializationError
 from squall.guest.inbox import Input
 from squall.protocol.frames import INLINE_BYTES_MAX
+from squall.sdk import _container
 from squall.sdk._serialization import deserialize, serialize
 
 
@@ -42,7 +43,13 @@ class Values:
                     "the function returned a generator, which cannot travel as a value: decorate it with "
                     "@app.function(is_generator=True) and call .remote_gen(), or return a list"
                 ) from error
-            raise
+            state = _container.current()
+            where = f"function {state.boot.function_name}: a" if state is not None else "a"
+            # Without what caused it: four tracebacks of pickle's hide the one line that counts.
+            raise SerializationError(
+                f"{where} result of type {type(value).__name__} cannot be pickled: {error.__cause__ or error}; "
+                "return plain data, such as numbers, text, lists and dicts"
+            ) from None
         if len(data) <= INLINE_BYTES_MAX:
             return data, ""
         return b"", self._put_blob(data)

@@ -73,7 +73,9 @@ def _described(failure: Failure, why: str) -> str:
 
 def _message(failure: Failure) -> str:
     where = f" (container {failure.container_id})" if failure.container_id else ""
-    remote = f"\n\n{failure.traceback}" if failure.traceback and failure.traceback not in failure.message else ""
+    # Its frames are in the traceback of the exception; the text is for what has none, such as a syntax error.
+    is_shown = failure.frames or failure.traceback in failure.message
+    remote = "" if is_shown else f"\n\n{failure.traceback}"
     return f"{failure.message or failure.kind}{where}{remote}"
 
 

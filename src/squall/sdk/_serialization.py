@@ -137,17 +137,15 @@ def _here() -> str:
 
 def encode_exception(error: BaseException, container_id: str = "", skip_until: str = "") -> bytes:
     """What user code raised, as the value of an output: a `Failure` and, if possible, the exception itself."""
-    import traceback  # cold start: only when something failed
-
-    from squall.protocol.call import Failure, encode_failure  # cold start: as above
+    from squall.protocol.call import Failure, encode_failure  # cold start: only when something failed
+    from squall.sdk._traceback import format_for_user  # cold start: as above
 
     frames = trace_frames(error, skip_until)
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     failure = Failure(
         kind="unserializable" if isinstance(error, (SerializationError, DeserializationError)) else "user",
         message=_text(error),
         type_name=type(error).__name__,
-        traceback=_trimmed(text),
+        traceback=_trimmed(format_for_user(error)),
         frames=frames,
         container_id=container_id,
     )
@@ -155,27 +153,20 @@ def encode_exception(error: BaseException, container_id: str = "", skip_until: s
 
 
 def trace_frames(error: BaseException, skip_until: str = "") -> tuple[TraceFrame, ...]:
-    """The frames of the error's traceback from user code on: ours, at the beginning, are nobody's business.
+    """The frames of the error's traceback from user code on, without ours, which are nobody's business.
 
     With `skip_until`, user code is what lies below that directory; if nothing does, all frames that are not ours.
     """
     import traceback  # cold start: only when something failed
 
     from squall.protocol.call import TraceFrame  # cold start: as above
+    from squall.sdk._traceback import is_ours, user_frames  # cold start: as above
 
     found = list(traceback.extract_tb(error.__traceback__))
     below = [number for number, frame in enumerate(found) if skip_until and frame.filename.startswith(skip_until)]
-    if below:
-        found = found[below[0] :]
-    else:
-        while found and _is_ours(found[0].filename):
-            del found[0]
+    # From the first frame below that directory on nothing but ours is left out.
+    found = [frame for frame in found[below[0] :] if not is_ours(frame.filename)] if below else user_frames(found)
     return tuple(TraceFrame(frame.filename, frame.lineno or 0, frame.name, frame.line or "") for frame in found)
-
-
-def _is_ours(file_name: str) -> bool:
-    ours = __file__.rpartition("/sdk/")[0]
-    return file_name.startswith((ours + "/", "<frozen importlib")) or "/importlib/" in file_name
 
 
 def _text(error: BaseException) -> str:

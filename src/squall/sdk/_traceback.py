@@ -1,0 +1,69 @@
+"""Tracebacks as users read them: their own frames and remote ones, none of Squall or of what it is made of."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+# Between a call of ours and user code: the ways of our calls.
+_PLUMBING_STDLIB = ("asyncio", "concurrent", "contextlib.py", "importlib", "pickle.py", "runpy.py", "threading.py")
+_PLUMBING_PACKAGES = ("/site-packages/click/", "/site-packages/cloudpickle/", f"{_OURS[:-7]}cloudpickle/")
+
+
+def is_ours(file_name: str) -> bool:
+    """Whether a frame of this file is one of Squall's own."""
+    return file_name.startswith(_OURS)
+
+
+def _is_plumbing(file_name: str) -> bool:
+    if file_name.startswith("<frozen "):
+        return True
+    if file_name.startswith(_STDLIB):
+        return file_name[len(_STDLIB) :].startswith(_PLUMBING_STDLIB)
+    return any(part in file_name for part in _PLUMBING_PACKAGES)
+
+
+def user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Without our frames, wherever they are, and what they call to get to user code."""
+    kept = []
+    is_below_ours = True
+    for frame in frames:
+        if is_ours(frame.filename):
+            is_below_ours = True
+        elif not (is_below_ours and _is_plumbing(frame.filename)):
+            is_below_ours = False
+            kept.append(frame)
+    return kept
+
+
+def format_for_user(error: BaseException) -> str:
+    """The error, and what it came from, as Python prints them, with the frames of user code."""
+    shown = traceback.TracebackException(type(error), error, error.__traceback__)
+    _reduce(shown)
+    text = "".join(shown.format())
+    if sys.version_info < (3, 11):
+        text += "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
+    return text
+
+
+def _reduce(shown: traceback.TracebackException) -> None:
+    """Take our frames out of it and of its causes; a cause that happened in our code alone goes with them."""
+    frames = user_frames(shown.stack)
+    # None: then there is no heading either.
+    shown.stack = traceback.StackSummary.from_list(frames) if frames else None  # type: ignore[assignment]
+    if shown.__cause__ is not None and _is_internal(shown.__cause__):
+        shown.__cause__, shown.__suppress_context__ = None, True
+    if shown.__context__ is not None and _is_internal(shown.__context__):
+        shown.__context__ = None
+    for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
+        if other is not None and other.stack is not None:
+            _reduce(other)
+
+
+def _is_internal(shown: traceback.TracebackException) -> bool:
+    # One without any frames came over the wire as a user's cause.
+    return bool(shown.stack) and not user_frames(shown.stack)

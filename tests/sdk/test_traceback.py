@@ -1,0 +1,62 @@
+"""What users see of a traceback: frames of theirs and of containers."""
+
+from __future__ import annotations
+
+from squall.exception import DeserializationError, InvalidError, SerializationError
+from squall.protocol.call import Failure, TraceFrame, encode_failure
+from squall.sdk._failure import to_exception
+from squall.sdk._serialization import deserialize, raise_failure, serialize
+from squall.sdk._traceback import format_for_user
+
+FAILURE = Failure(
+    "invalid", "refused", frames=(TraceFrame("/root/app.py", 7, "inner", "broken()"),), container_id="ct-1"
+)
+
+
+def test_our_frames_between_the_users_and_the_containers_are_left_out() -> None:
+    try:
+        raise_failure(encode_failure(FAILURE))
+    except InvalidError as error:
+        text = format_for_user(error)
+
+    assert "squall/sdk" not in text
+    assert "raise_failure(encode_failure(FAILURE))" in text
+    assert 'File "<ct-1>:/root/app.py", line 7, in inner\n    broken()\n' in text
+
+
+def test_cause_in_our_code_is_left_out() -> None:
+    try:
+        serialize(letter for letter in "x")
+    except SerializationError as error:
+        text = format_for_user(error)
+
+    assert text.count("Traceback") == 1
+    assert "pickle.py" not in text
+    assert text.rstrip().splitlines()[-1].startswith("squall.exception.SerializationError: cannot pickle")
+
+
+def test_cause_of_the_users_stays() -> None:
+    try:
+        try:
+            deserialize(b"no pickle")
+        except DeserializationError as error:
+            raise ValueError("mine") from error
+    except ValueError as error:
+        text = format_for_user(error)
+
+    assert text.count("Traceback") == 2
+    assert "DeserializationError" in text
+    assert "squall/sdk" not in text
+
+
+def test_error_in_our_code_alone_is_its_message() -> None:
+    error = to_exception(encode_failure(Failure("cancelled", "the input was cancelled")))
+
+    assert format_for_user(error) == "squall.exception.RemoteError: the input was cancelled\n"
+
+
+def test_remote_frames_are_not_told_again_as_text() -> None:
+    failure = Failure("import", "cannot load", traceback="Traceback …", frames=FAILURE.frames, container_id="ct-1")
+
+    assert "Traceback …" not in str(to_exception(encode_failure(failure)))
+    assert "Traceback …" in str(to_exception(encode_failure(Failure("import", "cannot load", traceback="Traceback …"))))
