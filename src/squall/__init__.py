@@ -43,6 +43,14 @@ _PLACES = {
     "is_local": "squall.sdk._container",
 }
 
+# Names of the surface that come later; a program that uses one is told so.
+_LATER = (
+    "CloudBucketMount Cls Cluster Cron Dict Environment FilePatternMatcher Period Probe Proxy Queue Sandbox "
+    "SandboxSnapshot SchedulerPlacement Secret Server Tunnel Volume Workspace asgi_app batched billing "
+    "clustered concurrent enter exit experimental fastapi_endpoint forward method parameter sessioned types "
+    "web_server wsgi_app"
+)
+
 __all__ = [
     "App",
     "Error",
@@ -70,6 +78,8 @@ def __getattr__(name: str) -> object:
         return importlib.import_module(f"squall.{name}")
     if name == "__version__":
         return importlib.import_module("squall.protocol.version").VERSION
+    if name in _LATER.split():
+        raise AttributeError(f"squall.{name} is not in this version of Squall yet")
     raise AttributeError(f"module 'squall' has no attribute {name!r}")
 
 

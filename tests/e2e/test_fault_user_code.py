@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 from tests.e2e.installation import Installation
 
@@ -53,6 +56,21 @@ def test_sys_exit_is_a_result_and_the_container_goes_on(squall: Installation) ->
     assert ended.code == 0, ended
     assert "caught: SystemExit leaving" in ended.out, ended
     assert "still works: 0.5" in ended.out, ended
+
+
+@pytest.mark.parametrize(("status", "code"), [("", 1), ("0", 1), ("3", 3), ("256", 1), ("'leaving'", 1)])
+def test_sys_exit_in_a_function_fails_the_command(squall: Installation, tmp_path: Path, status: str, code: int) -> None:
+    path = tmp_path / "leaves.py"
+    path.write_text(
+        f"import sys\nimport squall\napp = squall.App('leaves')\n@app.function()\ndef f():\n    sys.exit({status})\n"
+    )
+
+    ended = squall.run(str(path), timeout_s=30)
+
+    assert ended.code == code, ended
+    assert f"A function called sys.exit({status or None}) in its container" in ended.err, ended
+    assert "App completed." in ended.err, ended
+    assert f'leaves.py", line 6, in f\n    sys.exit({status})\n' in ended.err, ended
 
 
 def test_exceptions_of_a_map_take_the_place_of_their_results(squall: Installation) -> None:

@@ -105,6 +105,28 @@ def test_candidates_are_listed_when_there_is_a_choice(session_installation: Inst
     assert "did you mean 'typed'?" in misspelt.err
 
 
+def test_choice_is_shown_as_it_is_typed(session_installation: Installation) -> None:
+    ended = flows.command(session_installation, "run", "calls.py")
+
+    assert ended.code == 2, str(ended)
+    assert "name one, as in calls.py::square" in " ".join(ended.err.split())
+
+
+def test_value_of_a_function_is_printed_unless_quiet(session_installation: Installation) -> None:
+    shown = flows.command_ok(session_installation, "run", "calls.py::square", "--x", "3")
+    quiet = flows.command_ok(session_installation, "run", "-q", "calls.py::square", "--x", "3")
+
+    assert shown.out == "9\n"
+    assert quiet.out == ""
+
+
+def test_option_of_the_command_after_the_reference_is_told_its_place(session_installation: Installation) -> None:
+    ended = flows.command(session_installation, "run", "calls.py::square", "--x", "3", "-w", "out.txt")
+
+    assert ended.code == 2, str(ended)
+    assert "options of `squall run` come before what is run: squall run -w" in " ".join(ended.err.split())
+
+
 def test_program_comes_from_standard_input(session_installation: Installation) -> None:
     source = "import squall\napp = squall.App('stdin')\n@app.function()\ndef f():\n    print('in', 6 * 7)\n"
 

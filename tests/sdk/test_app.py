@@ -288,6 +288,27 @@ def test_a_function_of_a_script_ships_that_file_only(server: ServerDouble, data_
     assert [file.path for file in server.mounts[spec.mounts[0].mount_id].files] == ["alone.py"]
 
 
+def test_a_function_of_code_without_a_file_is_serialized(server: ServerDouble, data_dir: Path) -> None:
+    # As a notebook's kernel does it that is itself a script.
+    (data_dir / "kernel.py").write_text(
+        f"cell = {SCRIPT!r}\nexec(compile(cell, '<ipython-input-1>', 'exec'), {{'__name__': '__main__'}})\n"
+    )
+
+    run_python("kernel.py", cwd=data_dir)
+
+    (spec,) = server.functions.values()
+    assert spec.definition.kind == SERIALIZED
+    assert not spec.mounts
+
+
+def test_what_comes_in_a_later_version_is_called_so() -> None:
+    with pytest.raises(AttributeError, match=r"App\.cls is not in this version of Squall yet"):
+        _ = squall.App("x").cls
+    with pytest.raises(AttributeError, match=r"squall\.Volume is not in this version of Squall yet"):
+        _ = squall.Volume  # type: ignore[attr-defined]
+    assert not hasattr(squall.App("x"), "nonsense")
+
+
 def test_serialized_functions_take_their_globals_along(server: ServerDouble) -> None:
     app = squall.App("x")
     offset = 5

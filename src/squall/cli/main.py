@@ -97,8 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # Without standalone_mode click turns `Exit` into a returned code.
         code = returned if isinstance(returned, int) else 0
     except click.Abort as abort:
-        # What click makes of a KeyboardInterrupt, and of "no" to a question.
-        click.echo("Aborted.", err=True)
+        # What click makes of "no" to a question, and of a KeyboardInterrupt, whose end `run` has told already.
+        if not isinstance(abort.__cause__, KeyboardInterrupt):
+            click.echo("Aborted.", err=True)
         code = _code_of(abort.__cause__)
     except click.ClickException as error:
         error.show()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -58,12 +59,14 @@ def run(
     """
     parsed = reference.parse(ref, is_module=is_module)
     module = reference.load(parsed)
-    app, target = choose(module, parsed.name)
+    app, target = choose(module, parsed.name, parsed.source)
     raw: Callable[..., Any] = target.raw_f if isinstance(target, LocalEntrypoint) else _local_callable(target)
     try:
         bound = bind(raw, target.name, arguments, typed=f"squall run {'-m ' if is_module else ''}{ref}")
     except SignatureInvalid as error:
         raise click.UsageError(str(error)) from error
+    except click.NoSuchOption as error:
+        raise _misplaced(error, ref) from error
     output = None if is_quiet else _output.PlainOutput(has_timestamps=has_timestamps)
     with _output.use(output), _reported():
         with app.run(name=app_name, detach=is_detached, interactive=is_interactive):
@@ -75,6 +78,17 @@ def run(
                 result = _call(target, bound.args, bound.kwargs, is_detached)
     if result_path is not None:
         _write_result(result_path, result)
+    elif result is not None and not is_quiet and not isinstance(target, LocalEntrypoint):
+        # After the last line of the log, so that it is the last of the output.
+        click.echo(str(result))
+
+
+def _misplaced(error: click.NoSuchOption, ref: str) -> click.UsageError:
+    """What is wrong with an option after REF: perhaps that it is there."""
+    if any(error.option_name in (*option.opts, *option.secondary_opts) for option in run.params):
+        hint = f"options of `squall run` come before what is run: squall run {error.option_name} … {ref}"
+        return click.UsageError(f"no option {error.option_name} of {ref}; {hint}", error.ctx)
+    return error
 
 
 def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_detached: bool) -> Any:
@@ -92,18 +106,31 @@ def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_deta
 
 
 class _reported:  # noqa: N801 - a context manager used like a function
-    """What user code raises is shown as its own traceback, exit code 1; our errors stay one message."""
+    """What user code raises is shown as its own traceback, exit code 1; our errors stay one message.
+
+    sys.exit() here ends the command as it says; in a function it is a failure, whatever it says.
+    """
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SystemExit) and _is_remote(error):
+            reference.show_user_traceback(error)
+            click.echo(f"A function called sys.exit({error.code!r}) in its container: its input failed.", err=True)
+            code = error.code & 0xFF if isinstance(error.code, int) else 1
+            raise click.exceptions.Exit(code or 1) from error
         if error is None or not isinstance(error, Exception) or isinstance(error, click.ClickException):
             return
         if isinstance(error, Error) and not _is_raised_by_user(error):
             return
         reference.show_user_traceback(error)
         raise click.exceptions.Exit(1) from error
+
+
+def _is_remote(error: BaseException) -> bool:
+    """Whether it was raised in a container."""
+    return any(frame.filename.startswith("<ct-") for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _is_raised_by_user(error: Error) -> bool:
@@ -119,7 +146,7 @@ def _is_raised_by_user(error: Error) -> bool:
     return False
 
 
-def choose(module: ModuleType, name: str) -> tuple[App, Target]:
+def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
     """The app and what of it to run.
 
     Without a name: the only local entrypoint, else the only function.
@@ -151,7 +178,7 @@ def choose(module: ModuleType, name: str) -> tuple[App, Target]:
         if kind:
             names = [target.name for _, target in kind]
             raise click.UsageError(
-                f"{module.__name__} has several to run; name one, as in ::{names[0]}: {_list(names)}"
+                f"{module.__name__} has several to run; name one, as in {source}::{names[0]}: {_list(names)}"
             )
     raise click.UsageError(f"{module.__name__} has nothing to run: decorate a function with @app.function()")
 

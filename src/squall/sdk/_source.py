@@ -35,7 +35,21 @@ def find_source(function: Any, is_serialized: bool) -> Source:
     if is_serialized:
         return Source(SERIALIZED)
     module = sys.modules.get(getattr(function, "__module__", None) or "")
-    return Source(SERIALIZED) if module is None else source_of_module(module)
+    if module is None or not _is_in_a_file(function, module):
+        return Source(SERIALIZED)
+    return source_of_module(module)
+
+
+def _is_in_a_file(function: Any, module: ModuleType) -> bool:
+    """Whether its code was read from a file, and not given to exec() by a program that is one."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    name = getattr(getattr(function, "__code__", None), "co_filename", "")
+    if name.startswith("<"):
+        return False
+    # A relative name may be of another working directory; one in a zip file or of bytecode alone is no file, either.
+    path = getattr(module, "__file__", None) or ""
+    return not os.path.isabs(name) or name == path or not path.endswith(".py") or os.path.exists(name)
 
 
 def source_of_module(module: ModuleType) -> Source:
@@ -112,7 +126,9 @@ def check_definable(function: Any, is_serialized: bool) -> None:
             f"function {qualname}: it is a method; @app.function() takes functions at the top level of a module"
         )
     if qualname == "<lambda>":
-        raise InvalidError("a lambda has no name that a container could import: use serialized=True and name=")
+        raise InvalidError(
+            'a lambda has no name that a container could import: write @app.function(serialized=True, name="…")'
+        )
 
 
 def is_generator(function: Any) -> bool:

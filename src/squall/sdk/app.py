@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Of the surface that comes later; a program that uses one is told so.
+_LATER = frozenset(
+    ("cls", "deploy", "get_dashboard_url", "get_tags", "info", "logs", "lookup", "sandboxes", "server", "set_tags")
+)
+
 Number = float | int
 Pair = Number | tuple[Number, Number]
 
@@ -283,6 +288,12 @@ class App:
     def __repr__(self) -> str:
         return f"App({self._name!r})" if self._name is not None else "App()"
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            later = f"App.{name} is not in this version of Squall yet"
+            raise AttributeError(later if name in _LATER else f"'App' object has no attribute {name!r}")
+
     def __reduce__(self) -> tuple[Any, ...]:
         # An app that a serialized function refers to is a name there: it is never built again, nor run.
         return App, (self._name,)
@@ -321,8 +332,8 @@ class App:
             is_aborted = False
         except GeneratorExit:
             raise
-        except Exception:
-            # An exception of the program is not an abort of the app; Ctrl-C and its like are.
+        except (Exception, SystemExit):
+            # An exception or exit of the program is not an abort of the app; Ctrl-C and its like are.
             is_aborted = False
             raise
         finally:
