@@ -371,6 +371,9 @@ def test_blocking_in_an_event_loop_works_and_warns(server: ServerDouble) -> None
             with pytest.warns(AsyncUsageWarning, match=r"map\.aio") as caught:
                 assert list(square.map([1, 2])) == [1, 4]
             assert caught[0].filename == __file__
+            with pytest.warns(AsyncUsageWarning, match=r"map\.aio") as caught:
+                assert next(square.map([3])) == 9
+            assert caught[0].filename == __file__
 
     asyncio.run(main())
 

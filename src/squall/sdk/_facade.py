@@ -28,11 +28,13 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def warn_in_loop(name: str, suggestion: str) -> None:
-    """Say that a blocking form is used where it stops an event loop."""
+def warn_in_loop(name: str, suggestion: str, stacklevel: int = 3) -> None:
+    """Say that a blocking form is used where it stops an event loop; by default in the caller of our caller."""
     if running_loop() is not None:
         warnings.warn(
-            f"{name} blocks the event loop it is called in; write {suggestion}", AsyncUsageWarning, stacklevel=3
+            f"{name} blocks the event loop it is called in; write {suggestion}",
+            AsyncUsageWarning,
+            stacklevel=stacklevel,
         )
 
 
@@ -101,13 +103,16 @@ class BlockingIterator(Generic[T]):
         return generator
 
     def __iter__(self) -> Iterator[T]:
-        if self._iterator is None:
-            warn_in_loop(f"Iterating .{self._name}()", f"`async for … in ….{self._name}.aio(…)`")
-            self._iterator = iterate(self._take())
-        return self._iterator
+        return self._started()
 
     def __next__(self) -> T:
-        return next(iter(self))
+        return next(self._started())
+
+    def _started(self) -> Iterator[T]:
+        if self._iterator is None:
+            warn_in_loop(f"Iterating .{self._name}()", f"`async for … in ….{self._name}.aio(…)`", stacklevel=4)
+            self._iterator = iterate(self._take())
+        return self._iterator
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self._take()
