@@ -25,6 +25,7 @@ def test_ctrl_c_ends_app_and_containers_within_two_seconds(squall: Installation)
     ended = running.wait(5)
     assert ended.code == 130, ended
     assert "App aborted." in ended.err, ended
+    assert "\nAborted." not in ended.err, f"said twice: {ended}"
     assert "Traceback" not in ended.err, ended
     assert squall.containers() == []
 

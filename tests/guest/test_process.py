@@ -50,6 +50,13 @@ def returns_locks(x):
     import threading
     return [threading.Lock()]
 
+class Stubborn:
+    def __reduce__(self):
+        raise ValueError("stays here")
+
+def returns_stubborn(x):
+    return Stubborn()
+
 def sleep(x):
     try:
         time.sleep(x)
@@ -258,6 +265,19 @@ def test_result_that_cannot_be_pickled_is_one_line(guest: Process) -> None:
     assert message in decode_failure(value)[0].message
     assert message in printed
     assert printed.count("\n") == 1
+
+
+def test_result_whose_own_code_refuses_shows_that_code(guest: Process) -> None:
+    guest.boot("returns_stubborn")
+    guest.give(0, 1)
+    guest.output()
+    guest.agent.say("GuestStop", GuestStop(5.0))
+
+    _, printed = guest.end()
+
+    assert 'raise ValueError("stays here")' in printed
+    assert "a result of type Stubborn cannot be pickled: stays here" in printed
+    assert "pickle.py" not in printed
 
 
 def test_coroutine_is_awaited(guest: Process) -> None:

@@ -303,9 +303,9 @@ def test_a_function_of_code_without_a_file_is_serialized(server: ServerDouble, d
 
 def test_what_comes_in_a_later_version_is_called_so() -> None:
     with pytest.raises(AttributeError, match=r"App\.cls is not in this version of Squall yet"):
-        _ = squall.App("x").cls
+        _ = squall.App("x").cls  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"squall\.Volume is not in this version of Squall yet"):
-        _ = squall.Volume  # type: ignore[attr-defined]
+        _ = squall.Volume
     assert not hasattr(squall.App("x"), "nonsense")
 
 

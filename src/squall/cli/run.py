@@ -98,7 +98,7 @@ def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_deta
         return target.raw_f(*args, **kwargs)
     if target.is_generator:
         for item in target.remote_gen(*args, **kwargs):
-            click.echo(item)
+            click.echo(str(item))
         return None
     if is_detached:
         return target.spawn(*args, **kwargs).get()

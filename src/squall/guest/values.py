@@ -45,11 +45,15 @@ class Values:
                 ) from error
             state = _container.current()
             where = f"function {state.boot.function_name}: a" if state is not None else "a"
-            # Without what caused it: four tracebacks of pickle's hide the one line that counts.
+            from squall.sdk._traceback import has_user_frames  # cold start: only when something failed
+
+            # Tracebacks of pickle's would hide the one line that counts; that of the user's __reduce__ is the line.
+            cause = error.__cause__
+            is_users = cause is not None and has_user_frames(cause)
             raise SerializationError(
-                f"{where} result of type {type(value).__name__} cannot be pickled: {error.__cause__ or error}; "
+                f"{where} result of type {type(value).__name__} cannot be pickled: {cause or error}; "
                 "return plain data, such as numbers, text, lists and dicts"
-            ) from None
+            ) from (cause if is_users else None)
         if len(data) <= INLINE_BYTES_MAX:
             return data, ""
         return b"", self._put_blob(data)

@@ -11,7 +11,7 @@ _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 # Between a call of ours and user code: the ways of our calls.
 _PLUMBING_STDLIB = ("asyncio", "concurrent", "contextlib.py", "importlib", "pickle.py", "runpy.py", "threading.py")
-_PLUMBING_PACKAGES = ("/site-packages/click/", "/site-packages/cloudpickle/", f"{_OURS[:-7]}cloudpickle/")
+_PLUMBING_PACKAGES = ("/site-packages/click/", "/cloudpickle/cloudpickle.py")
 
 
 def is_ours(file_name: str) -> bool:
@@ -38,6 +38,11 @@ def user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceback.Fram
             is_below_ours = False
             kept.append(frame)
     return kept
+
+
+def has_user_frames(error: BaseException) -> bool:
+    """Whether user code was under way when it was raised."""
+    return bool(user_frames(traceback.extract_tb(error.__traceback__)))
 
 
 def format_for_user(error: BaseException) -> str:
