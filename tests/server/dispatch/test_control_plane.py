@@ -74,6 +74,21 @@ async def test_server_stops_when_asked_but_not_under_a_running_app() -> None:
         await asyncio.wait_for(stage.plane.wait_stop(), 1.0)
 
 
+async def test_server_stopped_by_force_tells_those_who_wait_why() -> None:
+    async with staged() as stage:
+        stage.node.run = forever
+        spec = await stage.client.function()
+        call = stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        await stage.client.ask("ServerStop", ServerStop(is_forced=True), Empty)
+        await settle()
+
+        assert call.outputs[0].failure.kind == "stopped"
+        assert "the server was stopped" in call.outputs[0].failure.message
+        assert not stage.plane.apps.live
+
+
 async def test_status_counts() -> None:
     async with staged() as stage:
         spec = await stage.client.function()
@@ -291,6 +306,17 @@ async def test_log_lines_are_filed_under_their_app() -> None:
         assert [(one.text, one.app_id, one.function_id) for one in entries] == [
             ("squaring 7", spec.app_id, spec.function_id)
         ]
+
+
+async def test_log_of_a_container_that_never_was_is_not_found() -> None:
+    async with staged() as stage:
+        assert stage.client.peer is not None
+
+        stream = stage.client.peer.stream("LogRead", LogRead(container_id=new_id("ct")))
+        with pytest.raises(PlatformError, match="there is no container") as refused:
+            await stream.next(LogBatch)
+
+        assert refused.value.code == "not_found"
 
 
 async def test_command_runs_in_a_container() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 LIST_MAX = 10_000
 CHUNKS_MAX = 16 * 2**20
+FORCED_STOP_S = 5.0
+"""How long a server that is stopped by force waits for its apps to end as they do when they are stopped."""
 
 Answer = tuple[Any, bytes]
 Unary = Callable[[Caller, Any, bytes], Awaitable[Answer]]
@@ -88,6 +91,13 @@ class Methods:
             raise PlatformError(
                 CONFLICT, f"ServerStop: {count} apps run; stop them, or use `squall server stop --force`"
             )
+        # Who waits in a call hears why before its containers and the server are gone.
+        stops = [
+            asyncio.ensure_future(self._plane.apps.stop(app, "the server was stopped"))
+            for app in list(self._plane.apps.live.values())
+        ]
+        if stops:
+            await asyncio.wait(stops, timeout=FORCED_STOP_S)
         self._plane.request_stop()
         return Empty(), b""
 

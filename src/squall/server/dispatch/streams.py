@@ -64,6 +64,9 @@ class Streams:
             app_id = container.dispatcher.spec.app_id if container is not None else ""
             if not app_id and record.app:
                 app_id = (await self._plane.apps.find(record.app)).app_id
+            if container is None and not await self._has_lines(record.container_id, app_id):
+                message = f"LogRead: there is no container {record.container_id}; `squall container list` shows them"
+                raise PlatformError(NOT_FOUND, message)
             return replace(record, app=app_id), is_live
         if not record.app:
             raise PlatformError(INVALID, "LogRead: name an app or a container")
@@ -75,6 +78,15 @@ class Streams:
                 raise PlatformError(NOT_FOUND, f"LogRead: app {record.app!r} has no function {function_id!r}")
             function_id = specs.get(function_id, function_id)
         return replace(record, app=app.app_id, function=function_id), app.app_id in self._plane.apps.live
+
+    async def _has_lines(self, container_id: str, app_id: str) -> bool:
+        """Whether a container that is not known any more has printed something that is kept."""
+        logs = self._plane.logs
+        await logs.flush()
+        async for entries in logs.read(LogRead(app=app_id, container_id=container_id, tail=1)):
+            if entries:
+                return True
+        return False
 
     async def _container_exec(self, record: ContainerExec, uploads: Uploads) -> AsyncIterator[Item]:
         container = self._plane.methods.container("ContainerExec", record.container_id)
