@@ -107,6 +107,8 @@ def test_unknown_names_are_told(session_installation: Installation) -> None:
         ("app", "logs", "no-such-app"),
         ("app", "stop", "no-such-app", "-y"),
         ("container", "stop", "ct-0123456789ABCDEFGHabcd", "-y"),
+        ("container", "stop", "ct-0123456789ABCDEFGHabcd"),
+        ("container", "logs", "ct-0123456789ABCDEFGHabcd"),
         ("container", "exec", "ct-0123456789ABCDEFGHabcd", "true"),
     ):
         ended = flows.command(session_installation, *arguments)

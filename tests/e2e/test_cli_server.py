@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from squall.main.data_dir import ServerLock
 from tests.e2e import flows
-from tests.e2e.installation import Installation
+from tests.e2e.installation import Installation, wait_until
 
 
 def test_server_is_started_asked_and_stopped_by_hand(fresh_squall: Installation) -> None:
@@ -26,6 +31,50 @@ def test_server_is_started_asked_and_stopped_by_hand(fresh_squall: Installation)
     assert logs.code == 0
     assert (stopped.code, after.code) == (0, 3)
     assert json.loads(after.out) == {"state": "stopped"}
+
+
+@pytest.mark.parametrize("noun", ["app", "container"])
+def test_reading_commands_start_no_server(make_data_dir: Callable[[], Path], noun: str) -> None:
+    data_dir = make_data_dir() / "none"
+    installation = Installation(data_dir)
+
+    listed = installation.command(noun, "list")
+    as_json = installation.command(noun, "list", "--json")
+    logs = installation.command(noun, "logs", "hello")
+
+    assert (listed.code, listed.err) == (0, "No server runs.\n")
+    assert len(listed.out.splitlines()) == 1
+    assert (as_json.code, json.loads(as_json.out)) == (0, [])
+    assert logs.code == 1
+    assert "no server runs" in logs.err
+    assert not data_dir.exists()
+
+
+def test_server_that_is_still_starting_is_not_stopped_but_said_to_start(make_data_dir: Callable[[], Path]) -> None:
+    data_dir = make_data_dir()
+    installation = Installation(data_dir)
+    lock = ServerLock(data_dir)
+    assert lock.acquire()
+
+    ended = [installation.command("server", "stop", *options) for options in ((), ("--force",))]
+
+    for one in ended:
+        assert one.code == 1
+        assert "it is still starting; try again in a moment" in one.err
+
+
+def test_server_stopped_by_force_tells_a_waiting_program_why(fresh_squall: Installation) -> None:
+    client = fresh_squall.start_run("sleeping.py::three")
+    wait_until(lambda: client.said().count("asleep for") == 3, "three containers sleep", 60)
+
+    stopped = fresh_squall.command("server", "stop", "--force")
+    ended = client.wait(20)
+
+    assert stopped.code == 0, stopped
+    assert ended.code == 1, ended
+    assert "the server was stopped" in ended.err, ended
+    assert "os._exit" not in ended.err, ended
+    assert not (fresh_squall.data_dir / "server.json").exists(), "the client has started another server"
 
 
 def test_server_with_a_running_app_stops_by_force_only(fresh_squall: Installation) -> None:

@@ -6,7 +6,7 @@ import click
 
 from squall.cli import tables
 from squall.cli.log import log_options, show_logs
-from squall.cli.server_calls import ask
+from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop
 from squall.protocol.empty import Empty
 from squall.protocol.log import LogRead
@@ -22,7 +22,7 @@ def app_group() -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_apps(limit: int, is_json: bool) -> None:
     """List apps, newest first."""
-    listing = ask("AppList", AppList(limit=limit), AppListing)
+    listing = AppListing(()) if is_list_empty() else ask("AppList", AppList(limit=limit), AppListing)
     rows = [
         (
             app.app_id,
@@ -43,6 +43,7 @@ def list_apps(limit: int, is_json: bool) -> None:
 @log_options
 def logs(app: str, function: str, query: LogRead, is_timestamped: bool) -> None:
     """Show what an app printed; APP is its id or name."""
+    require_server()
     info = ask("AppGet", AppGet(app), AppInfo)
     show_logs(query, is_timestamped, app=info.app_id, function=info.functions.get(function, function))
 
@@ -52,6 +53,7 @@ def logs(app: str, function: str, query: LogRead, is_timestamped: bool) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def stop(app: str, yes: bool) -> None:
     """Stop an app: cancel its inputs, end its containers."""
+    require_server()
     info = ask("AppGet", AppGet(app), AppInfo)
     if not yes:
         click.confirm(f"Stop app {info.name or info.app_id} with {info.container_count} containers?", abort=True)

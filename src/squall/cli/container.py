@@ -8,11 +8,13 @@ import click
 
 from squall.cli import tables
 from squall.cli.log import log_options, show_logs
-from squall.cli.server_calls import ask, is_terminal, open_stream
+from squall.cli.server_calls import ask, is_list_empty, is_terminal, open_stream, require_server
 from squall.cli.terminal import carry, size
 from squall.protocol.container import ContainerExec, ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
 from squall.protocol.log import LogRead
+
+LIST_MAX = 10_000
 
 
 @click.group("container", epilog="Example: squall container list")
@@ -26,7 +28,8 @@ def container_group() -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
     """List containers, newest first."""
-    listing = ask("ContainerList", ContainerList(app=app_id, include_stopped=include_stopped), ContainerListing)
+    wanted = ContainerList(app=app_id, include_stopped=include_stopped)
+    listing = ContainerListing(()) if is_list_empty() else ask("ContainerList", wanted, ContainerListing)
     rows = [
         (
             container.container_id,
@@ -47,6 +50,7 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
 @log_options
 def logs(container_id: str, query: LogRead, is_timestamped: bool) -> None:
     """Show what a container printed."""
+    require_server()
     show_logs(query, is_timestamped, container_id=container_id)
 
 
@@ -56,9 +60,16 @@ def logs(container_id: str, query: LogRead, is_timestamped: bool) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def stop(container_id: str, is_graceful: bool, yes: bool) -> None:
     """End a container; its inputs go back to the queue."""
-    if not yes:
+    require_server()
+    # One that does not run is not worth a question: the server says what is wrong.
+    if not yes and _is_running(container_id):
         click.confirm(f"End container {container_id}?", abort=True)
     ask("ContainerStop", ContainerStop(container_id, is_graceful), Empty)
+
+
+def _is_running(container_id: str) -> bool:
+    listing = ask("ContainerList", ContainerList(limit=LIST_MAX), ContainerListing)
+    return any(container.container_id == container_id for container in listing.containers)
 
 
 @container_group.command(
@@ -71,6 +82,7 @@ def stop(container_id: str, is_graceful: bool, yes: bool) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(has_pty: bool | None, container_id: str, command: tuple[str, ...]) -> None:
     """Run COMMAND in a container; its exit code becomes ours."""
+    require_server()
     if command[0] == "--":
         command = command[1:]
     with_pty = is_terminal() if has_pty is None else has_pty

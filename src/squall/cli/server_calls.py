@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -14,6 +15,42 @@ from squall.sdk import _client, _local_server
 from squall.sdk._pending import iterate, run
 
 R = TypeVar("R")
+
+PROBE_S = 5.0
+
+
+def is_server_running() -> bool:
+    """Whether there is a server to ask; starts none. What is wrong with one that is there, asking it will tell."""
+    endpoint = _local_server.find_endpoint()
+    if not endpoint.data_dir:
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(endpoint.socket_path)
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def is_list_empty() -> bool:
+    """Whether a list has nothing to show because no server runs; says so on stderr."""
+    if is_server_running():
+        return False
+    click.echo("No server runs.", err=True)
+    return True
+
+
+def require_server() -> None:
+    """For commands about what is there already: nothing is, without a server.
+
+    Raises:
+        click.ClickException: no server runs.
+    """
+    if not is_server_running():
+        raise click.ClickException("no server runs; `squall run` starts one, `squall server start` too")
 
 
 def ask(method: str, record: Any, reply: type[R], body: bytes = b"") -> R:

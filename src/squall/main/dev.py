@@ -282,6 +282,8 @@ def _stop(config: Config, *, is_forced: bool) -> int:
             _terminate(found)
         # Else it was faster than its answer.
     except (OSError, PlatformError) as error:
+        if found is None and isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+            raise DataDirError("cannot stop the server: it is still starting; try again in a moment") from error
         if not is_forced:
             raise DataDirError(f"cannot stop the server: {error}; with --force it ends with all that runs") from error
         _terminate(found)
