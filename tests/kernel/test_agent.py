@@ -281,3 +281,23 @@ async def test_a_hundred_containers_start_and_are_gone_again(node: Node) -> None
         assert took_s < 30
         assert ended_s < 30
     assert not node.left()
+
+
+async def test_a_command_given_up_while_it_starts_is_killed(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        request, _ = await node.start()
+        guest = await node.talk()
+        count = """
+result = sum(b"sleep" in open(f"/proc/{p}/cmdline", "rb").read() for p in os.listdir("/proc") if p.isdigit())
+"""
+
+        # At every stretch of the start, until one lets the command live for a moment.
+        for turns in range(40):
+            stream = node.server.peer.stream("NodeExec", ContainerExec(request.container_id, ("sleep", "78")))
+            for _ in range(turns):
+                await asyncio.sleep(0.001)
+            stream.cancel()
+        await guest.run_until(count, "0")
+
+        await node.end(request.container_id)

@@ -40,10 +40,15 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
     if not asked.argv:
         raise PlatformError(INVALID, f"cannot run a command in {asked.container_id}: it is empty")
     first_pid = await _first_pid(runtime, asked.container_id)
-    started = await _start(runtime, asked, first_pid)
+    starting = asyncio.ensure_future(_start(runtime, asked, first_pid))
+    try:
+        started = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # Given up while it starts: nobody but us will ever know of the process.
+        await _kill_once_started(starting, first_pid)
+        raise
     process_fd = _open_process(started.pid, first_pid)
-    descriptors = {started.stdin_fd, started.stdout_fd, started.stderr_fd}
-    for descriptor in descriptors:
+    for descriptor in _descriptors(started):
         os.set_blocking(descriptor, False)
     session = _Session(request, started, asked.has_pty)
     is_over = False
@@ -58,6 +63,24 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
                 if not is_over:
                     with contextlib.suppress(OSError):
                         signal.pidfd_send_signal(process_fd, signal.SIGKILL)
+
+
+async def _kill_once_started(starting: asyncio.Future[ExecStarted], first_pid: int) -> None:
+    try:
+        started = await starting
+    except PlatformError:
+        return
+    process_fd = _open_process(started.pid, first_pid)
+    if process_fd is not None:
+        with _closing(process_fd), contextlib.suppress(OSError):
+            signal.pidfd_send_signal(process_fd, signal.SIGKILL)
+    for descriptor in _descriptors(started):
+        os.close(descriptor)
+
+
+def _descriptors(started: ExecStarted) -> set[int]:
+    """With a terminal all three are one."""
+    return {started.stdin_fd, started.stdout_fd, started.stderr_fd}
 
 
 async def _first_pid(runtime: Runtime, container_id: str) -> int:
@@ -93,7 +116,7 @@ class _Session:
         self._request = request
         self._started = started
         self._has_pty = has_pty
-        self._open = {started.stdin_fd, started.stdout_fd, started.stderr_fd}
+        self._open = _descriptors(started)
         self._tasks = TaskSet()
 
     async def run(self, runtime: Runtime) -> int:
