@@ -67,7 +67,9 @@ def inherit(
     (directory / "uv").touch(mode=0o755)
     for name in ("uv-cache", "copy", "tmp"):
         (directory / name).mkdir(mode=0o755)
-    uv_cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The folder around it is root's alone: only the first of `parents` would get the mode.
+    uv_cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    uv_cache.mkdir(mode=0o700, exist_ok=True)
     binds = [
         Bind(str(directory), BUILD_DIR, is_read_only=False, is_idmapped=True),
         Bind(uv_path, UV),
