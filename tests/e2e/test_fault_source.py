@@ -46,7 +46,8 @@ def test_several_to_run_are_listed(squall: Installation) -> None:
     ended = squall.run("raising.py")
 
     assert ended.code == 2, ended
-    assert "raising has several to run; name one, as in ::own_class: own_class, with_cause" in ended.err, ended
+    assert "raising has several to run; name one, as in /" in ended.err, ended
+    assert "/raising.py::own_class: own_class, with_cause" in ended.err, ended
 
 
 def test_two_functions_of_one_name_warn_and_the_later_one_counts(squall: Installation) -> None:
