@@ -279,12 +279,16 @@ class Containers:
         record = read_record(directory)
         if status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None:
             return False
+        door: Door | None = None
         try:
-            started = await services.runtime.adopt(status.container_id)
+            # The socket first: what may fail comes before there are descriptors to lose.
             door = services.relay.open(record.container_id, record.token_sha256, directory / "agent")
             await door.start()
+            started = await services.runtime.adopt(status.container_id)
         except (ContainerMissing, OSError) as error:
             _log.warning("%s: cannot be adopted: %s", status.container_id, error)
+            if door is not None:
+                await door.close()
             return False
         container = Container(record, directory, door=door, has_range=True)
         services.ranges.acquire(container.owner)
