@@ -9,7 +9,6 @@ DETACHED = "detached"
 DEPLOYED = "deployed"
 STOPPING = "stopping"
 STOPPED = "stopped"
-STATES = (EPHEMERAL, DETACHED, DEPLOYED, STOPPING, STOPPED)
 
 
 @record

@@ -23,7 +23,6 @@ REMOTE = "remote"
 MAP = "map"
 SPAWN = "spawn"
 GENERATOR = "generator"
-CALL_KINDS = (REMOTE, MAP, SPAWN, GENERATOR)
 
 SUCCEEDED = 0
 FAILED = 1

@@ -243,15 +243,6 @@ class StreamChannel(asyncio.Protocol):
             encode_into(frame, self._chunks)
         self._flush()
 
-    def send_many(self, data: bytes) -> None:
-        """Queue bytes that are whole frames already."""
-        if self._outbox.is_closed:
-            return
-        self._chunks.append(data)
-        if not self._is_flushing:
-            self._is_flushing = True
-            self._loop.call_soon(self._flush)
-
     async def drain(self) -> None:
         """See `Channel`."""
         self._flush()

@@ -41,13 +41,3 @@ def check_tags(tags: object) -> dict[str, str]:
             if not isinstance(text, str) or not _TAG.match(text):
                 raise InvalidError(f"tag {text!r}: use 1 to 63 letters, digits, dots, dashes and underscores")
     return dict(tags)
-
-
-def describe_similar(name: str, known: list[str]) -> str:
-    """`; did you mean 'square'?` when a known name is close, else the known names."""
-    import difflib  # cold start: only for a message
-
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there are: {', '.join(sorted(known))}" if known else ""

@@ -13,7 +13,6 @@ from typing import Any
 from squall.exception import InvalidError
 from squall.sdk.retries import Retries
 
-NO_CHOICE_HERE = ("cloud", "region", "routing_region", "nonpreemptible")
 NOT_YET = (
     "schedule",
     "secrets",
