@@ -62,7 +62,10 @@ def postgres_socket_dir() -> Iterator[Path]:
     """The directory with the socket of a running server, of user `squall`, with trust."""
     binaries = postgres_bin()
     if binaries is None:
-        pytest.skip("needs PostgreSQL: install the Debian package postgresql")
+        missing = "needs PostgreSQL: install the Debian package postgresql"
+        if os.environ.get("SQUALL_TESTS_COMPLETE"):
+            pytest.fail(f"{missing}; scripts/setup --tests should have")
+        pytest.skip(missing)
     user = unprivileged_user()
     root = Path(tempfile.mkdtemp(prefix="sq-", dir="/tmp"))
     os.chown(root, user.pw_uid, user.pw_gid)
