@@ -6,10 +6,13 @@ A thread of its own waits for inputs, so that the loop is free for user code.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
@@ -50,6 +53,7 @@ class AsyncRunner:
         self._slots = asyncio.Semaphore(max_inputs)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done = asyncio.Event()
+        self._pid = os.getpid()
 
     def run(self) -> None:
         """Return when no more inputs will come; all outputs have been sent then."""
@@ -131,12 +135,18 @@ class AsyncRunner:
             result = self._function(*args, **kwargs)
             if hasattr(result, "__await__"):
                 result = await result
+            if os.getpid() != self._pid:
+                _end_forked(None)
             return (SUCCEEDED, *self._values.result(result))
-        except (asyncio.CancelledError, InputCancellation):
+        except (asyncio.CancelledError, InputCancellation) as error:
+            if os.getpid() != self._pid:
+                _end_forked(error)
             return CANCELLED, encode_failure(Failure("cancelled", "the input was cancelled")), ""
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
+            if os.getpid() != self._pid:
+                _end_forked(error)
             print_failure(error)
             return FAILED, encode_exception(error, _container.container_id()), ""
 
@@ -149,12 +159,40 @@ class AsyncRunner:
         batch = ItemSender(item, self._link, self._inbox, self._values)
         try:
             async for value in self._function(*args, **kwargs):
+                if os.getpid() != self._pid:
+                    _end_forked(None)
                 # In a thread when it may wait: a consumer that is behind must not stop the other inputs.
                 if batch.may_wait():
                     await asyncio.to_thread(batch.add, value)
                 else:
                     batch.add(value)
+        except BaseException as error:
+            if os.getpid() != self._pid:
+                _end_forked(error)
+            raise
         finally:
             batch.flush()
             self._inbox.drop_item_credit(item.call_id, item.index)
         return batch.count
+
+
+def _end_forked(error: BaseException | None) -> NoReturn:
+    """End a child that user code forked and that came back, as any program ends: it is no second guest.
+
+    At once, not by raising: on its way out the loop would cancel and answer the other inputs, and take from the epoll
+    instance that parent and child share what wakes the parent.
+    """
+    code = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+            if isinstance(error.code, str):
+                sys.stderr.write(error.code + "\n")
+        elif error is not None:
+            code = 1
+            print_failure(error)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code & 0xFF)

@@ -1,0 +1,98 @@
+"""The runner of asynchronous functions where processes, cancellations and signals meet its event loop."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squall.protocol.call import SUCCEEDED
+from tests.guest.test_process import Process, interpreters
+
+CODE = """
+import asyncio, os, sys
+
+async def bystander(x):
+    if x:
+        await asyncio.sleep(1)
+        return "bystander"
+    return await forks()
+
+async def forks():
+    await asyncio.sleep(0.1)
+    child = os.fork()
+    if not child:
+        sys.exit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+async def forks_and_returns():
+    child = os.fork()
+    if not child:
+        return "child"
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+async def forks_and_awaits():
+    child = os.fork()
+    if not child:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        return "child"
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (0, 1)
+
+async def items_of_two():
+    child = os.fork()
+    yield "item"
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.fixture(params=interpreters(), ids=lambda path: Path(path).name)
+def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
+    """A guest that waits for its Boot, with the code above to run."""
+    process = Process(data_dir, request.param)
+    (data_dir / "code" / "async_code.py").write_text(CODE)
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("forks", 3), ("forks_and_returns", 0), ("forks_and_awaits", True)])
+def test_child_forked_by_a_coroutine_is_no_second_guest(guest: Process, name: str, expected: object) -> None:
+    guest.boot(name, module="async_code", is_async=True)
+    guest.give(0)
+
+    status, value = guest.output()
+
+    assert (status, pickle.loads(value)) == (SUCCEEDED, expected)
+    guest.give(1)
+    status, value = guest.output()
+    assert (status, pickle.loads(value)) == (SUCCEEDED, expected)
+
+
+def test_child_forked_by_a_coroutine_answers_for_no_other_input(guest: Process) -> None:
+    guest.boot("bystander", module="async_code", is_async=True, max_inputs=2)
+    guest.give(0, 1)
+    guest.give(1, 0)
+
+    first, second = guest.output(), guest.output()
+
+    assert [(status, pickle.loads(value)) for status, value in (first, second)] == [
+        (SUCCEEDED, 3),
+        (SUCCEEDED, "bystander"),
+    ]
+
+
+def test_child_forked_by_an_async_generator_sends_no_items(guest: Process) -> None:
+    guest.boot("items_of_two", module="async_code", is_async=True, is_generator=True)
+    guest.give(0)
+
+    batches = []
+    while True:
+        envelope, body = guest.agent.events.get(timeout=10)
+        if envelope.method == "Outputs":
+            break
+        if envelope.method == "Items":
+            batches.append(pickle.loads(body))
+
+    assert batches == ["item"]
