@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from squall.protocol.call import SUCCEEDED
-from tests.guest.test_process import Process, interpreters
+from squall.guest.async_runner import AsyncRunner
+from squall.guest.cancellation import Interrupter
+from squall.guest.inbox import Inbox, Input
+from squall.guest.link import Link
+from squall.guest.outbox import Outbox
+from squall.guest.values import Values
+from squall.protocol.call import CANCELLED, SUCCEEDED, InputBatch, OutputBatch
+from squall.protocol.guest import GuestStop, Ready
+from squall.sdk import _container
+from tests.guest.agent_double import AgentDouble
+from tests.guest.test_process import CALL, Process, interpreters
 
 CODE = """
 import asyncio, os, sys
@@ -96,3 +108,49 @@ def test_child_forked_by_an_async_generator_sends_no_items(guest: Process) -> No
             batches.append(pickle.loads(body))
 
     assert batches == ["item"]
+
+
+class PausingInbox(Inbox):
+    """An inbox whose reader is held up between taking an input and starting it, as a busy machine does."""
+
+    def take(self) -> Input:
+        item = super().take()
+        if item.attempt == 0:
+            self.on_cancel(item.call_id, item.index)
+            time.sleep(0.2)
+        return item
+
+
+def test_cancellation_between_taking_and_starting_is_answered(data_dir: Path) -> None:
+    agent = AgentDouble(data_dir / "a.sock")
+    link = Link(agent.path, "secret", "ct-1")
+    link.connect()
+    interrupter, outbox = Interrupter(), Outbox(link)
+    inbox = PausingInbox(link, outbox, interrupter.cancel)
+    began: list[int] = []
+
+    async def record(attempt: int) -> None:
+        began.append(attempt)
+        await asyncio.sleep(0 if attempt else 30)
+
+    values = Values(_container.get_blob, _container.put_blob)
+    runner = AsyncRunner(record, False, 1, inbox, outbox, link, values, interrupter, ())
+    inbox.on_cancel = runner.cancel
+    inbox.start(Ready(10, 0.0, "3"))
+    thread = threading.Thread(target=runner.run, daemon=True)
+    thread.start()
+
+    statuses = []
+    for attempt in range(2):
+        value = pickle.dumps(((attempt,), {}), 4)
+        agent.say("Inputs", InputBatch(CALL, (0,), (len(value),), (attempt,)), value)
+        outputs, _ = agent.expect("Outputs", OutputBatch, timeout_s=5)
+        statuses.append(outputs.statuses[0])
+    agent.say("GuestStop", GuestStop(5.0))
+    thread.join(5)
+    link.disconnect()
+    agent.close()
+
+    assert statuses == [CANCELLED, SUCCEEDED]
+    assert began == [1]
+    assert not thread.is_alive()

@@ -50,6 +50,8 @@ class AsyncRunner:
         self._interrupter = interrupter
         self._listeners = listeners
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._cancelled_early: set[tuple[str, int]] = set()
+        """Cancelled between the inbox and here; one at most, as the reader takes an input when the last has started."""
         self._slots = asyncio.Semaphore(max_inputs)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done = asyncio.Event()
@@ -82,6 +84,9 @@ class AsyncRunner:
         running = self._running.get(key)
         if running is not None:
             running.cancel()
+        elif self._inbox.has_begun(*key):
+            # Taken, and on its way to `_start`. What was answered is not kept: a new attempt of it may come.
+            self._cancelled_early.add(key)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -102,7 +107,14 @@ class AsyncRunner:
             loop.call_soon_threadsafe(self._done.set)
 
     def _start(self, item: Input) -> None:
-        self._running[(item.call_id, item.index)] = asyncio.ensure_future(self._run_one(item))
+        key = (item.call_id, item.index)
+        if key in self._cancelled_early:
+            self._cancelled_early.remove(key)
+            self._slots.release()
+            status, value, blob_sha256 = _cancelled()
+            self._answer(item, status, value, 0, blob_sha256)
+            return
+        self._running[key] = asyncio.ensure_future(self._run_one(item))
 
     async def _run_one(self, item: Input) -> None:
         self._inbox.began()
@@ -122,6 +134,9 @@ class AsyncRunner:
         if status == CANCELLED and self._interrupter.is_ending:
             self._inbox.answered(item)
             return
+        self._answer(item, status, value, run_us, blob_sha256)
+
+    def _answer(self, item: Input, status: int, value: bytes, run_us: int, blob_sha256: str) -> None:
         self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
         self._inbox.answered(item)
         if self._outbox.is_due() or not self._inbox.has_input():
@@ -141,7 +156,7 @@ class AsyncRunner:
         except (asyncio.CancelledError, InputCancellation) as error:
             if os.getpid() != self._pid:
                 _end_forked(error)
-            return CANCELLED, encode_failure(Failure("cancelled", "the input was cancelled")), ""
+            return _cancelled()
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
@@ -174,6 +189,10 @@ class AsyncRunner:
             batch.flush()
             self._inbox.drop_item_credit(item.call_id, item.index)
         return batch.count
+
+
+def _cancelled() -> tuple[int, bytes, str]:
+    return CANCELLED, encode_failure(Failure("cancelled", "the input was cancelled")), ""
 
 
 def _end_forked(error: BaseException | None) -> NoReturn:

@@ -120,6 +120,11 @@ class Inbox:
         with self._lock:
             self._begun.discard((item.call_id, item.index))
 
+    def has_begun(self, call_id: str, index: int) -> bool:
+        """Whether the runner has taken it and not answered yet."""
+        with self._lock:
+            return (call_id, index) in self._begun
+
     def began(self) -> None:
         """User code begins to run in the main thread."""
         now = time.monotonic()
