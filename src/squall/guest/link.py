@@ -5,6 +5,7 @@ The socket is read by one thread at a time, by turns (see `inbox`); any thread m
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -42,6 +43,7 @@ class Link:
         self._socket: socket.socket | None = None
         self._send_lock = threading.Lock()
         self._read_bytes = _READ_BYTES
+        self._is_shut = False
         self.is_connected = False
 
     @property
@@ -69,7 +71,7 @@ class Link:
                 break
             except OSError as error:
                 connection.close()
-                if time.monotonic() > deadline:
+                if self._is_shut or time.monotonic() > deadline:
                     raise LinkLost(f"cannot connect to the agent at {self._path}: {error}") from error
             time.sleep(pause_s)
             pause_s = min(_RETRY_S_MAX, pause_s * 2)
@@ -135,6 +137,14 @@ class Link:
     def put_back(self, messages: list[tuple[Envelope, bytes]]) -> None:
         """Give these out again, before anything else."""
         self._unread = messages
+
+    def shut_down(self) -> None:
+        """Wake whoever waits to receive, or tries to connect: nothing is wanted from the server any more."""
+        self._is_shut = True
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def disconnect(self) -> None:
         """Forget a broken connection."""
