@@ -17,7 +17,7 @@ from squall.guest.inbox import Inbox, Input
 from squall.guest.link import Link
 from squall.guest.outbox import Outbox
 from squall.guest.values import Values
-from squall.protocol.call import CANCELLED, SUCCEEDED, InputBatch, OutputBatch
+from squall.protocol.call import CANCELLED, GENERATOR_WINDOW, SUCCEEDED, InputBatch, OutputBatch
 from squall.protocol.guest import GuestStop, Ready
 from squall.sdk import _container
 from tests.guest.agent_double import AgentDouble
@@ -154,3 +154,22 @@ def test_cancellation_between_taking_and_starting_is_answered(data_dir: Path) ->
     assert statuses == [CANCELLED, SUCCEEDED]
     assert began == [1]
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("is_waiting_for_consumer", [False, True])
+def test_terminated_guest_ends_soon_whoever_reads(guest: Process, is_waiting_for_consumer: bool) -> None:
+    guest.boot("many", is_async=True, is_generator=True, max_inputs=1)
+    guest.agent.expect("Ready", Ready)
+    if is_waiting_for_consumer:
+        guest.give(0, 10 * GENERATOR_WINDOW)
+        guest.let_it_begin()
+    else:
+        time.sleep(0.2)
+
+    asked_at = time.monotonic()
+    guest.terminate()
+    code, printed = guest.end()
+
+    assert code == 0
+    assert time.monotonic() - asked_at < 3
+    assert "Traceback" not in printed

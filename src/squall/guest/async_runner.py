@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Any, NoReturn
 
 from squall.exception import InputCancellation
@@ -92,9 +94,15 @@ class AsyncRunner:
         self._loop = asyncio.get_running_loop()
         reader = threading.Thread(target=self._read_inputs, args=(self._loop,), name="squall-reader", daemon=True)
         reader.start()
-        await self._done.wait()
-        if self._running:
-            await asyncio.wait(list(self._running.values()))
+        try:
+            await self._done.wait()
+        finally:
+            if self._running:
+                await asyncio.wait(list(self._running.values()))
+            if self._interrupter.is_ending:
+                # The loop joins its threads before it closes, and one may read for a generator that got ahead.
+                self._outbox.flush()
+                self._inbox.close()
 
     def _read_inputs(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -104,7 +112,10 @@ class AsyncRunner:
                 item = self._inbox.take()
                 loop.call_soon_threadsafe(self._start, item)
         except (Stopping, LinkLost):
-            loop.call_soon_threadsafe(self._done.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends already
+                loop.call_soon_threadsafe(self._done.set)
+        except CancelledError:
+            return  # the loop ends, and with it the wait for a slot
 
     def _start(self, item: Input) -> None:
         key = (item.call_id, item.index)

@@ -178,7 +178,8 @@ class Inbox:
         if not self._unhandled:
             messages = self._link.receive()
             if messages is None:
-                self._reconnect()
+                if self._failure is None:
+                    self._reconnect()
                 return
             self._unhandled.extend(messages)
         while self._unhandled:
@@ -266,6 +267,13 @@ class Inbox:
             by_call.setdefault(item.call_id, []).append(item.index)
         for call_id, indexes in by_call.items():
             self._link.send("GivenBack", InputRefs(call_id, tuple(indexes)))
+
+    def close(self) -> None:
+        """Let nobody wait for the server any more: the process ends, and would join a thread that does."""
+        with self._lock:
+            self._failure = Stopping()
+            self._changed.notify_all()
+        self._link.shut_down()
 
     # The watcher
 
