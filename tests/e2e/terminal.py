@@ -53,16 +53,22 @@ class Terminal:
             self._read()
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
+                # What it said last may have come after the look above.
+                while self._read():
+                    pass
                 os.close(self._descriptor)
                 self._is_over = True
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() > deadline:
                 raise AssertionError(f"it hangs; it showed:\n{self.said}")
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take what has been shown; whether there was something."""
         try:
-            self.said += os.read(self._descriptor, 65_536).decode(errors="replace")
-        except BlockingIOError:
+            data = os.read(self._descriptor, 65_536)
+        except OSError:  # nothing there, or its other end is closed
+            data = b""
+        self.said += data.decode(errors="replace")
+        if not data:
             time.sleep(0.02)
-        except OSError:
-            time.sleep(0.02)  # its other end is closed
+        return bool(data)
