@@ -185,19 +185,28 @@ async def test_a_command_in_a_container_has_a_terminal_its_size_and_an_exit_code
         await node.end(request.container_id)
 
 
+# A process may be gone between the list and the look.
+COUNT_SLEEPS = """
+result = 0
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            result += b"sleep" in file.read()
+    except OSError:
+        pass
+"""
+
+
 async def test_a_given_up_command_is_killed(node: Node) -> None:
     async with node.running():
         await node.build()
         request, _ = await node.start()
         guest = await node.talk()
-        count = """
-result = sum(b"sleep" in open(f"/proc/{p}/cmdline", "rb").read() for p in os.listdir("/proc") if p.isdigit())
-"""
 
         stream = node.server.peer.stream("NodeExec", ContainerExec(request.container_id, ("sleep", "77")))
-        await guest.run_until(count, "1")
+        await guest.run_until(COUNT_SLEEPS, "1")
         stream.cancel()
-        await guest.run_until(count, "0")
+        await guest.run_until(COUNT_SLEEPS, "0")
 
         await node.end(request.container_id)
 
@@ -288,9 +297,6 @@ async def test_a_command_given_up_while_it_starts_is_killed(node: Node) -> None:
         await node.build()
         request, _ = await node.start()
         guest = await node.talk()
-        count = """
-result = sum(b"sleep" in open(f"/proc/{p}/cmdline", "rb").read() for p in os.listdir("/proc") if p.isdigit())
-"""
 
         # At every stretch of the start, until one lets the command live for a moment.
         for turns in range(40):
@@ -298,6 +304,6 @@ result = sum(b"sleep" in open(f"/proc/{p}/cmdline", "rb").read() for p in os.lis
             for _ in range(turns):
                 await asyncio.sleep(0.001)
             stream.cancel()
-        await guest.run_until(count, "0")
+        await guest.run_until(COUNT_SLEEPS, "0")
 
         await node.end(request.container_id)
