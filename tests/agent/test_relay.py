@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent import relay as relay_module
-from squall.agent.relay import Door, Relay, token_hash
+from squall.agent.relay import ContainerSocket, Relay, token_hash
 from squall.protocol import codec as wire
 from squall.protocol.channel import Channel, StreamChannel, connect_unix
 from squall.protocol.frames import Frame, encode
@@ -34,10 +34,10 @@ def event(name: str, body: bytes = b"") -> Frame:
 
 
 class Opened:
-    """A door, its server, and ways in."""
+    """A container's socket, its server, and ways in."""
 
-    def __init__(self, door: Door, server: ServerEnd, path: Path) -> None:
-        self.door = door
+    def __init__(self, socket: ContainerSocket, server: ServerEnd, path: Path) -> None:
+        self.socket = socket
         self.server = server
         self.path = path
         self.channels: list[StreamChannel] = []
@@ -62,13 +62,13 @@ class Opened:
 @pytest.fixture
 async def opened(data_dir: Path) -> AsyncIterator[Opened]:
     server = ServerEnd()
-    door = Relay(CODEC, server.connect_container, hello_s=0.3).open(CONTAINER, token_hash(TOKEN), data_dir)
-    await door.start()
-    made = Opened(door, server, data_dir / "agent.sock")
+    its_socket = Relay(CODEC, server.connect_container, hello_s=0.3).open(CONTAINER, token_hash(TOKEN), data_dir)
+    await its_socket.start()
+    made = Opened(its_socket, server, data_dir / "agent.sock")
     yield made
     for channel in made.channels:
         channel.close()
-    await door.close()
+    await its_socket.close()
     await asyncio.sleep(0.01)
 
 
@@ -192,8 +192,8 @@ async def test_frames_that_are_never_whole_are_held_up_to_a_limit_over_all_conne
                 await asyncio.to_thread(one.sendall, half)
 
         await until(lambda: sum(one.is_closed for one in opened.server.container_channels) == 2)
-        assert 0 < opened.door.held_bytes < 500_000
-    await until(lambda: opened.door.held_bytes == 0)
+        assert 0 < opened.socket.held_bytes < 500_000
+    await until(lambda: opened.socket.held_bytes == 0)
 
 
 async def test_a_server_that_goes_closes_the_connection_and_the_guest_can_come_back(opened: Opened) -> None:
@@ -221,14 +221,14 @@ async def test_a_server_that_cannot_be_reached_closes_the_connection(data_dir: P
     async def refuse() -> Channel:
         raise ConnectionRefusedError("down")
 
-    door = Relay(CODEC, refuse).open(CONTAINER, token_hash(TOKEN), data_dir)
-    await door.start()
-    opened = Opened(door, ServerEnd(), data_dir / "agent.sock")
+    its_socket = Relay(CODEC, refuse).open(CONTAINER, token_hash(TOKEN), data_dir)
+    await its_socket.start()
+    opened = Opened(its_socket, ServerEnd(), data_dir / "agent.sock")
 
     _, inbox = await opened.connect(hello())
     await until(lambda: inbox.reason is not None)
 
-    await door.close()
+    await its_socket.close()
 
 
 async def test_a_slow_server_makes_the_guest_wait_and_nothing_piles_up(opened: Opened) -> None:
@@ -283,14 +283,14 @@ async def test_a_slow_guest_makes_the_server_wait(opened: Opened) -> None:
 
 async def test_a_new_agent_listens_where_the_old_one_did(opened: Opened) -> None:
     successor = ServerEnd()
-    await opened.door.close()
-    door = Relay(CODEC, successor.connect_container).open(CONTAINER, token_hash(TOKEN), opened.path.parent)
-    await door.start()
+    await opened.socket.close()
+    its_socket = Relay(CODEC, successor.connect_container).open(CONTAINER, token_hash(TOKEN), opened.path.parent)
+    await its_socket.start()
 
     await opened.connect(hello(is_reconnect=True))
     await until(lambda: successor.container_channels)
 
-    await door.close()
+    await its_socket.close()
 
 
 async def test_every_user_of_the_container_may_connect_and_the_path_may_be_long(data_dir: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.network.firewall import accept_rules, dropping_chains, own_rules
-from squall.runtime.network.ground import read_resolv_conf
 from squall.runtime.network.names import Names
+from squall.runtime.network.node_network import read_resolv_conf
 from squall.runtime.network.rules import render_rules
 from squall.runtime.network.services import Redirect, Services, find_resolvers, plan_services
 from squall.runtime.network.subnet import FIRST_SLOT, RANGES, Subnet, choose_subnet
@@ -156,10 +156,10 @@ def test_stub_resolver_is_replaced_by_what_stands_behind_it(tmp_path: object, mo
     for path, text in ((real, "nameserver 192.0.2.53\n"), (stub, "nameserver 127.0.0.53\noptions edns0\n")):
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
-    monkeypatch.setattr("squall.runtime.network.ground.RESOLV_CONF_BEHIND_STUB", real)
+    monkeypatch.setattr("squall.runtime.network.node_network.RESOLV_CONF_BEHIND_STUB", real)
 
     assert read_resolv_conf(stub) == "nameserver 192.0.2.53\n"
-    monkeypatch.setattr("squall.runtime.network.ground.RESOLV_CONF_BEHIND_STUB", f"{tmp_path}/none")
+    monkeypatch.setattr("squall.runtime.network.node_network.RESOLV_CONF_BEHIND_STUB", f"{tmp_path}/none")
     assert read_resolv_conf(stub).startswith("nameserver 127.0.0.53")
     assert read_resolv_conf(f"{tmp_path}/none") == ""
 

@@ -26,12 +26,12 @@ from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
 from squall.agent.image.builder import BUILD_KIND, KIND_LABEL
 from squall.agent.known_images import KnownImages
-from squall.agent.launch import FUNCTION_KIND, Ground, container_spec
+from squall.agent.launch import FUNCTION_KIND, Provision, container_spec
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges
 from squall.agent.record import ContainerRecord, read_record, write_record
-from squall.agent.relay import Door, Relay, token_hash
+from squall.agent.relay import ContainerSocket, Relay, token_hash
 from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.node import ContainerExited, ContainerStart, ContainerStarted, NodeContainer
@@ -90,7 +90,7 @@ class Container:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its start has ended, well or not."""
     removed: asyncio.Event = field(default_factory=asyncio.Event)
-    door: Door | None = None
+    socket: ContainerSocket | None = None
     has_range: bool = False
     has_files: bool = False
     is_running: bool = False
@@ -229,8 +229,8 @@ class Containers:
         """Let go of the containers; they run on."""
         await self._tasks.close()
         for container in self._known.values():
-            if container.door is not None:
-                await container.door.close()
+            if container.socket is not None:
+                await container.socket.close()
 
     # Start
 
@@ -252,13 +252,13 @@ class Containers:
         id_range = services.ranges.acquire(container.owner)
         container.has_range = True
         socket_dir = _make_directory(container.directory, container.record)
-        container.door = services.relay.open(container.container_id, container.record.token_sha256, socket_dir)
-        await container.door.start()
+        container.socket = services.relay.open(container.container_id, container.record.token_sha256, socket_dir)
+        await container.socket.start()
         clock.mark("directory")
         slot = await services.network.acquire(container.container_id, request.is_network_blocked)
         clock.mark("network")
-        ground = Ground(str(container.directory), str(socket_dir), library_dir, layers, id_range, slot, token)
-        started = await services.runtime.start(container_spec(self._config, request, image.config, ground))
+        provision = Provision(str(container.directory), str(socket_dir), library_dir, layers, id_range, slot, token)
+        started = await services.runtime.start(container_spec(self._config, request, image.config, provision))
         clock.mark("runtime")
         container.phase_ms.update({f"runtime_{name}": took for name, took in started.phase_ms.items()})
         self._is_up(container, started)
@@ -279,18 +279,18 @@ class Containers:
         record = read_record(directory)
         if status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None:
             return False
-        door: Door | None = None
+        socket: ContainerSocket | None = None
         try:
             # The socket first: what may fail comes before there are descriptors to lose.
-            door = services.relay.open(record.container_id, record.token_sha256, directory / "agent")
-            await door.start()
+            socket = services.relay.open(record.container_id, record.token_sha256, directory / "agent")
+            await socket.start()
             started = await services.runtime.adopt(status.container_id)
         except (ContainerMissing, OSError) as error:
             _log.warning("%s: cannot be adopted: %s", status.container_id, error)
-            if door is not None:
-                await door.close()
+            if socket is not None:
+                await socket.close()
             return False
-        container = Container(record, directory, door=door, has_range=True)
+        container = Container(record, directory, socket=socket, has_range=True)
         services.ranges.acquire(container.owner)
         if record.mount_set:
             services.mounts.adopt(record.mount_set)
@@ -326,8 +326,8 @@ class Containers:
 
     async def _remove(self, container: Container) -> None:
         services = self._services
-        if container.door is not None:
-            await container.door.close()
+        if container.socket is not None:
+            await container.socket.close()
         try:
             await services.runtime.remove(container.container_id)
         except RuntimeFailure as error:

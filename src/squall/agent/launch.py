@@ -41,7 +41,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Provision:
     """What has been made ready for one container."""
 
     state_dir: str
@@ -54,21 +54,23 @@ class Ground:
     token: str
 
 
-def container_spec(config: AgentConfig, request: ContainerStart, image: ImageConfig, ground: Ground) -> ContainerSpec:
+def container_spec(
+    config: AgentConfig, request: ContainerStart, image: ImageConfig, provision: Provision
+) -> ContainerSpec:
     """The container the server asked for."""
     return ContainerSpec(
         container_id=request.container_id,
-        layers=ground.layers,
-        state_dir=ground.state_dir,
-        id_range=ground.id_range,
+        layers=provision.layers,
+        state_dir=provision.state_dir,
+        id_range=provision.id_range,
         # -B: bytecode beside user code would be written for this one container, and thrown away with it.
         argv=(image.python_path or "python3", "-u", "-B", config.guest_entry),
-        env=environment(request, image, ground),
+        env=environment(request, image, provision),
         cwd=image.workdir or CODE_DIR,
         hostname=request.container_id[-12:].lower(),
-        binds=(Bind(ground.socket_dir, SOCKET_DIR), Bind(ground.library_dir, LIBRARY_DIR)),
+        binds=(Bind(provision.socket_dir, SOCKET_DIR), Bind(provision.library_dir, LIBRARY_DIR)),
         limits=limits(config, request.resources),
-        network=ground.network,
+        network=provision.network,
         labels={
             KIND_LABEL: FUNCTION_KIND,
             "squall.app": request.app_id,
@@ -77,18 +79,18 @@ def container_spec(config: AgentConfig, request: ContainerStart, image: ImageCon
     )
 
 
-def environment(request: ContainerStart, image: ImageConfig, ground: Ground) -> dict[str, str]:
+def environment(request: ContainerStart, image: ImageConfig, provision: Provision) -> dict[str, str]:
     """The image's variables, then ours, then the network's, then the function's; who the container is comes last."""
     env = {"PATH": DEFAULT_PATH, "HOME": CODE_DIR, "LANG": "C.UTF-8", **image.env}
     env.update(thread_counts(request.resources))
-    env.update(ground.network.env)
+    env.update(provision.network.env)
     env.update(request.env)
     theirs = env.get("PYTHONPATH", "")
     env["PYTHONPATH"] = ":".join([CODE_DIR, LIBRARY_DIR, *([theirs] if theirs else [])])
     env.update(
         {
             ENV_CONTAINER_ID: request.container_id,
-            ENV_TOKEN: ground.token,
+            ENV_TOKEN: provision.token,
             ENV_IS_REMOTE: "1",
             "SQUALL_IMAGE_ID": request.image_id,
             "SQUALL_APP_ID": request.app_id,

@@ -45,20 +45,20 @@ def token_hash(token: str) -> str:
 
 
 class Relay:
-    """Opens a door for each container."""
+    """Opens a socket for each container."""
 
     def __init__(self, codec: Codec, connect: ConnectContainer, hello_s: float = HELLO_S) -> None:
         self.codec = codec
         self.connect = connect
         self.hello_s = hello_s
 
-    def open(self, container_id: str, token_sha256: str, directory: Path) -> Door:
+    def open(self, container_id: str, token_sha256: str, directory: Path) -> ContainerSocket:
         """Listen in a container's socket directory; what listened there before is replaced.
 
         Raises:
             OSError: the directory is gone or full.
         """
-        return Door(self, container_id, token_sha256, listen_in(directory))
+        return ContainerSocket(self, container_id, token_sha256, listen_in(directory))
 
 
 def listen_in(directory: Path) -> socket.socket:
@@ -86,7 +86,7 @@ def listen_in(directory: Path) -> socket.socket:
     return listening
 
 
-class Door:
+class ContainerSocket:
     """One container's socket and the connections through it."""
 
     def __init__(self, relay: Relay, container_id: str, token_sha256: str, listening: socket.socket) -> None:
@@ -155,8 +155,8 @@ class Door:
 class Connection:
     """One connection from a container: waits for its hello, then passes frames on."""
 
-    def __init__(self, door: Door, channel: _GuestChannel) -> None:
-        self._door = door
+    def __init__(self, owner: ContainerSocket, channel: _GuestChannel) -> None:
+        self._owner = owner
         self._channel = channel
         self._held: list[Frame] = []
         self._has_hello = asyncio.Event()
@@ -165,11 +165,11 @@ class Connection:
 
     def start(self) -> None:
         """Begin to wait for the hello."""
-        self._door.tasks.start(self._introduce())
+        self._owner.tasks.start(self._introduce())
 
     def end(self) -> None:
         """Close both sides."""
-        self._door.forget(self)
+        self._owner.forget(self)
         self._channel.close()
         if self._server is not None:
             self._server.close()
@@ -194,28 +194,28 @@ class Connection:
         self.end()
 
     async def _introduce(self) -> None:
-        door = self._door
+        owner = self._owner
         try:
-            await asyncio.wait_for(self._has_hello.wait(), door.relay.hello_s)
+            await asyncio.wait_for(self._has_hello.wait(), owner.relay.hello_s)
             if not self._held:
                 return
             hello = self._read_hello(self._held.pop(0))
-            problem = door.check(hello)
+            problem = owner.check(hello)
             if problem:
-                _log.warning("%s: connection refused: %s", door.container_id, problem)
+                _log.warning("%s: connection refused: %s", owner.container_id, problem)
                 self.end()
                 return
-            door.admit(self, hello)
+            owner.admit(self, hello)
             await self._join(hello)
         except TimeoutError:
-            _log.warning("%s: connection closed: no hello within %g s", door.container_id, door.relay.hello_s)
+            _log.warning("%s: connection closed: no hello within %g s", owner.container_id, owner.relay.hello_s)
             self.end()
         except (PlatformError, ValueError, OSError) as error:
-            _log.info("%s: connection closed: %s", door.container_id, error)
+            _log.info("%s: connection closed: %s", owner.container_id, error)
             self.end()
 
     def _read_hello(self, frame: Frame) -> GuestHello:
-        codec = self._door.relay.codec
+        codec = self._owner.relay.codec
         envelope = codec.decode(frame.header)
         if envelope.kind != wire.EVENT or envelope.method != "GuestHello":
             raise ValueError(f"the first frame is {envelope.kind[:80]!r} {envelope.method[:80]!r} and not GuestHello")
@@ -223,18 +223,18 @@ class Connection:
 
     async def _join(self, hello: GuestHello) -> None:
         """Open the server's side and let frames pass."""
-        relay = self._door.relay
+        relay = self._owner.relay
         server = await relay.connect()
         if self._channel.is_closed:
             server.close()
             return
         self._server = server
-        introduction = ContainerHello(self._door.container_id, hello.role, hello.client_id, hello.is_reconnect)
+        introduction = ContainerHello(self._owner.container_id, hello.role, hello.client_id, hello.is_reconnect)
         server.send(Frame(relay.codec.encode(wire.EVENT, 0, "ContainerHello", introduction), b""))
-        self._to_server = _Flow(self._channel, server, self._door.tasks)
+        self._to_server = _Flow(self._channel, server, self._owner.tasks)
         self._to_server.forward(self._held)
         self._held = []
-        server.start(_ServerSide(self, _Flow(server, self._channel, self._door.tasks)))
+        server.start(_ServerSide(self, _Flow(server, self._channel, self._owner.tasks)))
         if not self._channel.is_closed:
             self._channel.resume()
 
@@ -287,11 +287,11 @@ class _GuestChannel(StreamChannel):
     What it has announced and not yet sent waits in our memory and not in the container's.
     """
 
-    def __init__(self, door: Door, on_connect: Callable[[_GuestChannel], None]) -> None:
+    def __init__(self, owner: ContainerSocket, on_connect: Callable[[_GuestChannel], None]) -> None:
         super().__init__(lambda channel: on_connect(self))
         self.is_greeted = False
         self._early_bytes = 0
-        self._door = door
+        self._owner = owner
         self._held_bytes = 0
 
     def data_received(self, data: bytes) -> None:
@@ -302,8 +302,8 @@ class _GuestChannel(StreamChannel):
             if self._early_bytes > HELLO_BYTES_MAX:
                 self.abort()
         self._count_held(self._decoder.held_bytes)
-        if self._door.held_bytes > HELD_BYTES_MAX:
-            _log.warning("%s: connection closed: its frames are not whole", self._door.container_id)
+        if self._owner.held_bytes > HELD_BYTES_MAX:
+            _log.warning("%s: connection closed: its frames are not whole", self._owner.container_id)
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -312,7 +312,7 @@ class _GuestChannel(StreamChannel):
         super().connection_lost(exc)
 
     def _count_held(self, held_bytes: int) -> None:
-        self._door.held_bytes += held_bytes - self._held_bytes
+        self._owner.held_bytes += held_bytes - self._held_bytes
         self._held_bytes = held_bytes
 
 

@@ -16,8 +16,8 @@ import uvloop
 from squall.main.codec import MsgspecCodec
 from squall.main.config import Config, ConfigError, read_config
 from squall.main.data_dir import DataDirError, ServerLock, prepare
-from squall.main.doors import AGENT_PATH, CONTAINER_PATH
 from squall.main.lifetime import stop_signals
+from squall.main.listeners import AGENT_PATH, CONTAINER_PATH
 from squall.main.parts import Node
 from squall.main.websocket import Dialer
 from squall.protocol.channel import Channel

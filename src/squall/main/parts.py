@@ -50,7 +50,7 @@ def migrate(connection: Connection) -> None:
 
 @asynccontextmanager
 async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator[ControlPlane]:
-    """The server without its doors."""
+    """The server, not yet listening."""
     clock = SystemClock()
     database_url = config.database_url or f"sqlite:///{config.data_dir}/squall.db"
     async with AsyncExitStack() as stack:

@@ -17,8 +17,8 @@ from contextlib import AsyncExitStack
 from squall.main.codec import MsgspecCodec
 from squall.main.config import Config
 from squall.main.data_dir import ServerFile, find_owners, read_or_make_token, write_server_file
-from squall.main.doors import http_port, unix_socket
 from squall.main.lifetime import first_of, stop_signals, wait_idle
+from squall.main.listeners import http_port, unix_socket
 from squall.main.parts import Node, control_plane
 from squall.main.tcp import bind, check_exposure, url_of
 from squall.protocol.channel import Channel, MemoryChannel
@@ -44,7 +44,7 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
     with bind(config.http_host, config.http_port) as listener:
         url = url_of(listener, config.http_host, config.tls_cert)
         async with control_plane(config, codec, url) as control, AsyncExitStack() as stack:
-            door = await stack.enter_async_context(unix_socket(config, owners, control))
+            server = await stack.enter_async_context(unix_socket(config, owners, control))
             node = await stack.enter_async_context(_local_node(config, codec, environ, control))
             await node.wait_connected()
             said = ServerFile(os.getpid(), url, VERSION, control.server_id)
@@ -62,7 +62,7 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
                 }
             )
             _log.info("stopping: %s", reason)
-            door.close()
+            server.close()
             config.socket_path.unlink(missing_ok=True)
             (config.data_dir / "server.json").unlink(missing_ok=True)
             await node.take_down()

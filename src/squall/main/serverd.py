@@ -26,8 +26,8 @@ from squall.main.data_dir import (
     read_or_make_token,
     write_server_file,
 )
-from squall.main.doors import http_port, unix_socket
 from squall.main.lifetime import first_of, stop_signals
+from squall.main.listeners import http_port, unix_socket
 from squall.main.parts import control_plane
 from squall.main.tcp import bind, check_exposure, url_of
 from squall.protocol.errors import PlatformError

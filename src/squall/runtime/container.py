@@ -33,7 +33,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class CgroupEntry:
     """How a process of one thread enters a container's cgroups without stopping the machine.
 
     Writing to `cgroup.procs` takes a lock over every process of the machine and, when nobody did so lately, waits for
@@ -45,8 +45,8 @@ class Doors:
     tasks_paths: tuple[str, ...]
 
     @classmethod
-    def of(cls, cgroup: Cgroup) -> Doors:
-        """The doors of a cgroup; close them."""
+    def of(cls, cgroup: Cgroup) -> CgroupEntry:
+        """The way into one container's cgroups; close it."""
         unified_fd, tasks_paths = -1, []
         for path in cgroup.procs_paths:
             folder = os.path.dirname(path)

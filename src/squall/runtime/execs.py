@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from squall.runtime.container import Doors, Entry, Outcome, Reply, close_descriptors, output_pipe, receive
+from squall.runtime.container import CgroupEntry, Entry, Outcome, Reply, close_descriptors, output_pipe, receive
 from squall.runtime.errors import ContainerMissing, RuntimeFailure
-from squall.runtime.launch import Forked, Ground, fork_beside
+from squall.runtime.launch import Forked, LaunchKit, fork_beside
 from squall.runtime.plan import plan_exec, plan_exec_entry
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus
@@ -42,8 +42,8 @@ class _PendingExec:
 class Execs:
     """The programs added to containers, known until their container is removed."""
 
-    def __init__(self, ground: Ground, poller: Poller, first_pids: Callable[[], set[int]]) -> None:
-        self._ground = ground
+    def __init__(self, kit: LaunchKit, poller: Poller, first_pids: Callable[[], set[int]]) -> None:
+        self._kit = kit
         self._first_pids = first_pids
         self._poller = poller
         self._execs: dict[str, ExecEntry] = {}
@@ -57,18 +57,18 @@ class Execs:
             raise RuntimeFailure(f"cannot run a program in container {entry.spec.container_id}: argv is empty")
         self._count += 1
         ours, theirs = ([], []) if spec.has_pty else _standard_pipes(entry.spec)
-        doors = Doors.of(entry.cgroup)
+        cgroup_entry = CgroupEntry.of(entry.cgroup)
         try:
             forked = fork_beside(
-                self._ground, entry.spec.id_range, user_namespace_fd,
-                plan_exec_entry(doors.tasks_paths), plan_exec(spec, entry.spec), entry.forked.pidfd,
-                (theirs[0], theirs[1], theirs[2]) if theirs else None, cgroup_fd=doors.unified_fd,
+                self._kit, entry.spec.id_range, user_namespace_fd,
+                plan_exec_entry(cgroup_entry.tasks_paths), plan_exec(spec, entry.spec), entry.forked.pidfd,
+                (theirs[0], theirs[1], theirs[2]) if theirs else None, cgroup_fd=cgroup_entry.unified_fd,
             )  # fmt: skip
         except RuntimeFailure:
             close_descriptors(*ours)
             raise
         finally:
-            doors.close()
+            cgroup_entry.close()
             close_descriptors(*theirs)
         pending = _PendingExec(f"{entry.spec.container_id}/{self._count}", entry, ours, answer)
         self._pending[pending.exec_id] = pending

@@ -27,7 +27,7 @@ MESSAGE_BYTES_MAX = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class LaunchKit:
     """What every container of this spawner stands on, prepared once."""
 
     init_fd: int
@@ -45,7 +45,7 @@ class Forked:
 
 
 def fork_first(
-    ground: Ground, id_range: IdRange, user_namespace_fd: int, phases: Sequence[Phase], outputs: tuple[int, int],
+    kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, phases: Sequence[Phase], outputs: tuple[int, int],
     *, cgroup_fd: int, has_own_network: bool,
 ) -> Forked:  # fmt: skip
     """Fork pid 1 of a container, into a v2 cgroup if `cgroup_fd` is one.
@@ -63,7 +63,7 @@ def fork_first(
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             os.dup2(outputs[0], 1)
             os.dup2(outputs[1], 2)
-            context = _context(ground, id_range, user_namespace_fd, theirs)
+            context = _context(kit, id_range, user_namespace_fd, theirs)
             context.phase_ms["fork"] = fork_ms
             carry_out(phases, context, lambda phase_ms: _tell(theirs, {"phase_ms": dict(phase_ms)}))
 
@@ -73,7 +73,7 @@ def fork_first(
 
 
 def fork_beside(
-    ground: Ground, id_range: IdRange, user_namespace_fd: int, entry: Sequence[Phase], phases: Sequence[Phase],
+    kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, entry: Sequence[Phase], phases: Sequence[Phase],
     container_pidfd: int, standard: tuple[int, int, int] | None, *, cgroup_fd: int,
 ) -> Forked:  # fmt: skip
     """Fork a process that joins a running container; its pid comes as a message, and it ends as a child of ours.
@@ -89,7 +89,7 @@ def fork_beside(
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             for number, descriptor in enumerate(standard or ()):
                 os.dup2(descriptor, number)
-            context = _context(ground, id_range, user_namespace_fd, theirs)
+            context = _context(kit, id_range, user_namespace_fd, theirs)
             carry_out(entry, context, lambda _: None)
             sc.setns(container_pidfd, JOINED_NAMESPACES, "the container's namespaces")
             child = os.fork()
@@ -114,13 +114,13 @@ def fork_aside(action: Callable[[], None]) -> Forked:
     return Forked(pid, pidfd, ours)
 
 
-def _context(ground: Ground, id_range: IdRange, user_namespace_fd: int, channel: socket.socket) -> Context:
+def _context(kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, channel: socket.socket) -> Context:
     return Context(
         id_range=id_range,
         user_namespace_fd=user_namespace_fd,
-        init_fd=ground.init_fd,
-        seccomp_program=ground.seccomp_program,
-        last_capability=ground.last_capability,
+        init_fd=kit.init_fd,
+        seccomp_program=kit.seccomp_program,
+        last_capability=kit.last_capability,
         channel=channel,
     )
 

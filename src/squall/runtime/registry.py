@@ -17,7 +17,7 @@ from typing import Any
 from squall.runtime.cgroup import CgroupTree
 from squall.runtime.container import (
     DEVICES,
-    Doors,
+    CgroupEntry,
     Entry,
     Outcome,
     Reply,
@@ -29,7 +29,7 @@ from squall.runtime.container import (
 from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, describe_errno
 from squall.runtime.execs import Execs
 from squall.runtime.id_ranges import UserNamespaces
-from squall.runtime.launch import Forked, Ground, fork_aside, fork_first
+from squall.runtime.launch import Forked, LaunchKit, fork_aside, fork_first
 from squall.runtime.mounts import ensure_no_mounts
 from squall.runtime.plan import plan_start
 from squall.runtime.poll import Poller
@@ -52,19 +52,19 @@ class Registry:
         instance: str,
         records: Records,
         tree: CgroupTree,
-        ground: Ground,
+        kit: LaunchKit,
         poller: Poller,
         on_exit: Callable[[str, ExitStatus], None],
     ) -> None:
         self._instance = instance
         self._records = records
         self._tree = tree
-        self._ground = ground
+        self._kit = kit
         self._poller = poller
         self._on_exit = on_exit
         self._user_namespaces = UserNamespaces()
         self._entries: dict[str, Entry] = {}
-        self._execs = Execs(ground, poller, self._first_pids)
+        self._execs = Execs(kit, poller, self._first_pids)
 
     # ---- what there is
 
@@ -131,11 +131,11 @@ class Registry:
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
         out_read, out_write = output_pipe(spec)
         error_read, error_write = output_pipe(spec)
-        doors = Doors.of(cgroup)
+        cgroup_entry = CgroupEntry.of(cgroup)
         try:
             forked = fork_first(
-                self._ground, spec.id_range, user_namespace_fd, plan_start(spec, doors.tasks_paths),
-                (out_write, error_write), cgroup_fd=doors.unified_fd, has_own_network=spec.network is None,
+                self._kit, spec.id_range, user_namespace_fd, plan_start(spec, cgroup_entry.tasks_paths),
+                (out_write, error_write), cgroup_fd=cgroup_entry.unified_fd, has_own_network=spec.network is None,
             )  # fmt: skip
         except RuntimeFailure:
             cgroup.remove()
@@ -143,7 +143,7 @@ class Registry:
             close_descriptors(out_read, error_read)
             raise
         finally:
-            doors.close()
+            cgroup_entry.close()
             close_descriptors(out_write, error_write)
         entry = Entry(spec, cgroup, (out_read, error_read), forked, answer, phase_ms)
         self._entries[spec.container_id] = entry

@@ -26,7 +26,7 @@ from squall.runtime import syscalls as sc
 from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.container import Outcome, Reply
 from squall.runtime.errors import FeatureMissing, RuntimeFailure
-from squall.runtime.launch import Ground
+from squall.runtime.launch import LaunchKit
 from squall.runtime.peer import Peer
 from squall.runtime.poll import Poller
 from squall.runtime.records import Records
@@ -46,7 +46,7 @@ ALREADY_RUNNING = 75
 class Spawner:
     """Answers agents' requests by the registry of containers."""
 
-    def __init__(self, state_dir: str, instance: str, ground: Ground, idle_s: float) -> None:
+    def __init__(self, state_dir: str, instance: str, kit: LaunchKit, idle_s: float) -> None:
         self._state_dir = state_dir
         self._instance = instance
         self._idle_s = idle_s
@@ -57,7 +57,7 @@ class Spawner:
         self._is_shutting_down = False
         records = Records(records_path(state_dir))
         self._tree = detect_cgroups()
-        self._registry = Registry(instance, records, self._tree, ground, self._poller, self._tell_exit)
+        self._registry = Registry(instance, records, self._tree, kit, self._poller, self._tell_exit)
 
     def run(self) -> None:
         """Serve until shut down or idle."""
@@ -201,7 +201,7 @@ def _init_descriptor() -> int:
     raise FeatureMissing("cannot run containers: tini-static is missing; install the package tini")
 
 
-def prepare_ground() -> Ground:
+def prepare_kit() -> LaunchKit:
     """What containers stand on: their init, their filter of system calls, the capabilities this kernel has.
 
     Raises:
@@ -209,7 +209,7 @@ def prepare_ground() -> Ground:
     """
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last_capability = min(int(file.read()), 63)
-    return Ground(_init_descriptor(), build_filter(), last_capability)
+    return LaunchKit(_init_descriptor(), build_filter(), last_capability)
 
 
 def _daemonize(state_dir: str, ready_fd: int) -> None:
@@ -245,7 +245,7 @@ def _serve(arguments: argparse.Namespace, ready_fd: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         os.makedirs(records_path(arguments.state), mode=0o700, exist_ok=True)
         sweep_locked(arguments.state, arguments.instance)
-        spawner = Spawner(arguments.state, arguments.instance, prepare_ground(), arguments.idle_s)
+        spawner = Spawner(arguments.state, arguments.instance, prepare_kit(), arguments.idle_s)
     except RuntimeFailure as failure:
         os.write(ready_fd, f"{failure.message}\n".encode())
         return 1

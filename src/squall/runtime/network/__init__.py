@@ -5,8 +5,8 @@ their own, and nothing else of the machine or of other containers. It has no IPv
 docs/decisions/0005-network-slots.md.
 """
 
-from squall.runtime.network.ground import sweep_network
 from squall.runtime.network.names import Names
+from squall.runtime.network.node_network import sweep_network
 from squall.runtime.network.pool import NetworkPool
 
 __all__ = ["Names", "NetworkPool", "sweep_network"]

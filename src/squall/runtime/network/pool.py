@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from squall.runtime.errors import RuntimeFailure
-from squall.runtime.network.ground import BLOCKED, RESOLV_CONF, Ground, NetworkConfig
+from squall.runtime.network.node_network import BLOCKED, RESOLV_CONF, NetworkConfig, NodeNetwork
 from squall.runtime.spec import NetworkSlot
 
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ class NetworkPool:
 
     def __init__(self, config: NetworkConfig) -> None:
         self._config = config
-        self._ground = Ground(config)
+        self._node = NodeNetwork(config)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="squall-network")
         self._free: deque[NetworkSlot] = deque()
         self._free_names: deque[str] = deque()
@@ -71,16 +71,16 @@ class NetworkPool:
 
     async def __aenter__(self) -> NetworkPool:
         try:
-            adopted = await self._run(self._ground.prepare)
+            adopted = await self._run(self._node.prepare)
         except BaseException:
             # Whatever was set up by then is found and removed, or adopted, by the next start.
             self._thread.shutdown(wait=True)
-            self._ground.close()
+            self._node.close()
             raise
-        self._in_use = {container_id: self._ground.describe(name) for container_id, name in adopted.items()}
+        self._in_use = {container_id: self._node.describe(name) for container_id, name in adopted.items()}
         taken = set(adopted.values())
         self._blocked_count = max((int(name[1:]) for name in taken if name.startswith(BLOCKED)), default=-1) + 1
-        self._free_names.extend(str(i) for i in self._ground.subnet.slot_indexes if str(i) not in taken)
+        self._free_names.extend(str(i) for i in self._node.subnet.slot_indexes if str(i) not in taken)
         self._refill()
         return self
 
@@ -92,7 +92,7 @@ class NetworkPool:
     @property
     def findings(self) -> list[str]:
         """What may keep containers from reaching the outside, each with its fix."""
-        return list(self._ground.findings)
+        return list(self._node.findings)
 
     @property
     def free_count(self) -> int:
@@ -116,7 +116,7 @@ class NetworkPool:
             self._put_back(slot)
             return present
         try:
-            self._ground.record(slot.name, container_id)
+            self._node.record(slot.name, container_id)
         except BaseException:
             self._put_back(slot)
             raise
@@ -129,7 +129,7 @@ class NetworkPool:
         owners = [container_id for container_id, held in self._in_use.items() if held.name == slot.name]
         for container_id in owners:
             del self._in_use[container_id]
-            self._ground.forget(slot.name)
+            self._node.forget(slot.name)
             self._put_back(slot)
 
     def slot_of(self, container_id: str) -> NetworkSlot | None:
@@ -145,7 +145,7 @@ class NetworkPool:
 
     async def ensure_rules(self) -> bool:
         """Load the rules again if somebody flushed them; True when they were gone. Call it regularly."""
-        return await self._run(self._ground.repair)
+        return await self._run(self._node.repair)
 
     async def close(self) -> None:
         """Remove free slots and, when none is in use, everything else. Idempotent."""
@@ -158,15 +158,15 @@ class NetworkPool:
         self._free.clear()
         self._doomed.clear()
         try:
-            await self._run(self._ground.remove_all, doomed)
+            await self._run(self._node.remove_all, doomed)
             # Slots that are being made meanwhile go one by one when they are done.
             while self._background:
                 await asyncio.gather(*self._background)
             if not self._in_use:
-                await self._run(self._ground.tear_down)
+                await self._run(self._node.tear_down)
         finally:
             self._thread.shutdown(wait=True)
-            self._ground.close()
+            self._node.close()
 
     async def _run(self, function: Callable[..., Result], *args: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
@@ -174,7 +174,7 @@ class NetworkPool:
     async def _make_blocked(self) -> NetworkSlot:
         name = f"{BLOCKED}{self._blocked_count}"
         self._blocked_count += 1
-        return await self._run(self._ground.make, name)
+        return await self._run(self._node.make, name)
 
     async def _take(self) -> NetworkSlot:
         if self._is_closing:
@@ -236,7 +236,7 @@ class NetworkPool:
 
     async def _make(self, name: str) -> None:
         try:
-            slot = await self._run(self._ground.make, name)
+            slot = await self._run(self._node.make, name)
         except RuntimeFailure as failure:
             self._free_names.append(name)
             log.warning("%s", failure)
@@ -265,7 +265,7 @@ class NetworkPool:
 
     async def _remove(self, slot: NetworkSlot) -> None:
         try:
-            await self._run(self._ground.remove, slot.name)
+            await self._run(self._node.remove, slot.name)
         except RuntimeFailure as failure:
             # Its name is not used again; the next start sweeps it up.
             log.warning("%s", failure)

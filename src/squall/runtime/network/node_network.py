@@ -70,7 +70,7 @@ def read_resolv_conf(path: str) -> str:
     return texts[1] if is_stub and texts[1] else texts[0]
 
 
-class Ground:
+class NodeNetwork:
     """One instance's part of the kernel. Used on one thread only."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -246,8 +246,8 @@ class Ground:
 
 def sweep_network(state_dir: str, instance: str) -> None:
     """Remove everything an instance left in the kernel, for when no pool of it will run again. Blocks; idempotent."""
-    ground = Ground(NetworkConfig(state_dir, instance, size=0))
-    make_pin_directory(ground.pins)
-    os.makedirs(ground.records, mode=0o700, exist_ok=True)
-    ground.sweep(())
-    ground.tear_down()
+    node = NodeNetwork(NetworkConfig(state_dir, instance, size=0))
+    make_pin_directory(node.pins)
+    os.makedirs(node.records, mode=0o700, exist_ok=True)
+    node.sweep(())
+    node.tear_down()

@@ -57,7 +57,7 @@ async def _serve(
 ) -> None:
     if not await _wait_readable(listener, stop):
         return
-    # A tenth of the time to start and of the memory, for a door that most users of a laptop never open.
+    # A tenth of the time to start and of the memory, for a listener that most users of a laptop never open.
     http, serving, loopback_names = await asyncio.to_thread(_load)
     extras: tuple[Any, ...] = ()
     if has_agents:
