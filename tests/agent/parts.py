@@ -13,7 +13,8 @@ from typing import Any
 from squall.agent.config import AgentConfig
 from squall.agent.image.builder import BuiltImage
 from squall.protocol.blob import BlobChunk, BlobGet
-from squall.protocol.channel import Channel, MemoryChannel
+from squall.protocol.channel.contract import Channel
+from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.codec import JsonCodec
 from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.frames import Frame

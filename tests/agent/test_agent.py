@@ -15,7 +15,7 @@ import pytest
 
 from squall.agent.agent import Agent
 from squall.protocol import codec as wire
-from squall.protocol.channel import connect_unix
+from squall.protocol.channel.stream import connect_unix
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError

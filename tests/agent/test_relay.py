@@ -14,7 +14,8 @@ import pytest
 from squall.agent import relay as relay_module
 from squall.agent.relay import ContainerSocket, Relay, token_hash
 from squall.protocol import codec as wire
-from squall.protocol.channel import Channel, StreamChannel, connect_unix
+from squall.protocol.channel.contract import Channel
+from squall.protocol.channel.stream import StreamChannel, connect_unix
 from squall.protocol.frames import Frame, encode
 from squall.protocol.guest import GuestHello
 from squall.protocol.node import ContainerHello

@@ -14,7 +14,8 @@ from typing import Any
 from squall.agent.agent import Agent
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.protocol import codec as wire
-from squall.protocol.channel import Channel, StreamChannel, connect_unix
+from squall.protocol.channel.contract import Channel
+from squall.protocol.channel.stream import StreamChannel, connect_unix
 from squall.protocol.empty import Empty
 from squall.protocol.frames import Frame
 from squall.protocol.ids import new_id

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from squall.main.websocket import Dialer
-from squall.protocol.channel import Channel, MemoryChannel, StreamChannel, connect_unix
+from squall.protocol.channel.contract import Channel
+from squall.protocol.channel.memory import MemoryChannel
+from squall.protocol.channel.stream import StreamChannel, connect_unix
 from squall.protocol.frames import Frame
 from squall.server.api.http import make_app
 from squall.server.api.listen import serving

@@ -11,7 +11,7 @@ import pytest
 
 from squall.protocol import peer as peer_module
 from squall.protocol.app import AppGet, AppList
-from squall.protocol.channel import MemoryChannel
+from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.codec import Codec, JsonCodec
 from squall.protocol.container import TerminalInput, TerminalOutput
 from squall.protocol.empty import Empty

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from squall.protocol import app, blob, call, function, image, log, mount, server
-from squall.protocol.channel import StreamChannel
+from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import JsonCodec
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError

@@ -25,7 +25,7 @@ from squall.protocol.call import (
     decode_failure,
     encode_failure,
 )  # fmt: skip
-from squall.protocol.channel import MemoryChannel
+from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.codec import Codec
 from squall.protocol.container import TerminalOutput
 from squall.protocol.empty import Empty

@@ -24,7 +24,7 @@ from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges, read_taken_ids
 from squall.agent.relay import Relay
 from squall.agent.report import Usage
-from squall.protocol.channel import Channel
+from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.empty import Empty
 from squall.protocol.errors import INVALID, UNAVAILABLE, PlatformError

@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from squall.protocol import codec as wire
-from squall.protocol.channel import Channel, StreamChannel
+from squall.protocol.channel.contract import Channel
+from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import Codec
 from squall.protocol.errors import PlatformError
 from squall.protocol.frames import Frame

@@ -20,7 +20,7 @@ from squall.main.lifetime import stop_signals
 from squall.main.listeners import AGENT_PATH, CONTAINER_PATH
 from squall.main.parts import Node
 from squall.main.websocket import Dialer
-from squall.protocol.channel import Channel
+from squall.protocol.channel.contract import Channel
 from squall.protocol.errors import PlatformError
 from squall.runtime.errors import RuntimeFailure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from squall.protocol.channel import connect_unix
+from squall.protocol.channel.stream import connect_unix
 from squall.protocol.codec import JsonCodec
 from squall.protocol.ids import new_id
 from squall.protocol.peer import Peer

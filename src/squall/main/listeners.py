@@ -10,7 +10,7 @@ from typing import Any
 
 from squall.main.config import Config
 from squall.main.data_dir import Owners, listen
-from squall.protocol.channel import StreamChannel
+from squall.protocol.channel.stream import StreamChannel
 from squall.server.dispatch import ControlPlane
 
 AGENT_PATH = "/api/v1/agent"

@@ -21,7 +21,8 @@ from squall.main.lifetime import first_of, stop_signals, wait_idle
 from squall.main.listeners import http_port, unix_socket
 from squall.main.parts import Node, control_plane
 from squall.main.tcp import bind, check_exposure, url_of
-from squall.protocol.channel import Channel, MemoryChannel
+from squall.protocol.channel.contract import Channel
+from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.version import VERSION
 from squall.server.dispatch import ControlPlane
 

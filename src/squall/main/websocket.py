@@ -5,7 +5,7 @@ from __future__ import annotations
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from squall.protocol.channel import WebSocketChannel
+from squall.protocol.channel.websocket import WebSocketChannel
 from squall.protocol.errors import FORBIDDEN, INVALID, UNAUTHENTICATED, UNAVAILABLE, PlatformError
 from squall.protocol.peer import TaskSet
 
@@ -15,7 +15,7 @@ PING_S = 15.0
 
 
 class WebsocketsSocket:
-    """A connection of the websockets library as `protocol.channel.MessageSocket`."""
+    """A connection of the websockets library as `protocol.channel.websocket.MessageSocket`."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from squall.protocol import codec as wire
-from squall.protocol.channel import Channel
+from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec, Envelope
 from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, ChannelClosed, ErrorRecord, PlatformError
 from squall.protocol.frames import Frame

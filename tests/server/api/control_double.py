@@ -8,7 +8,7 @@ from typing import Any
 
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing
 from squall.protocol.blob import BlobChunk, BlobGet, BlobPut
-from squall.protocol.channel import Channel
+from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import JsonCodec
 from squall.protocol.container import ContainerExec, TerminalOutput
 from squall.protocol.empty import Empty

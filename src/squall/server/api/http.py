@@ -29,7 +29,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from squall.protocol.channel import Channel
+from squall.protocol.channel.contract import Channel
 from squall.protocol.errors import INVALID, TIMED_OUT, PlatformError
 from squall.protocol.methods import CLIENT, EVENT, METHODS, SERVER, STREAM, Method
 from squall.server.api.errors import error_response, error_value, platform_error

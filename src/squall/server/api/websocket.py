@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from squall.protocol.channel import Channel, WebSocketChannel
+from squall.protocol.channel.contract import Channel
+from squall.protocol.channel.websocket import WebSocketChannel
 
 
 class StarletteSocket:
-    """A Starlette WebSocket as `protocol.channel.MessageSocket`."""
+    """A Starlette WebSocket as `protocol.channel.websocket.MessageSocket`."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket

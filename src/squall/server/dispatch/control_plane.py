@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from squall.protocol import methods
-from squall.protocol.channel import Channel
+from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.ids import new_id

@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from squall.protocol.channel import (
-    HIGH_WATER_BYTES,
-    MESSAGE_BYTES_MAX,
-    Channel,
-    MemoryChannel,
-    StreamChannel,
-    WebSocketChannel,
-)
+from squall.protocol.channel.contract import HIGH_WATER_BYTES, Channel
 from squall.protocol.errors import ChannelClosed
-from squall.protocol.frames import Frame, FrameDecoder
+from squall.protocol.frames import Frame
 from tests.protocol.channel_pairs import KINDS, Kept, channel_pair
 
 
@@ -186,41 +179,6 @@ async def test_draining_ends_when_the_other_side_goes(pair: tuple[Channel, Chann
     assert draining.exception() is None or isinstance(draining.exception(), ChannelClosed)
 
 
-class _MessageLog:
-    """A message socket that keeps what is sent and never receives."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.is_enough = asyncio.Event()
-
-    async def send_bytes(self, data: bytes) -> None:
-        self.sent.append(data)
-        if sum(len(message) for message in self.sent) > 40 * 2**20:
-            self.is_enough.set()
-
-    async def receive_bytes(self) -> bytes | None:
-        await asyncio.Event().wait()
-        return None
-
-    async def close(self) -> None:
-        return
-
-
-async def test_a_sender_that_never_drains_sends_messages_of_bounded_size() -> None:
-    socket = _MessageLog()
-    channel = WebSocketChannel(socket)
-    for _ in range(41):
-        channel.send(Frame(b"{}", bytes(2**20)))
-
-    running = asyncio.ensure_future(channel.run())
-    await asyncio.wait_for(socket.is_enough.wait(), 10)
-    channel.close()
-    await asyncio.wait_for(running, 10)
-
-    assert max(len(message) for message in socket.sent) <= MESSAGE_BYTES_MAX
-    assert len(FrameDecoder().feed(b"".join(socket.sent))) == 41
-
-
 async def test_frames_sent_now_keep_their_place_behind_those_that_wait(pair: tuple[Channel, Channel]) -> None:
     ours, theirs = pair
     receiver = Kept()
@@ -235,57 +193,3 @@ async def test_frames_sent_now_keep_their_place_behind_those_that_wait(pair: tup
 
     await receiver.wait(lambda kept: len(kept.frames) == 6)
     assert receiver.frames == frames
-
-
-async def test_a_receiver_in_memory_is_not_called_again_before_it_returns() -> None:
-    ours, theirs = MemoryChannel.pair()
-    depths: list[int] = []
-
-    class Answering(Kept):
-        depth = 0
-
-        def frames_received(self, frames: list[Frame]) -> None:
-            self.depth += 1
-            depths.append(self.depth)
-            super().frames_received(frames)
-            if len(self.frames) < 3:
-                theirs.send_now([Frame(b"{}", b"again")])
-            self.depth -= 1
-
-    class Echoing(Kept):
-        def frames_received(self, frames: list[Frame]) -> None:
-            ours.send_now(frames)
-
-    receiver = Answering()
-    theirs.start(receiver)
-    ours.start(Echoing())
-
-    ours.send_now([Frame(b"{}", b"first")])
-
-    await receiver.wait(lambda kept: len(kept.frames) == 3)
-    assert depths == [1, 1, 1]
-
-
-class _ClosingTransport(asyncio.Transport):
-    """As a transport of uvloop between its last error and `connection_lost`."""
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        return
-
-    def is_closing(self) -> bool:
-        return True
-
-    def write(self, data: object) -> None:
-        raise RuntimeError("the handler is closed")
-
-
-async def test_bytes_for_a_connection_that_just_broke_are_dropped() -> None:
-    failures: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
-    channel = StreamChannel()
-    channel.connection_made(_ClosingTransport())
-
-    channel.send(Frame(b"{}", b""))
-    await asyncio.sleep(0.01)
-
-    assert failures == []
