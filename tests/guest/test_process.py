@@ -24,6 +24,7 @@ from squall.protocol.call import (
     InputRefs,
     ItemBatch,
     OutputBatch,
+    cut,
     decode_failure,
 )
 from squall.protocol.function import BY_FILE, Definition
@@ -73,6 +74,19 @@ def forks():
 
 def items(n):
     yield from range(n)
+
+def items_of_two(how):
+    import os
+    yield "first"
+    yield "second"
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        yield "parent's"
+    elif how == "raises":
+        raise ValueError("child")
+    elif how == "yields":
+        yield "child's"
 
 async def later(x):
     await asyncio.sleep(0.01)
@@ -440,3 +454,21 @@ def test_child_forked_by_user_code_is_no_second_guest(guest: Process) -> None:
     status, value = guest.output()
 
     assert (status, pickle.loads(value)) == (SUCCEEDED, "parent")
+
+
+@pytest.mark.parametrize("how", ["yields", "returns", "raises"])
+def test_child_forked_by_a_generator_sends_nothing(guest: Process, how: str) -> None:
+    guest.boot("items_of_two", is_generator=True)
+    guest.give(0, how)
+
+    items: list[str] = []
+    while True:
+        envelope, body = guest.agent.events.get(timeout=10)
+        if envelope.method == "Items":
+            for value in cut(body, guest.agent.codec.record(ItemBatch, envelope.params).sizes):
+                items.append(pickle.loads(value))
+        elif envelope.method == "Outputs":
+            break
+
+    assert items == ["first", "second", "parent's"]
+    assert body == b"3"

@@ -105,8 +105,7 @@ class Runner:
             args, kwargs = self._values.arguments(item)
             self._interrupter.begin(item.call_id, item.index)
             result = self._function(*args, **kwargs)
-            if os.getpid() != self._pid:
-                raise SystemExit(0)  # a child that user code forked and that came back: it is no second guest
+            self._end_if_forked()
             if self._is_generator:
                 count = self._send_items(item, result)
                 self._interrupter.end()
@@ -130,11 +129,20 @@ class Runner:
         batch = ItemSender(item, self._link, self._inbox, self._values)
         try:
             for value in generator:
+                self._end_if_forked()
                 batch.add(value)
+            self._end_if_forked()
         finally:
-            batch.flush()
-            self._inbox.drop_item_credit(item.call_id, item.index)
+            # A child has a copy of what waits here: its parent sends that.
+            if os.getpid() == self._pid:
+                batch.flush()
+                self._inbox.drop_item_credit(item.call_id, item.index)
         return batch.count
+
+    def _end_if_forked(self) -> None:
+        """End a child that user code forked and that came back here: it is no second guest."""
+        if os.getpid() != self._pid:
+            raise SystemExit(0)
 
 
 def print_failure(error: BaseException) -> None:
