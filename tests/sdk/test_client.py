@@ -223,12 +223,12 @@ def test_importing_is_quick_and_loads_no_event_loop() -> None:
 
 
 def test_who_waits_to_read_can_be_nudged_from_the_moment_it_can_be_found() -> None:
-    client = Client(Endpoint("/nowhere"))
-    pending: Pending[None] = Pending(client)
-    client._followers = _LeavingReader()
+    connection = Client(Endpoint("/nowhere")).connection
+    pending: Pending[None] = Pending(connection)
+    connection._followers = _LeavingReader()
     deadline = time.monotonic() + 5.0
 
-    client._follow(pending, deadline)
+    connection._follow(pending, deadline)
 
     assert time.monotonic() < deadline - 1.0
 

@@ -100,7 +100,7 @@ async def gather(calls: Sequence[tuple[Client, str]]) -> list[Any]:
     results: dict[int, Any] = {}
     asked: dict[int, Pending[Any]] = {}
     while len(results) < len(calls):
-        signal: Pending[None] = Pending(calls[0][0])
+        signal: Pending[None] = Pending(calls[0][0].connection)
         for number, (client, call_id) in enumerate(calls):
             if number not in results and number not in asked:
                 asked[number] = client.ask("CallGet", CallGet(call_id, 0, POLL_S))

@@ -54,7 +54,7 @@ async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs
     payload = await pack(client, args, kwargs)
     call_id = new_id("fc")
     frames = call_open(call_id, function_id, "remote", parent_input_id()) + put_inputs(call_id, [(0, payload)])
-    call = RemoteCall(call_id, frames, client)
+    call = RemoteCall(call_id, frames, client.connection)
     is_answered = False
     try:
         client.open_call(call, frames)
@@ -73,7 +73,7 @@ def remote_now(client: Client, function_id: str, args: tuple[Any, ...], kwargs: 
         return run(remote(client, function_id, args, kwargs))
     call_id = new_id("fc")
     frames = remote_call(call_id, function_id, _container.current_input_id() or "", data)
-    call = RemoteCall(call_id, frames, client)
+    call = RemoteCall(call_id, frames, client.connection)
     pending = call.pending
     is_answered = False
     try:
@@ -93,7 +93,7 @@ async def generate(
 ) -> AsyncGenerator[Any, None]:
     """Run one input of a generator function and yield its items as they come."""
     payload = await pack(client, args, kwargs)
-    call = GeneratorCall(new_id("fc"), function_id, parent_input_id(), payload, client)
+    call = GeneratorCall(new_id("fc"), function_id, parent_input_id(), payload, client.connection)
     client.open_call(call, call.frames())
     taken = uncredited = 0
     try:
@@ -186,7 +186,7 @@ class Mapping:
         self._input_count = 0
         self._output_count = 0
         self._is_fed = False
-        self._call = MapCall(new_id("fc"), function_id, parent_input_id(), client)
+        self._call = MapCall(new_id("fc"), function_id, parent_input_id(), client.connection)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
         """Outputs as they come."""
@@ -233,7 +233,7 @@ class Mapping:
             batch_bytes += len(payload.value)
             self._input_count += 1
             if time.monotonic() > deadline:
-                client.poll()
+                client.connection.poll()
                 break
         frames = self._call.add(batch) if batch else b""
         if self._is_fed and self._input_count:
