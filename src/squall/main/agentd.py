@@ -8,21 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
 
-import uvloop
-
 from squall.main.codec import MsgspecCodec
-from squall.main.config import Config, ConfigError, read_config
-from squall.main.data_dir import DataDirError, ServerLock, prepare
+from squall.main.config import Config, ConfigError
+from squall.main.foreground import run_in_foreground
 from squall.main.lifetime import stop_signals
 from squall.main.listeners import AGENT_PATH, CONTAINER_PATH
 from squall.main.parts import Node
 from squall.main.websocket import Dialer
 from squall.protocol.channel.contract import Channel
-from squall.protocol.errors import PlatformError
-from squall.runtime.errors import RuntimeFailure
 
 _log = logging.getLogger("squall.main")
 
@@ -54,24 +49,13 @@ async def serve_node(config: Config, environ: Mapping[str, str], on_ready: Calla
             _log.info("stopping; containers run on")
 
 
-def main() -> int:
-    """Run in the foreground; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        config = read_config(os.environ)
-        if os.geteuid() != 0:
-            raise DataDirError("an agent makes containers, which needs root; start it by sudo")
-        prepare(config.data_dir)
-        lock = ServerLock(config.data_dir)
-        if not lock.acquire():
-            raise DataDirError(f"a server or an agent runs in {config.data_dir} already")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_node(config, os.environ, lambda: _log.info("connected to %s", config.server_url)))
-    except (ConfigError, DataDirError, PlatformError, RuntimeFailure, OSError) as error:
-        print(f"squall: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main() -> None:
+    """Run in the foreground until it is told to stop."""
+    run_in_foreground(
+        lambda config: serve_node(config, os.environ, lambda: _log.info("connected to %s", config.server_url)),
+        needs_root=True,
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -181,6 +181,11 @@ def write_server_file(data_dir: Path, server: ServerFile) -> None:
     write_atomically(data_dir / "server.json", json.dumps(asdict(server)) + "\n", 0o644)
 
 
+def remove_server_file(data_dir: Path) -> None:
+    """Say that nothing runs here any more."""
+    (data_dir / "server.json").unlink(missing_ok=True)
+
+
 def read_server_file(data_dir: Path) -> ServerFile | None:
     """What was last said to run here, or None."""
     try:

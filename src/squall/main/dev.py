@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from squall.main.config import Config, ConfigError, read_config
-from squall.main.data_dir import DataDirError, ServerFile, ServerLock, answers, find_owners, prepare, read_server_file
+from squall.main.data_dir import (
+    DataDirError,
+    ServerFile,
+    ServerLock,
+    answers,
+    find_owners,
+    prepare,
+    read_server_file,
+    remove_server_file,
+)
 from squall.protocol.errors import ChannelClosed, PlatformError
 
 START_S = 60.0
@@ -155,7 +164,7 @@ def _serve(config: Config, ready_fd: int | None) -> int:
             say(ALREADY)
             return _say_running(config) if ready_fd is None else 0
         # What a killed one said of itself is true no longer.
-        (config.data_dir / "server.json").unlink(missing_ok=True)
+        remove_server_file(config.data_dir)
         _set_up_log(config.data_dir / "server.log" if ready_fd is not None else None)
         return _run(config, say)
     except (ConfigError, DataDirError, PlatformError) as error:

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 
 from squall.main.codec import MsgspecCodec
 from squall.main.config import Config
-from squall.main.data_dir import ServerFile, find_owners, read_or_make_token, write_server_file
+from squall.main.data_dir import ServerFile, find_owners, read_or_make_token, remove_server_file, write_server_file
 from squall.main.lifetime import first_of, stop_signals, wait_idle
 from squall.main.listeners import http_port, unix_socket
 from squall.main.parts import Node, control_plane
@@ -65,7 +65,7 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
             _log.info("stopping: %s", reason)
             server.close()
             config.socket_path.unlink(missing_ok=True)
-            (config.data_dir / "server.json").unlink(missing_ok=True)
+            remove_server_file(config.data_dir)
             await node.take_down()
 
 

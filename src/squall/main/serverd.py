@@ -6,31 +6,19 @@ say, and is opened by SQUALL_TOKEN.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
-import uvloop
-
 from squall.main.codec import MsgspecCodec
-from squall.main.config import Config, ConfigError, read_config
-from squall.main.data_dir import (
-    DataDirError,
-    ServerFile,
-    ServerLock,
-    find_owners,
-    prepare,
-    read_or_make_token,
-    write_server_file,
-)
+from squall.main.config import Config
+from squall.main.data_dir import ServerFile, find_owners, read_or_make_token, remove_server_file, write_server_file
+from squall.main.foreground import run_in_foreground
 from squall.main.lifetime import first_of, stop_signals
 from squall.main.listeners import http_port, unix_socket
 from squall.main.parts import control_plane
 from squall.main.tcp import bind, check_exposure, url_of
-from squall.protocol.errors import PlatformError
 from squall.protocol.version import VERSION
 
 _log = logging.getLogger("squall.main")
@@ -58,25 +46,13 @@ async def serve_alone(config: Config, environ: Mapping[str, str], on_ready: Call
             reason = await first_of({"a signal came": stop.wait(), "somebody asked for it": control.wait_stop()})
             _log.info("stopping: %s", reason)
             config.socket_path.unlink(missing_ok=True)
-            (config.data_dir / "server.json").unlink(missing_ok=True)
+            remove_server_file(config.data_dir)
 
 
-def main() -> int:
-    """Run in the foreground; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        config = read_config(os.environ)
-        prepare(config.data_dir)
-        lock = ServerLock(config.data_dir)
-        if not lock.acquire():
-            raise DataDirError(f"a server runs in {config.data_dir} already")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_alone(config, os.environ, lambda said: None))
-    except (ConfigError, DataDirError, PlatformError, OSError) as error:
-        print(f"squall: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main() -> None:
+    """Run in the foreground until it is told to stop."""
+    run_in_foreground(lambda config: serve_alone(config, os.environ, lambda said: None))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
