@@ -133,27 +133,21 @@ class ControlPlane:
 
     def accept_client(self, channel: Channel) -> None:
         """A client connected."""
-        service = ClientService(self)
-        service.peer = self._accept(channel, service)
-        service.peer.start()
+        self._accept(channel, ClientService(self))
 
     def accept_agent(self, channel: Channel) -> None:
         """An agent connected."""
-        service = AgentService(self)
-        service.peer = self._accept(channel, service)
-        service.peer.start()
+        self._accept(channel, AgentService(self))
 
     def accept_container(self, channel: Channel) -> None:
         """An agent passes a container's connection on."""
-        service = ContainerService(self)
-        service.peer = self._accept(channel, service)
-        service.peer.start()
+        self._accept(channel, ContainerService(self))
 
-    def _accept(self, channel: Channel, service: Any) -> Peer:
-        peer = Peer(channel, self.codec, service)
+    def _accept(self, channel: Channel, service: ClientService | AgentService | ContainerService) -> None:
+        service.peer = peer = Peer(channel, self.codec, service)
         self._peers.add(peer)
         self.tasks.start(self._watch(peer))
-        return peer
+        peer.start()
 
     async def _watch(self, peer: Peer) -> None:
         await peer.wait_closed()
