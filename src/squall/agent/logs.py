@@ -177,16 +177,18 @@ class Logs:
         for line in lines:
             self._add_line(source, pipe, line, at)
             pipe.continued_id = None
-        while len(rest) > LINE_BYTES_MAX:
-            pipe.continued_id = self._add_piece(source, pipe, rest[:LINE_BYTES_MAX], at)
-            rest = rest[LINE_BYTES_MAX:]
-        pipe.partial = rest
+        pipe.partial = self._add_full_pieces(source, pipe, rest, at)
 
     def _add_line(self, source: _Source, pipe: _Pipe, line: bytes, at: float) -> None:
+        last = self._add_full_pieces(source, pipe, line, at)
+        self._add_piece(source, pipe, last.removesuffix(b"\r"), at)
+
+    def _add_full_pieces(self, source: _Source, pipe: _Pipe, line: bytes, at: float) -> bytes:
+        """Add what is over the length of one line, in pieces; returns the rest."""
         while len(line) > LINE_BYTES_MAX:
             pipe.continued_id = self._add_piece(source, pipe, line[:LINE_BYTES_MAX], at)
             line = line[LINE_BYTES_MAX:]
-        self._add_piece(source, pipe, line.removesuffix(b"\r"), at)
+        return line
 
     def _add_piece(self, source: _Source, pipe: _Pipe, piece: bytes, at: float) -> str:
         """Add a line, or the next piece of one; returns the input it belongs to."""
