@@ -307,3 +307,66 @@ async def test_a_command_given_up_while_it_starts_is_killed(node: Node) -> None:
         await guest.run_until(COUNT_SLEEPS, "0")
 
         await node.end(request.container_id)
+
+
+async def test_a_container_may_write_up_to_its_disk_limit_and_is_ended_beyond(node: Node) -> None:
+    write = "open('/tmp/file', 'ab').write(bytes({} * 2**20)); result = 'written'"
+    async with node.running():
+        await node.build()
+        request, _ = await node.start(resources=Resources(disk_mib=40))
+        other, _ = await node.start()
+        guest, second = await node.talk(0), await node.talk(1)
+
+        assert await guest.run(write.format(30)) == "written"
+        await asyncio.sleep(2.5)
+        assert await guest.run("result = 'goes on'") == "goes on"
+        guest.tell(write.format(30))
+
+        await until(lambda: node.server.exits, 20)
+        exited = node.server.exits[0]
+        assert (exited.container_id, exited.signal) == (request.container_id, signal.SIGKILL)
+        assert "its limit is 40 MiB; give the function more with ephemeral_disk=" in exited.over_disk
+        assert await second.run("result = 'goes on'") == "goes on"
+        await node.end(other.container_id)
+        assert node.server.exits[1].over_disk == ""
+    assert not node.left()
+
+
+async def test_deleted_files_count_while_they_are_open_and_so_do_those_at_any_depth(node: Node) -> None:
+    deleted = """
+held = open("/tmp/x", "wb", buffering=0)
+os.unlink("/tmp/x")
+held.write(bytes(60 * 2**20))
+time.sleep(60)
+"""
+    deep = """
+for _ in range(5_000):
+    os.mkdir("d")
+    os.chdir("d")
+open("file", "wb").write(bytes(60 * 2**20))
+time.sleep(60)
+"""
+    async with node.running():
+        await node.build()
+        for index, code in enumerate((deleted, deep)):
+            await node.start(resources=Resources(disk_mib=40))
+            guest = await node.talk(index)
+            guest.tell(code)
+
+            await until(lambda count=index: len(node.server.exits) > count, 20)
+            assert "its limit is 40 MiB" in node.server.exits[index].over_disk
+    assert not node.left()
+
+
+async def test_an_adopted_container_keeps_its_disk_limit(node: Node) -> None:
+    async with node.running():
+        await node.build()
+        await node.start(resources=Resources(disk_mib=40))
+        await node.talk(0)
+    async with node.running():
+        guest = await node.talk(1)
+        guest.tell("open('/tmp/file', 'wb').write(bytes(60 * 2**20)); time.sleep(60)")
+
+        await until(lambda: node.server.exits, 20)
+        assert "its limit is 40 MiB" in node.server.exits[0].over_disk
+    assert not node.left()

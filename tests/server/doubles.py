@@ -302,14 +302,17 @@ class FakeGuest:
             if task is not None:
                 task.cancel()
 
-    def exit(self, code: int | None = 0, signal: int | None = None, *, is_oom: bool = False) -> None:
+    def exit(
+        self, code: int | None = 0, signal: int | None = None, *, is_oom: bool = False, over_disk: str = ""
+    ) -> None:
         """The process ends."""
         self.running.clear()
         self.tasks.cancel()
         if self.peer is not None:
             self.peer.channel.close()
         if self.node.guests.pop(self.container_id, None) is not None:
-            self.node.tell("ContainerExited", ContainerExited(self.container_id, code, signal, is_oom))
+            exited = ContainerExited(self.container_id, code, signal, is_oom, over_disk=over_disk)
+            self.node.tell("ContainerExited", exited)
 
     def disconnect(self) -> None:
         """The connection breaks; the process goes on."""

@@ -111,6 +111,7 @@ class Agent:
             raise
         for activity in (
             self.containers.watch,
+            self.containers.disk.run,
             self._grave.run,
             self._send_logs,
             self._report,

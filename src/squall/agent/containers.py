@@ -17,11 +17,12 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from squall.agent.config import AgentConfig
+from squall.agent.disk import DiskWatch, Writer, disk_limit, space_of
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
 from squall.agent.image.builder import BUILD_KIND, KIND_LABEL
@@ -95,6 +96,9 @@ class Container:
     has_files: bool = False
     is_running: bool = False
     has_exited: bool = False
+    pid: int = 0
+    over_disk: str = ""
+    """Why it was ended for what it wrote."""
     phase_ms: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -121,6 +125,8 @@ class Containers:
         self._on_exit = on_exit
         self._known: dict[str, Container] = {}
         self._tasks = TaskSet()
+        self.disk = DiskWatch(self._writers, self._over_disk, lambda: space_of(config.data_dir))
+        """To be run by whoever owns this."""
 
     def running(self) -> tuple[NodeContainer, ...]:
         """Those that run now."""
@@ -151,7 +157,12 @@ class Containers:
             raise PlatformError(CONFLICT, f"cannot start {request.container_id}: it has ended; start one of another id")
         token = secrets.token_urlsafe(32)
         record = ContainerRecord(
-            request.container_id, request.app_id, request.function_id, request.image_id, token_hash(token)
+            request.container_id,
+            request.app_id,
+            request.function_id,
+            request.image_id,
+            token_hash(token),
+            disk_mib=request.resources.disk_mib,
         )
         container = Container(record, self._config.containers_dir / request.container_id)
         self._known[request.container_id] = container
@@ -246,7 +257,7 @@ class Containers:
         if request.mounts:
             files = await services.mounts.acquire(request.mounts, image.layers)
             container.has_files = True
-            container.record = _with_files(container.record, files.name)
+            container.record = replace(container.record, mount_set=files.name)
             layers = (*layers, files.path)
         clock.mark("files")
         id_range = services.ranges.acquire(container.owner)
@@ -268,8 +279,24 @@ class Containers:
         self._services.logs.add(
             record.container_id, record.app_id, record.function_id, started.stdout_fd, started.stderr_fd
         )
+        container.pid = started.pid
         container.is_running = True
         container.started.set()
+
+    # What they write
+
+    def _writers(self) -> list[Writer]:
+        return [
+            Writer(one.container_id, str(one.directory / "rw"), one.pid, disk_limit(one.record.disk_mib))
+            for one in self._known.values()
+            if one.is_running and not one.has_exited and not one.over_disk
+        ]
+
+    def _over_disk(self, container_id: str, why: str) -> None:
+        container = self._known.get(container_id)
+        if container is not None and not container.has_exited:
+            container.over_disk = why
+            self._tasks.start(self._services.runtime.kill(container_id, signal.SIGKILL))
 
     # Adoption
 
@@ -321,8 +348,16 @@ class Containers:
             return
         self._services.logs.finish(container.container_id)
         await self._remove(container)
-        is_lost = status is _LOST
-        self._on_exit(ContainerExited(container.container_id, status.code, status.signal, status.is_oom, is_lost))
+        self._on_exit(
+            ContainerExited(
+                container.container_id,
+                status.code,
+                status.signal,
+                status.is_oom,
+                is_lost=status is _LOST,
+                over_disk=container.over_disk,
+            )
+        )
 
     async def _remove(self, container: Container) -> None:
         services = self._services
@@ -371,12 +406,6 @@ def _make_directory(directory: Path, record: ContainerRecord) -> Path:
     socket_dir.mkdir(mode=0o755)
     os.chmod(socket_dir, 0o755)
     return socket_dir
-
-
-def _with_files(record: ContainerRecord, mount_set: str) -> ContainerRecord:
-    return ContainerRecord(
-        record.container_id, record.app_id, record.function_id, record.image_id, record.token_sha256, mount_set
-    )
 
 
 def _as_platform_error(container_id: str, error: BaseException) -> PlatformError | None:

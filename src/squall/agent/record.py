@@ -21,6 +21,7 @@ class ContainerRecord:
     image_id: str
     token_sha256: str
     mount_set: str = ""
+    disk_mib: int | None = None
 
 
 def write_record(directory: Path, record: ContainerRecord) -> None:

@@ -199,8 +199,9 @@ class Failure:
     """Why an input has no result. `kind` tells what to raise; the user's own exception comes along pickled.
 
     Kinds: user (the function raised), import (its module could not be loaded), unserializable (result or exception
-    could not be pickled), timed_out, startup_timed_out, cancelled, crashed (the process ended), oom, lost (node or
-    container gone), exhausted (too much queued), stopped (its app was stopped), image (no image to run in), invalid.
+    could not be pickled), timed_out, startup_timed_out, cancelled, crashed (the process ended), oom, disk (it wrote too
+    much), lost (node or container gone), exhausted (too much queued), stopped (its app was stopped), image (no image to
+    run in), invalid.
     """
 
     kind: str

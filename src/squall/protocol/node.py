@@ -88,6 +88,8 @@ class ContainerExited:
     is_oom: bool = False
     is_lost: bool = False
     """It was ended with the process that held it, not by what ran in it; how is not known."""
+    over_disk: str = ""
+    """It wrote too much and was ended for it: how much, and what to do about it, in words."""
 
 
 @record

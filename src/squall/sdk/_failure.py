@@ -34,6 +34,7 @@ _KINDS: dict[str, type[Error]] = {
     "cancelled": RemoteError,
     "crashed": RemoteError,
     "oom": RemoteError,
+    "disk": RemoteError,
     "lost": InternalFailure,
     "exhausted": ResourceExhaustedError,
     "stopped": ConflictError,

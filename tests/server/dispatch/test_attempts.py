@@ -128,6 +128,22 @@ async def test_memory_over_the_limit_is_called_so() -> None:
         assert "memory=" in outputs[0].failure.message
 
 
+async def test_disk_over_the_limit_is_called_so() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        guest = await running(stage)
+
+        guest.exit(None, 9, over_disk="it had 20 MiB, its limit is 10 MiB; ephemeral_disk= gives it more")
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].failure.kind == "disk"
+        assert f"a container of function {spec.name} was ended" in outputs[0].failure.message
+        assert "ephemeral_disk=" in outputs[0].failure.message
+        assert "its limit is 10 MiB" in stage.plane.fleet.stopped[guest.container_id].info().exit_reason
+
+
 async def test_crash_uses_up_the_users_retries() -> None:
     async with staged() as stage:
         spec = await stage.client.function(retries=1)

@@ -230,6 +230,7 @@ class Attempts:
         is_only = len(held) == 1
         ending = container.ending_in_words()
         is_oom = container.exit is not None and container.exit.is_oom
+        over_disk = container.exit.over_disk if container.exit is not None else ""
         lost: list[tuple[Input, Fail]] = []
         back: list[Input] = []
         # From the last to the first, since each goes to the head of the queue.
@@ -256,6 +257,8 @@ class Attempts:
                     is_repeatable=one.call.items_passed == 0,
                     ending=ending,
                     container_id=container.container_id,
+                    function_name=dispatcher.spec.name,
+                    over_disk=over_disk,
                 )
             )
             trouble.losses += 1

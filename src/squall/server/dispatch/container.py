@@ -139,6 +139,8 @@ class Container:
             return self.ending or "its node was lost"
         if exited.is_lost:
             return "the process that held it has died"
+        if exited.over_disk:
+            return exited.over_disk
         if exited.is_oom:
             return "it went over its memory limit"
         if exited.signal is not None:

@@ -313,13 +313,14 @@ class ContainerFleet:
         self.place()
 
     def _crashed_at_start(self, container: Container) -> None:
-        if container.exit is not None and container.exit.is_lost:
+        exited = container.exit
+        if exited is None or exited.is_lost:
             return  # its node's fault, not its function's: whoever waits for it gets another one
         ending = container.ending_in_words()
-        is_oom = container.exit is not None and container.exit.is_oom
         message = f"the container ended before its function was loaded ({ending}); its log has what it printed last"
-        failure = Failure("oom" if is_oom else "crashed", message, container_id=container.container_id)
-        container.dispatcher.attempts.start_failed(container, failure, is_final=is_oom)
+        kind = "oom" if exited.is_oom else "disk" if exited.over_disk else "crashed"
+        failure = Failure(kind, message, container_id=container.container_id)
+        container.dispatcher.attempts.start_failed(container, failure, is_final=kind != "crashed")
 
     # Nodes
 

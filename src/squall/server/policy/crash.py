@@ -21,6 +21,9 @@ def crash_failure(event: AttemptLost) -> Failure:
             "give the function more with memory=, or let it use less"
         )
         return Failure("oom", message, container_id=event.container_id)
+    if event.over_disk:
+        message = f"a container of function {event.function_name} was ended while it ran this input: {event.over_disk}"
+        return Failure("disk", message, container_id=event.container_id)
     message = (
         f"the container ended while it ran this input ({event.ending}); "
         "os._exit, a fatal signal or a crash in native code ends a container; its log has what it printed last"

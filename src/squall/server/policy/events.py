@@ -56,6 +56,9 @@ class AttemptLost:
     ending: str
     """How the container ended, in words."""
     container_id: str
+    function_name: str = ""
+    over_disk: str = ""
+    """It was ended for what it wrote: why, and what to do, in words."""
 
 
 @dataclass(frozen=True, slots=True)

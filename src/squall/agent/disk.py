@@ -1,0 +1,290 @@
+"""Ends containers that write more than their limit, or that fill the machine's disk.
+
+Nothing in the kernel limits what a container writes into its own layer unless the file system has project quotas, which
+those of machines as they come have not (docs/decisions/0022). So what it has written is measured: often while it grows,
+seldom while it does not, and at once when the file system's free space falls by as much as would take somebody over. A
+limit can be passed by what is written between two looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from squall.agent.disk_use import DiskUse, deleted_use, tree_use
+
+DEFAULT_DISK_MIB = 512 * 1_024
+"""What a container may write that says nothing of it (`ephemeral_disk=`)."""
+INODES_MIN, INODES_MAX = 2**17, 2**22
+BYTES_PER_INODE = 16_384
+"""A limit of bytes brings one of files and directories, one for each so many, as ext4 does; within these bounds."""
+
+PERIOD_S = 0.5
+IDLE_S_MAX = 30.0
+"""How long one that does not grow is not looked at."""
+REST = 20
+"""The pause after a look is that many times as long as it took, times the containers that grow: at most a twentieth
+of a processor for all."""
+UNREAD_S_MAX, UNREAD_MAX = 60.0, 5
+"""How long, and how many times in a row, a tree may be changed so that it cannot be read to its end."""
+
+RESERVE_SHARE = 20
+RESERVE_BYTES_MAX = 2 * 2**30
+RESERVE_INODES_MAX = 20_000
+"""What is kept free for everybody else: a twentieth of the file system, at most so much."""
+GUARD_BYTES_MIN = 64 * 2**20
+GUARD_INODES_MIN = 1_000
+"""Ending a container that has less would not help."""
+GUARD_PAUSE_S = 10.0
+"""After the guard has ended one: deleting takes a while."""
+GROWING_S = 60.0
+
+_MIB = 2**20
+_log = logging.getLogger("squall.agent.disk")
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLimit:
+    """What a container may have on the disk."""
+
+    space_bytes: int
+    inodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A container that runs, and where it writes."""
+
+    container_id: str
+    folder: str
+    pid: int
+    limit: DiskLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A file system; one that does not count inodes has plenty."""
+
+    free_bytes: int
+    free_inodes: int
+    reserve_bytes: int = 0
+    reserve_inodes: int = 0
+
+    @property
+    def is_short_of_bytes(self) -> bool:
+        """The reserve is being used up."""
+        return self.free_bytes < self.reserve_bytes
+
+    @property
+    def is_short_of_inodes(self) -> bool:
+        """The same, of inodes."""
+        return self.free_inodes < self.reserve_inodes
+
+
+def disk_limit(disk_mib: int | None) -> DiskLimit:
+    """The limit of a container that asked for so much."""
+    space_bytes = (DEFAULT_DISK_MIB if disk_mib is None else disk_mib) * _MIB
+    return DiskLimit(space_bytes, max(INODES_MIN, min(INODES_MAX, space_bytes // BYTES_PER_INODE)))
+
+
+def space_of(path: Path) -> Space:
+    """The file system that holds a path."""
+    state = os.statvfs(path)
+    reserve_bytes = min(RESERVE_BYTES_MAX, state.f_blocks * state.f_frsize // RESERVE_SHARE)
+    if not state.f_files:
+        return Space(state.f_bavail * state.f_frsize, 1, reserve_bytes)
+    reserve_inodes = min(RESERVE_INODES_MAX, state.f_files // RESERVE_SHARE)
+    return Space(state.f_bavail * state.f_frsize, state.f_favail, reserve_bytes, reserve_inodes)
+
+
+class _Watched:
+    """What is known of one container."""
+
+    def __init__(self, writer: Writer, now: float) -> None:
+        self.writer = writer
+        self.use = DiskUse()
+        self.due_at = now
+        self.measured_at = now
+        self.took_s = 0.0
+        self.interval_s = 0.0
+        self.grown_at = float("-inf")
+        self.read_at = now
+        """When its tree was last read to its end."""
+        self.unread = 0
+        """How often it was not, since."""
+
+    @property
+    def slack_bytes(self) -> int:
+        return max(0, self.writer.limit.space_bytes - self.use.space_bytes)
+
+
+class DiskWatch:
+    """Watches the containers of a node. `run` must be awaited by its owner.
+
+    Args:
+        writers: the containers that run now.
+        end: ends one; told why, in words for whoever waits for it.
+        space: free space of the file system they write to.
+    """
+
+    def __init__(
+        self,
+        writers: Callable[[], Sequence[Writer]],
+        end: Callable[[str, str], None],
+        space: Callable[[], Space],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writers = writers
+        self._end = end
+        self._space = space
+        self._monotonic = monotonic
+        self._watched: dict[str, _Watched] = {}
+        self._mark: Space | None = None
+        """When all were last told to be looked at."""
+        self._was_short = False
+        self._guarded_at = float("-inf")
+        self._is_stopping = False
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk") as threads:
+            try:
+                while True:
+                    await asyncio.sleep(PERIOD_S)
+                    writers = self._writers()
+                    if not writers:
+                        self._watched.clear()
+                        continue
+                    try:
+                        over = await loop.run_in_executor(threads, self.look, writers)
+                    except OSError as error:
+                        _log.warning("cannot measure what containers have written: %s; trying again", error)
+                        continue
+                    for container_id, why in over.items():
+                        _log.warning("%s is ended: %s", container_id, why)
+                        self._end(container_id, why)
+            finally:
+                self._is_stopping = True
+
+    def look(self, writers: Sequence[Writer]) -> dict[str, str]:
+        """Measure those whose time it is; returns which are to be ended, and why. Blocks."""
+        now = self._monotonic()
+        known = self._watched
+        self._watched = {one.container_id: known.get(one.container_id) or _Watched(one, now) for one in writers}
+        space = self._space()
+        self._hurry(space, now)
+        over: dict[str, str] = {}
+        for watched in sorted(self._watched.values(), key=lambda one: one.slack_bytes):
+            if watched.due_at <= now and not self._is_stopping:
+                self._measure(watched)
+                if why := _over_limit(watched, self._monotonic()):
+                    over[watched.writer.container_id] = why
+        if not over and (space.is_short_of_bytes or space.is_short_of_inodes):
+            over = self._guard(space)
+        return over
+
+    def _hurry(self, space: Space, now: float) -> None:
+        """Look at all of them soon if what was written lately is enough to take one over, or the disk gets full."""
+        mark = self._mark or space
+        fell_bytes, fell_inodes = mark.free_bytes - space.free_bytes, mark.free_inodes - space.free_inodes
+        slack_bytes = min([one.slack_bytes for one in self._watched.values()])
+        slack_inodes = min([one.writer.limit.inodes - one.use.inodes for one in self._watched.values()])
+        is_short = space.is_short_of_bytes or space.is_short_of_inodes
+        is_shorter = fell_bytes > space.reserve_bytes // 16 or fell_inodes > space.reserve_inodes // 16
+        has_begun = is_short and (is_shorter or not self._was_short)
+        if is_short and not self._was_short:
+            _log.warning(
+                "the disk gets full: %d MiB and %d inodes are free", space.free_bytes // _MIB, space.free_inodes
+            )
+        self._was_short = is_short
+        if not (fell_bytes * 2 >= slack_bytes or fell_inodes * 2 >= slack_inodes or has_begun):
+            if self._mark is None or fell_bytes < 0 or fell_inodes < 0:
+                self._mark = space
+            return
+        self._mark = space
+        for watched in self._watched.values():
+            soonest_at = now if has_begun else watched.measured_at + self._rest_s(watched)
+            watched.due_at = min(watched.due_at, max(now, soonest_at))
+
+    def _rest_s(self, watched: _Watched) -> float:
+        growing = sum(1 for one in self._watched.values() if one.interval_s <= PERIOD_S)
+        return watched.took_s * REST * max(1, growing)
+
+    def _measure(self, watched: _Watched) -> None:
+        began_at = self._monotonic()
+        limit = watched.writer.limit
+        deleted = deleted_use(watched.writer.pid)
+
+        def may_go_on(use: DiskUse) -> bool:
+            is_over = use.space_bytes + deleted.space_bytes > limit.space_bytes
+            return not (self._is_stopping or is_over or use.inodes + deleted.inodes > limit.inodes)
+
+        tree = tree_use(watched.writer.folder, may_go_on)
+        use = DiskUse(tree.space_bytes + deleted.space_bytes, tree.inodes + deleted.inodes, tree.is_whole)
+        now = self._monotonic()
+        has_grown = use.space_bytes > watched.use.space_bytes or use.inodes > watched.use.inodes
+        if use.is_whole:
+            watched.read_at, watched.unread = now, 0
+        else:
+            watched.unread += 1
+        if has_grown:
+            watched.grown_at = now
+        watched.use, watched.measured_at, watched.took_s = use, now, now - began_at
+        watched.interval_s = PERIOD_S if has_grown else min(IDLE_S_MAX, max(PERIOD_S, watched.interval_s * 2))
+        watched.due_at = now + max(watched.interval_s, self._rest_s(watched))
+
+    def _guard(self, space: Space) -> dict[str, str]:
+        """Who is to be ended so that the machine's disk does not get full: who has most, of those who write."""
+        now = self._monotonic()
+        if now - self._guarded_at < GUARD_PAUSE_S:
+            return {}
+        is_bytes = space.is_short_of_bytes
+
+        def size_of(watched: _Watched) -> tuple[bool, int]:
+            is_growing = now - watched.grown_at < GROWING_S
+            return is_growing, watched.use.space_bytes if is_bytes else watched.use.inodes
+
+        most = max(self._watched.values(), key=size_of)
+        enough = min(GUARD_BYTES_MIN, space.reserve_bytes) if is_bytes else GUARD_INODES_MIN
+        if size_of(most)[1] < enough:
+            return {}
+        self._guarded_at = now
+        if is_bytes:
+            free = f"{space.free_bytes // _MIB} MiB free, {space.reserve_bytes // _MIB} MiB are kept"
+            has = f"{most.use.space_bytes // _MIB} MiB"
+        else:
+            free = f"{space.free_inodes} inodes free, {space.reserve_inodes} are kept"
+            has = f"{most.use.inodes} files and directories"
+        return {
+            most.writer.container_id: f"the disk of its machine was almost full ({free}), and of those writing it had "
+            f"written most: {has}; free some space there, or let it write less"
+        }
+
+
+def _over_limit(watched: _Watched, now: float) -> str:
+    """Why a container is to be ended for its own limit; empty if it is not."""
+    use, limit = watched.use, watched.writer.limit
+    if use.space_bytes > limit.space_bytes:
+        return (
+            f"it had {use.space_bytes // _MIB} MiB or more on its disk, its limit is {limit.space_bytes // _MIB} MiB; "
+            "give the function more with ephemeral_disk= (in MiB), or let it write less"
+        )
+    if use.inodes > limit.inodes:
+        return (
+            f"it had more than {limit.inodes} files and directories on its disk, its limit; "
+            "ephemeral_disk= raises that too (one for each 16 KiB, at most "
+            f"{INODES_MAX}), or let it make fewer"
+        )
+    if watched.unread >= UNREAD_MAX and now - watched.read_at > UNREAD_S_MAX:
+        return (
+            f"what it has on its disk could not be measured for {UNREAD_S_MAX:g} s: directories deep inside each other "
+            "are moved all the time, or are too many; let it keep its files less deep"
+        )
+    return ""

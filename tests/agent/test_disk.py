@@ -1,0 +1,162 @@
+"""Who is looked at when, and who is ended: on folders of the test, with a clock and a disk of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from squall.agent.disk import (
+    DEFAULT_DISK_MIB,
+    GUARD_PAUSE_S,
+    IDLE_S_MAX,
+    INODES_MAX,
+    INODES_MIN,
+    DiskLimit,
+    DiskWatch,
+    Space,
+    Writer,
+    disk_limit,
+    space_of,
+)
+
+MIB = 2**20
+NO_PID = 2**22 + 1
+
+
+class Disk:
+    """Folders that grow, and how full the machine's disk is said to be."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.tmp_path = tmp_path
+        self.now = 1_000.0
+        self.space = Space(100_000 * MIB, 10**7, 2_000 * MIB, 20_000)
+        self.writers: list[Writer] = []
+        self.watch = DiskWatch(lambda: self.writers, lambda container_id, why: None, lambda: self.space, self.clock)
+        self.clock_reads = 0
+
+    def clock(self) -> float:
+        self.clock_reads += 1
+        return self.now
+
+    def add(self, name: str, limit_mib: int = 10, inodes: int = 1_000) -> Path:
+        folder = self.tmp_path / name
+        folder.mkdir()
+        self.writers.append(Writer(name, str(folder), NO_PID, DiskLimit(limit_mib * MIB, inodes)))
+        return folder
+
+    def look(self, after_s: float = 0.5) -> dict[str, str]:
+        self.now += after_s
+        return self.watch.look(self.writers)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path)
+
+
+def write(folder: Path, mib: float, name: str = "file") -> None:
+    (folder / name).write_bytes(bytes(int(mib * MIB)))
+
+
+def test_a_container_may_write_up_to_its_limit_and_is_ended_beyond(disk: Disk) -> None:
+    one, _ = disk.add("ct-1"), disk.add("ct-2")
+    write(one, 9)
+
+    assert not disk.look()
+    write(one, 11)
+
+    over = disk.look()
+    assert list(over) == ["ct-1"]
+    assert "its limit is 10 MiB" in over["ct-1"]
+    assert "ephemeral_disk=" in over["ct-1"]
+
+
+def test_files_count_as_well_as_bytes(disk: Disk) -> None:
+    one = disk.add("ct-1", inodes=100)
+    for number in range(99):
+        (one / str(number)).touch()
+
+    assert not disk.look()
+    (one / "one more").touch()
+
+    assert "100 files and directories" in disk.look()["ct-1"]
+
+
+def test_one_that_does_not_grow_is_looked_at_seldom(disk: Disk) -> None:
+    disk.add("ct-1")
+    for _ in range(20):
+        disk.look(IDLE_S_MAX)
+    reads = disk.clock_reads
+
+    for _ in range(int(IDLE_S_MAX / 0.5) - 1):
+        disk.look(0.5)
+
+    looks = int(IDLE_S_MAX / 0.5) - 1
+    assert disk.clock_reads - reads == looks  # one each: nobody was measured
+
+
+def test_it_is_looked_at_at_once_when_the_disk_fills(disk: Disk) -> None:
+    one = disk.add("ct-1")
+    for _ in range(20):
+        disk.look(IDLE_S_MAX)
+    write(one, 11)
+
+    assert not disk.look()
+    disk.space = Space(disk.space.free_bytes - 11 * MIB, 10**7, disk.space.reserve_bytes, 20_000)
+
+    assert list(disk.look()) == ["ct-1"]
+
+
+def test_the_reserve_is_kept_by_ending_who_writes_most(disk: Disk) -> None:
+    old, one, two = (disk.add(name, 10_000) for name in ("ct-old", "ct-1", "ct-2"))
+    write(old, 90)
+    disk.look()
+    disk.look(100.0)
+    write(one, 70)
+    write(two, 66)
+    disk.space = Space(1_000 * MIB, 10**7, 2_000 * MIB, 20_000)
+
+    over = disk.look()
+
+    assert list(over) == ["ct-1"]
+    assert "1000 MiB free, 2000 MiB are kept" in over["ct-1"]
+    del disk.writers[1]
+    assert not disk.look()
+    assert list(disk.look(GUARD_PAUSE_S)) == ["ct-2"]
+
+
+def test_nobody_is_ended_for_a_disk_that_others_filled(disk: Disk) -> None:
+    write(disk.add("ct-1"), 1)
+    disk.space = Space(0, 0, 2_000 * MIB, 20_000)
+
+    assert not disk.look()
+
+
+def test_files_without_end_are_ended_before_the_inodes_are(disk: Disk) -> None:
+    many, few = disk.add("ct-1", inodes=10_000), disk.add("ct-2")
+    for number in range(1_100):
+        (many / str(number)).touch()
+    write(few, 5)
+    disk.space = Space(100_000 * MIB, 10_000, 2_000 * MIB, 20_000)
+
+    assert "1101 files and directories" in disk.look()["ct-1"]
+
+
+@pytest.mark.parametrize(
+    ("disk_mib", "limit"),
+    [
+        (None, DiskLimit(DEFAULT_DISK_MIB * MIB, INODES_MAX)),
+        (1, DiskLimit(MIB, INODES_MIN)),
+        (16_384, DiskLimit(16_384 * MIB, 2**20)),
+    ],
+)
+def test_a_limit_of_bytes_brings_one_of_files(disk_mib: int | None, limit: DiskLimit) -> None:
+    assert disk_limit(disk_mib) == limit
+
+
+def test_a_file_systems_space_comes_with_its_reserve(tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+
+    assert space.free_bytes > 0
+    assert 0 < space.reserve_bytes <= 2 * 2**30
