@@ -52,6 +52,45 @@ def test_unfinished_line_leaves_with_its_input() -> None:
     assert read_lines(reader) == [("in-abc:0", b"no newline")]
 
 
+def test_unfinished_line_of_a_thread_leaves_when_an_input_ends_after_it() -> None:
+    reader, stream = make_stream(None)
+    go_on = threading.Event()
+    ended = threading.Thread(target=stream.write, args=("of one that ended",))
+    going_on = threading.Thread(target=lambda: (stream.write("of one "), go_on.wait(5), stream.write("that goes on\n")))
+
+    ended.start()
+    ended.join()
+    going_on.start()
+    stream.end_input("in-abc:0")
+    before = read_lines(reader)
+    go_on.set()
+    going_on.join()
+
+    assert before == [("", b"of one that ended")]
+    assert read_lines(reader) == [("", b"of one that goes on")]
+
+
+def test_unfinished_lines_of_threads_do_not_mix() -> None:
+    reader, stream = make_stream(None)
+    thread = threading.Thread(target=stream.write, args=("there\n",))
+
+    stream.write("here")
+    thread.start()
+    thread.join()
+    stream.write(" and on\n")
+
+    assert read_lines(reader) == [("", b"there"), ("", b"here and on")]
+
+
+def test_nothing_is_left_when_the_process_ends() -> None:
+    reader, stream = make_stream(None)
+
+    stream.write("loading")
+    stream.end()
+
+    assert read_lines(reader) == [("", b"loading")]
+
+
 def test_progress_bar_becomes_lines() -> None:
     reader, stream = make_stream(None)
 

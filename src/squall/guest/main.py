@@ -68,6 +68,8 @@ def main(socket_path: str = SOCKET_PATH) -> int:
         return EXIT_STOPPED
     finally:
         _run_exit_hooks()
+        for stream in streams:
+            stream.end()
     return EXIT_STOPPED
 
 

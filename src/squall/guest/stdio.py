@@ -21,7 +21,8 @@ class MarkedStream(io.TextIOBase):
         super().__init__()
         self._descriptor = descriptor
         self._current_input_id = current_input_id
-        self._partial: dict[str, str] = {}
+        self._partial: dict[str | threading.Thread, str] = {}
+        """By input; of threads that run none, by thread."""
         self._lock = threading.RLock()
         self.name = name
         self.mode = "w"
@@ -60,8 +61,9 @@ class MarkedStream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         input_id = self._current_input_id() or ""
+        key = input_id or threading.current_thread()
         with self._lock:
-            whole = self._partial.pop(input_id, "") + text
+            whole = self._partial.pop(key, "") + text
             if "\r" in whole:
                 whole = whole.replace("\r\n", "\n").replace("\r", "\n")
             *lines, rest = whole.split("\n")
@@ -69,7 +71,7 @@ class MarkedStream(io.TextIOBase):
                 lines.append(rest[:LINE_BYTES_MAX])
                 rest = rest[LINE_BYTES_MAX:]
             if rest:
-                self._partial[input_id] = rest
+                self._partial[key] = rest
             self._emit(input_id, lines)
         return len(text)
 
@@ -82,12 +84,20 @@ class MarkedStream(io.TextIOBase):
         """Lines leave as they end; there is nothing to flush."""
 
     def end_input(self, input_id: str) -> None:
-        """Write what an input left without an end of line."""
+        """Write what is left without an end of line: by the input, by this thread, by threads that have ended."""
         if self._partial:
+            here = threading.current_thread()
             with self._lock:
-                rest = self._partial.pop(input_id, "")
-                if rest:
-                    self._emit(input_id, [rest])
+                for key in list(self._partial):
+                    if key == input_id or key is here or (isinstance(key, threading.Thread) and not key.is_alive()):
+                        self._emit(input_id if key == input_id else "", [self._partial.pop(key)])
+
+    def end(self) -> None:
+        """Write all that is left without an end of line: the process ends."""
+        with self._lock:
+            partial, self._partial = self._partial, {}
+            for key, rest in partial.items():
+                self._emit(key if isinstance(key, str) else "", [rest])
 
     def _emit(self, input_id: str, lines: list[str]) -> None:
         mark = MARK + input_id.encode() + SEPARATOR if input_id else b""
