@@ -16,7 +16,7 @@ class AppCreate:
     """Make an app, or take one up again after a reconnect. The caller makes the id, so repeating is harmless.
 
     The channel it comes on holds the app's lease: when the channel is gone and no other takes the app up within the
-    grace time, an ephemeral app is stopped.
+    grace time, an ephemeral app is stopped. On a container's channel it makes a child of the container's app.
     """
 
     app_id: str
@@ -48,11 +48,13 @@ class AppInfo:
     functions: dict[str, str] = field(default_factory=dict)
     """Function name to function id."""
     tags: dict[str, str] = field(default_factory=dict)
+    parent_app_id: str = ""
+    """The app whose container made this one; empty for an app made outside containers."""
 
 
 @record
 class AppGet:
-    """Ask for one app by id, or by name (the newest that is not stopped)."""
+    """Ask for one app by id, or by name (the newest that is not stopped and no child of another)."""
 
     app: str
 

@@ -2,7 +2,7 @@
 
 An *ephemeral* app lives as long as a client holds it: the connection that created it, or took it up again, plus a
 grace time. A *detached* one lives on without its client until none of its inputs is outstanding (again plus the grace
-time); a *deployed* one until it is stopped.
+time); a *deployed* one until it is stopped. A *child* (`children.py`) is ephemeral, and ends with its parent, too.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from squall.protocol import app as wire
 from squall.protocol.app import AppCreate, AppInfo
 from squall.protocol.call import Failure
-from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.ids import is_id
 from squall.protocol.peer import TaskSet
+from squall.server.dispatch import children
 from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
@@ -48,6 +49,7 @@ class App:
         self.dispatchers: dict[str, Dispatcher] = {}
         """By name of the function."""
         self.holders: set[Client] = set()
+        self.last_holder: Client | None = None
         self.free_since: float | None = None
         self.stopping: asyncio.Future[None] | None = None
 
@@ -84,8 +86,11 @@ class Apps:
 
     async def load(self) -> None:
         """Take up what the store says lives; ephemeral apps wait for their clients for a time."""
-        for row in await self._store.list_apps(limit=100_000, states=(*LIVE, wire.STOPPING)):
-            if row.state == wire.STOPPING:
+        rows = await self._store.list_apps(limit=100_000, states=(*LIVE, wire.STOPPING))
+        # Parents first: a child whose parent is gone goes, too.
+        for row in sorted(rows, key=lambda row: len(row.ancestors)):
+            is_orphan = bool(row.ancestors) and row.parent_app_id not in self.live
+            if row.state == wire.STOPPING or is_orphan:
                 await self._store.set_app_state(row.app_id, wire.STOPPED, self._clock.now())
                 continue
             app = App(row)
@@ -96,22 +101,27 @@ class Apps:
 
     # Creating
 
-    async def create(self, record: AppCreate, holder: Client | None) -> App:
-        """Make an app or take it up; the holder's connection is its lease.
+    async def create(self, record: AppCreate, holder: Client | None, scope_app_id: str = "") -> App:
+        """Make an app or take it up; the holder's connection is its lease. With a scope, make a child of that app, or
+        take up one of its descendants.
 
         Raises:
-            PlatformError: `invalid` for a wrong id or state, `conflict` when it was stopped already.
+            PlatformError: `invalid` for a wrong id or state, `conflict` when it was stopped already; with a scope also
+                `forbidden` for an app that is there and does not descend from it, `exhausted` for too many.
         """
         if not is_id(record.app_id, "ap"):
             raise PlatformError(INVALID, f"AppCreate: {record.app_id!r} is no id of an app")
         if record.state not in LIVE:
             raise PlatformError(INVALID, f"AppCreate: an app cannot begin as {record.state!r}; use one of {LIVE}")
+        if scope_app_id:
+            children.check_new(record)
         app = self.live.get(record.app_id)
         if app is None:
-            app = await self._create(record)
-        elif app.stopping is not None:
+            app = await self._create(record, scope_app_id)
+        _check_take_up(app.row, record, scope_app_id)
+        if app.stopping is not None:
             raise PlatformError(CONFLICT, f"AppCreate: app {record.app_id} is being stopped; create another")
-        elif app.row.state != record.state:
+        if app.row.state != record.state:
             await self._set_state(app, record.state)
         if holder is not None:
             self._hold(app, holder)
@@ -119,19 +129,36 @@ class Apps:
             self._released(app)
         return app
 
-    async def _create(self, record: AppCreate) -> App:
+    async def _create(self, record: AppCreate, scope_app_id: str) -> App:
         try:
             row = await self._store.get_app(record.app_id)
         except PlatformError as error:
             if error.code != NOT_FOUND:
                 raise
         else:
+            _check_take_up(row, record, scope_app_id)
             raise PlatformError(CONFLICT, f"AppCreate: app {row.app_id} is {row.state}; create another")
         row = StoredApp(
             record.app_id, record.name, record.state, self._clock.now(), None, record.tags, record.environment
         )
+        if not scope_app_id:
+            await self._store.put_app(row)
+            return self.live.setdefault(record.app_id, App(row))
+        parent = self.get_live(scope_app_id)
+        self._check_room(parent)
+        row = replace(row, ancestors=(*parent.row.ancestors, parent.app_id))
         await self._store.put_app(row)
+        try:
+            # Again, after the wait: what is added to an app that is ending would be stopped by nobody.
+            self._check_room(parent)
+        except PlatformError:
+            await self._store.set_app_state(row.app_id, wire.STOPPED, self._clock.now())
+            raise
         return self.live.setdefault(record.app_id, App(row))
+
+    def _check_room(self, parent: App) -> None:
+        is_stopping = parent.stopping is not None or self.live.get(parent.app_id) is not parent
+        children.check_room(parent.row, is_stopping, (app.row for app in self.live.values()))
 
     async def _set_state(self, app: App, state: str) -> None:
         await self._store.set_app_state(app.app_id, state)
@@ -141,6 +168,7 @@ class Apps:
 
     def _hold(self, app: App, holder: Client) -> None:
         app.holders.add(holder)
+        app.last_holder = holder
         app.free_since = None
         timer = self._timers.pop(app.app_id, None)
         if timer is not None:
@@ -151,6 +179,16 @@ class Apps:
         for app in list(self.live.values()):
             if holder in app.holders:
                 app.holders.discard(holder)
+                self._released(app)
+
+    def abandoned_by(self, holder: Client) -> None:
+        """A client in a container is gone for good: what it alone held ends now."""
+        for app in [one for one in self.live.values() if one.row.ancestors]:
+            was_held = holder in app.holders
+            app.holders.discard(holder)
+            if app.last_holder is holder:
+                self._expire(app, "the container that started it has ended")
+            elif was_held:
                 self._released(app)
 
     def _released(self, app: App, grace_s: float | None = None) -> None:
@@ -242,23 +280,46 @@ class Apps:
             raise PlatformError(CONFLICT, f"FunctionCreate: app {app_id} is being stopped; create another")
         return app
 
-    async def find(self, text: str) -> StoredApp:
-        """An app by id or name, ended ones too.
+    def row_of(self, dispatcher: Dispatcher) -> StoredApp:
+        """The living app that a function belongs to.
 
         Raises:
             PlatformError: `not_found`.
         """
-        if text in self.live:
-            return self.live[text].row
-        if is_id(text, "ap"):
-            return await self._store.get_app(text)
-        row = await self._store.find_app(text)
-        if row is None:
+        return self.get_live(dispatcher.spec.app_id).row
+
+    async def get(self, app_id: str) -> StoredApp:
+        """An app by id, ended ones too.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        app = self.live.get(app_id)
+        return app.row if app is not None else await self._store.get_app(app_id)
+
+    async def find(self, text: str, scope_app_id: str = "") -> StoredApp:
+        """An app by id or name, ended ones too; children by id only. With a scope, a name is that of the scope's app or
+        of the newest living descendant that has it; whether an id is within the scope is the caller's to check.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        if text in self.live or is_id(text, "ap"):
+            return await self.get(text)
+        row = self._find_within(text, scope_app_id) if scope_app_id else await self._store.find_app(text)
+        if row is None and not scope_app_id:
             for candidate in await self._store.list_apps(limit=1_000, states=(wire.STOPPED, wire.STOPPING)):
-                if candidate.name == text:
+                if candidate.name == text and not candidate.ancestors:
                     return candidate
+        if row is None:
             raise PlatformError(NOT_FOUND, f"no app is called {text!r}; `squall app list` shows them")
         return row
+
+    def _find_within(self, name: str, scope_app_id: str) -> StoredApp | None:
+        rows = [app.row for app in self.live.values() if app.stopping is None and app.row.name == name]
+        own = [row for row in rows if row.app_id == scope_app_id]
+        below = [row for row in rows if scope_app_id in row.ancestors]
+        return max(own or below, key=lambda row: (row.created_at, row.app_id), default=None)
 
     def info(self, row: StoredApp, functions: dict[str, str] | None = None) -> AppInfo:
         """An app as listed."""
@@ -266,16 +327,20 @@ class Apps:
         names = app.functions if app is not None else functions or {}
         count = sum(len(one.containers) for one in app.dispatchers.values()) if app is not None else 0
         return AppInfo(
-            row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, names, row.tags
+            row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, names, row.tags, row.parent_app_id
         )  # fmt: skip
 
     # Ending
 
     async def stop(self, app: App, reason: str) -> None:
-        """Cancel its inputs, end its containers, and return when they are gone (or the time for it is over)."""
+        """Cancel its inputs, end its containers and its children, and return when they are gone (or the time for it is
+        over)."""
+        await asyncio.shield(self._begin_stop(app, reason))
+
+    def _begin_stop(self, app: App, reason: str) -> asyncio.Future[None]:
         if app.stopping is None:
             app.stopping = self._tasks.start(self._stop(app, reason))
-        await asyncio.shield(app.stopping)
+        return app.stopping
 
     async def _stop(self, app: App, reason: str) -> None:
         _log.info("stopping app %s (%s): %s", app.app_id, app.row.name, reason)
@@ -283,6 +348,10 @@ class Apps:
         if timer is not None:
             timer.cancel()
         failure = Failure("stopped", f"app {app.row.name or app.app_id} was stopped: {reason or 'it was asked to'}")
+        below = [one for one in list(self.live.values()) if one.row.parent_app_id == app.app_id]
+        ends = [
+            self._begin_stop(one, f"app {app.row.name or app.app_id}, which started it, was stopped") for one in below
+        ]
         containers: list[Container] = []
         for dispatcher in app.dispatchers.values():
             dispatcher.stop(failure)
@@ -294,6 +363,8 @@ class Apps:
         except PlatformError as error:
             _log.error("app %s: its state could not be kept: %s", app.app_id, error.message)
         await self._gone(containers)
+        if ends:
+            await asyncio.wait(ends)
         app.row = replace(app.row, state=wire.STOPPED, stopped_at=self._clock.now())
         self.live.pop(app.app_id, None)
         for dispatcher in app.dispatchers.values():
@@ -304,6 +375,16 @@ class Apps:
             _log.error("app %s: its end could not be kept: %s", app.app_id, error.message)
         self._logs.finish(app.app_id)
         self.on_stop(app.app_id)
+        if app.row.ancestors:
+            await self._forget_children(app.row.root_app_id)
+
+    async def _forget_children(self, root_app_id: str) -> None:
+        """A function may start apps for ever: only so many that have ended are remembered."""
+        try:
+            for app_id in await self._store.forget_children(root_app_id, children.ENDED_KEPT_MAX):
+                await self._logs.delete(app_id)
+        except PlatformError as error:
+            _log.error("ended children of app %s could not be forgotten: %s", root_app_id, error.message)
 
     async def _gone(self, containers: list[Container]) -> None:
         """Wait for containers to be gone, at most `stop_timeout_s`."""
@@ -315,6 +396,20 @@ class Apps:
         if left:
             await all_gone.wait()
         timer.cancel()
+
+
+def _check_take_up(row: StoredApp, record: AppCreate, scope_app_id: str) -> None:
+    """Whether an app that is there may be taken up like this.
+
+    Raises:
+        PlatformError: `forbidden` from a container whose app is not above it, `invalid` for another state of a child.
+    """
+    if scope_app_id and scope_app_id not in row.ancestors:
+        raise PlatformError(
+            FORBIDDEN, f"AppCreate: {row.app_id} was not started by this container's app; create another"
+        )
+    if row.ancestors and record.state != wire.EPHEMERAL:
+        raise PlatformError(INVALID, f"AppCreate: app {row.app_id} was started by another app and ends with it")
 
 
 def check_spec(spec: FunctionSpec) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from weakref import WeakValueDictionary
 
 from squall.protocol import image as wire
-from squall.protocol.errors import INVALID, UNAVAILABLE, ChannelClosed, PlatformError
+from squall.protocol.errors import FORBIDDEN, INVALID, UNAVAILABLE, ChannelClosed, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
 from squall.protocol.peer import TaskSet
+from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.node import Node
 
 EVENTS_MAX = 5_000
 """Of one build, kept for those who join it later."""
+BUILDS_INSIDE_MAX = 4
+"""At a time, asked for by containers of one app and of what descends from it; the others wait."""
 NODE_WAIT_S = 15.0
 """How long a build waits for a node: an agent that starts together with the server is a moment late."""
 
@@ -41,6 +45,8 @@ class Images:
         self._nodes = nodes
         self._tasks = tasks
         self._builds: dict[str, tuple[_Build, asyncio.Future[None]]] = {}
+        self._rooms: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """By root of the apps whose containers build."""
 
     async def build(self, record: ImageBuild) -> AsyncIterator[BuildEvent]:
         """Build an image, or join who builds it already.
@@ -69,6 +75,31 @@ class Images:
             build.listeners -= 1
             if build.listeners == 0 and not build.is_over:
                 running.cancel()
+
+    async def build_inside(self, record: ImageBuild, root_app_id: str) -> AsyncIterator[BuildEvent]:
+        """The same for a container: a few at a time of everything that descends from one app.
+
+        Raises:
+            PlatformError: as `build`.
+        """
+        room = self._rooms.setdefault(root_app_id, asyncio.Semaphore(BUILDS_INSIDE_MAX))
+        async with room:
+            async for event in self.build(record):
+                yield event
+
+    async def find(self, record: ImageBuild, functions: Iterable[Dispatcher]) -> AsyncIterator[BuildEvent]:
+        """The same for a container without a network, which builds nothing: the steps of a build have one.
+
+        Raises:
+            PlatformError: `forbidden` when no node is known to have the image.
+        """
+        image_id = wire.image_id(record.spec)
+        known = any(image_id in node.image_ids for node in self._nodes())
+        if not known and not any(one.spec.image_id == image_id for one in functions):
+            message = "the function asking has block_network=True, and the steps of a build have a network"
+            raise PlatformError(FORBIDDEN, f"ImageBuild: {message}; build the image first from outside, by running an "
+                                "app that uses it")  # fmt: skip
+        yield BuildEvent("built", image_id=image_id)
 
     async def _run(self, key: str, build: _Build, record: ImageBuild) -> None:
         try:

@@ -11,7 +11,7 @@ from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobS
 from squall.protocol.call import CallCancel, CallGet, CallInfo, CallInfoGet, CallSpawn, CallSpawned, OutputBatch
 from squall.protocol.container import ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
-from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import (
     FunctionCreate,
     FunctionCreated,
@@ -22,6 +22,8 @@ from squall.protocol.function import (
 )
 from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
+from squall.server.dispatch import children
+from squall.server.dispatch.apps import FUNCTIONS_MAX
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
@@ -104,12 +106,12 @@ class Methods:
     # Apps
 
     async def _app_create(self, caller: Caller, record: AppCreate, body: bytes) -> tuple[AppCreated, bytes]:
-        app = await self._plane.apps.create(record, caller.client)
+        app = await self._plane.apps.create(record, caller.client, caller.scope_app_id)
         return AppCreated(app.app_id, self._plane.config.url), b""
 
     async def _app_get(self, caller: Caller, record: AppGet, body: bytes) -> tuple[AppInfo, bytes]:
-        row = await self._plane.apps.find(record.app)
-        caller.check_app("AppGet", row.app_id)
+        row = await self._plane.apps.find(record.app, caller.scope_app_id)
+        caller.check_use("AppGet", row)
         functions = await self._plane.store.list_functions(row.app_id)
         return self._plane.apps.info(row, {spec.name: spec.function_id for spec in functions}), b""
 
@@ -120,7 +122,8 @@ class Methods:
         return AppListing(tuple(self._plane.apps.info(row) for row in rows)), b""
 
     async def _app_stop(self, caller: Caller, record: AppStop, body: bytes) -> tuple[Empty, bytes]:
-        row = await self._plane.apps.find(record.app)
+        row = await self._plane.apps.find(record.app, caller.scope_app_id)
+        caller.check_change("AppStop", row)
         app = self._plane.apps.live.get(row.app_id)
         if app is not None:
             await self._plane.apps.stop(app, record.reason)
@@ -131,19 +134,35 @@ class Methods:
     async def _function_create(
         self, caller: Caller, record: FunctionCreate, body: bytes
     ) -> tuple[FunctionCreated, bytes]:
+        if caller.scope_app_id:
+            await self._check_functions(caller, record.functions)
         return FunctionCreated(await self._plane.apps.create_functions(record.functions)), b""
+
+    async def _check_functions(self, caller: Caller, specs: tuple[FunctionSpec, ...]) -> None:
+        """What a container may create: functions of apps it may change, under ids that are not those of others."""
+        for spec in specs[:FUNCTIONS_MAX]:
+            caller.check_change("FunctionCreate", await self._plane.apps.get(spec.app_id))
+            children.check_function(spec, is_network_blocked=caller.is_network_blocked)
+            try:
+                known = await self._plane.store.get_function(spec.function_id)
+            except PlatformError as error:
+                if error.code != NOT_FOUND:
+                    raise
+                continue
+            if known.app_id != spec.app_id:
+                raise PlatformError(FORBIDDEN, f"FunctionCreate: {spec.function_id} is a function of another app")
 
     async def _function_get(self, caller: Caller, record: FunctionGet, body: bytes) -> tuple[FunctionSpec, bytes]:
         if record.function_id:
             spec: FunctionSpec | None = await self._plane.store.get_function(record.function_id)
         else:
-            row = await self._plane.apps.find(record.app)
-            caller.check_app("FunctionGet", row.app_id)
+            row = await self._plane.apps.find(record.app, caller.scope_app_id)
+            caller.check_use("FunctionGet", row)
             spec = await self._plane.store.find_function(row.app_id, record.name)
         if spec is None:
             what = f"app {record.app!r} has no function {record.name!r}"
             raise PlatformError(NOT_FOUND, f"FunctionGet: {what}; `squall app list` shows what there is")
-        caller.check_app("FunctionGet", spec.app_id)
+        caller.check_use("FunctionGet", await self._plane.apps.get(spec.app_id))
         return spec, b""
 
     async def _function_stats(
@@ -156,7 +175,7 @@ class Methods:
         dispatcher = self._plane.apps.dispatchers.get(function_id)
         if dispatcher is None:
             raise PlatformError(NOT_FOUND, f"{method}: function {function_id} does not exist, or its app was stopped")
-        caller.check_app(method, dispatcher.spec.app_id)
+        caller.check_use(method, self._plane.apps.row_of(dispatcher))
         return dispatcher
 
     # Files
@@ -205,7 +224,7 @@ class Methods:
 
     async def _check_call(self, caller: Caller, method: str, call_id: str) -> None:
         if caller.scope_app_id:
-            caller.check_app(method, await self._plane.durable.app_of(call_id))
+            caller.check_use(method, await self._plane.apps.get(await self._plane.durable.app_of(call_id)))
 
     # Containers
 

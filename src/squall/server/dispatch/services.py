@@ -23,6 +23,7 @@ from squall.protocol.call import (
 )
 from squall.protocol.container import TerminalInput
 from squall.protocol.errors import CONFLICT, INVALID, UNAUTHENTICATED, PlatformError
+from squall.protocol.function import FunctionSpec
 from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Ready, StartupFailed, TerminalData
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountGet
@@ -61,9 +62,11 @@ def check_version(who: str, version: str, protocol_version: int) -> None:
 class ClientService:
     """A client's connection; with a scope, that of the SDK in a container."""
 
-    def __init__(self, plane: ControlPlane, scope_app_id: str = "") -> None:
+    def __init__(self, plane: ControlPlane, scope: FunctionSpec | None = None) -> None:
+        """`scope` is the function that the container runs."""
         self._plane = plane
-        self._scope_app_id = scope_app_id
+        self._scope_app_id = scope.app_id if scope is not None else ""
+        self._is_network_blocked = scope is not None and scope.is_network_blocked
         self.peer: Peer | None = None
         self.client: Client | None = None
         self._blob_reads = asyncio.Semaphore(BLOB_READS_MAX)
@@ -84,7 +87,7 @@ class ClientService:
         method = methods.METHODS.get(request.method)
         if method is None or method.asked != methods.SERVER or method.asked_by != methods.CLIENT:
             raise PlatformError(INVALID, f"{request.method}: this server has no such method")
-        caller = Caller(self.client, self._scope_app_id)
+        caller = Caller(self.client, self._scope_app_id, self._is_network_blocked)
         record = request.record(method.request)
         if request.method == "BlobGet":
             return await self._read_blob(caller, record)
@@ -120,9 +123,10 @@ class ClientService:
         self.client = self._plane.clients.greet(client_id, self._scope_app_id, self.peer)
 
     def container_gone(self) -> None:
-        """The process that this client was is gone for good: its calls end now."""
+        """The process that this client was is gone for good: its calls end now, and the apps that it held."""
         if self.client is not None:
             self._plane.clients.forget(self.client)
+            self._plane.apps.abandoned_by(self.client)
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""
@@ -141,8 +145,11 @@ class ClientService:
             message = f"function {record.function_id} does not exist, or its app was stopped"
             failure = Failure("invalid", message)
         elif self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:
-            failure = Failure("invalid", "a container may call functions of its own app only")
-            dispatcher = None
+            try:
+                Caller(client, self._scope_app_id).check_use("CallOpen", self._plane.apps.row_of(dispatcher))
+            except PlatformError as error:
+                failure = Failure("invalid", error.message)
+                dispatcher = None
         client.open(record, dispatcher, failure)
 
     def _item_credit(self, client: Client, record: ItemCredit, body: bytes) -> None:
@@ -267,7 +274,7 @@ class ContainerService:
             return
         self._container = container
         if hello.role == ROLE_CLIENT:
-            self._client = ClientService(self._plane, container.dispatcher.spec.app_id)
+            self._client = ClientService(self._plane, container.dispatcher.spec)
             self._client.peer = self.peer
             container.on_stopped.append(self._client.container_gone)
             if hello.client_id:

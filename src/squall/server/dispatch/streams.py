@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOffer, TerminalOutput
-from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import ImageBuild
 from squall.protocol.log import LogBatch, LogRead
 from squall.protocol.peer import Stream
@@ -35,28 +35,43 @@ class Streams:
         """
         caller.check_method(method)
         if method == "ImageBuild":
-            return self._image_build(record)
+            return self._image_build(caller, record)
         if method == "LogRead":
-            return self._log_read(record)
+            return self._log_read(caller, record)
         if method == "ContainerExec":
             return self._container_exec(record, uploads)
         if method == "TerminalOffer":
             return self._terminal_offer(record, uploads)
         raise PlatformError(INVALID, f"{method}: this server has no such stream")
 
-    async def _image_build(self, record: ImageBuild) -> AsyncIterator[Item]:
-        async for event in self._plane.images.build(record):
+    async def _image_build(self, caller: Caller, record: ImageBuild) -> AsyncIterator[Item]:
+        images = self._plane.images
+        if not caller.scope_app_id:
+            events = images.build(record)
+        elif caller.is_network_blocked:
+            events = images.find(record, self._plane.apps.dispatchers.values())
+        else:
+            root_app_id = self._plane.apps.get_live(caller.scope_app_id).row.root_app_id
+            events = images.build_inside(record, root_app_id)
+        async for event in events:
             yield event, b""
 
-    async def _log_read(self, record: LogRead) -> AsyncIterator[Item]:
-        query, is_live = await self._query(record)
+    async def _log_read(self, caller: Caller, record: LogRead) -> AsyncIterator[Item]:
+        query, is_live = await self._query(caller, record)
         logs = self._plane.logs
         await logs.flush()
         async for entries in logs.follow(query) if query.is_following and is_live else logs.read(query):
             yield LogBatch(entries), b""
 
-    async def _query(self, record: LogRead) -> tuple[LogRead, bool]:
+    async def _query(self, caller: Caller, record: LogRead) -> tuple[LogRead, bool]:
         """The same with ids for names, and whether more can come."""
+        if caller.scope_app_id:
+            if not record.app:
+                raise PlatformError(INVALID, "LogRead: name an app")
+            app = await self._plane.apps.find(record.app, caller.scope_app_id)
+            caller.check_change("LogRead", app)
+            record = replace(record, app=app.app_id)
+            await self._check_container(record)
         if record.container_id:
             is_live = record.container_id in self._plane.fleet.containers
             container = self._plane.fleet.containers.get(record.container_id)
@@ -78,6 +93,14 @@ class Streams:
                 raise PlatformError(NOT_FOUND, f"LogRead: app {record.app!r} has no function {function_id!r}")
             function_id = specs.get(function_id, function_id)
         return replace(record, app=app.app_id, function=function_id), app.app_id in self._plane.apps.live
+
+    async def _check_container(self, record: LogRead) -> None:
+        """From inside, a container is asked for together with its app."""
+        fleet = self._plane.fleet
+        container = fleet.containers.get(record.container_id) or fleet.stopped.get(record.container_id)
+        if container is not None and container.dispatcher.spec.app_id != record.app:
+            message = f"LogRead: container {record.container_id} is of another app than {record.app}"
+            raise PlatformError(FORBIDDEN, message)
 
     async def _has_lines(self, container_id: str, app_id: str) -> bool:
         """Whether a container that is not known any more has printed something that is kept."""

@@ -32,6 +32,18 @@ class StoredApp:
     stopped_at: float | None = None
     tags: dict[str, str] = field(default_factory=dict)
     environment: str = ""
+    ancestors: tuple[str, ...] = ()
+    """Of a child, an app made inside a container: the apps above it, the one made outside first, its parent last."""
+
+    @property
+    def parent_app_id(self) -> str:
+        """The app whose container made this one; empty when it was made outside."""
+        return self.ancestors[-1] if self.ancestors else ""
+
+    @property
+    def root_app_id(self) -> str:
+        """The app made outside containers that this one is, or descends from."""
+        return self.ancestors[0] if self.ancestors else self.app_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,10 @@ class Store(Protocol):
         """One app. Raises PlatformError `not_found`."""
 
     async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
-        """The newest app of that name that is neither stopping nor stopped."""
+        """The newest app of that name that is neither stopping nor stopped, and no child.
+
+        Children have names that code in containers chose: none may stand in for an app that a user named.
+        """
 
     async def list_apps(self, limit: int = 100, states: tuple[str, ...] = ()) -> tuple[StoredApp, ...]:
         """Apps, newest first; with `states`, those in one of them."""
@@ -97,6 +112,9 @@ class Store(Protocol):
 
         Raises PlatformError `not_found`.
         """
+
+    async def forget_children(self, root_app_id: str, keep: int) -> tuple[str, ...]:
+        """Forget stopped apps that descend from that one, with their functions, but the newest `keep`; their ids."""
 
     # Functions
 

@@ -45,7 +45,8 @@ class MemoryStore:
     async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
         """See `Store`."""
         for app in self._newest_first():
-            if app.name == name and app.environment == environment and app.state not in (STOPPING, STOPPED):
+            is_going = app.state not in (STOPPING, STOPPED) and not app.ancestors
+            if app.name == name and app.environment == environment and is_going:
                 return app
         return None
 
@@ -57,6 +58,14 @@ class MemoryStore:
         """See `Store`."""
         app = await self.get_app(app_id)
         self._apps[app_id] = replace(app, state=state, stopped_at=app.stopped_at if stopped_at is None else stopped_at)
+
+    async def forget_children(self, root_app_id: str, keep: int) -> tuple[str, ...]:
+        """See `Store`."""
+        ended = [app for app in self._newest_first() if app.ancestors[:1] == (root_app_id,) and app.state == STOPPED]
+        gone = {app.app_id for app in ended[keep:]}
+        self._apps = {app_id: app for app_id, app in self._apps.items() if app_id not in gone}
+        self._functions = {key: one for key, one in self._functions.items() if one.app_id not in gone}
+        return tuple(gone)
 
     def _newest_first(self) -> list[StoredApp]:
         return sorted(self._apps.values(), key=lambda app: (app.created_at, app.app_id), reverse=True)

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 METADATA = MetaData()
@@ -35,8 +35,12 @@ APPS = Table(
     Column("created_at", Float, nullable=False),
     Column("stopped_at", Float),
     Column("tags", Text, nullable=False),
+    # Of an app made inside a container: the apps above it, as JSON, and the first of them. Empty for all others.
+    Column("ancestors", Text, nullable=False, server_default="[]"),
+    Column("root_app_id", String, nullable=False, server_default=""),
     Index("apps_by_name", "name", "environment"),
     Index("apps_by_age", "created_at"),
+    Index("apps_by_root", "root_app_id"),
 )
 
 FUNCTIONS = Table(

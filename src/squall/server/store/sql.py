@@ -23,7 +23,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
-from squall.server.store import sql_calls, sql_functions
+from squall.server.store import sql_apps, sql_calls, sql_functions
 from squall.server.store.schema import APPS, FUNCTIONS, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS
 from squall.server.store.upsert import upsert
 from squall.server.store.writes import GroupCommit
@@ -83,7 +83,7 @@ class SqlStore:
 
     async def put_app(self, app: StoredApp) -> None:
         """See `Store`."""
-        await self._write(_put_apps, app)
+        await self._write(sql_apps.put_apps, app)
 
     async def get_app(self, app_id: str) -> StoredApp:
         """See `Store`."""
@@ -94,7 +94,8 @@ class SqlStore:
 
     async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
         """See `Store`."""
-        is_it = (APPS.c.name == name) & (APPS.c.environment == environment) & APPS.c.state.not_in((STOPPING, STOPPED))
+        is_it = (APPS.c.name == name) & (APPS.c.environment == environment) & (APPS.c.root_app_id == "")
+        is_it &= APPS.c.state.not_in((STOPPING, STOPPED))
         rows = await self._apps(_newest_first(sa.select(APPS).where(is_it)).limit(1))
         return rows[0] if rows else None
 
@@ -106,12 +107,17 @@ class SqlStore:
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
         """See `Store`."""
         values = {"state": state} if stopped_at is None else {"state": state, "stopped_at": stopped_at}
-        if not await self._write(_set_app_states, (app_id, values)):
+        if not await self._write(sql_apps.set_app_states, (app_id, values)):
             raise PlatformError(NOT_FOUND, f"no app {app_id}")
+
+    async def forget_children(self, root_app_id: str, keep: int) -> tuple[str, ...]:
+        """See `Store`."""
+        gone: tuple[str, ...] = await self._write(sql_apps.forget_children, (root_app_id, keep))
+        return gone
 
     async def _apps(self, query: sa.Select[Any]) -> tuple[StoredApp, ...]:
         rows = await self._read(lambda connection: connection.execute(query).mappings().all())
-        return tuple(StoredApp(**{**row, "tags": json.loads(row["tags"])}) for row in rows)
+        return tuple(sql_apps.app_of(row) for row in rows)
 
     # Functions
 
@@ -259,30 +265,6 @@ def _our_errors() -> Iterator[None]:
 
 def _newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
     return query.order_by(APPS.c.created_at.desc(), APPS.c.app_id.desc())
-
-
-def _put_apps(connection: Connection, apps: Sequence[StoredApp]) -> list[None]:
-    rows = [
-        {
-            "app_id": app.app_id,
-            "name": app.name,
-            "environment": app.environment,
-            "state": app.state,
-            "created_at": app.created_at,
-            "stopped_at": app.stopped_at,
-            "tags": json.dumps(app.tags),
-        }
-        for app in apps
-    ]
-    upsert(connection, APPS, rows, but_not="created_at")
-    return [None] * len(apps)
-
-
-def _set_app_states(connection: Connection, changes: Sequence[tuple[str, dict[str, Any]]]) -> list[bool]:
-    return [
-        connection.execute(sa.update(APPS).where(APPS.c.app_id == app_id).values(values)).rowcount > 0
-        for app_id, values in changes
-    ]
 
 
 def _put_mounts(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[None]:

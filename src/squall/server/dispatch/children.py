@@ -1,0 +1,96 @@
+"""Apps that code in containers makes: what they may be, how many there are, and who is above them.
+
+Such an app is a *child* of the app whose container made it. It is ephemeral, it ends with its parent at the latest, and
+every container above it may use it. Nothing here waits or changes anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from squall.protocol import app as wire
+from squall.protocol.app import AppCreate
+from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, PlatformError
+from squall.protocol.function import FunctionSpec
+from squall.server.model.store import StoredApp
+
+DEPTH_MAX = 32
+"""How many apps may be above one: a function that runs its own app without end stops there."""
+CHILDREN_MAX = 1_000
+"""How many descendants of one app may live at a time."""
+ENDED_KEPT_MAX = 1_000
+"""Descendants of one app that are remembered, with their functions and log lines, after they have ended."""
+TAGS_MAX = 50
+CONTAINERS_MAX = 10_000
+"""What a function may name as a count of containers or of inputs."""
+RESOURCE_MAX = 2**31
+SECONDS_MAX = 7 * 24 * 3600.0
+
+# What the SDK lets through: names that code in a container chose are shown in the terminals of people outside.
+_NAME = re.compile(r"[A-Za-z0-9._-]{0,64}\Z")
+
+
+def check_new(record: AppCreate) -> None:
+    """Whether a container may make an app like this.
+
+    Raises:
+        PlatformError: `invalid`: it would outlive its container, or its name is not one that lists can show.
+    """
+    if record.state != wire.EPHEMERAL:
+        message = f"AppCreate: an app made inside a container ends with it, so it cannot be {record.state}"
+        raise PlatformError(INVALID, f"{message}; leave detach out")
+    texts = [record.name, record.environment, *record.tags, *record.tags.values()]
+    if len(record.tags) > TAGS_MAX or not all(_NAME.match(text) for text in texts):
+        message = "names and tags are at most 64 letters, digits, dots, dashes and underscores"
+        raise PlatformError(INVALID, f"AppCreate: {message}, with at most {TAGS_MAX} tags; choose others")
+
+
+def check_room(parent: StoredApp, is_stopping: bool, live: Iterable[StoredApp]) -> None:
+    """Whether the app may have one more child now.
+
+    Raises:
+        PlatformError: `conflict` when it is being stopped, `exhausted` when there are too many, or too deep.
+    """
+    if is_stopping:
+        raise PlatformError(CONFLICT, f"AppCreate: app {parent.app_id} is being stopped and starts no others")
+    if len(parent.ancestors) + 1 > DEPTH_MAX:
+        message = f"AppCreate: {DEPTH_MAX} apps are above this one already, each started by a function of the one above"
+        raise PlatformError(EXHAUSTED, f"{message}; does a function run its own app?")
+    count = sum(1 for one in live if one.ancestors and one.root_app_id == parent.root_app_id)
+    if count >= CHILDREN_MAX:
+        message = f"AppCreate: {count} apps started by functions of app {parent.root_app_id} run already"
+        raise PlatformError(EXHAUSTED, f"{message}; let some of them end first")
+
+
+def check_function(spec: FunctionSpec, *, is_network_blocked: bool) -> None:
+    """Whether a container, itself with or without a network, may create this function.
+
+    Raises:
+        PlatformError: `invalid`.
+    """
+    if not spec.name or not _NAME.match(spec.name):
+        message = "a name is 1 to 64 letters, digits, dots, dashes and underscores"
+        raise PlatformError(INVALID, f"FunctionCreate: {message}; give function {spec.name[:80]!r} another one")
+    if is_network_blocked and not spec.is_network_blocked:
+        message = f"function {spec.name!r} would have the network that the function creating it is kept from"
+        raise PlatformError(INVALID, f"FunctionCreate: {message}; give it block_network=True, too")
+    for name, value, most in _numbers(spec):
+        if value is not None and not 0 <= value <= most:
+            message = f"{name} of {value:g} is not between 0 and {most:g}"
+            raise PlatformError(INVALID, f"FunctionCreate: function {spec.name!r}: {message}")
+
+
+def _numbers(spec: FunctionSpec) -> Iterator[tuple[str, float | None, float]]:
+    """Each with the most it may be. From outside they are taken as they come: whoever writes them owns the machine."""
+    scaling, resources, retries = spec.scaling, spec.resources, spec.retries
+    counts = ("min_containers", "max_containers", "buffer_containers", "max_inputs", "target_inputs")
+    yield from ((name, getattr(scaling, name), CONTAINERS_MAX) for name in counts)
+    sizes = ("cpu_milli", "cpu_limit_milli", "memory_mib", "memory_limit_mib", "disk_mib")
+    yield from ((name, getattr(resources, name), RESOURCE_MAX) for name in sizes)
+    yield "scaledown_window_s", scaling.scaledown_window_s, SECONDS_MAX
+    yield "timeout_s", spec.timeout_s, SECONDS_MAX
+    yield "startup_timeout_s", spec.startup_timeout_s, SECONDS_MAX
+    yield "initial_delay_s", retries.initial_delay_s, SECONDS_MAX
+    yield "max_delay_s", retries.max_delay_s, SECONDS_MAX
+    yield "backoff_coefficient", retries.backoff_coefficient, 10.0

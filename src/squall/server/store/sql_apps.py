@@ -1,0 +1,75 @@
+"""Statements of apps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from squall.protocol.app import STOPPED
+from squall.server.model.store import StoredApp
+from squall.server.store.schema import APPS, FUNCTIONS
+from squall.server.store.upsert import upsert
+
+FORGOTTEN_MAX = 500
+"""Of one app's children at once, so that other writes need not wait long."""
+
+
+def app_of(row: Mapping[Any, Any]) -> StoredApp:
+    """A row of the table as the store's own record."""
+    return StoredApp(
+        row["app_id"],
+        row["name"],
+        row["state"],
+        row["created_at"],
+        row["stopped_at"],
+        json.loads(row["tags"]),
+        row["environment"],
+        tuple(json.loads(row["ancestors"])),
+    )
+
+
+def put_apps(connection: Connection, apps: Sequence[StoredApp]) -> list[None]:
+    """See `Store.put_app`; several of them."""
+    rows = [
+        {
+            "app_id": app.app_id,
+            "name": app.name,
+            "environment": app.environment,
+            "state": app.state,
+            "created_at": app.created_at,
+            "stopped_at": app.stopped_at,
+            "tags": json.dumps(app.tags),
+            "ancestors": json.dumps(app.ancestors),
+            "root_app_id": app.ancestors[0] if app.ancestors else "",
+        }
+        for app in apps
+    ]
+    upsert(connection, APPS, rows, but_not="created_at")
+    return [None] * len(apps)
+
+
+def set_app_states(connection: Connection, changes: Sequence[tuple[str, dict[str, Any]]]) -> list[bool]:
+    """See `Store.set_app_state`; for each, whether there is such an app."""
+    return [
+        connection.execute(sa.update(APPS).where(APPS.c.app_id == app_id).values(values)).rowcount > 0
+        for app_id, values in changes
+    ]
+
+
+def forget_children(connection: Connection, requests: Sequence[tuple[str, int]]) -> list[tuple[str, ...]]:
+    """See `Store.forget_children`; several of them."""
+    return [_forget(connection, root_app_id, keep) for root_app_id, keep in requests]
+
+
+def _forget(connection: Connection, root_app_id: str, keep: int) -> tuple[str, ...]:
+    is_it = (APPS.c.root_app_id == root_app_id) & (APPS.c.state == STOPPED)
+    newest_first = sa.select(APPS.c.app_id).where(is_it).order_by(APPS.c.created_at.desc(), APPS.c.app_id.desc())
+    gone = tuple(connection.execute(newest_first.offset(keep).limit(FORGOTTEN_MAX)).scalars())
+    if gone:
+        connection.execute(sa.delete(FUNCTIONS).where(FUNCTIONS.c.app_id.in_(gone)))
+        connection.execute(sa.delete(APPS).where(APPS.c.app_id.in_(gone)))
+    return gone
