@@ -9,6 +9,7 @@ from pathlib import Path
 
 from squall.agent import disk_use
 from squall.agent.disk_use import DiskUse, deleted_use, tree_use
+from squall.runtime.removal import remove_tree
 
 
 def always(use: DiskUse) -> bool:
@@ -56,12 +57,19 @@ def test_a_tree_is_measured_as_du_does(tmp_path: Path) -> None:
 
 
 def test_depth_costs_neither_recursion_nor_descriptors(tmp_path: Path) -> None:
-    make_deep(tmp_path, 10_000)
     opened: list[int] = []
 
-    found = tree_use(str(tmp_path), lambda use: opened.append(len(os.listdir("/proc/self/fd"))) or True)
+    def may_go_on(use: DiskUse) -> bool:
+        opened.append(len(os.listdir("/proc/self/fd")))
+        return True
 
-    assert (found.space_bytes, found.inodes) == du(tmp_path)
+    try:
+        make_deep(tmp_path, 10_000)
+        found, expected = tree_use(str(tmp_path), may_go_on), du(tmp_path)
+    finally:
+        remove_tree(str(tmp_path / "deeper"))  # pytest's own way of deleting is recursive
+
+    assert (found.space_bytes, found.inodes) == expected
     assert found.is_whole
     assert max(opened) - opened[0] <= 2 * disk_use.HELD_LEVELS + 4
 
