@@ -21,6 +21,7 @@ import pytest
 
 from squall.agent.image.builder import BUILD_KIND, KIND_LABEL, BuildFailed, BuiltImage, ImageBuilder
 from squall.agent.image.debian import known_bases
+from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.layers import LayerStore
 from squall.agent.image.machine import read_machine_settings
 from squall.protocol import image
@@ -158,6 +159,50 @@ async def test_python_package_is_installed_with_its_bytecode(builds: Builds) -> 
     assert "six" in builds.lines()
     assert built.config.python_path == "/usr/bin/python3"
     assert built.config.python_version.startswith(python_version() + ".")
+
+
+async def test_packages_of_one_image_are_out_of_reach_of_another_images_steps(builds: Builds) -> None:
+    cache = builds.store_dir / "cache/packages/.squall-cache"
+    await builds.build(image.pip_install(("iniconfig",)))
+    find = f"find {CACHE_DIR} -path '*/iniconfig/__init__.py'"
+
+    await builds.build(
+        # As root of the image, by the name the next install will read, and by every other way in.
+        image.run_commands(
+            (
+                f'test -n "$({find})"',
+                f"for file in $({find}); do echo 'raise SystemExit(\"poisoned\")' > $file; chmod 777 $file; done",
+                f"mkdir {CACHE_DIR}/planted; grep -r poisoned $({find})",
+            )
+        ),
+        # What the step wrote is gone even for the next step of the same image.
+        image.run_commands((f"! grep -rq poisoned {CACHE_DIR} && test ! -e {CACHE_DIR}/planted",)),
+    )
+    installed = await builds.build(
+        image.env({"OTHER": "image"}),
+        image.run_commands(("true",)),
+        image.pip_install(("iniconfig",)),
+        image.run_commands(("python3 -c 'import iniconfig; print(iniconfig.IniConfig)'",)),
+    )
+
+    assert "<class 'iniconfig.IniConfig'>" in builds.lines()
+    assert not (cache / "planted").exists()
+    assert not {name for layer in installed.layers for name in files_in(layer) if CACHE_DIR[1:] in name}
+    owners = {(path.lstat().st_uid, path.lstat().st_gid) for path in cache.rglob("*")}
+    assert owners == {(0, 0)}
+
+
+async def test_packages_that_another_image_has_are_not_prepared_again(builds: Builds) -> None:
+    await builds.build(image.pip_install(("numpy",)))
+
+    started_s = time.monotonic()
+    await builds.build(image.run_commands(("true",)), image.pip_install(("numpy",)))
+
+    lines = builds.lines()
+    assert any(line.startswith("Installed 1 package") for line in lines)
+    # What uv says when it has to download or to unpack.
+    assert not [line for line in lines if line.startswith("Prepared") or "ownload" in line]
+    assert time.monotonic() - started_s < 20
 
 
 async def test_env_workdir_and_step_variables_apply_where_they_should(builds: Builds) -> None:

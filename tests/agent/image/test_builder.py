@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.builder import BUILD_KIND, KIND_LABEL, BuildFailed, BuiltImage, ImageBuilder
+from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.layers import LayerStore
 from squall.agent.image.machine import MachineSettings
 from squall.protocol import image
@@ -116,12 +117,13 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
 async def test_each_step_that_writes_makes_a_layer_on_those_below(shop: Shop) -> None:
     events: list[BuildEvent] = []
 
-    built = await shop.build(image.env({"A": "b"}), RUN, image.pip_install(("six",)), events=events)
+    built = await shop.build(image.env({"A": "b"}), RUN, image.workdir("/new"), events=events)
 
     assert [Path(layer).name for layer in built.layers] == ["fs"] * 3
     assert os.listdir(built.layers[1]) == ["file-1"]
     assert os.listdir(built.layers[2]) == ["file-2"]
     assert list(shop.specs[1].layers) == list(built.layers[:2])
+    assert built.config.workdir == "/new"
     assert built.config.env == {"A": "b"}
     assert built.config.python_version == "3.11.2"
     assert len(built.config.layers) == 3
@@ -167,6 +169,58 @@ async def test_copy_mounts_the_files_to_be_copied(shop: Shop) -> None:
 
     copied = [bind for bind in shop.specs[0].binds if bind.source == "/mounts/mo-0123456789"]
     assert [(bind.is_read_only, bind.is_idmapped) for bind in copied] == [(True, True)]
+
+
+async def test_only_a_fetch_on_the_base_alone_may_write_to_the_shared_packages(shop: Shop) -> None:
+    await shop.build(image.env({"LD_PRELOAD": "/evil"}), RUN, replace(image.pip_install(("six",)), env={"X": "x"}))
+
+    run, fetch, install = shop.specs
+    assert list(fetch.layers) == list(run.layers[:1])
+    assert not {"LD_PRELOAD", "X"} & set(fetch.env)
+    assert "--no-build" in fetch.argv[2]
+    (cache,) = [bind for bind in fetch.binds if bind.target == CACHE_DIR]
+    for step in (run, install):
+        assert CACHE_DIR not in {bind.target for bind in step.binds}
+        assert cache.source == step.layers[-1] + CACHE_DIR
+    assert (install.env["LD_PRELOAD"], install.env["X"]) == ("/evil", "x")
+
+
+async def test_what_a_step_writes_into_its_view_of_the_packages_is_no_part_of_the_layer(shop: Shop) -> None:
+    async def write_a_file(spec: ContainerSpec) -> int:
+        upper = Path(spec.state_dir, "rw/upper")
+        upper.mkdir(parents=True, exist_ok=True)
+        (upper / "kept").touch()
+        Path(spec.state_dir, "rw/upper" + CACHE_DIR, "wheels").mkdir(parents=True)
+        return 0
+
+    shop.step = write_a_file
+    built = await shop.build(RUN)
+
+    assert os.listdir(built.layers[1]) == ["kept"]
+
+
+async def test_same_packages_on_another_image_are_not_fetched_again(shop: Shop) -> None:
+    six = image.pip_install(("six",))
+
+    await shop.build(six)
+    await shop.build(RUN, six)
+    await shop.build(RUN, image.pip_install(("six", "attrs")))
+
+    assert ["--no-build" in spec.argv[2] for spec in shop.specs] == [True, False, False, False, True, False]
+
+
+async def test_fetch_that_fails_is_no_failure_of_the_step(shop: Shop) -> None:
+    async def step(spec: ContainerSpec) -> int:
+        return 1 if "--no-build" in spec.argv[2] else await shop.write_a_file(spec)
+
+    shop.step = step
+    events: list[BuildEvent] = []
+
+    built = await shop.build(image.pip_install(("docopt",)), events=events)
+
+    assert os.listdir(built.layers[1]) == ["file-2"]
+    assert [event.text for event in events if event.kind == "line"] == ["line of 2"]
+    assert shop.leftovers() == NOTHING
 
 
 async def test_directory_of_workdir_is_made_only_where_it_is_missing(shop: Shop) -> None:

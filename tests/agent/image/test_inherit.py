@@ -11,7 +11,7 @@ from squall.agent.image.machine import AptSettings, AptSource, MachineSettings, 
 def make_inherited(tmp_path: Path, settings: MachineSettings, *sources: AptSource) -> tuple[Inherited, Path]:
     directory = tmp_path / "inside"
     directory.mkdir()
-    return inherit(settings, sources, directory, uv_path="/x/uv", uv_cache=tmp_path / "cache"), directory
+    return inherit(settings, sources, directory, uv_path="/x/uv"), directory
 
 
 def test_index_in_a_folder_is_mounted_with_the_files_beside_it(tmp_path: Path) -> None:
@@ -96,4 +96,4 @@ def test_only_the_build_directory_and_local_folders_are_mount_points(tmp_path: P
     inherited, _ = make_inherited(tmp_path, MachineSettings(pip=pip))
 
     assert inherited.mount_points == (BUILD_DIR, str(tmp_path / "wheels"))
-    assert {bind.target for bind in inherited.binds if not bind.is_read_only} == {BUILD_DIR, f"{BUILD_DIR}/uv-cache"}
+    assert {bind.target for bind in inherited.binds if not bind.is_read_only} == {BUILD_DIR}

@@ -11,6 +11,7 @@ import asyncio
 import collections
 import contextlib
 import json
+import logging
 import os
 import posixpath
 import signal
@@ -30,6 +31,7 @@ from squall.agent.image.layers import Layer, LayerError, LayerStore, Scratch
 from squall.agent.image.machine import MachineSettings
 from squall.agent.image.output import StepOutput
 from squall.agent.image.overlay import drop_mount_points, has_directory
+from squall.agent.image.packages import PackageCache, drop_view, fetch_options, has_view
 from squall.protocol import image
 from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED, PlatformError
 from squall.protocol.ids import new_id
@@ -39,6 +41,7 @@ from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import Bind, ContainerSpec, ExitStatus, IdRange, Limits, NetworkSlot
 
+_log = logging.getLogger("squall.agent.image.builder")
 T = TypeVar("T")
 OnEvent = Callable[[BuildEvent], None]
 
@@ -145,6 +148,11 @@ class _Making:
         """Pass on a line of output."""
         self.build.tell(replace(self.event, kind="line", text=text))
 
+    def on_download_line(self, text: str) -> None:
+        """Pass on a line of a fetch if it tells of what takes long; the step itself says the rest."""
+        if "ownload" in text:
+            self.on_line(text)
+
     def failure(self, code: str, cause: str, tail: str, remedy: str) -> BuildFailed:
         """The error for this step."""
         what = f"step {self.event.step} of {self.event.steps} ({self.event.text})"
@@ -180,7 +188,7 @@ class ImageBuilder:
         self._network = network
         self._store = store
         self._settings = settings
-        self._uv_cache = data_dir.absolute() / "cache" / "uv"
+        self._packages = PackageCache(data_dir)
         self._mount_path = mount_path
         self._uv_path = uv_path
         self._step_timeout_s = step_timeout_s
@@ -334,21 +342,49 @@ class ImageBuilder:
         """Run a step in a container and keep what it wrote."""
         id_range = await self._id_ranges.get()
         try:
+            await self._fetch(making, id_range)
             async with self._scratch() as scratch:
-                spec, inherited = await self._blocking(lambda: self._container(making, config, scratch, id_range))
-                await self._run_step(making, spec)
+                command = commands.command(making.step, config.workdir)
+                spec, inherited = await self._blocking(lambda: self._container(making, command, scratch, id_range))
+                if has_view(making.step):
+                    spec = replace(spec, layers=(*spec.layers, self._packages.layer))
+                await self._run_step(making, spec, making.on_line)
                 return await self._blocking(lambda: self._seal(making, scratch, inherited))
         finally:
             self._id_ranges.put_nowait(id_range)
 
+    async def _fetch(self, making: _Making, id_range: IdRange) -> None:
+        """Bring what a step will install into the cache of packages, if that may be shared and is not there yet."""
+        options = fetch_options(making.step, making.progress.config.env)
+        if options is None or making.build.spec.steps[0].kind != image.DEBIAN_SLIM:
+            return
+        pristine = _Progress(ImageConfig(), [])
+        pristine.add(ImageConfig(), making.progress.layers[0])
+        name = json.dumps([making.progress.layers[0].layer_id, *options])
+        if self._packages.is_fetched(name, time.monotonic()):
+            return
+        fetch = replace(making, progress=pristine, step=replace(making.step, env={}))
+        async with self._scratch() as scratch:
+            command = commands.fetch_command(options)
+            spec, _ = await self._blocking(lambda: self._container(fetch, command, scratch, id_range))
+            spec = replace(spec, binds=(*spec.binds, self._packages.bind), env={**spec.env, **commands.fetch_env()})
+            try:
+                await self._run_step(fetch, spec, making.on_download_line)
+            except BuildFailed as error:
+                # No wheel, no such package, no network: the step finds out, and says it.
+                _log.info("packages are not shared: %s", error)
+                return
+        self._packages.note_fetched(name, time.monotonic())
+
     def _container(
-        self, making: _Making, config: ImageConfig, scratch: Scratch, id_range: IdRange
+        self, making: _Making, command: Sequence[str], scratch: Scratch, id_range: IdRange
     ) -> tuple[ContainerSpec, Inherited]:
         step, before = making.step, making.progress.config
         inside = scratch.path / "inside"
         inside.mkdir(mode=0o755)
         sources = sources_of_suite(making.progress.suite, self._settings)
-        inherited = inherit(self._settings, sources, inside, uv_path=self._uv_path, uv_cache=self._uv_cache)
+        self._packages.ensure()
+        inherited = inherit(self._settings, sources, inside, uv_path=self._uv_path)
         binds = inherited.binds
         if step.kind == image.COPY:
             binds = (*binds, Bind(self._mount_path(step.mount_id), COPY_DIR, is_idmapped=True))
@@ -359,7 +395,7 @@ class ImageBuilder:
             layers=making.progress.paths,
             state_dir=str(state_dir),
             id_range=id_range,
-            argv=commands.command(step, config.workdir),
+            argv=command,
             env={"PATH": PATH, "HOME": "/root", **inherited.env, **commands.step_env(step), **before.env, **step.env},
             cwd=before.workdir or "/",
             hostname="build",
@@ -370,13 +406,13 @@ class ImageBuilder:
         )
         return spec, inherited
 
-    async def _run_step(self, making: _Making, spec: ContainerSpec) -> None:
+    async def _run_step(self, making: _Making, spec: ContainerSpec, on_line: Callable[[str], None]) -> None:
         """Run a step's container to its end; nothing of it but its files is left.
 
         Raises:
             BuildFailed: it did not end well.
         """
-        output = StepOutput(making.on_line)
+        output = StepOutput(on_line)
         started = time.monotonic()
         slot = await self._network.acquire(spec.container_id)
         try:
@@ -422,6 +458,8 @@ class ImageBuilder:
         upper = scratch.path / "state" / _UPPER
         # A step that wrote nothing may have none.
         upper.mkdir(parents=True, exist_ok=True)
+        if has_view(making.step):
+            drop_view(str(upper))
         drop_mount_points(str(upper), making.progress.paths, (*inherited.mount_points, *_RUNTIME_MOUNT_POINTS))
         return self._store.commit(scratch, upper, making.key, {}, replaces=making.progress.is_forced)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from squall.agent.image.inherit import BUILD_DIR, COPY_DIR, UV
 from squall.protocol import image
@@ -34,9 +35,17 @@ rm -f /var/log/alternatives.log /var/log/dpkg.log /var/log/apt/*.log* /var/log/a
 """
 )
 
-_PIP = f"""python=$(command -v python3 || command -v python) || {{
-    echo 'this image has no Python on its PATH: install one in an earlier step' >&2; exit 127; }}
-exec {UV} pip install --python "$python" --break-system-packages "$@"
+_PYTHON = """python=$(command -v python3 || command -v python) || {
+    echo 'this image has no Python on its PATH: install one in an earlier step' >&2; exit 127; }
+"""
+
+_PIP = f"""{_PYTHON}exec {UV} pip install --python "$python" --break-system-packages "$@"
+"""
+
+# Links, because only the cache is wanted. Nothing that a package brings may run: no build of a source distribution, no
+# start of an interpreter that would see the packages.
+_FETCH = f"""{_PYTHON}exec {UV} pip install --python "$python" --break-system-packages \
+    --target {BUILD_DIR}/tmp/fetched --link-mode symlink --no-build "$@"
 """
 
 _COPY = f"""mkdir -p "$1" && exec cp -R --preserve=mode,timestamps,links --no-target-directory {COPY_DIR} "$1"
@@ -69,6 +78,17 @@ def command(step: ImageStep, workdir: str) -> tuple[str, ...]:
     if step.kind == image.WORKDIR:
         return _shell('mkdir -p "$1"', workdir)
     return _shell(_RUN, *step.commands)
+
+
+def fetch_command(options: Sequence[str]) -> tuple[str, ...]:
+    """What to execute to have packages in the cache."""
+    return _shell(_FETCH, *options)
+
+
+def fetch_env() -> dict[str, str]:
+    """Variables of a fetch, above everything else."""
+    # Retrying is left to the step. The option that overrules UV_COMPILE_BYTECODE is refused beside it.
+    return {"UV_COMPILE_BYTECODE": "0", "UV_HTTP_RETRIES": "1", "TMPDIR": f"{BUILD_DIR}/tmp"}
 
 
 def step_env(step: ImageStep) -> dict[str, str]:

@@ -20,6 +20,8 @@ from squall.runtime.spec import Bind
 BUILD_DIR = "/.squall-build"
 UV = f"{BUILD_DIR}/uv"
 COPY_DIR = f"{BUILD_DIR}/copy"
+CACHE_DIR = "/.squall-cache"
+"""Where uv has its cache; `packages` says what is there."""
 _FILE_OPTIONS = ("cainfo", "sslcert", "sslkey", "issuercert", "crlfile")
 _NEVER_MOUNTED = {
     "/",
@@ -52,28 +54,21 @@ class Inherited:
         return tuple(sorted(set(outer)))
 
 
-def inherit(
-    settings: MachineSettings, sources: Iterable[AptSource], directory: Path, *, uv_path: str, uv_cache: Path
-) -> Inherited:
+def inherit(settings: MachineSettings, sources: Iterable[AptSource], directory: Path, *, uv_path: str) -> Inherited:
     """Write the settings into an empty directory of this build and say how to mount them.
 
     Args:
         sources: apt sources for the suite of the image; none for an image that has its own.
         directory: becomes `BUILD_DIR`, writable inside: apt keeps its lists there.
         uv_path: the uv program of this machine.
-        uv_cache: shared by all builds.
     """
     # Mount points of their own inside the directory, so that the runtime has nothing to create.
     (directory / "uv").touch(mode=0o755)
-    for name in ("uv-cache", "copy", "tmp"):
+    for name in ("copy", "tmp"):
         (directory / name).mkdir(mode=0o755)
-    # The folder around it is root's alone: only the first of `parents` would get the mode.
-    uv_cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    uv_cache.mkdir(mode=0o700, exist_ok=True)
     binds = [
         Bind(str(directory), BUILD_DIR, is_read_only=False, is_idmapped=True),
         Bind(uv_path, UV),
-        Bind(str(uv_cache), f"{BUILD_DIR}/uv-cache", is_read_only=False, is_idmapped=True),
     ]
     listed = tuple(sources)
     binds += [Bind(folder, folder) for folder in local_folders(settings, listed)]
@@ -182,8 +177,8 @@ def _pip(settings: MachineSettings, directory: Path) -> dict[str, str]:
     """Settings for uv, and the same for a pip that the user's own commands may call."""
     pip = settings.pip
     env = {
-        "UV_CACHE_DIR": f"{BUILD_DIR}/uv-cache",
-        # The cache is on another file system than the image, as far as the kernel is concerned.
+        "UV_CACHE_DIR": CACHE_DIR,
+        # A link to a file of a layer below makes overlayfs copy it all the same, and then there are two names to keep.
         "UV_LINK_MODE": "copy",
         "UV_COMPILE_BYTECODE": "1",
         "UV_NO_CONFIG": "1",

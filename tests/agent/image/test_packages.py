@@ -1,0 +1,104 @@
+"""Which packages may be shared between images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squall.agent.image.inherit import CACHE_DIR
+from squall.agent.image.packages import PackageCache, drop_view, fetch_options
+from squall.protocol import image
+from squall.protocol.image import ImageStep
+
+SIX = image.pip_install(("six",))
+
+
+def test_packages_by_name_are_fetched_from_where_the_step_says() -> None:
+    step = image.pip_install(
+        ("numpy[extra]>=2", 'six; python_version < "4"'),
+        index_url="https://index.example/simple",
+        extra_index_url="https://more.example",
+        find_links="https://wheels.example",
+        pre=True,
+        extra_options="--no-deps",
+    )
+
+    options = fetch_options(step, {"PATH": "/bin", "PYTHON_PIP_VERSION": "1"})
+
+    assert options == (
+        *("--no-deps", "--default-index", "https://index.example/simple"),
+        *("--extra-index-url", "https://more.example", "--find-links", "https://wheels.example"),
+        *("--prerelease", "allow", "--", "numpy[extra]>=2", 'six; python_version < "4"'),
+    )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        image.run_commands(("pip install six",)),
+        image.pip_install(("six", "mine @ https://example.com/mine.whl")),
+        image.pip_install(("git+https://example.com/mine",)),
+        image.pip_install(("./mine",)),
+        image.pip_install((".",)),
+        image.pip_install(("sub/mine",)),
+        image.pip_install(("six",), extra_options="--index-url https://other.example"),
+        image.pip_install(("six",), extra_options="--no-deps --build"),
+        image.pip_install(("six",), index_url="https://me:secret@index.example/simple"),
+        image.pip_install(("six",), extra_index_url="file:///opt/index"),
+        image.pip_install(("six",), find_links="/opt/wheels"),
+        replace(SIX, env={"UV_DEFAULT_INDEX": "https://other.example"}),
+        replace(SIX, env={"NETRC": "/opt/netrc"}),
+    ],
+)
+def test_what_depends_on_the_user_or_the_image_is_not_shared(step: ImageStep) -> None:
+    assert fetch_options(step, {}) is None
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "ALL_PROXY", "SSL_CERT_FILE", "PIP_INDEX_URL", "UV_INSECURE_HOST"])
+def test_image_that_says_whom_to_believe_does_not_share(name: str) -> None:
+    assert fetch_options(SIX, {name: "x"}) is None
+    assert fetch_options(SIX, {}) is not None
+
+
+def test_fetch_is_good_for_an_hour_and_not_remembered_for_ever(tmp_path: Path) -> None:
+    packages = PackageCache(tmp_path)
+
+    packages.note_fetched("six", 100.0)
+    assert packages.is_fetched("six", 3_699.0)
+    assert not packages.is_fetched("six", 3_701.0)
+
+    for number in range(1_000):
+        packages.note_fetched(str(number), 100.0)
+    assert not packages.is_fetched("six", 101.0)
+
+
+def test_cache_is_closed_to_other_accounts(tmp_path: Path) -> None:
+    packages = PackageCache(tmp_path / "data")
+
+    packages.ensure()
+    packages.ensure()
+
+    assert (tmp_path / "data/cache").stat().st_mode & 0o777 == 0o700
+    assert packages.bind.source == packages.layer + CACHE_DIR
+    assert Path(packages.bind.source).is_dir()
+
+
+@pytest.mark.parametrize("made", ["tree", "link", "file", "nothing"])
+def test_view_is_removed_whatever_a_step_made_of_it(tmp_path: Path, made: str) -> None:
+    upper, outside = tmp_path / "upper", tmp_path / "outside"
+    (outside / "kept").mkdir(parents=True)
+    upper.mkdir()
+    place = Path(f"{upper}{CACHE_DIR}")
+    if made == "tree":
+        (place / "archive-v0/numpy").mkdir(parents=True)
+    elif made == "link":
+        place.symlink_to(outside)
+    elif made == "file":
+        place.touch()
+
+    drop_view(str(upper))
+
+    assert list(upper.iterdir()) == []
+    assert (outside / "kept").is_dir()
