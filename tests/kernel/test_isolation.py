@@ -128,6 +128,17 @@ async def test_containers_do_not_see_each_other(containers: Containers) -> None:
     assert (await containers.exec(secret, "cat", "/tmp/mine")).stdout == "secret\n"
 
 
+async def test_container_has_every_namespace_of_its_own(containers: Containers) -> None:
+    first, second = await containers.start("sleep", "60"), await containers.start("sleep", "60")
+
+    def namespaces(pid: int | str) -> set[str]:
+        return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")}
+
+    machine, mine, others = namespaces("self"), namespaces(first.pid), namespaces(second.pid)
+    shared = (mine & machine) | (others & machine) | (mine & others)
+    assert shared == set()
+
+
 async def test_container_is_root_over_its_own_files_only(containers: Containers) -> None:
     running = await containers.start(*shell("touch /made; chown 1000:1000 /made; ls -ln /made; exec sleep 60"))
     said = await running.stdout.read_until("/made")

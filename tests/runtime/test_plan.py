@@ -9,6 +9,7 @@ from squall.runtime import operations as op
 from squall.runtime.execute import PERFORM
 from squall.runtime.plan import KEPT_CAPABILITIES, plan_exec, plan_exec_entry, plan_start
 from squall.runtime.spec import Bind, ContainerSpec, ExecSpec, IdRange, Limits, NetworkSlot
+from squall.runtime.syscalls import MS_RDONLY
 
 TASKS = ["/sys/fs/cgroup/cpu/squall/x/ct-1/tasks"]
 
@@ -136,6 +137,20 @@ def test_root_keeps_few_capabilities_and_others_none() -> None:
     assert as_user == [op.DropCapabilities(())]
     # SYS_ADMIN, SYS_PTRACE, SYS_MODULE, NET_ADMIN, NET_RAW, SYS_RAWIO, DAC_READ_SEARCH, BPF
     assert not {21, 19, 16, 12, 13, 17, 2, 39} & set(KEPT_CAPABILITIES.values())
+
+
+def test_what_tells_of_the_machine_is_covered_and_its_settings_are_read_only() -> None:
+    phases = plan_start(make_spec(), TASKS)
+
+    covered = {mask.path for mask in of_kind(phases, op.MaskPath)}
+    read_only = {protected.path for protected in of_kind(phases, op.ProtectPath)}
+    (system,) = [mount for mount in of_kind(phases, op.MountKind) if mount.target == "/sys"]
+    memory = {"/proc/kcore", "/proc/kmsg", "/proc/vmallocinfo", "/sys/kernel/debug", "/sys/kernel/tracing"}
+    secrets = {"/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/sys/firmware", "/sys/kernel/security"}
+    controls = {"/proc/sysrq-trigger", "/proc/acpi", "/proc/scsi", "/sys/devices/virtual/powercap", "/sys/fs/cgroup"}
+    assert covered >= memory | secrets | controls
+    assert read_only == {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"}
+    assert system.flags & MS_RDONLY
 
 
 def test_exec_enters_the_cgroup_first_and_has_no_init() -> None:
