@@ -73,11 +73,6 @@ def call_close(call_id: str) -> bytes:
     return event("CallClose", f'{{"call_id":"{call_id}"}}')
 
 
-def call_seal(call_id: str, input_count: int) -> bytes:
-    """The frame that says how many inputs there were."""
-    return event("CallSeal", f'{{"call_id":"{call_id}","input_count":{input_count}}}')
-
-
 def outputs_of(params: dict[str, Any], body: bytes) -> list[Output]:
     """The outputs in a `PutOutputs` event (or an answered `OutputBatch`)."""
     blobs = params.get("blobs") or {}
@@ -151,7 +146,6 @@ class MapCall(_Waking):
         self.call_id = call_id
         self._open = call_open(call_id, function_id, "map", parent_input_id)
         self._unanswered: dict[int, Payload] = {}
-        self._input_count: int | None = None
         self._is_opened = False
         self.ready: deque[Output] = deque()
 
@@ -168,11 +162,6 @@ class MapCall(_Waking):
             self._is_opened = True
             return self._open + frames
         return frames
-
-    def seal(self, input_count: int) -> bytes:
-        """No more inputs; returns the frame that says so."""
-        self._input_count = input_count
-        return call_seal(self.call_id, input_count)
 
     def take_outputs(self, params: dict[str, Any], body: bytes) -> None:
         """Outputs came; those we have already are dropped."""
@@ -191,8 +180,6 @@ class MapCall(_Waking):
         frames = [self._open] if self._is_opened else []
         for start in range(0, len(inputs), 250):
             frames.append(put_inputs(self.call_id, inputs[start : start + 250]))
-        if self._input_count is not None and self._is_opened:
-            frames.append(call_seal(self.call_id, self._input_count))
         return b"".join(frames)
 
 

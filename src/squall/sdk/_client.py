@@ -63,13 +63,12 @@ class OpenCall(Protocol):
 class _Request:
     """A question, kept until it is answered."""
 
-    __slots__ = ("body", "header", "is_repeatable", "pending")
+    __slots__ = ("body", "header", "pending")
 
-    def __init__(self, pending: Pending[tuple[Any, bytes]], header: bytes, body: Any, is_repeatable: bool) -> None:
+    def __init__(self, pending: Pending[tuple[Any, bytes]], header: bytes, body: Any) -> None:
         self.pending = pending
         self.header = header
         self.body = body
-        self.is_repeatable = is_repeatable
 
 
 class Client:
@@ -108,29 +107,25 @@ class Client:
         assert self.welcome is not None
         return self.welcome
 
-    async def request(
-        self, method: str, record: Any, reply: type[R], body: Any = b"", *, is_repeatable: bool = True
-    ) -> R:
+    async def request(self, method: str, record: Any, reply: type[R], body: Any = b"") -> R:
         """Ask, and wait for the answer, over reconnects if need be.
 
         Raises:
             Error: what the server answered, as an exception of `squall.exception`.
         """
-        return (await self.request_with_body(method, record, reply, body, is_repeatable=is_repeatable))[0]
+        return (await self.request_with_body(method, record, reply, body))[0]
 
-    async def request_with_body(
-        self, method: str, record: Any, reply: type[R], body: Any = b"", *, is_repeatable: bool = True
-    ) -> tuple[R, bytes]:
+    async def request_with_body(self, method: str, record: Any, reply: type[R], body: Any = b"") -> tuple[R, bytes]:
         """As `request`, with the answer's body."""
-        params, reply_body = await self.ask(method, record, body, is_repeatable=is_repeatable)
+        params, reply_body = await self.ask(method, record, body)
         return self.codec.record(reply, params), reply_body
 
-    def ask(self, method: str, record: Any, body: Any = b"", *, is_repeatable: bool = True) -> Pending[Any]:
+    def ask(self, method: str, record: Any, body: Any = b"") -> Pending[Any]:
         """Ask without waiting; the pending becomes the undecoded answer and its body."""
         number = next(self._numbers)
         pending: Pending[tuple[Any, bytes]] = Pending(self.connection)
         header = self.codec.encode(wire.REQUEST, number, method, record)
-        self._requests[number] = _Request(pending, header, body, is_repeatable)
+        self._requests[number] = _Request(pending, header, body)
         self._keeper.ensure()
         self._write_header(header, body)
         return pending
@@ -285,8 +280,7 @@ class Client:
 
     def _send_again(self) -> None:
         for request in list(self._requests.values()):
-            if request.is_repeatable:
-                self._write_header(request.header, request.body)
+            self._write_header(request.header, request.body)
         for call in list(self._calls.values()):
             self.connection.write(call.frames())
             if call.call_id not in self._calls:
@@ -314,11 +308,8 @@ class Client:
         self._end_streams(error)
 
     def _lost(self, reason: str) -> None:
+        # Streams only: requests and calls are asked again on the next connection.
         self._end_streams(ConnectionLost(f"the connection to the server broke: {reason}"))
-        for number, request in list(self._requests.items()):
-            if not request.is_repeatable:
-                self._requests.pop(number, None)
-                request.pending.fail(ConnectionLost(f"the connection to the server broke: {reason}"))
 
     def _end_streams(self, error: BaseException) -> None:
         streams, self._streams = self._streams, {}

@@ -235,11 +235,8 @@ class Mapping:
             if time.monotonic() > deadline:
                 client.connection.poll()
                 break
-        frames = self._call.add(batch) if batch else b""
-        if self._is_fed and self._input_count:
-            frames += self._call.seal(self._input_count)
-        if frames:
-            client.open_call(self._call, frames)
+        if batch:
+            client.open_call(self._call, self._call.add(batch))
 
 
 class _Feeder:
