@@ -21,6 +21,7 @@ from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.debian import BaseUnavailable
 from squall.agent.image.layers import Layer, LayerStore
 from squall.agent.image.machine import AptSettings, AptSource, MachineSettings, read_machine_settings
+from squall.main.config import read_config
 from squall.main.doctor import check_python_images
 from squall.protocol import image
 from squall.protocol.image import BuildEvent, ImageSpec
@@ -330,11 +331,11 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def test_doctor_asks_the_registry_that_builds_ask(registry: Registry) -> None:
     series = f"{sys.version_info.major}.{sys.version_info.minor}"
-    variables = {"HOME": str(registry.home)}
 
-    good = check_python_images({**variables, "SQUALL_PYTHON_IMAGE": f"{registry.place}/python:{{series}}-slim"})
-    bad = check_python_images({**variables, "SQUALL_PYTHON_IMAGE": f"{registry.place}/none:{{series}}"})
-    off = check_python_images({**variables, "SQUALL_PYTHON_IMAGE": "none"})
+    good, bad, off = (
+        check_python_images(read_config({"SQUALL_PYTHON_IMAGE": image}), {"HOME": str(registry.home)})
+        for image in (f"{registry.place}/python:{{series}}-slim", f"{registry.place}/none:{{series}}", "none")
+    )
 
     assert (good.status, bad.status, off.status) == ("ok" if series == "3.11" else "warn", "warn", "ok")
     assert f"{registry.place}/none:{series}" in bad.finding

@@ -12,13 +12,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from urllib.parse import urlsplit
 
 from squall.agent.image.debian import known_bases
 from squall.agent.image.machine import read_machine_settings
 from squall.agent.image.python_image import image_for
 from squall.agent.image.registry import RegistryFailure, ask
-from squall.main.config import ConfigError, read_config
+from squall.main.config import DEFAULT_HTTP_PORT, Config, ConfigError, read_config
+from squall.main.data_dir import read_server_file
 from squall.runtime.checks import Check, run_checks
+from squall.runtime.checks.machine import check_port
 
 REGISTRY_ANSWER_S = 5.0
 
@@ -30,18 +33,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # The clock's being right is one of the checks: it is compared with files and mirrors.
     checks = run_checks(options.data_dir, now_s=time.time(), env=dict(os.environ))  # tidy: wall clock
-    checks.append(check_python_images(os.environ))
+    try:
+        config = read_config(os.environ, options.data_dir)
+    except ConfigError as error:
+        checks.append(Check("configuration", "fail", str(error), "set it right, or unset it"))
+    else:
+        checks.append(check_server_port(config))
+        checks.append(check_python_images(config, os.environ))
     json.dump([asdict(check) for check in checks], sys.stdout)
     return 0
 
 
-def check_python_images(environ: Mapping[str, str]) -> Check:
+def check_server_port(config: Config) -> Check:
+    """Whether the server can listen where it is to, or does already."""
+    port = DEFAULT_HTTP_PORT if config.http_port is None else config.http_port
+    check = check_port(port, config.http_host)
+    if check.status != "fail":
+        return check
+    running = read_server_file(config.data_dir)
+    if running is not None and urlsplit(running.url).port == port:
+        return Check(check.name, "ok", f"the server listens there: {running.url}")
+    if config.http_port is None:
+        return Check(check.name, "ok", f"taken by another program ({check.finding}): the server takes any free one")
+    return check
+
+
+def check_python_images(config: Config, environ: Mapping[str, str]) -> Check:
     """Whether a registry serves bases with any Python, asked in the way builds ask."""
     name = "Python images"
-    try:
-        pattern = read_config(environ).python_image
-    except ConfigError as error:
-        return Check("configuration", "fail", str(error), "set it right, or unset it")
+    pattern = config.python_image
     settings = read_machine_settings(environ)
     have = ", ".join(sorted({base.python_version for base in known_bases(settings)})) or "none"
     if not pattern:

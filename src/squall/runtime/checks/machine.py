@@ -48,7 +48,7 @@ def check_nftables() -> Check:
 def check_port(port: int, host: str = "127.0.0.1") -> Check:
     """Whether the server could listen there."""
     name = f"port {port}"
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
         # As servers do: connections of an earlier run that linger are no obstacle.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
