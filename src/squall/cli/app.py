@@ -31,10 +31,14 @@ def list_apps(limit: int, is_json: bool) -> None:
             app.container_count,
             tables.local_time(app.created_at),
             tables.local_time(app.stopped_at),
+            app.parent_app_id or None,
         )
         for app in listing.apps
     ]
-    tables.show(("App ID", "Description", "State", "Containers", "Created at", "Stopped at"), rows, is_json=is_json)
+    headings = ("App ID", "Description", "State", "Containers", "Created at", "Stopped at", "Parent app ID")
+    # Few apps start others: people see the column where it says something, programs always.
+    shown = len(headings) if is_json or any(app.parent_app_id for app in listing.apps) else len(headings) - 1
+    tables.show(headings[:shown], [row[:shown] for row in rows], is_json=is_json)
 
 
 @app_group.command("logs", epilog="Example: squall app logs ap-… --follow")

@@ -177,7 +177,7 @@ class BlockingContext(Generic[T]):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         return run(self.__aexit__(kind, error, trace))
 
     async def __aenter__(self) -> T:
@@ -185,7 +185,7 @@ class BlockingContext(Generic[T]):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         try:
             if error is None:
                 await self._generator.__anext__()

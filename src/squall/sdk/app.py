@@ -313,13 +313,14 @@ class App:
         """While the block runs, the app does: its functions can be called, and end with the block.
 
         With `detach` it goes on when this program loses its connection or ends without leaving the block.
+        In a function the app is a child of that function's app: it ends with its container, or that app, at the latest.
 
         Raises:
-            InvalidError: it runs already, or this is a container that imports its module.
+            InvalidError: it runs already; this is a container that imports its module, or one that asks for `detach`.
             ImageBuildError: an image cannot be built.
             ConnectionError: (of `squall.exception`) no server can be reached or started.
         """
-        self._check_runnable(environment_name)
+        self._check_runnable(environment_name, is_detached=detach)
         from squall.sdk import _client, _run  # cold start: a container that runs no app loads none of this
 
         running = _run.Running(self, client or _client.current())
@@ -344,8 +345,13 @@ class App:
                 for function in self._functions.values():
                     function.bind(None)
 
-    def _check_runnable(self, environment_name: str | None) -> None:
+    def _check_runnable(self, environment_name: str | None, *, is_detached: bool) -> None:
         state = _container.current()
+        if state is not None and is_detached:
+            raise InvalidError(
+                f"{self!r}.run(detach=True) in a function: an app started there ends with its container; leave detach "
+                "out, or start it from outside"
+            )
         if state is not None and state.is_importing:
             raise InvalidError(
                 f"{self!r}.run() at the top level of a module that a container imports: it would start apps without "
@@ -373,7 +379,10 @@ class App:
 
 
 def _program() -> str:
-    """What an app without a name is listed as: the script it is run from."""
+    """What an app without a name is listed as: the script it is run from, or the function."""
+    state = _container.current()
+    if state is not None:
+        return state.boot.function_name
     import re  # cold start: only where an app is run
 
     path = sys.argv[0] if sys.argv else ""

@@ -1,0 +1,1 @@
+"""A package that functions take along."""
