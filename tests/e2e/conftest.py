@@ -32,10 +32,11 @@ def session_installation(nothing_leaks: None) -> Iterator[Installation]:
         yield installation
     finally:
         installation.stop()
-        left = installation.left_behind()
+        left, undeleted = installation.left_behind(), installation.undeleted()
         keep_layers_in_cache(data_dir)
         mounted = remove_data_dir(data_dir)
     assert not mounted, f"still mounted at the end of the session: {mounted}"
+    assert not undeleted, f"not deleted: {undeleted}"
     assert not left, "left behind:\n  " + "\n  ".join(left)
 
 
@@ -66,6 +67,8 @@ def make_installation(
     for one in made:
         one.stop()
     left = [line for one in made for line in one.left_behind()]
+    undeleted = [path for one in made for path in one.undeleted()]
+    assert not undeleted, f"not deleted: {undeleted}"
     assert not left, "left behind:\n  " + "\n  ".join(left)
 
 

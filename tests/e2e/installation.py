@@ -210,6 +210,12 @@ class Installation:
                 return found
             time.sleep(0.2)
 
+    def undeleted(self) -> list[str]:
+        """Files that containers and builds had, and that are still in the directory after `stop`."""
+        places = ("containers", "removed", "network", "spawner/records", "layers/.scratch")
+        paths = (path for place in places for path in (self.data_dir / place).rglob("*"))
+        return sorted(str(path) for path in paths if not path.is_dir() or not any(path.iterdir()))
+
     def stop(self) -> None:
         """End the server and everything it runs."""
         self.close_commands()
