@@ -15,7 +15,6 @@ from squall.protocol.app import AppCreate, AppCreated
 from squall.protocol.call import (
     CallClose,
     CallOpen,
-    CallSeal,
     Failure,
     InputBatch,
     InputRefs,
@@ -504,7 +503,6 @@ class FakeClient:
         """A whole map over numbers."""
         call = self.open(function_id, parent=parent)
         self.put(call, {index: str(number).encode() for index, number in enumerate(numbers)})
-        self.tell("CallSeal", CallSeal(call.call_id, len(numbers)))
         return call
 
     def resume(self, call: FakeCall, values: dict[int, bytes]) -> None:

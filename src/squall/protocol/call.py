@@ -112,14 +112,6 @@ class InputRefs:
 
 
 @record
-class CallSeal:
-    """No more inputs will come for this call."""
-
-    call_id: str
-    input_count: int
-
-
-@record
 class CallClose:
     """The client has what it wanted and forgets the call; what still runs for it is cancelled."""
 

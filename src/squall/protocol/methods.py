@@ -87,7 +87,6 @@ METHODS = _table(
     _stream("TerminalOffer", container.TerminalOffer, _TERMINAL[0], "Lend an app a terminal", _TERMINAL[1]),
     _tell("CallOpen", call.CallOpen, CLIENT, SERVER, "A call begins"),
     _tell("PutInputs", call.InputBatch, CLIENT, SERVER, "Inputs of a call", has_body=True),
-    _tell("CallSeal", call.CallSeal, CLIENT, SERVER, "No more inputs will come"),
     _tell("CallClose", call.CallClose, CLIENT, SERVER, "The client forgets the call"),
     _tell("ItemCredit", call.ItemCredit, CLIENT, SERVER, "Items of a generator were taken"),
     _tell("PutOutputs", call.OutputBatch, SERVER, CLIENT, "Outputs of a call", has_body=True),

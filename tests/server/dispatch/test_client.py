@@ -81,6 +81,17 @@ async def test_calls_of_a_client_that_stays_away_end() -> None:
         assert len(stage.plane.calls) == 0
 
 
+async def test_event_that_only_another_version_knows_is_ignored() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call = stage.client.call(spec.function_id, 4)
+
+        # Clients said so before 0.1; a later one may say what we do not know yet.
+        stage.client.tell("CallSeal", {"call_id": call.call_id, "input_count": 1})
+
+        assert (await stage.done(call, 1))[0].value == b"8"
+
+
 async def test_second_connection_of_a_client_replaces_the_first() -> None:
     async with staged() as stage:
         first = stage.client.peer

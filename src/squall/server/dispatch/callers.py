@@ -14,7 +14,7 @@ from squall.server.model.store import StoredApp
 CONTAINER_METHODS = frozenset({
     "Hello", "AppCreate", "AppGet", "AppStop", "FunctionCreate", "FunctionGet", "FunctionStats", "MountCreate",
     "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallGet", "CallInfo", "CallCancel", "CallOpen", "PutInputs",
-    "CallSeal", "CallClose", "ItemCredit", "ImageBuild", "LogRead",
+    "CallClose", "ItemCredit", "ImageBuild", "LogRead",
 })  # fmt: skip
 
 

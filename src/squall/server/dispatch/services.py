@@ -13,7 +13,6 @@ from squall.protocol.blob import BlobGet
 from squall.protocol.call import (
     CallClose,
     CallOpen,
-    CallSeal,
     Failure,
     InputBatch,
     InputRefs,
@@ -73,7 +72,6 @@ class ClientService:
         self._events: dict[str, tuple[type[Any], Callable[[Client, Any, bytes], None]]] = {
             "PutInputs": (InputBatch, lambda client, record, body: client.put_inputs(record, body)),
             "CallOpen": (CallOpen, self._call_open),
-            "CallSeal": (CallSeal, lambda client, record, body: None),
             "CallClose": (CallClose, lambda client, record, body: client.close(record.call_id)),
             "ItemCredit": (ItemCredit, self._item_credit),
         }
