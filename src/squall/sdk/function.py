@@ -43,6 +43,14 @@ class Definition(NamedTuple):
     include_source: bool | None
 
 
+class Handle(NamedTuple):
+    """What a function is looked up by that is not of this program: its name in an app, or its id."""
+
+    function_id: str = ""
+    app: str = ""
+    name: str = ""
+
+
 class RemoteCall(BlockingCall[P, R]):
     """`.remote` of a function; its blocking form is short where nothing has to be looked up first."""
 
@@ -97,7 +105,7 @@ class Function(Generic[P, R]):
     _definition: Definition | None
     _is_generator: bool
     _function_id: str | None
-    _looked_up: tuple[str, str] | None
+    _handle: Handle | None
     _client: Client | None
 
     @classmethod
@@ -109,7 +117,7 @@ class Function(Generic[P, R]):
         definition: Definition | None = None,
         is_generator: bool = False,
         function_id: str | None = None,
-        looked_up: tuple[str, str] | None = None,
+        handle: Handle | None = None,
         client: Client | None = None,
     ) -> Function[P, R]:
         function = object.__new__(cls)
@@ -118,7 +126,7 @@ class Function(Generic[P, R]):
         function._definition = definition
         function._is_generator = is_generator
         function._function_id = function_id
-        function._looked_up = looked_up
+        function._handle = handle
         function._client = client
         if definition is not None:
             function.__doc__ = definition.raw_f.__doc__
@@ -149,14 +157,14 @@ class Function(Generic[P, R]):
         check_name(app_name, "app name")
         if not isinstance(name, str) or not name:
             raise InvalidError("Function.from_name: the function's name must be a string")
-        return Function[..., Any]._make(name, looked_up=(app_name, name), client=client)
+        return Function[..., Any]._make(name, handle=Handle(app=app_name, name=name), client=client)
 
     @classmethod
     def from_id(cls, function_id: str, *, client: Client | None = None) -> Function[..., Any]:
         """A handle to a function by its id. Nothing is asked before its first use."""
         if not isinstance(function_id, str) or not function_id.startswith("fu-") or not function_id[3:].isalnum():
             raise InvalidError(f"Function.from_id({function_id!r}): ids of functions begin with 'fu-'")
-        return Function[..., Any]._make(function_id, looked_up=("", function_id), client=client)
+        return Function[..., Any]._make(function_id, handle=Handle(function_id=function_id), client=client)
 
     @blocking
     async def hydrate(self, client: Client | None = None) -> Function[P, R]:
@@ -181,11 +189,7 @@ class Function(Generic[P, R]):
             FunctionTimeoutError: it ran longer than its `timeout`.
             InvalidError: it is a generator; use `remote_gen`.
         """
-        if self._is_generator:
-            raise self._is_a_generator("remote", "remote_gen")
-        function_id = await self._resolve()
-        if self._is_generator:
-            raise self._is_a_generator("remote", "remote_gen")
+        function_id = await self._resolve_for("remote")
         return cast("R", await invoke().remote(self._get_client(), function_id, args, kwargs))
 
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -201,7 +205,7 @@ class Function(Generic[P, R]):
     @blocking_iterator
     async def remote_gen(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
         """Run a generator function and yield its items while it still runs."""
-        function_id = self._known_id() or await self._resolve()
+        function_id = await self._resolve()
         if not self._is_generator:
             raise InvalidError(f"function {self._name} is no generator: call .remote()")
         items = invoke().generate(self._get_client(), function_id, args, kwargs)
@@ -212,7 +216,7 @@ class Function(Generic[P, R]):
             await items.aclose()
 
     @blocking_iterator
-    async def map(
+    def map(
         self,
         *input_iterators: Iterable[Any] | AsyncIterable[Any],
         kwargs: dict[str, Any] | None = None,
@@ -224,17 +228,10 @@ class Function(Generic[P, R]):
         Inputs are pulled as the map gets on, at most 1,000 ahead. The first failure is raised, unless
         `return_exceptions` puts exceptions in the place of values.
         """
-        if not input_iterators:
-            raise InvalidError(f"{self._name}.map(): give at least one iterable")
-        outputs = self._mapped("map", input_iterators, False, kwargs, order_outputs, return_exceptions)
-        try:
-            async for value in outputs:
-                yield value
-        finally:
-            await outputs.aclose()
+        return self._mapped("map", input_iterators, False, kwargs, order_outputs, return_exceptions)
 
     @blocking_iterator
-    async def starmap(
+    def starmap(
         self,
         input_iterator: Iterable[Sequence[Any]] | AsyncIterable[Sequence[Any]],
         *,
@@ -243,12 +240,7 @@ class Function(Generic[P, R]):
         return_exceptions: bool = False,
     ) -> AsyncGenerator[R, None]:
         """As `map`, with one iterable of argument tuples."""
-        outputs = self._mapped("starmap", (input_iterator,), True, kwargs, order_outputs, return_exceptions)
-        try:
-            async for value in outputs:
-                yield value
-        finally:
-            await outputs.aclose()
+        return self._mapped("starmap", (input_iterator,), True, kwargs, order_outputs, return_exceptions)
 
     @blocking
     async def for_each(
@@ -258,8 +250,6 @@ class Function(Generic[P, R]):
         ignore_exceptions: bool = False,
     ) -> None:
         """As `map`, for everything that has no result: waits until all is done."""
-        if not input_iterators:
-            raise InvalidError(f"{self._name}.for_each(): give at least one iterable")
         async for _ in self._mapped("for_each", input_iterators, False, kwargs, False, ignore_exceptions):
             continue
 
@@ -269,9 +259,7 @@ class Function(Generic[P, R]):
         from squall.sdk import _durable  # cold start: as above
         from squall.sdk.function_call import FunctionCall  # cold start: as above
 
-        function_id = self._known_id() or await self._resolve()
-        if self._is_generator:
-            raise self._is_a_generator("spawn", "remote_gen")
+        function_id = await self._resolve_for("spawn")
         call_id = await _durable.spawn(self._get_client(), function_id, args, kwargs)
         return FunctionCall[R]._make(call_id, self._client)
 
@@ -284,9 +272,7 @@ class Function(Generic[P, R]):
 
         if not input_iterators:
             raise InvalidError(f"{self._name}.spawn_map(): give at least one iterable")
-        function_id = self._known_id() or await self._resolve()
-        if self._is_generator:
-            raise self._is_a_generator("spawn_map", "remote_gen")
+        function_id = await self._resolve_for("spawn_map")
         await _durable.spawn_map(self._get_client(), function_id, input_iterators, dict(kwargs or {}))
 
     @blocking
@@ -294,7 +280,7 @@ class Function(Generic[P, R]):
         """How busy the function is now."""
         from squall.protocol.function import FunctionStats, FunctionStatsGet  # cold start: as above
 
-        function_id = self._known_id() or await self._resolve()
+        function_id = await self._resolve()
         stats = await self._get_client().request("FunctionStats", FunctionStatsGet(function_id), FunctionStats)
         return FunctionCurrentStats(
             stats.queued_inputs, stats.container_count, stats.running_inputs, stats.idle_containers
@@ -370,9 +356,9 @@ class Function(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         function_id = self._known_id()
-        if function_id is None and self._looked_up is None:
+        if function_id is None and self._handle is None:
             raise InvalidError(f"function {self._name} cannot be pickled: its app does not run, so it has no id yet")
-        return _from_handle, (self._name, function_id, self._looked_up, self._is_generator)
+        return _from_handle, (self._name, function_id, self._handle, self._is_generator)
 
     # Inside
 
@@ -393,23 +379,31 @@ class Function(Generic[P, R]):
         function_id = self._known_id()
         if function_id is not None:
             return function_id
-        if self._looked_up is None:
+        if self._handle is None:
             raise ExecutionError(
                 f"function {self._name} cannot be called: its app does not run; call it inside `with app.run():`, or "
                 "from a local entrypoint started by `squall run`"
             )
         from squall.protocol.function import FunctionGet, FunctionSpec  # cold start: as above
 
-        app_name, name = self._looked_up
-        asked = FunctionGet(app=app_name, name=name) if app_name else FunctionGet(function_id=name)
+        asked = FunctionGet(**self._handle._asdict())
         spec = await self._get_client().request("FunctionGet", asked, FunctionSpec)
         self._is_generator = spec.definition.is_generator
         self._name = spec.name
         self._function_id = spec.function_id
         return spec.function_id
 
-    def _is_a_generator(self, method: str, instead: str) -> InvalidError:
-        return InvalidError(f"function {self._name} is a generator: .{method}() cannot run it; use .{instead}()")
+    async def _resolve_for(self, method: str) -> str:
+        """As `_resolve`, for a method that cannot run a generator."""
+        self._refuse_generator(method)
+        function_id = await self._resolve()
+        # Again: what a handle stands for is known only now.
+        self._refuse_generator(method)
+        return function_id
+
+    def _refuse_generator(self, method: str) -> None:
+        if self._is_generator:
+            raise InvalidError(f"function {self._name} is a generator: .{method}() cannot run it; use .remote_gen()")
 
     async def _mapped(
         self,
@@ -422,11 +416,10 @@ class Function(Generic[P, R]):
     ) -> AsyncGenerator[R, None]:
         from squall.sdk import _output  # cold start: as above
 
+        if not iterables:
+            raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
         _invoke = invoke()
-
-        function_id = self._known_id() or await self._resolve()
-        if self._is_generator:
-            raise InvalidError(f"function {self._name} is a generator: .{method}() cannot run it; call .remote_gen()")
+        function_id = await self._resolve_for(method)
         client = self._get_client()
         mapping = _invoke.Mapping(
             client,
@@ -443,7 +436,5 @@ class Function(Generic[P, R]):
             await values.aclose()
 
 
-def _from_handle(
-    name: str, function_id: str | None, looked_up: tuple[str, str] | None, is_generator: bool
-) -> Function[..., Any]:
-    return Function[..., Any]._make(name, function_id=function_id, looked_up=looked_up, is_generator=is_generator)
+def _from_handle(name: str, function_id: str | None, handle: Handle | None, is_generator: bool) -> Function[..., Any]:
+    return Function[..., Any]._make(name, function_id=function_id, handle=handle, is_generator=is_generator)
