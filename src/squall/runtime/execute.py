@@ -45,10 +45,10 @@ class Context:
 
 
 def carry_out(phases: Sequence[op.Phase], context: Context, report: Callable[[Mapping[str, float]], None]) -> None:
-    """Perform every operation in order; returns only by raising, since the last one executes a program.
+    """Perform every operation in order. From a plan that ends in `Execute` this returns by raising only.
 
     Args:
-        report: called with the time of each phase just before the program is executed.
+        report: called with the time of each phase just before that program is executed.
 
     Raises:
         RuntimeFailure: the first operation that failed.
@@ -68,7 +68,7 @@ def carry_out(phases: Sequence[op.Phase], context: Context, report: Callable[[Ma
 
 
 def _words(operation: op.Operation) -> str:
-    """`MakeDirectory` as `make directory`."""
+    """`make directory` of a `MakeDirectory`, for the error that names what failed."""
     name = type(operation).__name__
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
 
@@ -155,14 +155,7 @@ def _mount_root(operation: op.MountRoot, context: Context) -> None:
     for index, layer in enumerate(operation.layers):
         os.mkdir(str(index))
         _attach_idmapped(layer, str(index), context)
-    start = context.id_range.start
-    owner = 0 if operation.is_upper_idmapped else start
-    for name in ("upper", "work"):
-        path = f"{operation.writable}/{name}"
-        if not os.path.isdir(path):
-            os.makedirs(path, mode=0o755)
-            os.chmod(path, 0o755)
-            os.chown(path, owner, owner)
+    _make_upper(operation.writable, owner=0 if operation.is_upper_idmapped else context.id_range.start)
     writable = operation.writable
     if operation.is_upper_idmapped:
         os.mkdir("rw")
@@ -181,6 +174,15 @@ def _mount_root(operation: op.MountRoot, context: Context) -> None:
     # overlayfs works in its upper as whoever mounted it; the machine's root has no id on an id-mapped mount.
     with _as_range(context):
         sc.mount("squall", "root", "overlay", sc.MS_NODEV, options)
+
+
+def _make_upper(writable: str, owner: int) -> None:
+    for name in ("upper", "work"):
+        path = f"{writable}/{name}"
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=0o755)
+            os.chmod(path, 0o755)
+            os.chown(path, owner, owner)
 
 
 def _pivot_root(operation: op.PivotRoot, _: Context) -> None:
@@ -266,6 +268,7 @@ def _enter_cgroup(_: op.EnterCgroup, context: Context) -> None:
 
 def _enter_user_namespace(_: op.EnterUserNamespace, context: Context) -> None:
     sc.setns(context.user_namespace_fd, sc.CLONE_NEWUSER, f"the user namespace of ids {context.id_range.start}..")
+    # Whatever was opened before: no descriptor of the machine's gets into the container's program.
     sc.close_descriptors_on_exec(3)
 
 
