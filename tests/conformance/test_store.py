@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import OperationalError
 
 from squall.protocol.app import DEPLOYED, EPHEMERAL, STOPPED
 from squall.protocol.call import FAILED, SPAWN, SUCCEEDED
@@ -23,6 +25,7 @@ from squall.server.store.memory import MemoryStore
 from squall.server.store.migration import upgrade
 from squall.server.store.schema import METADATA, SCHEMA_VERSION
 from squall.server.store.sql import SqlStore
+from squall.server.store.writes import GroupCommit
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -375,3 +378,36 @@ async def test_setting_is_the_last_value_put(store: Store) -> None:
 
     assert nothing is None
     assert await store.get_setting("colour") == "blue"
+
+
+# Writes that share a transaction
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_write_that_the_database_fails_takes_none_of_its_group_with_it(
+    request: pytest.FixtureRequest, make_data_dir: Callable[[], Path], database: str
+) -> None:
+    if database == "sqlite":
+        url, broken = f"sqlite:///{make_data_dir()}/squall.db", "json('broken')"
+    else:
+        url, broken = new_postgres_database(request.getfixturevalue("postgres_socket_dir")), "repeat('x', 1100000000)"
+
+    def put(connection: sa.Connection, values: Sequence[Any]) -> list[Any]:
+        for value in values:
+            text = broken if value == 70 else "''"
+            connection.execute(sa.text(f"INSERT INTO kept VALUES ({value}, {text})"))
+        return list(values)
+
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE kept (value INTEGER, text TEXT)"))
+    commits = GroupCommit(engine)
+    results = await asyncio.gather(*(commits.write(put, number) for number in range(100)), return_exceptions=True)
+    await commits.close()
+    with engine.connect() as connection:
+        kept = connection.execute(sa.text("SELECT value FROM kept ORDER BY value")).scalars().all()
+    engine.dispose()
+
+    assert [number for number in range(100) if results[number] != number] == [70]
+    assert isinstance(results[70], OperationalError)
+    assert list(kept) == [number for number in range(100) if number != 70]

@@ -26,7 +26,7 @@ from squall.server.model.store import StoredApp, StoredCall, StoredInput, Stored
 from squall.server.store import sql_apps, sql_calls, sql_functions
 from squall.server.store.schema import APPS, FUNCTIONS, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS
 from squall.server.store.upsert import upsert
-from squall.server.store.writes import GroupCommit
+from squall.server.store.writes import GroupCommit, is_disk_full
 
 R = TypeVar("R")
 
@@ -253,7 +253,7 @@ def _our_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         reason = str(error.orig).strip()
-        if "disk is full" in reason or "No space left" in reason or "disk I/O error" in reason:
+        if is_disk_full(error):
             raise PlatformError(
                 EXHAUSTED,
                 f"cannot write the database: {reason}; free space in the data directory's file system, or move it",

@@ -6,17 +6,24 @@ No timer: a lone write is committed at once, and the slower the disk, the more w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from squall.protocol.errors import UNAVAILABLE, PlatformError
 
 WRITES_MAX = 1_000
 """Writes in one transaction at most, so that one transaction never takes long."""
+
+FAILURES_MAX = 64
+"""Transactions of one group the database may fail before the rest of the group fails like the last: about six bad
+writes in a thousand are found."""
+SPLIT_FOR_S = 2.0
+"""How long finding them may take: a locked database has each transaction wait first."""
 
 Apply = Callable[[Connection, Sequence[Any]], list[Any]]
 """Carries out several writes of one kind in order and says the result of each."""
@@ -26,6 +33,29 @@ class _Write(NamedTuple):
     apply: Apply
     value: Any
     done: asyncio.Future[Any]
+
+
+class _Patience:
+    """Tells a refused write from a database that cannot be used: asking the latter for each write only takes longer."""
+
+    def __init__(self, until_s: float) -> None:
+        self.error: Exception | None = None
+        """What the writes that are not tried any more fail with."""
+        self._until_s = until_s
+        self._failures_left = FAILURES_MAX
+
+    @property
+    def is_over(self) -> bool:
+        return self.error is not None
+
+    def note(self, error: Exception) -> None:
+        """Count a failed transaction."""
+        if not isinstance(error, (OperationalError, InterfaceError)):
+            return
+        self._failures_left -= 1
+        is_lost = error.connection_invalidated or is_disk_full(error)
+        if is_lost or self._failures_left < 0 or time.monotonic() > self._until_s:
+            self.error = error
 
 
 class GroupCommit:
@@ -76,16 +106,22 @@ class GroupCommit:
     # On the thread
 
     def _commit(self, writes: list[_Write]) -> list[Any]:
+        """The result of each write, in order, or what it raised."""
+        return self._commit_halves(writes, _Patience(time.monotonic() + SPLIT_FOR_S))
+
+    def _commit_halves(self, writes: list[_Write], patience: _Patience) -> list[Any]:
+        if patience.is_over:
+            return [patience.error] * len(writes)
         try:
             return self._commit_together(writes)
-        except (OperationalError, InterfaceError) as error:
-            # The database itself: asking it again for each of them would only take longer.
-            return [error] * len(writes)
         except Exception as error:  # noqa: BLE001 - whatever one write raises is the result of that write alone
+            patience.note(error)
             if len(writes) == 1:
                 return [error]
-        # One of them is refused. A savepoint for each would cost every transaction for the sake of this rare one.
-        return [self._commit([write])[0] for write in writes]
+        # One of them is refused, most likely: some twenty transactions find it in a thousand. A savepoint for each
+        # write would cost every transaction for the sake of this rare one.
+        middle = len(writes) // 2
+        return self._commit_halves(writes[:middle], patience) + self._commit_halves(writes[middle:], patience)
 
     def _commit_together(self, writes: list[_Write]) -> list[Any]:
         results: list[Any] = []
@@ -98,3 +134,9 @@ class GroupCommit:
                 results += writes[start].apply(connection, [write.value for write in writes[start:end]])
                 start = end
         return results
+
+
+def is_disk_full(error: DBAPIError) -> bool:
+    """Whether the database says that its disk takes no more."""
+    reason = str(error.orig)
+    return any(words in reason for words in ("disk is full", "No space left", "disk I/O error"))
