@@ -154,6 +154,8 @@ class CallGet:
     call_id: str
     index: int = 0
     timeout_s: float = 0.0
+    parent_input_id: str = ""
+    """In a container, the input that waits: it needs no cpu meanwhile."""
 
 
 @record

@@ -77,7 +77,7 @@ async def get(client: Client, call_id: str, index: int, timeout_s: float | None)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left_s = POLL_S if deadline is None else max(0.0, min(POLL_S, deadline - time.monotonic()))
-        params, body = await client.ask("CallGet", CallGet(call_id, index, left_s))
+        params, body = await client.ask("CallGet", CallGet(call_id, index, left_s, _invoke.parent_input_id()))
         outputs = outputs_of({"sizes": (), "statuses": (), "indexes": (), **params}, body)
         if outputs:
             return await _invoke.unpack(client, outputs[0])
@@ -99,11 +99,12 @@ async def gather(calls: Sequence[tuple[Client, str]]) -> list[Any]:
     """Results of several calls, in the order given; raises the first failure there is, whichever call it is of."""
     results: dict[int, Any] = {}
     asked: dict[int, Pending[Any]] = {}
+    parent = _invoke.parent_input_id()
     while len(results) < len(calls):
         signal: Pending[None] = Pending(calls[0][0].connection)
         for number, (client, call_id) in enumerate(calls):
             if number not in results and number not in asked:
-                asked[number] = client.ask("CallGet", CallGet(call_id, 0, POLL_S))
+                asked[number] = client.ask("CallGet", CallGet(call_id, 0, POLL_S, parent))
         for pending in asked.values():
             pending.add_callback(lambda signal=signal: signal.set(None))  # type: ignore[misc]
         await signal

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppStop
+from squall.protocol.call import CallGet, OutputBatch
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionSpec, Resources, RetryPolicy, Scaling
-from squall.protocol.ids import new_id
+from squall.protocol.ids import input_id, new_id
 from squall.server.dispatch import children
 from squall.server.model.store import StoredApp
-from tests.server.dispatch.test_callers import container_of, make_family
-from tests.server.doubles import FakeClient, make_spec, settle, staged
+from tests.server.dispatch.test_callers import container_of, make_family, spawned
+from tests.server.doubles import FakeClient, FakeGuest, make_spec, settle, staged
 
 
 def make_app(*ancestors: str) -> StoredApp:
@@ -216,6 +217,34 @@ async def test_child_becomes_nothing_else_and_outside_takes_none_of_it_up_otherw
             await stage.client.ask("AppCreate", record, AppCreated)
 
         assert stage.plane.apps.live[family.child.app_id].row.state == "ephemeral"
+
+
+# Room
+
+
+async def test_parent_that_waits_for_a_spawned_call_of_its_child_gives_it_its_processor() -> None:
+    async with staged(cpu_milli=1_000) as stage:
+        parent = await stage.client.function(cpu_milli=1_000, max_containers=1)
+        waiting: list[FakeClient] = []
+
+        async def spawn_below(guest: FakeGuest, value: bytes) -> bytes:
+            if guest.function_id != parent.function_id:
+                return value + b"!"
+            inside = await FakeClient(stage.plane, stage.codec).connect_inside(guest.container_id)
+            waiting.append(inside)
+            child = await inside.function(cpu_milli=1_000)
+            call_id = await spawned(inside, child)
+            (own_call_id, index), *_ = guest.running
+            record = CallGet(call_id, 0, 30.0, input_id(own_call_id, index))
+            assert inside.peer is not None
+            return (await inside.peer.request_with_body("CallGet", record, OutputBatch, timeout_s=40.0))[1]
+
+        stage.node.run = spawn_below
+        call = stage.client.call(parent.function_id, 1)
+        await stage.pass_time(3.0)
+
+        assert call.outputs[0].value == b"7!"
+        assert not any(one.is_waiting for one in stage.plane.fleet.containers.values())
 
 
 # Restarts

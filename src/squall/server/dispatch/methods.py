@@ -20,6 +20,7 @@ from squall.protocol.function import (
     FunctionStats,
     FunctionStatsGet,
 )
+from squall.protocol.ids import parse_input_id
 from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
 from squall.server.dispatch import children
@@ -27,6 +28,7 @@ from squall.server.dispatch.apps import FUNCTIONS_MAX
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.input import Input
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -211,7 +213,27 @@ class Methods:
 
     async def _call_get(self, caller: Caller, record: CallGet, body: bytes) -> tuple[OutputBatch, bytes]:
         await self._check_call(caller, "CallGet", record.call_id)
-        return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
+        parent = self._waiting_input(caller, record)
+        if parent is None:
+            return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
+        trouble = parent.with_trouble()
+        trouble.children += 1
+        # Its claim on cpu may be all that the call it waits for lacks.
+        self._plane.fleet.place()
+        try:
+            return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
+        finally:
+            trouble.children -= 1
+
+    def _waiting_input(self, caller: Caller, record: CallGet) -> Input | None:
+        """The input of the caller's own app that waits for this output."""
+        if not caller.scope_app_id or not record.parent_input_id or record.timeout_s <= 0:
+            return None
+        try:
+            one = self._plane.calls.input(*parse_input_id(record.parent_input_id))
+        except ValueError:
+            return None
+        return one if one is not None and one.call.dispatcher.spec.app_id == caller.scope_app_id else None
 
     async def _call_info(self, caller: Caller, record: CallInfoGet, body: bytes) -> tuple[CallInfo, bytes]:
         await self._check_call(caller, "CallInfo", record.call_id)
