@@ -16,7 +16,7 @@ from squall.guest.inbox import Inbox, Stopping
 from squall.guest.link import Link
 from squall.guest.outbox import Outbox
 from squall.protocol.call import SUCCEEDED, InputBatch, InputRefs, ItemCredit, OutputBatch
-from squall.protocol.guest import GuestHello, GuestStop, Ready
+from squall.protocol.guest import GuestHello, GuestStop, Holding, Ready
 from tests.guest.agent_double import AgentDouble
 
 CALL = "fc-0123456789"
@@ -176,6 +176,44 @@ def test_reconnect_delivers_what_could_not_be_sent(guest: Guest) -> None:
     # Input 1 of before the break was dropped: only the one sent again is run.
     assert guest.inbox.take().index == 1
     assert not guest.inbox.has_input()
+
+
+def test_guest_that_comes_back_names_what_it_runs(guest: Guest) -> None:
+    guest.agent.say("Inputs", InputBatch(CALL, (0, 1, 2), (1, 1, 1), (3, 0, 0)), b"abc")
+    running = guest.inbox.take()
+    guest.inbox.began()
+    time.sleep(0.1)
+
+    guest.agent.drop()
+    wait_until(lambda: not guest.link.is_connected)
+    guest.agent.come_back()
+    methods: list[str] = []
+    while "Ready" not in methods:
+        envelope, _ = guest.agent.events.get(timeout=10)
+        methods.append(envelope.method)
+        if envelope.method == "Holding":
+            holding = guest.agent.codec.record(Holding, envelope.params)
+    guest.inbox.ended()
+    guest.inbox.answered(running)
+
+    # Before it says Ready, and not what was to come after it: that is dropped.
+    assert methods[-3:] == ["GuestHello", "Holding", "Ready"]
+    assert (holding.call_id, holding.indexes, holding.attempts) == (CALL, (0,), (3,))
+    assert 0.1 <= holding.running_s[0] < 10
+    assert not guest.inbox.has_input()
+
+
+def test_guest_that_runs_nothing_names_nothing_when_it_comes_back(guest: Guest) -> None:
+    guest.give(0)
+    guest.inbox.answered(guest.inbox.take())
+    threading.Thread(target=guest.inbox.take, daemon=True).start()
+
+    guest.agent.drop()
+    wait_until(lambda: not guest.link.is_connected)
+    guest.agent.come_back()
+
+    assert guest.agent.events.get(timeout=10)[0].method == "GuestHello"
+    assert guest.agent.events.get(timeout=10)[0].method == "Ready"
 
 
 def test_generator_waits_for_its_consumer(guest: Guest) -> None:

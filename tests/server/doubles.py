@@ -39,7 +39,7 @@ from squall.protocol.function import (
     RetryPolicy,
     Scaling,
 )  # fmt: skip
-from squall.protocol.guest import Boot, GuestStop, Heartbeat, Ready, StartupFailed, TerminalData
+from squall.protocol.guest import Boot, GuestStop, Heartbeat, Holding, Ready, StartupFailed, TerminalData
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent
 from squall.protocol.log import LogEntry, LogRead
@@ -177,6 +177,8 @@ class FakeGuest:
         self.running: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self.begun: list[tuple[int, int]] = []
         """(index, attempt) of every input begun."""
+        self.began: list[tuple[str, int, int]] = []
+        """The same, with the call."""
         self.received: list[int] = []
         self.undelivered: list[tuple[OutputBatch, bytes]] = []
         self.is_stopping = False
@@ -184,6 +186,8 @@ class FakeGuest:
         """Takes inputs and begins none."""
         self.is_forgetful = False
         """Forgets on a reconnect what it has not begun, and does not say so."""
+        self.is_old = False
+        """Of a version that does not say what it runs when it comes back."""
         self.is_deaf = False
         """Does not react to CancelInputs."""
         self.max_inputs = 1
@@ -200,7 +204,16 @@ class FakeGuest:
         if is_reconnect:
             if self.is_forgetful:
                 self.waiting.clear()
+            if not self.is_old:
+                self.name_running()
             self.ready()
+
+    def name_running(self) -> None:
+        """Say what runs, and forget what does not."""
+        self.waiting.clear()
+        attempts = {(call_id, index): attempt for call_id, index, attempt in self.began}
+        for call_id, index in self.running:
+            self.tell("Holding", Holding(call_id, (index,), (attempts[call_id, index],), (1.0,)))
 
     def ready(self) -> None:
         """Say that inputs may come, and deliver what could not be."""
@@ -254,6 +267,7 @@ class FakeGuest:
         while self.waiting and len(self.running) < self.max_inputs and not self.is_holding:
             call_id, index, attempt, value = self.waiting.pop(0)
             self.begun.append((index, attempt))
+            self.began.append((call_id, index, attempt))
             self.running[call_id, index] = self.tasks.start(self.run(call_id, index, attempt, value))
 
     async def run(self, call_id: str, index: int, attempt: int, value: bytes) -> None:

@@ -22,7 +22,7 @@ from squall.guest.link import Link, LinkLost
 from squall.guest.outbox import Outbox
 from squall.protocol.call import InputBatch, InputRefs, ItemCredit, cut
 from squall.protocol.codec import Envelope
-from squall.protocol.guest import HEARTBEAT_S, GuestStop, Heartbeat, Ready, TerminalData
+from squall.protocol.guest import HEARTBEAT_S, GuestStop, Heartbeat, Holding, Ready, TerminalData
 
 TICK_S = 0.01
 _ARMED_S = 0.05
@@ -63,8 +63,8 @@ class Inbox:
         self._held: deque[Input] = deque()
         self._unhandled: deque[tuple[Envelope, bytes]] = deque()
         """Received; only whoever reads touches it."""
-        self._begun: set[tuple[str, int]] = set()
-        """Taken by the runner and not answered yet."""
+        self._begun: dict[tuple[str, int], tuple[int, float]] = {}
+        """Taken by the runner and not answered yet: the attempt, and when."""
         self._item_credit: dict[tuple[str, int], int] = {}
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -112,13 +112,13 @@ class Inbox:
             if not self._held:
                 return None
             item = self._held.popleft()
-            self._begun.add((item.call_id, item.index))
+            self._begun[item.call_id, item.index] = (item.attempt, time.monotonic())
             return item
 
     def answered(self, item: Input) -> None:
         """Its output is in the outbox, or will never be."""
         with self._lock:
-            self._begun.discard((item.call_id, item.index))
+            self._begun.pop((item.call_id, item.index), None)
 
     def has_begun(self, call_id: str, index: int) -> bool:
         """Whether the runner has taken it and not answered yet."""
@@ -192,15 +192,29 @@ class Inbox:
             # Whoever takes our place hears of these inputs from their client; running them here as well would be twice.
             self._held.clear()
         try:
-            self._link.connect(is_reconnect=True)
+            self._link.connect(is_reconnect=True, frames=self._reintroduction)
         except LinkLost as error:
             with self._lock:
                 self._failure = error
                 self._changed.notify_all()
             return
-        if self._ready is not None:
-            self._link.send("Ready", self._ready)
         self._outbox.flush()
+
+    def _reintroduction(self) -> bytes:
+        """What runs here, and that inputs may come. An output that is late finds its input named here, or is itself
+        enough: it follows."""
+        by_call: dict[str, list[tuple[int, int, float]]] = {}
+        now = time.monotonic()
+        with self._lock:
+            for (call_id, index), (attempt, begun_at) in self._begun.items():
+                by_call.setdefault(call_id, []).append((index, attempt, round(now - begun_at, 3)))
+        frames = [
+            self._link.frame("Holding", Holding(call_id, *zip(*columns, strict=True)))
+            for call_id, columns in by_call.items()
+        ]
+        if self._ready is not None:
+            frames.append(self._link.frame("Ready", self._ready))
+        return b"".join(frames)
 
     def _handle(self, envelope: Envelope, body: bytes) -> None:
         record = self._link.codec.record

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from squall.protocol import codec as wire
@@ -56,8 +57,8 @@ class Link:
         connection = self._socket
         return -1 if connection is None else connection.fileno()
 
-    def connect(self, is_reconnect: bool = False) -> None:
-        """Connect and introduce ourselves, trying again for a while.
+    def connect(self, is_reconnect: bool = False, frames: Callable[[], bytes] = bytes) -> None:
+        """Connect and introduce ourselves, trying again for a while; `frames` follow before anything else is sent.
 
         Raises:
             LinkLost: nobody answered.
@@ -86,16 +87,24 @@ class Link:
             is_reconnect=is_reconnect,
         )
         self._decoder = FrameDecoder()
+        data = self.frame("GuestHello", hello) + frames()
         with self._send_lock:
             self._socket = connection
-            self.is_connected = True
-        self.send("GuestHello", hello)
+            try:
+                connection.sendall(data)
+                self.is_connected = True
+            except OSError:
+                self.is_connected = False
+
+    def frame(self, method: str, record: Any, body: bytes = b"") -> bytes:
+        """One event as it is sent."""
+        chunks: list[bytes] = []
+        encode_into(Frame(self._codec.encode(wire.EVENT, 0, method, record), body), chunks)
+        return b"".join(chunks)
 
     def send(self, method: str, record: Any, body: bytes = b"") -> bool:
         """Send one event; False when the connection is broken (the reader makes it again)."""
-        chunks: list[bytes] = []
-        encode_into(Frame(self._codec.encode(wire.EVENT, 0, method, record), body), chunks)
-        return self.send_bytes(b"".join(chunks))
+        return self.send_bytes(self.frame(method, record, body))
 
     def send_bytes(self, data: bytes) -> bool:
         """Send whole frames; False when the connection is broken."""

@@ -6,10 +6,11 @@
       Ready or StartupFailed ────────────▶
       ◀───────────────────────────── Inputs, TakeBack, CancelInputs, ItemCredit, GuestStop
       Outputs, Items, GivenBack, Heartbeat ▶
+      Holding (after a reconnect) ───────▶
 
 All are events. The agent reads the first frame only: it checks the token and opens a channel to the server. After a
-broken connection the guest comes back with the same token and sends the outputs it could not deliver; it gets no second
-Boot but must send Ready again.
+broken connection the guest comes back with the same token, says what it runs (Holding) and sends the outputs it could
+not deliver; it gets no second Boot but must send Ready again.
 """
 
 from __future__ import annotations
@@ -75,6 +76,20 @@ class Ready:
     """Inputs that may be handed out ahead, at most."""
     import_ms: float = 0.0
     python_version: str = ""
+
+
+@record
+class Holding:
+    """After a reconnect, before Ready: inputs of one call that the guest has begun, so that nobody else is given them.
+
+    What it had been handed and has not begun it has forgotten: that is handed out again.
+    """
+
+    call_id: str
+    indexes: tuple[int, ...]
+    attempts: tuple[int, ...]
+    running_s: tuple[float, ...]
+    """For how long each has run."""
 
 
 @record

@@ -118,6 +118,7 @@ METHODS = _table(
     _tell("Inputs", call.InputBatch, SERVER, GUEST, "Inputs to run", has_body=True),
     _tell("TakeBack", call.InputRefs, SERVER, GUEST, "Give back what has not begun"),
     _tell("GivenBack", call.InputRefs, GUEST, SERVER, "These had not begun and will not"),
+    _tell("Holding", guest.Holding, GUEST, SERVER, "A guest that came back runs these"),
     _tell("CancelInputs", call.InputRefs, SERVER, GUEST, "Stop running these"),
     _tell("Outputs", call.OutputBatch, GUEST, SERVER, "Outputs of inputs", has_body=True),
     _tell("Items", call.ItemBatch, GUEST, SERVER, "Items of a generator", has_body=True),

@@ -44,8 +44,10 @@ class Attempts:
         )
         for index, status, size, value, attempt, ran_us in columns:
             one = call.inputs.get(index)
-            if one is None or one.attempt != attempt or not self._may_answer(container, one):
+            if one is None or not self._may_answer(container, one, attempt):
                 continue
+            if one.attempt != attempt:
+                self.believe(one, attempt)
             if one.trouble is not None and one.trouble.cut_short_by and status != wire.SUCCEEDED:
                 self.end_cut_short(one)
                 continue
@@ -61,10 +63,21 @@ class Attempts:
             call.sink.put_outputs(call, batch, b"".join(values))
         self._dispatcher.calls.end_if_over(call)
 
-    @staticmethod
-    def _may_answer(container: Container | None, one: Input) -> bool:
+    def _may_answer(self, container: Container | None, one: Input, attempt: int) -> bool:
         """From whom holds it; or, after a restart, from a container that got it from the server before this one."""
-        return one.container is container or (one.container is None and container is not None and container.is_adopted)
+        if one.container is not None:
+            return one.container is container and one.attempt == attempt
+        if container is not None and not container.is_adopted:
+            return False
+        # Of a generator items may have been lost with the connection.
+        return attempt >= one.attempt and not self._dispatcher.spec.definition.is_generator
+
+    def believe(self, one: Input, attempt: int) -> None:
+        """The server before this one had come to that attempt. What the others ended with is not known: they count."""
+        one.attempt = attempt
+        if attempt and self._dispatcher.spec.retries.max_retries:
+            trouble = one.with_trouble()
+            trouble.retries_used = max(trouble.retries_used, attempt)
 
     def _is_retried(self, one: Input, status: int, value: bytes) -> bool:
         retries = self._retries_of(one)

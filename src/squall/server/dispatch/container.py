@@ -19,6 +19,7 @@ SIGTERM = 15
 if TYPE_CHECKING:
     from squall.protocol.peer import Peer
     from squall.server.dispatch.dispatcher import Dispatcher
+    from squall.server.dispatch.holdings import Held
     from squall.server.dispatch.input import Input
     from squall.server.dispatch.node import Node
     from squall.server.model.clock import Timer
@@ -61,6 +62,8 @@ class Container:
 
         self.held: dict[Input, None] = {}
         """Inputs handed out, in order."""
+        self.unknown: dict[tuple[str, int], Held] = {}
+        """What its guest says it runs, and nobody here has handed out (`holdings.py`)."""
         self.credit = 0
         self.credit_max = 0
         self.run_us = 0.0
@@ -82,7 +85,12 @@ class Container:
             return wire.PENDING
         if not self.is_ready:
             return wire.STARTING
-        return wire.BUSY if self.held else wire.IDLE
+        return wire.BUSY if self.is_busy else wire.IDLE
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has anything to run."""
+        return bool(self.held or self.unknown)
 
     @property
     def is_open(self) -> bool:
@@ -102,7 +110,7 @@ class Container:
     def is_spare(self) -> bool:
         """It runs nothing, and its function may do with one fewer."""
         dispatcher = self.dispatcher
-        return self.is_open and not self.held and len(dispatcher.containers) > dispatcher.spec.scaling.min_containers
+        return self.is_open and not self.is_busy and len(dispatcher.containers) > dispatcher.spec.scaling.min_containers
 
     @property
     def is_waiting(self) -> bool:
@@ -161,6 +169,6 @@ class Container:
             self.created_at,
             self.stopped_at,
             self.ending_in_words() if self.is_stopped else "",
-            min(len(self.held), self.dispatcher.max_inputs),
+            min(len(self.held) + len(self.unknown), self.dispatcher.max_inputs),
             dict(self.phase_ms),
         )

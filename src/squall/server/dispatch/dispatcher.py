@@ -22,6 +22,7 @@ from squall.protocol.function import FunctionSpec, FunctionStats
 from squall.server.dispatch.attempts import Attempts
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.container import Container
+from squall.server.dispatch.holdings import Holdings
 from squall.server.dispatch.input import Call, Input, failed_batch
 from squall.server.dispatch.returns import RESYNC_S, Returns
 from squall.server.model.clock import Clock
@@ -67,6 +68,7 @@ class Dispatcher:
         self.config = config
         self.attempts = Attempts(self)
         self.returns = Returns(self)
+        self.holdings = Holdings(self)
         self.queue: deque[Input] = deque()
         """May hold inputs that have left it (`is_queued` is False): they are passed over."""
         self.queued = 0
@@ -114,6 +116,8 @@ class Dispatcher:
             return
         call.input_count += len(added)
         self.calls.waiting_bytes += sum([len(one.value) for one in added])
+        if self.holdings.has_unknown and self.stopped is None:
+            added = self.holdings.claim(call, added)
         refusal = self._refusal(call, len(added))
         if refusal is not None:
             for one in added:
@@ -142,13 +146,13 @@ class Dispatcher:
 
     def schedule(self) -> None:
         """Hand out inputs at the end of this turn of the event loop: what came in one turn leaves in few frames."""
-        if not self._is_scheduled and self.queued and self.free:
+        if not self._is_scheduled and self.queued and self.free and not self.holdings.absent:
             self._is_scheduled = True
             self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._is_scheduled = False
-        while self.queued and self.free:
+        while self.queued and self.free and not self.holdings.absent:
             chosen = self._choose()
             # Fill up to one level, so that who holds least gets most.
             level = -(-(sum([len(one.held) for one in chosen]) + self.queued) // len(chosen))
@@ -175,15 +179,14 @@ class Dispatcher:
         """How many inputs the container may hold now."""
         if self.spec.scaling.is_single_use:
             return 0 if container.has_served else 1
-        if self.attempts.suspects:
-            return 1
-        return container.credit
+        window = 1 if self.attempts.suspects else container.credit
+        return self.holdings.room(container, window) if container.unknown else window
 
     def refresh(self, container: Container) -> None:
         """Put a container among the free ones, or take it from them, as it is now."""
         if container.is_open and len(container.held) < self.window(container):
             self.free[container] = None
-            if container.held:
+            if container.is_busy:
                 self.idle.pop(container, None)
             else:
                 self.idle[container] = None
@@ -253,13 +256,17 @@ class Dispatcher:
         _check_sizes(record.sizes, record.blobs, body)
         if not record.indexes or len(record.indexes) != len(record.sizes):
             raise ValueError(f"{len(record.indexes)} outputs with {len(record.sizes)} sizes")
+        if container.unknown:
+            record, body = self.holdings.answered(container, record, body)
         call = self.calls.get(record.call_id)
         if call is None or call.dispatcher is not self:
-            if call is None and container.is_adopted:
+            if call is None and container.is_adopted and record.indexes and not self.spec.definition.is_generator:
                 self.calls.keep_orphan(self.spec.function_id, record, body)
+            self._measure(container, record)
+            self._served(container)
             return
         inputs, held = call.inputs, container.held
-        if call.is_closed or any(record.statuses) or not self._are_held(container, call, record):
+        if call.is_closed or not record.indexes or any(record.statuses) or not self._are_held(container, call, record):
             self.attempts.settle(container, call, record, body)
         else:
             freed = 0
@@ -295,7 +302,7 @@ class Dispatcher:
 
     def _served(self, container: Container) -> None:
         """The container may have room again."""
-        if not container.held:
+        if not container.is_busy:
             container.idle_since = container.last_output_at
             if self.spec.scaling.is_single_use and not container.is_draining:
                 self.fleet.drain(container, "it is for one input only")
@@ -319,8 +326,12 @@ class Dispatcher:
         container.last_output_at = self.clock.monotonic()
         if call.items_waiting > ITEMS_WAITING_MAX:
             self.fleet.kill(container, "its generator went on without being asked")
-        elif not call.is_closed:
+        elif not call.is_closed and (call.is_durable or record.first == call.items_passed):
             call.sink.put_items(call, record, body)
+        elif not call.is_closed:
+            message = f"items of the generator were lost with a connection of {container.container_id}; call it again"
+            self.fail([one], Failure("lost", message, container_id=container.container_id))
+            container.tell("CancelInputs", wire.InputRefs(call.call_id, (one.index,)))
 
     def credit_items(self, call: Call, index: int, count: int) -> None:
         """The client took items: let the generator go on."""
@@ -344,6 +355,8 @@ class Dispatcher:
     def add(self, container: Container) -> None:
         """A container of this function was asked for, or found."""
         self.containers[container.container_id] = container
+        if container.is_adopted:
+            self.holdings.expect(container)
 
     def ready(self, container: Container, credit_max: int) -> None:
         """The guest serves; after a reconnect it says what it no longer has."""
@@ -359,6 +372,7 @@ class Dispatcher:
             self.returns.take_back(container, before)
             container.timers.append(self.clock.call_later(RESYNC_S, lambda: self.returns.resync(container, before)))
         self.refresh(container)
+        self.holdings.arrived(container)
         self.schedule()
         self.fleet.changed(self)
 
@@ -367,6 +381,8 @@ class Dispatcher:
         self.containers.pop(container.container_id, None)
         self.free.pop(container, None)
         self.idle.pop(container, None)
+        self.holdings.forget(container)
+        self.holdings.arrived(container)
         self.fleet.changed(self)
 
     # Ends
@@ -407,7 +423,7 @@ class Dispatcher:
         """How busy it is."""
         held = [len(one.held) for one in self.containers.values()]
         running = sum(min(count, self.max_inputs) for count in held)
-        idle = sum(1 for one in self.containers.values() if one.is_open and not one.held)
+        idle = sum(1 for one in self.containers.values() if one.is_open and not one.is_busy)
         return FunctionStats(self.queued + self.delayed + sum(held) - running, running, len(self.containers), idle)
 
 

@@ -241,7 +241,7 @@ class ContainerFleet:
         container.is_draining = True
         container.drain_reason = container.drain_reason or reason
         container.dispatcher.refresh(container)
-        if container.held or container.exit_reason:
+        if container.is_busy or container.exit_reason:
             return
         container.exit_reason = container.drain_reason
         grace_s = self._config.drain_grace_s

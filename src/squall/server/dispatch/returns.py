@@ -54,7 +54,7 @@ class Returns:
                 self._dispatcher.queued += 1
 
     def _after_return(self, container: Container) -> None:
-        if not container.held:
+        if not container.is_busy:
             container.idle_since = self._dispatcher.clock.monotonic()
             if container.is_draining:
                 self._dispatcher.fleet.drain(container, container.drain_reason)
@@ -81,7 +81,8 @@ class Returns:
     def heartbeat(self, container: Container, held_by_guest: int) -> None:
         """A guest that holds nothing while we think it does: what was sent to it was lost, and is queued again."""
         quiet_since = max(container.last_output_at, container.handed_out_at)
-        if held_by_guest == 0 and container.held and self._dispatcher.clock.monotonic() - quiet_since > QUIET_S:
+        if held_by_guest == 0 and container.is_busy and self._dispatcher.clock.monotonic() - quiet_since > QUIET_S:
+            self._dispatcher.holdings.forget(container)
             self.to_queue(list(container.held))
             self._after_return(container)
 

@@ -26,12 +26,13 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
                 pending += 1
             else:
                 starting += 1
-        elif container.held:
-            count = min(len(container.held), dispatcher.max_inputs)
+        elif container.is_busy:
+            held = len(container.held) + len(container.unknown)
+            count = min(held, dispatcher.max_inputs)
             busy += 1
             running += count
-            ahead += len(container.held) - count
-            began_at = next(iter(container.held)).began_at or now
+            ahead += held - count
+            began_at = next(iter(container.held)).began_at or now if container.held else now
             blocked += now - max(began_at, container.last_output_at) >= BLOCKED_S
         else:
             idle.append(IdleContainer(container.container_id, container.idle_since))

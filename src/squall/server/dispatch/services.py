@@ -23,7 +23,7 @@ from squall.protocol.call import (
 from squall.protocol.container import TerminalInput
 from squall.protocol.errors import CONFLICT, INVALID, UNAUTHENTICATED, PlatformError
 from squall.protocol.function import FunctionSpec
-from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Ready, StartupFailed, TerminalData
+from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Holding, Ready, StartupFailed, TerminalData
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountGet
 from squall.protocol.node import ContainerExited, ContainerHello, NodeHello, NodeReport, NodeWelcome
@@ -231,6 +231,7 @@ class ContainerService:
             "Outputs": self._outputs,
             "Items": self._items,
             "GivenBack": self._given_back,
+            "Holding": self._holding,
             "Heartbeat": self._heartbeat,
             "Ready": self._ready,
             "StartupFailed": self._startup_failed,
@@ -302,12 +303,21 @@ class ContainerService:
 
     def _outputs(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.put_outputs(container, self._record(OutputBatch, params), body)
+        self._hold_up()
 
     def _items(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.put_items(container, self._record(ItemBatch, params), body)
+        self._hold_up()
+
+    def _hold_up(self) -> None:
+        if self.peer is not None:
+            self._plane.calls.shelf.hold_up(self.peer.channel)
 
     def _given_back(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.returns.given_back(container, self._record(InputRefs, params))
+
+    def _holding(self, container: Container, params: Any, body: bytes) -> None:
+        container.dispatcher.holdings.named(container, self._record(Holding, params))
 
     def _heartbeat(self, container: Container, params: Any, body: bytes) -> None:
         beat: Heartbeat = self._record(Heartbeat, params)
