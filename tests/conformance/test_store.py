@@ -163,6 +163,50 @@ async def test_apps_are_listed_newest_first(store: Store) -> None:
     assert [app.app_id for app in deployed] == ["ap-3"]
 
 
+async def test_child_is_read_back_with_the_apps_above_it(store: Store) -> None:
+    root, child = make_app("ap-1"), make_app("ap-2", ancestors=("ap-1",))
+    grandchild = make_app("ap-3", ancestors=("ap-1", "ap-2"))
+    for app in (root, child, grandchild):
+        await store.put_app(app)
+
+    assert await store.get_app("ap-3") == grandchild
+    assert (grandchild.parent_app_id, grandchild.root_app_id) == ("ap-2", "ap-1")
+    assert (root.parent_app_id, root.root_app_id) == ("", "ap-1")
+    assert {app.app_id: app.ancestors for app in await store.list_apps()} == {
+        "ap-1": (),
+        "ap-2": ("ap-1",),
+        "ap-3": ("ap-1", "ap-2"),
+    }
+
+
+async def test_child_is_not_found_by_name(store: Store) -> None:
+    await store.put_app(make_app("ap-1", "hello", created_at=1.0))
+    await store.put_app(make_app("ap-2", "hello", created_at=2.0, ancestors=("ap-9",)))
+
+    found = await store.find_app("hello")
+
+    assert found is not None
+    assert found.app_id == "ap-1"
+
+
+async def test_ended_children_but_the_newest_are_forgotten_with_their_functions(store: Store) -> None:
+    await store.put_app(make_app("ap-r", state=STOPPED))
+    await store.put_app(make_app("ap-o", state=STOPPED, ancestors=("ap-other",)))
+    for number in range(4):
+        app_id = f"ap-{number}"
+        await store.put_app(make_app(app_id, created_at=float(number), ancestors=("ap-r",), state=STOPPED))
+        await store.put_functions((make_function(f"fu-{number}", app_id),))
+    await store.put_app(make_app("ap-live", created_at=-1.0, ancestors=("ap-r", "ap-0")))
+
+    gone = await store.forget_children("ap-r", 2)
+
+    assert set(gone) == {"ap-0", "ap-1"}
+    assert {app.app_id for app in await store.list_apps()} == {"ap-r", "ap-o", "ap-2", "ap-3", "ap-live"}
+    assert await store.list_functions("ap-1") == ()
+    assert len(await store.list_functions("ap-2")) == 1
+    assert await store.forget_children("ap-r", 2) == ()
+
+
 # Functions
 
 

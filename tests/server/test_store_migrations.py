@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
@@ -46,3 +48,22 @@ async def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
             raise AssertionError("it was opened")
 
     assert caught.value.code == "conflict"
+
+
+async def test_database_of_the_first_version_keeps_its_apps(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/squall.db"
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(sa.text("INSERT INTO apps VALUES ('ap-1', 'hello', '', 'deployed', 1.0, NULL, '{}')"))
+    engine.dispose()
+
+    async with SqlStore(url, migration.upgrade) as store:
+        app = await store.get_app("ap-1")
+        found = await store.find_app("hello")
+
+    assert (app.name, app.state, app.ancestors, app.parent_app_id) == ("hello", "deployed", (), "")
+    assert found == app
