@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -197,14 +198,27 @@ def test_http_answers_with_the_token_in_the_data_directory(server: LocalServer) 
     assert health.text == "ok\n"
 
 
-def test_files_are_for_root_only(server: LocalServer) -> None:
-    server.start()
+OPEN_TO_OTHERS = {"server.json": 0o644, "network": 0o755, "ranges": 0o644}
+"""What every account may see of the data directory; nothing in it is secret."""
 
-    modes = {path.name: path.stat().st_mode & 0o077 for path in server.data_dir.iterdir()}
 
-    database = ("squall.db", "squall.db-wal", "squall.db-shm")
-    for name in ("server.sock", "token", *database, "server.log", "blobs", "logs", "containers", "node-id"):
-        assert modes[name] == 0, name
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_files_are_for_root_only_whatever_the_umask(server: LocalServer, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        server.start()
+    finally:
+        os.umask(before)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in server.data_dir.iterdir()}
+
+    for_others = {name: oct(mode) for name, mode in modes.items() if mode & 0o007}
+    assert for_others == {name: oct(mode) for name, mode in OPEN_TO_OTHERS.items() if name in modes}
+    # With a group squall on this machine it reads these two, and connects to the socket; else nobody does.
+    for_group = {name for name, mode in modes.items() if mode & 0o070} - OPEN_TO_OTHERS.keys()
+    assert for_group <= {"token", "server.log", "server.sock"}
+    assert {name for name, mode in modes.items() if mode & 0o020} <= {"server.sock"}
+    assert {"token", "squall.db", "server.log", "blobs", "logs", "containers", "layers", "node-id"} <= modes.keys()
 
 
 def test_not_root_is_told_what_to_do(server: LocalServer) -> None:

@@ -119,7 +119,7 @@ def test_missing_socket_does_not_answer(tmp_path: Path) -> None:
     assert not answers(tmp_path / "server.sock")
 
 
-@pytest.mark.parametrize(("owners", "mode"), [(ME, 0o600), (GROUP, 0o660)])
+@pytest.mark.parametrize(("owners", "mode"), [(ME, 0o600), (GROUP, 0o640)])
 def test_token_is_made_once_and_kept_from_others(tmp_path: Path, owners: Owners, mode: int) -> None:
     token = read_or_make_token(tmp_path, owners)
 

@@ -50,10 +50,15 @@ class Owners:
     """The group squall, or root's."""
     has_group: bool
 
-    def give(self, path: Path) -> None:
-        """Let them, and nobody else, read and write a file or use a socket."""
+    def give_socket(self, path: Path) -> None:
+        """Let them, and nobody else, connect to a socket: whoever may write to it."""
         os.chown(path, self.uid, self.gid)
         path.chmod(0o660 if self.has_group else 0o600)
+
+    def give_file(self, path: Path) -> None:
+        """Let them, and nobody else, read a file; the group does not write it."""
+        os.chown(path, self.uid, self.gid)
+        path.chmod(0o640 if self.has_group else 0o600)
 
 
 def find_owners(environ: Mapping[str, str]) -> Owners:
@@ -67,6 +72,14 @@ def find_owners(environ: Mapping[str, str]) -> Owners:
         return Owners(uid, grp.getgrnam(GROUP).gr_gid, has_group=True)
     except KeyError:
         return Owners(uid, os.getegid(), has_group=False)
+
+
+def settle_modes() -> None:
+    """Have new files of this process be as open as their maker says, whatever the umask of whoever started it.
+
+    With a stricter one, containers could not read what they are given; with a laxer one, others could write here.
+    """
+    os.umask(0o022)
 
 
 def prepare(path: Path) -> None:
@@ -139,7 +152,7 @@ def listen(path: Path, owners: Owners) -> socket.socket:
     try:
         # Made under another name: between bind and chmod it has whatever mode the umask left it.
         listener.bind(str(fresh))
-        owners.give(fresh)
+        owners.give_socket(fresh)
         listener.listen(SOCKET_BACKLOG)
         listener.setblocking(False)
         fresh.rename(path)
@@ -172,7 +185,7 @@ def read_or_make_token(data_dir: Path, owners: Owners) -> str:
     if not token:
         token = secrets.token_urlsafe(32)
         write_atomically(path, token + "\n", 0o600)
-    owners.give(path)
+    owners.give_file(path)
     return token
 
 

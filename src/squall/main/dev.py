@@ -31,6 +31,7 @@ from squall.main.data_dir import (
     prepare,
     read_server_file,
     remove_server_file,
+    settle_modes,
 )
 from squall.protocol.errors import ChannelClosed, PlatformError
 
@@ -156,6 +157,7 @@ def _say_running(config: Config) -> int:
 
 def _serve(config: Config, ready_fd: int | None) -> int:
     say = _teller(ready_fd)
+    settle_modes()
     try:
         _check_root()
         prepare(config.data_dir)
@@ -255,7 +257,7 @@ def _set_up_log(path: Path | None) -> None:
 
         def _open(self) -> Any:
             stream = super()._open()
-            owners.give(Path(self.baseFilename))
+            owners.give_file(Path(self.baseFilename))
             return stream
 
     handler: logging.Handler = logging.StreamHandler()

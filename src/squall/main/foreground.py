@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from squall.main.config import Config, ConfigError, read_config
-from squall.main.data_dir import DataDirError, ServerLock, prepare
+from squall.main.data_dir import DataDirError, ServerLock, prepare, settle_modes
 from squall.protocol.errors import PlatformError
 from squall.runtime.errors import RuntimeFailure
 
@@ -23,6 +23,7 @@ def run_in_foreground(serve: Callable[[Config], Coroutine[None, None, None]], *,
         SystemExit: it cannot start; says why in one line.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settle_modes()
     try:
         config = read_config(os.environ)
         if needs_root and os.geteuid() != 0:
