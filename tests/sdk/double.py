@@ -255,6 +255,8 @@ class Connection:
 
     def _answer_AppCreate(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         record = request.record(app.AppCreate)
+        if record.app_id in self.double.stopped:
+            raise PlatformError("conflict", f"AppCreate: app {record.app_id} is stopped; create another")
         self.double.apps[record.app_id] = record
         return app.AppCreated(record.app_id), b""
 

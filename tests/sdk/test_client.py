@@ -19,6 +19,7 @@ import squall
 from squall.exception import ConnectionError as SquallConnectionError
 from squall.exception import NotFoundError, VersionError
 from squall.protocol.app import AppGet, AppInfo
+from squall.protocol.function import FunctionGet, FunctionSpec
 from squall.sdk import _client, _local_server
 from squall.sdk._client import Client
 from squall.sdk._local_server import Endpoint
@@ -101,6 +102,22 @@ def test_an_idle_app_keeps_its_lease_over_a_restart(server: ServerDouble) -> Non
 
         assert app.app_id in server.apps
         assert square.remote(2) == 4
+
+
+def test_an_app_that_was_stopped_meanwhile_costs_a_container_no_other_call(server: ServerDouble) -> None:
+    endpoint = Endpoint(server.socket_path, container_token="secret", container_id="ct-1")
+    client = Client(endpoint)
+    try:
+        with app.run(client=client):
+            server.stopped.append(app.app_id or "")
+            asked = FunctionGet(next(one for one, spec in server.functions.items() if spec.name == "square"))
+
+            server.restart()
+            answer = run(client.request("FunctionGet", asked, FunctionSpec))
+    finally:
+        client.close()
+
+    assert answer.name == "square"
 
 
 def test_ctrl_c_while_waiting_stops_the_app(server: ServerDouble) -> None:

@@ -73,9 +73,7 @@ def connect(introduction: Introduction, apps: Iterable[tuple[AppCreate, Function
         asking.introduce()
         welcome = asking.greet()
         for app, functions in apps:
-            asking.ask("AppCreate", app, AppCreated)
-            if functions is not None:
-                asking.ask("FunctionCreate", functions, FunctionCreated)
+            asking.take_up(app, functions)
     except BaseException:
         transport.close()
         raise
@@ -147,6 +145,18 @@ class _Asking:
                 else f"this is Squall {VERSION} and the server is {welcome.version}; install that version here"
             )
         return welcome
+
+    def take_up(self, app: AppCreate, functions: FunctionCreate | None) -> None:
+        """Hold an app again."""
+        try:
+            self.ask("AppCreate", app, AppCreated)
+            if functions is not None:
+                self.ask("FunctionCreate", functions, FunctionCreated)
+        except (exception.ConflictError, exception.NotFoundError):
+            # A container runs its own function on this connection, too: an app that it started and that was stopped
+            # meanwhile fails its own calls, and no others.
+            if not self._introduction.endpoint.container_token:
+                raise
 
     def ask(self, method: str, record: Any, reply: type[R]) -> R:
         """Ask and read until the answer is there."""
