@@ -19,7 +19,7 @@ import squall
 from squall.exception import ConnectionError as SquallConnectionError
 from squall.exception import NotFoundError, VersionError
 from squall.protocol.app import AppGet, AppInfo
-from squall.protocol.function import FunctionGet, FunctionSpec
+from squall.protocol.blob import BlobMissing, BlobStat
 from squall.sdk import _client, _local_server
 from squall.sdk._client import Client
 from squall.sdk._local_server import Endpoint
@@ -110,14 +110,13 @@ def test_an_app_that_was_stopped_meanwhile_costs_a_container_no_other_call(serve
     try:
         with app.run(client=client):
             server.stopped.append(app.app_id or "")
-            asked = FunctionGet(next(one for one, spec in server.functions.items() if spec.name == "square"))
 
             server.restart()
-            answer = run(client.request("FunctionGet", asked, FunctionSpec))
+            answer = run(client.request("BlobStat", BlobStat(("0" * 64,)), BlobMissing))
     finally:
         client.close()
 
-    assert answer.name == "square"
+    assert answer.sha256s == ("0" * 64,)
 
 
 def test_ctrl_c_while_waiting_stops_the_app(server: ServerDouble) -> None:
