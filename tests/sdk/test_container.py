@@ -127,6 +127,24 @@ def test_a_function_may_run_an_app_of_its_own(container: _container.ContainerSta
     assert len(server.apps) == 1
 
 
+def test_a_function_of_another_app_is_not_taken_for_one_of_that_name(container: _container.ContainerState) -> None:
+    other = squall.App("other", include_source=False)
+    namesake = other.function(name="square", serialized=True)(lambda x: -x)
+
+    with pytest.raises(squall.exception.ExecutionError, match="its app does not run"):
+        namesake.remote(3)
+    assert square.remote(3) == 9
+
+
+def test_a_function_of_an_including_app_is_found(container: _container.ContainerState) -> None:
+    part, whole = squall.App("part", include_source=False), squall.App("whole", include_source=False)
+    cube = part.function(name="cube", serialized=True)(lambda x: x**3)
+    container.boot.functions["cube"] = "fu-cube"
+    square.held_by(whole.include(part))
+
+    assert cube.object_id == "fu-cube"
+
+
 def test_blobs_go_through_the_client(container: _container.ContainerState) -> None:
     sha256 = _container.put_blob(b"x" * 5_000_000)
 

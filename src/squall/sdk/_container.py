@@ -6,6 +6,7 @@ The guest calls `enter` before it imports the user's module, and `begin_input` a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
@@ -54,6 +55,14 @@ def current() -> ContainerState | None:
 def container_id() -> str:
     """The id of this container; empty anywhere else."""
     return "" if _state is None else _state.boot.container_id
+
+
+def find_served(boot: Boot) -> object:
+    """What the user's module calls the function that this container serves; None while it is not imported."""
+    found: object = sys.modules.get(boot.definition.module)
+    for part in boot.definition.qualname.split(".") if found is not None else ():
+        found = getattr(found, part, None)
+    return found
 
 
 def begin_input(input_id: str, call_id: str) -> Token[str | None]:

@@ -210,6 +210,7 @@ class App:
             if name in self._functions and self._functions[name] is not function:
                 warnings.warn(f"{self!r}: function {name} is replaced by that of {other_app!r}", stacklevel=2)
             self._functions[name] = function
+            function.held_by(self)
         if inherit_tags:
             self._tags = {**other_app._tags, **self._tags}
         return self
@@ -269,6 +270,10 @@ class App:
     def registered_functions(self) -> dict[str, Function[..., Any]]:
         """Its functions by name."""
         return dict(self._functions)
+
+    def has_function(self, function: Function[..., Any]) -> bool:
+        """Whether it has this very function, its own or an included one."""
+        return self._functions.get(function.name) is function
 
     @property
     def registered_entrypoints(self) -> dict[str, LocalEntrypoint[..., Any]]:

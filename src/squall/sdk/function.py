@@ -12,6 +12,7 @@ from squall.sdk._names import check_name
 from squall.sdk._pending import run, running_loop
 
 if TYPE_CHECKING:
+    from squall.protocol.guest import Boot
     from squall.sdk._client import Client
     from squall.sdk._options import Options
     from squall.sdk.app import App
@@ -102,6 +103,8 @@ class Function(Generic[P, R]):
 
     _name: str
     _app: App | None
+    _held_by: list[App]
+    """The app it was made for, and those that include it."""
     _definition: Definition | None
     _is_generator: bool
     _function_id: str | None
@@ -123,6 +126,7 @@ class Function(Generic[P, R]):
         function = object.__new__(cls)
         function._name = name
         function._app = app
+        function._held_by = [] if app is None else [app]
         function._definition = definition
         function._is_generator = is_generator
         function._function_id = function_id
@@ -367,8 +371,22 @@ class Function(Generic[P, R]):
             return self._function_id
         state = _container.current()
         if state is not None and self._definition is not None:
-            return state.boot.functions.get(self._name)
+            return self._id_in(state.boot)
         return None
+
+    def _id_in(self, boot: Boot) -> str | None:
+        """Its id in the app that this container serves, if it is a function of that app: a module may have several apps
+        with functions of one name."""
+        function_id = boot.functions.get(self._name)
+        served = _container.find_served(boot) if function_id is not None else None
+        if not isinstance(served, Function) or served is self:
+            return function_id
+        is_ours = any(app.has_function(self) for app in served._held_by)
+        return function_id if is_ours else None
+
+    def held_by(self, app: App) -> None:
+        """Another app includes it."""
+        self._held_by.append(app)
 
     def _get_client(self) -> Client:
         if self._client is not None:
