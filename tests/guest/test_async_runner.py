@@ -16,6 +16,7 @@ from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Input
 from squall.guest.link import Link
 from squall.guest.outbox import Outbox
+from squall.guest.runner import RunnerParts
 from squall.guest.values import Values
 from squall.protocol.call import CANCELLED, GENERATOR_WINDOW, SUCCEEDED, InputBatch, OutputBatch
 from squall.protocol.guest import GuestStop, Ready
@@ -134,7 +135,7 @@ def test_cancellation_between_taking_and_starting_is_answered(data_dir: Path) ->
         await asyncio.sleep(0 if attempt else 30)
 
     values = Values(_container.get_blob, _container.put_blob)
-    runner = AsyncRunner(record, False, 1, inbox, outbox, link, values, interrupter, ())
+    runner = AsyncRunner(RunnerParts(record, False, inbox, outbox, link, values, interrupter, ()), max_inputs=1)
     inbox.on_cancel = runner.cancel
     inbox.start(Ready(10, 0.0, "3"))
     thread = threading.Thread(target=runner.run, daemon=True)

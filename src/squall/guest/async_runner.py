@@ -12,45 +12,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any, NoReturn
 
 from squall.exception import InputCancellation
-from squall.guest.cancellation import Interrupter
-from squall.guest.inbox import Inbox, Input, Stopping
-from squall.guest.link import Link, LinkLost
-from squall.guest.outbox import Outbox
-from squall.guest.runner import InputListener, ItemSender, print_failure
-from squall.guest.values import Values
-from squall.protocol.call import CANCELLED, FAILED, SUCCEEDED, Failure, encode_failure
+from squall.guest.inbox import Input, Stopping
+from squall.guest.link import LinkLost
+from squall.guest.runner import ItemSender, Outcome, RunnerParts, cancelled, failed, print_failure
+from squall.protocol.call import CANCELLED, SUCCEEDED
 from squall.sdk import _container
-from squall.sdk._serialization import encode_exception
 
 
 class AsyncRunner:
     """Runs up to `max_inputs` inputs at once on one loop until the guest is to stop."""
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        is_generator: bool,
-        max_inputs: int,
-        inbox: Inbox,
-        outbox: Outbox,
-        link: Link,
-        values: Values,
-        interrupter: Interrupter,
-        listeners: tuple[InputListener, ...],
-    ) -> None:
-        self._function = function
-        self._is_generator = is_generator
-        self._inbox = inbox
-        self._outbox = outbox
-        self._link = link
-        self._values = values
-        self._interrupter = interrupter
-        self._listeners = listeners
+    def __init__(self, parts: RunnerParts, max_inputs: int) -> None:
+        self._parts = parts
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._cancelled_early: set[tuple[str, int]] = set()
         """Cancelled between the inbox and here; one at most, as the reader takes an input when the last has started."""
@@ -61,9 +38,9 @@ class AsyncRunner:
 
     def run(self) -> None:
         """Return when no more inputs will come; all outputs have been sent then."""
-        self._interrupter.on_ending = self.end
+        self._parts.interrupter.on_ending = self.end
         asyncio.run(self._serve())
-        self._outbox.flush()
+        self._parts.outbox.flush()
 
     def cancel(self, call_id: str, index: int) -> None:
         """Cancel one input if it runs. From any thread."""
@@ -86,7 +63,7 @@ class AsyncRunner:
         running = self._running.get(key)
         if running is not None:
             running.cancel()
-        elif self._inbox.has_begun(*key):
+        elif self._parts.inbox.has_begun(*key):
             # Taken, and on its way to `_start`. What was answered is not kept: a new attempt of it may come.
             self._cancelled_early.add(key)
 
@@ -99,17 +76,17 @@ class AsyncRunner:
         finally:
             if self._running:
                 await asyncio.wait(list(self._running.values()))
-            if self._interrupter.is_ending:
+            if self._parts.interrupter.is_ending:
                 # The loop joins its threads before it closes, and one may read for a generator that got ahead.
-                self._outbox.flush()
-                self._inbox.close()
+                self._parts.outbox.flush()
+                self._parts.inbox.close()
 
     def _read_inputs(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while True:
                 # A slot first, an input then: what is taken from the inbox can no longer be given back.
                 asyncio.run_coroutine_threadsafe(self._slots.acquire(), loop).result()
-                item = self._inbox.take()
+                item = self._parts.inbox.take()
                 loop.call_soon_threadsafe(self._start, item)
         except (Stopping, LinkLost):
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends already
@@ -122,69 +99,66 @@ class AsyncRunner:
         if key in self._cancelled_early:
             self._cancelled_early.remove(key)
             self._slots.release()
-            status, value, blob_sha256 = _cancelled()
-            self._answer(item, status, value, 0, blob_sha256)
+            self._answer(item, cancelled(), 0)
             return
         self._running[key] = asyncio.ensure_future(self._run_one(item))
 
     async def _run_one(self, item: Input) -> None:
-        self._inbox.began()
+        self._parts.inbox.began()
         token = _container.begin_input(item.input_id, item.call_id)
         started_ns = time.perf_counter_ns()
-        blob_sha256 = ""
         try:
-            status, value, blob_sha256 = await self._outcome(item)
+            outcome = await self._outcome(item)
         finally:
             _container.end_input(token)
-            self._inbox.ended()
+            self._parts.inbox.ended()
             self._running.pop((item.call_id, item.index), None)
             self._slots.release()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
-        for listener in self._listeners:
-            listener.end_input(item.input_id)
-        if status == CANCELLED and self._interrupter.is_ending:
-            self._inbox.answered(item)
+        self._parts.end_input(item)
+        if outcome[0] == CANCELLED and self._parts.interrupter.is_ending:
+            self._parts.inbox.answered(item)
             return
-        self._answer(item, status, value, run_us, blob_sha256)
+        self._answer(item, outcome, run_us)
 
-    def _answer(self, item: Input, status: int, value: bytes, run_us: int, blob_sha256: str) -> None:
-        self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
-        self._inbox.answered(item)
-        if self._outbox.is_due() or not self._inbox.has_input():
-            self._outbox.flush()
+    def _answer(self, item: Input, outcome: Outcome, run_us: int) -> None:
+        status, value, blob_sha256 = outcome
+        self._parts.outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
+        self._parts.inbox.answered(item)
+        if self._parts.outbox.is_due() or not self._parts.inbox.has_input():
+            self._parts.outbox.flush()
 
-    async def _outcome(self, item: Input) -> tuple[int, bytes, str]:
+    async def _outcome(self, item: Input) -> Outcome:
         try:
             args, kwargs = await self._in_thread_if_blob(item)
-            if self._is_generator:
+            if self._parts.is_generator:
                 return SUCCEEDED, str(await self._send_items(item, args, kwargs)).encode(), ""
-            result = self._function(*args, **kwargs)
+            result = self._parts.function(*args, **kwargs)
             if hasattr(result, "__await__"):
                 result = await result
             if os.getpid() != self._pid:
                 _end_forked(None)
-            return (SUCCEEDED, *self._values.result(result))
+            return (SUCCEEDED, *self._parts.values.result(result))
         except (asyncio.CancelledError, InputCancellation) as error:
             if os.getpid() != self._pid:
                 _end_forked(error)
-            return _cancelled()
+            return cancelled()
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
             if os.getpid() != self._pid:
                 _end_forked(error)
-            print_failure(error)
-            return FAILED, encode_exception(error, _container.container_id()), ""
+            return failed(error)
 
     async def _in_thread_if_blob(self, item: Input) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if item.blob_sha256:
-            return await asyncio.to_thread(self._values.arguments, item)
-        return self._values.arguments(item)
+            return await asyncio.to_thread(self._parts.values.arguments, item)
+        return self._parts.values.arguments(item)
 
     async def _send_items(self, item: Input, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        batch = ItemSender(item, self._link, self._inbox, self._values)
+        batch = ItemSender(item, self._parts)
         try:
-            async for value in self._function(*args, **kwargs):
+            async for value in self._parts.function(*args, **kwargs):
                 if os.getpid() != self._pid:
                     _end_forked(None)
                 # In a thread when it may wait: a consumer that is behind must not stop the other inputs.
@@ -198,12 +172,8 @@ class AsyncRunner:
             raise
         finally:
             batch.flush()
-            self._inbox.drop_item_credit(item.call_id, item.index)
+            self._parts.inbox.drop_item_credit(item.call_id, item.index)
         return batch.count
-
-
-def _cancelled() -> tuple[int, bytes, str]:
-    return CANCELLED, encode_failure(Failure("cancelled", "the input was cancelled")), ""
 
 
 def _end_forked(error: BaseException | None) -> NoReturn:

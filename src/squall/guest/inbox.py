@@ -99,10 +99,6 @@ class Inbox:
             self._outbox.flush()
             self._wait_or_read(lambda: bool(self._held) or self.is_stopping)
 
-    def take_nowait(self) -> Input | None:
-        """The next input if one is here."""
-        return self._pop()
-
     def _pop(self) -> Input | None:
         with self._lock:
             if self._failure is not None:

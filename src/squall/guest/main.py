@@ -18,7 +18,7 @@ from squall.guest.inbox import Inbox, Stopping
 from squall.guest.link import Link, LinkLost
 from squall.guest.loading import LoadFailed, load
 from squall.guest.outbox import Outbox
-from squall.guest.runner import InputListener, Runner
+from squall.guest.runner import InputListener, Runner, RunnerParts
 from squall.guest.stdio import MarkedStream
 from squall.guest.values import Values
 from squall.protocol.guest import (
@@ -60,7 +60,12 @@ def main(socket_path: str = SOCKET_PATH) -> int:
             link.send("StartupFailed", StartupFailed(error.failure))
             return EXIT_NOT_LOADED
         import_ms = (time.monotonic() - started) * 1000
-        _serve(link, boot, function, values, interrupter, streams, import_ms)
+        outbox = Outbox(link)
+        inbox = Inbox(link, outbox, interrupter.cancel)
+        listeners = (*streams, *_lend_debugger(boot, link, inbox))
+        is_generator = boot.definition.is_generator
+        parts = RunnerParts(function, is_generator, inbox, outbox, link, values, interrupter, listeners)
+        _serve(parts, boot, import_ms)
     except LinkLost as error:
         sys.stderr.write(f"container {container_id} ends: {error}\n")
         return EXIT_NO_SERVER
@@ -73,38 +78,28 @@ def main(socket_path: str = SOCKET_PATH) -> int:
     return EXIT_STOPPED
 
 
-def _serve(
-    link: Link,
-    boot: Boot,
-    function: Any,
-    values: Values,
-    interrupter: Interrupter,
-    streams: tuple[MarkedStream, ...],
-    import_ms: float,
-) -> None:
-    outbox = Outbox(link)
-    inbox = Inbox(link, outbox, interrupter.cancel)
-    listeners: tuple[InputListener, ...] = streams
-    if boot.is_interactive:
-        from squall.guest.terminal import Terminal  # cold start: with the debugger; `squall run -i` only
-
-        terminal = Terminal(link, inbox)
-        terminal.install()
-        listeners = (*streams, terminal)
-    else:
+def _lend_debugger(boot: Boot, link: Link, inbox: Inbox) -> tuple[InputListener, ...]:
+    """Make `breakpoint()` ask for the client's terminal, where it lends one."""
+    if not boot.is_interactive:
         sys.breakpointhook = _refuse_breakpoint
-    definition = boot.definition
-    ready = Ready(CREDIT_MAX, import_ms, ".".join(str(part) for part in sys.version_info[:3]))
-    if definition.is_async:
+        return ()
+    from squall.guest.terminal import Terminal  # cold start: with the debugger; `squall run -i` only
+
+    terminal = Terminal(link, inbox)
+    terminal.install()
+    return (terminal,)
+
+
+def _serve(parts: RunnerParts, boot: Boot, import_ms: float) -> None:
+    runner: Runner | AsyncRunner
+    if boot.definition.is_async:
         from squall.guest.async_runner import AsyncRunner  # cold start: asyncio is a third of all there is to load
 
-        runner: Any = AsyncRunner(
-            function, definition.is_generator, boot.max_inputs, inbox, outbox, link, values, interrupter, listeners
-        )
-        inbox.on_cancel = runner.cancel
+        runner = AsyncRunner(parts, boot.max_inputs)
+        parts.inbox.on_cancel = runner.cancel
     else:
-        runner = Runner(function, definition.is_generator, inbox, outbox, link, values, interrupter, listeners)
-    inbox.start(ready)
+        runner = Runner(parts)
+    parts.inbox.start(Ready(CREDIT_MAX, import_ms, ".".join(str(part) for part in sys.version_info[:3])))
     runner.run()
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
@@ -36,34 +36,39 @@ class InputListener(Protocol):
         """User code of this input runs no more; its output has not left yet."""
 
 
+class RunnerParts(NamedTuple):
+    """What a runner runs inputs with, whichever kind it is."""
+
+    function: Callable[..., Any]
+    is_generator: bool
+    inbox: Inbox
+    outbox: Outbox
+    link: Link
+    values: Values
+    interrupter: Interrupter
+    listeners: tuple[InputListener, ...]
+
+    def end_input(self, item: Input) -> None:
+        """Tell who wants to know."""
+        for listener in self.listeners:
+            listener.end_input(item.input_id)
+
+
+Outcome = tuple[int, bytes, str]
+"""What became of an input: its status, its value, and the blob that holds the value if that is large."""
+
+
 class Runner:
     """Runs the inputs of a synchronous function in the main thread until the guest is to stop."""
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        is_generator: bool,
-        inbox: Inbox,
-        outbox: Outbox,
-        link: Link,
-        values: Values,
-        interrupter: Interrupter,
-        listeners: tuple[InputListener, ...],
-    ) -> None:
-        self._function = function
-        self._is_generator = is_generator
-        self._inbox = inbox
-        self._outbox = outbox
-        self._link = link
-        self._values = values
-        self._interrupter = interrupter
-        self._listeners = listeners
+    def __init__(self, parts: RunnerParts) -> None:
+        self._parts = parts
         self._pid = os.getpid()
 
     def run(self) -> None:
         """Return when no more inputs will come; all outputs have been sent then."""
-        inbox, outbox = self._inbox, self._outbox
-        while not self._interrupter.is_ending:
+        inbox, outbox = self._parts.inbox, self._parts.outbox
+        while not self._parts.interrupter.is_ending:
             try:
                 item = inbox.take()
             except Stopping:
@@ -77,56 +82,54 @@ class Runner:
         outbox.flush()
 
     def _run_one(self, item: Input) -> None:
-        inbox = self._inbox
+        inbox, interrupter = self._parts.inbox, self._parts.interrupter
         inbox.began()
         token = _container.begin_input(item.input_id, item.call_id)
         started_ns = time.perf_counter_ns()
-        blob_sha256 = ""
         try:
             status, value, blob_sha256 = self._outcome(item)
         except InputCancellation as error:
             # Raised between user code and the end of `_outcome`: the window is a few instructions wide.
-            status, value = CANCELLED, encode_failure(Failure("cancelled", str(error)))
+            status, value, blob_sha256 = cancelled(error)
         finally:
-            self._interrupter.end()
+            interrupter.end()
             _container.end_input(token)
             inbox.ended()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
-        for listener in self._listeners:
-            listener.end_input(item.input_id)
-        if status == CANCELLED and self._interrupter.is_ending:
+        self._parts.end_input(item)
+        if status == CANCELLED and interrupter.is_ending:
             return
-        self._outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
+        self._parts.outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
         inbox.answered(item)
-        self._interrupter.forget()
+        interrupter.forget()
 
-    def _outcome(self, item: Input) -> tuple[int, bytes, str]:
+    def _outcome(self, item: Input) -> Outcome:
+        function, values, interrupter = self._parts.function, self._parts.values, self._parts.interrupter
         try:
-            args, kwargs = self._values.arguments(item)
-            self._interrupter.begin(item.call_id, item.index)
-            result = self._function(*args, **kwargs)
+            args, kwargs = values.arguments(item)
+            interrupter.begin(item.call_id, item.index)
+            result = function(*args, **kwargs)
             self._end_if_forked()
-            if self._is_generator:
+            if self._parts.is_generator:
                 count = self._send_items(item, result)
-                self._interrupter.end()
+                interrupter.end()
                 return SUCCEEDED, str(count).encode(), ""
-            self._interrupter.end()
-            return (SUCCEEDED, *self._values.result(result))
+            interrupter.end()
+            return (SUCCEEDED, *values.result(result))
         except InputCancellation as error:
-            return CANCELLED, encode_failure(Failure("cancelled", str(error) or "the input was cancelled")), ""
+            return cancelled(error)
         except (KeyboardInterrupt, GeneratorExit, Stopping):
             raise
         except BaseException as error:
-            self._interrupter.end()
+            interrupter.end()
             if os.getpid() != self._pid:
                 raise
-            print_failure(error)
-            return FAILED, encode_exception(error, _container.container_id()), ""
+            return failed(error)
 
     def _send_items(self, item: Input, generator: Any) -> int:
         if not isinstance(generator, Generator) and not hasattr(generator, "__next__"):
             generator = iter(generator)
-        batch = ItemSender(item, self._link, self._inbox, self._values)
+        batch = ItemSender(item, self._parts)
         try:
             for value in generator:
                 self._end_if_forked()
@@ -136,13 +139,25 @@ class Runner:
             # A child has a copy of what waits here: its parent sends that.
             if os.getpid() == self._pid:
                 batch.flush()
-                self._inbox.drop_item_credit(item.call_id, item.index)
+                self._parts.inbox.drop_item_credit(item.call_id, item.index)
         return batch.count
 
     def _end_if_forked(self) -> None:
         """End a child that user code forked and that came back here: it is no second guest."""
         if os.getpid() != self._pid:
             raise SystemExit(0)
+
+
+def cancelled(error: BaseException | None = None) -> Outcome:
+    """Of an input that was given up before it had a result."""
+    message = str(error or "") or "the input was cancelled"
+    return CANCELLED, encode_failure(Failure("cancelled", message)), ""
+
+
+def failed(error: BaseException) -> Outcome:
+    """Of an input whose user code raised; said in the log, too."""
+    print_failure(error)
+    return FAILED, encode_exception(error, _container.container_id()), ""
 
 
 def print_failure(error: BaseException) -> None:
@@ -159,11 +174,11 @@ def print_failure(error: BaseException) -> None:
 class ItemSender:
     """Sends what a generator yields: soon, in batches when it is quick, never far ahead of the consumer."""
 
-    def __init__(self, item: Input, link: Link, inbox: Inbox, values: Values) -> None:
+    def __init__(self, item: Input, parts: RunnerParts) -> None:
         self._item = item
-        self._link = link
-        self._inbox = inbox
-        self._values = values
+        self._link = parts.link
+        self._inbox = parts.inbox
+        self._values = parts.values
         self._values_pending: list[bytes] = []
         self._sizes: list[int] = []
         self._blobs: dict[str, str] = {}
