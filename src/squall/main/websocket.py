@@ -36,6 +36,10 @@ class WebsocketsSocket:
         """See `MessageSocket`."""
         await self._connection.close()
 
+    def abort(self) -> None:
+        """See `MessageSocket`."""
+        self._connection.transport.abort()
+
 
 class Dialer:
     """Opens channels to one server and owns what carries them; leaving ends them all."""

@@ -193,3 +193,46 @@ async def test_frames_sent_now_keep_their_place_behind_those_that_wait(pair: tup
 
     await receiver.wait(lambda kept: len(kept.frames) == 6)
     assert receiver.frames == frames
+
+
+async def test_a_channel_is_full_while_the_other_side_does_not_read(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    receiver = Kept()
+    theirs.start(receiver)
+    ours.start(Kept())
+    theirs.pause()
+    assert not ours.is_full
+
+    sent = 0
+    async with asyncio.timeout(20):
+        while not ours.is_full:
+            ours.send(Frame(b"{}", bytes(2**20)))
+            sent += 1
+            await asyncio.sleep(0.01)
+    theirs.resume()
+    await receiver.wait(lambda kept: len(kept.frames) == sent)
+    await asyncio.wait_for(ours.drain(), 10)
+
+    assert sent * 2**20 < 8 * HIGH_WATER_BYTES
+    assert not ours.is_full
+
+
+async def test_abort_ends_a_channel_whose_other_side_does_not_read(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    mine, other = Kept(), Kept()
+    ours.start(mine)
+    theirs.start(other)
+    theirs.pause()
+    async with asyncio.timeout(20):
+        while not ours.is_full:
+            ours.send(Frame(b"{}", bytes(2**20)))
+            await asyncio.sleep(0.01)
+
+    ours.abort()
+    ours.abort()
+
+    assert ours.is_closed
+    await mine.wait(lambda kept: kept.reasons)
+    theirs.resume()
+    await other.wait(lambda kept: kept.reasons)
+    assert len(mine.reasons) == len(other.reasons) == 1

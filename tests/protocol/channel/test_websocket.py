@@ -28,6 +28,9 @@ class _MessageLog:
     async def close(self) -> None:
         return
 
+    def abort(self) -> None:
+        return
+
 
 async def test_a_sender_that_never_drains_sends_messages_of_bounded_size() -> None:
     socket = _MessageLog()

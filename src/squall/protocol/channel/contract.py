@@ -58,6 +58,13 @@ class Channel(Protocol):
     def close(self) -> None:
         """Send what is queued, then end. Repeating it is harmless."""
 
+    def abort(self) -> None:
+        """End at once, also when the other side does not read; what is queued is lost."""
+
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is queued that `drain` waits."""

@@ -38,6 +38,11 @@ class MemoryChannel:
         """See `Channel`."""
         return self._outbox.is_closed
 
+    @property
+    def is_full(self) -> bool:
+        """See `Channel`."""
+        return self._outbox.is_blocked
+
     def start(self, receiver: Receiver) -> None:
         """See `Channel`."""
         self._receiver = receiver
@@ -90,6 +95,12 @@ class MemoryChannel:
                 end._is_ending = True
                 end._outbox.close()
                 end._schedule()
+
+    def abort(self) -> None:
+        """See `Channel`."""
+        if self._peer is not None:
+            self._peer._inbox, self._peer._inbox_bytes = [], 0
+        self.close()
 
     def _schedule(self) -> None:
         if self._receiver is not None and not self._is_scheduled and not self._loop.is_closed():

@@ -28,6 +28,11 @@ class Outbox:
         self.is_closed = True
         self._can_send.set()
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether they wait now."""
+        return not self._can_send.is_set()
+
     async def wait(self) -> None:
         """See `Channel.drain`."""
         await self._can_send.wait()

@@ -31,6 +31,11 @@ class StreamChannel(asyncio.Protocol):
         """See `Channel`."""
         return self._outbox.is_closed
 
+    @property
+    def is_full(self) -> bool:
+        """See `Channel`."""
+        return self._outbox.is_blocked
+
     def extra_info(self, name: str) -> Any:
         """What the transport knows of itself (`socket`, `peername`), or None."""
         return None if self._transport is None else self._transport.get_extra_info(name)
@@ -81,7 +86,7 @@ class StreamChannel(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """End at once; what is queued is lost."""
+        """See `Channel`."""
         self._outbox.close()
         if self._transport is not None:
             self._transport.abort()

@@ -28,6 +28,9 @@ class MessageSocket(Protocol):
     async def close(self) -> None:
         """End the connection."""
 
+    def abort(self) -> None:
+        """End it without a word, also when the other side does not read."""
+
 
 class WebSocketChannel:
     """A channel over binary messages that hold frames end to end. `run` must be awaited by its owner."""
@@ -41,12 +44,18 @@ class WebSocketChannel:
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._is_ending = False
+        self._is_aborted = asyncio.Event()
         self._outbox = Outbox()
 
     @property
     def is_closed(self) -> bool:
         """See `Channel`."""
         return self._outbox.is_closed
+
+    @property
+    def is_full(self) -> bool:
+        """See `Channel`."""
+        return self._outbox.is_blocked
 
     def start(self, receiver: Receiver) -> None:
         """See `Channel`."""
@@ -85,9 +94,15 @@ class WebSocketChannel:
         self._has_chunks.set()
         self._may_read.set()
 
+    def abort(self) -> None:
+        """See `Channel`."""
+        self._chunks.clear()
+        self.close()
+        self._is_aborted.set()
+
     async def run(self) -> None:
         """Carry frames both ways until either side ends; returns then, and does not raise for a lost connection."""
-        tasks = [asyncio.ensure_future(self._write_all()), asyncio.ensure_future(self._read_all())]
+        tasks = [asyncio.ensure_future(one) for one in (self._write_all(), self._read_all(), self._wait_aborted())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -95,7 +110,10 @@ class WebSocketChannel:
                 task.cancel()
             reasons = await asyncio.gather(*tasks, return_exceptions=True)
             self._outbox.close()
-            await _ignore_errors(self._socket.close())
+            if self._is_aborted.is_set():
+                self._socket.abort()
+            else:
+                await _ignore_errors(self._socket.close())
             self._inbox.end(next((reason for reason in reasons if isinstance(reason, str)), _CLOSED))
 
     async def _write_all(self) -> str:
@@ -114,6 +132,11 @@ class WebSocketChannel:
                     self._outbox.unblock()
             if self._is_ending and not self._chunks:
                 return _CLOSED
+
+    async def _wait_aborted(self) -> str:
+        """Returns why it ended."""
+        await self._is_aborted.wait()
+        return "the connection was given up"
 
     async def _read_all(self) -> str:
         """Returns why it ended."""

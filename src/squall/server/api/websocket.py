@@ -36,6 +36,9 @@ class StarletteSocket:
         """See `MessageSocket`."""
         await self._socket.close()
 
+    def abort(self) -> None:
+        """See `MessageSocket`: the connection ends as `serve_channel` returns."""
+
 
 async def serve_channel(socket: WebSocket, accept: Callable[[Channel], None]) -> None:
     """Take a connection, hand its channel to `accept`, and carry frames until it ends."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol.call import OutputBatch
 from squall.server.dispatch.input import Call, Input
+from squall.server.dispatch.shelf import Shelf
 
 if TYPE_CHECKING:
     from squall.server.dispatch.dispatcher import Dispatcher
@@ -20,7 +21,9 @@ class CallTable:
     """Calls by id; and *orphans*: outputs that containers bring after a restart of the server, before the client has
     opened its calls again. They are few and kept within limits, the oldest go first."""
 
-    def __init__(self) -> None:
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self.shelf = shelf or Shelf()
+        """What is kept for their clients."""
         self._calls: dict[str, Call] = {}
         self._orphans: OrderedDict[str, list[tuple[str, OutputBatch, bytes]]] = OrderedDict()
         self._orphan_count = 0

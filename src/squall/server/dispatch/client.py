@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from typing import TYPE_CHECKING
 
 from squall.protocol.call import CallOpen, Failure, InputBatch, ItemBatch, OutputBatch
+from squall.protocol.errors import ChannelClosed
 from squall.protocol.ids import parse_input_id
-from squall.protocol.peer import Peer
+from squall.protocol.peer import Peer, TaskSet
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.followed_lines import LOOK_S, FollowedLines
 from squall.server.dispatch.input import Call, Input, failed_batch
+from squall.server.dispatch.shelf import Kept
 from squall.server.model.clock import Clock
 
 if TYPE_CHECKING:
@@ -20,12 +25,16 @@ CALLS_MAX = 10_000
 """Calls that one client may have open."""
 MERGED_BYTES_MAX = 16 * 2**20
 """Outputs of one turn of the loop are joined into one frame up to this size."""
+TURN_BYTES_MAX = 4 * 2**20
+"""What is sent in one turn, or one value more; then the client has to read."""
+
+_log = logging.getLogger("squall.server.dispatch.client")
 
 
 class Client:
     """One client process, connected or away. The sink of its calls."""
 
-    def __init__(self, client_id: str, scope_app_id: str, table: CallTable, clock: Clock) -> None:
+    def __init__(self, client_id: str, scope_app_id: str, table: CallTable, clock: Clock, tasks: TaskSet) -> None:
         self.client_id = client_id
         self.scope_app_id = scope_app_id
         """The only app it may use: that of the container it is in. Empty: all."""
@@ -36,42 +45,134 @@ class Client:
         self._clock = clock
         self._refusals: dict[str, Failure] = {}
         """Calls that could not be opened: their inputs fail with this."""
-        self._outgoing: list[tuple[Call, OutputBatch, bytes]] = []
+        self._shelf = table.shelf
+        self._tasks = tasks
+        self._unsent: deque[Kept] = deque()
+        self._sending: asyncio.Future[None] | None = None
+        self.lines = FollowedLines(clock)
+        self._has_looked = False
         self._loop = asyncio.get_running_loop()
 
     # Sink
 
     def put_outputs(self, call: Call, record: OutputBatch, body: bytes) -> None:
         """See `Sink`."""
-        call.keep(record, body)
-        if self.peer is None:
-            return
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
-        self._outgoing.append((call, record, body))
+        kept = Kept(call, record, body)
+        for dropped in call.keep(kept):
+            self._shelf.remove(dropped)
+            if dropped.is_unsent:
+                self.let_go(dropped)
+        self._shelf.put(kept)
+        self._queue(kept)
 
     def put_items(self, call: Call, record: ItemBatch, body: bytes) -> None:
         """See `Sink`."""
-        call.keep_items(record, body)
-        if self.peer is not None:
-            self.peer.event("PutItems", record, body)
+        one = call.inputs.get(record.index)
+        if self._shelf.is_full and one is not None and one.container is not None:
+            reason = (
+                "no memory is left for what its generator yields: clients do not read it, and the blob store is full"
+            )
+            call.dispatcher.fleet.kill(one.container, reason)
+            return
+        kept = Kept(call, record, body)
+        call.keep_items(kept)
+        self._shelf.put(kept)
+        self._queue(kept)
 
     def call_ended(self, call: Call) -> None:
         """See `Sink`."""
         self.calls.pop(call.call_id, None)
 
-    def _flush(self) -> None:
-        """Send what one turn of the loop brought: one frame for each call."""
-        outgoing, self._outgoing = self._outgoing, []
-        peer = self.peer
-        if peer is None:
+    def let_go(self, kept: Kept) -> None:
+        """See `Sink`: it must come back to send again what has no output."""
+        if self.peer is not None and kept.is_unsent:
+            _log.warning("client %s does not read its results; it is disconnected", self.client_id)
+            self.peer.channel.abort()
+
+    # On the way out
+
+    def connected(self, peer: Peer) -> None:
+        """It is there, and opens its calls again."""
+        self._clear()
+        self.peer = peer
+
+    def disconnected(self) -> None:
+        """It is gone; what is kept is sent when it opens its calls again."""
+        self._clear()
+        self.peer = None
+
+    def _clear(self) -> None:
+        for kept in self._unsent:
+            kept.is_queued = False
+        self._unsent.clear()
+
+    def _queue(self, kept: Kept) -> None:
+        if self.peer is None:
             return
-        if len(outgoing) == 1:
-            peer.event_now("PutOutputs", outgoing[0][1], outgoing[0][2])
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        kept.is_unsent = kept.is_queued = True
+        self._unsent.append(kept)
+
+    def _flush(self) -> None:
+        """Send what one turn of the loop brought; the rest when the client has read."""
+        if self._sending is not None:
+            return
+        count = len(self._unsent)
+        may_go = self.lines.may_go(count) if self.lines.reads else count
+        self._send_some(may_go)
+        if may_go < count:
+            self._look_again()
+            return
+        self._has_looked = False
+        if self._unsent:
+            self._sending = self._tasks.start(self._send_all())
+
+    def _look_again(self) -> None:
+        """Log lines that came before have not left yet: mostly they do within this turn of the loop."""
+        if self._has_looked:
+            self._clock.call_later(LOOK_S, self._flush)
+        else:
+            self._has_looked = True
+            self._loop.call_soon(self._flush)
+
+    async def _send_all(self) -> None:
+        """Send as the client reads."""
+        try:
+            while self._unsent and self.peer is not None:
+                await self.peer.channel.drain()
+                self._send_some(len(self._unsent))
+                await asyncio.sleep(0)
+        except ChannelClosed:
+            return  # whoever has it on its list is told too
+        finally:
+            self._sending = None
+            if self._unsent:
+                self._loop.call_soon(self._flush)  # for the connection that came meanwhile
+
+    def _send_some(self, count: int) -> None:
+        """The first `count`, but at most so much that the channel is full; outputs of one call in as few frames as can be."""
+        peer = self.peer
+        if peer is None or peer.channel.is_full:
+            return
+        batch: list[Kept] = []
+        size = 0
+        while self._unsent and count > 0 and size <= TURN_BYTES_MAX:
+            count -= 1
+            kept = self._unsent.popleft()
+            kept.is_unsent = kept.is_queued = False
+            if not kept.call.is_closed:
+                batch.append(kept)
+                size += len(kept.body)
+        if len(batch) == 1:
+            peer.event_now(_event_of(batch[0].record), batch[0].record, batch[0].body)
             return
         by_call: dict[Call, list[tuple[OutputBatch, bytes]]] = {}
-        for call, record, body in outgoing:
-            by_call.setdefault(call, []).append((record, body))
+        for kept in batch:
+            if isinstance(kept.record, OutputBatch):
+                by_call.setdefault(kept.call, []).append((kept.record, kept.body))
+            else:
+                peer.event("PutItems", kept.record, kept.body)
         for batches in by_call.values():
             for record, body in merged(batches):
                 peer.event("PutOutputs", record, body)
@@ -106,10 +207,9 @@ class Client:
         call.reopened()
         if self.peer is None:
             return
-        for record, body in call.sent:
-            self.peer.event("PutOutputs", record, body)
-        for items, body in call.items:
-            self.peer.event("PutItems", items, body)
+        for kept in (*call.items, *call.sent):
+            if not kept.is_queued:
+                self._queue(kept)
 
     def _parent(self, parent_input_id: str) -> Input | None:
         """The input that makes this call: known only when it is of an app this client may use."""
@@ -137,6 +237,10 @@ class Client:
     def _refuse(self, record: InputBatch, failure: Failure) -> None:
         if self.peer is None:
             return
+        if self.peer.channel.is_full:
+            _log.warning("client %s sends inputs of calls that are not open, and reads nothing", self.client_id)
+            self.peer.channel.abort()
+            return
         attempts = record.attempts or (0,) * len(record.indexes)
         self.peer.event("PutOutputs", *failed_batch(record.call_id, record.indexes, attempts, failure))
 
@@ -147,6 +251,8 @@ class Client:
         if call is None or call.is_closed:
             return
         call.is_closed = True
+        for kept in (*call.sent, *call.items):
+            self._shelf.remove(kept)
         call.sent.clear()
         call.items.clear()
         self._table.release_parent(call)
@@ -158,6 +264,10 @@ class Client:
         """It will not come back. Calls of an app that lives without its client run to their end."""
         for call in list(self.calls.values()):
             self.close(call.call_id, is_cancelling=not call.dispatcher.outlives_client)
+
+
+def _event_of(record: OutputBatch | ItemBatch) -> str:
+    return "PutOutputs" if isinstance(record, OutputBatch) else "PutItems"
 
 
 def merged(batches: list[tuple[OutputBatch, bytes]]) -> list[tuple[OutputBatch, bytes]]:

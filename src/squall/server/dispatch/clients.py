@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
-from squall.protocol.peer import Peer
+from squall.protocol.peer import Peer, TaskSet
 from squall.server.dispatch.apps import Apps
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.client import Client
@@ -17,11 +17,12 @@ CLIENTS_MAX = 10_000
 class Clients:
     """By app they are limited to and id: a container cannot take over the calls of another app's client."""
 
-    def __init__(self, *, apps: Apps, calls: CallTable, clock: Clock, config: ServerConfig) -> None:
+    def __init__(self, *, apps: Apps, calls: CallTable, clock: Clock, config: ServerConfig, tasks: TaskSet) -> None:
         self._apps = apps
         self._calls = calls
         self._clock = clock
         self._config = config
+        self._tasks = tasks
         self._clients: dict[tuple[str, str], Client] = {}
 
     @property
@@ -42,11 +43,11 @@ class Clients:
         if client is None:
             if len(self._clients) >= CLIENTS_MAX:
                 raise PlatformError(EXHAUSTED, f"Hello: {CLIENTS_MAX} clients are connected or expected back")
-            client = Client(client_id, scope_app_id, self._calls, self._clock)
+            client = Client(client_id, scope_app_id, self._calls, self._clock, self._tasks)
             self._clients[key] = client
         if client.peer is not None and client.peer is not peer:
             client.peer.channel.close()
-        client.peer = peer
+        client.connected(peer)
         if client.away_timer is not None:
             client.away_timer.cancel()
             client.away_timer = None
@@ -56,7 +57,7 @@ class Clients:
         """A connection is closed: its apps and calls wait for it, each for its own grace time."""
         if client.peer is not peer:
             return
-        client.peer = None
+        client.disconnected()
         self._apps.released_by(client)
         grace_s = self._config.call_grace_s if client.calls else 0.0
         client.away_timer = self._clock.call_later(grace_s, lambda: self._overdue(client))

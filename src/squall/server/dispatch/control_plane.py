@@ -28,6 +28,7 @@ from squall.server.dispatch.images import Images
 from squall.server.dispatch.methods import Methods
 from squall.server.dispatch.nodes import Nodes
 from squall.server.dispatch.services import AgentService, ClientService, ContainerService
+from squall.server.dispatch.shelf import Shelf
 from squall.server.dispatch.streams import Streams, Uploads, no_uploads
 from squall.server.dispatch.terminal import Terminals
 from squall.server.model.blobs import BlobStore
@@ -64,7 +65,7 @@ class ControlPlane:
         self.clock = StoppableClock(clock)
         self.server_id = config.server_id or new_id("sv")
         self.tasks = TaskSet()
-        self.calls = CallTable()
+        self.calls = CallTable(Shelf(blobs, self.tasks, config.kept_bytes_max))
         self.fleet = ContainerFleet(clock=self.clock, config=config, logs=logs, tasks=self.tasks)
         self.apps = Apps(
             store=store,
@@ -75,7 +76,7 @@ class ControlPlane:
             config=config,
             tasks=self.tasks,
         )
-        self.clients = Clients(apps=self.apps, calls=self.calls, clock=self.clock, config=config)
+        self.clients = Clients(apps=self.apps, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks)
         self.nodes = Nodes(fleet=self.fleet, apps=self.apps, clock=self.clock, config=config)
         self.durable = Durable(
             store=store,

@@ -14,6 +14,7 @@ from squall.protocol.peer import TaskSet
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.input import Call
+from squall.server.dispatch.shelf import Kept
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.model.store import Store, StoredCall, StoredInput, StoredOutput
@@ -137,6 +138,9 @@ class Durable:
     def call_ended(self, call: Call) -> None:
         """See `Sink`."""
 
+    def let_go(self, kept: Kept) -> None:
+        """See `Sink`; outputs of durable calls are in the store."""
+
     def _fail(self, stored: StoredCall, inputs: tuple[StoredInput, ...], failure: Failure) -> None:
         value = wire.encode_failure(failure)
         now = self._clock.now()
@@ -258,7 +262,8 @@ def _state_of(call: Call | None, index: int) -> str:
     if one is not None:
         return "queued" if one.container is None else "running"
     if call is not None:
-        for record, _ in call.sent:
-            if index in record.indexes:
+        for kept in call.sent:
+            record = kept.record
+            if isinstance(record, OutputBatch) and index in record.indexes:
                 return wire.STATUS_NAMES[record.statuses[record.indexes.index(index)]]
     return "succeeded" if call is not None and not call.is_durable else "running"

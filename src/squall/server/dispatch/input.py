@@ -11,12 +11,14 @@ from squall.protocol.call import Failure, ItemBatch, OutputBatch
 if TYPE_CHECKING:
     from squall.server.dispatch.container import Container
     from squall.server.dispatch.dispatcher import Dispatcher
+    from squall.server.dispatch.shelf import Kept
     from squall.server.model.clock import Timer
 
 SENT_MAX = wire.OUTSTANDING_MAX
 """Outputs kept of a call for a client that comes back. It has at most that many inputs without an output, and what it
 has not received is what was sent last."""
 SENT_BYTES_MAX = 64 * 2**20
+"""Of those outputs, once they were sent."""
 
 
 class Trouble:
@@ -75,6 +77,9 @@ class Sink(Protocol):
     def call_ended(self, call: Call) -> None:
         """The call is closed and nothing of it runs any more."""
 
+    def let_go(self, kept: Kept) -> None:
+        """There is no room to keep this for its client any longer."""
+
 
 class Call:
     """A call with the inputs that have no output yet."""
@@ -99,50 +104,71 @@ class Call:
         self.is_closed = False
         """Nobody wants its outputs."""
         self.is_durable = False
-        self.sent: deque[tuple[OutputBatch, bytes]] = deque()
+        self.sent: deque[Kept] = deque()
+        """Outputs, sent or about to be."""
         self.sent_count = 0
         self.sent_bytes = 0
         self.done: set[int] | None = None
         """Indexes with an output that is kept; known only once a client came back, since nobody asks before."""
-        self.items: deque[tuple[ItemBatch, bytes]] = deque()
+        self.items: deque[Kept] = deque()
         """Items of a generator that the client has not taken; the guest sends no more than a window of them."""
         self.items_passed = 0
         self.items_waiting = 0
         """Items that the client has not said it took."""
         self.items_credit = 0
 
-    def keep(self, record: OutputBatch, body: bytes) -> None:
-        """Keep outputs for a client that may have to hear them again; the oldest go when there are too many."""
-        self.sent.append((record, body))
-        self.sent_count += len(record.indexes)
-        self.sent_bytes += len(body)
+    def keep(self, kept: Kept) -> list[Kept]:
+        """Keep outputs for a client that may have to hear them again; returns the oldest when there are too many."""
+        self.sent.append(kept)
+        self.sent_count += len(kept.record.sizes)
+        self.sent_bytes += len(kept.body)
         if self.done is not None:
-            self.done.update(record.indexes)
-        while len(self.sent) > 1 and (
-            self.sent_count - len(self.sent[0][0].indexes) >= SENT_MAX or self.sent_bytes > SENT_BYTES_MAX
-        ):
-            old, old_body = self.sent.popleft()
-            self.sent_count -= len(old.indexes)
-            self.sent_bytes -= len(old_body)
-            if self.done is not None:
-                self.done.difference_update(old.indexes)
+            self.done.update(_indexes(kept))
+        dropped = []
+        while len(self.sent) > 1 and self._has_too_many(self.sent[0]):
+            dropped.append(self.sent[0])
+            self.forget(self.sent[0])
+        return dropped
+
+    def _has_too_many(self, oldest: Kept) -> bool:
+        is_too_large = self.sent_bytes > SENT_BYTES_MAX and not oldest.is_unsent
+        return is_too_large or self.sent_count - len(oldest.record.sizes) >= SENT_MAX
+
+    def forget(self, kept: Kept) -> None:
+        """Do not keep these outputs: a client that has not got them sends their inputs again, and they run again."""
+        if self.sent and self.sent[0] is kept:
+            self.sent.popleft()
+        elif kept in self.sent:
+            self.sent.remove(kept)
+        else:
+            return
+        self.sent_count -= len(kept.record.sizes)
+        self.sent_bytes -= len(kept.body)
+        if self.done is not None:
+            self.done.difference_update(_indexes(kept))
 
     def reopened(self) -> None:
         """A client came back: it will send inputs again that have an output."""
-        self.done = {index for record, _ in self.sent for index in record.indexes}
+        self.done = {index for kept in self.sent for index in _indexes(kept)}
 
-    def keep_items(self, record: ItemBatch, body: bytes) -> None:
+    def keep_items(self, kept: Kept) -> None:
         """Keep items until the client says it took them."""
-        self.items.append((record, body))
-        self.items_passed += len(record.sizes)
-        self.items_waiting += len(record.sizes)
+        self.items.append(kept)
+        self.items_passed += len(kept.record.sizes)
+        self.items_waiting += len(kept.record.sizes)
 
     def items_taken(self, count: int) -> None:
         """The client took that many more; whole batches are forgotten as they are used up."""
         self.items_credit += count
         self.items_waiting = max(0, self.items_waiting - count)
-        while self.items and len(self.items[0][0].sizes) <= self.items_credit:
-            self.items_credit -= len(self.items.popleft()[0].sizes)
+        while self.items and len(self.items[0].record.sizes) <= self.items_credit:
+            kept = self.items.popleft()
+            self.items_credit -= len(kept.record.sizes)
+            self.dispatcher.calls.shelf.remove(kept)
+
+
+def _indexes(kept: Kept) -> tuple[int, ...]:
+    return kept.record.indexes if isinstance(kept.record, OutputBatch) else ()
 
 
 STATUS_OF_KIND = {

@@ -304,9 +304,15 @@ class ContainerService:
     def _outputs(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.put_outputs(container, self._record(OutputBatch, params), body)
         self._hold_up()
+        self._hold_up()
 
     def _items(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.put_items(container, self._record(ItemBatch, params), body)
+        self._hold_up()
+
+    def _hold_up(self) -> None:
+        if self.peer is not None:
+            self._plane.calls.shelf.hold_up(self.peer.channel)
         self._hold_up()
 
     def _hold_up(self) -> None:

@@ -25,6 +25,8 @@ class ServerConfig:
     """The same for durable calls, which have no client to hold their inputs back."""
     queued_bytes_max: int = 2 * 2**30
     """Of all values that wait in memory, over all functions."""
+    kept_bytes_max: int = 512 * 2**20
+    """Of outputs and items that clients have not read yet or may have to hear again; more goes to the blob store."""
     heartbeat_timeout_s: float = 60.0
     """A guest silent for longer is dead."""
     node_grace_s: float = 20.0
