@@ -82,6 +82,29 @@ def test_app_in_an_event_loop(family: Any) -> None:
     assert family.in_a_loop.remote(1) == 101
 
 
+@pytest.mark.timeout(120)
+def test_function_touches_no_foreign_app(family: Any) -> None:
+    with family.child.run():
+        call = family.plain.spawn(1)
+        call.get(timeout=30)
+        facts = {"app_id": family.child.app_id, "call_id": call.object_id, "function": family.plain}
+
+        found = family.touch.remote(facts)
+        assert family.plain.remote(2) == 102, "it goes on untouched"
+
+    assert found.pop("own child") == "worked"
+    assert found.pop("remote") == "InvalidError", "a call that cannot be opened fails as its inputs do"
+    assert set(found.values()) == {"PermissionDeniedError"}, found
+    assert len(found) == 8
+
+
+@pytest.mark.timeout(120)
+def test_what_cannot_be_in_a_function_says_why(family: Any) -> None:
+    assert "/nowhere/config.json" in (said := family.ship_what_is_not_here.remote())
+    assert "add them to the function's image" in said
+    assert "ends with its container" in family.detach.remote()
+
+
 @pytest.mark.timeout(180)
 def test_parents_that_hold_all_processors_do_not_keep_their_children_waiting(family: Any) -> None:
     count = 2 * (os.cpu_count() or 2)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from squall.exception import InvalidError, MountUploadTimeoutError, ServiceError
 from squall.protocol.frames import BODY_BYTES_MAX
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest
-from squall.sdk import _blob
+from squall.sdk import _blob, _container
 from squall.sdk._client import Client
 
 COMPILED = (".pyc", ".pyo")
@@ -91,13 +91,20 @@ def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str) -> Mount
             status = os.stat(file.local_path)
             sha256 = _hash(file.local_path, status)
         except OSError as error:
-            raise InvalidError(f"cannot ship {what}: {file.local_path}: {error.strerror}") from error
+            raise InvalidError(f"cannot ship {what}: {file.local_path}: {error.strerror}{_where()}") from error
         mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
         found[file.remote_path] = MountFile(file.remote_path, sha256, status.st_size, mode)
         local_paths[sha256] = file.local_path
         if len(found) > FILES_MAX:
             raise InvalidError(f"cannot ship {what}: more than {FILES_MAX} files; use ignore= to leave some out")
     return Mount(MountManifest(tuple(found[path] for path in sorted(found))), local_paths)
+
+
+def _where() -> str:
+    """What to know where files are missed."""
+    if _container.is_local():
+        return ""
+    return "; a function that runs an app ships files of its own container: add them to the function's image first"
 
 
 def _hash(path: str, status: os.stat_result) -> str:

@@ -80,6 +80,70 @@ def run_again(depth: int) -> int:
 
 
 @app.function()
+def touch(facts: dict[str, Any]) -> dict[str, str]:
+    """Tries what it must not do to somebody else's app; says what became of each."""
+    from squall.protocol import app as apps  # as code that knows the wire would
+    from squall.protocol import call, function, log
+    from squall.protocol.empty import Empty
+    from squall.sdk import _client
+    from squall.sdk._pending import run
+
+    client = _client.current()
+    foreign = facts["app_id"]
+    spec = function.FunctionSpec("fu-" + "0" * 22, foreign, "late", function.Definition("file", "a", "b"), "im-1")
+    asked: dict[str, tuple[Any, Any]] = {
+        "AppCreate": (apps.AppCreate(foreign), apps.AppCreated),
+        "AppGet": (apps.AppGet(foreign), apps.AppInfo),
+        "AppList": (apps.AppList(), apps.AppListing),
+        "AppStop": (apps.AppStop(foreign), Empty),
+        "FunctionCreate": (function.FunctionCreate((spec,)), function.FunctionCreated),
+        "CallGet": (call.CallGet(facts["call_id"]), call.OutputBatch),
+    }
+    found: dict[str, str] = {}
+
+    def attempt(name: str, act: Any) -> None:
+        try:
+            act()
+            found[name] = "worked"
+        except squall.exception.Error as error:
+            found[name] = type(error).__name__
+
+    async def read_log() -> None:
+        request = log.LogRead(app=foreign)
+        async for _ in client.stream("LogRead", request).items(log.LogBatch):
+            pass
+
+    with child.run():
+        for name, (record, reply) in asked.items():
+            attempt(name, lambda name=name, record=record, reply=reply: run(client.request(name, record, reply)))
+        attempt("LogRead", lambda: run(read_log()))
+        attempt("remote", lambda: facts["function"].remote(1))
+        attempt("get", lambda: FunctionCall.from_id(facts["call_id"]).get(timeout=5))
+        attempt("own child", lambda: plain.remote(1))
+    return found
+
+
+@app.function()
+def ship_what_is_not_here() -> str:
+    lost = squall.App("lost", image=squall.Image.debian_slim().add_local_file("/nowhere/config.json", "/config.json"))
+    lost.function(serialized=True, name="nothing")(lambda: None)
+    try:
+        with lost.run():
+            return "it ran"
+    except squall.exception.InvalidError as error:
+        return str(error)
+
+
+@app.function()
+def detach() -> str:
+    try:
+        with child.run(detach=True):
+            return "it ran"
+    except squall.exception.InvalidError as error:
+        return str(error)
+
+
+@app.function()
 def stop_early() -> str:
     with child.run():
         waiting = wait.spawn("to be stopped")
