@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 
 import pytest
 
@@ -49,6 +50,40 @@ def test_call_in_flight_survives_its_server(fresh_squall: Installation) -> None:
 
     assert ended.code == 0, ended
     assert "slept: 3.0" in ended.out, ended
+
+
+def test_inputs_that_run_while_the_server_is_killed_run_once(fresh_squall: Installation) -> None:
+    count, containers = 16, 4
+    running = fresh_squall.start_run("sleeping.py::each_once", "--count", str(count))
+
+    def results() -> list[tuple[str, str, str]]:
+        return re.findall(r"^result: (\d+) (\S+) (\S+)$", running.said(), re.MULTILINE)
+
+    wait_until(lambda: len(results()) >= containers, "the first results are there", 40)
+    # All containers are in the middle of their second inputs.
+    time.sleep(1)
+    os.kill(fresh_squall.server_pid(), signal.SIGKILL)
+    wait_until(lambda: len(results()) >= count or running.process.poll() is not None, "all results are there", 60)
+    found = results()
+    ended = running.wait(40)
+
+    assert ended.code == 0, ended
+    assert sorted(int(x) for x, _, _ in found) == list(range(count)), ended
+    said = {container_id: "" for _, container_id, _ in found}
+    for _, container_id, begun in found:
+        said[container_id] = max(said[container_id], begun, key=len)
+    assert sorted(int(x) for begun in said.values() for x in begun.split(",")) == list(range(count)), said
+
+
+def test_items_of_a_generator_survive_its_server(fresh_squall: Installation) -> None:
+    running = fresh_squall.start_run("sleeping.py::items")
+    running.wait_said("item: 4")
+
+    os.kill(fresh_squall.server_pid(), signal.SIGKILL)
+    ended = running.wait(40)
+
+    assert ended.code == 0, ended
+    assert re.findall(r"^item: (\d+)$", ended.out, re.MULTILINE) == [str(number) for number in range(16)], ended
 
 
 @pytest.mark.slow

@@ -29,6 +29,24 @@ def slow_square(x: int) -> tuple[int, int, str]:
     return x, x * x, os.environ.get("SQUALL_CONTAINER_ID", "")
 
 
+BEGUN: list[int] = []
+"""What has begun in this container, ever."""
+
+
+@app.function(max_containers=4)
+def slow_once(x: int) -> tuple[int, str, list[int]]:
+    BEGUN.append(x)
+    time.sleep(2)
+    return x, os.environ.get("SQUALL_CONTAINER_ID", ""), BEGUN
+
+
+@app.function(is_generator=True)
+def slow_items(count: int):
+    for number in range(count):
+        time.sleep(0.25)
+        yield number
+
+
 @app.local_entrypoint()
 def main(duration_s: float = 600.0) -> None:
     print("slept:", sleep.remote(duration_s))
@@ -71,3 +89,15 @@ def cancelled() -> None:
 def mapped(count: int = 24) -> None:
     for x, squared, container_id in slow_square.map(range(count)):
         print("result:", x, squared, container_id, flush=True)
+
+
+@app.local_entrypoint()
+def each_once(count: int = 16) -> None:
+    for x, container_id, begun in slow_once.map(range(count), order_outputs=False):
+        print("result:", x, container_id, ",".join(map(str, begun)), flush=True)
+
+
+@app.local_entrypoint()
+def items(count: int = 16) -> None:
+    for number in slow_items.remote_gen(count):
+        print("item:", number, flush=True)
