@@ -12,11 +12,13 @@ import inspect
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from squall.protocol import app, blob, call, function, image, log, mount, server
+from squall.protocol import codec as wire
 from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import JsonCodec
 from squall.protocol.empty import Empty
@@ -55,6 +57,8 @@ class ServerDouble:
         self.callables: dict[str, Callable[..., Any]] = {}
         """By name of function; anything else is looked up as a container would."""
         self.is_holding_outputs = False
+        self.prints_before_results = False
+        """A line leaves before each output and item, to whoever follows."""
         self.connections: list[Connection] = []
         self.server_id = new_id("sv")
         self.executor = ThreadPoolExecutor(8)
@@ -143,6 +147,7 @@ class Connection:
         self.peer = Peer(channel, self.codec, self)
         self.calls: dict[str, call.CallOpen] = {}
         self.held: list[tuple[str, int]] = []
+        self.following: list[Request] = []
         self.tasks: set[asyncio.Future[Any]] = set()
         self.peer.start()
 
@@ -221,7 +226,7 @@ class Connection:
             for item in self.double.find(spec)(*args, **kwargs):
                 data = serialize(item)
                 batch = call.ItemBatch(opened.call_id, 0, 1, count, (len(data),))
-                loop.call_soon_threadsafe(self.peer.event, "PutItems", batch, data)
+                loop.call_soon_threadsafe(self._put_items, batch, data)
                 count += 1
             return call.SUCCEEDED, str(count).encode(), ""
         except BaseException as error:  # noqa: BLE001 - as in a container
@@ -239,7 +244,20 @@ class Connection:
             (-1 if sha256 else len(value),),
             blobs={str(index): sha256} if sha256 else {},
         )
+        self._print()
         self.peer.event("PutOutputs", batch, value)
+
+    def _print(self) -> None:
+        """As a container that prints while it runs an input."""
+        if self.double.prints_before_results:
+            for request in self.following:
+                self.peer.send(
+                    wire.ITEM, request.number, "", log.LogBatch((log.LogEntry(time.time(), "stdout", new_id("in")),))
+                )
+
+    def _put_items(self, batch: call.ItemBatch, data: bytes) -> None:
+        self._print()
+        self.peer.event("PutItems", batch, data)
 
     def send_held(self) -> None:
         held, self.held = self.held, []
@@ -321,6 +339,7 @@ class Connection:
     async def _answer_LogRead(self, request: Request) -> None:  # noqa: N802
         asked = request.record(log.LogRead)
         sent = 0
+        self.following.append(request)
         while True:
             is_stopped = asked.app in self.double.stopped
             lines = self.double.log_lines

@@ -10,7 +10,7 @@ from squall.exception import InvalidError
 from squall.protocol.call import OUTSTANDING_MAX, SUCCEEDED
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.protocol.ids import new_id
-from squall.sdk import _blob, _container
+from squall.sdk import _blob, _container, _shown
 from squall.sdk._calls import GeneratorCall, MapCall, Output, Payload, RemoteCall, call_open, put_inputs, remote_call
 from squall.sdk._client import Client
 from squall.sdk._client import current as current
@@ -40,7 +40,9 @@ async def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 async def unpack(client: Client, output: Output) -> Any:
-    """The value of an output, or raise its failure."""
+    """The value of an output, or raise its failure; log lines that came before it are shown first."""
+    if _shown.displays:
+        await _shown.catch_up()
     value: bytes | bytearray = output.value
     if output.blob_sha256:
         value = await _blob.get(client, output.blob_sha256)
@@ -83,7 +85,7 @@ def remote_now(client: Client, function_id: str, args: tuple[Any, ...], kwargs: 
         is_answered = True
     finally:
         client.close_call(call, is_prompt=not is_answered)
-    if output.status == SUCCEEDED and not output.blob_sha256:
+    if output.status == SUCCEEDED and not output.blob_sha256 and not (_shown.displays and _shown.is_behind()):
         return deserialize(output.value)
     return run(unpack(client, output))
 
@@ -105,6 +107,8 @@ async def generate(
                 if uncredited >= ITEM_CREDIT_STEP:
                     client.send_more(call.credit(uncredited))
                     uncredited = 0
+                if _shown.displays:
+                    await _shown.catch_up()
                 yield deserialize(await _blob.get(client, blob_sha256) if blob_sha256 else value)
             if call.error is not None:
                 raise call.error

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from squall.exception import Error
-from squall.sdk import _client
+from squall.sdk import _client, _shown
 from squall.sdk._client import ConnectionLost
 from squall.sdk._pending import run
 from squall.sdk._terminal_text import for_stream
@@ -177,6 +177,8 @@ class LogFollower:
         self._is_stopping = False
         self._is_repeating = False
         self._is_silent = False
+        self._display = _shown.Display()
+        _shown.displays.append(self._display)
         self._thread = threading.Thread(target=self._follow, name="squall-logs", daemon=True)
         self._thread.start()
 
@@ -185,6 +187,7 @@ class LogFollower:
         self._is_stopping = True
         self._thread.join(drain_s)
         self._is_silent = True
+        self._display.end()
 
     def _follow(self) -> None:
         try:
@@ -192,6 +195,9 @@ class LogFollower:
         except Error as error:
             if not self._is_stopping:
                 self._output.notice(f"log lines are not shown any more: {error}")
+        finally:
+            self._display.end()
+            _shown.displays.remove(self._display)
 
     async def _read_all(self) -> None:
         from squall.protocol.log import LogBatch, LogRead  # cold start: only where output is shown
@@ -201,8 +207,10 @@ class LogFollower:
         while True:
             await self._client.connect()
             request = LogRead(app=self._app_id, is_following=True, tail=-1, since=last_at)
+            stream = self._client.stream("LogRead", request)
+            self._display.begin(stream)
             try:
-                async for batch, _ in self._client.stream("LogRead", request).items(LogBatch):
+                async for batch, _ in stream.items(LogBatch):
                     for entry in batch.entries:
                         # After a reconnect the lines of the last moment come again.
                         if last_at is None or entry.at > last_at:
@@ -213,6 +221,7 @@ class LogFollower:
                         if self._is_silent:
                             return
                         self._output.log(entry)
+                    self._display.has_shown()
                 return
             except ConnectionLost:
                 if self._is_stopping:

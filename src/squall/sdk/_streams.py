@@ -28,6 +28,8 @@ class ClientStream:
         self._client = client
         self._number = number
         self._items: deque[tuple[Any, bytes]] = deque()
+        self.item_count = 0
+        """How many have come."""
         self._error: BaseException | None = None
         self._is_ended = False
         self._signal: Pending[None] | None = None
@@ -46,6 +48,7 @@ class ClientStream:
 
     def add(self, params: Any, body: bytes) -> None:
         """An item came."""
+        self.item_count += 1
         self._items.append((params, body))
         self._wake()
 
