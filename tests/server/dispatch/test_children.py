@@ -12,7 +12,7 @@ from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppStop
 from squall.protocol.call import CallGet, OutputBatch
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import FunctionSpec, Resources, RetryPolicy, Scaling
+from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec, Resources, RetryPolicy, Scaling
 from squall.protocol.ids import input_id, new_id
 from squall.server.dispatch import children
 from squall.server.model.store import StoredApp
@@ -70,6 +70,21 @@ def test_living_descendants_of_one_app_are_bounded() -> None:
     children.check_room(other, is_stopping=False, live=[*live, deep])
 
 
+async def test_functions_below_one_app_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "FUNCTIONS_MAX", 3)
+    async with staged() as stage:
+        family = await make_family(stage)
+        one, two = make_spec(family.child.app_id, "one"), make_spec(family.child.app_id, "two")
+
+        await family.inside.ask("FunctionCreate", FunctionCreate((one,)), FunctionCreated)
+        await family.inside.ask("FunctionCreate", FunctionCreate((one,)), FunctionCreated)
+        with pytest.raises(PlatformError, match="4 functions") as refused:
+            await family.inside.ask("FunctionCreate", FunctionCreate((two,)), FunctionCreated)
+
+        assert refused.value.code == "exhausted"
+        await stage.client.function()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -83,6 +98,8 @@ def test_living_descendants_of_one_app_are_bounded() -> None:
         {"resources": Resources(memory_limit_mib=2**60)},
         {"retries": RetryPolicy(1, initial_delay_s=1e300)},
         {"timeout_s": 1e300},
+        {"env": {"A": "x" * children.SPEC_BYTES_MAX}},
+        {"image_id": "im-" + "x" * children.SPEC_BYTES_MAX},
     ],
 )
 def test_function_made_inside_has_numbers_that_bend_no_sums(changes: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -250,6 +250,12 @@ class Apps:
             if spec.function_id not in self.dispatchers:
                 self._add_function(app, spec)
         return tuple(spec.function_id for spec in specs)
+
+    def functions_below(self, root_app_id: str) -> Iterator[str]:
+        """The ids of functions of living apps that descend from that one."""
+        for app in self.live.values():
+            if app.row.ancestors and app.row.root_app_id == root_app_id:
+                yield from app.functions.values()
 
     def _add_function(self, app: App, spec: FunctionSpec) -> None:
         dispatcher = Dispatcher(

@@ -7,7 +7,7 @@ every container above it may use it. Nothing here waits or changes anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from squall.protocol import app as wire
 from squall.protocol.app import AppCreate
@@ -21,6 +21,10 @@ CHILDREN_MAX = 1_000
 """How many descendants of one app may live at a time."""
 ENDED_KEPT_MAX = 1_000
 """Descendants of one app that are remembered, with their functions and log lines, after they have ended."""
+FUNCTIONS_MAX = 10_000
+"""Functions of all living descendants of one app."""
+SPEC_BYTES_MAX = 64 * 1024
+"""Of texts in the definition of a function: variables, mount targets, names."""
 TAGS_MAX = 50
 CONTAINERS_MAX = 10_000
 """What a function may name as a count of containers or of inputs."""
@@ -75,10 +79,36 @@ def check_function(spec: FunctionSpec, *, is_network_blocked: bool) -> None:
     if is_network_blocked and not spec.is_network_blocked:
         message = f"function {spec.name!r} would have the network that the function creating it is kept from"
         raise PlatformError(INVALID, f"FunctionCreate: {message}; give it block_network=True, too")
+    size = sum(len(text) for text in _texts(spec))
+    if size > SPEC_BYTES_MAX:
+        message = f"its variables, mounts and names are {size} characters, at most {SPEC_BYTES_MAX}"
+        raise PlatformError(INVALID, f"FunctionCreate: function {spec.name!r}: {message}")
     for name, value, most in _numbers(spec):
         if value is not None and not 0 <= value <= most:
             message = f"{name} of {value:g} is not between 0 and {most:g}"
             raise PlatformError(INVALID, f"FunctionCreate: function {spec.name!r}: {message}")
+
+
+def check_count(specs: Sequence[FunctionSpec], existing: Iterable[str], root_app_id: str) -> None:
+    """Whether these functions may be added to the existing ones, given by id, of all descendants of an app.
+
+    Raises:
+        PlatformError: `exhausted`.
+    """
+    count = len({*existing, *(spec.function_id for spec in specs)})
+    if count > FUNCTIONS_MAX:
+        message = f"apps started from app {root_app_id} would have {count} functions, at most {FUNCTIONS_MAX}"
+        raise PlatformError(EXHAUSTED, f"FunctionCreate: {message}; let some of the apps end first")
+
+
+def _texts(spec: FunctionSpec) -> Iterator[str]:
+    definition = spec.definition
+    yield from (spec.image_id, definition.kind, definition.module, definition.qualname, definition.blob_sha256)
+    yield definition.python_version
+    for mount in spec.mounts:
+        yield from (mount.mount_id, mount.target)
+    for name, value in spec.env.items():
+        yield from (name, value)
 
 
 def _numbers(spec: FunctionSpec) -> Iterator[tuple[str, float | None, float]]:

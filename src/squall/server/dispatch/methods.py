@@ -142,6 +142,8 @@ class Methods:
 
     async def _check_functions(self, caller: Caller, specs: tuple[FunctionSpec, ...]) -> None:
         """What a container may create: functions of apps it may change, under ids that are not those of others."""
+        root_app_id = self._plane.apps.get_live(caller.scope_app_id).row.root_app_id
+        children.check_count(specs, self._plane.apps.functions_below(root_app_id), root_app_id)
         for spec in specs[:FUNCTIONS_MAX]:
             caller.check_change("FunctionCreate", await self._plane.apps.get(spec.app_id))
             children.check_function(spec, is_network_blocked=caller.is_network_blocked)
