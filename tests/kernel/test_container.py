@@ -24,7 +24,8 @@ threads = [threading.Thread(target=said.append, args=(i,)) for i in range(20)]
 [thread.start() for thread in threads]; [thread.join() for thread in threads]
 assert len(said) == 20
 assert subprocess.run(["echo", "hi"], capture_output=True, text=True, check=True).stdout == "hi\\n"
-memory = multiprocessing.shared_memory.SharedMemory(create=True, size=1_000_000); memory.close(); memory.unlink()
+memory = multiprocessing.shared_memory.SharedMemory(create=True, size=1_000_000)
+memory.buf[:1_000_000] = b"x" * 1_000_000; memory.close(); memory.unlink()
 with tempfile.NamedTemporaryFile() as file: file.write(b"x")
 for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
     server = socket.create_server((host, 80), family=family)

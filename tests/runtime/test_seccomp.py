@@ -22,6 +22,15 @@ from squall.runtime.seccomp import (
 from squall.runtime.seccomp_calls import ALLOWED, REFUSED
 from squall.runtime.syscalls import CLONE_NEWNET, CLONE_NEWUSER
 
+# By name, and not taken from the list that is under test.
+ESCAPES = (
+    *("mount", "umount2", "pivot_root", "open_tree", "move_mount", "fsopen", "fsmount", "mount_setattr", "setns"),
+    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon", "syslog"),
+    *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "open_by_handle_at", "bpf"),
+    *("perf_event_open", "userfaultfd", "io_uring_setup", "keyctl", "add_key", "request_key", "sethostname"),
+    *("clock_settime", "settimeofday", "acct", "quotactl", "vhangup", "move_pages", "fanotify_init"),
+)
+UNKNOWN = 5_000
 ARCHITECTURE = AUDIT_ARCHITECTURE.get(platform.machine(), 0)
 NUMBERS: Mapping[str, int] = resolve(sorted({*ALLOWED, *REFUSED, *by_arguments()}))
 
@@ -65,6 +74,11 @@ def test_listed_call_is_allowed(program: bytes, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(NUMBERS) & REFUSED))
 def test_dangerous_call_is_refused(program: bytes, name: str) -> None:
     assert answer(program, NUMBERS[name]) == refuse(errno.EPERM)
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_call_that_reaches_out_of_a_container_is_refused(program: bytes, name: str) -> None:
+    assert answer(program, NUMBERS.get(name, UNKNOWN)) in (refuse(errno.EPERM), refuse(errno.ENOSYS))
 
 
 def test_clone3_and_unknown_calls_look_like_an_older_kernel(program: bytes) -> None:
