@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from squall.agent.config import AgentConfig
-from squall.agent.image.builder import BuiltImage
+from squall.agent.image.progress import BuiltImage
 from squall.protocol.blob import BlobChunk, BlobGet
 from squall.protocol.channel.contract import Channel
 from squall.protocol.channel.memory import MemoryChannel

@@ -19,11 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.builder import BUILD_KIND, KIND_LABEL, BuildFailed, BuiltImage, ImageBuilder
+from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.debian import known_bases
 from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.layers import LayerStore
 from squall.agent.image.machine import read_machine_settings
+from squall.agent.image.making import BuildFailed
+from squall.agent.image.progress import BuiltImage
+from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 from squall.runtime.client import SpawnerRuntime

@@ -8,8 +8,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from squall.agent.image.builder import KIND_LABEL
-from squall.agent.launch import BYTECODE_KIND, DEFAULT_PATH
+from squall.agent.labels import BYTECODE_KIND, KIND_LABEL
+from squall.agent.launch import DEFAULT_PATH
 from squall.agent.ranges import IdRanges
 from squall.protocol.guest import LIBRARY_DIR
 from squall.protocol.ids import new_id

@@ -25,9 +25,9 @@ from squall.agent.config import AgentConfig
 from squall.agent.disk import DiskWatch, Writer, disk_limit, space_of
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
-from squall.agent.image.builder import BUILD_KIND, KIND_LABEL
 from squall.agent.known_images import KnownImages
-from squall.agent.launch import FUNCTION_KIND, Provision, container_spec
+from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
+from squall.agent.launch import Provision, container_spec
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges

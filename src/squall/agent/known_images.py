@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from squall.agent.image.builder import BuiltImage
+from squall.agent.image.progress import BuiltImage
 from squall.protocol.ids import is_id
 from squall.protocol.image import BuildEvent, ImageSpec, image_id
 from squall.protocol.records import RecordError, from_wire, to_wire

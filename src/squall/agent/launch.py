@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from squall.agent.config import AgentConfig
-from squall.agent.image.builder import KIND_LABEL
+from squall.agent.labels import FUNCTION_KIND, KIND_LABEL
 from squall.protocol.function import Resources
 from squall.protocol.guest import (
     CODE_DIR,
@@ -20,9 +20,6 @@ from squall.protocol.guest import (
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
 from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits, NetworkSlot
-
-FUNCTION_KIND = "function"
-BYTECODE_KIND = "bytecode"
 
 PIDS_MAX = 4_096
 DEFAULT_CPU_MILLI = 125

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.builder import BUILD_KIND, KIND_LABEL, BuildFailed, BuiltImage, ImageBuilder
+from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.layers import LayerStore
 from squall.agent.image.machine import MachineSettings
+from squall.agent.image.making import BuildFailed
+from squall.agent.image.progress import BuiltImage
+from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image
 from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
 from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep

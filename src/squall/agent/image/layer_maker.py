@@ -1,0 +1,210 @@
+"""Makes the layer of one step: a base, or what a container of the image so far has written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from squall.agent.image import commands
+from squall.agent.image.bases import ensure_base
+from squall.agent.image.debian import BaseUnavailable, sources_of_suite
+from squall.agent.image.inherit import COPY_DIR, Inherited, inherit
+from squall.agent.image.layers import Layer, LayerStore, Scratch
+from squall.agent.image.machine import MachineSettings
+from squall.agent.image.making import BuildFailed, Making
+from squall.agent.image.overlay import drop_mount_points
+from squall.agent.image.packages import PackageCache, drop_view, fetch_options, has_view
+from squall.agent.image.progress import Progress, config_after
+from squall.agent.image.step_container import StepContainers
+from squall.agent.labels import BUILD_KIND, KIND_LABEL
+from squall.protocol import image
+from squall.protocol.errors import UNSUPPORTED
+from squall.protocol.ids import new_id
+from squall.protocol.image import ImageConfig
+from squall.runtime.removal import remove_tree
+from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits
+
+_log = logging.getLogger("squall.agent.image.layer_maker")
+T = TypeVar("T")
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_BUILD_PIDS_MAX = 16_384
+# Where the runtime keeps what a container writes, below the state directory it is given.
+_UPPER = "rw/upper"
+# Places the runtime mounts on in every container, made where an image lacks them; they are no part of a layer.
+_RUNTIME_MOUNT_POINTS = ("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
+
+
+class LayerMaker:
+    """Makes layers, as many at a time as there are id ranges. See `ImageBuilder` for its arguments."""
+
+    def __init__(
+        self,
+        *,
+        containers: StepContainers,
+        store: LayerStore,
+        settings: MachineSettings,
+        data_dir: Path,
+        id_ranges: Sequence[IdRange],
+        mount_path: Callable[[str], str],
+        uv_path: str,
+    ) -> None:
+        self._containers = containers
+        self._store = store
+        self._settings = settings
+        self._packages = PackageCache(data_dir)
+        self._mount_path = mount_path
+        self._uv_path = uv_path
+        self._id_ranges: asyncio.Queue[IdRange] = asyncio.Queue()
+        for id_range in id_ranges:
+            self._id_ranges.put_nowait(id_range)
+        self._threads = ThreadPoolExecutor(max_workers=2 + len(id_ranges), thread_name_prefix="image")
+
+    async def close(self) -> None:
+        """Wait for what still makes a base: it notices within a line of output that nobody wants it."""
+        # In a thread: the loop must not stand still.
+        await asyncio.to_thread(self._threads.shutdown, wait=True)
+
+    async def make(self, making: Making) -> None:
+        """Make the layer of a step, if it needs one, and add it to the image.
+
+        Raises:
+            BuildFailed: the step did not end well, or the base cannot be had.
+        """
+        progress, step = making.progress, making.step
+        config = config_after(progress.config, step)
+        if step.kind == image.ENV:
+            progress.config = config
+        elif step.kind == image.DEBIAN_SLIM:
+            progress.add(config, await self._make_base(making))
+        else:
+            progress.add(config, await self._make_layer(making, config))
+
+    async def _make_base(self, making: Making) -> Layer:
+        loop = asyncio.get_running_loop()
+        is_abandoned = threading.Event()
+
+        def make() -> Layer:
+            return ensure_base(
+                self._store,
+                self._settings,
+                making.step.python_version,
+                lambda text: _call_soon(loop, making.on_line, text),
+                is_forced=making.progress.is_forced,
+                is_cancelled=is_abandoned.is_set,
+            )
+
+        try:
+            return await self._blocking(make)
+        except asyncio.CancelledError:
+            is_abandoned.set()
+            raise
+        except BaseUnavailable as error:
+            raise BuildFailed(UNSUPPORTED, str(error)) from error
+
+    async def _make_layer(self, making: Making, config: ImageConfig) -> Layer:
+        """Run a step in a container and keep what it wrote."""
+        id_range = await self._id_ranges.get()
+        try:
+            await self._fetch(making, id_range)
+            async with self._scratch() as scratch:
+                command = commands.command(making.step, config.workdir)
+                spec, inherited = await self._blocking(lambda: self._container(making, command, scratch, id_range))
+                if has_view(making.step):
+                    spec = replace(spec, layers=(*spec.layers, self._packages.layer))
+                await self._containers.run(making, spec, making.on_line)
+                return await self._blocking(lambda: self._seal(making, scratch, inherited))
+        finally:
+            self._id_ranges.put_nowait(id_range)
+
+    async def _fetch(self, making: Making, id_range: IdRange) -> None:
+        """Bring what a step will install into the cache of packages, if that may be shared and is not there yet."""
+        options = fetch_options(making.step, making.progress.config.env)
+        if options is None or making.spec.steps[0].kind != image.DEBIAN_SLIM:
+            return
+        base = making.progress.layers[0]
+        name = json.dumps([base.layer_id, *options])
+        if self._packages.is_fetched(name, time.monotonic()):
+            return
+        pristine = Progress(ImageConfig(), [])
+        pristine.add(ImageConfig(), base)
+        fetch = replace(making, progress=pristine, step=replace(making.step, env={}))
+        async with self._scratch() as scratch:
+            command = commands.fetch_command(options)
+            spec, _ = await self._blocking(lambda: self._container(fetch, command, scratch, id_range))
+            spec = replace(spec, binds=(*spec.binds, self._packages.bind), env={**spec.env, **commands.fetch_env()})
+            try:
+                await self._containers.run(fetch, spec, making.on_download_line)
+            except BuildFailed as error:
+                # No wheel, no such package, no network: the step finds out, and says it.
+                _log.info("packages are not shared: %s", error)
+                return
+        self._packages.note_fetched(name, time.monotonic())
+
+    def _container(
+        self, making: Making, command: Sequence[str], scratch: Scratch, id_range: IdRange
+    ) -> tuple[ContainerSpec, Inherited]:
+        step, before = making.step, making.progress.config
+        inside = scratch.path / "inside"
+        inside.mkdir(mode=0o755)
+        sources = sources_of_suite(making.progress.suite, self._settings)
+        self._packages.ensure()
+        inherited = inherit(self._settings, sources, inside, uv_path=self._uv_path)
+        binds = inherited.binds
+        if step.kind == image.COPY:
+            binds = (*binds, Bind(self._mount_path(step.mount_id), COPY_DIR, is_idmapped=True))
+        state_dir = scratch.path / "state"
+        state_dir.mkdir(mode=0o700)
+        spec = ContainerSpec(
+            container_id=new_id("ct"),
+            layers=making.progress.paths,
+            state_dir=str(state_dir),
+            id_range=id_range,
+            argv=command,
+            env={"PATH": PATH, "HOME": "/root", **inherited.env, **commands.step_env(step), **before.env, **step.env},
+            cwd=before.workdir or "/",
+            hostname="build",
+            binds=binds,
+            limits=Limits(pids_max=_BUILD_PIDS_MAX),
+            is_upper_idmapped=True,
+            labels={KIND_LABEL: BUILD_KIND, "squall.key": making.key},
+        )
+        return spec, inherited
+
+    def _seal(self, making: Making, scratch: Scratch, inherited: Inherited) -> Layer:
+        """Make the container's upper directory the layer of its key."""
+        upper = scratch.path / "state" / _UPPER
+        # A step that wrote nothing may have none.
+        upper.mkdir(parents=True, exist_ok=True)
+        if has_view(making.step):
+            drop_view(str(upper))
+        drop_mount_points(str(upper), making.progress.paths, (*inherited.mount_points, *_RUNTIME_MOUNT_POINTS))
+        return self._store.commit(scratch, upper, making.key, {}, replaces=making.progress.is_forced)
+
+    @contextlib.asynccontextmanager
+    async def _scratch(self) -> AsyncIterator[Scratch]:
+        with contextlib.ExitStack() as stack:
+            scratch = stack.enter_context(self._store.scratch())
+            try:
+                yield scratch
+            finally:
+                # Deleting a tree takes a while; what is left for the stack is quick.
+                await self._blocking(lambda: remove_tree(str(scratch.path)))
+
+    async def _blocking(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], text: str) -> None:
+    # The loop may be gone while the thread still reads the last lines.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, text)

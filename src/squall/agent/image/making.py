@@ -1,0 +1,44 @@
+"""One step of one build, being made: what it is of, who hears of it, and how its failure is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from squall.agent.image.progress import Progress
+from squall.protocol import image
+from squall.protocol.errors import PlatformError
+from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
+
+OnEvent = Callable[[BuildEvent], None]
+
+
+class BuildFailed(PlatformError):
+    """An image could not be built. The message names the image, the step, the cause with its last lines, a way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """One step of one build, being made."""
+
+    spec: ImageSpec
+    progress: Progress
+    step: ImageStep
+    key: str
+    event: BuildEvent
+    tell: OnEvent
+
+    def on_line(self, text: str) -> None:
+        """Pass on a line of output."""
+        self.tell(replace(self.event, kind="line", text=text))
+
+    def on_download_line(self, text: str) -> None:
+        """Pass on a line of a fetch if it tells of what takes long; the step itself says the rest."""
+        if "ownload" in text:
+            self.on_line(text)
+
+    def failure(self, code: str, cause: str, tail: str, remedy: str) -> BuildFailed:
+        """The error for this step."""
+        what = f"step {self.event.step} of {self.event.steps} ({self.event.text})"
+        lines = f"; its last lines:\n{tail}" if tail else " and printed nothing"
+        return BuildFailed(code, f"cannot build image {image.image_id(self.spec)}: {what} {cause}; {remedy}{lines}")

@@ -1,0 +1,100 @@
+"""Runs the container of a step to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from squall.agent.image.making import BuildFailed, Making
+from squall.agent.image.output import StepOutput
+from squall.agent.labels import BUILD_KIND, KIND_LABEL
+from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE
+from squall.runtime.contract import Runtime
+from squall.runtime.spec import ContainerSpec, ExitStatus, NetworkSlot
+
+_EXIT_POLL_S = (0.002, 0.25)
+
+
+class Network(Protocol):
+    """Where build containers get their network from."""
+
+    async def acquire(self, container_id: str) -> NetworkSlot:
+        """A slot for this container alone."""
+
+    async def release(self, slot: NetworkSlot) -> None:
+        """Give it back, once the container is gone."""
+
+
+class StepContainers:
+    """The build containers of a node."""
+
+    def __init__(self, runtime: Runtime, network: Network, timeout_s: float) -> None:
+        self._runtime = runtime
+        self._network = network
+        self._timeout_s = timeout_s
+
+    async def remove_left(self) -> None:
+        """Remove those of an agent that was killed."""
+        for status in await self._runtime.list():
+            if status.labels.get(KIND_LABEL) == BUILD_KIND:
+                await self._runtime.remove(status.container_id)
+
+    async def run(self, making: Making, spec: ContainerSpec, on_line: Callable[[str], None]) -> None:
+        """Run a step's container to its end; nothing of it but its files is left.
+
+        Raises:
+            BuildFailed: it did not end well.
+        """
+        output = StepOutput(on_line)
+        started = time.monotonic()
+        slot = await self._network.acquire(spec.container_id)
+        try:
+            # A proxy on the machine's loopback has another address inside, which the slot knows. The user's word counts
+            # above both.
+            own = {**spec.env, **slot.env, **making.progress.config.env, **making.step.env}
+            running = await self._runtime.start(replace(spec, env=own, network=slot))
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await asyncio.gather(output.read(running.stdout_fd), output.read(running.stderr_fd))
+                    status = await self._exit_of(spec.container_id)
+            finally:
+                os.close(running.stdout_fd)
+                os.close(running.stderr_fd)
+        except TimeoutError:
+            raise making.failure(
+                TIMED_OUT, f"did not end within {self._timeout_s:g} s", output.tail, "split the step"
+            ) from None
+        finally:
+            await self._runtime.remove(spec.container_id)
+            await self._network.release(slot)
+        output.finish()
+        if status.code != 0:
+            cause = f"failed after {time.monotonic() - started:.1f} s with {_described(status)}"
+            raise making.failure(INVALID, cause, output.tail, "correct the step and build again")
+
+    async def _exit_of(self, container_id: str) -> ExitStatus:
+        """The end of a container whose output has ended: normally there already."""
+        # Asked for, not taken from `exits()`: that stream belongs to the agent, and has each exit only once.
+        pause_s = _EXIT_POLL_S[0]
+        while True:
+            known = {status.container_id: status for status in await self._runtime.list()}
+            if container_id not in known:
+                raise BuildFailed(UNAVAILABLE, f"build container {container_id} was removed by somebody; build again")
+            ended = known[container_id].exit_status
+            if ended is not None:
+                return ended
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _EXIT_POLL_S[1])
+
+
+def _described(status: ExitStatus) -> str:
+    if status.is_oom:
+        return "out of memory"
+    if status.signal is not None:
+        return f"signal {signal.Signals(status.signal).name}"
+    return f"exit status {status.code}"
