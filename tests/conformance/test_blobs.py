@@ -224,3 +224,13 @@ async def test_bucket_has_no_files_to_lend(tmp_path: Path, clock: Clock) -> None
         assert blobs.path(sha256) is None
     assert bytes(obstore.get(bucket, f"{sha256[:2]}/{sha256}").bytes()) == b"here"
     assert list((tmp_path / "uploads").iterdir()) == []
+
+
+async def test_a_blob_that_would_fill_the_disk_is_refused_at_its_beginning(blobs: ObjectBlobStore) -> None:
+    sha256 = sha256_of(b"first of a petabyte")
+
+    with pytest.raises(PlatformError, match="MiB are kept; free space in the data directory") as caught:
+        await blobs.put_chunk(sha256, 10**15, 0, b"first")
+
+    assert caught.value.code == "exhausted"
+    assert await blobs.missing((await put(blobs, b"a small one"),)) == ()

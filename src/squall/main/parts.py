@@ -59,9 +59,17 @@ async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator
         store = await stack.enter_async_context(SqlStore(database_url, migrate))
         blobs = await stack.enter_async_context(_blobs(config, clock))
         logs = await stack.enter_async_context(FileLogStore(str(config.data_dir / "logs"), config.log_bytes_max))
-        server = ServerConfig(url=url, data_dir=str(config.data_dir))
+        server = ServerConfig(
+            url=url, data_dir=str(config.data_dir), app_blob_bytes_max=_app_blob_bytes_max(config.data_dir)
+        )
         await stack.enter_async_context(housekeeping(store, blobs, config.blob_bytes_max))
         yield await stack.enter_async_context(ControlPlane(store, blobs, logs, codec, server, clock))
+
+
+def _app_blob_bytes_max(data_dir: Path) -> int:
+    """A quarter of the file system for one app, so that its blobs alone fill no disk."""
+    state = os.statvfs(data_dir)
+    return min(ServerConfig().app_blob_bytes_max, state.f_blocks * state.f_frsize // 4)
 
 
 def _close_to_others(database: Path) -> None:

@@ -69,6 +69,18 @@ class CallTable:
             call.parent.trouble.children -= 1
         call.parent = None
 
+    def named_blobs(self) -> set[str]:
+        """Every blob that an input or output in memory names."""
+        named: set[str] = set()
+        for call in self._calls.values():
+            named.update(one.blob for one in call.inputs.values() if one.blob)
+            for kept in (*call.sent, *call.items):
+                named.update(kept.record.blobs.values())
+        for orphans in self._orphans.values():
+            for _, record, _ in orphans:
+                named.update(record.blobs.values())
+        return named
+
     def keep_orphan(self, function_id: str, record: OutputBatch, body: bytes) -> None:
         """Keep outputs of a call that is not open."""
         self._orphans.setdefault(record.call_id, []).append((function_id, record, body))

@@ -18,6 +18,7 @@ from squall.protocol.peer import Peer, TaskSet
 from squall.protocol.server import ServerStatus, Welcome
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.server.dispatch.apps import Apps
+from squall.server.dispatch.blob_budget import BlobBudgets
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.clients import Clients
@@ -39,6 +40,7 @@ from squall.server.model.store import Store
 
 TICK_S = 1.0
 SWEEP_S = 0.1
+BLOBS_S = 60.0
 SETTLE_S = 5.0
 """How long leaving waits for accepted outputs of durable calls to be on disk."""
 
@@ -86,6 +88,9 @@ class ControlPlane:
             tasks=self.tasks,
             find=self.apps.dispatchers.get,
         )
+        self.blob_budgets = BlobBudgets(
+            store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max
+        )
         self.images = Images(lambda: list(self.fleet.nodes.values()), self.tasks)
         self.terminals = Terminals(self.tasks)
         self.methods = Methods(self)
@@ -99,6 +104,7 @@ class ControlPlane:
         await self.durable.load()
         self._every(SWEEP_S, self.sweep)
         self._every(TICK_S, self.tick)
+        self._every(BLOBS_S, self._tidy_blobs)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -129,6 +135,9 @@ class ControlPlane:
         self.fleet.tick(now)
         self.apps.tick(now)
         self.tasks.start(self.durable.tick(now))
+
+    def _tidy_blobs(self) -> None:
+        self.tasks.start(self.blob_budgets.tick(self.apps.live))
 
     # Connections
 

@@ -194,9 +194,12 @@ class Methods:
         return await self._plane.store.get_mount(record.mount_id), b""
 
     async def _blob_stat(self, caller: Caller, record: BlobStat, body: bytes) -> tuple[BlobMissing, bytes]:
+        self._plane.blob_budgets.touch(record.sha256s)
         return BlobMissing(await self._plane.blobs.missing(record.sha256s)), b""
 
     async def _blob_put(self, caller: Caller, record: BlobPut, body: bytes) -> tuple[Empty, bytes]:
+        if caller.scope_app_id:
+            await self._plane.blob_budgets.admit(caller.scope_app_id, record.sha256, record.size_bytes)
         await self._plane.blobs.put_chunk(record.sha256, record.size_bytes, record.offset, body)
         return Empty(), b""
 

@@ -27,6 +27,8 @@ class ServerConfig:
     """Of all values that wait in memory, over all functions."""
     kept_bytes_max: int = 512 * 2**20
     """Of outputs and items that clients have not read yet or may have to hear again; more goes to the blob store."""
+    app_blob_bytes_max: int = 64 * 2**30
+    """Of blobs that the containers of one app have put and that are still there."""
     heartbeat_timeout_s: float = 60.0
     """A guest silent for longer is dead."""
     node_grace_s: float = 20.0

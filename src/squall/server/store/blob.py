@@ -35,6 +35,11 @@ R = TypeVar("R")
 THREADS = 4
 EVICT_AGE_MIN_S = 24 * 3600.0
 CHUNK_BYTES_MAX = 16 * CHUNK_BYTES
+RESERVE_SHARE = 16
+RESERVE_BYTES_MAX = 5 * 2**29
+RESERVE_INODES = 1_000
+"""What uploads leave of the file system: a sixteenth, at most 2.5 GiB. The agent ends containers that write a little
+later (agent/disk.py): an upload can be refused, and tried again."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -164,6 +169,7 @@ class ObjectBlobStore:
                 CONFLICT, f"cannot put blob {sha256} at {offset}: go on at {upload.have_bytes}, the end of what came"
             )
         new = memoryview(data)[upload.have_bytes - offset :]
+        self._check_room(sha256, size_bytes - upload.have_bytes)
         if len(new) or not path.exists():
             _append(upload, path, new)
         if upload.have_bytes < size_bytes:
@@ -176,6 +182,19 @@ class ObjectBlobStore:
             )
         self._publish(path, sha256)
         return True
+
+    def _check_room(self, sha256: str, size_bytes: int) -> None:
+        """Refuse what would fill the disk: that would stop the database and everybody's containers too."""
+        state = os.statvfs(self._uploads_dir)
+        free_bytes = state.f_bavail * state.f_frsize
+        reserve_bytes = min(RESERVE_BYTES_MAX, state.f_blocks * state.f_frsize // RESERVE_SHARE)
+        if free_bytes - size_bytes < reserve_bytes or (state.f_files and state.f_favail < RESERVE_INODES):
+            raise PlatformError(
+                EXHAUSTED,
+                f"cannot put blob {sha256} with {size_bytes >> 20} MiB to come: the server's disk has "
+                f"{free_bytes >> 20} MiB and {state.f_favail} inodes free, {reserve_bytes >> 20} MiB are kept; "
+                "free space in the data directory's file system, or move it",
+            )
 
     def _publish(self, path: Path, sha256: str) -> None:
         if self._content_dir is None:
