@@ -10,6 +10,7 @@ from pathlib import Path
 
 from squall.agent.labels import BYTECODE_KIND, KIND_LABEL
 from squall.agent.launch import DEFAULT_PATH
+from squall.agent.pipes import read_pipe
 from squall.agent.ranges import IdRanges
 from squall.protocol.guest import LIBRARY_DIR
 from squall.protocol.ids import new_id
@@ -20,7 +21,6 @@ from squall.runtime.spec import Bind, ContainerSpec, Limits
 
 TIMEOUT_S = 60.0
 OUTPUT_BYTES_MAX = 64 * 2**20
-_READ_BYTES = 64 * 1024
 _MEMORY_BYTES = 512 * 2**20
 
 
@@ -76,27 +76,16 @@ async def run_python(
 
 
 async def _read_all(descriptor: int) -> bytes:
-    """Read a non-blocking pipe to its end, and close it."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-    chunks: list[bytes] = []
+    """What comes out of a pipe until its end; closes it."""
+    printed = bytearray()
 
-    def on_readable() -> None:
-        try:
-            chunk = os.read(descriptor, _READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            chunk = b""
-        chunks.append(chunk)
-        is_too_much = len(chunks) * _READ_BYTES > OUTPUT_BYTES_MAX * 4
-        if (not chunk or is_too_much) and not ended.done():
-            ended.set_result(None)
+    def take(chunk: bytes) -> None:
+        printed.extend(chunk)
+        if len(printed) > OUTPUT_BYTES_MAX:
+            raise RuntimeFailure(f"cannot run Python: it printed more than {OUTPUT_BYTES_MAX >> 20} MiB")
 
-    loop.add_reader(descriptor, on_readable)
     try:
-        await ended
+        await read_pipe(descriptor, take)
     finally:
-        loop.remove_reader(descriptor)
         os.close(descriptor)
-    return b"".join(chunks)
+    return bytes(printed)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import collections
-import os
 from collections.abc import Callable
+
+from squall.agent.pipes import read_pipe
 
 LINES_MAX = 20_000
 """Lines of one step that are passed on; the last ones are kept for the error in any case."""
 LINE_CHARS_MAX = 4_000
 _TAIL_LINES = 30
-_CHUNK_BYTES = 65_536
 
 
 class StepOutput:
@@ -26,29 +25,9 @@ class StepOutput:
 
     async def read(self, descriptor: int) -> None:
         """Read a non-blocking pipe to its end; the caller closes it."""
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
         lines = _Lines(self._add)
-
-        def drain() -> None:
-            try:
-                chunk = os.read(descriptor, _CHUNK_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if not ended.done():
-                    ended.set_exception(error)
-                return
-            lines.feed(chunk)
-            if not chunk and not ended.done():
-                loop.remove_reader(descriptor)
-                ended.set_result(None)
-
-        loop.add_reader(descriptor, drain)
-        try:
-            await ended
-        finally:
-            loop.remove_reader(descriptor)
+        await read_pipe(descriptor, lines.feed)
+        lines.end()
 
     def finish(self) -> None:
         """Say how many lines were not passed on, if any."""
@@ -78,11 +57,18 @@ class _Lines:
         self._rest = ""
 
     def feed(self, chunk: bytes) -> None:
-        """Take a chunk; an empty one is the end."""
-        *whole, rest = (self._rest + self._decoder.decode(chunk, final=not chunk)).split("\n")
+        """Take a chunk."""
+        self._add(self._decoder.decode(chunk))
+
+    def end(self) -> None:
+        """No more comes: what is left is a line, too."""
+        self._add(self._decoder.decode(b"", final=True))
+        if self._rest:
+            self._on_line(self._rest)
+            self._rest = ""
+
+    def _add(self, text: str) -> None:
+        *whole, rest = (self._rest + text).split("\n")
         self._rest = rest[:LINE_CHARS_MAX]
         for line in whole:
             self._on_line(line.rstrip("\r").rpartition("\r")[2][:LINE_CHARS_MAX])
-        if not chunk and self._rest:
-            self._on_line(self._rest)
-            self._rest = ""
