@@ -30,6 +30,7 @@ from squall.server.dispatch.methods import Methods
 from squall.server.dispatch.nodes import Nodes
 from squall.server.dispatch.services import AgentService, ClientService, ContainerService
 from squall.server.dispatch.shelf import Shelf
+from squall.server.dispatch.standstill import Standstill
 from squall.server.dispatch.streams import Streams, Uploads, no_uploads
 from squall.server.dispatch.terminal import Terminals
 from squall.server.model.blobs import BlobStore
@@ -69,6 +70,7 @@ class ControlPlane:
         self.tasks = TaskSet()
         self.calls = CallTable(Shelf(blobs, self.tasks, config.kept_bytes_max))
         self.fleet = ContainerFleet(clock=self.clock, config=config, logs=logs, tasks=self.tasks)
+        self.standstill = Standstill(self.fleet, self.calls)
         self.apps = Apps(
             store=store,
             logs=logs,
@@ -134,6 +136,7 @@ class ControlPlane:
         now = self.clock.monotonic()
         self.fleet.tick(now)
         self.apps.tick(now)
+        self.standstill.tick(now)
         self.tasks.start(self.durable.tick(now))
 
     def _tidy_blobs(self) -> None:

@@ -221,14 +221,8 @@ class Methods:
         parent = self._waiting_input(caller, record)
         if parent is None:
             return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
-        trouble = parent.with_trouble()
-        trouble.children += 1
-        # Its claim on cpu may be all that the call it waits for lacks.
-        self._plane.fleet.place()
-        try:
+        with self._plane.standstill.awaiting(parent, record.call_id):
             return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
-        finally:
-            trouble.children -= 1
 
     def _waiting_input(self, caller: Caller, record: CallGet) -> Input | None:
         """The input of the caller's own app that waits for this output."""
