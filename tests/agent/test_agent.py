@@ -381,6 +381,10 @@ async def test_a_command_runs_in_a_container_and_its_output_and_code_come_back(w
         assert items[-1][0].exit_code == 0
         failed = world.server.peer.stream("NodeExec", ContainerExec(started.container_id, ("false",)))
         assert [item.exit_code async for item, _ in failed.items(TerminalOutput)] == [1]
+        missing = world.server.peer.stream("NodeExec", ContainerExec(started.container_id, ("no-such",)))
+        (line, code) = [item async for item in missing.items(TerminalOutput)]
+        assert (line[0].source, code[0].exit_code) == ("stderr", 127)
+        assert b"no-such" in line[1]
         gone = world.server.peer.stream("NodeExec", ContainerExec(new_id("ct"), ("true",)))
         with pytest.raises(PlatformError, match="no such container"):
             await gone.next(TerminalOutput)

@@ -13,7 +13,7 @@ import pytest
 
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure
+from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
 from squall.runtime.spec import ExecSpec, ExitStatus
 from tests.kernel.containers import TIMEOUT_S, Containers, Output
@@ -99,7 +99,7 @@ async def test_second_start_of_an_id_is_refused(containers: Containers) -> None:
 async def test_failed_start_leaves_nothing_and_names_the_cause(containers: Containers) -> None:
     spec = containers.spec("/bin/no-such-program")
 
-    with pytest.raises(RuntimeFailure, match="no-such-program"):
+    with pytest.raises(ProgramMissing, match="no-such-program"):
         await containers.runtime.start(spec)
 
     assert list(await containers.runtime.list()) == []
@@ -159,7 +159,7 @@ async def test_exec_has_its_own_input_output_and_status(containers: Containers) 
 async def test_exec_of_a_missing_program_is_refused(containers: Containers) -> None:
     running = await containers.start("sleep", "30")
 
-    with pytest.raises(RuntimeFailure, match="no-such-program"):
+    with pytest.raises(ProgramMissing, match="no-such-program"):
         await containers.runtime.exec(running.container_id, ExecSpec(["no-such-program"], {}))
 
 

@@ -137,12 +137,20 @@ def test_exec_carries_streams_and_exit_code(squall: Installation, ticking: dict[
     piped = _exec(squall, ticking, "--", "wc", "-c", given="x" * 300_000)
     large = _exec(squall, ticking, "head", "-c", "3000000", "/dev/zero")
     missing = _exec(squall, ticking, "no-such-program")
+    refused = _exec(squall, ticking, "/etc/passwd")
+    folder = _exec(squall, ticking, "/usr")
+    no_interpreter = _exec(
+        squall, ticking, "sh", "-c", "printf '#!/no/such\n' > /tmp/it; chmod +x /tmp/it; exec /tmp/it"
+    )
 
     assert (apart.code, apart.out, apart.err) == (7, "out\n", "err\n")
     assert (piped.code, piped.out.strip()) == (0, "300000")
     assert len(large.out) == 3_000_000
-    assert missing.code == 1
-    assert "no-such-program" in missing.err
+    assert (missing.code, missing.err.count("\n")) == (127, 1)
+    assert "cannot execute no-such-program: no such program in PATH=" in missing.err
+    assert (refused.code, folder.code, no_interpreter.code) == (126, 126, 127)
+    assert "/etc/passwd: it is not executable" in refused.err
+    assert "/usr: it is a directory" in folder.err
 
 
 def test_exec_sees_what_the_function_sees(squall: Installation, ticking: dict[str, Any]) -> None:

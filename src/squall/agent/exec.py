@@ -18,7 +18,7 @@ from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformErro
 from squall.protocol.guest import ENV_TOKEN
 from squall.protocol.peer import Request, TaskSet
 from squall.runtime.contract import ExecStarted, Runtime
-from squall.runtime.errors import ContainerMissing, RuntimeFailure
+from squall.runtime.errors import ContainerMissing, ProgramMissing, ProgramRefused, RuntimeFailure
 from squall.runtime.spec import ExecSpec
 
 READ_BYTES = 64 * 1024
@@ -34,7 +34,7 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
     When the stream is given up the process is killed.
 
     Raises:
-        PlatformError: the container or the command is not there.
+        PlatformError: the container is not there. A command that is not ends with 127, as in a shell.
     """
     asked = request.record(ContainerExec)
     if not asked.argv:
@@ -47,6 +47,9 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
         # Given up while it starts: nobody but us will ever know of the process.
         await _kill_once_started(starting, first_pid)
         raise
+    except (ProgramMissing, ProgramRefused) as error:
+        await _answer_as_shells_do(request, error, asked.has_pty)
+        return
     process_fd = _open_process(started.pid, first_pid)
     for descriptor in _descriptors(started):
         os.set_blocking(descriptor, False)
@@ -68,7 +71,7 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
 async def _kill_once_started(starting: asyncio.Future[ExecStarted], first_pid: int) -> None:
     try:
         started = await starting
-    except PlatformError:
+    except (PlatformError, RuntimeFailure):
         return
     process_fd = _open_process(started.pid, first_pid)
     if process_fd is not None:
@@ -76,6 +79,13 @@ async def _kill_once_started(starting: asyncio.Future[ExecStarted], first_pid: i
             signal.pidfd_send_signal(process_fd, signal.SIGKILL)
     for descriptor in _descriptors(started):
         os.close(descriptor)
+
+
+async def _answer_as_shells_do(request: Request, error: RuntimeFailure, has_pty: bool) -> None:
+    """A line and a code: whoever runs commands for others need not tell this failure from one of a shell."""
+    line_end = "\r\n" if has_pty else "\n"
+    await request.send_item(TerminalOutput("stderr"), f"squall: {error}{line_end}".encode())
+    await request.send_item(TerminalOutput(exit_code=127 if isinstance(error, ProgramMissing) else 126))
 
 
 def _descriptors(started: ExecStarted) -> set[int]:
@@ -105,6 +115,8 @@ async def _start(runtime: Runtime, asked: ContainerExec, first_pid: int) -> Exec
     except ContainerMissing as error:
         message = f"cannot run a command in {asked.container_id}: no such container runs on this node"
         raise PlatformError(NOT_FOUND, message) from error
+    except (ProgramMissing, ProgramRefused):
+        raise
     except RuntimeFailure as error:
         raise PlatformError(UNAVAILABLE, f"cannot run a command in {asked.container_id}: {error}") from error
 

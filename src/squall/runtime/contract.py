@@ -57,6 +57,7 @@ class Runtime(Protocol):
 
         Raises:
             ContainerMissing: unknown, or ended already.
+            ProgramMissing, ProgramRefused: the container has no such program, or may not execute it.
         """
 
     async def wait_exec(self, exec_id: str) -> ExitStatus:

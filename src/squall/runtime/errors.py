@@ -3,6 +3,8 @@
 RuntimeFailure            operation, object, cause, what to do
 ├── ContainerExists
 ├── ContainerMissing
+├── ProgramMissing        shells say 127
+├── ProgramRefused        shells say 126
 └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
 """
 
@@ -26,6 +28,14 @@ class ContainerExists(RuntimeFailure):
 
 class ContainerMissing(RuntimeFailure):
     """No running container of this id."""
+
+
+class ProgramMissing(RuntimeFailure):
+    """The container has no such program, or not the interpreter that it names."""
+
+
+class ProgramRefused(RuntimeFailure):
+    """There is such a file in the container, and it cannot be executed."""
 
 
 class FeatureMissing(RuntimeFailure):

@@ -13,6 +13,7 @@ from squall.runtime.launch import Forked, LaunchKit, fork_beside
 from squall.runtime.plan import plan_exec, plan_exec_entry
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus
+from squall.runtime.wire import failure_from_json
 
 STRAY_PAUSE_S = 0.05
 
@@ -102,7 +103,8 @@ class Execs:
         elif "pid" in message:
             pending.pid = message["pid"]
         elif "error" in message:
-            pending.failure = RuntimeFailure(f"in container {pending.entry.spec.container_id}: {message['error']}")
+            reason = f"in container {pending.entry.spec.container_id}: {message['error']}"
+            pending.failure = failure_from_json({"kind": message["kind"], "message": reason})
 
     def _on_helper_ended(self, forked: Forked, pending: _PendingExec) -> None:
         os.waitpid(forked.pid, 0)

@@ -5,6 +5,7 @@ Runs in a process forked for one container. Any failure ends it before a line of
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -21,7 +22,7 @@ from typing import Any
 
 from squall.runtime import operations as op
 from squall.runtime import syscalls as sc
-from squall.runtime.errors import RuntimeFailure, describe_errno
+from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure, describe_errno
 from squall.runtime.spec import IdRange
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -334,7 +335,12 @@ def _execute(operation: op.Execute, context: Context) -> None:
         sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL, "the signal at the spawner's death")
         # -g: to the whole process group of the program, so that a shell's children hear of it too.
         sc.execute_descriptor(context.init_fd, ["init", "-g", "--", *operation.argv], env)
-    os.execve(path, list(operation.argv), env)
+    try:
+        os.execve(path, list(operation.argv), env)
+    except OSError as error:
+        # The file is there: what is not is the interpreter in its first line, or its dynamic loader.
+        kind = ProgramMissing if error.errno == errno.ENOENT else ProgramRefused
+        raise kind(describe_errno("execute", path, error.errno or 0)) from error
 
 
 def _find_program(name: str, search_path: str) -> str:
@@ -342,8 +348,14 @@ def _find_program(name: str, search_path: str) -> str:
     for candidate in candidates:
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return candidate
-    where = f"in PATH={search_path}" if "/" not in name else "there, or not executable"
-    raise RuntimeFailure(f"cannot execute {name}: no such program {where}; is it part of the image?")
+    for candidate in candidates:
+        if os.path.isdir(candidate) and "/" in name:
+            raise ProgramRefused(f"cannot execute {name}: it is a directory")
+        if os.path.isfile(candidate):
+            advice = "chmod +x it, or name its interpreter"
+            raise ProgramRefused(f"cannot execute {candidate}: it is not executable; {advice}")
+    where = f"in PATH={search_path}" if "/" not in name else "there"
+    raise ProgramMissing(f"cannot execute {name}: no such program {where}; is it part of the image?")
 
 
 PERFORM: Mapping[type, Callable[[Any, Context], None]] = {

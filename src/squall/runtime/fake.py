@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from squall.runtime.contract import ExecStarted, Started
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure
+from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing, RuntimeFailure
 from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
 
 WRITE_PAUSE_S = 0.002
@@ -194,7 +194,7 @@ class FakeRuntime:
             raise self._machine.start_failures.pop(0)
         if not spec.argv or spec.argv[0].rpartition("/")[2] not in self._machine.programs:
             name = spec.argv[0] if spec.argv else "nothing"
-            raise RuntimeFailure(f"cannot start container {spec.container_id}: cannot execute {name}: no such program")
+            raise ProgramMissing(f"cannot start container {spec.container_id}: cannot execute {name}: no such program")
         (out_read, out_write), (error_read, error_write) = _pipe(), _pipe()
         first = self._machine.run(spec.argv, spec.env, -1, (out_write, error_write))
         container = _Container(spec, first, (out_read, error_read))
@@ -221,7 +221,7 @@ class FakeRuntime:
         """See `contract.Runtime`. There are no terminals here: with a pty it is pipes all the same."""
         container = self._running(container_id)
         if not spec.argv or spec.argv[0].rpartition("/")[2] not in self._machine.programs:
-            raise RuntimeFailure(f"in container {container_id}: cannot execute {spec.argv}: no such program")
+            raise ProgramMissing(f"in container {container_id}: cannot execute {spec.argv[:1]}: no such program")
         (in_read, in_write), (out_read, out_write), (error_read, error_write) = _pipe(), _pipe(), _pipe()
         running = self._machine.run(spec.argv, spec.env, in_read, (out_write, error_write))
         exec_id = f"{container_id}/{running.process.pid}"

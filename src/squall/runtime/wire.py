@@ -13,7 +13,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from squall.runtime.errors import ContainerExists, ContainerMissing, FeatureMissing, RuntimeFailure
+from squall.runtime.errors import (
+    ContainerExists,
+    ContainerMissing,
+    FeatureMissing,
+    ProgramMissing,
+    ProgramRefused,
+    RuntimeFailure,
+)
 
 # Raised whenever an older agent or spawner would misunderstand the other.
 PROTOCOL_VERSION = 1
@@ -24,7 +31,10 @@ RECEIVE_BYTES = 256 * 1024
 DESCRIPTORS_MAX = 253
 
 _LENGTH = struct.Struct(">I")
-_ERRORS = {kind.__name__: kind for kind in (RuntimeFailure, ContainerExists, ContainerMissing, FeatureMissing)}
+_ERRORS = {
+    kind.__name__: kind
+    for kind in (RuntimeFailure, ContainerExists, ContainerMissing, FeatureMissing, ProgramMissing, ProgramRefused)
+}
 
 
 def encode_frame(message: Mapping[str, Any], descriptor_count: int = 0) -> bytes:
