@@ -24,7 +24,11 @@ _READ_BYTES = 65_536
 
 def size() -> tuple[int, int]:
     """Rows and columns of this terminal."""
-    found = shutil.get_terminal_size()
+    try:
+        # Not the variables first, as shutil does: what a shell exported once does not follow the window.
+        found = os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        found = shutil.get_terminal_size()
     return found.lines, found.columns
 
 
