@@ -1,4 +1,4 @@
-"""All containers: asked for, placed, started, watched and ended.
+"""All containers: asked for, started (`starts.py`), watched and ended.
 
 The decisions are the autoscaler's and the scheduler's; this carries them out and tells the dispatchers what became of
 their containers.
@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 
-from squall.protocol import errors
-from squall.protocol.call import Failure
-from squall.protocol.errors import ChannelClosed, PlatformError
+from squall.protocol.errors import PlatformError
 from squall.protocol.guest import GuestStop, Ready
 from squall.protocol.ids import new_id
 from squall.protocol.log import SYSTEM, LogEntry
@@ -19,25 +17,20 @@ from squall.protocol.node import ContainerExited
 from squall.protocol.peer import Peer, TaskSet
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
-from squall.server.dispatch.node import Node, claim_of
+from squall.server.dispatch.node import Node
 from squall.server.dispatch.scaling import Scaling
+from squall.server.dispatch.starts import Starts
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import LogStore
-from squall.server.policy.timeouts import startup_message
-from squall.server.scheduler import Pending, plan
 
 _log = logging.getLogger("squall.server.dispatch.fleet")
 
 LAST_FRAMES_S = 2.0
 """How long after a container's exit its connection may bring what it sent last."""
 END_SLACK_S = 30.0
-REFUSAL_FIRST_S = 0.25
-REFUSAL_MAX_S = 10.0
 MEMORY_PRESSURE = 0.92
 """Share of a node's memory in use from which idle containers are ended."""
-REFUSALS_MAX = 5
-"""Refusals, other than for lack of room, before those who wait are told."""
 
 
 class ContainerFleet:
@@ -50,8 +43,8 @@ class ContainerFleet:
         self._tasks = tasks
         self.nodes: dict[str, Node] = {}
         self.containers: dict[str, Container] = {}
-        self.pending: dict[str, Container] = {}
         self.stopped: OrderedDict[str, Container] = OrderedDict()
+        self.starts = Starts(self, clock=clock, config=config, tasks=tasks)
         self._scaling = Scaling(self, clock)
 
     def changed(self, dispatcher: Dispatcher) -> None:
@@ -65,14 +58,14 @@ class ContainerFleet:
         for _ in range(count):
             container = Container(new_id("ct"), dispatcher, self._clock.now(), self._clock.monotonic())
             self.containers[container.container_id] = container
-            self.pending[container.container_id] = container
+            self.starts.pending[container.container_id] = container
             dispatcher.add(container)
         if count:
-            self.place()
+            self.starts.place()
 
     def cancel_pending(self, dispatcher: Dispatcher, count: int) -> None:
         """Ask for fewer, the latest first, before they are placed."""
-        for container in [one for one in self.pending.values() if one.dispatcher is dispatcher][::-1][:count]:
+        for container in [one for one in self.starts.pending.values() if one.dispatcher is dispatcher][::-1][:count]:
             self.kill(container, "no longer wanted")
 
     def adopt(self, container_id: str, dispatcher: Dispatcher, node: Node) -> None:
@@ -87,111 +80,7 @@ class ContainerFleet:
         node.containers[container_id] = container
         self.containers[container_id] = container
         dispatcher.add(container)
-        self._watch_start(container, self._config.heartbeat_timeout_s)
-
-    def place(self) -> None:
-        """Give pending containers to nodes, as many as fit."""
-        now = self._clock.monotonic()
-        wanting = tuple(
-            Pending(one.container_id, one.dispatcher.spec.function_id, one.dispatcher.spec.image_id,
-                    claim_of(one.dispatcher.spec))
-            for one in self.pending.values() if one.not_before <= now
-        )  # fmt: skip
-        if not wanting:
-            return
-        views = tuple(node.view(self._config.containers_per_node_max) for node in self.nodes.values() if node.peer)
-        made = plan(wanting, views)
-        for placement in made.placements:
-            container = self.pending.pop(placement.container_id)
-            node = self.nodes[placement.node_id]
-            container.node = node
-            node.containers[container.container_id] = container
-            container.mark("placed", now)
-            self._tasks.start(self._start(container, node))
-        for container_id, reason in made.impossible:
-            refused = self.pending[container_id]
-            refused.exit_reason = f"could not be started: {reason}"
-            self._finish(refused)
-            refused.dispatcher.fail_queued(Failure("invalid", f"function {refused.dispatcher.spec.name}: {reason}"))
-        if made.waiting:
-            self._make_room(made.waiting)
-
-    def _make_room(self, waiting: tuple[str, ...]) -> None:
-        """End idle containers of other functions, longest idle first, for those that fit nowhere."""
-        wanting = {self.pending[one].dispatcher for one in waiting if one in self.pending}
-        idle = [one for one in self.containers.values() if one.is_spare and one.dispatcher not in wanting]
-        idle.sort(key=lambda one: one.idle_since)
-        leaving = sum(1 for one in self.containers.values() if one.is_draining or one.ending)
-        for container in idle[: max(0, len(waiting) - leaving)]:
-            self.drain(container, "another function needs its place")
-
-    async def _start(self, container: Container, node: Node) -> None:
-        try:
-            started = await node.start(container)
-        except ChannelClosed:
-            # Whether it was started is unknown: its agent says so when it is back (`nodes.py`), or the node is lost.
-            self._watch_start(container, container.dispatcher.spec.startup_timeout_s)
-            return
-        except PlatformError as error:
-            if error.code == errors.TIMED_OUT and not container.is_stopped:
-                self.kill(container, "its node did not start it in time")
-                failure = Failure("startup_timed_out", error.message, container_id=container.container_id)
-                container.dispatcher.attempts.start_failed(container, failure, is_final=False)
-            else:
-                self._refused(container, node, error)
-            return
-        for phase, duration_ms in started.phase_ms.items():
-            container.phase_ms.setdefault(f"start.{phase}", duration_ms)
-        container.mark("process", self._clock.monotonic())
-        if container.ending:
-            # The request to end it may have overtaken its start, when there was nothing to end yet.
-            await self._end(container, node, 0.0)
-            return
-        if not container.is_ready and not container.is_stopped:
-            self._watch_start(container, container.dispatcher.spec.startup_timeout_s)
-
-    def _refused(self, container: Container, node: Node, error: PlatformError) -> None:
-        """The node did not start it: somewhere else, or later, or never."""
-        node.containers.pop(container.container_id, None)
-        if container.is_stopped:
-            return
-        container.node = None
-        if container.ending:
-            self._finish(container)
-            return
-        dispatcher = container.dispatcher
-        container.refusals += 1
-        is_final = error.code in (errors.UNSUPPORTED, errors.INVALID)
-        if error.code == errors.NOT_FOUND:
-            node.lacks_image(dispatcher.spec.image_id)
-            is_final = all(dispatcher.spec.image_id in one.missing_image_ids for one in self.nodes.values())
-        if is_final or (error.code != errors.EXHAUSTED and container.refusals >= REFUSALS_MAX):
-            kind = "image" if error.code == errors.NOT_FOUND else "invalid" if is_final else "lost"
-            self.log(container, f"could not be started: {error.message}")
-            container.exit_reason = f"could not be started: {error.message}"
-            self._finish(container)
-            dispatcher.attempts.start_failed(container, Failure(kind, error.message), is_final=True)
-            return
-        _log.warning("container %s was refused by %s: %s", container.container_id, node.node_id, error.message)
-        delay_s = min(REFUSAL_FIRST_S * 2.0 ** (container.refusals - 1), REFUSAL_MAX_S)
-        container.not_before = self._clock.monotonic() + delay_s
-        self.pending[container.container_id] = container
-        self._clock.call_later(delay_s, self.place)
-
-    def _watch_start(self, container: Container, timeout_s: float) -> None:
-        container.timers.append(self._clock.call_later(timeout_s, lambda: self._start_overdue(container)))
-
-    def _start_overdue(self, container: Container) -> None:
-        if container.is_ready or container.is_stopped or container.ending:
-            return
-        if not container.is_adopted:
-            message = startup_message(container.dispatcher.spec.startup_timeout_s)
-            failure = Failure("startup_timed_out", message, container_id=container.container_id)
-            container.start_failure = True
-            self.kill(container, "it was not ready in time")
-            container.dispatcher.attempts.start_failed(container, failure, is_final=True)
-        else:
-            self.kill(container, "it did not come back to this server")
+        self.starts.watch(container, self._config.heartbeat_timeout_s)
 
     # What guests say
 
@@ -210,16 +99,6 @@ class ContainerFleet:
         container.phase_ms.setdefault("import", record.import_ms)
         container.dispatcher.ready(container, record.credit_max)
 
-    def startup_failed(self, container: Container, failure: Failure) -> None:
-        """The guest could not load the function; it exits by itself."""
-        if container.is_ready or container.start_failure:
-            return
-        container.start_failure = True
-        container.exit_reason = f"{failure.kind}: {failure.message}"[:500]
-        self.kill(container, "its function could not be loaded", 1.0)
-        is_final = failure.kind not in ("lost", "crashed")
-        container.dispatcher.attempts.start_failed(container, failure, is_final=is_final)
-
     def disconnected(self, container: Container, peer: Peer) -> None:
         """The guest's connection is gone: it comes back, or its exit is reported."""
         if container.peer is not peer:
@@ -227,7 +106,7 @@ class ContainerFleet:
         container.peer = None
         container.dispatcher.refresh(container)
         if container.exit is not None:
-            self._finish(container)
+            self.finish(container)
 
     # Ending containers
 
@@ -258,13 +137,14 @@ class ContainerFleet:
         container.dispatcher.refresh(container)
         node = container.node
         if node is None:
-            self._finish(container)
+            self.finish(container)
             return
-        self._tasks.start(self._end(container, node, grace_s))
-        timer = self._clock.call_later(grace_s + END_SLACK_S, lambda: self._finish(container))
+        self._tasks.start(self.end_at(node, container, grace_s))
+        timer = self._clock.call_later(grace_s + END_SLACK_S, lambda: self.finish(container))
         container.timers.append(timer)
 
-    async def _end(self, container: Container, node: Node, grace_s: float) -> None:
+    async def end_at(self, node: Node, container: Container, grace_s: float = 0.0) -> None:
+        """Ask the node to end it; who reports the end is its agent."""
         try:
             await node.end(container.container_id, grace_s)
         except PlatformError as error:
@@ -278,11 +158,11 @@ class ContainerFleet:
         container.exit = record
         container.dispatcher.refresh(container)
         if container.peer is None:
-            self._finish(container)
+            self.finish(container)
         else:
-            container.timers.append(self._clock.call_later(LAST_FRAMES_S, lambda: self._finish(container)))
+            container.timers.append(self._clock.call_later(LAST_FRAMES_S, lambda: self.finish(container)))
 
-    def _finish(self, container: Container) -> None:
+    def finish(self, container: Container) -> None:
         """A container is gone for good."""
         if container.is_stopped:
             return
@@ -293,7 +173,7 @@ class ContainerFleet:
         container.cancel_timers()
         container_id, dispatcher = container.container_id, container.dispatcher
         self.containers.pop(container_id, None)
-        self.pending.pop(container_id, None)
+        self.starts.pending.pop(container_id, None)
         if container.node is not None:
             container.node.containers.pop(container_id, None)
         self.stopped[container_id] = container
@@ -306,21 +186,11 @@ class ContainerFleet:
             self.log(container, f"container ended: {container.ending_in_words()}")
         dispatcher.attempts.container_ended(container, has_crashed=has_crashed)
         if container.exit is not None and not (was_asked or container.is_ready or container.is_adopted):
-            self._crashed_at_start(container)
+            self.starts.crashed(container)
         self._logs.finish(dispatcher.spec.app_id, container_id)
         for callback in container.on_stopped:
             callback()
-        self.place()
-
-    def _crashed_at_start(self, container: Container) -> None:
-        exited = container.exit
-        if exited is None or exited.is_lost:
-            return  # its node's fault, not its function's: whoever waits for it gets another one
-        ending = container.ending_in_words()
-        message = f"the container ended before its function was loaded ({ending}); its log has what it printed last"
-        kind = "oom" if exited.is_oom else "disk" if exited.over_disk else "crashed"
-        failure = Failure(kind, message, container_id=container.container_id)
-        container.dispatcher.attempts.start_failed(container, failure, is_final=kind != "crashed")
+        self.starts.place()
 
     # Nodes
 
@@ -336,7 +206,7 @@ class ContainerFleet:
     def lost(self, container: Container) -> None:
         """A container is gone and nobody saw how."""
         container.exit_reason = container.exit_reason or "its node was lost"
-        self._finish(container)
+        self.finish(container)
 
     def tick(self, now: float) -> None:
         """Once a second: guests that fell silent, functions that need fewer containers."""
@@ -347,7 +217,7 @@ class ContainerFleet:
         for node in self.nodes.values():
             self._relieve(node)
         self._scaling.tick()
-        self.place()
+        self.starts.place()
 
     def _relieve(self, node: Node) -> None:
         """Memory of the node runs out: end the newest idle container, the one that costs least to start again."""

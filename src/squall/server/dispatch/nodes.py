@@ -53,7 +53,7 @@ class Nodes:
                 unwanted.append(found.container_id)
         for container in [one for key, one in node.containers.items() if key not in listed]:
             self._fleet.lost(container)
-        self._fleet.place()
+        self._fleet.starts.place()
         return node, tuple(unwanted)
 
     def gone(self, node: Node, peer: Peer) -> None:

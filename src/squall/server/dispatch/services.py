@@ -333,7 +333,7 @@ class ContainerService:
         self._plane.fleet.ready(container, self._record(Ready, params))
 
     def _startup_failed(self, container: Container, params: Any, body: bytes) -> None:
-        self._plane.fleet.startup_failed(container, self._record(StartupFailed, params).failure)
+        self._plane.fleet.starts.failed(container, self._record(StartupFailed, params).failure)
 
     def _terminal_data(self, container: Container, params: Any, body: bytes) -> None:
         self._plane.terminals.data(container, self._record(TerminalData, params), body)

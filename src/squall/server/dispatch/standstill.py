@@ -40,7 +40,7 @@ class Standstill:
         trouble.children += 1
         self._awaited[call_id] += 1
         # Its claim on cpu may be all that the call it waits for lacks.
-        self._fleet.place()
+        self._fleet.starts.place()
         try:
             yield
         finally:
@@ -51,8 +51,8 @@ class Standstill:
 
     def tick(self, now: float) -> None:
         """Give up the call that has waited longest if nothing has moved for long."""
-        running = [one for one in self._fleet.containers.values() if one.container_id not in self._fleet.pending]
-        if not self._fleet.pending or not running or any(_moves(one) for one in running):
+        running = [one for one in self._fleet.containers.values() if one.container_id not in self._fleet.starts.pending]
+        if not self._fleet.starts.pending or not running or any(_moves(one) for one in running):
             self._since = None
             return
         if self._since is None:
@@ -66,7 +66,7 @@ class Standstill:
 
     def _blocked(self) -> Iterator[Input]:
         """Inputs that something running waits for, and that wait for a container with no place."""
-        for dispatcher in {one.dispatcher for one in self._fleet.pending.values()}:
+        for dispatcher in {one.dispatcher for one in self._fleet.starts.pending.values()}:
             for call in self._calls.of(dispatcher):
                 if call.parent is not None or call.call_id in self._awaited:
                     yield from (one for one in call.inputs.values() if one.is_queued)

@@ -1,0 +1,176 @@
+"""Containers on their way: given to nodes, started there, and watched until their guest serves.
+
+Which container goes to which node is the scheduler's decision; this carries it out, and tells those who wait when a
+container cannot be started.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from squall.protocol import errors
+from squall.protocol.call import Failure
+from squall.protocol.errors import ChannelClosed, PlatformError
+from squall.protocol.peer import TaskSet
+from squall.server.dispatch.container import Container
+from squall.server.dispatch.node import Node, claim_of
+from squall.server.model.clock import Clock
+from squall.server.model.config import ServerConfig
+from squall.server.policy.timeouts import startup_message
+from squall.server.scheduler import Pending, plan
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.fleet import ContainerFleet
+
+_log = logging.getLogger("squall.server.dispatch.starts")
+
+REFUSAL_FIRST_S = 0.25
+REFUSAL_MAX_S = 10.0
+REFUSALS_MAX = 5
+"""Refusals, other than for lack of room, before those who wait are told."""
+
+
+class Starts:
+    """The fleet's containers that do not serve yet."""
+
+    def __init__(self, fleet: ContainerFleet, *, clock: Clock, config: ServerConfig, tasks: TaskSet) -> None:
+        self._fleet = fleet
+        self._clock = clock
+        self._config = config
+        self._tasks = tasks
+        self.pending: dict[str, Container] = {}
+        """Those that no node has been asked for yet."""
+
+    def place(self) -> None:
+        """Give pending containers to nodes, as many as fit."""
+        now = self._clock.monotonic()
+        wanting = tuple(
+            Pending(one.container_id, one.dispatcher.spec.function_id, one.dispatcher.spec.image_id,
+                    claim_of(one.dispatcher.spec))
+            for one in self.pending.values() if one.not_before <= now
+        )  # fmt: skip
+        if not wanting:
+            return
+        nodes = [node for node in self._fleet.nodes.values() if node.peer is not None]
+        made = plan(wanting, tuple(node.view(self._config.containers_per_node_max) for node in nodes))
+        for placement in made.placements:
+            container = self.pending.pop(placement.container_id)
+            node = self._fleet.nodes[placement.node_id]
+            container.node = node
+            node.containers[container.container_id] = container
+            container.mark("placed", now)
+            self._tasks.start(self._start(container, node))
+        for container_id, reason in made.impossible:
+            refused = self.pending[container_id]
+            refused.exit_reason = f"could not be started: {reason}"
+            self._fleet.finish(refused)
+            refused.dispatcher.fail_queued(Failure("invalid", f"function {refused.dispatcher.spec.name}: {reason}"))
+        if made.waiting:
+            self._make_room(made.waiting)
+
+    def _make_room(self, waiting: tuple[str, ...]) -> None:
+        """End idle containers of other functions, longest idle first, for those that fit nowhere."""
+        wanting = {self.pending[one].dispatcher for one in waiting if one in self.pending}
+        idle = [one for one in self._fleet.containers.values() if one.is_spare and one.dispatcher not in wanting]
+        idle.sort(key=lambda one: one.idle_since)
+        leaving = sum(1 for one in self._fleet.containers.values() if one.is_draining or one.ending)
+        for container in idle[: max(0, len(waiting) - leaving)]:
+            self._fleet.drain(container, "another function needs its place")
+
+    async def _start(self, container: Container, node: Node) -> None:
+        try:
+            started = await node.start(container)
+        except ChannelClosed:
+            # Whether it was started is unknown: its agent says so when it is back (`nodes.py`), or the node is lost.
+            self.watch(container, container.dispatcher.spec.startup_timeout_s)
+            return
+        except PlatformError as error:
+            if error.code == errors.TIMED_OUT and not container.is_stopped:
+                self._fleet.kill(container, "its node did not start it in time")
+                failure = Failure("startup_timed_out", error.message, container_id=container.container_id)
+                container.dispatcher.attempts.start_failed(container, failure, is_final=False)
+            else:
+                self._refused(container, node, error)
+            return
+        for phase, duration_ms in started.phase_ms.items():
+            container.phase_ms.setdefault(f"start.{phase}", duration_ms)
+        container.mark("process", self._clock.monotonic())
+        if container.ending:
+            # The request to end it may have overtaken its start, when there was nothing to end yet.
+            await self._fleet.end_at(node, container)
+            return
+        if not container.is_ready and not container.is_stopped:
+            self.watch(container, container.dispatcher.spec.startup_timeout_s)
+
+    def _refused(self, container: Container, node: Node, error: PlatformError) -> None:
+        """The node did not start it: somewhere else, or later, or never."""
+        node.containers.pop(container.container_id, None)
+        if container.is_stopped:
+            return
+        container.node = None
+        if container.ending:
+            self._fleet.finish(container)
+            return
+        container.refusals += 1
+        failure = self._why_never(container, node, error)
+        if failure is not None:
+            self._fleet.log(container, f"could not be started: {error.message}")
+            container.exit_reason = f"could not be started: {error.message}"
+            self._fleet.finish(container)
+            container.dispatcher.attempts.start_failed(container, failure, is_final=True)
+            return
+        _log.warning("container %s was refused by %s: %s", container.container_id, node.node_id, error.message)
+        delay_s = min(REFUSAL_FIRST_S * 2.0 ** (container.refusals - 1), REFUSAL_MAX_S)
+        container.not_before = self._clock.monotonic() + delay_s
+        self.pending[container.container_id] = container
+        self._clock.call_later(delay_s, self.place)
+
+    def _why_never(self, container: Container, node: Node, error: PlatformError) -> Failure | None:
+        """What those who wait are told, unless it may be tried again."""
+        is_hopeless = container.refusals >= REFUSALS_MAX and error.code != errors.EXHAUSTED
+        if error.code == errors.NOT_FOUND:
+            image_id = container.dispatcher.spec.image_id
+            node.lacks_image(image_id)
+            is_nowhere = all(image_id in one.missing_image_ids for one in self._fleet.nodes.values())
+            return Failure("image", error.message) if is_nowhere or is_hopeless else None
+        if error.code in (errors.UNSUPPORTED, errors.INVALID):
+            return Failure("invalid", error.message)
+        return Failure("lost", error.message) if is_hopeless else None
+
+    def watch(self, container: Container, timeout_s: float) -> None:
+        """End the container unless its guest serves by then."""
+        container.timers.append(self._clock.call_later(timeout_s, lambda: self._overdue(container)))
+
+    def _overdue(self, container: Container) -> None:
+        if container.is_ready or container.is_stopped or container.ending:
+            return
+        if not container.is_adopted:
+            message = startup_message(container.dispatcher.spec.startup_timeout_s)
+            failure = Failure("startup_timed_out", message, container_id=container.container_id)
+            container.start_failure = True
+            self._fleet.kill(container, "it was not ready in time")
+            container.dispatcher.attempts.start_failed(container, failure, is_final=True)
+        else:
+            self._fleet.kill(container, "it did not come back to this server")
+
+    def failed(self, container: Container, failure: Failure) -> None:
+        """The guest could not load the function; it exits by itself."""
+        if container.is_ready or container.start_failure:
+            return
+        container.start_failure = True
+        container.exit_reason = f"{failure.kind}: {failure.message}"[:500]
+        self._fleet.kill(container, "its function could not be loaded", 1.0)
+        is_final = failure.kind not in ("lost", "crashed")
+        container.dispatcher.attempts.start_failed(container, failure, is_final=is_final)
+
+    def crashed(self, container: Container) -> None:
+        """The container ended by itself before its guest served."""
+        exited = container.exit
+        if exited is None or exited.is_lost:
+            return  # its node's fault, not its function's: whoever waits for it gets another one
+        ending = container.ending_in_words()
+        message = f"the container ended before its function was loaded ({ending}); its log has what it printed last"
+        kind = "oom" if exited.is_oom else "disk" if exited.over_disk else "crashed"
+        failure = Failure(kind, message, container_id=container.container_id)
+        container.dispatcher.attempts.start_failed(container, failure, is_final=kind != "crashed")
