@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import struct
+import termios
 import time
 from collections.abc import AsyncIterator
 
@@ -12,6 +15,7 @@ import pytest
 from squall.agent import logs
 from squall.agent.logs import Logs
 from squall.protocol.log import LINE_BYTES_MAX, MARK, SEPARATOR, LogEntry
+from tests.agent.parts import until
 
 
 class Printer:
@@ -24,11 +28,20 @@ class Printer:
             os.set_blocking(descriptor, False)
         into.add(container_id, "ap-1", "fu-1", stdout_fd, stderr_fd)
 
+    async def has_been_read(self) -> None:
+        """Return when what was printed to stdout has been taken out of its pipe."""
+        await until(lambda: not _unread_bytes(self.stdout))
+
     def end(self) -> None:
         for name in ("stdout", "stderr"):
             if getattr(self, name) >= 0:
                 os.close(getattr(self, name))
                 setattr(self, name, -1)
+
+
+def _unread_bytes(pipe: int) -> int:
+    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(count)
 
 
 def taken(from_logs: Logs) -> list[LogEntry]:
@@ -67,9 +80,9 @@ async def test_lines_come_with_their_source_time_and_input(reading: Reading) -> 
 async def test_a_line_that_comes_in_pieces_is_one_line(reading: Reading) -> None:
     made, printer = reading
     os.write(printer.stdout, b"be")
-    await asyncio.sleep(0.02)
+    await printer.has_been_read()
     os.write(printer.stdout, b"gin")
-    await asyncio.sleep(0.02)
+    await printer.has_been_read()
     assert made.take() is None
     os.write(printer.stdout, b"ning\n\n")
 
@@ -82,10 +95,10 @@ async def test_a_long_line_is_cut_and_its_pieces_keep_their_input(reading: Readi
     made, printer = reading
     text = b"x" * (2 * LINE_BYTES_MAX + 10)
     os.write(printer.stdout, MARK + b"in-abc:7" + SEPARATOR + text[:30_000])
-    await asyncio.sleep(0.02)
+    await printer.has_been_read()
     os.write(printer.stdout, text[30_000:] + b"\nnext\n")
 
-    await asyncio.sleep(0.05)
+    await printer.has_been_read()
     entries = taken(made)
 
     assert "".join(entry.text for entry in entries[:-1]) == text.decode()

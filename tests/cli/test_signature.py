@@ -37,7 +37,7 @@ def test_bool_has_a_negative_form() -> None:
     assert bind(main, "main", ["--no-flag"]).kwargs == {"flag": False}
 
 
-def test_optional_and_literal() -> None:
+def test_optional_and_literal_annotations_convert() -> None:
     def main(size: Optional[int] = None, kind: Literal["a", "b"] = "a", level: Literal[1, 2] = 1) -> None: ...  # noqa: UP045
 
     bound = bind(main, "main", ["--size", "4", "--kind", "b", "--level", "2"])

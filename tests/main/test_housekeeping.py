@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -32,5 +33,10 @@ async def test_blobs_over_the_budget_go_unless_they_are_named(tmp_path: Path) ->
 
 async def test_housekeeping_ends_with_its_context(tmp_path: Path) -> None:
     async with ObjectBlobStore(str(tmp_path), SystemClock().now) as blobs:
+        before = asyncio.all_tasks()
+
         async with housekeeping(MemoryStore(), blobs, 1):
-            pass
+            during = asyncio.all_tasks()
+
+        assert len(during) == len(before) + 1
+        assert asyncio.all_tasks() == before

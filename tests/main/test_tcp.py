@@ -42,7 +42,7 @@ def test_port_that_was_asked_for_does_not_fall_back() -> None:
             tcp.bind("127.0.0.1", taken.getsockname()[1])
 
 
-def test_url_says_where() -> None:
+def test_url_says_where_the_listener_is_and_whether_by_tls() -> None:
     with tcp.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
 

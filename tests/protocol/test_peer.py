@@ -29,9 +29,16 @@ class Server:
         self.reasons: list[str] = []
         self.sent_items = 0
         self.was_cancelled = asyncio.Event()
+        self._begun = asyncio.Semaphore(0)
+
+    async def begun(self, count: int) -> None:
+        """Return when so many more requests are being answered."""
+        for _ in range(count):
+            await asyncio.wait_for(self._begun.acquire(), 10)
 
     async def answer(self, request: Request) -> tuple[Any, bytes] | None:
         """See `Service`."""
+        self._begun.release()
         answer = getattr(self, "answer_" + request.method)
         result: tuple[Any, bytes] | None = await answer(request)
         return result
@@ -167,7 +174,7 @@ async def test_request_without_an_answer_times_out_and_is_given_up(client: Peer,
 
 async def test_cancelled_request_is_cancelled_on_the_other_side(client: Peer, server: Server) -> None:
     asking = asyncio.ensure_future(client.request("Forever", Empty(), Empty))
-    await asyncio.sleep(0.02)
+    await server.begun(1)
 
     asking.cancel()
 
@@ -186,12 +193,13 @@ async def test_stream_gives_every_item_in_order(client: Peer) -> None:
 
 async def test_sender_of_a_stream_waits_for_its_reader(client: Peer, server: Server) -> None:
     stream = client.stream("Count", LogRead(tail=STREAM_WINDOW * 5))
-    await asyncio.sleep(0.1)
+    # An answer that is asked for later comes when the sender has had its turn, and waits.
+    await client.request("Slow", AppList(20), AppList)
     sent_unread = server.sent_items
 
     for _ in range(STREAM_WINDOW):
         await stream.next(AppGet)
-    await asyncio.sleep(0.1)
+    await client.request("Slow", AppList(20), AppList)
 
     assert sent_unread == STREAM_WINDOW
     assert STREAM_WINDOW < server.sent_items <= 2 * STREAM_WINDOW
@@ -250,7 +258,7 @@ async def test_one_bad_frame_does_not_end_the_others(client: Peer, header: bytes
 async def test_other_end_closing_fails_what_waits(client: Peer, server: Server) -> None:
     asking = asyncio.ensure_future(client.request("Forever", Empty(), Empty, timeout_s=None))
     stream = client.stream("Count", LogRead(tail=1_000_000))
-    await asyncio.sleep(0.02)
+    await server.begun(2)
 
     client.channel.close()
 
@@ -272,10 +280,12 @@ async def test_closed_peer_refuses_at_once(client: Peer) -> None:
         client.stream("Count", LogRead())
 
 
-async def test_too_many_requests_are_refused_one_by_one(client: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_requests_are_refused_one_by_one(
+    client: Peer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(peer_module, "REQUESTS_MAX", 3)
     running = [asyncio.ensure_future(client.request("Forever", Empty(), Empty)) for _ in range(3)]
-    await asyncio.sleep(0.02)
+    await server.begun(3)
 
     with pytest.raises(PlatformError, match="running already") as caught:
         await client.request("Echo", AppGet("x"), AppGet)
@@ -293,7 +303,7 @@ async def test_requests_of_one_number_are_no_way_around_the_limit(
     header = JsonCodec().encode("req", 77, "Forever", Empty())
     for _ in range(3):
         client.channel.send(Frame(header, b""))
-    await asyncio.sleep(0.02)
+    await server.begun(1)
 
     client.channel.send(Frame(JsonCodec().encode("cancel", 77, "", None), b""))
 
@@ -302,10 +312,12 @@ async def test_requests_of_one_number_are_no_way_around_the_limit(
     assert await client.request("Echo", AppGet("x"), AppGet) == AppGet("x")
 
 
-async def test_requests_that_are_large_together_are_refused(client: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_that_are_large_together_are_refused(
+    client: Peer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(peer_module, "ANSWERING_BYTES_MAX", 10_000)
     running = asyncio.ensure_future(client.request("Forever", Empty(), Empty, b"x" * 9_000))
-    await asyncio.sleep(0.02)
+    await server.begun(1)
 
     with pytest.raises(PlatformError, match="running already") as caught:
         await client.request("Echo", AppGet("x"), AppGet, b"x" * 2_000)
@@ -313,7 +325,7 @@ async def test_requests_that_are_large_together_are_refused(client: Peer, monkey
     assert caught.value.code == "exhausted"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await asyncio.sleep(0.02)
+    await asyncio.wait_for(server.was_cancelled.wait(), 5)
     assert await client.request("Echo", AppGet("x"), AppGet, b"x" * 2_000) == AppGet("x")
 
 
@@ -334,9 +346,10 @@ async def test_whoever_asks_and_does_not_read_gets_no_more_answers(
         await asyncio.sleep(0)
     await asyncio.wait_for(answering.wait_closed(), 5)
     ours.resume()
-    await asyncio.sleep(0.02)
+    await asyncio.wait_for(received.is_over.wait(), 5)
 
     sizes = [len(frame.body) for frame in received.frames]
+    assert sizes, "nothing was answered"
     assert sum(sizes) <= 8 * 2**20, "answers piled up"
     assert len(sizes) < 60
     await answering.close()
@@ -347,6 +360,7 @@ class Received:
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
+        self.is_over = asyncio.Event()
 
     def frames_received(self, frames: list[Frame]) -> None:
         """See `Receiver`."""
@@ -354,6 +368,7 @@ class Received:
 
     def closed(self, reason: str) -> None:
         """See `Receiver`."""
+        self.is_over.set()
 
 
 async def test_what_a_request_does_not_read_is_not_kept_for_ever(
@@ -388,7 +403,7 @@ async def test_closing_a_peer_ends_what_it_answers(caplog: pytest.LogCaptureFixt
     asking.start()
     answering.start()
     waiting = asyncio.ensure_future(asking.request("Forever", Empty(), Empty))
-    await asyncio.sleep(0.02)
+    await server.begun(1)
 
     await answering.close()
 

@@ -55,13 +55,15 @@ def test_kernel_version(release: str, status: str) -> None:
         (("", "", "0"), "fail", "sysctl -w user.max_user_namespaces=65536"),
     ],
 )
-def test_settings_that_forbid_user_namespaces(settings: tuple[str, str, str], status: str, fix: str) -> None:
+def test_settings_that_forbid_user_namespaces_come_with_their_remedy(
+    settings: tuple[str, str, str], status: str, fix: str
+) -> None:
     check = check_nested_namespaces(*settings)
 
     assert (check.status, check.fix) == (status, fix)
 
 
-def test_seccomp() -> None:
+def test_kernel_without_seccomp_filters_fails() -> None:
     assert check_seccomp("kill_process errno allow").status == "ok"
     assert check_seccomp("").status == "fail"
 
@@ -208,7 +210,7 @@ def test_mirror_that_fails_is_named_without_its_password(mirror: str, tmp_path: 
     assert without_password("https://me:secret@a.example/simple") == "https://a.example/simple"
 
 
-def test_proxy_is_used(mirror: str) -> None:
+def test_mirrors_are_asked_through_the_proxy(mirror: str) -> None:
     proxies = proxies_of({"HTTP_PROXY": mirror, "NO_PROXY": "x"})
 
     assert proxies == {"http": mirror}

@@ -39,7 +39,7 @@ def through_json(values: Any) -> Any:
     return json.loads(json.dumps(values))
 
 
-def test_spec_survives() -> None:
+def test_container_spec_comes_back_from_json_as_it_was() -> None:
     assert codec.container_spec(through_json(codec.to_json(SPEC))) == SPEC
 
 
@@ -51,12 +51,12 @@ def test_spec_survives() -> None:
         (ContainerUsage(1, 2, 3), codec.usage),
     ],
 )
-def test_small_records_survive(record: Any, decode: Any) -> None:
+def test_small_records_come_back_from_json_as_they_were(record: Any, decode: Any) -> None:
     assert decode(through_json(codec.to_json(record))) == record
 
 
 @pytest.mark.parametrize("ended", [None, ExitStatus(code=3, signal=None)])
-def test_status_survives(ended: ExitStatus | None) -> None:
+def test_status_comes_back_from_json_as_it_was(ended: ExitStatus | None) -> None:
     status = ContainerStatus("ct-1", 12, {"a": "b"}, ended)
 
     assert codec.container_status(through_json(codec.status_to_json(status))) == status

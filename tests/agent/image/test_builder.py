@@ -24,6 +24,7 @@ from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec, IdRange, NetworkSlot
+from tests.agent.parts import until
 
 Step = Callable[[ContainerSpec], Awaitable[int]]
 
@@ -268,7 +269,7 @@ async def test_callers_of_one_image_share_its_build_and_its_log(shop: Shop) -> N
     early: list[BuildEvent] = []
     late: list[BuildEvent] = []
     first = asyncio.ensure_future(shop.build(RUN, events=early))
-    await asyncio.sleep(0.1)
+    await until(lambda: shop.specs)
     second = asyncio.ensure_future(shop.build(RUN, events=late))
     await asyncio.sleep(0)
 
@@ -353,11 +354,10 @@ async def test_build_goes_on_while_anybody_waits_and_stops_with_the_last(shop: S
     shop.step = wait
     one, other = (asyncio.ensure_future(shop.build(RUN)) for _ in range(2))
     lone = asyncio.ensure_future(shop.build(image.run_commands(("alone",))))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(shop.specs) == 2)
     for waiting in (one, lone):
         waiting.cancel()
-    await asyncio.sleep(0.1)
-    assert len(shop.machine.containers) == 1
+    await until(lambda: len(shop.machine.containers) == 1)
 
     gate.set()
 
@@ -382,7 +382,7 @@ async def test_closing_the_builder_stops_its_builds(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as shop:
         shop.step = hang
         building = asyncio.ensure_future(shop.build(RUN))
-        await asyncio.sleep(0.1)
+        await until(lambda: shop.specs)
 
     with pytest.raises(BuildFailed) as failed:
         await building

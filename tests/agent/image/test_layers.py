@@ -107,7 +107,7 @@ def test_removing_a_replaced_layer_keeps_the_key_of_its_successor(tmp_path: Path
     assert store.find(KEY) == new
 
 
-def test_use_is_remembered(tmp_path: Path) -> None:
+def test_use_of_a_layer_is_remembered_with_its_time(tmp_path: Path) -> None:
     store = LayerStore(tmp_path)
     layer = make_layer(store)
     os.utime(Path(layer.path).parent / "manifest.json", (1, 1))

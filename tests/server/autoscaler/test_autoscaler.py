@@ -45,7 +45,7 @@ def idle(*since: float) -> tuple[IdleContainer, ...]:
         (make_load(running=3, busy=3, service_s=0.001), 3),
     ],
 )
-def test_desired(load: Load, wanted: int) -> None:
+def test_as_many_containers_are_wanted_as_the_load_is_worth(load: Load, wanted: int) -> None:
     assert desired(load) == wanted
 
 
@@ -72,7 +72,7 @@ def test_desired(load: Load, wanted: int) -> None:
         (make_load(idle=idle(900.0), scaledown_window_s=200.0), Decision()),
     ],
 )
-def test_decision(load: Load, decision: Decision) -> None:
+def test_load_decides_what_is_started_stopped_and_cancelled(load: Load, decision: Decision) -> None:
     assert decide(load) == decision
 
 
@@ -95,7 +95,7 @@ def test_backoff_grows_and_is_bounded() -> None:
     buffer=st.integers(0, 5),
     service_s=st.none() | st.floats(1e-6, 100.0),
 )
-def test_invariants(
+def test_no_load_leads_past_the_limits_or_starts_and_stops_at_once(
     queued: int,
     busy: int,
     pending: int,

@@ -89,7 +89,7 @@ async def test_server_stopped_by_force_tells_those_who_wait_why() -> None:
         assert not stage.plane.apps.live
 
 
-async def test_status_counts() -> None:
+async def test_status_counts_apps_containers_clients_and_nodes() -> None:
     async with staged() as stage:
         spec = await stage.client.function()
         await stage.done(stage.client.call(spec.function_id, 1), 1)

@@ -43,7 +43,7 @@ def ask_start(failures: int, *, is_final: bool = False, ready: int = 0) -> Fail 
         ("unserializable", 0, Fail()),
     ],
 )
-def test_retries(kind: str, used: int, verdict: Verdict) -> None:
+def test_failures_of_user_code_are_retried_as_often_as_the_policy_says(kind: str, used: int, verdict: Verdict) -> None:
     assert ask_failed(kind, used, RetryPolicy(2, backoff_coefficient=2.0)) == verdict
 
 

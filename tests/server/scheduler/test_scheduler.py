@@ -30,7 +30,7 @@ def test_without_requests_hundreds_fit_and_spread() -> None:
     assert 48 <= sum(one.node_id == "nd-a" for one in made.placements) <= 52
 
 
-def test_requests_reserve() -> None:
+def test_what_a_placed_container_requests_is_reserved() -> None:
     made = plan(tuple(make_pending(n, cpu_milli=1_000) for n in range(3)), (make_node("a"),))
 
     assert len(made.placements) == 2
