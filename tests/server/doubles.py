@@ -58,6 +58,7 @@ from squall.protocol.server import Hello, Welcome
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.server.dispatch import ControlPlane, ManualClock
 from squall.server.model.config import ServerConfig
+from squall.server.model.logs import Progress
 from squall.server.store.memory import MemoryStore
 
 
@@ -111,7 +112,7 @@ class MemoryLogs:
         if found:
             yield tuple(found)
 
-    def follow(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
+    def follow(self, query: LogRead, progress: Progress | None = None) -> AsyncIterator[tuple[LogEntry, ...]]:
         return self.read(query)
 
     def finish(self, app_id: str, container_id: str = "") -> None:

@@ -68,3 +68,11 @@ def split_mark(line: bytes) -> tuple[str, bytes]:
     if not separator or len(input_id) > 100:
         return "", line
     return input_id.decode("ascii", "replace"), text
+
+
+def unmarked_bytes(line: bytes) -> int:
+    """How much comes before a mark inside a line that begins without one; 0 if there is none."""
+    start = line.find(MARK)
+    if start <= 0 or not split_mark(line[start:])[0]:
+        return 0
+    return start

@@ -111,6 +111,7 @@ METHODS = _table(
     _tell("Logs", log.LogBatch, AGENT, SERVER, "Log lines of a node's containers"),
     _tell("NodeReport", node.NodeReport, AGENT, SERVER, "How the node is"),
     _tell("ContainerHello", node.ContainerHello, AGENT, SERVER, "Introduces a container's channel"),
+    _tell("PrintedBefore", node.PrintedBefore, AGENT, SERVER, "Which lines come before what follows"),
     _tell("GuestHello", guest.GuestHello, GUEST, AGENT, "Introduces a container's connection"),
     _tell("Boot", guest.Boot, SERVER, GUEST, "What to load"),
     _tell("Ready", guest.Ready, GUEST, SERVER, "Inputs may come"),

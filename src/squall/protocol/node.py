@@ -3,7 +3,8 @@
 The agent asks: NodeHello (first), BlobGet, MountGet. The server asks: ContainerStart, ContainerEnd, NodeImageBuild,
 NodeExec. The agent tells: ContainerExited, Logs, NodeReport.
 
-Each container's connections are channels of their own, opened by the agent and introduced by a `ContainerHello`.
+Each container's connections are channels of their own, opened by the agent and introduced by a `ContainerHello`. Into
+them the agent puts `PrintedBefore`, where the container had printed something.
 """
 
 from __future__ import annotations
@@ -100,6 +101,14 @@ class ContainerHello:
     role: str
     client_id: str = ""
     is_reconnect: bool = False
+
+
+@record
+class PrintedBefore:
+    """What the container printed before the frames that follow is among the first so many lines of its node, counted
+    from the node's last `NodeHello`. What follows waits a moment for those lines; a false number delays no one else."""
+
+    line_count: int
 
 
 @record

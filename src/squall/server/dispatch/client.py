@@ -151,7 +151,7 @@ class Client:
                 self._loop.call_soon(self._flush)  # for the connection that came meanwhile
 
     def _send_some(self, count: int) -> None:
-        """The first `count`, but at most so much that the channel is full; outputs of one call in as few frames as can be."""
+        """The first `count`, at most until the channel is full; outputs of one call in as few frames as can be."""
         peer = self.peer
         if peer is None or peer.channel.is_full:
             return

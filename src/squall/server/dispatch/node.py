@@ -13,6 +13,7 @@ from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
 if TYPE_CHECKING:
     from squall.protocol.peer import Peer, Stream
     from squall.server.dispatch.container import Container
+    from squall.server.dispatch.printed_before import Gate
     from squall.server.model.clock import Timer
 
 START_TIMEOUT_S = 120.0
@@ -40,10 +41,15 @@ class Node:
         self.missing_image_ids: set[str] = set()
         self.report: NodeReport | None = None
         self.lost_timer: Timer | None = None
+        self.line_count = 0
+        """Log lines its agent has sent since its last hello."""
+        self.gates: dict[Gate, None] = {}
+        """Connections of its containers that wait for more of them."""
 
     def greeted(self, hello: NodeHello, peer: Peer) -> None:
         """Its agent is there (again)."""
         self.peer = peer
+        self.line_count = 0
         self.cpu_milli = hello.cpu_milli
         self.memory_mib = hello.memory_mib
         self.hostname = hello.hostname
@@ -52,6 +58,12 @@ class Node:
         if self.lost_timer is not None:
             self.lost_timer.cancel()
             self.lost_timer = None
+
+    def lines_came(self, count: int) -> None:
+        """So many more log lines of its containers are stored."""
+        self.line_count += count
+        for gate in list(self.gates):
+            gate.lines_came()
 
     def view(self, containers_max: int) -> NodeView:
         """The node for the scheduler. Containers whose inputs all wait for others claim no cpu."""

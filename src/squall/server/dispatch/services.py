@@ -26,7 +26,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Holding, Ready, StartupFailed, TerminalData
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountGet
-from squall.protocol.node import ContainerExited, ContainerHello, NodeHello, NodeReport, NodeWelcome
+from squall.protocol.node import ContainerExited, ContainerHello, NodeHello, NodeReport, NodeWelcome, PrintedBefore
 from squall.protocol.peer import Peer, Request
 from squall.protocol.server import Hello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
@@ -34,6 +34,7 @@ from squall.server.dispatch.callers import CONTAINER_METHODS, Caller
 from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.node import Node
+from squall.server.dispatch.printed_before import Gate
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -193,13 +194,13 @@ class AgentService:
             return
         record = self.peer.codec.record
         if method == "Logs":
-            self._logs(record(LogBatch, params))
+            self._logs(self.node, record(LogBatch, params))
         elif method == "ContainerExited":
             self._plane.fleet.exited(record(ContainerExited, params))
         elif method == "NodeReport":
             self.node.report = record(NodeReport, params)
 
-    def _logs(self, batch: LogBatch) -> None:
+    def _logs(self, node: Node, batch: LogBatch) -> None:
         """The agent knows containers only; whose they are is filled in here."""
         fleet = self._plane.fleet
         entries = []
@@ -212,6 +213,7 @@ class AgentService:
                 entry = replace(entry, app_id=spec.app_id, function_id=spec.function_id)
             entries.append(entry)
         self._plane.logs.append(tuple(entries))
+        node.lines_came(len(batch.entries))
 
     def closed(self, reason: str) -> None:
         """See `Service`."""
@@ -227,6 +229,7 @@ class ContainerService:
         self.peer: Peer | None = None
         self._container: Container | None = None
         self._client: ClientService | None = None
+        self._gate = Gate(plane.clock, self._pass)
         self._events: dict[str, Callable[[Container, Any, bytes], None]] = {
             "Outputs": self._outputs,
             "Items": self._items,
@@ -247,9 +250,19 @@ class ContainerService:
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""
-        container = self._container
-        if container is None:
+        if self._container is None:
             self._introduce(method, params)
+        elif self._gate.is_closed:
+            self._gate.hold(method, params, body)
+        else:
+            self._pass(method, params, body)
+
+    def _pass(self, method: str, params: Any, body: bytes) -> None:
+        container = self._container
+        assert container is not None
+        if method == "PrintedBefore":
+            if container.node is not None:
+                self._gate.close_until(container.node, self._record(PrintedBefore, params).line_count)
         elif self._client is not None:
             self._client.event(method, params, body)
         elif (handle := self._events.get(method)) is not None:
@@ -304,15 +317,9 @@ class ContainerService:
     def _outputs(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.put_outputs(container, self._record(OutputBatch, params), body)
         self._hold_up()
-        self._hold_up()
 
     def _items(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.put_items(container, self._record(ItemBatch, params), body)
-        self._hold_up()
-
-    def _hold_up(self) -> None:
-        if self.peer is not None:
-            self._plane.calls.shelf.hold_up(self.peer.channel)
         self._hold_up()
 
     def _hold_up(self) -> None:
@@ -340,6 +347,7 @@ class ContainerService:
 
     def closed(self, reason: str) -> None:
         """See `Service`."""
+        self._gate.end()
         if self._client is not None:
             self._client.closed(reason)
         elif self._container is not None and self.peer is not None:

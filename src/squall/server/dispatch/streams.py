@@ -13,6 +13,7 @@ from squall.protocol.image import ImageBuild
 from squall.protocol.log import LogBatch, LogRead
 from squall.protocol.peer import Stream
 from squall.server.dispatch.callers import Caller
+from squall.server.model.logs import Progress
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -60,8 +61,18 @@ class Streams:
         query, is_live = await self._query(caller, record)
         logs = self._plane.logs
         await logs.flush()
-        async for entries in logs.follow(query) if query.is_following and is_live else logs.read(query):
-            yield LogBatch(entries), b""
+        if not (query.is_following and is_live):
+            async for entries in logs.read(query):
+                yield LogBatch(entries), b""
+            return
+        progress = Progress()
+        reads = caller.client.lines.reads if caller.client is not None else set()
+        reads.add(progress)
+        try:
+            async for entries in logs.follow(query, progress):
+                yield LogBatch(entries), b""
+        finally:
+            reads.discard(progress)
 
     async def _query(self, caller: Caller, record: LogRead) -> tuple[LogRead, bool]:
         """The same with ids for names, and whether more can come."""

@@ -8,6 +8,18 @@ from typing import Protocol
 from squall.protocol.log import LogEntry, LogRead
 
 
+class Progress:
+    """How far one who follows is behind what came."""
+
+    __slots__ = ("came", "taken")
+
+    def __init__(self) -> None:
+        self.came = 0
+        """Entries there were to take, until now."""
+        self.taken = 0
+        """Those it has taken and is done with: it has asked for the next ones."""
+
+
 class LogStore(Protocol):
     """Keeps log lines per app, within a budget of bytes; the oldest go first.
 
@@ -28,9 +40,10 @@ class LogStore(Protocol):
     def read(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
         """The lines there are that match, in the order they came, in batches; `tail` counts matching lines."""
 
-    def follow(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
+    def follow(self, query: LogRead, progress: Progress | None = None) -> AsyncIterator[tuple[LogEntry, ...]]:
         """As `read`, then what comes later, without gap or repetition, until `finish` or until the caller leaves.
 
+        `progress` counts what comes later from the moment it is appended.
         A reader slower than the writer loses lines in the middle, and reads an entry that says how many.
         """
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from squall.protocol.log import SYSTEM, LogEntry, LogRead
+from squall.server.model.logs import Progress
 from squall.server.store.log_segments import BATCH_ENTRIES, Marks, Segments
 
 R = TypeVar("R")
@@ -30,8 +31,9 @@ _log = logging.getLogger("squall.server.store.log")
 class _Follower:
     """One reader of what comes: the lines it has not taken yet, bounded."""
 
-    def __init__(self, query: LogRead) -> None:
+    def __init__(self, query: LogRead, progress: Progress) -> None:
         self.query = query
+        self._progress = progress
         self.waiting: deque[LogEntry] = deque()
         self.dropped = 0
         self.last: LogEntry | None = None
@@ -50,7 +52,7 @@ class _Follower:
         else:
             if self.dropped:
                 self._say_dropped()
-            self.waiting.append(entry)
+            self._add(entry)
         self.changed.set()
 
     def finish(self) -> None:
@@ -63,6 +65,7 @@ class _Follower:
         while True:
             while batch := self._take():
                 yield batch
+                self._progress.taken += len(batch)
             if self.is_finished:
                 return
             self.changed.clear()
@@ -76,8 +79,12 @@ class _Follower:
 
     def _say_dropped(self) -> None:
         assert self.last is not None
-        self.waiting.append(dropped_entry(self.last, self.dropped))
+        self._add(dropped_entry(self.last, self.dropped))
         self.dropped = 0
+
+    def _add(self, entry: LogEntry) -> None:
+        self.waiting.append(entry)
+        self._progress.came += 1
 
 
 def dropped_entry(near: LogEntry, count: int) -> LogEntry:
@@ -180,9 +187,9 @@ class FileLogStore:
         async for batch in self._read_files(query, marks):
             yield batch
 
-    async def follow(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
+    async def follow(self, query: LogRead, progress: Progress | None = None) -> AsyncIterator[tuple[LogEntry, ...]]:
         """See `LogStore`."""
-        follower = _Follower(query)
+        follower = _Follower(query, progress or Progress())
         # From the first moment, so that a `finish` while the files are read is not missed.
         self._followers.add(follower)
         try:
