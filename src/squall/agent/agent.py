@@ -19,6 +19,7 @@ from squall.agent.exec import serve_exec
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
 from squall.agent.known_images import Images, KnownImages
+from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges, read_taken_ids
@@ -90,9 +91,19 @@ class Agent:
         self._library = GuestLibrary(config.data_dir, self._threads, self._run_python)
         self._grave = Grave(config.data_dir, self._threads)
         self.logs = Logs(now)
+        self._log_sender = LogSender(self.logs, codec)
         relay = Relay(codec, self._open_for_container)
         services = Services(
-            runtime, network, self._images, self._ranges, self._mounts, self._library, relay, self.logs, self._grave
+            runtime,
+            network,
+            self._images,
+            self._ranges,
+            self._mounts,
+            self._library,
+            relay,
+            self.logs,
+            self._log_sender,
+            self._grave,
         )
         self.containers = Containers(config, services, self._exited)
         self._usage = Usage(config)
@@ -113,7 +124,7 @@ class Agent:
             self.containers.watch,
             self.containers.disk.run,
             self._grave.run,
-            self._send_logs,
+            self._log_sender.run,
             self._report,
             self._guard,
             self._serve,
@@ -134,7 +145,7 @@ class Agent:
     ) -> None:
         await self.containers.settle(_END_ALL_S)
         await self._grave.wait_empty(_END_ALL_S)
-        self._flush_logs()
+        self._log_sender.flush()
         await self._tasks.close()
         await self.containers.close()
         self.logs.close()
@@ -247,7 +258,7 @@ class Agent:
             self._blobs.peer = peer
             self._is_welcome.set()
             _log.info("connected to server %s", welcome.server_id)
-            self._flush_logs()
+            self._log_sender.begin(peer)
             while self._untold:
                 peer.event("ContainerExited", self._untold.popleft())
             for container_id in welcome.unwanted_container_ids:
@@ -255,6 +266,7 @@ class Agent:
             await peer.wait_closed()
             return True
         finally:
+            self._log_sender.pause()
             await peer.close()
 
     def _hello(self) -> NodeHello:
@@ -283,34 +295,11 @@ class Agent:
 
     def _exited(self, exited: ContainerExited) -> None:
         # Its last lines come before it.
-        self._flush_logs()
+        self._log_sender.flush()
         if self._peer is not None and self._is_welcome.is_set():
             self._peer.event("ContainerExited", exited)
         else:
             self._untold.append(exited)
-
-    def _flush_logs(self) -> None:
-        if self._peer is None or not self._is_welcome.is_set():
-            return
-        while (batch := self.logs.take()) is not None:
-            self._peer.event("Logs", batch)
-
-    async def _send_logs(self) -> None:
-        """Send lines for ever, no faster than the server takes them."""
-        while True:
-            await self.logs.wait()
-            await self._is_welcome.wait()
-            peer = self._peer
-            if peer is None:
-                continue
-            try:
-                await peer.channel.drain()
-            except PlatformError:
-                self._is_welcome.clear()
-                continue
-            batch = self.logs.take()
-            if batch is not None:
-                peer.event("Logs", batch)
 
     async def _report(self) -> None:
         """Say how the node is, for ever."""

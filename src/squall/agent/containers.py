@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import os
 import secrets
@@ -28,6 +29,7 @@ from squall.agent.guest_library import GuestLibrary
 from squall.agent.known_images import KnownImages
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
 from squall.agent.launch import Provision, container_spec
+from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges
@@ -79,6 +81,7 @@ class Services:
     library: GuestLibrary
     relay: Relay
     logs: Logs
+    log_sender: LogSender
     grave: Grave
 
 
@@ -276,9 +279,11 @@ class Containers:
 
     def _is_up(self, container: Container, started: Started) -> None:
         record = container.record
-        self._services.logs.add(
+        catch_up = self._services.logs.add(
             record.container_id, record.app_id, record.function_id, started.stdout_fd, started.stderr_fd
         )
+        assert container.socket is not None
+        container.socket.ahead = functools.partial(self._services.log_sender.ahead, catch_up)
         container.pid = started.pid
         container.is_running = True
         container.started.set()

@@ -5,6 +5,9 @@ container may send `RATE_BYTES_S` sustained and `BURST_BYTES` at once, and all t
 `PENDING_BYTES_MAX` for a server that is slow or gone. The rest is dropped, and once a second a line of source `system`
 says how many lines that were. While a container is over its rate its pipe is emptied at a bounded pace, so that an
 endless loop of prints costs its own processor and not the agent's.
+
+What a container printed before it says something to the server goes to the server before that: `add` returns how to
+catch up with its pipes. Within bounds, too: who prints over its rate is not caught up with.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ import asyncio
 import collections
 import contextlib
 import fcntl
+import functools
 import os
+import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from squall.protocol.log import LINE_BYTES_MAX, STDERR, STDOUT, SYSTEM, LogBatch, LogEntry, split_mark
+from squall.protocol.log import LINE_BYTES_MAX, STDERR, STDOUT, SYSTEM, LogBatch, LogEntry, split_mark, unmarked_bytes
 
 RATE_BYTES_S = 2 * 2**20
 BURST_BYTES = 8 * 2**20
@@ -33,6 +38,7 @@ READ_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 _PAUSE_S = 0.004
 _DRAIN_BYTES_MAX = 4 * 2**20
+_CATCH_UP_READS = PIPE_BYTES // READ_BYTES
 
 
 @dataclass(slots=True)
@@ -56,6 +62,10 @@ class _Source:
     app_id: str
     function_id: str
     pipes: list[_Pipe]
+    poll: select.poll = field(default_factory=select.poll)
+    """Of its open pipes: says in one call of the kernel that there is nothing to read."""
+    has_news: bool = False
+    """Lines were added since it was last caught up with."""
     budget_bytes: float = BURST_BYTES
     budget_at: float = 0.0
     is_over: bool = False
@@ -79,8 +89,14 @@ class Logs:
         self._pending_bytes = 0
         self._has_pending = asyncio.Event()
 
-    def add(self, container_id: str, app_id: str, function_id: str, stdout_fd: int, stderr_fd: int) -> None:
-        """Read these non-blocking pipes from now on; they are closed at the end."""
+    def add(
+        self, container_id: str, app_id: str, function_id: str, stdout_fd: int, stderr_fd: int
+    ) -> Callable[[], bool]:
+        """Read these non-blocking pipes from now on; they are closed at the end.
+
+        Returns:
+            What reads all that was printed until now, never waiting; True if there are lines since it was last called.
+        """
         pipes = [_Pipe(stdout_fd, STDOUT), _Pipe(stderr_fd, STDERR)]
         source = _Source(container_id, app_id, function_id, pipes, budget_at=time.monotonic())
         self._sources[container_id] = source
@@ -88,7 +104,9 @@ class Logs:
             # A larger pipe means fewer turns; refused on machines that limit it, which is fine.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(pipe.descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            source.poll.register(pipe.descriptor, select.POLLIN)
             self._watch(source, pipe)
+        return functools.partial(self._catch_up, source)
 
     def say(self, container_id: str, app_id: str, function_id: str, text: str) -> None:
         """Add a line of our own to a container's output."""
@@ -110,7 +128,7 @@ class Logs:
         """Stop reading. What is in the pipes stays there for the next agent."""
         for source in self._sources.values():
             for pipe in source.pipes:
-                self._close(pipe)
+                self._close(source, pipe)
             self._report_dropped(source)
         self._sources.clear()
 
@@ -152,6 +170,17 @@ class Logs:
             loop.remove_reader(pipe.descriptor)
             pipe.pause = loop.call_later(_PAUSE_S, self._watch, source, pipe)
 
+    def _catch_up(self, source: _Source) -> bool:
+        if source.poll.poll(0) and not source.is_over:
+            for pipe in source.pipes:
+                for _ in range(_CATCH_UP_READS):
+                    if not pipe.is_open or (count := self._read(source, pipe)) < 0:
+                        break
+                    if count == 0:
+                        self._end(source, pipe)
+        has_news, source.has_news = source.has_news, False
+        return has_news
+
     def _read(self, source: _Source, pipe: _Pipe) -> int:
         """Read once: how many bytes, 0 at the end, -1 when there are none now."""
         try:
@@ -180,6 +209,12 @@ class Logs:
         pipe.partial = self._add_full_pieces(source, pipe, rest, at)
 
     def _add_line(self, source: _Source, pipe: _Pipe, line: bytes, at: float) -> None:
+        unfinished = unmarked_bytes(line) if not pipe.continued_id else 0
+        if unfinished:
+            # A child process left its last line without an end, and the guest's next one came right behind it.
+            last = self._add_full_pieces(source, pipe, line[:unfinished], at)
+            self._add_piece(source, pipe, last, at)
+            pipe.continued_id, line = None, line[unfinished:]
         last = self._add_full_pieces(source, pipe, line, at)
         self._add_piece(source, pipe, last.removesuffix(b"\r"), at)
 
@@ -196,6 +231,7 @@ class Logs:
         shown = text.decode("utf-8", "replace")
         entry = LogEntry(at, pipe.source, shown, source.container_id, input_id, source.app_id, source.function_id)
         source.budget_bytes -= len(piece) + LINE_COST_BYTES
+        source.has_news = True
         if not self._append(entry):
             self._drop(source, 1)
         return input_id
@@ -236,13 +272,14 @@ class Logs:
     def _end(self, source: _Source, pipe: _Pipe) -> None:
         if pipe.is_open and (pipe.partial or pipe.continued_id is not None):
             self._add_line(source, pipe, pipe.partial, self._now())
-        self._close(pipe)
+        self._close(source, pipe)
 
-    def _close(self, pipe: _Pipe) -> None:
+    def _close(self, source: _Source, pipe: _Pipe) -> None:
         if pipe.pause is not None:
             pipe.pause.cancel()
         if pipe.is_open:
             pipe.is_open = False
+            source.poll.unregister(pipe.descriptor)
             asyncio.get_running_loop().remove_reader(pipe.descriptor)
             os.close(pipe.descriptor)
 

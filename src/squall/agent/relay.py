@@ -103,6 +103,8 @@ class ContainerSocket:
         """Of frames that are not whole yet."""
         self.on_guest: Callable[[], None] = _nothing
         """Called when the guest has introduced itself."""
+        self.ahead: Callable[[], Frame | None] = _nothing
+        """Called before frames from the container pass; what it returns goes ahead of them."""
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -232,7 +234,7 @@ class Connection:
         self._server = server
         introduction = ContainerHello(self._owner.container_id, hello.role, hello.client_id, hello.is_reconnect)
         server.send(Frame(relay.codec.encode(wire.EVENT, 0, "ContainerHello", introduction), b""))
-        self._to_server = _Flow(self._channel, server, self._owner.tasks)
+        self._to_server = _FlowToServer(self._channel, server, self._owner)
         self._to_server.forward(self._held)
         self._held = []
         server.start(_ServerSide(self, _Flow(server, self._channel, self._owner.tasks)))
@@ -280,6 +282,19 @@ class _Flow:
         self._is_waiting = False
         if not self._source.is_closed:
             self._source.resume()
+
+
+class _FlowToServer(_Flow):
+    """Moves frames of a container, and ahead of them what is to be known before them."""
+
+    def __init__(self, source: Channel, target: Channel, owner: ContainerSocket) -> None:
+        super().__init__(source, target, owner.tasks)
+        self._owner = owner
+
+    def forward(self, frames: list[Frame]) -> None:
+        """Pass frames on."""
+        first = self._owner.ahead()
+        super().forward(frames if first is None else [first, *frames])
 
 
 class _GuestChannel(StreamChannel):
