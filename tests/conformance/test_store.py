@@ -285,15 +285,32 @@ async def test_call_is_unfinished_until_every_input_has_its_output(store: Store)
     await store.put_call(call, inputs)
     await store.put_call(make_call("fc-0", created_at=99.0), make_inputs("fc-0"))
 
-    before = await store.unfinished_inputs()
+    before = await store.unfinished_inputs("fu-1")
     await store.put_outputs((StoredOutput("fc-1", 0, SUCCEEDED, b"49"),))
-    between = await store.unfinished_inputs()
+    between = await store.unfinished_inputs("fu-1")
     await store.put_outputs((StoredOutput("fc-1", 1, FAILED), StoredOutput("fc-0", 0, SUCCEEDED)))
 
     assert before == ((make_call("fc-0", created_at=99.0), make_inputs("fc-0")), (call, inputs))
     assert between[1] == (call, inputs[1:])
-    assert await store.unfinished_inputs() == ()
+    assert await store.unfinished_inputs("fu-1") == ()
     assert await store.get_call("fc-1") == call
+
+
+async def test_unfinished_inputs_come_page_by_page_of_one_function(store: Store) -> None:
+    for number in range(6):
+        await store.put_call(make_call(f"fc-{number}", 100.0 + number // 2, 2), make_inputs(f"fc-{number}", 2))
+    await store.put_call(replace(make_call("fc-other"), function_id="fu-2"), make_inputs("fc-other"))
+    await store.put_outputs((StoredOutput("fc-1", 0, SUCCEEDED), StoredOutput("fc-1", 1, SUCCEEDED)))
+    await store.put_outputs((StoredOutput("fc-2", 1, SUCCEEDED),))
+
+    counts = await store.unfinished_counts()
+    found, after = [], (0.0, "")
+    while page := await store.unfinished_inputs("fu-1", after, 3):
+        found.append([(call.call_id, len(inputs)) for call, inputs in page])
+        after = (page[-1][0].created_at, page[-1][0].call_id)
+
+    assert counts == {"fu-1": 9, "fu-2": 1}
+    assert found == [[("fc-0", 2), ("fc-2", 1)], [("fc-3", 2), ("fc-4", 2)], [("fc-5", 2)]]
 
 
 async def test_call_put_again_stays_as_it_was(store: Store) -> None:
@@ -301,7 +318,7 @@ async def test_call_put_again_stays_as_it_was(store: Store) -> None:
 
     await store.put_call(make_call("fc-1", created_at=7.0, input_count=3), make_inputs("fc-1", 3))
 
-    assert await store.unfinished_inputs() == ((make_call("fc-1"), make_inputs("fc-1")),)
+    assert await store.unfinished_inputs("fu-1") == ((make_call("fc-1"), make_inputs("fc-1")),)
 
 
 async def test_input_has_one_output_the_first(store: Store) -> None:
@@ -356,7 +373,7 @@ async def test_calls_of_many_callers_at_once_are_all_kept(store: Store) -> None:
         *(store.put_outputs((StoredOutput(call_id, 0, SUCCEEDED, call_id.encode()),)) for call_id in call_ids * 2)
     )
 
-    assert await store.unfinished_inputs() == ()
+    assert await store.unfinished_inputs("fu-1") == ()
     assert sum(one for (one,) in accepted) == len(call_ids)
     output = await store.get_output("fc-0777", 0)
     assert output is not None

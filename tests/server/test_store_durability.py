@@ -60,7 +60,7 @@ def test_kill_in_mid_commit_loses_nothing_acknowledged(tmp_path: Path) -> None:
 
 async def _unfinished(url: str) -> dict[str, tuple[StoredInput, ...]]:
     async with SqlStore(url, upgrade) as store:
-        return {call.call_id: inputs for call, inputs in await store.unfinished_inputs()}
+        return {call.call_id: inputs for call, inputs in await store.unfinished_inputs("fu-1", limit=10**6)}
 
 
 async def test_full_disk_is_exhausted_and_says_what_to_do(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ async def test_full_disk_is_exhausted_and_says_what_to_do(tmp_path: Path) -> Non
 
         assert caught.value.code == "exhausted"
         assert await store.get_setting("colour") == "blue"
-        assert await store.unfinished_inputs() == ()
+        assert await store.unfinished_inputs("fu-1") == ()
 
 
 async def _limit_pages(store: SqlStore) -> None:

@@ -192,7 +192,8 @@ class ControlPlane:
     @property
     def is_idle(self) -> bool:
         """Nothing runs, is deployed or connected."""
-        return not (self.apps.live or self.fleet.containers or self.clients.connected or self.calls.has_inputs)
+        has_inputs = self.calls.has_inputs or bool(len(self.durable.backlog))
+        return not (self.apps.live or self.fleet.containers or self.clients.connected or has_inputs)
 
     def welcome(self) -> Welcome:
         """What a greeting client hears."""

@@ -11,6 +11,7 @@ from squall.protocol.call import CallInfo, CallSpawn, Failure, InputBatch, ItemB
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.peer import TaskSet
+from squall.server.dispatch.backlog import Backlog
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.input import Call
@@ -28,6 +29,8 @@ INPUTS_MAX = 10_000
 """Of one `CallSpawn`."""
 RETRY_S = 1.0
 STATUSES_MAX = 1_000
+UNKEPT_MAX = 5_000
+"""Outputs that wait to be written before failing more inputs waits too."""
 
 _Key = tuple[str, int]
 
@@ -49,6 +52,16 @@ class Durable:
         self._keeping: asyncio.Future[None] | None = None
         self._waiters: dict[_Key, set[asyncio.Future[StoredOutput | None]]] = {}
         self._expired_at = clock.monotonic()
+        self.backlog = Backlog(
+            store=store,
+            calls=calls,
+            config=config,
+            tasks=tasks,
+            find=find,
+            enqueue=self._enqueue,
+            fail=self._fail,
+            unkept=lambda: {output.call_id for output in self._unkept},
+        )
 
     async def settle(self, timeout_s: float) -> None:
         """Wait until every accepted output is on disk, at most so long."""
@@ -57,12 +70,7 @@ class Durable:
 
     async def load(self) -> None:
         """Queue again what had no output when the last server ended; what nobody can run any more fails."""
-        for stored, inputs in await self._store.unfinished_inputs():
-            dispatcher = self._find(stored.function_id)
-            if dispatcher is None:
-                self._fail(stored, inputs, Failure("stopped", "its app was stopped before the input was run"))
-            else:
-                self._enqueue(stored, inputs, dispatcher)
+        await self.backlog.load()
 
     async def spawn(self, record: CallSpawn, body: bytes, dispatcher: Dispatcher) -> str:
         """Put a call on disk and queue it.
@@ -77,7 +85,8 @@ class Durable:
             raise PlatformError(INVALID, f"CallSpawn: takes 1 to {INPUTS_MAX} inputs, each with a size")
         if self._calls.get(opened.call_id) is not None:
             return opened.call_id
-        if dispatcher.queued + len(batch.indexes) > self._config.spawned_inputs_max:
+        waiting = dispatcher.queued + self.backlog.count(opened.function_id)
+        if waiting + len(batch.indexes) > self._config.spawned_inputs_max:
             limit = self._config.spawned_inputs_max
             raise PlatformError(EXHAUSTED, f"CallSpawn: more than {limit} inputs of this function would wait")
         if self._calls.waiting_bytes + len(body) > self._config.queued_bytes_max:
@@ -91,12 +100,17 @@ class Durable:
             for index, value in zip(batch.indexes, values, strict=True)
         )
         stored = StoredCall(
-            opened.call_id, opened.function_id, dispatcher.spec.app_id, opened.kind, self._clock.now(), len(inputs),
-            opened.parent_input_id,
+            opened.call_id, opened.function_id, dispatcher.spec.app_id, opened.kind,
+            self.backlog.next_time(self._clock.now()), len(inputs), opened.parent_input_id,
         )  # fmt: skip
-        await self._store.put_call(stored, inputs)
-        if self._calls.get(opened.call_id) is None and not await self._is_finished(opened.call_id, len(inputs)):
-            self._enqueue(stored, inputs, dispatcher)
+        with self.backlog.coming(opened.call_id) as is_read:
+            await self._store.put_call(stored, inputs)
+            is_known = self._calls.get(opened.call_id) is not None
+            is_known = is_known or await self._is_finished(opened.call_id, len(inputs))
+            if is_known or is_read() or self._calls.get(opened.call_id) is not None:
+                return opened.call_id
+            if not self.backlog.leave(stored, inputs, dispatcher):
+                self._enqueue(stored, inputs, dispatcher)
         return opened.call_id
 
     async def _is_finished(self, call_id: str, count: int) -> bool:
@@ -129,6 +143,7 @@ class Durable:
             for index, status, value, attempt, ran_us in columns
         ])  # fmt: skip
         if not call.inputs:
+            self.backlog.ended(call.call_id, call.dispatcher)
             call.is_closed = True
             self._calls.end_if_over(call)
 
@@ -141,7 +156,10 @@ class Durable:
     def let_go(self, kept: Kept) -> None:
         """See `Sink`; outputs of durable calls are in the store."""
 
-    def _fail(self, stored: StoredCall, inputs: tuple[StoredInput, ...], failure: Failure) -> None:
+    async def _fail(self, stored: StoredCall, inputs: tuple[StoredInput, ...], failure: Failure) -> None:
+        """End inputs that are in the store only; waits while more of them come than can be written."""
+        while len(self._unkept) > UNKEPT_MAX and self._keeping is not None:
+            await asyncio.wait([self._keeping])
         value = wire.encode_failure(failure)
         now = self._clock.now()
         self._keep([
@@ -223,8 +241,9 @@ class Durable:
             return CallInfo(call_id, function_id, call.kind, call.input_count, call.created_at, statuses)
         stored = await self._store.get_call(call_id)
         kept = await self._store.output_statuses(call_id, STATUSES_MAX)
+        is_stored = call is None and self.backlog.count(stored.function_id) > 0
         statuses = tuple(
-            wire.STATUS_NAMES[kept[index]] if index in kept else _state_of(call, index)
+            wire.STATUS_NAMES[kept[index]] if index in kept else "queued" if is_stored else _state_of(call, index)
             for index in range(min(stored.input_count, STATUSES_MAX))
         )
         return CallInfo(call_id, stored.function_id, stored.kind, stored.input_count, stored.created_at, statuses)
@@ -244,14 +263,28 @@ class Durable:
         Raises:
             PlatformError: `not_found`. A call that is over is left as it is.
         """
-        call = self._calls.get(call_id)
+        call = self._calls.get(call_id) or await self._cancel_stored(call_id)
         if call is None:
-            await self._store.get_call(call_id)
             return
         call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
 
+    async def _cancel_stored(self, call_id: str) -> Call | None:
+        """Cancel what is in the store only; the call, if it came into memory meanwhile."""
+        stored = await self._store.get_call(call_id)
+        kept = await self._store.output_statuses(call_id, stored.input_count)
+        call = self._calls.get(call_id)
+        if call is not None or not self.backlog.count(stored.function_id):
+            return call
+        unkept = {output.index for output in self._unkept if output.call_id == call_id}
+        inputs = [index for index in range(stored.input_count) if index not in kept and index not in unkept]
+        self.backlog.cancelled(stored.function_id, len(inputs))
+        failure = Failure("cancelled", "it was cancelled before it was run")
+        await self._fail(stored, tuple(StoredInput(call_id, index) for index in inputs), failure)
+        return None
+
     async def tick(self, now: float) -> None:
-        """Forget results that are over their time."""
+        """Forget results that are over their time, and see to what waits in the store."""
+        self.backlog.tick()
         if now - self._expired_at >= EXPIRE_EVERY_S:
             self._expired_at = now
             await self._store.expire(self._clock.now() - self._config.results_kept_s)

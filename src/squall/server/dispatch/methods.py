@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop
@@ -173,7 +174,8 @@ class Methods:
         self, caller: Caller, record: FunctionStatsGet, body: bytes
     ) -> tuple[FunctionStats, bytes]:
         dispatcher = self._dispatcher(caller, "FunctionStats", record.function_id)
-        return dispatcher.stats(), b""
+        stats, waiting = dispatcher.stats(), self._plane.durable.backlog.count(record.function_id)
+        return replace(stats, queued_inputs=stats.queued_inputs + waiting), b""
 
     def _dispatcher(self, caller: Caller, method: str, function_id: str) -> Dispatcher:
         dispatcher = self._plane.apps.dispatchers.get(function_id)

@@ -153,8 +153,16 @@ class Store(Protocol):
     async def get_call(self, call_id: str) -> StoredCall:
         """One call. Raises PlatformError `not_found`."""
 
-    async def unfinished_inputs(self) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
-        """Every call with inputs that have no output, and those inputs by index; oldest call first."""
+    async def unfinished_counts(self) -> dict[str, int]:
+        """Function to number of inputs without an output; functions that have some."""
+
+    async def unfinished_inputs(
+        self, function_id: str, after: tuple[float, str] = (0.0, ""), limit: int = 1_000
+    ) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+        """A function's calls with inputs that have no output, and those inputs by index; oldest call first.
+
+        Those made `after` a time (and, of the same time, a call id), until together they have `limit` inputs or more.
+        """
 
     async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
         """Keep outputs; for each, whether it is the first of its input (the others are forgotten).

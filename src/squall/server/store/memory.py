@@ -135,14 +135,30 @@ class MemoryStore:
             raise PlatformError(NOT_FOUND, f"no call {call_id}: it never was, or its outputs have expired")
         return call
 
-    async def unfinished_inputs(self) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+    async def unfinished_counts(self) -> dict[str, int]:
         """See `Store`."""
-        found = []
-        for call in sorted(self._calls.values(), key=lambda call: (call.created_at, call.call_id)):
-            inputs = tuple(item for item in self._inputs[call.call_id] if item.index not in self._outputs[call.call_id])
-            if inputs:
+        counts: dict[str, int] = {}
+        for call in self._calls.values():
+            if inputs := self._unfinished(call):
+                counts[call.function_id] = counts.get(call.function_id, 0) + len(inputs)
+        return counts
+
+    async def unfinished_inputs(
+        self, function_id: str, after: tuple[float, str] = (0.0, ""), limit: int = 1_000
+    ) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+        """See `Store`."""
+        found: list[tuple[StoredCall, tuple[StoredInput, ...]]] = []
+        of_function = [call for call in self._calls.values() if call.function_id == function_id]
+        for call in sorted(of_function, key=lambda call: (call.created_at, call.call_id)):
+            inputs = self._unfinished(call)
+            if inputs and (call.created_at, call.call_id) > after and limit > 0:
                 found.append((call, inputs))
+                limit -= len(inputs)
         return tuple(found)
+
+    def _unfinished(self, call: StoredCall) -> tuple[StoredInput, ...]:
+        done = self._outputs[call.call_id]
+        return tuple(item for item in self._inputs[call.call_id] if item.index not in done)
 
     async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
         """See `Store`."""

@@ -18,9 +18,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 METADATA = MetaData()
@@ -76,6 +77,15 @@ CALLS = Table(
     Column("unfinished_count", Integer, nullable=False),
     Column("finished_at", Float, nullable=False),
     Index("calls_by_progress", "unfinished_count", "finished_at"),
+    # Of what waits, page by page; nothing of what is done is in it.
+    Index(
+        "calls_waiting",
+        "function_id",
+        "created_at",
+        "call_id",
+        sqlite_where=text("unfinished_count > 0"),
+        postgresql_where=text("unfinished_count > 0"),
+    ),
 )
 
 INPUTS = Table(

@@ -173,9 +173,15 @@ class SqlStore:
         """See `Store`."""
         return await self._read(lambda connection: sql_calls.get_call(connection, call_id))
 
-    async def unfinished_inputs(self) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+    async def unfinished_counts(self) -> dict[str, int]:
         """See `Store`."""
-        return await self._read(sql_calls.unfinished_inputs)
+        return await self._read(sql_calls.unfinished_counts)
+
+    async def unfinished_inputs(
+        self, function_id: str, after: tuple[float, str] = (0.0, ""), limit: int = 1_000
+    ) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_calls.unfinished_inputs(connection, function_id, after, limit))
 
     async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
         """See `Store`."""

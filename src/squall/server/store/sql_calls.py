@@ -115,19 +115,48 @@ def get_call(connection: Connection, call_id: str) -> StoredCall:
     return StoredCall(**row)
 
 
-def unfinished_inputs(connection: Connection) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+def unfinished_counts(connection: Connection) -> dict[str, int]:
     """See `Store`."""
-    query = sa.select(*_CALL_COLUMNS).where(CALLS.c.unfinished_count > 0).order_by(CALLS.c.created_at, CALLS.c.call_id)
-    found = []
+    count = sa.func.sum(CALLS.c.unfinished_count)
+    query = sa.select(CALLS.c.function_id, count).where(CALLS.c.unfinished_count > 0).group_by(CALLS.c.function_id)
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def unfinished_inputs(
+    connection: Connection, function_id: str, after: tuple[float, str], limit: int
+) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+    """See `Store`."""
+    created_at, call_id = after
+    is_later = (CALLS.c.created_at > created_at) | ((CALLS.c.created_at == created_at) & (CALLS.c.call_id > call_id))
+    query = (
+        sa.select(*_CALL_COLUMNS, CALLS.c.unfinished_count)
+        # Said twice, for the sake of the index: no database looks into the "or" for where to begin.
+        .where((CALLS.c.function_id == function_id) & (CALLS.c.unfinished_count > 0))
+        .where((CALLS.c.created_at >= created_at) & is_later)
+        .order_by(CALLS.c.created_at, CALLS.c.call_id)
+        .limit(limit)
+    )
+    calls: dict[str, StoredCall] = {}
+    for row in connection.execute(query).mappings():
+        if limit <= 0:
+            break
+        fields = dict(row)
+        limit -= fields.pop("unfinished_count")
+        calls[fields["call_id"]] = StoredCall(**fields)
+    inputs = _unfinished_of(connection, list(calls))
+    return tuple((call, tuple(inputs[name])) for name, call in calls.items() if name in inputs)
+
+
+def _unfinished_of(connection: Connection, call_ids: list[str]) -> dict[str, list[StoredInput]]:
     has_output = sa.exists().where(
         (OUTPUTS.c.call_id == INPUTS.c.call_id) & (OUTPUTS.c.input_index == INPUTS.c.input_index)
     )
-    for row in connection.execute(query).mappings().all():
-        call = StoredCall(**row)
-        of_call = sa.select(INPUTS).where((INPUTS.c.call_id == call.call_id) & ~has_output)
-        inputs = connection.execute(of_call.order_by(INPUTS.c.input_index)).all()
-        found.append((call, tuple(StoredInput(row[0], row[1], row[2], row[3]) for row in inputs)))
-    return tuple(found)
+    found: dict[str, list[StoredInput]] = {}
+    for some in _batches(call_ids, NAMES_MAX):
+        query = sa.select(INPUTS).where(INPUTS.c.call_id.in_(some) & ~has_output)
+        for row in connection.execute(query.order_by(INPUTS.c.call_id, INPUTS.c.input_index)):
+            found.setdefault(row[0], []).append(StoredInput(row[0], row[1], row[2], row[3]))
+    return found
 
 
 def get_output(connection: Connection, call_id: str, index: int) -> StoredOutput | None:
