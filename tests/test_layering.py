@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -154,6 +155,15 @@ def test_light_layers_import_little_and_late(layer: str) -> None:
                 )
 
     assert not wrong, "\n".join(wrong)
+
+
+def test_client_is_loaded_without_an_event_loop() -> None:
+    """A third of what there is to load, for programs that only block."""
+    code = "import sys, squall.sdk._client, squall.sdk._invoke; sys.exit('asyncio' in sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(SRC.parent)}, check=False)
+
+    assert loaded.returncode == 0
 
 
 @pytest.mark.parametrize("layer", ON_PYTHON_3_10)

@@ -12,13 +12,13 @@ import pytest
 from squall.protocol import peer as peer_module
 from squall.protocol.app import AppGet, AppList
 from squall.protocol.channel.memory import MemoryChannel
-from squall.protocol.codec import Codec, JsonCodec
+from squall.protocol.codec import STREAM_WINDOW, Codec, JsonCodec
 from squall.protocol.container import TerminalInput, TerminalOutput
 from squall.protocol.empty import Empty
 from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.frames import Frame
 from squall.protocol.log import LogRead
-from squall.protocol.peer import STREAM_WINDOW, Peer, Request
+from squall.protocol.peer import Peer, Request
 
 
 class Server:

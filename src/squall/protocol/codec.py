@@ -30,6 +30,9 @@ CREDIT = "credit"
 UP = "up"
 EVENT = "ev"
 
+STREAM_WINDOW = 64
+"""Items of a stream that may be sent before one of them has been read."""
+
 
 class Envelope(NamedTuple):
     """A decoded header; `params` stays undecoded until the method tells its type."""

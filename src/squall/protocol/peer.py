@@ -14,14 +14,13 @@ from typing import Any, Protocol, TypeVar
 
 from squall.protocol import codec as wire
 from squall.protocol.channel.contract import Channel
-from squall.protocol.codec import Codec, Envelope
+from squall.protocol.codec import STREAM_WINDOW, Codec, Envelope
 from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, ChannelClosed, ErrorRecord, PlatformError
 from squall.protocol.frames import Frame
 from squall.protocol.ids import new_id
 
 R = TypeVar("R")
 
-STREAM_WINDOW = 64
 REQUESTS_MAX = 4_096
 """Requests one peer may have running on the other; more are refused, so that a flood costs its sender only."""
 ANSWERING_BYTES_MAX = 256 * 2**20

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from squall.exception import ServiceError
 from squall.protocol import codec as wire
-from squall.protocol.peer import STREAM_WINDOW
+from squall.protocol.codec import STREAM_WINDOW
 from squall.sdk._pending import Pending
 
 if TYPE_CHECKING:
