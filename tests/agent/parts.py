@@ -22,7 +22,8 @@ from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
 from squall.protocol.log import LogBatch, LogEntry
 from squall.protocol.mount import MountFile, MountGet, MountManifest
 from squall.protocol.node import ContainerExited, NodeHello, NodeReport, NodeWelcome
-from squall.protocol.peer import Peer, Request
+from squall.protocol.peer import Peer
+from squall.protocol.request import Request
 from squall.runtime.spec import NetworkSlot
 
 CODEC = JsonCodec()

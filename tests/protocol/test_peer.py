@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from squall.protocol import peer as peer_module
+from squall.protocol import request as request_module
 from squall.protocol.app import AppGet, AppList
 from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.codec import STREAM_WINDOW, Codec, JsonCodec
@@ -18,7 +19,8 @@ from squall.protocol.empty import Empty
 from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.frames import Frame
 from squall.protocol.log import LogRead
-from squall.protocol.peer import Peer, Request
+from squall.protocol.peer import Peer
+from squall.protocol.request import Request
 
 
 class Server:
@@ -374,7 +376,7 @@ class Received:
 async def test_what_a_request_does_not_read_is_not_kept_for_ever(
     client: Peer, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer_module, "UNREAD_BYTES_MAX", 100_000)
+    monkeypatch.setattr(request_module, "UNREAD_BYTES_MAX", 100_000)
     stream = client.stream("Forever", Empty())
 
     for _ in range(10):

@@ -25,7 +25,8 @@ from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.guest import GuestHello
 from squall.protocol.ids import new_id
-from squall.protocol.peer import Peer, Request
+from squall.protocol.peer import Peer
+from squall.protocol.request import Request
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.sdk._serialization import deserialize, encode_exception, serialize
 

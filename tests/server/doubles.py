@@ -53,8 +53,10 @@ from squall.protocol.node import (
     NodeHello,
     NodeWelcome,
 )  # fmt: skip
-from squall.protocol.peer import Peer, Request, TaskSet
+from squall.protocol.peer import Peer
+from squall.protocol.request import Request
 from squall.protocol.server import Hello, Welcome
+from squall.protocol.task_set import TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.server.dispatch import ControlPlane, ManualClock
 from squall.server.model.config import ServerConfig

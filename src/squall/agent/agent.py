@@ -39,7 +39,9 @@ from squall.protocol.node import (
     NodeHello,
     NodeWelcome,
 )
-from squall.protocol.peer import Peer, Request, TaskSet
+from squall.protocol.peer import Peer
+from squall.protocol.request import Request
+from squall.protocol.task_set import TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure

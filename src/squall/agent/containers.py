@@ -38,7 +38,7 @@ from squall.agent.relay import ContainerSocket, Relay, token_hash
 from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.node import ContainerExited, ContainerStart, ContainerStarted, NodeContainer
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime, Started
 from squall.runtime.errors import ContainerMissing, FeatureMissing, RuntimeFailure
 from squall.runtime.spec import ContainerStatus, ExitStatus, NetworkSlot

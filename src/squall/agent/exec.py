@@ -16,7 +16,8 @@ from squall.agent.launch import DEFAULT_PATH
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
 from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.guest import ENV_TOKEN
-from squall.protocol.peer import Request, TaskSet
+from squall.protocol.request import Request
+from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import ExecStarted, Runtime
 from squall.runtime.errors import ContainerMissing, ProgramMissing, ProgramRefused, RuntimeFailure
 from squall.runtime.spec import ExecSpec

@@ -28,7 +28,7 @@ from pathlib import Path
 from squall.agent.blobs import BlobSource
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.mount import MountFile, MountManifest, MountRef
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.runtime.removal import remove_tree
 
 _FETCHES_MAX = 16

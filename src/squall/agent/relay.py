@@ -24,7 +24,7 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.frames import Frame
 from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, SOCKET_PATH, GuestHello
 from squall.protocol.node import ContainerHello
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 
 HELLO_S = 10.0
 HELLO_BYTES_MAX = 64 * 1024

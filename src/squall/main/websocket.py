@@ -7,7 +7,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from squall.protocol.channel.websocket import WebSocketChannel
 from squall.protocol.errors import FORBIDDEN, INVALID, UNAUTHENTICATED, UNAVAILABLE, PlatformError
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 
 OPEN_S = 15.0
 MESSAGE_BYTES_MAX = 512 * 2**20

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from squall.protocol import codec as wire
 from squall.protocol.channel.contract import Channel
-from squall.protocol.codec import STREAM_WINDOW, Codec, Envelope
+from squall.protocol.codec import Codec, Envelope
 from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, ChannelClosed, ErrorRecord, PlatformError
 from squall.protocol.frames import Frame
-from squall.protocol.ids import new_id
+from squall.protocol.request import Request
+from squall.protocol.stream import Stream
+from squall.protocol.task_set import TaskSet
 
 R = TypeVar("R")
 
@@ -27,121 +27,10 @@ ANSWERING_BYTES_MAX = 256 * 2**20
 """Of the frames of those requests, all together."""
 REFUSALS_MAX = 10_000
 """Requests that may be refused for that; after them the conversation ends: the other side does not listen."""
-UNREAD_BYTES_MAX = 16 * 2**20
-"""What may be sent after a request that does not read it (yet); more ends the conversation."""
 BAD_FRAMES_MAX = 100
 """Frames that could not be handled before the conversation ends: each is logged with its cause."""
 
 _log = logging.getLogger("squall.protocol.peer")
-
-
-class TaskSet:
-    """Owns tasks: each is kept until it ends, its failure is logged, and `close` cancels and awaits what is left."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Future[Any]] = set()
-
-    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
-        """Run a coroutine under this owner."""
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a background activity failed", exc_info=task.exception())
-
-    def cancel(self) -> None:
-        """Cancel all, without waiting."""
-        for task in list(self._tasks):
-            task.cancel()
-
-    async def close(self) -> None:
-        """Cancel all and wait until they have ended."""
-        current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class Request:
-    """One request being answered. Its `reply`, or the items of its stream, go back to the peer that asked."""
-
-    def __init__(self, peer: Peer, number: int, method: str, params: Any, body: bytes) -> None:
-        self._peer = peer
-        self.number = number
-        self.method = method
-        self._params = params
-        self.body = body
-        self.request_id = new_id("rq")
-        self._credit = STREAM_WINDOW
-        self._has_credit = asyncio.Event()
-        self._uploads: deque[tuple[Any, bytes]] = deque()
-        self._has_upload = asyncio.Event()
-        self._is_upload_ended = False
-        self._is_reading = False
-        self._unread_bytes = 0
-
-    def record(self, cls: type[R]) -> R:
-        """The parameters as a record.
-
-        Raises:
-            PlatformError: `invalid`, with the reason.
-        """
-        try:
-            return self._peer.codec.record(cls, self._params)
-        except ValueError as error:
-            raise PlatformError(INVALID, f"{self.method}: {error}") from error
-
-    async def send_item(self, record: Any, body: bytes = b"") -> None:
-        """Send one item of a stream; waits while the reader is behind.
-
-        Raises:
-            ChannelClosed: nobody reads any more.
-        """
-        while self._credit <= 0:
-            self._has_credit.clear()
-            await self._has_credit.wait()
-        self._credit -= 1
-        self._peer.send(wire.ITEM, self.number, "", record, body)
-        await self._peer.channel.drain()
-
-    async def uploads(self, cls: type[R]) -> AsyncIterator[tuple[R, bytes]]:
-        """What the other side sends after the request, until it says that was all."""
-        self._is_reading = True
-        while True:
-            while self._uploads:
-                params, body = self._uploads.popleft()
-                yield self._peer.codec.record(cls, params), body
-            if self._is_upload_ended:
-                return
-            self._has_upload.clear()
-            await self._has_upload.wait()
-
-    def add_credit(self, count: int) -> None:
-        """The reader has read that many items."""
-        self._credit += count
-        self._has_credit.set()
-
-    def add_upload(self, params: Any, body: bytes) -> None:
-        """More came; parameters of None mean that was all.
-
-        Raises:
-            ValueError: nobody reads it, and it is too much to keep.
-        """
-        if not self._is_reading:
-            self._unread_bytes += len(body) + 1_000
-            if self._unread_bytes > UNREAD_BYTES_MAX:
-                self._peer.channel.close()
-                raise ValueError(f"{self.method} does not read what is sent after it: {self._unread_bytes} bytes")
-        if params is None:
-            self._is_upload_ended = True
-        else:
-            self._uploads.append((params, body))
-        self._has_upload.set()
 
 
 class Service(Protocol):
@@ -158,68 +47,6 @@ class Service(Protocol):
 
     def closed(self, reason: str) -> None:
         """The other end is gone; running requests have been cancelled."""
-
-
-class Stream:
-    """The asking side of a streaming request: iterate it for items, `send` to it, `cancel` it."""
-
-    def __init__(self, peer: Peer, number: int) -> None:
-        self._peer = peer
-        self.number = number
-        self._items: deque[tuple[Any, bytes]] = deque()
-        self._error: PlatformError | None = None
-        self._is_ended = False
-        self._changed = asyncio.Event()
-        self._unacknowledged = 0
-
-    def send(self, record: Any, body: bytes = b"") -> None:
-        """Send more to the running request; a record of None says that was all."""
-        self._peer.send(wire.UP, self.number, "", record, body)
-
-    def cancel(self) -> None:
-        """Give the request up."""
-        self._peer.give_up(self.number)
-        self.end(None)
-
-    async def next(self, cls: type[R]) -> tuple[R, bytes] | None:
-        """The next item, or None at the end.
-
-        Raises:
-            PlatformError: the stream ended with an error, after its last item.
-        """
-        while not self._items:
-            if self._is_ended:
-                if self._error is not None:
-                    raise self._error
-                return None
-            self._changed.clear()
-            await self._changed.wait()
-        params, body = self._items.popleft()
-        self._unacknowledged += 1
-        if self._unacknowledged >= STREAM_WINDOW // 2 and not self._is_ended:
-            self._peer.send(wire.CREDIT, self.number, "", None, b"", self._unacknowledged)
-            self._unacknowledged = 0
-        return self._peer.codec.record(cls, params), body
-
-    async def items(self, cls: type[R]) -> AsyncIterator[tuple[R, bytes]]:
-        """All items; leaving the loop early gives the request up."""
-        try:
-            while (item := await self.next(cls)) is not None:
-                yield item
-        finally:
-            if not self._is_ended:
-                self.cancel()
-
-    def add(self, params: Any, body: bytes) -> None:
-        """An item came."""
-        self._items.append((params, body))
-        self._changed.set()
-
-    def end(self, error: PlatformError | None) -> None:
-        """The last item has come."""
-        self._is_ended = True
-        self._error = error
-        self._changed.set()
 
 
 class Peer:

@@ -14,7 +14,8 @@ from squall.protocol.container import ContainerExec, TerminalOutput
 from squall.protocol.empty import Empty
 from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.log import LogBatch, LogEntry, LogRead
-from squall.protocol.peer import Peer, Request
+from squall.protocol.peer import Peer
+from squall.protocol.request import Request
 
 
 class EchoControl:

@@ -19,7 +19,7 @@ from squall.protocol.call import Failure
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.ids import is_id
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch import children
 from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container

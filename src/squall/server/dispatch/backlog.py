@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from squall.protocol.call import Failure
 from squall.protocol.errors import PlatformError
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.model.config import ServerConfig

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from squall.protocol.call import CallOpen, Failure, InputBatch, ItemBatch, OutputBatch
 from squall.protocol.errors import ChannelClosed
 from squall.protocol.ids import parse_input_id
-from squall.protocol.peer import Peer, TaskSet
+from squall.protocol.peer import Peer
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.followed_lines import LOOK_S, FollowedLines

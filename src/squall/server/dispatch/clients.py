@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
-from squall.protocol.peer import Peer, TaskSet
+from squall.protocol.peer import Peer
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.apps import Apps
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.client import Client

@@ -14,8 +14,9 @@ from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.ids import new_id
-from squall.protocol.peer import Peer, TaskSet
+from squall.protocol.peer import Peer
 from squall.protocol.server import ServerStatus, Welcome
+from squall.protocol.task_set import TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.server.dispatch.apps import Apps
 from squall.server.dispatch.blob_budget import BlobBudgets

@@ -10,7 +10,7 @@ from squall.protocol import call as wire
 from squall.protocol.call import CallInfo, CallSpawn, Failure, InputBatch, ItemBatch, OutputBatch, cut
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.backlog import Backlog
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.dispatcher import Dispatcher

@@ -14,7 +14,8 @@ from squall.protocol.guest import GuestStop, Ready
 from squall.protocol.ids import new_id
 from squall.protocol.log import SYSTEM, LogEntry
 from squall.protocol.node import ContainerExited
-from squall.protocol.peer import Peer, TaskSet
+from squall.protocol.peer import Peer
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.node import Node

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from squall.protocol import image as wire
 from squall.protocol.errors import FORBIDDEN, INVALID, UNAVAILABLE, ChannelClosed, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.node import Node
 

@@ -11,7 +11,8 @@ from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted,
 from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
 
 if TYPE_CHECKING:
-    from squall.protocol.peer import Peer, Stream
+    from squall.protocol.peer import Peer
+    from squall.protocol.stream import Stream
     from squall.server.dispatch.container import Container
     from squall.server.dispatch.printed_before import Gate
     from squall.server.model.clock import Timer

@@ -27,7 +27,8 @@ from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Hold
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountGet
 from squall.protocol.node import ContainerExited, ContainerHello, NodeHello, NodeReport, NodeWelcome, PrintedBefore
-from squall.protocol.peer import Peer, Request
+from squall.protocol.peer import Peer
+from squall.protocol.request import Request
 from squall.protocol.server import Hello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.server.dispatch.callers import CONTAINER_METHODS, Caller

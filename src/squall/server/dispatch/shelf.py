@@ -18,7 +18,7 @@ from squall.protocol.blob import CHUNK_BYTES
 from squall.protocol.call import IN_BLOB, ItemBatch, OutputBatch, cut
 from squall.protocol.channel.contract import Channel
 from squall.protocol.errors import PlatformError
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.server.model.blobs import BlobStore
 
 if TYPE_CHECKING:

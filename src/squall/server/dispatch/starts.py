@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from squall.protocol import errors
 from squall.protocol.call import Failure
 from squall.protocol.errors import ChannelClosed, PlatformError
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.node import Node, claim_of
 from squall.server.model.clock import Clock

@@ -11,7 +11,7 @@ from squall.protocol.container import ContainerExec, TerminalInput, TerminalOffe
 from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import ImageBuild
 from squall.protocol.log import LogBatch, LogRead
-from squall.protocol.peer import Stream
+from squall.protocol.stream import Stream
 from squall.server.dispatch.callers import Caller
 from squall.server.model.logs import Progress
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from squall.protocol.container import TerminalInput, TerminalOffer, TerminalOutput
 from squall.protocol.errors import CONFLICT, PlatformError
 from squall.protocol.guest import TerminalData
-from squall.protocol.peer import TaskSet
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.container import Container
 
 WAITING_BYTES_MAX = 4 * 2**20
