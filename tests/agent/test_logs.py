@@ -220,3 +220,39 @@ async def test_closing_leaves_the_rest_in_the_pipe_for_the_next_agent() -> None:
     assert os.read(copy_fd, 100) == b"later\n"
     for descriptor in (copy_fd, write_fd, error_write):
         os.close(descriptor)
+
+
+async def test_mark_behind_an_unfinished_line_of_a_child_begins_a_line(reading: Reading) -> None:
+    made, printer = reading
+    os.write(printer.stdout, b"from a child")
+    os.write(printer.stdout, MARK + b"in-abc:0" + SEPARATOR + b"from the guest \x1e here\n")
+
+    await asyncio.wait_for(made.wait(), 5)
+
+    assert [(entry.input_id, entry.text) for entry in taken(made)] == [
+        ("", "from a child"),
+        ("in-abc:0", "from the guest \x1e here"),
+    ]
+
+
+async def test_catching_up_after_the_end_reads_no_descriptor_of_another() -> None:
+    made = Logs(now=lambda: 12.5)
+    stdout_fd, stdout = os.pipe()
+    stderr_fd, stderr = os.pipe()
+    for descriptor in (stdout_fd, stderr_fd):
+        os.set_blocking(descriptor, False)
+    catch_up = made.add("ct-1", "ap-1", "fu-1", stdout_fd, stderr_fd)
+    os.write(stdout, b"last\n")
+    os.close(stdout)
+    os.close(stderr)
+
+    had_news = catch_up()
+    made.finish("ct-1")
+    other, writer = os.pipe()
+    os.write(writer, b"of another\n")
+
+    assert had_news
+    assert not catch_up()
+    assert [entry.text for entry in taken(made)] == ["last"]
+    os.close(other)
+    os.close(writer)

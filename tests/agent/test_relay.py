@@ -302,3 +302,17 @@ async def test_every_user_of_the_container_may_connect_and_the_path_may_be_long(
 
     assert stat.S_IMODE((long / "agent.sock").stat().st_mode) == 0o666
     listening.close()
+
+
+async def test_what_is_to_be_known_before_frames_goes_ahead_of_them(opened: Opened) -> None:
+    ahead = [None, event("PrintedBefore")]
+    opened.socket.ahead = lambda: ahead.pop() if ahead else None
+    channel, _ = await opened.connect(hello(), event("Ready"))
+    _, inbox = await opened.served(0)
+    await until(lambda: len(inbox.frames) == 3)
+    channel.send(event("Outputs"))
+    await until(lambda: len(inbox.frames) == 4)
+
+    names = [CODEC.decode(frame.header).method for frame in inbox.frames]
+
+    assert names == ["ContainerHello", "PrintedBefore", "Ready", "Outputs"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from squall.protocol.log import LogEntry, LogRead
+from squall.server.model.logs import Progress
 from squall.server.store import log
 from squall.server.store.log import FileLogStore
 
@@ -206,3 +207,21 @@ async def test_deleted_app_has_no_lines(logs: FileLogStore, tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["ap-2"]
     logs.append(make_entries(1))
     assert await read(logs, LogRead(app="ap-1")) == ["line 0"]
+
+
+async def test_progress_tells_a_follower_that_is_behind(logs: FileLogStore) -> None:
+    progress = Progress()
+    following = logs.follow(LogRead(app="ap-1", tail=-1, is_following=True), progress)
+    first = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0.1)
+
+    logs.append(make_entries(2))
+    appended = (progress.came, progress.taken)
+    await first
+    in_hand = (progress.came, progress.taken)
+    logs.finish("ap-1")
+    async for _ in following:
+        pass
+
+    assert (appended, in_hand) == ((2, 0), (2, 0))
+    assert (progress.came, progress.taken) == (2, 2)
