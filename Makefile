@@ -1,6 +1,6 @@
 # Every target is one short script in scripts/, the same on a laptop and in CI.
 .DEFAULT_GOAL := help
-.PHONY: help setup hello test test-fast test-e2e test-all check fmt bench bench-peers lock clean
+.PHONY: help setup hello test test-fast test-e2e test-all mutants check fmt bench bench-peers lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -22,6 +22,9 @@ test-e2e: ## only the end-to-end tests
 
 test-all: ## every test, slow ones too (under 90 minutes)
 	@scripts/test all
+
+mutants: ## take each behaviour of the list of faults away and see its test fail; ARGS="ctrl-c not-root" picks
+	@scripts/mutants $(ARGS)
 
 check: ## lint and types
 	@scripts/check

@@ -1,0 +1,168 @@
+"""Mutations of what holds containers to their share, ends what nobody wants, and brings back what was killed."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+ABUSE = "tests/e2e/test_fault_abuse.py::"
+CLIENT = "tests/e2e/test_fault_client.py::"
+RESTART = "tests/server/dispatch/test_restart.py::"
+SERVER = "tests/e2e/test_fault_server.py::"
+
+LIMIT_FAULTS = (
+    # The tests fork at most 400 processes that end by themselves, and the sandbox holds all of them to 4,000.
+    Mutation(
+        "fork-bomb",
+        "fork bomb",
+        "a container may have ten times as many processes",
+        (Change("src/squall/agent/launch.py", "pids_max=PIDS_MAX,", "pids_max=10 * PIDS_MAX,"),),
+        {f"{ABUSE}test_forks_stop_at_the_limit_and_the_container_can_be_ended": "<= 32_768"},
+    ),
+    Mutation(
+        "fork-bomb-v1",
+        "fork bomb",
+        "twice the limit is written (cgroup v1)",
+        (
+            Change(
+                "src/squall/runtime/cgroup/v1.py",
+                "else str(limits.pids_max))],",
+                "else str(2 * limits.pids_max))],",
+            ),
+        ),
+        {
+            "tests/kernel/test_container.py::test_bounded_fork_bomb_is_stopped_and_can_be_killed": "== PIDS_MAX",
+        },
+    ),
+    Mutation(
+        "fork-bomb-v2",
+        "fork bomb",
+        "the limit is not written (cgroup v2)",
+        (
+            Change(
+                "src/squall/runtime/cgroup/v2.py",
+                '        ("pids.max", "max" if limits.pids_max is None else str(limits.pids_max)),\n',
+                "",
+            ),
+        ),
+        {"tests/runtime/test_cgroup.py::test_limits_become_v2_writes": '"pids.max": "7"'},
+    ),
+    Mutation(
+        "endless-output",
+        "endless output",
+        "lines are dropped without a word",
+        (Change("src/squall/agent/logs.py", "        if source.dropped:\n", "        if source.dropped < 0:\n"),),
+        {f"{ABUSE}test_endless_output_is_dropped_aloud_and_costs_the_server_no_memory": "assert dropped"},
+    ),
+    Mutation(
+        "endless-output-count",
+        'endless output: visible "dropped N lines"',
+        "the number of lines dropped is wrong",
+        (Change("src/squall/agent/logs.py", "        source.dropped += count\n", "        source.dropped += 1\n"),),
+        {f"{ABUSE}test_endless_output_is_dropped_aloud_and_costs_the_server_no_memory": "== 100 * 1024"},
+    ),
+    Mutation(
+        "endless-output-memory",
+        "endless output: bounded memory",
+        "a container may print as fast as it likes",
+        (Change("src/squall/agent/logs.py", "        return not source.is_over\n", "        return True\n"),),
+        {f"{ABUSE}test_endless_output_is_dropped_aloud_and_costs_the_server_no_memory": "assert dropped"},
+    ),
+    Mutation(
+        "ctrl-c",
+        "Ctrl-C in the client (containers gone in 2 s)",
+        "an interrupted program leaves its app to the server's grace time",
+        (
+            Change(
+                "src/squall/sdk/_run.py",
+                "            if self._is_created and not is_detached:\n",
+                "            if self._is_created and not is_detached and not is_aborted:\n",
+            ),
+        ),
+        {f"{CLIENT}test_ctrl_c_ends_app_and_containers_within_two_seconds": "squall.wait_no_processes(2.0)"},
+    ),
+    Mutation(
+        "sigterm",
+        "Ctrl-C in the client (containers gone in 2 s)",
+        "SIGTERM ends the command on the spot",
+        (
+            Change(
+                "src/squall/cli/main.py",
+                "if signal.getsignal(number) is signal.SIG_DFL:",
+                "if signal.getsignal(number) is signal.SIG_IGN:",
+            ),
+        ),
+        {f"{CLIENT}test_sigterm_ends_app_and_containers_as_ctrl_c_does": "squall.wait_no_processes(2.0)"},
+    ),
+    Mutation(
+        "client-killed",
+        "client killed -9",
+        "the app of a client that is gone lives on",
+        (Change("src/squall/server/dispatch/clients.py", "        self._apps.released_by(client)\n", ""),),
+        {
+            f"{CLIENT}test_containers_of_a_killed_client_end_after_the_grace_time": "wait_no_processes(APP_GRACE_S +",
+        },
+    ),
+    Mutation(
+        "server-killed",
+        "server killed -9 in mid-map",
+        "the client does not send again what had no output yet",
+        (
+            Change(
+                "src/squall/sdk/_calls.py",
+                "            frames.append(put_inputs(self.call_id, inputs[start : start + 250]))\n",
+                "            frames.append(put_inputs(self.call_id, inputs[:0]))\n",
+            ),
+        ),
+        {f"{SERVER}test_map_survives_its_server": "running.wait(60)"},
+    ),
+    Mutation(
+        "server-killed-adoption",
+        "server killed -9 in mid-map",
+        "the next server ends the containers of the one before",
+        (
+            Change(
+                "src/squall/agent/containers.py",
+                "status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None",
+                "status.labels.get(KIND_LABEL) == FUNCTION_KIND or record is None",
+            ),
+        ),
+        {f"{SERVER}test_map_survives_its_server": "late <= before"},
+    ),
+    Mutation(
+        "exactly-once",
+        "server killed -9 in mid-map: every result exactly once",
+        "the server takes an input that it has an output of for a new one",
+        (
+            Change(
+                "src/squall/server/dispatch/dispatcher.py",
+                "if index in inputs or (done is not None and index in done):",
+                "if index in inputs:",
+            ),
+        ),
+        {f"{RESTART}test_map_goes_on_after_a_restart_with_every_result_once": "call.copies == 0"},
+    ),
+    Mutation(
+        "exactly-once-client",
+        "server killed -9 in mid-map: every result exactly once",
+        "the client takes an output that it has already",
+        (
+            Change(
+                "src/squall/sdk/_calls.py",
+                "if unanswered.pop(output.number, None) is not None:",
+                "if unanswered.pop(output.number, None) is not output:",
+            ),
+        ),
+        {"tests/sdk/test_calls.py::test_outputs_that_come_again_after_a_reconnect_are_given_once": "call.ready]"},
+    ),
+    Mutation(
+        "spawner-killed",
+        "server or spawner killed -9",
+        "a spawner that has died is not replaced",
+        (
+            Change(
+                "src/squall/agent/lasting_runtime.py", "                self._inner = None\n", "                pass\n"
+            ),
+        ),
+        {f"{SERVER}test_idle_server_goes_on_after_its_spawner_was_killed": "ended.code == 0"},
+    ),
+)

@@ -1,0 +1,226 @@
+"""Mutations of what is said and done when the user's file, values or code are at fault."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+SOURCE = "tests/e2e/test_fault_source.py::"
+VALUES = "tests/e2e/test_fault_values.py::"
+CODE = "tests/e2e/test_fault_user_code.py::"
+
+USER_FAULTS = (
+    Mutation(
+        "syntax-error",
+        "syntax error in the user's file",
+        "what is wrong with the file, and where, is not shown",
+        (Change("src/squall/cli/reference.py", "        show_user_traceback(error)\n", ""),),
+        {f"{SOURCE}test_syntax_error_is_shown_with_its_line_and_nothing_of_ours": """f'File "{program}", line '"""},
+    ),
+    Mutation(
+        "syntax-error-frames",
+        "syntax error in the user's file",
+        "frames of the command are shown among the user's own",
+        (
+            Change("src/squall/cli/reference.py", "import sys\nfrom data", "import sys\nimport traceback\nfrom data"),
+            Change(
+                "src/squall/cli/reference.py",
+                "click.echo(format_for_user(error), ",
+                'click.echo("".join(traceback.format_exception(error)), ',
+            ),
+        ),
+        {
+            f"{SOURCE}test_syntax_error_is_shown_with_its_line_and_nothing_of_ours": '"squall/cli" not in ended.err',
+            f"{SOURCE}test_error_while_the_file_is_loaded_shows_the_users_own_frames": '"squall/cli" not in ended.err',
+        },
+    ),
+    Mutation(
+        "function-not-found",
+        "function not found",
+        "the nearest name is not suggested",
+        (
+            Change(
+                "src/squall/cli/run.py",
+                'hint = f"; did you mean {close[0]!r}?" if close else ""',
+                'hint = ""',
+            ),
+        ),
+        {f"{SOURCE}test_function_that_is_not_there_is_named_with_the_nearest": "did you mean 'square'?"},
+    ),
+    Mutation(
+        "function-not-found-list",
+        "function not found",
+        "what there is instead is not listed",
+        (Change("src/squall/cli/run.py", "{hint} It has: {_list(names)}", "{hint}"),),
+        {f"{SOURCE}test_function_that_is_not_there_is_named_with_the_nearest": '"main, square" in ended.err'},
+    ),
+    Mutation(
+        "two-functions",
+        "two functions of one name",
+        "nobody is told that one replaces the other",
+        (
+            Change(
+                "src/squall/sdk/app.py",
+                "if function.name in self._functions and not _is_notebook()",
+                "if function.name in self._functions and _is_notebook()",
+            ),
+        ),
+        {f"{SOURCE}test_two_functions_of_one_name_warn_and_the_later_one_counts": "has two functions named which"},
+    ),
+    Mutation(
+        "unpicklable-argument",
+        "unpicklable argument",
+        "the error does not name the argument's type",
+        (
+            Change(
+                "src/squall/sdk/_serialization.py", "    if isinstance(value, tuple) and", "    if value is None and"
+            ),
+        ),
+        {f"{VALUES}test_unpicklable_argument_is_named_with_its_type": "cannot pickle arguments (lock)"},
+    ),
+    Mutation(
+        "unpicklable-result",
+        "unpicklable result",
+        "the error names neither the function nor that it is its result",
+        (
+            Change(
+                "src/squall/guest/values.py",
+                '            if hasattr(value, "__next__") or',
+                '            if value:\n                raise\n            if hasattr(value, "__next__") or',
+            ),
+        ),
+        {
+            f"{VALUES}test_unpicklable_result_is_refused_in_the_container_and_named": "a result of type lock cannot",
+        },
+    ),
+    Mutation(
+        "large-argument",
+        "argument of 200 MB (works, by blob)",
+        "every chunk of a blob is read from its beginning",
+        (
+            Change(
+                "src/squall/server/store/blob.py",
+                "os.pread(file.fileno(), max(0, min(length, size - offset)), offset)",
+                "os.pread(file.fileno(), max(0, min(length, size - offset)), 0)",
+            ),
+        ),
+        {f"{VALUES}test_200_mb_argument_and_50_mb_result_arrive_unchanged": "ended.code == 0"},
+    ),
+    Mutation(
+        "import-error-package",
+        "import error inside the container",
+        "the package that the image lacks is not named",
+        (Change("src/squall/guest/loading.py", 'return f"{error}. {_what_to_add(error.name)}"', 'return f"{error}"'),),
+        {
+            f"{CODE}test_package_missing_in_the_image_is_named_with_the_users_traceback": "The image has no package",
+        },
+    ),
+    Mutation(
+        "import-error-traceback",
+        "import error inside the container",
+        "the caller's error has no traceback of the user's module",
+        (
+            Change("src/squall/guest/loading.py", "frames = trace_frames(error, skip_until=CODE_DIR)", "frames = ()"),
+            Change("src/squall/guest/loading.py", "traceback=format_for_user(error),", 'traceback="",'),
+        ),
+        {
+            f"{CODE}test_package_missing_in_the_image_is_named_with_the_users_traceback": "missing_package",
+        },
+    ),
+    Mutation(
+        "user-exception-type",
+        "user exception",
+        "it is not raised again as the type it was",
+        (
+            Change(
+                "src/squall/sdk/_failure.py",
+                'if failure.kind in ("user", "unserializable") and pickled',
+                'if failure.kind == "unserializable" and pickled',
+            ),
+        ),
+        {
+            f"{CODE}test_exception_is_raised_again_as_its_own_type_with_remote_frames": "ended.code == 0",
+            f"{CODE}test_exceptions_of_a_map_take_the_place_of_their_results": "ZeroDivisionError",
+        },
+    ),
+    Mutation(
+        "user-exception-frames",
+        "user exception",
+        "its traceback has no remote frames",
+        (
+            Change(
+                "src/squall/sdk/_failure.py",
+                "return found.with_traceback(_traceback(failure.frames, failure.container_id))",
+                "return found",
+            ),
+        ),
+        {
+            f"{CODE}test_exception_is_raised_again_as_its_own_type_with_remote_frames": "in sell",
+            f"{CODE}test_uncaught_exception_ends_the_command_with_its_traceback": "in divide",
+        },
+    ),
+    Mutation(
+        "user-exception-foreign",
+        "user exception of a class unknown here",
+        "the caller is told what could not be read and not what happened",
+        (
+            Change(
+                "src/squall/sdk/_failure.py",
+                "return RemoteError(_described(failure, str(error)))",
+                "return RemoteError(str(error))",
+            ),
+        ),
+        {f"{CODE}test_exception_of_a_class_unknown_here_is_described": "caught: Foreign: far away"},
+    ),
+    Mutation(
+        "os-exit",
+        "os._exit in user code",
+        "a container that its input ended counts as lost, and the input is tried again and again",
+        (Change("src/squall/server/policy/crash.py", "if not event.has_crashed:", "if event.has_crashed:"),),
+        {f"{CODE}test_exit_and_segfault_are_clear_errors_quickly": "ended.code == 0"},
+    ),
+    Mutation(
+        "os-exit-in-map",
+        "os._exit in user code",
+        "whatever else the container held fails with the input that ended it",
+        (Change("src/squall/server/policy/crash.py", "if event.losses < LOSSES_MAX and", "if event.losses < 0 and"),),
+        {"tests/server/dispatch/test_attempts.py::test_only_the_input_that_ends_its_container_fails": "failed == [13]"},
+    ),
+    Mutation(
+        "segfault",
+        "segfault in user code",
+        "the signal is not told",
+        (Change("src/squall/server/dispatch/container.py", 'return f"signal {exited.signal}"', 'return "it ended"'),),
+        {f"{CODE}test_exit_and_segfault_are_clear_errors_quickly": "SIGSEGV|signal 11|139"},
+    ),
+    Mutation(
+        "memory-named",
+        "memory over the limit",
+        "the kernel's kill for want of memory looks like any other crash",
+        (Change("src/squall/runtime/registry.py", "is_oom=entry.cgroup.oom_count() > 0", "is_oom=False"),),
+        {
+            f"{CODE}test_too_much_memory_names_the_option_that_gives_more": "the container ran out of memory",
+            "tests/kernel/test_container.py::test_memory_limit_ends_the_program_and_says_so": "is_oom=True",
+        },
+    ),
+    Mutation(
+        "memory-limit",
+        "memory over the limit",
+        "the function's memory limit is not set on its containers",
+        (Change("src/squall/agent/launch.py", "memory_bytes=memory_mib * _MIB,", "memory_bytes=None,"),),
+        {f"{CODE}test_too_much_memory_names_the_option_that_gives_more": "the container ran out of memory"},
+    ),
+    Mutation(
+        "time-limit",
+        "input over its time limit",
+        "the error does not name the limit",
+        (
+            Change(
+                "src/squall/server/policy/timeouts.py",
+                'return f"the input ran longer than its timeout of {timeout_s:g} s; raise timeout=, or do less in one'
+                ' input"',
+                'return "the input was stopped"',
+            ),
+        ),
+        {f"{CODE}test_input_over_its_time_limit_is_stopped_and_the_limit_named": "timeout="},
+    ),
+)
