@@ -8,10 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +21,7 @@ from squall.protocol.blob import BlobMissing, BlobStat
 from squall.sdk import _client, _local_server
 from squall.sdk._client import Client
 from squall.sdk._local_server import Endpoint
-from squall.sdk._pending import Pending, run
+from squall.sdk._pending import run
 from tests.sdk.double import ServerDouble
 
 app = squall.App("client", include_source=False)
@@ -236,22 +234,3 @@ def test_importing_is_quick_and_loads_no_event_loop() -> None:
     )
 
     assert out.stdout.strip() == "[]", out.stdout
-
-
-def test_who_waits_to_read_can_be_nudged_from_the_moment_it_can_be_found() -> None:
-    connection = Client(Endpoint("/nowhere")).connection
-    pending: Pending[None] = Pending(connection)
-    connection._followers = _LeavingReader()
-    deadline = time.monotonic() + 5.0
-
-    connection._follow(pending, deadline)
-
-    assert time.monotonic() < deadline - 1.0
-
-
-class _LeavingReader(deque[Pending[Any]]):
-    """Who reads leaves at the moment a follower can be found, and wakes it."""
-
-    def append(self, pending: Pending[Any]) -> None:
-        super().append(pending)
-        self.popleft().nudge()

@@ -66,7 +66,9 @@ def test_calls_name_the_input_they_are_made_from(container: _container.Container
         _container.end_input(token)
 
     assert squall.current_input_id() is None
-    assert [opened.parent_input_id for opened in server.opened] == [input_id(call_id, 4)] * 3
+    # A call that is made while the connection is may be opened twice.
+    assert len({opened.call_id for opened in server.opened}) == 3
+    assert {opened.parent_input_id for opened in server.opened} == {input_id(call_id, 4)}
 
 
 def test_a_thread_of_the_only_input_knows_it(container: _container.ContainerState) -> None:

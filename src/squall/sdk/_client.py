@@ -37,6 +37,7 @@ from squall.sdk._streams import ClientStream as ClientStream
 from squall.sdk._streams import ConnectionLost as ConnectionLost
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 CLOSES_MAX = 64
 """Finished calls that the server is told of together with the next call."""
@@ -161,7 +162,7 @@ class Client:
 
     def _write_with_closes(self, frames: bytes) -> None:
         """Also say which calls are over; without a connection, the next one is told."""
-        transport = self.connection.transport
+        line = self.connection.line
         closes = self._take_closes()
         is_out = False
         try:
@@ -171,8 +172,8 @@ class Client:
                 self._has_drops = False
             elif closes:
                 self._closes.appendleft(closes)
-                self.connection.news.set()
-        if not is_out and self.connection.transport not in (None, transport):
+                self.connection.news.ring()
+        if not is_out and self.connection.line not in (None, line):
             self.connection.write(self._take_closes())  # it came while we gave them back
 
     def _take_closes(self) -> bytes:
@@ -192,7 +193,7 @@ class Client:
     def keep_app(self, app: AppCreate, functions: FunctionCreate | None) -> None:
         """Take this app up again after each reconnect."""
         self._apps[app.app_id] = (app, functions)
-        self.connection.news.set()  # from now on the keeper looks at an idle connection
+        self.connection.news.ring()  # from now on the keeper looks at an idle connection
 
     def drop_app(self, app_id: str) -> None:
         """Undo `keep_app`."""
@@ -207,7 +208,8 @@ class Client:
         self._keeper.is_closed = True
         self.connection.write(self._take_closes())
         self.connection.lose("the client was closed")
-        self.fail_all(exception.ClientClosed("the client was closed"))
+        self.drop_apps()
+        self.fail_waiting(exception.ClientClosed("the client was closed"))
         self._keeper.close()
 
     def forget(self) -> None:
@@ -296,15 +298,18 @@ class Client:
         """See `Kept`."""
         return bool(self._apps)
 
-    def fail_all(self, error: BaseException) -> None:
+    def drop_apps(self) -> None:
         """See `Kept`."""
-        requests, self._requests = self._requests, {}
-        for request in requests.values():
-            request.pending.fail(error)
-        for call in list(self._calls.values()):
-            call.fail(error)
-        self._calls.clear()
         self._apps.clear()
+
+    def fail_waiting(self, error: BaseException) -> None:
+        """See `Kept`."""
+        # All of them first: whoever is told may ask anew at once.
+        requests, calls = _emptied(self._requests), _emptied(self._calls)
+        for request in requests:
+            request.pending.fail(error)
+        for call in calls:
+            call.fail(error)
         self._end_streams(error)
 
     def _lost(self, reason: str) -> None:
@@ -312,9 +317,19 @@ class Client:
         self._end_streams(ConnectionLost(f"the connection to the server broke: {reason}"))
 
     def _end_streams(self, error: BaseException) -> None:
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
+        for stream in _emptied(self._streams):
             stream.end(error)
+
+
+def _emptied(table: dict[Any, T]) -> list[T]:
+    """Everything in it, which is in it no more; other threads put more in meanwhile."""
+    taken: list[T] = []
+    while table:
+        try:
+            taken.append(table.popitem()[1])
+        except KeyError:
+            break
+    return taken
 
 
 _current: Client | None = None

@@ -25,6 +25,8 @@ BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 TAKE_OVER_S = 0.003
 """How long the keeper lets the gap between two blocking calls be before it reads itself."""
 TAKE_OVER_S_MAX = 0.05
+BROKEN_S = 0.5
+"""How long the keeper waits after a failure that nobody has foreseen, before it goes on."""
 LOOK_S = 1.0
 """How often the connection is looked at while nobody waits for anything."""
 
@@ -50,8 +52,11 @@ class Kept(Protocol):
     def has_leases(self) -> bool:
         """Whether a break must be noticed while nothing is under way."""
 
-    def fail_all(self, error: BaseException) -> None:
-        """There is no connection to be had: tell those who wait."""
+    def fail_waiting(self, error: BaseException) -> None:
+        """Tell those who wait that they wait in vain."""
+
+    def drop_apps(self) -> None:
+        """There is no connection to be had: do not look for one because of apps."""
 
 
 class Keeper:
@@ -63,11 +68,13 @@ class Keeper:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._ready: Pending[Welcome] | None = None
+        self._delay_s = TAKE_OVER_S
+        self._seen_lead = -1
         self.is_closed = False
 
     def ensure(self) -> Pending[Welcome] | None:
         """See that a connection is made if there is none; what becomes the greeting, or None if all is well."""
-        if self._connection.transport is not None:
+        if self._connection.line is not None:
             return None
         with self._lock:
             if self.is_closed:
@@ -75,49 +82,56 @@ class Keeper:
             if self._ready is None or self._ready.is_done:
                 self._ready = Pending()
             ready = self._ready
-            if self._thread is None:
+            # Not alive: Ctrl-C came while it was started, or it could not be.
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._keep, name="squall-client", daemon=True)
                 self._thread.start()
-        self._connection.news.set()
+        self._connection.news.ring()
         return ready
 
     def close(self) -> None:
         """End the thread."""
         self.is_closed = True
-        self._connection.news.set()
+        self._connection.news.ring()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(5.0)
 
     def _keep(self) -> None:
-        kept, connection, news = self._kept, self._connection, self._connection.news
-        delay = TAKE_OVER_S
-        seen = -1
-        while not self.is_closed:
-            if connection.transport is None:
-                if self._is_wanted():
-                    self._connect_or_fail()
-                else:
-                    news.wait()
-                    news.clear()
-            elif not connection.need_count:
-                # An app's lease is lost with its server: that must be seen while the program is busy elsewhere.
-                if not news.wait(LOOK_S if kept.has_leases() else None):
-                    connection.poll()
-                news.clear()
-            elif seen == connection.lead_count and connection.read_for_others():
-                delay = TAKE_OVER_S
+        # If two were started after all, the later one stays.
+        while not self.is_closed and self._thread is threading.current_thread():
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 - top of the thread: those who wait must hear of it
+                self._connection.lose("the client broke down")
+                self._fail(exception.InternalError(f"the connection to the Squall server broke down: {error!r}"), error)
+                time.sleep(BROKEN_S)
+
+    def _look(self) -> None:
+        """Do what there is to do, or wait for it."""
+        kept, connection = self._kept, self._connection
+        if connection.line is None:
+            if self._is_wanted():
+                self._connect_or_fail()
             else:
-                # Somebody reads, or did a moment ago: between two blocking calls we keep out of the way.
-                delay = TAKE_OVER_S if seen != connection.lead_count else min(TAKE_OVER_S_MAX, delay * 2)
-                seen = connection.lead_count
-                news.wait(delay)
-                news.clear()
+                connection.news.wait()
+        elif not connection.needs:
+            # An app's lease is lost with its server: that must be seen while the program is busy elsewhere.
+            if not connection.news.wait(LOOK_S if kept.has_leases() else None):
+                connection.poll()
+        elif self._seen_lead == connection.lead_count and connection.read_for_others():
+            self._delay_s = TAKE_OVER_S
+        else:
+            # Somebody reads, or did a moment ago: between two blocking calls we keep out of the way.
+            is_new = self._seen_lead != connection.lead_count
+            self._delay_s = TAKE_OVER_S if is_new else min(TAKE_OVER_S_MAX, self._delay_s * 2)
+            self._seen_lead = connection.lead_count
+            connection.news.wait(self._delay_s)
 
     def _is_wanted(self) -> bool:
         ready = self._ready
         is_asked = ready is not None and not ready.is_done
-        return is_asked or self._connection.need_count > 0 or self._kept.has_work()
+        return is_asked or bool(self._connection.needs) or self._kept.has_work()
 
     def _connect_or_fail(self) -> None:
         endpoint = self._kept.endpoint
@@ -131,15 +145,17 @@ class Keeper:
             except (OSError, NotYet) as error:
                 if time.monotonic() > deadline:
                     where = endpoint.url or endpoint.socket_path
-                    self._give_up(exception.ConnectionError(f"cannot reach the Squall server at {where}: {error}"))
+                    self._give_up(
+                        exception.ConnectionError(f"cannot reach the Squall server at {where}: {error}"), error
+                    )
                     return
                 time.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
                 attempt += 1
             except exception.Error as error:
                 self._give_up(error)
                 return
-            except Exception as error:  # noqa: BLE001 - top of the thread: those who wait must hear of it
-                self._give_up(exception.ConnectionError(f"cannot connect to the Squall server: {error!r}"))
+            except Exception as error:  # noqa: BLE001 - as above; another try would end like this one
+                self._give_up(exception.ConnectionError(f"cannot connect to the Squall server: {error!r}"), error)
                 return
             else:
                 self._connected(welcome)
@@ -150,10 +166,17 @@ class Keeper:
         if ready is not None:
             ready.set(welcome)
         self._connection.wake_followers()
-        self._connection.news.set()
+        self._connection.news.ring()
 
-    def _give_up(self, error: BaseException) -> None:
-        ready = self._ready
-        self._kept.fail_all(error)
+    def _give_up(self, error: BaseException, cause: BaseException | None = None) -> None:
+        self._kept.drop_apps()
+        self._fail(error, cause)
+
+    def _fail(self, error: BaseException, cause: BaseException | None) -> None:
+        if cause is not None:
+            error.__cause__ = cause
+        # Whoever is told may want a connection again at once: that is another greeting.
+        ready, self._ready = self._ready, None
+        self._kept.fail_waiting(error)
         if ready is not None:
             ready.fail(error)

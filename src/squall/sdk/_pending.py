@@ -26,11 +26,11 @@ class Reader(Protocol):
     def wait(self, pending: Pending[Any], deadline: float | None) -> bool:
         """Block until it is done or the (monotonic) deadline is past; whether it is done."""
 
-    def need(self) -> None:
-        """Somebody waits who cannot read: see that a thread does."""
+    def need(self, who: object) -> None:
+        """Somebody waits who cannot read: see that a thread does, until `unneed` by the same."""
 
-    def unneed(self) -> None:
-        """Undo one `need`."""
+    def unneed(self, who: object) -> None:
+        """Undo `need`. May be repeated, or come without it: whoever was interrupted does not know."""
 
 
 class Pending(Generic[T]):
@@ -113,14 +113,15 @@ class Pending(Generic[T]):
             return True
         if not getattr(_driver, "is_background", False):
             return self._reader.wait(self, deadline)
-        self._reader.need()
+        who = object()
         try:
+            self._reader.need(who)
             while not self.sleep(deadline):
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
             return True
         finally:
-            self._reader.unneed()
+            self._reader.unneed(who)
 
     def within(self, timeout_s: float | None) -> Within[T]:
         """Awaitable: whether it is done after at most `timeout_s`."""
@@ -209,15 +210,15 @@ async def _wait_in_loop(pending: Pending[Any], timeout_s: float | None) -> None:
             return  # that loop is closed: nobody waits
 
     reader = pending._reader
-    if reader is not None:
-        reader.need()
     try:
+        if reader is not None:
+            reader.need(future)
         pending.add_callback(wake)
         await module.wait({future}, timeout=timeout_s)
     finally:
         future.cancel()
         if reader is not None:
-            reader.unneed()
+            reader.unneed(future)
 
 
 class _Driver(threading.local):

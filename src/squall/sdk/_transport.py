@@ -59,14 +59,15 @@ class UnixTransport:
             if sent == len(data) and not body:
                 return
             # The other side is slow, perhaps because it waits for us to read: somebody must, while we write.
-            if self.reader is not None:
-                self.reader.need()
+            who = object()
             try:
+                if self.reader is not None:
+                    self.reader.need(who)
                 self._socket.sendall(memoryview(data)[sent:])
                 self._socket.sendall(body)
             finally:
                 if self.reader is not None:
-                    self.reader.unneed()
+                    self.reader.unneed(who)
 
     def _send_now(self, data: bytes) -> int:
         try:
