@@ -24,7 +24,7 @@ from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.store import sql_apps, sql_calls, sql_functions
-from squall.server.store.schema import APPS, FUNCTIONS, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS
+from squall.server.store.schema import APPS, FUNCTIONS, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
 from squall.server.store.upsert import upsert
 from squall.server.store.writes import GroupCommit, is_disk_full
 
@@ -222,6 +222,7 @@ class SqlStore:
 
 
 def _engine(url: str) -> Engine:
+    complete_for(url)
     if not url.startswith("sqlite"):
         return sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0, pool_pre_ping=True)
     engine = sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0)
