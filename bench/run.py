@@ -52,6 +52,7 @@ BENCHMARKS = [
     Benchmark("warm_call", ratios={"raw_echo": 3.0, "raw_echo_blocking": None, "ray_actor_call": 1.0}),
     Benchmark("map_trivial", limit=20_000, ratios={"ray_calls": 10.0}),
     Benchmark("hello", limit=400),
+    Benchmark("start", limit=1_000),
     Benchmark("cold_start", limit=150, ratios={"runsc_run": None, "runc_run": None, "crun_run": None}),
     Benchmark("hundred_containers", limit=5),
     Benchmark("idle_server_memory", limit=120),
