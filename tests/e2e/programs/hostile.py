@@ -450,7 +450,8 @@ def abilities(facts: dict[str, Any]) -> Table:
 
 def run_threads() -> int:
     done: list[int] = []
-    threads = [threading.Thread(target=done.append, args=(number,)) for number in range(50)]
+    all_run = threading.Barrier(50, action=lambda: done.extend(range(50)))
+    threads = [threading.Thread(target=all_run.wait, args=(10,)) for _ in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
