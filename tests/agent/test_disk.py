@@ -10,6 +10,7 @@ from squall.agent.disk import (
     DEFAULT_DISK_MIB,
     GUARD_PAUSE_S,
     IDLE_S_MAX,
+    IDLE_S_MIN,
     INODES_MAX,
     INODES_MIN,
     DiskLimit,
@@ -84,7 +85,7 @@ def test_files_count_as_well_as_bytes(disk: Disk) -> None:
 
 
 def test_one_that_does_not_grow_is_looked_at_seldom(disk: Disk) -> None:
-    disk.add("ct-1")
+    disk.add("ct-1", 1_000)
     for _ in range(20):
         disk.look(IDLE_S_MAX)
     reads = disk.clock_reads
@@ -106,6 +107,15 @@ def test_it_is_looked_at_at_once_when_the_disk_fills(disk: Disk) -> None:
     disk.space = Space(disk.space.free_bytes - 11 * MIB, 10**7, disk.space.reserve_bytes, 20_000)
 
     assert list(disk.look()) == ["ct-1"]
+
+
+def test_one_with_little_left_is_looked_at_soon_though_others_hide_what_it_writes(disk: Disk) -> None:
+    one = disk.add("ct-1")
+    for _ in range(20):
+        disk.look(IDLE_S_MAX)
+    write(one, 11)
+
+    assert list(disk.look(IDLE_S_MIN)) == ["ct-1"]
 
 
 def test_the_reserve_is_kept_by_ending_who_writes_most(disk: Disk) -> None:

@@ -26,8 +26,12 @@ BYTES_PER_INODE = 16_384
 """A limit of bytes brings one of files and directories, one for each so many, as ext4 does; within these bounds."""
 
 PERIOD_S = 0.5
-IDLE_S_MAX = 30.0
-"""How long one that does not grow is not looked at."""
+IDLE_S_MIN, IDLE_S_MAX = 2.0, 30.0
+"""How long one that does not grow is not looked at: longer the more it has left, since what one writes while another
+deletes is not seen in the file system's free space."""
+IDLE_BYTES_PER_S = 20 * 2**20
+IDLE_REST = 100
+"""As `REST`, of those that do not grow, times all of them: at most a hundredth of a processor."""
 REST = 20
 """The pause after a look is that many times as long as it took, times the containers that grow: at most a twentieth
 of a processor for all."""
@@ -217,6 +221,10 @@ class DiskWatch:
         growing = sum(1 for one in self._watched.values() if one.interval_s <= PERIOD_S)
         return watched.took_s * REST * max(1, growing)
 
+    def _idle_s(self, watched: _Watched) -> float:
+        affordable_s = watched.took_s * IDLE_REST * len(self._watched)
+        return min(IDLE_S_MAX, max(IDLE_S_MIN, watched.slack_bytes / IDLE_BYTES_PER_S, affordable_s))
+
     def _measure(self, watched: _Watched) -> None:
         began_at = self._monotonic()
         limit = watched.writer.limit
@@ -237,7 +245,8 @@ class DiskWatch:
         if has_grown:
             watched.grown_at = now
         watched.use, watched.measured_at, watched.took_s = use, now, now - began_at
-        watched.interval_s = PERIOD_S if has_grown else min(IDLE_S_MAX, max(PERIOD_S, watched.interval_s * 2))
+        longer_s = min(self._idle_s(watched), max(PERIOD_S, watched.interval_s * 2))
+        watched.interval_s = PERIOD_S if has_grown else longer_s
         watched.due_at = now + max(watched.interval_s, self._rest_s(watched))
 
     def _guard(self, space: Space) -> dict[str, str]:
