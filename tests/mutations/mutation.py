@@ -55,16 +55,21 @@ def copy_tracked(source: Path, target: Path) -> None:
         raise RuntimeError(f"cannot copy {source} to {target}")
 
 
+def check(mutation: Mutation, top: Path) -> None:
+    """Raises ValueError unless each file has the old text exactly once."""
+    for change in mutation.changes:
+        count = (top / change.file).read_text(encoding="utf-8").count(change.old)
+        if count != 1:
+            raise ValueError(f"mutation {mutation.name}: {change.file} has the text to replace {count} times, not once")
+
+
 def apply(mutation: Mutation, top: Path) -> None:
     """Change the files of a copy.
 
     Raises:
         ValueError: a file has not exactly one piece of the old text.
     """
+    check(mutation, top)
     for change in mutation.changes:
         path = top / change.file
-        text = path.read_text(encoding="utf-8")
-        count = text.count(change.old)
-        if count != 1:
-            raise ValueError(f"mutation {mutation.name}: {change.file} has the text to replace {count} times, not once")
-        path.write_text(text.replace(change.old, change.new), encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(change.old, change.new), encoding="utf-8")

@@ -24,7 +24,7 @@ from typing import Any
 
 from squall.runtime.removal import remove_tree
 from tests.mutations import sandbox
-from tests.mutations.mutation import Mutation, apply, copy_tracked
+from tests.mutations.mutation import Mutation, apply, check, copy_tracked
 from tests.mutations.table import MUTATIONS
 from tests.tree import ROOT
 
@@ -67,7 +67,12 @@ def main() -> int:
     # The name is one that the search for leaks leaves alone.
     top = Path(tempfile.mkdtemp(prefix="squall-test.mutants.", dir="/tmp"))
     try:
+        for mutation in chosen:
+            check(mutation, ROOT)
         return _run_all(chosen, top, options.keep_logs, is_checked_first=not options.skip_unchanged)
+    except ValueError as error:
+        print(f"error: {error}; correct tests/mutations", file=sys.stderr)
+        return 1
     finally:
         # Refuses where something is mounted: nothing is, unless a sandbox failed to end.
         remove_tree(str(top))
