@@ -1,4 +1,4 @@
-"""A server's start: from `squall server start` to its end, when functions can run, with a data directory that is there."""
+"""A server's start: `squall server start` to its end, when functions can run, with a data directory that is there."""
 
 from __future__ import annotations
 
