@@ -43,14 +43,6 @@ _PLACES = {
     "is_local": "squall.sdk._container",
 }
 
-# Names of the surface that come later; a program that uses one is told so.
-_LATER = (
-    "CloudBucketMount Cls Cluster Cron Dict Environment FilePatternMatcher Period Probe Proxy Queue Sandbox "
-    "SandboxSnapshot SchedulerPlacement Secret Server Tunnel Volume Workspace asgi_app batched billing "
-    "clustered concurrent enter exit experimental fastapi_endpoint forward method parameter sessioned types "
-    "web_server wsgi_app"
-)
-
 __all__ = [
     "App",
     "Error",
@@ -68,6 +60,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     import importlib  # cold start: the point of this function
+    import sys  # cold start: loaded, but no name of this package
 
     place = _PLACES.get(name)
     if place is not None:
@@ -78,8 +71,11 @@ def __getattr__(name: str) -> object:
         return importlib.import_module(f"squall.{name}")
     if name == "__version__":
         return importlib.import_module("squall.protocol.version").VERSION
-    if name in _LATER.split():
-        raise AttributeError(f"squall.{name} is not in this version of Squall yet")
+    if name in importlib.import_module("squall.sdk._later").OF_PACKAGE:
+        text = f"squall.{name} is not in this version of Squall yet"
+        # `from squall import Volume` puts a text of its own in place of an AttributeError's; `hasattr` wants that one.
+        is_from_import = sys._getframe(1).f_globals.get("__name__") in ("importlib._bootstrap", "_frozen_importlib")
+        raise ImportError(text, name="squall") if is_from_import else AttributeError(text)
     raise AttributeError(f"module 'squall' has no attribute {name!r}")
 
 

@@ -20,6 +20,7 @@ from squall.protocol.app import DETACHED, EPHEMERAL
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import BY_FILE, BY_PACKAGE, SERIALIZED
 from squall.protocol.image import BuildEvent
+from squall.sdk import _later
 from squall.sdk.retries import Retries
 from tests.sdk.double import ServerDouble
 
@@ -306,7 +307,17 @@ def test_what_comes_in_a_later_version_is_called_so() -> None:
         _ = squall.App("x").cls  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"squall\.Volume is not in this version of Squall yet"):
         _ = squall.Volume
+    with pytest.raises(ImportError, match=r"^squall\.Volume is not in this version of Squall yet$"):
+        from squall import Volume  # noqa: F401
+    with pytest.raises(ImportError, match="cannot import name 'nonsense'"):
+        from squall import nonsense  # noqa: F401
+    assert not hasattr(squall, "Volume")
     assert not hasattr(squall.App("x"), "nonsense")
+
+
+def test_no_name_that_comes_later_is_there_already() -> None:
+    assert not [name for name in _later.OF_PACKAGE if hasattr(squall, name)]
+    assert not [name for name in _later.OF_APP if hasattr(squall.App("x"), name)]
 
 
 def test_serialized_functions_take_their_globals_along(server: ServerDouble) -> None:

@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Of the surface that comes later; a program that uses one is told so.
-_LATER = frozenset(
-    ("cls", "deploy", "get_dashboard_url", "get_tags", "info", "logs", "lookup", "sandboxes", "server", "set_tags")
-)
-
 Number = float | int
 Pair = Number | tuple[Number, Number]
 
@@ -296,8 +291,10 @@ class App:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
+            from squall.sdk import _later  # cold start: only where there is no such name
+
             later = f"App.{name} is not in this version of Squall yet"
-            raise AttributeError(later if name in _LATER else f"'App' object has no attribute {name!r}")
+            raise AttributeError(later if name in _later.OF_APP else f"'App' object has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An app that a serialized function refers to is a name there: it is never built again, nor run.
