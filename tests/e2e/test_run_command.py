@@ -29,6 +29,24 @@ def test_quiet_run_shows_what_the_entrypoint_prints_alone(session_installation: 
     assert (ended.out, ended.err) == ("from here\n", "")
 
 
+def test_quiet_run_of_a_function_shows_neither_result_nor_items(session_installation: Installation) -> None:
+    value = flows.command_ok(session_installation, "run", "-q", "ordered.py::square", "--x", "7")
+    items = flows.command_ok(session_installation, "run", "-q", "ordered.py::count_up", "--n", "3")
+    loud = flows.command_ok(session_installation, "run", "ordered.py::count_up", "--n", "3")
+
+    assert (value.out, value.err) == ("", "")
+    assert (items.out, items.err) == ("", "")
+    assert [line for line in loud.out.splitlines() if line.isdigit()] == ["0", "1", "2"]
+
+
+def test_items_of_a_generator_are_no_result_to_write(session_installation: Installation, tmp_path: Path) -> None:
+    ended = flows.command(session_installation, "run", "-w", str(tmp_path / "out"), "ordered.py::count_up", "--n", "3")
+
+    assert ended.code == 2
+    assert "count_up is a generator" in ended.err
+    assert "App " not in ended.err
+
+
 def test_options_become_typed_arguments(session_installation: Installation) -> None:
     options = [
         "--count",

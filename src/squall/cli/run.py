@@ -33,7 +33,13 @@ Target = LocalEntrypoint[..., Any] | Function[..., Any]
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="Example: squall run examples/hello.py --n 5",
 )
-@click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Show nothing but what the entrypoint prints.")
+@click.option(
+    "-q",
+    "--quiet",
+    "is_quiet",
+    is_flag=True,
+    help="Show only what a local entrypoint prints: no logs, no result.",
+)
 @click.option("-d", "--detach", "is_detached", is_flag=True, help="Let the app go on if this command is interrupted.")
 @click.option("-i", "--interactive", "is_interactive", is_flag=True, help="breakpoint() in a container works here.")
 @click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
@@ -67,6 +73,9 @@ def run(
         raise click.UsageError(str(error)) from error
     except click.NoSuchOption as error:
         raise _misplaced(error, ref) from error
+    if result_path is not None and _is_generator(target):
+        message = f"--write-result: {target.name} is a generator: it yields items and has no result to write"
+        raise click.UsageError(f"{message}; leave the option out, or collect the items in a local entrypoint")
     output = None if is_quiet else _output.PlainOutput(has_timestamps=has_timestamps)
     with _output.use(output), _reported():
         with app.run(name=app_name, detach=is_detached, interactive=is_interactive):
@@ -75,7 +84,7 @@ def run(
                 assert app.app_id is not None
                 terminal = lend_terminal(app.app_id)
             with terminal:
-                result = _call(target, bound.args, bound.kwargs, is_detached)
+                result = _call(target, bound.args, bound.kwargs, is_quiet, is_detached)
     if result_path is not None:
         _write_result(result_path, result)
     elif result is not None and not is_quiet and not isinstance(target, LocalEntrypoint):
@@ -91,14 +100,20 @@ def _misplaced(error: click.NoSuchOption, ref: str) -> click.UsageError:
     return error
 
 
-def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_detached: bool) -> Any:
+def _is_generator(target: Target) -> bool:
+    return not isinstance(target, LocalEntrypoint) and target.is_generator
+
+
+def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_quiet: bool, is_detached: bool) -> Any:
     if isinstance(target, LocalEntrypoint):
         if inspect.iscoroutinefunction(target.raw_f):
             return asyncio.run(target.raw_f(*args, **kwargs))
         return target.raw_f(*args, **kwargs)
     if target.is_generator:
         for item in target.remote_gen(*args, **kwargs):
-            click.echo(str(item))
+            # As the result of any other function: not shown when quiet. It runs to its end all the same.
+            if not is_quiet:
+                click.echo(str(item))
         return None
     if is_detached:
         return target.spawn(*args, **kwargs).get()
