@@ -51,6 +51,7 @@ BENCHMARKS = [
     Benchmark("import_inside", limit=25),
     Benchmark("warm_call", ratios={"raw_echo": 3.0, "raw_echo_blocking": None, "ray_actor_call": 1.0}),
     Benchmark("map_trivial", limit=20_000, ratios={"ray_calls": 10.0}),
+    Benchmark("argument", limit=500),
     Benchmark("hello", limit=400),
     Benchmark("start", limit=1_000),
     Benchmark("cold_start", limit=150, ratios={"runsc_run": None, "runc_run": None, "crun_run": None}),

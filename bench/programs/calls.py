@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import squall
 
 app = squall.App("bench")
+
+LARGE_BYTES = 200_000_000
 
 
 @app.function()
@@ -30,6 +33,18 @@ def where(value: int) -> tuple[int, float]:
     # Longer than it may take until the last container is there: none takes a second input before that.
     time.sleep(15)
     return os.stat("/proc/self/ns/pid").st_ino, entered_s
+
+
+@app.function()
+def size(value: bytes) -> int:
+    """How large the value is."""
+    return len(value)
+
+
+@app.function()
+def block(number: int) -> bytes:
+    """As many bytes as `LARGE_BYTES`, others for each number."""
+    return large(number)
 
 
 @app.function()
@@ -69,6 +84,28 @@ def map_trivial(count: int) -> dict[str, float]:
         took_s = time.perf_counter() - started
     assert results == list(range(count)), "the map lost or reordered results"
     return {"inputs_per_s": count / took_s, "took_s": took_s}
+
+
+def argument(count: int) -> dict[str, float]:
+    """A large argument to a container that is there, and a large result from it; never the same bytes twice."""
+    out_s, back_s = [], []
+    with app.run():
+        size.remote(large(-1))
+        block.remote(-2)
+        for number in range(count):
+            out_s.append(timed_ms(partial(size.remote, large(number))) / 1e3)
+            back_s.append(timed_ms(partial(block.remote, count + number)) / 1e3)
+    megabytes = LARGE_BYTES / 1e6
+    return {
+        "out_mb_per_s": megabytes / sorted(out_s)[count // 2],
+        "back_mb_per_s": megabytes / sorted(back_s)[count // 2],
+    }
+
+
+def large(number: int) -> bytes:
+    """`LARGE_BYTES` that are quick to make."""
+    seed = str((time.time_ns(), number)).encode().ljust(1_000, b".")
+    return seed * (LARGE_BYTES // len(seed))
 
 
 def cold_start(count: int) -> dict[str, float]:
@@ -118,7 +155,7 @@ def timed_ms(action: Callable[[], object]) -> float:
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
     measurement.__name__: measurement
-    for measurement in (warm_call, map_trivial, cold_start, many_containers, import_inside, import_outside)
+    for measurement in (warm_call, map_trivial, argument, cold_start, many_containers, import_inside, import_outside)
 }
 
 if __name__ == "__main__":

@@ -83,3 +83,16 @@ def test_largest_frame_is_taken() -> None:
 
     assert decoder.feed(data[: 2**20]) == []
     assert decoder.feed(data[2**20 :]) == [frame]
+
+
+@pytest.mark.parametrize("step", [1_000, 65_536, 300_001, 2**20, 2**22])
+def test_large_frames_are_whole_however_their_bytes_arrive(step: int) -> None:
+    bodies = [bytes([number]) * size for number, size in enumerate((700_000, 0, 300_000, 5, 2**20, 262_145))]
+    frames = [Frame(b"h" * (10 + 200_000 * (number % 2)), body) for number, body in enumerate(bodies)]
+    data = b"".join(map(encode, frames))
+    decoder = FrameDecoder()
+
+    got = [frame for at in range(0, len(data), step) for frame in decoder.feed(data[at : at + step])]
+
+    assert got == frames
+    assert decoder.held_bytes == 0

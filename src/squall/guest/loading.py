@@ -27,7 +27,7 @@ class LoadFailed(Exception):
         self.failure = failure
 
 
-def load(boot: Boot, get_blob: Callable[[str], bytes]) -> Callable[..., Any]:
+def load(boot: Boot, get_blob: Callable[[str], list[bytes]]) -> Callable[..., Any]:
     """The callable of the container's function.
 
     Raises:

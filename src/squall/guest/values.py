@@ -12,20 +12,20 @@ from squall.exception import InvalidError, SerializationError
 from squall.guest.inbox import Input
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _container
-from squall.sdk._serialization import deserialize, serialize
+from squall.sdk._pieces import size_of
+from squall.sdk._serialization import deserialize, serialize_pieces
 
 
 class Values:
     """Unpickles arguments and pickles results; the only place in the guest that does."""
 
-    def __init__(self, get_blob: Callable[[str], bytes], put_blob: Callable[[bytes], str]) -> None:
+    def __init__(self, get_blob: Callable[[str], list[bytes]], put_blob: Callable[[list[bytes]], str]) -> None:
         self._get_blob = get_blob
         self._put_blob = put_blob
 
     def arguments(self, item: Input) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments of an input."""
-        data = self._get_blob(item.blob_sha256) if item.blob_sha256 else item.value
-        args, kwargs = deserialize(data)
+        args, kwargs = deserialize(self._get_blob(item.blob_sha256) if item.blob_sha256 else item.value)
         return args, kwargs
 
     def result(self, value: Any) -> tuple[bytes, str]:
@@ -36,7 +36,7 @@ class Values:
             InvalidError: it is a generator, of a function that is not known to be one.
         """
         try:
-            data = serialize(value)
+            pieces = serialize_pieces(value, value if type(value) is tuple else (value,))
         except SerializationError as error:
             if hasattr(value, "__next__") or hasattr(value, "__anext__"):
                 raise InvalidError(
@@ -54,6 +54,6 @@ class Values:
                 f"{where} result of type {type(value).__name__} cannot be pickled: {cause or error}; "
                 "return plain data, such as numbers, text, lists and dicts"
             ) from (cause if is_users else None)
-        if len(data) <= INLINE_BYTES_MAX:
-            return data, ""
-        return b"", self._put_blob(data)
+        if size_of(pieces) <= INLINE_BYTES_MAX:
+            return b"".join(pieces), ""
+        return b"", self._put_blob(pieces)

@@ -17,6 +17,7 @@ INLINE_BYTES_MAX = 2**20
 """Arguments and results up to this size travel in frames; larger ones go to the blob store, by reference."""
 
 _PREFIX = struct.Struct("<II")
+_LARGE_BYTES = 2**18
 
 
 class Frame(NamedTuple):
@@ -50,6 +51,8 @@ class FrameDecoder:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._wanted_bytes = _PREFIX.size
+        self._body_at = 0
+        """Where the body of the frame begins that is not whole yet; read only while its end is known."""
 
     @property
     def held_bytes(self) -> int:
@@ -67,6 +70,8 @@ class FrameDecoder:
         # Chunks are joined only when a whole frame can be there: a 64 MiB body costs one copy and not one per packet.
         if self._pending_bytes < self._wanted_bytes:
             return []
+        if self._wanted_bytes > _LARGE_BYTES and len(self._pending[0]) >= self._body_at:
+            return self._take_large()
         buffer = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         frames: list[Frame] = []
         offset = 0
@@ -79,6 +84,7 @@ class FrameDecoder:
             end = offset + _PREFIX.size + header_bytes + body_bytes
             if end > available:
                 self._wanted_bytes = end - offset
+                self._body_at = _PREFIX.size + header_bytes
                 break
             split = offset + _PREFIX.size + header_bytes
             frames.append(Frame(buffer[offset + _PREFIX.size : split], buffer[split:end]))
@@ -87,3 +93,14 @@ class FrameDecoder:
         self._pending = [rest] if rest else []
         self._pending_bytes = len(rest)
         return frames
+
+    def _take_large(self) -> list[Frame]:
+        """The first frame, with its body joined out of the chunks and not cut out of all of them joined: one copy
+        fewer."""
+        first, *middle, last = self._pending
+        kept = len(last) - (self._pending_bytes - self._wanted_bytes)
+        body = b"".join((memoryview(first)[self._body_at :], *middle, last[:kept]))
+        frame = Frame(first[_PREFIX.size : self._body_at], body)
+        self._pending, self._pending_bytes, self._wanted_bytes = [], 0, _PREFIX.size
+        rest = last[kept:]
+        return [frame, *self.feed(rest)] if rest else [frame]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from squall.exception import DataLossError
 from squall.protocol.blob import CHUNK_BYTES, BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
+from squall.sdk import _pieces
 from squall.sdk._client import Client
 from squall.sdk._pending import Pending
 
@@ -15,12 +16,15 @@ IN_FLIGHT_MAX = 3
 """Chunks under way at once: enough to keep the connection busy, few enough to bound what is held."""
 
 
-async def put(client: Client, data: bytes | bytearray | memoryview) -> str:
-    """Store bytes unless they are stored already; returns their hash."""
-    view = memoryview(data)
-    sha256 = hashlib.sha256(view).hexdigest()
+async def put(client: Client, data: bytes | list[bytes]) -> str:
+    """Store bytes, whole or in pieces, unless they are stored already; returns their hash."""
+    pieces = data if isinstance(data, list) else [data]
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    sha256 = digest.hexdigest()
     if sha256 in await missing(client, [sha256]):
-        await upload(client, sha256, view)
+        await upload(client, sha256, pieces)
     return sha256
 
 
@@ -30,45 +34,39 @@ async def missing(client: Client, sha256s: Sequence[str]) -> set[str]:
     return set(reply.sha256s)
 
 
-async def upload(client: Client, sha256: str, view: memoryview) -> None:
+async def upload(client: Client, sha256: str, pieces: Sequence[bytes | memoryview]) -> None:
     """Send all chunks of a blob, in order."""
+    size_bytes = _pieces.size_of(pieces)
     under_way: deque[Pending[tuple[object, bytes]]] = deque()
-    for offset in range(0, max(1, len(view)), CHUNK_BYTES):
-        record = BlobPut(sha256, len(view), offset)
-        under_way.append(client.ask("BlobPut", record, view[offset : offset + CHUNK_BYTES]))
+    for number, chunk in enumerate(_pieces.cut(pieces, CHUNK_BYTES)):
+        record = BlobPut(sha256, size_bytes, number * CHUNK_BYTES)
+        under_way.append(client.ask("BlobPut", record, chunk))
         if len(under_way) >= IN_FLIGHT_MAX:
             await under_way.popleft()
     while under_way:
         await under_way.popleft()
 
 
-async def get(client: Client, sha256: str) -> bytes | bytearray:
-    """The bytes of a blob.
+async def get(client: Client, sha256: str) -> list[bytes]:
+    """The bytes of a blob, in pieces.
 
     Raises:
         NotFoundError: the store does not have it (any more).
         DataLossError: what came does not have that hash.
     """
     first, body = await client.request_with_body("BlobGet", BlobGet(sha256), BlobChunk)
-    if len(body) >= first.size_bytes:
-        _check(sha256, body)
-        return body
-    whole = bytearray(first.size_bytes)
-    whole[: len(body)] = body
-    step = len(body)
-    offsets = deque(range(step, first.size_bytes, step))
-    under_way: deque[tuple[int, Pending[tuple[object, bytes]]]] = deque()
-    while offsets or under_way:
+    pieces = [body]
+    offsets = deque(range(len(body), first.size_bytes, max(1, len(body))))
+    under_way: deque[Pending[tuple[object, bytes]]] = deque()
+    digest = hashlib.sha256()
+    while True:
         while offsets and len(under_way) < IN_FLIGHT_MAX:
-            offset = offsets.popleft()
-            under_way.append((offset, client.ask("BlobGet", BlobGet(sha256, offset, step))))
-        offset, pending = under_way.popleft()
-        chunk = (await pending)[1]
-        whole[offset : offset + len(chunk)] = chunk
-    _check(sha256, whole)
-    return whole
-
-
-def _check(sha256: str, data: bytes | bytearray) -> None:
-    if hashlib.sha256(data).hexdigest() != sha256:
+            under_way.append(client.ask("BlobGet", BlobGet(sha256, offsets.popleft(), len(body))))
+        # While the next ones are on their way.
+        digest.update(pieces[-1])
+        if not under_way:
+            break
+        pieces.append((await under_way.popleft())[1])
+    if digest.hexdigest() != sha256:
         raise DataLossError(f"blob {sha256[:16]}… came damaged from the server's store")
+    return pieces

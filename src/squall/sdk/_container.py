@@ -87,16 +87,16 @@ def unwrap(found: object) -> object:
     return getattr(found, "raw_f", found)
 
 
-def get_blob(sha256: str) -> bytes:
-    """The bytes of a blob."""
+def get_blob(sha256: str) -> list[bytes]:
+    """The bytes of a blob, in pieces."""
     from squall.sdk import _blob, _client  # cold start: most containers never see a large value
     from squall.sdk._pending import run  # cold start: as above
 
-    return bytes(run(_blob.get(_client.current(), sha256)))
+    return run(_blob.get(_client.current(), sha256))
 
 
-def put_blob(data: bytes) -> str:
-    """Store bytes; returns their hash."""
+def put_blob(data: bytes | list[bytes]) -> str:
+    """Store bytes, whole or in pieces; returns their hash."""
     from squall.sdk import _blob, _client  # cold start: most containers never see a large value
     from squall.sdk._pending import run  # cold start: as above
 

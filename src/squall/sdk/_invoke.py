@@ -15,7 +15,8 @@ from squall.sdk._calls import GeneratorCall, MapCall, Output, Payload, RemoteCal
 from squall.sdk._client import Client
 from squall.sdk._client import current as current
 from squall.sdk._pending import run, running_loop
-from squall.sdk._serialization import deserialize, raise_failure, serialize
+from squall.sdk._pieces import is_large, size_of
+from squall.sdk._serialization import deserialize, raise_failure, serialize, serialize_pieces
 
 BATCH_INPUTS = 250
 BATCH_BYTES = 512 * 1024
@@ -33,22 +34,24 @@ def parent_input_id() -> str:
 
 async def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
     """Arguments as they travel; large ones are put in the blob store first."""
-    data = serialize((args, kwargs))
-    if len(data) <= INLINE_BYTES_MAX:
-        return Payload(data)
-    return Payload(b"", await _blob.put(client, data))
+    pieces = serialize_pieces((args, kwargs), (*args, *kwargs.values()))
+    if size_of(pieces) <= INLINE_BYTES_MAX:
+        return Payload(b"".join(pieces))
+    return Payload(b"", await _blob.put(client, pieces))
 
 
 async def unpack(client: Client, output: Output) -> Any:
     """The value of an output, or raise its failure; log lines that came before it are shown first."""
     if _shown.displays:
         await _shown.catch_up()
-    value: bytes | bytearray = output.value
-    if output.blob_sha256:
-        value = await _blob.get(client, output.blob_sha256)
+    if not output.blob_sha256:
+        if output.status != SUCCEEDED:
+            raise_failure(output.value)
+        return deserialize(output.value)
+    pieces = await _blob.get(client, output.blob_sha256)
     if output.status != SUCCEEDED:
-        raise_failure(bytes(value))
-    return deserialize(value)
+        raise_failure(b"".join(pieces))
+    return deserialize(pieces)
 
 
 async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -76,6 +79,8 @@ def remote_now(client: Client, function_id: str, args: tuple[Any, ...], kwargs: 
     call_id = new_id("fc")
     frames = remote_call(call_id, function_id, _container.current_input_id() or "", data)
     call = RemoteCall(call_id, frames, client.connection)
+    if any(map(is_large, args)):
+        return run(remote(client, function_id, args, kwargs))
     pending = call.pending
     is_answered = False
     try:
@@ -231,8 +236,9 @@ class Mapping:
             if args is None:
                 self._is_fed = True
                 break
-            data = serialize((args, self._kwargs))
-            payload = Payload(data) if len(data) <= INLINE_BYTES_MAX else Payload(b"", await _blob.put(client, data))
+            data = b"" if any(map(is_large, args)) else serialize((args, self._kwargs))
+            is_inline = 0 < len(data) <= INLINE_BYTES_MAX
+            payload = Payload(data) if is_inline else await pack(client, args, self._kwargs)
             batch.append((self._input_count, payload))
             batch_bytes += len(payload.value)
             self._input_count += 1

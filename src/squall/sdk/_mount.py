@@ -141,7 +141,7 @@ async def upload(client: Client, mount: Mount) -> str:
 async def _put_checked(client: Client, path: str, sha256: str, data: bytes) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ServiceError(f"cannot ship {path}: it changed while it was read; run again")
-    await _blob.upload(client, sha256, memoryview(data))
+    await _blob.upload(client, sha256, [data])
 
 
 async def _put_mapped(client: Client, path: str, sha256: str, descriptor: int) -> None:
@@ -150,7 +150,7 @@ async def _put_mapped(client: Client, path: str, sha256: str, descriptor: int) -
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
         view = memoryview(mapped)
         try:
-            await _blob.upload(client, sha256, view)
+            await _blob.upload(client, sha256, [view])
         except MountUploadTimeoutError:
             raise MountUploadTimeoutError(f"cannot ship {path}: the server did not take it in time") from None
         finally:

@@ -13,9 +13,12 @@ import importlib
 import io
 import pickle
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import DeserializationError, SerializationError
+from squall.protocol.frames import INLINE_BYTES_MAX
+from squall.sdk._pieces import PieceReader, PieceWriter, is_large
 
 if TYPE_CHECKING:
     from squall.protocol.call import TraceFrame
@@ -45,6 +48,27 @@ def serialize(value: Any) -> bytes:
     except Exception as error:
         raise SerializationError(_refusal(value, error)) from error
     return _serialize_anything(value) if b"__main__" in data else data
+
+
+def serialize_pieces(value: Any, parts: Iterable[Any]) -> list[bytes]:
+    """As `serialize`, but in pieces: those of its `parts` that are large are not copied.
+
+    Raises:
+        SerializationError: as there.
+    """
+    if not any(map(is_large, parts)):
+        return [serialize(value)]
+    writer = PieceWriter()
+    try:
+        pickle.Pickler(writer, PROTOCOL).dump(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return [_serialize_anything(value)]
+    except Exception as error:
+        raise SerializationError(_refusal(value, error)) from error
+    # Names are in the small pieces; the large ones are a value's own bytes.
+    if any(b"__main__" in piece for piece in writer.pieces if len(piece) <= INLINE_BYTES_MAX):
+        return [_serialize_anything(value)]
+    return writer.pieces
 
 
 def _serialize_anything(value: Any) -> bytes:
@@ -105,13 +129,15 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module_name, name)
 
 
-def deserialize(data: bytes | bytearray | memoryview) -> Any:
-    """The value that was pickled.
+def deserialize(data: bytes | bytearray | memoryview | list[bytes]) -> Any:
+    """The value that was pickled, whole or in pieces; their list is empty afterwards.
 
     Raises:
         DeserializationError: it cannot be read here; the message says which module is missing, if that is it.
     """
     try:
+        if isinstance(data, list):
+            return (_Unpickler if _main_name else pickle.Unpickler)(PieceReader(data)).load()
         if _main_name:
             return _Unpickler(io.BytesIO(data)).load()
         return pickle.loads(data)
