@@ -11,6 +11,7 @@ import errno
 import glob
 import json
 import os
+import pickle
 import re
 import signal
 import socket
@@ -321,7 +322,9 @@ def outcome_code(attempt: Callable[..., str], *arguments: object) -> str:
 def call_through(wire: Wire, function_id: str) -> str:
     call_id = new_id("fc")
     wire.tell("CallOpen", {"call_id": call_id, "function_id": function_id, "kind": "remote"})
-    wire.tell("PutInputs", {"call_id": call_id, "indexes": [0], "sizes": [0]})
+    # Arguments that the function would take: it must be the server that refuses, and not the function that fails.
+    arguments = pickle.dumps(((), {}))
+    wire.tell("PutInputs", {"call_id": call_id, "indexes": [0], "sizes": [len(arguments)]}, arguments)
     while True:
         header = wire.read()
         if header.get("m") == "PutOutputs" and header["p"]["call_id"] == call_id:
