@@ -16,6 +16,8 @@ import pytest
 from squall.main.ask import ask
 from squall.main.data_dir import read_server_file
 from squall.protocol.server import ServerStatus, ServerStatusRequest
+from tests.e2e.flows import FLOWS
+from tests.e2e.installation import SQUALL, take_layers_from_cache
 from tests.kernel.test_local_server import spawners
 
 TOKEN = "for-tests"
@@ -91,6 +93,28 @@ def test_agent_joins_its_server_and_finds_it_again_after_a_crash(
 
     assert agent.wait(timeout=30) == 0
     wait_for(lambda: node_count(server_dir) == 0, "the server did not notice that the agent left")
+    for pid in spawners(node_dir):
+        os.kill(pid, signal.SIGTERM)
+
+
+def test_lines_come_before_results_on_two_connections(programs: Programs, make_data_dir: Callable[[], Path]) -> None:
+    server_dir, node_dir = make_data_dir(), make_data_dir()
+    take_layers_from_cache(node_dir)
+    programs.start("serverd", server_dir, SQUALL_HTTP_PORT="0")
+    wait_for(lambda: node_count(server_dir) == 0, "the server does not answer")
+    found = read_server_file(server_dir)
+    assert found is not None
+    programs.start("agentd", node_dir, SQUALL_SERVER_URL=found.url, SQUALL_NETWORK_SLOTS="2")
+    wait_for(lambda: node_count(server_dir) == 1, "the agent did not join")
+
+    environ = {**os.environ, "SQUALL_SERVER_URL": found.url, "SQUALL_TOKEN": TOKEN}
+    argv = [SQUALL, "run", "ordered.py::remote", "--n", "200"]
+    ran = subprocess.run(argv, cwd=FLOWS, env=environ, capture_output=True, text=True, timeout=240, check=False)
+
+    place = {line: number for number, line in enumerate(ran.stdout.splitlines())}
+    assert ran.returncode == 0, ran.stderr
+    assert not [x for x in range(200) if place[f"line {x}"] > place[f"result {x}"]]
+    programs.end_all()
     for pid in spawners(node_dir):
         os.kill(pid, signal.SIGTERM)
 
