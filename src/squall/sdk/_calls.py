@@ -147,6 +147,9 @@ class MapCall(_Waking):
         self._open = call_open(call_id, function_id, "map", parent_input_id)
         self._unanswered: dict[int, Payload] = {}
         self._is_opened = False
+        # Each is counted by one thread: what is sent by the caller's, what comes by the one that reads.
+        self._sent_bytes = self._answered_bytes = 0
+        self._output_count = self._output_bytes = 0
         self.ready: deque[Output] = deque()
 
     @property
@@ -154,9 +157,20 @@ class MapCall(_Waking):
         """Inputs without an output."""
         return len(self._unanswered)
 
+    @property
+    def outstanding_bytes(self) -> int:
+        """What they have in them."""
+        return self._sent_bytes - self._answered_bytes
+
+    @property
+    def output_bytes_mean(self) -> int:
+        """How large outputs have been; 0 before the first."""
+        return self._output_bytes // self._output_count if self._output_count else 0
+
     def add(self, inputs: list[tuple[int, Payload]]) -> bytes:
         """Keep these inputs; returns the frames that send them."""
         self._unanswered.update(inputs)
+        self._sent_bytes += sum([len(payload.value) for _, payload in inputs])
         frames = put_inputs(self.call_id, inputs)
         if not self._is_opened:
             self._is_opened = True
@@ -167,7 +181,11 @@ class MapCall(_Waking):
         """Outputs came; those we have already are dropped."""
         unanswered, ready = self._unanswered, self.ready
         for output in outputs_of(params, body):
-            if unanswered.pop(output.number, None) is not None:
+            payload = unanswered.pop(output.number, None)
+            if payload is not None:
+                self._answered_bytes += len(payload.value)
+                self._output_count += 1
+                self._output_bytes += len(output.value)
                 ready.append(output)
         self.wake()
 

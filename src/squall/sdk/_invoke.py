@@ -23,6 +23,12 @@ BATCH_BYTES = 512 * 1024
 BATCH_S = 0.001
 """A batch goes out after that long even if the user's iterator has given only a few inputs."""
 ITEM_CREDIT_STEP = 256
+HELD_MAX = 100_000
+"""Results of one map that wait for an earlier one; with so many, no more inputs are taken from the user's iterators."""
+MAP_BYTES_MAX = 256 * 1024 * 1024
+"""The same for bytes: of inputs without a result, and of results that wait, with those that are still to come."""
+HELD_OVERHEAD_BYTES = 512
+"""What one held result costs beside its value, about."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -195,6 +201,8 @@ class Mapping:
         self._input_count = 0
         self._output_count = 0
         self._is_fed = False
+        self._held: dict[int, Output] = {}
+        self._held_bytes = 0
         self._call = MapCall(new_id("fc"), function_id, parent_input_id(), client.connection)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
@@ -222,8 +230,27 @@ class Mapping:
         finally:
             self._client.close_call(call, is_prompt=not is_done)
 
+    def hold(self, output: Output) -> None:
+        """It waits for an earlier one."""
+        self._held[output.number] = output
+        self._held_bytes += len(output.value) + HELD_OVERHEAD_BYTES
+
+    def take_held(self, number: int) -> Output | None:
+        """The held output of that input, if it is there."""
+        output = self._held.pop(number, None) if self._held else None
+        if output is not None:
+            self._held_bytes -= len(output.value) + HELD_OVERHEAD_BYTES
+        return output
+
     def _has_room(self) -> bool:
-        return not self._is_fed and self._call.outstanding <= OUTSTANDING_MAX - BATCH_INPUTS
+        # Waiting for room always ends: what is held waits for an input that was sent before, and so has its output some
+        # day, retries included; when nothing is outstanding, nothing is held.
+        call = self._call
+        outstanding = call.outstanding
+        if self._is_fed or outstanding > OUTSTANDING_MAX - BATCH_INPUTS or len(self._held) >= HELD_MAX:
+            return False
+        to_come_bytes = outstanding * call.output_bytes_mean
+        return call.outstanding_bytes <= MAP_BYTES_MAX and self._held_bytes + to_come_bytes <= MAP_BYTES_MAX
 
     async def send_batch(self) -> None:
         """Pull one batch of inputs and send it; less than a full one when the iterators are slow."""
@@ -304,7 +331,6 @@ async def mapped(
     has_exceptions: bool,
 ) -> AsyncGenerator[Any, None]:
     """Values of a map; the first failure is raised, or yielded in its place."""
-    held: dict[int, Output] = {}
     following = 0
     outputs = mapping.outputs()
     try:
@@ -312,11 +338,14 @@ async def mapped(
             if not is_ordered:
                 yield await _value(client, output, has_exceptions)
                 continue
-            held[output.number] = output
-            while following in held:
-                output = held.pop(following)
+            if output.number != following:
+                mapping.hold(output)
+                continue
+            found: Output | None = output
+            while found is not None:
                 following += 1
-                yield await _value(client, output, has_exceptions)
+                yield await _value(client, found, has_exceptions)
+                found = mapping.take_held(following)
     finally:
         await outputs.aclose()
 
