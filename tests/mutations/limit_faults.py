@@ -148,8 +148,8 @@ LIMIT_FAULTS = (
         (
             Change(
                 "src/squall/sdk/_calls.py",
-                "if unanswered.pop(output.number, None) is not None:",
-                "if unanswered.pop(output.number, None) is not output:",
+                "unanswered.pop(output.number, None)",
+                "unanswered.get(output.number)",
             ),
         ),
         {"tests/sdk/test_calls.py::test_outputs_that_come_again_after_a_reconnect_are_given_once": "call.ready]"},
