@@ -120,6 +120,43 @@ async def test_input_of_a_container_that_dies_after_its_return_runs_again() -> N
         assert begun(stage) == [(0, 0), (0, 1)]
 
 
+async def test_guest_that_comes_back_twice_goes_on_with_what_it_runs() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        gate = Gate(stage)
+        call = await running_call(stage, spec, {0: b"0"}, running=1)
+
+        await stage.restart(is_reconnecting=False)
+        await guests_return(stage)
+        await guests_return(stage)
+        await come_back(stage, spec, call, {0: b"0"})
+        gate.is_open.set()
+        await stage.done(call, 1)
+
+        assert begun(stage) == [(0, 0)]
+        assert call.outputs[0].value == b"0"
+
+
+async def test_input_that_a_guest_names_twice_runs_again_when_it_is_gone() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        gate = Gate(stage)
+        call = await running_call(stage, spec, {0: b"0"}, running=1)
+
+        await stage.restart(is_reconnecting=False)
+        await guests_return(stage)
+        guest = stage.node.started[0]
+        guest.tell("Holding", Holding(call.call_id, (0, 0, 0), (0, 0, 1), (1.0, 1.0, 1.0)))
+        await settle()
+        guest.exit(None, 9)
+        await settle()
+        gate.is_open.set()
+        await come_back(stage, spec, call, {0: b"0"})
+        await stage.done(call, 1)
+
+        assert call.outputs[0].value == b"0"
+
+
 async def test_input_of_a_container_that_dies_before_its_client_comes_runs_again() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)

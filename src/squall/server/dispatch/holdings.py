@@ -86,6 +86,8 @@ class Holdings:
                 if one.trouble is not None and one.trouble.cut_short_by:
                     container.tell("CancelInputs", InputRefs(record.call_id, (index,)))
                 continue
+            if self._is_named_again(container, key, attempt):
+                continue
             # A guest that names more than it can run at once is not to fill our memory.
             if attempt < 0 or len(container.unknown) >= 2 * dispatcher.max_inputs:
                 break
@@ -102,6 +104,23 @@ class Holdings:
         if superfluous:
             self._stop(container, superfluous)
         dispatcher.refresh(container)
+
+    def _is_named_again(self, container: Container, key: Key, attempt: int) -> bool:
+        """Whether this is known from the container's last connection, or from the same one; what is given up is told so
+        again."""
+        held = container.unknown.get(key)
+        if held is None:
+            return False
+        is_given_up = self._unknown.get(key) is not held
+        if held.attempt != attempt:
+            # One at a time: what it named before has ended.
+            del container.unknown[key]
+            if not is_given_up:
+                del self._unknown[key]
+            return False
+        if is_given_up:
+            container.tell("CancelInputs", InputRefs(key[0], (key[1],)))
+        return True
 
     def _is_superfluous(
         self, container: Container, call: Call | None, one: Input | None, key: Key, attempt: int
