@@ -116,9 +116,12 @@ def test_two_functions_of_one_name_warn_and_the_later_counts() -> None:
     app = squall.App("x")
     app.function(name="same")(identity)
 
-    with pytest.warns(UserWarning, match="two functions named same"):
+    with pytest.warns(UserWarning, match="two functions named same") as warned:
         later = app.function(name="same")(other)
 
+    lines = [function.__code__.co_firstlineno for function in (identity, other)]
+    assert str(warned[0].message).endswith(f"(test_app.py:{lines[0]} and test_app.py:{lines[1]})")
+    assert warned[0].filename == __file__
     assert app.registered_functions["same"] is later
 
 

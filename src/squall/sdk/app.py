@@ -212,9 +212,12 @@ class App:
 
     def _add(self, function: Function[..., Any]) -> None:
         # In a container it has been said already.
-        if function.name in self._functions and not _is_notebook() and _container.is_local():
+        earlier = self._functions.get(function.name)
+        if earlier is not None and not _is_notebook() and _container.is_local():
+            places = f"({_place(earlier)} and {_place(function)})"
             warnings.warn(
-                f"{self!r} has two functions named {function.name}: the later one counts; give one of them name=…",
+                f"{self!r} has two functions named {function.name}: the later one counts; give one of them name=…"
+                f" {places}",
                 stacklevel=3,
             )
         self._functions[function.name] = function
@@ -389,6 +392,14 @@ def _program() -> str:
 
     path = sys.argv[0] if sys.argv else ""
     return re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(path))[:64] or "python"
+
+
+def _place(function: Function[..., Any]) -> str:
+    """Where it was written."""
+    raw_f: Any = function.raw_f
+    while hasattr(raw_f, "__wrapped__"):
+        raw_f = raw_f.__wrapped__
+    return f"{os.path.basename(raw_f.__code__.co_filename)}:{raw_f.__code__.co_firstlineno}"
 
 
 def _is_notebook() -> bool:
