@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
@@ -60,6 +61,8 @@ def become(config: Config, ready_fd: int | None) -> str | None:
 def _run(config: Config, say: Callable[[str], None]) -> None:
     spawner = threading.Thread(target=_start_spawner, args=(config.data_dir,))
     spawner.start()
+    # Nothing of what is loaded is garbage, and the collector would look through it some twenty times.
+    gc.disable()
     import asyncio
     import logging
 
@@ -68,6 +71,7 @@ def _run(config: Config, say: Callable[[str], None]) -> None:
     from squall.main.serve import serve
     from squall.runtime.errors import RuntimeFailure
 
+    gc.enable()
     spawner.join()
 
     def on_ready(said: ServerFile) -> None:
