@@ -53,7 +53,7 @@ BENCHMARKS = [
     Benchmark("map_trivial", limit=20_000, ratios={"ray_calls": 10.0}),
     Benchmark("argument", limit=500),
     Benchmark("hello", limit=400),
-    Benchmark("start", limit=1_000),
+    Benchmark("start", limit=600),
     Benchmark("cold_start", limit=150, ratios={"runsc_run": None, "runc_run": None, "crun_run": None}),
     Benchmark("hundred_containers", limit=5),
     Benchmark("idle_server_memory", limit=120),
