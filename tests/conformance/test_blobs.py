@@ -168,6 +168,19 @@ async def test_deleted_blob_is_gone(blobs: ObjectBlobStore) -> None:
     assert await blobs.missing((sha256,)) == (sha256,)
 
 
+async def test_half_made_blob_is_deleted_too(blobs: ObjectBlobStore, tmp_path: Path) -> None:
+    data = b"half and half"
+    sha256 = hashlib.sha256(data).hexdigest()
+    await blobs.put_chunk(sha256, len(data), 0, data[:5])
+
+    await blobs.delete(sha256)
+
+    assert not [path for path in tmp_path.rglob(sha256) if path.is_file()]
+    with pytest.raises(PlatformError, match="go on at 0"):
+        await blobs.put_chunk(sha256, len(data), 5, data[5:])
+    assert await blobs.put_chunk(sha256, len(data), 0, data)
+
+
 async def test_eviction_spares_what_is_named_or_new(blobs: ObjectBlobStore, clock: Clock) -> None:
     kept, old = await put(blobs, b"k" * 600), await put(blobs, b"o" * 600)
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from squall.protocol.records import record
 
 CHUNK_BYTES = 4 * 2**20
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def is_sha256(text: str) -> bool:
+    """Whether this can name a blob."""
+    return bool(_SHA256.match(text))
 
 
 @record

@@ -59,6 +59,34 @@ async def test_containers_of_an_app_may_put_their_budget_and_no_more() -> None:
             await put(stage.client, number)
 
 
+async def test_blob_counts_with_the_largest_size_that_was_named() -> None:
+    async with staged(CONFIG) as stage:
+        mine, _ = await inside(stage)
+        data = b"x" * (3 * MIB)
+        sha256 = hashlib.sha256(data).hexdigest()
+        await mine.ask("BlobPut", BlobPut(sha256, 1), Empty, b"")
+        await mine.ask("BlobPut", BlobPut(sha256, len(data)), Empty, data)
+
+        with pytest.raises(PlatformError, match="at most 4 MiB may"):
+            await mine.ask("BlobPut", BlobPut(sha256, 5 * MIB), Empty, b"")
+        with pytest.raises(PlatformError, match="at most 4 MiB may"):
+            await put(mine, 1, 2 * MIB)
+
+
+async def test_apps_that_containers_start_share_the_budget_of_the_app_above() -> None:
+    async with staged(CONFIG) as stage:
+        mine, _ = await inside(stage)
+        child = await mine.function(timeout_s=86_400)
+        await stage.done(mine.call(child.function_id, 1), 1)
+        below = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[-1].container_id)
+        await settle()
+        for number in range(4):
+            await put(mine, number)
+
+        with pytest.raises(PlatformError, match="at most 4 MiB may"):
+            await put(below, 5)
+
+
 async def test_many_small_blobs_use_up_a_budget_too() -> None:
     async with staged(ServerConfig(app_blob_bytes_max=100 * 4_096)) as stage:
         mine, _ = await inside(stage)

@@ -1,8 +1,9 @@
 """How much of the blob store the containers of an app may fill.
 
 What a container puts stays until nobody names it any more and it is old, so a budget of each app bounds what can lie
-there. An app over its budget first loses what nobody names: then results that were read give way to new ones, and only
-who really holds more than its budget, or puts faster than anybody can read, is refused.
+there; its children, of which there may be a thousand, count with it. An app over its budget first loses what nobody
+names: then results that were read give way to new ones, and only who really holds more than its budget, or puts faster
+than anybody can read, is refused.
 
 In memory only: after a restart what lies there counts for nobody, and goes as everything old does.
 """
@@ -39,6 +40,9 @@ class _Account:
         self.evicted_at = float("-inf")
         self.lock = asyncio.Lock()
 
+    def size_of(self, sha256: str) -> int:
+        return self.blobs.get(sha256, (0, 0.0))[0]
+
     def add(self, sha256: str, size_bytes: int, now: float) -> None:
         self.remove(sha256)
         self.blobs[sha256] = (size_bytes, now)
@@ -67,17 +71,18 @@ class BlobBudgets:
             PlatformError: `exhausted`; it says how much lies there and what to do.
         """
         account = self._accounts.setdefault(app_id, _Account())
-        if sha256 in account.blobs:
-            return
         cost_bytes = max(size_bytes, BLOB_COST_BYTES)
-        if account.total_bytes + cost_bytes > self._bytes_max:
+        # Not whether it is known: a size that grows from one chunk to the next is put in full.
+        if cost_bytes <= account.size_of(sha256):
+            return
+        if account.total_bytes - account.size_of(sha256) + cost_bytes > self._bytes_max:
             await self._evict(account)
-        if account.total_bytes + cost_bytes > self._bytes_max:
+        if account.total_bytes - account.size_of(sha256) + cost_bytes > self._bytes_max:
             limit, there = self._bytes_max >> 20, account.total_bytes >> 20
             raise PlatformError(
                 EXHAUSTED,
-                f"BlobPut: large values of this app use {there} MiB of the server's disk, at most {limit} MiB may; "
-                "read results as they come, return less at a time, or keep large data elsewhere",
+                f"BlobPut: large values of this app, with those started from it, use {there} MiB of the server's disk, "
+                f"at most {limit} MiB may; read results as they come, return less at a time, or keep large data elsewhere",
             )
         account.add(sha256, cost_bytes, self._clock.monotonic())
 

@@ -201,7 +201,8 @@ class Methods:
 
     async def _blob_put(self, caller: Caller, record: BlobPut, body: bytes) -> tuple[Empty, bytes]:
         if caller.scope_app_id:
-            await self._plane.blob_budgets.admit(caller.scope_app_id, record.sha256, record.size_bytes)
+            root_app_id = self._plane.apps.get_live(caller.scope_app_id).row.root_app_id
+            await self._plane.blob_budgets.admit(root_app_id, record.sha256, record.size_bytes)
         await self._plane.blobs.put_chunk(record.sha256, record.size_bytes, record.offset, body)
         return Empty(), b""
 

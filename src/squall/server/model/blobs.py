@@ -38,7 +38,7 @@ class BlobStore(Protocol):
         """The blob as a file of this machine, to be linked or read but never written; None when it is none here."""
 
     async def delete(self, sha256: str) -> None:
-        """Forget a blob; an unknown one is no error."""
+        """Forget a blob, half-made ones too; an unknown one is no error."""
 
     async def evict(self, bytes_max: int, keep: frozenset[str]) -> int:
         """Delete blobs not in `keep`, oldest first, until all together are below `bytes_max`; bytes deleted.

@@ -13,10 +13,9 @@ import asyncio
 import errno
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,7 +23,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore
 
-from squall.protocol.blob import CHUNK_BYTES
+from squall.protocol.blob import CHUNK_BYTES, is_sha256
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ RESERVE_BYTES_MAX = 5 * 2**29
 RESERVE_INODES = 1_000
 """What uploads leave of the file system: a sixteenth, at most 2.5 GiB. The agent ends containers that write a little
 later (agent/disk.py): an upload can be refused, and tried again."""
-
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class _Upload:
@@ -91,8 +88,7 @@ class ObjectBlobStore:
             raise PlatformError(
                 INVALID, f"cannot put blob {sha256}: {len(data)} bytes at {offset} are no chunk of {size_bytes} bytes"
             )
-        upload = self._uploads.setdefault(sha256, _Upload())
-        async with upload.lock:
+        async with self._alone(sha256) as upload:
             try:
                 is_whole = await self._run(lambda: self._put(upload, sha256, size_bytes, offset, data))
             except PlatformError:
@@ -130,6 +126,9 @@ class ObjectBlobStore:
     async def delete(self, sha256: str) -> None:
         """See `BlobStore`."""
         key = _key(_checked(sha256))
+        async with self._alone(sha256) as upload:
+            await self._run(lambda: _forget(upload, self._uploads_dir / sha256))
+            self._uploads.pop(sha256, None)
         await self._run(lambda: self._delete(key))
 
     async def evict(self, bytes_max: int, keep: frozenset[str]) -> int:
@@ -139,6 +138,17 @@ class ObjectBlobStore:
     async def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
         """See `BlobStore`."""
         return await self._run(lambda: self._sweep(self._now() - older_than_s))
+
+    @asynccontextmanager
+    async def _alone(self, sha256: str) -> AsyncIterator[_Upload]:
+        """The upload of a blob, for one at a time."""
+        while True:
+            upload = self._uploads.setdefault(sha256, _Upload())
+            async with upload.lock:
+                # Two that write to one file would not see what the other one wrote.
+                if self._uploads.get(sha256) is upload:
+                    yield upload
+                    return
 
     async def _run(self, work: Callable[[], R]) -> R:
         def run() -> R:
@@ -268,7 +278,7 @@ class ObjectBlobStore:
 
 
 def _checked(sha256: str) -> str:
-    if not _SHA256.match(sha256):
+    if not is_sha256(sha256):
         raise PlatformError(INVALID, f"not the SHA-256 of a blob (64 hexadecimal digits): {sha256[:80]!r}")
     return sha256
 
