@@ -64,7 +64,7 @@ def test_depth_costs_neither_recursion_nor_descriptors(tmp_path: Path) -> None:
         return True
 
     try:
-        make_deep(tmp_path, 10_000)
+        make_deep(tmp_path, 3_000)
         found, expected = tree_use(str(tmp_path), may_go_on), du(tmp_path)
     finally:
         remove_tree(str(tmp_path / "deeper"))  # pytest's own way of deleting is recursive
@@ -121,7 +121,7 @@ def test_trees_that_change_all_the_time_are_read_without_an_error(tmp_path: Path
     is_ended = threading.Event()
 
     def churn() -> None:
-        for number in range(3_000):
+        for number in range(1_000):
             folder = tmp_path / f"a{number % 7}"
             folder.mkdir(exist_ok=True)
             (folder / "x").write_bytes(bytes(3_000))

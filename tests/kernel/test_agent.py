@@ -353,7 +353,7 @@ time.sleep(60)
             guest = await node.talk(index)
             guest.tell(code)
 
-            await until(lambda count=index: len(node.server.exits) > count, 20)
+            await until(lambda count=index: len(node.server.exits) > count, 20)  # type: ignore[misc]
             assert "its limit is 40 MiB" in node.server.exits[index].over_disk
     assert not node.left()
 

@@ -14,10 +14,10 @@ class NobodyReads:
     def wait(self, pending: Pending[Any], deadline: float | None) -> bool:
         return pending.is_done
 
-    def need(self) -> None:
+    def need(self, who: object) -> None:
         return None
 
-    def unneed(self) -> None:
+    def unneed(self, who: object) -> None:
         return None
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -140,7 +140,7 @@ def test_a_call_after_ctrl_c_works(server: ServerDouble) -> None:
 @pytest.mark.parametrize("form", ["remote", "map", "for_each"])
 def test_the_server_hears_of_a_call_that_ctrl_c_gave_up_while_the_app_stays(server: ServerDouble, form: str) -> None:
     server.callables["square"] = lambda x: time.sleep(1)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "remote": lambda: square.remote(1),
         "map": lambda: list(square.map([1])),
         "for_each": lambda: square.for_each([1]),

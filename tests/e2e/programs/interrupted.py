@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import squall
 
@@ -17,7 +18,7 @@ def sleep(duration_s: float) -> float:
     return duration_s
 
 
-CALLS = {
+CALLS: dict[str, Callable[[], object]] = {
     "remote": lambda: sleep.remote(60.0),
     "map": lambda: list(sleep.map([60.0])),
     "for_each": lambda: sleep.for_each([60.0]),

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 
 import squall
 
@@ -41,7 +42,7 @@ def slow_once(x: int) -> tuple[int, str, list[int]]:
 
 
 @app.function(is_generator=True)
-def slow_items(count: int):
+def slow_items(count: int) -> Iterator[int]:
     for number in range(count):
         time.sleep(0.25)
         yield number
