@@ -337,6 +337,15 @@ async def test_input_has_one_output_the_first(store: Store) -> None:
     assert await store.get_output("fc-1", 0) == first
 
 
+async def test_output_of_a_long_run_is_kept(store: Store) -> None:
+    await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
+    output = StoredOutput("fc-1", 0, SUCCEEDED, b"late", run_us=7 * 24 * 3600 * 1_000_000)
+
+    await store.put_outputs((output,))
+
+    assert await store.get_output("fc-1", 0) == output
+
+
 async def test_equal_output_in_one_batch_is_accepted_once(store: Store) -> None:
     await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
     output = StoredOutput("fc-1", 0, SUCCEEDED)

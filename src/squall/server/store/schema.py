@@ -7,6 +7,7 @@ tests/server/test_store_migrations.py compares what the migrations make with wha
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -107,7 +108,8 @@ OUTPUTS = Table(
     Column("value", LargeBinary, nullable=False),
     Column("blob_sha256", String, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("run_us", Integer, nullable=False),
+    # An Integer of PostgreSQL ends at 36 minutes.
+    Column("run_us", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
     Column("finished_at", Float, nullable=False),
 )
 
