@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -399,6 +400,50 @@ async def test_outputs_that_are_not_of_their_body_are_refused(
         outputs = await stage.done(call, 1)
 
         assert outputs[0].value == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        ({"statuses": ()}, b"ok"),
+        ({"statuses": (0, 0)}, b"ok"),
+        ({"statuses": (9,)}, b"ok"),
+        ({"attempts": (0, 0)}, b"ok"),
+        ({"attempts": (2**31,)}, b"ok"),
+        ({"run_us": (1, 1)}, b"ok"),
+        ({"run_us": (2**63,)}, b"ok"),
+        ({"run_us": (-1,)}, b"ok"),
+        ({"sizes": (-1,), "blobs": {"0": "x" * 1_000}}, b""),
+        ({"sizes": (-1,), "blobs": {"1": "ab" * 32}}, b""),
+    ],
+)
+async def test_outputs_that_nobody_could_take_are_refused(fields: dict[str, Any], body: bytes) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 7)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        container = stage.plane.fleet.containers[stage.node.started[0].container_id]
+        columns: dict[str, Any] = {"indexes": (0,), "statuses": (0,), "sizes": (2,), "attempts": (0,), "run_us": (1,)}
+
+        with pytest.raises(ValueError, match=r"output|blobs"):
+            container.dispatcher.put_outputs(container, wire.OutputBatch(call.call_id, **{**columns, **fields}), body)
+
+        assert len(container.held) == 1
+
+
+async def test_inputs_in_blobs_without_a_name_are_refused() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call = stage.client.open(spec.function_id)
+        await settle()
+        known = stage.plane.calls.get(call.call_id)
+        assert known is not None
+
+        with pytest.raises(ValueError, match="blobs"):
+            known.dispatcher.put(known, wire.InputBatch(call.call_id, (0,), (-1,), (), {"0": "x" * 1_000}), b"")
+
+        assert not known.inputs
 
 
 async def test_single_use_container_serves_one_input() -> None:

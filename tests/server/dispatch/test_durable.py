@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -17,11 +18,13 @@ from squall.protocol.call import (
     CallSpawned,
     InputBatch,
     OutputBatch,
+    decode_failure,
 )
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.ids import new_id
 from squall.server.model.config import ServerConfig
+from squall.server.model.store import StoredOutput
 from tests.server.doubles import FakeGuest, Stage, settle, staged
 
 
@@ -50,6 +53,52 @@ async def test_spawned_call_is_kept_run_and_its_output_kept() -> None:
         assert body == b"14"
         assert (await get(stage, call_id))[1] == b"14"
         assert len(stage.plane.calls) == 0
+
+
+async def test_output_that_no_database_takes_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        put_outputs = stage.store.put_outputs
+
+        async def put(outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
+            if any(output.value == b"14" for output in outputs):
+                raise OverflowError("too large")
+            return await put_outputs(outputs)
+
+        monkeypatch.setattr(stage.store, "put_outputs", put)
+        bad, good = new_id("fc"), new_id("fc")
+        await spawn(stage, spec.function_id, bad)
+        await spawn(stage, spec.function_id, good, b"8")
+        getting = [asyncio.ensure_future(get(stage, call_id, 30.0)) for call_id in (bad, good)]
+        await stage.until(lambda: all(one.done() for one in getting))
+
+        assert [one.result()[0].statuses for one in getting] == [(wire.FAILED,), (wire.SUCCEEDED,)]
+        assert "cannot be kept: OverflowError" in decode_failure(getting[0].result()[1])[0].message
+        assert (await get(stage, bad))[0].statuses == (wire.FAILED,)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        InputBatch("", (0, 0), (1, 1)),
+        InputBatch("", (-1, 1), (1, 1)),
+        InputBatch("", (0, 2**31), (1, 1)),
+        InputBatch("", (0, 1), (2, -1), (), {"1": "x"}),
+    ],
+    ids=["an index twice", "a negative index", "a large index", "no blob"],
+)
+async def test_inputs_that_no_database_takes_are_refused(batch: InputBatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call_id = new_id("fc")
+        record = CallSpawn(CallOpen(call_id, spec.function_id, wire.SPAWN), replace(batch, call_id=call_id))
+
+        with pytest.raises(PlatformError) as refused:
+            await stage.client.ask("CallSpawn", record, CallSpawned, b"77")
+
+        assert refused.value.code == "invalid"
+        with pytest.raises(PlatformError, match="no call"):
+            await stage.store.get_call(call_id)
 
 
 async def test_output_that_is_not_there_is_an_answer_without_index() -> None:

@@ -82,7 +82,8 @@ class BlobBudgets:
             raise PlatformError(
                 EXHAUSTED,
                 f"BlobPut: large values of this app, with those started from it, use {there} MiB of the server's disk, "
-                f"at most {limit} MiB may; read results as they come, return less at a time, or keep large data elsewhere",
+                f"at most {limit} MiB may; read results as they come, return less at a time, or keep large data "
+                "elsewhere",
             )
         account.add(sha256, cost_bytes, self._clock.monotonic())
 

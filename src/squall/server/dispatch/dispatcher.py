@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from squall.protocol import call as wire
+from squall.protocol.blob import is_sha256
 from squall.protocol.call import Failure, InputBatch, ItemBatch, OutputBatch, cut
 from squall.protocol.function import FunctionSpec, FunctionStats
 from squall.server.dispatch.attempts import Attempts
@@ -35,6 +36,10 @@ SPREAD_US = 1_000
 
 ITEMS_WAITING_MAX = 4 * wire.GENERATOR_WINDOW
 """Items of one call that its client has not taken. Guests stop at a window of them; a retry may begin another one."""
+
+ATTEMPT_MAX = 2**31 - 1
+RUN_US_MAX = 2**53
+"""What a container may say of an output; databases and JSON elsewhere have no larger numbers."""
 
 GONE_MAX = 1_000
 """Inputs that the queue may keep although they have left it."""
@@ -104,6 +109,8 @@ class Dispatcher:
         """
         if len(record.indexes) != len(record.sizes):
             raise ValueError("as many indexes as sizes are needed")
+        if record.blobs:
+            check_blobs(record.indexes, record.sizes, record.blobs)
         inputs, queue, done, blobs = call.inputs, self.queue, call.done, record.blobs
         added: list[Input] = []
         for index, value in zip(record.indexes, cut(body, record.sizes), strict=True):
@@ -251,11 +258,11 @@ class Dispatcher:
         """Outputs of inputs that the container holds.
 
         Raises:
-            ValueError: the record is not of its body: joined with outputs of others it would shift theirs.
+            ValueError: the record is not of its body, or its columns are not of one length: joined with outputs of
+                others it would shift theirs.
         """
         _check_sizes(record.sizes, record.blobs, body)
-        if not record.indexes or len(record.indexes) != len(record.sizes):
-            raise ValueError(f"{len(record.indexes)} outputs with {len(record.sizes)} sizes")
+        _check_outputs(record)
         if container.unknown:
             record, body = self.holdings.answered(container, record, body)
         call = self.calls.get(record.call_id)
@@ -319,6 +326,8 @@ class Dispatcher:
             ValueError: the record is not of its body.
         """
         _check_sizes(record.sizes, record.blobs, body)
+        if record.blobs:
+            check_blobs(range(record.first, record.first + len(record.sizes)), record.sizes, record.blobs)
         call = self.calls.get(record.call_id)
         one = call.inputs.get(record.index) if call is not None else None
         if call is None or one is None or one.container is not container or one.attempt != record.attempt:
@@ -431,3 +440,26 @@ def _check_sizes(sizes: tuple[int, ...], blobs: dict[str, str], body: bytes) -> 
     """Raises ValueError when these are not the sizes of the body; those in blobs count as -1 each."""
     if not sizes or min(sizes) < wire.IN_BLOB or sum(sizes) + len(blobs) != len(body):
         raise ValueError(f"{len(sizes)} sizes do not add up to a body of {len(body)} bytes")
+
+
+def _check_outputs(record: OutputBatch) -> None:
+    """Raises ValueError when a container says what no store and no client could take."""
+    count = len(record.indexes)
+    columns = (record.sizes, record.statuses, record.attempts or record.indexes, record.run_us or record.indexes)
+    if not count or any(len(column) != count for column in columns):
+        raise ValueError(f"{count} outputs with {', '.join(str(len(column)) for column in columns)} sizes and others")
+    if min(record.statuses) < 0 or max(record.statuses) >= len(wire.STATUS_NAMES):
+        raise ValueError("an output with a status that there is not")
+    if record.attempts and not 0 <= min(record.attempts) <= max(record.attempts) <= ATTEMPT_MAX:
+        raise ValueError("an output of an attempt that there is not")
+    if record.run_us and not 0 <= min(record.run_us) <= max(record.run_us) <= RUN_US_MAX:
+        raise ValueError("an output that ran for longer than there is time")
+    if record.blobs:
+        check_blobs(record.indexes, record.sizes, record.blobs)
+
+
+def check_blobs(numbers: Sequence[int], sizes: tuple[int, ...], blobs: dict[str, str]) -> None:
+    """Raises ValueError when these are not the blobs of the values that are in one."""
+    named = {str(number) for number, size in zip(numbers, sizes, strict=True) if size == wire.IN_BLOB}
+    if named != blobs.keys() or not all(is_sha256(sha256) for sha256 in blobs.values()):
+        raise ValueError(f"{len(blobs)} blobs that are not those of its {len(named)} values in blobs")

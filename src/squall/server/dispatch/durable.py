@@ -13,7 +13,7 @@ from squall.protocol.ids import is_id
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.backlog import Backlog
 from squall.server.dispatch.call_table import CallTable
-from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.dispatcher import Dispatcher, check_blobs
 from squall.server.dispatch.input import Call
 from squall.server.dispatch.shelf import Kept
 from squall.server.model.clock import Clock
@@ -27,6 +27,7 @@ WAIT_MAX_S = 60.0
 """Of one `CallGet`; the client asks again."""
 INPUTS_MAX = 10_000
 """Of one `CallSpawn`."""
+INDEX_MAX = 2**31 - 1
 RETRY_S = 1.0
 STATUSES_MAX = 1_000
 UNKEPT_MAX = 5_000
@@ -83,6 +84,11 @@ class Durable:
             raise PlatformError(INVALID, "CallSpawn: the call needs an id, the same for its inputs")
         if not batch.indexes or len(batch.indexes) > INPUTS_MAX or len(batch.indexes) != len(batch.sizes):
             raise PlatformError(INVALID, f"CallSpawn: takes 1 to {INPUTS_MAX} inputs, each with a size")
+        if (
+            len(set(batch.indexes)) != len(batch.indexes)
+            or not 0 <= min(batch.indexes) <= max(batch.indexes) <= INDEX_MAX
+        ):
+            raise PlatformError(INVALID, f"CallSpawn: indexes are from 0 to {INDEX_MAX}, each for one input")
         if self._calls.get(opened.call_id) is not None:
             return opened.call_id
         waiting = dispatcher.queued + self.backlog.count(opened.function_id)
@@ -93,6 +99,7 @@ class Durable:
             raise PlatformError(EXHAUSTED, "CallSpawn: the inputs that wait use all memory this server gives them")
         try:
             values = list(cut(body, batch.sizes))
+            check_blobs(batch.indexes, batch.sizes, batch.blobs)
         except ValueError as error:
             raise PlatformError(INVALID, f"CallSpawn: {error}") from error
         inputs = tuple(
@@ -182,11 +189,36 @@ class Durable:
                     _log.error("%d outputs could not be kept, trying again: %s", len(batch), error.message)
                     await asyncio.sleep(RETRY_S)
                     continue
+                except Exception:  # noqa: BLE001 - top of a loop: one that no database takes must not hold up all others
+                    batch = await self._keep_each(batch)
                 del self._unkept[: len(batch)]
                 for output in batch:
                     self._tell(output)
         finally:
             self._keeping = None
+
+    async def _keep_each(self, outputs: tuple[StoredOutput, ...]) -> tuple[StoredOutput, ...]:
+        """Write them one by one; a failure takes the place of one that cannot be written. Returns what was written."""
+        kept: list[StoredOutput] = []
+        for output in outputs:
+            try:
+                await self._keep_one(output)
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.warning("an output of %s cannot be kept", output.call_id, exc_info=True)
+                value = wire.encode_failure(Failure("invalid", f"its result cannot be kept: {type(error).__name__}"))
+                output = StoredOutput(output.call_id, output.index, wire.FAILED, value, finished_at=output.finished_at)
+                await self._keep_one(output)
+            kept.append(output)
+        return tuple(kept)
+
+    async def _keep_one(self, output: StoredOutput) -> None:
+        while True:
+            try:
+                await self._store.put_outputs((output,))
+                return
+            except PlatformError as error:
+                _log.error("an output of %s could not be kept, trying again: %s", output.call_id, error.message)
+                await asyncio.sleep(RETRY_S)
 
     def _tell(self, output: StoredOutput) -> None:
         for waiter in self._waiters.pop((output.call_id, output.index), ()):
