@@ -34,7 +34,7 @@ class Benchmark:
 
     name: str
     limit: float | None = None
-    """At most this, or at least this for a rate; None for what is only compared with."""
+    """At most this, or at least this for a rate; None for what is only compared with, or only watched."""
     ratios: Mapping[str, float | None] = field(default_factory=dict)
     """Names of references, with the ratio to each that must be reached: at most, or at least for a rate."""
 
@@ -51,7 +51,7 @@ BENCHMARKS = [
     Benchmark("import_inside", limit=25),
     Benchmark("warm_call", ratios={"raw_echo": 3.0, "raw_echo_blocking": None, "ray_actor_call": 1.0}),
     Benchmark("map_trivial", limit=20_000, ratios={"ray_calls": 10.0}),
-    Benchmark("argument", limit=500),
+    Benchmark("argument"),
     Benchmark("hello", limit=400),
     Benchmark("start", limit=600),
     Benchmark("cold_start", limit=150, ratios={"runsc_run": None, "runc_run": None, "crun_run": None}),
