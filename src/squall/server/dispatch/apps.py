@@ -181,14 +181,14 @@ class Apps:
                 app.holders.discard(holder)
                 self._released(app)
 
-    def abandoned_by(self, holder: Client) -> None:
-        """A client in a container is gone for good: what it alone held ends now."""
+    def abandoned_by(self, container_id: str) -> None:
+        """The clients in a container are gone for good: what they alone held ends now."""
         for app in [one for one in self.live.values() if one.row.ancestors]:
-            was_held = holder in app.holders
-            app.holders.discard(holder)
-            if app.last_holder is holder:
+            gone = {holder for holder in app.holders if holder.container_id == container_id}
+            app.holders -= gone
+            if app.last_holder is not None and app.last_holder.container_id == container_id:
                 self._expire(app, "the container that started it has ended")
-            elif was_held:
+            elif gone:
                 self._released(app)
 
     def _released(self, app: App, grace_s: float | None = None) -> None:

@@ -35,10 +35,16 @@ _log = logging.getLogger("squall.server.dispatch.client")
 class Client:
     """One client process, connected or away. The sink of its calls."""
 
-    def __init__(self, client_id: str, scope_app_id: str, table: CallTable, clock: Clock, tasks: TaskSet) -> None:
+    def __init__(
+        self, client_id: str, scope_app_id: str, root_app_id: str, table: CallTable, clock: Clock, tasks: TaskSet
+    ) -> None:
         self.client_id = client_id
         self.scope_app_id = scope_app_id
-        """The only app it may use: that of the container it is in. Empty: all."""
+        """The only app it may use, with those below: that of the container it is in. Empty: all."""
+        self.root_app_id = root_app_id
+        """The first app above that one."""
+        self.container_id = ""
+        """The container that it was in last, if any."""
         self.peer: Peer | None = None
         self.calls: dict[str, Call] = {}
         self.away_timer: Timer | None = None

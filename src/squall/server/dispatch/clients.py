@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.peer import Peer
@@ -9,10 +11,14 @@ from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.apps import Apps
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.client import Client
+from squall.server.dispatch.container import Container
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 
 CLIENTS_MAX = 10_000
+"""Outside of containers; and as many inside."""
+CLIENTS_BELOW_MAX = 5_000
+"""In containers of one app and those started from it: it must not keep others out."""
 
 
 class Clients:
@@ -25,14 +31,16 @@ class Clients:
         self._config = config
         self._tasks = tasks
         self._clients: dict[tuple[str, str], Client] = {}
+        self._counts: Counter[str] = Counter()
+        """How many of them there are below each app; outside of containers that is no app."""
 
     @property
     def connected(self) -> int:
         """Clients outside containers that are connected now."""
         return sum(1 for one in self._clients.values() if one.peer is not None and not one.scope_app_id)
 
-    def greet(self, client_id: str, scope_app_id: str, peer: Peer) -> Client:
-        """A client is there, for the first time or again.
+    def greet(self, client_id: str, scope_app_id: str, peer: Peer, container: Container | None = None) -> Client:
+        """A client is there, for the first time or again; in that container.
 
         Raises:
             PlatformError: `invalid` for a wrong id, `exhausted` when there are too many.
@@ -42,17 +50,36 @@ class Clients:
         key = (scope_app_id, client_id)
         client = self._clients.get(key)
         if client is None:
-            if len(self._clients) >= CLIENTS_MAX:
-                raise PlatformError(EXHAUSTED, f"Hello: {CLIENTS_MAX} clients are connected or expected back")
-            client = Client(client_id, scope_app_id, self._calls, self._clock, self._tasks)
+            root_app_id = self._apps.get_live(scope_app_id).row.root_app_id if scope_app_id else ""
+            self._check_room(root_app_id)
+            client = Client(client_id, scope_app_id, root_app_id, self._calls, self._clock, self._tasks)
             self._clients[key] = client
+            self._counts[root_app_id] += 1
         if client.peer is not None and client.peer is not peer:
             client.peer.channel.close()
         client.connected(peer)
         if client.away_timer is not None:
             client.away_timer.cancel()
             client.away_timer = None
+        if container is not None:
+            client.container_id = container.container_id
+            if not container.has_clients:
+                container.has_clients = True
+                container.on_stopped.append(lambda: self._container_gone(container.container_id))
         return client
+
+    def _check_room(self, root_app_id: str) -> None:
+        here = self._counts[root_app_id]
+        inside = len(self._clients) - self._counts[""]
+        limit = CLIENTS_BELOW_MAX if root_app_id else CLIENTS_MAX
+        if here >= limit or (root_app_id and inside >= CLIENTS_MAX):
+            raise PlatformError(EXHAUSTED, f"Hello: {here} clients are connected or expected back")
+
+    def _container_gone(self, container_id: str) -> None:
+        """The processes that its clients were are gone for good: their calls end now, and the apps that they held."""
+        for client in [one for one in self._clients.values() if one.container_id == container_id]:
+            self.forget(client)
+        self._apps.abandoned_by(container_id)
 
     def gone(self, client: Client, peer: Peer) -> None:
         """A connection is closed: its apps and calls wait for it, each for its own grace time."""
@@ -73,5 +100,10 @@ class Clients:
         if client.away_timer is not None:
             client.away_timer.cancel()
             client.away_timer = None
-        self._clients.pop((client.scope_app_id, client.client_id), None)
+        key = (client.scope_app_id, client.client_id)
+        if self._clients.get(key) is client:
+            del self._clients[key]
+            self._counts[client.root_app_id] -= 1
+            if not self._counts[client.root_app_id]:
+                del self._counts[client.root_app_id]
         client.close_all()

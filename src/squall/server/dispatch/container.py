@@ -59,6 +59,8 @@ class Container:
         """After a refusal: when it may be placed again."""
         self.timers: list[Timer] = []
         self.on_stopped: list[Callable[[], None]] = []
+        self.has_clients = False
+        """The SDK in it has connected."""
 
         self.held: dict[Input, None] = {}
         """Inputs handed out, in order."""

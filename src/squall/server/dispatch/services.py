@@ -22,8 +22,8 @@ from squall.protocol.call import (
 )
 from squall.protocol.container import TerminalInput
 from squall.protocol.errors import CONFLICT, INVALID, UNAUTHENTICATED, PlatformError
-from squall.protocol.function import FunctionSpec
 from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Holding, Ready, StartupFailed, TerminalData
+from squall.protocol.ids import is_id
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountGet
 from squall.protocol.node import ContainerExited, ContainerHello, NodeHello, NodeReport, NodeWelcome, PrintedBefore
@@ -44,6 +44,8 @@ _log = logging.getLogger("squall.server.dispatch.services")
 
 BLOB_READS_MAX = 8
 """Of one client at a time."""
+KIND_CHARS_MAX = 32
+"""Of the kind of a call, a word: `protocol/call.py`."""
 
 Answer = tuple[Any, bytes]
 
@@ -63,9 +65,11 @@ def check_version(who: str, version: str, protocol_version: int) -> None:
 class ClientService:
     """A client's connection; with a scope, that of the SDK in a container."""
 
-    def __init__(self, plane: ControlPlane, scope: FunctionSpec | None = None) -> None:
-        """`scope` is the function that the container runs."""
+    def __init__(self, plane: ControlPlane, container: Container | None = None) -> None:
+        """`container` is the one that the client is in."""
         self._plane = plane
+        scope = container.dispatcher.spec if container is not None else None
+        self._container = container
         self._scope_app_id = scope.app_id if scope is not None else ""
         self._is_network_blocked = scope is not None and scope.is_network_blocked
         self.peer: Peer | None = None
@@ -114,19 +118,19 @@ class ClientService:
         assert self.peer is not None
         # Before it counts as connected: an idle server may be replaced by the client's own version.
         welcome = self._plane.welcome()
-        self.client = self._plane.clients.greet(record.client_id, self._scope_app_id, self.peer)
+        self.greet(record.client_id)
         return welcome
 
     def greet(self, client_id: str) -> None:
-        """The client was introduced by its agent: no Hello is needed."""
-        assert self.peer is not None
-        self.client = self._plane.clients.greet(client_id, self._scope_app_id, self.peer)
+        """The client says who it is, or its agent does.
 
-    def container_gone(self) -> None:
-        """The process that this client was is gone for good: its calls end now, and the apps that it held."""
-        if self.client is not None:
-            self._plane.clients.forget(self.client)
-            self._plane.apps.abandoned_by(self.client)
+        Raises:
+            PlatformError: as `Clients.greet`; `conflict` when the connection is another client's.
+        """
+        assert self.peer is not None
+        if self.client is not None and self.client.client_id != client_id:
+            raise PlatformError(CONFLICT, f"Hello: this connection is that of {self.client.client_id}; open another")
+        self.client = self._plane.clients.greet(client_id, self._scope_app_id, self.peer, self._container)
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""
@@ -141,8 +145,10 @@ class ClientService:
     def _call_open(self, client: Client, record: CallOpen, body: bytes) -> None:
         dispatcher = self._plane.apps.dispatchers.get(record.function_id)
         failure = None
+        if not is_id(record.call_id, "fc") or len(record.kind) > KIND_CHARS_MAX:
+            raise ValueError(f"{record.call_id[:80]!r} is no id of a call, or {record.kind[:80]!r} no kind of one")
         if dispatcher is None:
-            message = f"function {record.function_id} does not exist, or its app was stopped"
+            message = f"function {record.function_id[:80]} does not exist, or its app was stopped"
             failure = Failure("invalid", message)
         elif self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:
             try:
@@ -287,9 +293,8 @@ class ContainerService:
             return
         self._container = container
         if hello.role == ROLE_CLIENT:
-            self._client = ClientService(self._plane, container.dispatcher.spec)
+            self._client = ClientService(self._plane, container)
             self._client.peer = self.peer
-            container.on_stopped.append(self._client.container_gone)
             if hello.client_id:
                 self._client.greet(hello.client_id)
             return
