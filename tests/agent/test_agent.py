@@ -301,6 +301,22 @@ async def test_the_next_agent_adopts_containers_their_sockets_slots_and_ranges(w
     assert not world.left()
 
 
+async def test_a_node_that_is_taken_down_ends_what_is_starting_and_starts_nothing_more(world: World) -> None:
+    async with world.running():
+        await world.build()
+        starting = asyncio.ensure_future(world.start())
+        await until(lambda: world.slots.held)
+
+        await world.agent.end_all(0.0)
+
+        assert not world.machine.containers
+        with pytest.raises(PlatformError, match="taken down"):
+            await world.start()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert not world.slots.held
+    assert not world.left()
+
+
 async def test_what_ended_while_no_agent_was_there_is_told_with_its_last_lines(world: World) -> None:
     async with world.running():
         await world.build()

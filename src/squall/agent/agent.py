@@ -166,8 +166,7 @@ class Agent:
 
     async def end_all(self, grace_s: float) -> None:
         """End every container, and return when they are gone: for a node that is taken down with them."""
-        ends = [self._tasks.start(self.containers.end(one.container_id, grace_s)) for one in self.containers.running()]
-        await asyncio.gather(*ends, return_exceptions=True)
+        await self.containers.end_all(grace_s)
 
     # Service of the control channel
 

@@ -128,6 +128,7 @@ class Containers:
         self._on_exit = on_exit
         self._known: dict[str, Container] = {}
         self._tasks = TaskSet()
+        self._is_taken_down = False
         self.disk = DiskWatch(self._writers, self._over_disk, lambda: space_of(config.data_dir))
         """To be run by whoever owns this."""
 
@@ -152,6 +153,8 @@ class Containers:
         """
         if not is_id(request.container_id, "ct"):
             raise PlatformError("invalid", f"cannot start {request.container_id!r}: not the id of a container")
+        if self._is_taken_down:
+            raise PlatformError(UNAVAILABLE, f"cannot start {request.container_id}: this node is being taken down")
         known = self._known.get(request.container_id)
         if known is not None:
             await known.started.wait()
@@ -203,6 +206,12 @@ class Containers:
                 f"container {container_id} was killed but is not gone after {_REMOVED_S:.0f} s; see the node's log"
             )
             raise PlatformError(UNAVAILABLE, message)
+
+    async def end_all(self, grace_s: float) -> None:
+        """End every container, those that are starting too, and start no more: the server, which does not know yet,
+        would put others in their place."""
+        self._is_taken_down = True
+        await asyncio.gather(*(self.end(container_id, grace_s) for container_id in self._known), return_exceptions=True)
 
     async def adopt(self) -> None:
         """Take over what an earlier agent started, and remove what it left behind. Comes before anything else."""
