@@ -16,10 +16,11 @@ from squall.protocol.channel.stream import StreamChannel, connect_unix
 from squall.protocol.errors import EXHAUSTED, PlatformError
 from squall.protocol.peer import Peer
 from squall.protocol.server import Hello, Welcome
+from squall.protocol.task_set import TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
-from squall.server.dispatch.shelf import MOVED_BYTES_MIN, moved
+from squall.server.dispatch.shelf import MOVED_BYTES_MIN, Kept, Shelf, moved
 from squall.server.model.config import ServerConfig
-from tests.server.doubles import FakeCall, FakeClient, FakeGuest, MemoryBlobs, Stage, double, staged
+from tests.server.doubles import FakeCall, FakeClient, FakeGuest, MemoryBlobs, Stage, double, settle, staged
 
 KEPT_BYTES = 8 * 2**20
 VALUE_BYTES = 256 * 2**10
@@ -216,3 +217,35 @@ async def test_items_that_are_not_taken_are_moved_too() -> None:
         assert len(stage.blobs.blobs) > COUNT // 2
         stage.client.close_call(call)
         await until(stage, lambda: shelf.size_bytes == 0)
+
+
+async def test_many_small_results_are_not_looked_through_for_each_of_them() -> None:
+    looks: list[Kept] = []
+
+    class Small(Kept):
+        """Notes each look at it."""
+
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "is_unsent":
+                looks.append(self)
+            return super().__getattribute__(name)
+
+    async with staged() as stage:
+        stage.node.is_slow_to_load = True
+        spec = await stage.client.function()
+        call = stage.client.call(spec.function_id, 1)
+        await settle()
+        known = stage.plane.calls.get(call.call_id)
+        assert known is not None
+        tasks = TaskSet()
+        shelf = Shelf(MemoryBlobs(), tasks, 4_000 * 200)
+
+        for _ in range(4_000 * 7 // 4):
+            shelf.put(Small(known, OutputBatch(call.call_id, (0,), (0,), (100,)), b"x" * 100))
+        await settle()
+        await tasks.close()
+
+        assert shelf.size_bytes <= 4_000 * 200 * 7 // 4
+        assert len(looks) < 4_000 * 100

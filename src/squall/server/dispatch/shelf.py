@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ KEPT_BYTES_MAX = 512 * 2**20
 FULL_FACTOR = 2
 """So many times that much is never kept. Containers are not listened to while values are moved, so this is for a blob
 store that is full."""
+LOOKS_MAX = 64
+"""How often all is looked through for what can be forgotten, while as much again comes."""
 MOVED_BYTES_MIN = 16 * 2**10
 """Smaller values stay in memory: a blob each would cost more than it frees."""
 VALUE_BYTES = 100
@@ -41,7 +44,7 @@ _log = logging.getLogger("squall.server.dispatch.shelf")
 class Kept:
     """A batch of outputs or items of a call."""
 
-    __slots__ = ("body", "call", "is_moved", "is_queued", "is_unsent", "record", "size_bytes")
+    __slots__ = ("body", "call", "is_queued", "is_unsent", "record", "size_bytes")
 
     def __init__(self, call: Call, record: Batch, body: bytes) -> None:
         self.call = call
@@ -51,8 +54,6 @@ class Kept:
         """Not sent since its client connected, if it is there."""
         self.is_queued = False
         """Waits to be sent."""
-        self.is_moved = False
-        """What can be in the blob store is there."""
         self.size_bytes = _size(record, body)
 
 
@@ -70,6 +71,10 @@ class Shelf:
         self._tasks = tasks
         self._bytes_max = bytes_max
         self._kept: dict[Kept, None] = {}
+        self._movable: OrderedDict[Kept, None] = OrderedDict()
+        """Those of them with large values that are not in the blob store."""
+        self._look_above_bytes = bytes_max
+        """All there is is looked through beyond that: not for each of a million small ones."""
         self._moving: asyncio.Future[None] | None = None
         self._held_up: set[Channel] = set()
         self.size_bytes = 0
@@ -89,23 +94,33 @@ class Shelf:
         """Keep it."""
         self._kept[kept] = None
         self.size_bytes += kept.size_bytes
+        if len(kept.body) >= MOVED_BYTES_MIN and max(kept.record.sizes) >= MOVED_BYTES_MIN:
+            self._movable[kept] = None
         if self.size_bytes > self._bytes_max:
             self._relieve()
+        else:
+            self._look_above_bytes = self._bytes_max
 
     def remove(self, kept: Kept) -> None:
         """It is not needed any more; repeating it is harmless."""
         if kept in self._kept:
             del self._kept[kept]
+            self._movable.pop(kept, None)
             self.size_bytes -= kept.size_bytes
 
     def _relieve(self) -> None:
-        self._forget_sent()
+        is_time_to_look = self.size_bytes > self._look_above_bytes
+        if is_time_to_look:
+            self._forget_sent()
+            self._look_above_bytes = self.size_bytes + self._bytes_max // LOOKS_MAX
         if self.size_bytes <= self._bytes_max:
-            return
-        if self._blobs is None or self._tasks is None or self.is_full:
+            self._look_above_bytes = self._bytes_max
+        elif self._blobs is None or self._tasks is None or self.is_full:
             self._let_go()
-        elif self._moving is None:
+        elif self._moving is None and self._movable:
             self._moving = self._tasks.start(self._move(self._blobs))
+        elif self._moving is None and is_time_to_look:
+            self._let_go()
 
     def _forget_sent(self) -> None:
         """Down to three quarters, so that it is not looked through for each batch."""
@@ -117,7 +132,8 @@ class Shelf:
                 self.remove(kept)
 
     def _let_go(self) -> None:
-        """The oldest outputs. Items are not: their generator cannot begin again."""
+        """What was sent, then the oldest outputs. Items are not: their generator cannot begin again."""
+        self._forget_sent()
         for kept in list(self._kept):
             if self.size_bytes <= self._bytes_max * 3 // 4:
                 return
@@ -129,15 +145,11 @@ class Shelf:
     async def _move(self, blobs: BlobStore) -> None:
         """Move large values to the blob store, the oldest first, until enough is free."""
         try:
-            while self.size_bytes > self._bytes_max * 3 // 4:
-                kept = next((one for one in self._kept if not one.is_moved), None)
-                if kept is None:
-                    break
-                kept.is_moved = True
-                if max(kept.record.sizes, default=0) >= MOVED_BYTES_MIN:
-                    record, body = await moved(blobs, kept.record, kept.body)
-                    if kept in self._kept:
-                        self._shrink(kept, record, body)
+            while self._movable and self.size_bytes > self._bytes_max * 3 // 4:
+                kept, _ = self._movable.popitem(last=False)
+                record, body = await moved(blobs, kept.record, kept.body)
+                if kept in self._kept:
+                    self._shrink(kept, record, body)
         except PlatformError as error:
             _log.warning("results that wait for their clients cannot be moved to the blob store: %s", error.message)
         finally:
