@@ -66,6 +66,24 @@ def test_error_at_import_begins_at_the_users_frame(tmp_path: Path, capsys: pytes
     assert "importlib" not in shown
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("sq_scrit.py", "no such file; did you mean sq_script.py?"),
+        ("sq_script", "no file 'sq_script'; did you mean sq_script.py?"),
+        ("README.md", "no file 'README.md'"),
+    ],
+)
+def test_misspelt_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, said: str) -> None:
+    (tmp_path / "sq_script.py").touch()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(click.ClickException) as caught:
+        load(parse(typed, is_module=False))
+
+    assert caught.value.message.endswith(said)
+
+
 def test_missing_file_is_named() -> None:
     with pytest.raises(click.ClickException, match="no such file"):
         load(Reference("/no/such/file.py"))

@@ -81,8 +81,24 @@ def test_unannotated_parameter_is_text() -> None:
 def test_arguments_are_never_positional() -> None:
     def main(n: int) -> None: ...
 
-    with pytest.raises(click.UsageError):
+    with pytest.raises(click.UsageError) as caught:
         bind(main, "main", ["3"])
+
+    assert caught.value.message == "unexpected argument '3': write it by name, as in --n 3"
+
+
+def test_argument_for_a_function_without_parameters_is_refused() -> None:
+    with pytest.raises(click.UsageError, match="there are no parameters"):
+        bind(lambda: None, "main", ["3"])
+
+
+def test_date_is_asked_for_in_few_words(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(when: datetime.datetime) -> None: ...
+
+    with pytest.raises(click.exceptions.Exit):
+        bind(main, "main", ["-h"])
+
+    assert "--when YYYY-MM-DD[THH:MM:SS]" in capsys.readouterr().out
 
 
 def test_star_args_alone_get_what_was_typed() -> None:
@@ -94,7 +110,7 @@ def test_star_args_alone_get_what_was_typed() -> None:
 def test_type_that_cannot_be_typed_in_is_named() -> None:
     def main(options: dict[str, int]) -> None: ...
 
-    with pytest.raises(SignatureInvalid, match=r"parameter options has type"):
+    with pytest.raises(SignatureInvalid, match=r"parameter options has type dict\[str, int\];"):
         bind(main, "main", [])
 
 

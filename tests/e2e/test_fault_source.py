@@ -38,7 +38,7 @@ def test_function_that_is_not_there_is_named_with_the_nearest(squall: Installati
     ended = squall.run("square.py::sqare")
 
     assert ended.code == 2, ended
-    assert "square has no function or entrypoint 'sqare'; did you mean 'square'?" in ended.err, ended
+    assert "square.py has no function or entrypoint 'sqare'; did you mean 'square'?" in ended.err, ended
     assert "main, square" in ended.err, ended
 
 
@@ -46,7 +46,7 @@ def test_several_to_run_are_listed(squall: Installation) -> None:
     ended = squall.run("raising.py")
 
     assert ended.code == 2, ended
-    assert "raising has several to run; name one, as in /" in ended.err, ended
+    assert "raising.py has several to run; name one, as in /" in ended.err, ended
     assert "/raising.py::own_class: own_class, with_cause" in ended.err, ended
 
 
@@ -99,7 +99,7 @@ def test_file_without_an_app_says_how_to_make_one(squall: Installation, tmp_path
     ended = squall.command("run", "plain.py", cwd=tmp_path)
 
     assert ended.code == 2, ended
-    assert "plain has no app: make one at the top level, `app = squall.App()`" in ended.err, ended
+    assert "plain.py has no app: make one at the top level, `app = squall.App()`" in ended.err, ended
 
 
 def test_unknown_options_are_refused_with_the_nearest(squall: Installation) -> None:

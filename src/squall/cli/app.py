@@ -18,7 +18,9 @@ def app_group() -> None:
 
 
 @app_group.command("list", epilog="Example: squall app list --limit 5")
-@click.option("--limit", default=20, show_default=True, help="At most that many, newest first.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most that many, newest first."
+)
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_apps(limit: int, is_json: bool) -> None:
     """List apps, newest first."""
@@ -26,7 +28,7 @@ def list_apps(limit: int, is_json: bool) -> None:
     rows = [
         (
             app.app_id,
-            app.name or "-",
+            app.name or None,
             app.state,
             app.container_count,
             tables.local_time(app.created_at),

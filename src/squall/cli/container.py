@@ -34,7 +34,7 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
         (
             container.container_id,
             container.app_id,
-            container.app_name or "-",
+            container.app_name or None,
             container.function_name,
             container.state,
             tables.local_time(container.created_at),

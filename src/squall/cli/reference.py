@@ -5,6 +5,7 @@ Loading runs the user's file as a module named like its stem, with its folder on
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import sys
@@ -15,6 +16,9 @@ from types import ModuleType
 import click
 
 from squall.sdk._traceback import format_for_user
+
+# Endings of files that people have beside their programs: what is missing is that file, not a module.
+_NO_MODULES = (".md", ".ipynb", ".txt", ".toml", ".json", ".yaml", ".yml", ".sh")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,13 @@ def parse(text: str, *, is_module: bool) -> Reference:
         raise click.UsageError(f"{text!r} names no file; write path.py, or path.py::name")
     if not is_module and source != "-" and not source.endswith(".py") and not Path(source).exists():
         dotted = source.replace("/", ".")
-        raise click.UsageError(f"no file {source!r}; to run a module, write: squall run -m {dotted}")
+        if Path(f"{source}.py").is_file():
+            hint = f"; did you mean {source}.py?"
+        elif all(part.isidentifier() for part in dotted.split(".")) and Path(source).suffix not in _NO_MODULES:
+            hint = f"; to run a module, write: squall run -m {dotted}"
+        else:
+            hint = ""
+        raise click.UsageError(f"no file {source!r}{hint}")
     return Reference(source, name, is_module)
 
 
@@ -58,7 +68,7 @@ def load(reference: Reference) -> ModuleType:
     if path.is_dir():
         raise click.ClickException(f"cannot run {reference.source}: it is a directory; name a file in it")
     if not path.is_file():
-        raise click.ClickException(f"cannot run {reference.source}: no such file")
+        raise click.ClickException(f"cannot run {reference.source}: no such file{_similar(path)}")
     sys.path.insert(0, str(path.parent))
     try:
         return _run(lambda: _module_of_file(path))
@@ -67,6 +77,14 @@ def load(reference: Reference) -> ModuleType:
             command = f"squall run -m {_dotted(path)}" + (f"::{reference.name}" if reference.name else "")
             click.echo(f"It imports its package, which a file has none of; run it as a module: {command}", err=True)
         raise
+
+
+def _similar(path: Path) -> str:
+    """A file beside a missing one that may have been meant."""
+    folder = path.parent
+    beside = [one.name for one in folder.glob("*.py")] if folder.is_dir() else []
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _dotted(path: Path) -> str:

@@ -9,10 +9,9 @@ import asyncio
 import difflib
 import inspect
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import click
@@ -20,12 +19,11 @@ import click
 from squall.cli import reference
 from squall.cli.interactive import lend_terminal
 from squall.cli.signature import SignatureInvalid, bind
+from squall.cli.target import Target, choose
 from squall.exception import Error
 from squall.sdk import _output
-from squall.sdk.app import App, LocalEntrypoint
+from squall.sdk.app import LocalEntrypoint
 from squall.sdk.function import Function
-
-Target = LocalEntrypoint[..., Any] | Function[..., Any]
 
 
 @click.command(
@@ -63,6 +61,9 @@ def run(
 
     ARGUMENTS become the parameters of what is run: --param-name VALUE.
     """
+    if ref.startswith("-") and ref != "-":
+        options = [name for option in run.params if isinstance(option, click.Option) for name in option.opts]
+        raise click.NoSuchOption(ref, possibilities=difflib.get_close_matches(ref, options))
     parsed = reference.parse(ref, is_module=is_module)
     module = reference.load(parsed)
     app, target = choose(module, parsed.name, parsed.source)
@@ -159,47 +160,6 @@ def _is_raised_by_user(error: Error) -> bool:
             return True
         trace = trace.tb_next
     return False
-
-
-def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
-    """The app and what of it to run.
-
-    Without a name: the only local entrypoint, else the only function.
-
-    Raises:
-        click.UsageError: there is nothing to run, or a choice to make; the message lists the candidates.
-    """
-    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
-    if not apps:
-        raise click.UsageError(f"{module.__name__} has no app: make one at the top level, `app = squall.App()`")
-    app_name, _, rest = name.partition(".")
-    if app_name in apps and app_name:
-        apps, name = {app_name: apps[app_name]}, rest
-    unique = list(dict.fromkeys(apps.values()))
-    entrypoints = [(app, one) for app in unique for one in app.registered_entrypoints.values()]
-    functions = [(app, one) for app in unique for one in app.registered_functions.values()]
-    candidates: Sequence[tuple[App, Target]] = [*entrypoints, *functions]
-    if name:
-        named = [found for found in candidates if found[1].name == name]
-        if named:
-            return named[0]
-        names = [target.name for _, target in candidates]
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise click.UsageError(f"{module.__name__} has no function or entrypoint {name!r}{hint} It has: {_list(names)}")
-    for kind in (entrypoints, functions):
-        if len(kind) == 1:
-            return kind[0]
-        if kind:
-            names = [target.name for _, target in kind]
-            raise click.UsageError(
-                f"{module.__name__} has several to run; name one, as in {source}::{names[0]}: {_list(names)}"
-            )
-    raise click.UsageError(f"{module.__name__} has nothing to run: decorate a function with @app.function()")
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names) or "nothing"
 
 
 def _local_callable(function: Function[..., Any]) -> Callable[..., Any]:

@@ -46,7 +46,16 @@ def bind(function: Callable[..., Any], name: str, arguments: Sequence[str], *, t
         return BoundArguments(tuple(arguments), {})
     hints = _hints(function)
     options = [_option(parameter, hints.get(parameter.name, str), name) for parameter in parameters]
-    command = click.Command(name, params=list(options), help=inspect.getdoc(function), callback=lambda **given: given)
+    command = click.Command(
+        name,
+        params=list(options),
+        help=inspect.getdoc(function),
+        callback=lambda **given: given,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    if arguments and not arguments[0].startswith("-"):
+        # Before what is missing: it was given, in a way that cannot be.
+        raise click.UsageError(f"unexpected argument {arguments[0]!r}: {_by_name(options, arguments[0])}")
     context = command.make_context(typed or name, list(arguments))
     with context:
         given = command.invoke(context)
@@ -58,6 +67,12 @@ def bind(function: Callable[..., Any], name: str, arguments: Sequence[str], *, t
         if context.get_parameter_source(key) is not click.core.ParameterSource.DEFAULT
     }
     return BoundArguments((), kwargs)
+
+
+def _by_name(options: Sequence[click.Option], argument: str) -> str:
+    """How an argument without a name should have been given."""
+    wanted = next((option for option in options if option.required), options[0] if options else None)
+    return f"write it by name, as in {wanted.opts[0]} {argument}" if wanted else "there are no parameters"
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -108,11 +123,23 @@ def _kind(hint: Any, parameter: str, name: str) -> Any:
     if hint in (int, float, bool):
         return hint
     if hint is datetime.datetime:
-        return click.DateTime()
+        return _DateTime()
     raise SignatureInvalid(
-        f"cannot run {name} from the command line: parameter {parameter} has type {getattr(hint, '__name__', hint)};"
+        f"cannot run {name} from the command line: parameter {parameter} has type {_name_of(hint)};"
         f" options can be str, int, float, bool, datetime.datetime, Literal, or Optional of these"
     )
+
+
+def _name_of(hint: Any) -> str:
+    # A generic alias has a __name__ too, without what is in its brackets.
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+class _DateTime(click.DateTime):
+    """A date, with or without a time."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "YYYY-MM-DD[THH:MM:SS]"
 
 
 class _IntChoice(click.ParamType):  # type: ignore[type-arg]

@@ -1,0 +1,101 @@
+"""What in a loaded file is run: the function or entrypoint that a name means, or the only one there is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from types import ModuleType
+from typing import Any
+
+import click
+
+from squall.sdk.app import App, LocalEntrypoint
+from squall.sdk.function import Function
+
+Target = LocalEntrypoint[..., Any] | Function[..., Any]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Something that can be run."""
+
+    app: App
+    variable: str
+    """The name of the app in the file."""
+    target: Target
+
+    @property
+    def long_name(self) -> str:
+        return f"{self.variable}.{self.target.name}"
+
+
+def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
+    """The app and what of it to run.
+
+    Args:
+        name: `target`, `app.target` or `app`, the variable that the app is in; without one the only local entrypoint is
+            meant, else the only function.
+        source: what was typed before the name, for messages that can be typed again.
+
+    Raises:
+        click.UsageError: there is nothing to run, or a choice to make; the message lists the candidates.
+    """
+    where = "the program" if source == "-" else PurePath(source).name
+    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
+    if not apps:
+        raise click.UsageError(f"{where} has no app: make one at the top level, `app = squall.App()`")
+    app_name, _, rest = name.partition(".")
+    all_of_them = _candidates(apps)
+    if app_name in apps:
+        apps, name = {app_name: apps[app_name]}, rest
+    candidates = _candidates(apps)
+    found = _named(candidates, all_of_them, name, where, source) if name else _only(candidates, where, source)
+    return found.app, found.target
+
+
+def _candidates(apps: Mapping[str, App]) -> list[_Candidate]:
+    """Entrypoints before functions; an app with two variables counts by its first."""
+    variables: dict[App, str] = {}
+    for variable, app in apps.items():
+        variables.setdefault(app, variable)
+    pairs = variables.items()
+    entrypoints = [_Candidate(app, key, one) for app, key in pairs for one in app.registered_entrypoints.values()]
+    functions = [_Candidate(app, key, one) for app, key in pairs for one in app.registered_functions.values()]
+    return [*entrypoints, *functions]
+
+
+def _named(
+    candidates: Sequence[_Candidate], all_of_them: Sequence[_Candidate], name: str, where: str, source: str
+) -> _Candidate:
+    found = [one for one in candidates if one.target.name == name]
+    # An entrypoint before a function of its own app; one that several apps include is one.
+    rivals = [one for one in found if one.app is not found[0].app and one.target is not found[0].target]
+    if rivals:
+        names = [one.long_name for one in (found[0], *rivals)]
+        raise click.UsageError(f"{name!r} is in several apps; name one, as in {source}::{names[0]}: {_list(names)}")
+    if found:
+        return found[0]
+    known = {key: key for one in all_of_them for key in (one.long_name, one.target.name)}
+    elsewhere = [one.long_name for one in all_of_them if one.target.name == name]
+    close = elsewhere or difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    names = [one.target.name for one in candidates]
+    raise click.UsageError(f"{where} has no function or entrypoint {name!r}; {hint}it has: {_list(names)}")
+
+
+def _only(candidates: Sequence[_Candidate], where: str, source: str) -> _Candidate:
+    entrypoints = [one for one in candidates if isinstance(one.target, LocalEntrypoint)]
+    for kind in (entrypoints, candidates):
+        if len({id(one.target) for one in kind}) == 1:
+            return kind[0]
+        if kind:
+            names = [one.target.name for one in kind]
+            names = names if len(set(names)) == len(names) else [one.long_name for one in kind]
+            raise click.UsageError(f"{where} has several to run; name one, as in {source}::{names[0]}: {_list(names)}")
+    raise click.UsageError(f"{where} has nothing to run: decorate a function with @app.function()")
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names)) or "nothing"
