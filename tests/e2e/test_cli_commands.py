@@ -46,6 +46,23 @@ def test_completion_scripts_name_the_command(session_installation: Installation,
     assert "_SQUALL_COMPLETE" in flows.command_ok(session_installation, "completion", shell).out
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("ru", "plain,run"), ("run hel", "file,hel"), ("run --qu", "plain,--quiet"), ("container ex", "plain,exec")],
+)
+def test_completion_offers_commands_options_and_files(
+    session_installation: Installation, typed: str, offered: str
+) -> None:
+    words = f"squall {typed}"
+    variables = {"_SQUALL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+
+    ended = subprocess.run(
+        [SQUALL], env=session_installation.environ(**variables), capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert ended.stdout == f"{offered}\n"
+
+
 def test_completion_completes(session_installation: Installation) -> None:
     words = {"_SQUALL_COMPLETE": "bash_complete", "COMP_WORDS": "squall cont", "COMP_CWORD": "1"}
 

@@ -44,7 +44,8 @@ from squall.sdk.function import Function
 @click.option("-n", "--name", "app_name", default=None, help="What lists call the app.")
 @click.option("-w", "--write-result", "result_path", type=click.Path(path_type=Path), help="Write the result there.")
 @click.option("--timestamps", "has_timestamps", is_flag=True, help="Begin each log line with its time.")
-@click.argument("ref")
+# A path for the shell's completion only: what it may be is said by `reference`.
+@click.argument("ref", type=click.Path(allow_dash=True))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(
     is_quiet: bool,
