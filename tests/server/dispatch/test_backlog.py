@@ -151,6 +151,46 @@ async def test_a_call_that_waits_in_the_store_can_be_cancelled() -> None:
         assert runs(stage) == 59
 
 
+async def test_call_that_is_cancelled_while_its_page_is_read_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.is_slow_to_load = True
+        call_ids = [await spawn(stage, spec.function_id, number) for number in range(60)]
+        read, is_read, may_go_on = stage.store.unfinished_inputs, asyncio.Event(), asyncio.Event()
+
+        async def wait_after(*args: object, **kwargs: object) -> object:
+            page = await read(*args, **kwargs)  # type: ignore[arg-type]
+            is_read.set()
+            await may_go_on.wait()
+            return page
+
+        monkeypatch.setattr(stage.store, "unfinished_inputs", wait_after)
+        stage.node.is_slow_to_load = False
+        for guest in list(stage.node.guests.values()):
+            guest.exit(0)
+        await stage.until(is_read.is_set)
+        await stage.client.ask("CallCancel", CallCancel(call_ids[MEMORY_INPUTS]), Empty)
+        await settle()
+        may_go_on.set()
+        await done(stage, 60)
+
+        assert decode_failure(await kept(stage, call_ids[MEMORY_INPUTS]))[0].kind == "cancelled"
+        assert runs(stage) == 59
+
+
+async def test_a_count_that_has_gone_wrong_disturbs_nobody() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.is_slow_to_load = True
+        for number in range(30):
+            await spawn(stage, spec.function_id, number)
+
+        stage.plane.durable.backlog.cancelled(spec.function_id, new_id("fc"), 1_000)
+
+        assert len(stage.plane.durable.backlog) == 0
+        await stage.client.connect()
+
+
 async def test_spawn_that_is_repeated_while_it_waits_runs_once() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)

@@ -82,10 +82,10 @@ async def test_output_that_no_database_takes_fails_alone(monkeypatch: pytest.Mon
     [
         InputBatch("", (0, 0), (1, 1)),
         InputBatch("", (-1, 1), (1, 1)),
-        InputBatch("", (0, 2**31), (1, 1)),
+        InputBatch("", (0, 2), (1, 1)),
         InputBatch("", (0, 1), (2, -1), (), {"1": "x"}),
     ],
-    ids=["an index twice", "a negative index", "a large index", "no blob"],
+    ids=["an index twice", "a negative index", "an index left out", "no blob"],
 )
 async def test_inputs_that_no_database_takes_are_refused(batch: InputBatch) -> None:
     async with staged() as stage:
@@ -99,6 +99,22 @@ async def test_inputs_that_no_database_takes_are_refused(batch: InputBatch) -> N
         assert refused.value.code == "invalid"
         with pytest.raises(PlatformError, match="no call"):
             await stage.store.get_call(call_id)
+
+
+async def test_call_keeps_ids_and_words_and_no_texts() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call_id = new_id("fc")
+        for opened in (
+            CallOpen(call_id, spec.function_id, "x" * 1_000),
+            CallOpen(call_id, spec.function_id, wire.SPAWN, "in-" + "x" * 1_000),
+        ):
+            with pytest.raises(PlatformError, match="is no word") as refused:
+                await stage.client.ask(
+                    "CallSpawn", CallSpawn(opened, InputBatch(call_id, (0,), (1,))), CallSpawned, b"7"
+                )
+
+            assert refused.value.code == "invalid"
 
 
 async def test_output_that_is_not_there_is_an_answer_without_index() -> None:

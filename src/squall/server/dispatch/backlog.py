@@ -46,12 +46,12 @@ class _Entry:
         self.after = after
         """Time and id of the last call that was read."""
         self.count = count
-        """Inputs that were not, as far as is known."""
+        """Inputs that were not, as far as is known: calls that come while a page is read may be counted off alone."""
         self.is_paging = False
         self.new_since = math.inf
         """When the oldest of those was made that came while a page was read."""
         self.ended: set[str] = set()
-        """Calls that ended in memory, meanwhile."""
+        """Calls that ended meanwhile."""
 
 
 class Backlog:
@@ -84,7 +84,7 @@ class Backlog:
         """Calls that are being put in the store: whether they were read from it already."""
 
     def __len__(self) -> int:
-        return sum(entry.count for entry in self._entries.values())
+        return sum(max(0, entry.count) for entry in self._entries.values())
 
     def count(self, function_id: str) -> int:
         """How many inputs of a function are in the store only."""
@@ -127,11 +127,13 @@ class Backlog:
             entry.after = _before(stored.created_at)
         return True
 
-    def cancelled(self, function_id: str, count: int) -> None:
-        """Inputs in the store have ended there."""
+    def cancelled(self, function_id: str, call_id: str, count: int) -> None:
+        """So many inputs of a call, all it has left in the store, have ended there."""
         entry = self._entries.get(function_id)
         if entry is not None:
             entry.count -= count
+            if entry.is_paging:
+                entry.ended.add(call_id)
 
     def ended(self, call_id: str, dispatcher: Dispatcher) -> None:
         """A call has ended in memory: there may be room for others of its function."""

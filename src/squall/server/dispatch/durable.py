@@ -27,7 +27,7 @@ WAIT_MAX_S = 60.0
 """Of one `CallGet`; the client asks again."""
 INPUTS_MAX = 10_000
 """Of one `CallSpawn`."""
-INDEX_MAX = 2**31 - 1
+NAMES_CHARS_MAX = 200
 RETRY_S = 1.0
 STATUSES_MAX = 1_000
 UNKEPT_MAX = 5_000
@@ -84,11 +84,10 @@ class Durable:
             raise PlatformError(INVALID, "CallSpawn: the call needs an id, the same for its inputs")
         if not batch.indexes or len(batch.indexes) > INPUTS_MAX or len(batch.indexes) != len(batch.sizes):
             raise PlatformError(INVALID, f"CallSpawn: takes 1 to {INPUTS_MAX} inputs, each with a size")
-        if (
-            len(set(batch.indexes)) != len(batch.indexes)
-            or not 0 <= min(batch.indexes) <= max(batch.indexes) <= INDEX_MAX
-        ):
-            raise PlatformError(INVALID, f"CallSpawn: indexes are from 0 to {INDEX_MAX}, each for one input")
+        if set(batch.indexes) != set(range(len(batch.indexes))):
+            raise PlatformError(INVALID, "CallSpawn: the indexes of its inputs are not 0, 1 and so on")
+        if len(opened.kind) + len(opened.parent_input_id) > NAMES_CHARS_MAX:
+            raise PlatformError(INVALID, "CallSpawn: its kind is no word, or its parent no id of an input")
         if self._calls.get(opened.call_id) is not None:
             return opened.call_id
         waiting = dispatcher.queued + self.backlog.count(opened.function_id)
@@ -309,7 +308,7 @@ class Durable:
             return call
         unkept = {output.index for output in self._unkept if output.call_id == call_id}
         inputs = [index for index in range(stored.input_count) if index not in kept and index not in unkept]
-        self.backlog.cancelled(stored.function_id, len(inputs))
+        self.backlog.cancelled(stored.function_id, call_id, len(inputs))
         failure = Failure("cancelled", "it was cancelled before it was run")
         await self._fail(stored, tuple(StoredInput(call_id, index) for index in inputs), failure)
         return None
