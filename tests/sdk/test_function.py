@@ -190,6 +190,11 @@ def test_map_that_is_never_iterated_warns(server: ServerDouble) -> None:
         square.map([1])
 
 
+def test_a_generator_that_is_never_iterated_warns_of_what_it_can_do_only(server: ServerDouble) -> None:
+    with app.run(), pytest.warns(UserWarning, match="never iterated, so nothing was run; iterate it$"):
+        count_to.remote_gen(1)
+
+
 def test_a_map_left_early_is_closed_on_the_server(server: ServerDouble) -> None:
     with app.run():
         for _ in square.map(range(5000)):

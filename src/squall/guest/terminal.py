@@ -115,8 +115,8 @@ class Terminal:
             os.close(self._master)
             os.close(self._slave)
             self._master = self._slave = -1
-            reason = self._refusal or f"no client offered a terminal within {OPEN_S:.0f} s"
-            raise TerminalMissing(f"cannot open a terminal: {reason}; run with `squall run -i`")
+            reason = self._refusal or f"no client offered one within {OPEN_S:.0f} s; run it with `squall run -i`"
+            raise TerminalMissing(f"cannot open a terminal: {reason}")
         self._input_id = _container.current_input_id()
         self._pump = threading.Thread(target=self._carry, args=(self._master,), name="squall-terminal", daemon=True)
         self._pump.start()

@@ -119,9 +119,10 @@ class BlockingIterator(Generic[T]):
 
     def __del__(self) -> None:
         if getattr(self, "_generator", None) is not None:
+            instead = ", or use .for_each() or .spawn_map() where the results do not matter"
             warnings.warn(
-                f"the result of .{self._name}() was never iterated, so nothing was run; iterate it, "
-                "or use .for_each() or .spawn_map() where the results do not matter",
+                f"the result of .{self._name}() was never iterated, so nothing was run; iterate it"
+                + ("" if self._name == "remote_gen" else instead),
                 UserWarning,
                 stacklevel=2,
             )
