@@ -9,6 +9,7 @@ from squall.server.dispatch.call_table import ORPHANS_MAX, CallTable
 from squall.server.dispatch.client import MERGED_BYTES_MAX, merged
 from squall.server.dispatch.input import SENT_MAX
 from squall.server.model.config import ServerConfig
+from squall.server.model.logs import Progress
 from tests.server.doubles import FakeClient, FakeGuest, settle, staged
 
 
@@ -102,3 +103,35 @@ async def test_second_connection_of_a_client_replaces_the_first() -> None:
         assert first.is_closed
         spec = await again.function()
         assert (await stage.done(again.call(spec.function_id, 4), 1))[0].value == b"8"
+
+
+async def test_results_that_follow_large_ones_do_not_pass_a_line_either() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.is_slow_to_load = True
+        call = stage.client.call(spec.function_id, *range(4))
+        await settle()
+        (client,) = stage.plane.clients._clients.values()
+        known = stage.plane.calls.get(call.call_id)
+        assert known is not None
+
+        def put(index: int, size: int) -> None:
+            assert known is not None
+            client.put_outputs(known, OutputBatch(call.call_id, (index,), (0,), (size,)), b"x" * size)
+
+        for index in range(3):
+            put(index, 3 * 2**20)
+        await settle(2)
+        assert client._sending is not None
+        line = Progress()
+        line.came = 1
+        client.lines.reads.add(line)
+        put(3, 1)
+        await settle()
+        came_before_the_line = set(call.outputs)
+        line.taken = 1
+        await stage.pass_time(0.1)
+        client.lines.reads.discard(line)
+
+        assert 3 not in came_before_the_line
+        assert set(call.outputs) == {0, 1, 2, 3}

@@ -125,15 +125,19 @@ class Client:
         """Send what one turn of the loop brought; the rest when the client has read."""
         if self._sending is not None:
             return
-        count = len(self._unsent)
-        may_go = self.lines.may_go(count) if self.lines.reads else count
-        self._send_some(may_go)
-        if may_go < count:
+        if not self._send_what_may_go():
             self._look_again()
             return
         self._has_looked = False
         if self._unsent:
             self._sending = self._tasks.start(self._send_all())
+
+    def _send_what_may_go(self) -> bool:
+        """Send some; False when lines come before the others."""
+        count = len(self._unsent)
+        may_go = self.lines.may_go(count) if self.lines.reads else count
+        self._send_some(may_go)
+        return may_go == count
 
     def _look_again(self) -> None:
         """Log lines that came before have not left yet: mostly they do within this turn of the loop."""
@@ -148,7 +152,8 @@ class Client:
         try:
             while self._unsent and self.peer is not None:
                 await self.peer.channel.drain()
-                self._send_some(len(self._unsent))
+                if not self._send_what_may_go():
+                    return  # `_flush` looks again
                 await asyncio.sleep(0)
         except ChannelClosed:
             return  # whoever has it on its list is told too
