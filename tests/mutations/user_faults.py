@@ -39,8 +39,8 @@ USER_FAULTS = (
         "the nearest name is not suggested",
         (
             Change(
-                "src/squall/cli/run.py",
-                'hint = f"; did you mean {close[0]!r}?" if close else ""',
+                "src/squall/cli/target.py",
+                'hint = f"did you mean {close[0]!r}? " if close else ""',
                 'hint = ""',
             ),
         ),
@@ -50,7 +50,7 @@ USER_FAULTS = (
         "function-not-found-list",
         "function not found",
         "what there is instead is not listed",
-        (Change("src/squall/cli/run.py", "{hint} It has: {_list(names)}", "{hint}"),),
+        (Change("src/squall/cli/target.py", "{hint}it has: {_list(names)}", "{hint}"),),
         {f"{SOURCE}test_function_that_is_not_there_is_named_with_the_nearest": '"main, square" in ended.err'},
     ),
     Mutation(
