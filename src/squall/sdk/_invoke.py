@@ -79,14 +79,14 @@ async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs
 
 def remote_now(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`remote` for a blocked thread and small values, without a coroutine: half of a small call's cost here."""
+    if any(map(is_large, args)):
+        return run(remote(client, function_id, args, kwargs))
     data = serialize((args, kwargs))
     if len(data) > INLINE_BYTES_MAX:
         return run(remote(client, function_id, args, kwargs))
     call_id = new_id("fc")
     frames = remote_call(call_id, function_id, _container.current_input_id() or "", data)
     call = RemoteCall(call_id, frames, client.connection)
-    if any(map(is_large, args)):
-        return run(remote(client, function_id, args, kwargs))
     pending = call.pending
     is_answered = False
     try:
