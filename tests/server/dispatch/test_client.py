@@ -117,7 +117,7 @@ async def test_results_that_follow_large_ones_do_not_pass_a_line_either() -> Non
 
         def put(index: int, size: int) -> None:
             assert known is not None
-            client.put_outputs(known, OutputBatch(call.call_id, (index,), (0,), (size,)), b"x" * size)
+            client.put_outputs(known, OutputBatch(call.call_id, (index,), (0,), (size,), (0,), (1,)), b"x" * size)
 
         for index in range(3):
             put(index, 3 * 2**20)
