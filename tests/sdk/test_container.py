@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,14 +24,21 @@ def square(x: int) -> int:
     return x * x
 
 
+@app.function()
+def count(limit: int) -> Iterator[int]:
+    yield from range(limit)
+
+
 @pytest.fixture
 def container(server: ServerDouble) -> Iterator[_container.ContainerState]:
     """This process as a container whose agent is the double."""
     function_id = new_id("fu")
     definition = Definition("package", __name__, "square")
     server.functions[function_id] = FunctionSpec(function_id, "ap-1", "square", definition, "im-1")
-    boot = Boot("ct-7", "ap-1", "inside", function_id, "square", definition, functions={"square": function_id})
-    yield _container.enter(boot, server.socket_path, "token-7")
+    boot = Boot("ct-7", "ap-1", "inside", function_id, "square", definition, functions={"square": function_id, "count": "fu-count"})
+    state = _container.enter(boot, server.socket_path, "token-7")
+    state.is_importing = False
+    yield state
     _client.close()
     _container.leave()
 
@@ -113,8 +120,35 @@ def test_calls_work_from_threads_and_loops(container: _container.ContainerState)
 
 
 def test_running_an_app_while_its_module_is_imported_is_refused(container: _container.ContainerState) -> None:
+    container.is_importing = True
+
     with pytest.raises(InvalidError, match="__main__"), app.run():
         pytest.fail("it must not start")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: square.remote(3),
+        lambda: asyncio.run(square.remote.aio(3)),
+        lambda: list(square.map([3])),
+        lambda: list(square.starmap([(3,)])),
+        lambda: square.for_each([3]),
+        lambda: square.spawn(3),
+        lambda: square.spawn_map([3]),
+        lambda: list(count.remote_gen(3)),
+    ],
+    ids=["remote", "remote.aio", "map", "starmap", "for_each", "spawn", "spawn_map", "remote_gen"],
+)
+def test_calls_while_a_container_imports_its_module_are_refused(
+    container: _container.ContainerState, server: ServerDouble, call: Callable[[], object]
+) -> None:
+    container.is_importing = True
+
+    with pytest.raises(InvalidError, match="__main__"):
+        call()
+
+    assert (server.opened, server.attempts) == ([], [])
 
 
 def test_a_function_may_run_an_app_of_its_own(container: _container.ContainerState, server: ServerDouble) -> None:

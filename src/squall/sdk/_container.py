@@ -25,7 +25,7 @@ class ContainerState:
         self.socket_path = socket_path
         self.token = token
         self.is_importing = True
-        """Until the first input: `App.run` at the top level of the user's module would start apps without end."""
+        """Until the first input: `App.run` and calls at the top level of the user's module would go on without end."""
         self.running_inputs: dict[str, str] = {}
 
 
@@ -137,6 +137,24 @@ def current_input_id() -> str | None:
             return next(iter(_state.running_inputs))
         except (StopIteration, RuntimeError):
             return None  # it ended just now
+    return input_id
+
+
+def calling_input_id() -> str:
+    """The id of the input that a call is made from now, or empty.
+
+    Raises:
+        InvalidError: this container has run nothing yet: it still imports the module of its function.
+    """
+    input_id = current_input_id()
+    if input_id is None:
+        if _state is not None and _state.is_importing:
+            raise InvalidError(
+                "a call of a function at the top level of a module that a container imports: each container would call, "
+                "and so start, the next one without end; put it below `if __name__ == '__main__':`, into a function or "
+                "into a local entrypoint"
+            )
+        return ""
     return input_id
 
 

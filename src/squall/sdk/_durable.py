@@ -20,7 +20,7 @@ from squall.protocol.call import (
 )
 from squall.protocol.empty import Empty
 from squall.protocol.ids import new_id
-from squall.sdk import _invoke
+from squall.sdk import _container, _invoke
 from squall.sdk._calls import Payload, outputs_of
 from squall.sdk._client import Client
 from squall.sdk._pending import Pending
@@ -32,11 +32,13 @@ SPAWN_MAP_INPUTS = 256
 
 async def spawn(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Start a call of one input; returns its id when it is on disk."""
-    return await _spawn(client, function_id, [await _invoke.pack(client, args, kwargs)])
+    parent_id = _invoke.parent_input_id()
+    return await _spawn(client, function_id, parent_id, [await _invoke.pack(client, args, kwargs)])
 
 
 async def spawn_map(client: Client, function_id: str, iterables: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Start calls for all inputs of a map."""
+    parent_id = _invoke.parent_input_id()
     feed = _invoke.Feed(iterables, is_star=False)
     payloads: list[Payload] = []
     while True:
@@ -44,7 +46,7 @@ async def spawn_map(client: Client, function_id: str, iterables: tuple[Any, ...]
         if args is not None:
             payloads.append(await _invoke.pack(client, args, kwargs))
         if payloads and (args is None or len(payloads) == SPAWN_MAP_INPUTS or _bytes(payloads) > _invoke.BATCH_BYTES):
-            await _spawn(client, function_id, payloads)
+            await _spawn(client, function_id, parent_id, payloads)
             payloads = []
         if args is None:
             return
@@ -54,7 +56,7 @@ def _bytes(payloads: list[Payload]) -> int:
     return sum(len(payload.value) for payload in payloads)
 
 
-async def _spawn(client: Client, function_id: str, payloads: list[Payload]) -> str:
+async def _spawn(client: Client, function_id: str, parent_id: str, payloads: list[Payload]) -> str:
     call_id = new_id("fc")
     inputs = InputBatch(
         call_id,
@@ -62,7 +64,7 @@ async def _spawn(client: Client, function_id: str, payloads: list[Payload]) -> s
         tuple(-1 if payload.blob_sha256 else len(payload.value) for payload in payloads),
         blobs={str(index): payload.blob_sha256 for index, payload in enumerate(payloads) if payload.blob_sha256},
     )
-    record = CallSpawn(CallOpen(call_id, function_id, SPAWN, _invoke.parent_input_id()), inputs)
+    record = CallSpawn(CallOpen(call_id, function_id, SPAWN, parent_id), inputs)
     body = b"".join([payload.value for payload in payloads])
     return (await client.request("CallSpawn", record, CallSpawned, body)).call_id
 
@@ -77,7 +79,7 @@ async def get(client: Client, call_id: str, index: int, timeout_s: float | None)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left_s = POLL_S if deadline is None else max(0.0, min(POLL_S, deadline - time.monotonic()))
-        params, body = await client.ask("CallGet", CallGet(call_id, index, left_s, _invoke.parent_input_id()))
+        params, body = await client.ask("CallGet", CallGet(call_id, index, left_s, _container.current_input_id() or ""))
         outputs = outputs_of({"sizes": (), "statuses": (), "indexes": (), **params}, body)
         if outputs:
             return await _invoke.unpack(client, outputs[0])
@@ -99,7 +101,7 @@ async def gather(calls: Sequence[tuple[Client, str]]) -> list[Any]:
     """Results of several calls, in the order given; raises the first failure there is, whichever call it is of."""
     results: dict[int, Any] = {}
     asked: dict[int, Pending[Any]] = {}
-    parent = _invoke.parent_input_id()
+    parent = _container.current_input_id() or ""
     while len(results) < len(calls):
         signal: Pending[None] = Pending(calls[0][0].connection)
         for number, (client, call_id) in enumerate(calls):

@@ -34,8 +34,8 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def parent_input_id() -> str:
-    """The input this call is made from, or empty."""
-    return _container.current_input_id() or ""
+    """The input this call is made from, or empty; raises InvalidError where a container imports its module."""
+    return _container.calling_input_id()
 
 
 async def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
@@ -62,9 +62,10 @@ async def unpack(client: Client, output: Output) -> Any:
 
 async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run one input and wait for its value."""
+    parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
     call_id = new_id("fc")
-    frames = call_open(call_id, function_id, "remote", parent_input_id()) + put_inputs(call_id, [(0, payload)])
+    frames = call_open(call_id, function_id, "remote", parent_id) + put_inputs(call_id, [(0, payload)])
     call = RemoteCall(call_id, frames, client.connection)
     is_answered = False
     try:
@@ -85,7 +86,7 @@ def remote_now(client: Client, function_id: str, args: tuple[Any, ...], kwargs: 
     if len(data) > INLINE_BYTES_MAX:
         return run(remote(client, function_id, args, kwargs))
     call_id = new_id("fc")
-    frames = remote_call(call_id, function_id, _container.current_input_id() or "", data)
+    frames = remote_call(call_id, function_id, _container.calling_input_id(), data)
     call = RemoteCall(call_id, frames, client.connection)
     pending = call.pending
     is_answered = False
@@ -105,8 +106,9 @@ async def generate(
     client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, None]:
     """Run one input of a generator function and yield its items as they come."""
+    parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
-    call = GeneratorCall(new_id("fc"), function_id, parent_input_id(), payload, client.connection)
+    call = GeneratorCall(new_id("fc"), function_id, parent_id, payload, client.connection)
     client.open_call(call, call.frames())
     taken = uncredited = 0
     try:
