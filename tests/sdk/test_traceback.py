@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import time
+import traceback
+
+import pytest
+
 from squall.exception import DeserializationError, InvalidError, SerializationError
 from squall.protocol.call import Failure, TraceFrame, encode_failure
 from squall.sdk._failure import to_exception
-from squall.sdk._serialization import deserialize, raise_failure, serialize
-from squall.sdk._traceback import format_for_user
+from squall.sdk._serialization import deserialize, encode_exception, raise_failure, serialize
+from squall.sdk._traceback import CAUSES_MAX, FRAMES_KEPT, format_for_user
 
 FAILURE = Failure(
     "invalid", "refused", frames=(TraceFrame("/root/app.py", 7, "inner", "broken()"),), container_id="ct-1"
@@ -47,6 +53,44 @@ def test_cause_of_the_users_stays() -> None:
     assert text.count("Traceback") == 2
     assert "DeserializationError" in text
     assert "squall/sdk" not in text
+
+
+def test_frames_in_the_middle_of_a_deep_recursion_are_left_out() -> None:
+    def descend(depth: int) -> int:
+        return 1 + descend(depth - 1) if depth else 1 // 0
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(60_000)
+    try:
+        with pytest.raises(ZeroDivisionError) as caught:
+            descend(50_000)
+    finally:
+        sys.setrecursionlimit(limit)
+    started_at = time.monotonic()
+    value = encode_exception(caught.value)
+    elapsed_s = time.monotonic() - started_at
+
+    error = to_exception(value)
+    frames = traceback.extract_tb(error.__traceback__)
+    assert isinstance(error, ZeroDivisionError)
+    assert len(value) < 100_000
+    assert elapsed_s < 1.0
+    assert 2 * FRAMES_KEPT - 5 < len(frames) <= 2 * FRAMES_KEPT + 1
+    assert [frame.name for frame in frames if "left out" in frame.name] == ["<49802 frames left out>"]
+    assert "1 // 0" in (frames[-1].line or "")
+
+
+def test_causes_without_end_are_left_out() -> None:
+    error: BaseException = ValueError(0)
+    for number in range(1, 20_000):
+        following = ValueError(number)
+        following.__context__ = error
+        error = following
+
+    text = format_for_user(error)
+
+    assert text.count("ValueError") == CAUSES_MAX
+    assert text.endswith("ValueError: 19999\n")
 
 
 def test_error_in_our_code_alone_is_its_message() -> None:

@@ -25,6 +25,7 @@ from squall.exception import (
 )
 from squall.protocol.call import Failure, TraceFrame, decode_failure
 from squall.sdk._serialization import read_exception
+from squall.sdk._traceback import frame_of
 
 _KINDS: dict[str, type[Error]] = {
     "import": ExecutionError,
@@ -86,21 +87,8 @@ def _traceback(frames: Sequence[TraceFrame], container_id: str) -> types.Traceba
         name = f"<{container_id or 'container'}>:{frame.file}"
         _remember_line(name, frame.line, frame.text)
         # An instruction index of -1: there are no columns to point at, so none are printed.
-        chain = types.TracebackType(chain, _frame(name, frame.name, max(1, frame.line)), -1, max(1, frame.line))
+        chain = types.TracebackType(chain, frame_of(name, frame.name, max(1, frame.line)), -1, max(1, frame.line))
     return chain
-
-
-def _frame(file_name: str, function_name: str, line: int) -> types.FrameType:
-    code = compile("raise LookupError", file_name, "exec").replace(co_name=function_name, co_firstlineno=line)
-    try:
-        exec(code, {"__name__": "remote", "__builtins__": __builtins__})
-    except LookupError as error:
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        assert trace is not None
-        return trace.tb_frame
-    raise AssertionError("the code raises")
 
 
 def _remember_line(file_name: str, line: int, text: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 REPR_CHARS_MAX = 100_000
+LINE_CHARS_MAX = 1_000
 
 _main_name = ""
 
@@ -186,13 +187,17 @@ def trace_frames(error: BaseException, skip_until: str = "") -> tuple[TraceFrame
     import traceback  # cold start: only when something failed
 
     from squall.protocol.call import TraceFrame  # cold start: as above
-    from squall.sdk._traceback import is_ours, user_frames  # cold start: as above
+    from squall.sdk._traceback import is_ours, shorten, user_frames  # cold start: as above
 
+    shorten(error)
     found = list(traceback.extract_tb(error.__traceback__))
     below = [number for number, frame in enumerate(found) if skip_until and frame.filename.startswith(skip_until)]
     # From the first frame below that directory on nothing but ours is left out.
     found = [frame for frame in found[below[0] :] if not is_ours(frame.filename)] if below else user_frames(found)
-    return tuple(TraceFrame(frame.filename, frame.lineno or 0, frame.name, frame.line or "") for frame in found)
+    return tuple(
+        TraceFrame(frame.filename, frame.lineno or 0, frame.name, (frame.line or "")[:LINE_CHARS_MAX])
+        for frame in found
+    )
 
 
 def _text(error: BaseException) -> str:
@@ -275,6 +280,13 @@ def _rebuild(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[
     error.args = args
     error.__dict__.update(attributes)
     return error
+
+
+def failure_as_value(value: bytes) -> BaseException:
+    """What a failed output says, for who wants it in the place of a result: SystemExit, too, ends nothing here."""
+    from squall.sdk._failure import to_exception  # cold start: only when something failed
+
+    return to_exception(value)
 
 
 def raise_failure(value: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import types
 from collections.abc import Iterable
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -12,6 +13,12 @@ _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 # Between a call of ours and user code: the ways of our calls.
 _PLUMBING_STDLIB = ("asyncio", "concurrent", "contextlib.py", "importlib", "pickle.py", "runpy.py", "threading.py")
 _PLUMBING_PACKAGES = ("/site-packages/click/", "/cloudpickle/cloudpickle.py")
+
+
+FRAMES_KEPT = 100
+"""Of a longer traceback: so many at its beginning, and so many at its end."""
+CAUSES_MAX = 100
+"""Of one error, those of its causes counted."""
 
 
 def is_ours(file_name: str) -> bool:
@@ -42,11 +49,63 @@ def user_frames(frames: Iterable[traceback.FrameSummary]) -> list[traceback.Fram
 
 def has_user_frames(error: BaseException) -> bool:
     """Whether user code was under way when it was raised."""
+    shorten(error)
     return bool(user_frames(traceback.extract_tb(error.__traceback__)))
+
+
+def shorten(error: BaseException) -> None:
+    """Leave the first and the last frames of tracebacks without end, and as many causes, with a line for the others.
+
+    A recursion may be a million frames deep: reading them takes minutes, and nobody does.
+    """
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one.__traceback__ is not None:
+            one.__traceback__ = _shortened(one.__traceback__)
+        if len(seen) >= CAUSES_MAX:
+            one.__cause__ = one.__context__ = None
+            continue
+        left += (one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ()))
+
+
+def _shortened(trace: types.TracebackType) -> types.TracebackType:
+    entries: list[types.TracebackType] = []
+    last: types.TracebackType | None = trace
+    while last is not None:
+        entries.append(last)
+        last = last.tb_next
+    left_out = len(entries) - 2 * FRAMES_KEPT
+    if left_out <= 0:
+        return trace
+    gap = frame_of("<left out>", f"<{left_out} frames left out>", 1)
+    chain = types.TracebackType(entries[-FRAMES_KEPT], gap, -1, 1)
+    for entry in reversed(entries[:FRAMES_KEPT]):
+        chain = types.TracebackType(chain, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return chain
+
+
+def frame_of(file_name: str, function_name: str, line: int) -> types.FrameType:
+    """A frame to be shown, of code that is not here."""
+    code = compile("raise LookupError", file_name, "exec").replace(co_name=function_name, co_firstlineno=line)
+    try:
+        exec(code, {"__name__": "remote", "__builtins__": __builtins__})
+    except LookupError as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        assert trace is not None
+        return trace.tb_frame
+    raise AssertionError("the code raises")
 
 
 def format_for_user(error: BaseException) -> str:
     """The error, and what it came from, as Python prints them, with the frames of user code."""
+    shorten(error)
     shown = traceback.TracebackException(type(error), error, error.__traceback__)
     _reduce(shown)
     text = "".join(shown.format())
