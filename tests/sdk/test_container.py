@@ -35,7 +35,15 @@ def container(server: ServerDouble) -> Iterator[_container.ContainerState]:
     function_id = new_id("fu")
     definition = Definition("package", __name__, "square")
     server.functions[function_id] = FunctionSpec(function_id, "ap-1", "square", definition, "im-1")
-    boot = Boot("ct-7", "ap-1", "inside", function_id, "square", definition, functions={"square": function_id, "count": "fu-count"})
+    boot = Boot(
+        "ct-7",
+        "ap-1",
+        "inside",
+        function_id,
+        "square",
+        definition,
+        functions={"square": function_id, "count": "fu-count"},
+    )
     state = _container.enter(boot, server.socket_path, "token-7")
     state.is_importing = False
     yield state

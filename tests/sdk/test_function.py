@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -75,6 +76,25 @@ def odd_fails(x: int) -> int:
     if x % 2:
         raise ValueError(f"odd {x}")
     return x
+
+
+@app.function()
+def ends(x: int) -> int:
+    if x == 1:
+        raise KeyboardInterrupt
+    if x == 2:
+        raise SystemExit(0)
+    return x
+
+
+@app.function()
+def named(**kwargs: int) -> list[str]:
+    return sorted(kwargs)
+
+
+@app.function()
+def names(**kwargs: int) -> Iterator[str]:
+    yield from kwargs
 
 
 @app.function()
@@ -157,6 +177,38 @@ def test_map_raises_the_first_failure_or_returns_all(server: ServerDouble) -> No
     assert [type(one).__name__ for one in found] == ["int", "ValueError", "int", "ValueError"]
 
 
+def test_what_ends_a_program_is_a_value_among_the_results_of_a_map(server: ServerDouble) -> None:
+    with app.run():
+        found = list(ends.map(range(4), return_exceptions=True))
+        unordered = list(ends.map(range(4), return_exceptions=True, order_outputs=False))
+        ends.for_each(range(4), ignore_exceptions=True)
+
+    assert [repr(one) for one in found] == ["0", "KeyboardInterrupt()", "SystemExit(0)", "3"]
+    assert sorted(map(repr, unordered)) == sorted(map(repr, found))
+
+
+@pytest.mark.parametrize("method", ["map", "for_each", "spawn_map"])
+def test_what_no_map_can_iterate_is_named(server: ServerDouble, method: str) -> None:
+    with app.run(), pytest.raises(TypeError, match=r"of type int: a map takes iterables, one per argument; say"):
+        list(getattr(square, method)(3) or ())
+
+
+def test_starmap_says_what_it_takes(server: ServerDouble) -> None:
+    with app.run(), pytest.raises(TypeError, match="one iterable of tuples"):
+        list(square.starmap(3))  # type: ignore[arg-type]
+
+
+def test_keyword_arguments_may_have_any_name(server: ServerDouble) -> None:
+    with app.run():
+        assert named.local(self=5, args=1) == ["args", "self"]
+        assert named.remote(self=5, args=1) == ["args", "self"]
+        assert list(named.map([], kwargs={"self": 5})) == []
+        assert list(named.starmap([()], kwargs={"self": 5})) == [["self"]]
+        assert named.spawn(self=5, core=2).get() == ["core", "self"]
+        assert list(names.remote_gen(self=5, function=1)) == ["self", "function"]
+        assert asyncio.run(named.remote.aio(self=5)) == ["self"]
+
+
 def test_map_pulls_at_most_a_thousand_inputs_ahead(server: ServerDouble) -> None:
     pulled = 0
 
@@ -227,6 +279,31 @@ def test_generator_raises_after_the_items_before(server: ServerDouble) -> None:
             next(items)
 
     assert found == [0, 1, 2]
+
+
+def test_closing_a_generator_gives_its_call_up(server: ServerDouble) -> None:
+    async def first() -> list[int]:
+        async with contextlib.aclosing(count_to.remote_gen.aio(100_000)) as items:
+            async for item in items:
+                return [item]
+        return []
+
+    with app.run():
+        with contextlib.closing(count_to.remote_gen(100_000)) as items:
+            assert next(items) == 0
+        assert asyncio.run(first()) == [0]
+        square.remote(1)
+
+    assert server.closed_calls[:2] == [opened.call_id for opened in server.opened[:2]]
+    with pytest.raises(RuntimeError, match="once only"):
+        iter(count_closed())
+
+
+def count_closed() -> Iterator[int]:
+    """What is closed before it is iterated runs nothing, and is not complained about."""
+    items = count_to.remote_gen(1)
+    items.close()
+    return items
 
 
 def test_generators_and_plain_functions_are_not_mixed_up(server: ServerDouble) -> None:

@@ -150,9 +150,9 @@ def calling_input_id() -> str:
     if input_id is None:
         if _state is not None and _state.is_importing:
             raise InvalidError(
-                "a call of a function at the top level of a module that a container imports: each container would call, "
-                "and so start, the next one without end; put it below `if __name__ == '__main__':`, into a function or "
-                "into a local entrypoint"
+                "a call of a function at the top level of a module that a container imports: each would start "
+                "the next one without end; put it below `if __name__ == '__main__':`, into a function or a "
+                "local entrypoint"
             )
         return ""
     return input_id

@@ -14,7 +14,7 @@ class Function:
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from squall.exception import AsyncUsageWarning
@@ -47,11 +47,11 @@ class BlockingCall(Generic[P, T]):
         self._core = core
         self._name = name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         warn_in_loop(f".{self._name}()", f"`await ….{self._name}.aio(…)`")
         return run(self._core(*args, **kwargs))
 
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """The same as a coroutine."""
         return self._core(*args, **kwargs)
 
@@ -94,13 +94,26 @@ class BlockingIterator(Generic[T]):
     def __init__(self, generator: AsyncGenerator[T, None], name: str) -> None:
         self._generator: AsyncGenerator[T, None] | None = generator
         self._name = name
-        self._iterator: Iterator[T] | None = None
+        self._iterator: Generator[T, None, None] | None = None
+        self._taken: AsyncGenerator[T, None] | None = None
 
     def _take(self) -> AsyncGenerator[T, None]:
         if self._generator is None:
             raise RuntimeError(f"the result of .{self._name}() can be iterated once only; call it again")
-        generator, self._generator = self._generator, None
-        return generator
+        self._taken, self._generator = self._generator, None
+        return self._taken
+
+    def close(self) -> None:
+        """Give the call up, if it still goes on: `contextlib.closing` does. Nothing can be iterated any more."""
+        self._generator = None
+        if self._iterator is not None:
+            self._iterator.close()
+
+    async def aclose(self) -> None:
+        """As `close`, of what `async for` iterates: `contextlib.aclosing` does."""
+        self._generator = None
+        if self._taken is not None:
+            await self._taken.aclose()
 
     def __iter__(self) -> Iterator[T]:
         return self._started()
@@ -137,10 +150,10 @@ class IteratorCall(Generic[P, T]):
         self._core = core
         self._name = name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BlockingIterator[T]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> BlockingIterator[T]:
         return BlockingIterator(self._core(*args, **kwargs), self._name)
 
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> BlockingIterator[T]:
+    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> BlockingIterator[T]:
         """The same, for `async for`."""
         return BlockingIterator(self._core(*args, **kwargs), self._name)
 
@@ -213,10 +226,10 @@ class ContextCall(Generic[P, T]):
         self._core = core
         self._name = name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BlockingContext[T]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> BlockingContext[T]:
         return BlockingContext(self._core(*args, **kwargs), self._name)
 
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> BlockingContext[T]:
+    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> BlockingContext[T]:
         """The same; both work with `async with`."""
         return self(*args, **kwargs)
 

@@ -16,7 +16,7 @@ from squall.sdk._client import Client
 from squall.sdk._client import current as current
 from squall.sdk._pending import run, running_loop
 from squall.sdk._pieces import is_large, size_of
-from squall.sdk._serialization import deserialize, raise_failure, serialize, serialize_pieces
+from squall.sdk._serialization import deserialize, failure_as_value, raise_failure, serialize, serialize_pieces
 
 BATCH_INPUTS = 250
 BATCH_BYTES = 512 * 1024
@@ -50,14 +50,13 @@ async def unpack(client: Client, output: Output) -> Any:
     """The value of an output, or raise its failure; log lines that came before it are shown first."""
     if _shown.displays:
         await _shown.catch_up()
-    if not output.blob_sha256:
-        if output.status != SUCCEEDED:
-            raise_failure(output.value)
-        return deserialize(output.value)
-    pieces = await _blob.get(client, output.blob_sha256)
     if output.status != SUCCEEDED:
-        raise_failure(b"".join(pieces))
-    return deserialize(pieces)
+        raise_failure(await _failure_bytes(client, output))
+    return deserialize(await _blob.get(client, output.blob_sha256) if output.blob_sha256 else output.value)
+
+
+async def _failure_bytes(client: Client, output: Output) -> bytes:
+    return b"".join(await _blob.get(client, output.blob_sha256)) if output.blob_sha256 else output.value
 
 
 async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -140,6 +139,12 @@ class Feed:
     """The inputs of a map, pulled from the user's iterators in the caller's thread (or task, for async ones)."""
 
     def __init__(self, iterables: tuple[Any, ...], is_star: bool) -> None:
+        for one in iterables:
+            if not hasattr(one, "__aiter__") and not _is_iterable(one):
+                wanted = "one iterable of tuples of arguments" if is_star else "iterables, one per argument"
+                raise TypeError(
+                    f"inputs of type {type(one).__name__}: a map takes {wanted}; say .remote(…) for a single input"
+                )
         self._is_star = is_star
         self._iterators: list[Iterator[Any]] | None = None
         self._async_iterators: list[AsyncIterator[Any]] | None = None
@@ -174,6 +179,11 @@ class Feed:
             except StopAsyncIteration:
                 return None
         return tuple(values[0]) if self._is_star else tuple(values)
+
+
+def _is_iterable(one: Any) -> bool:
+    # Also what has only __getitem__ can be iterated.
+    return hasattr(type(one), "__iter__") or hasattr(type(one), "__getitem__")
 
 
 async def _as_async(iterable: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
@@ -355,6 +365,10 @@ async def mapped(
 async def _value(client: Client, output: Output, has_exceptions: bool) -> Any:
     if not has_exceptions:
         return await unpack(client, output)
+    if output.status != SUCCEEDED:
+        if _shown.displays:
+            await _shown.catch_up()
+        return failure_as_value(await _failure_bytes(client, output))
     try:
         return await unpack(client, output)
     except Exception as error:  # noqa: BLE001 - the user asked for it as a value

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ async def _next(generator: AsyncGenerator[T, None]) -> T:
     return await generator.__anext__()
 
 
-def iterate(generator: AsyncGenerator[T, None], *, is_background: bool = False) -> Iterator[T]:
+def iterate(generator: AsyncGenerator[T, None], *, is_background: bool = False) -> Generator[T, None, None]:
     """Drive an async generator of the SDK in this thread."""
     try:
         while True:

@@ -61,7 +61,7 @@ class RemoteCall(BlockingCall[P, R]):
         super().__init__(core, name)
         self._function = function
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         function = self._function
         function_id = function._function_id or function._known_id()
         if function_id is None or function._is_generator or running_loop() is not None:
@@ -290,7 +290,7 @@ class Function(Generic[P, R]):
             stats.queued_inputs, stats.container_count, stats.running_inputs, stats.idle_containers
         )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
             f"function {self._name} is not callable: {self._name}.remote(…) runs it in a container, "
             f"{self._name}.local(…) right here"
