@@ -138,6 +138,11 @@ def test_entrypoints_are_callable_and_unique() -> None:
         app.local_entrypoint(name="main")(main.raw_f)
 
 
+def test_include_takes_an_app_only() -> None:
+    with pytest.raises(InvalidError, match="takes an App, not int"):
+        squall.App("x").include(3)  # type: ignore[arg-type]
+
+
 def test_include_takes_functions_and_tags_along(server: ServerDouble) -> None:
     app, part = squall.App("x", tags={"a": "1"}), squall.App("part", tags={"a": "0", "b": "2"}, include_source=False)
     part.function(name="identity")(identity)

@@ -40,7 +40,7 @@ class LocalEntrypoint(Generic[P, R]):
         self.__name__ = name
         self.__wrapped__ = raw_f
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.raw_f(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -201,6 +201,8 @@ class App:
 
     def include(self, other_app: App, inherit_tags: bool = True) -> App:
         """Take the other app's functions into this one, too; returns this app."""
+        if not isinstance(other_app, App):
+            raise InvalidError(f"{self!r}.include() takes an App, not {type(other_app).__name__}")
         for name, function in other_app._functions.items():
             if name in self._functions and self._functions[name] is not function:
                 warnings.warn(f"{self!r}: function {name} is replaced by that of {other_app!r}", stacklevel=2)
