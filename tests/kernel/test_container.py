@@ -290,6 +290,31 @@ async def test_exec_with_a_terminal_has_its_size_and_ends_with_it(containers: Co
     os.close(started.stdin_fd)
 
 
+async def test_ctrl_c_at_an_execs_terminal_ends_its_program(containers: Containers) -> None:
+    running = await containers.start("sleep", "60")
+    started = await containers.runtime.exec(
+        running.container_id, ExecSpec(shell("echo up; exec sleep 60"), ENV, has_pty=True)
+    )
+    terminal = Output(started.stdout_fd)
+    await terminal.read_until("up")
+
+    os.write(started.stdin_fd, b"\x03")
+    await terminal.read_all()
+
+    assert await containers.runtime.wait_exec(started.exec_id) == ExitStatus(code=None, signal=signal.SIGINT)
+    os.close(started.stdin_fd)
+
+
+async def test_programs_begin_with_no_signal_ignored_or_blocked(containers: Containers) -> None:
+    show = ("grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
+    running = await containers.start("sleep", "60")
+
+    first = await containers.run(*show)
+    beside = await containers.exec(running, *show)
+
+    assert first.stdout.split() == beside.stdout.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
 async def test_exec_shares_namespaces_and_files(containers: Containers) -> None:
     running = await containers.start(*shell("echo hello > /tmp/file; exec sleep 60"), hostname="inner")
     namespaces = "for n in mnt pid net ipc uts user; do readlink /proc/self/ns/$n /proc/1/ns/$n | uniq | wc -l; done"
