@@ -15,6 +15,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
+from squall.exception import RemoteError
 from squall.protocol.call import (
     CANCELLED,
     FAILED,
@@ -72,6 +73,40 @@ def forks():
     os.waitpid(child, 0)
     return "parent"
 
+def interrupts(x):
+    if x:
+        raise KeyboardInterrupt
+    return "alive"
+
+async def interrupts_later(x):
+    return interrupts(x)
+
+def signals_program():
+    import os, subprocess
+    os.kill(os.getpid(), signal.SIGINT)
+    with subprocess.Popen(["sleep", "30"]) as program:
+        program.send_signal(signal.SIGINT)
+        return program.wait()
+
+def signals_children():
+    import os
+    said = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        ours, theirs = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                os.write(theirs, b"x")
+                time.sleep(30)
+            except KeyboardInterrupt:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        os.read(ours, 1)
+        os.kill(child, number)
+        said.append(os.waitpid(child, 0)[1])
+    return said
+
 def items(n):
     yield from range(n)
 
@@ -114,6 +149,13 @@ except Exception:
     print("swallowed")
 """
 
+BROKEN_CODE = """
+import atexit, os, signal
+
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+raise LookupError("broken")
+"""
+
 
 def interpreters() -> list[str]:
     """Pythons from 3.10 on, one for each version: this one, and those on the path or behind shims on it."""
@@ -137,6 +179,7 @@ class Process:
         (directory / "code").mkdir()
         (directory / "code" / "user_code.py").write_text(USER_CODE)
         (directory / "code" / "slow_code.py").write_text(SLOW_CODE)
+        (directory / "code" / "broken_code.py").write_text(BROKEN_CODE)
         # cloudpickle alone: the other packages beside it are compiled for this Python.
         (directory / "code" / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
         self.agent = AgentDouble(directory / "a.sock")
@@ -417,6 +460,49 @@ def test_end_while_loading_blames_nobody(guest: Process) -> None:
     assert "swallowed" not in printed
     assert "Traceback" not in printed
     assert all(envelope.method != "StartupFailed" for envelope, _ in list(guest.agent.events.queue))
+
+
+def test_end_on_the_way_out_is_silent(guest: Process) -> None:
+    guest.boot("add", module="broken_code")
+
+    failed, _ = guest.agent.expect("StartupFailed", StartupFailed)
+
+    code, printed = guest.end()
+    assert (code, failed.failure.type_name) == (1, "LookupError")
+    assert "broken" in printed
+    assert "Stopping" not in printed
+
+
+@pytest.mark.parametrize("qualname", ["interrupts", "interrupts_later"])
+def test_keyboard_interrupt_of_user_code_is_its_failure(guest: Process, qualname: str) -> None:
+    guest.boot(qualname, is_async=qualname == "interrupts_later")
+    guest.give(0, True)
+
+    status, value = guest.output()
+
+    raised = to_exception(value)
+    assert (status, type(raised), str(raised)) == (FAILED, RemoteError, "user code raised KeyboardInterrupt")
+    assert [frame.name for frame in decode_failure(value)[0].frames][-1] == "interrupts"
+    guest.give(1, False)
+    assert pickle.loads(guest.output()[1]) == "alive"
+
+
+def test_programs_of_user_code_take_sigint_and_the_guest_disregards_it(guest: Process) -> None:
+    guest.boot("signals_program")
+    guest.give(0)
+
+    status, value = guest.output()
+
+    assert (status, pickle.loads(value)) == (SUCCEEDED, -signal.SIGINT)
+
+
+def test_forked_children_take_signals_as_anywhere(guest: Process) -> None:
+    guest.boot("signals_children")
+    guest.give(0)
+
+    status, value = guest.output()
+
+    assert (status, pickle.loads(value)) == (SUCCEEDED, [7 << 8, signal.SIGTERM])
 
 
 def test_function_that_is_not_there_is_told(guest: Process) -> None:

@@ -143,7 +143,7 @@ class AsyncRunner:
             if os.getpid() != self._pid:
                 _end_forked(error)
             return cancelled()
-        except (KeyboardInterrupt, GeneratorExit):
+        except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
             if os.getpid() != self._pid:

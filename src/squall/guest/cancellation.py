@@ -28,6 +28,8 @@ class Interrupter:
         """Who ends what runs, when that is more than the main thread's one input."""
         self.is_ending = False
         """The process is to end: what it interrupted is no output, the server gives the input to another container."""
+        self.is_closed = False
+        """The guest is on its way out: there is nothing left to interrupt."""
 
     def install(self) -> None:
         """Take the signals; from the main thread."""

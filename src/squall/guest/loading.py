@@ -48,8 +48,6 @@ def load(boot: Boot, get_blob: Callable[[str], list[bytes]]) -> Callable[..., An
     except (LoadFailed, Stopping):
         raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise LoadFailed(_failure(boot, error)) from error
     if not callable(function):
         message = f"cannot load function {boot.function_name}: {definition.module}.{definition.qualname} is no function"

@@ -41,13 +41,27 @@ CREDIT_MAX = 1_000
 def main(socket_path: str = SOCKET_PATH) -> int:
     """Run the guest until it is told to end; returns the exit code."""
     started = time.monotonic()
+    interrupter = Interrupter()
+    streams = _take_over_streams()
+    _install_signals(interrupter)
+    try:
+        code = _live(socket_path, interrupter, streams, started)
+        interrupter.is_closed = True
+    except (Stopping, InputCancellation, KeyboardInterrupt):
+        code = EXIT_STOPPED  # told to end when it was ending already
+    finally:
+        interrupter.is_closed = True
+        _run_exit_hooks()
+        for stream in streams:
+            stream.end()
+    return code
+
+
+def _live(socket_path: str, interrupter: Interrupter, streams: tuple[MarkedStream, ...], started: float) -> int:
     # Out of the environment: child processes of user code have no business with it.
     token = os.environ.pop(ENV_TOKEN, "")
     container_id = os.environ.get(ENV_CONTAINER_ID, "")
     link = Link(socket_path, token, container_id)
-    interrupter = Interrupter()
-    streams = _take_over_streams()
-    _install_signals(interrupter)
     try:
         link.connect()
         boot = _receive_boot(link)
@@ -71,10 +85,6 @@ def main(socket_path: str = SOCKET_PATH) -> int:
         return EXIT_NO_SERVER
     except (Stopping, InputCancellation, KeyboardInterrupt):
         return EXIT_STOPPED
-    finally:
-        _run_exit_hooks()
-        for stream in streams:
-            stream.end()
     return EXIT_STOPPED
 
 
@@ -125,14 +135,29 @@ def _take_over_streams() -> tuple[MarkedStream, ...]:
 
 
 def _install_signals(interrupter: Interrupter) -> None:
+    pid = os.getpid()
+
     def terminate(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != pid:
+            # A child that user code forked ends as it would anywhere.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        if interrupter.is_closed:
+            return
         # In user code: let its finally blocks run, then end. Waiting for work: end now.
         interrupter.end_all()
         raise Stopping
 
     signal.signal(signal.SIGTERM, terminate)
-    # Ctrl-C at a terminal that somebody lent the container is for user code; the container ends by SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def disregard(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != pid:
+            signal.default_int_handler(number, frame)
+
+    # Nobody ends a container by SIGINT. Not SIG_IGN: programs that user code starts would inherit that, and a Ctrl-C
+    # or `Popen.send_signal` meant for them would be lost. Calls of native code that it interrupts go on by themselves.
+    signal.signal(signal.SIGINT, disregard)
+    signal.siginterrupt(signal.SIGINT, False)
     interrupter.install()
 
 
