@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,27 @@ def test_a_file_systems_space_comes_with_its_reserve(tmp_path: Path) -> None:
 
     assert space.free_bytes > 0
     assert 0 < space.reserve_bytes <= 2 * 2**30
+
+
+async def test_the_watch_goes_on_after_a_look_that_failed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squall.agent.disk.PERIOD_S", 0.01)
+    write(disk.add("ct-large", limit_mib=1), 2)
+    failures = [ValueError("unforeseen"), OSError("gone")]
+    ended: list[str] = []
+    has_ended = asyncio.Event()
+
+    def space() -> Space:
+        if failures:
+            raise failures.pop()
+        return disk.space
+
+    def end(container_id: str, why: str) -> None:
+        ended.append(container_id)
+        has_ended.set()
+
+    running = asyncio.ensure_future(DiskWatch(lambda: disk.writers, end, space).run())
+    await asyncio.wait_for(has_ended.wait(), 20)
+    running.cancel()
+
+    assert not failures
+    assert ended[0] == "ct-large"

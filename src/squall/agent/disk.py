@@ -171,6 +171,9 @@ class DiskWatch:
                     except OSError as error:
                         _log.warning("cannot measure what containers have written: %s; trying again", error)
                         continue
+                    except Exception:  # noqa: BLE001 - top of the watch: without it no disk limit holds any more
+                        _log.exception("cannot measure what containers have written; trying again")
+                        continue
                     for container_id, why in over.items():
                         _log.warning("%s is ended: %s", container_id, why)
                         self._end(container_id, why)
