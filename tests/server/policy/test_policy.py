@@ -61,6 +61,7 @@ def test_crash_of_the_only_input_fails_at_once_or_uses_a_retry() -> None:
     assert isinstance(failed, Fail)
     assert failed.failure is not None
     assert failed.failure.kind == "crashed"
+    assert "SIGTERM sent by its own code: with exit code 0" in failed.failure.message
     assert ask_lost(has_crashed=True, retries=RetryPolicy(1)) == Retry(1.0, is_counted=True)
 
 

@@ -26,7 +26,8 @@ def crash_failure(event: AttemptLost) -> Failure:
         return Failure("disk", message, container_id=event.container_id)
     message = (
         f"the container ended while it ran this input ({event.ending}); "
-        "os._exit, a fatal signal or a crash in native code ends a container; its log has what it printed last"
+        "os._exit, a fatal signal or a crash in native code ends a container (SIGTERM sent by its own code: with exit "
+        "code 0); its log has what it printed last"
     )
     return Failure("crashed", message, container_id=event.container_id)
 
