@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,68 @@ def test_sys_exit_in_a_function_fails_the_command(squall: Installation, tmp_path
     assert f"A function called sys.exit({status or None}) in its container" in ended.err, ended
     assert "App completed." in ended.err, ended
     assert f'leaves.py", line 6, in f\n    sys.exit({status})\n' in ended.err, ended
+
+
+SELF_STARTING = """
+import squall
+app = squall.App("self-starting")
+@app.function()
+def f(x):
+    return x
+try:
+    print("answer:", f.remote(1))
+except Exception as error:
+    print("refused:", error)
+if __name__ == "__main__":
+    with squall.enable_output(), app.run():
+        print("result:", f.remote(2))
+"""
+
+DEEP = """
+import sys
+import traceback
+import squall
+app = squall.App("deep")
+@app.function()
+def f(depth):
+    sys.setrecursionlimit(depth)
+    def descend():
+        return descend()
+    return descend()
+if __name__ == "__main__":
+    with app.run():
+        try:
+            f.remote(300_000)
+        except RecursionError as error:
+            print("frames:", len(traceback.extract_tb(error.__traceback__)))
+            traceback.print_exc(file=sys.stdout)
+"""
+
+
+def test_call_while_a_container_imports_its_module_starts_no_other(squall: Installation, tmp_path: Path) -> None:
+    path = tmp_path / "self_starting.py"
+    path.write_text(SELF_STARTING)
+
+    ended = squall.command(str(path), executable=(sys.executable,), timeout_s=30)
+
+    assert ended.code == 0, ended
+    assert "result: 2" in ended.out, ended
+    assert ended.out.count("refused: a call of a function at the top level of a module") == 1, ended
+    assert "answer:" not in ended.out, ended
+
+
+def test_deep_recursion_is_the_error_it_is_with_few_of_its_frames(squall: Installation, tmp_path: Path) -> None:
+    path = tmp_path / "deep.py"
+    path.write_text(DEEP)
+
+    ended = squall.command(str(path), executable=(sys.executable,), timeout_s=30)
+
+    assert ended.code == 0, ended
+    assert "RecursionError: maximum recursion depth exceeded" in ended.out, ended
+    assert re.search(r"in <\d{6} frames left out>", ended.out), ended
+    found = re.search(r"frames: (\d+)", ended.out)
+    assert found, ended
+    assert 150 < int(found[1]) < 250, ended
 
 
 def test_exceptions_of_a_map_take_the_place_of_their_results(squall: Installation) -> None:
