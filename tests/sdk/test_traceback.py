@@ -67,6 +67,7 @@ def test_frames_in_the_middle_of_a_deep_recursion_are_left_out() -> None:
     finally:
         sys.setrecursionlimit(limit)
     started_at = time.monotonic()
+    format_for_user(caught.value)  # for the log, before it is sent: shortened once
     value = encode_exception(caught.value)
     elapsed_s = time.monotonic() - started_at
 

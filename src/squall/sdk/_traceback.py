@@ -80,7 +80,8 @@ def _shortened(trace: types.TracebackType) -> types.TracebackType:
         entries.append(last)
         last = last.tb_next
     left_out = len(entries) - 2 * FRAMES_KEPT
-    if left_out <= 0:
+    # Of one that is shortened already, the line for the others is not one of them.
+    if left_out <= 1:
         return trace
     gap = frame_of("<left out>", f"<{left_out} frames left out>", 1)
     chain = types.TracebackType(entries[-FRAMES_KEPT], gap, -1, 1)
