@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from squall.cli.server_calls import ask, data_dir
+from squall.cli.server_calls import ask, data_dir, is_server_running
 from squall.protocol.server import ServerStatus, ServerStatusRequest
 
 
@@ -36,7 +36,8 @@ def stop(is_forced: bool) -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def status(is_json: bool) -> None:
     """How the server is. Exit code 3 when it does not run."""
-    if not Path(data_dir(), "server.sock").exists():
+    data_dir()  # of a server elsewhere there is nothing to say
+    if not is_server_running():
         click.echo(json.dumps({"state": "stopped"}) if is_json else "The server does not run.")
         sys.exit(3)
     found = ask("ServerStatus", ServerStatusRequest(), ServerStatus)
@@ -63,8 +64,13 @@ def status(is_json: bool) -> None:
 def logs(tail: int, is_following: bool) -> None:
     """Show the server's own log."""
     path = Path(data_dir(), "server.log")
-    if not path.exists():
-        raise click.ClickException(f"no log at {path}: the server has not been started yet")
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise click.ClickException(f"no log at {path}: the server has not been started yet") from None
+    except PermissionError as error:
+        advice = "use sudo, or join the group 'squall' (which is as good as root)"
+        raise click.ClickException(f"may not read {path}: {error.strerror}; {advice}") from None
     arguments = ["tail", "-n", str(tail), *(["-F"] if is_following else []), str(path)]
     sys.exit(subprocess.run(arguments, check=False).returncode)
 

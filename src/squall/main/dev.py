@@ -24,10 +24,11 @@ from squall.main.data_dir import (
     DataDirError,
     ServerFile,
     ServerLock,
+    answers,
     read_server_file,
 )
 from squall.main.start import start
-from squall.protocol.errors import ChannelClosed, PlatformError
+from squall.protocol.errors import CONFLICT, ChannelClosed, PlatformError
 
 STOP_S = 60.0
 
@@ -62,6 +63,11 @@ def main(argv: list[str] | None = None) -> int:
         elif (who := become(config, arguments.ready_fd)) and arguments.ready_fd is None:
             print(who)
         return 0
+    except PermissionError as error:
+        what = error.filename or "the data directory"
+        advice = "use sudo, or join the group 'squall' (which is as good as root)"
+        print(f"squall: may not use {what}: {error.strerror}; {advice}", file=sys.stderr)
+        return 1
     except (ConfigError, DataDirError, PlatformError) as error:
         print(f"squall: {error}", file=sys.stderr)
         return 1
@@ -70,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 # cold start: asyncio and the records of the wire; `start` does without.
 def _stop(config: Config, *, is_forced: bool) -> str:
     lock = ServerLock(config.data_dir)
-    if lock.is_free():
+    if not _runs(lock, config):
         return "Squall does not run"
     found = read_server_file(config.data_dir)
     try:
@@ -89,14 +95,31 @@ def _stop(config: Config, *, is_forced: bool) -> str:
         if found is None and isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
             raise DataDirError("cannot stop the server: it is still starting; try again in a moment") from error
         if not is_forced:
-            raise DataDirError(f"cannot stop the server: {error}; with --force it ends with all that runs") from error
+            raise DataDirError(f"cannot stop the server: {_why_not(error)}") from error
         _terminate(found)
     deadline = time.monotonic() + STOP_S
-    while not lock.is_free():
+    while _runs(lock, config):
         if time.monotonic() > deadline:
             raise DataDirError(f"the server has not ended within {STOP_S:.0f} s; see {config.data_dir}/server.log")
         time.sleep(0.02)
     return "stopped Squall"
+
+
+def _runs(lock: ServerLock, config: Config) -> bool:
+    """Whether there is a server.
+
+    Raises:
+        PermissionError: that is not for us to know.
+    """
+    try:
+        return not lock.is_free()
+    except PermissionError:
+        # The lock is root's; the socket is its group's, too, and is gone before the server is.
+        if answers(config.socket_path):
+            return True
+        if config.socket_path.exists():
+            raise
+        return False
 
 
 def _terminate(found: ServerFile | None) -> None:
@@ -112,6 +135,12 @@ def _terminate(found: ServerFile | None) -> None:
     os.kill(found.pid, signal.SIGTERM)
 
 
+def _why_not(error: Exception) -> str:
+    if isinstance(error, PlatformError) and error.code == CONFLICT:
+        return error.message.removeprefix("ServerStop: ")  # it says itself how to
+    return f"{error}; with --force it ends with all that runs"
+
+
 # cold start: as in `_stop`.
 def _status(config: Config, *, is_json: bool) -> int:
     import asyncio
@@ -121,6 +150,8 @@ def _status(config: Config, *, is_json: bool) -> int:
 
     try:
         status = asyncio.run(ask(config.socket_path, "ServerStatus", ServerStatusRequest(), ServerStatus))
+    except PermissionError:
+        raise
     except OSError:
         value: dict[str, Any] = {"is_running": False}
         print(json.dumps(value) if is_json else "Squall does not run")
