@@ -105,3 +105,32 @@ def test_file_with_relative_imports_is_to_be_run_as_a_module(
         load(parse("sq_pkg/sq_job.py::f", is_module=False))
 
     assert "squall run -m sq_pkg.sq_job::f" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("folder", "typed", "said"),
+    [
+        ("sq_out/sq_in", "sq_job.py", "cd ../..; squall run -m sq_out.sq_in.sq_job"),
+        ("sq_out", "sq_in/sq_job.py", "cd ..; squall run -m sq_out.sq_in.sq_job"),
+        (".", "sq_out/sq_in/sq_job.py", "module: squall run -m sq_out.sq_in.sq_job"),
+    ],
+)
+def test_package_is_to_be_run_from_outside_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: str,
+    typed: str,
+    said: str,
+) -> None:
+    inner = tmp_path / "sq_out" / "sq_in"
+    inner.mkdir(parents=True)
+    (inner.parent / "__init__.py").touch()
+    (inner / "__init__.py").touch()
+    (inner / "sq_job.py").write_text("from . import sibling\n")
+    monkeypatch.chdir(tmp_path / folder)
+
+    with pytest.raises(click.exceptions.Exit):
+        load(parse(typed, is_module=False))
+
+    assert said in capsys.readouterr().err

@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +76,7 @@ def load(reference: Reference) -> ModuleType:
         return _run(lambda: _module_of_file(path))
     except click.exceptions.Exit as ended:
         if "attempted relative import with no known parent" in str(ended.__cause__):
-            command = f"squall run -m {_dotted(path)}" + (f"::{reference.name}" if reference.name else "")
+            command = _as_module(path) + (f"::{reference.name}" if reference.name else "")
             click.echo(f"It imports its package, which a file has none of; run it as a module: {command}", err=True)
         raise
 
@@ -87,11 +89,15 @@ def _similar(path: Path) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _dotted(path: Path) -> str:
-    """The name of the module at a path, as seen from the working directory."""
-    place = path.with_suffix("")
-    cwd = Path.cwd()
-    return ".".join(place.relative_to(cwd).parts if place.is_relative_to(cwd) else place.parts[-2:])
+def _as_module(path: Path) -> str:
+    """The command that runs the file at a path as a module of its package, typed here."""
+    cwd, package = Path.cwd(), path.parent
+    while (package.parent / "__init__.py").is_file():
+        package = package.parent
+    # A package is found from outside of it.
+    top = cwd if package != cwd and package.is_relative_to(cwd) else package.parent
+    change = "" if top == cwd else f"cd {shlex.quote(os.path.relpath(top, cwd))}; "
+    return f"{change}squall run -m {'.'.join(path.with_suffix('').relative_to(top).parts)}"
 
 
 def _module_of_file(path: Path) -> ModuleType:
