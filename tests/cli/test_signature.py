@@ -118,3 +118,15 @@ def test_upper_case_parameter_keeps_its_name() -> None:
     def main(N: int) -> None: ...  # noqa: N803
 
     assert bind(main, "main", ["--N", "2"]).kwargs == {"N": 2}
+
+
+def test_parameter_of_another_type_is_left_to_its_default_and_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(n: int = 1, xs: list[int] = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013 - as people write
+
+    assert bind(main, "main", ["--n", "2"]).kwargs == {"n": 2}
+    with pytest.raises(SignatureInvalid, match=r"parameter xs has type list\[int\];"):
+        bind(main, "main", ["--xs", "3"])
+    with pytest.raises(click.exceptions.Exit):
+        bind(main, "main", ["--help"])
+
+    assert "Left to their defaults, for their types: --xs." in capsys.readouterr().out

@@ -2,7 +2,8 @@
 
 One option per parameter, never positional: `--param-name`. Types: str, int, float, bool (`--x/--no-x`),
 datetime.datetime, Literal of texts or of whole numbers, and Optional of these; without annotation a parameter is text.
-Without default an option is required. A function that takes only `*args` gets the arguments as they were typed.
+Without default an option is required; a parameter with a default and another type is left to it. A function that takes
+only `*args` gets the arguments as they were typed.
 """
 
 from __future__ import annotations
@@ -45,18 +46,22 @@ def bind(function: Callable[..., Any], name: str, arguments: Sequence[str], *, t
     if parameters and all(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
         return BoundArguments(tuple(arguments), {})
     hints = _hints(function)
-    options = [_option(parameter, hints.get(parameter.name, str), name) for parameter in parameters]
+    options, left_out = _options(parameters, hints, name)
     command = click.Command(
         name,
         params=list(options),
         help=inspect.getdoc(function),
+        epilog=f"Left to their defaults, for their types: {', '.join(left_out)}." if left_out else None,
         callback=lambda **given: given,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     if arguments and not arguments[0].startswith("-"):
         # Before what is missing: it was given, in a way that cannot be.
         raise click.UsageError(f"unexpected argument {arguments[0]!r}: {_by_name(options, arguments[0])}")
-    context = command.make_context(typed or name, list(arguments))
+    try:
+        context = command.make_context(typed or name, list(arguments))
+    except click.NoSuchOption as error:
+        raise left_out.get(error.option_name, error) from None
     with context:
         given = command.invoke(context)
     names = {_parameter_key(parameter.name): parameter.name for parameter in parameters}
@@ -67,6 +72,26 @@ def bind(function: Callable[..., Any], name: str, arguments: Sequence[str], *, t
         if context.get_parameter_source(key) is not click.core.ParameterSource.DEFAULT
     }
     return BoundArguments((), kwargs)
+
+
+def _options(
+    parameters: Sequence[inspect.Parameter], hints: dict[str, Any], name: str
+) -> tuple[list[click.Option], dict[str, SignatureInvalid]]:
+    """One for each parameter; and why there is none, by its flag, for those that can do without."""
+    options: list[click.Option] = []
+    left_out: dict[str, SignatureInvalid] = {}
+    for parameter in parameters:
+        try:
+            options.append(_option(parameter, hints.get(parameter.name, str), name))
+        except SignatureInvalid as error:
+            if parameter.default is inspect.Parameter.empty:
+                raise
+            left_out[_flag(parameter)] = error
+    return options, left_out
+
+
+def _flag(parameter: inspect.Parameter) -> str:
+    return "--" + parameter.name.replace("_", "-")
 
 
 def _by_name(options: Sequence[click.Option], argument: str) -> str:
@@ -96,7 +121,7 @@ def _option(parameter: inspect.Parameter, hint: Any, name: str) -> click.Option:
             f"cannot run {name} from the command line: parameter {parameter.name} is positional only; options go by"
             f" name"
         )
-    flag = "--" + parameter.name.replace("_", "-")
+    flag = _flag(parameter)
     key = _parameter_key(parameter.name)
     kind = _kind(hint, parameter.name, name)
     extra: dict[str, Any] = {"required": True}
