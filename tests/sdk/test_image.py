@@ -12,7 +12,7 @@ from squall.exception import InvalidError, ModuleNotMountable
 from squall.protocol.function import Definition
 from squall.protocol.guest import SOCKET_PATH as AGENT_SOCKET
 from squall.protocol.guest import Boot
-from squall.sdk import _container
+from squall.sdk import _container, _later
 from tests.sdk.double import ServerDouble
 
 
@@ -171,3 +171,14 @@ def test_imports_may_fail_here_and_must_not_in_the_images_own_containers() -> No
 def test_other_errors_in_imports_warn() -> None:
     with pytest.warns(UserWarning, match="division"), squall.Image.debian_slim("3.11").imports():
         _ = 1 // 0
+
+
+def test_step_of_a_later_version_is_called_so() -> None:
+    with pytest.raises(AttributeError, match=r"^Image\.from_registry is not in this version of Squall yet$"):
+        squall.Image.from_registry("python:3.12")
+    with pytest.raises(AttributeError, match=r"^Image\.uv_sync is not in this version of Squall yet$"):
+        squall.Image.debian_slim().uv_sync()
+    with pytest.raises(AttributeError, match="no attribute 'invented'"):
+        squall.Image.debian_slim().invented()
+
+    assert not [name for name in _later.OF_IMAGE if hasattr(squall.Image.debian_slim(), name)]

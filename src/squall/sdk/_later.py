@@ -41,6 +41,33 @@ OF_PACKAGE = frozenset(
         "wsgi_app",
     ]
 )
+OF_IMAGE = frozenset(
+    [
+        "build",
+        "cmd",
+        "dockerfile_commands",
+        "entrypoint",
+        "from_aws_ecr",
+        "from_dockerfile",
+        "from_gcp_artifact_registry",
+        "from_id",
+        "from_name",
+        "from_registry",
+        "from_scratch",
+        "hydrate",
+        "micromamba",
+        "micromamba_install",
+        "pip_install_from_pyproject",
+        "pip_install_from_requirements",
+        "pip_install_private_repos",
+        "poetry_install_from_file",
+        "publish",
+        "run_function",
+        "shell",
+        "uv_pip_install",
+        "uv_sync",
+    ]
+)
 OF_APP = frozenset(
     ["cls", "deploy", "get_dashboard_url", "get_tags", "info", "logs", "lookup", "sandboxes", "server", "set_tags"]
 )

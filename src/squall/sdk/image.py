@@ -74,7 +74,16 @@ class Step(NamedTuple):
     add: LocalAdd | None = None
 
 
-class Image:
+class _NamesThatComeLater(type):
+    """Says of an image's missing names which are to come; most of them are asked of the class: `Image.from_…`."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(cls, name: str) -> object:
+            raise AttributeError(_missing(name, "type object 'Image'"))
+
+
+class Image(metaclass=_NamesThatComeLater):
     """A container image: begin with `Image.debian_slim()`, each method gives a new image with one more step.
 
     Nothing is read or built until an app that uses the image is run. Equal steps are built once and kept.
@@ -252,6 +261,11 @@ class Image:
         """What is attached when its containers start."""
         return self._adds
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(_missing(name, "'Image' object"))
+
     def __repr__(self) -> str:
         return f"<Image: {' → '.join(step.name for step in self._steps)}>"
 
@@ -272,6 +286,13 @@ class Image:
                 "when a container starts, so no step can see them. Add them last, or with copy=True, which makes them "
                 "part of the image"
             )
+
+
+def _missing(name: str, of: str) -> str:
+    from squall.sdk import _later  # cold start: only where there is no such name
+
+    later = f"Image.{name} is not in this version of Squall yet"
+    return later if name in _later.OF_IMAGE else f"{of} has no attribute {name!r}"
 
 
 def _refuse(method: str, **given: object) -> None:
