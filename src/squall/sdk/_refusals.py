@@ -18,7 +18,36 @@ _BY_CODE: dict[str, type[exception.Error]] = {
     "internal": exception.InternalError,
 }
 
+_IN_WORDS = {
+    "AppCreate": "cannot run the app",
+    "AppGet": "cannot find the app",
+    "AppStop": "cannot stop the app",
+    "BlobGet": "cannot fetch a value",
+    "BlobPut": "cannot send a value",
+    "CallCancel": "cannot cancel the call",
+    "CallGet": "cannot get the call's outputs",
+    "CallInfo": "cannot find the call",
+    "CallSpawn": "cannot spawn the call",
+    "ContainerExec": "cannot run the command",
+    "ContainerList": "cannot list containers",
+    "ContainerStop": "cannot stop the container",
+    "FunctionCreate": "cannot create the function",
+    "FunctionGet": "cannot find the function",
+    "FunctionStats": "cannot find the function",
+    "ImageBuild": "cannot build the image",
+    "LogRead": "cannot read the logs",
+    "MountCreate": "cannot send the files",
+    "ServerStop": "cannot stop the server",
+    "TerminalOffer": "cannot lend the terminal",
+}
+"""What people asked for, who know no methods."""
+
 
 def translate(error: PlatformError) -> exception.Error:
     """The exception of `squall.exception` that an error of the wire is raised as."""
-    return _BY_CODE.get(error.code, exception.ServiceError)(error.message)
+    return _BY_CODE.get(error.code, exception.ServiceError)(_in_words(error.message))
+
+
+def _in_words(message: str) -> str:
+    method, colon, rest = message.partition(": ")
+    return f"{_IN_WORDS.get(method, method)}{colon}{rest}"
