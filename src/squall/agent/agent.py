@@ -223,9 +223,12 @@ class Agent:
         """Send one event, or return when the build is over."""
         if events.empty():
             getting = asyncio.ensure_future(events.get())
-            await asyncio.wait([getting, building], return_when=asyncio.FIRST_COMPLETED)
-            if not getting.done():
-                getting.cancel()
+            try:
+                await asyncio.wait([getting, building], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                # Nobody takes it: the build is over, or whoever asked for it has gone.
+                is_over = not getting.done() and getting.cancel()
+            if is_over:
                 return
             event = getting.result()
         else:

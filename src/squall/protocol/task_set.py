@@ -7,6 +7,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from squall.protocol.errors import INTERNAL, PlatformError
+
 _log = logging.getLogger("squall.protocol.task_set")
 
 
@@ -25,8 +27,12 @@ class TaskSet:
 
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a background activity failed", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, PlatformError) and error.code != INTERNAL:
+            # Somebody was told, as the end of a build that fails is; where it was raised says nothing more.
+            _log.info("a background activity ended: %s", error)
+        elif error is not None:
+            _log.error("a background activity failed", exc_info=error)
 
     def cancel(self) -> None:
         """Cancel all, without waiting."""
