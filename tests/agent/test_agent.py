@@ -26,7 +26,7 @@ from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, debian_slim, image_id
 from squall.protocol.mount import MountRef
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted
-from squall.runtime.errors import FeatureMissing, RuntimeFailure
+from squall.runtime.errors import FeatureMissing, ProgramMissing, RuntimeFailure
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
 from tests.agent.parts import CODEC, BuiltImages, Inbox, ServerEnd, Slots, make_config, until
 
@@ -233,6 +233,24 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing(world: World, fail
         await world.agent.end_all(0.0)
     assert not world.left()
     assert len(world.server.exits) == 1
+
+
+async def test_an_image_without_python_is_told_once_and_for_good(world: World) -> None:
+    start = make_start()
+    cause = "cannot execute /usr/bin/python3: no such program there; is it part of the image?"
+    world.machine.start_failures.append(ProgramMissing(f"cannot start container {start.container_id}: {cause}"))
+    async with world.running():
+        await world.build()
+
+        with pytest.raises(PlatformError) as caught:
+            await world.agent.containers.start(start)
+
+    assert caught.value.code == "invalid"
+    assert caught.value.message == (
+        f"cannot start container {start.container_id}: image {image_id(SPEC)} has no Python that runs (cannot execute "
+        "/usr/bin/python3: no such program there); see that its steps neither remove nor replace the base's Python"
+    )
+    assert not world.left()
 
 
 async def test_an_image_or_mount_that_is_not_there_is_named(world: World) -> None:

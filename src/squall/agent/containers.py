@@ -35,12 +35,12 @@ from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges
 from squall.agent.record import ContainerRecord, read_record, write_record
 from squall.agent.relay import ContainerSocket, Relay, token_hash
-from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, UNSUPPORTED, PlatformError
+from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, UNSUPPORTED, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.node import ContainerExited, ContainerStart, ContainerStarted, NodeContainer
 from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime, Started
-from squall.runtime.errors import ContainerMissing, FeatureMissing, RuntimeFailure
+from squall.runtime.errors import ContainerMissing, FeatureMissing, ProgramMissing, ProgramRefused, RuntimeFailure
 from squall.runtime.spec import ContainerStatus, ExitStatus, NetworkSlot
 
 _RESUBSCRIBE_S = 0.5
@@ -178,7 +178,7 @@ class Containers:
             container.started.set()
             # Shielded: a start that is given up half-way must not leave half a container.
             await asyncio.shield(self._tasks.start(self._remove(container)))
-            failure = _as_platform_error(request.container_id, error)
+            failure = _as_platform_error(request, error)
             if failure is None:
                 raise
             raise failure from error
@@ -422,17 +422,24 @@ def _make_directory(directory: Path, record: ContainerRecord) -> Path:
     return socket_dir
 
 
-def _as_platform_error(container_id: str, error: BaseException) -> PlatformError | None:
+def _as_platform_error(request: ContainerStart, error: BaseException) -> PlatformError | None:
     """What the server is to hear about a failed start; None for what is not for it."""
     if isinstance(error, PlatformError):
         return error
+    what = f"cannot start container {request.container_id}: "
+    cause = str(error).removeprefix(what)
+    if isinstance(error, ProgramMissing | ProgramRefused):
+        # The image's fault, and the same at every attempt.
+        cause = cause.partition(";")[0]
+        remedy = "see that its steps neither remove nor replace the base's Python"
+        return PlatformError(INVALID, f"{what}image {request.image_id} has no Python that runs ({cause}); {remedy}")
     if isinstance(error, FeatureMissing):
-        return PlatformError(UNSUPPORTED, f"cannot start container {container_id}: {error.message}")
+        return PlatformError(UNSUPPORTED, f"{what}{cause}")
     if isinstance(error, RuntimeFailure | OSError):
         # Not "exhausted": the server would wait for capacity that no ending container gives back.
         is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "ENOSPC" in str(error)
         hint = "; free space in the data directory's file system, or move it" if is_full else ""
-        return PlatformError(UNAVAILABLE, f"cannot start container {container_id}: {error}{hint}")
+        return PlatformError(UNAVAILABLE, f"{what}{cause}{hint}")
     return None
 
 

@@ -115,7 +115,6 @@ class Starts:
         container.refusals += 1
         failure = self._why_never(container, node, error)
         if failure is not None:
-            self._fleet.log(container, f"could not be started: {error.message}")
             container.exit_reason = f"could not be started: {error.message}"
             self._fleet.finish(container)
             container.dispatcher.attempts.start_failed(container, failure, is_final=True)
