@@ -12,12 +12,17 @@ from typing import Any
 
 import click
 
-from squall.cli.server_calls import follow
+from squall.cli.server_calls import ask, follow, wait_for_server
+from squall.protocol.app import STOPPED, AppGet, AppInfo
 from squall.protocol.log import STDERR, SYSTEM, LogBatch, LogEntry, LogRead
+from squall.sdk._client import ConnectionLost
 from squall.sdk._terminal_text import for_stream
 
 _SPAN = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SERVER_BACK_S = 30.0
+"""How long whoever follows waits for a server that was killed; it is not for a reader to start one."""
+AGAIN_S = 0.5
 
 
 def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,9 +72,42 @@ def show_logs(
 ) -> None:
     """Print matching lines; returns when there are no more (or, following, when the app has stopped)."""
     wanted = replace(query, app=app, container_id=container_id, function=function, source=query.source or "")
-    for batch, _ in follow("LogRead", wanted, LogBatch):
-        for entry in batch.entries:
-            show_entry(entry, is_timestamped)
+    shown = _Shown()
+    while True:
+        try:
+            for batch, _ in follow("LogRead", wanted, LogBatch):
+                for entry in batch.entries:
+                    if shown.is_new(entry):
+                        show_entry(entry, is_timestamped)
+        except ConnectionLost:
+            if not wanted.is_following or not wait_for_server(SERVER_BACK_S):
+                raise
+            shown.is_repeating = True
+            wanted = replace(wanted, tail=-1, since=shown.last_at or wanted.since)
+            continue
+        # A server that has just come back may not have heard yet that the app goes on.
+        if not (shown.is_repeating and app and ask("AppGet", AppGet(app), AppInfo).state != STOPPED):
+            return
+        wanted = replace(wanted, tail=-1, since=shown.last_at or wanted.since)
+        time.sleep(AGAIN_S)
+
+
+class _Shown:
+    """Tells lines that come again after a reconnect, which are of the last moment shown, from new ones."""
+
+    def __init__(self) -> None:
+        self.is_repeating = False
+        self.last_at: float | None = None
+        self._of_last_moment: set[str] = set()
+
+    def is_new(self, entry: LogEntry) -> bool:
+        key = f"{entry.container_id} {entry.text}"
+        if self.last_at is None or entry.at > self.last_at:
+            self.last_at, self._of_last_moment = entry.at, set()
+        elif self.is_repeating and key in self._of_last_moment:
+            return False
+        self._of_last_moment.add(key)
+        return True
 
 
 def show_entry(entry: LogEntry, is_timestamped: bool) -> None:

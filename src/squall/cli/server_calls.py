@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from squall.sdk._pending import iterate, run
 R = TypeVar("R")
 
 PROBE_S = 5.0
+PROBE_EVERY_S = 0.2
 
 
 def is_server_running() -> bool:
@@ -32,6 +34,16 @@ def is_server_running() -> bool:
             return False
         except OSError:
             return True
+    return True
+
+
+def wait_for_server(timeout_s: float) -> bool:
+    """Whether a server answers within that time; starts none."""
+    deadline = time.monotonic() + timeout_s
+    while not is_server_running():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PROBE_EVERY_S)
     return True
 
 

@@ -1,0 +1,67 @@
+"""Following lines on the terminal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squall.cli import log
+from squall.protocol.log import LogEntry, LogRead
+from squall.sdk import _client, _local_server
+from squall.sdk._client import ConnectionLost
+from tests.sdk.double import ServerDouble
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerDouble]:
+    monkeypatch.setenv("SQUALL_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("SQUALL_SERVER_URL", raising=False)
+    monkeypatch.setattr(_local_server, "start", lambda data_dir: None)
+    with ServerDouble(str(tmp_path / "server.sock")) as double:
+        yield double
+        _client.close()
+
+
+def follow() -> None:
+    log.show_logs(LogRead(is_following=True, tail=-1), False, container_id="ct-1")
+
+
+def test_lines_are_followed_over_a_restart_and_shown_once(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.log_lines = [LogEntry(1.0, "stdout", "one"), LogEntry(1.0, "stdout", "two")]
+    shown: list[str] = []
+    has_two = threading.Event()
+
+    def show(entry: LogEntry, is_timestamped: bool) -> None:
+        shown.append(entry.text)
+        if entry.text == "two":
+            has_two.set()
+
+    monkeypatch.setattr(log, "show_entry", show)
+
+    def restart() -> None:
+        has_two.wait(10)
+        server.restart()
+        server.log_lines.append(LogEntry(2.0, "stdout", "three"))
+        server.stopped.append("")
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    follow()
+    restarting.join()
+
+    assert shown == ["one", "two", "three"]
+
+
+def test_server_that_does_not_come_back_is_not_waited_for_forever(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "SERVER_BACK_S", 0.1)
+    threading.Timer(0.3, server.hang_up).start()
+
+    with pytest.raises(ConnectionLost):
+        follow()
