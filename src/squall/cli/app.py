@@ -7,7 +7,7 @@ import click
 from squall.cli import tables
 from squall.cli.log import log_options, show_logs
 from squall.cli.server_calls import ask, is_list_empty, require_server
-from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop
+from squall.protocol.app import STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop
 from squall.protocol.empty import Empty
 from squall.protocol.log import LogRead
 
@@ -61,6 +61,9 @@ def stop(app: str, yes: bool) -> None:
     """Stop an app: cancel its inputs, end its containers."""
     require_server()
     info = ask("AppGet", AppGet(app), AppInfo)
+    if info.state == STOPPED:
+        click.echo(f"{info.app_id} was stopped already.", err=True)
+        return
     if not yes:
         click.confirm(f"Stop app {info.name or info.app_id} with {info.container_count} containers?", abort=True)
     ask("AppStop", AppStop(info.app_id, reason="squall app stop"), Empty)

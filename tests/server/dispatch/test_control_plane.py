@@ -65,7 +65,7 @@ async def test_server_is_idle_only_without_apps_and_clients() -> None:
 async def test_server_stops_when_asked_but_not_under_a_running_app() -> None:
     async with staged() as stage:
         await stage.client.app()
-        with pytest.raises(PlatformError, match="1 apps run"):
+        with pytest.raises(PlatformError, match="an app runs; stop it, or use `squall server stop --force`"):
             await stage.client.ask("ServerStop", ServerStop(), Empty)
 
         await stage.client.ask("ServerStop", ServerStop(is_forced=True), Empty)

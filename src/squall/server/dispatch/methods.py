@@ -93,9 +93,8 @@ class Methods:
     async def _server_stop(self, caller: Caller, record: ServerStop, body: bytes) -> tuple[Empty, bytes]:
         if not record.is_forced and self._plane.apps.live:
             count = len(self._plane.apps.live)
-            raise PlatformError(
-                CONFLICT, f"ServerStop: {count} apps run; stop them, or use `squall server stop --force`"
-            )
+            what, which = ("an app runs", "it") if count == 1 else (f"{count} apps run", "them")
+            raise PlatformError(CONFLICT, f"ServerStop: {what}; stop {which}, or use `squall server stop --force`")
         # Who waits in a call hears why before its containers and the server are gone.
         stops = [
             asyncio.ensure_future(self._plane.apps.stop(app, "the server was stopped"))
