@@ -208,6 +208,14 @@ def test_spawned_call_can_be_asked_more_than_once(calls: Any) -> None:
     assert call.get(timeout=0) == "slept"
 
 
+@pytest.mark.parametrize("timeout", [None, 1.0])
+def test_result_of_an_input_that_the_call_does_not_have_is_refused(calls: Any, timeout: float | None) -> None:
+    spawned = calls.square.spawn(5)
+
+    with pytest.raises(exception.InvalidError, match="it has 1 input, of index 0"):
+        spawned.get(timeout, index=7)
+
+
 def test_spawned_failure_is_raised_by_get(calls: Any) -> None:
     call = calls.refuse.spawn(1)
 

@@ -50,6 +50,7 @@ class FunctionCall(Generic[T]):
             BaseException: what the function raised.
             TimeoutError: (of `squall.exception`) not there within `timeout` seconds; 0 only looks.
             NotFoundError: there is no such call, or its result is not kept any more.
+            InvalidError: the call has no input of that index.
         """
         from squall.sdk import _durable  # cold start: loaded when used
 

@@ -55,6 +55,19 @@ async def test_spawned_call_is_kept_run_and_its_output_kept() -> None:
         assert len(stage.plane.calls) == 0
 
 
+@pytest.mark.parametrize("index", [1, -1])
+async def test_output_of_an_input_that_the_call_does_not_have_is_refused(index: int) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call_id = new_id("fc")
+        await spawn(stage, spec.function_id, call_id)
+
+        with pytest.raises(PlatformError, match=f"has index {index}: it has 1 input, of index 0") as caught:
+            await stage.client.ask("CallGet", CallGet(call_id, index, 30.0), OutputBatch)
+
+        assert caught.value.code == "invalid"
+
+
 async def test_output_that_no_database_takes_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)

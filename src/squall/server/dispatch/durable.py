@@ -230,7 +230,7 @@ class Durable:
         """The output, or an answer without an index when it is not there in time.
 
         Raises:
-            PlatformError: `not_found` when there is no such call (any more).
+            PlatformError: `not_found` when there is no such call (any more), `invalid` when it has no such input.
         """
         key = (call_id, index)
         waiter: asyncio.Future[StoredOutput | None] = asyncio.get_running_loop().create_future()
@@ -239,6 +239,8 @@ class Durable:
         timer = None
         try:
             output = await self._store.get_output(call_id, index)
+            if output is None and index != 0:
+                await self._check_index(call_id, index)
             if output is None and timeout_s > 0:
                 timer = self._clock.call_later(
                     min(timeout_s, WAIT_MAX_S), lambda: None if waiter.done() else waiter.set_result(None)
@@ -258,6 +260,12 @@ class Durable:
         blobs = {str(index): output.blob_sha256} if output.blob_sha256 else {}
         columns = ((index,), (output.status,), (size,), (output.attempt,), (output.run_us,))
         return OutputBatch(call_id, *columns, blobs), output.value
+
+    async def _check_index(self, call_id: str, index: int) -> None:
+        count = (await self._store.get_call(call_id)).input_count
+        if not 0 <= index < count:
+            has = "1 input, of index 0" if count == 1 else f"{count} inputs, of indexes 0 to {count - 1}"
+            raise PlatformError(INVALID, f"CallGet: no input of call {call_id} has index {index}: it has {has}")
 
     async def info(self, call_id: str) -> CallInfo:
         """About a call, living or done.
