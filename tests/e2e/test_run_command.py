@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import flows
-from tests.e2e.installation import Installation, wait_until
+from tests.e2e.installation import RUN_S, SQUALL, Installation, wait_until
 
 
 def test_output_of_functions_is_shown_where_it_was_written(session_installation: Installation) -> None:
@@ -170,6 +171,56 @@ def test_timestamps_begin_the_lines(session_installation: Installation) -> None:
 
     assert ended.err.startswith("App renamed ")
     assert any(line[2] == ":" and line.endswith("shouting x") for line in ended.out.splitlines())
+
+
+def test_result_and_items_come_before_the_end_of_the_app(session_installation: Installation) -> None:
+    for typed in ("ordered.py::square --x 7", "ordered.py::count_up --n 3"):
+        said = subprocess.run(
+            [SQUALL, "run", *typed.split()],
+            cwd=flows.FLOWS,
+            env=session_installation.environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_S,
+            check=True,
+        ).stdout
+
+        *_, shown, last = said.splitlines()
+        assert (shown.isdigit(), last) == (True, "App completed."), said
+
+
+@pytest.mark.timeout(90)
+def test_detached_app_goes_on_until_what_it_spawned_is_done(squall: Installation) -> None:
+    left = flows.command_ok(squall, "run", "--detach", "entries.py::leaving")
+
+    assert "App completed." not in left.err
+    assert "goes on" in left.err.splitlines()[-1]
+    call_id = left.out.splitlines()[0]
+    got = f"from squall import FunctionCall; print(FunctionCall.from_id({call_id!r}).get(timeout=30))"
+    assert flows.program(squall, got) == "ticked\n"
+
+    def is_stopped() -> bool:
+        listed = json.loads(squall.command("app", "list", "--json").out)
+        return {one["state"] for one in listed if one["description"] == "entries"} == {"stopped"}
+
+    wait_until(is_stopped, "the app has ended by itself", 8)
+
+
+@pytest.mark.timeout(90)
+def test_app_that_is_stopped_from_elsewhere_is_not_called_completed(squall: Installation) -> None:
+    client = squall.start("run", str(flows.FLOWS / "entries.py::tick"), "--seconds", "60")
+    client.wait_said("tick", 60)
+
+    stopped = squall.command("app", "stop", "entries", "--yes")
+    ended = client.wait(20)
+
+    assert stopped.code == 0, str(stopped)
+    assert ended.code == 1, str(ended)
+    assert "App stopped." in ended.err
+    assert "App completed." not in ended.err
+    assert "was stopped: squall app stop" in ended.err
 
 
 @pytest.mark.timeout(90)

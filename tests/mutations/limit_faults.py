@@ -74,8 +74,8 @@ LIMIT_FAULTS = (
         (
             Change(
                 "src/squall/sdk/_run.py",
-                "            if self._is_created and not is_detached:\n",
-                "            if self._is_created and not is_detached and not is_aborted:\n",
+                "            if self._is_created and not end.goes_on:\n",
+                "            if self._is_created and not end.goes_on and not is_aborted:\n",
             ),
         ),
         {f"{CLIENT}test_ctrl_c_ends_app_and_containers_within_two_seconds": "squall.wait_no_processes(2.0)"},

@@ -40,6 +40,8 @@ class ServerDouble:
         self.is_idle = False
         self.apps: dict[str, app.AppCreate] = {}
         self.stopped: list[str] = []
+        self.is_sparing = False
+        """Whether detached apps go on when their programs end."""
         self.functions: dict[str, function.FunctionSpec] = {}
         self.mounts: dict[str, mount.MountManifest] = {}
         self.blobs: dict[str, bytes] = {}
@@ -280,8 +282,12 @@ class Connection:
         return app.AppCreated(record.app_id), b""
 
     def _answer_AppStop(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
-        self.double.stopped.append(request.record(app.AppStop).app)
-        return Empty(), b""
+        record = request.record(app.AppStop)
+        if record.is_sparing and self.double.is_sparing:
+            return app.AppStopped(goes_on=True), b""
+        was_stopped = record.app in self.double.stopped
+        self.double.stopped.append(record.app)
+        return app.AppStopped(was_stopped=was_stopped), b""
 
     def _answer_FunctionCreate(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         specs = request.record(function.FunctionCreate).functions

@@ -206,6 +206,34 @@ def test_a_detached_app_is_stopped_when_its_program_ends_but_not_when_it_is_inte
     assert [record.state for record in server.apps.values()] == [DETACHED]
 
 
+def test_a_detached_app_whose_program_ends_goes_on_if_the_server_says_so(
+    server: ServerDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.is_sparing = True
+
+    with squall.enable_output(), squall.App("x", include_source=False).run(detach=True):
+        pass
+    said_of_detached = capsys.readouterr().err
+    with squall.enable_output(), squall.App("x", include_source=False).run():
+        pass
+
+    assert "goes on" in said_of_detached
+    assert "App completed." not in said_of_detached
+    assert len(server.stopped) == 1
+    assert capsys.readouterr().err.endswith("App completed.\n")
+
+
+def test_an_app_that_somebody_stopped_is_not_called_completed(
+    server: ServerDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = squall.App("x", include_source=False)
+
+    with squall.enable_output(), app.run():
+        app.stop()
+
+    assert capsys.readouterr().err.endswith("App stopped.\n")
+
+
 def test_stop_ends_a_running_app(server: ServerDouble) -> None:
     app = squall.App("x", include_source=False)
 

@@ -7,8 +7,7 @@ import click
 from squall.cli import tables
 from squall.cli.log import log_options, show_logs
 from squall.cli.server_calls import ask, is_list_empty, require_server
-from squall.protocol.app import STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop
-from squall.protocol.empty import Empty
+from squall.protocol.app import STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.log import LogRead
 
 
@@ -66,5 +65,5 @@ def stop(app: str, yes: bool) -> None:
         return
     if not yes:
         click.confirm(f"Stop app {info.name or info.app_id} with {info.container_count} containers?", abort=True)
-    ask("AppStop", AppStop(info.app_id, reason="squall app stop"), Empty)
+    ask("AppStop", AppStop(info.app_id, reason="squall app stop"), AppStopped)
     click.echo(f"Stopped {info.app_id}.", err=True)

@@ -38,7 +38,13 @@ from squall.sdk.function import Function
     is_flag=True,
     help="Show only what a local entrypoint prints: no logs, no result.",
 )
-@click.option("-d", "--detach", "is_detached", is_flag=True, help="Let the app go on if this command is interrupted.")
+@click.option(
+    "-d",
+    "--detach",
+    "is_detached",
+    is_flag=True,
+    help="Let the app go on if this command is interrupted, and until what it spawned is done.",
+)
 @click.option("-i", "--interactive", "is_interactive", is_flag=True, help="breakpoint() in a container works here.")
 @click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
 @click.option("-n", "--name", "app_name", default=None, help="What lists call the app.")
@@ -87,11 +93,12 @@ def run(
                 terminal = lend_terminal(app.app_id)
             with terminal:
                 result = _call(target, bound.args, bound.kwargs, is_quiet, is_detached)
+            is_shown = result_path is None and not is_quiet and not isinstance(target, LocalEntrypoint)
+            if is_shown and result is not None:
+                # As items of a generator: after what the function printed, before the end of the app is told.
+                click.echo(str(result))
     if result_path is not None:
         _write_result(result_path, result)
-    elif result is not None and not is_quiet and not isinstance(target, LocalEntrypoint):
-        # After the last line of the log, so that it is the last of the output.
-        click.echo(str(result))
 
 
 def _misplaced(error: click.NoSuchOption, ref: str) -> click.UsageError:

@@ -80,3 +80,16 @@ class AppStop:
 
     app: str
     reason: str = ""
+    is_sparing: bool = False
+    """The program of a detached app has ended: its own calls are cancelled, and the app is stopped when nothing else of
+    it is left to do, such as spawned calls."""
+
+
+@record
+class AppStopped:
+    """The app has ended, or goes on."""
+
+    goes_on: bool = False
+    """It was spared: it ends by itself."""
+    was_stopped: bool = False
+    """It was stopped before, or being stopped."""

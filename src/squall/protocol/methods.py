@@ -67,7 +67,7 @@ METHODS = _table(
     _ask("AppCreate", app.AppCreate, app.AppCreated, "Make an app or take it up again"),
     _ask("AppGet", app.AppGet, app.AppInfo, "One app by id or name"),
     _ask("AppList", app.AppList, app.AppListing, "Apps, newest first"),
-    _ask("AppStop", app.AppStop, Empty, "Stop an app"),
+    _ask("AppStop", app.AppStop, app.AppStopped, "Stop an app"),
     _ask("FunctionCreate", function.FunctionCreate, function.FunctionCreated, "Create an app's functions"),
     _ask("FunctionGet", function.FunctionGet, function.FunctionSpec, "One function by id or name"),
     _ask("FunctionStats", function.FunctionStatsGet, function.FunctionStats, "How busy a function is"),

@@ -52,8 +52,8 @@ class Output:
     def map_progress(self, function_name: str, done: int, total: int, is_total_known: bool) -> None:
         """A map got on. Called at most a few times a second, and at the end."""
 
-    def app_stopped(self, app_id: str, is_aborted: bool) -> None:
-        """The run is over; no line comes after this."""
+    def app_stopped(self, app_id: str, is_aborted: bool, was_stopped: bool) -> None:
+        """The run is over, perhaps because somebody stopped the app; no line comes after this."""
 
     def app_detached(self, app_id: str) -> None:
         """The run goes on without this program; no line comes after this."""
@@ -106,9 +106,9 @@ class PlainOutput(Output):
                 self._progress = f"{function_name}: {done} of {total}{'' if is_total_known else '+'}"
                 _write(self._err, f"\x1b[2m{self._progress}\x1b[0m\r")
 
-    def app_stopped(self, app_id: str, is_aborted: bool) -> None:
+    def app_stopped(self, app_id: str, is_aborted: bool, was_stopped: bool) -> None:
         """See `Output`."""
-        self._say("App aborted." if is_aborted else "App completed.")
+        self._say("App aborted." if is_aborted else "App stopped." if was_stopped else "App completed.")
 
     def app_detached(self, app_id: str) -> None:
         """See `Output`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
 from squall.protocol import image as image_records
-from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop
+from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop, AppStopped
 from squall.protocol.function import Definition, FunctionCreate, FunctionCreated, FunctionSpec
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, ImageStep, image_id
@@ -72,24 +72,25 @@ class Running:
             self._output.function_created(spec.name, spec.function_id)
 
     async def stop(self, *, is_aborted: bool, is_detached: bool) -> None:
-        """Stop the app and show its last lines. A detached one that was interrupted goes on."""
+        """Stop the app and show its last lines. A detached one that was interrupted, or spawned calls, goes on."""
         self._client.drop_app(self.app_id)
+        end = AppStopped(goes_on=is_detached and is_aborted)
         try:
-            if self._is_created and not is_detached:
+            if self._is_created and not end.goes_on:
                 reason = "its program was interrupted" if is_aborted else "its program ended"
-                pending = self._client.ask("AppStop", AppStop(self.app_id, reason))
+                pending = self._client.ask("AppStop", AppStop(self.app_id, reason, is_sparing=is_detached))
                 if await pending.within(STOP_S):
-                    pending.result()
+                    end = self._client.codec.record(AppStopped, pending.result()[0])
         except Error as error:
             self._output.notice(f"app {self.app_id} was not stopped from here: {error}")
         finally:
             if self._follower is not None:
                 # The lines of an app that goes on have no end to wait for.
-                self._follower.finish(0.0 if is_detached else _output.DRAIN_S)
-            if is_detached:
+                self._follower.finish(0.0 if end.goes_on else _output.DRAIN_S)
+            if end.goes_on:
                 self._output.app_detached(self.app_id)
             elif self._is_created:
-                self._output.app_stopped(self.app_id, is_aborted)
+                self._output.app_stopped(self.app_id, is_aborted, end.was_stopped)
 
     # Images
 

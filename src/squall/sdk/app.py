@@ -319,7 +319,8 @@ class App:
     ) -> AsyncGenerator[App, None]:
         """While the block runs, the app does: its functions can be called, and end with the block.
 
-        With `detach` it goes on when this program loses its connection or ends without leaving the block.
+        With `detach` it goes on when this program loses its connection or ends without leaving the block; and after the
+        block until what was spawned is done. Other calls that are under way then are cancelled.
         In a function the app is a child of that function's app: it ends with its container, or that app, at the latest.
 
         Raises:
@@ -346,7 +347,7 @@ class App:
             raise
         finally:
             try:
-                await running.stop(is_aborted=is_aborted, is_detached=detach and is_aborted)
+                await running.stop(is_aborted=is_aborted, is_detached=detach)
             finally:
                 self._app_id = None
                 for function in self._functions.values():
@@ -378,11 +379,11 @@ class App:
         """
         if self._app_id is None:
             raise InvalidError(f"{self!r} does not run, so it cannot be stopped")
-        from squall.protocol.app import AppStop  # cold start: as above
-        from squall.protocol.empty import Empty  # cold start: as above
+        from squall.protocol.app import AppStop, AppStopped  # cold start: as above
         from squall.sdk import _client  # cold start: as above
 
-        await (client or _client.current()).request("AppStop", AppStop(self._app_id, "stopped by its program"), Empty)
+        record = AppStop(self._app_id, "stopped by its program")
+        await (client or _client.current()).request("AppStop", record, AppStopped)
 
 
 def _program() -> str:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop
+from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
+from squall.protocol.call import SPAWN, CallInfo, CallInfoGet, CallOpen, CallSpawn, CallSpawned, InputBatch
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import (
@@ -101,6 +102,73 @@ async def test_app_taken_up_within_the_grace_time_lives() -> None:
         await stage.pass_time(20.0, 1.0)
 
         assert spec.app_id in stage.plane.apps.live
+
+
+async def spawn(client: FakeClient, function_id: str) -> str:
+    opened = CallOpen(new_id("fc"), function_id, SPAWN)
+    batch = InputBatch(opened.call_id, (0,), (1,))
+    return (await client.ask("CallSpawn", CallSpawn(opened, batch), CallSpawned, b"7")).call_id
+
+
+async def test_detached_app_that_its_program_left_goes_on_until_its_spawned_calls_are_done() -> None:
+    async with staged() as stage:
+        app_id = await stage.client.app(state="detached")
+        spec = make_spec(app_id, max_containers=1)
+        await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+        gate = asyncio.Event()
+
+        async def slow(guest: FakeGuest, value: bytes) -> bytes:
+            await gate.wait()
+            return value
+
+        stage.node.run = slow
+        call_id = await spawn(stage.client, spec.function_id)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        held = stage.client.call(spec.function_id, 1)
+        await settle()
+
+        ended = await stage.client.ask("AppStop", AppStop(app_id, is_sparing=True), AppStopped)
+        await settle()
+
+        assert ended.goes_on
+        assert {got.failure.kind for got in held.outputs.values()} == {"cancelled"}
+        for _ in range(3):
+            await stage.pass_time(20.0, 1.0)
+            heartbeat(stage.node.started[0], held=1)
+        assert app_id in stage.plane.apps.live
+        gate.set()
+        await stage.pass_time(3.0, 1.0)
+        assert app_id not in stage.plane.apps.live
+        info = await stage.client.ask("CallInfo", CallInfoGet(call_id), CallInfo)
+        assert info.statuses == ("succeeded",)
+
+
+@pytest.mark.parametrize("state", ["detached", "ephemeral"])
+async def test_app_with_nothing_to_spare_is_stopped_when_its_program_ends(state: str) -> None:
+    async with staged() as stage:
+        app_id = await stage.client.app(state=state)
+        spec = make_spec(app_id)
+        await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+        stage.node.run = forever
+        stage.client.call(spec.function_id, 1)
+        if state == "ephemeral":
+            await spawn(stage.client, spec.function_id)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        ended = await stage.client.ask("AppStop", AppStop(app_id, is_sparing=True), AppStopped)
+
+        assert ended == AppStopped()
+        assert app_id not in stage.plane.apps.live
+
+
+async def test_stop_tells_whether_the_app_was_stopped_before() -> None:
+    async with staged() as stage:
+        app_id = await stage.client.app()
+
+        first = await stage.client.ask("AppStop", AppStop(app_id), AppStopped)
+        second = await stage.client.ask("AppStop", AppStop(app_id), AppStopped)
+
+        assert (first.was_stopped, second.was_stopped) == (False, True)
 
 
 async def test_detached_app_ends_when_its_calls_are_done() -> None:

@@ -2,7 +2,8 @@
 
 An *ephemeral* app lives as long as a client holds it: the connection that created it, or took it up again, plus a
 grace time. A *detached* one lives on without its client until none of its inputs is outstanding (again plus the grace
-time); a *deployed* one until it is stopped. A *child* (`children.py`) is ephemeral, and ends with its parent, too.
+time, unless its program ended as programs do and left it); a *deployed* one until it is stopped. A *child*
+(`children.py`) is ephemeral, and ends with its parent, too.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class App:
         self.holders: set[Client] = set()
         self.last_holder: Client | None = None
         self.free_since: float | None = None
+        self.is_left = False
+        """Its program has ended: nobody comes back for it."""
         self.stopping: asyncio.Future[None] | None = None
 
     @property
@@ -83,6 +86,8 @@ class Apps:
         self.dispatchers: dict[str, Dispatcher] = {}
         """By function id, of all live apps."""
         self.on_stop: Callable[[str], None] = lambda app_id: None
+        self.stored_count: Callable[[str], int] = lambda function_id: 0
+        """How many inputs of a function are in the store only."""
 
     async def load(self) -> None:
         """Take up what the store says lives; ephemeral apps wait for their clients for a time."""
@@ -170,6 +175,7 @@ class Apps:
         app.holders.add(holder)
         app.last_holder = holder
         app.free_since = None
+        app.is_left = False
         timer = self._timers.pop(app.app_id, None)
         if timer is not None:
             timer.cancel()
@@ -215,10 +221,33 @@ class Apps:
         for app in list(self.live.values()):
             if app.row.state != wire.DETACHED or app.holders or app.free_since is None:
                 continue
-            if any(call.inputs for one in app.dispatchers.values() for call in self._calls.of(one)):
+            if self._is_busy(app):
                 app.free_since = now
-            elif now - app.free_since > self._config.app_grace_s:
+            elif app.is_left or now - app.free_since > self._config.app_grace_s:
                 self._expire(app, "all its calls are done")
+
+    def leave(self, app: App, client: Client | None) -> bool:
+        """The program that is this client has ended: whether its app goes on, which ends when it has nothing left to
+        do. Only a detached one does, for calls that are not the client's own; those are cancelled."""
+        if app.row.state != wire.DETACHED or app.stopping is not None or not self._is_busy(app, besides=client):
+            return False
+        for dispatcher in app.dispatchers.values():
+            for call in self._calls.of(dispatcher):
+                if call.sink is client:
+                    dispatcher.attempts.cancel(list(call.inputs.values()))
+        if client is not None:
+            app.holders.discard(client)
+        app.is_left = True
+        self._released(app)
+        return True
+
+    def _is_busy(self, app: App, *, besides: Client | None = None) -> bool:
+        """Whether any input has no output, of calls other than that client's."""
+        return any(
+            self.stored_count(one.spec.function_id)
+            or any(call.inputs and call.sink is not besides for call in self._calls.of(one))
+            for one in app.dispatchers.values()
+        )
 
     # Functions
 

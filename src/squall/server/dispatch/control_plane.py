@@ -91,6 +91,7 @@ class ControlPlane:
             tasks=self.tasks,
             find=self.apps.dispatchers.get,
         )
+        self.apps.stored_count = self.durable.backlog.count
         self.blob_budgets = BlobBudgets(
             store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max
         )

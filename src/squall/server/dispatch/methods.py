@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop
+from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
 from squall.protocol.call import CallCancel, CallGet, CallInfo, CallInfoGet, CallSpawn, CallSpawned, OutputBatch
 from squall.protocol.container import ContainerList, ContainerListing, ContainerStop
@@ -123,13 +123,17 @@ class Methods:
         rows = await self._plane.store.list_apps(limit, states)
         return AppListing(tuple(self._plane.apps.info(row) for row in rows)), b""
 
-    async def _app_stop(self, caller: Caller, record: AppStop, body: bytes) -> tuple[Empty, bytes]:
+    async def _app_stop(self, caller: Caller, record: AppStop, body: bytes) -> tuple[AppStopped, bytes]:
         row = await self._plane.apps.find(record.app, caller.scope_app_id)
         caller.check_change("AppStop", row)
         app = self._plane.apps.live.get(row.app_id)
-        if app is not None:
-            await self._plane.apps.stop(app, record.reason)
-        return Empty(), b""
+        if app is None:
+            return AppStopped(was_stopped=True), b""
+        if record.is_sparing and self._plane.apps.leave(app, caller.client):
+            return AppStopped(goes_on=True), b""
+        was_stopped = app.stopping is not None
+        await self._plane.apps.stop(app, record.reason)
+        return AppStopped(was_stopped=was_stopped), b""
 
     # Functions
 

@@ -94,6 +94,11 @@ def failing() -> None:
 
 
 @app.local_entrypoint()
+def leaving() -> None:
+    print(tick.spawn(2).object_id)
+
+
+@app.local_entrypoint()
 def spawning() -> None:
     print(tick.spawn(60).object_id, flush=True)
     time.sleep(600)
