@@ -19,7 +19,7 @@ GROUPS = ("run", "app", "container", "server", "doctor", "completion")
 @pytest.fixture
 def ticking(squall: Installation) -> Iterator[dict[str, Any]]:
     """A function that prints until it is ended, and its container as listed."""
-    squall.start("run", str(flows.FLOWS / "entries.py::tick"), "--seconds", "60").wait_said("tick", 60)
+    squall.start("run", str(flows.FLOWS / "entries.py::tick"), "--seconds", "60").wait_said("tick\ntick", 60)
     (container,) = [one for one in squall.containers() if one["function"] == "tick"]
     yield container
     squall.command("app", "stop", container["app_id"], "--yes")

@@ -175,10 +175,10 @@ def test_other_errors_in_imports_warn() -> None:
 
 def test_step_of_a_later_version_is_called_so() -> None:
     with pytest.raises(AttributeError, match=r"^Image\.from_registry is not in this version of Squall yet$"):
-        squall.Image.from_registry("python:3.12")
+        squall.Image.from_registry("python:3.12")  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"^Image\.uv_sync is not in this version of Squall yet$"):
-        squall.Image.debian_slim().uv_sync()
+        squall.Image.debian_slim().uv_sync()  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="no attribute 'invented'"):
-        squall.Image.debian_slim().invented()
+        squall.Image.debian_slim().invented()  # type: ignore[attr-defined]
 
     assert not [name for name in _later.OF_IMAGE if hasattr(squall.Image.debian_slim(), name)]

@@ -123,6 +123,7 @@ class NodeNetwork:
             rules.remove_rules(self.names)
         with contextlib.suppress(RuntimeFailure, OSError):
             remove_pin_directory(self.pins)
+            os.rmdir(self.records)
 
     def load_rules(self) -> None:
         """Put the instance's rules in force, and those in other people's firewalls."""

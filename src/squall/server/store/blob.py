@@ -223,8 +223,8 @@ class ObjectBlobStore:
         if free_bytes - size_bytes < reserve_bytes or (state.f_files and state.f_favail < RESERVE_INODES):
             raise PlatformError(
                 EXHAUSTED,
-                f"cannot put blob {sha256} with {size_bytes >> 20} MiB to come: the server's disk has "
-                f"{free_bytes >> 20} MiB and {state.f_favail} inodes free, {reserve_bytes >> 20} MiB are kept; "
+                f"cannot put blob {sha256} with {size_bytes >> 20} MiB to come: the server's disk is full: "
+                f"{free_bytes >> 20} MiB and {state.f_favail} inodes are free, of which {reserve_bytes >> 20} MiB are kept; "
                 "free space in the data directory's file system, or move it",
             )
 
