@@ -224,8 +224,8 @@ class ObjectBlobStore:
             raise PlatformError(
                 EXHAUSTED,
                 f"cannot put blob {sha256} with {size_bytes >> 20} MiB to come: the server's disk is full: "
-                f"{free_bytes >> 20} MiB and {state.f_favail} inodes are free, of which {reserve_bytes >> 20} MiB are kept; "
-                "free space in the data directory's file system, or move it",
+                f"{free_bytes >> 20} MiB and {state.f_favail} inodes are free, of which "
+                f"{reserve_bytes >> 20} MiB are kept; free space in the data directory's file system, or move it",
             )
 
     def _publish(self, path: Path, sha256: str) -> None:
