@@ -61,7 +61,7 @@ async def items_of_two():
 """
 
 
-@pytest.fixture(params=interpreters(), ids=lambda path: Path(path).name)
+@pytest.fixture(params=interpreters())
 def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
     """A guest that waits for its Boot, with the code above to run."""
     process = Process(data_dir, request.param)

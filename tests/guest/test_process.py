@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -157,8 +158,9 @@ raise LookupError("broken")
 """
 
 
-def interpreters() -> list[str]:
-    """Pythons from 3.10 on, one for each version: this one, and those on the path or behind shims on it."""
+def interpreters() -> list[Any]:
+    """Pythons from 3.10 on, one for each version: this one, and those on the path or behind shims on it (which have a
+    suite of their own)."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
     for directory in map(Path, os.get_exec_path()):
         tops = [directory]
@@ -169,7 +171,14 @@ def interpreters() -> list[str]:
             # A shim runs what its user has switched on, which may be nothing.
             if version not in found and path.parent.name != "shims" and int(version[2:]) >= 10:
                 found[version] = str(path)
-    return [found[version] for version in sorted(found)]
+    return [
+        pytest.param(
+            found[version],
+            id=Path(found[version]).name,
+            marks=[] if found[version] == sys.executable else pytest.mark.interpreters,
+        )
+        for version in sorted(found)
+    ]
 
 
 class Process:
@@ -248,7 +257,7 @@ class Process:
         self.agent.close()
 
 
-@pytest.fixture(params=interpreters(), ids=lambda path: Path(path).name)
+@pytest.fixture(params=interpreters())
 def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
     """A guest that waits for its Boot."""
     process = Process(data_dir, request.param)
