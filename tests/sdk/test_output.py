@@ -57,8 +57,9 @@ def test_lines_are_followed_over_a_reconnect_without_repeating_any(
         square.remote(1)
         while "two" not in capsys.readouterr().out:
             square.remote(1)
-        server.restart()
+        # Before the restart: whoever comes back asks once, and is told what there is then.
         server.log_lines.append(LogEntry(2.0, "stdout", "three"))
+        server.restart()
         square.remote(1)
 
     assert capsys.readouterr().out == "three\n"
