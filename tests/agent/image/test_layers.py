@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,34 @@ def test_wait_for_a_lock_ends_when_it_is_cancelled(tmp_path: Path) -> None:
         other.locked(KEY, is_cancelled=lambda: next(answers)),
     ):
         raise AssertionError("both held the lock")
+
+
+def test_who_waits_for_a_lock_hears_what_its_holder_says(tmp_path: Path) -> None:
+    heard: list[str] = []
+    has_all = threading.Event()
+
+    def on_line(line: str) -> None:
+        heard.append(line)
+        if line == "three":
+            has_all.set()
+
+    def wait() -> None:
+        with LayerStore(tmp_path).locked(KEY, on_line=on_line) as say:
+            say("mine")
+
+    with LayerStore(tmp_path).locked(KEY) as say:
+        say("one")
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        say("two\udc80")
+        say("three")
+        assert has_all.wait(20)
+    waiting.join(20)
+
+    assert [heard[0], *heard[2:]] == ["one", "three", "mine"]
+    said: list[str] = []
+    with LayerStore(tmp_path).locked(KEY, on_line=said.append):
+        assert not said
 
 
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path) -> None:

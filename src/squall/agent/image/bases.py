@@ -39,8 +39,8 @@ def ensure_base(
 ) -> Layer:
     """The layer of `debian_slim(python_version)`, made now unless it is there.
 
-    Blocks, and may be called by several processes at once: one makes it, the others wait. Once `is_cancelled` says so,
-    the making ends soon.
+    Blocks, and may be called by several processes at once: one makes it, the others wait and are told what it says.
+    Once `is_cancelled` says so, the making ends soon.
 
     Raises:
         BaseUnavailable: it cannot be had.
@@ -49,12 +49,12 @@ def ensure_base(
     present = store.find(key)
     if present is not None and not is_forced:
         return present
-    with store.locked(key, is_cancelled=is_cancelled):
+    with store.locked(key, is_cancelled=is_cancelled, on_line=on_line) as say:
         present = store.find(key)
         if present is not None and not is_forced:
             return present
         with store.scratch() as scratch:
-            attempt = _Attempt(python_version, settings, store.data_dir, Output(on_line, is_cancelled))
+            attempt = _Attempt(python_version, settings, store.data_dir, Output(say, is_cancelled))
             root, facts = attempt.make(scratch)
             return store.commit(scratch, root, key, facts, replaces=present is not None)
 

@@ -33,6 +33,7 @@ _KEY = re.compile(r"^[0-9a-f]{64}\Z")
 _LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}\Z")
 _LOCK_WAIT_S = 3_600.0
 _LOCK_POLL_S = 0.05
+_SAID_BYTES_MAX = 2**20
 
 
 class LayerError(Exception):
@@ -95,9 +96,16 @@ class LayerStore:
 
     @contextlib.contextmanager
     def locked(
-        self, key: str, wait_s: float = _LOCK_WAIT_S, is_cancelled: Callable[[], bool] = lambda: False
-    ) -> Iterator[None]:
-        """Keep every other process from building this key.
+        self,
+        key: str,
+        wait_s: float = _LOCK_WAIT_S,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> Iterator[Callable[[str], None]]:
+        """Keep every other process from building this key. Gives what to say lines with.
+
+        Args:
+            on_line: told the lines of this process, and while it waits those of the one that builds.
 
         Raises:
             LayerError: another one holds it for longer than `wait_s`, or the wait is cancelled.
@@ -106,11 +114,21 @@ class LayerStore:
         descriptor = os.open(self._root / ".locks" / _checked(_KEY, key), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + wait_s
+            theirs = _Said(descriptor)
             while not _try_lock(descriptor):
                 if is_cancelled() or time.monotonic() > deadline:
                     raise LayerError(f"cannot build {key[:12]}: another process has been at it for {wait_s:.0f} s")
+                for line in theirs.new_lines():
+                    on_line(line)
                 time.sleep(_LOCK_POLL_S)
-            yield
+            os.truncate(descriptor, 0)
+            said = _Said(descriptor)
+
+            def say(line: str) -> None:
+                said.add(line)
+                on_line(line)
+
+            yield say
         finally:
             os.close(descriptor)
 
@@ -226,6 +244,31 @@ def _checked(pattern: re.Pattern[str], name: str) -> str:
     if not pattern.match(name):
         raise LayerError(f"{name!r} is no key or id of a layer")
     return name
+
+
+class _Said:
+    """What whoever holds a lock says, kept in the lock's file for those who wait."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._offset = 0
+
+    def add(self, line: str) -> None:
+        """Say a line. What cannot be written, or is more than anybody reads, is left out."""
+        data = f"{line}\n".encode("utf-8", "replace")
+        if self._offset + len(data) > _SAID_BYTES_MAX:
+            return
+        with contextlib.suppress(OSError):
+            self._offset += os.pwrite(self._descriptor, data, self._offset)
+
+    def new_lines(self) -> list[str]:
+        """Whole lines that were said since the last time; after another holder's beginning, from there."""
+        if os.fstat(self._descriptor).st_size < self._offset:
+            self._offset = 0
+        data = os.pread(self._descriptor, _SAID_BYTES_MAX, self._offset)
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return whole.decode("utf-8", "replace").splitlines()
 
 
 def _try_lock(descriptor: int) -> bool:
