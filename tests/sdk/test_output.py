@@ -65,6 +65,20 @@ def test_lines_are_followed_over_a_reconnect_without_repeating_any(
     assert capsys.readouterr().out == "three\n"
 
 
+def test_shown_lines_come_once_and_remember_their_last_moment_only() -> None:
+    shown = _output.ShownLines()
+    late = [LogEntry(5.0 - number / 1_000, "stdout", f"late {number}") for number in range(1, 1_000)]
+
+    assert shown.is_new(LogEntry(5.0, "stdout", "one"))
+    assert all(shown.is_new(entry) for entry in late)
+    shown.is_repeating = True
+
+    assert not shown.is_new(LogEntry(5.0, "stdout", "one"))
+    assert shown.is_new(LogEntry(5.0, "stdout", "two"))
+    assert shown.last_at == 5.0
+    assert len(shown._of_last_moment) == 2
+
+
 def test_a_richer_output_can_be_used() -> None:
     class Recorder(_output.Output):
         said: list[str] = []  # noqa: RUF012 - one test's

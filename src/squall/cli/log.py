@@ -16,6 +16,7 @@ from squall.cli.server_calls import ask, follow, wait_for_server
 from squall.protocol.app import STOPPED, AppGet, AppInfo
 from squall.protocol.log import STDERR, SYSTEM, LogBatch, LogEntry, LogRead
 from squall.sdk._client import ConnectionLost
+from squall.sdk._output import ShownLines
 from squall.sdk._terminal_text import for_stream
 
 _SPAN = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
@@ -72,7 +73,7 @@ def show_logs(
 ) -> None:
     """Print matching lines; returns when there are no more (or, following, when the app has stopped)."""
     wanted = replace(query, app=app, container_id=container_id, function=function, source=query.source or "")
-    shown = _Shown()
+    shown = ShownLines()
     while True:
         try:
             for batch, _ in follow("LogRead", wanted, LogBatch):
@@ -90,24 +91,6 @@ def show_logs(
             return
         wanted = replace(wanted, tail=-1, since=shown.last_at or wanted.since)
         time.sleep(AGAIN_S)
-
-
-class _Shown:
-    """Tells lines that come again after a reconnect, which are of the last moment shown, from new ones."""
-
-    def __init__(self) -> None:
-        self.is_repeating = False
-        self.last_at: float | None = None
-        self._of_last_moment: set[str] = set()
-
-    def is_new(self, entry: LogEntry) -> bool:
-        key = f"{entry.container_id} {entry.text}"
-        if self.last_at is None or entry.at > self.last_at:
-            self.last_at, self._of_last_moment = entry.at, set()
-        elif self.is_repeating and key in self._of_last_moment:
-            return False
-        self._of_last_moment.add(key)
-        return True
 
 
 def show_entry(entry: LogEntry, is_timestamped: bool) -> None:

@@ -167,6 +167,28 @@ def enable_output() -> Iterator[None]:
         yield
 
 
+class ShownLines:
+    """Tells lines that come again after a reconnect, which are of the last moment shown, from new ones."""
+
+    def __init__(self) -> None:
+        self.is_repeating = False
+        """There was a reconnect: read on from `last_at`."""
+        self.last_at: float | None = None
+        self._of_last_moment: set[str] = set()
+
+    def is_new(self, entry: LogEntry) -> bool:
+        """Whether the line is to be shown; it counts as shown then."""
+        if self.last_at is None or entry.at > self.last_at:
+            self.last_at, self._of_last_moment = entry.at, set()
+        elif entry.at < self.last_at:
+            return True  # by another clock; reading on from the last moment does not bring it again
+        key = f"{entry.container_id} {entry.text}"
+        if self.is_repeating and key in self._of_last_moment:
+            return False
+        self._of_last_moment.add(key)
+        return True
+
+
 class LogFollower:
     """Shows the log lines of an app, from its first to its last, in a thread of its own."""
 
@@ -175,7 +197,6 @@ class LogFollower:
         self._app_id = app_id
         self._output = output
         self._is_stopping = False
-        self._is_repeating = False
         self._is_silent = False
         self._display = _shown.Display()
         _shown.displays.append(self._display)
@@ -202,22 +223,17 @@ class LogFollower:
     async def _read_all(self) -> None:
         from squall.protocol.log import LogBatch, LogRead  # cold start: only where output is shown
 
-        last_at: float | None = None
-        seen: set[str] = set()
+        shown = ShownLines()
         while True:
             await self._client.connect()
-            request = LogRead(app=self._app_id, is_following=True, tail=-1, since=last_at)
+            request = LogRead(app=self._app_id, is_following=True, tail=-1, since=shown.last_at)
             stream = self._client.stream("LogRead", request)
             self._display.begin(stream)
             try:
                 async for batch, _ in stream.items(LogBatch):
                     for entry in batch.entries:
-                        # After a reconnect the lines of the last moment come again.
-                        if last_at is None or entry.at > last_at:
-                            last_at, seen = entry.at, set()
-                        elif f"{entry.container_id} {entry.text}" in seen and self._is_repeating:
+                        if not shown.is_new(entry):
                             continue
-                        seen.add(f"{entry.container_id} {entry.text}")
                         if self._is_silent:
                             return
                         self._output.log(entry)
@@ -226,7 +242,7 @@ class LogFollower:
             except ConnectionLost:
                 if self._is_stopping:
                     return
-                self._is_repeating = True
+                shown.is_repeating = True
 
 
 class MapProgress:
