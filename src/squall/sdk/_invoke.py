@@ -259,7 +259,10 @@ class Mapping:
         # day, retries included; when nothing is outstanding, nothing is held.
         call = self._call
         outstanding = call.outstanding
-        if self._is_fed or outstanding > OUTSTANDING_MAX - BATCH_INPUTS or len(self._held) >= HELD_MAX:
+        if self._is_fed or outstanding > OUTSTANDING_MAX - BATCH_INPUTS:
+            return False
+        # What came while the last batch was sent may be for holding, too.
+        if len(self._held) + len(call.ready) >= HELD_MAX:
             return False
         to_come_bytes = outstanding * call.output_bytes_mean
         return call.outstanding_bytes <= MAP_BYTES_MAX and self._held_bytes + to_come_bytes <= MAP_BYTES_MAX
