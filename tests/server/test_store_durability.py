@@ -13,7 +13,7 @@ import pytest
 
 from squall.protocol.call import SPAWN
 from squall.protocol.errors import PlatformError
-from squall.server.model.store import StoredCall, StoredInput
+from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store.migration import upgrade
 from squall.server.store.sql import SqlStore
 
@@ -75,6 +75,22 @@ async def test_full_disk_is_exhausted_and_says_what_to_do(tmp_path: Path) -> Non
         assert caught.value.code == "exhausted"
         assert await store.get_setting("colour") == "blue"
         assert await store.unfinished_inputs("fu-1") == ()
+
+
+async def test_call_that_would_fill_the_disk_is_refused_and_what_ends_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SqlStore(f"sqlite:///{tmp_path}/squall.db", upgrade) as store:
+        await store.put_call(StoredCall("fc-1", "fu-1", "ap-1", SPAWN, 1.0), (StoredInput("fc-1", 0, b"x"),))
+        monkeypatch.setattr("squall.server.store.room.RESERVE_SHARE", 1)
+        monkeypatch.setattr("squall.server.store.room.RESERVE_BYTES_MAX", 2**60)
+
+        with pytest.raises(PlatformError, match=r"cannot keep call fc-2 .*are kept; free space") as caught:
+            await store.put_call(StoredCall("fc-2", "fu-1", "ap-1", SPAWN, 2.0), (StoredInput("fc-2", 0, b"x"),))
+        await store.put_outputs((StoredOutput("fc-1", 0, 0, b"y"),))
+
+        assert caught.value.code == "exhausted"
+        assert await store.unfinished_counts() == {}
 
 
 async def _limit_pages(store: SqlStore) -> None:

@@ -25,6 +25,7 @@ from obstore.store import LocalStore
 
 from squall.protocol.blob import CHUNK_BYTES, is_sha256
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.server.store.room import check_room
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -34,11 +35,6 @@ R = TypeVar("R")
 THREADS = 4
 EVICT_AGE_MIN_S = 24 * 3600.0
 CHUNK_BYTES_MAX = 16 * CHUNK_BYTES
-RESERVE_SHARE = 16
-RESERVE_BYTES_MAX = 5 * 2**29
-RESERVE_INODES = 1_000
-"""What uploads leave of the file system: a sixteenth, at most 2.5 GiB. The agent ends containers that write a little
-later (agent/disk.py): an upload can be refused, and tried again."""
 
 
 class _Upload:
@@ -183,7 +179,7 @@ class ObjectBlobStore:
                 CONFLICT, f"cannot put blob {sha256} at {offset}: go on at {upload.have_bytes}, the end of what came"
             )
         new = memoryview(data)[upload.have_bytes - offset :]
-        self._check_room(sha256, size_bytes - upload.have_bytes)
+        check_room(self._uploads_dir, f"cannot put blob {sha256}", size_bytes - upload.have_bytes)
         if len(new) or not path.exists():
             self._append(upload, path, new)
         if upload.have_bytes < size_bytes:
@@ -214,19 +210,6 @@ class ObjectBlobStore:
                 hashing.result()
         upload.hash = hashed
         upload.have_bytes += len(data)
-
-    def _check_room(self, sha256: str, size_bytes: int) -> None:
-        """Refuse what would fill the disk: that would stop the database and everybody's containers too."""
-        state = os.statvfs(self._uploads_dir)
-        free_bytes = state.f_bavail * state.f_frsize
-        reserve_bytes = min(RESERVE_BYTES_MAX, state.f_blocks * state.f_frsize // RESERVE_SHARE)
-        if free_bytes - size_bytes < reserve_bytes or (state.f_files and state.f_favail < RESERVE_INODES):
-            raise PlatformError(
-                EXHAUSTED,
-                f"cannot put blob {sha256} with {size_bytes >> 20} MiB to come: the server's disk is full: "
-                f"{free_bytes >> 20} MiB and {state.f_favail} inodes are free, of which "
-                f"{reserve_bytes >> 20} MiB are kept; free space in the data directory's file system, or move it",
-            )
 
     def _publish(self, path: Path, sha256: str) -> None:
         if self._content_dir is None:

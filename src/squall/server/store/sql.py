@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.store import sql_apps, sql_calls, sql_functions
+from squall.server.store.room import check_room
 from squall.server.store.schema import APPS, FUNCTIONS, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
 from squall.server.store.upsert import upsert
 from squall.server.store.writes import GroupCommit, is_disk_full
@@ -40,6 +42,9 @@ class SqlStore:
     def __init__(self, url: str, migrate: Callable[[Connection], None]) -> None:
         """`url` as SQLAlchemy has it; `migrate` is `migration.upgrade`, called when the schema is an older one."""
         self._engine = _engine(url)
+        path = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+        self._directory = os.path.dirname(os.path.abspath(path)) if path else ""
+        """Of the database's file; empty when it is somebody else's."""
         self._migrate = migrate
         self._readers = ThreadPoolExecutor(READ_THREADS, "store-read")
         self._writes = GroupCommit(self._engine)
@@ -167,6 +172,9 @@ class SqlStore:
 
     async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> None:
         """See `Store`."""
+        if self._directory:
+            size_bytes = sum(len(one.value) for one in inputs)
+            check_room(self._directory, f"cannot keep call {call.call_id}", size_bytes)
         await self._write(sql_calls.put_calls, (call, inputs))
 
     async def get_call(self, call_id: str) -> StoredCall:
