@@ -338,12 +338,15 @@ def _check_spec(spec: ContainerSpec) -> None:
 
 
 def _takes_signals(pid: int) -> bool:
-    """Whether tini waits for signals already: it blocks them before it forks its child.
+    """Whether tini waits for signals and has somebody to pass them to.
 
-    Its mask says nothing: while a process sits in sigtimedwait, what it waits for reads as not blocked.
+    It blocks them before it forks its child, and sends them to the child's process group: until the child has made
+    that, they would go nowhere. Its mask says nothing: while a process sits in sigtimedwait, what it waits for reads as
+    not blocked.
     """
     try:
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return bool(file.read().strip())
+            children = [int(child) for child in file.read().split()]
+        return any(os.getpgid(child) == child for child in children)
     except (FileNotFoundError, ProcessLookupError):
         return True
