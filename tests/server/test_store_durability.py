@@ -15,6 +15,7 @@ from squall.protocol.call import SPAWN
 from squall.protocol.errors import PlatformError
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store.migration import upgrade
+from squall.server.store.room import check_room
 from squall.server.store.sql import SqlStore
 
 # Says the id of each call on stdout once `put_call` has returned; many at a time, so that the end comes in mid-commit.
@@ -91,6 +92,22 @@ async def test_call_that_would_fill_the_disk_is_refused_and_what_ends_is_kept(
 
         assert caught.value.code == "exhausted"
         assert await store.unfinished_counts() == {}
+
+
+async def test_disk_that_uploads_have_filled_to_their_limit_has_room_for_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = os.statvfs(tmp_path)
+    free_bytes = state.f_bavail * state.f_frsize
+    monkeypatch.setattr("squall.server.store.room.RESERVE_SHARE", 1)
+    monkeypatch.setattr("squall.server.store.room.RESERVE_BYTES_MAX", free_bytes * 3 // 2)
+    async with SqlStore(f"sqlite:///{tmp_path}/squall.db", upgrade) as store:
+        with pytest.raises(PlatformError, match="are kept"):
+            check_room(tmp_path, "cannot put blob 1", 1)
+
+        await store.put_call(StoredCall("fc-1", "fu-1", "ap-1", SPAWN, 1.0), (StoredInput("fc-1", 0, b"x"),))
+
+        assert await store.unfinished_counts() == {"fu-1": 1}
 
 
 async def _limit_pages(store: SqlStore) -> None:

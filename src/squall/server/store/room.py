@@ -14,18 +14,19 @@ RESERVE_INODES = 1_000
 (agent/disk.py)."""
 
 
-def check_room(directory: str | Path, what: str, size_bytes: int) -> None:
+def check_room(directory: str | Path, what: str, size_bytes: int, *, part: float = 1.0) -> None:
     """Refuse what would fill the disk: that would stop the database and everybody's containers too.
 
     Args:
         what: the sentence's beginning, such as "cannot put blob 1234".
+        part: how much of the reserve must be left: less for what is small and must not be kept out by what is large.
 
     Raises:
         PlatformError: `exhausted`.
     """
     state = os.statvfs(directory)
     free_bytes = state.f_bavail * state.f_frsize
-    reserve_bytes = min(RESERVE_BYTES_MAX, state.f_blocks * state.f_frsize // RESERVE_SHARE)
+    reserve_bytes = int(min(RESERVE_BYTES_MAX, state.f_blocks * state.f_frsize // RESERVE_SHARE) * part)
     if free_bytes - size_bytes < reserve_bytes or (state.f_files and state.f_favail < RESERVE_INODES):
         raise PlatformError(
             EXHAUSTED,

@@ -34,6 +34,8 @@ R = TypeVar("R")
 
 BUSY_TIMEOUT_MS = 10_000
 READ_THREADS = 2
+CALLS_PART = 0.5
+"""Of what uploads leave of the disk, new calls leave so much for outputs: uploads alone must not keep calls out."""
 
 
 class SqlStore:
@@ -174,7 +176,7 @@ class SqlStore:
         """See `Store`."""
         if self._directory:
             size_bytes = sum(len(one.value) for one in inputs)
-            check_room(self._directory, f"cannot keep call {call.call_id}", size_bytes)
+            check_room(self._directory, f"cannot keep call {call.call_id}", size_bytes, part=CALLS_PART)
         await self._write(sql_calls.put_calls, (call, inputs))
 
     async def get_call(self, call_id: str) -> StoredCall:
