@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n (130 by C
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import importlib
 import os
@@ -68,6 +69,9 @@ def squall() -> None:
     """Serverless Python on your own machines."""
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM or a closed terminal: everything is taken down as after Ctrl-C, so that no container outlives us."""
 
@@ -86,32 +90,55 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit."""
-    code = 1
+    # What is registered first runs last: from there on Python is taken down and would give signals their default back.
+    atexit.register(_ignore_signals)
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Only where nobody asked for it to be ignored (nohup).
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminate)
     try:
+        code = _run(arguments)
+        _leave_at_signals(code)
+    except KeyboardInterrupt as interrupt:
+        # A further Ctrl-C, while the end of the first was told.
+        code = _code_of(interrupt)
+        _leave_at_signals(code)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run the command, say how it failed where it did, and return the exit code."""
+    try:
         given = None if arguments is None else list(arguments)
         returned = squall.main(args=given, prog_name="squall", standalone_mode=False)
         # Without standalone_mode click turns `Exit` into a returned code.
-        code = returned if isinstance(returned, int) else 0
+        return returned if isinstance(returned, int) else 0
     except click.Abort as abort:
         # What click makes of "no" to a question, and of a KeyboardInterrupt, whose end `run` has told already.
         if not isinstance(abort.__cause__, KeyboardInterrupt):
             click.echo("Aborted.", err=True)
-        code = _code_of(abort.__cause__)
+        return _code_of(abort.__cause__)
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except Error as error:
         if os.environ.get("SQUALL_TRACEBACK"):
             raise
         click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
-    except KeyboardInterrupt as interrupt:
-        code = _code_of(interrupt)
+        return 1
     except BrokenPipeError:
         # Whoever read our output has enough: `squall app logs … | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+        return 0
+
+
+def _leave_at_signals(code: int) -> None:
+    """The end is decided: a signal cuts short only what Python waits for on its way out (a program's threads)."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: os._exit(code))
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
