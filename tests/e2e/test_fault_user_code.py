@@ -207,6 +207,15 @@ def test_input_over_its_time_limit_is_stopped_and_the_limit_named(squall: Instal
     assert "in time: 0.1" in ended.out, ended
 
 
+def test_input_that_swallows_the_end_of_its_time_is_ended_soon_after(squall: Installation) -> None:
+    ended = squall.run("sleeping.py::deaf", timeout_s=45)
+
+    assert ended.code == 0, ended
+    assert re.search(r"caught: .*timeout of 1 s", ended.out), ended
+    assert 2.5 < seconds(ended.out) < 4.9, ended
+    assert "in time: 0.1" in ended.out, ended
+
+
 def test_cancelled_call_ends_its_input_and_tells_the_caller(squall: Installation) -> None:
     ended = squall.run("sleeping.py::cancelled", timeout_s=45)
 

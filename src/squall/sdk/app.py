@@ -176,6 +176,9 @@ class App:
     ) -> FunctionDecorator:
         """Make the function below a function of this app.
 
+        `timeout` is how many seconds one attempt at an input may run. When they are over, `InputCancellation` is raised
+        in its code (`asyncio.CancelledError` in async code); if it goes on for 2 s more, its container is ended.
+
         Raises (when the function is decorated):
             TypeError: it is a class.
             InvalidError: it is a method, or nested without `serialized=True`; or a parameter is impossible, or of a

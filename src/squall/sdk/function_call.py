@@ -58,7 +58,11 @@ class FunctionCall(Generic[T]):
 
     @blocking
     async def cancel(self, terminate_containers: bool = False) -> None:
-        """Cancel the call's inputs, without retries; `terminate_containers` also ends the containers they run in."""
+        """Cancel the call's inputs, without retries; `terminate_containers` also ends the containers they run in.
+
+        Code that runs gets `InputCancellation` (`asyncio.CancelledError` in async code); if it goes on for 2 s more, its
+        container is ended.
+        """
         from squall.sdk import _durable  # cold start: as above
 
         await _durable.cancel(self._get_client(), self._call_id, terminate_containers)

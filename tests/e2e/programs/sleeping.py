@@ -22,6 +22,17 @@ def sleep_at_most_one(duration_s: float) -> float:
     return duration_s
 
 
+@app.function(timeout=1)
+def sleep_on(duration_s: float) -> float:
+    ends_at = time.monotonic() + duration_s
+    while time.monotonic() < ends_at:
+        try:
+            time.sleep(0.1)
+        except BaseException:  # noqa: BLE001 - the point of it
+            print("not now", flush=True)
+    return duration_s
+
+
 @app.function(max_containers=2)
 def slow_square(x: int) -> tuple[int, int, str]:
     time.sleep(0.25)
@@ -67,6 +78,18 @@ def overdue() -> None:
         print("caught:", error)
     print("seconds:", time.monotonic() - started)
     print("in time:", sleep_at_most_one.remote(0.1))
+
+
+@app.local_entrypoint()
+def deaf() -> None:
+    sleep_on.remote(0.1)  # its container is there
+    started = time.monotonic()
+    try:
+        sleep_on.remote(60)
+    except squall.exception.FunctionTimeoutError as error:
+        print("caught:", error)
+    print("seconds:", time.monotonic() - started)
+    print("in time:", sleep_on.remote(0.1))
 
 
 @app.local_entrypoint()

@@ -226,9 +226,9 @@ async def test_input_over_its_time_is_stopped_and_named() -> None:
         call = stage.client.call(spec.function_id, 1)
         await running(stage)
 
-        await stage.pass_time(2.5)
+        await stage.pass_time(1.8)
         assert not call.outputs
-        await stage.pass_time(1.0)
+        await stage.pass_time(0.5)
 
         assert call.outputs[0].status == wire.TIMED_OUT
         assert "2 s" in call.outputs[0].failure.message
@@ -243,10 +243,10 @@ async def test_input_that_does_not_stop_costs_its_container() -> None:
         guest = await running(stage)
         guest.is_deaf = True
 
-        await stage.pass_time(4.0)
+        await stage.pass_time(3.5)
         assert not call.outputs
         stage.node.run = lambda guest, value: asyncio.sleep(0, value)
-        await stage.pass_time(6.0)
+        await stage.pass_time(1.0)
 
         assert stage.node.ended == [guest.container_id]
         assert call.outputs[0].status == wire.TIMED_OUT
@@ -260,7 +260,7 @@ async def test_timeout_is_retried() -> None:
         call = stage.client.call(spec.function_id, 1)
         await running(stage)
 
-        await stage.pass_time(2.2)
+        await stage.pass_time(1.2)
         stage.node.run = lambda guest, value: asyncio.sleep(0, b"faster")
         await stage.pass_time(2.0)
 

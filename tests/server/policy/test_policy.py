@@ -113,8 +113,8 @@ def test_long_inputs_are_believed_at_once() -> None:
     assert credit.smoothed_us(50_000.0, 20.0) > 30_000.0
 
 
-def test_time_limit_leaves_the_guest_the_first_word() -> None:
-    assert timeouts.check(11.0, 1.0, 10.0, None, 5.0) == timeouts.Overdue(False, False)
-    assert timeouts.check(12.0, 1.0, 10.0, None, 5.0) == timeouts.Overdue(True, False)
+def test_time_limit_asks_first_and_ends_the_container_then() -> None:
+    assert timeouts.check(10.9, 1.0, 10.0, None, 5.0) == timeouts.Overdue(False, False)
+    assert timeouts.check(11.0, 1.0, 10.0, None, 5.0) == timeouts.Overdue(True, False)
     assert timeouts.check(16.9, 1.0, 10.0, 12.0, 5.0) == timeouts.Overdue(False, False)
     assert timeouts.check(17.0, 1.0, 10.0, 12.0, 5.0) == timeouts.Overdue(False, True)

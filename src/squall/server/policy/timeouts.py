@@ -1,15 +1,12 @@
 """Time limits of an attempt and of a start.
 
-The guest enforces the time of an attempt exactly, since it knows when the input began. The server looks over its
-shoulder: a guest that hangs in native code cannot stop anything.
+First the guest is asked to stop the input, which lets user code clean up. Code that swallows that, or hangs where
+nothing can interrupt it, has the grace time and is then ended with its container.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-SLACK_S = 1.0
-"""The guest goes first: it can stop one input, the server can only stop the container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +23,7 @@ def check(now: float, began_at: float, timeout_s: float, asked_at: float | None,
     """Whether an attempt is over its time; `asked_at` is when the guest was asked to stop it."""
     if asked_at is not None:
         return Overdue(False, now - asked_at >= grace_s)
-    return Overdue(timeout_s > 0 and now - began_at >= timeout_s + SLACK_S, False)
+    return Overdue(timeout_s > 0 and now - began_at >= timeout_s, False)
 
 
 def timeout_message(timeout_s: float) -> str:
