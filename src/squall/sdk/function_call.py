@@ -60,8 +60,8 @@ class FunctionCall(Generic[T]):
     async def cancel(self, terminate_containers: bool = False) -> None:
         """Cancel the call's inputs, without retries; `terminate_containers` also ends the containers they run in.
 
-        Code that runs gets `InputCancellation` (`asyncio.CancelledError` in async code); if it goes on for 2 s more, its
-        container is ended.
+        Code that runs gets `InputCancellation` (`asyncio.CancelledError` in async code); if it goes on for 2 s more,
+        its container is ended.
         """
         from squall.sdk import _durable  # cold start: as above
 
