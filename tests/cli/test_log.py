@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from squall.cli import log
+from squall.cli import log, main
 from squall.protocol.log import LogEntry, LogRead
 from squall.sdk import _client, _local_server
 from squall.sdk._client import ConnectionLost
@@ -65,3 +66,21 @@ def test_server_that_does_not_come_back_is_not_waited_for_forever(
 
     with pytest.raises(ConnectionLost):
         follow()
+
+
+@pytest.mark.parametrize("command", [["app", "logs", "x"], ["container", "logs", "ct-1"], ["server", "logs"]])
+@pytest.mark.parametrize("count", ["-4", "some"])
+def test_count_of_lines_that_is_none_is_wrong_usage(command: list[str], count: str) -> None:
+    ended = CliRunner().invoke(main.squall, [*command, "-n", count])
+
+    assert ended.exit_code == 2, ended.output
+    assert count in ended.output
+
+
+@pytest.mark.parametrize("text", ["-2h", "2 weeks", "2026-13-01", "nan"])
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_time_that_is_none_is_wrong_usage(option: str, text: str) -> None:
+    ended = CliRunner().invoke(main.squall, ["app", "logs", "x", option, text])
+
+    assert ended.exit_code == 2, ended.output
+    assert f"{text!r} is no time" in ended.output

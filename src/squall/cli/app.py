@@ -18,7 +18,12 @@ def app_group() -> None:
 
 @app_group.command("list", epilog="Example: squall app list --limit 5")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most that many, newest first."
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="At most N, newest first.",
 )
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_apps(limit: int, is_json: bool) -> None:

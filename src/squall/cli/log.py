@@ -55,7 +55,15 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("-f", "--follow", "is_following", is_flag=True, help="Go on until it stops."),
-            click.option("-n", "--tail", default=100, show_default=True, help="Start with the last N lines."),
+            click.option(
+                "-n",
+                "--tail",
+                type=click.IntRange(min=0),
+                metavar="N",
+                default=100,
+                show_default=True,
+                help="Start with the last N lines.",
+            ),
             click.option("--all", "is_all", is_flag=True, help="Start with every line that is kept."),
             click.option("--since", default="", help="From then on: 2h, 1d, or a date and time."),
             click.option("--until", default="", help="Up to then: 2h, 1d, or a date and time."),

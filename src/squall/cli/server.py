@@ -59,7 +59,9 @@ def status(is_json: bool) -> None:
 
 
 @server_group.command("logs", epilog="Example: squall server logs -n 50")
-@click.option("-n", "--tail", default=100, show_default=True, help="The last N lines.")
+@click.option(
+    "-n", "--tail", type=click.IntRange(min=0), metavar="N", default=100, show_default=True, help="The last N lines."
+)
 @click.option("-f", "--follow", "is_following", is_flag=True, help="Go on.")
 def logs(tail: int, is_following: bool) -> None:
     """Show the server's own log."""
