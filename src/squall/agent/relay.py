@@ -308,7 +308,7 @@ class _GuestChannel(StreamChannel):
         self.is_greeted = False
         self._early_bytes = 0
         self._owner = owner
-        self._held_bytes = 0
+        self._counted_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -317,7 +317,7 @@ class _GuestChannel(StreamChannel):
             self._early_bytes += len(data)
             if self._early_bytes > HELLO_BYTES_MAX:
                 self.abort()
-        self._count_held(self._decoder.held_bytes)
+        self._count_held(self.held_bytes)
         if self._owner.held_bytes > HELD_BYTES_MAX:
             _log.warning("%s: connection closed: its frames are not whole", self._owner.container_id)
             self.abort()
@@ -328,8 +328,8 @@ class _GuestChannel(StreamChannel):
         super().connection_lost(exc)
 
     def _count_held(self, held_bytes: int) -> None:
-        self._owner.held_bytes += held_bytes - self._held_bytes
-        self._held_bytes = held_bytes
+        self._owner.held_bytes += held_bytes - self._counted_bytes
+        self._counted_bytes = held_bytes
 
 
 def _nothing() -> None:

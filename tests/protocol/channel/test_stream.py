@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from squall.protocol.channel.stream import StreamChannel
-from squall.protocol.frames import Frame
+from squall.protocol.frames import Frame, encode
 
 
 class _ClosingTransport(asyncio.Transport):
@@ -31,3 +31,15 @@ async def test_bytes_for_a_connection_that_just_broke_are_dropped() -> None:
     await asyncio.sleep(0.01)
 
     assert failures == []
+
+
+async def test_a_channel_says_what_it_holds_of_a_frame_that_is_not_whole() -> None:
+    channel = StreamChannel()
+    whole = encode(Frame(b"{}", b"body"))
+
+    channel.data_received(whole[:7])
+    held_bytes = channel.held_bytes
+    channel.data_received(whole[7:])
+
+    assert held_bytes == 7
+    assert channel.held_bytes == 0

@@ -66,6 +66,11 @@ class StreamChannel(asyncio.Protocol):
         self._flush()
         await self._outbox.wait()
 
+    @property
+    def held_bytes(self) -> int:
+        """What has come of a frame that is not whole yet, and waits in memory."""
+        return self._decoder.held_bytes
+
     def pause(self) -> None:
         """See `Channel`."""
         if self._transport is not None:
