@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from squall.agent import containers
 from squall.agent.agent import Agent
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import connect_unix
@@ -453,3 +454,22 @@ async def test_a_hundred_containers_leave_no_descriptor(world: World) -> None:
             started = await asyncio.gather(*(world.start() for _ in range(20)))
             await asyncio.gather(*(world.end(one.container_id) for one in started))
         await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+async def test_a_container_over_its_disk_limit_is_killed_until_it_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "KILL_AGAIN_S", (0.01, 0.02))
+    async with world.running():
+        await world.build()
+        started = await world.start(resources=Resources(disk_mib=1))
+        world.machine.kill_failures += [RuntimeFailure("the spawner does not answer")] * 3
+        folder = world.data_dir / "containers" / started.container_id / "rw"
+        folder.mkdir(exist_ok=True)
+
+        (folder / "file").write_bytes(bytes(2 * 2**20))
+        await until(lambda: world.server.exits)
+
+        assert "its limit is 1 MiB" in world.server.exits[0].over_disk
+        assert not world.machine.kill_failures
+    assert not world.left()

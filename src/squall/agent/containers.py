@@ -45,6 +45,8 @@ from squall.runtime.spec import ContainerStatus, ExitStatus, NetworkSlot
 
 _RESUBSCRIBE_S = 0.5
 _REMOVED_S = 30.0
+KILL_AGAIN_S = (0.5, 30.0)
+"""Between two attempts to kill one that writes too much: at first, and at most."""
 _LOST = ExitStatus(code=None, signal=int(signal.SIGKILL))
 
 _log = logging.getLogger("squall.agent.containers")
@@ -310,7 +312,23 @@ class Containers:
         container = self._known.get(container_id)
         if container is not None and not container.has_exited:
             container.over_disk = why
-            self._tasks.start(self._services.runtime.kill(container_id, signal.SIGKILL))
+            self._tasks.start(self._kill(container))
+
+    async def _kill(self, container: Container) -> None:
+        """Kill a container that nobody looks at any more, again and again until it has ended."""
+        pause_s, pause_s_max = KILL_AGAIN_S
+        while not container.has_exited:
+            try:
+                await self._services.runtime.kill(container.container_id, signal.SIGKILL)
+            except ContainerMissing:
+                return
+            except RuntimeFailure as error:
+                _log.warning("%s: cannot be killed: %s; trying again", container.container_id, error)
+            if await _happens(container.removed, pause_s):
+                return
+            if pause_s == pause_s_max and not container.has_exited:
+                _log.error("%s: goes on writing though it was killed: %s", container.container_id, container.over_disk)
+            pause_s = min(2 * pause_s, pause_s_max)
 
     # Adoption
 

@@ -121,6 +121,8 @@ class FakeMachine:
         self.agents: list[asyncio.Queue[tuple[str, ExitStatus]]] = []
         self.start_failures: list[RuntimeFailure] = []
         """Raised by the next starts, one each, instead of starting."""
+        self.kill_failures: list[RuntimeFailure] = []
+        """The same of signals."""
         self._next_pid = FIRST_PID
 
     def run(self, argv: Sequence[str], env: Mapping[str, str], stdin_fd: int, outputs: tuple[int, int]) -> _Running:
@@ -212,6 +214,8 @@ class FakeRuntime:
     async def kill(self, container_id: str, signal: int) -> None:
         """See `contract.Runtime`."""
         container = self._known(container_id)
+        if self._machine.kill_failures:
+            raise self._machine.kill_failures.pop(0)
         if signal == signals.SIGKILL:
             for name in container.execs:
                 _end(self._machine.execs[name], signal)
