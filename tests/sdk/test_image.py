@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -138,6 +139,37 @@ def test_missing_files_are_named(server: ServerDouble) -> None:
         run_with(server, squall.Image.debian_slim("3.11").add_local_file("/no/such/file", "/x"))
     with pytest.raises(InvalidError, match="no such directory"):
         run_with(server, squall.Image.debian_slim("3.11").add_local_dir("/no/such/dir", "/x"))
+
+
+def test_file_and_directory_are_told_apart(server: ServerDouble, tmp_path: Path) -> None:
+    image = squall.Image.debian_slim("3.11")
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(InvalidError, match=r"is a directory; use add_local_dir"):
+        run_with(server, image.add_local_file(tmp_path, "/x/"))
+    with pytest.raises(InvalidError, match=r"is a file; use add_local_file"):
+        run_with(server, image.add_local_dir(tmp_path / "file", "/x", copy=True))
+    with pytest.raises(InvalidError, match="no regular file"):
+        run_with(server, image.add_local_file(tmp_path / "pipe", "/x"))
+
+
+@pytest.mark.parametrize("target", ["/proc/x", "/sys/", "/dev", "//dev/shm/x", "/x/../proc/1", "/run/squall/lib/x"])
+def test_files_cannot_be_added_where_containers_see_none(target: str) -> None:
+    image = squall.Image.debian_slim("3.11")
+
+    with pytest.raises(InvalidError, match="hide"):
+        image.add_local_file("x", target)
+    with pytest.raises(InvalidError, match="hide"):
+        image.add_local_dir("x", target, copy=True)
+
+
+@pytest.mark.parametrize("target", ["/device", "/proceedings", "/srv/dev", "/run/x", "/"])
+def test_files_can_be_added_beside_those_places(target: str) -> None:
+    image = squall.Image.debian_slim("3.11")
+
+    assert image.add_local_file("x", target).adds
+    assert image.add_local_dir("x", target).adds
 
 
 def test_pipe_applies_a_recipe() -> None:

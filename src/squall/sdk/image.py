@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from squall.sdk._mount import LocalFile, Mount
 
 CODE_DIR = "/root"
+HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
+"""What containers have of the system at these places covers the image's own files there."""
 
 
 class LocalAdd(NamedTuple):
@@ -42,11 +44,11 @@ class LocalAdd(NamedTuple):
         from squall.sdk._ignore import as_predicate  # cold start: as above
 
         if self.kind == "file":
+            self._check_file()
             directory, name = os.path.split(self.target)
             return directory or "/", [_mount.LocalFile(os.path.abspath(self.source), name)]
         if self.kind == "dir":
-            if not os.path.isdir(self.source):
-                raise InvalidError(f"add_local_dir({self.source!r}): there is no such directory here")
+            self._check_directory()
             ignore = as_predicate(self.ignore or ())
             return self.target, list(_mount.find_files(os.path.abspath(self.source), "", ignore))
         source = _source.python_module_source(self.source)
@@ -57,6 +59,21 @@ class LocalAdd(NamedTuple):
             source.path, source.module_name, lambda path: _mount.is_code_noise(path) or only_code(path)
         )
         return self.target, list(found)
+
+    def _check_file(self) -> None:
+        what = f"add_local_file({self.source!r}, …): it"
+        if os.path.isdir(self.source):
+            raise InvalidError(f"{what} is a directory; use add_local_dir")
+        # What is not there at all is told when it is read.
+        if os.path.exists(self.source) and not os.path.isfile(self.source):
+            raise InvalidError(f"{what} is no regular file, so its content cannot be added")
+
+    def _check_directory(self) -> None:
+        what = f"add_local_dir({self.source!r}, …):"
+        if os.path.isfile(self.source):
+            raise InvalidError(f"{what} it is a file; use add_local_file")
+        if not os.path.isdir(self.source):
+            raise InvalidError(f"{what} there is no such directory here")
 
     def mount(self) -> tuple[str, Mount]:
         """The files, hashed, and the directory they belong to."""
@@ -315,6 +332,13 @@ def _absolute(method: str, path: str) -> str:
     text = os.path.normpath(str(path))
     if not text.startswith("/"):
         raise InvalidError(f"Image.{method}(…, {path!r}): the target must be an absolute path")
+    text = "/" + text.lstrip("/")  # two slashes at the beginning are left alone by normpath
+    place = next((place for place in HIDDEN if f"{text}/".startswith(f"{place}/")), None)
+    if place is not None:
+        raise InvalidError(
+            f"Image.{method}(…, {path!r}): containers have a {place} of their own, which would hide the files; choose "
+            "another target"
+        )
     return text
 
 
