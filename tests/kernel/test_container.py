@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import Bind, ExecSpec, ExitStatus, IdRange, Limits
 from tests.kernel.containers import ENV, Containers, Output, shell, until
 
 BOMB_SIZE = 200
 PIDS_MAX = 40
+
+NO_SIGNALS = ["SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"] * 2
+# Executes a program with every signal blocked and ignored, by system calls: a C library keeps 32 and 33 out of it.
+DEAF = """
+import ctypes, os, platform, struct, sys
+action, mask = {"x86_64": (13, 14), "aarch64": (134, 135)}[platform.machine()]
+libc = ctypes.CDLL(None, use_errno=True)
+for number in range(1, 65):
+    if number not in (9, 19):
+        assert libc.syscall(action, number, struct.pack("QQQQ", 1, 0, 0, 0), None, 8) == 0
+assert libc.syscall(mask, 2, struct.pack("Q", 2**64 - 1), None, 8) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 ORDINARY_LIFE = """
 import multiprocessing.shared_memory, os, socket, subprocess, tempfile, threading
@@ -306,16 +323,31 @@ async def test_ctrl_c_at_an_execs_terminal_ends_its_program(containers: Containe
 
 
 async def test_programs_begin_with_no_signal_ignored_or_blocked(containers: Containers) -> None:
+    assert await signals_at_the_beginning(containers) == NO_SIGNALS
+
+
+async def test_what_the_spawners_parents_ignore_or_block_ends_there(data_dir: Path, rootfs: str) -> None:
+    state_dir = data_dir / "spawner"
+    spawner = ("-S", "-m", "squall.runtime.spawner", "--state", state_dir, "--instance", data_dir.name, "--idle-s", "5")
+    command = [sys.executable, "-c", DEAF, sys.executable, *map(str, spawner)]
+    subprocess.run(command, check=True, timeout=30, env={"PATH": os.defpath, "PYTHONPATH": "src"})
+    async with await SpawnerRuntime.open(str(state_dir), data_dir.name) as runtime:
+        spawner_status = Path(f"/proc/{runtime.spawner_pid}/status").read_text()
+        containers = Containers(runtime, data_dir, rootfs)
+
+        seen = await signals_at_the_beginning(containers)
+
+        await containers.close()
+        await runtime.shutdown()
+    assert re.search(r"SigBlk:\s[f]{8}[0-9a-f]{8}\nSigIgn:\s[f]{8}[0-9a-f]{8}", spawner_status), spawner_status
+    assert seen == NO_SIGNALS
+
+
+async def signals_at_the_beginning(containers: Containers) -> list[str]:
+    """What the first program of a container, and one beside it, have blocked and ignored."""
     show = ("grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
     running = await containers.start("sleep", "60")
-
-    first = await containers.run(*show)
-    beside = await containers.exec(running, *show)
-
-    for shown in (first.stdout.split(), beside.stdout.split()):
-        assert shown[::2] == ["SigBlk:", "SigIgn:"]
-        # But for 32 and 33, which C libraries keep for themselves.
-        assert [int(mask, 16) & ~(0b11 << 31) for mask in shown[1::2]] == [0, 0]
+    return [(await containers.run(*show)).stdout, (await containers.exec(running, *show)).stdout]
 
 
 async def test_exec_shares_namespaces_and_files(containers: Containers) -> None:

@@ -325,7 +325,9 @@ def _execute(operation: op.Execute, context: Context) -> None:
         raise RuntimeFailure(describe_errno("change to directory", operation.cwd, error.errno or 0)) from error
     env = {"PATH": SEARCH_PATH, **operation.env}
     path = _find_program(operation.argv[0], env["PATH"])
-    _reset_signals()
+    # What is ignored or blocked stays so over an exec: Python ignores two signals, the spawner two more, and whoever
+    # started it may have ignored or blocked any.
+    sc.reset_signals()
     os.umask(0o022)
     if operation.has_init:
         # The spawner holds output and exit status; without it nobody could ever tell how this ended. Set here: changing
@@ -339,14 +341,6 @@ def _execute(operation: op.Execute, context: Context) -> None:
         # The file is there: what is not is the interpreter in its first line, or its dynamic loader.
         kind = ProgramMissing if error.errno == errno.ENOENT else ProgramRefused
         raise kind(describe_errno("execute", path, error.errno or 0)) from error
-
-
-def _reset_signals() -> None:
-    # What is ignored or blocked stays so over an exec: Python ignores two signals, the spawner two more, and whoever
-    # started it may have ignored any.
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _find_program(name: str, search_path: str) -> str:

@@ -266,6 +266,8 @@ def main() -> int:
     parser.add_argument("--instance", required=True, help="name of this installation: part of its cgroups' names")
     parser.add_argument("--idle-s", type=float, default=60.0, help="end after so long without container and agent")
     arguments = parser.parse_args()
+    # Where whoever started us ignores it, the kernel reaps our children, and nobody hears how a container ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.makedirs(arguments.state, mode=0o700, exist_ok=True)
     arguments.state = os.path.realpath(arguments.state)
     ready_read, ready_write = os.pipe()

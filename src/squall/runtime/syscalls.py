@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -42,13 +43,30 @@ _CLOSE_RANGE_CLOEXEC = 4
 _SECCOMP_SET_MODE_FILTER = 1
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
 _CAPABILITY_VERSION_3 = 0x20080522
+_SIGNAL_MAX, _SIGNAL_SET_BYTES = 64, 8
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 # From 424 on the numbers are the same on every architecture.
 _CLONE3, _OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _MOUNT_SETATTR = 435, 428, 429, 436, 442
 _OLD_NUMBERS: Mapping[str, Mapping[str, int]] = {
-    "x86_64": {"pivot_root": 155, "execveat": 322, "seccomp": 317, "capget": 125, "capset": 126},
-    "aarch64": {"pivot_root": 41, "execveat": 281, "seccomp": 277, "capget": 90, "capset": 91},
+    "x86_64": {
+        "pivot_root": 155,
+        "execveat": 322,
+        "seccomp": 317,
+        "capget": 125,
+        "capset": 126,
+        "rt_sigaction": 13,
+        "rt_sigprocmask": 14,
+    },
+    "aarch64": {
+        "pivot_root": 41,
+        "execveat": 281,
+        "seccomp": 277,
+        "capget": 90,
+        "capset": 91,
+        "rt_sigaction": 134,
+        "rt_sigprocmask": 135,
+    },
 }
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -213,6 +231,17 @@ def set_filesystem_ids(uid: int, gid: int) -> None:
         "raise",
         "capabilities",
     )
+
+
+def reset_signals() -> None:
+    """Give every signal its default action, and block none: also 32 and 33, which C libraries let nobody touch."""
+    default = bytes(32)
+    for number in range(1, _SIGNAL_MAX + 1):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            result = _libc.syscall(_old_number("rt_sigaction"), number, default, None, _SIGNAL_SET_BYTES)
+            _check(result, "reset", f"signal {number}")
+    _check(_libc.syscall(_old_number("rt_sigprocmask"), signal.SIG_SETMASK, bytes(8), None, _SIGNAL_SET_BYTES), "block",
+           "no signal")  # fmt: skip
 
 
 def raise_loopback() -> None:
