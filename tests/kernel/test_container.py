@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -330,7 +329,8 @@ async def test_what_the_spawners_parents_ignore_or_block_ends_there(data_dir: Pa
     state_dir = data_dir / "spawner"
     spawner = ("-S", "-m", "squall.runtime.spawner", "--state", state_dir, "--instance", data_dir.name, "--idle-s", "5")
     command = [sys.executable, "-c", DEAF, sys.executable, *map(str, spawner)]
-    subprocess.run(command, check=True, timeout=30, env={"PATH": os.defpath, "PYTHONPATH": "src"})
+    launching = await asyncio.create_subprocess_exec(*command, env={"PATH": os.defpath, "PYTHONPATH": "src"})
+    assert await asyncio.wait_for(launching.wait(), 30) == 0
     async with await SpawnerRuntime.open(str(state_dir), data_dir.name) as runtime:
         spawner_status = Path(f"/proc/{runtime.spawner_pid}/status").read_text()
         containers = Containers(runtime, data_dir, rootfs)
