@@ -324,6 +324,31 @@ async def test_call_put_again_stays_as_it_was(store: Store) -> None:
     assert await store.unfinished_inputs("fu-1") == ((make_call("fc-1"), make_inputs("fc-1")),)
 
 
+async def test_call_is_new_once(store: Store) -> None:
+    first = await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
+    again = await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
+    together = await asyncio.gather(*(store.put_call(make_call("fc-2"), make_inputs("fc-2")) for _ in range(3)))
+
+    assert (first, again) == (True, False)
+    assert sorted(together) == [False, False, True]
+
+
+async def test_cancelled_call_is_read_back_as_such_until_it_is_over(store: Store) -> None:
+    await store.put_call(make_call("fc-1", input_count=2), make_inputs("fc-1", 2))
+    await store.put_call(make_call("fc-2"), make_inputs("fc-2"))
+    await store.put_outputs((StoredOutput("fc-1", 0, SUCCEEDED), StoredOutput("fc-2", 0, SUCCEEDED)))
+
+    cancelled = await store.cancel_call("fc-1")
+    over = await store.cancel_call("fc-2")
+
+    assert cancelled == await store.get_call("fc-1") == replace(make_call("fc-1", input_count=2), is_cancelled=True)
+    assert over == make_call("fc-2")
+    assert [call.is_cancelled for call, _ in await store.unfinished_inputs("fu-1")] == [True]
+    with pytest.raises(PlatformError, match="fc-9") as caught:
+        await store.cancel_call("fc-9")
+    assert caught.value.code == "not_found"
+
+
 async def test_input_has_one_output_the_first(store: Store) -> None:
     await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
     first = StoredOutput("fc-1", 0, SUCCEEDED, b"\x00\xff" * 10, "ab" * 32, 2, 1_500, 200.0)

@@ -324,6 +324,23 @@ async def test_cancelled_input_is_not_retried() -> None:
         assert outputs[0].attempt == 0
 
 
+async def test_cancelled_input_that_is_over_its_time_is_not_retried() -> None:
+    async with staged(ServerConfig(cancel_grace_s=5.0)) as stage:
+        spec = await stage.client.function(retries=3, timeout_s=1.0)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        await running(stage)
+        stage.node.started[0].is_deaf = True
+        await stage.pass_time(2.0)
+
+        await stage.client.ask("CallCancel", CallCancel(call.call_id), Empty)
+        await stage.pass_time(10.0)
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].status == wire.CANCELLED
+        assert sum(len(guest.received) for guest in stage.node.started) == 1
+
+
 async def test_import_error_fails_all_that_waits_at_once() -> None:
     async with staged() as stage:
         spec = await stage.client.function()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -22,9 +23,10 @@ from squall.protocol.empty import Empty
 from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.function import FunctionStats, FunctionStatsGet
 from squall.protocol.ids import new_id
-from squall.server.dispatch import backlog
+from squall.server.dispatch import backlog, control_plane, durable
+from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
-from tests.server.doubles import Stage, settle, staged
+from tests.server.doubles import FakeGuest, Stage, settle, staged
 
 MEMORY_INPUTS = 20
 
@@ -226,3 +228,174 @@ async def test_pages_that_cannot_be_read_are_read_later(monkeypatch: pytest.Monk
         await done(stage, 60)
 
         assert runs(stage) == 60
+
+
+# Cancelling
+
+
+async def test_cancelled_call_is_not_run_by_the_server_after_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.is_slow_to_load = True
+        call_ids = [await spawn(stage, spec.function_id, number) for number in range(60)]
+        put_outputs = stage.store.put_outputs
+
+        async def never(outputs: object) -> tuple[bool, ...]:
+            await asyncio.Event().wait()
+            return ()
+
+        monkeypatch.setattr(stage.store, "put_outputs", never)
+        monkeypatch.setattr(control_plane, "SETTLE_S", 0.0)
+        for number in (3, 50):  # in memory, and in the store only
+            await stage.client.ask("CallCancel", CallCancel(call_ids[number]), Empty)
+        await stage.restart()
+        monkeypatch.setattr(stage.store, "put_outputs", put_outputs)
+        await stage.restart()
+        stage.node.is_slow_to_load = False
+        await stage.client.connect()
+        await stage.take_up(spec)
+        for guest in list(stage.node.guests.values()):
+            guest.exit(0)
+        await done(stage, 60)
+
+        assert [decode_failure(await kept(stage, call_ids[number]))[0].kind for number in (3, 50)] == ["cancelled"] * 2
+        assert runs(stage) == 58
+
+
+async def test_what_a_container_runs_of_a_cancelled_call_is_stopped_after_a_restart() -> None:
+    async def forever(guest: FakeGuest, value: bytes) -> bytes:
+        await asyncio.Event().wait()
+        return value
+
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        call_id = await spawn(stage, spec.function_id, 7)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        (guest,) = stage.node.started
+        guest.disconnect()  # it does not hear of the cancellation
+
+        await stage.client.ask("CallCancel", CallCancel(call_id), Empty)
+        await stage.restart()
+        await stage.until(lambda: not guest.running)
+        await done(stage, 1)
+
+        assert decode_failure(await kept(stage, call_id))[0].kind == "cancelled"
+        assert runs(stage) == 1
+
+
+async def test_what_a_container_runs_of_a_call_in_the_store_is_stopped_when_it_is_cancelled() -> None:
+    async def forever(guest: FakeGuest, value: bytes) -> bytes:
+        await asyncio.Event().wait()
+        return value
+
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        first = await spawn(stage, spec.function_id, 7)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        (guest,) = stage.node.started
+        for number in range(60):
+            await spawn(stage, spec.function_id, number)
+        # As if it had been made last: after the restart it is not among the calls that are read at once.
+        assert isinstance(stage.store, MemoryStore)
+        stage.store._calls[first] = replace(stage.store._calls[first], created_at=1e12)
+        await stage.restart()
+        assert stage.plane.calls.get(first) is None
+        assert guest.running
+
+        await stage.client.connect()
+        await stage.client.ask("CallCancel", CallCancel(first), Empty)
+        await stage.until(lambda: (first, 0) not in guest.running)
+
+        assert decode_failure(await kept(stage, first))[0].kind == "cancelled"
+
+
+async def test_call_that_is_cancelled_while_many_outputs_wait_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "UNKEPT_MAX", 0)
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        other = await stage.client.function(max_containers=1)
+        stage.node.is_slow_to_load = True
+        call_ids = [await spawn(stage, spec.function_id, number) for number in range(60)]
+        waiting = await spawn(stage, other.function_id, 1)
+        put_outputs, may_go_on = stage.store.put_outputs, asyncio.Event()
+
+        async def slow(outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
+            await may_go_on.wait()
+            return await put_outputs(outputs)
+
+        monkeypatch.setattr(stage.store, "put_outputs", slow)
+        await stage.client.ask("CallCancel", CallCancel(waiting), Empty)
+        cancelling = asyncio.ensure_future(stage.client.ask("CallCancel", CallCancel(call_ids[MEMORY_INPUTS]), Empty))
+        await settle()
+        stage.node.is_slow_to_load = False
+        for guest in list(stage.node.guests.values()):
+            guest.exit(0)
+        await stage.until(lambda: runs(stage) >= MEMORY_INPUTS)
+        await stage.pass_time(0.5)
+        may_go_on.set()
+        await done(stage, 61)
+        await cancelling
+
+        assert runs(stage) == 59
+
+
+async def test_call_that_is_cancelled_before_its_spawn_is_answered_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        put_call, is_kept, may_go_on = stage.store.put_call, asyncio.Event(), asyncio.Event()
+
+        async def wait_after(stored: StoredCall, inputs: tuple[StoredInput, ...]) -> object:
+            result = await put_call(stored, inputs)
+            is_kept.set()
+            await may_go_on.wait()
+            return result
+
+        monkeypatch.setattr(stage.store, "put_call", wait_after)
+        call_id = new_id("fc")
+        spawning = asyncio.ensure_future(spawn(stage, spec.function_id, 7, call_id=call_id))
+        await stage.until(is_kept.is_set)
+        await stage.client.ask("CallCancel", CallCancel(call_id), Empty)
+        may_go_on.set()
+        await spawning
+        await stage.pass_time(2.0)
+
+        assert decode_failure(await kept(stage, call_id))[0].kind == "cancelled"
+        assert runs(stage) == 0
+
+
+async def test_spawn_that_is_repeated_after_its_cancellation_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.is_slow_to_load = True
+        call_id = await spawn(stage, spec.function_id, 7)
+        put_outputs, may_go_on = stage.store.put_outputs, asyncio.Event()
+
+        async def slow(outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
+            await may_go_on.wait()
+            return await put_outputs(outputs)
+
+        monkeypatch.setattr(stage.store, "put_outputs", slow)
+        await stage.client.ask("CallCancel", CallCancel(call_id), Empty)
+        await spawn(stage, spec.function_id, 7, call_id=call_id)
+        may_go_on.set()
+        stage.node.is_slow_to_load = False
+        for guest in list(stage.node.guests.values()):
+            guest.exit(0)
+        await stage.pass_time(2.0)
+
+        assert runs(stage) == 0
+
+
+async def test_call_that_a_wrong_count_passes_over_is_cancelled_too() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.is_slow_to_load = True
+        call_ids = [await spawn(stage, spec.function_id, number) for number in range(30)]
+        stage.plane.durable.backlog.cancelled(spec.function_id, new_id("fc"), 1_000)
+
+        await stage.client.ask("CallCancel", CallCancel(call_ids[-1]), Empty)
+        await settle()
+
+        assert decode_failure(await kept(stage, call_ids[-1]))[0].kind == "cancelled"

@@ -183,7 +183,8 @@ class Attempts:
 
     def _cut(self, one: Input, reason: str) -> None:
         trouble = one.with_trouble()
-        trouble.cut_short_by = trouble.cut_short_by or reason
+        if reason == "cancelled" or not trouble.cut_short_by:
+            trouble.cut_short_by = reason  # one that is over its time may have retries; cancelled, it has none
         trouble.asked_at = self._dispatcher.clock.monotonic() if trouble.asked_at is None else trouble.asked_at
         self.cut_short.add(one)
 

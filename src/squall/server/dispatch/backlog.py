@@ -31,6 +31,7 @@ SHARE_INPUTS_MIN = 200
 PAGE_INPUTS = 250
 """Read at a time: a value may have a megabyte."""
 
+CANCELLED = Failure("cancelled", "it was cancelled before it was run")
 STOPPED = Failure("stopped", "its app was stopped before the input was run")
 
 _log = logging.getLogger("squall.server.dispatch.backlog")
@@ -81,7 +82,7 @@ class Backlog:
         self._entries: dict[str, _Entry] = {}
         self._made_at = 0.0
         self._coming: dict[str, bool] = {}
-        """Calls that are being put in the store: whether they were read from it already."""
+        """Calls that are being put in the store: whether they were read from it already, or cancelled."""
 
     def __len__(self) -> int:
         return sum(max(0, entry.count) for entry in self._entries.values())
@@ -98,7 +99,7 @@ class Backlog:
 
     @contextmanager
     def coming(self, call_id: str) -> Iterator[Callable[[], bool]]:
-        """While a call is put in the store: gives a function that tells whether it has been read meanwhile."""
+        """While a call is put in the store: gives a function that tells whether it was read or cancelled meanwhile."""
         self._coming.setdefault(call_id, False)
         try:
             yield lambda: self._coming.get(call_id, False)
@@ -129,6 +130,8 @@ class Backlog:
 
     def cancelled(self, function_id: str, call_id: str, count: int) -> None:
         """So many inputs of a call, all it has left in the store, have ended there."""
+        if call_id in self._coming:
+            self._coming[call_id] = True
         entry = self._entries.get(function_id)
         if entry is not None:
             entry.count -= count
@@ -198,6 +201,8 @@ class Backlog:
             stopped = STOPPED if dispatcher is None else dispatcher.stopped
             if dispatcher is None or stopped is not None:
                 await self._fail(stored, inputs, stopped or STOPPED)
+            elif stored.is_cancelled:
+                await self._fail(stored, inputs, CANCELLED)
             else:
                 self._enqueue(stored, inputs, dispatcher)
         if entry.new_since < math.inf:

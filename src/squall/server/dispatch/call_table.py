@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ORPHANS_MAX = 10_000
 ORPHAN_BYTES_MAX = 256 * 2**20
+CANCELLED_MAX = 10_000
 
 
 class CallTable:
@@ -30,6 +31,9 @@ class CallTable:
         self._orphan_bytes = 0
         self.waiting_bytes = 0
         """Of the values of all inputs without an output."""
+
+        self.cancelled: OrderedDict[str, None] = OrderedDict()
+        """Calls that never came into memory, or only in a server before this one: what runs of them runs for nobody."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -80,6 +84,12 @@ class CallTable:
             for _, record, _ in orphans:
                 named.update(record.blobs.values())
         return named
+
+    def remember_cancelled(self, call_id: str) -> None:
+        """A call that is not in memory was cancelled; the last few thousand are remembered."""
+        self.cancelled[call_id] = None
+        if len(self.cancelled) > CANCELLED_MAX:
+            self.cancelled.popitem(last=False)
 
     def keep_orphan(self, function_id: str, record: OutputBatch, body: bytes) -> None:
         """Keep outputs of a call that is not open."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from squall.protocol import call as wire
 from squall.protocol.call import CallInfo, CallSpawn, Failure, InputBatch, ItemBatch, OutputBatch, cut
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.task_set import TaskSet
-from squall.server.dispatch.backlog import Backlog
+from squall.server.dispatch.backlog import CANCELLED, Backlog
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.dispatcher import Dispatcher, check_blobs
 from squall.server.dispatch.input import Call
@@ -51,6 +51,7 @@ class Durable:
         self._find = find
         self._unkept: list[StoredOutput] = []
         self._keeping: asyncio.Future[None] | None = None
+        self._has_written = asyncio.Event()
         self._waiters: dict[_Key, set[asyncio.Future[StoredOutput | None]]] = {}
         self._expired_at = clock.monotonic()
         self.backlog = Backlog(
@@ -110,18 +111,22 @@ class Durable:
             self.backlog.next_time(self._clock.now()), len(inputs), opened.parent_input_id,
         )  # fmt: skip
         with self.backlog.coming(opened.call_id) as is_read:
-            await self._store.put_call(stored, inputs)
-            is_known = self._calls.get(opened.call_id) is not None
-            is_known = is_known or await self._is_finished(opened.call_id, len(inputs))
-            if is_known or is_read() or self._calls.get(opened.call_id) is not None:
+            is_new = await self._store.put_call(stored, inputs)
+            if not is_new and await self._is_over(opened.call_id):
+                return opened.call_id
+            if is_read() or self._calls.get(opened.call_id) is not None:
                 return opened.call_id
             if not self.backlog.leave(stored, inputs, dispatcher):
                 self._enqueue(stored, inputs, dispatcher)
         return opened.call_id
 
-    async def _is_finished(self, call_id: str, count: int) -> bool:
-        """A repeated request for a call that was run before."""
-        return len(await self._store.output_statuses(call_id, count)) >= count
+    async def _is_over(self, call_id: str) -> bool:
+        """A repeated request for a call that was run before, or cancelled."""
+        if any(output.call_id == call_id for output in self._unkept):
+            return True  # what has outputs that are not on disk yet was in memory, or has failed
+        stored = await self._store.get_call(call_id)
+        count = stored.input_count
+        return stored.is_cancelled or len(await self._store.output_statuses(call_id, count)) >= count
 
     def _enqueue(self, stored: StoredCall, inputs: tuple[StoredInput, ...], dispatcher: Dispatcher) -> None:
         # A spawned call is waited for by nobody in particular: its parent does not give back its claim on cpu.
@@ -164,8 +169,18 @@ class Durable:
 
     async def _fail(self, stored: StoredCall, inputs: tuple[StoredInput, ...], failure: Failure) -> None:
         """End inputs that are in the store only; waits while more of them come than can be written."""
+        await self._wait_for_room()
+        self._fail_now(stored, inputs, failure)
+
+    async def _wait_for_room(self) -> None:
         while len(self._unkept) > UNKEPT_MAX and self._keeping is not None:
-            await asyncio.wait([self._keeping])
+            self._has_written.clear()
+            await self._has_written.wait()
+
+    def _fail_now(self, stored: StoredCall, inputs: tuple[StoredInput, ...], failure: Failure) -> None:
+        dispatcher = self._find(stored.function_id)
+        if dispatcher is not None:
+            dispatcher.holdings.give_up(stored.call_id)
         value = wire.encode_failure(failure)
         now = self._clock.now()
         self._keep([
@@ -191,10 +206,12 @@ class Durable:
                 except Exception:  # noqa: BLE001 - top of a loop: one that no database takes must not hold up all others
                     batch = await self._keep_each(batch)
                 del self._unkept[: len(batch)]
+                self._has_written.set()
                 for output in batch:
                     self._tell(output)
         finally:
             self._keeping = None
+            self._has_written.set()
 
     async def _keep_each(self, outputs: tuple[StoredOutput, ...]) -> tuple[StoredOutput, ...]:
         """Write them one by one; a failure takes the place of one that cannot be written. Returns what was written."""
@@ -302,24 +319,25 @@ class Durable:
         Raises:
             PlatformError: `not_found`. A call that is over is left as it is.
         """
-        call = self._calls.get(call_id) or await self._cancel_stored(call_id)
-        if call is None:
-            return
+        call = self._calls.get(call_id)
+        if call is None or call.is_durable:
+            # On disk first: whatever becomes of this server, nobody runs it after we have answered.
+            stored = await self._store.cancel_call(call_id)
+            await self._wait_for_room()
+            kept = await self._store.output_statuses(call_id, stored.input_count)
+            call = self._calls.get(call_id)
+            if call is None:
+                self._cancel_stored(stored, kept.keys())
+                return
         call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
 
-    async def _cancel_stored(self, call_id: str) -> Call | None:
-        """Cancel what is in the store only; the call, if it came into memory meanwhile."""
-        stored = await self._store.get_call(call_id)
-        kept = await self._store.output_statuses(call_id, stored.input_count)
-        call = self._calls.get(call_id)
-        if call is not None or not self.backlog.count(stored.function_id):
-            return call
+    def _cancel_stored(self, stored: StoredCall, kept: Set[int]) -> None:
+        """Cancel what is in the store only, in one go: a page that is read meanwhile passes it over."""
+        call_id = stored.call_id
         unkept = {output.index for output in self._unkept if output.call_id == call_id}
         inputs = [index for index in range(stored.input_count) if index not in kept and index not in unkept]
         self.backlog.cancelled(stored.function_id, call_id, len(inputs))
-        failure = Failure("cancelled", "it was cancelled before it was run")
-        await self._fail(stored, tuple(StoredInput(call_id, index) for index in inputs), failure)
-        return None
+        self._fail_now(stored, tuple(StoredInput(call_id, index) for index in inputs), CANCELLED)
 
     async def tick(self, now: float) -> None:
         """Forget results that are over their time, and see to what waits in the store."""

@@ -130,7 +130,8 @@ class Holdings:
             return True
         if one is None:
             # All that other containers run is known: its call has ended, and the guest did not hear of it.
-            return not container.is_adopted or key in self._unknown
+            is_cancelled = key[0] in self._dispatcher.calls.cancelled
+            return not container.is_adopted or is_cancelled or key in self._unknown
         # The attempts of the server before this one are not known here: those of its containers are believed.
         is_known = attempt >= one.attempt if container.is_adopted else attempt == one.attempt
         return not is_known or not one.is_queued or len(container.held) >= 2 * self._dispatcher.max_inputs
@@ -175,6 +176,15 @@ class Holdings:
         return 0 if is_stopping else max(0, window - len(container.unknown))
 
     # Ends
+
+    def give_up(self, call_id: str) -> None:
+        """Nobody waits for this call any more: stop what runs of it, in guests that come back later, too."""
+        self._dispatcher.calls.remember_cancelled(call_id)
+        found = [(key, held) for key, held in self._unknown.items() if key[0] == call_id]
+        for key, held in found:
+            del self._unknown[key]
+            self._stop(held.container, [key])
+            self._dispatcher.refresh(held.container)
 
     def _stop(self, container: Container, keys: list[Key]) -> None:
         """Cancel what runs for nobody; a container that goes on with it is ended."""

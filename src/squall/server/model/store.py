@@ -57,6 +57,8 @@ class StoredCall:
     created_at: float
     input_count: int = 1
     parent_input_id: str = ""
+    is_cancelled: bool = False
+    """What of it has no output is not to be run (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +146,20 @@ class Store(Protocol):
 
     # Durable calls
 
-    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> None:
-        """Keep a call with its inputs. A call that is there already stays as it is.
+    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
+        """Keep a call with its inputs; whether it is new. A call that is there already stays as it is.
 
         Callers at the same time share one transaction every few milliseconds.
         """
 
     async def get_call(self, call_id: str) -> StoredCall:
         """One call. Raises PlatformError `not_found`."""
+
+    async def cancel_call(self, call_id: str) -> StoredCall:
+        """Remember that the call is cancelled, if it has unfinished inputs; the call as it is then.
+
+        Raises PlatformError `not_found`.
+        """
 
     async def unfinished_counts(self) -> dict[str, int]:
         """Function to number of inputs without an output; functions that have some."""

@@ -121,18 +121,27 @@ class MemoryStore:
             raise PlatformError(NOT_FOUND, f"no mount {mount_id}")
         return manifest
 
-    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> None:
+    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
         """See `Store`."""
-        if call.call_id not in self._calls:
-            self._calls[call.call_id] = call
-            self._inputs[call.call_id] = inputs
-            self._outputs[call.call_id] = {}
+        if call.call_id in self._calls:
+            return False
+        self._calls[call.call_id] = call
+        self._inputs[call.call_id] = inputs
+        self._outputs[call.call_id] = {}
+        return True
 
     async def get_call(self, call_id: str) -> StoredCall:
         """See `Store`."""
         call = self._calls.get(call_id)
         if call is None:
             raise PlatformError(NOT_FOUND, f"no call {call_id}: it never was, or its outputs have expired")
+        return call
+
+    async def cancel_call(self, call_id: str) -> StoredCall:
+        """See `Store`."""
+        call = await self.get_call(call_id)
+        if self._unfinished(call):
+            call = self._calls[call_id] = replace(call, is_cancelled=True)
         return call
 
     async def unfinished_counts(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -19,10 +20,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -79,6 +81,7 @@ CALLS = Table(
     # Counted here so that neither a start nor an expiry reads inputs that are long done.
     Column("unfinished_count", Integer, nullable=False),
     Column("finished_at", Float, nullable=False),
+    Column("is_cancelled", Boolean, nullable=False, server_default=false()),
     Index("calls_by_progress", "unfinished_count", "finished_at"),
     # Of what waits, page by page; nothing of what is done is in it.
     Index(

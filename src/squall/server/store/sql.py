@@ -172,16 +172,22 @@ class SqlStore:
 
     # Durable calls
 
-    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> None:
+    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
         """See `Store`."""
         if self._directory:
             size_bytes = sum(len(one.value) for one in inputs)
             check_room(self._directory, f"cannot keep call {call.call_id}", size_bytes, part=CALLS_PART)
-        await self._write(sql_calls.put_calls, (call, inputs))
+        is_new: bool = await self._write(sql_calls.put_calls, (call, inputs))
+        return is_new
 
     async def get_call(self, call_id: str) -> StoredCall:
         """See `Store`."""
         return await self._read(lambda connection: sql_calls.get_call(connection, call_id))
+
+    async def cancel_call(self, call_id: str) -> StoredCall:
+        """See `Store`."""
+        await self._write(sql_calls.cancel_calls, call_id)
+        return await self.get_call(call_id)
 
     async def unfinished_counts(self) -> dict[str, int]:
         """See `Store`."""

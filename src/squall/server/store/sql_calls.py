@@ -22,7 +22,7 @@ EXPIRE_CALLS_MAX = 200
 _CALL_COLUMNS = tuple(CALLS.c[name] for name in StoredCall.__slots__)
 
 
-def put_calls(connection: Connection, writes: Sequence[tuple[StoredCall, tuple[StoredInput, ...]]]) -> list[None]:
+def put_calls(connection: Connection, writes: Sequence[tuple[StoredCall, tuple[StoredInput, ...]]]) -> list[bool]:
     """See `Store.put_call`; several of them."""
     known = _known_calls(connection, {call.call_id for call, _ in writes})
     new: dict[str, tuple[StoredCall, tuple[StoredInput, ...]]] = {}
@@ -34,7 +34,15 @@ def put_calls(connection: Connection, writes: Sequence[tuple[StoredCall, tuple[S
         connection.execute(sa.insert(CALLS), calls)
         if rows := [_input_row(item) for _, inputs in new.values() for item in inputs]:
             connection.execute(sa.insert(INPUTS), rows)
-    return [None] * len(writes)
+    return [new.pop(call.call_id, None) is not None for call, _ in writes]
+
+
+def cancel_calls(connection: Connection, call_ids: Sequence[str]) -> list[None]:
+    """The writing half of `Store.cancel_call`; several of them."""
+    for some in _batches(call_ids, NAMES_MAX):
+        is_it = CALLS.c.call_id.in_(some) & (CALLS.c.unfinished_count > 0)
+        connection.execute(sa.update(CALLS).where(is_it).values(is_cancelled=True))
+    return [None] * len(call_ids)
 
 
 def put_outputs(connection: Connection, writes: Sequence[tuple[StoredOutput, ...]]) -> list[tuple[bool, ...]]:
