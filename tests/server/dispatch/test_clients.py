@@ -10,7 +10,9 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.server import Hello, Welcome
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.server.dispatch import client as client_module
 from squall.server.dispatch import clients
+from tests.server.dispatch.test_callers import container_of, make_family
 from tests.server.doubles import FakeClient, Stage, settle, staged
 
 
@@ -98,3 +100,73 @@ async def test_call_with_more_than_an_id_and_a_kind_is_not_remembered(record: Ca
 
         assert not client.calls
         assert not client._refusals
+
+
+async def test_clients_below_one_app_share_how_many_calls_they_may_have_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "CALLS_BELOW_MAX", 4)
+    async with staged() as stage:
+        family = await make_family(stage)
+        function_id = family.child.function_id
+        other, child = await container_of(stage, family.parent), family.below
+        open_before = [client.call(function_id, 1) for client in (family.inside, family.inside, other, child)]
+        await settle()
+
+        refused = child.call(function_id, 1)
+        await stage.done(refused, 1)
+
+        failure = refused.outputs[0].failure
+        assert failure.kind == "exhausted"
+        for part in ("CallOpen", refused.call_id, family.parent.app_id, "4 calls open", "let some of them end"):
+            assert part in failure.message
+        assert (await stage.done(stage.client.call(function_id, 1), 1))[0].value == b"2"
+        family.inside.close_call(open_before[0])
+        assert (await stage.done(child.call(function_id, 1), 1))[0].value == b"2"
+        for client in (family.inside, other, child):
+            for call in client.calls.values():
+                client.close_call(call)
+        await settle()
+        assert stage.plane.calls.open_below[family.parent.app_id] == 0
+        assert stage.plane.calls.refused_below[family.parent.app_id] == 0
+
+
+async def test_calls_of_clients_that_are_gone_count_until_they_have_ended() -> None:
+    async with staged() as stage:
+        container_id = await serving(stage)
+        app_id = stage.plane.fleet.containers[container_id].dispatcher.spec.app_id
+        (dispatcher,) = stage.plane.apps.live[app_id].dispatchers.values()
+        dispatcher.outlives_client = True
+        stage.node.started[-1].is_holding = True
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(container_id)
+        inside.call(dispatcher.spec.function_id, 1)
+        await settle()
+        client = next(one for one in stage.plane.clients._clients.values() if one.client_id == inside.client_id)
+
+        stage.plane.clients.forget(client)
+        assert stage.plane.calls.open_below[app_id] == 1
+        stage.node.started[-1].is_holding = False
+        stage.node.started[-1].begin()
+        await stage.until(lambda: not stage.plane.calls.open_below[app_id])
+
+        assert len(stage.plane.calls.open_below) <= 1
+
+
+async def test_refused_calls_of_clients_below_one_app_are_remembered_within_one_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "CALLS_MAX", 10)
+    async with staged() as stage:
+        container_id = await serving(stage)
+        app_id = stage.plane.fleet.containers[container_id].dispatcher.spec.app_id
+        insides = [await FakeClient(stage.plane, stage.codec).connect_inside(container_id) for _ in range(5)]
+
+        for inside in insides:
+            for _ in range(10):
+                inside.open(new_id("fu"))
+        await settle()
+
+        remembered = [len(one._refusals) for one in stage.plane.clients._clients.values() if one.scope_app_id]
+        assert sum(remembered) == stage.plane.calls.refused_below[app_id] == 10
+        for inside in insides:
+            inside.disconnect()
+        await stage.pass_time(1.0)
+        assert stage.plane.calls.refused_below[app_id] == 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol.call import OutputBatch
 from squall.server.dispatch.input import Call, Input
+from squall.server.dispatch.shares import Shares
 from squall.server.dispatch.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class CallTable:
         self._orphans: OrderedDict[str, list[tuple[str, OutputBatch, bytes]]] = OrderedDict()
         self._orphan_count = 0
         self._orphan_bytes = 0
+        self.open_below = Shares()
+        """Calls of clients, until nothing of them runs."""
+        self.refused_below = Shares()
+        """Calls that clients could not open, and remember."""
         self.waiting_bytes = 0
         """Of the values of all inputs without an output."""
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CALLS_MAX = 10_000
 """Calls that one client may have open."""
+CALLS_BELOW_MAX = 20_000
+"""Calls that all clients in containers of one app, and of those started from it, may have open: each of its thousands
+of containers is a client."""
 MERGED_BYTES_MAX = 16 * 2**20
 """Outputs of one turn of the loop are joined into one frame up to this size."""
 TURN_BYTES_MAX = 4 * 2**20
@@ -89,6 +92,7 @@ class Client:
     def call_ended(self, call: Call) -> None:
         """See `Sink`."""
         self.calls.pop(call.call_id, None)
+        self._table.open_below.add(self.root_app_id, -1)
 
     def let_go(self, kept: Kept) -> None:
         """See `Sink`: it must come back to send again what has no output."""
@@ -198,22 +202,47 @@ class Client:
             if call.sink is self and not call.is_closed:
                 self._reopen(call)
             return
-        if dispatcher is None or len(self.calls) >= CALLS_MAX:
-            reason = failure or Failure("exhausted", f"this client has {CALLS_MAX} calls open; wait for some of them")
-            self._refusals[record.call_id] = reason
-            if len(self._refusals) > CALLS_MAX:
-                self._refusals.pop(next(iter(self._refusals)))
+        self._forget_refusal(record.call_id)
+        failure = failure or self._no_room(record.call_id)
+        if dispatcher is None or failure is not None:
+            unknown = Failure("invalid", f"CallOpen: call {record.call_id}: its function does not exist")
+            self._remember_refusal(record.call_id, failure or unknown)
             return
-        self._refusals.pop(record.call_id, None)
         parent = self._parent(record.parent_input_id)
         call = Call(record.call_id, record.kind, dispatcher, self, self._clock.now(), parent)
         self._table.add(call)
         self.calls[call.call_id] = call
+        self._table.open_below.add(self.root_app_id)
         orphans = self._table.take_orphans(call.call_id, dispatcher.spec.function_id)
         if orphans:
             call.reopened()
         for output, body in orphans:
             self.put_outputs(call, output, body)
+
+    def _no_room(self, call_id: str) -> Failure | None:
+        """Why one more call cannot be opened, if so."""
+        if len(self.calls) >= CALLS_MAX:
+            what = f"this client has {CALLS_MAX} calls open, as many as one may have"
+        elif self.root_app_id and self._table.open_below[self.root_app_id] >= CALLS_BELOW_MAX:
+            whose = f"functions of app {self.root_app_id} and of apps started from it"
+            what = f"{whose} have {CALLS_BELOW_MAX} calls open, as many as they may have together"
+        else:
+            return None
+        return Failure("exhausted", f"CallOpen: call {call_id}: {what}; let some of them end first")
+
+    def _remember_refusal(self, call_id: str, failure: Failure) -> None:
+        """Keep why, for the inputs that follow; without room for it they are told that the call is not open."""
+        refused = self._table.refused_below
+        if len(self._refusals) >= CALLS_MAX or (self.root_app_id and refused[self.root_app_id] >= CALLS_MAX):
+            if not self._refusals:
+                return
+            self._forget_refusal(next(iter(self._refusals)))
+        self._refusals[call_id] = failure
+        refused.add(self.root_app_id)
+
+    def _forget_refusal(self, call_id: str) -> None:
+        if self._refusals.pop(call_id, None) is not None:
+            self._table.refused_below.add(self.root_app_id, -1)
 
     def _reopen(self, call: Call) -> None:
         call.reopened()
@@ -258,7 +287,7 @@ class Client:
 
     def close(self, call_id: str, *, is_cancelling: bool = True) -> None:
         """The client forgets a call; what still runs for it is cancelled."""
-        self._refusals.pop(call_id, None)
+        self._forget_refusal(call_id)
         call = self.calls.pop(call_id, None)
         if call is None or call.is_closed:
             return
@@ -274,6 +303,8 @@ class Client:
 
     def close_all(self) -> None:
         """It will not come back. Calls of an app that lives without its client run to their end."""
+        for call_id in list(self._refusals):
+            self._forget_refusal(call_id)
         for call in list(self.calls.values()):
             self.close(call.call_id, is_cancelling=not call.dispatcher.outlives_client)
 

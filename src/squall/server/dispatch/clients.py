@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.peer import Peer
@@ -12,6 +10,7 @@ from squall.server.dispatch.apps import Apps
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container
+from squall.server.dispatch.shares import Shares
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 
@@ -31,8 +30,7 @@ class Clients:
         self._config = config
         self._tasks = tasks
         self._clients: dict[tuple[str, str], Client] = {}
-        self._counts: Counter[str] = Counter()
-        """How many of them there are below each app; outside of containers that is no app."""
+        self._counts = Shares()
 
     @property
     def connected(self) -> int:
@@ -54,7 +52,7 @@ class Clients:
             self._check_room(root_app_id)
             client = Client(client_id, scope_app_id, root_app_id, self._calls, self._clock, self._tasks)
             self._clients[key] = client
-            self._counts[root_app_id] += 1
+            self._counts.add(root_app_id)
         if client.peer is not None and client.peer is not peer:
             client.peer.channel.close()
         client.connected(peer)
@@ -103,7 +101,5 @@ class Clients:
         key = (client.scope_app_id, client.client_id)
         if self._clients.get(key) is client:
             del self._clients[key]
-            self._counts[client.root_app_id] -= 1
-            if not self._counts[client.root_app_id]:
-                del self._counts[client.root_app_id]
+            self._counts.add(client.root_app_id, -1)
         client.close_all()
