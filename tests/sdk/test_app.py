@@ -429,6 +429,62 @@ def test_equal_images_are_built_once(server: ServerDouble) -> None:
         assert len({spec.image_id for spec in server.functions.values()}) == 1
 
 
+LEFT = """
+import os, sys
+import squall
+outer, inner = squall.App("outer"), squall.App("inner")
+outer.run().__enter__()
+kept = inner.run()
+kept.__enter__()
+if sys.argv[1] == "fork" and (child := os.fork()):
+    os.waitpid(child, 0)
+    print("the child has ended")
+    sys.stdout.flush()
+    os._exit(0)
+"""
+
+
+LEFT_BY_CHILD = """
+import os
+import squall
+with squall.App("outer").run():
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        print("the child has ended", flush=True)
+        os._exit(0)
+"""
+
+
+def test_runs_that_are_never_left_end_with_the_program(server: ServerDouble) -> None:
+    ended = subprocess.run([sys.executable, "-c", LEFT, "-"], capture_output=True, text=True, timeout=30, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert [server.apps[app_id].name for app_id in server.stopped] == ["inner", "outer"]
+
+
+@pytest.mark.parametrize("program", [LEFT, LEFT_BY_CHILD])
+def test_a_forked_child_ends_no_run_of_its_parent(server: ServerDouble, program: str) -> None:
+    argv = [sys.executable, "-c", program, "fork"]
+
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the child has ended\n", "")
+    assert not server.stopped
+
+
+def test_a_run_is_entered_once(server: ServerDouble) -> None:
+    app = squall.App("once")
+    run = app.run()
+
+    with run, pytest.raises(RuntimeError, match=r"\.run\(\) .* once only"), run:
+        pytest.fail("it was entered twice")
+    with pytest.raises(RuntimeError, match=r"\.run\(\) .* once only"):
+        run.__enter__()
+
+    assert len(server.stopped) == len(server.apps) == 1
+
+
 def test_the_async_form_of_run(server: ServerDouble) -> None:
     app = squall.App("x", include_source=False)
     function = app.function()(identity)

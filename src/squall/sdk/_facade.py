@@ -13,6 +13,8 @@ class Function:
 
 from __future__ import annotations
 
+import atexit
+import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
@@ -184,17 +186,25 @@ class BlockingContext(Generic[T]):
     def __init__(self, generator: AsyncGenerator[T, None], name: str) -> None:
         self._generator = generator
         self._name = name
+        self._is_used = False
 
     def __enter__(self) -> T:
         warn_in_loop(f"`with ….{self._name}()`", f"`async with ….{self._name}()`")
-        return run(self.__aenter__())
+        entered = run(self.__aenter__())
+        _entered.append(self)
+        return entered
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        if self in _entered:
+            _entered.remove(self)
         return run(self.__aexit__(kind, error, trace))
 
     async def __aenter__(self) -> T:
+        if self._is_used:
+            raise RuntimeError(f"the result of .{self._name}() can be entered once only; call it again")
+        self._is_used = True
         return await self._generator.__anext__()
 
     async def __aexit__(
@@ -215,6 +225,22 @@ class BlockingContext(Generic[T]):
         finally:
             await self._generator.aclose()
         raise RuntimeError("the generator of a context did not stop")
+
+
+_entered: list[BlockingContext[Any]] = []
+"""Entered by `with` and not left yet."""
+
+
+@atexit.register
+def _leave_entered() -> None:
+    """Leave what a program never left, as at an interactive prompt, while Python is whole: later nothing can be waited
+    for."""
+    while _entered:
+        _entered[-1].__exit__(None, None, None)
+
+
+# What the parent has entered is the parent's to leave.
+os.register_at_fork(after_in_child=_entered.clear)
 
 
 class ContextCall(Generic[P, T]):

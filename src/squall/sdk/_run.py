@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ class Running:
         self._app = app
         self._client = client
         self.app_id = new_id("ap")
+        self._pid = os.getpid()
         self._output = _output.current()
         self._follower: _output.LogFollower | None = None
         self._mounts: dict[str, MountRef] = {}
@@ -73,6 +75,8 @@ class Running:
 
     async def stop(self, *, is_aborted: bool, is_detached: bool) -> None:
         """Stop the app and show its last lines. A detached one that was interrupted, or spawned calls, goes on."""
+        if os.getpid() != self._pid:
+            return  # a forked child came out of the block: the run is its parent's
         self._client.drop_app(self.app_id)
         end = AppStopped(goes_on=is_detached and is_aborted)
         try:
