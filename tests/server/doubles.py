@@ -24,6 +24,7 @@ from squall.protocol.call import (
     decode_failure,
     encode_failure,
 )  # fmt: skip
+from squall.protocol.call_id import owner_mark
 from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.codec import Codec
 from squall.protocol.container import TerminalOutput
@@ -504,9 +505,9 @@ class FakeClient:
         await self.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
         return spec
 
-    def open(self, function_id: str, kind: str = wire.MAP, parent: str = "") -> FakeCall:
+    def open(self, function_id: str, kind: str = wire.MAP, parent: str = "", call_id: str = "") -> FakeCall:
         """Begin a call."""
-        call = FakeCall(new_id("fc"), function_id, kind)
+        call = FakeCall(call_id or new_id("fc") + owner_mark(self.client_id), function_id, kind)
         self.calls[call.call_id] = call
         self.tell("CallOpen", CallOpen(call.call_id, function_id, kind, parent))
         return call

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
+import pytest
+
+from squall.protocol import call as wire
 from squall.protocol.app import AppStop
+from squall.protocol.call import CallOpen, CallSpawn, CallSpawned, InputBatch
 from squall.protocol.empty import Empty
-from tests.server.doubles import FakeGuest, settle, staged
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import FunctionSpec
+from squall.protocol.ids import new_id
+from tests.server.dispatch.test_callers import container_of
+from tests.server.doubles import FakeCall, FakeClient, FakeGuest, Stage, settle, staged
 
 
 async def test_map_goes_on_after_a_restart_with_every_result_once() -> None:
@@ -128,3 +137,99 @@ async def test_adopted_container_that_stays_away_is_ended() -> None:
         await stage.pass_time(70.0, 1.0)
 
         assert container_id in stage.node.ended
+
+
+# Whose outputs they are
+
+
+@dataclass
+class Orphaned:
+    """A call whose output came before its client was back."""
+
+    call: FakeCall
+    spec: FunctionSpec
+    other: FunctionSpec
+
+
+async def orphaned(stage: Stage, *, is_marked: bool = True) -> Orphaned:
+    """A server that was started anew, with an output of a call that its client has not opened again."""
+    spec = await stage.client.function(min_containers=2)
+    other = await stage.client.function(min_containers=1)
+    gate = asyncio.Event()
+
+    async def slow(guest: FakeGuest, value: bytes) -> bytes:
+        await gate.wait()
+        return b"secret"
+
+    stage.node.run = slow
+    call = stage.client.open(spec.function_id, call_id="" if is_marked else new_id("fc"))
+    stage.client.put(call, {0: b"5"})
+    await stage.until(lambda: any(guest.running for guest in stage.node.started))
+    await stage.until(lambda: len(stage.node.guests) == 3)
+    await stage.restart()
+    gate.set()
+    await stage.pass_time(1.0)
+    return Orphaned(call, spec, other)
+
+
+def open_as(thief: FakeClient, call_id: str, function_id: str) -> FakeCall:
+    """Open a call under an id that is not one's own, with an input that is to be bound to what runs."""
+    stolen = thief.calls[call_id] = FakeCall(call_id, function_id, wire.MAP)
+    thief.tell("CallOpen", CallOpen(call_id, function_id, wire.MAP))
+    thief.put(stolen, {0: b"5"})
+    return stolen
+
+
+@pytest.mark.parametrize("whose", ["container of another app", "container of the same app", "client outside"])
+async def test_outputs_of_a_call_are_for_its_own_client(whose: str) -> None:
+    async with staged() as stage:
+        lost = await orphaned(stage)
+        if whose == "client outside":
+            thief = await FakeClient(stage.plane, stage.codec).connect()
+            function_id = lost.spec.function_id
+        else:
+            own = lost.other if whose == "container of another app" else lost.spec
+            thief, function_id = await container_of(stage, own), own.function_id
+
+        stolen = open_as(thief, lost.call.call_id, function_id)
+        await stage.pass_time(1.0)
+        await stage.client.connect()
+        await stage.take_up(lost.spec)
+        stage.client.resume(lost.call, {0: b"5"})
+        await stage.done(lost.call, 1)
+
+        assert stolen.outputs[0].failure.kind == "invalid"
+        assert "another client" in stolen.outputs[0].failure.message
+        assert lost.call.outputs[0].value == b"secret"
+        assert sum(len(guest.received) for guest in stage.node.started) == 1
+
+
+async def test_spawned_call_cannot_take_the_id_of_a_clients() -> None:
+    async with staged() as stage:
+        lost = await orphaned(stage)
+        thief = await container_of(stage, lost.spec)
+        call_id = lost.call.call_id
+        record = CallSpawn(CallOpen(call_id, lost.spec.function_id, wire.SPAWN), InputBatch(call_id, (0,), (1,)))
+
+        with pytest.raises(PlatformError, match="id of its own") as refused:
+            await thief.ask("CallSpawn", record, CallSpawned, b"5")
+
+        assert refused.value.code == "invalid"
+
+
+async def test_call_of_an_older_client_does_not_lose_its_outputs_to_another_functions() -> None:
+    async with staged() as stage:
+        lost = await orphaned(stage, is_marked=False)
+        thief = await container_of(stage, lost.other)
+
+        stolen = open_as(thief, lost.call.call_id, lost.other.function_id)
+        await stage.pass_time(1.0)
+        thief.close_call(stolen)
+        await stage.pass_time(1.0)
+        await stage.client.connect()
+        await stage.take_up(lost.spec)
+        stage.client.resume(lost.call, {0: b"5"})
+        await stage.done(lost.call, 1)
+
+        assert lost.call.outputs[0].value == b"secret"
+        assert sum(len(one.received) for one in stage.node.started if one.function_id == lost.spec.function_id) == 1

@@ -21,13 +21,17 @@ CANCELLED_MAX = 10_000
 
 class CallTable:
     """Calls by id; and *orphans*: outputs that containers bring after a restart of the server, before the client has
-    opened its calls again. They are few and kept within limits, the oldest go first."""
+    opened its calls again. They are few and kept within limits, the oldest go first.
+
+    A call's id says whose it is (`protocol/call_id.py`): nobody else can open the call, and so take its orphans.
+    """
 
     def __init__(self, shelf: Shelf | None = None) -> None:
         self.shelf = shelf or Shelf()
         """What is kept for their clients."""
         self._calls: dict[str, Call] = {}
-        self._orphans: OrderedDict[str, list[tuple[str, OutputBatch, bytes]]] = OrderedDict()
+        self._orphans: OrderedDict[tuple[str, str], list[tuple[OutputBatch, bytes]]] = OrderedDict()
+        """By call and the function that brought them."""
         self._orphan_count = 0
         self._orphan_bytes = 0
         self.open_below = Shares()
@@ -86,7 +90,7 @@ class CallTable:
             for kept in (*call.sent, *call.items):
                 named.update(kept.record.blobs.values())
         for orphans in self._orphans.values():
-            for _, record, _ in orphans:
+            for record, _ in orphans:
                 named.update(record.blobs.values())
         return named
 
@@ -98,7 +102,7 @@ class CallTable:
 
     def keep_orphan(self, function_id: str, record: OutputBatch, body: bytes) -> None:
         """Keep outputs of a call that is not open."""
-        self._orphans.setdefault(record.call_id, []).append((function_id, record, body))
+        self._orphans.setdefault((record.call_id, function_id), []).append((record, body))
         self._orphan_count += len(record.indexes)
         self._orphan_bytes += len(body)
         while self._orphan_count > ORPHANS_MAX or self._orphan_bytes > ORPHAN_BYTES_MAX:
@@ -107,10 +111,10 @@ class CallTable:
 
     def take_orphans(self, call_id: str, function_id: str) -> list[tuple[OutputBatch, bytes]]:
         """Outputs of a call that was opened (again), from containers of its function."""
-        found = self._orphans.pop(call_id, [])
+        found = self._orphans.pop((call_id, function_id), [])
         self._forget(found)
-        return [(record, body) for owner, record, body in found if owner == function_id]
+        return found
 
-    def _forget(self, orphans: list[tuple[str, OutputBatch, bytes]]) -> None:
-        self._orphan_count -= sum(len(record.indexes) for _, record, _ in orphans)
-        self._orphan_bytes -= sum(len(body) for _, _, body in orphans)
+    def _forget(self, orphans: list[tuple[OutputBatch, bytes]]) -> None:
+        self._orphan_count -= sum(len(record.indexes) for record, _ in orphans)
+        self._orphan_bytes -= sum(len(body) for _, body in orphans)

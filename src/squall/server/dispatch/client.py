@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from squall.protocol.call import CallOpen, Failure, InputBatch, ItemBatch, OutputBatch
+from squall.protocol.call_id import may_open, owner_mark
 from squall.protocol.errors import ChannelClosed
 from squall.protocol.ids import parse_input_id
 from squall.protocol.peer import Peer
@@ -51,6 +52,7 @@ class Client:
         self.peer: Peer | None = None
         self.calls: dict[str, Call] = {}
         self.away_timer: Timer | None = None
+        self._mark = owner_mark(client_id)
         self._table = table
         self._clock = clock
         self._refusals: dict[str, Failure] = {}
@@ -198,11 +200,14 @@ class Client:
     def open(self, record: CallOpen, dispatcher: Dispatcher | None, failure: Failure | None) -> None:
         """A call begins, or is taken up again: then what was sent is sent again."""
         call = self._table.get(record.call_id)
-        if call is not None:
-            if call.sink is self and not call.is_closed:
+        if call is not None and (call.sink is self or call.is_closed):
+            if not call.is_closed:
                 self._reopen(call)
             return
         self._forget_refusal(record.call_id)
+        if call is not None or not may_open(record.call_id, self._mark):
+            message = f"CallOpen: call {record.call_id} is that of another client; make one of your own"
+            failure = Failure("invalid", message)
         failure = failure or self._no_room(record.call_id)
         if dispatcher is None or failure is not None:
             unknown = Failure("invalid", f"CallOpen: call {record.call_id}: its function does not exist")

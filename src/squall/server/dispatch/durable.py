@@ -8,6 +8,7 @@ from collections.abc import Callable, Set
 
 from squall.protocol import call as wire
 from squall.protocol.call import CallInfo, CallSpawn, Failure, InputBatch, ItemBatch, OutputBatch, cut
+from squall.protocol.call_id import is_marked
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.task_set import TaskSet
@@ -83,6 +84,9 @@ class Durable:
         opened, batch = record.call, record.inputs
         if not is_id(opened.call_id, "fc") or batch.call_id != opened.call_id:
             raise PlatformError(INVALID, "CallSpawn: the call needs an id, the same for its inputs")
+        if is_marked(opened.call_id):
+            message = f"CallSpawn: {opened.call_id} is the id of a client's call; a spawned one needs an id of its own"
+            raise PlatformError(INVALID, message)
         if not batch.indexes or len(batch.indexes) > INPUTS_MAX or len(batch.indexes) != len(batch.sizes):
             raise PlatformError(INVALID, f"CallSpawn: takes 1 to {INPUTS_MAX} inputs, each with a size")
         if set(batch.indexes) != set(range(len(batch.indexes))):
