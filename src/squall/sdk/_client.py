@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from squall import exception
 from squall.protocol import codec as wire
 from squall.protocol.app import AppCreate
+from squall.protocol.call_id import owner_mark
 from squall.protocol.codec import JsonCodec
 from squall.protocol.errors import ErrorRecord
 from squall.protocol.frames import Frame
@@ -78,6 +79,7 @@ class Client:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.client_id = new_id("cl")
+        self._call_mark = ""
         self.codec = JsonCodec()
         self.welcome: Welcome | None = None
         self._load = json.JSONDecoder().decode
@@ -144,6 +146,11 @@ class Client:
     def forget_stream(self, number: int) -> None:
         """Its items are no longer wanted."""
         self._streams.pop(number, None)
+
+    def new_call_id(self) -> str:
+        """An id of a call that nobody else can open, not even with a server that knows no calls yet."""
+        self._call_mark = self._call_mark or owner_mark(self.client_id)
+        return new_id("fc") + self._call_mark
 
     def open_call(self, call: OpenCall, frames: bytes) -> None:
         """Begin a call, or send more of it."""

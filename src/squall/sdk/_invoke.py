@@ -9,7 +9,6 @@ from typing import Any
 from squall.exception import InvalidError
 from squall.protocol.call import OUTSTANDING_MAX, SUCCEEDED
 from squall.protocol.frames import INLINE_BYTES_MAX
-from squall.protocol.ids import new_id
 from squall.sdk import _blob, _container, _shown
 from squall.sdk._calls import GeneratorCall, MapCall, Output, Payload, RemoteCall, call_open, put_inputs, remote_call
 from squall.sdk._client import Client
@@ -63,7 +62,7 @@ async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs
     """Run one input and wait for its value."""
     parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
-    call_id = new_id("fc")
+    call_id = client.new_call_id()
     frames = call_open(call_id, function_id, "remote", parent_id) + put_inputs(call_id, [(0, payload)])
     call = RemoteCall(call_id, frames, client.connection)
     is_answered = False
@@ -84,7 +83,7 @@ def remote_now(client: Client, function_id: str, args: tuple[Any, ...], kwargs: 
     data = serialize((args, kwargs))
     if len(data) > INLINE_BYTES_MAX:
         return run(remote(client, function_id, args, kwargs))
-    call_id = new_id("fc")
+    call_id = client.new_call_id()
     frames = remote_call(call_id, function_id, _container.calling_input_id(), data)
     call = RemoteCall(call_id, frames, client.connection)
     pending = call.pending
@@ -107,7 +106,7 @@ async def generate(
     """Run one input of a generator function and yield its items as they come."""
     parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
-    call = GeneratorCall(new_id("fc"), function_id, parent_id, payload, client.connection)
+    call = GeneratorCall(client.new_call_id(), function_id, parent_id, payload, client.connection)
     client.open_call(call, call.frames())
     taken = uncredited = 0
     try:
@@ -215,7 +214,7 @@ class Mapping:
         self._is_fed = False
         self._held: dict[int, Output] = {}
         self._held_bytes = 0
-        self._call = MapCall(new_id("fc"), function_id, parent_input_id(), client.connection)
+        self._call = MapCall(client.new_call_id(), function_id, parent_input_id(), client.connection)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
         """Outputs as they come."""
