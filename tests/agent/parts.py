@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from squall.agent.config import AgentConfig
+from squall.agent.disk import Writer
 from squall.agent.image.progress import BuiltImage
 from squall.protocol.blob import BlobChunk, BlobGet
 from squall.protocol.channel.contract import Channel
@@ -106,6 +107,12 @@ class BuiltImages:
 
     def find(self, spec: ImageSpec) -> BuiltImage | None:
         return BuiltImage(image_id(spec), (self._layer,), self._config)
+
+    def writers(self) -> Sequence[Writer]:
+        return []
+
+    def over_disk(self, container_id: str, why: str) -> None:
+        pass
 
 
 @dataclass

@@ -44,7 +44,7 @@ class Disk:
     def add(self, name: str, limit_mib: int = 10, inodes: int = 1_000) -> Path:
         folder = self.tmp_path / name
         folder.mkdir()
-        self.writers.append(Writer(name, str(folder), NO_PID, DiskLimit(limit_mib * MIB, inodes)))
+        self.writers.append(Writer(name, (str(folder),), NO_PID, DiskLimit(limit_mib * MIB, inodes)))
         return folder
 
     def look(self, after_s: float = 0.5) -> dict[str, str]:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.builder import ImageBuilder
+from squall.agent.disk import DiskWatch, space_of
+from squall.agent.image.builder import STEP_BYTES_MAX, ImageBuilder
 from squall.agent.image.debian import known_bases
 from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.layers import LayerStore
@@ -112,7 +113,9 @@ async def open_runtime(data_dir: Path) -> AsyncIterator[SpawnerRuntime]:
 
 
 @asynccontextmanager
-async def open_builds(store_dir: Path, data_dir: Path, mount: Path | None = None) -> AsyncIterator[Builds]:
+async def open_builds(
+    store_dir: Path, data_dir: Path, mount: Path | None = None, step_bytes_max: int = STEP_BYTES_MAX
+) -> AsyncIterator[Builds]:
     async with (
         open_runtime(data_dir) as runtime,
         NetworkPool.open(str(data_dir / "network"), data_dir.name, 1) as network,
@@ -125,9 +128,14 @@ async def open_builds(store_dir: Path, data_dir: Path, mount: Path | None = None
             id_ranges=BUILD_RANGES,
             mount_path=lambda mount_id: str(mount),
             uv_path=str(Path(sys.executable).parent / "uv"),
+            step_bytes_max=step_bytes_max,
         ) as builder,
     ):
+        watch = DiskWatch(builder.writers, builder.over_disk, lambda: space_of(store_dir))
+        watching = asyncio.ensure_future(watch.run())
         yield Builds(builder, store_dir, runtime)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 @pytest.fixture
@@ -391,3 +399,25 @@ def test_killed_base_build_leaves_nothing_that_is_used(data_dir: Path) -> None:
 
     assert os.listdir(data_dir / "layers/.scratch") == []
     assert store.list() == ()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "head -c 100M /dev/zero > /large; sleep 60",
+        "head -c 100M /dev/zero > $APT_CONFIG.large; sleep 60",
+        "exec 9> /.squall-build/tmp/open; rm /.squall-build/tmp/open; head -c 100M /dev/zero >&9; sleep 60",
+        "for number in $(seq 20); do head -c 5M /dev/zero > /root/$number; done; sleep 60",
+    ],
+)
+async def test_step_that_fills_the_disk_is_ended(store_dir: Path, data_dir: Path, command: str) -> None:
+    async with open_builds(store_dir, data_dir, step_bytes_max=50 * 2**20) as builds:
+        fine = await builds.build(image.run_commands(("head -c 20M /dev/zero > /small; sleep 1",)))
+
+        with pytest.raises(BuildFailed, match=r"its limit is 50 MiB; .*SQUALL_STEP_BYTES_MAX") as caught:
+            await builds.build(image.run_commands((command,)))
+
+        assert f"step 2 of 2 (run_commands {command[:20]}" in str(caught.value)
+        assert Path(fine.layers[1], "small").stat().st_size == 20 * 2**20
+        assert not builds.scratch()
+        assert not await builds.runtime.list()

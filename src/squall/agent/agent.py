@@ -15,6 +15,7 @@ from squall.agent.blobs import PeerBlobs
 from squall.agent.bytecode import run_python
 from squall.agent.config import AgentConfig
 from squall.agent.containers import Containers, Network, Services
+from squall.agent.disk import DiskWatch, space_of
 from squall.agent.exec import serve_exec
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
@@ -108,6 +109,10 @@ class Agent:
             self._grave,
         )
         self.containers = Containers(config, services, self._exited)
+        self._disk = DiskWatch(
+            lambda: [*self.containers.writers(), *images.writers()], self._over_disk, lambda: space_of(config.data_dir)
+        )
+        self._builder = images
         self._usage = Usage(config)
         self._tasks = TaskSet()
         self._peer: Peer | None = None
@@ -124,7 +129,7 @@ class Agent:
             raise
         for activity in (
             self.containers.watch,
-            self.containers.disk.run,
+            self._disk.run,
             self._grave.run,
             self._log_sender.run,
             self._report,
@@ -304,6 +309,10 @@ class Agent:
             self._peer.event("ContainerExited", exited)
         else:
             self._untold.append(exited)
+
+    def _over_disk(self, container_id: str, why: str) -> None:
+        self.containers.over_disk(container_id, why)
+        self._builder.over_disk(container_id, why)
 
     async def _report(self) -> None:
         """Say how the node is, for ever."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from squall.agent.config import AgentConfig
-from squall.agent.disk import DiskWatch, Writer, disk_limit, space_of
+from squall.agent.disk import Writer, disk_limit
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
 from squall.agent.known_images import KnownImages
@@ -131,8 +131,6 @@ class Containers:
         self._known: dict[str, Container] = {}
         self._tasks = TaskSet()
         self._is_taken_down = False
-        self.disk = DiskWatch(self._writers, self._over_disk, lambda: space_of(config.data_dir))
-        """To be run by whoever owns this."""
 
     def running(self) -> tuple[NodeContainer, ...]:
         """Those that run now."""
@@ -301,14 +299,16 @@ class Containers:
 
     # What they write
 
-    def _writers(self) -> list[Writer]:
+    def writers(self) -> list[Writer]:
+        """Those whose writing is to be watched."""
         return [
-            Writer(one.container_id, str(one.directory / "rw"), one.pid, disk_limit(one.record.disk_mib))
+            Writer(one.container_id, (str(one.directory / "rw"),), one.pid, disk_limit(one.record.disk_mib))
             for one in self._known.values()
             if one.is_running and not one.has_exited and not one.over_disk
         ]
 
-    def _over_disk(self, container_id: str, why: str) -> None:
+    def over_disk(self, container_id: str, why: str) -> None:
+        """End a container for what it has written, if it is one of these."""
         container = self._known.get(container_id)
         if container is not None and not container.has_exited:
             container.over_disk = why

@@ -1,4 +1,4 @@
-"""Ends containers that write more than their limit, or that fill the machine's disk.
+"""Ends containers, of functions and of build steps, that write more than their limit or fill the machine's disk.
 
 Nothing in the kernel limits what a container writes into its own layer unless the file system has project quotas, which
 those of machines as they come have not (docs/decisions/0022). So what it has written is measured: often while it grows,
@@ -66,9 +66,11 @@ class Writer:
     """A container that runs, and where it writes."""
 
     container_id: str
-    folder: str
+    folders: tuple[str, ...]
     pid: int
     limit: DiskLimit
+    more: str = "give the function more with ephemeral_disk= (in MiB)"
+    """How the limit is raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,11 @@ class Space:
 
 def disk_limit(disk_mib: int | None) -> DiskLimit:
     """The limit of a container that asked for so much."""
-    space_bytes = (DEFAULT_DISK_MIB if disk_mib is None else disk_mib) * _MIB
+    return limit_of((DEFAULT_DISK_MIB if disk_mib is None else disk_mib) * _MIB)
+
+
+def limit_of(space_bytes: int) -> DiskLimit:
+    """So many bytes, and the inodes that go with them."""
     return DiskLimit(space_bytes, max(INODES_MIN, min(INODES_MAX, space_bytes // BYTES_PER_INODE)))
 
 
@@ -231,14 +237,15 @@ class DiskWatch:
     def _measure(self, watched: _Watched) -> None:
         began_at = self._monotonic()
         limit = watched.writer.limit
-        deleted = deleted_use(watched.writer.pid)
+        use = deleted_use(watched.writer.pid, watched.writer.folders)
+        for folder in watched.writer.folders:
+            counted = use
 
-        def may_go_on(use: DiskUse) -> bool:
-            is_over = use.space_bytes + deleted.space_bytes > limit.space_bytes
-            return not (self._is_stopping or is_over or use.inodes + deleted.inodes > limit.inodes)
+            def may_go_on(tree: DiskUse, counted: DiskUse = counted) -> bool:
+                found = counted.plus(tree)
+                return not (self._is_stopping or found.space_bytes > limit.space_bytes or found.inodes > limit.inodes)
 
-        tree = tree_use(watched.writer.folder, may_go_on)
-        use = DiskUse(tree.space_bytes + deleted.space_bytes, tree.inodes + deleted.inodes, tree.is_whole)
+            use = counted.plus(tree_use(folder, may_go_on))
         now = self._monotonic()
         has_grown = use.space_bytes > watched.use.space_bytes or use.inodes > watched.use.inodes
         if use.is_whole:
@@ -286,13 +293,13 @@ def _over_limit(watched: _Watched, now: float) -> str:
     if use.space_bytes > limit.space_bytes:
         return (
             f"it had {use.space_bytes // _MIB} MiB or more on its disk, its limit is {limit.space_bytes // _MIB} MiB; "
-            "give the function more with ephemeral_disk= (in MiB), or let it write less"
+            f"{watched.writer.more}, or let it write less"
         )
     if use.inodes > limit.inodes:
         return (
             f"it had more than {limit.inodes} files and directories on its disk, its limit; "
-            "ephemeral_disk= raises that too (one for each 16 KiB, at most "
-            f"{INODES_MAX}), or let it make fewer"
+            f"{watched.writer.more}, which raises that too (one for each 16 KiB, at most {INODES_MAX}), "
+            "or let it make fewer"
         )
     if watched.unread >= UNREAD_MAX and now - watched.read_at > UNREAD_S_MAX:
         return (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -32,6 +32,11 @@ class DiskUse:
     space_bytes: int = 0
     inodes: int = 0
     is_whole: bool = True
+
+    def plus(self, other: DiskUse) -> DiskUse:
+        """Both together; whole if both are."""
+        is_whole = self.is_whole and other.is_whole
+        return DiskUse(self.space_bytes + other.space_bytes, self.inodes + other.inodes, is_whole)
 
 
 class _Cut(Exception):
@@ -169,17 +174,18 @@ class _Walk:
         self._inodes += 1 / names
 
 
-def deleted_use(pid: int, proc: str = "/proc") -> DiskUse:
+def deleted_use(pid: int, folders: Sequence[str] = (), proc: str = "/proc") -> DiskUse:
     """What files without a name take that processes of a container hold open, `pid` being its first process.
 
-    Files of its root file system only: what is in its memory is counted as memory. A process that ends meanwhile has
-    nothing open.
+    Files of its root file system and of those the folders are in: what is in its memory is counted as memory. A process
+    that ends meanwhile has nothing open.
     """
     found: dict[tuple[int, int], int] = {}
     try:
         device = os.stat(f"{proc}/{pid}/root").st_dev
         if device == os.stat(f"{proc}/self/root").st_dev:
             return DiskUse()  # the number is another process's by now
+        devices = {device, *(os.stat(folder).st_dev for folder in folders if os.path.isdir(folder))}
         processes = [name for name in os.listdir(f"{proc}/{pid}/root/proc") if name.isdigit()]
     except OSError:
         return DiskUse()
@@ -187,7 +193,7 @@ def deleted_use(pid: int, proc: str = "/proc") -> DiskUse:
     for name in processes:
         for status in _open_files(f"{proc}/{pid}/root/proc/{name}/fd"):
             seen += 1
-            if status.st_nlink == 0 and status.st_dev == device and stat.S_ISREG(status.st_mode):
+            if status.st_nlink == 0 and status.st_dev in devices and stat.S_ISREG(status.st_mode):
                 found[status.st_dev, status.st_ino] = status.st_blocks * BLOCK_BYTES
         if seen > OPEN_FILES_MAX:
             break

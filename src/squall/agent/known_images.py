@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from squall.agent.disk import Writer
 from squall.agent.image.progress import BuiltImage
 from squall.protocol.ids import is_id
 from squall.protocol.image import BuildEvent, ImageSpec, image_id
@@ -23,6 +24,12 @@ class Images(Protocol):
 
     def find(self, spec: ImageSpec) -> BuiltImage | None:
         """The image if all of its layers are here."""
+
+    def writers(self) -> Sequence[Writer]:
+        """The containers of build steps that run now."""
+
+    def over_disk(self, container_id: str, why: str) -> None:
+        """End the step of this container, if there is one, for what it has written."""
 
 
 class KnownImages:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.builder import ImageBuilder
+from squall.agent.image.builder import STEP_BYTES_MAX, ImageBuilder
 from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.layers import LayerStore
 from squall.agent.image.machine import MachineSettings
@@ -423,3 +423,27 @@ async def test_base_that_cannot_be_had_is_unsupported_not_our_mistake(shop: Shop
 async def test_impossible_definition_is_refused_before_anything_starts(shop: Shop) -> None:
     with pytest.raises(ImageInvalid):
         await shop.build(image.debian_slim("3.11"))
+
+
+async def test_a_step_that_writes_too_much_is_ended_and_the_error_says_which_and_what_to_do(shop: Shop) -> None:
+    async def write_for_ever(spec: ContainerSpec) -> int:
+        await asyncio.sleep(60)
+        return 0
+
+    shop.step = write_for_ever
+    building = asyncio.ensure_future(shop.build(RUN))
+    await until(shop.builder.writers)
+    (writer,) = shop.builder.writers()
+    # Beside what becomes the layer, the files that last as long as the step.
+    assert {Path(path).name for path in os.listdir(writer.folders[0])} == {"state", "inside"}
+    assert writer.limit.space_bytes == STEP_BYTES_MAX
+
+    shop.builder.over_disk("ct-other", "another")
+    shop.builder.over_disk(writer.container_id, f"it had 9 MiB; {writer.more}")
+
+    with pytest.raises(BuildFailed, match="SQUALL_STEP_BYTES_MAX") as caught:
+        await building
+    assert caught.value.code == INVALID
+    assert "step 2 of 2 (run_commands make it) was ended: it had 9 MiB" in str(caught.value)
+    assert not shop.builder.writers()
+    assert shop.leftovers() == NOTHING

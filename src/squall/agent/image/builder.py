@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from squall.agent.disk import Writer
 from squall.agent.image import commands
 from squall.agent.image.layer_maker import LayerMaker
 from squall.agent.image.layers import LayerError, LayerStore
@@ -30,6 +31,8 @@ from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import IdRange
 
 _STEP_TIMEOUT_S = 3_600.0
+STEP_BYTES_MAX = 128 * 2**30
+"""What one step may have on the disk while it runs."""
 _REPLAYED_EVENTS_MAX = 2_000
 
 
@@ -60,6 +63,7 @@ class ImageBuilder:
         id_ranges: one per build that may run at a time; nothing else uses them.
         mount_path: the directory of a mount's files by its id.
         uv_path: the uv program, mounted into builds.
+        step_bytes_max: what one step may have on the disk while it runs; kept by whoever watches `writers`.
     """
 
     def __init__(
@@ -74,9 +78,10 @@ class ImageBuilder:
         mount_path: Callable[[str], str],
         uv_path: str,
         step_timeout_s: float = _STEP_TIMEOUT_S,
+        step_bytes_max: int = STEP_BYTES_MAX,
     ) -> None:
         self._store = store
-        self._containers = StepContainers(runtime, network, step_timeout_s)
+        self._containers = StepContainers(runtime, network, step_timeout_s, step_bytes_max)
         self._maker = LayerMaker(
             containers=self._containers,
             store=store,
@@ -104,6 +109,14 @@ class ImageBuilder:
                 build.runner.cancel()
         await self._group.__aexit__(None, None, None)
         await self._maker.close()
+
+    def writers(self) -> Sequence[Writer]:
+        """See `agent.known_images.Images`."""
+        return self._containers.writers()
+
+    def over_disk(self, container_id: str, why: str) -> None:
+        """See `agent.known_images.Images`."""
+        self._containers.over_disk(container_id, why)
 
     def find(self, spec: ImageSpec) -> BuiltImage | None:
         """The image if all of its layers are here; `force_build` means nothing to this question."""

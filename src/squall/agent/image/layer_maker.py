@@ -121,7 +121,7 @@ class LayerMaker:
                 spec, inherited = await self._blocking(lambda: self._container(making, command, scratch, id_range))
                 if has_view(making.step):
                     spec = replace(spec, layers=(*spec.layers, self._packages.layer))
-                await self._containers.run(making, spec, making.on_line)
+                await self._containers.run(making, spec, making.on_line, [str(scratch.path)])
                 return await self._blocking(lambda: self._seal(making, scratch, inherited))
         finally:
             self._id_ranges.put_nowait(id_range)
@@ -143,7 +143,8 @@ class LayerMaker:
             spec, _ = await self._blocking(lambda: self._container(fetch, command, scratch, id_range))
             spec = replace(spec, binds=(*spec.binds, self._packages.bind), env={**spec.env, **commands.fetch_env()})
             try:
-                await self._containers.run(fetch, spec, making.on_download_line)
+                folders = [str(scratch.path), self._packages.layer]
+                await self._containers.run(fetch, spec, making.on_download_line, folders)
             except BuildFailed as error:
                 # No wheel, no such package, no network: the step finds out, and says it.
                 _log.info("packages are not shared: %s", error)

@@ -6,10 +6,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from squall.agent.disk import Writer, limit_of
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.output import StepOutput
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
@@ -17,6 +18,7 @@ from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE
 from squall.runtime.contract import Runtime
 from squall.runtime.spec import ContainerSpec, ExitStatus, NetworkSlot
 
+_MORE_DISK = "give the steps of this node more with SQUALL_STEP_BYTES_MAX"
 _EXIT_POLL_S = (0.002, 0.25)
 
 
@@ -30,13 +32,40 @@ class Network(Protocol):
         """Give it back, once the container is gone."""
 
 
-class StepContainers:
-    """The build containers of a node."""
+@dataclass(slots=True)
+class _Running:
+    """The container of a step, while it runs."""
 
-    def __init__(self, runtime: Runtime, network: Network, timeout_s: float) -> None:
+    writer: Writer
+    timeout: asyncio.Timeout
+    over_disk: str = ""
+    """Why it is ended before its time."""
+
+
+class StepContainers:
+    """The build containers of a node.
+
+    Args:
+        disk_bytes_max: what one step may have on the disk, with all it will delete again.
+    """
+
+    def __init__(self, runtime: Runtime, network: Network, timeout_s: float, disk_bytes_max: int) -> None:
         self._runtime = runtime
         self._network = network
         self._timeout_s = timeout_s
+        self._disk_limit = limit_of(disk_bytes_max)
+        self._running: dict[str, _Running] = {}
+
+    def writers(self) -> list[Writer]:
+        """Those that run now, for whoever watches what is written."""
+        return [running.writer for running in self._running.values() if not running.over_disk]
+
+    def over_disk(self, container_id: str, why: str) -> None:
+        """End a step for what it has written, if it still runs."""
+        running = self._running.get(container_id)
+        if running is not None and not running.over_disk and not running.timeout.expired():
+            running.over_disk = why
+            running.timeout.reschedule(asyncio.get_running_loop().time())
 
     async def remove_left(self) -> None:
         """Remove those of an agent that was killed."""
@@ -44,37 +73,49 @@ class StepContainers:
             if status.labels.get(KIND_LABEL) == BUILD_KIND:
                 await self._runtime.remove(status.container_id)
 
-    async def run(self, making: Making, spec: ContainerSpec, on_line: Callable[[str], None]) -> None:
+    async def run(
+        self, making: Making, spec: ContainerSpec, on_line: Callable[[str], None], folders: Sequence[str]
+    ) -> None:
         """Run a step's container to its end; nothing of it but its files is left.
+
+        Args:
+            folders: where it can write.
 
         Raises:
             BuildFailed: it did not end well.
         """
         output = StepOutput(on_line)
-        started = time.monotonic()
+        began_at = time.monotonic()
         slot = await self._network.acquire(spec.container_id)
         try:
             # A proxy on the machine's loopback has another address inside, which the slot knows. The user's word counts
             # above both.
             own = {**spec.env, **slot.env, **making.progress.config.env, **making.step.env}
-            running = await self._runtime.start(replace(spec, env=own, network=slot))
+            started = await self._runtime.start(replace(spec, env=own, network=slot))
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    await asyncio.gather(output.read(running.stdout_fd), output.read(running.stderr_fd))
+                async with asyncio.timeout(self._timeout_s) as timeout:
+                    writer = Writer(spec.container_id, tuple(folders), started.pid, self._disk_limit, _MORE_DISK)
+                    self._running[spec.container_id] = _Running(writer, timeout)
+                    await asyncio.gather(output.read(started.stdout_fd), output.read(started.stderr_fd))
                     status = await self._exit_of(spec.container_id)
             finally:
-                os.close(running.stdout_fd)
-                os.close(running.stderr_fd)
+                os.close(started.stdout_fd)
+                os.close(started.stderr_fd)
         except TimeoutError:
+            running = self._running.get(spec.container_id)
+            if running is not None and running.over_disk:
+                cause = f"was ended: {running.over_disk}"
+                raise making.failure(INVALID, cause, output.tail, "then build again") from None
             raise making.failure(
                 TIMED_OUT, f"did not end within {self._timeout_s:g} s", output.tail, "split the step"
             ) from None
         finally:
+            self._running.pop(spec.container_id, None)
             await self._runtime.remove(spec.container_id)
             await self._network.release(slot)
         output.finish()
         if status.code != 0:
-            cause = f"failed after {time.monotonic() - started:.1f} s with {_described(status)}"
+            cause = f"failed after {time.monotonic() - began_at:.1f} s with {_described(status)}"
             raise making.failure(INVALID, cause, output.tail, "correct the step and build again")
 
     async def _exit_of(self, container_id: str) -> ExitStatus:
