@@ -46,6 +46,14 @@ def add(x, y=1):
 def fail(x):
     raise LookupError(x)
 
+def asks(prompt):
+    import os
+    os.dup2(1, 2)  # in one pipe, so that the order is seen
+    return input(prompt)
+
+async def asks_later(prompt):
+    return asks(prompt)
+
 def needs_package(x):
     import no_such_package.part
 
@@ -189,6 +197,7 @@ class Process:
         (directory / "code" / "user_code.py").write_text(USER_CODE)
         (directory / "code" / "slow_code.py").write_text(SLOW_CODE)
         (directory / "code" / "broken_code.py").write_text(BROKEN_CODE)
+        (directory / "code" / "asking_code.py").write_text("import os\nos.dup2(1, 2)\ninput('Your name? ')\n")
         # cloudpickle alone: the other packages beside it are compiled for this Python.
         (directory / "code" / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
         self.agent = AgentDouble(directory / "a.sock")
@@ -200,6 +209,7 @@ class Process:
                 "SQUALL_CONTAINER_ID": "ct-0123456789ABCDEFGHabcd",
                 "SQUALL_CONTAINER_TOKEN": "secret",
             },
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -302,6 +312,28 @@ def test_log_of_a_failure_begins_at_the_users_frame(guest: Process) -> None:
     assert "raise LookupError(x)\n" in printed
     assert "LookupError: nothing there" in printed
     assert "squall/guest" not in printed
+
+
+@pytest.mark.parametrize("qualname", ["asks", "asks_later"])
+def test_question_that_nobody_answers_comes_before_its_failure(guest: Process, qualname: str) -> None:
+    guest.boot(qualname, is_async=qualname == "asks_later")
+    guest.give(0, "Your name? ")
+    guest.output()
+    guest.agent.say("GuestStop", GuestStop(5.0))
+
+    _, printed = guest.end()
+
+    assert printed.index("Your name? ") < printed.index("Traceback")
+    assert printed.endswith("EOFError: EOF when reading a line\n")
+
+
+def test_question_while_the_module_is_imported_comes_before_its_failure(guest: Process) -> None:
+    guest.boot("x", module="asking_code")
+    guest.agent.expect("StartupFailed", StartupFailed)
+
+    _, printed = guest.end()
+
+    assert printed.index("Your name? ") < printed.index("Traceback")
 
 
 def test_package_missing_inside_a_function_is_noted(guest: Process) -> None:

@@ -70,6 +70,8 @@ def _live(socket_path: str, interrupter: Interrupter, streams: tuple[MarkedStrea
         try:
             function = load(boot, _container.get_blob)
         except LoadFailed as error:
+            for stream in streams:
+                stream.end()
             sys.stderr.write(error.failure.traceback or error.failure.message + "\n")
             link.send("StartupFailed", StartupFailed(error.failure))
             return EXIT_NOT_LOADED

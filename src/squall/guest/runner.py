@@ -19,6 +19,7 @@ from squall.guest.inbox import Inbox, Input, Stopping
 from squall.guest.link import Link
 from squall.guest.loading import note_missing_package
 from squall.guest.outbox import Outbox
+from squall.guest.stdio import MarkedStream
 from squall.guest.values import Values
 from squall.protocol.call import CANCELLED, FAILED, GENERATOR_WINDOW, SUCCEEDED, Failure, ItemBatch, encode_failure
 from squall.protocol.frames import INLINE_BYTES_MAX
@@ -174,6 +175,10 @@ def print_failure(error: BaseException) -> None:
     from squall.sdk._traceback import format_for_user  # cold start: only when something failed
 
     note_missing_package(error)
+    # What was printed without an end of line came first: the question of an `input()` that nobody answers.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, MarkedStream):
+            stream.end_input(_container.current_input_id() or "")
     sys.stderr.write(format_for_user(error))
 
 
