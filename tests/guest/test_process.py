@@ -37,7 +37,7 @@ from tests.guest.agent_double import AgentDouble
 SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
 CALL = "fc-0123456789ABCDEFGHabcd"
 USER_CODE = """
-import asyncio, signal, time
+import asyncio, signal, sys, time
 
 def add(x, y=1):
     print("adding", x)
@@ -89,6 +89,19 @@ def interrupts(x):
 
 async def interrupts_later(x):
     return interrupts(x)
+
+async def ends_in_subtask(how):
+    async def leave():
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt if how == "interrupts" else SystemExit("enough")
+    if how == "callback":
+        asyncio.get_running_loop().call_soon(sys.exit, "enough")
+    else:
+        leaving = asyncio.ensure_future(leave())
+    if how == "caught":
+        return [type(one).__name__ for one in await asyncio.gather(leaving, return_exceptions=True)]
+    await asyncio.sleep(0.05)
+    return "alive" if how == "callback" else await leaving
 
 def signals_program():
     import os, subprocess
@@ -385,6 +398,30 @@ def test_coroutine_is_awaited(guest: Process) -> None:
     status, value = guest.output()
 
     assert (status, pickle.loads(value)) == (SUCCEEDED, 42)
+
+
+def test_exit_in_a_subtask_is_the_failure_of_its_input_only(guest: Process) -> None:
+    guest.boot("ends_in_subtask", is_async=True)
+    guest.give(0, "exits")
+    status, value = guest.output()
+    exited = decode_failure(value)[0]
+    guest.give(1, "interrupts")
+    interrupted = decode_failure(guest.output()[1])[0]
+    guest.give(2, "caught")
+    caught = guest.output()
+    guest.give(3, "callback")
+    called = guest.output()
+    guest.agent.say("GuestStop", GuestStop(5.0))
+
+    code, printed = guest.end()
+
+    assert (status, exited.type_name, exited.message) == (FAILED, "SystemExit", "enough")
+    assert (interrupted.type_name, interrupted.message) == ("RemoteError", "user code raised KeyboardInterrupt")
+    assert (caught[0], pickle.loads(caught[1])) == (SUCCEEDED, ["SystemExit"])
+    assert (called[0], pickle.loads(called[1])) == (SUCCEEDED, "alive")
+    assert code == 0
+    # Of the callback, whose exception nobody else hears of, too.
+    assert printed.count("SystemExit: enough") == 2
 
 
 def test_generator_sends_items_and_their_number(guest: Process) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import inspect
 import os
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, NoReturn
 
@@ -39,7 +42,7 @@ class AsyncRunner:
     def run(self) -> None:
         """Return when no more inputs will come; all outputs have been sent then."""
         self._parts.interrupter.on_ending = self.end
-        asyncio.run(self._serve())
+        _run(self._serve())
         self._parts.outbox.flush()
 
     def cancel(self, call_id: str, index: int) -> None:
@@ -174,6 +177,48 @@ class AsyncRunner:
             batch.flush()
             self._parts.inbox.drop_item_credit(item.call_id, item.index)
         return batch.count
+
+
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    """As `asyncio.run`, but the loop goes on after exits in tasks and callbacks that user code has started."""
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        _complete(loop, loop.create_task(serving))
+    finally:
+        try:
+            left = asyncio.all_tasks(loop)
+            for one in left:
+                one.cancel()
+            if left:
+                _complete(loop, asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _complete(loop: asyncio.AbstractEventLoop, awaited: asyncio.Future[Any]) -> None:
+    pid = os.getpid()
+    while True:
+        try:
+            loop.run_until_complete(awaited)
+            return
+        except (SystemExit, KeyboardInterrupt) as error:
+            # In a task of user code they leave the loop at once, whatever else runs in it. The task has failed with
+            # them, as with any other exception: whoever awaits it hears of that when the loop goes on.
+            if os.getpid() != pid:
+                _end_forked(error)
+            if awaited.done():
+                raise
+            if not _is_of_task(error):
+                print_failure(error)
+
+
+def _is_of_task(error: BaseException) -> bool:
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_code.co_flags & inspect.CO_COROUTINE for frame in frames)
 
 
 def _end_forked(error: BaseException | None) -> NoReturn:
