@@ -219,6 +219,78 @@ async def test_items_that_are_not_taken_are_moved_too() -> None:
         await until(stage, lambda: shelf.size_bytes == 0)
 
 
+async def test_full_shelf_of_items_is_not_looked_through_for_each_output() -> None:
+    looks: list[Kept] = []
+
+    class Watched(Kept):
+        """Notes each look at it."""
+
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("is_unsent", "record"):
+                looks.append(self)
+            return super().__getattribute__(name)
+
+    async with staged() as stage:
+        stage.node.is_slow_to_load = True
+        spec = await stage.client.function()
+        call = stage.client.call(spec.function_id, 1)
+        await settle()
+        known = stage.plane.calls.get(call.call_id)
+        assert known is not None
+        shelf = Shelf(bytes_max=2_000 * 200)
+        items = [Watched(known, ItemBatch(call.call_id, 0, 0, number, (100,)), b"x" * 100) for number in range(4_200)]
+        for kept in items:
+            shelf.put(kept)
+        assert shelf.is_full
+        looks.clear()
+
+        for _ in range(500):
+            kept = Watched(known, OutputBatch(call.call_id, (0,), (0,), (100,)), b"x" * 100)
+            known.keep(kept)
+            shelf.put(kept)
+
+        assert len(looks) < 500 * 20
+        assert shelf.size_bytes == sum(kept.size_bytes for kept in items)
+        assert not known.sent
+
+
+async def test_unsent_outputs_are_not_looked_through_for_what_was_sent() -> None:
+    looks: list[Kept] = []
+
+    class Watched(Kept):
+        """Notes each look at it."""
+
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "is_unsent":
+                looks.append(self)
+            return super().__getattribute__(name)
+
+    async with staged() as stage:
+        stage.node.is_slow_to_load = True
+        spec = await stage.client.function()
+        call = stage.client.call(spec.function_id, 1)
+        await settle()
+        known = stage.plane.calls.get(call.call_id)
+        assert known is not None
+        shelf = Shelf(bytes_max=4_000 * 200)
+        for _ in range(3_000):
+            shelf.put(Watched(known, OutputBatch(call.call_id, (0,), (0,), (100,)), b"x" * 100))
+        looks.clear()
+
+        for _ in range(3_000):
+            kept = Watched(known, OutputBatch(call.call_id, (0,), (0,), (100,)), b"x" * 100)
+            known.keep(kept)
+            shelf.put(kept)
+            shelf.sent(kept)
+
+        assert len(looks) < 3_000 * 10
+        assert 3_000 * 200 <= shelf.size_bytes <= 4_000 * 200 + 200
+
+
 async def test_many_small_results_are_not_looked_through_for_each_of_them() -> None:
     looks: list[Kept] = []
 

@@ -124,7 +124,8 @@ class Client:
             return
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        kept.is_unsent = kept.is_queued = True
+        kept.is_queued = True
+        self._shelf.queued(kept)
         self._unsent.append(kept)
 
     def _flush(self) -> None:
@@ -178,7 +179,8 @@ class Client:
         while self._unsent and count > 0 and size <= TURN_BYTES_MAX:
             count -= 1
             kept = self._unsent.popleft()
-            kept.is_unsent = kept.is_queued = False
+            kept.is_queued = False
+            self._shelf.sent(kept)
             if not kept.call.is_closed:
                 batch.append(kept)
                 size += len(kept.body)

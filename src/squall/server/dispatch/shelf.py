@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,8 @@ KEPT_BYTES_MAX = 512 * 2**20
 FULL_FACTOR = 2
 """So many times that much is never kept. Containers are not listened to while values are moved, so this is for a blob
 store that is full."""
-LOOKS_MAX = 64
-"""How often all is looked through for what can be forgotten, while as much again comes."""
+STEPS = 64
+"""Where nothing can be moved, outputs are let go of each time that another such part of it has come."""
 MOVED_BYTES_MIN = 16 * 2**10
 """Smaller values stay in memory: a blob each would cost more than it frees."""
 VALUE_BYTES = 100
@@ -70,11 +71,15 @@ class Shelf:
         self._blobs = blobs
         self._tasks = tasks
         self._bytes_max = bytes_max
-        self._kept: dict[Kept, None] = {}
+        self._kept: set[Kept] = set()
+        # What can be done about them, in the order in which it is: nothing is looked through for it.
+        self._outputs: OrderedDict[Kept, None] = OrderedDict()
+        """What can be let go of. Items cannot: their generator cannot begin again."""
+        self._sent: OrderedDict[Kept, None] = OrderedDict()
+        """Those of the outputs that their client has, most likely."""
         self._movable: OrderedDict[Kept, None] = OrderedDict()
-        """Those of them with large values that are not in the blob store."""
-        self._look_above_bytes = bytes_max
-        """All there is is looked through beyond that: not for each of a million small ones."""
+        """What has large values that are not in the blob store."""
+        self._step_bytes = bytes_max
         self._moving: asyncio.Future[None] | None = None
         self._held_up: set[Channel] = set()
         self.size_bytes = 0
@@ -92,55 +97,67 @@ class Shelf:
 
     def put(self, kept: Kept) -> None:
         """Keep it."""
-        self._kept[kept] = None
+        self._kept.add(kept)
+        if isinstance(kept.record, OutputBatch):
+            self._outputs[kept] = None
         self.size_bytes += kept.size_bytes
         if len(kept.body) >= MOVED_BYTES_MIN and max(kept.record.sizes) >= MOVED_BYTES_MIN:
             self._movable[kept] = None
         if self.size_bytes > self._bytes_max:
             self._relieve()
         else:
-            self._look_above_bytes = self._bytes_max
+            self._step_bytes = self._bytes_max
+
+    def queued(self, kept: Kept) -> None:
+        """It waits to be sent."""
+        kept.is_unsent = True
+        self._sent.pop(kept, None)
+
+    def sent(self, kept: Kept) -> None:
+        """It was sent."""
+        kept.is_unsent = False
+        if kept in self._outputs:
+            self._sent[kept] = None
 
     def remove(self, kept: Kept) -> None:
         """It is not needed any more; repeating it is harmless."""
         if kept in self._kept:
-            del self._kept[kept]
-            self._movable.pop(kept, None)
+            self._kept.remove(kept)
+            for some in (self._outputs, self._sent, self._movable):
+                some.pop(kept, None)
             self.size_bytes -= kept.size_bytes
 
     def _relieve(self) -> None:
-        is_time_to_look = self.size_bytes > self._look_above_bytes
-        if is_time_to_look:
-            self._forget_sent()
-            self._look_above_bytes = self.size_bytes + self._bytes_max // LOOKS_MAX
+        self._forget_sent()
+        is_step = self.size_bytes > self._step_bytes
+        if is_step:
+            self._step_bytes = self.size_bytes + self._bytes_max // STEPS
         if self.size_bytes <= self._bytes_max:
-            self._look_above_bytes = self._bytes_max
+            self._step_bytes = self._bytes_max
         elif self._blobs is None or self._tasks is None or self.is_full:
             self._let_go()
         elif self._moving is None and self._movable:
             self._moving = self._tasks.start(self._move(self._blobs))
-        elif self._moving is None and is_time_to_look:
+        elif self._moving is None and is_step:
             self._let_go()
 
+    def _forget(self, some: OrderedDict[Kept, None]) -> Iterator[Kept]:
+        """Forget the first of some outputs, down to three quarters of what may be kept."""
+        while some and self.size_bytes > self._bytes_max * 3 // 4:
+            kept = next(iter(some))
+            kept.call.forget(kept)
+            self.remove(kept)
+            yield kept
+
     def _forget_sent(self) -> None:
-        """Down to three quarters, so that it is not looked through for each batch."""
-        for kept in list(self._kept):
-            if self.size_bytes <= self._bytes_max * 3 // 4:
-                return
-            if not kept.is_unsent and isinstance(kept.record, OutputBatch):
-                kept.call.forget(kept)
-                self.remove(kept)
+        for _ in self._forget(self._sent):
+            pass
 
     def _let_go(self) -> None:
-        """What was sent, then the oldest outputs. Items are not: their generator cannot begin again."""
+        """What was sent, then the oldest outputs."""
         self._forget_sent()
-        for kept in list(self._kept):
-            if self.size_bytes <= self._bytes_max * 3 // 4:
-                return
-            if isinstance(kept.record, OutputBatch):
-                kept.call.forget(kept)
-                self.remove(kept)
-                kept.call.sink.let_go(kept)
+        for kept in self._forget(self._outputs):
+            kept.call.sink.let_go(kept)
 
     async def _move(self, blobs: BlobStore) -> None:
         """Move large values to the blob store, the oldest first, until enough is free."""
