@@ -48,6 +48,23 @@ def test_items_of_a_generator_are_no_result_to_write(session_installation: Insta
     assert "App " not in ended.err
 
 
+def test_result_that_is_no_text_is_refused_before_it_runs_where_the_function_says_so(
+    session_installation: Installation, tmp_path: Path
+) -> None:
+    (tmp_path / "silent.py").write_text(
+        "import squall\napp = squall.App('silent')\n@app.function()\ndef f(n: int = 7):\n    return n * n\n"
+    )
+
+    said = flows.command(session_installation, "run", "-w", str(tmp_path / "out"), "ordered.py::square", "--x", "7")
+    silent = flows.command(session_installation, "run", "-w", "out", "silent.py", cwd=tmp_path)
+
+    assert (said.code, said.out) == (2, "")
+    assert "square returns int" in said.err
+    assert (silent.code, silent.out) == (1, "49\n")
+    assert "cannot write the result to out: it is int" in silent.err
+    assert not any(tmp_path.glob("out*"))
+
+
 def test_options_become_typed_arguments(session_installation: Installation) -> None:
     options = [
         "--count",
@@ -106,13 +123,6 @@ def test_function_is_run_with_options_and_its_result_written(
     assert path.read_text() == "ABAB"
     flows.command_ok(session_installation, "run", "-w", str(path), "entries.py::result")
     assert path.read_text() == "KEPT"
-
-
-def test_result_that_is_no_text_cannot_be_written(session_installation: Installation, tmp_path: Path) -> None:
-    ended = flows.command(session_installation, "run", "-w", str(tmp_path / "x"), "calls.py::square", "--x", "2")
-
-    assert ended.code == 1
-    assert "return str or bytes" in ended.err
 
 
 def test_candidates_are_listed_when_there_is_a_choice(session_installation: Installation) -> None:

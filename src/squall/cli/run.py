@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from squall.cli import reference
+from squall.cli import reference, result_file
 from squall.cli.interactive import lend_terminal
 from squall.cli.signature import SignatureInvalid, bind
 from squall.cli.target import Target, choose
@@ -48,7 +48,13 @@ from squall.sdk.function import Function
 @click.option("-i", "--interactive", "is_interactive", is_flag=True, help="breakpoint() in a container works here.")
 @click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
 @click.option("-n", "--name", "app_name", default=None, help="What lists call the app.")
-@click.option("-w", "--write-result", "result_path", type=click.Path(path_type=Path), help="Write the result there.")
+@click.option(
+    "-w",
+    "--write-result",
+    "result_path",
+    type=click.Path(path_type=Path),
+    help="Write the result, str or bytes, there.",
+)
 @click.option("--timestamps", "has_timestamps", is_flag=True, help="Begin each log line with its time.")
 # A path for the shell's completion only: what it may be is said by `reference`.
 @click.argument("ref", type=click.Path(allow_dash=True))
@@ -81,9 +87,8 @@ def run(
         raise click.UsageError(str(error)) from error
     except click.NoSuchOption as error:
         raise _misplaced(error, ref) from error
-    if result_path is not None and _is_generator(target):
-        message = f"--write-result: {target.name} is a generator: it yields items and has no result to write"
-        raise click.UsageError(f"{message}; leave the option out, or collect the items in a local entrypoint")
+    if result_path is not None:
+        result_file.check(result_path, raw, target.name, is_generator=_is_generator(target))
     output = None if is_quiet else _output.PlainOutput(has_timestamps=has_timestamps)
     with _output.use(output), _reported():
         with app.run(name=app_name, detach=is_detached, interactive=is_interactive):
@@ -98,7 +103,7 @@ def run(
                 # As items of a generator: after what the function printed, before the end of the app is told.
                 click.echo(str(result))
     if result_path is not None:
-        _write_result(result_path, result)
+        result_file.write(result_path, result)
 
 
 def _misplaced(error: click.NoSuchOption, ref: str) -> click.UsageError:
@@ -176,15 +181,3 @@ def _local_callable(function: Function[..., Any]) -> Callable[..., Any]:
         raise click.UsageError(f"function {function.name} is not defined in this file; call it from an entrypoint")
     found: Callable[..., Any] = raw_f
     return found
-
-
-def _write_result(path: Path, result: Any) -> None:
-    if isinstance(result, str):
-        path.write_text(result)
-    elif isinstance(result, bytes):
-        path.write_bytes(result)
-    else:
-        raise click.ClickException(
-            f"cannot write the result to {path}: it is {type(result).__name__}; return str or bytes"
-        )
-    click.echo(f"Result written to {path}", err=True)
