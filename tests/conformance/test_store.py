@@ -267,9 +267,9 @@ async def test_unknown_function_is_not_found(store: Store) -> None:
 async def test_mount_is_read_back_by_the_id_of_its_content(store: Store) -> None:
     manifest = MountManifest((MountFile("a.py", "ab" * 32, 3), MountFile("b/ü.sh", "cd" * 32, 0, 0o755)))
 
-    mount_id = await store.put_mount(manifest)
+    mount_id = await store.put_mount(manifest, 1.0)
 
-    assert mount_id == manifest.mount_id() == await store.put_mount(manifest)
+    assert mount_id == manifest.mount_id() == await store.put_mount(manifest, 2.0)
     assert await store.get_mount(mount_id) == manifest
 
 
@@ -278,6 +278,62 @@ async def test_unknown_mount_is_not_found(store: Store) -> None:
         await store.get_mount("mo-9")
 
     assert caught.value.code == "not_found"
+
+
+async def put_mounts(store: Store, *names: str, now: float = 1.0) -> list[str]:
+    manifests = [MountManifest((MountFile(name, "ab" * 32, 3),)) for name in names]
+    return list(await asyncio.gather(*(store.put_mount(manifest, now) for manifest in manifests)))
+
+
+async def are_there(store: Store, mount_ids: list[str]) -> list[bool]:
+    there = []
+    for mount_id in mount_ids:
+        try:
+            there.append(bool(await store.get_mount(mount_id)))
+        except PlatformError:
+            there.append(False)
+    return there
+
+
+async def test_mounts_are_forgotten_with_what_they_belong_to(store: Store) -> None:
+    mount_ids = await put_mounts(store, "a", "b", "c", "d", "e")
+    for number, state in enumerate((DEPLOYED, "stopping", STOPPED)):
+        await store.put_app(make_app(f"ap-{number}", state=state))
+        function = make_function(f"fu-{number}", f"ap-{number}")
+        await store.put_functions((replace(function, mounts=(MountRef(mount_ids[number], "/root"),)),))
+    await store.use_mounts(frozenset(mount_ids[3:4]), 10.0)
+
+    early = await store.prune_mounts(1.0)
+    count = await store.prune_mounts(10.0)
+
+    assert (early, count) == (0, 2)
+    assert await are_there(store, mount_ids) == [True, True, False, True, False]
+    await store.set_app_state("ap-0", STOPPED)
+    assert await store.prune_mounts(11.0) == 2
+    assert await are_there(store, mount_ids) == [False, True, False, False, False]
+
+
+async def test_mount_that_is_made_again_is_used_again(store: Store) -> None:
+    mount_ids = await put_mounts(store, "a")
+    await put_mounts(store, "a", "a", "a", now=9.0)
+
+    assert await store.prune_mounts(9.0) == 0
+    assert await are_there(store, mount_ids) == [True]
+
+
+async def test_mount_that_there_is_not_cannot_be_used(store: Store) -> None:
+    mount_ids = await put_mounts(store, "a")
+
+    with pytest.raises(PlatformError, match="mo-9") as caught:
+        await store.use_mounts(frozenset({*mount_ids, "mo-9"}), 9.0)
+
+    assert caught.value.code == "not_found"
+
+
+async def test_many_mounts_are_forgotten_at_once(store: Store) -> None:
+    await put_mounts(store, *(f"file-{number}" for number in range(1_100)))
+
+    assert await store.prune_mounts(2.0) == 1_100
 
 
 # Durable calls
@@ -455,7 +511,7 @@ async def test_expiry_forgets_finished_calls_only(store: Store) -> None:
 async def test_blobs_that_something_names_are_live(store: Store) -> None:
     names = [character * 64 for character in "abcd"]
     await store.put_app(make_app())
-    await store.put_mount(MountManifest((MountFile("a.py", names[0], 1),)))
+    await store.put_mount(MountManifest((MountFile("a.py", names[0], 1),)), 1.0)
     definition = Definition("serialized", blob_sha256=names[1])
     await store.put_functions((replace(make_function(), definition=definition), make_function("fu-2", name="cube")))
     await store.put_call(make_call("fc-1"), (StoredInput("fc-1", 0, blob_sha256=names[2]),))

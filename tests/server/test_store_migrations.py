@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from squall.protocol.errors import PlatformError
+from squall.server.dispatch import SystemClock
 from squall.server.store import migration
 from squall.server.store.schema import SCHEMA_VERSION
 from squall.server.store.sql import SqlStore
@@ -67,3 +68,25 @@ async def test_database_of_the_first_version_keeps_its_apps(tmp_path: Path) -> N
 
     assert (app.name, app.state, app.ancestors, app.parent_app_id) == ("hello", "deployed", (), "")
     assert found == app
+
+
+async def test_mounts_and_calls_of_an_older_database_count_as_used_and_as_wanted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/squall.db"
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        connection.execute(sa.text("INSERT INTO mounts VALUES ('mo-1', '{\"files\": []}')"))
+        connection.execute(
+            sa.text("INSERT INTO calls VALUES ('fc-1', 'fu-1', 'ap-1', 'spawn', '', 1, 1.0, 1, 1.0)"),
+        )
+    engine.dispose()
+
+    async with SqlStore(url, migration.upgrade) as store:
+        pruned = await store.prune_mounts(SystemClock().now() - 3600.0)
+        call = await store.get_call("fc-1")
+
+    assert pruned == 0
+    assert not call.is_cancelled

@@ -20,7 +20,7 @@ from squall.protocol.function import (
     FunctionStatsGet,
 )
 from squall.protocol.ids import new_id
-from squall.protocol.mount import MountRef
+from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest, MountRef
 from tests.server.doubles import FakeClient, FakeGuest, heartbeat, make_spec, settle, staged
 
 
@@ -319,3 +319,18 @@ async def test_stopped_app_cannot_be_taken_up() -> None:
 
         assert refused.value.code == "conflict"
         assert new_id("ap") != app_id
+
+
+async def test_mount_that_a_function_names_is_kept_from_then_on() -> None:
+    async with staged() as stage:
+        manifest = MountManifest((MountFile("a.py", "ab" * 32, 3),))
+        made_at = stage.plane.clock.now()
+        mount_id = (await stage.client.ask("MountCreate", MountCreate(manifest), MountCreated)).mount_id
+        await stage.pass_time(5.0, 1.0)
+
+        await stage.client.function(mounts=(MountRef(mount_id, "/root"),))
+        (app,) = stage.plane.apps.live.values()
+        await stage.plane.apps.stop(app, "")
+
+        assert await stage.store.prune_mounts(made_at + 4.0) == 0
+        assert await stage.store.prune_mounts(made_at + 6.0) == 1

@@ -269,8 +269,8 @@ class Apps:
                 raise PlatformError(CONFLICT, f"FunctionCreate: {spec.function_id} exists with another definition")
             if known is None:
                 new.append(spec)
-        for mount_id in {mount.mount_id for spec in new for mount in spec.mounts}:
-            await self._store.get_mount(mount_id)
+        if mount_ids := frozenset(mount.mount_id for spec in new for mount in spec.mounts):
+            await self._store.use_mounts(mount_ids, self._clock.now())
         if new:
             await self._store.put_functions(tuple(new))
         # Again, after the waits: what is added to an app that is ending would be stopped by nobody.

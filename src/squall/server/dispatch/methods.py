@@ -192,7 +192,7 @@ class Methods:
     async def _mount_create(self, caller: Caller, record: MountCreate, body: bytes) -> tuple[MountCreated, bytes]:
         sha256s = tuple(dict.fromkeys(file.sha256 for file in record.manifest.files))
         check_paths(record.manifest)
-        mount_id = await self._plane.store.put_mount(record.manifest)
+        mount_id = await self._plane.store.put_mount(record.manifest, self._plane.clock.now())
         return MountCreated(mount_id, await self._plane.blobs.missing(sha256s)), b""
 
     async def _mount_get(self, caller: Caller, record: MountGet, body: bytes) -> tuple[MountManifest, bytes]:

@@ -138,8 +138,18 @@ class Store(Protocol):
 
     # Mounts
 
-    async def put_mount(self, manifest: MountManifest) -> str:
-        """Keep a manifest; returns its id."""
+    async def put_mount(self, manifest: MountManifest, now: float) -> str:
+        """Keep a manifest, which is used now; returns its id."""
+
+    async def use_mounts(self, mount_ids: frozenset[str], now: float) -> None:
+        """They are about to be named by functions: `prune_mounts` leaves them for as long.
+
+        Raises PlatformError `not_found`, naming one that there is not.
+        """
+
+    async def prune_mounts(self, before: float) -> int:
+        """Forget mounts that were used before that time and that no function of an app names that has not stopped; how
+        many. An app that has stopped is never taken up again."""
 
     async def get_mount(self, mount_id: str) -> MountManifest:
         """One manifest. Raises PlatformError `not_found`."""

@@ -17,7 +17,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
-        self._mounts: dict[str, MountManifest] = {}
+        self._mounts: dict[str, tuple[MountManifest, float]] = {}
+        """With the time they were used last."""
         self._calls: dict[str, StoredCall] = {}
         self._inputs: dict[str, tuple[StoredInput, ...]] = {}
         self._outputs: dict[str, dict[int, StoredOutput]] = {}
@@ -108,18 +109,33 @@ class MemoryStore:
         found = (function for function in self._functions.values() if function.app_id == app_id)
         return tuple(sorted(found, key=lambda function: function.name))
 
-    async def put_mount(self, manifest: MountManifest) -> str:
+    async def put_mount(self, manifest: MountManifest, now: float) -> str:
         """See `Store`."""
         mount_id = manifest.mount_id()
-        self._mounts[mount_id] = manifest
+        self._mounts[mount_id] = manifest, now
         return mount_id
+
+    async def use_mounts(self, mount_ids: frozenset[str], now: float) -> None:
+        """See `Store`."""
+        for mount_id in sorted(mount_ids):
+            self._mounts[mount_id] = await self.get_mount(mount_id), now
+
+    async def prune_mounts(self, before: float) -> int:
+        """See `Store`."""
+        living = {app.app_id for app in self._apps.values() if app.state != STOPPED}
+        of_living = (function for function in self._functions.values() if function.app_id in living)
+        named = {mount.mount_id for function in of_living for mount in function.mounts}
+        gone = [key for key, (_, used_at) in self._mounts.items() if used_at < before and key not in named]
+        for mount_id in gone:
+            del self._mounts[mount_id]
+        return len(gone)
 
     async def get_mount(self, mount_id: str) -> MountManifest:
         """See `Store`."""
-        manifest = self._mounts.get(mount_id)
-        if manifest is None:
+        found = self._mounts.get(mount_id)
+        if found is None:
             raise PlatformError(NOT_FOUND, f"no mount {mount_id}")
-        return manifest
+        return found[0]
 
     async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
         """See `Store`."""
@@ -205,7 +221,7 @@ class MemoryStore:
 
     async def live_blobs(self) -> frozenset[str]:
         """See `Store`."""
-        named = {file.sha256 for manifest in self._mounts.values() for file in manifest.files}
+        named = {file.sha256 for manifest, _ in self._mounts.values() for file in manifest.files}
         named |= {function.definition.blob_sha256 for function in self._functions.values()}
         named |= {item.blob_sha256 for inputs in self._inputs.values() for item in inputs}
         named |= {item.blob_sha256 for outputs in self._outputs.values() for item in outputs.values()}

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -65,6 +65,8 @@ MOUNTS = Table(
     METADATA,
     Column("mount_id", String, primary_key=True),
     Column("manifest", Text, nullable=False),
+    # When it was made, or was about to be named by a function.
+    Column("used_at", Float, nullable=False, server_default="0"),
 )
 
 CALLS = Table(

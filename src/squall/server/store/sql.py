@@ -24,7 +24,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
-from squall.server.store import sql_apps, sql_calls, sql_functions
+from squall.server.store import sql_apps, sql_calls, sql_functions, sql_mounts
 from squall.server.store.room import check_room
 from squall.server.store.schema import APPS, FUNCTIONS, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
 from squall.server.store.upsert import upsert
@@ -156,11 +156,27 @@ class SqlStore:
 
     # Mounts
 
-    async def put_mount(self, manifest: MountManifest) -> str:
+    async def put_mount(self, manifest: MountManifest, now: float) -> str:
         """See `Store`."""
         mount_id = manifest.mount_id()
-        await self._write(_put_mounts, {"mount_id": mount_id, "manifest": json.dumps(to_wire(manifest))})
+        row = {"mount_id": mount_id, "manifest": json.dumps(to_wire(manifest)), "used_at": now}
+        await self._write(sql_mounts.put_mounts, row)
         return mount_id
+
+    async def use_mounts(self, mount_ids: frozenset[str], now: float) -> None:
+        """See `Store`."""
+        missing: frozenset[str] = await self._write(sql_mounts.use_mounts, (mount_ids, now))
+        if missing:
+            raise PlatformError(NOT_FOUND, f"no mount {min(missing)}")
+
+    async def prune_mounts(self, before: float) -> int:
+        """See `Store`."""
+        # Found while others write: what comes into use meanwhile is passed over by its time.
+        unnamed = await self._read(lambda connection: sql_mounts.unnamed(connection, before))
+        total = 0
+        for start in range(0, len(unnamed), sql_mounts.PRUNED_MAX):
+            total += await self._write(sql_mounts.prune, (unnamed[start : start + sql_mounts.PRUNED_MAX], before))
+        return total
 
     async def get_mount(self, mount_id: str) -> MountManifest:
         """See `Store`."""
@@ -288,11 +304,6 @@ def _our_errors() -> Iterator[None]:
 
 def _newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
     return query.order_by(APPS.c.created_at.desc(), APPS.c.app_id.desc())
-
-
-def _put_mounts(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[None]:
-    upsert(connection, MOUNTS, rows)
-    return [None] * len(rows)
 
 
 def _put_settings(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[None]:
