@@ -159,7 +159,7 @@ def test_light_layers_import_little_and_late(layer: str) -> None:
 
 def test_client_is_loaded_without_an_event_loop() -> None:
     """A third of what there is to load, for programs that only block."""
-    code = "import sys, squall.sdk._client, squall.sdk._invoke; sys.exit('asyncio' in sys.modules)"
+    code = "import sys, squall.sdk._client, squall.sdk._map; sys.exit('asyncio' in sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(SRC.parent)}, check=False)
 

@@ -20,7 +20,7 @@ from squall.protocol.call import (
 )
 from squall.protocol.empty import Empty
 from squall.protocol.ids import new_id
-from squall.sdk import _container, _invoke
+from squall.sdk import _container, _invoke, _map
 from squall.sdk._calls import Payload, outputs_of
 from squall.sdk._client import Client
 from squall.sdk._pending import Pending
@@ -39,13 +39,13 @@ async def spawn(client: Client, function_id: str, args: tuple[Any, ...], kwargs:
 async def spawn_map(client: Client, function_id: str, iterables: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Start calls for all inputs of a map."""
     parent_id = _invoke.parent_input_id()
-    feed = _invoke.Feed(iterables, is_star=False)
+    feed = _map.Feed(iterables, is_star=False)
     payloads: list[Payload] = []
     while True:
         args = await feed.pull_async()
         if args is not None:
             payloads.append(await _invoke.pack(client, args, kwargs))
-        if payloads and (args is None or len(payloads) == SPAWN_MAP_INPUTS or _bytes(payloads) > _invoke.BATCH_BYTES):
+        if payloads and (args is None or len(payloads) == SPAWN_MAP_INPUTS or _bytes(payloads) > _map.BATCH_BYTES):
             await _spawn(client, function_id, parent_id, payloads)
             payloads = []
         if args is None:

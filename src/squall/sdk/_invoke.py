@@ -1,33 +1,21 @@
-"""The ways to call a function: one input, many, a generator, and durably. No class here knows what a function is."""
+"""The ways to call a function with one input; many are `_map`. Nothing here knows what a function is."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
-from squall.exception import InvalidError
-from squall.protocol.call import OUTSTANDING_MAX, SUCCEEDED
+from squall.protocol.call import SUCCEEDED
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _blob, _container, _shown
-from squall.sdk._calls import GeneratorCall, MapCall, Output, Payload, RemoteCall, call_open, put_inputs, remote_call
+from squall.sdk._calls import GeneratorCall, Output, Payload, RemoteCall, call_open, put_inputs, remote_call
 from squall.sdk._client import Client
 from squall.sdk._client import current as current
-from squall.sdk._pending import run, running_loop
+from squall.sdk._pending import run
 from squall.sdk._pieces import is_large, size_of
-from squall.sdk._serialization import deserialize, failure_as_value, raise_failure, serialize, serialize_pieces
+from squall.sdk._serialization import deserialize, raise_failure, serialize, serialize_pieces
 
-BATCH_INPUTS = 250
-BATCH_BYTES = 512 * 1024
-BATCH_S = 0.001
-"""A batch goes out after that long even if the user's iterator has given only a few inputs."""
 ITEM_CREDIT_STEP = 256
-HELD_MAX = 100_000
-"""Results of one map that wait for an earlier one; with so many, no more inputs are taken from the user's iterators."""
-MAP_BYTES_MAX = 256 * 1024 * 1024
-"""The same for bytes: of inputs without a result, and of results that wait, with those that are still to come."""
-HELD_OVERHEAD_BYTES = 512
-"""What one held result costs beside its value, about."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -50,11 +38,12 @@ async def unpack(client: Client, output: Output) -> Any:
     if _shown.displays:
         await _shown.catch_up()
     if output.status != SUCCEEDED:
-        raise_failure(await _failure_bytes(client, output))
+        raise_failure(await failure_bytes(client, output))
     return deserialize(await _blob.get(client, output.blob_sha256) if output.blob_sha256 else output.value)
 
 
-async def _failure_bytes(client: Client, output: Output) -> bytes:
+async def failure_bytes(client: Client, output: Output) -> bytes:
+    """The failure of an output, wherever it is kept."""
     return b"".join(await _blob.get(client, output.blob_sha256)) if output.blob_sha256 else output.value
 
 
@@ -132,246 +121,3 @@ async def generate(
                 await signal
     finally:
         client.close_call(call, is_prompt=call.output is None)
-
-
-class Feed:
-    """The inputs of a map, pulled from the user's iterators in the caller's thread (or task, for async ones)."""
-
-    def __init__(self, iterables: tuple[Any, ...], is_star: bool) -> None:
-        for one in iterables:
-            if not hasattr(one, "__aiter__") and not _is_iterable(one):
-                wanted = "one iterable of tuples of arguments" if is_star else "iterables, one per argument"
-                raise TypeError(
-                    f"inputs of type {type(one).__name__}: a map takes {wanted}; say .remote(…) for a single input"
-                )
-        self._is_star = is_star
-        self._iterators: list[Iterator[Any]] | None = None
-        self._async_iterators: list[AsyncIterator[Any]] | None = None
-        if any(hasattr(one, "__aiter__") for one in iterables):
-            self._async_iterators = [_as_async(one).__aiter__() for one in iterables]
-        else:
-            self._iterators = [iter(one) for one in iterables]
-
-    @property
-    def is_async(self) -> bool:
-        """Whether pulling may wait."""
-        return self._async_iterators is not None
-
-    def pull(self) -> tuple[Any, ...] | None:
-        """The next positional arguments, or None at the end of the shortest iterator."""
-        assert self._iterators is not None
-        try:
-            if self._is_star:
-                return tuple(next(self._iterators[0]))
-            return tuple([next(iterator) for iterator in self._iterators])
-        except StopIteration:
-            return None
-
-    async def pull_async(self) -> tuple[Any, ...] | None:
-        """As `pull`."""
-        if self._async_iterators is None:
-            return self.pull()
-        values = []
-        for iterator in self._async_iterators:
-            try:
-                values.append(await iterator.__anext__())
-            except StopAsyncIteration:
-                return None
-        return tuple(values[0]) if self._is_star else tuple(values)
-
-
-def _is_iterable(one: Any) -> bool:
-    # Also what has only __getitem__ can be iterated.
-    return hasattr(type(one), "__iter__") or hasattr(type(one), "__getitem__")
-
-
-async def _as_async(iterable: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-    if isinstance(iterable, AsyncIterable):
-        async for item in iterable:
-            yield item
-    else:
-        for item in iterable:
-            yield item
-
-
-class Mapping:
-    """One map under way."""
-
-    def __init__(
-        self,
-        client: Client,
-        function_id: str,
-        feed: Feed,
-        kwargs: dict[str, Any],
-        on_progress: Callable[[int, int, bool], None],
-    ) -> None:
-        self._client = client
-        self._feed = feed
-        self._kwargs = kwargs
-        self._on_progress = on_progress
-        self._input_count = 0
-        self._output_count = 0
-        self._is_fed = False
-        self._held: dict[int, Output] = {}
-        self._held_bytes = 0
-        self._call = MapCall(client.new_call_id(), function_id, parent_input_id(), client.connection)
-
-    async def outputs(self) -> AsyncGenerator[Output, None]:
-        """Outputs as they come."""
-        call = self._call
-        is_done = False
-        try:
-            async with _Feeder(self) as feeder:
-                while True:
-                    if self._has_room():
-                        await feeder.feed()
-                    while call.ready:
-                        self._output_count += 1
-                        yield call.ready.popleft()
-                    self._on_progress(self._output_count, self._input_count, self._is_fed)
-                    if call.error is not None:
-                        raise call.error
-                    if self._is_fed and not call.outstanding and not call.ready:
-                        is_done = True
-                        return
-                    signal = call.arm()
-                    can_feed = self._has_room() and (feeder.has_news or not feeder.is_running)
-                    if not call.ready and call.error is None and not can_feed:
-                        await signal
-        finally:
-            self._client.close_call(call, is_prompt=not is_done)
-
-    def hold(self, output: Output) -> None:
-        """It waits for an earlier one."""
-        self._held[output.number] = output
-        self._held_bytes += len(output.value) + HELD_OVERHEAD_BYTES
-
-    def take_held(self, number: int) -> Output | None:
-        """The held output of that input, if it is there."""
-        output = self._held.pop(number, None) if self._held else None
-        if output is not None:
-            self._held_bytes -= len(output.value) + HELD_OVERHEAD_BYTES
-        return output
-
-    def _has_room(self) -> bool:
-        # Waiting for room always ends: what is held waits for an input that was sent before, and so has its output some
-        # day, retries included; when nothing is outstanding, nothing is held.
-        call = self._call
-        outstanding = call.outstanding
-        if self._is_fed or outstanding > OUTSTANDING_MAX - BATCH_INPUTS:
-            return False
-        # What came while the last batch was sent may be for holding, too.
-        if len(self._held) + len(call.ready) >= HELD_MAX:
-            return False
-        to_come_bytes = outstanding * call.output_bytes_mean
-        return call.outstanding_bytes <= MAP_BYTES_MAX and self._held_bytes + to_come_bytes <= MAP_BYTES_MAX
-
-    async def send_batch(self) -> None:
-        """Pull one batch of inputs and send it; less than a full one when the iterators are slow."""
-        batch: list[tuple[int, Payload]] = []
-        batch_bytes = 0
-        deadline = time.monotonic() + BATCH_S
-        feed, client = self._feed, self._client
-        while len(batch) < BATCH_INPUTS and batch_bytes < BATCH_BYTES:
-            args = await feed.pull_async() if feed.is_async else feed.pull()
-            if args is None:
-                self._is_fed = True
-                break
-            data = b"" if any(map(is_large, args)) else serialize((args, self._kwargs))
-            is_inline = 0 < len(data) <= INLINE_BYTES_MAX
-            payload = Payload(data) if is_inline else await pack(client, args, self._kwargs)
-            batch.append((self._input_count, payload))
-            batch_bytes += len(payload.value)
-            self._input_count += 1
-            if time.monotonic() > deadline:
-                client.connection.poll()
-                break
-        if batch:
-            client.open_call(self._call, self._call.add(batch))
-
-
-class _Feeder:
-    """Feeds a mapping: inline where pulling blocks the caller anyway, by a task where the iterators are async."""
-
-    def __init__(self, mapping: Mapping) -> None:
-        self._mapping = mapping
-        self._task: Any = None
-        self.has_news = False
-
-    async def __aenter__(self) -> _Feeder:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        task, self._task = self._task, None
-        if task is not None and not task.done():
-            task.cancel()
-            try:
-                await task
-            except BaseException:  # noqa: BLE001 - cancelled; what it raised otherwise does not matter any more
-                return
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a task is pulling inputs."""
-        return self._task is not None
-
-    async def feed(self) -> None:
-        """Send a batch, or see that one is being made. What the user's iterator raises comes out here."""
-        self.has_news = False
-        if not self._mapping._feed.is_async:
-            await self._mapping.send_batch()
-            return
-        if running_loop() is None:
-            raise InvalidError("async iterators need the async form: `async for … in ….map.aio(…)`")
-        if self._task is None:
-            import asyncio  # cold start: a loop is running, so it is loaded
-
-            self._task = asyncio.ensure_future(self._mapping.send_batch())
-            self._task.add_done_callback(self._ended)
-        elif self._task.done():
-            task, self._task = self._task, None
-            task.result()
-
-    def _ended(self, task: object) -> None:
-        self.has_news = True
-        self._mapping._call.wake()
-
-
-async def mapped(
-    client: Client,
-    mapping: Mapping,
-    *,
-    is_ordered: bool,
-    has_exceptions: bool,
-) -> AsyncGenerator[Any, None]:
-    """Values of a map; the first failure is raised, or yielded in its place."""
-    following = 0
-    outputs = mapping.outputs()
-    try:
-        async for output in outputs:
-            if not is_ordered:
-                yield await _value(client, output, has_exceptions)
-                continue
-            if output.number != following:
-                mapping.hold(output)
-                continue
-            found: Output | None = output
-            while found is not None:
-                following += 1
-                yield await _value(client, found, has_exceptions)
-                found = mapping.take_held(following)
-    finally:
-        await outputs.aclose()
-
-
-async def _value(client: Client, output: Output, has_exceptions: bool) -> Any:
-    if not has_exceptions:
-        return await unpack(client, output)
-    if output.status != SUCCEEDED:
-        if _shown.displays:
-            await _shown.catch_up()
-        return failure_as_value(await _failure_bytes(client, output))
-    try:
-        return await unpack(client, output)
-    except Exception as error:  # noqa: BLE001 - the user asked for it as a value
-        return error

@@ -432,21 +432,20 @@ class Function(Generic[P, R]):
         is_ordered: bool,
         has_exceptions: bool,
     ) -> AsyncGenerator[R, None]:
-        from squall.sdk import _output  # cold start: as above
+        from squall.sdk import _map, _output  # cold start: as above
 
         if not iterables:
             raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
-        _invoke = invoke()
         function_id = await self._resolve_for(method)
         client = self._get_client()
-        mapping = _invoke.Mapping(
+        mapping = _map.Mapping(
             client,
             function_id,
-            _invoke.Feed(iterables, is_star),
+            _map.Feed(iterables, is_star),
             dict(kwargs or {}),
             _output.MapProgress(self._name),
         )
-        values = _invoke.mapped(client, mapping, is_ordered=is_ordered, has_exceptions=has_exceptions)
+        values = _map.mapped(client, mapping, is_ordered=is_ordered, has_exceptions=has_exceptions)
         try:
             async for value in values:
                 yield value

@@ -11,7 +11,7 @@ import pytest
 
 import squall
 from squall.protocol.call import OUTSTANDING_MAX
-from squall.sdk import _invoke
+from squall.sdk import _map
 from tests.sdk.double import ServerDouble
 
 app = squall.App("invoke", include_source=False)
@@ -53,7 +53,7 @@ class Numbers:
 
 
 def test_iterator_rests_while_many_results_wait_for_one(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_invoke, "HELD_MAX", 2_000)
+    monkeypatch.setattr(_map, "HELD_MAX", 2_000)
     release = threading.Event()
     numbers = Numbers(release)
     server.callables["double_of"] = lambda x: x * 2 if x or release.wait(60) else None
@@ -68,7 +68,7 @@ def test_iterator_rests_while_many_results_wait_for_one(server: ServerDouble, mo
 def test_iterator_rests_while_results_that_wait_are_large(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_invoke, "MAP_BYTES_MAX", 2_000_000)
+    monkeypatch.setattr(_map, "MAP_BYTES_MAX", 2_000_000)
     release = threading.Event()
     numbers = Numbers(release)
     server.callables["double_of"] = lambda x: bytes(10_000) if x or release.wait(60) else None
@@ -84,7 +84,7 @@ def test_iterator_rests_while_results_that_wait_are_large(
 def test_iterator_rests_while_inputs_without_a_result_are_large(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_invoke, "MAP_BYTES_MAX", 4_000_000)
+    monkeypatch.setattr(_map, "MAP_BYTES_MAX", 4_000_000)
     release = threading.Event()
     numbers = Numbers(release, size_bytes=100_000)
     server.callables["double_of"] = lambda x: len(x) if release.wait(60) else 0
@@ -93,15 +93,15 @@ def test_iterator_rests_while_inputs_without_a_result_are_large(
         results = list(itertools.islice(double_of.map(numbers), 200))
 
     assert results == [100_000] * 200
-    assert 40 <= numbers.paused_at <= 40 + 2 * _invoke.BATCH_BYTES // 100_000
+    assert 40 <= numbers.paused_at <= 40 + 2 * _map.BATCH_BYTES // 100_000
 
 
 @pytest.mark.parametrize("is_ordered", [True, False])
 def test_map_ends_however_little_may_be_held(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch, is_ordered: bool
 ) -> None:
-    monkeypatch.setattr(_invoke, "MAP_BYTES_MAX", 1)
-    monkeypatch.setattr(_invoke, "HELD_MAX", 1)
+    monkeypatch.setattr(_map, "MAP_BYTES_MAX", 1)
+    monkeypatch.setattr(_map, "HELD_MAX", 1)
     server.callables["double_of"] = unevenly_slow
 
     with app.run():
