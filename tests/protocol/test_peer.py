@@ -117,6 +117,17 @@ async def test_answer_comes_back_with_its_body(client: Peer) -> None:
     )
 
 
+async def test_service_may_come_when_the_peer_is_there(server: Server) -> None:
+    ours, theirs = MemoryChannel.pair()
+    asking, answering = Peer(ours, JsonCodec()), Peer(theirs, JsonCodec())
+    asking.start()
+    answering.start(server)
+
+    assert await asking.request("Echo", AppGet("hello"), AppGet) == AppGet("hello")
+    await asking.close()
+    await answering.close()
+
+
 async def test_answers_come_in_any_order(client: Peer) -> None:
     order: list[int] = []
 

@@ -50,7 +50,10 @@ class Service(Protocol):
 
 
 class Peer:
-    """One end of a conversation. Create it, `start` it; `close` it at the end."""
+    """One end of a conversation. Create it, `start` it; `close` it at the end.
+
+    What a service needs its peer for, it can be given when it is made: such a service comes with `start`.
+    """
 
     def __init__(self, channel: Channel, codec: Codec, service: Service | None = None) -> None:
         self.channel = channel
@@ -66,8 +69,10 @@ class Peer:
         self._tasks = TaskSet()
         self._closed = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin to receive."""
+    def start(self, service: Service | None = None) -> None:
+        """Begin to receive; `service`, if one is given, does what the other side asks."""
+        if service is not None:
+            self._service = service
         self.channel.start(self)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.ids import new_id
-from squall.protocol.peer import Peer
+from squall.protocol.peer import Peer, Service
 from squall.protocol.server import ServerStatus, Welcome
 from squall.protocol.task_set import TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
@@ -148,21 +148,21 @@ class ControlPlane:
 
     def accept_client(self, channel: Channel) -> None:
         """A client connected."""
-        self._accept(channel, ClientService(self))
+        self._accept(channel, ClientService)
 
     def accept_agent(self, channel: Channel) -> None:
         """An agent connected."""
-        self._accept(channel, AgentService(self))
+        self._accept(channel, AgentService)
 
     def accept_container(self, channel: Channel) -> None:
         """An agent passes a container's connection on."""
-        self._accept(channel, ContainerService(self))
+        self._accept(channel, ContainerService)
 
-    def _accept(self, channel: Channel, service: ClientService | AgentService | ContainerService) -> None:
-        service.peer = peer = Peer(channel, self.codec, service)
+    def _accept(self, channel: Channel, make_service: Callable[[ControlPlane, Peer], Service]) -> None:
+        peer = Peer(channel, self.codec)
         self._peers.add(peer)
         self.tasks.start(self._watch(peer))
-        peer.start()
+        peer.start(make_service(self, peer))
 
     async def _watch(self, peer: Peer) -> None:
         await peer.wait_closed()

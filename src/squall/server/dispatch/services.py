@@ -65,14 +65,14 @@ def check_version(who: str, version: str, protocol_version: int) -> None:
 class ClientService:
     """A client's connection; with a scope, that of the SDK in a container."""
 
-    def __init__(self, plane: ControlPlane, container: Container | None = None) -> None:
+    def __init__(self, plane: ControlPlane, peer: Peer, container: Container | None = None) -> None:
         """`container` is the one that the client is in."""
         self._plane = plane
+        self._peer = peer
         scope = container.dispatcher.spec if container is not None else None
         self._container = container
         self._scope_app_id = scope.app_id if scope is not None else ""
         self._is_network_blocked = scope is not None and scope.is_network_blocked
-        self.peer: Peer | None = None
         self.client: Client | None = None
         self._blob_reads = asyncio.Semaphore(BLOB_READS_MAX)
         self._events: dict[str, tuple[type[Any], Callable[[Client, Any, bytes], None]]] = {
@@ -108,14 +108,12 @@ class ClientService:
 
     async def _read_blob(self, caller: Caller, record: Any) -> Answer:
         """A few at a time, and none while earlier ones wait to be read: each is megabytes of our memory."""
-        assert self.peer is not None
         async with self._blob_reads:
-            await self.peer.channel.drain()
+            await self._peer.channel.drain()
             return await self._plane.methods.answer(caller, "BlobGet", record, b"")
 
     def _hello(self, record: Hello) -> Any:
         check_version("client", record.version, record.protocol_version)
-        assert self.peer is not None
         # Before it counts as connected: an idle server may be replaced by the client's own version.
         welcome = self._plane.welcome()
         self.greet(record.client_id)
@@ -127,10 +125,9 @@ class ClientService:
         Raises:
             PlatformError: as `Clients.greet`; `conflict` when the connection is another client's.
         """
-        assert self.peer is not None
         if self.client is not None and self.client.client_id != client_id:
             raise PlatformError(CONFLICT, f"Hello: this connection is that of {self.client.client_id}; open another")
-        self.client = self._plane.clients.greet(client_id, self._scope_app_id, self.peer, self._container)
+        self.client = self._plane.clients.greet(client_id, self._scope_app_id, self._peer, self._container)
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""
@@ -138,9 +135,8 @@ class ClientService:
         if client is None or found is None or (self._scope_app_id and method not in CONTAINER_METHODS):
             _log.warning("event %.80r of a client was ignored", method)
             return
-        assert self.peer is not None
         cls, handle = found
-        handle(client, self.peer.codec.record(cls, params), body)
+        handle(client, self._peer.codec.record(cls, params), body)
 
     def _call_open(self, client: Client, record: CallOpen, body: bytes) -> None:
         dispatcher = self._plane.apps.dispatchers.get(record.function_id)
@@ -165,16 +161,16 @@ class ClientService:
 
     def closed(self, reason: str) -> None:
         """See `Service`."""
-        if self.client is not None and self.peer is not None:
-            self._plane.clients.gone(self.client, self.peer)
+        if self.client is not None:
+            self._plane.clients.gone(self.client, self._peer)
 
 
 class AgentService:
     """An agent's connection."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, peer: Peer) -> None:
         self._plane = plane
-        self.peer: Peer | None = None
+        self._peer = peer
         self.node: Node | None = None
 
     async def answer(self, request: Request) -> Answer | None:
@@ -191,15 +187,14 @@ class AgentService:
 
     async def _hello(self, hello: NodeHello) -> NodeWelcome:
         check_version("agent", hello.version, hello.protocol_version)
-        assert self.peer is not None
-        self.node, unwanted = self._plane.nodes.greet(hello, self.peer)
+        self.node, unwanted = self._plane.nodes.greet(hello, self._peer)
         return NodeWelcome(self._plane.server_id, unwanted)
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""
-        if self.peer is None or self.node is None:
+        if self.node is None:
             return
-        record = self.peer.codec.record
+        record = self._peer.codec.record
         if method == "Logs":
             self._logs(self.node, record(LogBatch, params))
         elif method == "ContainerExited":
@@ -224,19 +219,100 @@ class AgentService:
 
     def closed(self, reason: str) -> None:
         """See `Service`."""
-        if self.node is not None and self.peer is not None:
-            self._plane.nodes.gone(self.node, self.peer)
+        if self.node is not None:
+            self._plane.nodes.gone(self.node, self._peer)
 
 
 class ContainerService:
     """A container's connection, relayed by its agent: what it is, its first frame says."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, peer: Peer) -> None:
         self._plane = plane
-        self.peer: Peer | None = None
-        self._container: Container | None = None
-        self._client: ClientService | None = None
+        self._peer = peer
+        self._known: GatedService | None = None
+
+    async def answer(self, request: Request) -> Answer | None:
+        """See `Service`."""
+        if self._known is None:
+            raise PlatformError(INVALID, f"{request.method}: say ContainerHello first")
+        return await self._known.answer(request)
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        """See `Service`."""
+        if self._known is None:
+            self._introduce(method, params)
+        else:
+            self._known.event(method, params, body)
+
+    def _introduce(self, method: str, params: Any) -> None:
+        if method != "ContainerHello":
+            self._peer.channel.close()
+            return
+        hello: ContainerHello = self._peer.codec.record(ContainerHello, params)
+        container = self._plane.fleet.containers.get(hello.container_id)
+        if container is None or hello.role not in (ROLE_GUEST, ROLE_CLIENT):
+            _log.warning("a connection of container %s was refused: it is not known here", hello.container_id)
+            self._peer.channel.close()
+            return
+        if hello.role == ROLE_CLIENT:
+            client = ClientService(self._plane, self._peer, container)
+            self._known = GatedService(self._plane, self._peer, container, client)
+            if hello.client_id:
+                client.greet(hello.client_id)
+        else:
+            guest = GuestService(self._plane, self._peer, container)
+            self._known = GatedService(self._plane, self._peer, container, guest)
+            guest.greet(hello)
+
+    def closed(self, reason: str) -> None:
+        """See `Service`."""
+        if self._known is not None:
+            self._known.closed(reason)
+
+
+class GatedService:
+    """What comes from a container, behind the lines that it printed before."""
+
+    def __init__(
+        self, plane: ControlPlane, peer: Peer, container: Container, service: ClientService | GuestService
+    ) -> None:
+        self._peer = peer
+        self._container = container
+        self._service = service
         self._gate = Gate(plane.clock, self._pass)
+
+    async def answer(self, request: Request) -> Answer | None:
+        """See `Service`."""
+        return await self._service.answer(request)
+
+    def event(self, method: str, params: Any, body: bytes) -> None:
+        """See `Service`."""
+        if self._gate.is_closed:
+            self._gate.hold(method, params, body)
+        else:
+            self._pass(method, params, body)
+
+    def _pass(self, method: str, params: Any, body: bytes) -> None:
+        if method != "PrintedBefore":
+            self._service.event(method, params, body)
+        elif self._container.node is not None:
+            line_count = self._peer.codec.record(PrintedBefore, params).line_count
+            self._gate.close_until(self._container.node, line_count)
+
+    def closed(self, reason: str) -> None:
+        """See `Service`."""
+        self._gate.end()
+        self._service.closed(reason)
+
+
+class GuestService:
+    """The connection of a container's guest."""
+
+    def __init__(self, plane: ControlPlane, peer: Peer, container: Container) -> None:
+        self._plane = plane
+        self._peer = peer
+        self._container = container
+        self._record = peer.codec.record
         self._events: dict[str, Callable[[Container, Any, bytes], None]] = {
             "Outputs": self._outputs,
             "Items": self._items,
@@ -251,54 +327,19 @@ class ContainerService:
 
     async def answer(self, request: Request) -> Answer | None:
         """See `Service`."""
-        if self._client is None:
-            raise PlatformError(INVALID, f"{request.method}: a guest asks for nothing")
-        return await self._client.answer(request)
+        raise PlatformError(INVALID, f"{request.method}: a guest asks for nothing")
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""
-        if self._container is None:
-            self._introduce(method, params)
-        elif self._gate.is_closed:
-            self._gate.hold(method, params, body)
-        else:
-            self._pass(method, params, body)
+        handle = self._events.get(method)
+        if handle is not None:
+            self._container.last_heard_at = self._plane.clock.monotonic()
+            handle(self._container, params, body)
 
-    def _pass(self, method: str, params: Any, body: bytes) -> None:
+    def greet(self, hello: ContainerHello) -> None:
+        """The guest is there: it may be told what it is for."""
         container = self._container
-        assert container is not None
-        if method == "PrintedBefore":
-            if container.node is not None:
-                self._gate.close_until(container.node, self._record(PrintedBefore, params).line_count)
-        elif self._client is not None:
-            self._client.event(method, params, body)
-        elif (handle := self._events.get(method)) is not None:
-            container.last_heard_at = self._plane.clock.monotonic()
-            handle(container, params, body)
-
-    def _record(self, cls: type[Any], params: Any) -> Any:
-        assert self.peer is not None
-        return self.peer.codec.record(cls, params)
-
-    def _introduce(self, method: str, params: Any) -> None:
-        assert self.peer is not None
-        if method != "ContainerHello":
-            self.peer.channel.close()
-            return
-        hello: ContainerHello = self._record(ContainerHello, params)
-        container = self._plane.fleet.containers.get(hello.container_id)
-        if container is None or hello.role not in (ROLE_GUEST, ROLE_CLIENT):
-            _log.warning("a connection of container %s was refused: it is not known here", hello.container_id)
-            self.peer.channel.close()
-            return
-        self._container = container
-        if hello.role == ROLE_CLIENT:
-            self._client = ClientService(self._plane, container)
-            self._client.peer = self.peer
-            if hello.client_id:
-                self._client.greet(hello.client_id)
-            return
-        self._plane.fleet.connected(container, self.peer)
+        self._plane.fleet.connected(container, self._peer)
         if not hello.is_reconnect or not (container.is_booted or container.is_adopted):
             container.is_booted = True
             container.tell("Boot", self._boot(container))
@@ -329,8 +370,7 @@ class ContainerService:
         self._hold_up()
 
     def _hold_up(self) -> None:
-        if self.peer is not None:
-            self._plane.calls.shelf.hold_up(self.peer.channel)
+        self._plane.calls.shelf.hold_up(self._peer.channel)
 
     def _given_back(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.returns.given_back(container, self._record(InputRefs, params))
@@ -353,9 +393,5 @@ class ContainerService:
 
     def closed(self, reason: str) -> None:
         """See `Service`."""
-        self._gate.end()
-        if self._client is not None:
-            self._client.closed(reason)
-        elif self._container is not None and self.peer is not None:
-            self._plane.terminals.container_gone(self._container)
-            self._plane.fleet.disconnected(self._container, self.peer)
+        self._plane.terminals.container_gone(self._container)
+        self._plane.fleet.disconnected(self._container, self._peer)
