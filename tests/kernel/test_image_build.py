@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from squall.agent.disk import DiskWatch, space_of
-from squall.agent.image.builder import STEP_BYTES_MAX, ImageBuilder
+from squall.agent.image import layer_maker
+from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.debian import known_bases
 from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.layers import LayerStore
@@ -114,7 +115,7 @@ async def open_runtime(data_dir: Path) -> AsyncIterator[SpawnerRuntime]:
 
 @asynccontextmanager
 async def open_builds(
-    store_dir: Path, data_dir: Path, mount: Path | None = None, step_bytes_max: int = STEP_BYTES_MAX
+    store_dir: Path, data_dir: Path, mount: Path | None = None, **limits: int
 ) -> AsyncIterator[Builds]:
     async with (
         open_runtime(data_dir) as runtime,
@@ -128,7 +129,7 @@ async def open_builds(
             id_ranges=BUILD_RANGES,
             mount_path=lambda mount_id: str(mount),
             uv_path=str(Path(sys.executable).parent / "uv"),
-            step_bytes_max=step_bytes_max,
+            **limits,
         ) as builder,
     ):
         watch = DiskWatch(builder.writers, builder.over_disk, lambda: space_of(store_dir))
@@ -421,3 +422,20 @@ async def test_step_that_fills_the_disk_is_ended(store_dir: Path, data_dir: Path
         assert Path(fine.layers[1], "small").stat().st_size == 20 * 2**20
         assert not builds.scratch()
         assert not await builds.runtime.list()
+
+
+async def test_packages_that_make_room_are_fetched_again(
+    store_dir: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer_maker, "ROOM_S", 0.2)
+    archives = store_dir / f"cache/packages{CACHE_DIR}/archive-v0"
+    async with open_builds(store_dir, data_dir, package_bytes_max=100 * 2**10) as builds:
+        first = await builds.build(image.pip_install(("six",)))
+        async with asyncio.timeout(20):
+            while os.listdir(archives):  # noqa: ASYNC110 - another activity's doing
+                await asyncio.sleep(0.05)
+
+        second = await builds.build(image.run_commands(("true",)), image.pip_install(("six", "toolz")))
+
+    assert any(name.endswith("/six.py") for name in files_in(first.layers[1]))
+    assert any(name.endswith("/six.py") for name in files_in(second.layers[2]))

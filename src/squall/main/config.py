@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from squall.agent.image.builder import STEP_BYTES_MAX
+from squall.agent.image.builder import PACKAGE_BYTES_MAX, STEP_BYTES_MAX
 from squall.agent.image.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern
 
 DEFAULT_DATA_DIR = "/var/lib/squall"
@@ -49,6 +49,8 @@ class Config:
     """Images that are built at a time."""
     step_bytes_max: int = STEP_BYTES_MAX
     """What one step of an image may have on the disk while it runs; it is ended beyond."""
+    package_bytes_max: int = PACKAGE_BYTES_MAX
+    """The Python packages that builds share; those wanted longest ago go. 0: they share none."""
     python_image: str = DEFAULT_PYTHON_IMAGE
     """The image of a registry that `debian_slim` takes, {series} standing for 3.11 or another, {suite} for Debian's.
     Empty (written none): no registry is asked, every base is made of Debian's packages."""
@@ -138,6 +140,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "network_slots": _count,
     "image_builds": _count,
     "step_bytes_max": _bytes,
+    "package_bytes_max": _bytes,
     "python_image": checked_pattern,
     "cpu_milli": _count,
     "memory_mib": _count,

@@ -185,6 +185,7 @@ class Node:
             mount_path=lambda mount_id: mount_path(data_dir, mount_id),
             uv_path=find_uv(),
             step_bytes_max=self._config.step_bytes_max,
+            package_bytes_max=self._config.package_bytes_max,
         )
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,19 +67,19 @@ def test_image_that_says_whom_to_believe_does_not_share(name: str) -> None:
 
 
 def test_fetch_is_good_for_an_hour_and_not_remembered_for_ever(tmp_path: Path) -> None:
-    packages = PackageCache(tmp_path)
+    packages = PackageCache(tmp_path, 2**30)
 
-    packages.note_fetched("six", 100.0)
+    packages.note_fetched("six", 100.0, tmp_path)
     assert packages.is_fetched("six", 3_699.0)
     assert not packages.is_fetched("six", 3_701.0)
 
     for number in range(1_000):
-        packages.note_fetched(str(number), 100.0)
+        packages.note_fetched(str(number), 100.0, tmp_path)
     assert not packages.is_fetched("six", 101.0)
 
 
 def test_cache_is_closed_to_other_accounts(tmp_path: Path) -> None:
-    packages = PackageCache(tmp_path / "data")
+    packages = PackageCache(tmp_path / "data", 2**30)
 
     packages.ensure()
     packages.ensure()
@@ -102,3 +106,61 @@ def test_view_is_removed_whatever_a_step_made_of_it(tmp_path: Path, made: str) -
 
     assert list(upper.iterdir()) == []
     assert (outside / "kept").is_dir()
+
+
+async def test_nothing_goes_while_a_build_looks_at_it(tmp_path: Path) -> None:
+    packages = PackageCache(tmp_path, 10_000)
+    packages.ensure()
+    old = Path(packages.bind.source, "archive-v0", "Old")
+    old.mkdir(parents=True)
+    (old / "code.py").write_bytes(bytes(50_000))
+    packages.note_fetched("old", 100.0, tmp_path)
+    with ThreadPoolExecutor(1) as threads:
+        async with packages.in_use():
+            assert not await packages.keep_room(threads)
+            assert old.exists()
+            assert packages.is_fetched("old", 101.0)
+
+        assert await packages.keep_room(threads)
+
+    assert not old.exists()
+    # It has to be fetched again.
+    assert not packages.is_fetched("old", 101.0)
+    assert os.listdir(tmp_path / "cache") == ["packages"]
+
+
+async def test_a_build_that_begins_waits_until_what_goes_is_out_of_the_way(tmp_path: Path) -> None:
+    packages = PackageCache(tmp_path, 10)
+    packages.ensure()
+    with ThreadPoolExecutor(1) as threads:
+        may_go_on = threading.Event()
+        keeping = asyncio.ensure_future(packages.keep_room(threads))
+        await asyncio.sleep(0)
+        threads.submit(may_go_on.wait, 10)
+        while not packages._entering.locked():  # noqa: ASYNC110 - nobody else can tell that it has begun
+            await asyncio.sleep(0.001)
+        entering = asyncio.ensure_future(_enter(packages))
+        await asyncio.sleep(0.01)
+        assert not entering.done()
+
+        may_go_on.set()
+
+        assert await keeping
+        await entering
+
+
+async def _enter(packages: PackageCache) -> None:
+    async with packages.in_use():
+        return
+
+
+async def test_the_cache_that_steps_once_wrote_to_is_removed(tmp_path: Path) -> None:
+    packages = PackageCache(tmp_path, 2**30)
+    packages.ensure()
+    (tmp_path / "cache/uv/archive-v0").mkdir(parents=True)
+    (tmp_path / "cache/silent-registry").touch()
+
+    with ThreadPoolExecutor(1) as threads:
+        assert await packages.keep_room(threads)
+
+    assert sorted(os.listdir(tmp_path / "cache")) == ["packages", "silent-registry"]

@@ -33,6 +33,8 @@ from squall.runtime.spec import IdRange
 _STEP_TIMEOUT_S = 3_600.0
 STEP_BYTES_MAX = 128 * 2**30
 """What one step may have on the disk while it runs."""
+PACKAGE_BYTES_MAX = 20 * 2**30
+"""What the Python packages that builds share may take."""
 _REPLAYED_EVENTS_MAX = 2_000
 
 
@@ -64,6 +66,7 @@ class ImageBuilder:
         mount_path: the directory of a mount's files by its id.
         uv_path: the uv program, mounted into builds.
         step_bytes_max: what one step may have on the disk while it runs; kept by whoever watches `writers`.
+        package_bytes_max: what the packages that builds share may take; 0: they share none.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class ImageBuilder:
         uv_path: str,
         step_timeout_s: float = _STEP_TIMEOUT_S,
         step_bytes_max: int = STEP_BYTES_MAX,
+        package_bytes_max: int = PACKAGE_BYTES_MAX,
     ) -> None:
         self._store = store
         self._containers = StepContainers(runtime, network, step_timeout_s, step_bytes_max)
@@ -90,7 +94,9 @@ class ImageBuilder:
             id_ranges=id_ranges,
             mount_path=mount_path,
             uv_path=uv_path,
+            package_bytes_max=package_bytes_max,
         )
+        self._keeping_room: asyncio.Task[None] | None = None
         self._builds: dict[str, _Build] = {}
         self._key_locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._group = asyncio.TaskGroup()
@@ -100,6 +106,7 @@ class ImageBuilder:
         await self._containers.remove_left()
         await asyncio.to_thread(self._store.sweep)
         await self._group.__aenter__()
+        self._keeping_room = self._group.create_task(self._maker.keep_room())
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -107,6 +114,8 @@ class ImageBuilder:
         for build in tuple(self._builds.values()):
             if build.runner is not None:
                 build.runner.cancel()
+        if self._keeping_room is not None:
+            self._keeping_room.cancel()
         await self._group.__aexit__(None, None, None)
         await self._maker.close()
 

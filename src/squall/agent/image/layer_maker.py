@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from squall.agent.disk import limit_of
 from squall.agent.image import commands
 from squall.agent.image.bases import ensure_base
 from squall.agent.image.debian import BaseUnavailable, sources_of_suite
@@ -24,12 +26,13 @@ from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.overlay import drop_mount_points
 from squall.agent.image.packages import PackageCache, drop_view, fetch_options, has_view
 from squall.agent.image.progress import Progress, config_after
-from squall.agent.image.step_container import StepContainers
+from squall.agent.image.step_container import Room, StepContainers
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image
 from squall.protocol.errors import UNSUPPORTED
 from squall.protocol.ids import new_id
 from squall.protocol.image import ImageConfig
+from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits
 
@@ -38,6 +41,8 @@ T = TypeVar("T")
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BUILD_PIDS_MAX = 16_384
+ROOM_S = 60.0
+"""Between two looks at how large the cache of packages is."""
 # Where the runtime keeps what a container writes, below the state directory it is given.
 _UPPER = "rw/upper"
 # Places the runtime mounts on in every container, made where an image lacks them; they are no part of a layer.
@@ -57,16 +62,19 @@ class LayerMaker:
         id_ranges: Sequence[IdRange],
         mount_path: Callable[[str], str],
         uv_path: str,
+        package_bytes_max: int,
     ) -> None:
         self._containers = containers
         self._store = store
         self._settings = settings
-        self._packages = PackageCache(data_dir)
+        self._packages = PackageCache(data_dir, package_bytes_max)
         self._mount_path = mount_path
         self._uv_path = uv_path
         self._id_ranges: asyncio.Queue[IdRange] = asyncio.Queue()
         for id_range in id_ranges:
             self._id_ranges.put_nowait(id_range)
+        self._has_fetched = True
+        """Since the shared packages were last measured; who is new has not looked."""
         self._threads = ThreadPoolExecutor(max_workers=2 + len(id_ranges), thread_name_prefix="image")
 
     async def close(self) -> None:
@@ -116,12 +124,12 @@ class LayerMaker:
         id_range = await self._id_ranges.get()
         try:
             await self._fetch(making, id_range)
-            async with self._scratch() as scratch:
+            async with self._scratch() as scratch, self._view(making):
                 command = commands.command(making.step, config.workdir)
                 spec, inherited = await self._blocking(lambda: self._container(making, command, scratch, id_range))
                 if has_view(making.step):
                     spec = replace(spec, layers=(*spec.layers, self._packages.layer))
-                await self._containers.run(making, spec, making.on_line, [str(scratch.path)])
+                await self._containers.run(making, spec, making.on_line, Room((str(scratch.path),)))
                 return await self._blocking(lambda: self._seal(making, scratch, inherited))
         finally:
             self._id_ranges.put_nowait(id_range)
@@ -129,7 +137,7 @@ class LayerMaker:
     async def _fetch(self, making: Making, id_range: IdRange) -> None:
         """Bring what a step will install into the cache of packages, if that may be shared and is not there yet."""
         options = fetch_options(making.step, making.progress.config.env)
-        if options is None or making.spec.steps[0].kind != image.DEBIAN_SLIM:
+        if options is None or not self._packages.bytes_max or making.spec.steps[0].kind != image.DEBIAN_SLIM:
             return
         base = making.progress.layers[0]
         name = json.dumps([base.layer_id, *options])
@@ -138,18 +146,42 @@ class LayerMaker:
         pristine = Progress(ImageConfig(), [])
         pristine.add(ImageConfig(), base)
         fetch = replace(making, progress=pristine, step=replace(making.step, env={}))
-        async with self._scratch() as scratch:
+        async with self._scratch() as scratch, self._packages.in_use():
             command = commands.fetch_command(options)
             spec, _ = await self._blocking(lambda: self._container(fetch, command, scratch, id_range))
             spec = replace(spec, binds=(*spec.binds, self._packages.bind), env={**spec.env, **commands.fetch_env()})
             try:
-                folders = [str(scratch.path), self._packages.layer]
-                await self._containers.run(fetch, spec, making.on_download_line, folders)
+                room = Room(
+                    (str(scratch.path), self._packages.layer),
+                    limit_of(self._packages.bytes_max),
+                    "give the packages that builds share more with SQUALL_PACKAGE_BYTES_MAX",
+                )
+                await self._containers.run(fetch, spec, making.on_download_line, room)
             except BuildFailed as error:
                 # No wheel, no such package, no network: the step finds out, and says it.
                 _log.info("packages are not shared: %s", error)
                 return
-        self._packages.note_fetched(name, time.monotonic())
+            finally:
+                self._has_fetched = True
+            fetched = scratch.path / "inside/tmp/fetched"
+            await self._blocking(lambda: self._packages.note_fetched(name, time.monotonic(), fetched))
+
+    def _view(self, making: Making) -> AbstractAsyncContextManager[None]:
+        """While a step sees the shared packages, none of them goes."""
+        return self._packages.in_use() if has_view(making.step) else contextlib.nullcontext()
+
+    async def keep_room(self) -> None:
+        """Keep the shared packages below their limit, for ever. To be awaited by whoever owns this."""
+        while True:
+            if self._has_fetched:
+                self._has_fetched = False
+                try:
+                    is_done = await self._packages.keep_room(self._threads)
+                except (RuntimeFailure, OSError) as error:
+                    _log.warning("cannot make room among the shared packages: %s; trying again", error)
+                    is_done = False
+                self._has_fetched = self._has_fetched or not is_done
+            await asyncio.sleep(ROOM_S)
 
     def _container(
         self, making: Making, command: Sequence[str], scratch: Scratch, id_range: IdRange

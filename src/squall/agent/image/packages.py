@@ -7,18 +7,24 @@ cache as the topmost read-only layer of their root, so that what they change in 
 
     <data>/cache/packages/.squall-cache    the cache of uv; the directory around it is the layer
 
-A fetch is a saving and never a condition: what it did not bring, the step downloads for itself.
+A fetch is a saving and never a condition: what it did not bring, the step downloads for itself. The cache has a limit,
+which ends a fetch that would pass it; what was wanted longest ago goes when no step looks at it (`package_room`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from squall.agent.image import package_room
 from squall.agent.image.inherit import CACHE_DIR
 from squall.protocol import image
 from squall.protocol.image import ImageStep
@@ -32,13 +38,24 @@ _DIVERTING = re.compile(r"(uv|pip|ssl_cert)_.*|.*_proxy|netrc", re.IGNORECASE)
 _FETCHES_KEPT_MAX = 1_000
 _FETCH_GOOD_FOR_S = 3_600.0
 
+_log = logging.getLogger("squall.agent.image.packages")
+
 
 class PackageCache:
-    """The cache of one data directory."""
+    """The cache of one data directory.
 
-    def __init__(self, data_dir: Path) -> None:
+    Args:
+        bytes_max: what it may take; 0 for none at all.
+    """
+
+    def __init__(self, data_dir: Path, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
         self._folder = data_dir.absolute() / "cache"
-        self._fetched_at_s: dict[str, float] = {}
+        self._fetched: dict[str, tuple[float, frozenset[str]]] = {}
+        """When a fetch was done, and which packages it was of."""
+        self._users = 0
+        self._entering = asyncio.Lock()
+        """Held for as long as nobody may begin to use the cache."""
 
     @property
     def layer(self) -> str:
@@ -48,23 +65,65 @@ class PackageCache:
     @property
     def bind(self) -> Bind:
         """The cache itself, for a fetch to write to."""
-        return Bind(self.layer + CACHE_DIR, CACHE_DIR, is_read_only=False, is_idmapped=True)
+        return Bind(str(self._cache), CACHE_DIR, is_read_only=False, is_idmapped=True)
+
+    @property
+    def _cache(self) -> Path:
+        return Path(self.layer + CACHE_DIR)
 
     def ensure(self) -> None:
         """Make the directories. The folder around them is root's alone."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        Path(self.layer + CACHE_DIR).mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._cache.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator[None]:
+        """Nothing is taken out of the cache while the context is open."""
+        async with self._entering:
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    async def keep_room(self, threads: Executor) -> bool:
+        """Make the cache smaller if it is too large; False if somebody uses it, so that it has to wait.
+
+        Raises:
+            RuntimeFailure, OSError: something could not be deleted.
+        """
+        loop = asyncio.get_running_loop()
+        if await loop.run_in_executor(threads, package_room.cache_bytes, self._cache) > self.bytes_max:
+            async with self._entering:
+                if self._users:
+                    return False
+                self._fetched.clear()
+                freed_bytes = await loop.run_in_executor(threads, package_room.set_aside, self._cache, self.bytes_max)
+            _log.info("%d MiB of shared packages go: the oldest", freed_bytes // 2**20)
+        await loop.run_in_executor(threads, self._delete_old)
+        return True
+
+    def _delete_old(self) -> None:
+        package_room.delete_aside(self._folder)
+        # Of versions that shared one cache with what steps wrote.
+        remove_tree(str(self._folder / "uv"))
 
     def is_fetched(self, fetch: str, now_s: float) -> bool:
-        """Whether this was fetched of late; what indexes got since is left for the steps to find."""
-        return now_s - self._fetched_at_s.get(fetch, -_FETCH_GOOD_FOR_S) < _FETCH_GOOD_FOR_S
+        """Whether this was fetched of late; what indexes got since is left for the steps to find. It counts as used."""
+        done_at_s, packages = self._fetched.get(fetch, (-_FETCH_GOOD_FOR_S, frozenset()))
+        if now_s - done_at_s >= _FETCH_GOOD_FOR_S:
+            return False
+        package_room.mark_used(self._cache, packages)
+        return True
 
-    def note_fetched(self, fetch: str, now_s: float) -> None:
-        """Remember that this is here."""
-        self._fetched_at_s.pop(fetch, None)
-        self._fetched_at_s[fetch] = now_s
-        if len(self._fetched_at_s) > _FETCHES_KEPT_MAX:
-            del self._fetched_at_s[next(iter(self._fetched_at_s))]
+    def note_fetched(self, fetch: str, now_s: float, into: Path) -> None:
+        """Remember that this is here; the fetch has linked its packages into a directory."""
+        packages = package_room.packages_of(into)
+        package_room.mark_used(self._cache, packages)
+        self._fetched.pop(fetch, None)
+        self._fetched[fetch] = (now_s, packages)
+        if len(self._fetched) > _FETCHES_KEPT_MAX:
+            del self._fetched[next(iter(self._fetched))]
 
 
 def has_view(step: ImageStep) -> bool:

@@ -6,11 +6,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from squall.agent.disk import Writer, limit_of
+from squall.agent.disk import DiskLimit, Writer, limit_of
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.output import StepOutput
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
@@ -18,7 +18,6 @@ from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE
 from squall.runtime.contract import Runtime
 from squall.runtime.spec import ContainerSpec, ExitStatus, NetworkSlot
 
-_MORE_DISK = "give the steps of this node more with SQUALL_STEP_BYTES_MAX"
 _EXIT_POLL_S = (0.002, 0.25)
 
 
@@ -30,6 +29,17 @@ class Network(Protocol):
 
     async def release(self, slot: NetworkSlot) -> None:
         """Give it back, once the container is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where a step can write, and how much."""
+
+    folders: tuple[str, ...]
+    limit: DiskLimit | None = None
+    """None: that of all steps."""
+    more: str = "give the steps of this node more with SQUALL_STEP_BYTES_MAX"
+    """How the limit is raised."""
 
 
 @dataclass(slots=True)
@@ -74,12 +84,16 @@ class StepContainers:
                 await self._runtime.remove(status.container_id)
 
     async def run(
-        self, making: Making, spec: ContainerSpec, on_line: Callable[[str], None], folders: Sequence[str]
+        self,
+        making: Making,
+        spec: ContainerSpec,
+        on_line: Callable[[str], None],
+        room: Room,
     ) -> None:
         """Run a step's container to its end; nothing of it but its files is left.
 
         Args:
-            folders: where it can write.
+            room: where it can write, and how much.
 
         Raises:
             BuildFailed: it did not end well.
@@ -94,7 +108,9 @@ class StepContainers:
             started = await self._runtime.start(replace(spec, env=own, network=slot))
             try:
                 async with asyncio.timeout(self._timeout_s) as timeout:
-                    writer = Writer(spec.container_id, tuple(folders), started.pid, self._disk_limit, _MORE_DISK)
+                    writer = Writer(
+                        spec.container_id, room.folders, started.pid, room.limit or self._disk_limit, room.more
+                    )
                     self._running[spec.container_id] = _Running(writer, timeout)
                     await asyncio.gather(output.read(started.stdout_fd), output.read(started.stderr_fd))
                     status = await self._exit_of(spec.container_id)
