@@ -10,7 +10,7 @@ import pytest
 from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.call import SPAWN, CallInfo, CallInfoGet, CallOpen, CallSpawn, CallSpawned, InputBatch
 from squall.protocol.empty import Empty
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.function import (
     FunctionCreate,
     FunctionCreated,
@@ -21,6 +21,8 @@ from squall.protocol.function import (
 )
 from squall.protocol.ids import new_id
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest, MountRef
+from squall.server.model.config import ServerConfig
+from squall.server.model.store import StoredApp
 from tests.server.doubles import FakeClient, FakeGuest, heartbeat, make_spec, settle, staged
 
 
@@ -334,3 +336,69 @@ async def test_mount_that_a_function_names_is_kept_from_then_on() -> None:
 
         assert await stage.store.prune_mounts(made_at + 4.0) == 0
         assert await stage.store.prune_mounts(made_at + 6.0) == 1
+
+
+async def test_app_whose_client_is_cut_off_while_it_is_created_can_be_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        put_app, is_kept, may_go_on = stage.store.put_app, asyncio.Event(), asyncio.Event()
+
+        async def wait_after(app: StoredApp) -> None:
+            await put_app(app)
+            is_kept.set()
+            await may_go_on.wait()
+
+        monkeypatch.setattr(stage.store, "put_app", wait_after)
+        app_id = new_id("ap")
+        record = AppCreate(app_id, "hello")
+        creating = asyncio.ensure_future(stage.client.ask("AppCreate", record, AppCreated))
+        await stage.until(is_kept.is_set)
+        stage.client.disconnect()
+        with pytest.raises(ChannelClosed):
+            await creating
+        await stage.client.connect()
+        again = asyncio.ensure_future(stage.client.ask("AppCreate", record, AppCreated))
+        await settle()
+        may_go_on.set()
+
+        assert (await again).app_id == app_id
+        assert stage.plane.apps.live[app_id].holders
+
+
+async def test_app_whose_client_is_gone_before_it_is_created_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged(ServerConfig(app_grace_s=5.0)) as stage:
+        put_app, is_kept, may_go_on = stage.store.put_app, asyncio.Event(), asyncio.Event()
+
+        async def wait_after(app: StoredApp) -> None:
+            await put_app(app)
+            is_kept.set()
+            await may_go_on.wait()
+
+        monkeypatch.setattr(stage.store, "put_app", wait_after)
+        app_id = new_id("ap")
+        creating = asyncio.ensure_future(stage.client.ask("AppCreate", AppCreate(app_id, "hello"), AppCreated))
+        await stage.until(is_kept.is_set)
+        stage.client.disconnect()
+        with pytest.raises(ChannelClosed):
+            await creating
+        may_go_on.set()
+        await stage.pass_time(10.0, 1.0)
+
+        assert (await stage.store.get_app(app_id)).state == "stopped"
+        assert not stage.plane.apps.live
+
+
+async def test_client_that_leaves_while_its_app_ends_leaves_no_timer_behind() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.guests)
+        stopping = asyncio.ensure_future(stage.client.ask("AppStop", AppStop(spec.app_id), Empty))
+        await settle(4)
+        assert stage.plane.apps.live[spec.app_id].stopping is not None
+
+        stage.client.disconnect()
+        with pytest.raises(ChannelClosed):
+            await stopping
+        await stage.pass_time(20.0, 1.0)
+
+        assert not stage.plane.apps.live
+        assert not stage.plane.apps._timers

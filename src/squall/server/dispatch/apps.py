@@ -82,6 +82,7 @@ class Apps:
         self._config = config
         self._tasks = tasks
         self._timers: dict[str, Timer] = {}
+        self._creating: dict[str, asyncio.Future[App]] = {}
         self.live: dict[str, App] = {}
         self.dispatchers: dict[str, Dispatcher] = {}
         """By function id, of all live apps."""
@@ -120,9 +121,7 @@ class Apps:
             raise PlatformError(INVALID, f"AppCreate: an app cannot begin as {record.state!r}; use one of {LIVE}")
         if scope_app_id:
             children.check_new(record)
-        app = self.live.get(record.app_id)
-        if app is None:
-            app = await self._create(record, scope_app_id)
+        app = self.live.get(record.app_id) or await self._create_once(record, scope_app_id)
         _check_take_up(app.row, record, scope_app_id)
         if app.stopping is not None:
             raise PlatformError(CONFLICT, f"AppCreate: app {record.app_id} is being stopped; create another")
@@ -133,6 +132,17 @@ class Apps:
         else:
             self._released(app)
         return app
+
+    async def _create_once(self, record: AppCreate, scope_app_id: str) -> App:
+        """Create it to the end, whatever becomes of who asked: a row alone could neither be taken up nor end.
+
+        Who asks again meanwhile, after a broken connection, gets the same.
+        """
+        creating = self._creating.get(record.app_id)
+        if creating is None:
+            creating = self._creating[record.app_id] = self._tasks.start(self._create(record, scope_app_id))
+            creating.add_done_callback(lambda _: self._creating.pop(record.app_id, None))
+        return await asyncio.shield(creating)
 
     async def _create(self, record: AppCreate, scope_app_id: str) -> App:
         try:
@@ -148,7 +158,7 @@ class Apps:
         )
         if not scope_app_id:
             await self._store.put_app(row)
-            return self.live.setdefault(record.app_id, App(row))
+            return self._begin(row)
         parent = self.get_live(scope_app_id)
         self._check_room(parent)
         row = replace(row, ancestors=(*parent.row.ancestors, parent.app_id))
@@ -159,7 +169,13 @@ class Apps:
         except PlatformError:
             await self._store.set_app_state(row.app_id, wire.STOPPED, self._clock.now())
             raise
-        return self.live.setdefault(record.app_id, App(row))
+        return self._begin(row)
+
+    def _begin(self, row: StoredApp) -> App:
+        """It lives, and nobody holds it yet."""
+        app = self.live[row.app_id] = App(row)
+        self._released(app)
+        return app
 
     def _check_room(self, parent: App) -> None:
         is_stopping = parent.stopping is not None or self.live.get(parent.app_id) is not parent
@@ -199,7 +215,7 @@ class Apps:
 
     def _released(self, app: App, grace_s: float | None = None) -> None:
         """Nobody holds the app: an ephemeral one ends after the grace time."""
-        if app.holders:
+        if app.holders or app.stopping is not None:
             return
         app.free_since = self._clock.monotonic()
         if app.row.state != wire.EPHEMERAL:
