@@ -54,6 +54,16 @@ class _Commands(click.Group):
             ctx.fail(f"no command {name!r}{hint}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            returned: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read our output has enough: `squall app logs … | head`. Click would end with 1.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return returned
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, found[2]) for name, found in _COMMANDS.items()])
@@ -90,6 +100,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit."""
+    _open_missing_streams()
     # What is registered first runs last: from there on Python is taken down and would give signals their default back.
     atexit.register(_ignore_signals)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -104,6 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _code_of(interrupt)
         _leave_at_signals(code)
     sys.exit(code)
+
+
+def _open_missing_streams() -> None:
+    """Python has None for what was closed by whoever started us (`>&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the end, as the others
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -126,10 +144,6 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True)
         return 1
-    except BrokenPipeError:
-        # Whoever read our output has enough: `squall app logs … | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _leave_at_signals(code: int) -> None:
