@@ -75,6 +75,19 @@ def test_inputs_that_run_while_the_server_is_killed_run_once(fresh_squall: Insta
     assert sorted(int(x) for begun in said.values() for x in begun.split(",")) == list(range(count)), said
 
 
+def test_what_was_cancelled_before_the_server_was_killed_is_not_run(fresh_squall: Installation) -> None:
+    running = fresh_squall.start_run("sleeping.py::cancelled_for_good")
+    running.wait_said("cancelled")
+
+    os.kill(fresh_squall.server_pid(), signal.SIGKILL)
+    ended = running.wait(60)
+
+    assert ended.code == 0, ended
+    assert ended.out.count("caught:") == 3, ended
+    assert "result:" not in ended.out, ended
+    assert re.search(r"^begun: \[(0, )?9\]$", ended.out, re.MULTILINE), ended
+
+
 def test_items_of_a_generator_survive_its_server(fresh_squall: Installation) -> None:
     running = fresh_squall.start_run("sleeping.py::items")
     running.wait_said("item: 4")

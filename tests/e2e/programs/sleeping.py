@@ -52,6 +52,13 @@ def slow_once(x: int) -> tuple[int, str, list[int]]:
     return x, os.environ.get("SQUALL_CONTAINER_ID", ""), BEGUN
 
 
+@app.function(max_containers=1)
+def begun_before(x: int, duration_s: float) -> list[int]:
+    BEGUN.append(x)
+    time.sleep(duration_s)
+    return BEGUN
+
+
 @app.function(is_generator=True)
 def slow_items(count: int) -> Iterator[int]:
     for number in range(count):
@@ -125,3 +132,22 @@ def each_once(count: int = 16) -> None:
 def items(count: int = 16) -> None:
     for number in slow_items.remote_gen(count):
         print("item:", number, flush=True)
+
+
+@app.local_entrypoint()
+def cancelled_for_good() -> None:
+    calls = [begun_before.spawn(x, 600.0) for x in range(3)]
+    try:
+        calls[0].get(timeout=3)
+    except squall.exception.TimeoutError:
+        print("not yet", flush=True)
+    for call in reversed(calls):  # the one that runs last: the others are not to follow it
+        call.cancel()
+    print("cancelled", flush=True)
+    time.sleep(3)
+    for call in calls:
+        try:
+            print("result:", call.get(timeout=30))
+        except squall.exception.Error as error:
+            print("caught:", type(error).__name__)
+    print("begun:", begun_before.remote(9, 0.0))
