@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -75,6 +76,23 @@ def test_count_of_lines_that_is_none_is_wrong_usage(command: list[str], count: s
 
     assert ended.exit_code == 2, ended.output
     assert count in ended.output
+
+
+@pytest.mark.parametrize(
+    ("options", "tail"),
+    [([], 100), (["--all"], -1), (["-n", "0"], 0), (["--since", "1h"], -1), (["--since", "1h", "-n", "2"], 2)],
+)
+def test_lines_to_begin_with(options: list[str], tail: int) -> None:
+    found: list[LogRead] = []
+
+    @click.command()
+    @log.log_options
+    def command(query: LogRead, is_timestamped: bool) -> None:
+        found.append(query)
+
+    assert CliRunner().invoke(command, options).exit_code == 0
+    assert [query.tail for query in found] == [tail]
+    assert CliRunner().invoke(command, ["--all", "-n", "3"]).exit_code == 2
 
 
 @pytest.mark.parametrize("text", ["-2h", "2 weeks", "2026-13-01", "nan"])

@@ -24,6 +24,8 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SERVER_BACK_S = 30.0
 """How long whoever follows waits for a server that was killed; it is not for a reader to start one."""
 AGAIN_S = 0.5
+TAIL = 100
+"""How many lines are shown when nothing is said about it."""
 
 
 def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,7 +33,7 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(
         is_following: bool,
-        tail: int,
+        tail: int | None,
         is_all: bool,
         since: str,
         until: str,
@@ -42,7 +44,7 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         query = LogRead(
             is_following=is_following,
-            tail=-1 if is_all or since else tail,
+            tail=_tail(tail, is_all=is_all, has_beginning=bool(since)),
             since=_moment(since),
             until=_moment(until),
             search=search,
@@ -60,9 +62,8 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--tail",
                 type=click.IntRange(min=0),
                 metavar="N",
-                default=100,
-                show_default=True,
-                help="Start with the last N lines.",
+                default=None,
+                help=f"Start with the last N lines (default: {TAIL}, or all with --since).",
             ),
             click.option("--all", "is_all", is_flag=True, help="Start with every line that is kept."),
             click.option("--since", default="", help="From then on: 2h, 1d, or a date and time."),
@@ -111,6 +112,15 @@ def show_entry(entry: LogEntry, is_timestamped: bool) -> None:
     if entry.source == SYSTEM:
         text = click.style(text, fg="yellow")
     click.echo(text, err=is_error)
+
+
+def _tail(tail: int | None, *, is_all: bool, has_beginning: bool) -> int:
+    """How many lines to begin with; -1 for all."""
+    if tail is not None and is_all:
+        raise click.UsageError("--all and -n say different things; give one of them")
+    if tail is not None:
+        return tail
+    return -1 if is_all or has_beginning else TAIL
 
 
 def _moment(text: str) -> float | None:
