@@ -399,3 +399,28 @@ async def test_call_that_a_wrong_count_passes_over_is_cancelled_too() -> None:
         await settle()
 
         assert decode_failure(await kept(stage, call_ids[-1]))[0].kind == "cancelled"
+
+
+async def test_cancellation_that_the_store_cannot_keep_is_refused_and_stops_what_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def forever(guest: FakeGuest, value: bytes) -> bytes:
+        await asyncio.Event().wait()
+        return value
+
+    async def fail(call_id: str) -> StoredCall:
+        raise PlatformError(UNAVAILABLE, "the database cannot be reached")
+
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        call_id = await spawn(stage, spec.function_id, 7)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        monkeypatch.setattr(stage.store, "cancel_call", fail)
+
+        with pytest.raises(PlatformError, match="cannot be reached"):
+            await stage.client.ask("CallCancel", CallCancel(call_id), Empty)
+        await stage.until(lambda: not stage.node.started[0].running)
+        await done(stage, 1)
+
+        assert decode_failure(await kept(stage, call_id))[0].kind == "cancelled"

@@ -326,7 +326,12 @@ class Durable:
         call = self._calls.get(call_id)
         if call is None or call.is_durable:
             # On disk first: whatever becomes of this server, nobody runs it after we have answered.
-            stored = await self._store.cancel_call(call_id)
+            try:
+                stored = await self._store.cancel_call(call_id)
+            except PlatformError:
+                if call is not None:  # it is not promised, and what runs is stopped all the same
+                    call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
+                raise
             await self._wait_for_room()
             kept = await self._store.output_statuses(call_id, stored.input_count)
             call = self._calls.get(call_id)
