@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from squall.agent import containers
+from squall.agent import exec as agent_exec
 from squall.agent.agent import Agent
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import connect_unix
+from squall.protocol.codec import STREAM_WINDOW
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
@@ -423,6 +425,62 @@ async def test_a_command_runs_in_a_container_and_its_output_and_code_come_back(w
         gone = world.server.peer.stream("NodeExec", ContainerExec(new_id("ct"), ("true",)))
         with pytest.raises(PlatformError, match="no such container"):
             await gone.next(TerminalOutput)
+        await world.end(started.container_id)
+
+
+async def test_a_commands_last_output_waits_for_a_reader_that_is_slow(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the pipe were large, and full.
+    monkeypatch.setattr(agent_exec, "READ_BYTES", 16)
+
+    async def print_and_end(process: FakeProcess) -> int:
+        for number in range(10 * STREAM_WINDOW):
+            await process.write(f"line {number}\n".encode())
+            await asyncio.sleep(0.001)
+        return 0
+
+    world.machine.programs["print"] = print_and_end
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        stream = world.server.peer.stream("NodeExec", ContainerExec(started.container_id, ("print",)))
+        await until(lambda: [one for one in world.machine.execs.values() if one.ended.done()])
+
+        await asyncio.sleep(agent_exec.LAST_OUTPUT_S + 0.5)
+
+        items = [item async for item in stream.items(TerminalOutput)]
+        assert b"".join(body for _, body in items).endswith(f"line {10 * STREAM_WINDOW - 1}\n".encode())
+        assert items[-1][0].exit_code == 0
+        await world.end(started.container_id)
+
+
+async def test_a_command_ends_though_its_child_prints_for_ever(world: World) -> None:
+    async def leave_a_child(process: FakeProcess) -> int:
+        descriptor = os.dup(process.outputs[0])
+        os.set_blocking(descriptor, False)
+        printing.append(asyncio.ensure_future(print_for_ever(descriptor)))
+        return 3
+
+    async def print_for_ever(descriptor: int) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(descriptor, b"again\n")
+                await asyncio.sleep(0.005)
+        os.close(descriptor)
+
+    printing: list[asyncio.Future[None]] = []
+    world.machine.programs["leave"] = leave_a_child
+    async with world.running():
+        await world.build()
+        started = await world.start()
+
+        stream = world.server.peer.stream("NodeExec", ContainerExec(started.container_id, ("leave",)))
+        items = [item async for item in stream.items(TerminalOutput)]
+
+        assert items[-1][0].exit_code == 3
+        await asyncio.wait_for(printing[0], 10)
         await world.end(started.container_id)
 
 

@@ -23,8 +23,11 @@ from squall.runtime.errors import ContainerMissing, ProgramMissing, ProgramRefus
 from squall.runtime.spec import ExecSpec
 
 READ_BYTES = 64 * 1024
-# What still comes when the process has ended; its own children may hold the pipe for ever.
+# What still comes when the process has ended; its own children may hold the pipe for ever, and print for ever.
 LAST_OUTPUT_S = 1.0
+LAST_OUTPUT_BYTES = 2**20
+"""As much as a pipe can hold."""
+_LOOK_S = 0.05
 _END_OF_FILE = b"\x04"
 _ENVIRON_BYTES_MAX = 2**20
 
@@ -130,6 +133,9 @@ class _Session:
         self._started = started
         self._has_pty = has_pty
         self._open = _descriptors(started)
+        self._carried_bytes = 0
+        self._sending = 0
+        """Outputs that wait for the reader of the stream."""
         self._tasks = TaskSet()
 
     async def run(self, runtime: Runtime) -> int:
@@ -140,8 +146,19 @@ class _Session:
         if started.stderr_fd != started.stdout_fd and not self._has_pty:
             outputs.append(self._tasks.start(self._carry_output(started.stderr_fd, "stderr")))
         status = await runtime.wait_exec(started.exec_id)
-        await asyncio.wait(outputs, timeout=LAST_OUTPUT_S)
+        await self._carry_last(outputs)
         return status.code if status.code is not None else 128 + (status.signal or 0)
+
+    async def _carry_last(self, outputs: list[asyncio.Future[None]]) -> None:
+        """Carry what the process has printed to its end. Time in which the stream's reader is waited for is no part of
+        `LAST_OUTPUT_S`: what is in the pipe then is still the process's."""
+        left_s, bytes_max = LAST_OUTPUT_S, self._carried_bytes + LAST_OUTPUT_BYTES
+        while left_s > 0 and self._carried_bytes <= bytes_max:
+            _, pending = await asyncio.wait(outputs, timeout=_LOOK_S)
+            if not pending:
+                return
+            if not self._sending:
+                left_s -= _LOOK_S
 
     async def close(self) -> None:
         """Let go of the process's descriptors."""
@@ -156,7 +173,12 @@ class _Session:
 
     async def _carry_output(self, descriptor: int, source: str) -> None:
         while data := await _read(descriptor):
-            await self._request.send_item(TerminalOutput(source), data)
+            self._carried_bytes += len(data)
+            self._sending += 1
+            try:
+                await self._request.send_item(TerminalOutput(source), data)
+            finally:
+                self._sending -= 1
 
     async def _carry_input(self) -> None:
         stdin_fd = self._started.stdin_fd

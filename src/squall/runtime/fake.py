@@ -36,11 +36,12 @@ class FakeProcess:
         self.runnable = asyncio.Event()
         self.runnable.set()
         self._stdin_fd = stdin_fd
-        self._outputs = outputs
+        self.outputs = outputs
+        """Where stdout and stderr go; closed when it ends, and its children's copies are not."""
 
     async def write(self, data: bytes, *, is_stderr: bool = False) -> None:
         """Write all of it, waiting while the pipe is full, the container frozen, or nobody reads."""
-        descriptor = self._outputs[1 if is_stderr else 0]
+        descriptor = self.outputs[1 if is_stderr else 0]
         while data:
             await self.runnable.wait()
             try:
@@ -60,7 +61,7 @@ class FakeProcess:
 
     def close(self) -> None:
         """Close its descriptors, as the kernel does at its end."""
-        for descriptor in (self._stdin_fd, *self._outputs):
+        for descriptor in (self._stdin_fd, *self.outputs):
             if descriptor >= 0:
                 os.close(descriptor)
 
