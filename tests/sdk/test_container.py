@@ -11,7 +11,7 @@ import pytest
 import squall
 from squall.exception import InvalidError
 from squall.protocol.function import Definition, FunctionSpec
-from squall.protocol.guest import ENV_IS_REMOTE, Boot
+from squall.protocol.guest import Boot
 from squall.protocol.ids import input_id, new_id
 from squall.sdk import _client, _container
 from tests.sdk.double import ServerDouble
@@ -57,12 +57,6 @@ def test_elsewhere_nothing_is_known_of_inputs() -> None:
     assert squall.current_function_call_id() is None
     with pytest.raises(InvalidError, match="outside a container"):
         squall.interact()
-
-
-def test_other_processes_of_a_container_are_not_local_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ENV_IS_REMOTE, "1")
-
-    assert not squall.is_local()
 
 
 def test_the_client_introduces_itself_to_the_agent(container: _container.ContainerState, server: ServerDouble) -> None:

@@ -6,7 +6,6 @@ The guest calls `enter` before it imports the user's module, and `begin_input` a
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar, Token
@@ -123,12 +122,8 @@ def interact() -> None:
 
 
 def is_local() -> bool:
-    """False in containers, in whichever of their processes; True anywhere else."""
-    if _state is not None:
-        return False
-    from squall.protocol.guest import ENV_IS_REMOTE  # cold start: loaded in containers, seldom asked for elsewhere
-
-    return not os.environ.get(ENV_IS_REMOTE)
+    """False in the process that runs a function in a container, True anywhere else."""
+    return _state is None
 
 
 def current_input_id() -> str | None:

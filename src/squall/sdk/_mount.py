@@ -102,7 +102,7 @@ def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str) -> Mount
 
 def _where() -> str:
     """What to know where files are missed."""
-    if _container.current() is None:
+    if _container.is_local():
         return ""
     return "; a function that runs an app ships files of its own container: add them to the function's image first"
 

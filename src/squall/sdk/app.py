@@ -74,7 +74,7 @@ class FunctionDecorator:
         if is_generator and options.retries is not None:
             raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
         source = _source.find_source(raw_f, given["serialized"])
-        if source.is_main and source.kind != _source.SERIALIZED and _container.current() is None:
+        if source.is_main and source.kind != _source.SERIALIZED and _container.is_local():
             from squall.sdk._serialization import ship_main_as  # cold start: scripts only
 
             ship_main_as(source.module_name)
@@ -218,7 +218,7 @@ class App:
     def _add(self, function: Function[..., Any]) -> None:
         # In a container it has been said already.
         earlier = self._functions.get(function.name)
-        if earlier is not None and not _is_notebook() and _container.current() is None:
+        if earlier is not None and not _is_notebook() and _container.is_local():
             places = f"({_place(earlier)} and {_place(function)})"
             warnings.warn(
                 f"{self!r} has two functions named {function.name}: the later one counts; give one of them name=…"
