@@ -9,17 +9,19 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from squall.cli.server_calls import open_stream
-from squall.cli.terminal import size, unchanged, write
+from squall.cli.terminal import size, unchanged
 from squall.exception import Error
 from squall.protocol.container import TerminalInput, TerminalOffer, TerminalOutput
 from squall.sdk._client import ClientStream
 from squall.sdk._pending import iterate
 
 _LOOK_S = 0.02
+DRAIN_S = 5.0
+"""How long the end of the entrypoint waits for what containers wrote to the terminal."""
 
 
 @contextmanager
@@ -28,13 +30,17 @@ def lend_terminal(app_id: str) -> Iterator[None]:
     rows, columns = size()
     stream = open_stream("TerminalOffer", TerminalOffer(app_id, rows, columns))
     lending = threading.Thread(target=_serve, args=(stream,), name="squall-terminal", daemon=True)
-    lending.start()
-    try:
-        # Whatever a session left behind if the program ends in the middle of it.
-        with unchanged():
+    # Whatever a session left behind if the program ends in the middle of it.
+    with unchanged():
+        lending.start()
+        try:
             yield
-    finally:
-        stream.cancel()
+        finally:
+            # What a container wrote comes on its own way, and the result may have been faster.
+            with suppress(Error):
+                stream.send(None)
+            lending.join(DRAIN_S)
+            stream.cancel()
 
 
 def _serve(stream: ClientStream) -> None:
@@ -44,7 +50,10 @@ def _serve(stream: ClientStream) -> None:
             if session is None and output.exit_code is None:
                 # Keys are read only while a container asks: at other times they are the entrypoint's own.
                 session = _Keys(stream)
-            write(output, body)
+                # Once, before the container's first word. Later it would tear a line that the program just prints.
+                sys.stdout.flush()
+            if body:
+                os.write(sys.stdout.fileno(), body)
             if session is not None and output.exit_code is not None:
                 session.end()
                 session = None

@@ -9,6 +9,7 @@ import pytest
 
 from squall.protocol.app import AppList, AppListing, AppStop
 from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
+from squall.protocol.codec import STREAM_WINDOW
 from squall.protocol.container import (
     ContainerExec,
     ContainerList,
@@ -357,6 +358,26 @@ async def test_breakpoint_finds_the_clients_terminal() -> None:
         stream.cancel()
         await settle()
         assert guest.terminal[3][0].is_end
+
+
+async def test_what_a_container_wrote_is_shown_before_the_terminal_is_taken_back() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.started)
+        guest = stage.node.started[0]
+        assert stage.client.peer is not None
+        stream = stage.client.peer.stream("TerminalOffer", TerminalOffer(spec.app_id))
+        await settle()
+        guest.tell("TerminalOpen", TerminalOpen())
+        for number in range(2 * STREAM_WINDOW):
+            guest.tell("TerminalData", TerminalData(), b"%d " % number)
+        await settle()
+
+        stream.send(None)
+
+        shown = [body async for _, body in stream.items(TerminalOutput)]
+        assert b"".join(shown).split()[-1] == b"%d" % (2 * STREAM_WINDOW - 1)
+        assert guest.terminal[-1][0].is_end
 
 
 async def test_containers_are_listed_and_stopped() -> None:

@@ -25,6 +25,8 @@ class _Lent:
         self.user: Container | None = None
         self.outgoing: deque[tuple[TerminalOutput, bytes]] = deque()
         self.waiting_bytes = 0
+        self.is_closing = False
+        """Its client types no more and waits for what there is to show."""
         self.changed = asyncio.Event()
 
     def show(self, data: bytes, exit_code: int | None = None) -> None:
@@ -43,7 +45,7 @@ class Terminals:
     async def offer(
         self, record: TerminalOffer, uploads: AsyncIterator[tuple[TerminalInput, bytes]]
     ) -> AsyncIterator[tuple[TerminalOutput, bytes]]:
-        """Lend a terminal until the caller leaves.
+        """Lend a terminal until the caller leaves, or says that no more is typed: then what was written is shown first.
 
         Raises:
             PlatformError: `conflict` when the app has one already.
@@ -59,6 +61,8 @@ class Terminals:
                     item, data = lent.outgoing.popleft()
                     lent.waiting_bytes -= len(data)
                     yield item, data
+                if lent.is_closing:
+                    return
                 lent.changed.clear()
                 await lent.changed.wait()
         finally:
@@ -72,6 +76,8 @@ class Terminals:
                 lent.rows, lent.columns = record.rows, record.columns
             if lent.user is not None:
                 lent.user.tell("TerminalData", TerminalData(record.rows, record.columns, is_end=record.is_end), data)
+        lent.is_closing = True
+        lent.changed.set()
 
     def open(self, container: Container) -> None:
         """A guest asks for the terminal of its app's client; the answer is an event."""

@@ -30,6 +30,13 @@ def asking() -> str:
     return input("your name: ")
 
 
+@app.function()
+def asking_then_telling() -> None:
+    squall.interact()
+    count = int(input("how many lines: "))
+    print("\n".join(f"line {number} of {count}" for number in range(1, count + 1)))
+
+
 @app.local_entrypoint()
 def debug() -> None:
     print("result", debugged.remote(41))
@@ -48,3 +55,8 @@ def ask() -> None:
 @app.local_entrypoint()
 def local() -> None:
     print("typed", input("here: "))
+
+
+@app.local_entrypoint()
+def tell() -> None:
+    asking_then_telling.remote()
