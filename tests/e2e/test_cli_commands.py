@@ -172,8 +172,11 @@ def test_exec_carries_streams_and_exit_code(squall: Installation, ticking: dict[
 
 def test_exec_sees_what_the_function_sees(squall: Installation, ticking: dict[str, Any]) -> None:
     ended = _exec(squall, ticking, "sh", "-c", "pwd; ls /root/entries.py; id -u; echo $SQUALL_IS_REMOTE")
+    local = _exec(squall, ticking, "python3", "-c", "import squall; print(squall.is_local())")
 
     assert ended.out.split() == ["/root", "/root/entries.py", "0", "1"]
+    # It is asked of a process, not of a place: any other than the function's is local.
+    assert local.out == "True\n", local
 
 
 def test_exec_with_a_terminal(squall: Installation, ticking: dict[str, Any]) -> None:

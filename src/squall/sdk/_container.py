@@ -122,7 +122,7 @@ def interact() -> None:
 
 
 def is_local() -> bool:
-    """False in the process that runs a function in a container, True anywhere else."""
+    """False in the process that runs a function in a container, True anywhere else, in its child processes as well."""
     return _state is None
 
 
