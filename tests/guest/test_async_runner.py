@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import pickle
 import threading
 import time
@@ -22,7 +23,7 @@ from squall.protocol.call import CANCELLED, GENERATOR_WINDOW, SUCCEEDED, InputBa
 from squall.protocol.guest import GuestStop, Ready
 from squall.sdk import _container
 from tests.guest.agent_double import AgentDouble
-from tests.guest.test_process import CALL, Process, interpreters
+from tests.guest.test_process import CALL, Process, interpreters, start_process
 
 CODE = """
 import asyncio, os, sys
@@ -64,8 +65,7 @@ async def items_of_two():
 @pytest.fixture(params=interpreters())
 def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
     """A guest that waits for its Boot, with the code above to run."""
-    process = Process(data_dir, request.param)
-    (data_dir / "code" / "async_code.py").write_text(CODE)
+    process = Process(data_dir, functools.partial(start_process, python=request.param), {"async_code.py": CODE})
     yield process
     process.close()
 

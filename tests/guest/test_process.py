@@ -1,17 +1,21 @@
-"""The guest as a process of its own, by every Python that is found: what it loads, runs, answers, and how it ends."""
+"""The guest as a process of its own, by every Python that is found: what it loads, runs, answers, and how it ends.
+
+tests/kernel/test_guest.py runs all this again in containers.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pickle
 import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import cloudpickle
 import pytest
@@ -36,6 +40,7 @@ from tests.guest.agent_double import AgentDouble
 
 SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
 CALL = "fc-0123456789ABCDEFGHabcd"
+CONTAINER = "ct-0123456789ABCDEFGHabcd"
 USER_CODE = """
 import asyncio, signal, sys, time
 
@@ -177,6 +182,12 @@ import atexit, os, signal
 atexit.register(os.kill, os.getpid(), signal.SIGTERM)
 raise LookupError("broken")
 """
+MODULES = {
+    "user_code.py": USER_CODE,
+    "slow_code.py": SLOW_CODE,
+    "broken_code.py": BROKEN_CODE,
+    "asking_code.py": "import os\nos.dup2(1, 2)\ninput('Your name? ')\n",
+}
 
 
 def interpreters() -> list[Any]:
@@ -202,30 +213,54 @@ def interpreters() -> list[Any]:
     ]
 
 
-class Process:
-    """A guest and the agent it talks to."""
+class Launched(Protocol):
+    """A guest that runs: what of `subprocess.Popen` is asked of it."""
 
-    def __init__(self, directory: Path, python: str) -> None:
-        (directory / "code").mkdir()
-        (directory / "code" / "user_code.py").write_text(USER_CODE)
-        (directory / "code" / "slow_code.py").write_text(SLOW_CODE)
-        (directory / "code" / "broken_code.py").write_text(BROKEN_CODE)
-        (directory / "code" / "asking_code.py").write_text("import os\nos.dup2(1, 2)\ninput('Your name? ')\n")
-        # cloudpickle alone: the other packages beside it are compiled for this Python.
-        (directory / "code" / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
-        self.agent = AgentDouble(directory / "a.sock")
-        program = f"import os; from squall.guest.main import main; os._exit(main({str(directory / 'a.sock')!r}))"
-        self._process = subprocess.Popen(
-            [python, "-u", "-B", "-c", program],
-            env={
-                "PYTHONPATH": f"{directory / 'code'}:{SOURCE}",
-                "SQUALL_CONTAINER_ID": "ct-0123456789ABCDEFGHabcd",
-                "SQUALL_CONTAINER_TOKEN": "secret",
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    @property
+    def returncode(self) -> int | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def communicate(self, *, timeout: float | None = None) -> tuple[bytes, bytes]: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
+
+
+def start_process(directory: Path, python: str) -> Launched:
+    """The guest by this Python, with this checkout's library and the code in the directory, at its socket."""
+    # cloudpickle alone: the other packages beside it are compiled for this Python.
+    (directory / "code" / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
+    socket_path = str(directory / "agent/agent.sock")
+    program = f"import os; from squall.guest.main import main; os._exit(main({socket_path!r}))"
+    return subprocess.Popen(
+        [python, "-u", "-B", "-c", program],
+        env={
+            "PYTHONPATH": f"{directory / 'code'}:{SOURCE}",
+            "SQUALL_CONTAINER_ID": CONTAINER,
+            "SQUALL_CONTAINER_TOKEN": "secret",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+class Process:
+    """A guest and the agent it talks to.
+
+    Args:
+        start: starts the guest, which is to import from `code` in this directory and to connect to `agent/agent.sock`.
+        more: further modules of the user, by their file names.
+    """
+
+    def __init__(
+        self, directory: Path, start: Callable[[Path], Launched], more: Mapping[str, str] | None = None
+    ) -> None:
+        for folder in ("code", "agent"):
+            (directory / folder).mkdir()
+        for name, text in {**MODULES, **(more or {})}.items():
+            (directory / "code" / name).write_text(text)
+        self.agent = AgentDouble(directory / "agent/agent.sock")
+        self._process = start(directory)
 
     def boot(
         self,
@@ -239,7 +274,7 @@ class Process:
         """Make it the container of one of the functions above."""
         self.agent.expect("GuestHello", GuestHello)
         definition = Definition(BY_FILE, module, qualname, is_generator=is_generator, is_async=is_async)
-        boot = Boot("ct-0123456789ABCDEFGHabcd", "ap-1", "app", "fu-1", qualname, definition, max_inputs=max_inputs)
+        boot = Boot(CONTAINER, "ap-1", "app", "fu-1", qualname, definition, max_inputs=max_inputs)
         self.agent.say("Boot", boot)
 
     def give(self, index: int, *args: object, attempt: int = 0) -> None:
@@ -261,7 +296,9 @@ class Process:
     def end(self) -> tuple[int, str]:
         """Exit code and what was printed."""
         out, err = self._process.communicate(timeout=20)
-        return self._process.returncode, (out + err).decode()
+        code = self._process.returncode
+        assert code is not None
+        return code, (out + err).decode()
 
     def wait_for_line(self, text: str) -> None:
         """Until it has printed that."""
@@ -283,7 +320,7 @@ class Process:
 @pytest.fixture(params=interpreters())
 def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
     """A guest that waits for its Boot."""
-    process = Process(data_dir, request.param)
+    process = Process(data_dir, functools.partial(start_process, python=request.param))
     yield process
     process.close()
 
