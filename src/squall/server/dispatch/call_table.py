@@ -60,6 +60,12 @@ class CallTable:
         """The calls of one function."""
         return iter([call for call in self._calls.values() if call.dispatcher is dispatcher])
 
+    def waited_for(self) -> Iterator[Call]:
+        """Calls that inputs have made, with inputs of their own that have no output."""
+        for call in self._calls.values():
+            if call.parent is not None and call.inputs and not call.is_closed:
+                yield call
+
     def input(self, call_id: str, index: int) -> Input | None:
         """An input without an output."""
         call = self._calls.get(call_id)

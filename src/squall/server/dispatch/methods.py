@@ -227,7 +227,7 @@ class Methods:
         parent = self._waiting_input(caller, record)
         if parent is None:
             return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
-        with self._plane.standstill.awaiting(parent, record.call_id):
+        with self._plane.standstill.awaiting(parent, record.call_id, record.index):
             return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
 
     def _waiting_input(self, caller: Caller, record: CallGet) -> Input | None:

@@ -1,7 +1,9 @@
 """When everything that runs waits for something that cannot start, one call fails, and the rest goes on.
 
 Waiting containers give back their claim on cpu, but they keep their memory and their place. Parents that fill all
-places and wait for calls of their own would wait for ever: nothing that runs ends before what is queued has run.
+places and wait for calls of their own would wait for ever: nothing that runs ends before what is queued has run. So
+would calls that wait in a circle for containers that their functions may not have (`wait_cycles.py`), whatever else
+runs.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from squall.protocol.call import Failure
+from squall.protocol.call import Failure, InputRefs
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.fleet import ContainerFleet
 from squall.server.dispatch.input import Input
+from squall.server.dispatch.wait_cycles import WaitCycles, containers_max, is_full
 
 _log = logging.getLogger("squall.server.dispatch.standstill")
 
@@ -30,27 +33,32 @@ class Standstill:
         self._fleet = fleet
         self._calls = calls
         self._since: float | None = None
-        self._awaited: Counter[str] = Counter()
-        """Durable calls that inputs in containers wait for, by id: these have no parent."""
+        self._awaited: Counter[tuple[Input, str, int]] = Counter()
+        """Inputs in containers, with the id and index of what they wait for of durable calls: these have no parent."""
+        self._circling_since: dict[Input, float] = {}
 
     @contextmanager
-    def awaiting(self, one: Input, call_id: str) -> Iterator[None]:
-        """In the block, that input waits for a durable call."""
+    def awaiting(self, one: Input, call_id: str, index: int) -> Iterator[None]:
+        """In the block, that input waits for an input of a durable call."""
         trouble = one.with_trouble()
         trouble.children += 1
-        self._awaited[call_id] += 1
+        key = (one, call_id, index)
+        self._awaited[key] += 1
         # Its claim on cpu may be all that the call it waits for lacks.
         self._fleet.starts.place()
         try:
             yield
         finally:
             trouble.children -= 1
-            self._awaited[call_id] -= 1
-            if not self._awaited[call_id]:
-                del self._awaited[call_id]
+            self._awaited[key] -= 1
+            if not self._awaited[key]:
+                del self._awaited[key]
 
     def tick(self, now: float) -> None:
         """Give up the call that has waited longest if nothing has moved for long."""
+        if self._has_broken_cycles(now):
+            self._since = None
+            return
         running = [one for one in self._fleet.containers.values() if one.container_id not in self._fleet.starts.pending]
         if not self._fleet.starts.pending or not running or any(_moves(one) for one in running):
             self._since = None
@@ -64,11 +72,47 @@ class Standstill:
         if one is not None:
             self._give_up(one, len(running))
 
+    def _has_broken_cycles(self, now: float) -> bool:
+        """Give up one call of each circle there has been for long."""
+        containers = self._fleet.containers.values()
+        full = [one for one in {container.dispatcher for container in containers} if is_full(one)]
+        if not full:
+            self._circling_since.clear()
+            return False
+        cycles = WaitCycles(containers, full, self._calls, self._awaited)
+        self._circling_since = {one: self._circling_since.get(one, now) for one in cycles.closing()}
+        has_broken = False
+        while True:
+            # Asked again after each: what waited for it can move, and needs no failure of its own.
+            ripe = [one for one in cycles.closing() if now - self._circling_since.get(one, now) >= STANDSTILL_S]
+            if not ripe:
+                return has_broken
+            self._give_up_in_cycle(ripe[0])
+            cycles.answered(ripe[0])
+            has_broken = True
+
+    @staticmethod
+    def _give_up_in_cycle(one: Input) -> None:
+        dispatcher, container = one.call.dispatcher, one.container
+        what = f"function {dispatcher.spec.name} has as many containers as it may"
+        message = (
+            f"{what} (max_containers={containers_max(dispatcher)}), and all of them wait, directly or through other "
+            "calls, for inputs that only they could run, this one among them; let more of them run (max_containers=), "
+            "or do not wait in them for calls that come back to the same function"
+        )
+        _log.warning("standstill: %s", message)
+        dispatcher.fail([one], Failure("exhausted", message))
+        if container is not None:
+            # It was handed out ahead of its turn: nobody wants it to run once the container is free.
+            container.tell("CancelInputs", InputRefs(one.call.call_id, (one.index,)))
+            dispatcher.refresh(container)
+
     def _blocked(self) -> Iterator[Input]:
         """Inputs that something running waits for, and that wait for a container with no place."""
+        awaited = {call_id for _, call_id, _ in self._awaited}
         for dispatcher in {one.dispatcher for one in self._fleet.starts.pending.values()}:
             for call in self._calls.of(dispatcher):
-                if call.parent is not None or call.call_id in self._awaited:
+                if call.parent is not None or call.call_id in awaited:
                     yield from (one for one in call.inputs.values() if one.is_queued)
 
     @staticmethod

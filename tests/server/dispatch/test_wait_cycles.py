@@ -1,0 +1,260 @@
+"""Functions at their max_containers whose inputs wait for each other: one call fails, none that could still run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from squall.protocol import call as wire
+from squall.protocol.call import SPAWN, CallGet, CallOpen, CallSpawn, CallSpawned, InputBatch, OutputBatch
+from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec
+from squall.protocol.ids import input_id, new_id
+from squall.server.dispatch.standstill import STANDSTILL_S
+from tests.server.doubles import Failed, FakeCall, FakeClient, FakeGuest, Stage, make_spec, settle, staged
+
+LONG_S = 4 * STANDSTILL_S
+
+Wait = Callable[[FakeClient, str, bytes, str], Awaitable[tuple[int, bytes]]]
+
+
+async def wait_by_call(inside: FakeClient, function_id: str, value: bytes, own: str) -> tuple[int, bytes]:
+    call = inside.call(function_id, int(value), parent=own)
+    while not call.outputs:  # noqa: ASYNC110 - the test's clock decides when
+        await asyncio.sleep(0)
+    inside.close_call(call)
+    await settle(5)
+    return call.outputs[0].status, call.outputs[0].value
+
+
+async def wait_by_get(inside: FakeClient, function_id: str, value: bytes, own: str) -> tuple[int, bytes]:
+    call_id = new_id("fc")
+    record = CallSpawn(CallOpen(call_id, function_id, SPAWN, own), InputBatch(call_id, (0,), (len(value),)))
+    await inside.ask("CallSpawn", record, CallSpawned, value)
+    assert inside.peer is not None
+    output, body = await inside.peer.request_with_body("CallGet", CallGet(call_id, 0, 50.0, own), OutputBatch)
+    return output.statuses[0], body
+
+
+@dataclass
+class Program:
+    """Functions by name, each with the functions that it calls, one after the other, with a number that is one less."""
+
+    stage: Stage
+    calls: dict[str, tuple[str, ...]]
+    wait: Wait = wait_by_call
+    specs: dict[str, FunctionSpec] = field(default_factory=dict)
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    """What a function waits for before it ends."""
+    is_at_once: bool = False
+    """A function makes all its calls at the same time."""
+
+    async def begin(self, **max_containers: int | None) -> None:
+        app_id = await self.stage.client.app()
+        self.specs = {name: make_spec(app_id, name, max_containers=most) for name, most in max_containers.items()}
+        await self.stage.client.ask("FunctionCreate", FunctionCreate(tuple(self.specs.values())), FunctionCreated)
+        self.stage.node.run = self.run
+
+    def call(self, name: str, *numbers: int) -> FakeCall:
+        return self.stage.client.call(self.specs[name].function_id, *numbers)
+
+    async def run(self, guest: FakeGuest, value: bytes) -> bytes:
+        (name,) = (name for name, spec in self.specs.items() if spec.function_id == guest.function_id)
+        called = self.calls.get(name, ()) if int(value) > 0 else ()
+        if called:
+            inside = await FakeClient(self.stage.plane, self.stage.codec).connect_inside(guest.container_id)
+            (call_id, index), *_ = guest.running
+            own, next_value = input_id(call_id, index), str(int(value) - 1).encode()
+            waits = [self.wait(inside, self.specs[one].function_id, next_value, own) for one in called]
+            ended = await asyncio.gather(*waits) if self.is_at_once else [await one for one in waits]
+            for status, body in ended:
+                if status != wire.SUCCEEDED:
+                    raise Failed("user", wire.decode_failure(body)[0].message)
+        if name in self.gates:
+            await self.gates[name].wait()
+        return value
+
+
+@pytest.mark.parametrize("wait", [wait_by_call, wait_by_get])
+@pytest.mark.parametrize("most", [1, 3])
+async def test_function_that_calls_itself_deeper_than_it_has_containers_fails(wait: Wait, most: int) -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)}, wait)
+        await program.begin(rec=most)
+
+        call = program.call("rec", 3)
+        await stage.pass_time(STANDSTILL_S - 2.0, 0.25)
+        assert not call.outputs
+        await stage.pass_time(6.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+        message = call.outputs[0].failure.message
+        assert f"function rec has as many containers as it may (max_containers={most})" in message
+        assert "let more of them run" in message
+        assert not any(one.is_busy for one in stage.plane.fleet.containers.values())
+
+
+async def test_recursion_that_its_containers_suffice_for_is_left_alone() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)})
+        await program.begin(rec=4)
+
+        call = program.call("rec", 3)
+        await stage.pass_time(LONG_S, 0.25)
+
+        assert call.outputs[0].status == wire.SUCCEEDED
+
+
+@pytest.mark.parametrize("wait", [wait_by_call, wait_by_get])
+async def test_two_functions_that_call_each_other_fail_with_one_container_each(wait: Wait) -> None:
+    async with staged() as stage:
+        program = Program(stage, {"a": ("b",), "b": ("a",)}, wait)
+        await program.begin(a=1, b=1)
+
+        call = program.call("a", 5)
+        await stage.pass_time(STANDSTILL_S + 4.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+        assert "function a has as many containers" in call.outputs[0].failure.message
+
+
+async def test_circle_through_a_function_without_a_limit_is_found() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"a": ("free",), "free": ("a",)})
+        await program.begin(a=1, free=None)
+
+        call = program.call("a", 5)
+        await stage.pass_time(STANDSTILL_S + 4.0, 0.25)
+
+        assert "function a has as many containers" in call.outputs[0].failure.message
+
+
+async def test_what_only_waits_for_the_circle_goes_on_after_it() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",), "other": ("rec",)})
+        await program.begin(rec=1, other=None)
+
+        rec = program.call("rec", 1)
+        await stage.pass_time(1.0, 0.25)
+        other = program.call("other", 1)
+        await stage.pass_time(STANDSTILL_S + 6.0, 0.25)
+
+        assert rec.outputs[0].status == wire.FAILED
+        assert other.outputs[0].status == wire.SUCCEEDED
+
+
+async def test_every_input_of_a_map_over_a_recursion_ends() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)})
+        await program.begin(rec=2)
+
+        call = program.call("rec", 1, 1, 0, 1, 0)
+        await stage.pass_time(30.0, 0.25)
+
+        assert len(call.outputs) == 5
+        assert {call.outputs[index].status for index in (2, 4)} == {wire.SUCCEEDED}
+
+
+async def test_circles_beside_each_other_are_broken_together() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"one": ("one",), "two": ("two",)})
+        await program.begin(one=1, two=1)
+
+        calls = [program.call("one", 1), program.call("two", 1)]
+        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+
+        assert all(call.outputs[0].status == wire.FAILED for call in calls)
+
+
+async def test_work_elsewhere_does_not_hide_a_circle() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)}, gates={"long": asyncio.Event()})
+        await program.begin(rec=1, long=None)
+
+        busy = program.call("long", 0)
+        call = program.call("rec", 1)
+        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+        assert not busy.outputs
+        program.gates["long"].set()
+
+
+async def test_call_that_waits_for_long_work_elsewhere_is_left_alone() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"outer": ("middle",), "middle": ("long",)}, gates={"long": asyncio.Event()})
+        await program.begin(outer=1, middle=1, long=1)
+
+        calls = [program.call("outer", 2, 2), program.call("middle", 1)]
+        await stage.pass_time(LONG_S, 0.25)
+        assert not any(call.outputs for call in calls)
+        program.gates["long"].set()
+        await stage.pass_time(5.0, 0.25)
+
+        ended = [got for call in calls for got in call.outputs.values()]
+        assert [got.status for got in ended] == [wire.SUCCEEDED] * 3
+
+
+async def test_circle_one_of_whose_members_also_waits_for_long_work_is_left_alone_until_that_ends() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec", "long")}, gates={"long": asyncio.Event()}, is_at_once=True)
+        await program.begin(rec=1, long=None)
+
+        call = program.call("rec", 1)
+        await stage.pass_time(LONG_S, 0.25)
+        assert not call.outputs
+        program.gates["long"].set()
+        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+
+
+async def test_container_of_the_same_function_that_still_works_is_waited_for() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)}, gates={"rec": asyncio.Event()})
+        await program.begin(rec=2)
+
+        busy = program.call("rec", 0)
+        await stage.pass_time(1.0, 0.25)
+        call = program.call("rec", 1)
+        await stage.pass_time(LONG_S, 0.25)
+        assert not busy.outputs
+        assert not call.outputs
+        program.gates["rec"].set()
+        await stage.pass_time(5.0, 0.25)
+
+        assert call.outputs[0].status == wire.SUCCEEDED
+
+
+async def test_input_handed_out_ahead_is_failed_and_never_begins() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)})
+        await program.begin(rec=1)
+        # Short inputs: the container is trusted with more than one at a time.
+        await stage.done(program.call("rec", *[0] * 50), 50)
+
+        call = program.call("rec", 1)
+        await stage.pass_time(1.0, 0.25)
+        (guest,) = stage.node.guests.values()
+        assert guest.waiting
+        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+        assert not guest.waiting
+        assert len(guest.begun) == 51
+        assert (await stage.done(program.call("rec", 0), 1))[0].status == wire.SUCCEEDED
+
+
+async def test_call_cancelled_meanwhile_is_no_circle() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)})
+        await program.begin(rec=1)
+
+        call = program.call("rec", 1)
+        await stage.pass_time(STANDSTILL_S - 2.0, 0.25)
+        stage.client.close_call(call)
+        await stage.pass_time(LONG_S, 0.25)
+
+        assert not any(one.is_busy for one in stage.plane.fleet.containers.values())
