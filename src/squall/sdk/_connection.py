@@ -6,7 +6,7 @@ that they `need` a reader: the keeper reads for them while nobody else does.
 
 An exception may come at any point of a thread that reads (Ctrl-C, a signal handler of the user's, the end of an input
 in a container). Then its turn ends, somebody else is woken, and if bytes may have been lost the connection is, too:
-only a new one is whole again. Whoever sleeps looks up once a second, should even that have been interrupted.
+only a new one is whole again. Whoever sleeps looks up a few times a second, should even that have been interrupted.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 from squall.protocol.frames import Frame, FrameDecoder, FrameError
 from squall.sdk._pending import Pending
 from squall.sdk._transport import Transport, UnixTransport
-from squall.sdk._turn import Bell, Turn
+from squall.sdk._turn import SIGNALS_S, Bell, Turn
 
 LONG_LEAD_S = 0.02
 """The keeper looks rarely while one thread reads on; after that long it is told when the thread stops."""
-FOLLOW_S = 1.0
+FOLLOW_S = SIGNALS_S
 """How long a thread that waits relies on being woken to read on."""
 
 

@@ -16,6 +16,7 @@ from squall.sdk._connection import Connection
 from squall.sdk._greeting import NotYet
 from squall.sdk._local_server import Endpoint
 from squall.sdk._pending import Pending
+from squall.sdk._turn import join
 
 CONNECT_S = 90.0
 """How long a lost or first connection is tried before those who wait are told."""
@@ -95,7 +96,7 @@ class Keeper:
         self._connection.news.ring()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(5.0)
+            join(thread, 5.0)
 
     def _keep(self) -> None:
         # If two were started after all, the later one stays.

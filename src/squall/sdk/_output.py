@@ -17,6 +17,7 @@ from squall.sdk import _client, _shown
 from squall.sdk._client import ConnectionLost
 from squall.sdk._pending import run
 from squall.sdk._terminal_text import for_stream
+from squall.sdk._turn import join
 
 if TYPE_CHECKING:
     from squall.protocol.image import BuildEvent
@@ -206,7 +207,7 @@ class LogFollower:
     def finish(self, drain_s: float = DRAIN_S) -> None:
         """Show what is left, but wait for it only so long; nothing is shown after this."""
         self._is_stopping = True
-        self._thread.join(drain_s)
+        join(self._thread, drain_s)
         self._is_silent = True
         self._display.end()
 

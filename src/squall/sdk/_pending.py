@@ -14,6 +14,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from squall.sdk._turn import SIGNALS_S
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -94,10 +96,11 @@ class Pending(Generic[T]):
         return lock
 
     def sleep(self, deadline: float | None = None) -> bool:
-        """Block until done, nudged, or past the deadline; whether it is done."""
+        """Block until done, nudged, past the deadline, or for a moment; whether it is done."""
         lock = self.prepare()
         if not self.is_done:
-            lock.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
+            left_s = SIGNALS_S if deadline is None else max(0.0, deadline - time.monotonic())
+            lock.acquire(timeout=min(left_s, SIGNALS_S))
         if self.is_done:
             self.nudge()  # another thread may sleep on the same
         return self.is_done
@@ -210,6 +213,8 @@ async def _wait_in_loop(pending: Pending[Any], timeout_s: float | None) -> None:
             return  # that loop is closed: nobody waits
 
     reader = pending._reader
+    beat = _beat_of(loop)
+    beat.begin()
     try:
         if reader is not None:
             reader.need(future)
@@ -219,6 +224,42 @@ async def _wait_in_loop(pending: Pending[Any], timeout_s: float | None) -> None:
         future.cancel()
         if reader is not None:
             reader.unneed(future)
+        beat.end()
+
+
+class _Beat:
+    """Turns an event loop now and then while somebody waits in it for us: its own sleep is a system call, too."""
+
+    __slots__ = ("_count", "_is_on", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._count = 0
+        self._is_on = False
+
+    def begin(self) -> None:
+        """One more waits."""
+        self._count += 1
+        if not self._is_on:
+            self._is_on = True
+            self.loop.call_later(SIGNALS_S, self._go_on)
+
+    def end(self) -> None:
+        """One less waits."""
+        self._count -= 1
+
+    def _go_on(self) -> None:
+        # Left to run out by itself, as the next wait mostly begins before that.
+        self._is_on = self._count > 0
+        if self._is_on:
+            self.loop.call_later(SIGNALS_S, self._go_on)
+
+
+def _beat_of(loop: asyncio.AbstractEventLoop) -> _Beat:
+    beat = _driver.beat
+    if beat is None or beat.loop is not loop:
+        beat = _driver.beat = _Beat(loop)
+    return beat
 
 
 class _Driver(threading.local):
@@ -226,6 +267,8 @@ class _Driver(threading.local):
 
     loop: Any = ()
     is_background: bool = False
+    beat: _Beat | None = None
+    """Of the loop that waited last."""
 
 
 _driver = _Driver()
@@ -259,7 +302,8 @@ def run(coroutine: Coroutine[Any, Any, T], *, is_background: bool = False) -> T:
             error = None
             try:
                 if waiting is None:
-                    time.sleep(max(0.0, deadline - time.monotonic()))
+                    while (left_s := deadline - time.monotonic()) > 0:
+                        time.sleep(min(left_s, SIGNALS_S))
                 else:
                     waiting.block(deadline)
             except BaseException as interrupted:  # noqa: BLE001 - Ctrl-C goes through the coroutine's own clean-up

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from typing import Protocol
 
 from squall.sdk._pending import Reader
+from squall.sdk._turn import SIGNALS_S
 
 _READ_BYTES = 64 * 1024
 _READ_BYTES_MAX = 1024 * 1024
+_SIGNALS = struct.pack("ll", 0, int(SIGNALS_S * 1_000_000))
+"""As a `struct timeval`."""
 
 
 class Transport(Protocol):
@@ -48,6 +52,9 @@ class UnixTransport:
             self._socket.settimeout(timeout_s)
             self._socket.connect(path)
             self._socket.settimeout(None)
+            # The kernel's own time limit, and not Python's: that one would cost a `poll` before each call.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SIGNALS)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SIGNALS)
         except BaseException:
             self._socket.close()
             raise
@@ -63,8 +70,8 @@ class UnixTransport:
             try:
                 if self.reader is not None:
                     self.reader.need(who)
-                self._socket.sendall(memoryview(data)[sent:])
-                self._socket.sendall(body)
+                self._send_all(memoryview(data)[sent:])
+                self._send_all(memoryview(body))
             finally:
                 if self.reader is not None:
                     self.reader.unneed(who)
@@ -75,12 +82,19 @@ class UnixTransport:
         except BlockingIOError:
             return 0
 
+    def _send_all(self, data: memoryview) -> None:
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                continue  # Python has looked at its signals
+
     def read(self, deadline: float | None = None) -> bytes | None:
         """See `Transport`."""
-        if deadline is not None and not self._is_readable(max(0.0, deadline - time.monotonic())):
+        if deadline is not None and not self._is_readable(deadline):
             return None
         try:
-            data = self._socket.recv(self._read_bytes)
+            data = self._receive()
         except OSError:
             return b""
         # A full read means that more is there: large values arrive in fewer, larger pieces.
@@ -90,13 +104,25 @@ class UnixTransport:
             self._read_bytes = _READ_BYTES
         return data
 
-    def _is_readable(self, timeout_s: float) -> bool:
+    def _receive(self) -> bytes:
+        while True:
+            try:
+                return self._socket.recv(self._read_bytes)
+            except BlockingIOError:
+                continue  # Python has looked at its signals
+
+    def _is_readable(self, deadline: float) -> bool:
         poll = select.poll()
         try:
             poll.register(self._socket, select.POLLIN)
         except ValueError:
             return True  # closed meanwhile: let `recv` say so
-        return bool(poll.poll(int(timeout_s * 1000)))
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            if poll.poll(int(min(left_s, SIGNALS_S) * 1000)):
+                return True
+            if left_s <= SIGNALS_S:
+                return False
 
     def close(self) -> None:
         """See `Transport`."""

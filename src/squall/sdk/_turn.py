@@ -8,6 +8,14 @@ again, by whoever unwinds.
 from __future__ import annotations
 
 import threading
+import time
+
+SIGNALS_S = 0.2
+"""How long the main thread sleeps in one system call at most.
+
+Python looks at its signals between its steps, and the kernel interrupts a system call that has begun: a Ctrl-C that
+comes after the one and before the other is not noticed before the call returns.
+"""
 
 
 class Turn:
@@ -58,3 +66,10 @@ class Bell:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleep until it is rung; False when that takes longer."""
         return self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
+
+
+def join(thread: threading.Thread, timeout_s: float) -> None:
+    """Wait for the end of a thread, at most so long."""
+    deadline = time.monotonic() + timeout_s
+    while thread.is_alive() and (left_s := deadline - time.monotonic()) > 0:
+        thread.join(min(left_s, SIGNALS_S))

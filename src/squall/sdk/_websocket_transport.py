@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from squall.exception import AuthError, PermissionDeniedError
 from squall.sdk._pending import Reader
+from squall.sdk._turn import SIGNALS_S
 
 CHANNEL_PATH = "/api/v1/channel"
 
@@ -58,13 +59,17 @@ class WebSocketTransport:
 
     def read(self, deadline: float | None = None) -> bytes | None:
         """See `Transport`."""
-        try:
-            message = self._socket.recv(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except TimeoutError:
-            return None
-        except Exception:  # noqa: BLE001 - as above
-            return b""
-        return message if isinstance(message, bytes) else message.encode()
+        while True:
+            left_s = SIGNALS_S if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                message = self._socket.recv(min(left_s, SIGNALS_S))
+            except TimeoutError:
+                if deadline is not None and left_s <= SIGNALS_S:
+                    return None
+                continue
+            except Exception:  # noqa: BLE001 - as above
+                return b""
+            return message if isinstance(message, bytes) else message.encode()
 
     def close(self) -> None:
         """See `Transport`."""
