@@ -16,8 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from squall.main import ask, dev
 from squall.main.data_dir import ServerLock, read_server_file
 from squall.main.spawner import instance_name
+from squall.runtime.removal import mounts_below
 
 COMMAND = [sys.executable, "-m", "squall.main.dev"]
 
@@ -79,9 +81,7 @@ def server(make_data_dir: Callable[[], Path]) -> Iterator[LocalServer]:
     yield made
     made.run("stop", "--force")
     made.wait_ended()
-    # After a crash the spawner stays for those to come; here nobody comes.
-    for pid in spawners(made.data_dir):
-        os.kill(pid, signal.SIGTERM)
+    assert spawners(made.data_dir) == []
 
 
 def is_running(pid: int) -> bool:
@@ -256,3 +256,41 @@ def test_server_that_does_not_answer_is_ended_by_force(server: LocalServer) -> N
     said, _ = stopping.communicate(timeout=60)
 
     assert (stopping.returncode, said) == (0, b"stopped Squall\n")
+
+
+def test_server_that_never_answers_is_killed_by_force_and_leaves_nothing(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pid = server.start()
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(ask, "ANSWER_S", 1.0)
+    monkeypatch.setattr(dev, "STOP_S", 1.0)
+
+    code = dev.main(["stop", "--force", "--data-dir", str(server.data_dir)])
+
+    assert code == 0
+    assert "removed what an earlier one left: " in capsys.readouterr().out
+    assert not is_running(pid)
+    assert mounts_below(str(server.data_dir)) == []
+
+
+def test_stop_takes_away_what_a_killed_build_left(server: LocalServer) -> None:
+    os.kill(server.start(), signal.SIGKILL)
+    server.wait_ended()
+    unfinished = server.data_dir / "layers" / ".scratch" / "5eed"
+    (unfinished / "inside").mkdir(parents=True)
+
+    stopped = server.run("stop")
+
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert "1 unfinished image layer" in stopped.stdout
+    assert not unfinished.exists()
+    assert spawners(server.data_dir) == []
+
+
+def test_stop_makes_no_directory_and_leaves_somebody_elses_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    said = [LocalServer(path).run("stop", "--force") for path in (tmp_path, tmp_path / "none")]
+
+    assert [(one.returncode, one.stdout) for one in said] == [(0, "Squall does not run\n")] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -31,6 +31,8 @@ from squall.main.start import start
 from squall.protocol.errors import CONFLICT, ChannelClosed, PlatformError
 
 STOP_S = 60.0
+KILL_S = 10.0
+WAYS_ON = "end them: squall server stop --force, or let a server take them over: squall server start"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 def _stop(config: Config, *, is_forced: bool) -> str:
     lock = ServerLock(config.data_dir)
     if not _runs(lock, config):
-        return "Squall does not run"
+        return _clear(lock, config, is_forced=is_forced)
     found = read_server_file(config.data_dir)
     try:
         import asyncio
@@ -89,20 +91,55 @@ def _stop(config: Config, *, is_forced: bool) -> str:
         asyncio.run(ask(config.socket_path, "ServerStop", ServerStop(is_forced), Empty))
     except ChannelClosed:
         if is_forced:
-            _terminate(found)
+            _signal(found, signal.SIGTERM)
         # Else it was faster than its answer.
     except (OSError, PlatformError) as error:
         if found is None and isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
             raise DataDirError("cannot stop the server: it is still starting; try again in a moment") from error
         if not is_forced:
             raise DataDirError(f"cannot stop the server: {_why_not(error)}") from error
-        _terminate(found)
-    deadline = time.monotonic() + STOP_S
+        _signal(found, signal.SIGTERM)
+    if _ends(lock, config, STOP_S):
+        return "stopped Squall"
+    if is_forced:
+        _signal(found, signal.SIGKILL)
+        if _ends(lock, config, KILL_S):
+            return _clear(lock, config, is_forced=True)
+    raise DataDirError(f"the server has not ended within {STOP_S:.0f} s; see {config.data_dir}/server.log")
+
+
+def _ends(lock: ServerLock, config: Config, timeout_s: float) -> bool:
+    """Wait for the end of the server; whether it came in time."""
+    deadline = time.monotonic() + timeout_s
     while _runs(lock, config):
         if time.monotonic() > deadline:
-            raise DataDirError(f"the server has not ended within {STOP_S:.0f} s; see {config.data_dir}/server.log")
+            return False
         time.sleep(0.02)
-    return "stopped Squall"
+    return True
+
+
+# cold start: as in `_stop`.
+def _clear(lock: ServerLock, config: Config, *, is_forced: bool) -> str:
+    """Take away what an earlier server left, one that was killed as a rule; what still runs only by force."""
+    from squall.main.leftovers import find, running_containers, take_away
+
+    data_dir = config.data_dir
+    if (count := running_containers(data_dir)) and not is_forced:
+        who = "1 container of an earlier one does" if count == 1 else f"{count} containers of an earlier one do"
+        raise DataDirError(f"no server runs, but {who}; {WAYS_ON}")
+    # What there is besides containers is root's to see.
+    if not data_dir.is_dir() or (os.geteuid() != 0 and not count) or not find(data_dir):
+        return "Squall does not run"
+    if not lock.acquire():
+        raise DataDirError("another server has started meanwhile; stop it, too")
+    try:
+        found = find(data_dir)
+        failures = take_away(data_dir)
+        if left := find(data_dir):
+            raise DataDirError(f"an earlier server left more than can be removed ({left}): {'; '.join(failures)}")
+    finally:
+        lock.release()
+    return f"Squall did not run; removed what an earlier one left: {found}"
 
 
 def _runs(lock: ServerLock, config: Config) -> bool:
@@ -122,7 +159,7 @@ def _runs(lock: ServerLock, config: Config) -> bool:
         return False
 
 
-def _terminate(found: ServerFile | None) -> None:
+def _signal(found: ServerFile | None, number: int) -> None:
     """Signal the process that server.json names, if it still is one of ours."""
     if found is None:
         raise DataDirError("the server does not answer, and does not say which process it is")
@@ -132,7 +169,7 @@ def _terminate(found: ServerFile | None) -> None:
         return
     if b"squall" not in command:
         raise DataDirError(f"process {found.pid} is no Squall server; not stopping it")
-    os.kill(found.pid, signal.SIGTERM)
+    os.kill(found.pid, number)
 
 
 def _why_not(error: Exception) -> str:
