@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from bench.figure import Absent, Context
@@ -21,21 +21,23 @@ def start(context: Context) -> None:
 
 
 def processes(context: Context) -> list[Path]:
-    """Every process of that server: what runs our modules with the context's data directory, outside containers."""
-    mark = f"SQUALL_DATA_DIR={context.data_dir}\0".encode()
-    own = os.getpid()
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            environment, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
-        except OSError:
-            continue
-        is_ours = mark in environment or str(context.data_dir).encode() in command
-        if int(path.name) != own and is_ours and b"squall" in command and b"bench" not in command:
-            found.append(path)
+    """Every process of that server: what runs a module of ours with the context's data directory, or one below it."""
+    found = [path for path in Path("/proc").glob("[0-9]*") if _is_servers(_arguments(path), str(context.data_dir))]
     if not found:
         raise Absent("no process of the server was found")
     return found
+
+
+def _arguments(path: Path) -> list[str]:
+    try:
+        return (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _is_servers(arguments: list[str], data_dir: str) -> bool:
+    runs_ours = any(option == "-m" and module.startswith("squall.") for option, module in pairwise(arguments))
+    return runs_ours and any(one == data_dir or one.startswith(f"{data_dir}/") for one in arguments)
 
 
 def memory_mb(path: Path, field: str) -> float:
