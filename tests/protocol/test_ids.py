@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from squall.protocol.ids import KINDS, input_id, is_id, new_id, parse_input_id
+from squall.protocol.ids import KINDS, born_at, input_id, is_id, new_id, parse_input_id
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,6 +24,19 @@ def test_ids_of_a_later_millisecond_sort_later() -> None:
     time.sleep(0.003)
 
     assert earlier < new_id("fc")
+
+
+def test_id_says_when_it_was_made() -> None:
+    before = time.time()
+
+    assert before - 0.001 <= born_at(new_id("fc")) <= time.time()
+    assert born_at("fc-00000010" + "0" * 14) == 0.062
+
+
+@pytest.mark.parametrize("text", ["", "fc-", "fc-0000:00000", "0000000000000", "fc-ÄÄÄÄÄÄÄÄ"])
+def test_what_is_no_id_was_never_made(text: str) -> None:
+    with pytest.raises(ValueError, match="not an id"):
+        born_at(text)
 
 
 def test_ids_do_not_collide() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from squall.exception import ConflictError
-from squall.protocol.errors import CONFLICT, PlatformError
+from squall.exception import ConflictError, Error, OutputExpiredError, ServiceError
+from squall.protocol.errors import CONFLICT, EXPIRED, HTTP_STATUS, PlatformError
 from squall.sdk._refusals import translate
 
 
@@ -22,3 +22,14 @@ def test_method_is_told_in_words(message: str, said: str) -> None:
 
     assert isinstance(error, ConflictError)
     assert str(error) == said
+
+
+def test_outputs_that_have_expired_are_told_from_calls_that_never_were() -> None:
+    assert isinstance(translate(PlatformError(EXPIRED, "CallGet: its outputs have expired")), OutputExpiredError)
+
+
+def test_every_code_has_an_exception() -> None:
+    found = {code: type(translate(PlatformError(code, "x"))) for code in HTTP_STATUS}
+
+    assert all(issubclass(one, Error) for one in found.values())
+    assert {code for code, one in found.items() if one is ServiceError} == {"timed_out", "unavailable"}

@@ -3,6 +3,7 @@
     PlatformError(code, message)
     ├── invalid           the request itself is wrong; repeating it cannot help
     ├── not_found         no such object
+    ├── expired           it was kept for a while, and is gone
     ├── conflict          exists already, or is in a state that does not allow this
     ├── unauthenticated   say who you are
     ├── forbidden         known, but not allowed
@@ -22,6 +23,7 @@ from squall.protocol.records import record
 
 INVALID = "invalid"
 NOT_FOUND = "not_found"
+EXPIRED = "expired"
 CONFLICT = "conflict"
 UNAUTHENTICATED = "unauthenticated"
 FORBIDDEN = "forbidden"
@@ -37,6 +39,7 @@ HTTP_STATUS = {
     FORBIDDEN: 403,
     NOT_FOUND: 404,
     CONFLICT: 409,
+    EXPIRED: 410,
     EXHAUSTED: 429,
     INTERNAL: 500,
     UNSUPPORTED: 501,

@@ -52,13 +52,29 @@ def new_id(kind: str) -> str:
     """Make an id of one of `KINDS`."""
     global _last_millis
     assert kind in KINDS, f"no such kind of id: {kind}"
-    # Wall clock on purpose: ids sort by birth across processes; nothing depends on it beyond display order.
+    # Wall clock on purpose: ids sort by birth across processes; nothing depends on it beyond display order and which of
+    # two errors an unknown one is (`born_at`).
     millis = time.time_ns() // 1_000_000  # tidy: wall clock, see above
     known, text = _last_millis
     if known != millis:
         text = _base62(millis, _TIME_CHARS)
         _last_millis = (millis, text)
     return f"{kind}-{text}{os.urandom(_RANDOM_CHARS).translate(_RANDOM_TABLE).decode()}"
+
+
+def born_at(text: str) -> float:
+    """When the id was made, in seconds since 1970, by the clock of who made it.
+
+    Raises:
+        ValueError: no id says a time like that.
+    """
+    digits = text[3 : 3 + _TIME_CHARS]
+    if not is_id(text) or not digits.isalnum():
+        raise ValueError(f"not an id: {text!r}")
+    millis = 0
+    for digit in digits:
+        millis = millis * 62 + _ALPHABET.index(digit)
+    return millis / 1000
 
 
 def is_id(text: str, kind: str | None = None) -> bool:

@@ -74,7 +74,8 @@ async def get(client: Client, call_id: str, index: int, timeout_s: float | None)
 
     Raises:
         TimeoutError: it is not there in time.
-        NotFoundError: there is no such call, or its output is not kept any more.
+        NotFoundError: there never was such a call.
+        OutputExpiredError: its output is not kept any more.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:

@@ -8,6 +8,7 @@ from squall.protocol.errors import PlatformError
 _BY_CODE: dict[str, type[exception.Error]] = {
     "invalid": exception.InvalidError,
     "not_found": exception.NotFoundError,
+    "expired": exception.OutputExpiredError,
     "conflict": exception.ConflictError,
     "unauthenticated": exception.AuthError,
     "forbidden": exception.PermissionDeniedError,

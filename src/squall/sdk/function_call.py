@@ -49,7 +49,8 @@ class FunctionCall(Generic[T]):
         Raises:
             BaseException: what the function raised.
             TimeoutError: (of `squall.exception`) not there within `timeout` seconds; 0 only looks.
-            NotFoundError: there is no such call, or its result is not kept any more.
+            NotFoundError: there never was such a call.
+            OutputExpiredError: its result is not kept any more, 7 days after the call has ended.
             InvalidError: the call has no input of that index.
         """
         from squall.sdk import _durable  # cold start: loaded when used
