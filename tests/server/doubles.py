@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import string
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -129,6 +130,15 @@ async def settle(turns: int = 60) -> None:
     """Let everything that can happen now happen."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+def made_at(seconds: float) -> str:
+    """The id of a call that was made at that time since 1970."""
+    millis, digits = int(seconds * 1000), ""
+    for _ in range(8):
+        millis, digit = divmod(millis, 62)
+        digits = (string.digits + string.ascii_uppercase + string.ascii_lowercase)[digit] + digits
+    return f"fc-{digits}{new_id('fc')[11:]}"
 
 
 def make_spec(app_id: str, name: str = "square", **fields: Any) -> FunctionSpec:

@@ -10,6 +10,7 @@ import pytest
 from squall.protocol import call as wire
 from squall.protocol.app import AppStop
 from squall.protocol.call import (
+    CallCancel,
     CallGet,
     CallInfo,
     CallInfoGet,
@@ -25,7 +26,7 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.ids import new_id
 from squall.server.model.config import ServerConfig
 from squall.server.model.store import StoredOutput
-from tests.server.doubles import FakeGuest, Stage, settle, staged
+from tests.server.doubles import FakeGuest, Stage, made_at, settle, staged
 
 
 async def spawn(stage: Stage, function_id: str, call_id: str, value: bytes = b"7") -> None:
@@ -36,6 +37,15 @@ async def spawn(stage: Stage, function_id: str, call_id: str, value: bytes = b"7
 async def get(stage: Stage, call_id: str, timeout_s: float = 0.0) -> tuple[OutputBatch, bytes]:
     assert stage.client.peer is not None
     return await stage.client.peer.request_with_body("CallGet", CallGet(call_id, 0, timeout_s), OutputBatch)
+
+
+async def info(stage: Stage, call_id: str) -> CallInfo:
+    found: CallInfo = await stage.client.ask("CallInfo", CallInfoGet(call_id), CallInfo)
+    return found
+
+
+async def cancel(stage: Stage, call_id: str) -> None:
+    await stage.client.ask("CallCancel", CallCancel(call_id), Empty)
 
 
 async def test_spawned_call_is_kept_run_and_its_output_kept() -> None:
@@ -180,12 +190,12 @@ async def test_spawned_call_survives_its_client_and_the_server() -> None:
         assert getting.result()[1] == b"14"
 
 
-async def test_results_are_forgotten_after_their_time() -> None:
+async def test_results_are_forgotten_after_their_time_and_said_to_have_expired() -> None:
     assert ServerConfig().results_kept_s == 7 * 24 * 3600
 
     async with staged(ServerConfig(results_kept_s=3_000.0)) as stage:
         spec = await stage.client.function(scaledown_window_s=1e9)
-        call_id = new_id("fc")
+        call_id = made_at(stage.clock.now())
         await spawn(stage, spec.function_id, call_id)
         await stage.pass_time(2.0)
 
@@ -195,9 +205,10 @@ async def test_results_are_forgotten_after_their_time() -> None:
         stage.clock.advance(800.0)
         await settle()
 
-        with pytest.raises(PlatformError) as gone:
-            await get(stage, call_id)
-        assert gone.value.code == "not_found"
+        for ask in (get(stage, call_id), get(stage, call_id, 5.0), info(stage, call_id), cancel(stage, call_id)):
+            with pytest.raises(PlatformError, match="expired") as gone:
+                await ask
+            assert gone.value.code == "expired"
 
 
 async def test_stopping_the_app_ends_spawned_calls() -> None:
@@ -221,8 +232,9 @@ async def test_stopping_the_app_ends_spawned_calls() -> None:
 
 async def test_call_that_does_not_exist_is_not_found() -> None:
     async with staged() as stage:
-        for ask in (get(stage, new_id("fc")), get(stage, new_id("fc"), 5.0)):
-            with pytest.raises(PlatformError) as missing:
+        call_id = made_at(stage.clock.now() - stage.config.results_kept_s + 60.0)
+        for ask in (get(stage, call_id), get(stage, call_id, 5.0), info(stage, call_id), cancel(stage, call_id)):
+            with pytest.raises(PlatformError, match="never was") as missing:
                 await ask
             assert missing.value.code == "not_found"
 

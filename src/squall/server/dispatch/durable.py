@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Awaitable, Callable, Set
+from typing import TypeVar
 
 from squall.protocol import call as wire
 from squall.protocol.call import CallInfo, CallSpawn, Failure, InputBatch, ItemBatch, OutputBatch, cut
 from squall.protocol.call_id import is_marked
-from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
+from squall.protocol.errors import EXHAUSTED, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.backlog import CANCELLED, Backlog
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.dispatcher import Dispatcher, check_blobs
+from squall.server.dispatch.expired import why_unknown
 from squall.server.dispatch.input import Call
 from squall.server.dispatch.shelf import Kept
 from squall.server.model.clock import Clock
@@ -35,6 +37,7 @@ UNKEPT_MAX = 5_000
 """Outputs that wait to be written before failing more inputs waits too."""
 
 _Key = tuple[str, int]
+T = TypeVar("T")
 
 
 class Durable:
@@ -251,7 +254,8 @@ class Durable:
         """The output, or an answer without an index when it is not there in time.
 
         Raises:
-            PlatformError: `not_found` when there is no such call (any more), `invalid` when it has no such input.
+            PlatformError: `not_found` when there never was such a call, `expired` when it is kept no more, `invalid`
+                when it has no such input.
         """
         key = (call_id, index)
         waiter: asyncio.Future[StoredOutput | None] = asyncio.get_running_loop().create_future()
@@ -259,7 +263,7 @@ class Durable:
         self._waiters.setdefault(key, set()).add(waiter)
         timer = None
         try:
-            output = await self._store.get_output(call_id, index)
+            output = await self._known(call_id, self._store.get_output(call_id, index))
             if output is None and index != 0:
                 await self._check_index(call_id, index)
             if output is None and timeout_s > 0:
@@ -282,8 +286,17 @@ class Durable:
         columns = ((index,), (output.status,), (size,), (output.attempt,), (output.run_us,))
         return OutputBatch(call_id, *columns, blobs), output.value
 
+    async def _known(self, call_id: str, answer: Awaitable[T]) -> T:
+        """What the store answers of a call that it knows."""
+        try:
+            return await answer
+        except PlatformError as error:
+            if error.code != NOT_FOUND:
+                raise
+            raise why_unknown(call_id, self._clock.now(), self._config.results_kept_s) from error
+
     async def _check_index(self, call_id: str, index: int) -> None:
-        count = (await self._store.get_call(call_id)).input_count
+        count = (await self._known(call_id, self._store.get_call(call_id))).input_count
         if not 0 <= index < count:
             has = "1 input, of index 0" if count == 1 else f"{count} inputs, of indexes 0 to {count - 1}"
             raise PlatformError(INVALID, f"CallGet: no input of call {call_id} has index {index}: it has {has}")
@@ -292,14 +305,14 @@ class Durable:
         """About a call, living or done.
 
         Raises:
-            PlatformError: `not_found`.
+            PlatformError: `not_found` or `expired`.
         """
         call = self._calls.get(call_id)
         if call is not None and not call.is_durable:
             statuses = tuple(_state_of(call, index) for index in range(min(call.input_count, STATUSES_MAX)))
             function_id = call.dispatcher.spec.function_id
             return CallInfo(call_id, function_id, call.kind, call.input_count, call.created_at, statuses)
-        stored = await self._store.get_call(call_id)
+        stored = await self._known(call_id, self._store.get_call(call_id))
         kept = await self._store.output_statuses(call_id, STATUSES_MAX)
         is_stored = call is None and self.backlog.count(stored.function_id) > 0
         statuses = tuple(
@@ -312,22 +325,24 @@ class Durable:
         """The app a call belongs to.
 
         Raises:
-            PlatformError: `not_found`.
+            PlatformError: `not_found` or `expired`.
         """
         call = self._calls.get(call_id)
-        return call.dispatcher.spec.app_id if call is not None else (await self._store.get_call(call_id)).app_id
+        if call is not None:
+            return call.dispatcher.spec.app_id
+        return (await self._known(call_id, self._store.get_call(call_id))).app_id
 
     async def cancel(self, call_id: str, *, is_killing: bool) -> None:
         """Cancel what of a call has no output.
 
         Raises:
-            PlatformError: `not_found`. A call that is over is left as it is.
+            PlatformError: `not_found` or `expired`. A call that is over is left as it is.
         """
         call = self._calls.get(call_id)
         if call is None or call.is_durable:
             # On disk first: whatever becomes of this server, nobody runs it after we have answered.
             try:
-                stored = await self._store.cancel_call(call_id)
+                stored = await self._known(call_id, self._store.cancel_call(call_id))
             except PlatformError:
                 if call is not None:  # it is not promised, and what runs is stopped all the same
                     call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
