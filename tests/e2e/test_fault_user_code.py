@@ -74,6 +74,21 @@ def test_sys_exit_in_a_function_fails_the_command(squall: Installation, tmp_path
     assert f'leaves.py", line 6, in f\n    sys.exit({status})\n' in ended.err, ended
 
 
+def test_keyboard_interrupt_of_a_function_fails_the_command_with_its_traceback(
+    squall: Installation, tmp_path: Path
+) -> None:
+    program = tmp_path / "interrupts.py"
+    program.write_text(
+        "import squall\napp = squall.App('interrupts')\n@app.function()\ndef f():\n    raise KeyboardInterrupt('mine')\n"
+    )
+
+    ended = squall.run(str(program))
+
+    assert ended.code == 1, ended
+    assert "KeyboardInterrupt: mine" in ended.err, ended
+    assert "App completed." in ended.err, ended
+
+
 SELF_STARTING = """
 import squall
 app = squall.App("self-starting")

@@ -20,7 +20,6 @@ from typing import IO, Any, Protocol
 import cloudpickle
 import pytest
 
-from squall.exception import RemoteError
 from squall.protocol.call import (
     CANCELLED,
     FAILED,
@@ -89,7 +88,7 @@ def forks():
 
 def interrupts(x):
     if x:
-        raise KeyboardInterrupt
+        raise x("enough")
     return "alive"
 
 async def interrupts_later(x):
@@ -453,7 +452,7 @@ def test_exit_in_a_subtask_is_the_failure_of_its_input_only(guest: Process) -> N
     code, printed = guest.end()
 
     assert (status, exited.type_name, exited.message) == (FAILED, "SystemExit", "enough")
-    assert (interrupted.type_name, interrupted.message) == ("RemoteError", "user code raised KeyboardInterrupt")
+    assert (interrupted.type_name, interrupted.message) == ("KeyboardInterrupt", "")
     assert (caught[0], pickle.loads(caught[1])) == (SUCCEEDED, ["SystemExit"])
     assert (called[0], pickle.loads(called[1])) == (SUCCEEDED, "alive")
     assert code == 0
@@ -588,17 +587,24 @@ def test_end_on_the_way_out_is_silent(guest: Process) -> None:
     assert "Stopping" not in printed
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, StopIteration, SystemExit])
 @pytest.mark.parametrize("qualname", ["interrupts", "interrupts_later"])
-def test_keyboard_interrupt_of_user_code_is_its_failure(guest: Process, qualname: str) -> None:
+def test_what_ends_a_program_is_its_inputs_failure_only(
+    guest: Process, qualname: str, kind: type[BaseException]
+) -> None:
     guest.boot(qualname, is_async=qualname == "interrupts_later")
-    guest.give(0, True)
+    guest.give(0, kind)
 
     status, value = guest.output()
 
     raised = to_exception(value)
-    assert (status, type(raised), str(raised)) == (FAILED, RemoteError, "user code raised KeyboardInterrupt")
-    assert [frame.name for frame in decode_failure(value)[0].frames][-1] == "interrupts"
-    guest.give(1, False)
+    # Python itself lets no coroutine raise StopIteration.
+    is_replaced = kind is StopIteration and qualname == "interrupts_later"
+    assert (status, type(raised)) == (FAILED, RuntimeError if is_replaced else kind)
+    assert str(raised) == ("coroutine raised StopIteration" if is_replaced else "enough")
+    if not is_replaced:
+        assert [frame.name for frame in decode_failure(value)[0].frames][-1] == "interrupts"
+    guest.give(1, None)
     assert pickle.loads(guest.output()[1]) == "alive"
 
 

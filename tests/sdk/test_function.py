@@ -88,6 +88,11 @@ def ends(x: int) -> int:
 
 
 @app.function()
+def raises(kind: type[BaseException]) -> None:
+    raise kind("enough")
+
+
+@app.function()
 def named(**kwargs: int) -> list[str]:
     return sorted(kwargs)
 
@@ -185,6 +190,43 @@ def test_what_ends_a_program_is_a_value_among_the_results_of_a_map(server: Serve
 
     assert [repr(one) for one in found] == ["0", "KeyboardInterrupt()", "SystemExit(0)", "3"]
     assert sorted(map(repr, unordered)) == sorted(map(repr, found))
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, SystemExit, StopIteration, StopAsyncIteration])
+def test_what_a_function_raises_is_raised_as_the_same_type(server: ServerDouble, kind: type[BaseException]) -> None:
+    aio_kind = RuntimeError if kind is StopIteration else kind
+
+    with app.run():
+        with pytest.raises(kind, match="enough") as raised:
+            raises.remote(kind)
+        with pytest.raises(kind, match="enough"):
+            raises.spawn(kind).get()
+        # Python lets no coroutine raise StopIteration, which would be its end.
+        with pytest.raises(aio_kind, match="enough"):
+            asyncio.run(raises.remote.aio(kind))
+
+    assert raised.value.__cause__ is raised.value.__context__ is None
+    assert raised.traceback[-1].name == "raises"
+
+
+def test_stop_iteration_of_a_function_does_not_end_a_map(server: ServerDouble) -> None:
+    with app.run(), pytest.raises(RuntimeError, match="StopIteration"):
+        list(raises.map([StopIteration]))
+
+
+@pytest.mark.parametrize(("is_remote", "word"), [(True, "completed"), (False, "aborted")])
+def test_keyboard_interrupt_of_a_function_is_no_ctrl_c(
+    server: ServerDouble, capsys: pytest.CaptureFixture[str], is_remote: bool, word: str
+) -> None:
+    def end() -> None:
+        if is_remote:
+            raises.remote(KeyboardInterrupt)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), squall.enable_output(), app.run():
+        end()
+
+    assert f"App {word}." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["map", "for_each", "spawn_map"])

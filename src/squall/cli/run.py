@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import inspect
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -22,6 +21,7 @@ from squall.cli.signature import SignatureInvalid, bind
 from squall.cli.target import Target, choose
 from squall.exception import Error
 from squall.sdk import _output
+from squall.sdk._traceback import is_remote
 from squall.sdk.app import LocalEntrypoint
 from squall.sdk.function import Function
 
@@ -144,22 +144,19 @@ class _reported:  # noqa: N801 - a context manager used like a function
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, SystemExit) and _is_remote(error):
+        if isinstance(error, SystemExit) and is_remote(error):
             reference.show_user_traceback(error)
             click.echo(f"A function called sys.exit({error.code!r}) in its container: its input failed.", err=True)
             code = error.code & 0xFF if isinstance(error.code, int) else 1
             raise click.exceptions.Exit(code or 1) from error
-        if error is None or not isinstance(error, Exception) or isinstance(error, click.ClickException):
+        # A KeyboardInterrupt that a function raised is no Ctrl-C.
+        is_ours_to_tell = isinstance(error, Exception) or (error is not None and is_remote(error))
+        if error is None or not is_ours_to_tell or isinstance(error, click.ClickException):
             return
         if isinstance(error, Error) and not _is_raised_by_user(error):
             return
         reference.show_user_traceback(error)
         raise click.exceptions.Exit(1) from error
-
-
-def _is_remote(error: BaseException) -> bool:
-    """Whether it was raised in a container."""
-    return any(frame.filename.startswith("<ct-") for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _is_raised_by_user(error: Error) -> bool:

@@ -146,12 +146,16 @@ class AsyncRunner:
             if os.getpid() != self._pid:
                 _end_forked(error)
             return cancelled()
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever user code raises is its output
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not self._is_run_by_loop(item):
+                raise  # Python takes the coroutine down
             if os.getpid() != self._pid:
                 _end_forked(error)
             return failed(error)
+
+    def _is_run_by_loop(self, item: Input) -> bool:
+        running = self._running.get((item.call_id, item.index))
+        return running is not None and asyncio.current_task(self._loop) is running
 
     async def _in_thread_if_blob(self, item: Input) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if item.blob_sha256:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol
 
-from squall.exception import InputCancellation, RemoteError
+from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Input, Stopping
 from squall.guest.link import Link
@@ -158,12 +158,6 @@ def cancelled(error: BaseException | None = None) -> Outcome:
 def failed(error: BaseException) -> Outcome:
     """Of an input whose user code raised; said in the log, too."""
     print_failure(error)
-    if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
-        # Raised as itself where the caller is, it would pass for Ctrl-C there, or for the end of a generator.
-        name = type(error).__name__
-        error = RemoteError(f"{name}: {error}" if str(error) else f"user code raised {name}").with_traceback(
-            error.__traceback__
-        )
     return FAILED, encode_exception(error, _container.container_id()), ""
 
 

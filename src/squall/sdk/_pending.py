@@ -262,6 +262,15 @@ def _beat_of(loop: asyncio.AbstractEventLoop) -> _Beat:
     return beat
 
 
+class StopRaised(RuntimeError):
+    """A function raised StopIteration, which no coroutine can: Python takes it for its end."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(f"the function raised {error!r}, which a coroutine cannot raise")
+        self.error = error
+        self.__cause__ = error
+
+
 class _Driver(threading.local):
     """What this thread drives; the loop that was running when it began tells apart a loop started further in."""
 
@@ -293,12 +302,16 @@ def run(coroutine: Coroutine[Any, Any, T], *, is_background: bool = False) -> T:
     before = _driver.loop, _driver.is_background
     _driver.loop, _driver.is_background = running_loop(), is_background
     error: BaseException | None = None
+    stopped: StopIteration
     try:
         while True:
             try:
                 waiting, deadline = coroutine.send(None) if error is None else coroutine.throw(error)
             except StopIteration as stop:
                 return cast("T", stop.value)
+            except StopRaised as raised:
+                stopped = raised.error
+                break
             error = None
             try:
                 if waiting is None:
@@ -311,6 +324,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, is_background: bool = False) -> T:
     finally:
         coroutine.close()
         _driver.loop, _driver.is_background = before
+    raise stopped
 
 
 async def _next(generator: AsyncGenerator[T, None]) -> T:

@@ -296,5 +296,9 @@ def raise_failure(value: bytes) -> None:
         BaseException: the user's exception, or the one of `squall.exception` that the kind of failure stands for.
     """
     from squall.sdk._failure import to_exception  # cold start: only when something failed
+    from squall.sdk._pending import StopRaised  # cold start: as above
 
-    raise to_exception(value)
+    error = to_exception(value)
+    if isinstance(error, StopIteration):
+        raise StopRaised(error)
+    raise error

@@ -15,6 +15,8 @@ _PLUMBING_STDLIB = ("asyncio", "concurrent", "contextlib.py", "importlib", "pick
 _PLUMBING_PACKAGES = ("/site-packages/click/", "/cloudpickle/cloudpickle.py")
 
 
+REMOTE_FILE = "<ct-"
+"""Names of files of remote frames begin with their container's id."""
 FRAMES_KEPT = 100
 """Of a longer traceback: so many at its beginning, and so many at its end."""
 CAUSES_MAX = 100
@@ -51,6 +53,11 @@ def has_user_frames(error: BaseException) -> bool:
     """Whether user code was under way when it was raised."""
     shorten(error)
     return bool(user_frames(traceback.extract_tb(error.__traceback__)))
+
+
+def is_remote(error: BaseException) -> bool:
+    """Whether it was raised in a container, and again here."""
+    return any(frame.f_code.co_filename.startswith(REMOTE_FILE) for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def shorten(error: BaseException) -> None:

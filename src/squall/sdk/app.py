@@ -342,11 +342,15 @@ class App:
             await running.start(app_name, is_detached=detach, is_interactive=interactive)
             yield self
             is_aborted = False
-        except GeneratorExit:
-            raise
         except (Exception, SystemExit):
             # An exception or exit of the program is not an abort of the app; Ctrl-C and its like are.
             is_aborted = False
+            raise
+        except BaseException as error:
+            from squall.sdk._traceback import is_remote  # cold start: seldom
+
+            # A KeyboardInterrupt that a function raised is no Ctrl-C.
+            is_aborted = not is_remote(error)
             raise
         finally:
             try:
