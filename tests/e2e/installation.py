@@ -254,6 +254,15 @@ def take_layers_from_cache(data_dir: Path) -> None:
         subprocess.run(["cp", "-a", "--reflink=auto", str(_CACHE), str(data_dir / "layers")], check=True, timeout=120)
 
 
+def find_in_cache(key: str) -> Path | None:
+    """The layer of this key that earlier sessions left, in its place: to be read only."""
+    pointer = _CACHE / ".keys" / key
+    if not _is_safe(_CACHE) or not pointer.exists():
+        return None
+    layer = _CACHE / pointer.read_text().strip()
+    return layer if layer.is_dir() else None
+
+
 def keep_layers_in_cache(data_dir: Path) -> None:
     """Copy base layers that are new; the server must have stopped."""
     try:

@@ -1,0 +1,58 @@
+"""The guest in containers, by the Pythons of Debian: every test of the guest as a process, once more.
+
+tests/guest runs them by the Pythons of this machine. A container differs from these by its Python's build, by the
+library with its bytecode, and by what may be done in it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import remove_data_dir
+from tests.guest import test_async_runner, test_process
+from tests.guest.test_process import Process
+from tests.kernel.debian import debian_with
+from tests.kernel.guests import GuestStarter
+from tests.kernel.rootfs import missing
+
+# Making a base that no session has kept takes its time.
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module", params=["3.11", "3.13"])
+def starter(request: pytest.FixtureRequest) -> Iterator[GuestStarter]:
+    """Starts guests by this Python of Debian's."""
+    if missing():
+        pytest.skip(missing())
+    directory = Path(tempfile.mkdtemp(prefix="sq-", dir="/tmp"))
+    try:
+        started = GuestStarter(directory, debian_with(request.param, directory))
+        yield started
+        started.close()
+    finally:
+        mounted = remove_data_dir(directory)
+    assert not mounted, f"still mounted at the end: {mounted}"
+
+
+@pytest.fixture
+def guest(starter: GuestStarter, data_dir: Path) -> Iterator[Process]:
+    """Takes the place of the fixture that starts a process."""
+    process = Process(data_dir, starter, {"async_code.py": test_async_runner.CODE})
+    yield process
+    process.close()
+
+
+# Every test there that asks for `guest`; the others do not start one.
+globals().update(
+    {
+        name: test
+        for module in (test_process, test_async_runner)
+        for name, test in vars(module).items()
+        if name.startswith("test_") and "guest" in inspect.signature(test).parameters
+    }
+)
