@@ -17,7 +17,8 @@ from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import mounts_below
-from squall.runtime.sweep import sweep
+from squall.runtime.spec import Limits
+from squall.runtime.sweep import remove_parents, sweep
 from tests.kernel.containers import Containers, Output, shell, until
 from tests.kernel.rootfs import ensure_rootfs
 
@@ -164,6 +165,58 @@ async def test_idle_spawner_ends_by_itself(data_dir: Path, open_runtime: OpenRun
     await until(lambda: not is_alive(runtime.spawner_pid))
 
     assert not (data_dir / "spawner/spawner.sock").exists()
+
+
+async def test_spawner_that_is_told_to_end_takes_its_containers_along(
+    data_dir: Path, rootfs: str, open_runtime: OpenRuntime
+) -> None:
+    runtime = await open_runtime()
+    running = await Containers(runtime, data_dir, rootfs).start("sleep", "1000")
+
+    os.kill(runtime.spawner_pid, signal.SIGTERM)
+    await until(lambda: not is_alive(runtime.spawner_pid))
+
+    assert not is_alive(running.pid)
+    assert detect_cgroups().open(f"squall/{data_dir.name}") is None
+    assert os.listdir(data_dir / "spawner/records") == []
+    assert not (data_dir / "spawner/spawner.sock").exists()
+    running.close()
+
+
+async def test_spawner_that_nobody_uses_keeps_no_cgroup(data_dir: Path, rootfs: str, open_runtime: OpenRuntime) -> None:
+    runtime = await open_runtime(idle_s=30.0)
+    running = await Containers(runtime, data_dir, rootfs).start("true")
+    await runtime.remove(running.container_id)
+    running.close()
+    tree = detect_cgroups()
+
+    await runtime.close()
+    await until(lambda: tree.open(f"squall/{data_dir.name}") is None)
+
+    assert is_alive(runtime.spawner_pid)
+    again = await open_runtime()
+    (data_dir / "again").mkdir()
+    started = await Containers(again, data_dir / "again", rootfs).start("sleep", "1000")
+    assert is_alive(started.pid)
+    started.close()
+
+
+async def test_empty_cgroups_of_an_installation_that_was_killed_go_with_any_other_spawner(
+    data_dir: Path, open_runtime: OpenRuntime
+) -> None:
+    tree = detect_cgroups()
+    tree.create(f"squall/{data_dir.name}-empty/ct-1", Limits()).remove()
+    used = tree.create(f"squall/{data_dir.name}-used/ct-1", Limits())
+
+    runtime = await open_runtime()
+    await runtime.shutdown()
+    await until(lambda: not is_alive(runtime.spawner_pid))
+    is_empty_left, is_used_left = (tree.open(f"squall/{data_dir.name}-{one}") is not None for one in ("empty", "used"))
+    used.remove()
+    remove_parents(tree)
+
+    assert not is_empty_left
+    assert is_used_left
 
 
 async def test_running_container_keeps_the_spawner(data_dir: Path, rootfs: str, open_runtime: OpenRuntime) -> None:

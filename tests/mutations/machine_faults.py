@@ -116,7 +116,7 @@ MACHINE_FAULTS = (
         (
             Change(
                 "src/squall/runtime/sweep.py",
-                'for name in (f"squall/{instance}", "squall"):',
+                'for name in (*tree.names("squall"), "squall"):',
                 'for name in ("squall",):',
             ),
         ),

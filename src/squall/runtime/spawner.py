@@ -3,7 +3,8 @@
     python -m squall.runtime.spawner --state DIR --instance NAME [--idle-s N]
 
 Returns once it listens on DIR/spawner.sock; the spawner itself goes on in a session of its own. There is one per state
-directory, held by a lock. It ends when asked to, or when nothing runs and no agent has been there for N seconds.
+directory, held by a lock. It ends when asked to, at SIGTERM (both end its containers), or when nothing runs and no
+agent has been there for N seconds.
 
 One thread and one poll loop: it forks, and a fork of a process with threads may inherit a lock nobody will release.
 """
@@ -49,6 +50,7 @@ class Spawner:
     def __init__(self, state_dir: str, instance: str, kit: LaunchKit, idle_s: float) -> None:
         self._state_dir = state_dir
         self._instance = instance
+        self._pid = os.getpid()
         self._idle_s = idle_s
         self._idle_checks = 0
         self._poller = Poller()
@@ -61,11 +63,18 @@ class Spawner:
 
     def run(self) -> None:
         """Serve until shut down or idle."""
+        signal.signal(signal.SIGTERM, self._on_told_to_end)
         self._poller.watch(self._listener.fileno(), self._accept)
         self._poller.call_later(IDLE_CHECK_S, self._check_idle)
         self._poller.run()
-        remove_parents(self._tree, self._instance)
+        remove_parents(self._tree)
         os.unlink(socket_path(self._state_dir))
+
+    def _on_told_to_end(self, *_: object) -> None:
+        # Our children have this handler until they execute their programs. The loop sees to it at its next turn, which
+        # the idle check makes come within a second.
+        if os.getpid() == self._pid:
+            self._poller.call_later(0.0, lambda: self._shut_down(lambda _: None))
 
     def _accept(self, _: int) -> None:
         connection, _address = self._listener.accept()
@@ -74,6 +83,9 @@ class Spawner:
     def _check_idle(self) -> None:
         is_idle = not self._peers and self._registry.running_count() == 0
         self._idle_checks = self._idle_checks + 1 if is_idle else 0
+        if self._idle_checks == 1:
+            # Now, since who is idle may be killed and never missed.
+            remove_parents(self._tree)
         if self._idle_checks * IDLE_CHECK_S >= self._idle_s:
             self._shut_down(lambda _: None)
         self._poller.call_later(IDLE_CHECK_S, self._check_idle)

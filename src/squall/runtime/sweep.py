@@ -73,7 +73,7 @@ def sweep_locked(state_dir: str, instance: str) -> list[str]:
         if group:
             _remove_cgroup(group)
         found.add(name.rpartition("/")[2])
-    remove_parents(tree, instance)
+    remove_parents(tree)
     records = Records(records_path(state_dir))
     for record in list(records.all()):
         remove_scratch(record.state_dir)
@@ -86,9 +86,13 @@ def sweep_locked(state_dir: str, instance: str) -> list[str]:
     return sorted(found)
 
 
-def remove_parents(tree: CgroupTree, instance: str) -> None:
-    """Remove the cgroups above the containers' own, where nothing is left below them."""
-    for name in (f"squall/{instance}", "squall"):
+def remove_parents(tree: CgroupTree) -> None:
+    """Remove the cgroups above the containers' own, where nothing is left below them: those of other instances, too.
+
+    An installation that was killed whole, and is never started again, has nobody else to do it. One that lives makes
+    its own again with its next container.
+    """
+    for name in (*tree.names("squall"), "squall"):
         group = tree.open(name)
         for path in group.procs_paths if group else ():
             try:
