@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,43 @@ def test_file_is_loaded_under_its_stem_with_its_folder_on_the_path(tmp_path: Pat
 
     assert module.__name__ == "sq_script"
     assert module.FOUND == 4
+
+
+def test_file_is_loaded_with_this_folder_on_the_path_behind_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sq_package" / "below").mkdir(parents=True)
+    (tmp_path / "sq_package" / "sq_part.py").write_text("VALUE = 5\n")
+    (tmp_path / "sq_sibling.py").write_text("VALUE = 'far'\n")
+    (tmp_path / "sq_package" / "below" / "sq_sibling.py").write_text("VALUE = 'near'\n")
+    program = "import sq_sibling\nfrom sq_package.sq_part import VALUE\nFOUND = VALUE, sq_sibling.VALUE\n"
+    (tmp_path / "sq_package" / "below" / "sq_main.py").write_text(program)
+    monkeypatch.chdir(tmp_path)
+
+    module = load(parse("sq_package/below/sq_main.py", is_module=False))
+
+    assert module.FOUND == (5, "near")
+
+
+def test_program_on_standard_input_imports_what_is_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sq_sibling.py").write_text("VALUE = 6\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("from sq_sibling import VALUE\n"))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+    assert load(parse("-", is_module=False)).VALUE == 6
+
+
+def test_program_called_main_is_a_module_of_another_name(tmp_path: Path) -> None:
+    (tmp_path / "sq_parcel").mkdir()
+    path = tmp_path / "sq_parcel" / "__main__.py"
+    path.write_text("IS_RUN = __name__ == '__main__'\n")
+    before = sys.modules["__main__"]
+
+    module = load(parse(str(path), is_module=False))
+
+    assert (module.__name__, module.IS_RUN) == ("sq_parcel_main", False)
+    assert sys.modules["__main__"] is before
 
 
 def test_syntax_error_shows_the_users_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
 from tests.e2e import flows
 from tests.e2e.installation import Installation
 
@@ -125,6 +127,57 @@ def test_plain_python_runs_a_script_that_runs_its_app(session_installation: Inst
 
     assert ended.code == 0, str(ended)
     assert ended.out == "True Pair(a=2, b=1)\n"
+
+
+MAIN = """
+    import squall
+    from dataclasses import dataclass
+    app = squall.App("main")
+
+    @dataclass
+    class Pair:
+        a: int
+        b: int
+
+    @app.function()
+    def swap(a: int = 1, b: int = 2) -> Pair:
+        return Pair(b, a)
+
+    if __name__ == "__main__":
+        with app.run():
+            swapped = swap.remote()
+            print(isinstance(swapped, Pair), swapped)
+"""
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+@pytest.mark.parametrize("target", ["parcel", "parcel/__main__.py"])
+def test_program_called_main_is_run_by_its_file_and_its_folder(
+    session_installation: Installation, tmp_path: Path, target: str, is_package: bool
+) -> None:
+    _write(tmp_path, {"parcel/__main__.py": MAIN} | ({"parcel/__init__.py": ""} if is_package else {}))
+
+    ended = flows.script(session_installation, tmp_path / target)
+
+    assert (ended.code, ended.out) == (0, "True Pair(a=2, b=1)\n"), str(ended)
+
+
+def test_program_called_main_is_run_by_the_command(session_installation: Installation, tmp_path: Path) -> None:
+    _write(tmp_path, {"v1.2/__main__.py": MAIN})
+
+    ended = flows.command_ok(session_installation, "run", "v1.2/__main__.py::swap", "--a", "5", cwd=tmp_path)
+
+    assert ended.out == "Pair(a=2, b=5)\n"
+
+
+def test_file_with_dots_in_its_name_is_run(session_installation: Installation, tmp_path: Path) -> None:
+    _write(tmp_path, {"flow.v2.py": MAIN})
+
+    run = flows.command_ok(session_installation, "run", "flow.v2.py::swap", cwd=tmp_path)
+    script = flows.script(session_installation, tmp_path / "flow.v2.py")
+
+    assert run.out == "Pair(a=2, b=1)\n"
+    assert script.out == "True Pair(a=2, b=1)\n", str(script)
 
 
 def test_closures_lambdas_and_local_classes_travel_by_value(session_installation: Installation) -> None:

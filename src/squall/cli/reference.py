@@ -1,6 +1,6 @@
 """Which file, and what in it: `path.py`, `path.py::name`, `path.py::app.name`, `-m pkg.mod::name`, `-`.
 
-Loading runs the user's file as a module named like its stem, with its folder on the path, as in a container.
+Loading runs the user's file as a module named as in a container, with its folder and this one on the path.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import ModuleType
 
 import click
 
+from squall.sdk._source import module_name_of
 from squall.sdk._traceback import format_for_user
 
 # Endings of files that people have beside their programs: what is missing is that file, not a module.
@@ -61,10 +62,11 @@ def load(reference: Reference) -> ModuleType:
     Raises:
         click.ClickException: it is not there, or its own code failed (the traceback has been shown then).
     """
+    # Behind the folder of a file, and for `-` and modules as Python itself has it.
+    sys.path.insert(0, str(Path.cwd()))
     if reference.source == "-":
         return _run(_module_of_stdin)
     if reference.is_module:
-        sys.path.insert(0, str(Path.cwd()))
         return _run(lambda: importlib.import_module(reference.source))
     path = Path(reference.source).resolve()
     if path.is_dir():
@@ -101,7 +103,7 @@ def _as_module(path: Path) -> str:
 
 
 def _module_of_file(path: Path) -> ModuleType:
-    name = path.stem
+    name = module_name_of(str(path))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise click.ClickException(f"cannot run {path}: it is no Python file")

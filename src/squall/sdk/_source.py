@@ -64,7 +64,19 @@ def source_of_module(module: ModuleType) -> Source:
         if is_main and name.endswith(".__main__"):
             name = f"{module.__package__}.__main__"
         return Source(BY_PACKAGE, name, _package_directory(module.__package__.partition(".")[0], path, name), is_main)
-    return Source(BY_FILE, os.path.splitext(os.path.basename(path))[0], os.path.abspath(path), is_main)
+    return Source(BY_FILE, module_name_of(path), os.path.abspath(path), is_main)
+
+
+def module_name_of(path: str) -> str:
+    """What a container imports a script as: the file's stem, where that can be imported.
+
+    `__main__` is the container's own program, so a `__main__.py` goes by its directory; a dot would mean a package.
+    """
+    directory, name = os.path.split(os.path.abspath(path))
+    stem = os.path.splitext(name)[0]
+    if stem == "__main__":
+        stem = f"{os.path.basename(directory)}_main"
+    return stem.replace(".", "_")
 
 
 def _package_directory(package: str, path: str, module_name: str) -> str:
