@@ -23,7 +23,7 @@ def circular(session_installation: Installation) -> Iterator[Any]:
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("name", ["down", "down_spawned"])
+@pytest.mark.parametrize("name", ["down", "down_spawned", "down_gathered"])
 def test_recursion_deeper_than_max_containers_is_refused(circular: Any, name: str) -> None:
     function = getattr(circular, name)
     began_at = time.monotonic()
@@ -33,6 +33,25 @@ def test_recursion_deeper_than_max_containers_is_refused(circular: Any, name: st
     assert time.monotonic() - began_at < FAILED_S
 
     assert function.remote(0) == 0
+
+
+@pytest.mark.timeout(90)
+def test_map_of_a_function_over_itself_ends(circular: Any) -> None:
+    began_at = time.monotonic()
+
+    with pytest.raises(ResourceExhaustedError, match=r"function down_mapped has .*max_containers=2"):
+        circular.down_mapped.remote(2)
+
+    assert time.monotonic() - began_at < FAILED_S
+
+
+@pytest.mark.timeout(90)
+def test_generator_of_itself_yields_what_it_can_and_is_refused(circular: Any) -> None:
+    items = circular.down_yielded.remote_gen(3)
+
+    assert next(items) == 3
+    with pytest.raises(ResourceExhaustedError, match="function down_yielded has"):
+        next(items)
 
 
 @pytest.mark.timeout(90)

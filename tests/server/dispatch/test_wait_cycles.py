@@ -38,6 +38,17 @@ async def wait_by_get(inside: FakeClient, function_id: str, value: bytes, own: s
     return output.statuses[0], body
 
 
+async def wait_by_map(inside: FakeClient, function_id: str, value: bytes, own: str) -> tuple[int, bytes]:
+    """Of three inputs, whatever becomes of the others."""
+    call = inside.call(function_id, *[int(value)] * 3, parent=own)
+    while len(call.outputs) < 3:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0)
+    inside.close_call(call)
+    await settle(5)
+    worst = max(call.outputs.values(), key=lambda got: got.status)
+    return worst.status, worst.value
+
+
 @dataclass
 class Program:
     """Functions by name, each with the functions that it calls, one after the other, with a number that is one less."""
@@ -155,6 +166,28 @@ async def test_every_input_of_a_map_over_a_recursion_ends() -> None:
 
         assert len(call.outputs) == 5
         assert {call.outputs[index].status for index in (2, 4)} == {wire.SUCCEEDED}
+
+
+async def test_all_inputs_of_a_map_in_the_function_itself_fail_together() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)}, wait_by_map)
+        await program.begin(rec=1)
+
+        call = program.call("rec", 1)
+        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+
+
+async def test_map_in_a_function_that_its_other_container_can_run_is_left_alone() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)}, wait_by_map)
+        await program.begin(rec=2)
+
+        call = program.call("rec", 1)
+        await stage.pass_time(LONG_S, 0.25)
+
+        assert call.outputs[0].status == wire.SUCCEEDED
 
 
 async def test_circles_beside_each_other_are_broken_together() -> None:

@@ -87,13 +87,14 @@ class Standstill:
             ripe = [one for one in cycles.closing() if now - self._circling_since.get(one, now) >= STANDSTILL_S]
             if not ripe:
                 return has_broken
-            self._give_up_in_cycle(ripe[0])
+            self._give_up_in_cycle(cycles.doomed_with(ripe[0]))
             cycles.answered(ripe[0])
             has_broken = True
 
     @staticmethod
-    def _give_up_in_cycle(one: Input) -> None:
-        dispatcher, container = one.call.dispatcher, one.container
+    def _give_up_in_cycle(inputs: list[Input]) -> None:
+        call, ahead = inputs[0].call, [(one, one.container) for one in inputs if one.container is not None]
+        dispatcher = call.dispatcher
         what = f"function {dispatcher.spec.name} has as many containers as it may"
         message = (
             f"{what} (max_containers={containers_max(dispatcher)}), and all of them wait, directly or through other "
@@ -101,10 +102,10 @@ class Standstill:
             "or do not wait in them for calls that come back to the same function"
         )
         _log.warning("standstill: %s", message)
-        dispatcher.fail([one], Failure("exhausted", message))
-        if container is not None:
+        dispatcher.fail(inputs, Failure("exhausted", message))
+        for one, container in ahead:
             # It was handed out ahead of its turn: nobody wants it to run once the container is free.
-            container.tell("CancelInputs", InputRefs(one.call.call_id, (one.index,)))
+            container.tell("CancelInputs", InputRefs(call.call_id, (one.index,)))
             dispatcher.refresh(container)
 
     def _blocked(self) -> Iterator[Input]:

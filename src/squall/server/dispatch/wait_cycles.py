@@ -59,7 +59,7 @@ class WaitCycles:
         calls: CallTable,
         awaited: Iterable[tuple[Input, str, int]],
     ) -> None:
-        begun = {
+        self._begun = begun = {
             one: container
             for container in containers
             for one in list(container.held)[: container.dispatcher.max_inputs]
@@ -117,7 +117,7 @@ class WaitCycles:
     def closing(self) -> list[Input]:
         """Inputs that close a circle: no container can begin them before one of those that wait for them has ended.
 
-        The failure of one sets its circle free. The one that has waited longest comes first.
+        One of each call that has some. The one that has waited longest comes first.
         """
         found = {
             need.unbegun
@@ -145,9 +145,14 @@ class WaitCycles:
                     left += self._clogged[need.unbegun.call.dispatcher]
         return reached
 
+    def doomed_with(self, one: Input) -> list[Input]:
+        """What must fail for its circle to be free. All of a map has to, if who made it is to wait for it no longer; of
+        a durable call each input is waited for by itself."""
+        if one.call.is_durable:
+            return [one]
+        return [other for other in one.call.inputs.values() if other not in self._begun]
+
     def answered(self, failed: Input) -> None:
-        """That input has failed: what waited for it can move, and what waits for that."""
-        self._stuck -= {
-            one for one in self._stuck if any(need.unbegun is failed for need in self._needs[one])
-        }  # fmt: skip
+        """That one has failed, and what was doomed with it: what waited for it can move, and what waits for that."""
+        self._stuck -= {one for one in self._stuck if any(need.unbegun is failed for need in self._needs[one])}
         self._eliminate()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 import squall
 
 app = squall.App("circular")
@@ -15,6 +18,28 @@ def down(level: int) -> int:
 @app.function(max_containers=1)
 def down_spawned(level: int) -> int:
     return 0 if level == 0 else 1 + down_spawned.spawn(level - 1).get()
+
+
+@app.function(max_containers=2)
+def down_mapped(level: int) -> int:
+    if level == 0:
+        return 0
+    found = list(down_mapped.map([level - 1] * 20, return_exceptions=True))
+    raise next((one for one in found if isinstance(one, Exception)), ValueError("all of them ran"))
+
+
+@app.function(max_containers=1)
+def down_yielded(level: int) -> Iterator[int]:
+    yield level
+    if level:
+        yield from down_yielded.remote_gen(level - 1)
+
+
+@app.function(max_containers=1)
+async def down_gathered(level: int) -> int:
+    if level == 0:
+        return 0
+    return sum(await asyncio.gather(*[down_gathered.remote.aio(level - 1) for _ in range(3)]))
 
 
 @app.function(max_containers=1)
