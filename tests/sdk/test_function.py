@@ -492,12 +492,23 @@ def test_blocking_in_an_event_loop_works_and_warns(server: ServerDouble) -> None
             with pytest.warns(AsyncUsageWarning, match=r"remote\.aio") as caught:
                 assert square.remote(7) == 49
             assert caught[0].filename == __file__
-            with pytest.warns(AsyncUsageWarning, match=r"map\.aio") as caught:
-                assert list(square.map([1, 2])) == [1, 4]
+            with pytest.warns(AsyncUsageWarning, match=r"remote_gen\.aio") as caught:
+                assert list(count_to.remote_gen(2)) == [0, 1]
             assert caught[0].filename == __file__
-            with pytest.warns(AsyncUsageWarning, match=r"map\.aio") as caught:
-                assert next(square.map([3])) == 9
-            assert caught[0].filename == __file__
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("form", ["map", "starmap"])
+def test_blocking_map_in_an_event_loop_is_refused(server: ServerDouble, form: str) -> None:
+    async def main() -> None:
+        async with app.run():
+            mapped = getattr(square, form)
+            with pytest.raises(InvalidError, match=rf"async for … in ….{form}\.aio"):
+                list(mapped([(1,)]))
+            with pytest.raises(InvalidError, match=rf"{form}\.aio"):
+                next(mapped([(1,)]))
+            assert [item async for item in square.map.aio([3])] == [9]
 
     asyncio.run(main())
 

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
-from squall.exception import AsyncUsageWarning
+from squall.exception import AsyncUsageWarning, InvalidError
 from squall.sdk._pending import iterate, run, running_loop
 
 if TYPE_CHECKING:
@@ -125,7 +125,11 @@ class BlockingIterator(Generic[T]):
 
     def _started(self) -> Iterator[T]:
         if self._iterator is None:
-            warn_in_loop(f"Iterating .{self._name}()", f"`async for … in ….{self._name}.aio(…)`", stacklevel=4)
+            suggestion = f"`async for … in ….{self._name}.aio(…)`"
+            if self._name != "remote_gen" and running_loop() is not None:
+                self.close()
+                raise InvalidError(f".{self._name}() cannot be iterated in an event loop; write {suggestion}")
+            warn_in_loop(f"Iterating .{self._name}()", suggestion, stacklevel=4)
             self._iterator = iterate(self._take())
         return self._iterator
 
