@@ -163,6 +163,10 @@ def test_calls_answered_before_a_connection_is_lost_are_closed_on_the_next(serve
         server.restart()
         square.remote(2)
 
+        # Sent behind the call, whose answer may be faster.
+        deadline = time.monotonic() + 5.0
+        while not server.closed_calls and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert server.closed_calls == [server.opened[0].call_id]
 
 
