@@ -19,9 +19,11 @@ from squall.runtime.cgroup.v1 import TreeV1
 from squall.runtime.cgroup.v2 import TreeV2
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import Limits
+from squall.runtime.sweep import remove_parents
 
 TOP = f"squall-test-{os.getpid()}"
 NAME = f"{TOP}/in-1/ct-1"
+REMOVING_S = 3.0
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")]
 
@@ -326,3 +328,25 @@ def test_top_that_holds_processes_is_vacated_first(unified: TreeV2) -> None:
     assert held == f"{process.pid}\n"
     assert read_text(f"{group.path}/cgroup.controllers") == f"{min(unified.controllers)}\n"
     end(outer, process)
+
+
+def test_cgroups_are_made_while_another_process_removes_empty_ones(tree: CgroupTree) -> None:
+    remover = os.fork()
+    if remover == 0:
+        try:
+            deadline = time.monotonic() + REMOVING_S
+            while time.monotonic() < deadline:
+                remove_parents(tree)
+        finally:
+            os._exit(0)
+
+    deadline = time.monotonic() + REMOVING_S
+    count = 0
+    while time.monotonic() < deadline:
+        tree.create(f"squall/{TOP}/ct-1", Limits()).remove()
+        count += 1
+    os.waitpid(remover, 0)
+    remove_parents(tree)
+
+    assert count > 10
+    assert tree.open(f"squall/{TOP}") is None

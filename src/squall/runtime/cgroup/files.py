@@ -8,7 +8,7 @@ import time
 
 from squall.runtime.errors import RuntimeFailure, describe_errno
 
-ANCESTRY_ATTEMPTS = 3
+ANCESTRY_ATTEMPTS = 20
 POLL_FIRST_S = 0.001
 POLL_MAX_S = 0.02
 
@@ -80,7 +80,7 @@ def make_directory(base: str, name: str) -> str:
     path = f"{base}/{name}"
     for attempt in range(ANCESTRY_ATTEMPTS):
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _make_parents(os.path.dirname(path))
             os.mkdir(path)
             return path
         except FileNotFoundError as error:
@@ -90,6 +90,14 @@ def make_directory(base: str, name: str) -> str:
         except OSError as error:
             raise RuntimeFailure(describe_errno("make cgroup", path, error.errno or 0)) from error
     raise AssertionError("the last attempt returns or raises")
+
+
+def _make_parents(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        # It was there, and was removed before makedirs looked what it is.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
 
 def child_names(path: str) -> list[str]:
