@@ -13,6 +13,7 @@ from squall.protocol.call import SPAWN, CallGet, CallOpen, CallSpawn, CallSpawne
 from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec
 from squall.protocol.ids import input_id, new_id
 from squall.server.dispatch.standstill import STANDSTILL_S
+from squall.server.model.config import ServerConfig
 from tests.server.doubles import Failed, FakeCall, FakeClient, FakeGuest, Stage, make_spec, settle, staged
 
 LONG_S = 4 * STANDSTILL_S
@@ -59,12 +60,19 @@ class Program:
     specs: dict[str, FunctionSpec] = field(default_factory=dict)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     """What a function waits for before it ends."""
+    doors: dict[str, asyncio.Event] = field(default_factory=dict)
+    """What a function waits for before it calls others."""
+    clients: list[FakeClient] = field(default_factory=list)
+    """Those inside containers, in the order in which their functions made calls."""
     is_at_once: bool = False
     """A function makes all its calls at the same time."""
 
-    async def begin(self, **max_containers: int | None) -> None:
+    async def begin(self, max_inputs: int = 1, **max_containers: int | None) -> None:
         app_id = await self.stage.client.app()
-        self.specs = {name: make_spec(app_id, name, max_containers=most) for name, most in max_containers.items()}
+        self.specs = {
+            name: make_spec(app_id, name, max_containers=most, max_inputs=max_inputs)
+            for name, most in max_containers.items()
+        }
         await self.stage.client.ask("FunctionCreate", FunctionCreate(tuple(self.specs.values())), FunctionCreated)
         self.stage.node.run = self.run
 
@@ -76,7 +84,10 @@ class Program:
         called = self.calls.get(name, ()) if int(value) > 0 else ()
         if called:
             inside = await FakeClient(self.stage.plane, self.stage.codec).connect_inside(guest.container_id)
-            (call_id, index), *_ = guest.running
+            self.clients.append(inside)
+            call_id, index = [*guest.running][-1]
+            if name in self.doors:
+                await self.doors[name].wait()
             own, next_value = input_id(call_id, index), str(int(value) - 1).encode()
             waits = [self.wait(inside, self.specs[one].function_id, next_value, own) for one in called]
             ended = await asyncio.gather(*waits) if self.is_at_once else [await one for one in waits]
@@ -144,12 +155,14 @@ async def test_circle_through_a_function_without_a_limit_is_found() -> None:
 
 async def test_what_only_waits_for_the_circle_goes_on_after_it() -> None:
     async with staged() as stage:
-        program = Program(stage, {"rec": ("rec",), "other": ("rec",)})
+        program = Program(stage, {"rec": ("rec",), "other": ("rec",)}, doors={"rec": asyncio.Event()})
         await program.begin(rec=1, other=None)
 
         rec = program.call("rec", 1)
         await stage.pass_time(1.0, 0.25)
         other = program.call("other", 1)
+        await stage.pass_time(1.0, 0.25)
+        program.doors["rec"].set()
         await stage.pass_time(STANDSTILL_S + 6.0, 0.25)
 
         assert rec.outputs[0].status == wire.FAILED
@@ -196,7 +209,9 @@ async def test_circles_beside_each_other_are_broken_together() -> None:
         await program.begin(one=1, two=1)
 
         calls = [program.call("one", 1), program.call("two", 1)]
-        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+        while not any(call.outputs for call in calls):
+            await stage.pass_time(0.25, 0.25)
+        await settle()
 
         assert all(call.outputs[0].status == wire.FAILED for call in calls)
 
@@ -291,3 +306,117 @@ async def test_call_cancelled_meanwhile_is_no_circle() -> None:
         await stage.pass_time(LONG_S, 0.25)
 
         assert not any(one.is_busy for one in stage.plane.fleet.containers.values())
+
+
+async def test_container_with_room_for_one_more_is_no_circle() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)}, gates={"rec": asyncio.Event()})
+        await program.begin(max_inputs=3, rec=1)
+
+        call = program.call("rec", 1)
+        await stage.pass_time(LONG_S, 0.25)
+        assert not call.outputs
+        program.gates["rec"].set()
+        await stage.pass_time(5.0, 0.25)
+
+        assert call.outputs[0].status == wire.SUCCEEDED
+
+
+async def test_container_with_all_its_places_taken_by_a_circle_fails_one() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)})
+        await program.begin(max_inputs=3, rec=1)
+
+        call = program.call("rec", 3)
+        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+        assert call.outputs[0].failure.kind == "user"
+
+
+async def test_function_that_may_still_have_a_container_is_waited_for() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)})
+        await program.begin(rec=2)
+        await stage.done(program.call("rec", 0), 1)
+        stage.node.crash_at_start = 1
+
+        call = program.call("rec", 1)
+        await stage.pass_time(LONG_S, 0.25)
+        assert not call.outputs
+        stage.node.crash_at_start = None
+        await stage.pass_time(60.0, 0.25)
+
+        assert call.outputs[0].status == wire.SUCCEEDED
+
+
+async def test_container_whose_connection_is_gone_may_have_ended_its_input() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)})
+        await program.begin(rec=1)
+
+        call = program.call("rec", 1)
+        await stage.pass_time(1.0, 0.25)
+        (guest,) = stage.node.guests.values()
+        guest.disconnect()
+        await stage.pass_time(2 * STANDSTILL_S, 0.25)
+        assert not call.outputs
+        await guest.connect(is_reconnect=True)
+        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+
+
+async def test_input_that_was_told_to_stop_is_waited_for() -> None:
+    config = ServerConfig(cancel_grace_s=LONG_S)
+    async with staged(config) as stage:
+        program = Program(stage, {"rec": ("rec",), "other": ("rec",)})
+        await program.begin(rec=1, other=None)
+
+        rec = program.call("rec", 1)
+        await stage.pass_time(1.0, 0.25)
+        other = program.call("other", 1)
+        (guest,) = (one for one in stage.node.guests.values() if one.function_id == program.specs["rec"].function_id)
+        guest.is_deaf = True
+        stage.client.close_call(rec)
+        await stage.pass_time(2 * STANDSTILL_S, 0.25)
+
+        assert not other.outputs
+        assert not program.clients[0].calls[next(iter(program.clients[0].calls))].outputs
+
+
+async def test_input_of_a_durable_call_that_nobody_waits_for_is_not_failed_with_its_neighbour() -> None:
+    spawned: list[str] = []
+
+    async def wait_for_first(inside: FakeClient, function_id: str, value: bytes, own: str) -> tuple[int, bytes]:
+        call_id = new_id("fc")
+        spawned.append(call_id)
+        inputs = InputBatch(call_id, (0, 1), (len(value), len(value)))
+        record = CallSpawn(CallOpen(call_id, function_id, SPAWN, own), inputs)
+        await inside.ask("CallSpawn", record, CallSpawned, value * 2)
+        assert inside.peer is not None
+        output, body = await inside.peer.request_with_body("CallGet", CallGet(call_id, 0, 50.0, own), OutputBatch)
+        return output.statuses[0], body
+
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)}, wait_for_first)
+        await program.begin(rec=1)
+
+        call = program.call("rec", 1)
+        await stage.pass_time(STANDSTILL_S + 6.0, 0.25)
+
+        assert call.outputs[0].status == wire.FAILED
+        statuses = await stage.store.output_statuses(spawned[0])
+        assert statuses == {0: wire.FAILED, 1: wire.SUCCEEDED}
+
+
+async def test_input_that_runs_is_not_failed_with_the_rest_of_its_map() -> None:
+    async with staged() as stage:
+        program = Program(stage, {"rec": ("rec",)}, wait_by_map)
+        await program.begin(rec=2)
+
+        program.call("rec", 2)
+        await stage.pass_time(STANDSTILL_S + 4.0, 0.25)
+
+        (inner,) = program.clients[0].calls.values()
+        assert sorted(got.failure.kind for got in inner.outputs.values()) == ["exhausted", "exhausted", "user"]
