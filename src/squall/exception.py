@@ -21,16 +21,34 @@
     ├── DeserializationError          a pickled value cannot be read
     ├── RemoteError                   something failed in a container that has no exception to raise here
     │   └── ImageBuildError           a step of an image failed
+    ├── LogsFetchError                * log lines of the past cannot be read
+    ├── SandboxFilesystemError        * a file of a sandbox cannot be read, written or listed
+    │   └── SandboxFilesystem…Error   * DirectoryNotEmpty, FileTooLarge, IsADirectory, NotADirectory, NotFound,
+    │                                   PathAlreadyExists, Permission
+    ├── SandboxTerminatedError        * the sandbox was ended by somebody
+    ├── SnapshotCreationError         * a snapshot cannot be made
+    ├── WorkspaceManagementError      * members or settings of a workspace cannot be changed
     └── TimeoutError                  not ready in time (not the builtin)
+        ├── ExecTimeoutError          * a command in a sandbox ran longer than its `timeout`
         ├── FunctionTimeoutError      an input ran longer than its function's `timeout`
         ├── InteractiveTimeoutError   nobody took the terminal
         ├── MountUploadTimeoutError   the files of a function were not taken in time
-        └── OutputExpiredError        the result was kept for a while, and is gone
+        ├── OutputExpiredError        the result was kept for a while, and is gone
+        ├── SandboxTimeoutError       * the sandbox reached the end of its `timeout`, or was not ready in time
+        └── VolumeUploadTimeoutError  * the files for a volume were not taken in time
+
+    * of a later part of Squall: a program may name it today, and nothing raises it yet
 
 An exception of the user's own function is none of these: it is raised again as what it was.
 """
 
 from __future__ import annotations
+
+# Not from typing: every container imports this module.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 class Error(Exception):
@@ -121,6 +139,54 @@ class ImageBuildError(RemoteError):
     """A step of an image failed; its log has been shown, or is in the message."""
 
 
+class LogsFetchError(Error):
+    """Log lines of the past cannot be read. Nothing raises it yet: `.logs` comes in a later version."""
+
+
+class SandboxFilesystemError(Error):
+    """A file of a sandbox cannot be read, written or listed. Nothing raises it yet: sandboxes come later."""
+
+
+class SandboxFilesystemDirectoryNotEmptyError(SandboxFilesystemError):
+    """A directory of a sandbox is to be removed, and there is something in it. Nothing raises it yet."""
+
+
+class SandboxFilesystemFileTooLargeError(SandboxFilesystemError):
+    """A file of a sandbox is larger than can be read or written at once. Nothing raises it yet."""
+
+
+class SandboxFilesystemIsADirectoryError(SandboxFilesystemError):
+    """A path in a sandbox is a directory, where a file is wanted. Nothing raises it yet."""
+
+
+class SandboxFilesystemNotADirectoryError(SandboxFilesystemError):
+    """A path in a sandbox is no directory, where one is wanted. Nothing raises it yet."""
+
+
+class SandboxFilesystemNotFoundError(SandboxFilesystemError):
+    """There is nothing at a path in a sandbox. Nothing raises it yet."""
+
+
+class SandboxFilesystemPathAlreadyExistsError(SandboxFilesystemError):
+    """There is something already at a path in a sandbox. Nothing raises it yet."""
+
+
+class SandboxFilesystemPermissionError(SandboxFilesystemError):
+    """The sandbox's user may not do that at a path. Nothing raises it yet."""
+
+
+class SandboxTerminatedError(Error):
+    """The sandbox that is waited for was ended by somebody. Nothing raises it yet: sandboxes come later."""
+
+
+class SnapshotCreationError(Error):
+    """A snapshot of a sandbox cannot be made. Nothing raises it yet: snapshots come in a later version."""
+
+
+class WorkspaceManagementError(Error):
+    """Members or settings of a workspace cannot be changed. Nothing raises it yet: they come in a later version."""
+
+
 class TimeoutError(Error):  # noqa: A001 - the name programs catch; told apart by its module
     """Not ready in the time given. Not the builtin of this name."""
 
@@ -139,6 +205,18 @@ class MountUploadTimeoutError(TimeoutError):
 
 class OutputExpiredError(TimeoutError):
     """The result was kept for a while, and is gone."""
+
+
+class ExecTimeoutError(TimeoutError):
+    """A command in a sandbox ran longer than its `timeout`. Nothing raises it yet: sandboxes come later."""
+
+
+class SandboxTimeoutError(TimeoutError):
+    """A sandbox reached the end of its `timeout`, or was not ready in time. Nothing raises it yet."""
+
+
+class VolumeUploadTimeoutError(TimeoutError):
+    """The files for a volume were not taken in time. Nothing raises it yet: volumes come in a later version."""
 
 
 class ModuleNotMountable(Exception):
@@ -166,3 +244,35 @@ class ServerWarning(UserWarning):
 
 class InternalAPIWarning(UserWarning):
     """Something not meant for programs was used."""
+
+
+PREEMPTION_GRACE_S = 30.0
+"""What a container that is taken away has for its last words."""
+
+
+def simulate_preemption(wait_seconds: float, jitter_seconds: float = 0) -> None:
+    """Try out what a function does when its machine is taken away: KeyboardInterrupt in the main thread after a wait.
+
+    The wait is up to `jitter_seconds` longer, by chance. Whoever goes on gets another one 30 s after the first. Takes
+    the process's alarm and SIGALRM; to be called from the main thread.
+
+    Raises:
+        InvalidError: no time to wait, or one of the two is negative.
+    """
+    if wait_seconds <= 0 or jitter_seconds < 0:
+        raise InvalidError(
+            f"simulate_preemption({wait_seconds!r}, {jitter_seconds!r}): wait more than 0 s, with a jitter of 0 or more"
+        )
+    import random  # cold start: every container imports this module
+    import signal  # cold start: as above
+
+    def preempt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGALRM, insist)
+        signal.setitimer(signal.ITIMER_REAL, PREEMPTION_GRACE_S)
+        raise KeyboardInterrupt("a preemption is simulated")
+
+    def insist(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt("the time after a simulated preemption is over")
+
+    signal.signal(signal.SIGALRM, preempt)
+    signal.setitimer(signal.ITIMER_REAL, wait_seconds + random.uniform(0, jitter_seconds))

@@ -1,0 +1,74 @@
+"""The names that programs catch, and what they are kinds of."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from squall import exception
+from squall.exception import InvalidError, simulate_preemption
+
+# Of the surface; each behind what it is a kind of.
+TREE = {
+    "BaseException": "InputCancellation",
+    "Exception": "Error ModuleNotMountable",
+    "Error": "AlreadyExistsError AuthError ClientClosed ConnectionError DataLossError DeserializationError "
+    "ExecutionError InternalError InternalFailure InvalidError LogsFetchError NotFoundError PermissionDeniedError RemoteError "
+    "RequestSizeError ResourceExhaustedError SandboxFilesystemError SandboxTerminatedError SerializationError "
+    "ServiceError SnapshotCreationError TimeoutError UnimplementedError VersionError WorkspaceManagementError",
+    "InvalidError": "ConflictError",
+    "RemoteError": "ImageBuildError",
+    "SandboxFilesystemError": "SandboxFilesystemDirectoryNotEmptyError SandboxFilesystemFileTooLargeError "
+    "SandboxFilesystemIsADirectoryError SandboxFilesystemNotADirectoryError SandboxFilesystemNotFoundError "
+    "SandboxFilesystemPathAlreadyExistsError SandboxFilesystemPermissionError",
+    "TimeoutError": "ExecTimeoutError FunctionTimeoutError InteractiveTimeoutError MountUploadTimeoutError "
+    "OutputExpiredError SandboxTimeoutError VolumeUploadTimeoutError",
+    "UserWarning": "AsyncUsageWarning DeprecationError InternalAPIWarning ServerWarning",
+}
+
+
+def test_names_and_their_kinds_are_those_of_the_surface() -> None:
+    found: dict[str, set[str]] = {}
+    for name, kind in vars(exception).items():
+        if isinstance(kind, type):
+            found.setdefault(kind.__bases__[0].__name__, set()).add(name)
+
+    assert found == {kind: set(names.split()) for kind, names in TREE.items()}
+
+
+def test_the_tree_in_the_text_names_every_error() -> None:
+    text = exception.__doc__ or ""
+    names = " ".join(TREE[kind] for kind in ("Error", "InvalidError", "RemoteError", "TimeoutError")).split()
+
+    assert [name for name in names if name not in text] == []
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """The process's alarm, as it was."""
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+def test_simulated_preemption_interrupts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exception, "PREEMPTION_GRACE_S", 0.1)
+    simulate_preemption(0.05, 0.05)
+
+    with pytest.raises(KeyboardInterrupt, match="simulated"):
+        time.sleep(10)
+    with pytest.raises(KeyboardInterrupt, match="is over"):
+        time.sleep(10)
+
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("wait_s", "jitter_s"), [(0, 0), (-1, 0), (1, -1)])
+def test_preemption_without_a_wait_is_refused(wait_s: float, jitter_s: float) -> None:
+    with pytest.raises(InvalidError, match="more than 0 s"):
+        simulate_preemption(wait_s, jitter_s)
