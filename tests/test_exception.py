@@ -16,9 +16,9 @@ TREE = {
     "BaseException": "InputCancellation",
     "Exception": "Error ModuleNotMountable",
     "Error": "AlreadyExistsError AuthError ClientClosed ConnectionError DataLossError DeserializationError "
-    "ExecutionError InternalError InternalFailure InvalidError LogsFetchError NotFoundError PermissionDeniedError RemoteError "
-    "RequestSizeError ResourceExhaustedError SandboxFilesystemError SandboxTerminatedError SerializationError "
-    "ServiceError SnapshotCreationError TimeoutError UnimplementedError VersionError WorkspaceManagementError",
+    "ExecutionError InternalError InternalFailure InvalidError LogsFetchError NotFoundError PermissionDeniedError "
+    "RemoteError RequestSizeError ResourceExhaustedError SandboxFilesystemError SandboxTerminatedError "
+    "SerializationError ServiceError SnapshotCreationError TimeoutError UnimplementedError VersionError WorkspaceManagementError",
     "InvalidError": "ConflictError",
     "RemoteError": "ImageBuildError",
     "SandboxFilesystemError": "SandboxFilesystemDirectoryNotEmptyError SandboxFilesystemFileTooLargeError "

@@ -415,8 +415,21 @@ def test_a_failed_build_shows_its_last_lines_and_stops_the_app(server: ServerDou
     with pytest.raises(ImageBuildError, match="step 2 failed") as caught, app.run():
         pytest.fail("it must not start")
 
-    assert "no such thing" in str(caught.value)
+    assert str(caught.value).count("no such thing") == 1
     assert len(server.stopped) == 1
+
+
+def test_last_lines_of_a_failed_build_are_said_once(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+    app.function(image=squall.Image.debian_slim("3.11").run_commands("false"))(identity)
+    server.build_events = [BuildEvent("step", 2, 2, "run_commands false"), BuildEvent("line", 2, 2, "no such thing\n")]
+    server.build_error = PlatformError("invalid", "step 2 failed; its last lines:\nno such thing")
+
+    with pytest.raises(ImageBuildError, match="step 2 failed") as caught, app.run():
+        pytest.fail("it must not start")
+
+    assert str(caught.value).count("no such thing") == 1
+    assert str(caught.value).count("last lines") == 1
 
 
 def test_equal_images_are_built_once(server: ServerDouble) -> None:

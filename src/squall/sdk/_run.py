@@ -152,8 +152,7 @@ class Running:
             except RemoteError:
                 raise
             except Error as error:
-                shown = "" if _output.is_enabled() or not log else "\nIts last lines:\n  " + "\n  ".join(log)
-                raise ImageBuildError(f"{error}{shown}") from error
+                raise ImageBuildError(f"{error}{_not_said(str(error), log)}") from error
 
     # Functions
 
@@ -216,6 +215,13 @@ class Running:
             known = self._mounts[key] = MountRef(await _mount.upload(self._client, mount), target)
             self._output.mount_created(f"{add.source} → {add.target}")
         return known
+
+
+def _not_said(message: str, log: list[str]) -> str:
+    """The last lines of a build, where nobody has seen them: they were not shown, and are not in the message."""
+    if _output.is_enabled() or not log or log[-1].strip() in message:
+        return ""
+    return "\nIts last lines:\n  " + "\n  ".join(log)
 
 
 class _Build:
