@@ -18,7 +18,8 @@ TREE = {
     "Error": "AlreadyExistsError AuthError ClientClosed ConnectionError DataLossError DeserializationError "
     "ExecutionError InternalError InternalFailure InvalidError LogsFetchError NotFoundError PermissionDeniedError "
     "RemoteError RequestSizeError ResourceExhaustedError SandboxFilesystemError SandboxTerminatedError "
-    "SerializationError ServiceError SnapshotCreationError TimeoutError UnimplementedError VersionError WorkspaceManagementError",
+    "SerializationError ServiceError SnapshotCreationError TimeoutError UnimplementedError VersionError "
+    "WorkspaceManagementError",
     "InvalidError": "ConflictError",
     "RemoteError": "ImageBuildError",
     "SandboxFilesystemError": "SandboxFilesystemDirectoryNotEmptyError SandboxFilesystemFileTooLargeError "
