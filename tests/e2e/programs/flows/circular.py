@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import squall
 
@@ -24,7 +25,7 @@ def down_spawned(level: int) -> int:
 def down_mapped(level: int) -> int:
     if level == 0:
         return 0
-    found = list(down_mapped.map([level - 1] * 20, return_exceptions=True))
+    found: list[Any] = list(down_mapped.map([level - 1] * 20, return_exceptions=True))
     raise next((one for one in found if isinstance(one, Exception)), ValueError("all of them ran"))
 
 
