@@ -56,6 +56,8 @@ def test_apps_of_wrong_parts_are_refused() -> None:
         squall.App("x", image="debian")  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="secrets= is not in this version"):
         squall.App("x", secrets=[object()])
+    with pytest.raises(InvalidError, match=r"app x: include_source=3 must be True or False"):
+        squall.App("x", include_source=3)  # type: ignore[arg-type]
 
 
 def test_repr_names_the_app() -> None:
@@ -66,6 +68,7 @@ def test_repr_names_the_app() -> None:
     ("given", "message"),
     [
         ({"gpu": "H100"}, "gpu= is not in this version"),
+        ({"include_source": "yes"}, "include_source='yes' must be True or False"),
         ({"schedule": object()}, "schedule= is not in this version"),
         ({"secrets": [1]}, "secrets="),
         ({"volumes": {"/x": 1}}, "volumes="),
@@ -341,6 +344,12 @@ def test_a_function_of_code_without_a_file_is_serialized(server: ServerDouble, d
 def test_what_comes_in_a_later_version_is_called_so() -> None:
     with pytest.raises(AttributeError, match=r"App\.cls is not in this version of Squall yet"):
         _ = squall.App("x").cls  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"Function\.info is not in this version of Squall yet"):
+        _ = squall.Function.from_name("x", "y").info  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"FunctionCall\.iter is not in this version of Squall yet"):
+        _ = squall.FunctionCall.from_id("fc-1").iter  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="'FunctionCall' object has no attribute 'nonsense'"):
+        _ = squall.FunctionCall.from_id("fc-1").nonsense  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"squall\.Volume is not in this version of Squall yet"):
         _ = squall.Volume
     with pytest.raises(ImportError, match=r"^squall\.Volume is not in this version of Squall yet$"):
@@ -354,6 +363,8 @@ def test_what_comes_in_a_later_version_is_called_so() -> None:
 def test_no_name_that_comes_later_is_there_already() -> None:
     assert not [name for name in _later.OF_PACKAGE if hasattr(squall, name)]
     assert not [name for name in _later.OF_APP if hasattr(squall.App("x"), name)]
+    assert not [name for name in _later.OF_FUNCTION if hasattr(squall.Function.from_name("x", "y"), name)]
+    assert not [name for name in _later.OF_FUNCTION_CALL if hasattr(squall.FunctionCall.from_id("fc-1"), name)]
 
 
 def test_serialized_functions_take_their_globals_along(server: ServerDouble) -> None:

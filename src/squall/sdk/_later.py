@@ -69,5 +69,41 @@ OF_IMAGE = frozenset(
     ]
 )
 OF_APP = frozenset(
-    ["cls", "deploy", "get_dashboard_url", "get_tags", "info", "logs", "lookup", "sandboxes", "server", "set_tags"]
+    [
+        "cls",
+        "deploy",
+        "get_dashboard_url",
+        "get_tags",
+        "info",
+        "logs",
+        "lookup",
+        "sandboxes",
+        "server",
+        "set_tags",
+        "stats",
+    ]
 )
+OF_FUNCTION = frozenset(
+    [
+        "autoscaler",
+        "client",
+        "get_dashboard_url",
+        "get_web_url",
+        "info",
+        "logs",
+        "metrics",
+        "stats",
+        "update_autoscaler",
+        "with_batching",
+        "with_concurrency",
+        "with_options",
+    ]
+)
+OF_FUNCTION_CALL = frozenset(["client", "get_call_graph", "get_dashboard_url", "hydrate", "iter", "logs"])
+
+
+def missing(kind: str, names: frozenset[str], name: str) -> AttributeError:
+    """What to raise where an object of that kind has no such attribute; `names` come later."""
+    if name in names:
+        return AttributeError(f"{kind}.{name} is not in this version of Squall yet")
+    return AttributeError(f"{kind!r} object has no attribute {name!r}")

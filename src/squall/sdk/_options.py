@@ -164,3 +164,11 @@ def check_env(env: object, what: str) -> dict[str, str]:
             raise InvalidError(f"{what}: env {key!r}={value!r} must be a name and a string")
         found[key] = value
     return found
+
+
+def check_flag(name: str, value: object, what: str) -> None:
+    """Raises:
+    InvalidError: it is neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise InvalidError(f"{what}: {name}={value!r} must be True or False")

@@ -12,7 +12,7 @@ from squall.exception import InvalidError
 from squall.sdk import _container, _source
 from squall.sdk._facade import blocking, blocking_context
 from squall.sdk._names import check_name, check_tags
-from squall.sdk._options import Options, refuse_not_yet
+from squall.sdk._options import Options, check_flag, refuse_not_yet
 from squall.sdk.function import Definition, Function
 from squall.sdk.image import Image
 from squall.sdk.retries import Retries
@@ -70,6 +70,8 @@ class FunctionDecorator:
         name = given["name"] if given["name"] is not None else raw_f.__qualname__.rpartition("<locals>.")[2]
         check_name(name, "function name")
         options = Options(name, given)
+        if given["include_source"] is not None:
+            check_flag("include_source", given["include_source"], f"function {name}")
         is_generator = _source.is_generator(raw_f) if given["is_generator"] is None else bool(given["is_generator"])
         if is_generator and options.retries is not None:
             raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
@@ -129,6 +131,7 @@ class App:
         self._tags = check_tags(tags)
         if image is not None and not isinstance(image, Image):
             raise InvalidError(f"App(image={image!r}): it must be a squall.Image")
+        check_flag("include_source", include_source, f"app {name or 'without a name'}")
         refuse_not_yet(f"(app {self._name or 'without a name'})", {"secrets": secrets, "volumes": volumes})
         self._image = image
         self._include_source = include_source
@@ -301,8 +304,7 @@ class App:
         def __getattr__(self, name: str) -> object:
             from squall.sdk import _later  # cold start: only where there is no such name
 
-            later = f"App.{name} is not in this version of Squall yet"
-            raise AttributeError(later if name in _later.OF_APP else f"'App' object has no attribute {name!r}")
+            raise _later.missing("App", _later.OF_APP, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An app that a serialized function refers to is a name there: it is never built again, nor run.

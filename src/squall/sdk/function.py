@@ -355,6 +355,13 @@ class Function(Generic[P, R]):
         """The app runs, and this is the function's id there; None when it has ended."""
         self._function_id = function_id
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            from squall.sdk import _later  # cold start: only where there is no such name
+
+            raise _later.missing("Function", _later.OF_FUNCTION, name)
+
     def __repr__(self) -> str:
         return f"<Function {self._name}>"
 
