@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import atexit
 import difflib
+import errno
 import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -54,19 +55,47 @@ class _Commands(click.Group):
             ctx.fail(f"no command {name!r}{hint}")
         return super().resolve_command(ctx, args)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            # Writes, too: help and version.
+            return super().make_context(info_name, args, parent, **extra)
+        except OSError as error:
+            raise click.exceptions.Exit(_drop_output(error)) from error
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             returned: object = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            # Whoever read our output has enough: `squall app logs … | head`. Click would end with 1.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+        except OSError as error:
+            return _drop_output(error)
         return returned
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, found[2]) for name, found in _COMMANDS.items()])
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _drop_output(error: OSError) -> int:
+    """End of a command whose output nobody takes: its exit code.
+
+    Raises:
+        click.ClickException: the place of the output is full.
+        OSError: the error, if it is of another kind.
+    """
+    is_full = error.errno in _FULL and error.filename is None
+    if not isinstance(error, BrokenPipeError) and not is_full:
+        raise error
+    # Python writes what is left when it ends, and would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if is_full:
+        raise click.ClickException(f"cannot write the output: {error.strerror}") from error
+    # Whoever read it has enough: `squall app logs … | head`. Click would end with 1.
+    return 0
 
 
 @click.group(

@@ -21,7 +21,7 @@ from squall.cli.signature import SignatureInvalid, bind
 from squall.cli.target import Target, choose
 from squall.exception import Error
 from squall.sdk import _output
-from squall.sdk._traceback import is_remote
+from squall.sdk._traceback import has_user_frames, is_remote
 from squall.sdk.app import LocalEntrypoint
 from squall.sdk.function import Function
 
@@ -155,6 +155,8 @@ class _reported:  # noqa: N801 - a context manager used like a function
             return
         if isinstance(error, Error) and not _is_raised_by_user(error):
             return
+        if isinstance(error, OSError) and not has_user_frames(error):
+            return  # of showing the result
         reference.show_user_traceback(error)
         raise click.exceptions.Exit(1) from error
 
