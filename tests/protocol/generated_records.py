@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any
@@ -35,6 +36,11 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 
 def strategy_of(hint: Any) -> st.SearchStrategy[Any]:
     """Values of one type that a record's field may have."""
+    return _strategy_of(hint)
+
+
+@functools.cache
+def _strategy_of(hint: Any) -> st.SearchStrategy[Any]:
     if hint in _PLAIN:
         return _PLAIN[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
