@@ -79,7 +79,7 @@ def test_keyboard_interrupt_of_a_function_fails_the_command_with_its_traceback(
 ) -> None:
     program = tmp_path / "interrupts.py"
     program.write_text(
-        "import squall\napp = squall.App('interrupts')\n@app.function()\ndef f():\n    raise KeyboardInterrupt('mine')\n"
+        "import squall\napp = squall.App('x')\n@app.function()\ndef f():\n    raise KeyboardInterrupt('mine')\n"
     )
 
     ended = squall.run(str(program))
