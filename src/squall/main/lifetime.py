@@ -18,6 +18,10 @@ class Idler(Protocol):
     def is_idle(self) -> bool:
         """Nothing runs, is deployed or connected."""
 
+    @property
+    def visit_count(self) -> int:
+        """How often somebody has come; short visits are seen by this alone."""
+
 
 def stop_signals() -> asyncio.Event:
     """An event that SIGTERM and SIGINT set from now on."""
@@ -49,9 +53,11 @@ async def wait_idle(idle_exit_s: float | None, idler: Idler) -> None:
         return
     loop = asyncio.get_running_loop()
     idle_since: float | None = None
+    visit_count = idler.visit_count
     while idle_since is None or loop.time() - idle_since < idle_exit_s:
         await asyncio.sleep(min(IDLE_PERIOD_S_MAX, idle_exit_s / IDLE_LOOKS))
-        if not idler.is_idle:
+        if not idler.is_idle or visit_count != idler.visit_count:
             idle_since = None
+            visit_count = idler.visit_count
         elif idle_since is None:
             idle_since = loop.time()

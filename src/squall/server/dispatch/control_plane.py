@@ -100,6 +100,8 @@ class ControlPlane:
         self.methods = Methods(self)
         self.streams = Streams(self)
         self._peers: set[Peer] = set()
+        self.visit_count = 0
+        """Connections and calls over HTTP so far."""
         self._started_at = clock.monotonic()
         self._stop = asyncio.Event()
 
@@ -159,6 +161,7 @@ class ControlPlane:
         self._accept(channel, ContainerService)
 
     def _accept(self, channel: Channel, make_service: Callable[[ControlPlane, Peer], Service]) -> None:
+        self.visit_count += 1
         peer = Peer(channel, self.codec)
         self._peers.add(peer)
         self.tasks.start(self._watch(peer))
@@ -176,6 +179,7 @@ class ControlPlane:
         Raises:
             PlatformError: what the method says.
         """
+        self.visit_count += 1
         found = methods.METHODS.get(method)
         if found is None or found.shape != methods.UNARY or found.asked_by != methods.CLIENT:
             raise PlatformError(INVALID, f"{method}: no such method over HTTP; events need a channel")
