@@ -7,6 +7,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ class AgentDouble:
         self.events: queue.Queue[tuple[Envelope, bytes]] = queue.Queue()
         self._connection: socket.socket | None = None
         self._connections: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._connected = threading.Event()
         self._listen()
 
@@ -33,7 +35,12 @@ class AgentDouble:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen()
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._start(self._accept, self._listener)
+
+    def _start(self, reads: Callable[[socket.socket], None], of: socket.socket) -> None:
+        thread = threading.Thread(target=reads, args=(of,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -44,7 +51,7 @@ class AgentDouble:
             self._connection = connection
             self._connections.append(connection)
             self._connected.set()
-            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+            self._start(self._read, connection)
 
     def _read(self, connection: socket.socket) -> None:
         decoder = FrameDecoder()
@@ -74,14 +81,25 @@ class AgentDouble:
 
     def drop(self) -> None:
         """Die: the connection and the socket go away."""
-        self._listener.close()
         Path(self.path).unlink()
         self._connected.clear()
+        self._shut_down(self._listener)
+        # First who accepts, as it starts others. A thread on its way to `recv` when its socket is closed would read
+        # from whatever has the number next.
+        self._threads.pop(0).join(10)
         for connection in self._connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
+            self._shut_down(connection)
+        for thread in self._threads:
+            thread.join(10)
+        for closed in (self._listener, *self._connections):
+            closed.close()
+        self._threads.clear()
         self._connections.clear()
+
+    @staticmethod
+    def _shut_down(ended: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            ended.shutdown(socket.SHUT_RDWR)
 
     def come_back(self) -> None:
         """Listen again at the same path."""

@@ -49,8 +49,13 @@ def guest(data_dir: Path) -> Iterator[Guest]:
     guest.start()
     yield guest
     guest.inbox.is_stopping = True
-    guest.agent.close()
+    guest.inbox.close()
+    guest.inbox.began()  # wakes the watcher, which ends
+    guest.inbox.ended()
+    # No thread may be about to read from the socket that is closed now: its number will be another's.
+    guest.inbox._watcher.join(10)
     guest.link.disconnect()
+    guest.agent.close()
 
 
 def wait_until(condition: object, timeout_s: float = 5.0) -> None:
@@ -206,7 +211,8 @@ def test_guest_that_comes_back_names_what_it_runs(guest: Guest) -> None:
 def test_guest_that_runs_nothing_names_nothing_when_it_comes_back(guest: Guest) -> None:
     guest.give(0)
     guest.inbox.answered(guest.inbox.take())
-    threading.Thread(target=guest.inbox.take, daemon=True).start()
+    reader = threading.Thread(target=guest.inbox.take, daemon=True)
+    reader.start()
 
     guest.agent.drop()
     wait_until(lambda: not guest.link.is_connected)
@@ -214,6 +220,8 @@ def test_guest_that_runs_nothing_names_nothing_when_it_comes_back(guest: Guest) 
 
     assert guest.agent.events.get(timeout=10)[0].method == "GuestHello"
     assert guest.agent.events.get(timeout=10)[0].method == "Ready"
+    guest.give(0)
+    reader.join(5)
 
 
 def test_generator_waits_for_its_consumer(guest: Guest) -> None:
