@@ -75,9 +75,10 @@ def dotted_name(node: ast.AST) -> str:
     return ""
 
 
-def imports(path: Path) -> list[Imported]:
+@functools.cache
+def imports(path: Path) -> tuple[Imported, ...]:
     """Everything a file imports, at any depth."""
-    return list(_imports_below(parse(path), is_for_types=False, function_line=None))
+    return tuple(_imports_below(parse(path), is_for_types=False, function_line=None))
 
 
 def _imports_below(node: ast.AST, is_for_types: bool, function_line: int | None) -> Iterator[Imported]:
@@ -96,5 +97,5 @@ def _imports_below(node: ast.AST, is_for_types: bool, function_line: int | None)
                 yield from _imports_below(ast.Module([statement], []), is_for_types, function_line)
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _imports_below(child, is_for_types, child.lineno)
-        else:
+        elif not isinstance(child, ast.expr):
             yield from _imports_below(child, is_for_types, function_line)
