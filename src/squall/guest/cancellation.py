@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -15,6 +16,9 @@ from squall.exception import InputCancellation
 
 # Not SIGUSR1: user programs like to take that one.
 SIGNAL = signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
+
+INSIST_S, INSIST_TIMES = 0.1, 20
+"""How often the signal is sent again while nothing comes of it, and how many times."""
 
 
 class Interrupter:
@@ -58,8 +62,21 @@ class Interrupter:
     def cancel(self, call_id: str, index: int) -> None:
         """Interrupt this input if it runs. From any thread."""
         self._wanted = (call_id, index)
-        if self._running == self._wanted and self._main is not None:
+        if self._running == self._wanted:
+            self._interrupt()
+            threading.Thread(target=self._insist, daemon=True).start()
+
+    def _interrupt(self) -> None:
+        if self._main is not None:
             signal.pthread_kill(self._main, SIGNAL)
+
+    def _insist(self) -> None:
+        # A signal that comes between Python's last look at its signals and a system call does not end that call.
+        for _ in range(INSIST_TIMES):
+            time.sleep(INSIST_S)
+            if self._running != self._wanted:
+                return
+            self._interrupt()
 
     def end_all(self) -> bool:
         """The process is to end: interrupt whatever runs; False when nothing does. From the main thread."""
