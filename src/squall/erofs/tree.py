@@ -1,0 +1,179 @@
+"""Reads a directory into nodes: everything an image keeps of it but the contents of its files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from squall.erofs import layout
+from squall.erofs.errors import PackError
+
+# What overlayfs must find again in a layer: that a directory hides what is below, and where a renamed one was. Its
+# other marks name file handles of the machine that the layer was made on.
+_KEPT_OVERLAY_MARKS = (b"trusted.overlay.opaque", b"trusted.overlay.redirect")
+# Labels of the machine, and hashes that are right on that machine only.
+_DROPPED = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.")
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One file, directory, link, device, socket or pipe, however many names it has."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    size: int = 0
+    """Bytes of content. A directory's are counted when its names are known."""
+    links: int = 1
+    device: int = 0
+    target: bytes = b""
+    """Where a symbolic link points."""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    data: tuple[tuple[int, int], ...] | None = None
+    """Of a file with holes: where its data is, as pairs of begin and end. None: everywhere."""
+    children: dict[bytes, Node] = field(default_factory=dict)
+    """Of a directory, in the order of the names' bytes."""
+    path: bytes = b""
+    """Of a file: the first of its names, relative to the root of the tree."""
+
+
+class Scan:
+    """A directory, open: its nodes, and later the contents of its files.
+
+    Paths are looked up below one open descriptor, so that nobody can put another tree in its place meanwhile.
+    """
+
+    def __init__(self, root: str) -> None:
+        """Open the directory `root`. Call `close`, or use it in a `with` block."""
+        self.name = root
+        self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._prefix = b"/proc/self/fd/%d/" % self._descriptor
+        self._several_names: dict[tuple[int, int], Node] = {}
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._descriptor)
+
+    def read(self) -> Node:
+        """The node of the root, with all others below it.
+
+        Raises:
+            PackError: something in the tree cannot be in an image.
+        """
+        root = self._node(b".", os.stat(self._descriptor))
+        # A list and not recursion: how deep a tree is, a stranger decides.
+        waiting = [(root, b"")]
+        while waiting:
+            parent, directory = waiting.pop()
+            for name, status in self._entries(directory):
+                path = directory + name
+                child = self._node(path, status)
+                parent.children[name] = child
+                if stat.S_ISDIR(status.st_mode):
+                    parent.links += 1
+                    waiting.append((child, path + b"/"))
+        return root
+
+    def open(self, node: Node) -> int:
+        """A descriptor to read a file from."""
+        return os.open(self._prefix + node.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def _entries(self, directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+        try:
+            with os.scandir(self._prefix + directory) as found:
+                entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in found]
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise PackError(
+                f"cannot pack {self.name}: directories in it are nested so deeply that no program can name what is in "
+                f"them; remove those below {_shown(directory[:60])}…"
+            ) from error
+        return iter(sorted(entries))
+
+    def _node(self, path: bytes, status: os.stat_result) -> Node:
+        kind = stat.S_IFMT(status.st_mode)
+        has_several_names = kind != stat.S_IFDIR and status.st_nlink > 1
+        if has_several_names:
+            known = self._several_names.get((status.st_dev, status.st_ino))
+            if known is not None:
+                known.links += 1
+                return known
+        node = Node(status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, path=path)
+        if has_several_names:
+            self._several_names[status.st_dev, status.st_ino] = node
+        if kind == stat.S_IFREG:
+            node.size = status.st_size
+            if status.st_blocks * 512 < status.st_size:
+                node.data = self._data_of(node)
+        elif kind == stat.S_IFDIR:
+            # Its own `.` and the name in its parent; `read` adds the `..` of each directory in it.
+            node.links = 2
+        elif kind == stat.S_IFLNK:
+            node.target = os.readlink(self._prefix + path)
+            node.size = len(node.target)
+            if node.size > layout.LINK_BYTES_MAX:
+                raise PackError(f"cannot pack {self.name}: link {_shown(path)} points to a path of {node.size} bytes")
+        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+            node.device = status.st_rdev
+        node.xattrs = self._xattrs(path)
+        return node
+
+    def _xattrs(self, path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        place = self._prefix + path
+        try:
+            names = os.listxattr(place, follow_symlinks=False)
+        except OSError as error:
+            if error.errno == errno.ENOTSUP:
+                return ()
+            raise
+        if not names:
+            return ()
+        found: list[tuple[bytes, bytes]] = []
+        for name in sorted(map(os.fsencode, names)):
+            is_kept = name in _KEPT_OVERLAY_MARKS or not name.startswith(_DROPPED)
+            if is_kept and layout.is_storable(name):
+                found.append((name, os.getxattr(place, name, follow_symlinks=False)))
+        return tuple(found)
+
+    def _data_of(self, node: Node) -> tuple[tuple[int, int], ...] | None:
+        found: list[tuple[int, int]] = []
+        descriptor = self.open(node)
+        try:
+            at = 0
+            while at < node.size:
+                try:
+                    begin = os.lseek(descriptor, at, os.SEEK_DATA)
+                except OSError as error:
+                    if error.errno != errno.ENXIO:
+                        raise
+                    break
+                at = os.lseek(descriptor, begin, os.SEEK_HOLE)
+                found.append((begin, min(at, node.size)))
+        finally:
+            os.close(descriptor)
+        return None if found == [(0, node.size)] else tuple(found)
+
+
+def walk(root: Node) -> Iterator[tuple[bytes, Node, Node]]:
+    """Each name of a tree once: the name, its node and its directory. The root is in itself, without a name."""
+    yield b"", root, root
+    waiting = [iter([(root, name, child) for name, child in root.children.items()])]
+    while waiting:
+        for parent, name, child in waiting[-1]:
+            yield name, child, parent
+            if child.children:
+                waiting.append(iter([(child, name, one) for name, one in child.children.items()]))
+                break
+        else:
+            waiting.pop()
+
+
+def _shown(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

@@ -1,0 +1,225 @@
+"""Writes an image: metadata into its blocks, contents behind them, from the first byte to the last."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from squall.erofs import layout
+from squall.erofs.errors import PackError
+from squall.erofs.layout import BLOCK_BYTES, Dirent, Inode, Superblock
+from squall.erofs.placement import Place, Placement, place
+from squall.erofs.tree import Node, Scan
+
+# Files up to this size are read whole and written together; larger ones are copied by the kernel.
+_SMALL_BYTES = 128 * 1024
+_BUFFER_BYTES = 1024 * 1024
+
+
+def pack(tree: str, image: Path) -> int:
+    """Write the directory `tree` as an image to the new file `image` and return its size in bytes.
+
+    The caller owns both: nothing changes the tree meanwhile, and a file that is half-written when this fails is his to
+    remove. Nothing is synced.
+
+    Raises:
+        PackError: the tree cannot be an image, a file changed, or the disk is full.
+        FileExistsError: `image` is there already.
+    """
+    descriptor = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with Scan(tree) as scan:
+            placement = place(scan.read())
+            _reserve(descriptor, placement, image)
+            try:
+                with mmap.mmap(descriptor, placement.metadata_blocks * BLOCK_BYTES) as metadata:
+                    _Writer(scan, placement, descriptor, metadata).write()
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise _disk_full(placement, image, error) from error
+        return placement.blocks * BLOCK_BYTES
+    finally:
+        os.close(descriptor)
+
+
+def _reserve(descriptor: int, placement: Placement, image: Path) -> None:
+    """Take the space, so that a full disk is found out first, and not by a signal while memory is written to."""
+    try:
+        os.posix_fallocate(descriptor, 0, placement.blocks * BLOCK_BYTES)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _disk_full(placement, image, error) from error
+
+
+def _disk_full(placement: Placement, image: Path, error: OSError) -> PackError:
+    return PackError(
+        f"cannot write image {image}: {error.strerror} (it needs {placement.blocks * BLOCK_BYTES / 1e6:.0f} MB); free "
+        "some space there"
+    )
+
+
+class _Writer:
+    def __init__(self, scan: Scan, placement: Placement, descriptor: int, metadata: mmap.mmap) -> None:
+        self._scan = scan
+        self._placement = placement
+        self._descriptor = descriptor
+        self._metadata = metadata
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._at = placement.metadata_blocks * BLOCK_BYTES
+
+    def write(self) -> None:
+        for one in self._placement.places:
+            self._write_inode(one)
+            mode = one.node.mode
+            if stat.S_ISDIR(mode):
+                self._write_content(one, b"".join(self._directory(one)))
+            elif stat.S_ISLNK(mode):
+                self._write_content(one, one.node.target)
+            elif stat.S_ISREG(mode) and one.size:
+                self._write_file(one)
+        self._flush()
+        self._write_superblock()
+
+    def _write_superblock(self) -> None:
+        root, count = self._placement.places[0], len(self._placement.places)
+        superblock = Superblock(root.slot, count, self._placement.blocks)
+        at = layout.SUPERBLOCK_OFFSET
+        packed = layout.pack_superblock(superblock)
+        self._metadata[at : at + len(packed)] = packed
+        checksum = layout.superblock_checksum(self._metadata[:BLOCK_BYTES])
+        self._metadata[at + 4 : at + 8] = checksum.to_bytes(4, "little")
+
+    def _write_inode(self, one: Place) -> None:
+        node = one.node
+        value = one.block
+        if one.layout == layout.CHUNKED:
+            value = one.chunk_bits - layout.BLOCK_BITS
+        elif node.device:
+            value = layout.encode_device(node.device)
+        inode = Inode(
+            one.layout,
+            len(one.xattrs),
+            node.mode,
+            one.size,
+            value,
+            one.number,
+            node.uid,
+            node.gid,
+            node.mtime_ns,
+            node.links,
+        )
+        head = layout.pack_inode(inode) + one.xattrs
+        if one.layout == layout.CHUNKED:
+            head += _chunk_table(one)
+        self._metadata[one.offset : one.offset + len(head)] = head
+
+    def _directory(self, one: Place) -> Iterator[bytes]:
+        of = self._placement.of
+        children = one.node.children
+        nodes: dict[bytes, Node] = {b".": one.node, b"..": one.parent, **children}
+        names = sorted(nodes)
+        at = 0
+        for count in one.blocks_of_names:
+            found = [(name, nodes[name]) for name in names[at : at + count]]
+            entries = [Dirent(name, of[node].slot, layout.file_type(node.mode)) for name, node in found]
+            at += count
+            block = layout.pack_directory_block(entries)
+            # All but the last are whole blocks.
+            yield block if at == len(names) else block.ljust(BLOCK_BYTES, b"\0")
+
+    def _write_file(self, one: Place) -> None:
+        descriptor = self._scan.open(one.node)
+        try:
+            if one.layout == layout.CHUNKED:
+                self._copy_chunks(one, descriptor)
+            elif one.size <= _SMALL_BYTES:
+                # One byte more than there should be: a file that has grown is noticed.
+                content = os.read(descriptor, one.size + 1)
+                if len(content) != one.size:
+                    raise self._changed(one)
+                self._write_content(one, content)
+            else:
+                self._flush()
+                in_blocks = one.size - one.tail_bytes
+                self._copy(one, descriptor, 0, in_blocks)
+                self._at += one.block_count * BLOCK_BYTES
+                if one.tail_bytes:
+                    tail = os.pread(descriptor, one.tail_bytes, in_blocks)
+                    if len(tail) != one.tail_bytes:
+                        raise self._changed(one)
+                    self._write_tail(one, tail)
+                if os.fstat(descriptor).st_size != one.size:
+                    raise self._changed(one)
+        finally:
+            os.close(descriptor)
+
+    def _copy_chunks(self, one: Place, descriptor: int) -> None:
+        self._flush()
+        for chunk in one.chunks:
+            begin = chunk << one.chunk_bits
+            size = min(1 << one.chunk_bits, one.size - begin)
+            self._copy(one, descriptor, begin, size)
+            self._at += -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+    def _copy(self, one: Place, descriptor: int, begin: int, size: int) -> None:
+        """Copy a part of a file to where the writer is, without moving on."""
+        done = 0
+        while done < size:
+            try:
+                count = os.copy_file_range(
+                    descriptor, self._descriptor, size - done, offset_src=begin + done, offset_dst=self._at + done
+                )
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise
+                content = os.pread(descriptor, min(size - done, _BUFFER_BYTES), begin + done)
+                count = os.pwrite(self._descriptor, content, self._at + done)
+            if not count:
+                raise self._changed(one)
+            done += count
+
+    def _write_content(self, one: Place, content: bytes) -> None:
+        if one.tail_bytes:
+            cut = len(content) - one.tail_bytes
+            self._write_tail(one, content[cut:])
+            content = content[:cut]
+        if content:
+            self._pending.append(content)
+            if rest := -len(content) % BLOCK_BYTES:
+                self._pending.append(bytes(rest))
+            self._pending_bytes += len(content) + rest
+            if self._pending_bytes >= _BUFFER_BYTES:
+                self._flush()
+
+    def _write_tail(self, one: Place, tail: bytes) -> None:
+        at = one.offset + one.head_bytes
+        self._metadata[at : at + len(tail)] = tail
+
+    def _flush(self) -> None:
+        data = memoryview(b"".join(self._pending))
+        self._pending.clear()
+        self._pending_bytes = 0
+        while data:
+            count = os.pwrite(self._descriptor, data, self._at)
+            self._at += count
+            data = data[count:]
+
+    def _changed(self, one: Place) -> PackError:
+        path = os.path.join(self._scan.name, one.node.path.decode("utf-8", "backslashreplace"))
+        return PackError(f"cannot pack {path}: it changed while it was read; let nothing write there meanwhile")
+
+
+def _chunk_table(one: Place) -> bytes:
+    count = -(-one.size >> one.chunk_bits)
+    per_chunk = 1 << (one.chunk_bits - layout.BLOCK_BITS)
+    table = [layout.HOLE] * count
+    for position, chunk in enumerate(one.chunks):
+        table[chunk] = one.block + position * per_chunk
+    return b"".join(address.to_bytes(4, "little") for address in table)
