@@ -34,6 +34,8 @@ class Context:
 
     id_range: IdRange
     user_namespace_fd: int
+    images_fd: int
+    """The mount namespace in which images of layers are mounted."""
     init_fd: int
     seccomp_program: bytes
     last_capability: int
@@ -142,6 +144,30 @@ def _take_tree(operation: op.TakeTree, context: Context) -> None:
     context.trees[operation.name] = tree
 
 
+def _take_layer(operation: op.TakeLayer, context: Context) -> None:
+    if operation.is_image:
+        with _among_images(context):
+            tree = sc.open_tree(operation.source)
+    else:
+        tree = sc.open_tree(operation.source)
+    sc.set_mount_attributes(tree, operation.source, sc.MOUNT_ATTR_IDMAP, user_namespace_fd=context.user_namespace_fd)
+    context.trees[operation.name] = tree
+
+
+@contextmanager
+def _among_images(context: Context) -> Iterator[None]:
+    """Where the spawner has mounted its images and nothing else; our own mounts are there again afterwards."""
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sc.setns(context.images_fd, sc.CLONE_NEWNS, "the namespace of images")
+        try:
+            yield
+        finally:
+            sc.setns(own, sc.CLONE_NEWNS, "the container's mount namespace")
+    finally:
+        os.close(own)
+
+
 def _attach_idmapped(source: str, target: str, context: Context) -> None:
     tree = sc.open_tree(source)
     sc.set_mount_attributes(tree, source, sc.MOUNT_ATTR_IDMAP, user_namespace_fd=context.user_namespace_fd)
@@ -155,7 +181,9 @@ def _mount_root(operation: op.MountRoot, context: Context) -> None:
     os.chdir(operation.scratch)
     for index, layer in enumerate(operation.layers):
         os.mkdir(str(index))
-        _attach_idmapped(layer, str(index), context)
+        tree = context.trees.pop(layer)
+        sc.move_mount(tree, str(index))
+        os.close(tree)
     _make_upper(operation.writable, owner=0 if operation.is_upper_idmapped else context.id_range.start)
     writable = operation.writable
     if operation.is_upper_idmapped:
@@ -165,10 +193,10 @@ def _mount_root(operation: op.MountRoot, context: Context) -> None:
     os.mkdir("root")
     lower = ":".join(str(index) for index in reversed(range(len(operation.layers))))
     # volatile: nothing in an upper outlives a crash of the machine, so fsync inside may be free (dpkg calls it per
-    # file) and ending a container does not wait for the disk. No redirects and no metadata-only copies: layers are
-    # packed from uppers.
+    # file) and ending a container does not wait for the disk. A renamed directory says where it was, so that it need
+    # not be copied. No metadata-only copies: layers are packed from uppers.
     options = f"lowerdir={lower},upperdir={writable}/upper,workdir={writable}/work"
-    options += ",volatile,redirect_dir=off,metacopy=off,index=off"
+    options += ",volatile,redirect_dir=on,metacopy=off,index=off"
     if not operation.is_upper_idmapped:
         sc.mount("squall", "root", "overlay", sc.MS_NODEV, options)
         return
@@ -367,6 +395,7 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.MountScratch: _mount_scratch,
     op.WriteScratchFile: _write_scratch_file,
     op.TakeTree: _take_tree,
+    op.TakeLayer: _take_layer,
     op.MountRoot: _mount_root,
     op.PivotRoot: _pivot_root,
     op.MakeDirectory: _make_directory,

@@ -30,6 +30,8 @@ MESSAGE_BYTES_MAX = 65_536
 class LaunchKit:
     """What every container of this spawner stands on, prepared once."""
 
+    images_fd: int
+    """The mount namespace in which images of layers are mounted."""
     init_fd: int
     seccomp_program: bytes
     last_capability: int
@@ -118,6 +120,7 @@ def _context(kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, channel:
     return Context(
         id_range=id_range,
         user_namespace_fd=user_namespace_fd,
+        images_fd=kit.images_fd,
         init_fd=kit.init_fd,
         seccomp_program=kit.seccomp_program,
         last_capability=kit.last_capability,

@@ -72,8 +72,17 @@ class TakeTree:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeLayer:
+    """Take a layer, its ids mapped: a directory of the machine, or a point where the spawner has mounted an image."""
+
+    source: str
+    name: str
+    is_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MountRoot:
-    """Mount the overlay of the layers (bottom first) and the writable upper at `scratch/root`."""
+    """Mount the overlay of the layers taken (bottom first) and the writable upper at `scratch/root`."""
 
     scratch: str
     layers: Sequence[str]
@@ -221,8 +230,8 @@ class Execute:
 
 RootOperation = (
     DetachMounts | SetFileLimit | JoinNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch | WriteScratchFile
-    | TakeTree | MountRoot | PivotRoot | MakeDirectory | MountKind | MakeDevice | MakeLink | AttachTree | ProtectPath
-    | MaskPath | SetHostname | OpenCgroup | EnterCgroup | EnterUserNamespace
+    | TakeTree | TakeLayer | MountRoot | PivotRoot | MakeDirectory | MountKind | MakeDevice | MakeLink | AttachTree
+    | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup | EnterUserNamespace
 )  # fmt: skip
 ConfinedOperation = (
     BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | Execute

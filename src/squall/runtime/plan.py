@@ -8,7 +8,7 @@ Pure: nothing here touches the machine. Invariants of a plan:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from squall.runtime import operations as op
 from squall.runtime.spec import Bind, ContainerSpec, ExecSpec
@@ -69,12 +69,18 @@ PROTECTED = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys")
 TTY_GROUP = 5
 
 
-def plan_start(spec: ContainerSpec, tasks_paths: Sequence[str]) -> list[op.Phase]:
-    """The phases that turn a process forked into new namespaces into pid 1 of the container."""
+def plan_start(
+    spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str] | None = None
+) -> list[op.Phase]:
+    """The phases that turn a process forked into new namespaces into pid 1 of the container.
+
+    Args:
+        image_points: of the layers that are images, where each is mounted in the namespace of images.
+    """
     scratch = f"{spec.state_dir}/mnt"
     return [
         op.Phase("network", [op.OpenCgroup(tuple(tasks_paths)), *_network(spec)]),
-        op.Phase("rootfs", list(_rootfs(spec, scratch))),
+        op.Phase("rootfs", list(_rootfs(spec, scratch, image_points or {}))),
         op.Phase("system", list(_system(spec))),
         op.Phase("cgroup", [op.EnterCgroup()]),
         op.Phase("confine", [op.EnterUserNamespace(spec.id_range), *_confine(spec.user), *_last(spec)]),
@@ -108,13 +114,16 @@ def _network(spec: ContainerSpec) -> Iterator[op.RootOperation]:
     yield op.WriteNetworkSetting("ipv4/ping_group_range", "0 2147483647")
 
 
-def _rootfs(spec: ContainerSpec, scratch: str) -> Iterator[op.RootOperation]:
+def _rootfs(spec: ContainerSpec, scratch: str, image_points: Mapping[str, str]) -> Iterator[op.RootOperation]:
     yield op.MountScratch(scratch)
     for name, text in _written_files(spec):
         yield op.WriteScratchFile(f"{scratch}/{name}", text, name)
     for index, bind in enumerate(spec.binds):
         yield op.TakeTree(bind.source, f"bind-{index}", bind.is_read_only, bind.is_idmapped)
-    yield op.MountRoot(scratch, tuple(spec.layers), f"{spec.state_dir}/rw", spec.is_upper_idmapped)
+    names = [f"layer-{index}" for index in range(len(spec.layers))]
+    for name, layer in zip(names, spec.layers, strict=True):
+        yield op.TakeLayer(image_points.get(layer, layer), name, layer in image_points)
+    yield op.MountRoot(scratch, names, f"{spec.state_dir}/rw", spec.is_upper_idmapped)
     yield op.PivotRoot(f"{scratch}/root")
 
 

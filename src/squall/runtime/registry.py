@@ -30,6 +30,7 @@ from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFail
 from squall.runtime.execs import Execs
 from squall.runtime.id_ranges import UserNamespaces
 from squall.runtime.launch import Forked, LaunchKit, fork_aside, fork_first
+from squall.runtime.layer_mounts import LayerMounts
 from squall.runtime.mounts import ensure_no_mounts
 from squall.runtime.plan import plan_start
 from squall.runtime.poll import Poller
@@ -54,6 +55,7 @@ class Registry:
         tree: CgroupTree,
         kit: LaunchKit,
         poller: Poller,
+        layer_mounts: LayerMounts,
         on_exit: Callable[[str, ExitStatus], None],
     ) -> None:
         self._instance = instance
@@ -62,6 +64,7 @@ class Registry:
         self._kit = kit
         self._poller = poller
         self._on_exit = on_exit
+        self._layer_mounts = layer_mounts
         self._user_namespaces = UserNamespaces()
         self._entries: dict[str, Entry] = {}
         self._execs = Execs(kit, poller, self._first_pids)
@@ -124,8 +127,10 @@ class Registry:
         self._records.write(Record(spec.container_id, spec.state_dir))
         try:
             user_namespace_fd = self._user_namespaces.get(spec.id_range)
+            image_points = self._layer_mounts.take(spec.container_id, spec.layers)
             cgroup = self._tree.create(f"squall/{self._instance}/{spec.container_id}", spec.limits, DEVICES)
         except RuntimeFailure:
+            self._layer_mounts.release(spec.container_id)
             self._records.forget(spec.container_id)
             raise
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
@@ -134,11 +139,13 @@ class Registry:
         cgroup_entry = CgroupEntry.of(cgroup)
         try:
             forked = fork_first(
-                self._kit, spec.id_range, user_namespace_fd, plan_start(spec, cgroup_entry.tasks_paths),
+                self._kit, spec.id_range, user_namespace_fd,
+                plan_start(spec, cgroup_entry.tasks_paths, image_points),
                 (out_write, error_write), cgroup_fd=cgroup_entry.unified_fd, has_own_network=spec.network is None,
             )  # fmt: skip
         except RuntimeFailure:
             cgroup.remove()
+            self._layer_mounts.release(spec.container_id)
             self._records.forget(spec.container_id)
             close_descriptors(out_read, error_read)
             raise
@@ -294,6 +301,7 @@ class Registry:
             outcome = failure
         else:
             close_descriptors(*entry.outputs)
+            self._layer_mounts.release(entry.spec.container_id)
             self._execs.forget(entry.spec.container_id)
             self._records.forget(entry.spec.container_id)
             del self._entries[entry.spec.container_id]

@@ -28,6 +28,7 @@ from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.container import Outcome, Reply
 from squall.runtime.errors import FeatureMissing, RuntimeFailure
 from squall.runtime.launch import LaunchKit
+from squall.runtime.layer_mounts import LayerMounts, make_image_namespace
 from squall.runtime.peer import Peer
 from squall.runtime.poll import Poller
 from squall.runtime.records import Records
@@ -59,7 +60,8 @@ class Spawner:
         self._is_shutting_down = False
         records = Records(records_path(state_dir))
         self._tree = detect_cgroups()
-        self._registry = Registry(instance, records, self._tree, kit, self._poller, self._tell_exit)
+        layer_mounts = LayerMounts(kit.images_fd)
+        self._registry = Registry(instance, records, self._tree, kit, self._poller, layer_mounts, self._tell_exit)
 
     def run(self) -> None:
         """Serve until shut down or idle."""
@@ -213,15 +215,17 @@ def _init_descriptor() -> int:
     raise FeatureMissing("cannot run containers: tini-static is missing; install the package tini")
 
 
-def prepare_kit() -> LaunchKit:
-    """What containers stand on: their init, their filter of system calls, the capabilities this kernel has.
+def prepare_kit(state_dir: str) -> LaunchKit:
+    """What containers stand on: where their layers are mounted, their init, their filter of system calls, the
+    capabilities this kernel has.
 
     Raises:
         FeatureMissing: a package or a feature of the kernel is missing.
     """
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last_capability = min(int(file.read()), 63)
-    return LaunchKit(_init_descriptor(), build_filter(), last_capability)
+    images_fd = make_image_namespace(f"{state_dir}/images")
+    return LaunchKit(images_fd, _init_descriptor(), build_filter(), last_capability)
 
 
 def _daemonize(state_dir: str, ready_fd: int) -> None:
@@ -257,7 +261,7 @@ def _serve(arguments: argparse.Namespace, ready_fd: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         os.makedirs(records_path(arguments.state), mode=0o700, exist_ok=True)
         sweep_locked(arguments.state, arguments.instance)
-        spawner = Spawner(arguments.state, arguments.instance, prepare_kit(), arguments.idle_s)
+        spawner = Spawner(arguments.state, arguments.instance, prepare_kit(arguments.state), arguments.idle_s)
     except RuntimeFailure as failure:
         os.write(ready_fd, f"{failure.message}\n".encode())
         return 1

@@ -70,7 +70,7 @@ class ContainerSpec:
 
     container_id: str
     layers: Sequence[str]
-    """Directories of the root file system, bottom first, owned as inside (ids 0..65535)."""
+    """Directories or EROFS images of the root file system, bottom first, owned as inside (ids 0..65535)."""
     state_dir: str
     """An existing directory of this container's own; the runtime keeps the writable upper and its records there."""
     id_range: IdRange

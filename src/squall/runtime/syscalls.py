@@ -39,6 +39,8 @@ _AT_RECURSIVE = 0x8000
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 4
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _CLOSE_RANGE_CLOEXEC = 4
 _SECCOMP_SET_MODE_FILTER = 1
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
@@ -48,6 +50,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 # From 424 on the numbers are the same on every architecture.
 _CLONE3, _OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _MOUNT_SETATTR = 435, 428, 429, 436, 442
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _OLD_NUMBERS: Mapping[str, Mapping[str, int]] = {
     "x86_64": {
         "pivot_root": 155,
@@ -102,6 +105,22 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, options: s
         source.encode(), target.encode(), kind.encode() if kind else None, flags, options.encode() or None
     )
     _check(result, f"mount {kind or source} at", target)
+
+
+def make_mount(source: str, kind: str, attributes: int) -> int:
+    """A read-only mount of a file system that is attached nowhere; returns its descriptor."""
+    subject = f"{kind} {source}"
+    context = _check(_libc.syscall(_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC), "mount", subject)
+    try:
+        for command, key, value in (
+            (_FSCONFIG_SET_STRING, b"source", source.encode()),
+            (_FSCONFIG_SET_FLAG, b"ro", None),
+            (_FSCONFIG_CMD_CREATE, None, None),
+        ):
+            _check(_libc.syscall(_FSCONFIG, context, command, key, value, 0), "mount", subject)
+        return _check(_libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), "mount", subject)
+    finally:
+        os.close(context)
 
 
 def unmount(target: str, flags: int = MNT_DETACH) -> None:
