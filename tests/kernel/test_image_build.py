@@ -29,6 +29,7 @@ from squall.agent.image.machine import read_machine_settings
 from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
+from squall.erofs.unpack import unpack
 from squall.protocol import image
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 from squall.runtime.client import SpawnerRuntime
@@ -123,7 +124,7 @@ async def open_builds(
         ImageBuilder(
             runtime=runtime,
             network=network,
-            store=LayerStore(store_dir),
+            store=LayerStore(store_dir, is_packed=True),
             settings=SETTINGS,
             data_dir=store_dir,
             id_ranges=BUILD_RANGES,
@@ -145,9 +146,18 @@ async def builds(store_dir: Path, data_dir: Path) -> AsyncIterator[Builds]:
         yield opened
 
 
+def tree_of(layer: str) -> Path:
+    """What is in a layer, as a directory beside its image."""
+    root = Path(layer).with_name("tree")
+    if not root.exists():
+        root.mkdir()
+        unpack(Path(layer), str(root))
+    return root
+
+
 def files_in(layer: str) -> set[str]:
     """Everything in a layer but directories, by its path inside."""
-    root = Path(layer)
+    root = tree_of(layer)
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
 
 
@@ -244,7 +254,7 @@ async def test_copied_files_belong_to_the_image_and_keep_their_modes(store_dir: 
         built = await builds.build(image.copy("mo-0123456789", "/opt/it"), image.run_commands(("/opt/it/run.sh",)))
 
     assert files_in(built.layers[1]) == {"opt/it/run.sh", "opt/it/sub/private"}
-    status = os.stat(Path(built.layers[1], "opt/it/sub/private"))
+    status = os.stat(tree_of(built.layers[1]) / "opt/it/sub/private")
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o640, 0, 0)
     assert "ran" in builds.lines()
 
@@ -257,7 +267,7 @@ async def test_removed_file_is_gone_in_later_steps(builds: Builds) -> None:
     )
 
     assert builds.lines()[-2:] == ["b", "0"]
-    assert stat.S_ISCHR(os.lstat(Path(built.layers[2], "data/a")).st_mode)
+    assert stat.S_ISCHR(os.lstat(tree_of(built.layers[2]) / "data/a").st_mode)
 
 
 async def test_second_build_comes_from_the_cache_and_a_change_rebuilds_from_there(builds: Builds) -> None:
@@ -312,11 +322,11 @@ async def test_nothing_of_this_machine_is_in_the_layers(builds: Builds) -> None:
     for layer in built.layers:
         # dpkg's own template for new machines names Debian's public mirror in every Debian.
         names = files_in(layer) - {"usr/lib/dpkg/methods/apt/setup"}
-        for path in (Path(layer, name) for name in names):
+        for path in (tree_of(layer) / name for name in names):
             content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
             assert not {secret for secret in secrets if secret in content}, path
     for layer in built.layers[1:]:
-        assert not {name for name in os.listdir(layer) if name not in ("etc", "usr", "var", "tmp", "root")}
+        assert not {name for name in os.listdir(tree_of(layer)) if name not in ("etc", "usr", "var", "tmp", "root")}
         assert not {name for name in files_in(layer) if name in ("etc/resolv.conf", "etc/hosts", "etc/hostname")}
 
 
@@ -419,7 +429,7 @@ async def test_step_that_fills_the_disk_is_ended(store_dir: Path, data_dir: Path
             await builds.build(image.run_commands((command,)))
 
         assert f"step 2 of 2 (run_commands {command[:20]}" in str(caught.value)
-        assert Path(fine.layers[1], "small").stat().st_size == 20 * 2**20
+        assert (tree_of(fine.layers[1]) / "small").stat().st_size == 20 * 2**20
         assert not builds.scratch()
         assert not await builds.runtime.list()
 

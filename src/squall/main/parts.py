@@ -30,6 +30,7 @@ from squall.main.housekeeping import housekeeping
 from squall.main.spawner import instance_name, open_spawner
 from squall.protocol.codec import Codec
 from squall.protocol.ids import is_id, new_id
+from squall.runtime.layer_mounts import can_mount_images
 from squall.runtime.network.pool import NetworkPool
 from squall.server.dispatch import ControlPlane, SystemClock
 from squall.server.model.config import ServerConfig
@@ -178,7 +179,7 @@ class Node:
         return ImageBuilder(
             runtime=runtime,
             network=network,
-            store=LayerStore(data_dir),
+            store=LayerStore(data_dir, is_packed=can_mount_images()),
             settings=settings,
             data_dir=data_dir,
             id_ranges=build_ranges(data_dir, self._config.image_builds),

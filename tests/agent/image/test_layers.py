@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.layers import Layer, LayerError, LayerStore, tree_size_bytes
+from squall.erofs.reader import Image
 
 KEY = "a" * 64
 
@@ -189,3 +190,75 @@ def test_file_with_two_names_counts_once(tmp_path: Path) -> None:
     os.link(tmp_path / "one", tmp_path / "two")
 
     assert tree_size_bytes(tmp_path) == before
+
+
+def test_layer_is_kept_as_one_image_where_those_are_mounted(tmp_path: Path) -> None:
+    made = make_layer(LayerStore(tmp_path, is_packed=True))
+
+    found = LayerStore(tmp_path, is_packed=True).find(KEY)
+
+    assert found == made
+    assert Path(made.path).name == "layer.erofs"
+    assert sorted(os.listdir(Path(made.path).parent)) == ["layer.erofs", "manifest.json"]
+    assert made.size_bytes == Path(made.path).stat().st_size
+    with Image(Path(made.path)) as image:
+        assert [entry.name for entry in image.entries(image.root)] == [b"file"]
+
+
+def test_equal_trees_are_equal_images(tmp_path: Path) -> None:
+    stores = [LayerStore(tmp_path / name, is_packed=True) for name in ("one", "two")]
+    images = []
+    for store in stores:
+        with store.scratch() as scratch:
+            tree = scratch.path / "fs"
+            tree.mkdir()
+            (tree / "file").write_text("x")
+            for path in (tree / "file", tree):
+                os.utime(path, ns=(1, 1))
+            images.append(Path(store.commit(scratch, tree, KEY, {}, replaces=False).path).read_bytes())
+
+    assert images[0] == images[1]
+
+
+def test_image_is_unpacked_for_a_kernel_that_mounts_none(tmp_path: Path) -> None:
+    packed = make_layer(LayerStore(tmp_path, is_packed=True))
+    store = LayerStore(tmp_path)
+
+    found = store.find(KEY)
+
+    assert found is not None
+    assert Path(found.path, "file").read_text() == "x"
+    assert found.layer_id == packed.layer_id
+    assert store.find(KEY) == found
+    assert LayerStore(tmp_path, is_packed=True).find(KEY) == packed
+    assert list((tmp_path / "layers/.scratch").iterdir()) == []
+
+
+def test_image_that_is_cut_off_is_no_layer_where_it_has_to_be_unpacked(tmp_path: Path) -> None:
+    packed = make_layer(LayerStore(tmp_path, is_packed=True))
+    os.truncate(packed.path, 3_000)
+
+    with pytest.raises(
+        LayerError, match=rf"cannot use layer {packed.layer_id}: not an EROFS image: .*; remove .* and build again"
+    ):
+        LayerStore(tmp_path).find(KEY)
+    assert not (Path(packed.path).parent / "fs").exists()
+
+
+def test_tree_that_cannot_be_packed_is_no_layer(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path, is_packed=True)
+
+    with (
+        store.scratch() as scratch,
+        pytest.raises(LayerError, match=r"cannot keep what the step wrote: cannot pack .*No such file"),
+    ):
+        store.commit(scratch, scratch.path / "missing", KEY, {}, replaces=False)
+
+    assert store.find(KEY) is None
+    assert list((tmp_path / "layers/.scratch").iterdir()) == []
+
+
+def test_directories_of_earlier_versions_are_used_beside_images(tmp_path: Path) -> None:
+    old = make_layer(LayerStore(tmp_path))
+
+    assert LayerStore(tmp_path, is_packed=True).find(KEY) == old

@@ -20,6 +20,7 @@ from squall.agent.image.layers import Layer, LayerError, LayerStore
 from squall.agent.image.machine import MachineSettings, read_machine_settings
 from squall.agent.image.python_image import checked_pattern
 from squall.runtime.errors import RuntimeFailure
+from squall.runtime.layer_mounts import can_mount_images
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"SQUALL_PYTHON_IMAGE {error}")
     started = time.monotonic()
     try:
-        store = LayerStore(chosen.data_dir)
+        store = LayerStore(chosen.data_dir, is_packed=can_mount_images())
         store.sweep()
         layer = _made(store, settings, chosen.python, print if chosen.verbose else lambda line: None)
     except (BaseUnavailable, LayerError, RuntimeFailure) as error:

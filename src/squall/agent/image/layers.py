@@ -1,6 +1,7 @@
-"""The layers of a node: directories addressed by what they were built from.
+"""The layers of a node, addressed by what they were built from.
 
-    <data>/layers/<layer id>/fs              the files, owned by ids 0..65535 as seen inside a container
+    <data>/layers/<layer id>/layer.erofs     the files as one image, owned by ids 0..65535 as seen inside a container
+    <data>/layers/<layer id>/fs              the same as a directory, where the kernel mounts no images
     <data>/layers/<layer id>/manifest.json   what it is
     <data>/layers/.keys/<build key>          the id of the layer that serves this key now
     <data>/layers/.scratch/<name>            something in the making, locked by the process that makes it
@@ -22,11 +23,15 @@ import json
 import os
 import re
 import secrets
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from squall.agent.image.own_program import own_environ, own_program
+from squall.erofs.errors import BadImage
+from squall.erofs.unpack import unpack
 from squall.runtime.removal import mounts_below, remove_tree
 
 _KEY = re.compile(r"^[0-9a-f]{64}\Z")
@@ -34,6 +39,8 @@ _LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}\Z")
 _LOCK_WAIT_S = 3_600.0
 _LOCK_POLL_S = 0.05
 _SAID_BYTES_MAX = 2**20
+_IMAGE, _DIRECTORY = "layer.erofs", "fs"
+_PACK_TIMEOUT_S = 3_600.0
 
 
 class LayerError(Exception):
@@ -47,7 +54,7 @@ class Layer:
     layer_id: str
     key: str
     path: str
-    """The directory with its files."""
+    """The image or the directory with its files."""
     size_bytes: int
     facts: Mapping[str, str] = field(default_factory=dict)
     """What the builder wants to know again, such as where a base has its Python."""
@@ -65,8 +72,10 @@ class Scratch:
 class LayerStore:
     """Finds, adds and removes layers below a data directory. Several processes may use one directory at a time."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, is_packed: bool = False) -> None:
+        """Layers are kept as images when `is_packed`, else as directories; both are read."""
         self.data_dir = data_dir.absolute()
+        self._is_packed = is_packed
         self._root = self.data_dir / "layers"
         for path in (self._root, self._root / ".keys", self._root / ".scratch", self._root / ".locks"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -161,8 +170,12 @@ class LayerStore:
         layer_id = "ly-" + (secrets.token_hex(16) if replaces or (self._root / f"ly-{key[:32]}").exists() else key[:32])
         made = scratch.path / "layer"
         made.mkdir(mode=0o700)
-        os.rename(tree, made / "fs")
-        layer = Layer(layer_id, key, str(self._root / layer_id / "fs"), tree_size_bytes(made / "fs"), dict(facts))
+        if self._is_packed:
+            size_bytes = _pack(tree, made / _IMAGE)
+        else:
+            os.rename(tree, made / _DIRECTORY)
+            size_bytes = tree_size_bytes(made / _DIRECTORY)
+        layer = Layer(layer_id, key, self._path(layer_id, made), size_bytes, dict(facts))
         (made / "manifest.json").write_text(json.dumps(asdict(layer), sort_keys=True))
         _sync_file_system(made)
         os.rename(made, self._root / layer_id)
@@ -215,8 +228,30 @@ class LayerStore:
             values = json.loads((self._root / _checked(_LAYER_ID, layer_id) / "manifest.json").read_text())
         except FileNotFoundError:
             return None
+        place = self._root / layer_id
+        if not self._is_packed and not (place / _DIRECTORY).exists():
+            self._unpack(place)
         # The data directory may have been moved since.
-        return Layer(**{**values, "path": str(self._root / layer_id / "fs")})
+        return Layer(**{**values, "path": self._path(layer_id, place)})
+
+    def _unpack(self, place: Path) -> None:
+        """Make a directory of a layer that was packed where the kernel mounts images."""
+        with self.scratch() as scratch:
+            made = scratch.path / _DIRECTORY
+            made.mkdir(mode=0o755)
+            try:
+                unpack(place / _IMAGE, str(made))
+            except BadImage as error:
+                raise LayerError(f"cannot use layer {place.name}: {error}; remove {place} and build again") from error
+            _sync_file_system(made)
+            # Another one may have been quicker.
+            with contextlib.suppress(OSError):
+                os.rename(made, place / _DIRECTORY)
+
+    def _path(self, layer_id: str, place: Path) -> str:
+        """Where a layer is when what is in `place` now is complete."""
+        is_image = (place / _IMAGE).exists() and self._is_packed
+        return str(self._root / layer_id / (_IMAGE if is_image else _DIRECTORY))
 
     def _point(self, key: str, layer_id: str) -> None:
         place = self._root / ".keys" / _checked(_KEY, key)
@@ -225,6 +260,24 @@ class LayerStore:
         _sync_file_system(new)
         os.rename(new, place)
         _sync_file_system(place)
+
+
+def _pack(tree: Path, image: Path) -> int:
+    """Make one file of a directory; returns its size."""
+    packed = subprocess.run(
+        own_program("squall.erofs.pack", str(tree), str(image)),
+        env=own_environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_PACK_TIMEOUT_S,
+        check=False,
+    )
+    if packed.returncode != 0:
+        cause = packed.stderr.strip() or f"it ended with status {packed.returncode}"
+        raise LayerError(f"cannot keep what the step wrote: {cause}")
+    return image.stat().st_size
 
 
 def tree_size_bytes(path: Path) -> int:

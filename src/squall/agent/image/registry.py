@@ -12,13 +12,12 @@ import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
-import squall
 from squall.agent.image.layers import Scratch
 from squall.agent.image.machine import MachineSettings
 from squall.agent.image.oci import BadImage, OciImage, read_image
+from squall.agent.image.own_program import own_environ, own_program
 from squall.agent.image.python_image import image_for
 from squall.agent.image.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
 from squall.agent.image.tree import Tree, UnsafePath, names_of
@@ -171,29 +170,19 @@ def _size(directory: Path) -> int:
     return total
 
 
-def _own_program(module: str, *arguments: str) -> tuple[str, ...]:
-    # -P: the folder this was started from is not searched for modules.
-    return (sys.executable, "-P", "-s", "-m", module, *arguments)
-
-
-def _own_environ() -> dict[str, str]:
-    package = os.path.dirname(os.path.dirname(str(squall.__file__)))
-    return {"PATH": PATH, "PYTHONPATH": package, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
 def _unpack(found: OciImage, root: Path, output: Output, scratch: Scratch) -> None:
     layers = [f"{path}={digest}" for path, digest in found.layers]
-    command = (*WITH_PARENT, *_own_program("squall.agent.image.unpack", str(root), *layers))
-    run_tool(command, _own_environ(), output, Watch(_UNPACK_TIMEOUT_S), (scratch.lock_fd,))
+    command = (*WITH_PARENT, *own_program("squall.agent.image.unpack", str(root), *layers))
+    run_tool(command, own_environ(), output, Watch(_UNPACK_TIMEOUT_S), (scratch.lock_fd,))
 
 
 def _python_version(root: Path, python_path: str, output: Output) -> str:
     namespaces = ("--mount", "--propagation=private", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child")
-    program = _own_program("squall.agent.image.interpreter", str(root), python_path)
+    program = own_program("squall.agent.image.interpreter", str(root), python_path)
     lines: collections.deque[str] = collections.deque(maxlen=10)
     run_tool(
         (*WITH_PARENT, "unshare", *namespaces, *program),
-        _own_environ(),
+        own_environ(),
         Output(lines.append, output.is_cancelled),
         Watch(_VERSION_TIMEOUT_S),
     )
