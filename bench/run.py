@@ -47,6 +47,7 @@ BENCHMARKS = [
     Benchmark("runsc_run"),
     Benchmark("runc_run"),
     Benchmark("crun_run"),
+    Benchmark("tar_layer"),
     Benchmark("import_outside", limit=60),
     Benchmark("import_inside", limit=25),
     Benchmark("warm_call", ratios={"raw_echo": 3.0, "raw_echo_blocking": None, "ray_actor_call": 1.0}),
@@ -56,6 +57,8 @@ BENCHMARKS = [
     Benchmark("start", limit=600),
     Benchmark("cold_start", limit=150, ratios={"runsc_run": None, "runc_run": None, "crun_run": None}),
     Benchmark("hundred_containers", limit=5),
+    Benchmark("image_root", limit=5),
+    Benchmark("pack_layer", limit=150, ratios={"tar_layer": 0.667}),
     Benchmark("idle_server_memory", limit=120),
     Benchmark("idle_server_cpu", limit=1),
 ]

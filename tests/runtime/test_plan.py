@@ -168,3 +168,17 @@ def test_plan_prints_as_one_line_an_operation() -> None:
 
     assert "MountScratch(path='/data/ct-1/mnt')" in lines
     assert not any("\n" in line for line in lines)
+
+
+def test_images_are_taken_in_one_visit_and_stacked_where_they_belong() -> None:
+    spec = make_spec(layers=["/layers/a", "/images/b", "/images/c"])
+
+    phases = plan_start(spec, TASKS, {"/images/b": "/1", "/images/c": "/2"})
+
+    assert of_kind(phases, op.TakeLayer) == [op.TakeLayer("/layers/a", "layer-0")]
+    assert of_kind(phases, op.TakeImages) == [op.TakeImages({"layer-1": "/1", "layer-2": "/2"})]
+    assert of_kind(phases, op.MountRoot)[0].layers == ["layer-0", "layer-1", "layer-2"]
+
+
+def test_nobody_goes_among_the_images_for_directories_alone() -> None:
+    assert of_kind(plan_start(make_spec(), TASKS), op.TakeImages) == []

@@ -145,13 +145,21 @@ def _take_tree(operation: op.TakeTree, context: Context) -> None:
 
 
 def _take_layer(operation: op.TakeLayer, context: Context) -> None:
-    if operation.is_image:
-        with _among_images(context):
-            tree = sc.open_tree(operation.source)
-    else:
-        tree = sc.open_tree(operation.source)
-    sc.set_mount_attributes(tree, operation.source, sc.MOUNT_ATTR_IDMAP, user_namespace_fd=context.user_namespace_fd)
-    context.trees[operation.name] = tree
+    context.trees[operation.name] = sc.open_tree(operation.source)
+    _map_ids(operation.name, operation.source, context)
+
+
+def _take_images(operation: op.TakeImages, context: Context) -> None:
+    with _among_images(context):
+        for name, point in operation.points.items():
+            context.trees[name] = sc.open_tree(point)
+    for name, point in operation.points.items():
+        _map_ids(name, point, context)
+
+
+def _map_ids(name: str, subject: str, context: Context) -> None:
+    tree = context.trees[name]
+    sc.set_mount_attributes(tree, subject, sc.MOUNT_ATTR_IDMAP, user_namespace_fd=context.user_namespace_fd)
 
 
 @contextmanager
@@ -396,6 +404,7 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.WriteScratchFile: _write_scratch_file,
     op.TakeTree: _take_tree,
     op.TakeLayer: _take_layer,
+    op.TakeImages: _take_images,
     op.MountRoot: _mount_root,
     op.PivotRoot: _pivot_root,
     op.MakeDirectory: _make_directory,

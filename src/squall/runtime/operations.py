@@ -73,11 +73,18 @@ class TakeTree:
 
 @dataclass(frozen=True, slots=True)
 class TakeLayer:
-    """Take a layer, its ids mapped: a directory of the machine, or a point where the spawner has mounted an image."""
+    """Take a layer that is a directory, its ids mapped."""
 
     source: str
     name: str
-    is_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TakeImages:
+    """Take the layers that are images from where the spawner has mounted them, their ids mapped."""
+
+    points: Mapping[str, str]
+    """By name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +237,8 @@ class Execute:
 
 RootOperation = (
     DetachMounts | SetFileLimit | JoinNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch | WriteScratchFile
-    | TakeTree | TakeLayer | MountRoot | PivotRoot | MakeDirectory | MountKind | MakeDevice | MakeLink | AttachTree
-    | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup | EnterUserNamespace
+    | TakeTree | TakeLayer | TakeImages | MountRoot | PivotRoot | MakeDirectory | MountKind | MakeDevice | MakeLink
+    | AttachTree | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup | EnterUserNamespace
 )  # fmt: skip
 ConfinedOperation = (
     BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | Execute

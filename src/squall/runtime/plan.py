@@ -121,8 +121,14 @@ def _rootfs(spec: ContainerSpec, scratch: str, image_points: Mapping[str, str]) 
     for index, bind in enumerate(spec.binds):
         yield op.TakeTree(bind.source, f"bind-{index}", bind.is_read_only, bind.is_idmapped)
     names = [f"layer-{index}" for index in range(len(spec.layers))]
+    points = {
+        name: image_points[layer] for name, layer in zip(names, spec.layers, strict=True) if layer in image_points
+    }
     for name, layer in zip(names, spec.layers, strict=True):
-        yield op.TakeLayer(image_points.get(layer, layer), name, layer in image_points)
+        if name not in points:
+            yield op.TakeLayer(layer, name)
+    if points:
+        yield op.TakeImages(points)
     yield op.MountRoot(scratch, names, f"{spec.state_dir}/rw", spec.is_upper_idmapped)
     yield op.PivotRoot(f"{scratch}/root")
 
