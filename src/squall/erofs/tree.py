@@ -82,7 +82,7 @@ class Scan:
 
     def open(self, node: Node) -> int:
         """A descriptor to read a file from."""
-        return os.open(self._prefix + node.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(node.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor)
 
     def _entries(self, directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
         try:

@@ -171,14 +171,17 @@ class LayerStore:
         made = scratch.path / "layer"
         made.mkdir(mode=0o700)
         if self._is_packed:
+            # On the disk when this returns.
             size_bytes = _pack(tree, made / _IMAGE)
         else:
             os.rename(tree, made / _DIRECTORY)
             size_bytes = tree_size_bytes(made / _DIRECTORY)
+            _sync_file_system(made)
         layer = Layer(layer_id, key, self._path(layer_id, made), size_bytes, dict(facts))
         (made / "manifest.json").write_text(json.dumps(asdict(layer), sort_keys=True))
-        _sync_file_system(made)
+        _sync(made / "manifest.json", made)
         os.rename(made, self._root / layer_id)
+        _sync(self._root)
         self._point(key, layer_id)
         return layer
 
@@ -257,9 +260,9 @@ class LayerStore:
         place = self._root / ".keys" / _checked(_KEY, key)
         new = place.with_name(f".{key}.{secrets.token_hex(4)}")
         new.write_text(layer_id)
-        _sync_file_system(new)
+        _sync(new)
         os.rename(new, place)
-        _sync_file_system(place)
+        _sync(place.parent)
 
 
 def _pack(tree: Path, image: Path) -> int:
@@ -330,6 +333,16 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _sync(*paths: Path) -> None:
+    """Write files, and the names in directories, out to the disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _sync_file_system(path: Path) -> None:
