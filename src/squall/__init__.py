@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from squall.sdk._container import is_local as is_local
     from squall.sdk._output import enable_output as enable_output
     from squall.sdk.app import App as App
+    from squall.sdk.file_pattern_matcher import FilePatternMatcher as FilePatternMatcher
     from squall.sdk.function import Function as Function
     from squall.sdk.function_call import FunctionCall as FunctionCall
     from squall.sdk.image import Image as Image
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "App": "squall.sdk.app",
     "Error": "squall.exception",
+    "FilePatternMatcher": "squall.sdk.file_pattern_matcher",
     "Function": "squall.sdk.function",
     "FunctionCall": "squall.sdk.function_call",
     "Image": "squall.sdk.image",
@@ -46,6 +48,7 @@ _PLACES = {
 __all__ = [
     "App",
     "Error",
+    "FilePatternMatcher",
     "Function",
     "FunctionCall",
     "Image",
@@ -67,7 +70,7 @@ def __getattr__(name: str) -> object:
         found = getattr(importlib.import_module(place), name)
         globals()[name] = found
         return found
-    if name in ("exception", "functions"):
+    if name in ("exception", "file_pattern_matcher", "functions"):
         return importlib.import_module(f"squall.{name}")
     if name == "__version__":
         return importlib.import_module("squall.protocol.version").VERSION

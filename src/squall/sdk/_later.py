@@ -10,7 +10,6 @@ OF_PACKAGE = frozenset(
         "Cron",
         "Dict",
         "Environment",
-        "FilePatternMatcher",
         "Period",
         "Probe",
         "Proxy",

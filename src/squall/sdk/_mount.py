@@ -17,6 +17,7 @@ from squall.protocol.frames import BODY_BYTES_MAX
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest
 from squall.sdk import _blob, _container
 from squall.sdk._client import Client
+from squall.sdk.file_pattern_matcher import can_prune
 
 COMPILED = (".pyc", ".pyo")
 FILES_MAX = 100_000
@@ -65,14 +66,16 @@ def find_files(directory: str, remote_path: str, ignore: Ignore) -> Iterator[Loc
 
 
 def _walk(root: str, below: str, remote_path: str, ignore: Ignore, above: frozenset[str]) -> Iterator[LocalFile]:
+    is_pruning = can_prune(ignore)
     with os.scandir(os.path.join(root, below)) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         relative = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir():
-            # Ignored files below may be un-ignored by a predicate, so only what is certain is skipped as a whole.
+            # Files below may be taken back, so only what is certain is passed over as a whole.
             real = os.path.realpath(entry.path)
-            if real not in above and entry.name != "__pycache__":
+            is_left_out = entry.name == "__pycache__" or (is_pruning and ignore(Path(relative)))
+            if real not in above and not is_left_out:
                 yield from _walk(root, relative, remote_path, ignore, above | {real})
         elif entry.is_file() and not ignore(Path(relative)):
             yield LocalFile(entry.path, f"{remote_path}/{relative}" if remote_path else relative)

@@ -16,8 +16,8 @@ from squall.sdk._options import check_env
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
-    from squall.sdk._ignore import IgnoreArgument
     from squall.sdk._mount import LocalFile, Mount
+    from squall.sdk.file_pattern_matcher import IgnoreArgument
 
 CODE_DIR = "/root"
 HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
@@ -41,7 +41,7 @@ class LocalAdd(NamedTuple):
             InvalidError: there is nothing to add.
         """
         from squall.sdk import _mount, _source  # cold start: never read in containers
-        from squall.sdk._ignore import as_predicate  # cold start: as above
+        from squall.sdk.file_pattern_matcher import as_predicate  # cold start: as above
 
         if self.kind == "file":
             self._check_file()
@@ -343,6 +343,6 @@ def _absolute(method: str, path: str) -> str:
 
 
 def _check_ignore(ignore: IgnoreArgument) -> None:
-    from squall.sdk._ignore import as_predicate  # cold start: only for images that name files
+    from squall.sdk.file_pattern_matcher import as_predicate  # cold start: only for images that name files
 
     as_predicate(ignore)

@@ -1,0 +1,182 @@
+"""Which files to leave out, in the syntax of `.dockerignore`.
+
+Patterns are relative to the tree. `*` and `?` stay within one name, `**` crosses directories, `[a-z]` is a choice. A
+pattern that matches a directory matches everything below it. The last pattern that matches decides; `!` takes back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from squall.exception import InvalidError
+
+IgnoreArgument = Sequence[str] | Callable[[Path], bool]
+
+_Rule = tuple[re.Pattern[str], bool]
+
+
+class FilePatternMatcher:
+    """Matches paths by patterns: `ignore=FilePatternMatcher("**/*.pyc", "!keep.pyc")`, or `~matcher` for all but these.
+
+    Raises:
+        InvalidError: a pattern is none.
+    """
+
+    def __init__(self, *pattern: str) -> None:
+        for one in pattern:
+            if not isinstance(one, str):
+                raise InvalidError(f"FilePatternMatcher({one!r}): patterns are strings")
+        self._file_path: str | None = None
+        self._patterns: list[str] | None = list(pattern)
+        self._rules: list[_Rule] | None = _rules(pattern)
+
+    @classmethod
+    def from_file(cls, file_path: str | Path) -> FilePatternMatcher:
+        """Patterns from a file, one on a line as in `.dockerignore`; it is read when the first path is matched."""
+        matcher = cls()
+        matcher._file_path, matcher._patterns, matcher._rules = str(file_path), None, None
+        return matcher
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns, in order.
+
+        Raises:
+            InvalidError: their file cannot be read.
+        """
+        if self._patterns is None:
+            assert self._file_path is not None
+            try:
+                with open(self._file_path, encoding="utf-8") as file:
+                    lines = file.read().splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise InvalidError(f"FilePatternMatcher.from_file({self._file_path!r}): {cause}") from error
+            self._patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        return list(self._patterns)
+
+    def can_prune_directories(self) -> bool:
+        """Whether a directory that matches can be passed over whole: no pattern takes back what is in it."""
+        return all(is_matching for _, is_matching in self._compiled())
+
+    def __call__(self, file_path: Path) -> bool:
+        """Whether a path, relative to the tree, matches."""
+        text = file_path.as_posix()
+        found = False
+        for expression, is_matching in self._compiled():
+            if found != is_matching and expression.match(text):
+                found = is_matching
+        return found
+
+    def __invert__(self) -> Callable[[Path], bool]:
+        return _Inverted(self)
+
+    def __repr__(self) -> str:
+        if self._file_path is not None:
+            return f"FilePatternMatcher.from_file({self._file_path!r})"
+        return f"FilePatternMatcher({', '.join(map(repr, self.patterns))})"
+
+    def _compiled(self) -> list[_Rule]:
+        if self._rules is None:
+            self._rules = _rules(self.patterns)
+        return self._rules
+
+
+class _Inverted:
+    """Everything that another matcher does not match."""
+
+    def __init__(self, matcher: FilePatternMatcher) -> None:
+        self._matcher = matcher
+
+    def can_prune_directories(self) -> bool:
+        """A directory that does not match may hold files that do."""
+        return False
+
+    def __call__(self, file_path: Path) -> bool:
+        """Whether the other one does not match."""
+        return not self._matcher(file_path)
+
+    def __invert__(self) -> Callable[[Path], bool]:
+        return self._matcher
+
+    def __repr__(self) -> str:
+        return f"~{self._matcher!r}"
+
+
+def as_predicate(ignore: IgnoreArgument) -> Callable[[Path], bool]:
+    """The predicate that patterns stand for; a predicate stays what it is.
+
+    Raises:
+        InvalidError: neither, or a pattern that is none.
+    """
+    if callable(ignore):
+        return ignore
+    if isinstance(ignore, (str, os.PathLike)) or not all(isinstance(pattern, str) for pattern in ignore):
+        raise InvalidError("ignore= takes a list of patterns, or a function of a path")
+    return FilePatternMatcher(*ignore)
+
+
+def can_prune(ignore: Callable[[Path], bool]) -> bool:
+    """Whether a directory that a predicate matches can be passed over whole; of a function nobody knows."""
+    return isinstance(ignore, FilePatternMatcher) and ignore.can_prune_directories()
+
+
+def _rules(patterns: Sequence[str]) -> list[_Rule]:
+    return [rule for pattern in patterns if (rule := _rule(pattern)) is not None]
+
+
+def _rule(pattern: str) -> tuple[re.Pattern[str], bool] | None:
+    text = pattern.strip()
+    if not text or text.startswith("#"):
+        return None
+    is_ignoring = not text.startswith("!")
+    text = text.lstrip("!").strip().strip("/")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if not parts:
+        return None
+    try:
+        return re.compile(_expression(parts) + r"(?:/.*)?\Z"), is_ignoring
+    except re.error as error:
+        raise InvalidError(f"ignore pattern {pattern!r}: {error}") from error
+
+
+def _expression(parts: list[str]) -> str:
+    out = ""
+    for number, part in enumerate(parts):
+        is_last = number == len(parts) - 1
+        if part == "**":
+            out += ".*" if is_last else "(?:.*/)?"
+        else:
+            out += _name_expression(part) + ("" if is_last else "/")
+    return out
+
+
+def _name_expression(part: str) -> str:
+    out = ""
+    position = 0
+    while position < len(part):
+        char = part[position]
+        position += 1
+        if char == "*":
+            while part[position : position + 1] == "*":
+                position += 1
+            out += "[^/]*"
+        elif char == "?":
+            out += "[^/]"
+        elif char == "[":
+            end = part.find("]", position + 1)
+            if end < 0:
+                out += r"\["
+                continue
+            choice = part[position:end].replace("\\", "\\\\")
+            out += f"[{'^' + choice[1:] if choice[:1] in '!^' else choice}]"
+            position = end + 1
+        elif char == "\\" and position < len(part):
+            out += re.escape(part[position])
+            position += 1
+        else:
+            out += re.escape(char)
+    return out
