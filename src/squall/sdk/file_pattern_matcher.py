@@ -71,7 +71,7 @@ class FilePatternMatcher:
                 found = is_matching
         return found
 
-    def __invert__(self) -> Callable[[Path], bool]:
+    def __invert__(self) -> _Inverted:
         return _Inverted(self)
 
     def __repr__(self) -> str:
@@ -99,7 +99,7 @@ class _Inverted:
         """Whether the other one does not match."""
         return not self._matcher(file_path)
 
-    def __invert__(self) -> Callable[[Path], bool]:
+    def __invert__(self) -> FilePatternMatcher:
         return self._matcher
 
     def __repr__(self) -> str:
