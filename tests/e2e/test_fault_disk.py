@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.installation import Installation
 
 DISK_MIB = 420
-FULL = re.compile(r"[Nn]o space left on device|disk (is )?full|ENOSPC|QuotaExceeded|free (up )?space")
+FULL = re.compile(r"[Nn]o space left on device|disk (is )?full|almost full|ENOSPC|QuotaExceeded|free (up )?space")
 
 
 class SmallDisk:

@@ -101,6 +101,8 @@ def test_an_exception_at_any_line_of_reading_leaves_nobody_waiting(server: Serve
             line_number += 1
 
     assert line_number > 20
+    # An exception raised in a handler leaves it as the one being handled, for every test after this one.
+    assert sys.exc_info() == (None, None, None)
 
 
 def test_a_signal_handler_may_call_while_its_thread_waits(server: ServerDouble) -> None:

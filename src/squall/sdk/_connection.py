@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from squall.protocol.frames import Frame, FrameDecoder, FrameError
@@ -115,17 +116,14 @@ class Connection:
             if self.line is None or self._turn.is_taken:
                 pending.sleep(look_at if deadline is None else min(deadline, look_at))
         finally:
-            # After Ctrl-C, too: the one nudge there is would go to somebody who has left.
-            try:
+            # After Ctrl-C, too: the one nudge there is would go to somebody who has left. Not in it: woken to read on.
+            with suppress(ValueError):
                 self._followers.remove(pending)
-            except ValueError:
-                pass  # we were woken to read on
 
     def _nudge_follower(self) -> None:
-        try:
+        # Empty when it has given up meanwhile.
+        with suppress(IndexError):
             self._followers.popleft().nudge()
-        except IndexError:
-            return  # it gave up meanwhile
 
     def need(self, who: object) -> None:
         """See `Reader`."""
