@@ -19,6 +19,7 @@ from squall.main.config import Config
 from squall.main.data_dir import ServerFile, find_owners, read_or_make_token, remove_server_file, write_server_file
 from squall.main.lifetime import first_of, stop_signals, wait_idle
 from squall.main.listeners import http_port, unix_socket
+from squall.main.memory import memory_given_back
 from squall.main.parts import Node, control_plane
 from squall.main.tcp import bind, check_exposure, url_of
 from squall.protocol.channel.contract import Channel
@@ -44,7 +45,7 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
     codec = MsgspecCodec()
     with bind(config.http_host, config.http_port) as listener:
         url = url_of(listener, config.http_host, config.tls_cert)
-        async with control_plane(config, codec, url) as control, AsyncExitStack() as stack:
+        async with memory_given_back(), control_plane(config, codec, url) as control, AsyncExitStack() as stack:
             server = await stack.enter_async_context(unix_socket(config, owners, control))
             node = await stack.enter_async_context(_local_node(config, codec, environ, control))
             await node.wait_connected()
