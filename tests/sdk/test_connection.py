@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -192,12 +191,11 @@ def test_who_waits_to_read_can_be_nudged_from_the_moment_it_can_be_found() -> No
     assert time.monotonic() - started < FOLLOW_S / 2
 
 
-class _LeavingReader(deque[Pending[Any]]):
+class _LeavingReader(dict[Pending[Any], Pending[Any] | None]):
     """Who reads leaves at the moment a follower can be found, and wakes it."""
 
-    def append(self, pending: Pending[Any]) -> None:
-        super().append(pending)
-        self.popleft().nudge()
+    def __setitem__(self, pending: Pending[Any], nothing: Pending[Any] | None) -> None:
+        pending.nudge()
 
 
 def test_who_is_never_nudged_reads_on_by_itself() -> None:

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from squall.protocol.frames import Frame, FrameDecoder, FrameError
@@ -54,7 +52,7 @@ class Connection:
         self.line: Line | None = None
         self._losing = threading.RLock()
         self._turn = Turn()
-        self._followers: deque[Pending[Any]] = deque()
+        self._followers: dict[Pending[Any], Pending[Any] | None] = {}
         self.lead_count = 0
         """Grows whenever a thread begins to read."""
         self.needs: set[object] = set()
@@ -111,19 +109,20 @@ class Connection:
         look_at = time.monotonic() + FOLLOW_S
         try:
             pending.prepare()
-            self._followers.append(pending)
+            self._followers[pending] = None
             # Looked at again after we can be found: whoever stops reading later will wake us.
             if self.line is None or self._turn.is_taken:
                 pending.sleep(look_at if deadline is None else min(deadline, look_at))
         finally:
             # After Ctrl-C, too: the one nudge there is would go to somebody who has left. Not in it: woken to read on.
-            with suppress(ValueError):
-                self._followers.remove(pending)
+            self._followers.pop(pending, None)
 
     def _nudge_follower(self) -> None:
-        # Empty when it has given up meanwhile.
-        with suppress(IndexError):
-            self._followers.popleft().nudge()
+        for pending in list(self._followers):
+            # By one of those who look at the same time, and not if it has given up meanwhile.
+            if self._followers.pop(pending, pending) is None:
+                pending.nudge()
+                return
 
     def need(self, who: object) -> None:
         """See `Reader`."""
