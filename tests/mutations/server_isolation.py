@@ -87,7 +87,7 @@ SERVER_ISOLATION = (
                 "        if not app.app_id:\n            self.check_change(",
             ),
         ),
-        {f"{E2E}test_container_cannot_use_other_apps_or_the_server": "protocol.items() if said not in"},
+        {f"{E2E}test_container_cannot_use_other_apps_or_the_server": "call another app's function"},
     ),
     Mutation(
         "container-call",
