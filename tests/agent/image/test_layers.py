@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.image import layers
 from squall.agent.image.layers import Layer, LayerError, LayerStore, tree_size_bytes
 from squall.erofs.reader import Image
 
@@ -262,3 +263,33 @@ def test_directories_of_earlier_versions_are_used_beside_images(tmp_path: Path) 
     old = make_layer(LayerStore(tmp_path))
 
     assert LayerStore(tmp_path, is_packed=True).find(KEY) == old
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("kill -9 $$", "it ended with status -9"), ("sleep 60", "not packed after 0 s"), ("exit 3", "status 3")],
+)
+def test_packing_that_is_killed_or_hangs_leaves_no_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, message: str
+) -> None:
+    monkeypatch.setattr(layers, "own_program", lambda *arguments: ("sh", "-c", f"exec 2>&-; {command}"))
+    monkeypatch.setattr(layers, "_PACK_TIMEOUT_S", 0.3)
+    store = LayerStore(tmp_path, is_packed=True)
+
+    with pytest.raises(LayerError, match=f"cannot keep what the step wrote: .*{message}"):
+        make_layer(store)
+
+    assert store.find(KEY) is None
+    assert store.list() == ()
+    assert list((tmp_path / "layers/.scratch").iterdir()) == []
+
+
+def test_what_packs_holds_the_lock_of_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tmp_path / "seen"
+    monkeypatch.setattr(layers, "own_program", lambda *arguments: ("sh", "-c", f"ls -l /proc/self/fd >{seen}; exit 1"))
+
+    with pytest.raises(LayerError):
+        make_layer(LayerStore(tmp_path / "data", is_packed=True))
+
+    # Inherited: when whoever asked is killed, nobody sweeps it away meanwhile.
+    assert f" {tmp_path}/data/layers/.scratch/" in seen.read_text()

@@ -172,7 +172,7 @@ class LayerStore:
         made.mkdir(mode=0o700)
         if self._is_packed:
             # On the disk when this returns.
-            size_bytes = _pack(tree, made / _IMAGE)
+            size_bytes = _pack(tree, made / _IMAGE, scratch.lock_fd)
         else:
             os.rename(tree, made / _DIRECTORY)
             size_bytes = tree_size_bytes(made / _DIRECTORY)
@@ -265,18 +265,22 @@ class LayerStore:
         _sync(place.parent)
 
 
-def _pack(tree: Path, image: Path) -> int:
-    """Make one file of a directory; returns its size."""
-    packed = subprocess.run(
-        own_program("squall.erofs.pack", str(tree), str(image)),
-        env=own_environ(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_PACK_TIMEOUT_S,
-        check=False,
-    )
+def _pack(tree: Path, image: Path, lock_fd: int) -> int:
+    """Make one file of a directory; returns its size. What packs holds the scratch directory's lock while it lives."""
+    try:
+        packed = subprocess.run(
+            own_program("squall.erofs.pack", str(tree), str(image)),
+            env=own_environ(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PACK_TIMEOUT_S,
+            check=False,
+            pass_fds=(lock_fd,),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LayerError(f"cannot keep what the step wrote: not packed after {error.timeout:.0f} s") from error
     if packed.returncode != 0:
         cause = packed.stderr.strip() or f"it ended with status {packed.returncode}"
         raise LayerError(f"cannot keep what the step wrote: {cause}")
