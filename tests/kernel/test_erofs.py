@@ -8,6 +8,7 @@ import shutil
 import stat
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from squall.erofs.errors import PackError
 from squall.erofs.unpack import unpack
 from squall.erofs.writer import pack
+from squall.runtime import layer_mounts
 from squall.runtime import syscalls as sc
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.layer_mounts import FROM_FILE, FROM_LOOP_DEVICE, IDLE_MAX, WAYS, LayerMounts, make_image_namespace
@@ -261,6 +263,28 @@ def test_images_nobody_uses_are_let_go_longest_unused_first(data_dir: Path) -> N
     assert few == IDLE_MAX + 1
     assert in_use == {str(images[0]): "/1"}
     assert let_go == {str(images[1]): f"/{len(images) + 1}"}
+
+
+def test_mounting_that_does_not_end_is_ended(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data_dir / "tree").mkdir()
+    pack(str(data_dir / "tree"), data_dir / "image")
+    monkeypatch.setattr(layer_mounts, "_CHILD_TIMEOUT_S", 0.3)
+
+    def take() -> tuple[str, dict[str, str]]:
+        mounts = Mounts(data_dir)
+        said = "taken"
+        with monkeypatch.context() as patch:
+            patch.setattr(layer_mounts, "_attach", lambda trees: time.sleep(60))
+            try:
+                mounts.take("ct-1", [str(data_dir / "image")])
+            except RuntimeFailure as failure:
+                said = failure.message
+        return said, mounts.take("ct-2", [str(data_dir / "image")])
+
+    said, after = elsewhere(take)
+
+    assert said == "cannot mount images: the kernel was not done with it after 0 s"
+    assert after == {str(data_dir / "image"): "/2"}
 
 
 @EACH_WAY

@@ -36,6 +36,7 @@ _LOOP_CONTROL, _LOOP_MAJOR = "/dev/loop-control", 7
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LO_FLAGS_READ_ONLY, _LO_FLAGS_AUTOCLEAR = 1, 4
 _LOOP_ATTEMPTS = 100
+_CHILD_TIMEOUT_S = 10.0
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 _FROM_FILE_SINCE = (6, 12)
 _MODPROBE_TIMEOUT_S = 10.0
@@ -194,11 +195,16 @@ def _in_child(action: Callable[[], None], flags: int, while_there: Callable[[int
         theirs.recv(1)
         os._exit(0)
     theirs.close()
-    said = ours.recv(65_536)
+    # Every container of the node waits with us.
+    ours.settimeout(_CHILD_TIMEOUT_S)
     try:
+        said = ours.recv(65_536)
         if said == b"\n":
             while_there(pid)
             return
+    except TimeoutError:
+        os.kill(pid, signal.SIGKILL)
+        said = f"cannot mount images: the kernel was not done with it after {_CHILD_TIMEOUT_S:.0f} s".encode()
     finally:
         ours.close()
         os.waitpid(pid, 0)

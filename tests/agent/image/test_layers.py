@@ -267,7 +267,7 @@ def test_directories_of_earlier_versions_are_used_beside_images(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("command", "message"),
-    [("kill -9 $$", "it ended with status -9"), ("sleep 60", "not packed after 0 s"), ("exit 3", "status 3")],
+    [("kill -9 $$", "it ended with status -9"), ("exec sleep 60", "not packed after 0 s"), ("exit 3", "status 3")],
 )
 def test_packing_that_is_killed_or_hangs_leaves_no_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, message: str
