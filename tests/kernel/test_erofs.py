@@ -273,8 +273,8 @@ def test_mounting_that_does_not_end_is_ended(data_dir: Path, monkeypatch: pytest
     def take() -> tuple[str, dict[str, str]]:
         mounts = Mounts(data_dir)
         said = "taken"
-        with monkeypatch.context() as patch:
-            patch.setattr(layer_mounts, "_attach", lambda trees: time.sleep(60))
+        with monkeypatch.context() as changed:
+            changed.setattr(layer_mounts, "_attach", lambda trees: time.sleep(60))
             try:
                 mounts.take("ct-1", [str(data_dir / "image")])
             except RuntimeFailure as failure:
