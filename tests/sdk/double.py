@@ -62,6 +62,8 @@ class ServerDouble:
         self.is_holding_outputs = False
         self.prints_before_results = False
         """A line leaves before each output and item, to whoever follows."""
+        self.breaks_at_last_lines = False
+        """The connection is lost once, when the app has stopped and its last lines have not gone out."""
         self.connections: list[Connection] = []
         self.server_id = new_id("sv")
         self.executor = ThreadPoolExecutor(8)
@@ -350,7 +352,13 @@ class Connection:
         while True:
             is_stopped = asked.app in self.double.stopped
             lines = self.double.log_lines
-            if sent < len(lines):
+            if self.double.breaks_at_last_lines:
+                if is_stopped:
+                    self.double.breaks_at_last_lines = False
+                    await asyncio.sleep(0.1)  # the answer to AppStop goes out, and the client waits for its lines
+                    await self.peer.close()
+                    return
+            elif sent < len(lines):
                 await request.send_item(log.LogBatch(tuple(lines[sent:])))
                 sent = len(lines)
             elif is_stopped:

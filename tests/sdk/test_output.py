@@ -65,6 +65,18 @@ def test_lines_are_followed_over_a_reconnect_without_repeating_any(
     assert capsys.readouterr().out == "three\n"
 
 
+def test_last_lines_are_shown_over_a_connection_that_breaks_while_the_run_waits_for_them(
+    server: ServerDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.log_lines = [LogEntry(1.0, "stdout", "the last line")]
+    server.breaks_at_last_lines = True
+
+    with squall.enable_output(), app.run():
+        square.remote(1)
+
+    assert capsys.readouterr().out == "the last line\n"
+
+
 def test_shown_lines_come_once_and_remember_their_last_moment_only() -> None:
     shown = _output.ShownLines()
     late = [LogEntry(5.0 - number / 1_000, "stdout", f"late {number}") for number in range(1, 1_000)]

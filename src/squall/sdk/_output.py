@@ -198,15 +198,19 @@ class LogFollower:
         self._app_id = app_id
         self._output = output
         self._is_stopping = False
+        self._is_server_there = True
         self._is_silent = False
         self._display = _shown.Display()
         _shown.displays.append(self._display)
         self._thread = threading.Thread(target=self._follow, name="squall-logs", daemon=True)
         self._thread.start()
 
-    def finish(self, drain_s: float = DRAIN_S) -> None:
-        """Show what is left, but wait for it only so long; nothing is shown after this."""
-        self._is_stopping = True
+    def finish(self, drain_s: float = DRAIN_S, *, is_server_there: bool = True) -> None:
+        """Show what is left, but wait for it only so long; nothing is shown after this.
+
+        A connection that breaks meanwhile is made again, unless no server is there: none is started for last lines.
+        """
+        self._is_stopping, self._is_server_there = True, is_server_there
         join(self._thread, drain_s)
         self._is_silent = True
         self._display.end()
@@ -241,7 +245,7 @@ class LogFollower:
                     self._display.has_shown()
                 return
             except ConnectionLost:
-                if self._is_stopping:
+                if not self._is_server_there:
                     return
                 shown.is_repeating = True
 

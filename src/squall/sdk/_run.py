@@ -78,19 +78,20 @@ class Running:
         if os.getpid() != self._pid:
             return  # a forked child came out of the block: the run is its parent's
         self._client.drop_app(self.app_id)
-        end = AppStopped(goes_on=is_detached and is_aborted)
+        end, is_server_there = AppStopped(goes_on=is_detached and is_aborted), False
         try:
             if self._is_created and not end.goes_on:
                 reason = "its program was interrupted" if is_aborted else "its program ended"
                 pending = self._client.ask("AppStop", AppStop(self.app_id, reason, is_sparing=is_detached))
                 if await pending.within(STOP_S):
-                    end = self._client.codec.record(AppStopped, pending.result()[0])
+                    end, is_server_there = self._client.codec.record(AppStopped, pending.result()[0]), True
         except Error as error:
             self._output.notice(f"app {self.app_id} was not stopped from here: {error}")
         finally:
             if self._follower is not None:
                 # The lines of an app that goes on have no end to wait for.
-                self._follower.finish(0.0 if end.goes_on else _output.DRAIN_S)
+                drain_s = 0.0 if end.goes_on else _output.DRAIN_S
+                self._follower.finish(drain_s, is_server_there=is_server_there)
             if end.goes_on:
                 self._output.app_detached(self.app_id)
             elif self._is_created:
