@@ -7,13 +7,15 @@ import subprocess
 import sys
 
 PROGRAM = """
-import asyncio, json, threading
+import asyncio, json, threading, time
 from squall.main.memory import memory_given_back, resident_bytes
 
 def work(kept, barrier):
     # Freed between blocks that stay: the C library has it, and the machine not.
     blocks = [bytearray(100_000) for _ in range(400)]
     barrier.wait()
+    # Long enough for a look at the heap while all of it is in use: what comes free later is given back as well.
+    time.sleep(0.3)
     kept.append(blocks[::100])
 
 async def main(is_given_back):

@@ -16,7 +16,7 @@ GROWN_BYTES_MIN = 8 * 2**20
 
 @asynccontextmanager
 async def memory_given_back(period_s: float = PERIOD_S) -> AsyncIterator[None]:
-    """While the context is open: whenever this process has grown, ask for what it does not use.
+    """While the context is open: whenever what this process has and does not use has grown, give it back.
 
     To be entered before threads are started: the C library would give each a heap of its own, and of those it returns
     only what is not at their end.
@@ -24,7 +24,7 @@ async def memory_given_back(period_s: float = PERIOD_S) -> AsyncIterator[None]:
     trim = _find_trim()
     if trim is not None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-    running = asyncio.ensure_future(_run(trim, period_s, resident_bytes())) if trim is not None else None
+    running = asyncio.ensure_future(_run(trim, period_s)) if trim is not None else None
     try:
         yield
     finally:
@@ -33,15 +33,44 @@ async def memory_given_back(period_s: float = PERIOD_S) -> AsyncIterator[None]:
             await asyncio.gather(running, return_exceptions=True)
 
 
-async def _run(trim: Callable[[int], int], period_s: float, floor_bytes: int) -> None:
+async def _run(trim: Callable[[int], int], period_s: float) -> None:
+    in_use_bytes = _find_in_use_bytes()
+    floor_bytes = resident_bytes() - in_use_bytes()
     while True:
         await asyncio.sleep(period_s)
-        if resident_bytes() - floor_bytes >= GROWN_BYTES_MIN:
+        unused_bytes = resident_bytes() - in_use_bytes()
+        if unused_bytes - floor_bytes >= GROWN_BYTES_MIN:
             # In a thread, and without the interpreter's lock: requests go on.
             await asyncio.to_thread(trim, 0)
-            floor_bytes = resident_bytes()
+            floor_bytes = resident_bytes() - in_use_bytes()
         else:
-            floor_bytes = min(floor_bytes, resident_bytes())
+            floor_bytes = min(floor_bytes, unused_bytes)
+
+
+_MALLINFO_FIELDS = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
+
+
+class _Mallinfo(ctypes.Structure):
+    """`struct mallinfo2` of malloc.h."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in _MALLINFO_FIELDS]
+
+
+def _find_in_use_bytes() -> Callable[[], int]:
+    """What programs hold of the C library; where it does not tell (before glibc 2.33), all counts as unused."""
+    found = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if found is None:
+        return lambda: 0
+    found.restype = _Mallinfo
+
+    def in_use_bytes() -> int:
+        info = found()
+        return int(info.uordblks + info.hblkhd)
+
+    return in_use_bytes
 
 
 def _find_trim() -> Callable[[int], int] | None:
