@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.installation import Installation
 
-DISK_MIB = 420
+FREE_MIB = 280
 FULL = re.compile(r"[Nn]o space left on device|disk (is )?full|almost full|ENOSPC|QuotaExceeded|free (up )?space")
 
 
@@ -44,14 +44,16 @@ def small_disk(
     session_installation: Installation, make_data_dir: Callable[[], Path], tmp_path: Path
 ) -> Iterator[SmallDisk]:
     data_dir, image = make_data_dir(), tmp_path / "disk"
+    layers = session_installation.data_dir / "layers"
+    taken = subprocess.run(["du", "-sm", str(layers)], check=True, capture_output=True, text=True).stdout
     with open(image, "wb") as file:
-        file.truncate(DISK_MIB * 2**20)
+        file.truncate((FREE_MIB + int(taken.split()[0])) * 2**20)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, timeout=30)
     mounted = subprocess.run(["mount", "-o", "loop", str(image), str(data_dir)], capture_output=True, text=True)
     if mounted.returncode != 0:
         pytest.skip(f"needs loop devices: {mounted.stderr.strip()}")
     try:
-        subprocess.run(["cp", "-a", str(session_installation.data_dir / "layers"), str(data_dir)], check=True)
+        subprocess.run(["cp", "-a", str(layers), str(data_dir)], check=True)
         installation = Installation(data_dir, {"SQUALL_NETWORK_SLOTS": "2"})
         disk = SmallDisk(installation)
         yield disk

@@ -33,9 +33,9 @@ def debian_with(python_version: str, data_dir: Path) -> Debian:
     """
     step = debian_slim(python_version)
     own_key = cache_key("debian", step)
-    # The end-to-end suite keeps its bases under the first key; a registry may have served those.
+    # The end-to-end suite keeps its bases under the first key; as an image, or served by a registry, they do not serve.
     for path in (find_in_cache(cache_key("", step)), find_in_cache(own_key)):
-        if path is not None:
+        if path is not None and (path / "fs").is_dir():
             found = json.loads((path / "manifest.json").read_text())
             if "suite" in found["facts"]:
                 return _debian(str(path / "fs"), found["layer_id"], found["facts"])
