@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from squall.agent.image.layers import LayerStore
+from squall.agent.image.layer.store import LayerStore
 from squall.erofs.writer import pack
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.removal import remove_tree

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from squall.agent.image.machine import read_machine_settings
+from squall.agent.image.machine.settings import read_machine_settings
 from tests.e2e.installation import Installation
 
 ATTACKS = Path(__file__).parents[1] / "kernel" / "attacks.py"

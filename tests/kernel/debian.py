@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.debian import BaseUnavailable, find_base, make_debian
-from squall.agent.image.layers import LayerStore
-from squall.agent.image.machine import read_machine_settings
-from squall.agent.image.tool import Output
+from squall.agent.image.bases.debian import BaseUnavailable, find_base, make_debian
+from squall.agent.image.layer.store import LayerStore
+from squall.agent.image.machine.settings import read_machine_settings
+from squall.agent.image.machine.tool import Output
 from squall.protocol.image import ImageConfig, cache_key, debian_slim
 from tests.e2e.installation import find_in_cache, keep_layers_in_cache
 

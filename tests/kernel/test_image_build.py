@@ -21,11 +21,11 @@ import pytest
 
 from squall.agent.disk import DiskWatch, space_of
 from squall.agent.image import layer_maker
+from squall.agent.image.bases.debian import known_bases
 from squall.agent.image.builder import ImageBuilder
-from squall.agent.image.debian import known_bases
 from squall.agent.image.inherit import CACHE_DIR
-from squall.agent.image.layers import LayerStore
-from squall.agent.image.machine import read_machine_settings
+from squall.agent.image.layer.store import LayerStore
+from squall.agent.image.machine.settings import read_machine_settings
 from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
@@ -69,7 +69,7 @@ def store_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     command = [
         sys.executable,
         "-m",
-        "squall.agent.image.bootstrap",
+        "squall.agent.image.bases.bootstrap",
         "--data-dir",
         str(path),
         "--python",
@@ -392,7 +392,7 @@ async def start_and_abandon(runtime: Runtime, store_dir: Path, data_dir: Path) -
 
 
 def test_killed_base_build_leaves_nothing_that_is_used(data_dir: Path) -> None:
-    command = [sys.executable, "-m", "squall.agent.image.bootstrap", "--data-dir", str(data_dir), "--verbose"]
+    command = [sys.executable, "-m", "squall.agent.image.bases.bootstrap", "--data-dir", str(data_dir), "--verbose"]
     with subprocess.Popen(
         [*command, "--python", python_version()], env=ENVIRON, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image import registry as registry_module
-from squall.agent.image.bases import ensure_base
+from squall.agent.image.bases.debian import BaseUnavailable
+from squall.agent.image.bases.ensure import ensure_base
 from squall.agent.image.builder import ImageBuilder
-from squall.agent.image.debian import BaseUnavailable
-from squall.agent.image.layers import Layer, LayerStore
-from squall.agent.image.machine import AptSettings, AptSource, MachineSettings, read_machine_settings
+from squall.agent.image.layer.store import Layer, LayerStore
+from squall.agent.image.machine.settings import AptSettings, AptSource, MachineSettings, read_machine_settings
+from squall.agent.image.oci import registry as registry_module
 from squall.main.config import read_config
 from squall.main.doctor import check_python_images
 from squall.protocol import image
@@ -306,7 +306,7 @@ def test_killed_pull_leaves_nothing_that_is_used(registry: Registry, data_dir: P
         command = [
             sys.executable,
             "-m",
-            "squall.agent.image.bootstrap",
+            "squall.agent.image.bases.bootstrap",
             "--data-dir",
             str(data_dir),
             "--python",

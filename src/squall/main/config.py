@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from squall.agent.image.bases.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern
 from squall.agent.image.builder import PACKAGE_BYTES_MAX, STEP_BYTES_MAX
-from squall.agent.image.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern
 
 DEFAULT_DATA_DIR = "/var/lib/squall"
 DEFAULT_HTTP_PORT = 7855

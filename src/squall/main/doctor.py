@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from urllib.parse import urlsplit
 
-from squall.agent.image.debian import known_bases
-from squall.agent.image.machine import read_machine_settings
-from squall.agent.image.python_image import image_for
-from squall.agent.image.registry import RegistryFailure, ask
+from squall.agent.image.bases.debian import known_bases
+from squall.agent.image.bases.python_image import image_for
+from squall.agent.image.machine.settings import read_machine_settings
+from squall.agent.image.oci.registry import RegistryFailure, ask
 from squall.main.config import DEFAULT_HTTP_PORT, Config, ConfigError, read_config
 from squall.main.data_dir import read_server_file
 from squall.runtime.checks import Check, run_checks

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from squall.agent.image.layers import LayerError, LayerStore
+from squall.agent.image.layer.store import LayerError, LayerStore
 from squall.main.data_dir import answers, remove_server_file
 from squall.main.spawner import instance_name
 from squall.runtime.cgroup import detect_cgroups

@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 
 from squall.agent.agent import Agent, Connect
 from squall.agent.config import AgentConfig
+from squall.agent.image.bases.debian import known_bases
 from squall.agent.image.builder import ImageBuilder
-from squall.agent.image.debian import known_bases
-from squall.agent.image.layers import LayerStore
-from squall.agent.image.machine import MachineSettings, read_machine_settings
+from squall.agent.image.layer.store import LayerStore
+from squall.agent.image.machine.settings import MachineSettings, read_machine_settings
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.agent.mounts import mount_path
 from squall.agent.ranges import build_ranges

@@ -13,8 +13,8 @@ import pytest
 
 from squall.agent.image.builder import STEP_BYTES_MAX, ImageBuilder
 from squall.agent.image.inherit import CACHE_DIR
-from squall.agent.image.layers import LayerStore
-from squall.agent.image.machine import MachineSettings
+from squall.agent.image.layer.store import LayerStore
+from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
 from squall.agent.labels import BUILD_KIND, KIND_LABEL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from squall.agent.image.inherit import BUILD_DIR, Inherited, inherit, local_folders
-from squall.agent.image.machine import AptSettings, AptSource, MachineSettings, PipSettings
+from squall.agent.image.machine.settings import AptSettings, AptSource, MachineSettings, PipSettings
 
 
 def make_inherited(tmp_path: Path, settings: MachineSettings, *sources: AptSource) -> tuple[Inherited, Path]:

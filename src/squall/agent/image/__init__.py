@@ -1,11 +1,13 @@
 """Images of a node: bases, layers, and the builder that makes one from the other.
 
 An image is a chain of steps (`squall.protocol.image`); a step that writes files makes a layer, addressed by what it was
-built from. `bases.py` gets the first layer, from a registry (`registry.py`, `oci.py`, `unpack.py`) or out of Debian's
-packages (`debian.py`); `layer_maker.py` makes the others, each in a container of the layers below; `layers.py` keeps
-them, and `builder.py` goes through the steps for everyone who waits for the image. `machine.py` reads what builds
-inherit from this machine and `inherit.py` hands it to a build container, so that none of it gets into a layer.
+built from. `builder.py` goes through the steps for everyone who waits for the image, and `layer_maker.py` makes a
+layer, most of them in a container of the layers below. `inherit.py` hands what builds inherit from this machine to such
+a container, so that none of it gets into a layer. Below are the parts it has:
 
-`bootstrap.py`, and with it all that makes a base, needs nothing but the standard library: set-up makes the
-base while the Python environment is still being installed.
+    bases/      the first layer of `debian_slim`: from a registry, or out of Debian's packages
+    layer/      the layers of this node, and looks into them
+    machine/    what this machine's settings say, and its tools
+    oci/        images of registries
+    package/    the Python packages that builds share
 """

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from squall.agent.disk import Writer
 from squall.agent.image import commands
+from squall.agent.image.layer.store import LayerError, LayerStore
 from squall.agent.image.layer_maker import LayerMaker
-from squall.agent.image.layers import LayerError, LayerStore
-from squall.agent.image.machine import MachineSettings
+from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed, Making, OnEvent
 from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.step_container import Network, StepContainers

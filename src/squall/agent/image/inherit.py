@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from squall.agent.image.machine import AptSource, MachineSettings
+from squall.agent.image.machine.settings import AptSource, MachineSettings
 from squall.runtime.spec import Bind
 
 BUILD_DIR = "/.squall-build"

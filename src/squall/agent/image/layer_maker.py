@@ -17,14 +17,14 @@ from typing import TypeVar
 
 from squall.agent.disk import limit_of
 from squall.agent.image import commands
-from squall.agent.image.bases import ensure_base
-from squall.agent.image.debian import BaseUnavailable, sources_of_suite
+from squall.agent.image.bases.debian import BaseUnavailable, sources_of_suite
+from squall.agent.image.bases.ensure import ensure_base
 from squall.agent.image.inherit import COPY_DIR, Inherited, inherit
-from squall.agent.image.layers import Layer, LayerStore, Scratch
-from squall.agent.image.machine import MachineSettings
+from squall.agent.image.layer.overlay import drop_mount_points
+from squall.agent.image.layer.store import Layer, LayerStore, Scratch
+from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed, Making
-from squall.agent.image.overlay import drop_mount_points
-from squall.agent.image.packages import PackageCache, drop_view, fetch_options, has_view
+from squall.agent.image.package.cache import PackageCache, drop_view, fetch_options, has_view
 from squall.agent.image.progress import Progress, config_after
 from squall.agent.image.step_container import Room, StepContainers
 from squall.agent.labels import BUILD_KIND, KIND_LABEL

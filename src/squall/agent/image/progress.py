@@ -6,8 +6,8 @@ import json
 import posixpath
 from dataclasses import dataclass, replace
 
-from squall.agent.image.layers import Layer, LayerStore
-from squall.agent.image.overlay import has_directory
+from squall.agent.image.layer.overlay import has_directory
+from squall.agent.image.layer.store import Layer, LayerStore
 from squall.protocol import image
 from squall.protocol.image import ImageConfig, ImageSpec, ImageStep
 

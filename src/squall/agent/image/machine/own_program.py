@@ -6,7 +6,7 @@ import os
 import sys
 
 import squall
-from squall.agent.image.tool import PATH
+from squall.agent.image.machine.tool import PATH
 
 
 def own_program(module: str, *arguments: str) -> tuple[str, ...]:

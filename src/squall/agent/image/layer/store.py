@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from squall.agent.image.own_program import own_environ, own_program
+from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.erofs.errors import BadImage
 from squall.erofs.unpack import unpack
 from squall.runtime.removal import mounts_below, remove_tree

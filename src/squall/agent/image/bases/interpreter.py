@@ -1,4 +1,4 @@
-"""`python -m squall.agent.image.interpreter ROOT PYTHON`: ask the Python in a strange tree for its version.
+"""`python -m squall.agent.image.bases.interpreter ROOT PYTHON`: ask the Python in a strange tree for its version.
 
 It is a program of strangers, and there is no container yet. So it is started in the tree as its root, as a user who
 owns nothing, with few resources, no way to more rights and nothing to write on. The caller starts this in namespaces of

@@ -1,4 +1,4 @@
-"""`python -m squall.agent.image.unpack ROOT FILE=sha256:DIGEST...`: lay tar archives over one another, bottom first.
+"""`python -m squall.agent.image.oci.unpack ROOT FILE=sha256:DIGEST...`: lay tar archives over one another in order.
 
 The layers of an OCI image, uncompressed, become one tree as overlayfs would show them: whiteouts (`.wh.name`) and
 opaque directories hide what lower layers have. The archives are strangers' (see `tree.py`), so this is a program of its
@@ -19,7 +19,7 @@ import tarfile
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
-from squall.agent.image.tree import Tree, UnsafePath, names_of
+from squall.agent.image.oci.tree import Tree, UnsafePath, names_of
 
 ENTRIES_MAX = 3_000_000
 BYTES_MAX = 64 * 2**30
@@ -39,7 +39,7 @@ class BadArchive(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Unpack; 1 with the reason when it cannot be done."""
-    parser = argparse.ArgumentParser(prog="python -m squall.agent.image.unpack", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m squall.agent.image.oci.unpack", description=__doc__)
     parser.add_argument("root")
     parser.add_argument("layers", nargs="+", metavar="FILE=DIGEST")
     chosen = parser.parse_args(arguments)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.bases import ensure_base
-from squall.agent.image.debian import BaseUnavailable, find_base, known_bases, sources_of_suite
-from squall.agent.image.layers import LayerStore
-from squall.agent.image.machine import AptSettings, AptSource, MachineSettings
+from squall.agent.image.bases.debian import BaseUnavailable, find_base, known_bases, sources_of_suite
+from squall.agent.image.bases.ensure import ensure_base
+from squall.agent.image.layer.store import LayerStore
+from squall.agent.image.machine.settings import AptSettings, AptSource, MachineSettings
 from squall.protocol.image import cache_key, debian_slim
 
 SIGNED = (("signed-by", "/keys.gpg"),)

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from squall.agent.image.debian import BaseUnavailable, DebianBase, find_base, known_bases, make_debian
-from squall.agent.image.layers import Layer, LayerStore, Scratch
-from squall.agent.image.machine import MachineSettings
-from squall.agent.image.python_image import image_for
-from squall.agent.image.registry import RegistryFailure, list_series, pull_base
-from squall.agent.image.tool import Output
+from squall.agent.image.bases.debian import BaseUnavailable, DebianBase, find_base, known_bases, make_debian
+from squall.agent.image.bases.python_image import image_for
+from squall.agent.image.layer.store import Layer, LayerStore, Scratch
+from squall.agent.image.machine.settings import MachineSettings
+from squall.agent.image.machine.tool import Output
+from squall.agent.image.oci.registry import RegistryFailure, list_series, pull_base
 from squall.protocol import image
 from squall.runtime.removal import remove_tree
 

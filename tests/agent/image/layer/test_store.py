@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image import layers
-from squall.agent.image.layers import Layer, LayerError, LayerStore, tree_size_bytes
+from squall.agent.image.layer import store as layers
+from squall.agent.image.layer.store import Layer, LayerError, LayerStore, tree_size_bytes
 from squall.erofs.reader import Image
 
 KEY = "a" * 64

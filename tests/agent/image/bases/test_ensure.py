@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image import registry as registry_module
-from squall.agent.image.bases import ensure_base
-from squall.agent.image.debian import BaseUnavailable
-from squall.agent.image.layers import LayerStore
-from squall.agent.image.machine import MachineSettings, read_machine_settings
+from squall.agent.image.bases.debian import BaseUnavailable
+from squall.agent.image.bases.ensure import ensure_base
+from squall.agent.image.layer.store import LayerStore
+from squall.agent.image.machine.settings import MachineSettings, read_machine_settings
+from squall.agent.image.oci import registry as registry_module
 
 REGISTRY = MachineSettings(python_image="registry.invalid/python:{series}", registry_env={"HOME": "/nonexistent"})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.layer_view import LayerView, layer_view
+from squall.agent.image.layer.view import LayerView, layer_view
 from squall.erofs.errors import BadImage
 from squall.erofs.writer import pack
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.tool import Output, ToolFailed, Watch, run_tool
+from squall.agent.image.machine.tool import Output, ToolFailed, Watch, run_tool
 
 ENVIRON = {"PATH": os.environ["PATH"]}
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from squall.agent.image.layers import Scratch
-from squall.agent.image.machine import AptSource, MachineSettings
-from squall.agent.image.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
+from squall.agent.image.layer.store import Scratch
+from squall.agent.image.machine.settings import AptSource, MachineSettings
+from squall.agent.image.machine.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
 from squall.runtime.removal import remove_tree
 
 # Which Python a suite has is a fact about the world (as of 2025): a suite never changes it after its release.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.unpack import BadArchive, unpack
+from squall.agent.image.oci.unpack import BadArchive, unpack
 from tests.agent.image.archives import Entry, archive, directory, entry, hard_link, symlink, write_layers
 
 
@@ -220,7 +220,7 @@ def test_header_that_would_fill_the_memory_ends_the_program_with_a_reason(root: 
     os.truncate(path, 2 * 2**30)
 
     ended = subprocess.run(
-        [sys.executable, "-m", "squall.agent.image.unpack", str(root), f"{path}=sha256:0"],
+        [sys.executable, "-m", "squall.agent.image.oci.unpack", str(root), f"{path}=sha256:0"],
         capture_output=True,
         text=True,
         timeout=60,

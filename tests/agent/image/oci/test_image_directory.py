@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from squall.agent.image.oci import BadImage, read_image
+from squall.agent.image.oci.image_directory import BadImage, read_image
 from tests.agent.image.archives import archive, digest_of, entry, write_image
 
 LAYERS = (archive(entry("a")), archive(entry("b")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from squall.agent.image.overlay import drop_mount_points, has_directory
+from squall.agent.image.layer.overlay import drop_mount_points, has_directory
 
 
 def make_tree(root: Path, *names: str) -> str:

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from squall.agent.image.layer_view import DirectoryView, Found, LayerView, layer_view, open_directory
+from squall.agent.image.layer.view import DirectoryView, Found, LayerView, layer_view, open_directory
 
 
 def has_directory(layers: Sequence[str], path: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.inherit import CACHE_DIR
-from squall.agent.image.packages import PackageCache, drop_view, fetch_options
+from squall.agent.image.package.cache import PackageCache, drop_view, fetch_options
 from squall.protocol import image
 from squall.protocol.image import ImageStep
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.inherit import CACHE_DIR
-from squall.agent.image.package_room import cache_bytes, delete_aside, mark_used, packages_of, set_aside
+from squall.agent.image.package.room import cache_bytes, delete_aside, mark_used, packages_of, set_aside
 from squall.runtime.removal import remove_tree
 
 KIB = 1_024

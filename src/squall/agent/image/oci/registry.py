@@ -2,7 +2,7 @@
 
 skopeo fetches it, with the settings this machine has for registries: mirrors, credentials, certificates, proxies. No
 registry is named here; a short name is skopeo's to complete. What comes is hashed and unpacked as something of
-strangers (`oci.py`, `unpack.py`).
+strangers (`image_directory.py`, `unpack.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import re
 import shutil
 from pathlib import Path
 
-from squall.agent.image.layers import Scratch
-from squall.agent.image.machine import MachineSettings
-from squall.agent.image.oci import BadImage, OciImage, read_image
-from squall.agent.image.own_program import own_environ, own_program
-from squall.agent.image.python_image import image_for
-from squall.agent.image.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
-from squall.agent.image.tree import Tree, UnsafePath, names_of
+from squall.agent.image.bases.python_image import image_for
+from squall.agent.image.layer.store import Scratch
+from squall.agent.image.machine.own_program import own_environ, own_program
+from squall.agent.image.machine.settings import MachineSettings
+from squall.agent.image.machine.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
+from squall.agent.image.oci.image_directory import BadImage, OciImage, read_image
+from squall.agent.image.oci.tree import Tree, UnsafePath, names_of
 
 _POLICIES = ("/etc/containers/policy.json", "{home}/.config/containers/policy.json")
 _PULL_TIMEOUT_S = 900.0
@@ -172,13 +172,13 @@ def _size(directory: Path) -> int:
 
 def _unpack(found: OciImage, root: Path, output: Output, scratch: Scratch) -> None:
     layers = [f"{path}={digest}" for path, digest in found.layers]
-    command = (*WITH_PARENT, *own_program("squall.agent.image.unpack", str(root), *layers))
+    command = (*WITH_PARENT, *own_program("squall.agent.image.oci.unpack", str(root), *layers))
     run_tool(command, own_environ(), output, Watch(_UNPACK_TIMEOUT_S), (scratch.lock_fd,))
 
 
 def _python_version(root: Path, python_path: str, output: Output) -> str:
     namespaces = ("--mount", "--propagation=private", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child")
-    program = own_program("squall.agent.image.interpreter", str(root), python_path)
+    program = own_program("squall.agent.image.bases.interpreter", str(root), python_path)
     lines: collections.deque[str] = collections.deque(maxlen=10)
     run_tool(
         (*WITH_PARENT, "unshare", *namespaces, *program),

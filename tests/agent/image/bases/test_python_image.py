@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from squall.agent.image.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern, image_for
+from squall.agent.image.bases.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern, image_for
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m squall.agent.image.bootstrap`: make a base image ahead of its first use.
+"""`python -m squall.agent.image.bases.bootstrap`: make a base image ahead of its first use.
 
 Set-up runs this beside the installation of the Python environment, from a source checkout (PYTHONPATH=src) and with
 nothing but a Python of at least 3.11: neither this module nor what it imports may need a package.
@@ -14,18 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from squall.agent.image.bases import ensure_base
-from squall.agent.image.debian import BaseUnavailable, known_bases
-from squall.agent.image.layers import Layer, LayerError, LayerStore
-from squall.agent.image.machine import MachineSettings, read_machine_settings
-from squall.agent.image.python_image import checked_pattern
+from squall.agent.image.bases.debian import BaseUnavailable, known_bases
+from squall.agent.image.bases.ensure import ensure_base
+from squall.agent.image.bases.python_image import checked_pattern
+from squall.agent.image.layer.store import Layer, LayerError, LayerStore
+from squall.agent.image.machine.settings import MachineSettings, read_machine_settings
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.layer_mounts import can_mount_images
 
 
 def main(arguments: Sequence[str]) -> int:
     """Make the base and say how long it took; 1 with the reason when it cannot be had."""
-    parser = argparse.ArgumentParser(prog="python -m squall.agent.image.bootstrap", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m squall.agent.image.bases.bootstrap", description=__doc__)
     parser.add_argument("--data-dir", required=True, type=Path, help="where this machine keeps its layers")
     parser.add_argument("--python", default="", metavar="3.11", help="series of Python; near to this one if not given")
     parser.add_argument("--verbose", action="store_true", help="show the output of skopeo and mmdebstrap")

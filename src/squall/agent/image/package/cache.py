@@ -24,8 +24,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from squall.agent.image import package_room
 from squall.agent.image.inherit import CACHE_DIR
+from squall.agent.image.package import room as package_room
 from squall.protocol import image
 from squall.protocol.image import ImageStep
 from squall.runtime.removal import remove_tree
@@ -38,7 +38,7 @@ _DIVERTING = re.compile(r"(uv|pip|ssl_cert)_.*|.*_proxy|netrc", re.IGNORECASE)
 _FETCHES_KEPT_MAX = 1_000
 _FETCH_GOOD_FOR_S = 3_600.0
 
-_log = logging.getLogger("squall.agent.image.packages")
+_log = logging.getLogger("squall.agent.image.package.cache")
 
 
 class PackageCache:

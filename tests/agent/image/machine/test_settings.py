@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squall.agent.image.machine import AptSource, read_machine_settings
+from squall.agent.image.machine.settings import AptSource, read_machine_settings
 
 DEB822 = """# A comment.
 Types: deb deb-src

@@ -1,0 +1,1 @@
+"""The Python packages that builds share, and the room they take."""
