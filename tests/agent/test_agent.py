@@ -26,7 +26,8 @@ from squall.protocol.frames import Frame
 from squall.protocol.function import Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TOKEN, SOCKET_DIR, GuestHello
 from squall.protocol.ids import new_id
-from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, debian_slim, image_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
+from squall.protocol.image_steps import debian_slim
 from squall.protocol.mount import MountRef
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted
 from squall.runtime.errors import FeatureMissing, ProgramMissing, RuntimeFailure

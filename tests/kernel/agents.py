@@ -19,7 +19,8 @@ from squall.protocol.channel.stream import StreamChannel, connect_unix
 from squall.protocol.empty import Empty
 from squall.protocol.frames import Frame
 from squall.protocol.ids import new_id
-from squall.protocol.image import BuildEvent, ImageBuild, ImageConfig, ImageSpec, debian_slim, image_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageConfig, ImageSpec, image_id
+from squall.protocol.image_steps import debian_slim
 from squall.protocol.mount import MountRef
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted
 from squall.protocol.peer import Peer

@@ -14,7 +14,8 @@ from squall.agent.image.bases.debian import BaseUnavailable, find_base, make_deb
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import read_machine_settings
 from squall.agent.image.machine.tool import Output
-from squall.protocol.image import ImageConfig, cache_key, debian_slim
+from squall.protocol.image import ImageConfig, cache_key
+from squall.protocol.image_steps import debian_slim
 from tests.e2e.installation import find_in_cache, keep_layers_in_cache
 
 

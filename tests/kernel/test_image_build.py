@@ -30,7 +30,7 @@ from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.erofs.unpack import unpack
-from squall.protocol import image
+from squall.protocol import image, image_steps
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
@@ -95,7 +95,7 @@ class Builds:
 
     async def build(self, *steps: ImageStep) -> BuiltImage:
         self.events.clear()
-        spec = ImageSpec((image.debian_slim(python_version()), *steps))
+        spec = ImageSpec((image_steps.debian_slim(python_version()), *steps))
         return await asyncio.wait_for(self.builder.build(spec, self.events.append), 100)
 
     def lines(self) -> list[str]:
@@ -162,7 +162,7 @@ def files_in(layer: str) -> set[str]:
 
 
 async def test_debian_package_is_installed_into_a_layer_of_its_own(builds: Builds) -> None:
-    built = await builds.build(image.apt_install(("hello",)), image.run_commands(("hello",)))
+    built = await builds.build(image_steps.apt_install(("hello",)), image_steps.run_commands(("hello",)))
 
     assert "usr/bin/hello" in files_in(built.layers[1])
     assert "Hello, world!" in builds.lines()
@@ -171,7 +171,7 @@ async def test_debian_package_is_installed_into_a_layer_of_its_own(builds: Build
 
 async def test_python_package_is_installed_with_its_bytecode(builds: Builds) -> None:
     built = await builds.build(
-        image.pip_install(("six",)), image.run_commands(("python -c 'import six; print(six.__name__)'",))
+        image_steps.pip_install(("six",)), image_steps.run_commands(("python -c 'import six; print(six.__name__)'",))
     )
 
     added = files_in(built.layers[1])
@@ -185,12 +185,12 @@ async def test_python_package_is_installed_with_its_bytecode(builds: Builds) -> 
 
 async def test_packages_of_one_image_are_out_of_reach_of_another_images_steps(builds: Builds) -> None:
     cache = builds.store_dir / "cache/packages/.squall-cache"
-    await builds.build(image.pip_install(("iniconfig",)))
+    await builds.build(image_steps.pip_install(("iniconfig",)))
     find = f"find {CACHE_DIR} -path '*/iniconfig/__init__.py'"
 
     await builds.build(
         # As root of the image, by the name the next install will read, and by every other way in.
-        image.run_commands(
+        image_steps.run_commands(
             (
                 f'test -n "$({find})"',
                 f"for file in $({find}); do echo 'raise SystemExit(\"poisoned\")' > $file; chmod 777 $file; done",
@@ -198,13 +198,13 @@ async def test_packages_of_one_image_are_out_of_reach_of_another_images_steps(bu
             )
         ),
         # What the step wrote is gone even for the next step of the same image.
-        image.run_commands((f"! grep -rq poisoned {CACHE_DIR} && test ! -e {CACHE_DIR}/planted",)),
+        image_steps.run_commands((f"! grep -rq poisoned {CACHE_DIR} && test ! -e {CACHE_DIR}/planted",)),
     )
     installed = await builds.build(
-        image.env({"OTHER": "image"}),
-        image.run_commands(("true",)),
-        image.pip_install(("iniconfig",)),
-        image.run_commands(("python3 -c 'import iniconfig; print(iniconfig.IniConfig)'",)),
+        image_steps.env({"OTHER": "image"}),
+        image_steps.run_commands(("true",)),
+        image_steps.pip_install(("iniconfig",)),
+        image_steps.run_commands(("python3 -c 'import iniconfig; print(iniconfig.IniConfig)'",)),
     )
 
     assert "<class 'iniconfig.IniConfig'>" in builds.lines()
@@ -215,10 +215,10 @@ async def test_packages_of_one_image_are_out_of_reach_of_another_images_steps(bu
 
 
 async def test_packages_that_another_image_has_are_not_prepared_again(builds: Builds) -> None:
-    await builds.build(image.pip_install(("numpy",)))
+    await builds.build(image_steps.pip_install(("numpy",)))
 
     started_s = time.monotonic()
-    await builds.build(image.run_commands(("true",)), image.pip_install(("numpy",)))
+    await builds.build(image_steps.run_commands(("true",)), image_steps.pip_install(("numpy",)))
 
     lines = builds.lines()
     assert any(line.startswith("Installed 1 package") for line in lines)
@@ -229,11 +229,11 @@ async def test_packages_that_another_image_has_are_not_prepared_again(builds: Bu
 
 async def test_env_workdir_and_step_variables_apply_where_they_should(builds: Builds) -> None:
     built = await builds.build(
-        image.env({"KEPT": "k"}),
-        image.workdir("/srv/app"),
-        image.workdir("inner"),
-        image.run_commands(('echo "$KEPT $ONCE $PWD"',), env={"ONCE": "o"}),
-        image.run_commands(('echo "again $KEPT $ONCE $PWD"',)),
+        image_steps.env({"KEPT": "k"}),
+        image_steps.workdir("/srv/app"),
+        image_steps.workdir("inner"),
+        image_steps.run_commands(('echo "$KEPT $ONCE $PWD"',), env={"ONCE": "o"}),
+        image_steps.run_commands(('echo "again $KEPT $ONCE $PWD"',)),
     )
 
     assert "k o /srv/app/inner" in builds.lines()
@@ -251,7 +251,9 @@ async def test_copied_files_belong_to_the_image_and_keep_their_modes(store_dir: 
     (mount / "run.sh").chmod(0o755)
 
     async with open_builds(store_dir, data_dir, mount) as builds:
-        built = await builds.build(image.copy("mo-0123456789", "/opt/it"), image.run_commands(("/opt/it/run.sh",)))
+        built = await builds.build(
+            image_steps.copy("mo-0123456789", "/opt/it"), image_steps.run_commands(("/opt/it/run.sh",))
+        )
 
     assert files_in(built.layers[1]) == {"opt/it/run.sh", "opt/it/sub/private"}
     status = os.stat(tree_of(built.layers[1]) / "opt/it/sub/private")
@@ -261,9 +263,9 @@ async def test_copied_files_belong_to_the_image_and_keep_their_modes(store_dir: 
 
 async def test_removed_file_is_gone_in_later_steps(builds: Builds) -> None:
     built = await builds.build(
-        image.run_commands(("mkdir /data && echo one > /data/a && echo two > /data/b",)),
-        image.run_commands(("rm /data/a && rm -r --one-file-system /etc/dpkg && mkdir /etc/dpkg",)),
-        image.run_commands(("ls /data; ls /etc/dpkg | wc -l",)),
+        image_steps.run_commands(("mkdir /data && echo one > /data/a && echo two > /data/b",)),
+        image_steps.run_commands(("rm /data/a && rm -r --one-file-system /etc/dpkg && mkdir /etc/dpkg",)),
+        image_steps.run_commands(("ls /data; ls /etc/dpkg | wc -l",)),
     )
 
     assert builds.lines()[-2:] == ["b", "0"]
@@ -271,13 +273,19 @@ async def test_removed_file_is_gone_in_later_steps(builds: Builds) -> None:
 
 
 async def test_second_build_comes_from_the_cache_and_a_change_rebuilds_from_there(builds: Builds) -> None:
-    first = await builds.build(image.run_commands(("echo 1 > /one",)), image.run_commands(("date +%N > /two",)))
+    first = await builds.build(
+        image_steps.run_commands(("echo 1 > /one",)), image_steps.run_commands(("date +%N > /two",))
+    )
 
     started = time.monotonic()
-    again = await builds.build(image.run_commands(("echo 1 > /one",)), image.run_commands(("date +%N > /two",)))
+    again = await builds.build(
+        image_steps.run_commands(("echo 1 > /one",)), image_steps.run_commands(("date +%N > /two",))
+    )
     took_s = time.monotonic() - started
     cached = [event.kind for event in builds.events]
-    changed = await builds.build(image.run_commands(("echo 1 > /one",)), image.run_commands(("echo 2 > /two",)))
+    changed = await builds.build(
+        image_steps.run_commands(("echo 1 > /one",)), image_steps.run_commands(("echo 2 > /two",))
+    )
 
     assert again == first
     assert cached == ["cached", "cached", "cached"]
@@ -290,7 +298,7 @@ async def test_failing_command_shows_its_output_and_leaves_no_layer(builds: Buil
     before = LayerStore(builds.store_dir).list()
 
     with pytest.raises(BuildFailed) as failed:
-        await builds.build(image.run_commands(("echo begun > /half", "echo the reason >&2; exit 3")))
+        await builds.build(image_steps.run_commands(("echo begun > /half", "echo the reason >&2; exit 3")))
 
     assert "step 2 of 2 (run_commands echo begun" in failed.value.message
     assert "exit status 3" in failed.value.message
@@ -302,16 +310,16 @@ async def test_failing_command_shows_its_output_and_leaves_no_layer(builds: Buil
 
 async def test_unknown_packages_are_named_in_the_error(builds: Builds) -> None:
     with pytest.raises(BuildFailed, match="Unable to locate package no-such-package"):
-        await builds.build(image.apt_install(("no-such-package",)))
+        await builds.build(image_steps.apt_install(("no-such-package",)))
     with pytest.raises(BuildFailed, match="no-such-package-either"):
-        await builds.build(image.pip_install(("no-such-package-either",)))
+        await builds.build(image_steps.pip_install(("no-such-package-either",)))
 
 
 async def test_nothing_of_this_machine_is_in_the_layers(builds: Builds) -> None:
     built = await builds.build(
-        image.apt_install(("hello",)),
-        image.pip_install(("six",)),
-        image.run_commands(("pip install -q six && apt-get -qq update && env > /dev/null",)),
+        image_steps.apt_install(("hello",)),
+        image_steps.pip_install(("six",)),
+        image_steps.run_commands(("pip install -q six && apt-get -qq update && env > /dev/null",)),
     )
 
     secrets = {source.uri.encode() for source in SETTINGS.apt.sources}
@@ -332,7 +340,9 @@ async def test_nothing_of_this_machine_is_in_the_layers(builds: Builds) -> None:
 
 async def test_cancelled_build_leaves_nothing(builds: Builds) -> None:
     started = asyncio.Event()
-    spec = ImageSpec((image.debian_slim(python_version()), image.run_commands(("echo started; sleep 600",))))
+    spec = ImageSpec(
+        (image_steps.debian_slim(python_version()), image_steps.run_commands(("echo started; sleep 600",)))
+    )
     building = asyncio.ensure_future(
         builds.builder.build(spec, lambda event: started.set() if event.text == "started" else None)
     )
@@ -372,7 +382,7 @@ async def start_and_abandon(runtime: Runtime, store_dir: Path, data_dir: Path) -
     """A build container as a killed agent leaves it: running, its files in a scratch directory nobody locks."""
     scratch = store_dir / "layers/.scratch/ct-0123456789"
     scratch.mkdir()
-    base = LayerStore(store_dir).find(image.cache_key("", image.debian_slim(python_version())))
+    base = LayerStore(store_dir).find(image.cache_key("", image_steps.debian_slim(python_version())))
     assert base is not None
     started = await runtime.start(
         ContainerSpec(
@@ -423,10 +433,10 @@ def test_killed_base_build_leaves_nothing_that_is_used(data_dir: Path) -> None:
 )
 async def test_step_that_fills_the_disk_is_ended(store_dir: Path, data_dir: Path, command: str) -> None:
     async with open_builds(store_dir, data_dir, step_bytes_max=50 * 2**20) as builds:
-        fine = await builds.build(image.run_commands(("head -c 20M /dev/zero > /small; sleep 1",)))
+        fine = await builds.build(image_steps.run_commands(("head -c 20M /dev/zero > /small; sleep 1",)))
 
         with pytest.raises(BuildFailed, match=r"its limit is 50 MiB; .*SQUALL_STEP_BYTES_MAX") as caught:
-            await builds.build(image.run_commands((command,)))
+            await builds.build(image_steps.run_commands((command,)))
 
         assert f"step 2 of 2 (run_commands {command[:20]}" in str(caught.value)
         assert (tree_of(fine.layers[1]) / "small").stat().st_size == 20 * 2**20
@@ -440,12 +450,12 @@ async def test_packages_that_make_room_are_fetched_again(
     monkeypatch.setattr(layer_maker, "ROOM_S", 0.2)
     archives = store_dir / f"cache/packages{CACHE_DIR}/archive-v0"
     async with open_builds(store_dir, data_dir, package_bytes_max=100 * 2**10) as builds:
-        first = await builds.build(image.pip_install(("six",)))
+        first = await builds.build(image_steps.pip_install(("six",)))
         async with asyncio.timeout(20):
             while os.listdir(archives):  # noqa: ASYNC110 - another activity's doing
                 await asyncio.sleep(0.05)
 
-        second = await builds.build(image.run_commands(("true",)), image.pip_install(("six", "toolz")))
+        second = await builds.build(image_steps.run_commands(("true",)), image_steps.pip_install(("six", "toolz")))
 
     assert any(name.endswith("/six.py") for name in files_in(first.layers[1]))
     assert any(name.endswith("/six.py") for name in files_in(second.layers[2]))

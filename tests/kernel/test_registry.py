@@ -23,7 +23,7 @@ from squall.agent.image.machine.settings import AptSettings, AptSource, MachineS
 from squall.agent.image.oci import registry as registry_module
 from squall.main.config import read_config
 from squall.main.doctor import check_python_images
-from squall.protocol import image
+from squall.protocol import image, image_steps
 from squall.protocol.image import BuildEvent, ImageSpec
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
@@ -125,13 +125,13 @@ async def test_image_of_a_registry_runs_and_takes_packages(registry: Registry, d
     settings = replace(settings_for(registry, f"{registry.place}/python:{{series}}-slim"), apt=SETTINGS.apt)
     spec = ImageSpec(
         (
-            image.debian_slim("3.11"),
-            image.run_commands(
+            image_steps.debian_slim("3.11"),
+            image_steps.run_commands(
                 ('python -c "import sys; print(sys.executable)"', 'echo "$GREETING in $PWD as $(id -u)"')
             ),
-            image.apt_install(("hello",)),
-            image.pip_install(("six",)),
-            image.run_commands(("hello", "python -c 'import six; print(six.__name__)'")),
+            image_steps.apt_install(("hello",)),
+            image_steps.pip_install(("six",)),
+            image_steps.run_commands(("hello", "python -c 'import six; print(six.__name__)'")),
         )
     )
     events: list[BuildEvent] = []
@@ -152,7 +152,7 @@ async def test_image_of_a_registry_runs_and_takes_packages(registry: Registry, d
     base = Path(built.layers[0])
     assert ((base / "etc/issue.net").stat().st_uid, (base / "etc/issue.net").read_text()) == (33, "from above")
     assert not (base / "etc/issue").exists()
-    made = LayerStore(data_dir).find(image.cache_key("", image.debian_slim("3.11")))
+    made = LayerStore(data_dir).find(image.cache_key("", image_steps.debian_slim("3.11")))
     assert made is not None
     assert made.facts["image"] == f"{registry.place}/python:3.11-slim"
 

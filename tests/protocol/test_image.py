@@ -8,31 +8,31 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from squall.protocol import image
+from squall.protocol import image, image_steps
 from squall.protocol.ids import is_id
 from squall.protocol.image import ImageConfig, ImageInvalid, ImageSpec, ImageStep
 from squall.protocol.records import from_wire, to_wire
 
 
 def make_spec(*steps: ImageStep) -> ImageSpec:
-    return ImageSpec((image.debian_slim("3.11"), *steps))
+    return ImageSpec((image_steps.debian_slim("3.11"), *steps))
 
 
 def test_every_step_survives_the_wire_in_both_decoders() -> None:
     spec = make_spec(
-        image.apt_install(("git",), env={"A": "b"}),
-        image.pip_install(("six==1.16",), index_url="file:///x", pre=True, extra_options="--no-deps"),
-        image.run_commands(("true", "echo 'a b'"), force_build=True),
-        image.env({"NAME": "värde"}),
-        image.workdir("/srv"),
-        image.copy("mo-0123456789", "/root"),
+        image_steps.apt_install(("git",), env={"A": "b"}),
+        image_steps.pip_install(("six==1.16",), index_url="file:///x", pre=True, extra_options="--no-deps"),
+        image_steps.run_commands(("true", "echo 'a b'"), force_build=True),
+        image_steps.env({"NAME": "värde"}),
+        image_steps.workdir("/srv"),
+        image_steps.copy("mo-0123456789", "/root"),
     )
 
     text = json.dumps(to_wire(spec)).encode()
 
     assert from_wire(ImageSpec, json.loads(text)) == spec
     assert msgspec.json.decode(text, type=ImageSpec) == spec
-    image.check(spec)
+    image_steps.check(spec)
 
 
 def test_old_bytes_still_decode_to_the_same_id() -> None:
@@ -53,8 +53,8 @@ def test_config_survives_the_wire() -> None:
 
 
 def test_equal_beginnings_share_keys_and_a_change_moves_all_after_it() -> None:
-    one = make_spec(image.env({"A": "1"}), image.run_commands(("true",)), image.workdir("/a"))
-    other = make_spec(image.env({"A": "1"}), image.run_commands(("false",)), image.workdir("/a"))
+    one = make_spec(image_steps.env({"A": "1"}), image_steps.run_commands(("true",)), image_steps.workdir("/a"))
+    other = make_spec(image_steps.env({"A": "1"}), image_steps.run_commands(("false",)), image_steps.workdir("/a"))
 
     ours, theirs = image.step_keys(one), image.step_keys(other)
 
@@ -65,7 +65,7 @@ def test_equal_beginnings_share_keys_and_a_change_moves_all_after_it() -> None:
 
 
 def test_key_ignores_force_build_and_order_of_variables() -> None:
-    step = image.run_commands(("true",), env={"A": "1", "B": "2"})
+    step = image_steps.run_commands(("true",), env={"A": "1", "B": "2"})
     same = replace(step, env={"B": "2", "A": "1"}, force_build=True)
 
     assert image.cache_key("k", step) == image.cache_key("k", same)
@@ -76,22 +76,22 @@ def test_key_ignores_force_build_and_order_of_variables() -> None:
     ("spec", "says"),
     [
         (ImageSpec(()), "begin with a base"),
-        (ImageSpec((image.workdir("/a"),)), "is a base"),
-        (make_spec(image.debian_slim("3.11")), "is a base"),
-        (ImageSpec((image.debian_slim("three"),)), "no Python version"),
+        (ImageSpec((image_steps.workdir("/a"),)), "is a base"),
+        (make_spec(image_steps.debian_slim("3.11")), "is a base"),
+        (ImageSpec((image_steps.debian_slim("three"),)), "no Python version"),
         (make_spec(ImageStep("conjure")), "unknown kind"),
-        (make_spec(image.apt_install(("--purge",))), "no name of a Debian package"),
-        (make_spec(image.apt_install(())), "names no package"),
-        (make_spec(image.pip_install(("--pre",))), "extra_options"),
-        (make_spec(image.run_commands(())), "no command"),
-        (make_spec(image.env({"A=B": "c"})), "name of a variable"),
-        (make_spec(image.env({"LINES\n": "c"})), "name of a variable"),
-        (make_spec(image.apt_install(("curl\n",))), "no name of a Debian package"),
-        (ImageSpec((image.debian_slim("3.11\n"),)), "no Python version"),
-        (make_spec(image.copy("mo-0123456789", "srv")), "no absolute path"),
-        (make_spec(image.run_commands(("a\0b",))), "zero byte"),
+        (make_spec(image_steps.apt_install(("--purge",))), "no name of a Debian package"),
+        (make_spec(image_steps.apt_install(())), "names no package"),
+        (make_spec(image_steps.pip_install(("--pre",))), "extra_options"),
+        (make_spec(image_steps.run_commands(())), "no command"),
+        (make_spec(image_steps.env({"A=B": "c"})), "name of a variable"),
+        (make_spec(image_steps.env({"LINES\n": "c"})), "name of a variable"),
+        (make_spec(image_steps.apt_install(("curl\n",))), "no name of a Debian package"),
+        (ImageSpec((image_steps.debian_slim("3.11\n"),)), "no Python version"),
+        (make_spec(image_steps.copy("mo-0123456789", "srv")), "no absolute path"),
+        (make_spec(image_steps.run_commands(("a\0b",))), "zero byte"),
     ],
 )
 def test_impossible_definition_is_refused_naming_the_step(spec: ImageSpec, says: str) -> None:
     with pytest.raises(ImageInvalid, match=says):
-        image.check(spec)
+        image_steps.check(spec)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -20,19 +19,30 @@ RECIPE = 1
 """Part of every key; raised when the same definition is to be built in another way, so that no old layer is taken."""
 
 DEBIAN_SLIM = "debian_slim"
+FROM_REGISTRY = "from_registry"
+FROM_IMAGE = "from_image"
+FROM_SCRATCH = "from_scratch"
 APT_INSTALL = "apt_install"
 PIP_INSTALL = "pip_install"
 RUN_COMMANDS = "run_commands"
+RUN_FUNCTION = "run_function"
+ADD_PYTHON = "add_python"
+COPY = "copy"
 ENV = "env"
 WORKDIR = "workdir"
-COPY = "copy"
+USER = "user"
+SHELL = "shell"
+ENTRYPOINT = "entrypoint"
+CMD = "cmd"
 
-BASE_KINDS = frozenset({DEBIAN_SLIM})
-_KINDS = BASE_KINDS | {APT_INSTALL, PIP_INSTALL, RUN_COMMANDS, ENV, WORKDIR, COPY}
+BASE_KINDS = frozenset({DEBIAN_SLIM, FROM_REGISTRY, FROM_IMAGE, FROM_SCRATCH})
+CONFIG_KINDS = frozenset({ENV, USER, SHELL, ENTRYPOINT, CMD})
+"""Steps that change how containers start, and no file."""
 
-_PYTHON = re.compile(r"^3\.\d{1,2}(?:\.\d{1,3})?\Z")
-_PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+:~_-]+)?\Z")
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
+BUILD_FILES = "/.squall-build/copy"
+"""Where a step sees the files of its mount."""
+CALL_PATH = "root/.squall-call"
+"""Of the call among the files of run_function, from the root."""
 
 
 @record
@@ -41,7 +51,7 @@ class ImageStep:
 
     kind: str
     python_version: str = ""
-    """debian_slim: a series such as 3.11."""
+    """debian_slim, add_python: a series such as 3.11."""
     packages: tuple[str, ...] = ()
     """apt_install, pip_install."""
     find_links: str = ""
@@ -55,13 +65,45 @@ class ImageStep:
     vars: dict[str, str] = field(default_factory=dict)
     """env: variables of every later step and of the containers."""
     path: str = ""
-    """workdir: the directory; copy: where the root of the mount lands."""
+    """workdir: the directory; copy: where the root of the files lands."""
     mount_id: str = ""
-    """copy: the files."""
+    """copy: the files. pip_install, run_commands: files that the step sees at `BUILD_FILES`. run_function: files that
+    are laid over the root while it runs, with `CALL_PATH` among them; no part of the key, `digest` is."""
     env: dict[str, str] = field(default_factory=dict)
     """Variables of this step alone, not of the image."""
     force_build: bool = False
     """Do not take this step, or any after it, from the cache. No part of the key."""
+    secrets: tuple[str, ...] = ()
+    """Names under which `ImageBuild.secrets` has variables for this step alone, or for the registry. No part of the
+    key."""
+    title: str = ""
+    """What to call the step in place of what its kind and arguments say. No part of the key."""
+    tag: str = ""
+    """from_registry: the name of an image of a registry, with a tag or a digest."""
+    image_id: str = ""
+    """from_image, copy: an image that was built before."""
+    sources: tuple[str, ...] = ()
+    """copy: paths or patterns in that image; none means its root."""
+    is_directory: bool = False
+    """copy with sources: `path` is a directory that they go into."""
+    requirements: tuple[str, ...] = ()
+    """pip_install: requirement files of the mount."""
+    uv_version: str = ""
+    """pip_install: of the installer; empty for the building machine's."""
+    arguments: tuple[str, ...] = ()
+    """shell, entrypoint, cmd: the words. run_commands: a program and its arguments, run in place of a shell."""
+    user: str = ""
+    """user: `name`, `name:group`, or numbers. copy: the owner of the files, root when empty."""
+    mode: int = 0
+    """copy: the permissions of the files; 0 leaves them."""
+    is_template: bool = False
+    """env, workdir, user, copy: texts name variables of the image as `${NAME}`; a dollar sign is `$$`."""
+    digest: str = ""
+    """run_function: a hash of what the result depends on."""
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    timeout_s: float = 0.0
+    """run_function, run_commands: limits; 0 for the node's."""
 
 
 @record
@@ -79,8 +121,20 @@ class ImageConfig:
     workdir: str = ""
     """Empty when the image names none."""
     python_path: str = ""
+    """Empty when it has none."""
     python_version: str = ""
-    """In full: 3.11.2."""
+    """In full: 3.11.2. Empty where it was not asked."""
+    user: str = ""
+    """As its author wrote it; empty for root."""
+    uid: int = 0
+    gid: int = 0
+    home: str = ""
+    """Of the user; empty when it is not known."""
+    shell: tuple[str, ...] = ()
+    """What later steps run shell lines with; empty for `/bin/sh -c`."""
+    entrypoint: tuple[str, ...] = ()
+    """What runs what a container is to run, which it gets as arguments."""
+    cmd: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     """Layer ids, bottom first."""
 
@@ -111,126 +165,21 @@ class ImageBuild:
 
     spec: ImageSpec
     app_id: str = ""
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Variables and their values, by the name that steps have for them. Kept nowhere."""
 
 
 class ImageInvalid(ValueError):
     """An image definition cannot be built by anyone; the message says which step and why."""
 
 
-def debian_slim(python_version: str, *, force_build: bool = False) -> ImageStep:
-    """A base of a minimal Debian with Python of this series."""
-    return ImageStep(DEBIAN_SLIM, python_version=python_version, force_build=force_build)
-
-
-def apt_install(
-    packages: tuple[str, ...], *, env: dict[str, str] | None = None, force_build: bool = False
-) -> ImageStep:
-    """Debian packages, without what they merely recommend."""
-    return ImageStep(APT_INSTALL, packages=packages, env=dict(env or {}), force_build=force_build)
-
-
-def pip_install(
-    packages: tuple[str, ...],
-    *,
-    find_links: str = "",
-    index_url: str = "",
-    extra_index_url: str = "",
-    pre: bool = False,
-    extra_options: str = "",
-    env: dict[str, str] | None = None,
-    force_build: bool = False,
-) -> ImageStep:
-    """Python packages into the image's own Python."""
-    return ImageStep(
-        PIP_INSTALL,
-        packages=packages,
-        find_links=find_links,
-        index_url=index_url,
-        extra_index_url=extra_index_url,
-        pre=pre,
-        extra_options=extra_options,
-        env=dict(env or {}),
-        force_build=force_build,
-    )
-
-
-def run_commands(
-    commands: tuple[str, ...], *, env: dict[str, str] | None = None, force_build: bool = False
-) -> ImageStep:
-    """Shell commands, in order, until one fails."""
-    return ImageStep(RUN_COMMANDS, commands=commands, env=dict(env or {}), force_build=force_build)
-
-
-def env(variables: dict[str, str]) -> ImageStep:
-    """Variables for everything after."""
-    return ImageStep(ENV, vars=dict(variables))
-
-
-def workdir(path: str) -> ImageStep:
-    """The directory that later steps and containers start in, made if missing; relative to the one before."""
-    return ImageStep(WORKDIR, path=path)
-
-
-def copy(mount_id: str, path: str) -> ImageStep:
-    """The files of a mount, its root laid over the directory `path`."""
-    return ImageStep(COPY, mount_id=mount_id, path=path)
-
-
-def check(spec: ImageSpec) -> None:
-    """Refuse what no machine could build.
-
-    Raises:
-        ImageInvalid: the message names the step.
-    """
-    if not spec.steps:
-        raise ImageInvalid("image has no steps; begin with a base such as debian_slim()")
-    for number, step in enumerate(spec.steps, start=1):
-        problem = _problem(step, is_first=number == 1)
-        if problem:
-            raise ImageInvalid(f"image step {number} ({step.kind}): {problem}")
-
-
-def _problem(step: ImageStep, *, is_first: bool) -> str:
-    if step.kind not in _KINDS:
-        return f"unknown kind of step {step.kind!r}; the client may be newer than the server"
-    if is_first != (step.kind in BASE_KINDS):
-        return "the first step, and no other, is a base such as debian_slim()"
-    for name, value in {**step.env, **step.vars}.items():
-        if not _VARIABLE.match(name) or "\0" in value:
-            return f"{name!r} is not a possible name of a variable, or its value has a zero byte"
-    if any("\0" in text for text in (*step.commands, *step.packages, step.path, step.extra_options)):
-        return "a command, package or path has a zero byte"
-    return _problem_of_kind(step)
-
-
-def _problem_of_kind(step: ImageStep) -> str:
-    if step.kind == DEBIAN_SLIM and not _PYTHON.match(step.python_version):
-        return f"{step.python_version!r} is no Python version; write it as 3.11"
-    if step.kind == APT_INSTALL:
-        wrong = [name for name in step.packages if not _PACKAGE.match(name)]
-        if wrong or not step.packages:
-            return f"{wrong[0]!r} is no name of a Debian package" if wrong else "names no package"
-    if step.kind == PIP_INSTALL:
-        options = [name for name in step.packages if name.startswith("-") or not name.strip()]
-        if options:
-            return f"{options[0]!r} is no package; options go in extra_options"
-        if not step.packages and not step.extra_options:
-            return "names no package"
-    if step.kind == RUN_COMMANDS and not step.commands:
-        return "has no command"
-    if step.kind == COPY and not step.mount_id:
-        return "names no mount"
-    if step.kind == COPY and not step.path.startswith("/"):
-        return f"target {step.path!r} is no absolute path"
-    if step.kind == WORKDIR and not step.path:
-        return "names no directory"
-    return ""
-
-
 def cache_key(previous_key: str, step: ImageStep) -> str:
     """The key of a step that follows the step with `previous_key` (empty for the base): 64 hexadecimal digits."""
     # Fields at their default are left out of the wire form, so a field added later leaves old keys as they are.
-    definition: dict[str, Any] = to_wire(replace(step, force_build=False))
+    unkeyed: dict[str, Any] = {"force_build": False, "secrets": (), "title": ""}
+    if step.kind == RUN_FUNCTION:
+        unkeyed["mount_id"] = ""
+    definition: dict[str, Any] = to_wire(replace(step, **unkeyed))
     text = json.dumps([RECIPE, previous_key, definition], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

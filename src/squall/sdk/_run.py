@@ -8,11 +8,11 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
-from squall.protocol import image as image_records
+from squall.protocol import image_steps
 from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop, AppStopped
 from squall.protocol.function import Definition, FunctionCreate, FunctionCreated, FunctionSpec
 from squall.protocol.ids import new_id
-from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, ImageStep, image_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid, ImageSpec, ImageStep, image_id
 from squall.protocol.mount import MountRef
 from squall.sdk import _blob, _mount, _output, _source
 from squall.sdk._client import Client, ClientStream, ConnectionLost
@@ -111,8 +111,8 @@ class Running:
                 continue
             spec = ImageSpec(tuple([await self._step(step) for step in image.steps]))
             try:
-                image_records.check(spec)
-            except image_records.ImageInvalid as error:
+                image_steps.check(spec)
+            except ImageInvalid as error:
                 raise InvalidError(f"{error}; it is the image of function {function.name}") from error
             build = by_id.get(image_id(spec))
             if build is None:
@@ -129,10 +129,10 @@ class Running:
 
     async def _step(self, step: Any) -> ImageStep:
         if step.add is None:
-            return getattr(image_records, step.name)(**step.arguments)  # type: ignore[no-any-return]
+            return getattr(image_steps, step.name)(**step.arguments)  # type: ignore[no-any-return]
         target, mount = step.add.mount()
         await _mount.upload(self._client, mount)
-        return image_records.copy(mount.mount_id, target)
+        return image_steps.copy(mount.mount_id, target)
 
     async def _finish_image(self, build: _Build) -> None:
         """Wait until an image is there; a broken connection asks again, what was built is kept."""

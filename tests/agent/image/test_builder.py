@@ -18,7 +18,7 @@ from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
-from squall.protocol import image
+from squall.protocol import image, image_steps
 from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
 from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep
 from squall.runtime.errors import RuntimeFailure
@@ -77,11 +77,11 @@ class Shop:
 
 
 NOTHING: object = ([], set(), {})
-RUN = image.run_commands(("make it",))
+RUN = image_steps.run_commands(("make it",))
 
 
 def make_spec(*steps: ImageStep) -> ImageSpec:
-    return ImageSpec((image.debian_slim("3.11"), *steps))
+    return ImageSpec((image_steps.debian_slim("3.11"), *steps))
 
 
 @asynccontextmanager
@@ -93,7 +93,7 @@ async def open_shop(
         (scratch.path / "fs/srv").mkdir(parents=True)
         facts = {"suite": "bookworm", "python_path": "/usr/bin/python3", "python_version": "3.11.2"}
         facts.update(more_facts or {})
-        key = image.cache_key("", image.debian_slim("3.11"))
+        key = image.cache_key("", image_steps.debian_slim("3.11"))
         shop.store.commit(scratch, scratch.path / "fs", key, facts, replaces=False)
     async with FakeRuntime(shop.machine) as runtime:
         shop.builder = ImageBuilder(
@@ -121,7 +121,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
 async def test_each_step_that_writes_makes_a_layer_on_those_below(shop: Shop) -> None:
     events: list[BuildEvent] = []
 
-    built = await shop.build(image.env({"A": "b"}), RUN, image.workdir("/new"), events=events)
+    built = await shop.build(image_steps.env({"A": "b"}), RUN, image_steps.workdir("/new"), events=events)
 
     assert [Path(layer).name for layer in built.layers] == ["fs"] * 3
     assert os.listdir(built.layers[1]) == ["file-1"]
@@ -142,7 +142,7 @@ async def test_base_says_how_programs_start_and_later_steps_overrule_it(tmp_path
     facts = {"env": '{"PATH": "/opt/bin:/bin", "A": "base"}', "workdir": "/srv"}
 
     async with open_shop(tmp_path, more_facts=facts) as shop:
-        built = await shop.build(image.env({"A": "own"}), RUN, image.workdir("inner"))
+        built = await shop.build(image_steps.env({"A": "own"}), RUN, image_steps.workdir("inner"))
 
     assert built.config.env == {"PATH": "/opt/bin:/bin", "A": "own"}
     assert built.config.workdir == "/srv/inner"
@@ -151,7 +151,7 @@ async def test_base_says_how_programs_start_and_later_steps_overrule_it(tmp_path
 
 
 async def test_build_container_is_confined_and_its_upper_is_fit_for_a_layer(shop: Shop) -> None:
-    await shop.build(image.workdir("/srv"), replace(RUN, env={"ONCE": "o"}))
+    await shop.build(image_steps.workdir("/srv"), replace(RUN, env={"ONCE": "o"}))
 
     (spec,) = shop.specs
     assert spec.is_upper_idmapped
@@ -163,20 +163,22 @@ async def test_build_container_is_confined_and_its_upper_is_fit_for_a_layer(shop
 
 
 async def test_slot_knows_the_proxy_better_than_the_machine_and_the_user_better_than_both(shop: Shop) -> None:
-    await shop.build(RUN, image.env({"http_proxy": "http://user:1"}), image.run_commands(("again",)))
+    await shop.build(RUN, image_steps.env({"http_proxy": "http://user:1"}), image_steps.run_commands(("again",)))
 
     assert [spec.env["http_proxy"] for spec in shop.specs] == ["http://slot:1", "http://user:1"]
 
 
 async def test_copy_mounts_the_files_to_be_copied(shop: Shop) -> None:
-    await shop.build(image.copy("mo-0123456789", "/opt/it"))
+    await shop.build(image_steps.copy("mo-0123456789", "/opt/it"))
 
     copied = [bind for bind in shop.specs[0].binds if bind.source == "/mounts/mo-0123456789"]
     assert [(bind.is_read_only, bind.is_idmapped) for bind in copied] == [(True, True)]
 
 
 async def test_only_a_fetch_on_the_base_alone_may_write_to_the_shared_packages(shop: Shop) -> None:
-    await shop.build(image.env({"LD_PRELOAD": "/evil"}), RUN, replace(image.pip_install(("six",)), env={"X": "x"}))
+    await shop.build(
+        image_steps.env({"LD_PRELOAD": "/evil"}), RUN, replace(image_steps.pip_install(("six",)), env={"X": "x"})
+    )
 
     run, fetch, install = shop.specs
     assert list(fetch.layers) == list(run.layers[:1])
@@ -204,11 +206,11 @@ async def test_what_a_step_writes_into_its_view_of_the_packages_is_no_part_of_th
 
 
 async def test_same_packages_on_another_image_are_not_fetched_again(shop: Shop) -> None:
-    six = image.pip_install(("six",))
+    six = image_steps.pip_install(("six",))
 
     await shop.build(six)
     await shop.build(RUN, six)
-    await shop.build(RUN, image.pip_install(("six", "attrs")))
+    await shop.build(RUN, image_steps.pip_install(("six", "attrs")))
 
     assert ["--no-build" in spec.argv[2] for spec in shop.specs] == [True, False, False, False, True, False]
 
@@ -220,7 +222,7 @@ async def test_fetch_that_fails_is_no_failure_of_the_step(shop: Shop) -> None:
     shop.step = step
     events: list[BuildEvent] = []
 
-    built = await shop.build(image.pip_install(("docopt",)), events=events)
+    built = await shop.build(image_steps.pip_install(("docopt",)), events=events)
 
     assert os.listdir(built.layers[1]) == ["file-2"]
     assert [event.text for event in events if event.kind == "line"] == ["line of 2"]
@@ -228,8 +230,8 @@ async def test_fetch_that_fails_is_no_failure_of_the_step(shop: Shop) -> None:
 
 
 async def test_directory_of_workdir_is_made_only_where_it_is_missing(shop: Shop) -> None:
-    there = await shop.build(image.workdir("/srv"))
-    missing = await shop.build(image.workdir("/srv"), image.workdir("app"))
+    there = await shop.build(image_steps.workdir("/srv"))
+    missing = await shop.build(image_steps.workdir("/srv"), image_steps.workdir("app"))
 
     assert len(there.layers) == 1
     assert len(missing.layers) == 2
@@ -246,16 +248,16 @@ async def test_built_image_is_found_again_and_an_unbuilt_one_is_not(shop: Shop) 
 
 
 async def test_forced_step_and_all_after_it_are_built_again(shop: Shop) -> None:
-    first = await shop.build(RUN, image.run_commands(("more",)))
+    first = await shop.build(RUN, image_steps.run_commands(("more",)))
 
-    forced = await shop.build(replace(RUN, force_build=True), image.run_commands(("more",)))
+    forced = await shop.build(replace(RUN, force_build=True), image_steps.run_commands(("more",)))
 
     assert len(shop.specs) == 4
     assert forced.image_id == first.image_id
     assert forced.layers[0] == first.layers[0]
     assert not set(forced.layers[1:]) & set(first.layers[1:])
     assert Path(first.layers[1]).is_dir()
-    assert shop.builder.find(make_spec(RUN, image.run_commands(("more",)))) == forced
+    assert shop.builder.find(make_spec(RUN, image_steps.run_commands(("more",)))) == forced
 
 
 async def test_callers_of_one_image_share_its_build_and_its_log(shop: Shop) -> None:
@@ -282,7 +284,7 @@ async def test_callers_of_one_image_share_its_build_and_its_log(shop: Shop) -> N
 
 async def test_images_that_begin_alike_share_the_steps_even_while_both_are_built(shop: Shop) -> None:
     one, other = await asyncio.gather(
-        shop.build(RUN, image.run_commands(("a",))), shop.build(RUN, image.run_commands(("b",)))
+        shop.build(RUN, image_steps.run_commands(("a",))), shop.build(RUN, image_steps.run_commands(("b",)))
     )
 
     assert one.layers[:2] == other.layers[:2]
@@ -301,7 +303,7 @@ async def test_no_more_builds_run_than_there_are_id_ranges(tmp_path: Path) -> No
 
     async with open_shop(tmp_path, ranges=2) as shop:
         shop.step = count
-        await asyncio.gather(*(shop.build(image.run_commands((str(number),))) for number in range(5)))
+        await asyncio.gather(*(shop.build(image_steps.run_commands((str(number),))) for number in range(5)))
 
     assert running == [0, 2]
 
@@ -353,7 +355,7 @@ async def test_build_goes_on_while_anybody_waits_and_stops_with_the_last(shop: S
 
     shop.step = wait
     one, other = (asyncio.ensure_future(shop.build(RUN)) for _ in range(2))
-    lone = asyncio.ensure_future(shop.build(image.run_commands(("alone",))))
+    lone = asyncio.ensure_future(shop.build(image_steps.run_commands(("alone",))))
     await until(lambda: len(shop.specs) == 2)
     for waiting in (one, lone):
         waiting.cancel()
@@ -369,7 +371,7 @@ async def test_builds_keep_no_descriptor(shop: Shop) -> None:
     await shop.build(RUN)
     before = len(os.listdir("/proc/self/fd"))
 
-    await shop.build(RUN, image.run_commands(("more",)), image.run_commands(("and more",)))
+    await shop.build(RUN, image_steps.run_commands(("more",)), image_steps.run_commands(("and more",)))
 
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -415,14 +417,14 @@ async def test_what_a_killed_agent_left_is_removed_before_the_first_build(tmp_pa
 
 async def test_base_that_cannot_be_had_is_unsupported_not_our_mistake(shop: Shop) -> None:
     with pytest.raises(BuildFailed, match=r"Python 3\.12") as failed:
-        await shop.builder.build(ImageSpec((image.debian_slim("3.12"),)), lambda event: None)
+        await shop.builder.build(ImageSpec((image_steps.debian_slim("3.12"),)), lambda event: None)
 
     assert failed.value.code == UNSUPPORTED
 
 
 async def test_impossible_definition_is_refused_before_anything_starts(shop: Shop) -> None:
     with pytest.raises(ImageInvalid):
-        await shop.build(image.debian_slim("3.11"))
+        await shop.build(image_steps.debian_slim("3.11"))
 
 
 async def test_a_step_that_writes_too_much_is_ended_and_the_error_says_which_and_what_to_do(shop: Shop) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 
 from squall.agent.image import commands
-from squall.protocol import image
+from squall.protocol import image_steps
 
 
 def test_commands_run_each_in_its_own_shell_until_one_fails() -> None:
-    step = image.run_commands(("cd /; X=1", 'echo "X=$X in $(pwd)"', "exit 7", "echo never"))
+    step = image_steps.run_commands(("cd /; X=1", 'echo "X=$X in $(pwd)"', "exit 7", "echo never"))
 
     done = subprocess.run(commands.command(step, ""), capture_output=True, text=True, cwd="/usr", check=False)
 
@@ -19,7 +19,7 @@ def test_commands_run_each_in_its_own_shell_until_one_fails() -> None:
 
 
 def test_pip_options_become_those_of_uv() -> None:
-    step = image.pip_install(
+    step = image_steps.pip_install(
         ("six==1.16", "a b; python_version > '3'"),
         index_url="https://i",
         pre=True,
@@ -36,7 +36,7 @@ def test_pip_options_become_those_of_uv() -> None:
 
 
 def test_package_names_are_no_shell_text() -> None:
-    step = image.apt_install(("git", "tree"))
+    step = image_steps.apt_install(("git", "tree"))
 
     argv = commands.command(step, "")
 
@@ -45,10 +45,10 @@ def test_package_names_are_no_shell_text() -> None:
 
 
 def test_title_is_one_short_line() -> None:
-    step = image.run_commands(("echo a\necho b", "x" * 500))
+    step = image_steps.run_commands(("echo a\necho b", "x" * 500))
 
     text = commands.title(step)
 
     assert text.startswith("run_commands echo a echo b && xxx")
     assert len(text) <= 120
-    assert commands.title(image.env({"A": "secret"})) == "env A"
+    assert commands.title(image_steps.env({"A": "secret"})) == "env A"

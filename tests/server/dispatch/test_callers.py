@@ -33,7 +33,8 @@ from squall.protocol.function import (
     FunctionStatsGet,
 )
 from squall.protocol.ids import new_id
-from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, debian_slim, image_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
+from squall.protocol.image_steps import debian_slim
 from squall.protocol.log import LogEntry, LogRead
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest
 from squall.server.dispatch.callers import CONTAINER_METHODS

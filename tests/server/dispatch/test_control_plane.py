@@ -24,7 +24,8 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionStats, FunctionStatsGet
 from squall.protocol.guest import TerminalData, TerminalOpen
 from squall.protocol.ids import input_id, new_id
-from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, debian_slim
+from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec
+from squall.protocol.image_steps import debian_slim
 from squall.protocol.log import LogBatch, LogEntry, LogRead
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountGet, MountManifest
 from squall.protocol.node import NodeReport

@@ -23,7 +23,7 @@ from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed, Making, OnEvent
 from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.step_container import Network, StepContainers
-from squall.protocol import image
+from squall.protocol import image, image_steps
 from squall.protocol.errors import INTERNAL, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec
 from squall.runtime.contract import Runtime
@@ -144,7 +144,7 @@ class ImageBuilder:
             BuildFailed: a step failed, or its base cannot be had; the message carries the last lines of output.
             ImageInvalid: nobody could build this.
         """
-        image.check(spec)
+        image_steps.check(spec)
         name = f"{image.image_id(spec)}/{[step.force_build for step in spec.steps]}"
         build = self._builds.get(name)
         if build is None:

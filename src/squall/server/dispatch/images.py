@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from weakref import WeakValueDictionary
 
 from squall.protocol import image as wire
+from squall.protocol import image_steps
 from squall.protocol.errors import FORBIDDEN, INVALID, UNAVAILABLE, ChannelClosed, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
 from squall.protocol.task_set import TaskSet
@@ -55,7 +56,7 @@ class Images:
             PlatformError: `invalid` for a wrong definition, `unavailable` without a node, and what the build says.
         """
         try:
-            wire.check(record.spec)
+            image_steps.check(record.spec)
         except ImageInvalid as error:
             raise PlatformError(INVALID, f"ImageBuild: {error}") from error
         key = wire.image_id(record.spec)

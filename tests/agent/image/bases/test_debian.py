@@ -10,7 +10,8 @@ from squall.agent.image.bases.debian import BaseUnavailable, find_base, known_ba
 from squall.agent.image.bases.ensure import ensure_base
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import AptSettings, AptSource, MachineSettings
-from squall.protocol.image import cache_key, debian_slim
+from squall.protocol.image import cache_key
+from squall.protocol.image_steps import debian_slim
 
 SIGNED = (("signed-by", "/keys.gpg"),)
 

@@ -13,14 +13,14 @@ import pytest
 
 from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.package.cache import PackageCache, drop_view, fetch_options
-from squall.protocol import image
+from squall.protocol import image_steps
 from squall.protocol.image import ImageStep
 
-SIX = image.pip_install(("six",))
+SIX = image_steps.pip_install(("six",))
 
 
 def test_packages_by_name_are_fetched_from_where_the_step_says() -> None:
-    step = image.pip_install(
+    step = image_steps.pip_install(
         ("numpy[extra]>=2", 'six; python_version < "4"'),
         index_url="https://index.example/simple",
         extra_index_url="https://more.example",
@@ -41,17 +41,17 @@ def test_packages_by_name_are_fetched_from_where_the_step_says() -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        image.run_commands(("pip install six",)),
-        image.pip_install(("six", "mine @ https://example.com/mine.whl")),
-        image.pip_install(("git+https://example.com/mine",)),
-        image.pip_install(("./mine",)),
-        image.pip_install((".",)),
-        image.pip_install(("sub/mine",)),
-        image.pip_install(("six",), extra_options="--index-url https://other.example"),
-        image.pip_install(("six",), extra_options="--no-deps --build"),
-        image.pip_install(("six",), index_url="https://me:secret@index.example/simple"),
-        image.pip_install(("six",), extra_index_url="file:///opt/index"),
-        image.pip_install(("six",), find_links="/opt/wheels"),
+        image_steps.run_commands(("pip install six",)),
+        image_steps.pip_install(("six", "mine @ https://example.com/mine.whl")),
+        image_steps.pip_install(("git+https://example.com/mine",)),
+        image_steps.pip_install(("./mine",)),
+        image_steps.pip_install((".",)),
+        image_steps.pip_install(("sub/mine",)),
+        image_steps.pip_install(("six",), extra_options="--index-url https://other.example"),
+        image_steps.pip_install(("six",), extra_options="--no-deps --build"),
+        image_steps.pip_install(("six",), index_url="https://me:secret@index.example/simple"),
+        image_steps.pip_install(("six",), extra_index_url="file:///opt/index"),
+        image_steps.pip_install(("six",), find_links="/opt/wheels"),
         replace(SIX, env={"UV_DEFAULT_INDEX": "https://other.example"}),
         replace(SIX, env={"NETRC": "/opt/netrc"}),
     ],

@@ -17,7 +17,7 @@ from squall.agent.image.layer.store import Layer, LayerStore, Scratch
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import Output
 from squall.agent.image.oci.registry import RegistryFailure, list_series, pull_base
-from squall.protocol import image
+from squall.protocol import image, image_steps
 from squall.runtime.removal import remove_tree
 
 ANSWER_S = 5.0
@@ -45,7 +45,7 @@ def ensure_base(
     Raises:
         BaseUnavailable: it cannot be had.
     """
-    key = image.cache_key("", image.debian_slim(python_version))
+    key = image.cache_key("", image_steps.debian_slim(python_version))
     present = store.find(key)
     if present is not None and not is_forced:
         return present
