@@ -239,6 +239,21 @@ async def test_bucket_has_no_files_to_lend(tmp_path: Path, clock: Clock) -> None
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
+async def test_eviction_from_a_bucket_leaves_what_others_have_put_there(tmp_path: Path, clock: Clock) -> None:
+    bucket = MemoryStore()
+    block = f"layers/blocks/aa/{'a' * 64}"
+    obstore.put(bucket, block, b"x" * 5_000)
+    async with ObjectBlobStore(str(tmp_path), clock, bucket) as blobs:
+        sha256 = await put(blobs, b"y" * 100)
+        clock.ahead_s = 25 * 3_600.0
+
+        assert await blobs.evict(1_000, frozenset()) == 0
+        assert await blobs.evict(0, frozenset()) == 100
+        assert await blobs.missing((sha256,)) == (sha256,)
+
+    assert bytes(obstore.get(bucket, block).bytes()) == b"x" * 5_000
+
+
 async def test_a_blob_that_would_fill_the_disk_is_refused_at_its_beginning(blobs: ObjectBlobStore) -> None:
     sha256 = sha256_of(b"first of a petabyte")
 

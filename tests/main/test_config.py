@@ -59,6 +59,20 @@ def test_impossible_value_is_refused_by_name(name: str, text: str) -> None:
         read_config({f"SQUALL_{name}": text})
 
 
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, ""),
+        ({"SQUALL_BLOB_URL": "s3://bucket/blobs/"}, "s3://bucket/blobs/layers"),
+        ({"SQUALL_BLOB_URL": "az://c/p?sig=x"}, "az://c/p/layers?sig=x"),
+        ({"SQUALL_BLOB_URL": "s3://bucket", "SQUALL_LAYER_URL": "none"}, ""),
+        ({"SQUALL_BLOB_URL": "s3://bucket", "SQUALL_LAYER_URL": "file:///there"}, "file:///there"),
+    ],
+)
+def test_layers_are_put_where_it_is_said_or_beside_the_blobs_of_a_bucket(environ: dict[str, str], url: str) -> None:
+    assert read_config(environ).layers_at == url
+
+
 def test_command_line_beats_the_environment() -> None:
     assert read_config({"SQUALL_DATA_DIR": "/srv/a"}, "/srv/b").data_dir == Path("/srv/b")
 

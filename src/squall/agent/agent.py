@@ -19,6 +19,7 @@ from squall.agent.disk import DiskWatch, space_of
 from squall.agent.exec import serve_exec
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
+from squall.agent.image.block.stored import StoredImages
 from squall.agent.known_images import Images, KnownImages
 from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
@@ -67,6 +68,7 @@ class Agent:
         connect: opens the control channel to the server.
         connect_container: opens one more channel to the server, for one connection of one container.
         now: seconds since 1970, for log lines.
+        stored: where other nodes get the images that are built here, and this one theirs.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Agent:
         connect: Connect,
         connect_container: Connect,
         now: Callable[[], float] = time.time,
+        stored: StoredImages | None = None,
     ) -> None:
         self.config = config
         self._runtime = runtime
@@ -89,7 +92,7 @@ class Agent:
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agent")
         self._blobs = PeerBlobs(self._threads)
         self._mounts = Mounts(config.data_dir, self._blobs, self._threads, config.mounts_bytes_max)
-        self._images = KnownImages(config.data_dir, images)
+        self._images = KnownImages(config.data_dir, images, stored)
         self._ranges = IdRanges(config.data_dir, read_taken_ids())
         self._library = GuestLibrary(config.data_dir, self._threads, self._run_python)
         self._grave = Grave(config.data_dir, self._threads)
@@ -138,6 +141,7 @@ class Agent:
         ):
             self._tasks.start(activity())
         self._tasks.start(self._library.warm())
+        self._images.put_rest()
         return self
 
     async def _prepare(self) -> None:

@@ -260,7 +260,7 @@ class Containers:
     async def _make(self, container: Container, request: ContainerStart, token: str) -> None:
         services = self._services
         clock = _Phases(container.phase_ms)
-        image = services.images.find(request.image_id)
+        image = await services.images.get(request.image_id)
         if image is None:
             message = f"cannot start {request.container_id}: image {request.image_id} is not on this node; build it"
             raise PlatformError(NOT_FOUND, message)

@@ -39,6 +39,10 @@ class Config:
     """As SQLAlchemy has it, for PostgreSQL. None: SQLite in the data directory."""
     blob_url: str | None = None
     """A bucket as obstore has it: s3://..., gs://..., az://... None: a folder in the data directory."""
+    layer_url: str | None = None
+    """Where nodes put the layers of images they build and find those of others, as obstore has it: s3://bucket/prefix,
+    file:///folder. None: below `layers` in the bucket of `blob_url`, else nowhere. Empty (written none): nowhere.
+    """
     blob_bytes_max: int = 50 * 2**30
     """Blobs that nothing names any more are deleted, oldest first, to stay below."""
     log_bytes_max: int = 1 * 2**30
@@ -67,6 +71,15 @@ class Config:
     def socket_path(self) -> Path:
         """Where clients of this machine connect."""
         return self.data_dir / "server.sock"
+
+    @property
+    def layers_at(self) -> str:
+        """The URL of the store of layers; empty for none."""
+        if self.layer_url is not None or not self.blob_url:
+            return self.layer_url or ""
+        # On this machine's disk they would only be twice; a bucket is there for all nodes.
+        place, mark, query = self.blob_url.partition("?")
+        return f"{place.rstrip('/')}/layers{mark}{query}"
 
 
 def read_config(environ: Mapping[str, str], data_dir: str | None = None) -> Config:
@@ -125,6 +138,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
 
 
+def _url_or_none(text: str) -> str:
+    if text == "none":
+        return ""
+    if "://" not in text:
+        raise ValueError("must be a URL such as s3://bucket/prefix or file:///folder, or none")
+    return text
+
+
 _READERS: dict[str, Callable[[str], object]] = {
     "data_dir": Path,
     "http_host": str,
@@ -135,6 +156,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "idle_exit_s": _seconds,
     "database_url": str,
     "blob_url": str,
+    "layer_url": _url_or_none,
     "blob_bytes_max": _bytes,
     "log_bytes_max": _bytes,
     "network_slots": _count,

@@ -18,13 +18,16 @@ from sqlalchemy import Connection
 from squall.agent.agent import Agent, Connect
 from squall.agent.config import AgentConfig
 from squall.agent.image.bases.debian import known_bases
+from squall.agent.image.block.errors import BlockError
+from squall.agent.image.block.store import open_store
+from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import MachineSettings, read_machine_settings
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.agent.mounts import mount_path
 from squall.agent.ranges import build_ranges
-from squall.main.config import Config
+from squall.main.config import Config, ConfigError
 from squall.main.data_dir import write_atomically
 from squall.main.housekeeping import housekeeping
 from squall.main.spawner import instance_name, open_spawner
@@ -124,7 +127,11 @@ class Node:
             machine = await asyncio.to_thread(read_machine_settings, self._environ)
             settings = replace(machine, python_image=self._config.python_image)
             network = await stack.enter_async_context(await self._network(runtime))
-            images = await stack.enter_async_context(self._images(runtime, network, settings))
+            layers = LayerStore(data_dir, is_packed=can_mount_images())
+            images = await stack.enter_async_context(self._images(runtime, network, settings, layers))
+            stored = self._stored(layers)
+            if stored is not None:
+                await stack.enter_async_context(stored)
             pythons = tuple(base.python_version for base in known_bases(settings))
             self._agent = await stack.enter_async_context(
                 Agent(
@@ -136,6 +143,7 @@ class Node:
                     self._connect,
                     self._connect_container,
                     time.time,
+                    stored,
                 )
             )
             self._stack = stack.pop_all()
@@ -174,12 +182,23 @@ class Node:
             proxy_env=proxies,
         )
 
-    def _images(self, runtime: LastingRuntime, network: NetworkPool, settings: MachineSettings) -> ImageBuilder:
+    def _stored(self, layers: LayerStore) -> StoredImages | None:
+        """Where layers are put, if there is such a place."""
+        if not self._config.layers_at:
+            return None
+        try:
+            return StoredImages(open_store(self._config.layers_at), layers, self._config.data_dir)
+        except BlockError as error:
+            raise ConfigError(str(error)) from error
+
+    def _images(
+        self, runtime: LastingRuntime, network: NetworkPool, settings: MachineSettings, layers: LayerStore
+    ) -> ImageBuilder:
         data_dir = self._config.data_dir
         return ImageBuilder(
             runtime=runtime,
             network=network,
-            store=LayerStore(data_dir, is_packed=can_mount_images()),
+            store=layers,
             settings=settings,
             data_dir=data_dir,
             id_ranges=build_ranges(data_dir, self._config.image_builds),

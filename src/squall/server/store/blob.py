@@ -236,6 +236,9 @@ class ObjectBlobStore:
         total = 0
         for batch in obstore.list(self._store):
             for item in batch:
+                # A bucket may be used by others too: nodes put layers there.
+                if item["path"] != _key(item["path"].rpartition("/")[2]):
+                    continue
                 total += item["size"]
                 found.append((item["last_modified"].timestamp(), item["size"], item["path"]))
         deleted = 0

@@ -6,6 +6,7 @@
     <data>/layers/.keys/<build key>          the id of the layer that serves this key now
     <data>/layers/.scratch/<name>            something in the making, locked by the process that makes it
     <data>/layers/.locks/<build key>         held while somebody builds this key
+    <data>/layers/.incoming/<layer id>       a layer that comes from a store, of which some parts are here
 
 A layer is complete or not there: it is made in a scratch directory, written out to the disk and renamed into place.
 What a killed process leaves is a scratch directory nobody locks, which `sweep` removes. Nothing is ever changed in
@@ -39,7 +40,9 @@ _LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}\Z")
 _LOCK_WAIT_S = 3_600.0
 _LOCK_POLL_S = 0.05
 _SAID_BYTES_MAX = 2**20
-_IMAGE, _DIRECTORY = "layer.erofs", "fs"
+IMAGE_NAME = "layer.erofs"
+"""The file of a packed layer."""
+_IMAGE, _DIRECTORY = IMAGE_NAME, "fs"
 _PACK_TIMEOUT_S = 3_600.0
 
 
@@ -77,7 +80,14 @@ class LayerStore:
         self.data_dir = data_dir.absolute()
         self._is_packed = is_packed
         self._root = self.data_dir / "layers"
-        for path in (self._root, self._root / ".keys", self._root / ".scratch", self._root / ".locks"):
+        self.incoming_dir = self._root / ".incoming"
+        for path in (
+            self._root,
+            self._root / ".keys",
+            self._root / ".scratch",
+            self._root / ".locks",
+            self.incoming_dir,
+        ):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def find(self, key: str) -> Layer | None:
@@ -86,6 +96,10 @@ class LayerStore:
             return self._read((self._root / ".keys" / _checked(_KEY, key)).read_text().strip())
         except FileNotFoundError:
             return None
+
+    def look(self, layer_id: str) -> Layer | None:
+        """A layer by its id, or None."""
+        return self._read(layer_id)
 
     def get(self, layer_id: str) -> Layer:
         """A layer by its id.
@@ -184,6 +198,23 @@ class LayerStore:
         _sync(self._root)
         self._point(key, layer_id)
         return layer
+
+    def take_in(self, place: Path, layer_id: str, key: str, facts: Mapping[str, str]) -> Layer:
+        """Make a directory below `incoming_dir`, with a whole image in it, the layer of this id.
+
+        The key is not moved to it: a build goes on from what this node has built.
+        """
+        present = self._read(layer_id)
+        if present is not None:
+            return present
+        image = place / _IMAGE
+        _sync(image)
+        layer = Layer(layer_id, _checked(_KEY, key), str(image), image.stat().st_size, dict(facts))
+        (place / "manifest.json").write_text(json.dumps(asdict(layer), sort_keys=True))
+        _sync(place / "manifest.json", place)
+        os.rename(place, self._root / _checked(_LAYER_ID, layer_id))
+        _sync(self._root)
+        return self.get(layer_id)
 
     def mark_used(self, layer_id: str) -> None:
         """Note that a container or a build has just used a layer."""

@@ -1,0 +1,198 @@
+"""The object store that layers are in: a directory, S3, GCS, Azure or anything else that obstore knows.
+
+    blocks/<aa>/<sha256>     a block, as it is in the file
+    layers/<sha256>          the manifest of a layer, named by its own hash
+    images/<image id>        the manifest of an image, its own hash in its first line
+
+What is named by its hash is never written over and never wrong: what comes back is hashed. Everything is tried several
+times, with pauses that grow; what is wrong then is an error that says what, of which layer, in which store.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.exceptions import NotFoundError as ObjectMissing
+from obstore.store import from_url
+
+from squall.agent.image.block.errors import BlockError, NotInStore
+from squall.agent.image.block.manifest import (
+    BLOCK_BYTES,
+    ImageManifest,
+    LayerManifest,
+    parse_image,
+    parse_layer,
+)
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+R = TypeVar("R")
+_CONNECT_S = 5.0
+_MANIFEST_BYTES_MAX = 256 * 2**20
+
+_log = logging.getLogger("squall.agent.image.block.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a store may take, and how often it is asked again."""
+
+    attempts: int = 4
+    pause_s: float = 0.2
+    """Before the second attempt; four times as long before each next one."""
+    answer_s: float = 15.0
+    """For one request."""
+
+
+def open_store(url: str, patience: Patience | None = None) -> BlockStore:
+    """The store at a URL as obstore has it; credentials come from the variables that obstore reads.
+
+    Raises:
+        BlockError: there is no such kind of store, or it lacks a setting.
+    """
+    patience = patience or Patience()
+    try:
+        if url.startswith(("file:", "memory:")):
+            store = from_url(url, mkdir=True) if url.startswith("file:") else from_url(url)
+        else:
+            answer, connect = (datetime.timedelta(seconds=s) for s in (patience.answer_s, _CONNECT_S))
+            # Ours are the retries: they end in time for whoever waits, and cover wrong bytes too.
+            store = from_url(
+                url,
+                # Whether it is HTTPS says the URL or the endpoint that the operator has set.
+                client_options={"timeout": answer, "connect_timeout": connect, "allow_http": True},
+                retry_config={"max_retries": 0},
+            )
+    except (BaseError, ValueError, OSError) as error:
+        raise BlockError(f"cannot use the store of layers {_shown(url)}: {error}; correct SQUALL_LAYER_URL") from error
+    return BlockStore(store, _shown(url), patience)
+
+
+class BlockStore:
+    """Puts and gets. Every method blocks; any number of threads may use one."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        name: str,
+        patience: Patience | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`name` is what errors call the store."""
+        self.name = name
+        self._store = store
+        self._patience = patience or Patience()
+        self._sleep = sleep
+
+    # Blocks
+
+    def has_block(self, digest: str, size_bytes: int) -> bool:
+        """Whether a block is there; one of another size counts as missing, and is put again."""
+
+        def look() -> bool:
+            try:
+                return int(obstore.head(self._store, _block_key(digest))["size"]) == size_bytes
+            except (ObjectMissing, FileNotFoundError):
+                return False
+
+        return self._try(f"look for block {digest[:12]}", look)
+
+    def put_block(self, digest: str, data: bytes) -> None:
+        """Put a block under its name."""
+        self._try(f"put block {digest[:12]}", lambda: obstore.put(self._store, _block_key(digest), data))
+
+    def get_range(self, layer: LayerManifest, begin: int, end: int, check: Callable[[bytes], None]) -> bytes:
+        """Bytes of a layer that lie in one block; `check` raises `BlockError` of wrong ones, which are fetched again.
+
+        Raises:
+            BlockError: they cannot be had, or were wrong each time.
+        """
+        number, offset = divmod(begin, BLOCK_BYTES)
+        digest = layer.blocks[number]
+
+        def get() -> bytes:
+            data = bytes(obstore.get_range(self._store, _block_key(digest), start=offset, end=offset + end - begin))
+            if len(data) != end - begin:
+                raise BlockError(f"{len(data)} bytes came instead of {end - begin}: the block is truncated")
+            check(data)
+            return data
+
+        return self._try(f"fetch block {number} ({digest[:12]}) of layer {layer.layer_id}", get)
+
+    # Manifests
+
+    def put_layer(self, manifest: LayerManifest) -> str:
+        """Put a manifest whose blocks are there; returns its name."""
+        data = manifest.to_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        what = f"put the manifest of layer {manifest.layer_id}"
+        self._try(what, lambda: obstore.put(self._store, f"layers/{digest}", data))
+        return digest
+
+    def get_layer(self, digest: str) -> LayerManifest:
+        """The manifest of this name."""
+
+        def get() -> LayerManifest:
+            data = self._get(f"layers/{digest}")
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise BlockError("its content is not that of its name: it is damaged, or was not put whole")
+            return parse_layer(data)
+
+        return self._try(f"fetch layer manifest {digest[:12]}", get)
+
+    def put_image(self, manifest: ImageManifest) -> None:
+        """Put the manifest of an image whose layers are there."""
+        data = manifest.to_bytes()
+        key = f"images/{manifest.image_id}"
+        self._try(f"put the manifest of image {manifest.image_id}", lambda: obstore.put(self._store, key, data))
+
+    def get_image(self, image_id: str) -> ImageManifest:
+        """The manifest of an image.
+
+        Raises:
+            NotInStore: nobody has put it.
+        """
+        what = f"fetch the manifest of image {image_id}"
+        return self._try(what, lambda: parse_image(self._get(f"images/{image_id}"), image_id))
+
+    def _get(self, key: str) -> bytes:
+        answer = obstore.get(self._store, key)
+        if int(answer.meta["size"]) > _MANIFEST_BYTES_MAX:
+            raise BlockError(f"it has {answer.meta['size']} bytes")
+        return bytes(answer.bytes())
+
+    def _try(self, what: str, action: Callable[[], R]) -> R:
+        pause_s = self._patience.pause_s
+        for attempt in range(1, self._patience.attempts + 1):
+            try:
+                return action()
+            except (ObjectMissing, FileNotFoundError) as error:
+                raise NotInStore(f"cannot {what}: {self.name} does not have it") from error
+            except (BlockError, BaseError, OSError) as error:
+                cause = str(error).strip().partition("\n")[0][:500]
+                if attempt == self._patience.attempts:
+                    raise BlockError(f"cannot {what}: {self.name}: {cause} (attempt {attempt})") from error
+                _log.info("cannot %s: %s: %s; trying again in %.1f s", what, self.name, cause, pause_s)
+            self._sleep(pause_s)
+            pause_s *= 4
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be secret in it."""
+    scheme, _, rest = url.partition("://")
+    place = rest.partition("?")[0]
+    return f"{scheme}://{place.rpartition('@')[2]}"
+
+
+def _block_key(digest: str) -> str:
+    return f"blocks/{digest[:2]}/{digest}"

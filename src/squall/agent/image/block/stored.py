@@ -1,0 +1,179 @@
+"""Images of this node and those of the store: puts what was built here, finds what was built elsewhere.
+
+<data>/images/<image id>.fetched     the manifest of an image that came from the store
+<data>/images/<image id>.put         which store has an image that was built here
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from squall.agent.image.block.errors import BlockError, NotInStore
+from squall.agent.image.block.manifest import ImageManifest, layer_id_of, parse_image
+from squall.agent.image.block.put import Putter
+from squall.agent.image.block.store import BlockStore
+from squall.agent.image.block.whole import fetch_whole
+from squall.agent.image.layer.store import Layer, LayerError, LayerStore
+from squall.agent.image.progress import BuiltImage
+from squall.protocol.errors import UNAVAILABLE, PlatformError
+from squall.protocol.ids import is_id
+from squall.protocol.task_set import TaskSet
+
+T = TypeVar("T")
+PUT_AGAIN_S = 60.0
+_THREADS = 4
+
+_log = logging.getLogger("squall.agent.image.block.stored")
+
+
+class StoredImages:
+    """The images that a store has. Enter to begin putting; leaving gives up what is half-way, for the next time."""
+
+    def __init__(self, store: BlockStore, layers: LayerStore, data_dir: Path) -> None:
+        self._store = store
+        self._layers = layers
+        self._top = data_dir / "images"
+        self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._is_closing = threading.Event()
+        self._putter = Putter(store, self._is_closing.is_set)
+        self._to_put: dict[str, BuiltImage] = {}
+        self._has_more = asyncio.Event()
+        self._fetches: dict[str, asyncio.Future[BuiltImage | None]] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, "stored")
+        self._tasks = TaskSet()
+
+    async def __aenter__(self) -> StoredImages:
+        self._tasks.start(self._put_all())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._is_closing.set()
+        await self._tasks.close()
+        # In a thread: the loop must not stand still.
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+
+    # Put
+
+    def put_soon(self, built: BuiltImage) -> None:
+        """Put an image that was built here, when there is time."""
+        if not self.was_put(built.image_id, built.config.layers):
+            self._to_put[built.image_id] = built
+            self._has_more.set()
+
+    def was_put(self, image_id: str, layers: tuple[str, ...] = ()) -> bool:
+        """Whether this store has an image of this node, with these layers if any are given."""
+        try:
+            name, *ids = (self._top / f"{image_id}.put").read_text().splitlines()
+        except (OSError, ValueError):
+            return False
+        return name == self._store.name and (not layers or ids == list(layers))
+
+    async def _put_all(self) -> None:
+        while True:
+            await self._has_more.wait()
+            self._has_more.clear()
+            failed = False
+            for built in tuple(self._to_put.values()):
+                if await self._put(built):
+                    # A forced build may have replaced it meanwhile.
+                    if self._to_put.get(built.image_id) is built:
+                        del self._to_put[built.image_id]
+                else:
+                    failed = True
+            if failed:
+                await asyncio.sleep(PUT_AGAIN_S)
+                self._has_more.set()
+
+    async def _put(self, built: BuiltImage) -> bool:
+        def put() -> None:
+            layers = [self._layers.get(layer_id) for layer_id in built.config.layers]
+            self._putter.put_image(built.image_id, built.config, layers)
+            name = "\n".join((self._store.name, *built.config.layers))
+            _write(self._top / f"{built.image_id}.put", name.encode())
+
+        try:
+            await self._blocking(put)
+        except LayerError as error:
+            # It was removed since: there is nothing to put.
+            _log.info("image %s is not put: %s", built.image_id, error)
+        except (BlockError, OSError) as error:
+            _log.warning("image %s is not in the store yet: %s; trying again", built.image_id, error)
+            return False
+        return True
+
+    # Find
+
+    def find_here(self, image_id: str) -> BuiltImage | None:
+        """An image that came from the store, if all of its layers are here."""
+        manifest = self._known(image_id)
+        if manifest is None:
+            return None
+        paths = []
+        for digest in manifest.layers:
+            layer = self._layers.look(layer_id_of(digest))
+            if layer is None:
+                return None
+            self._layers.mark_used(layer.layer_id)
+            paths.append(layer.path)
+        return _built(manifest, tuple(paths))
+
+    async def find(self, image_id: str) -> BuiltImage | None:
+        """An image of the store, ready to start from; None when the store does not have it.
+
+        Raises:
+            PlatformError: `unavailable`: the store has it, or may have it, and it cannot be had now.
+        """
+        if not is_id(image_id, "im"):
+            return None
+        fetch = self._fetches.get(image_id)
+        if fetch is None:
+            fetch = self._fetches[image_id] = self._tasks.start(self._fetch(image_id))
+            fetch.add_done_callback(lambda done: self._fetches.pop(image_id, None))
+        # Others may wait for it too, and what has come is good for the next start.
+        return await asyncio.shield(fetch)
+
+    async def _fetch(self, image_id: str) -> BuiltImage | None:
+        try:
+            manifest = await self._blocking(lambda: self._known(image_id) or self._learn(image_id))
+            layers = await self._blocking(lambda: self._fetch_whole(manifest))
+        except NotInStore as error:
+            _log.info("%s", error)
+            return None
+        except (BlockError, LayerError, OSError) as error:
+            raise PlatformError(UNAVAILABLE, f"cannot use image {image_id}: {error}") from error
+        return _built(manifest, tuple(layer.path for layer in layers))
+
+    def _fetch_whole(self, manifest: ImageManifest) -> list[Layer]:
+        return fetch_whole(manifest.layers, self._store, self._layers, self._is_closing.is_set)
+
+    def _learn(self, image_id: str) -> ImageManifest:
+        manifest = self._store.get_image(image_id)
+        _write(self._top / f"{image_id}.fetched", manifest.to_bytes())
+        return manifest
+
+    def _known(self, image_id: str) -> ImageManifest | None:
+        try:
+            return parse_image((self._top / f"{image_id}.fetched").read_bytes(), image_id)
+        except (OSError, BlockError):
+            return None
+
+    async def _blocking(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _built(manifest: ImageManifest, paths: tuple[str, ...]) -> BuiltImage:
+    return BuiltImage(manifest.image_id, paths, manifest.config)
+
+
+def _write(path: Path, data: bytes) -> None:
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    new.write_bytes(data)
+    os.rename(new, path)

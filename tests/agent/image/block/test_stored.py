@@ -1,0 +1,316 @@
+"""Images on their way from one node to another through a store, and every way that this can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squall.agent.image.block.errors import BlockError
+from squall.agent.image.block.manifest import BLOCK_BYTES, PART_BYTES, layer_id_of
+from squall.agent.image.block.partial import PartialLayer
+from squall.agent.image.block.put import Putter
+from squall.agent.image.block.store import BlockStore, open_store
+from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.block.whole import fetch_whole
+from squall.agent.image.layer.store import Layer, LayerStore
+from squall.agent.image.progress import BuiltImage
+from squall.protocol.errors import PlatformError
+from squall.protocol.image import ImageConfig
+from tests.agent.image.block.stores import HASTY, KEY, S3Server, make_layer, store_in, web_store
+from tests.agent.parts import until
+
+IMAGE_ID = "im-" + "1" * 32
+
+
+class Nodes:
+    """A node that has built an image of one layer, and a store."""
+
+    def __init__(self, top: Path, store: BlockStore) -> None:
+        self.store = store
+        self.top = top
+        self.layers = LayerStore(top / "first", is_packed=True)
+        self.layer = make_layer(self.layers)
+        self.config = ImageConfig({"A": "b"}, "/srv", "/usr/bin/python3", "3.11.2", (self.layer.layer_id,))
+
+    def put(self) -> str:
+        """Put the image; the name of its layer's manifest."""
+        Putter(self.store).put_image(IMAGE_ID, self.config, [self.layer])
+        return self.store.get_image(IMAGE_ID).layers[0]
+
+    def second(self) -> LayerStore:
+        return LayerStore(self.top / "second", is_packed=True)
+
+    def incoming(self) -> list[str]:
+        return os.listdir(self.top / "second/layers/.incoming")
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Nodes:
+    return Nodes(tmp_path, store_in(tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+def blocks(top: Path) -> list[Path]:
+    return sorted(path for path in (top / "store/blocks").rglob("*") if path.is_file())
+
+
+def same(one: Layer, other: Layer) -> bool:
+    return Path(one.path).read_bytes() == Path(other.path).read_bytes()
+
+
+def test_a_layer_comes_out_of_the_store_as_it_went_in(nodes: Nodes) -> None:
+    digest = nodes.put()
+
+    (found,) = fetch_whole([digest], nodes.store, nodes.second())
+
+    assert same(found, nodes.layer)
+    assert found.layer_id == layer_id_of(digest)
+    assert (found.key, found.facts) == (KEY, {"fact": "x"})
+    assert nodes.second().get(found.layer_id) == found
+    # A build of that node goes on from what it has built itself.
+    assert nodes.second().find(KEY) is None
+    assert nodes.incoming() == []
+
+
+def test_a_layer_comes_out_of_a_bucket_as_it_went_in(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    nodes = Nodes(tmp_path, open_store(s3.url, HASTY))
+
+    (found,) = fetch_whole([nodes.put()], nodes.store, nodes.second())
+
+    assert same(found, nodes.layer)
+    with pytest.raises(BlockError, match=r"cannot fetch the manifest of image im-2+: s3://layers/some/where does not"):
+        nodes.store.get_image("im-" + "2" * 32)
+
+
+def test_zeros_do_not_travel_and_take_no_room(nodes: Nodes) -> None:
+    digest = nodes.put()
+    stored_bytes = sum(path.stat().st_size for path in blocks(nodes.top))
+
+    (found,) = fetch_whole([digest], nodes.store, nodes.second())
+
+    # 1 MiB, 18 MiB of zeros, 3 MiB: one block of the three is nothing else.
+    assert len(blocks(nodes.top)) == 2
+    assert stored_bytes < nodes.layer.size_bytes - BLOCK_BYTES + 1
+    assert Path(found.path).stat().st_blocks * 512 < 6 * 2**20
+
+
+def test_only_blocks_that_the_store_lacks_are_put(nodes: Nodes) -> None:
+    nodes.put()
+    kept, lost = blocks(nodes.top)
+    os.utime(kept, (1, 1))
+    lost.write_bytes(b"half of it")
+
+    nodes.put()
+
+    assert kept.stat().st_mtime == 1
+    (found,) = fetch_whole([nodes.put()], nodes.store, nodes.second())
+    assert same(found, nodes.layer)
+
+
+def test_an_image_is_there_only_when_its_layers_are(nodes: Nodes) -> None:
+    (nodes.top / "store/layers").mkdir(parents=True)
+    (nodes.top / "store/layers").chmod(0o500)
+    Path(nodes.layer.path).rename(Path(nodes.layer.path).with_name("away"))
+
+    with pytest.raises(BlockError, match=f"cannot put layer {nodes.layer.layer_id}: .*: No such file"):
+        nodes.put()
+
+    assert not (nodes.top / "store/images").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "wrong", "missing"])
+def test_a_bad_block_is_an_error_that_names_it_and_nothing_of_it_is_used(nodes: Nodes, damage: str) -> None:
+    digest = nodes.put()
+    bad = nodes.top / "store/blocks" / nodes.store.get_layer(digest).blocks[-1][:2]
+    (block,) = bad.iterdir()
+    data = block.read_bytes()
+    if damage == "missing":
+        block.unlink()
+    else:
+        block.write_bytes(data[:-1] if damage == "truncated" else data[:-1] + bytes([data[-1] ^ 1]))
+
+    with pytest.raises(BlockError) as caught:
+        fetch_whole([digest], nodes.store, nodes.second())
+
+    said = str(caught.value)
+    assert said.startswith(f"cannot fetch block 2 ({block.name[:12]}) of layer {nodes.layer.layer_id}: "), said
+    assert f"file://{nodes.top}/store" in said
+    causes = {
+        "truncated": "the block is truncated",
+        "wrong": "are not those of its hash",
+        "missing": "does not have it",
+    }
+    assert causes[damage] in said
+    assert damage == "missing" or said.endswith("(attempt 2)")
+    assert nodes.second().list() == ()
+    block.write_bytes(data)
+    (found,) = fetch_whole([digest], nodes.store, nodes.second())
+    assert same(found, nodes.layer)
+
+
+@pytest.mark.parametrize("name", ["layers", "images"])
+def test_a_damaged_manifest_is_refused(nodes: Nodes, name: str) -> None:
+    digest = nodes.put()
+    (path,) = (nodes.top / "store" / name).iterdir()
+    path.write_bytes(path.read_bytes().replace(b"x", b"y").replace(b"/srv", b"/etc"))
+
+    with pytest.raises(BlockError, match="its content is not that of its"):
+        nodes.store.get_layer(digest) if name == "layers" else nodes.store.get_image(IMAGE_ID)
+
+
+def test_what_came_before_is_not_fetched_again(nodes: Nodes) -> None:
+    digest = nodes.put()
+    manifest = nodes.store.get_layer(digest)
+    partial = PartialLayer(digest, manifest, nodes.store, nodes.second())
+    partial.ensure(0, 5)
+    partial.close()
+    # As a crash of the machine may leave it: the length is there, the bytes are not.
+    image = nodes.top / "second/layers/.incoming" / layer_id_of(digest) / "layer.erofs"
+    with image.open("r+b") as file:
+        file.seek(3 * PART_BYTES)
+        file.write(bytes(PART_BYTES))
+
+    again = PartialLayer(digest, manifest, nodes.store, nodes.second())
+    again.ensure(0, 5)
+    fetched = again.fetched_bytes
+    for run in again.runs():
+        again.ensure(*run)
+    found = again.keep()
+    again.close()
+
+    assert fetched == PART_BYTES
+    assert same(found, nodes.layer)
+
+
+def test_two_readers_fetch_a_part_once_and_a_store_that_fails_once_is_asked_again(nodes: Nodes) -> None:
+    digest = nodes.put()
+    with web_store(nodes.top / "store") as web:
+        store = open_store(web.url, HASTY)
+        fails = [True]
+        web.damage = lambda path, data: None if "blocks" in path and fails and fails.pop() else data
+        partial = PartialLayer(digest, store.get_layer(digest), store, nodes.second())
+
+        assert partial.read(10, 100) == Path(nodes.layer.path).read_bytes()[10:110]
+        assert partial.read(0, PART_BYTES) == Path(nodes.layer.path).read_bytes()[:PART_BYTES]
+
+        assert partial.fetched_bytes == PART_BYTES
+        assert len([path for path in web.requests if "blocks" in path]) == 2
+        partial.close()
+
+
+def test_a_store_that_does_not_answer_is_given_up_in_time(nodes: Nodes) -> None:
+    digest = nodes.put()
+    with web_store(nodes.top / "store") as web:
+        manifest = nodes.store.get_layer(digest)
+        web.gate.clear()
+        store = open_store(web.url, HASTY.__class__(attempts=2, pause_s=0.01, answer_s=0.3))
+        partial = PartialLayer(digest, manifest, store, nodes.second())
+        begin_s = time.monotonic()
+
+        with pytest.raises(BlockError, match=r"cannot fetch block 0 .*\(attempt 2\)"):
+            partial.read(0, 10)
+
+        assert time.monotonic() - begin_s < 5
+        partial.close()
+
+
+FETCHER = """
+import sys
+from pathlib import Path
+from squall.agent.image.block.store import open_store
+from squall.agent.image.block.whole import fetch_whole
+from squall.agent.image.layer.store import LayerStore
+print("begun", flush=True)
+fetch_whole([sys.argv[1]], open_store(sys.argv[2]), LayerStore(Path(sys.argv[3]), is_packed=True))
+"""
+
+
+def test_whoever_is_killed_while_it_fetches_leaves_what_the_next_one_uses(nodes: Nodes) -> None:
+    digest = nodes.put()
+    with web_store(nodes.top / "store") as web:
+        web.damage = lambda path, data: web.gate.clear() or data if "blocks" in path else data  # type: ignore[func-returns-value]
+        command = [sys.executable, "-c", FETCHER, digest, web.url, str(nodes.top / "second")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "src"}) as process:
+            deadline = time.monotonic() + 30
+            while not any((nodes.top / "second").rglob("layer.erofs")) or not _has_data(nodes.top / "second"):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+        assert nodes.second().list() == ()
+        web.damage = lambda path, data: data
+        web.gate.set()
+        time.sleep(0.1)
+        before = web.sent_bytes
+
+        (found,) = fetch_whole([digest], open_store(web.url, HASTY), nodes.second())
+
+        assert same(found, nodes.layer)
+        assert web.sent_bytes - before < 6 * 2**20
+
+
+def _has_data(top: Path) -> bool:
+    return any(path.stat().st_blocks for path in top.rglob("layer.erofs"))
+
+
+async def test_an_image_built_on_one_node_starts_on_another(nodes: Nodes) -> None:
+    built = BuiltImage(IMAGE_ID, (nodes.layer.path,), nodes.config)
+    async with StoredImages(nodes.store, nodes.layers, nodes.top / "first") as first:
+        assert not first.was_put(IMAGE_ID)
+        first.put_soon(built)
+        await until(lambda: first.was_put(IMAGE_ID, nodes.config.layers), 20)
+        assert not first.was_put(IMAGE_ID, ("ly-2",))
+
+    second = nodes.second()
+    async with StoredImages(nodes.store, second, nodes.top / "second") as stored:
+        assert stored.find_here(IMAGE_ID) is None
+        found, other = await asyncio.gather(stored.find(IMAGE_ID), stored.find(IMAGE_ID))
+        assert found is not None
+        assert found == other == stored.find_here(IMAGE_ID)
+        assert (found.config, found.image_id) == (nodes.config, IMAGE_ID)
+        assert Path(found.layers[0]).read_bytes() == Path(nodes.layer.path).read_bytes()
+        assert await stored.find("im-" + "2" * 32) is None
+        assert await stored.find("../escape") is None
+
+
+async def test_an_image_that_is_here_needs_no_store_and_one_that_is_not_says_what_is_wrong(nodes: Nodes) -> None:
+    nodes.put()
+    async with StoredImages(nodes.store, nodes.second(), nodes.top / "second") as stored:
+        assert await stored.find(IMAGE_ID)
+    dead = open_store("http://127.0.0.1:1", HASTY)
+
+    async with StoredImages(dead, nodes.second(), nodes.top / "second") as stored:
+        assert stored.find_here(IMAGE_ID) is not None
+        with pytest.raises(PlatformError, match=r"cannot use image im-2+: .* http://127\.0\.0\.1:1: ") as caught:
+            await stored.find("im-" + "2" * 32)
+        assert caught.value.code == "unavailable"
+
+
+async def test_what_could_not_be_put_is_put_later(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squall.agent.image.block.stored.PUT_AGAIN_S", 0.05)
+    block = nodes.top / "store/blocks"
+    block.parent.mkdir(exist_ok=True)
+    block.write_bytes(b"in the way")
+
+    async with StoredImages(nodes.store, nodes.layers, nodes.top / "first") as stored:
+        stored.put_soon(BuiltImage(IMAGE_ID, (nodes.layer.path,), nodes.config))
+        await asyncio.sleep(0.3)
+        assert not stored.was_put(IMAGE_ID)
+        block.unlink()
+        await until(lambda: stored.was_put(IMAGE_ID), 20)
