@@ -24,6 +24,7 @@ from squall.agent.image import layer_maker
 from squall.agent.image.bases.debian import known_bases
 from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.inherit import CACHE_DIR
+from squall.agent.image.layer import chain
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import read_machine_settings
 from squall.agent.image.making import BuildFailed
@@ -92,11 +93,13 @@ class Builds:
         self.store_dir = store_dir
         self.runtime = runtime
         self.events: list[BuildEvent] = []
+        self.spec = ImageSpec(())
+        """Of the last build."""
 
     async def build(self, *steps: ImageStep) -> BuiltImage:
         self.events.clear()
-        spec = ImageSpec((image_steps.debian_slim(python_version()), *steps))
-        return await asyncio.wait_for(self.builder.build(spec, self.events.append), 100)
+        self.spec = ImageSpec((image_steps.debian_slim(python_version()), *steps))
+        return await asyncio.wait_for(self.builder.build(self.spec, self.events.append), 100)
 
     def lines(self) -> list[str]:
         return [event.text for event in self.events if event.kind == "line"]
@@ -270,6 +273,29 @@ async def test_removed_file_is_gone_in_later_steps(builds: Builds) -> None:
 
     assert builds.lines()[-2:] == ["b", "0"]
     assert stat.S_ISCHR(os.lstat(tree_of(built.layers[2]) / "data/a").st_mode)
+
+
+async def test_deep_image_stands_on_merged_layers_and_is_built_on_them(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "DEPTH_MAX", 5)
+    monkeypatch.setattr(chain, "GROUP", 3)
+    change = "mkdir -p /deep/{0} && echo {0} > /deep/last && rm -fr --one-file-system /deep/{1}"
+    steps = [image_steps.run_commands((change.format(number, number - 2),)) for number in range(10)]
+
+    built = await builds.build(*steps, image_steps.run_commands(("cat /deep/last; ls /deep",)))
+    said = builds.lines()
+    again = await builds.build(*steps, image_steps.run_commands(("cat /deep/last; ls /deep",)))
+    found = builds.builder.find(builds.spec)
+
+    assert said[-4:] == ["9", "8", "9", "last"]
+    assert len(built.config.layers) == 12
+    # The base, three merged of three each, and the two last steps.
+    assert len(built.layers) == 6
+    assert again.layers == built.layers
+    assert found is not None
+    assert found.layers == built.layers
+    assert {event.kind for event in builds.events} == {"cached"}
 
 
 async def test_second_build_comes_from_the_cache_and_a_change_rebuilds_from_there(builds: Builds) -> None:

@@ -1,4 +1,6 @@
-"""`python -m squall.erofs.pack TREE IMAGE`: make an image of a directory and write it out to the disk.
+"""`python -m squall.erofs.pack LAYER... IMAGE`: make an image of a directory and write it out to the disk.
+
+Of several layers, directories or images from the bottom one up, it makes the one that stands for them.
 
 A program of its own: packing takes a processor for as long as it lasts, and who asks has others to serve.
 """
@@ -6,35 +8,53 @@ A program of its own: packing takes a processor for as long as it lasts, and who
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from squall.erofs.errors import PackError
-from squall.erofs.writer import pack
+from squall.erofs.errors import BadImage, PackError
+from squall.erofs.image_tree import ImageTree
+from squall.erofs.merge import Merged
+from squall.erofs.tree import Scan, Source
+from squall.erofs.writer import pack, write
 
 
 def main(arguments: Sequence[str]) -> int:
     """Pack, or say on standard error why not; 0 or 1."""
     parser = argparse.ArgumentParser(prog="squall.erofs.pack", description=__doc__)
-    parser.add_argument("tree", help="the directory")
+    parser.add_argument("layers", nargs="+", metavar="LAYER", help="the directory, or the layers to merge")
     parser.add_argument("image", type=Path, help="the new file")
     chosen = parser.parse_args(arguments)
     try:
-        pack(chosen.tree, chosen.image)
+        _write(chosen.layers, chosen.image)
         descriptor = os.open(chosen.image, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except PackError as error:
+    except (PackError, BadImage) as error:
         print(error, file=sys.stderr)  # tidy: the program's answer
         return 1
     except OSError as error:
-        print(f"cannot pack {chosen.tree}: {error}", file=sys.stderr)  # tidy: the program's answer
+        print(f"cannot pack {' '.join(chosen.layers)}: {error}", file=sys.stderr)  # tidy: the program's answer
         return 1
     return 0
+
+
+def _write(layers: Sequence[str], image: Path) -> None:
+    if len(layers) == 1:
+        pack(layers[0], image)
+        return
+    with contextlib.ExitStack() as stack:
+        opened: list[Source] = []
+        for layer in layers:
+            if os.path.isdir(layer):
+                opened.append(stack.enter_context(Scan(layer)))
+            else:
+                opened.append(stack.enter_context(ImageTree(Path(layer))))
+        write(Merged(opened), image)
 
 
 if __name__ == "__main__":

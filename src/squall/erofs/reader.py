@@ -7,12 +7,23 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from squall.erofs import layout
 from squall.erofs.errors import BadImage
 from squall.erofs.layout import BLOCK_BYTES, CHUNK_ENTRY_BYTES, SLOT_BYTES, Dirent, Inode
 
-_PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 1024 * 1024
+"""Content is read in pieces of at most this."""
+
+
+class Extent(NamedTuple):
+    """A part of a node's content that lies in one piece in the image file."""
+
+    begin: int
+    size: int
+    offset: int
+    """In the image file."""
 
 
 class Image:
@@ -74,33 +85,51 @@ class Image:
 
     def content(self, slot: int) -> Iterator[tuple[int, bytes]]:
         """The content of a node in pieces, each with its offset; what is missing between them is a hole."""
+        for begin, size, offset in self.extents(slot):
+            for at in range(0, size, PIECE_BYTES):
+                yield begin + at, self.stored(offset + at, min(PIECE_BYTES, size - at))
+
+    def ranges(self, slot: int) -> tuple[tuple[int, int], ...] | None:
+        """Where a file with holes has data, as pairs of begin and end; None when it has no holes."""
+        if self.inode(slot).layout != layout.CHUNKED:
+            return None
+        return tuple((begin, begin + size) for begin, size, _ in self.extents(slot))
+
+    def extents(self, slot: int) -> list[Extent]:
+        """Where the content of a node lies, in its order."""
         inode = self.inode(slot)
         if not (stat.S_ISREG(inode.mode) or stat.S_ISDIR(inode.mode) or stat.S_ISLNK(inode.mode)):
-            return
+            return []
         behind = self._offset(slot) + inode.head_bytes + inode.xattr_bytes
         if inode.layout == layout.CHUNKED:
-            yield from self._chunks(inode, behind)
-            return
+            return self._chunks(inode, behind)
         if inode.layout not in (layout.FLAT_PLAIN, layout.FLAT_INLINE):
             raise BadImage(f"cannot read EROFS image: layout {inode.layout} of node {slot}")
         tail = inode.size % BLOCK_BYTES if inode.layout == layout.FLAT_INLINE else 0
-        yield from self._pieces(inode.place * BLOCK_BYTES, 0, inode.size - tail)
-        if tail:
-            yield inode.size - tail, self._slice(behind, tail)
+        whole = Extent(0, inode.size - tail, inode.place * BLOCK_BYTES)
+        return [one for one in (whole, Extent(whole.size, tail, behind)) if one.size]
 
-    def _chunks(self, inode: Inode, table: int) -> Iterator[tuple[int, bytes]]:
+    def stored(self, offset: int, size: int) -> bytes:
+        """What the file has at a place; see `extents`."""
+        return self._slice(offset, size)
+
+    def _chunks(self, inode: Inode, table: int) -> list[Extent]:
         bits = (inode.place & 0x1F) + layout.BLOCK_BITS
         table += -table % CHUNK_ENTRY_BYTES
+        found: list[Extent] = []
         for number in range(-(-inode.size >> bits)):
             address = self._slice(table + number * CHUNK_ENTRY_BYTES, CHUNK_ENTRY_BYTES)
             block = int.from_bytes(address, "little")
-            if block != layout.HOLE:
-                begin = number << bits
-                yield from self._pieces(block * BLOCK_BYTES, begin, min(1 << bits, inode.size - begin))
-
-    def _pieces(self, offset: int, begin: int, size: int) -> Iterator[tuple[int, bytes]]:
-        for at in range(0, size, _PIECE_BYTES):
-            yield begin + at, self._slice(offset + at, min(_PIECE_BYTES, size - at))
+            if block == layout.HOLE:
+                continue
+            begin, offset = number << bits, block * BLOCK_BYTES
+            size = min(1 << bits, inode.size - begin)
+            last = found[-1] if found else None
+            if last and last.begin + last.size == begin and last.offset + last.size == offset:
+                found[-1] = last._replace(size=last.size + size)
+            else:
+                found.append(Extent(begin, size, offset))
+        return found
 
     def _offset(self, slot: int) -> int:
         return self._metadata + slot * SLOT_BYTES

@@ -7,15 +7,19 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from squall.erofs import layout
 from squall.erofs.errors import PackError
 
 # What overlayfs must find again in a layer: that a directory hides what is below, and where a renamed one was. Its
 # other marks name file handles of the machine that the layer was made on.
-_KEPT_OVERLAY_MARKS = (b"trusted.overlay.opaque", b"trusted.overlay.redirect")
+OPAQUE, REDIRECT = b"trusted.overlay.opaque", b"trusted.overlay.redirect"
+_KEPT_OVERLAY_MARKS = (OPAQUE, REDIRECT)
 # Labels of the machine, and hashes that are right on that machine only.
 _DROPPED = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.")
+
+_PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +43,41 @@ class Node:
     """Of a directory, in the order of the names' bytes."""
     path: bytes = b""
     """Of a file: the first of its names, relative to the root of the tree."""
+
+
+class Contents(Protocol):
+    """One file of a source, open."""
+
+    @property
+    def size(self) -> int:
+        """What it has now."""
+
+    def read(self, begin: int, size: int) -> bytes:
+        """A part of it; less when it ends there."""
+
+    def copy(self, begin: int, size: int, target: int, at: int) -> int:
+        """Write a part of it to an offset of an open file; returns how much that was, 0 when it ends there."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Source(Protocol):
+    """What an image is made of."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+
+    def read(self) -> Node:
+        """The node of the root, with all others below it. Read once: whoever reads them may change them.
+
+        Raises:
+            PackError: something in the tree cannot be in an image.
+        """
+
+    def open(self, node: Node) -> Contents:
+        """A file of the tree that was read."""
 
 
 class Scan:
@@ -80,8 +119,11 @@ class Scan:
                     waiting.append((child, path + b"/"))
         return root
 
-    def open(self, node: Node) -> int:
-        """A descriptor to read a file from."""
+    def open(self, node: Node) -> Contents:
+        """A file of the tree, open."""
+        return _File(self._open(node))
+
+    def _open(self, node: Node) -> int:
         return os.open(node.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor)
 
     def _entries(self, directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -144,7 +186,7 @@ class Scan:
 
     def _data_of(self, node: Node) -> tuple[tuple[int, int], ...] | None:
         found: list[tuple[int, int]] = []
-        descriptor = self.open(node)
+        descriptor = self._open(node)
         try:
             at = 0
             while at < node.size:
@@ -159,6 +201,33 @@ class Scan:
         finally:
             os.close(descriptor)
         return None if found == [(0, node.size)] else tuple(found)
+
+
+class _File:
+    """A file of a directory; what is large the kernel copies."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, begin: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, begin)
+
+    def copy(self, begin: int, size: int, target: int, at: int) -> int:
+        try:
+            return os.copy_file_range(self._descriptor, target, size, offset_src=begin, offset_dst=at)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+        return os.pwrite(target, self.read(begin, min(size, _PIECE_BYTES)), at)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 def walk(root: Node) -> Iterator[tuple[bytes, Node, Node]]:

@@ -6,14 +6,14 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from squall.erofs import layout
 from squall.erofs.errors import PackError
 from squall.erofs.layout import BLOCK_BYTES, Dirent, Inode, Superblock
 from squall.erofs.placement import Place, Placement, place
-from squall.erofs.tree import Node, Scan
+from squall.erofs.tree import Contents, Node, Scan, Source
 
 # Files up to this size are read whole and written together; larger ones are copied by the kernel.
 _SMALL_BYTES = 128 * 1024
@@ -21,7 +21,13 @@ _BUFFER_BYTES = 1024 * 1024
 
 
 def pack(tree: str, image: Path) -> int:
-    """Write the directory `tree` as an image to the new file `image` and return its size in bytes.
+    """Write the directory `tree` as an image; see `write`."""
+    with Scan(tree) as scan:
+        return write(scan, image)
+
+
+def write(source: Source, image: Path) -> int:
+    """Write a tree as an image to the new file `image` and return its size in bytes.
 
     The caller owns both: nothing changes the tree meanwhile, and a file that is half-written when this fails is his to
     remove. Nothing is synced.
@@ -32,16 +38,15 @@ def pack(tree: str, image: Path) -> int:
     """
     descriptor = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with Scan(tree) as scan:
-            placement = place(scan.read())
-            _reserve(descriptor, placement, image)
-            try:
-                with mmap.mmap(descriptor, placement.metadata_blocks * BLOCK_BYTES) as metadata:
-                    _Writer(scan, placement, descriptor, metadata).write()
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                raise _disk_full(placement, image, error) from error
+        placement = place(source.read())
+        _reserve(descriptor, placement, image)
+        try:
+            with mmap.mmap(descriptor, placement.metadata_blocks * BLOCK_BYTES) as metadata:
+                _Writer(source, placement, descriptor, metadata).write()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise _disk_full(placement, image, error) from error
         return placement.blocks * BLOCK_BYTES
     finally:
         os.close(descriptor)
@@ -65,8 +70,8 @@ def _disk_full(placement: Placement, image: Path, error: OSError) -> PackError:
 
 
 class _Writer:
-    def __init__(self, scan: Scan, placement: Placement, descriptor: int, metadata: mmap.mmap) -> None:
-        self._scan = scan
+    def __init__(self, source: Source, placement: Placement, descriptor: int, metadata: mmap.mmap) -> None:
+        self._source = source
         self._placement = placement
         self._descriptor = descriptor
         self._metadata = metadata
@@ -135,55 +140,46 @@ class _Writer:
             yield block if at == len(names) else block.ljust(BLOCK_BYTES, b"\0")
 
     def _write_file(self, one: Place) -> None:
-        descriptor = self._scan.open(one.node)
+        contents = self._source.open(one.node)
         try:
             if one.layout == layout.CHUNKED:
-                self._copy_chunks(one, descriptor)
+                self._copy_chunks(one, contents)
             elif one.size <= _SMALL_BYTES:
                 # One byte more than there should be: a file that has grown is noticed.
-                content = os.read(descriptor, one.size + 1)
-                if len(content) != one.size:
-                    raise self._changed(one)
-                self._write_content(one, content)
+                self._write_content(one, self._exactly(one, contents.read(0, one.size + 1), one.size))
             else:
                 self._flush()
                 in_blocks = one.size - one.tail_bytes
-                self._copy(one, descriptor, 0, in_blocks)
+                self._copy(one, contents, 0, in_blocks)
                 self._at += one.block_count * BLOCK_BYTES
                 if one.tail_bytes:
-                    tail = os.pread(descriptor, one.tail_bytes, in_blocks)
-                    if len(tail) != one.tail_bytes:
-                        raise self._changed(one)
-                    self._write_tail(one, tail)
-                if os.fstat(descriptor).st_size != one.size:
+                    self._write_tail(one, self._exactly(one, contents.read(in_blocks, one.tail_bytes), one.tail_bytes))
+                if contents.size != one.size:
                     raise self._changed(one)
         finally:
-            os.close(descriptor)
+            contents.close()
 
-    def _copy_chunks(self, one: Place, descriptor: int) -> None:
+    def _copy_chunks(self, one: Place, contents: Contents) -> None:
         self._flush()
-        for chunk in one.chunks:
-            begin = chunk << one.chunk_bits
-            size = min(1 << one.chunk_bits, one.size - begin)
-            self._copy(one, descriptor, begin, size)
+        for first, count in _runs(one.chunks):
+            begin = first << one.chunk_bits
+            size = min(count << one.chunk_bits, one.size - begin)
+            self._copy(one, contents, begin, size)
             self._at += -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
-    def _copy(self, one: Place, descriptor: int, begin: int, size: int) -> None:
+    def _copy(self, one: Place, contents: Contents, begin: int, size: int) -> None:
         """Copy a part of a file to where the writer is, without moving on."""
         done = 0
         while done < size:
-            try:
-                count = os.copy_file_range(
-                    descriptor, self._descriptor, size - done, offset_src=begin + done, offset_dst=self._at + done
-                )
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
-                    raise
-                content = os.pread(descriptor, min(size - done, _BUFFER_BYTES), begin + done)
-                count = os.pwrite(self._descriptor, content, self._at + done)
+            count = contents.copy(begin + done, size - done, self._descriptor, self._at + done)
             if not count:
                 raise self._changed(one)
             done += count
+
+    def _exactly(self, one: Place, content: bytes, size: int) -> bytes:
+        if len(content) != size:
+            raise self._changed(one)
+        return content
 
     def _write_content(self, one: Place, content: bytes) -> None:
         if one.tail_bytes:
@@ -212,8 +208,21 @@ class _Writer:
             data = data[count:]
 
     def _changed(self, one: Place) -> PackError:
-        path = os.path.join(self._scan.name, one.node.path.decode("utf-8", "backslashreplace"))
+        path = os.path.join(self._source.name, one.node.path.decode("utf-8", "backslashreplace"))
         return PackError(f"cannot pack {path}: it changed while it was read; let nothing write there meanwhile")
+
+
+def _runs(chunks: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Chunks that follow one another: the first, and how many."""
+    first = count = 0
+    for chunk in chunks:
+        if chunk != first + count:
+            if count:
+                yield first, count
+            first, count = chunk, 0
+        count += 1
+    if count:
+        yield first, count
 
 
 def _chunk_table(one: Place) -> bytes:

@@ -29,8 +29,8 @@ from squall.runtime.errors import FeatureMissing, RuntimeFailure
 FROM_FILE = "file"
 FROM_LOOP_DEVICE = "loop"
 WAYS = (FROM_FILE, FROM_LOOP_DEVICE)
-IDLE_MAX = 64
-"""Images nobody stands on that stay mounted; the one that was let go first is unmounted first."""
+IDLE_MAX = 256
+"""Images nobody stands on that stay mounted, more than the deepest image has; first goes what was let go first."""
 
 _LOOP_CONTROL, _LOOP_MAJOR = "/dev/loop-control", 7
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A

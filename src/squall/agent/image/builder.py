@@ -133,6 +133,7 @@ class ImageBuilder:
         for step, key in zip(spec.steps, image.step_keys(spec), strict=True):
             if not progress.take_from_cache(self._store, step, key):
                 return None
+        progress.find_merged(self._store)
         return progress.built(spec)
 
     async def build(self, spec: ImageSpec, on_event: OnEvent) -> BuiltImage:
@@ -195,10 +196,12 @@ class ImageBuilder:
                 if not progress.is_forced and progress.take_from_cache(self._store, step, key):
                     build.tell(replace(event, kind="cached"))
                     continue
+                await self._maker.merge(progress)
                 build.tell(event)
                 started = time.monotonic()
                 await self._maker.make(Making(spec, progress, step, key, event, build.tell))
                 build.tell(replace(event, kind="done", duration_s=time.monotonic() - started))
+        await self._maker.merge(progress)
         return progress.built(spec)
 
     @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,6 +97,15 @@ class LayerMaker:
             progress.add(config, await self._make_base(making))
         else:
             progress.add(config, await self._make_layer(making, config))
+
+    async def merge(self, progress: Progress) -> None:
+        """Make what stands for many layers at once, where the image has become that deep.
+
+        Raises:
+            LayerError: one of the layers is damaged, or the disk is full.
+        """
+        for wanted in progress.find_merged(self._store):
+            progress.merged[wanted.key] = await self._blocking(partial(self._store.merge, wanted.layers, wanted.key))
 
     async def _make_base(self, making: Making) -> Layer:
         loop = asyncio.get_running_loop()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import posixpath
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+from squall.agent.image.layer.chain import MergeWanted, merges, shortened
 from squall.agent.image.layer.overlay import has_directory
 from squall.agent.image.layer.store import Layer, LayerStore
 from squall.protocol import image
@@ -18,7 +20,7 @@ class BuiltImage:
 
     image_id: str
     layers: tuple[str, ...]
-    """Directories, bottom first."""
+    """Directories or images, bottom first."""
     config: ImageConfig
 
 
@@ -30,11 +32,13 @@ class Progress:
     layers: list[Layer]
     is_forced: bool = False
     """A step said force_build: no later one comes from the cache."""
+    merged: dict[str, Layer] = field(default_factory=dict)
+    """Layers that stand for several, by their keys; see `layer.chain`."""
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Directories of the layers, bottom first."""
-        return tuple(layer.path for layer in self.layers)
+        """What containers stand on, bottom first: layers, and those that stand for several."""
+        return tuple(layer.path for layer in shortened(self.layers, self.merged))
 
     @property
     def suite(self) -> str:
@@ -65,6 +69,15 @@ class Progress:
             self.config = config
             return True
         return False
+
+    def find_merged(self, store: LayerStore) -> Sequence[MergeWanted]:
+        """Take the layers that stand for several of these; returns those that are wanted and not there."""
+        wanted = [one for one in merges(self.layers) if one.key not in self.merged]
+        for one in wanted:
+            if layer := store.find(one.key):
+                store.mark_used(layer.layer_id)
+                self.merged[one.key] = layer
+        return [one for one in wanted if one.key not in self.merged]
 
     def built(self, spec: ImageSpec) -> BuiltImage:
         """The image, once this is all of it."""

@@ -26,7 +26,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -177,20 +177,45 @@ class LayerStore:
 
         With `replaces` the key moves to the new layer; without, a layer that got there first is kept and returned.
         """
-        if not replaces:
-            present = self.find(key)
-            if present is not None:
-                return present
-        layer_id = "ly-" + (secrets.token_hex(16) if replaces or (self._root / f"ly-{key[:32]}").exists() else key[:32])
+        if not replaces and (present := self.find(key)):
+            return present
         made = scratch.path / "layer"
         made.mkdir(mode=0o700)
         if self._is_packed:
             # On the disk when this returns.
-            size_bytes = _pack(tree, made / _IMAGE, scratch.lock_fd)
+            size_bytes = _pack([str(tree)], made / _IMAGE, scratch.lock_fd)
         else:
             os.rename(tree, made / _DIRECTORY)
             size_bytes = tree_size_bytes(made / _DIRECTORY)
             _sync_file_system(made)
+        return self._add(made, key, size_bytes, facts, is_another=replaces)
+
+    def merge(self, layers: Sequence[Layer], key: str) -> Layer:
+        """The layer of `key` that stands for several, bottom first; made if it is not there.
+
+        Raises:
+            LayerError: one of them is damaged, or the disk is full.
+        """
+        with self.locked(key), self.scratch() as scratch:
+            if present := self.find(key):
+                return present
+            merged = scratch.path / _IMAGE
+            size_bytes = _pack([layer.path for layer in layers], merged, scratch.lock_fd)
+            if not self._is_packed:
+                tree = scratch.path / "tree"
+                tree.mkdir(mode=0o755)
+                unpack(merged, str(tree))
+                return self.commit(scratch, tree, key, {}, replaces=False)
+            made = scratch.path / "layer"
+            made.mkdir(mode=0o700)
+            os.rename(merged, made / _IMAGE)
+            return self._add(made, key, size_bytes, {}, is_another=False)
+
+    def _add(self, made: Path, key: str, size_bytes: int, facts: Mapping[str, str], *, is_another: bool) -> Layer:
+        """Put a layer whose files are written out under its name; with `is_another` beside the one that is there."""
+        layer_id = f"ly-{key[:32]}"
+        if is_another or (self._root / layer_id).exists():
+            layer_id = f"ly-{secrets.token_hex(16)}"
         layer = Layer(layer_id, key, self._path(layer_id, made), size_bytes, dict(facts))
         (made / "manifest.json").write_text(json.dumps(asdict(layer), sort_keys=True))
         _sync(made / "manifest.json", made)
@@ -296,11 +321,14 @@ class LayerStore:
         _sync(place.parent)
 
 
-def _pack(tree: Path, image: Path, lock_fd: int) -> int:
-    """Make one file of a directory; returns its size. What packs holds the scratch directory's lock while it lives."""
+def _pack(layers: Sequence[str], image: Path, lock_fd: int) -> int:
+    """Make one file of a directory, or of several layers; returns its size.
+
+    What packs holds the scratch directory's lock while it lives.
+    """
     try:
         packed = subprocess.run(
-            own_program("squall.erofs.pack", str(tree), str(image)),
+            own_program("squall.erofs.pack", *layers, str(image)),
             env=own_environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
