@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
@@ -75,6 +76,57 @@ def test_attributes_the_kernel_trusts_are_left_out_and_capabilities_kept(root: P
 
     assert os.getxattr(root / "ping", "security.capability") == capability
     assert [name for name in os.listxattr(root / "ping") if "overlay" in name] == []
+
+
+@pytest.mark.parametrize("text", ["1600000000.123456789", "-1000000.000000001", "0.5", "1600000000"])
+def test_times_are_kept_to_the_nanosecond(root: Path, text: str) -> None:
+    lay(root, (directory("d"), entry("d/a", pax_headers={"mtime": text}), entry("l", kind=tarfile.SYMTYPE, link="x")))
+
+    seconds, _, rest = text.lstrip("-").partition(".")
+    wanted = (int(seconds) * 10**9 + int(rest.ljust(9, "0"))) * (-1 if text.startswith("-") else 1)
+    assert (root / "d/a").stat().st_mtime_ns == wanted
+    assert (root / "l").lstat().st_mtime_ns == 1_600_000_000 * 10**9
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "soon"])
+def test_time_that_is_none_is_refused(root: Path, text: str) -> None:
+    with pytest.raises(BadArchive, match="no proper time"):
+        lay(root, (entry("a", pax_headers={"mtime": text}),))
+
+
+def test_access_list_is_kept(root: Path) -> None:
+    # Version 2; owner rwx, user 33 r, group r, mask r, others nothing.
+    entries = ((1, 7, -1), (2, 4, 33), (4, 4, -1), (16, 4, -1), (32, 0, -1))
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *one) for one in entries)
+    probe = root.parent / "probe"
+    probe.touch()
+    try:
+        os.setxattr(probe, "system.posix_acl_access", value)
+    except OSError:
+        pytest.skip("needs a file system with access lists")
+
+    header = {"SCHILY.xattr.system.posix_acl_access": value.decode("utf-8", "surrogateescape")}
+    lay(root, (entry("shared", b"x", pax_headers=header),))
+
+    assert os.getxattr(root / "shared", "system.posix_acl_access") == value
+
+
+def test_attribute_that_the_kernel_refuses_fails_the_image(root: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("capabilities of files need root")
+
+    with pytest.raises(BadArchive, match="layer 1"):
+        lay(root, (entry("a", pax_headers={"SCHILY.xattr.security.capability": "nonsense"}),))
+
+
+def test_runs_of_zeros_take_no_place_on_the_disk(root: Path) -> None:
+    content = b"begin" + bytes(16 * 2**20) + b"end"
+
+    lay(root, (entry("sparse", content), entry("zeros", bytes(2**20)), entry("empty")))
+
+    assert (root / "sparse").read_bytes() == content
+    assert (root / "sparse").stat().st_blocks * 512 < 4 * 2**20
+    assert ((root / "zeros").stat().st_size, (root / "empty").stat().st_size) == (2**20, 0)
 
 
 def test_upper_layer_replaces_and_hides(root: Path) -> None:

@@ -22,6 +22,7 @@ _RESOLVE_IN_ROOT = 0x10
 _AGAIN_MAX = 1_000
 _DEPTH_MAX = 200
 _COPY_BYTES = 1 << 20
+_ZEROS = bytes(_COPY_BYTES)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -134,7 +135,10 @@ class Tree:
             return None
 
     def make_file(self, parent: int, name: str, content: BinaryIO, size_bytes: int) -> int:
-        """A new file under a free name, still open; the caller sets its attributes and closes it."""
+        """A new file under a free name, still open; the caller sets its attributes and closes it.
+
+        Long runs of zeros become holes, so that a small archive cannot fill a disk with nothing.
+        """
         descriptor = os.open(
             name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
         )
@@ -145,8 +149,12 @@ class Tree:
                 if not chunk:
                     raise UnsafePath(f"{name!r} is cut off: {left} bytes are missing")
                 left -= len(chunk)
+                if chunk == _ZEROS:
+                    os.lseek(descriptor, len(chunk), os.SEEK_CUR)
+                    continue
                 while chunk:
                     chunk = chunk[os.write(descriptor, chunk) :]
+            os.ftruncate(descriptor, size_bytes)
         except BaseException:
             os.close(descriptor)
             raise

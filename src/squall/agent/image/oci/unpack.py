@@ -2,14 +2,19 @@
 
 The layers of an OCI image, uncompressed, become one tree as overlayfs would show them: whiteouts (`.wh.name`) and
 opaque directories hide what lower layers have. The archives are strangers' (see `tree.py`), so this is a program of its
-own: what an archive can use up is limited, and the agent does not stand still meanwhile. Device nodes and attributes
-that only the kernel may trust are left out. Every archive is hashed as it is read; a digest that is wrong is an error.
+own: what an archive can use up is limited, and the agent does not stand still meanwhile. Every archive is hashed as it
+is read; a digest that is wrong is an error.
+
+Kept are owners, modes, times to the nanosecond, hard links, and of attributes the capabilities of programs, access
+lists and what users may set. Left out are device nodes, attributes that only the kernel may trust (`trusted.`), those
+by which overlayfs would hide or move files, and labels of the machine the image was made on.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import os
 import resource
@@ -17,6 +22,7 @@ import stat
 import sys
 import tarfile
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from typing import BinaryIO, cast
 
 from squall.agent.image.oci.tree import Tree, UnsafePath, names_of
@@ -26,11 +32,13 @@ BYTES_MAX = 64 * 2**30
 """Of all files of an image together."""
 _MEMORY_BYTES_MAX = 256 * 2**20
 _ID_MAX = 65_535
-_TIME_MAX_S = 2**33
+# What every file system here keeps.
+_TIME_MIN_NS, _TIME_MAX_NS = -(2**31) * 1_000_000_000, 2**33 * 1_000_000_000
 _BLOCK_BYTES = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _XATTR = "SCHILY.xattr."
+_KEPT_XATTRS = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
 
 
 class BadArchive(Exception):
@@ -246,11 +254,15 @@ class _Layer:
                 self._set_attribute(descriptor, key.removeprefix(_XATTR), value.encode("utf-8", "surrogateescape"))
 
     def _set_attribute(self, descriptor: int, name: str, value: bytes) -> None:
-        # Not `trusted.`, which is how overlayfs marks directories, nor another system's labels.
-        if name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay.")):
-            # A file system without them, or a user who may not: then the file has none, as after a copy.
-            with contextlib.suppress(OSError):
-                os.setxattr(descriptor, name, value)
+        if name not in _KEPT_XATTRS and (not name.startswith("user.") or name.startswith("user.overlay.")):
+            return
+        try:
+            os.setxattr(descriptor, name, value)
+        except OSError as error:
+            # A file system without them, or a user who may not: then the file has none, as after a copy. The rest is
+            # a disk that is full, or a value that the kernel does not take.
+            if error.errno not in (errno.ENOTSUP, errno.EPERM):
+                raise
 
 
 def _owner(member: tarfile.TarInfo) -> tuple[int, int]:
@@ -260,7 +272,14 @@ def _owner(member: tarfile.TarInfo) -> tuple[int, int]:
 
 
 def _time_ns(member: tarfile.TarInfo) -> int:
-    return int(min(max(member.mtime, 0), _TIME_MAX_S) * 1_000_000_000)
+    """When a file was changed. The parser has made a number of it that is wrong by hundreds of nanoseconds."""
+    try:
+        exact = Decimal(member.pax_headers.get("mtime", "") or member.mtime)
+        if not exact.is_finite():
+            raise UnsafePath(f"{member.name!r} has no proper time")
+    except InvalidOperation:
+        raise UnsafePath(f"{member.name!r} has no proper time") from None
+    return int(min(max(exact * 1_000_000_000, Decimal(_TIME_MIN_NS)), Decimal(_TIME_MAX_NS)))
 
 
 if __name__ == "__main__":
