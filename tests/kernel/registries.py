@@ -24,6 +24,7 @@ PROGRAM = "/usr/bin/docker-registry"
 USER, PASSWORD = "reader", "right-password"
 # bcrypt of the password: the only kind this registry reads, and Python has none.
 PASSWORDS = f"{USER}:$2b$05$abcdefghijklmnopqrstuuBO.kmgTJhdt40M5ZyHgFmcpBdUb9aS.\n"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _SKOPEO_S = 120
 UNREACHABLE_SOURCES = b"Types: deb\nURIs: http://mirror.invalid/debian\nSuites: bookworm\nComponents: main\n"
 # Says in its version what it could do before there was a container around it: nothing, and who it was.
@@ -72,6 +73,8 @@ class Registry:
 
     folder: Path
     has_password: bool = False
+    has_tls: bool = False
+    """With a certificate of an authority that no machine knows: `authority`."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -88,12 +91,18 @@ class Registry:
     def start(self) -> None:
         """Start it and wait until it answers."""
         self.folder.mkdir(exist_ok=True)
-        self.trust(self.place)
-        config = {
+        http_settings: dict[str, object] = {"addr": self.place}
+        if self.has_tls:
+            self.home.mkdir(exist_ok=True)
+            certificate, key = _make_certificate(self.folder)
+            http_settings["tls"] = {"certificate": certificate, "key": key}
+        else:
+            self.trust(self.place)
+        config: dict[str, object] = {
             "version": 0.1,
             "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": str(self.folder / "store")}},
-            "http": {"addr": self.place},
+            "http": http_settings,
         }
         if self.has_password:
             (self.folder / "passwords").write_text(PASSWORDS)
@@ -108,6 +117,11 @@ class Registry:
                 return
             time.sleep(0.05)
         raise AssertionError("the registry does not start")
+
+    @property
+    def authority(self) -> str:
+        """The certificate of the authority that has signed its own."""
+        return str(self.folder / "ca.pem")
 
     def stop(self) -> None:
         """Kill it; may be repeated."""
@@ -124,6 +138,25 @@ class Registry:
             for place in places:
                 file.write(f'[[registry]]\nlocation = "{place}"\ninsecure = true\n')
 
+    def put_index(self, name: str, tag: str, *platforms: tuple[str, str]) -> None:
+        """Store a manifest list that names images, not there, for these platforms."""
+        kind = "application/vnd.docker.distribution.manifest.list.v2+json"
+        manifest = self.ask("GET", f"/v2/{name}/manifests/{tag}", accept=OCI_MANIFEST)
+        inner = {"mediaType": manifest[1], "size": len(manifest[0]), "digest": digest_of(manifest[0])}
+        named = [{**inner, "platform": {"os": one[0], "architecture": one[1]}} for one in platforms]
+        index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": named}, indent=1).encode()
+        self.ask("PUT", f"/v2/{name}/manifests/list", index, kind)
+
+    def ask(self, method: str, path: str, body: bytes = b"", kind: str = "", accept: str = "") -> tuple[bytes, str]:
+        """A request as any client may make it: what comes, and its type."""
+        headers = {**({"Content-Type": kind} if kind else {}), **({"Accept": accept} if accept else {})}
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request(method, path, body or None, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            assert answer.status < 300, content
+            return content, answer.headers.get("Content-Type", "")
+
     def log_in(self, password: str) -> str:
         """A file of credentials; its path."""
         path = self.folder / "auth.json"
@@ -131,8 +164,15 @@ class Registry:
         path.write_text(json.dumps({"auths": {self.place: {"auth": auth}}}))
         return str(path)
 
-    def push(self, name: str, archives: Sequence[Path], config: dict[str, object], *options: str) -> None:
-        """Store an image of these layers."""
+    def push(
+        self,
+        name: str,
+        archives: Sequence[Path],
+        config: dict[str, object],
+        *options: str,
+        platform: tuple[str, str] = ("linux", ""),
+    ) -> None:
+        """Store an image of these layers, for this machine's processor if the platform names none."""
         folder = self.folder / "push"
         blobs = folder / "blobs/sha256"
         blobs.mkdir(parents=True)
@@ -148,7 +188,9 @@ class Registry:
             media_type = "application/vnd.oci.image.layer.v1.tar"
             layers.append({"digest": f"sha256:{digest}", "size": path.stat().st_size, "mediaType": media_type})
         rootfs = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
-        raw = json.dumps({"architecture": _architecture(), "os": "linux", "config": config, "rootfs": rootfs}).encode()
+        system, processor = platform
+        described = {"architecture": processor or _architecture(), "os": system, "config": config, "rootfs": rootfs}
+        raw = json.dumps(described).encode()
         kind = "application/vnd.oci.image.{}.v1+json"
         manifest = {
             "schemaVersion": 2,
@@ -166,6 +208,21 @@ class Registry:
         command = ["skopeo", "copy", "--quiet", *options, f"oci:{folder}", target]
         subprocess.run(command, check=True, timeout=_SKOPEO_S, env={"PATH": "/usr/bin:/bin", "HOME": str(self.home)})
         remove_tree(str(folder))
+
+
+def _make_certificate(folder: Path) -> tuple[str, str]:
+    """A certificate for this machine and its key, signed by an authority made for it."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=30, cwd=folder)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority of a test")
+    openssl("req", *key[:-2], "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=127.0.0.1")
+    (folder / "server.cnf").write_text("subjectAltName = IP:127.0.0.1\n")
+    by = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "server.cnf")
+    openssl("x509", "-req", "-in", "server.csr", *by, "-out", "server.pem")
+    return str(folder / "server.pem"), str(folder / "server.key")
 
 
 def _file_digest(path: Path) -> str:

@@ -20,7 +20,7 @@ from squall.agent.image.bases.ensure import ensure_base
 from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.machine.settings import AptSettings, AptSource, MachineSettings, read_machine_settings
-from squall.agent.image.oci import registry as registry_module
+from squall.agent.image.oci import pull as pull_module
 from squall.main.config import read_config
 from squall.main.doctor import check_python_images
 from squall.protocol import image, image_steps
@@ -242,7 +242,7 @@ def test_registry_that_dies_half_way_leaves_nothing(registry: Registry, data_dir
 
 
 def test_download_that_stalls_is_given_up(registry: Registry, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "_STALL_S", 1.5)
+    monkeypatch.setattr(pull_module, "_STALL_S", 1.5)
 
     with gate(registry, "stall") as place:
         message = refusal(data_dir, settings_for(registry, f"{place.place}/python:{{series}}-slim"))

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from squall.agent.image.bases.debian import known_bases
 from squall.agent.image.bases.python_image import image_for
 from squall.agent.image.machine.settings import read_machine_settings
-from squall.agent.image.oci.registry import RegistryFailure, ask
+from squall.agent.image.oci.refusal import RegistryFailure
+from squall.agent.image.oci.registry import ask
 from squall.main.config import DEFAULT_HTTP_PORT, Config, ConfigError, read_config
 from squall.main.data_dir import read_server_file
 from squall.runtime.checks import Check, run_checks

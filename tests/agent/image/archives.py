@@ -62,11 +62,17 @@ def write_layers(folder: Path, *archives: bytes) -> list[tuple[str, str]]:
     return layers
 
 
-def write_image(folder: Path, layers: Iterable[bytes], config: Mapping[str, object] | None = None) -> None:
+def write_image(
+    folder: Path,
+    layers: Iterable[bytes],
+    config: Mapping[str, object] | None = None,
+    platform: Mapping[str, str] | None = None,
+) -> None:
     """An image in the form skopeo's `dir:` has."""
     folder.mkdir(exist_ok=True)
     stored = list(layers)
-    raw = json.dumps({"config": config or {}, "rootfs": {"diff_ids": [digest_of(one) for one in stored]}}).encode()
+    rootfs = {"diff_ids": [digest_of(one) for one in stored]}
+    raw = json.dumps({"config": config or {}, "rootfs": rootfs, **(platform or {})}).encode()
     for content in (raw, *stored):
         (folder / digest_of(content).removeprefix("sha256:")).write_bytes(content)
     named = [{"digest": digest_of(one)} for one in stored]

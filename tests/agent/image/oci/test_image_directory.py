@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from squall.agent.image.oci.image_directory import BadImage, read_image
+from squall.agent.image.oci.image_directory import BadImage, architecture, read_image
 from tests.agent.image.archives import archive, digest_of, entry, write_image
 
 LAYERS = (archive(entry("a")), archive(entry("b")))
@@ -34,6 +34,48 @@ def test_image_that_says_nothing_leaves_everything_to_us(tmp_path: Path, config:
     found = read_image(tmp_path)
 
     assert (dict(found.env), found.workdir) == ({}, "")
+
+
+def test_image_says_as_whom_and_with_what_it_starts(tmp_path: Path) -> None:
+    config = {
+        "User": "app:33",
+        "Entrypoint": ["/entry", "-x"],
+        "Cmd": ["serve"],
+        "Shell": ["/bin/bash", "-c"],
+        "Labels": {"a": "b", "bad": 3},
+    }
+    write_image(tmp_path, LAYERS, config)
+
+    found = read_image(tmp_path)
+
+    assert (found.user, found.entrypoint, found.cmd) == ("app:33", ("/entry", "-x"), ("serve",))
+    assert (found.shell, found.labels) == (("/bin/bash", "-c"), {"a": "b"})
+    assert found.digest == json.loads((tmp_path / "manifest.json").read_text())["config"]["digest"]
+
+
+@pytest.mark.parametrize("wrong", [7, ["a", 7], ["a\0b"], {"a": "b"}, ["x"] * 1_001])
+def test_command_that_is_none_is_left_out_whole(tmp_path: Path, wrong: object) -> None:
+    write_image(tmp_path, LAYERS, {"Entrypoint": wrong, "Cmd": wrong, "User": ["x"], "Labels": ["x"]})
+
+    found = read_image(tmp_path)
+
+    assert (found.entrypoint, found.cmd, found.user, found.labels) == ((), (), "", {})
+
+
+@pytest.mark.parametrize(
+    "platform", [{"os": "windows"}, {"architecture": "s390x"}, {"os": "windows", "architecture": "amd64"}]
+)
+def test_image_of_other_machines_is_refused(tmp_path: Path, platform: dict[str, str]) -> None:
+    write_image(tmp_path, LAYERS, {}, platform)
+
+    with pytest.raises(BadImage, match=f"and this machine is linux/{architecture()}"):
+        read_image(tmp_path)
+
+
+def test_image_of_this_machine_is_taken(tmp_path: Path) -> None:
+    write_image(tmp_path, LAYERS, {}, {"os": "linux", "architecture": architecture()})
+
+    assert len(read_image(tmp_path).layers) == 2
 
 
 def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

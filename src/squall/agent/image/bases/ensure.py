@@ -16,9 +16,11 @@ from squall.agent.image.bases.python_image import image_for
 from squall.agent.image.layer.store import Layer, LayerStore, Scratch
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import Output
-from squall.agent.image.oci.registry import RegistryFailure, list_series, pull_base
+from squall.agent.image.oci.credentials import registry_of
+from squall.agent.image.oci.pull import pull_image
+from squall.agent.image.oci.refusal import RegistryFailure
+from squall.agent.image.oci.registry import list_series
 from squall.protocol import image, image_steps
-from squall.runtime.removal import remove_tree
 
 ANSWER_S = 5.0
 """How long a registry may be silent while Debian can serve as well."""
@@ -26,6 +28,7 @@ ONLY_ANSWER_S = 30.0
 """The same while nobody else can."""
 SILENT_FOR_S = 300.0
 """How long one that was silent is left alone."""
+_FACTS = frozenset({"python_path", "python_version", "suite", "env", "workdir", "image", "digest"})
 
 
 def ensure_base(
@@ -96,23 +99,21 @@ class _Attempt:
         root = scratch.path / "pulled"
         try:
             answer_s = ONLY_ANSWER_S if debian is None else ANSWER_S
-            facts = pull_base(name, self._settings, scratch, root, self._output, answer_s)
+            facts = pull_image(name, self._settings, scratch, root, self._output, needs_python=True, answer_s=answer_s)
         except RegistryFailure as failure:
             if failure.is_silent:
                 self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._note.write_text(name)
             raise
-        finally:
-            # Its archives are as large as the base itself.
-            remove_tree(str(scratch.path / "image"))
-        return root, facts
+        # As whom and with which command its author wants it to start does not count: this is a base like Debian's.
+        return root, {name: value for name, value in facts.items() if name in _FACTS}
 
     def _silent_ago_s(self, name: str) -> float | None:
         """How long ago the registry of this image was silent, if that still counts."""
         with contextlib.suppress(OSError):
             ago_s = time.time() - self._note.stat().st_mtime  # tidy: compared with times of files
             # Another image of the same registry will not be answered either.
-            if 0 <= ago_s < SILENT_FOR_S and _registry_of(self._note.read_text()) == _registry_of(name):
+            if 0 <= ago_s < SILENT_FOR_S and registry_of(self._note.read_text()) == registry_of(name):
                 return ago_s
         return None
 
@@ -135,9 +136,3 @@ class _Attempt:
         if self._settings.python_image:
             remedy += ", or name an image that can be had with SQUALL_PYTHON_IMAGE"
         return f"cannot make a base image with Python {self._python_version}: {'; '.join(causes)}; {remedy}"
-
-
-def _registry_of(name: str) -> str:
-    """The part of an image's name that says where it is; empty for short names."""
-    first, slash, _ = name.partition("/")
-    return first if slash and (set(first) & set(".:") or first == "localhost") else ""
