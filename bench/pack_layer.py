@@ -29,8 +29,8 @@ def tree_bytes() -> int:
 PROGRAM = """
 import sys
 from pathlib import Path
-from squall.erofs.writer import pack
-pack(sys.argv[1], Path(sys.argv[2]))
+from squall.erofs.pack import make
+make([sys.argv[1]], Path(sys.argv[2]))
 """
 
 

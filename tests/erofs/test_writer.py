@@ -12,11 +12,12 @@ import pytest
 
 from squall.erofs import layout
 from squall.erofs.errors import PackError
+from squall.erofs.image_tree import ImageTree
 from squall.erofs.placement import Placement, place
 from squall.erofs.reader import Image
 from squall.erofs.tree import Node
 from squall.erofs.unpack import unpack
-from squall.erofs.writer import pack
+from squall.erofs.writer import pack, write
 from tests.erofs.trees import BLOCK, content, facts, make_everything, set_times
 
 
@@ -73,6 +74,55 @@ def test_one_tree_gives_the_same_bytes_wherever_and_whenever_it_is_made(tmp_path
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
     build_time = struct.unpack_from("<Q", first, layout.SUPERBLOCK_OFFSET + 24)[0]
     assert build_time == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the owner of the files is part of the image: root")
+def test_bytes_are_those_of_every_version_before(tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        make_everything(tmp_path / "tree")
+    finally:
+        os.umask(mask)
+    with (tmp_path / "tree" / "holes").open("wb") as file:
+        file.truncate(3 * 2**20)
+        file.seek(2**20)
+        file.write(content(70_000))
+    set_times(tmp_path / "tree")
+
+    # Other bytes are another layer on every node that has this one: they need a decision.
+    digest = hashlib.sha256(packed(tmp_path / "tree", tmp_path / "image")).hexdigest()
+    assert digest == "9ea365b9f78bda54fa8868c43ac179b3ad542e8491a5c6642a2b2826abbca575"
+
+
+def test_what_is_packed_from_an_image_is_that_image(tmp_path: Path) -> None:
+    make_everything(tmp_path / "tree")
+    with (tmp_path / "tree" / "holes").open("wb") as file:
+        file.truncate(3 * 2**20)
+        file.seek(2**20)
+        file.write(content(70_000))
+    first = packed(tmp_path / "tree", tmp_path / "first")
+
+    with ImageTree(tmp_path / "first") as tree:
+        write(tree, tmp_path / "second")
+
+    assert (tmp_path / "second").read_bytes() == first
+
+
+@pytest.mark.parametrize("size", [200_000, 2_000_000])
+def test_a_large_file_that_shrinks_while_it_is_packed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_bytes(content(size))
+
+    def place_and_change(root: Node) -> Placement:
+        os.truncate(tmp_path / "tree" / "file", size - 100_000)
+        return place(root)
+
+    monkeypatch.setattr("squall.erofs.writer.place", place_and_change)
+
+    with pytest.raises(PackError, match="file: it changed while it was read"):
+        pack(str(tmp_path / "tree"), tmp_path / "image")
 
 
 def test_a_time_more_or_less_is_another_image(tmp_path: Path) -> None:

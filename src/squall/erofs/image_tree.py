@@ -58,8 +58,12 @@ class ImageTree:
                 parent.children[entry.name] = child
         return root
 
+    def content(self, node: Node) -> bytes:
+        """See `Source`."""
+        return b"".join(data for _, data in self._image.content(self._slots[node]))
+
     def open(self, node: Node) -> Contents:
-        """A file of the tree, open."""
+        """See `Source`."""
         return _File(self._image, self._slots[node], node.size)
 
     def _node(self, slot: int, path: bytes) -> Node:

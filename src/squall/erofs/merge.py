@@ -70,6 +70,10 @@ class Merged:
         _count_links(root)
         return root
 
+    def content(self, node: Node) -> bytes:
+        """See `Source`."""
+        return self._layer_of[node].content(node)
+
     def open(self, node: Node) -> Contents:
         """See `Source`."""
         return self._layer_of[node].open(node)

@@ -76,8 +76,11 @@ class Source(Protocol):
             PackError: something in the tree cannot be in an image.
         """
 
+    def content(self, node: Node) -> bytes:
+        """All of a small file of the tree that was read; one byte more than it had when it has grown."""
+
     def open(self, node: Node) -> Contents:
-        """A file of the tree that was read."""
+        """A large one."""
 
 
 class Scan:
@@ -105,41 +108,54 @@ class Scan:
         Raises:
             PackError: something in the tree cannot be in an image.
         """
-        root = self._node(b".", os.stat(self._descriptor))
+        root = self._node(b"", os.stat(self._descriptor), self._prefix + b".")
         # A list and not recursion: how deep a tree is, a stranger decides.
         waiting = [(root, b"")]
         while waiting:
             parent, directory = waiting.pop()
-            for name, status in self._entries(directory):
-                path = directory + name
-                child = self._node(path, status)
-                parent.children[name] = child
-                if stat.S_ISDIR(status.st_mode):
-                    parent.links += 1
-                    waiting.append((child, path + b"/"))
+            descriptor = self._open_directory(directory)
+            try:
+                # Names in an open directory: the kernel need not walk down to each of them.
+                prefix = b"/proc/self/fd/%d/" % descriptor
+                for name, status in _entries(descriptor):
+                    path = directory + name
+                    child = parent.children[name] = self._node(path, status, prefix + name)
+                    if stat.S_ISDIR(status.st_mode):
+                        parent.links += 1
+                        waiting.append((child, path + b"/"))
+            finally:
+                os.close(descriptor)
         return root
 
+    def content(self, node: Node) -> bytes:
+        """See `Source`."""
+        descriptor = self._open(node)
+        try:
+            return os.read(descriptor, node.size + 1)
+        finally:
+            os.close(descriptor)
+
     def open(self, node: Node) -> Contents:
-        """A file of the tree, open."""
+        """See `Source`."""
         return _File(self._open(node))
 
     def _open(self, node: Node) -> int:
         return os.open(node.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor)
 
-    def _entries(self, directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    def _open_directory(self, path: bytes) -> int:
         try:
-            with os.scandir(self._prefix + directory) as found:
-                entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in found]
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(path or b".", flags, dir_fd=self._descriptor)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
             raise PackError(
                 f"cannot pack {self.name}: directories in it are nested so deeply that no program can name what is in "
-                f"them; remove those below {_shown(directory[:60])}…"
+                f"them; remove those below {_shown(path[:60])}…"
             ) from error
-        return iter(sorted(entries))
 
-    def _node(self, path: bytes, status: os.stat_result) -> Node:
+    def _node(self, path: bytes, status: os.stat_result, place: bytes) -> Node:
+        """The node of a path in the tree, which is also called `place`."""
         kind = stat.S_IFMT(status.st_mode)
         has_several_names = kind != stat.S_IFDIR and status.st_nlink > 1
         if has_several_names:
@@ -158,31 +174,14 @@ class Scan:
             # Its own `.` and the name in its parent; `read` adds the `..` of each directory in it.
             node.links = 2
         elif kind == stat.S_IFLNK:
-            node.target = os.readlink(self._prefix + path)
+            node.target = os.readlink(place)
             node.size = len(node.target)
             if node.size > layout.LINK_BYTES_MAX:
                 raise PackError(f"cannot pack {self.name}: link {_shown(path)} points to a path of {node.size} bytes")
         elif kind in (stat.S_IFCHR, stat.S_IFBLK):
             node.device = status.st_rdev
-        node.xattrs = self._xattrs(path)
+        node.xattrs = _xattrs(place)
         return node
-
-    def _xattrs(self, path: bytes) -> tuple[tuple[bytes, bytes], ...]:
-        place = self._prefix + path
-        try:
-            names = os.listxattr(place, follow_symlinks=False)
-        except OSError as error:
-            if error.errno == errno.ENOTSUP:
-                return ()
-            raise
-        if not names:
-            return ()
-        found: list[tuple[bytes, bytes]] = []
-        for name in sorted(map(os.fsencode, names)):
-            is_kept = name in _KEPT_OVERLAY_MARKS or not name.startswith(_DROPPED)
-            if is_kept and layout.is_storable(name):
-                found.append((name, os.getxattr(place, name, follow_symlinks=False)))
-        return tuple(found)
 
     def _data_of(self, node: Node) -> tuple[tuple[int, int], ...] | None:
         found: list[tuple[int, int]] = []
@@ -201,6 +200,29 @@ class Scan:
         finally:
             os.close(descriptor)
         return None if found == [(0, node.size)] else tuple(found)
+
+
+def _entries(descriptor: int) -> list[tuple[bytes, os.stat_result]]:
+    """What is in a directory, in the order of the names' bytes."""
+    with os.scandir(descriptor) as found:
+        return sorted((os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in found)
+
+
+def _xattrs(place: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    try:
+        names = os.listxattr(place, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return ()
+        raise
+    if not names:
+        return ()
+    found: list[tuple[bytes, bytes]] = []
+    for name in sorted(map(os.fsencode, names)):
+        is_kept = name in _KEPT_OVERLAY_MARKS or not name.startswith(_DROPPED)
+        if is_kept and layout.is_storable(name):
+            found.append((name, os.getxattr(place, name, follow_symlinks=False)))
+    return tuple(found)
 
 
 class _File:

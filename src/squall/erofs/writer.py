@@ -6,7 +6,8 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from squall.erofs import layout
@@ -15,7 +16,7 @@ from squall.erofs.layout import BLOCK_BYTES, Dirent, Inode, Superblock
 from squall.erofs.placement import Place, Placement, place
 from squall.erofs.tree import Contents, Node, Scan, Source
 
-# Files up to this size are read whole and written together; larger ones are copied by the kernel.
+# Files up to this size are read whole and written together; larger ones are copied by the kernel, beside that.
 _SMALL_BYTES = 128 * 1024
 _BUFFER_BYTES = 1024 * 1024
 
@@ -80,16 +81,16 @@ class _Writer:
         self._at = placement.metadata_blocks * BLOCK_BYTES
 
     def write(self) -> None:
-        for one in self._placement.places:
-            self._write_inode(one)
-            mode = one.node.mode
-            if stat.S_ISDIR(mode):
-                self._write_content(one, b"".join(self._directory(one)))
-            elif stat.S_ISLNK(mode):
-                self._write_content(one, one.node.target)
-            elif stat.S_ISREG(mode) and one.size:
-                self._write_file(one)
-        self._flush()
+        with _InThread(self._copy_large):
+            for one in self._placement.places:
+                mode = one.node.mode
+                if stat.S_ISREG(mode):
+                    self._write_node(one, b"" if not one.size or _is_large(one) else self._content(one))
+                elif stat.S_ISDIR(mode):
+                    self._write_node(one, b"".join(self._directory(one)))
+                else:
+                    self._write_node(one, one.node.target)
+            self._flush()
         self._write_superblock()
 
     def _write_superblock(self) -> None:
@@ -101,7 +102,8 @@ class _Writer:
         checksum = layout.superblock_checksum(self._metadata[:BLOCK_BYTES])
         self._metadata[at + 4 : at + 8] = checksum.to_bytes(4, "little")
 
-    def _write_inode(self, one: Place) -> None:
+    def _write_node(self, one: Place, content: bytes) -> None:
+        """Write an inode and its content; of a large file, which is copied, the inode only."""
         node = one.node
         value = one.block
         if one.layout == layout.CHUNKED:
@@ -123,6 +125,11 @@ class _Writer:
         head = layout.pack_inode(inode) + one.xattrs
         if one.layout == layout.CHUNKED:
             head += _chunk_table(one)
+        if content:
+            in_blocks = len(content) - one.tail_bytes
+            head += content[in_blocks:]
+            if in_blocks:
+                self._write_blocks(one, content[:in_blocks])
         self._metadata[one.offset : one.offset + len(head)] = head
 
     def _directory(self, one: Place) -> Iterator[bytes]:
@@ -139,39 +146,47 @@ class _Writer:
             # All but the last are whole blocks.
             yield block if at == len(names) else block.ljust(BLOCK_BYTES, b"\0")
 
-    def _write_file(self, one: Place) -> None:
-        contents = self._source.open(one.node)
-        try:
-            if one.layout == layout.CHUNKED:
-                self._copy_chunks(one, contents)
-            elif one.size <= _SMALL_BYTES:
-                # One byte more than there should be: a file that has grown is noticed.
-                self._write_content(one, self._exactly(one, contents.read(0, one.size + 1), one.size))
-            else:
-                self._flush()
-                in_blocks = one.size - one.tail_bytes
-                self._copy(one, contents, 0, in_blocks)
-                self._at += one.block_count * BLOCK_BYTES
-                if one.tail_bytes:
-                    self._write_tail(one, self._exactly(one, contents.read(in_blocks, one.tail_bytes), one.tail_bytes))
-                if contents.size != one.size:
-                    raise self._changed(one)
-        finally:
-            contents.close()
+    def _content(self, one: Place) -> bytes:
+        """The content of a small file."""
+        return self._exactly(one, self._source.content(one.node), one.size)
+
+    def _copy_large(self) -> None:
+        """Copy the contents of large files to their places."""
+        for one in self._placement.places:
+            if not stat.S_ISREG(one.node.mode) or not _is_large(one):
+                continue
+            contents = self._source.open(one.node)
+            try:
+                if one.layout == layout.CHUNKED:
+                    self._copy_chunks(one, contents)
+                else:
+                    self._copy_whole(one, contents)
+            finally:
+                contents.close()
+
+    def _copy_whole(self, one: Place, contents: Contents) -> None:
+        at, in_blocks = one.block * BLOCK_BYTES, one.size - one.tail_bytes
+        self._copy(one, contents, 0, in_blocks, at)
+        if one.tail_bytes:
+            tail = self._exactly(one, contents.read(in_blocks, one.tail_bytes), one.tail_bytes)
+            at = one.offset + one.head_bytes
+            self._metadata[at : at + len(tail)] = tail
+        if contents.size != one.size:
+            raise self._changed(one)
 
     def _copy_chunks(self, one: Place, contents: Contents) -> None:
-        self._flush()
+        at = one.block * BLOCK_BYTES
         for first, count in _runs(one.chunks):
             begin = first << one.chunk_bits
             size = min(count << one.chunk_bits, one.size - begin)
-            self._copy(one, contents, begin, size)
-            self._at += -(-size // BLOCK_BYTES) * BLOCK_BYTES
+            self._copy(one, contents, begin, size, at)
+            at += -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
-    def _copy(self, one: Place, contents: Contents, begin: int, size: int) -> None:
-        """Copy a part of a file to where the writer is, without moving on."""
+    def _copy(self, one: Place, contents: Contents, begin: int, size: int, at: int) -> None:
+        """Copy a part of a file to an offset in the image."""
         done = 0
         while done < size:
-            count = contents.copy(begin + done, size - done, self._descriptor, self._at + done)
+            count = contents.copy(begin + done, size - done, self._descriptor, at + done)
             if not count:
                 raise self._changed(one)
             done += count
@@ -181,22 +196,16 @@ class _Writer:
             raise self._changed(one)
         return content
 
-    def _write_content(self, one: Place, content: bytes) -> None:
-        if one.tail_bytes:
-            cut = len(content) - one.tail_bytes
-            self._write_tail(one, content[cut:])
-            content = content[:cut]
-        if content:
-            self._pending.append(content)
-            if rest := -len(content) % BLOCK_BYTES:
-                self._pending.append(bytes(rest))
-            self._pending_bytes += len(content) + rest
-            if self._pending_bytes >= _BUFFER_BYTES:
-                self._flush()
-
-    def _write_tail(self, one: Place, tail: bytes) -> None:
-        at = one.offset + one.head_bytes
-        self._metadata[at : at + len(tail)] = tail
+    def _write_blocks(self, one: Place, content: bytes) -> None:
+        """Write content into blocks, together with what comes right before and behind it."""
+        at = one.block * BLOCK_BYTES
+        if at != self._at + self._pending_bytes or self._pending_bytes >= _BUFFER_BYTES:
+            self._flush()
+            self._at = at
+        rest = -len(content) % BLOCK_BYTES
+        self._pending.append(content)
+        self._pending.append(bytes(rest))
+        self._pending_bytes += len(content) + rest
 
     def _flush(self) -> None:
         data = memoryview(b"".join(self._pending))
@@ -210,6 +219,34 @@ class _Writer:
     def _changed(self, one: Place) -> PackError:
         path = os.path.join(self._source.name, one.node.path.decode("utf-8", "backslashreplace"))
         return PackError(f"cannot pack {path}: it changed while it was read; let nothing write there meanwhile")
+
+
+def _is_large(one: Place) -> bool:
+    """Whether a file's content is copied and not read."""
+    return one.size > _SMALL_BYTES or one.layout == layout.CHUNKED
+
+
+class _InThread:
+    """Something that goes on beside a `with` block and is over when that ends; its error is raised there."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="large files")
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._error = error
 
 
 def _runs(chunks: Sequence[int]) -> Iterator[tuple[int, int]]:
