@@ -19,7 +19,11 @@ from squall.protocol.call import FAILED, SPAWN, SUCCEEDED
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import Definition, FunctionSpec, Scaling
 from squall.protocol.ids import new_id
+from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec
+from squall.protocol.image_catalog import ImageRef
+from squall.protocol.image_steps import debian_slim, run_commands
 from squall.protocol.mount import MountFile, MountManifest, MountRef
+from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.store import Store, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
 from squall.server.store.migration import upgrade
@@ -334,6 +338,117 @@ async def test_many_mounts_are_forgotten_at_once(store: Store) -> None:
     await put_mounts(store, *(f"file-{number}" for number in range(1_100)))
 
     assert await store.prune_mounts(2.0) == 1_100
+
+
+# Images
+
+
+def make_image(image_id: str = "im-1", **changes: object) -> StoredImage:
+    spec = ImageSpec((debian_slim("3.11"), run_commands(("echo Ä",))))
+    layers = (BuiltLayer("ly-1", 5 * 2**30), BuiltLayer("ly-2", 7, 2))
+    image = StoredImage(image_id, spec, ImageConfig({"A": "b"}, layers=("ly-1", "ly-2")), layers, 10.0, 20.0, "ap-1")
+    return replace(image, **changes)  # type: ignore[arg-type]
+
+
+def make_name(image_id: str, text: str = "web:latest", at: float = 1.0, environment: str = "") -> StoredImageName:
+    name, _, tag = text.partition(":")
+    return StoredImageName(ImageRef(environment, name, tag), image_id, at)
+
+
+async def test_image_is_read_back_as_it_was_put(store: Store) -> None:
+    await store.put_image(make_image(built_at=1.0))
+    await store.put_image(make_image())
+
+    assert await store.get_image("im-1") == make_image()
+    with pytest.raises(PlatformError, match="im-2") as caught:
+        await store.get_image("im-2")
+    assert caught.value.code == "not_found"
+
+
+async def test_images_are_listed_by_their_last_use(store: Store) -> None:
+    for number in range(3):
+        await store.put_image(make_image(f"im-{number}", used_at=float(number)))
+    await store.use_images(frozenset({"im-0", "im-unknown"}), 9.0)
+
+    listed = await store.list_images()
+
+    assert [(one.image_id, one.used_at) for one in listed] == [("im-0", 9.0), ("im-2", 2.0), ("im-1", 1.0)]
+    assert await store.list_images(1) == listed[:1]
+
+
+async def test_name_points_to_one_image_and_keeps_those_before_in_mind(store: Store) -> None:
+    for number in range(2):
+        await store.put_image(make_image(f"im-{number}"))
+
+    first = await store.publish_image(make_name("im-0", at=1.0))
+    again = await store.publish_image(make_name("im-0", at=2.0))
+    second = await store.publish_image(make_name("im-1", at=3.0))
+
+    assert first == again == make_name("im-0", at=1.0)
+    assert await store.find_image_name(ImageRef("", "web")) == second == make_name("im-1", at=3.0)
+    assert await store.list_image_names() == (second,)
+    assert await store.list_image_names(earlier=True) == (second, replace(first, is_current=False))
+
+
+async def test_only_an_image_that_is_there_gets_a_name(store: Store) -> None:
+    with pytest.raises(PlatformError, match="im-9") as caught:
+        await store.publish_image(make_name("im-9"))
+
+    assert caught.value.code == "not_found"
+    assert await store.list_image_names(earlier=True) == ()
+
+
+async def test_names_are_listed_by_beginning_and_environment(store: Store) -> None:
+    await store.put_image(make_image())
+    for text, environment in (("web:a", ""), ("web:b", ""), ("Web:a", ""), ("w_b:a", ""), ("web:a", "dev")):
+        await store.publish_image(make_name("im-1", text, environment=environment))
+
+    async def listed(environment: str | None, prefix: str) -> list[str]:
+        return [str(one.ref) for one in await store.list_image_names(environment, prefix)]
+
+    assert await listed("", "web") == ["web:a", "web:b"]
+    assert await listed("", "web:b") == ["web:b"]
+    assert await listed("", "w_") == ["w_b:a"]
+    assert await listed("dev", "") == ["dev/web:a"]
+    assert await listed(None, "w") == ["dev/web:a", "w_b:a", "web:a", "web:b"]
+
+
+async def test_deleted_name_points_nowhere_and_may_be_given_again(store: Store) -> None:
+    await store.put_image(make_image())
+    await store.publish_image(make_name("im-1", at=1.0))
+
+    deleted = [await store.delete_image_name(ImageRef("", "web")) for _ in range(2)]
+    between = await store.find_image_name(ImageRef("", "web"))
+    again = await store.publish_image(make_name("im-1", at=2.0))
+
+    assert deleted == [True, False]
+    assert between is None
+    assert again == make_name("im-1", at=2.0)
+    assert [one.published_at for one in await store.list_image_names(earlier=True)] == [2.0, 1.0]
+
+
+async def test_what_a_name_pointed_to_long_ago_is_forgotten(store: Store) -> None:
+    count = EARLIER_NAMES_MAX + 5
+    for number in range(count):
+        await store.put_image(make_image(f"im-{number:03}"))
+        await store.publish_image(make_name(f"im-{number:03}", at=float(number)))
+
+    kept = [one.published_at for one in await store.list_image_names(earlier=True)]
+
+    assert kept == [float(number) for number in range(count - 1, 3, -1)]
+
+
+async def test_image_with_a_name_is_not_forgotten(store: Store) -> None:
+    for image_id in ("im-1", "im-2", "im-3"):
+        await store.put_image(make_image(image_id))
+        await store.publish_image(make_name(image_id, f"{image_id[3:]}:latest"))
+    await store.publish_image(make_name("im-3", "2:latest"))
+    await store.delete_image_name(ImageRef("", "3"))
+
+    gone = await store.forget_images(frozenset({"im-1", "im-2", "im-3", "im-9"}))
+
+    assert gone == {"im-2"}
+    assert {one.image_id for one in await store.list_images()} == {"im-1", "im-3"}
 
 
 # Durable calls

@@ -153,7 +153,7 @@ def make_spec(app_id: str, name: str = "square", **fields: Any) -> FunctionSpec:
         app_id,
         name,
         definition,
-        "im-test",
+        fields.pop("image_id", "im-test"),
         scaling=scaling,
         resources=resources,
         retries=retries,
@@ -371,6 +371,7 @@ class FakeNode:
         self.crash_at_start: int | None = None
         self.welcome: NodeWelcome | None = None
         self.builds = 0
+        self.built = BuildEvent("built", 1, 1, image_id="im-test")
         self.start_gate = asyncio.Event()
         self.start_gate.set()
         self.build_gate = asyncio.Event()
@@ -404,7 +405,7 @@ class FakeNode:
             self.builds += 1
             await request.send_item(BuildEvent("step", 1, 1, "debian_slim"))
             await self.build_gate.wait()
-            await request.send_item(BuildEvent("built", 1, 1, image_id="im-test"))
+            await request.send_item(self.built)
             return None
         if request.method == "NodeExec":
             await request.send_item(TerminalOutput(), b"hello from inside\n")

@@ -224,7 +224,7 @@ class Agent:
                 await self._mounts.release(files.name)
         # Ready before the first container asks: compiling for a Python that is not ours takes a while.
         self._tasks.start(self._library.get(built.layers, built.config, built.image_id))
-        await request.send_item(BuildEvent("built", image_id=built.image_id, config=built.config))
+        await request.send_item(BuildEvent("built", image_id=built.image_id, config=built.config, layers=built.parts))
 
     async def _pass_on(
         self, request: Request, events: asyncio.Queue[BuildEvent], building: asyncio.Future[Any]

@@ -140,6 +140,16 @@ class ImageConfig:
 
 
 @record
+class BuiltLayer:
+    """A layer of a built image."""
+
+    layer_id: str
+    size_bytes: int
+    step: int = 1
+    """The step that made it, counted from 1; layers of an image it is based on count as the base's."""
+
+
+@record
 class BuildEvent:
     """Something to tell whoever waits for a build.
 
@@ -157,6 +167,8 @@ class BuildEvent:
     """built: the image."""
     config: ImageConfig | None = None
     """built: what its containers start with."""
+    layers: tuple[BuiltLayer, ...] = ()
+    """built: its layers, bottom first; none where the image came from elsewhere."""
 
 
 @record

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from squall.protocol import app, blob, call, container, function, guest, image, log, mount, node, server
+from squall.protocol import app, blob, call, container, function, guest, image, image_catalog, log, mount, node, server
 from squall.protocol.empty import Empty
 from squall.protocol.records import record
 
@@ -81,6 +81,11 @@ METHODS = _table(
     _ask("CallCancel", call.CallCancel, Empty, "Cancel a call"),
     _ask("ContainerList", container.ContainerList, container.ContainerListing, "Containers, newest first"),
     _ask("ContainerStop", container.ContainerStop, Empty, "End a container"),
+    _ask("ImageGet", image_catalog.ImageGet, image_catalog.ImageInfo, "One image by id or name"),
+    _ask("ImageList", image_catalog.ImageList, image_catalog.ImageListing, "Images, the last used first"),
+    _ask("ImagePublish", image_catalog.ImagePublish, image_catalog.ImageName, "Give an image a name"),
+    _ask("ImageNameList", image_catalog.ImageNameList, image_catalog.ImageNameListing, "Published names"),
+    _ask("ImageNameDelete", image_catalog.ImageNameDelete, Empty, "Take a name away"),
     _stream("ImageBuild", image.ImageBuild, image.BuildEvent, "Build an image, or find it built"),
     _stream("LogRead", log.LogRead, log.LogBatch, "Read or follow log lines"),
     _stream("ContainerExec", container.ContainerExec, _TERMINAL[0], "Run a command in a container", _TERMINAL[1]),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from squall.agent.image.layer.chain import MergeWanted, merges, shortened
 from squall.agent.image.layer.overlay import has_directory
 from squall.agent.image.layer.store import Layer, LayerStore
 from squall.protocol import image
-from squall.protocol.image import ImageConfig, ImageSpec, ImageStep
+from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec, ImageStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class BuiltImage:
     layers: tuple[str, ...]
     """Directories or images, bottom first."""
     config: ImageConfig
+    parts: tuple[BuiltLayer, ...] = ()
+    """Its layers with their sizes; none of an image that came from a store."""
 
 
 @dataclass(slots=True)
@@ -82,7 +84,15 @@ class Progress:
     def built(self, spec: ImageSpec) -> BuiltImage:
         """The image, once this is all of it."""
         layers = tuple(layer.layer_id for layer in self.layers)
-        return BuiltImage(image.image_id(spec), self.paths, replace(self.config, layers=layers))
+        config = replace(self.config, layers=layers)
+        return BuiltImage(image.image_id(spec), self.paths, config, tuple(self._parts(spec)))
+
+    def _parts(self, spec: ImageSpec) -> Iterator[BuiltLayer]:
+        numbers = {key: number for number, key in enumerate(image.step_keys(spec), start=1)}
+        number = 1
+        for layer in self.layers:
+            number = numbers.get(layer.key, number)
+            yield BuiltLayer(layer.layer_id, layer.size_bytes, number)
 
 
 def config_after(config: ImageConfig, step: ImageStep) -> ImageConfig:

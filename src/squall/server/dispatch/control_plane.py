@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +27,8 @@ from squall.server.dispatch.clients import Clients
 from squall.server.dispatch.clock import StoppableClock
 from squall.server.dispatch.durable import Durable
 from squall.server.dispatch.fleet import ContainerFleet
+from squall.server.dispatch.image_catalog import ImageCatalog
+from squall.server.dispatch.image_users import ImageUsers
 from squall.server.dispatch.images import Images
 from squall.server.dispatch.methods import Methods
 from squall.server.dispatch.nodes import Nodes
@@ -43,8 +46,12 @@ from squall.server.model.store import Store
 TICK_S = 1.0
 SWEEP_S = 0.1
 BLOBS_S = 60.0
+IMAGES_S = 600.0
+"""Between two notes of which images containers run on."""
 SETTLE_S = 5.0
 """How long leaving waits for accepted outputs of durable calls to be on disk."""
+
+_log = logging.getLogger("squall.server.dispatch.control_plane")
 
 
 def resident_bytes() -> int:
@@ -95,7 +102,11 @@ class ControlPlane:
         self.blob_budgets = BlobBudgets(
             store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max
         )
-        self.images = Images(lambda: list(self.fleet.nodes.values()), self.tasks)
+        self.image_users = ImageUsers(apps=self.apps, fleet=self.fleet)
+        self.catalog = ImageCatalog(store=store, users=self.image_users, clock=self.clock)
+        self.images = Images(
+            lambda: list(self.fleet.nodes.values()), self.tasks, catalog=self.catalog, users=self.image_users
+        )
         self.terminals = Terminals(self.tasks)
         self.methods = Methods(self)
         self.streams = Streams(self)
@@ -111,6 +122,7 @@ class ControlPlane:
         self._every(SWEEP_S, self.sweep)
         self._every(TICK_S, self.tick)
         self._every(BLOBS_S, self._tidy_blobs)
+        self._every(IMAGES_S, self._note_images)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -145,6 +157,15 @@ class ControlPlane:
 
     def _tidy_blobs(self) -> None:
         self.tasks.start(self.blob_budgets.tick(self.apps.live))
+
+    def _note_images(self) -> None:
+        self.tasks.start(self._note_images_used())
+
+    async def _note_images_used(self) -> None:
+        try:
+            await self.catalog.used(self.image_users.of_containers())
+        except PlatformError as error:
+            _log.warning("cannot note which images are used: %s", error)
 
     # Connections
 

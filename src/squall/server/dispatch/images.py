@@ -12,6 +12,8 @@ from squall.protocol.errors import FORBIDDEN, INVALID, UNAVAILABLE, ChannelClose
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.image_catalog import ImageCatalog
+from squall.server.dispatch.image_users import ImageUsers
 from squall.server.dispatch.node import Node
 
 EVENTS_MAX = 5_000
@@ -42,8 +44,12 @@ class _Build:
 class Images:
     """Builds by image; which nodes have which."""
 
-    def __init__(self, nodes: Callable[[], list[Node]], tasks: TaskSet) -> None:
+    def __init__(
+        self, nodes: Callable[[], list[Node]], tasks: TaskSet, *, catalog: ImageCatalog, users: ImageUsers
+    ) -> None:
         self._nodes = nodes
+        self._catalog = catalog
+        self._users = users
         self._tasks = tasks
         self._builds: dict[str, tuple[_Build, asyncio.Future[None]]] = {}
         self._rooms: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -62,6 +68,8 @@ class Images:
         key = wire.image_id(record.spec)
         if any(step.force_build for step in record.spec.steps):
             key += ":forced"
+        # Before a node hears of it: what is removed there meanwhile is not this.
+        self._users.claim(record.app_id, wire.image_id(record.spec))
         found = self._builds.get(key)
         if found is None:
             build = _Build()
@@ -109,6 +117,7 @@ class Images:
             async for event, _ in node.peer.stream("NodeImageBuild", record).items(BuildEvent):
                 if event.kind == "built":
                     node.has_image(event.image_id)
+                    await self._catalog.built(record, event)
                 if len(build.events) < EVENTS_MAX or event.kind != "line":
                     build.events.append(event)
                 else:

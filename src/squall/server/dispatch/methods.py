@@ -70,6 +70,14 @@ class Methods:
             "ContainerList": self._container_list,
             "ContainerStop": self._container_stop,
         }
+        catalog = plane.catalog
+        self.table |= {
+            "ImageGet": _bodiless(catalog.get),
+            "ImageList": _bodiless(catalog.list_images),
+            "ImagePublish": _bodiless(catalog.publish),
+            "ImageNameList": _bodiless(catalog.list_names),
+            "ImageNameDelete": _bodiless(catalog.delete_name),
+        }
 
     async def answer(self, caller: Caller, method: str, record: Any, body: bytes) -> Answer:
         """Carry a method out.
@@ -142,6 +150,8 @@ class Methods:
     ) -> tuple[FunctionCreated, bytes]:
         if caller.scope_app_id:
             await self._check_functions(caller, record.functions)
+        for spec in record.functions:
+            self._plane.image_users.claim(spec.app_id, spec.image_id)
         return FunctionCreated(await self._plane.apps.create_functions(record.functions)), b""
 
     async def _check_functions(self, caller: Caller, specs: tuple[FunctionSpec, ...]) -> None:
@@ -288,6 +298,15 @@ class Methods:
             raise PlatformError(CONFLICT, f"{method}: container {container_id} has ended")
         message = f"{method}: there is no container {container_id}; `squall container list` shows those that run"
         raise PlatformError(NOT_FOUND, message)
+
+
+def _bodiless(answer: Callable[[Any], Awaitable[Any]]) -> Unary:
+    """Of a method that needs neither who asks nor a body."""
+
+    async def unary(caller: Caller, record: Any, body: bytes) -> Answer:
+        return await answer(record), b""
+
+    return unary
 
 
 def check_paths(manifest: MountManifest) -> None:

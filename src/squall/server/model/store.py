@@ -17,7 +17,9 @@ from typing import Protocol
 
 from squall.protocol.app import EPHEMERAL
 from squall.protocol.function import FunctionSpec
+from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
+from squall.server.model.image import StoredImage, StoredImageName
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,43 @@ class Store(Protocol):
 
     async def get_mount(self, mount_id: str) -> MountManifest:
         """One manifest. Raises PlatformError `not_found`."""
+
+    # Images
+
+    async def put_image(self, image: StoredImage) -> None:
+        """Remember an image that was built, or replace all that is known of it."""
+
+    async def get_image(self, image_id: str) -> StoredImage:
+        """One image. Raises PlatformError `not_found`."""
+
+    async def list_images(self, limit: int = 100) -> tuple[StoredImage, ...]:
+        """Images, the last used first."""
+
+    async def use_images(self, image_ids: frozenset[str], now: float) -> None:
+        """They are used now; unknown ones are passed over."""
+
+    async def forget_images(self, image_ids: frozenset[str]) -> frozenset[str]:
+        """Forget those of these images that no name points to; which were forgotten."""
+
+    async def publish_image(self, name: StoredImageName) -> StoredImageName:
+        """Let a name point to an image, and keep in mind what it pointed to before; what is there now.
+
+        A name that points to it already stays as it is. Raises PlatformError `not_found` for an unknown image.
+        """
+
+    async def find_image_name(self, ref: ImageRef) -> StoredImageName | None:
+        """What a name points to."""
+
+    async def list_image_names(
+        self, environment: str | None = None, prefix: str = "", *, earlier: bool = False
+    ) -> tuple[StoredImageName, ...]:
+        """Names whose `name:tag` begins so, by name; of one environment, or of all.
+
+        With `earlier` also what they pointed to before and names that were taken away; of one name the newest first.
+        """
+
+    async def delete_image_name(self, ref: ImageRef) -> bool:
+        """Take a name away; whether it was there."""
 
     # Durable calls
 

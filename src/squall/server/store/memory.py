@@ -7,7 +7,9 @@ from dataclasses import replace
 from squall.protocol.app import STOPPED, STOPPING
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
+from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
+from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
 
 
@@ -19,6 +21,9 @@ class MemoryStore:
         self._functions: dict[str, FunctionSpec] = {}
         self._mounts: dict[str, tuple[MountManifest, float]] = {}
         """With the time they were used last."""
+        self._images: dict[str, StoredImage] = {}
+        self._image_names: dict[ImageRef, list[StoredImageName]] = {}
+        """With what they pointed to before, the newest first."""
         self._calls: dict[str, StoredCall] = {}
         self._inputs: dict[str, tuple[StoredInput, ...]] = {}
         self._outputs: dict[str, dict[int, StoredOutput]] = {}
@@ -136,6 +141,67 @@ class MemoryStore:
         if found is None:
             raise PlatformError(NOT_FOUND, f"no mount {mount_id}")
         return found[0]
+
+    async def put_image(self, image: StoredImage) -> None:
+        """See `Store`."""
+        self._images[image.image_id] = image
+
+    async def get_image(self, image_id: str) -> StoredImage:
+        """See `Store`."""
+        image = self._images.get(image_id)
+        if image is None:
+            raise PlatformError(NOT_FOUND, f"no image {image_id}")
+        return image
+
+    async def list_images(self, limit: int = 100) -> tuple[StoredImage, ...]:
+        """See `Store`."""
+        last_used = sorted(self._images.values(), key=lambda one: (one.used_at, one.image_id), reverse=True)
+        return tuple(last_used[:limit])
+
+    async def use_images(self, image_ids: frozenset[str], now: float) -> None:
+        """See `Store`."""
+        for image_id in image_ids & self._images.keys():
+            self._images[image_id] = replace(self._images[image_id], used_at=now)
+
+    async def forget_images(self, image_ids: frozenset[str]) -> frozenset[str]:
+        """See `Store`."""
+        named = {one.image_id for one in await self.list_image_names()}
+        gone = (image_ids & self._images.keys()) - named
+        for image_id in gone:
+            del self._images[image_id]
+        return gone
+
+    async def publish_image(self, name: StoredImageName) -> StoredImageName:
+        """See `Store`."""
+        await self.get_image(name.image_id)
+        known = self._image_names.get(name.ref, [])
+        if known and known[0].is_current and known[0].image_id == name.image_id:
+            return known[0]
+        before = [replace(one, is_current=False) for one in known[:EARLIER_NAMES_MAX]]
+        self._image_names[name.ref] = [name, *before]
+        return name
+
+    async def find_image_name(self, ref: ImageRef) -> StoredImageName | None:
+        """See `Store`."""
+        return next((one for one in self._image_names.get(ref, []) if one.is_current), None)
+
+    async def list_image_names(
+        self, environment: str | None = None, prefix: str = "", *, earlier: bool = False
+    ) -> tuple[StoredImageName, ...]:
+        """See `Store`."""
+        return tuple(
+            one
+            for ref in sorted(self._image_names, key=str)
+            if environment in (None, ref.environment) and f"{ref.name}:{ref.tag}".startswith(prefix)
+            for one in self._image_names[ref]
+            if earlier or one.is_current
+        )
+
+    async def delete_image_name(self, ref: ImageRef) -> bool:
+        """See `Store`."""
+        was_there = await self.find_image_name(ref) is not None
+        self._image_names[ref] = [replace(one, is_current=False) for one in self._image_names.get(ref, [])]
+        return was_there
 
     async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
         """See `Store`."""

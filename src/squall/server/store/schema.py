@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -67,6 +67,34 @@ MOUNTS = Table(
     Column("manifest", Text, nullable=False),
     # When it was made, or was about to be named by a function.
     Column("used_at", Float, nullable=False, server_default="0"),
+)
+
+IMAGES = Table(
+    "images",
+    METADATA,
+    Column("image_id", String, primary_key=True),
+    # No foreign key: an image outlives the app it was built for.
+    Column("app_id", String, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("layers", Text, nullable=False),
+    Column("built_at", Float, nullable=False),
+    Column("used_at", Float, nullable=False),
+    Index("images_by_use", "used_at"),
+)
+
+IMAGE_NAMES = Table(
+    "image_names",
+    METADATA,
+    Column("environment", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("tag", String, primary_key=True),
+    # Counts what the name has pointed to; the last one is current, unless the name was taken away.
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("image_id", String, nullable=False),
+    Column("published_at", Float, nullable=False),
+    Column("is_current", Boolean, nullable=False),
+    Index("image_names_by_image", "image_id"),
 )
 
 CALLS = Table(

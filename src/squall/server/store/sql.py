@@ -21,12 +21,14 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from squall.protocol.app import STOPPED, STOPPING
 from squall.protocol.errors import EXHAUSTED, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.function import FunctionSpec
+from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
+from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
-from squall.server.store import sql_apps, sql_calls, sql_functions, sql_mounts
+from squall.server.store import sql_apps, sql_calls, sql_functions, sql_images, sql_mounts
 from squall.server.store.room import check_room
-from squall.server.store.schema import APPS, FUNCTIONS, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
+from squall.server.store.schema import APPS, FUNCTIONS, IMAGES, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
 from squall.server.store.upsert import upsert
 from squall.server.store.writes import GroupCommit, is_disk_full
 
@@ -185,6 +187,62 @@ class SqlStore:
         if text is None:
             raise PlatformError(NOT_FOUND, f"no mount {mount_id}")
         return from_wire(MountManifest, json.loads(text))
+
+    # Images
+
+    async def put_image(self, image: StoredImage) -> None:
+        """See `Store`."""
+        await self._write(sql_images.put_images, image)
+
+    async def get_image(self, image_id: str) -> StoredImage:
+        """See `Store`."""
+        found = await self._images(sa.select(IMAGES).where(IMAGES.c.image_id == image_id))
+        if not found:
+            raise PlatformError(NOT_FOUND, f"no image {image_id}")
+        return found[0]
+
+    async def list_images(self, limit: int = 100) -> tuple[StoredImage, ...]:
+        """See `Store`."""
+        return await self._images(
+            sa.select(IMAGES).order_by(IMAGES.c.used_at.desc(), IMAGES.c.image_id.desc()).limit(limit)
+        )
+
+    async def _images(self, query: sa.Select[Any]) -> tuple[StoredImage, ...]:
+        rows = await self._read(lambda connection: connection.execute(query).mappings().all())
+        return tuple(sql_images.image_of(row) for row in rows)
+
+    async def use_images(self, image_ids: frozenset[str], now: float) -> None:
+        """See `Store`."""
+        await self._write(sql_images.use_images, (image_ids, now))
+
+    async def forget_images(self, image_ids: frozenset[str]) -> frozenset[str]:
+        """See `Store`."""
+        gone: frozenset[str] = await self._write(sql_images.forget_images, image_ids)
+        return gone
+
+    async def publish_image(self, name: StoredImageName) -> StoredImageName:
+        """See `Store`."""
+        published: StoredImageName | None = await self._write(sql_images.publish, name)
+        if published is None:
+            raise PlatformError(NOT_FOUND, f"no image {name.image_id}")
+        return published
+
+    async def find_image_name(self, ref: ImageRef) -> StoredImageName | None:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_images.find_name(connection, ref))
+
+    async def list_image_names(
+        self, environment: str | None = None, prefix: str = "", *, earlier: bool = False
+    ) -> tuple[StoredImageName, ...]:
+        """See `Store`."""
+        return tuple(
+            await self._read(lambda connection: sql_images.list_names(connection, environment, prefix, earlier))
+        )
+
+    async def delete_image_name(self, ref: ImageRef) -> bool:
+        """See `Store`."""
+        was_there: bool = await self._write(sql_images.delete_names, ref)
+        return was_there
 
     # Durable calls
 

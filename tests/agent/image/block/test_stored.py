@@ -38,7 +38,7 @@ class Nodes:
         self.top = top
         self.layers = LayerStore(top / "first", is_packed=True)
         self.layer = make_layer(self.layers)
-        self.config = ImageConfig({"A": "b"}, "/srv", "/usr/bin/python3", "3.11.2", (self.layer.layer_id,))
+        self.config = ImageConfig({"A": "b"}, "/srv", "/usr/bin/python3", "3.11.2", layers=(self.layer.layer_id,))
 
     def put(self) -> str:
         """Put the image; the name of its layer's manifest."""

@@ -1,0 +1,229 @@
+"""What the server knows of built images: which there are, what they are called, what they occupy, who needs them.
+
+A published name is `name[:tag]` in an environment (`environment/name:tag` where it is not the caller's); the tag is
+`latest` where none is given. A name points to one image at a time; which it pointed to before is kept for a while.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from squall.protocol.errors import INVALID, PlatformError
+from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec
+from squall.protocol.records import field, record
+
+LATEST = "latest"
+_WORD = re.compile(r"^[A-Za-z0-9._-]{1,64}\Z")
+NAME_RULE = "letters, digits, `.`, `_` and `-`, at most 64 of them"
+
+
+@record
+class ImageRef:
+    """A name in its parts."""
+
+    environment: str
+    name: str
+    tag: str = LATEST
+
+    def __str__(self) -> str:
+        environment = f"{self.environment}/" if self.environment else ""
+        return f"{environment}{self.name}:{self.tag}"
+
+
+@record
+class ImageGet:
+    """Ask for one image by id or by name."""
+
+    image: str
+    environment: str = ""
+
+
+@record
+class ImageInfo:
+    """One image that was built."""
+
+    image_id: str
+    built_at: float
+    """Seconds since 1970, as all times here."""
+    used_at: float
+    """When a build or a function last asked for it; to the minute."""
+    layers: tuple[BuiltLayer, ...] = ()
+    """Bottom first."""
+    app_id: str = ""
+    """The app that it was built for; empty for none."""
+    names: tuple[str, ...] = ()
+    """As it is published now."""
+    users: tuple[str, ...] = ()
+    """Apps and containers that need it now, in words."""
+    spec: ImageSpec | None = None
+    """How it is built; not in lists."""
+    config: ImageConfig | None = None
+    """What its containers start with; not in lists."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its layers; other images may share some."""
+        return sum(layer.size_bytes for layer in self.layers)
+
+
+@record
+class ImageList:
+    """Ask for images, the last used first."""
+
+    limit: int = 100
+
+
+@record
+class ImageListing:
+    """The answer to `ImageList`."""
+
+    images: tuple[ImageInfo, ...]
+
+
+@record
+class ImagePublish:
+    """Let a name point to an image that was built.
+
+    Errors: `invalid` for a name that is none, `not_found` for an image that was not built here.
+    """
+
+    image_id: str
+    name: str
+    environment: str = ""
+
+
+@record
+class ImageName:
+    """What a name points to, or pointed to."""
+
+    name: str
+    """With tag, and environment where it has one."""
+    image_id: str
+    published_at: float
+    is_current: bool = True
+
+
+@record
+class ImageNameList:
+    """Ask for published names that begin so, in alphabetical order."""
+
+    prefix: str = ""
+    environment: str = ""
+    include_earlier: bool = False
+    """Also what they pointed to before, the newest first."""
+    limit: int = 1_000
+
+
+@record
+class ImageNameListing:
+    """The answer to `ImageNameList`."""
+
+    names: tuple[ImageName, ...]
+
+
+@record
+class ImageNameDelete:
+    """Take a name away; the image stays for as long as something else needs it."""
+
+    name: str
+    environment: str = ""
+
+
+@record
+class ImageGc:
+    """Remove layers that nothing needs from every connected node.
+
+    What a container that runs, a build under way, an app that has not stopped or a published name needs stays, and what
+    was used in the last `older_than_s`.
+    """
+
+    older_than_s: float = 14 * 24 * 3600.0
+    is_dry_run: bool = False
+    """Only say what would be removed."""
+
+
+@record
+class LayerUse:
+    """One layer of a node, and what became of it."""
+
+    layer_id: str
+    size_bytes: int
+    made_at: float
+    used_at: float
+    is_removed: bool = False
+    """Or would be, in a dry run."""
+    image_ids: tuple[str, ...] = ()
+    """Images of the node that it is part of."""
+    users: tuple[str, ...] = ()
+    """Who needs it, in words; nobody where it is only too young."""
+
+
+@record
+class NodeGc:
+    """What a node removed."""
+
+    node_id: str
+    layers: tuple[LayerUse, ...] = ()
+    """All it had."""
+    freed_bytes: int = 0
+    gone_image_ids: tuple[str, ...] = ()
+    """Images that cannot be started from any more until they are built again."""
+    error: str = ""
+    """Why nothing was removed."""
+
+
+@record
+class ImageGcDone:
+    """The answer to `ImageGc`."""
+
+    nodes: tuple[NodeGc, ...]
+
+
+@record
+class NodeImageGc:
+    """The same for one node. `needed` has the images that must stay, with who needs them in words."""
+
+    older_than_s: float
+    is_dry_run: bool = False
+    needed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@record
+class ImageLogRead:
+    """Ask for what the steps of an image printed when they were built: a stream of `LogBatch`.
+
+    Of an image that could not be built, the failed step's output is there for a while.
+    """
+
+    image: str
+    layers: int = 0
+    """Of the last so many steps that ran; 0 for all."""
+    tail: int = -1
+    """The last so many entries; -1 for all."""
+    environment: str = ""
+
+
+def parse_name(text: str, environment: str = "") -> ImageRef:
+    """A name as users write it: `name`, `name:tag`, `environment/name:tag`.
+
+    Raises:
+        PlatformError: `invalid`, with the rule.
+    """
+    before, slash, rest = text.rpartition("/")
+    name, colon, tag = rest.partition(":")
+    found = ImageRef(before if slash else environment, name, tag if colon else LATEST)
+    words = [found.name, found.tag, *([found.environment] if slash else [])]
+    if not all(_WORD.match(word) for word in words) or found.name.startswith("im-"):
+        also = " and do not begin with `im-`, as ids do" if found.name.startswith("im-") else ""
+        raise PlatformError(
+            INVALID,
+            f"{text[:200]!r} is no name of an image: write `name`, `name:tag` or `environment/name:tag`; each part is"
+            f" {NAME_RULE}{also}",
+        )
+    return found
+
+
+def without_definition(info: ImageInfo) -> ImageInfo:
+    """As lists have it."""
+    return replace(info, spec=None, config=None)
