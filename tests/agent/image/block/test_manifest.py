@@ -63,7 +63,8 @@ def test_a_layer_manifest_that_cannot_be_is_refused(tmp_path: Path, change: dict
 
 
 def test_an_image_manifest_is_read_as_what_was_written_and_as_nothing_else() -> None:
-    made = ImageManifest(IMAGE_ID, ImageConfig({"A": "b"}, "/srv", "/usr/bin/python3", "3.11.2", layers=("ly-1",)), (KEY,))
+    config = ImageConfig({"A": "b"}, "/srv", "/usr/bin/python3", "3.11.2", layers=("ly-1",))
+    made = ImageManifest(IMAGE_ID, config, (KEY,))
     data = made.to_bytes()
 
     assert parse_image(data, IMAGE_ID) == made
