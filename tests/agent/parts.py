@@ -12,6 +12,7 @@ from typing import Any
 
 from squall.agent.config import AgentConfig
 from squall.agent.disk import Writer
+from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
 from squall.protocol.blob import BlobChunk, BlobGet
 from squall.protocol.channel.contract import Channel
@@ -99,7 +100,9 @@ class BuiltImages:
         self._config = config or ImageConfig(python_path="/usr/bin/python3", python_version="3.11.2", layers=("ly-1",))
         self.built: list[str] = []
 
-    async def build(self, spec: ImageSpec, on_event: Callable[[BuildEvent], None]) -> BuiltImage:
+    async def build(
+        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None
+    ) -> BuiltImage:
         on_event(BuildEvent("step", 1, 1, "a step"))
         on_event(BuildEvent("line", 1, 1, "some output"))
         self.built.append(image_id(spec))

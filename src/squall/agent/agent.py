@@ -31,7 +31,7 @@ from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.empty import Empty
 from squall.protocol.errors import INVALID, UNAVAILABLE, PlatformError
-from squall.protocol.image import COPY, BuildEvent, ImageBuild, ImageInvalid
+from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
 from squall.protocol.mount import MountRef
 from squall.protocol.node import (
     ContainerEnd,
@@ -207,11 +207,12 @@ class Agent:
 
     async def _build(self, request: Request) -> None:
         """Build an image and pass on what happens; waits for a reader that is slow by dropping nothing but time."""
-        spec = request.record(ImageBuild).spec
+        asked = request.record(ImageBuild)
+        spec = asked.spec
         events: asyncio.Queue[BuildEvent] = asyncio.Queue()
-        copied = [step.mount_id for step in spec.steps if step.kind == COPY]
+        copied = [step.mount_id for step in spec.steps if step.mount_id]
         held = [await self._mounts.acquire([MountRef(mount_id, "/")], ()) for mount_id in copied]
-        building = self._tasks.start(self._images.build(spec, events.put_nowait))
+        building = self._tasks.start(self._images.build(spec, events.put_nowait, asked.secrets))
         try:
             while not (building.done() and events.empty()):
                 await self._pass_on(request, events, building)

@@ -71,6 +71,9 @@ class Network(Protocol):
         """Load the firewall's rules again if somebody flushed them; True when they were gone."""
 
 
+_PYTHON = "begin with Image.debian_slim(), or give add_python= to the method that makes its base"
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What containers are made with."""
@@ -264,6 +267,11 @@ class Containers:
         if image is None:
             message = f"cannot start {request.container_id}: image {request.image_id} is not on this node; build it"
             raise PlatformError(NOT_FOUND, message)
+        if not image.config.python_path:
+            message = (
+                f"cannot start {request.container_id}: image {request.image_id} has no Python on its PATH; {_PYTHON}"
+            )
+            raise PlatformError(INVALID, message)
         library_dir = await services.library.get(image.layers, image.config, image.image_id)
         layers: tuple[str, ...] = image.layers
         if request.mounts:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -126,6 +127,22 @@ class GuestLibrary:
                 raise
             await loop.run_in_executor(self._executor, remove_tree, str(new))
         return place
+
+
+def plain_library(data_dir: Path, package_dir: Path | None = None) -> str:
+    """The library without bytecode, which any Python can use; made if it is not there. Blocks.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    sources = dict(_sources(package_dir or Path(__file__).resolve().parent.parent))
+    place = data_dir / "guest" / f"{_content_hash(sources)}-sources"
+    if not place.exists():
+        new = place.parent / f".new-{secrets.token_hex(8)}"
+        _write(new, sources)
+        with contextlib.suppress(OSError):  # somebody else made it meanwhile; `prepare` removes ours
+            os.rename(new, place)
+    return str(place)
 
 
 def compile_tree(top: Path) -> None:

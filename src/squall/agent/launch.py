@@ -60,11 +60,13 @@ def container_spec(
         layers=provision.layers,
         state_dir=provision.state_dir,
         id_range=provision.id_range,
-        # -B: bytecode beside user code would be written for this one container, and thrown away with it.
-        argv=(image.python_path or "python3", "-u", "-B", config.guest_entry),
+        # An entrypoint runs its arguments. -B: bytecode beside user code would be written for this one container, and
+        # thrown away with it.
+        argv=(*image.entrypoint, image.python_path, "-u", "-B", config.guest_entry),
         env=environment(request, image, provision),
         cwd=image.workdir or CODE_DIR,
         hostname=request.container_id[-12:].lower(),
+        user=(image.uid, image.gid),
         binds=(Bind(provision.socket_dir, SOCKET_DIR), Bind(provision.library_dir, LIBRARY_DIR)),
         limits=limits(config, request.resources),
         network=provision.network,
@@ -78,7 +80,7 @@ def container_spec(
 
 def environment(request: ContainerStart, image: ImageConfig, provision: Provision) -> dict[str, str]:
     """The image's variables, then ours, then the network's, then the function's; who the container is comes last."""
-    env = {"PATH": DEFAULT_PATH, "HOME": CODE_DIR, "LANG": "C.UTF-8", **image.env}
+    env = {"PATH": DEFAULT_PATH, "HOME": image.home or CODE_DIR, "LANG": "C.UTF-8", **image.env}
     env.update(thread_counts(request.resources))
     env.update(provision.network.env)
     env.update(request.env)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.builder import STEP_BYTES_MAX, ImageBuilder
+from squall.agent.image.definitions import Definitions
 from squall.agent.image.inherit import CACHE_DIR
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import MachineSettings
-from squall.agent.image.making import BuildFailed
+from squall.agent.image.making import BuildFailed, Secrets
 from squall.agent.image.progress import BuiltImage
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image, image_steps
@@ -52,14 +53,15 @@ class Shop:
         self.network = CountingNetwork()
         self.specs: list[ContainerSpec] = []
         self.step: Step = self.write_a_file
-        self.machine = FakeMachine({"sh": self._shell})
+        self.machine = FakeMachine({"sh": self._shell, "bash": self._shell})
         self.builder: ImageBuilder
+        self.says = ""
 
     async def _shell(self, process: FakeProcess) -> int:
         await asyncio.sleep(0)
         spec = next(one.spec for one in self.machine.containers.values() if one.first.process is process)
         self.specs.append(spec)
-        await process.write(f"line of {len(self.specs)}\n".encode())
+        await process.write(f"line of {len(self.specs)}\n{self.says}".encode())
         return await self.step(spec)
 
     async def write_a_file(self, spec: ContainerSpec) -> int:
@@ -68,9 +70,18 @@ class Shop:
         (upper / f"file-{len(self.specs)}").write_text("x")
         return 0
 
-    async def build(self, *steps: ImageStep, events: list[BuildEvent] | None = None) -> BuiltImage:
+    async def build(
+        self, *steps: ImageStep, events: list[BuildEvent] | None = None, secrets: Secrets | None = None
+    ) -> BuiltImage:
         on_event = (events if events is not None else list[BuildEvent]()).append
-        return await asyncio.wait_for(self.builder.build(make_spec(*steps), on_event), 20)
+        return await asyncio.wait_for(self.builder.build(make_spec(*steps), on_event, secrets), 20)
+
+    async def keep(self, *steps: ImageStep) -> BuiltImage:
+        """Build an image that others can name."""
+        definitions = Definitions(self.data_dir)
+        definitions.prepare()
+        definitions.save(make_spec(*steps))
+        return await self.build(*steps)
 
     def leftovers(self) -> object:
         return (os.listdir(self.data_dir / "layers/.scratch"), self.network.held, self.machine.containers)
@@ -103,7 +114,7 @@ async def open_shop(
             settings=MachineSettings(proxies={"http_proxy": "http://machine:1"}),
             data_dir=data_dir,
             id_ranges=[IdRange(65_536 * number) for number in range(1, ranges + 1)],
-            mount_path=lambda mount_id: f"/mounts/{mount_id}",
+            mount_path=lambda mount_id: str(data_dir / "mounts" / mount_id),
             uv_path="/usr/bin/uv",
             step_timeout_s=step_timeout_s,
         )
@@ -125,15 +136,15 @@ async def test_each_step_that_writes_makes_a_layer_on_those_below(shop: Shop) ->
 
     assert [Path(layer).name for layer in built.layers] == ["fs"] * 3
     assert os.listdir(built.layers[1]) == ["file-1"]
-    assert os.listdir(built.layers[2]) == ["file-2"]
-    assert list(shop.specs[1].layers) == list(built.layers[:2])
+    assert os.listdir(built.layers[2]) == ["new"]
+    assert [list(spec.layers[:1]) for spec in shop.specs] == [list(built.layers[:1])]
     assert built.config.workdir == "/new"
     assert built.config.env == {"A": "b"}
     assert built.config.python_version == "3.11.2"
     assert len(built.config.layers) == 3
     assert [(event.kind, event.step, event.steps) for event in events] == [
         *(("cached", 1, 4), ("cached", 2, 4)),
-        *(("step", 3, 4), ("line", 3, 4), ("done", 3, 4), ("step", 4, 4), ("line", 4, 4), ("done", 4, 4)),
+        *(("step", 3, 4), ("line", 3, 4), ("done", 3, 4), ("step", 4, 4), ("done", 4, 4)),
     ]
     assert shop.leftovers() == NOTHING
 
@@ -168,11 +179,121 @@ async def test_slot_knows_the_proxy_better_than_the_machine_and_the_user_better_
     assert [spec.env["http_proxy"] for spec in shop.specs] == ["http://slot:1", "http://user:1"]
 
 
-async def test_copy_mounts_the_files_to_be_copied(shop: Shop) -> None:
-    await shop.build(image_steps.copy("mo-0123456789", "/opt/it"))
+async def test_copy_needs_no_container(shop: Shop) -> None:
+    make_mount(shop, "mo-0123456789", "sub/file")
 
-    copied = [bind for bind in shop.specs[0].binds if bind.source == "/mounts/mo-0123456789"]
-    assert [(bind.is_read_only, bind.is_idmapped) for bind in copied] == [(True, True)]
+    built = await shop.build(image_steps.copy("mo-0123456789", "/srv/it"))
+
+    assert Path(built.layers[1], "srv/it/sub/file").read_text() == "sub/file"
+    assert not shop.specs
+
+
+async def test_step_sees_the_files_of_its_mount(shop: Shop) -> None:
+    await shop.build(image_steps.run_commands(("make it",), mount_id="mo-0123456789"))
+
+    files = [bind for bind in shop.specs[0].binds if bind.source.endswith("mo-0123456789")]
+    assert [(bind.target, bind.is_read_only, bind.is_idmapped) for bind in files] == [(image.BUILD_FILES, True, True)]
+
+
+async def test_users_shells_and_commands_go_into_the_configuration(shop: Shop) -> None:
+    built = await shop.build(
+        image_steps.user("7:8"),
+        image_steps.shell(("/bin/bash", "-ec")),
+        image_steps.entrypoint(("/enter", "--fast")),
+        image_steps.cmd(("serve",)),
+        RUN,
+        image_steps.apt_install(("git",)),
+    )
+
+    config = built.config
+    assert (config.user, config.uid, config.gid) == ("7:8", 7, 8)
+    assert (config.shell, config.entrypoint, config.cmd) == (("/bin/bash", "-ec"), ("/enter", "--fast"), ("serve",))
+    run, apt = shop.specs
+    assert (run.user, run.argv) == ((7, 8), ("/bin/bash", "-ec", "make it"))
+    assert apt.user == (0, 0), "packages are for everybody"
+
+
+async def test_unknown_user_is_told_with_the_step(shop: Shop) -> None:
+    with pytest.raises(
+        BuildFailed, match=r"step 2 of 2 \(user nobody-here\) failed: the image has no user 'nobody-here'"
+    ):
+        await shop.build(image_steps.user("nobody-here"))
+
+
+async def test_template_takes_variables_of_the_image(shop: Shop) -> None:
+    built = await shop.build(
+        image_steps.env({"APP": "/srv/app", "PATH": "/usr/bin"}),
+        image_steps.env({"PATH": "${APP}/bin:${PATH}", "COST": "$$5", "NONE": "${MISSING:-else}"}, is_template=True),
+        image_steps.workdir("${APP}", is_template=True),
+        image_steps.env({"PLAIN": "${APP}"}),
+    )
+
+    env = built.config.env
+    assert (env["PATH"], env["COST"], env["NONE"], env["PLAIN"]) == ("/srv/app/bin:/usr/bin", "$5", "else", "${APP}")
+    assert built.config.workdir == "/srv/app"
+
+
+async def test_secrets_are_in_the_environment_of_their_step_alone_and_in_no_line(shop: Shop) -> None:
+    shop.says = "the token is s3cret-value\n"
+    events: list[BuildEvent] = []
+    steps = (image_steps.run_commands(("one",), secrets=("0",)), image_steps.run_commands(("two",)))
+
+    await shop.build(*steps, events=events, secrets={"0": {"TOKEN": "s3cret-value"}})
+
+    assert [spec.env.get("TOKEN") for spec in shop.specs] == ["s3cret-value", None]
+    lines = [event.text for event in events if event.kind == "line"]
+    assert "the token is ***" in lines
+    kept = b"".join(path.read_bytes() for path in shop.data_dir.rglob("*") if path.is_file())
+    assert b"s3cret-value" not in kept
+    assert image.image_id(make_spec(*steps)) == image.image_id(
+        make_spec(image_steps.run_commands(("one",)), image_steps.run_commands(("two",)))
+    )
+
+
+async def test_image_begins_with_another_and_takes_files_from_one(shop: Shop) -> None:
+    first = await shop.keep(RUN, image_steps.env({"A": "b"}))
+
+    begun = await shop.builder.build(
+        ImageSpec((image_steps.from_image(first.image_id), image_steps.run_commands(("more",)))), lambda event: None
+    )
+    copied = await shop.build(image_steps.copy_from(first.image_id, ("/file-1",), "/srv/taken"))
+
+    assert begun.layers[:2] == first.layers
+    assert begun.config.env["A"] == "b"
+    assert Path(copied.layers[1], "srv/taken").read_text() == "x"
+
+
+async def test_image_that_is_not_here_is_told(shop: Shop) -> None:
+    with pytest.raises(BuildFailed, match=r"needs image im-0123456789abcdef, which is not on this node"):
+        await shop.build(image_steps.copy_from("im-0123456789abcdef", ("/x",), "/y"))
+
+
+async def test_image_of_nothing_holds_what_is_copied_into_it(shop: Shop) -> None:
+    make_mount(shop, "mo-0123456789", "bin/tool")
+
+    built = await shop.builder.build(
+        ImageSpec((image_steps.from_scratch(), image_steps.copy("mo-0123456789", "/"))), lambda event: None
+    )
+
+    assert [os.listdir(layer) for layer in built.layers] == [["bin"]]
+    assert built.config.python_path == ""
+
+
+async def test_first_python_on_the_path_of_an_image_runs_its_functions(shop: Shop) -> None:
+    make_mount(shop, "mo-0123456789", "bin/python3", mode=0o755)
+
+    built = await shop.build(
+        image_steps.copy("mo-0123456789", "/venv"), image_steps.env({"PATH": "/nowhere:/venv/bin:/usr/bin"})
+    )
+
+    assert (built.config.python_path, built.config.python_version) == ("/venv/bin/python3", "")
+
+
+def make_mount(shop: Shop, name: str, path: str, mode: int = 0o644) -> None:
+    place = shop.data_dir / "mounts" / name / path
+    place.parent.mkdir(parents=True)
+    place.write_text(path)
+    place.chmod(mode)
 
 
 async def test_only_a_fetch_on_the_base_alone_may_write_to_the_shared_packages(shop: Shop) -> None:

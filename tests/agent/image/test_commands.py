@@ -6,12 +6,15 @@ import subprocess
 
 from squall.agent.image import commands
 from squall.protocol import image_steps
+from squall.protocol.image import ImageConfig
 
 
 def test_commands_run_each_in_its_own_shell_until_one_fails() -> None:
     step = image_steps.run_commands(("cd /; X=1", 'echo "X=$X in $(pwd)"', "exit 7", "echo never"))
 
-    done = subprocess.run(commands.command(step, ""), capture_output=True, text=True, cwd="/usr", check=False)
+    done = subprocess.run(
+        commands.command(step, ImageConfig()), capture_output=True, text=True, cwd="/usr", check=False
+    )
 
     assert done.returncode == 7
     assert "X= in /usr\n" in done.stdout
@@ -26,7 +29,7 @@ def test_pip_options_become_those_of_uv() -> None:
         extra_options="--no-deps --reinstall",
     )
 
-    argv = commands.command(step, "")
+    argv = commands.command(step, ImageConfig())
 
     options = argv[argv.index("sh", 3) + 1 :]
     assert options == (
@@ -38,7 +41,7 @@ def test_pip_options_become_those_of_uv() -> None:
 def test_package_names_are_no_shell_text() -> None:
     step = image_steps.apt_install(("git", "tree"))
 
-    argv = commands.command(step, "")
+    argv = commands.command(step, ImageConfig())
 
     assert argv[-2:] == ("git", "tree")
     assert "git" not in argv[2]

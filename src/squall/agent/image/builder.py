@@ -17,14 +17,16 @@ from pathlib import Path
 
 from squall.agent.disk import Writer
 from squall.agent.image import commands
+from squall.agent.image.definitions import Definitions
 from squall.agent.image.layer.store import LayerError, LayerStore
+from squall.agent.image.layer.users import UnknownUser
 from squall.agent.image.layer_maker import LayerMaker
 from squall.agent.image.machine.settings import MachineSettings
-from squall.agent.image.making import BuildFailed, Making, OnEvent
+from squall.agent.image.making import BuildFailed, Making, OnEvent, Secrets
 from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.step_container import Network, StepContainers
 from squall.protocol import image, image_steps
-from squall.protocol.errors import INTERNAL, UNAVAILABLE, PlatformError
+from squall.protocol.errors import INTERNAL, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
@@ -36,6 +38,8 @@ STEP_BYTES_MAX = 128 * 2**30
 PACKAGE_BYTES_MAX = 20 * 2**30
 """What the Python packages that builds share may take."""
 _REPLAYED_EVENTS_MAX = 2_000
+_IMAGES_DEEP_MAX = 100
+"""Images that begin with other images."""
 
 
 @dataclass(slots=True)
@@ -43,6 +47,7 @@ class _Build:
     """One image in the making and everyone who waits for it."""
 
     spec: ImageSpec
+    secrets: Secrets
     result: asyncio.Future[BuiltImage]
     listeners: list[OnEvent] = field(default_factory=list)
     waiters: int = 0
@@ -85,6 +90,7 @@ class ImageBuilder:
         package_bytes_max: int = PACKAGE_BYTES_MAX,
     ) -> None:
         self._store = store
+        self._definitions = Definitions(data_dir)
         self._containers = StepContainers(runtime, network, step_timeout_s, step_bytes_max)
         self._maker = LayerMaker(
             containers=self._containers,
@@ -129,17 +135,52 @@ class ImageBuilder:
 
     def find(self, spec: ImageSpec) -> BuiltImage | None:
         """The image if all of its layers are here; `force_build` means nothing to this question."""
+        return self._find(spec, 0)
+
+    def _find(self, spec: ImageSpec, depth: int) -> BuiltImage | None:
         progress = Progress(ImageConfig(), [])
         for step, key in zip(spec.steps, image.step_keys(spec), strict=True):
-            if not progress.take_from_cache(self._store, step, key):
+            if step.kind == image.FROM_IMAGE:
+                built = self._known(step.image_id, depth + 1)
+                if built is None:
+                    return None
+                progress.take_image(self._store, built)
+            elif not progress.take_from_cache(self._store, step, key):
                 return None
         progress.find_merged(self._store)
         return progress.built(spec)
 
-    async def build(self, spec: ImageSpec, on_event: OnEvent) -> BuiltImage:
+    def _known(self, image_id: str, depth: int = 0) -> BuiltImage | None:
+        """An image that was built here before and is still whole."""
+        spec = self._definitions.load(image_id) if depth < _IMAGES_DEEP_MAX else None
+        try:
+            return self._find(spec, depth) if spec is not None else None
+        except (UnknownUser, LayerError):
+            return None
+
+    def _other(self, making: Making) -> BuiltImage:
+        """The image that a step takes files from, or begins with.
+
+        Raises:
+            BuildFailed: it is not here.
+        """
+        built = self._known(making.step.image_id)
+        if built is None:
+            raise making.failure(
+                NOT_FOUND,
+                f"needs image {making.step.image_id}, which is not on this node",
+                "",
+                "build that image first",
+            )
+        return built
+
+    async def build(self, spec: ImageSpec, on_event: OnEvent, secrets: Secrets | None = None) -> BuiltImage:
         """Build an image, or join the build of it that is running; what was built before is taken from the cache.
 
         Cancelling this call stops the build when nobody else waits for it.
+
+        Args:
+            secrets: variables by the names that steps have for them. They are kept nowhere, and hidden in what is said.
 
         Raises:
             BuildFailed: a step failed, or its base cannot be had; the message carries the last lines of output.
@@ -149,7 +190,7 @@ class ImageBuilder:
         name = f"{image.image_id(spec)}/{[step.force_build for step in spec.steps]}"
         build = self._builds.get(name)
         if build is None:
-            build = _Build(spec, asyncio.get_running_loop().create_future())
+            build = _Build(spec, secrets or {}, asyncio.get_running_loop().create_future())
             self._builds[name] = build
             build.runner = self._group.create_task(self._run(name, build))
         for event in tuple(build.history):
@@ -193,16 +234,30 @@ class ImageBuilder:
             event = BuildEvent("step", number, len(spec.steps), commands.title(step))
             progress.is_forced = progress.is_forced or step.force_build
             async with self._only_one(key):
-                if not progress.is_forced and progress.take_from_cache(self._store, step, key):
+                if await self._is_cached(Making(spec, progress, step, key, event, build.tell, build.secrets)):
                     build.tell(replace(event, kind="cached"))
                     continue
                 await self._maker.merge(progress)
                 build.tell(event)
                 started = time.monotonic()
-                await self._maker.make(Making(spec, progress, step, key, event, build.tell))
+                making = Making(spec, progress, step, key, event, build.tell, build.secrets)
+                other = self._other(making) if step.image_id else None
+                await self._maker.make(making, other)
                 build.tell(replace(event, kind="done", duration_s=time.monotonic() - started))
         await self._maker.merge(progress)
         return progress.built(spec)
+
+    async def _is_cached(self, making: Making) -> bool:
+        progress = making.progress
+        if making.step.kind == image.FROM_IMAGE:
+            progress.take_image(self._store, self._other(making))
+            return True
+        if progress.is_forced:
+            return False
+        try:
+            return progress.take_from_cache(self._store, making.step, making.key)
+        except UnknownUser as error:
+            raise making.failure(INVALID, f"failed: {error}", "", "correct the step and build again") from error
 
     @contextlib.asynccontextmanager
     async def _only_one(self, key: str) -> AsyncIterator[None]:

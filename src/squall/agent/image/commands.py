@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from squall.agent.image.inherit import BUILD_DIR, COPY_DIR, UV
+from squall.agent.image.inherit import BUILD_DIR, UV
 from squall.protocol import image
-from squall.protocol.image import ImageStep
+from squall.protocol.guest import CODE_DIR, ENV_IS_REMOTE, LIBRARY_DIR
+from squall.protocol.image import ImageConfig, ImageStep
 
-# Each command in a shell of its own, like RUN lines of a Dockerfile; `exit` passes on the status of a failed one.
-_RUN = 'for line do echo "+ $line"; /bin/sh -c "$line" || exit; done'
+_SHELL = ("/bin/sh", "-c")
 
 # Sources the user added count beside this machine's mirrors, but not those an image from a registry brings for its own
 # distribution: the mirrors are in their place.
@@ -48,36 +48,50 @@ _FETCH = f"""{_PYTHON}exec {UV} pip install --python "$python" --break-system-pa
     --target {BUILD_DIR}/tmp/fetched --link-mode symlink --no-build "$@"
 """
 
-_COPY = f"""mkdir -p "$1" && exec cp -R --preserve=mode,timestamps,links --no-target-directory {COPY_DIR} "$1"
+# Another version of the installer runs out of its own throw-away environment.
+_OTHER_PIP = f"""{_PYTHON}version=$1; shift
+exec {UV} tool run --from "uv==$version" uv pip install --python "$python" --break-system-packages "$@"
 """
+
+_FUNCTION = f"{LIBRARY_DIR}/squall/guest/build_function.py"
 
 
 def title(step: ImageStep) -> str:
     """The step in a few words, for logs and errors."""
-    words = {
-        image.DEBIAN_SLIM: step.python_version,
-        image.APT_INSTALL: " ".join(step.packages),
-        image.PIP_INSTALL: " ".join(step.packages),
-        image.RUN_COMMANDS: " && ".join(step.commands),
-        image.ENV: " ".join(step.vars),
-        image.WORKDIR: step.path,
-        image.COPY: f"files to {step.path}",
-    }[step.kind]
-    text = f"{step.kind} {' '.join(words.split())}".rstrip()
+    words = step.title or f"{step.kind} {_words(step)}"
+    text = " ".join(words.split())
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def command(step: ImageStep, workdir: str) -> tuple[str, ...]:
-    """What to execute for a step that runs in a container; `workdir` is the image's directory after the step."""
+def _words(step: ImageStep) -> str:
+    if step.kind == image.COPY:
+        return f"files to {step.path}"
+    lists = (*step.packages, *step.requirements, *step.vars, *step.arguments)
+    commands = " && ".join(step.commands)
+    return " ".join([step.python_version, step.tag, step.image_id, *lists, commands, step.path, step.user])
+
+
+def command(step: ImageStep, config: ImageConfig) -> tuple[str, ...]:
+    """What to execute for a step that runs in a container of an image with this configuration."""
     if step.kind == image.APT_INSTALL:
         return _shell(_APT, *step.packages)
     if step.kind == image.PIP_INSTALL:
-        return _shell(_PIP, *_pip_options(step), "--", *step.packages)
-    if step.kind == image.COPY:
-        return _shell(_COPY, step.path)
-    if step.kind == image.WORKDIR:
-        return _shell('mkdir -p "$1"', workdir)
-    return _shell(_RUN, *step.commands)
+        options = (*_pip_options(step), "--", *step.packages)
+        return _shell(_OTHER_PIP, step.uv_version, *options) if step.uv_version else _shell(_PIP, *options)
+    if step.kind == image.RUN_FUNCTION:
+        return (config.python_path, "-u", "-B", _FUNCTION, f"/{image.CALL_PATH}")
+    if step.arguments:
+        return step.arguments
+    if config.shell and len(step.commands) == 1:
+        return (*config.shell, step.commands[0])
+    return _shell(_lines(step.commands, config.shell or _SHELL))
+
+
+def _lines(commands: Sequence[str], shell: Sequence[str]) -> str:
+    """Each command in a shell of its own, like RUN lines of a Dockerfile, until one fails."""
+    started = shlex.join(shell)
+    lines = (f"echo {shlex.quote(f'+ {line}')}\n{started} {shlex.quote(line)} || exit" for line in commands)
+    return "\n".join(lines)
 
 
 def fetch_command(options: Sequence[str]) -> tuple[str, ...]:
@@ -97,7 +111,9 @@ def step_env(step: ImageStep) -> dict[str, str]:
         return {"DEBIAN_FRONTEND": "noninteractive", "TMPDIR": f"{BUILD_DIR}/tmp"}
     if step.kind == image.PIP_INSTALL:
         return {"TMPDIR": f"{BUILD_DIR}/tmp"}
-    return {"DEBIAN_FRONTEND": "noninteractive"}
+    if step.kind == image.RUN_FUNCTION:
+        return {"PYTHONPATH": f"{CODE_DIR}:{LIBRARY_DIR}", ENV_IS_REMOTE: "1"}
+    return {"DEBIAN_FRONTEND": "noninteractive", "SQUALL_BUILD_UV": UV, "SQUALL_BUILD_FILES": image.BUILD_FILES}
 
 
 def _shell(script: str, *arguments: str) -> tuple[str, ...]:
@@ -114,4 +130,6 @@ def _pip_options(step: ImageStep) -> tuple[str, ...]:
         options += ["--find-links", step.find_links]
     if step.pre:
         options += ["--prerelease", "allow"]
+    for path in step.requirements:
+        options += ["--requirements", f"{image.BUILD_FILES}/{path}"]
     return (*options, *shlex.split(step.extra_options))

@@ -19,7 +19,6 @@ from squall.runtime.spec import Bind
 
 BUILD_DIR = "/.squall-build"
 UV = f"{BUILD_DIR}/uv"
-COPY_DIR = f"{BUILD_DIR}/copy"
 CACHE_DIR = "/.squall-cache"
 """Where uv has its cache; `packages` says what is there."""
 _FILE_OPTIONS = ("cainfo", "sslcert", "sslkey", "issuercert", "crlfile")

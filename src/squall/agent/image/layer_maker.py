@@ -17,22 +17,29 @@ from pathlib import Path
 from typing import TypeVar
 
 from squall.agent.disk import limit_of
+from squall.agent.guest_library import plain_library
 from squall.agent.image import commands
 from squall.agent.image.bases.debian import BaseUnavailable, sources_of_suite
 from squall.agent.image.bases.ensure import ensure_base
-from squall.agent.image.inherit import COPY_DIR, Inherited, inherit
+from squall.agent.image.inherit import Inherited, inherit
+from squall.agent.image.layer.copy_files import CopyPlan
+from squall.agent.image.layer.merged import merged
 from squall.agent.image.layer.overlay import drop_mount_points
 from squall.agent.image.layer.store import Layer, LayerStore, Scratch
+from squall.agent.image.layer.users import UnknownUser, find_user
+from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.image.machine.settings import MachineSettings
+from squall.agent.image.machine.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.package.cache import PackageCache, drop_view, fetch_options, has_view
-from squall.agent.image.progress import Progress, config_after
+from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.step_container import Room, StepContainers
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image
-from squall.protocol.errors import UNSUPPORTED
+from squall.protocol.errors import INVALID, UNSUPPORTED
+from squall.protocol.guest import LIBRARY_DIR
 from squall.protocol.ids import new_id
-from squall.protocol.image import ImageConfig
+from squall.protocol.image import ImageConfig, ImageStep
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits
@@ -40,7 +47,9 @@ from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits
 _log = logging.getLogger("squall.agent.image.layer_maker")
 T = TypeVar("T")
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_AS_USER = (image.RUN_COMMANDS, image.RUN_FUNCTION)
+"""Packages are for everybody who uses the image, whoever that is."""
+_COPY_TIMEOUT_S = 3_600.0
 _BUILD_PIDS_MAX = 16_384
 ROOM_S = 60.0
 """Between two looks at how large the cache of packages is."""
@@ -83,20 +92,28 @@ class LayerMaker:
         # In a thread: the loop must not stand still.
         await asyncio.to_thread(self._threads.shutdown, wait=True)
 
-    async def make(self, making: Making) -> None:
+    async def make(self, making: Making, other: BuiltImage | None = None) -> None:
         """Make the layer of a step, if it needs one, and add it to the image.
+
+        Args:
+            other: the image that a step takes files from.
 
         Raises:
             BuildFailed: the step did not end well, or the base cannot be had.
         """
         progress, step = making.progress, making.step
-        config = config_after(progress.config, step)
-        if step.kind == image.ENV:
+        try:
+            config = progress.config_after(step)
+        except UnknownUser as error:
+            raise making.failure(INVALID, f"failed: {error}", "", "correct the step and build again") from error
+        if step.kind in image.CONFIG_KINDS or step.kind == image.FROM_SCRATCH:
             progress.config = config
         elif step.kind == image.DEBIAN_SLIM:
             progress.add(config, await self._make_base(making))
+        elif step.kind in (image.COPY, image.WORKDIR):
+            progress.add(config, await self._lay_files(making, other))
         else:
-            progress.add(config, await self._make_layer(making, config))
+            progress.add(config, await self._make_layer(making))
 
     async def merge(self, progress: Progress) -> None:
         """Make what stands for many layers at once, where the image has become that deep.
@@ -129,13 +146,50 @@ class LayerMaker:
         except BaseUnavailable as error:
             raise BuildFailed(UNSUPPORTED, str(error)) from error
 
-    async def _make_layer(self, making: Making, config: ImageConfig) -> Layer:
+    async def _lay_files(self, making: Making, other: BuiltImage | None) -> Layer:
+        """Copy files by no container: an image may have no program at all."""
+        is_abandoned = threading.Event()
+        loop = asyncio.get_running_loop()
+        async with self._scratch() as scratch:
+
+            def lay() -> Layer:
+                tree = scratch.path / "tree"
+                tree.mkdir(mode=0o755)
+                plan = self._plan(making, other, str(tree))
+                command = (*WITH_PARENT, *own_program("squall.agent.image.layer.copy_files", plan.argument()))
+                output = Output(lambda text: _call_soon(loop, making.on_line, text), is_abandoned.is_set)
+                run_tool(command, own_environ(), output, Watch(_COPY_TIMEOUT_S), (scratch.lock_fd,))
+                return self._store.commit(scratch, tree, making.key, {}, replaces=making.progress.is_forced)
+
+            try:
+                return await self._blocking(lay)
+            except asyncio.CancelledError:
+                is_abandoned.set()
+                raise
+            except (ToolFailed, UnknownUser) as error:
+                raise making.failure(INVALID, "failed", str(error), "correct the step and build again") from error
+
+    def _plan(self, making: Making, other: BuiltImage | None, tree: str) -> CopyPlan:
+        step, progress = making.step, making.progress
+        path = progress.path_of(step)
+        if step.kind == image.WORKDIR:
+            return CopyPlan(tree, progress.paths, path)
+        owner = None
+        if step.user:
+            with merged(progress.paths) as layers:
+                owner = find_user(layers, progress.text(step, step.user))[:2]
+        if other is None:
+            return CopyPlan(tree, progress.paths, path, (self._mount_path(step.mount_id),), owner=owner, mode=step.mode)
+        is_directory = step.is_directory or progress.text(step, step.path).endswith("/")
+        return CopyPlan(tree, progress.paths, path, other.layers, step.sources, is_directory, owner, step.mode)
+
+    async def _make_layer(self, making: Making) -> Layer:
         """Run a step in a container and keep what it wrote."""
         id_range = await self._id_ranges.get()
         try:
             await self._fetch(making, id_range)
             async with self._scratch() as scratch, self._view(making):
-                command = commands.command(making.step, config.workdir)
+                command = commands.command(making.step, making.progress.config)
                 spec, inherited = await self._blocking(lambda: self._container(making, command, scratch, id_range))
                 if has_view(making.step):
                     spec = replace(spec, layers=(*spec.layers, self._packages.layer))
@@ -202,22 +256,26 @@ class LayerMaker:
         sources = sources_of_suite(making.progress.suite, self._settings)
         self._packages.ensure()
         inherited = inherit(self._settings, sources, inside, uv_path=self._uv_path)
-        binds = inherited.binds
-        if step.kind == image.COPY:
-            binds = (*binds, Bind(self._mount_path(step.mount_id), COPY_DIR, is_idmapped=True))
+        binds, layers = inherited.binds, making.progress.paths
+        if step.kind == image.RUN_FUNCTION:
+            layers = (*layers, self._mount_path(step.mount_id))
+            binds = (*binds, Bind(plain_library(self._store.data_dir), LIBRARY_DIR))
+        elif step.mount_id:
+            binds = (*binds, Bind(self._mount_path(step.mount_id), image.BUILD_FILES, is_idmapped=True))
         state_dir = scratch.path / "state"
         state_dir.mkdir(mode=0o700)
         spec = ContainerSpec(
             container_id=new_id("ct"),
-            layers=making.progress.paths,
+            layers=layers,
             state_dir=str(state_dir),
             id_range=id_range,
             argv=command,
-            env={"PATH": PATH, "HOME": "/root", **inherited.env, **commands.step_env(step), **before.env, **step.env},
+            env={**_defaults(step, before), **inherited.env, **commands.step_env(step), **before.env, **step.env},
             cwd=before.workdir or "/",
             hostname="build",
+            user=(before.uid, before.gid) if step.kind in _AS_USER else (0, 0),
             binds=binds,
-            limits=Limits(pids_max=_BUILD_PIDS_MAX),
+            limits=_limits(step),
             is_upper_idmapped=True,
             labels={KIND_LABEL: BUILD_KIND, "squall.key": making.key},
         )
@@ -245,6 +303,18 @@ class LayerMaker:
 
     async def _blocking(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _defaults(step: ImageStep, config: ImageConfig) -> dict[str, str]:
+    return {"PATH": PATH, "HOME": (config.home if step.kind in _AS_USER else "") or "/root"}
+
+
+def _limits(step: ImageStep) -> Limits:
+    return Limits(
+        cpu_milli=step.cpu_milli or None,
+        memory_bytes=step.memory_mib * 2**20 or None,
+        pids_max=_BUILD_PIDS_MAX,
+    )
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], text: str) -> None:

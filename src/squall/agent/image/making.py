@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from squall.agent.image.progress import Progress
 from squall.protocol import image
@@ -11,6 +11,10 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 
 OnEvent = Callable[[BuildEvent], None]
+Secrets = Mapping[str, Mapping[str, str]]
+"""Variables by the names that steps have for them."""
+_HIDDEN_CHARS_MIN = 4
+"""Shorter values are in every other line by chance."""
 
 
 class BuildFailed(PlatformError):
@@ -27,10 +31,24 @@ class Making:
     key: str
     event: BuildEvent
     tell: OnEvent
+    secrets: Secrets = field(default_factory=dict)
+
+    @property
+    def secret_env(self) -> dict[str, str]:
+        """The variables that only this step sees."""
+        named = (self.secrets.get(name, {}) for name in self.step.secrets)
+        return {name: value for variables in named for name, value in variables.items()}
 
     def on_line(self, text: str) -> None:
         """Pass on a line of output."""
-        self.tell(replace(self.event, kind="line", text=text))
+        self.tell(replace(self.event, kind="line", text=self.hidden(text)))
+
+    def hidden(self, text: str) -> str:
+        """A text without the values of secrets."""
+        for value in self.secret_env.values():
+            if len(value) >= _HIDDEN_CHARS_MIN:
+                text = text.replace(value, "***")
+        return text
 
     def on_download_line(self, text: str) -> None:
         """Pass on a line of a fetch if it tells of what takes long; the step itself says the rest."""
@@ -40,5 +58,5 @@ class Making:
     def failure(self, code: str, cause: str, tail: str, remedy: str) -> BuildFailed:
         """The error for this step."""
         what = f"step {self.event.step} of {self.event.steps} ({self.event.text})"
-        lines = f"; its last lines:\n{tail}" if tail else " and printed nothing"
+        lines = f"; its last lines:\n{self.hidden(tail)}" if tail else " and printed nothing"
         return BuildFailed(code, f"cannot build image {image.image_id(self.spec)}: {what} {cause}; {remedy}{lines}")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import posixpath
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from squall.agent.image.layer.chain import MergeWanted, merges, shortened
+from squall.agent.image.layer.merged import Merged, merged
 from squall.agent.image.layer.overlay import has_directory
 from squall.agent.image.layer.store import Layer, LayerStore
+from squall.agent.image.layer.users import find_user
+from squall.agent.image.machine.tool import PATH
+from squall.agent.image.template import expand
 from squall.protocol import image
 from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec, ImageStep
 
@@ -60,15 +65,19 @@ class Progress:
         )
 
     def take_from_cache(self, store: LayerStore, step: ImageStep, key: str) -> bool:
-        """Take a step whose layer is here, or that needs none."""
-        config = config_after(self.config, step)
+        """Take a step whose layer is here, or that needs none.
+
+        Raises:
+            UnknownUser: the step names a user that the image does not have.
+        """
         layer = store.find(key)
         if layer is not None:
+            config = self.config_after(step)
             store.mark_used(layer.layer_id)
             self.add(config, layer)
             return True
-        if step.kind == image.ENV or (step.kind == image.WORKDIR and has_directory(self.paths, config.workdir)):
-            self.config = config
+        if step.kind in image.CONFIG_KINDS or step.kind == image.FROM_SCRATCH or self._is_there(step):
+            self.config = self.config_after(step)
             return True
         return False
 
@@ -81,10 +90,58 @@ class Progress:
                 self.merged[one.key] = layer
         return [one for one in wanted if one.key not in self.merged]
 
+    def _is_there(self, step: ImageStep) -> bool:
+        return step.kind == image.WORKDIR and has_directory(self.paths, self.config_after(step).workdir)
+
+    def take_image(self, store: LayerStore, built: BuiltImage) -> None:
+        """Begin with another image."""
+        self.layers = [store.get(layer_id) for layer_id in built.config.layers]
+        for layer in self.layers:
+            store.mark_used(layer.layer_id)
+        self.config = built.config
+
+    def config_after(self, step: ImageStep) -> ImageConfig:
+        """What a step does to how containers start.
+
+        Raises:
+            UnknownUser: the step names a user that the image does not have.
+        """
+        config = self.config
+        if step.kind == image.ENV:
+            return replace(
+                config, env={**config.env, **{name: self.text(step, text) for name, text in step.vars.items()}}
+            )
+        if step.kind == image.WORKDIR:
+            return replace(config, workdir=self.path_of(step))
+        if step.kind == image.USER:
+            name = self.text(step, step.user)
+            with merged(self.paths) as layers:
+                user = find_user(layers, name)
+            return replace(config, user=name, uid=user.uid, gid=user.gid, home=user.home)
+        if step.kind == image.SHELL:
+            return replace(config, shell=step.arguments)
+        if step.kind == image.ENTRYPOINT:
+            # As with Docker: a command is for the entrypoint it was written for.
+            return replace(config, entrypoint=step.arguments, cmd=())
+        if step.kind == image.CMD:
+            return replace(config, cmd=step.arguments)
+        return config
+
+    def path_of(self, step: ImageStep) -> str:
+        """The path of a step, absolute."""
+        path = posixpath.join(self.config.workdir or "/", self.text(step, step.path))
+        return "/" + posixpath.normpath(path).lstrip("/")
+
+    def text(self, step: ImageStep, text: str) -> str:
+        """A text of a step, with the image's variables where it names some."""
+        return expand(text, {"PATH": PATH, **self.config.env}) if step.is_template else text
+
     def built(self, spec: ImageSpec) -> BuiltImage:
         """The image, once this is all of it."""
         layers = tuple(layer.layer_id for layer in self.layers)
         config = replace(self.config, layers=layers)
+        if "PATH" in config.env or not config.python_path:
+            config = self._with_python(config)
         return BuiltImage(image.image_id(spec), self.paths, config, tuple(self._parts(spec)))
 
     def _parts(self, spec: ImageSpec) -> Iterator[BuiltLayer]:
@@ -94,11 +151,21 @@ class Progress:
             number = numbers.get(layer.key, number)
             yield BuiltLayer(layer.layer_id, layer.size_bytes, number)
 
+    def _with_python(self, config: ImageConfig) -> ImageConfig:
+        """The first Python on the image's PATH is the one its author means."""
+        with merged(self.paths) as layers:
+            found = find_python(layers, config.env.get("PATH", PATH))
+        if found == config.python_path:
+            return config
+        return replace(config, python_path=found, python_version="")
 
-def config_after(config: ImageConfig, step: ImageStep) -> ImageConfig:
-    """What a step does to how containers start."""
-    if step.kind == image.ENV:
-        return replace(config, env={**config.env, **step.vars})
-    if step.kind == image.WORKDIR:
-        return replace(config, workdir=posixpath.normpath(posixpath.join(config.workdir or "/", step.path)))
-    return config
+
+def find_python(layers: Merged, path: str) -> str:
+    """The first Python 3 on a PATH; an empty text where there is none."""
+    places = [place.rstrip("/") for place in path.split(":") if place.startswith("/")]
+    for place in places:
+        for name in ("python3", "python"):
+            found = layers.find(f"{place}/{name}")
+            if found is not None and stat.S_ISREG(found.found.mode) and found.found.mode & 0o111:
+                return f"{place}/{name}"
+    return ""

@@ -104,10 +104,10 @@ class StepContainers:
         try:
             # A proxy on the machine's loopback has another address inside, which the slot knows. The user's word counts
             # above both.
-            own = {**spec.env, **slot.env, **making.progress.config.env, **making.step.env}
+            own = {**spec.env, **slot.env, **making.progress.config.env, **making.step.env, **making.secret_env}
             started = await self._runtime.start(replace(spec, env=own, network=slot))
             try:
-                async with asyncio.timeout(self._timeout_s) as timeout:
+                async with asyncio.timeout(making.step.timeout_s or self._timeout_s) as timeout:
                     writer = Writer(
                         spec.container_id, room.folders, started.pid, room.limit or self._disk_limit, room.more
                     )
@@ -123,7 +123,10 @@ class StepContainers:
                 cause = f"was ended: {running.over_disk}"
                 raise making.failure(INVALID, cause, output.tail, "then build again") from None
             raise making.failure(
-                TIMED_OUT, f"did not end within {self._timeout_s:g} s", output.tail, "split the step"
+                TIMED_OUT,
+                f"did not end within {making.step.timeout_s or self._timeout_s:g} s",
+                output.tail,
+                "split the step",
             ) from None
         finally:
             self._running.pop(spec.container_id, None)

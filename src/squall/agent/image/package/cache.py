@@ -142,7 +142,9 @@ def fetch_options(step: ImageStep, env: Mapping[str, str]) -> tuple[str, ...] | 
     That is so with packages named by file or URL, and with options, settings in `env`, folders or passwords that say
     where packages come from; the step then does without the shared cache for what it lacks.
     """
-    if step.kind != image.PIP_INSTALL or not all(_NAMED.match(package) for package in step.packages):
+    if step.kind != image.PIP_INSTALL or step.requirements or step.uv_version:
+        return None
+    if not all(_NAMED.match(package) for package in step.packages):
         return None
     options = shlex.split(step.extra_options)
     if not set(options) <= _KEPT_OPTIONS or any(_DIVERTING.fullmatch(name) for name in (*env, *step.env)):
