@@ -45,6 +45,8 @@ LIGHT_WHEN_USED = {
     "msgspec": "the server's fast decoder of the same records",
     "uvloop": "a faster loop where it is installed",
     "rich": "progress on a terminal",
+    "dotenv": "a file of secrets, read by the client",
+    "tomli": "a project's dependencies, read by the client; Python has a reader from 3.11 on only",
 }
 # In the standard library of 3.11 and newer only.
 TOO_NEW = {"tomllib", "asyncio.TaskGroup", "asyncio.timeout", "asyncio.Runner", "typing.Self", "enum.StrEnum"}
@@ -54,7 +56,7 @@ TOO_NEW |= {"datetime.UTC", "typing.override", "typing.Unpack", "typing.TypeVarT
 # Layers whose start a person waits for, where an import may wait until it is needed; elsewhere imports are at the top.
 MAY_IMPORT_LATE = {"protocol", "sdk", "guest", "cli", "main"}
 
-DISTRIBUTION_OF = {"psycopg_pool": "psycopg", "dateutil": "python-dateutil", "yaml": "pyyaml"}
+DISTRIBUTION_OF = {"psycopg_pool": "psycopg", "dotenv": "python-dotenv", "yaml": "pyyaml"}
 
 
 def layer_of(path: Path) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from squall.sdk.function_call import FunctionCall as FunctionCall
     from squall.sdk.image import Image as Image
     from squall.sdk.retries import Retries as Retries
+    from squall.sdk.secret import Secret as Secret
 
 # Where each name is; loaded when it is first used, because every container imports this package.
 _PLACES = {
@@ -38,6 +39,7 @@ _PLACES = {
     "FunctionCall": "squall.sdk.function_call",
     "Image": "squall.sdk.image",
     "Retries": "squall.sdk.retries",
+    "Secret": "squall.sdk.secret",
     "current_function_call_id": "squall.sdk._container",
     "current_input_id": "squall.sdk._container",
     "enable_output": "squall.sdk._output",
@@ -53,6 +55,7 @@ __all__ = [
     "FunctionCall",
     "Image",
     "Retries",
+    "Secret",
     "current_function_call_id",
     "current_input_id",
     "enable_output",

@@ -70,8 +70,10 @@ def test_what_is_wrong_is_refused_at_once() -> None:
         image.apt_install(7)  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="absolute path"):
         image.add_local_file("x", "y")
-    with pytest.raises(InvalidError, match="secrets= is not in this version"):
-        image.run_commands("x", secrets=[object()])
+    with pytest.raises(InvalidError, match="give objects"):
+        image.run_commands("x", secrets=[object()])  # type: ignore[list-item]
+    with pytest.raises(InvalidError, match="gpu= is not in this version"):
+        image.run_commands("x", gpu="any")
     with pytest.raises(InvalidError, match="debian_slim"):
         squall.Image()
     with pytest.raises(InvalidError, match="dictionary of strings"):
@@ -206,10 +208,10 @@ def test_other_errors_in_imports_warn() -> None:
 
 
 def test_step_of_a_later_version_is_called_so() -> None:
-    with pytest.raises(AttributeError, match=r"^Image\.from_registry is not in this version of Squall yet$"):
-        squall.Image.from_registry("python:3.12")  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=r"^Image\.uv_sync is not in this version of Squall yet$"):
-        squall.Image.debian_slim().uv_sync()  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"^Image\.from_aws_ecr is not in this version of Squall yet$"):
+        squall.Image.from_aws_ecr("x")  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"^Image\.publish is not in this version of Squall yet$"):
+        squall.Image.debian_slim().publish()  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="no attribute 'invented'"):
         squall.Image.debian_slim().invented()  # type: ignore[attr-defined]
 

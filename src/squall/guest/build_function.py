@@ -1,4 +1,4 @@
-"""`python build_function.py CALL`: run a function of the user's as a step of an image build.
+"""`python -m squall.guest.build_function CALL`: run a function of the user's as a step of an image build.
 
 The call is a file: one line of JSON that says how to get hold of the function, the function itself where it was
 pickled, and the pickled arguments. What the function leaves in the file system becomes a layer of the image; its result
@@ -10,9 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-
-if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
-    del sys.path[0]
 
 from squall.guest.loading import LoadFailed, load
 from squall.protocol.function import Definition

@@ -17,7 +17,6 @@ OF_PACKAGE = frozenset(
         "Sandbox",
         "SandboxSnapshot",
         "SchedulerPlacement",
-        "Secret",
         "Server",
         "Tunnel",
         "Volume",
@@ -42,31 +41,17 @@ OF_PACKAGE = frozenset(
 )
 OF_IMAGE = frozenset(
     [
-        "build",
-        "cmd",
         "dockerfile_commands",
-        "entrypoint",
         "from_aws_ecr",
         "from_dockerfile",
         "from_gcp_artifact_registry",
-        "from_id",
         "from_name",
-        "from_registry",
-        "from_scratch",
         "hydrate",
-        "micromamba",
-        "micromamba_install",
-        "pip_install_from_pyproject",
-        "pip_install_from_requirements",
-        "pip_install_private_repos",
-        "poetry_install_from_file",
+        "logs",
         "publish",
-        "run_function",
-        "shell",
-        "uv_pip_install",
-        "uv_sync",
     ]
 )
+OF_SECRET = frozenset(["from_name", "hydrate", "info", "name", "object_id", "objects", "update"])
 OF_APP = frozenset(
     [
         "cls",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,12 +34,21 @@ class LocalFile(NamedTuple):
     remote_path: str
 
 
+class Content(NamedTuple):
+    """A file that is nowhere but in this program, and its place below the mount's target."""
+
+    data: bytes
+    remote_path: str
+
+
 class Mount(NamedTuple):
     """Hashed files and what the server calls them."""
 
     manifest: MountManifest
     local_paths: dict[str, str]
     """SHA-256 to a path here."""
+    contents: dict[str, bytes]
+    """SHA-256 to what is at no path."""
 
     @property
     def mount_id(self) -> str:
@@ -81,8 +90,8 @@ def _walk(root: str, below: str, remote_path: str, ignore: Ignore, above: frozen
             yield LocalFile(entry.path, f"{remote_path}/{relative}" if remote_path else relative)
 
 
-def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str) -> Mount:
-    """Hash files.
+def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str, contents: Sequence[Content] = ()) -> Mount:
+    """Hash files, and `contents` that are none yet.
 
     Raises:
         InvalidError: a file cannot be read, or there are more than anybody means.
@@ -100,7 +109,12 @@ def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str) -> Mount
         local_paths[sha256] = file.local_path
         if len(found) > FILES_MAX:
             raise InvalidError(f"cannot ship {what}: more than {FILES_MAX} files; use ignore= to leave some out")
-    return Mount(MountManifest(tuple(found[path] for path in sorted(found))), local_paths)
+    made: dict[str, bytes] = {}
+    for content in contents:
+        sha256 = hashlib.sha256(content.data).hexdigest()
+        found[content.remote_path] = MountFile(content.remote_path, sha256, len(content.data))
+        made[sha256] = content.data
+    return Mount(MountManifest(tuple(found[path] for path in sorted(found))), local_paths, made)
 
 
 def _where() -> str:
@@ -130,6 +144,9 @@ async def upload(client: Client, mount: Mount) -> str:
     """
     created = await client.request("MountCreate", MountCreate(mount.manifest), MountCreated)
     for sha256 in created.missing_sha256s:
+        if sha256 in mount.contents:
+            await _blob.upload(client, sha256, [mount.contents[sha256]])
+            continue
         path = mount.local_paths[sha256]
         # Read in this thread, loop or not: files are local, and parts of them are sent as they are read.
         with open(path, "rb") as file:  # noqa: ASYNC230

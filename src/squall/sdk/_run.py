@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
-from squall.protocol import image_steps
+from squall.exception import Error
 from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop, AppStopped
 from squall.protocol.function import Definition, FunctionCreate, FunctionCreated, FunctionSpec
 from squall.protocol.ids import new_id
-from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid, ImageSpec, ImageStep, image_id
 from squall.protocol.mount import MountRef
 from squall.sdk import _blob, _mount, _output, _source
-from squall.sdk._client import Client, ClientStream, ConnectionLost
+from squall.sdk._client import Client
+from squall.sdk._image_build import Build, Builds
+from squall.sdk._pickled import pickle_function
 from squall.sdk.image import CODE_DIR, Image
 
 if TYPE_CHECKING:
     from squall.sdk.app import App
     from squall.sdk.function import Function
 
-SERIALIZED_WARN_BYTES = 256 * 1024
-SERIALIZED_BYTES_MAX = 16 * 1024 * 1024
-SERIALIZED_PROTOCOL = 4
 STOP_S = 10.0
 
 
@@ -37,6 +33,7 @@ class Running:
         self.app_id = new_id("ap")
         self._pid = os.getpid()
         self._output = _output.current()
+        self.builds = Builds(client, self.app_id, self._output)
         self._follower: _output.LogFollower | None = None
         self._mounts: dict[str, MountRef] = {}
         self._is_created = False
@@ -65,7 +62,7 @@ class Running:
         images = await self._begin_images(functions)
         specs = [await self._spec(function, ids[name], images, is_interactive) for name, function in functions.items()]
         for built in images.values():
-            await self._finish_image(built)
+            await self.builds.finish(built)
         created_functions = FunctionCreate(tuple(specs))
         if specs:
             await client.request("FunctionCreate", created_functions, FunctionCreated)
@@ -99,27 +96,14 @@ class Running:
 
     # Images
 
-    async def _begin_images(self, functions: dict[str, Function[..., Any]]) -> dict[int, _Build]:
+    async def _begin_images(self, functions: dict[str, Function[..., Any]]) -> dict[int, Build]:
         """One build per image, all under way; by the identity of the image object."""
-        builds: dict[int, _Build] = {}
-        by_id: dict[str, _Build] = {}
+        builds: dict[int, Build] = {}
         for function in functions.values():
             image = self._image_of(function)
             if image is None:
                 image = self._default = self._default or Image.debian_slim()
-            if id(image) in builds:
-                continue
-            spec = ImageSpec(tuple([await self._step(step) for step in image.steps]))
-            try:
-                image_steps.check(spec)
-            except ImageInvalid as error:
-                raise InvalidError(f"{error}; it is the image of function {function.name}") from error
-            build = by_id.get(image_id(spec))
-            if build is None:
-                request = ImageBuild(spec, self.app_id)
-                build = _Build(image_id(spec), request, self._client.stream("ImageBuild", request))
-                by_id[build.image_id] = build
-            builds[id(image)] = build
+            builds[id(image)] = await self.builds.begin(image, f"the image of function {function.name}")
         return builds
 
     def _image_of(self, function: Function[..., Any]) -> Image | None:
@@ -127,38 +111,10 @@ class Running:
         assert definition is not None
         return definition.image or function.app.image or self._app.image
 
-    async def _step(self, step: Any) -> ImageStep:
-        if step.add is None:
-            return getattr(image_steps, step.name)(**step.arguments)  # type: ignore[no-any-return]
-        target, mount = step.add.mount()
-        await _mount.upload(self._client, mount)
-        return image_steps.copy(mount.mount_id, target)
-
-    async def _finish_image(self, build: _Build) -> None:
-        """Wait until an image is there; a broken connection asks again, what was built is kept."""
-        log: list[str] = []
-        while not build.is_built:
-            try:
-                async for event, _ in build.stream.items(BuildEvent):
-                    self._output.build_event(build.image_id, event)
-                    if event.kind in ("step", "line"):
-                        log.append(event.text)
-                        del log[:-40]
-                    build.is_built = build.is_built or event.kind == "built"
-                if not build.is_built:
-                    raise ImageBuildError("the build of the image ended without a result; see the server's log")
-            except ConnectionLost:
-                await self._client.connect()
-                build.stream = self._client.stream("ImageBuild", build.request)
-            except RemoteError:
-                raise
-            except Error as error:
-                raise ImageBuildError(f"{error}{_not_said(str(error), log)}") from error
-
     # Functions
 
     async def _spec(
-        self, function: Function[..., Any], function_id: str, images: dict[int, _Build], is_interactive: bool
+        self, function: Function[..., Any], function_id: str, images: dict[int, Build], is_interactive: bool
     ) -> FunctionSpec:
         definition = function.definition
         assert definition is not None
@@ -190,7 +146,7 @@ class Running:
             return Definition(
                 source.kind, source.module_name, raw_f.__qualname__, "", "", function.is_generator, is_async
             )
-        sha256 = await _blob.put(self._client, _pickled(function))
+        sha256 = await _blob.put(self._client, pickle_function(function.raw_f, function.name))
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return Definition(_source.SERIALIZED, "", "", sha256, version, function.is_generator, is_async)
 
@@ -216,54 +172,3 @@ class Running:
             known = self._mounts[key] = MountRef(await _mount.upload(self._client, mount), target)
             self._output.mount_created(f"{add.source} → {add.target}")
         return known
-
-
-def _not_said(message: str, log: list[str]) -> str:
-    """The last lines of a build, where nobody has seen them: they were not shown, and are not in the message."""
-    if _output.is_enabled() or not log or log[-1].strip() in message:
-        return ""
-    return "\nIts last lines:\n  " + "\n  ".join(log)
-
-
-class _Build:
-    """An image on its way."""
-
-    def __init__(self, built_id: str, request: ImageBuild, stream: ClientStream) -> None:
-        self.image_id = built_id
-        self.request = request
-        self.stream = stream
-        self.is_built = False
-
-
-def _pickled(function: Function[..., Any]) -> bytes:
-    """The function and what it refers to, as they are now.
-
-    Raises:
-        InvalidError: something in it cannot be pickled, or it is larger than anybody means.
-    """
-    import cloudpickle  # cold start: serialized functions only
-
-    raw_f = function.raw_f
-    module = sys.modules.get(raw_f.__module__)
-    is_by_value = module is not None and raw_f.__module__ != "__main__"
-    if is_by_value:
-        # The container does not have the module: what the function takes from it must come along.
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        data: bytes = cloudpickle.dumps(raw_f, protocol=SERIALIZED_PROTOCOL)
-    except Exception as error:
-        raise InvalidError(f"cannot serialize function {function.name}: {error}") from error
-    finally:
-        if is_by_value:
-            cloudpickle.unregister_pickle_by_value(module)
-    if len(data) > SERIALIZED_BYTES_MAX:
-        raise InvalidError(
-            f"function {function.name} is {len(data) / 2**20:.0f} MiB when serialized, at most "
-            f"{SERIALIZED_BYTES_MAX // 2**20} MiB: it takes large globals along; load them inside the function"
-        )
-    if len(data) > SERIALIZED_WARN_BYTES:
-        warnings.warn(
-            f"function {function.name} is {len(data) // 1024} KiB when serialized: it takes large globals along",
-            stacklevel=2,
-        )
-    return data

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import PurePosixPath
 
     from squall.sdk._client import Client
+    from squall.sdk._image_build import Builds
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,6 +135,7 @@ class App:
         check_flag("include_source", include_source, f"app {name or 'without a name'}")
         refuse_not_yet(f"(app {self._name or 'without a name'})", {"secrets": secrets, "volumes": volumes})
         self._image = image
+        self._builds: Builds | None = None
         self._include_source = include_source
         self._functions: dict[str, Function[..., Any]] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
@@ -257,6 +259,16 @@ class App:
         """The id of the run; None while it does not run."""
         return self._app_id
 
+    def running_builds(self, what: str) -> Builds:
+        """What builds images for the run; `what` needs it.
+
+        Raises:
+            InvalidError: the app does not run.
+        """
+        if self._builds is None:
+            raise InvalidError(f"{what}: {self!r} does not run; use it inside `with app.run():`, or leave app out")
+        return self._builds
+
     @property
     def image(self) -> Image | None:
         """What functions run in that name no image of their own."""
@@ -338,7 +350,7 @@ class App:
 
         running = _run.Running(self, client or _client.current())
         app_name = check_name(name, "app name") if name is not None else self._description or _program()
-        self._app_id = running.app_id
+        self._app_id, self._builds = running.app_id, running.builds
         is_aborted = True
         try:
             await running.start(app_name, is_detached=detach, is_interactive=interactive)
@@ -358,7 +370,7 @@ class App:
             try:
                 await running.stop(is_aborted=is_aborted, is_detached=detach)
             finally:
-                self._app_id = None
+                self._app_id = self._builds = None
                 for function in self._functions.values():
                     function.bind(None)
 

@@ -1,4 +1,8 @@
-"""What containers start from: a base and steps, described here, built on a node."""
+"""What containers start from: a base and steps, described here, built on a node.
+
+One long class, because its methods are what users look through; what takes more than a few lines to say in steps is in
+`_image_lowering.py` and `_image_function.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,88 +11,27 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
 from squall.sdk import _container
+from squall.sdk._facade import blocking
+from squall.sdk._image_steps import LocalAdd, Step
 from squall.sdk._options import check_env
+from squall.sdk.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
-    from squall.sdk._mount import LocalFile, Mount
+    from squall.sdk.app import App
     from squall.sdk.file_pattern_matcher import IgnoreArgument
+
+    Secrets = Sequence[Secret] | None
+    Env = dict[str, str | None] | None
 
 CODE_DIR = "/root"
 HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
 """What containers have of the system at these places covers the image's own files there."""
-
-
-class LocalAdd(NamedTuple):
-    """Files of this machine for an image; read when the image is used, not before."""
-
-    kind: str
-    """file, dir or module."""
-    source: str
-    target: str
-    """The directory in the container that holds them; for a file, the whole path."""
-    ignore: IgnoreArgument | None
-
-    def files(self) -> tuple[str, list[LocalFile]]:
-        """The directory in the container, and the files below it.
-
-        Raises:
-            InvalidError: there is nothing to add.
-        """
-        from squall.sdk import _mount, _source  # cold start: never read in containers
-        from squall.sdk.file_pattern_matcher import as_predicate  # cold start: as above
-
-        if self.kind == "file":
-            self._check_file()
-            directory, name = os.path.split(self.target)
-            return directory or "/", [_mount.LocalFile(os.path.abspath(self.source), name)]
-        if self.kind == "dir":
-            self._check_directory()
-            ignore = as_predicate(self.ignore or ())
-            return self.target, list(_mount.find_files(os.path.abspath(self.source), "", ignore))
-        source = _source.python_module_source(self.source)
-        if source.kind == _source.BY_FILE:
-            return self.target, [_mount.LocalFile(source.path, os.path.basename(source.path))]
-        only_code = as_predicate(self.ignore) if self.ignore is not None else _mount.is_not_python
-        found = _mount.find_files(
-            source.path, source.module_name, lambda path: _mount.is_code_noise(path) or only_code(path)
-        )
-        return self.target, list(found)
-
-    def _check_file(self) -> None:
-        what = f"add_local_file({self.source!r}, …): it"
-        if os.path.isdir(self.source):
-            raise InvalidError(f"{what} is a directory; use add_local_dir")
-        # What is not there at all is told when it is read.
-        if os.path.exists(self.source) and not os.path.isfile(self.source):
-            raise InvalidError(f"{what} is no regular file, so its content cannot be added")
-
-    def _check_directory(self) -> None:
-        what = f"add_local_dir({self.source!r}, …):"
-        if os.path.isfile(self.source):
-            raise InvalidError(f"{what} it is a file; use add_local_file")
-        if not os.path.isdir(self.source):
-            raise InvalidError(f"{what} there is no such directory here")
-
-    def mount(self) -> tuple[str, Mount]:
-        """The files, hashed, and the directory they belong to."""
-        from squall.sdk import _mount  # cold start: as above
-
-        target, files = self.files()
-        return target, _mount.make_mount(files, f"{self.source} for {self.target}")
-
-
-class Step(NamedTuple):
-    """One step: a function of `squall.protocol.image` and its arguments, or files to copy."""
-
-    name: str
-    arguments: dict[str, Any]
-    add: LocalAdd | None = None
 
 
 class _NamesThatComeLater(type):
@@ -115,11 +58,13 @@ class Image(metaclass=_NamesThatComeLater):
         image._steps = steps
         image._adds = adds
         image._import_error = None
+        image._object_id = ""
         return image
 
     _steps: tuple[Step, ...]
     _adds: tuple[LocalAdd, ...]
     _import_error: BaseException | None
+    _object_id: str
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
@@ -128,30 +73,76 @@ class Image(metaclass=_NamesThatComeLater):
         Raises:
             InvalidError: not a version like `3.11`. Which can be had is found out when the image is built.
         """
-        version = python_version
-        if version is None:
-            version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        parts = version.split(".") if isinstance(version, str) else []
-        if not 2 <= len(parts) <= 3 or parts[0] != "3" or not all(part.isdigit() for part in parts):
-            raise InvalidError(f"Image.debian_slim(python_version={python_version!r}): write a version such as '3.11'")
+        version = _python_version("debian_slim", "python_version", python_version)
         return Image._make((Step("debian_slim", {"python_version": version, "force_build": force_build}),))
+
+    @staticmethod
+    def from_registry(
+        tag: str,
+        secret: Secret | None = None,
+        *,
+        setup_dockerfile_commands: Sequence[str] = (),
+        force_build: bool = False,
+        add_python: str | None = None,
+        **kwargs: Any,
+    ) -> Image:
+        """An image of a registry, for this machine's architecture, with the variables, directory and user it has.
+
+        Args:
+            tag: as for `docker pull`; a short name is completed by the settings of the machine that builds.
+            secret: `REGISTRY_USERNAME` and `REGISTRY_PASSWORD`, or `SERVICE_ACCOUNT_JSON`, for a private registry.
+            setup_dockerfile_commands: lines of a Dockerfile that run before anything else is added.
+            add_python: a series such as `3.12`: put a Python in that needs nothing of the image but its C library.
+
+        Raises:
+            InvalidError: a name or version that cannot be.
+        """
+        from squall.sdk import _image_lowering  # cold start: not every image needs it
+
+        if kwargs:
+            raise InvalidError(f"Image.from_registry(...) has no parameter {next(iter(kwargs))!r}")
+        _refuse("from_registry", setup_dockerfile_commands=setup_dockerfile_commands)
+        image = Image._make((_image_lowering.registry_step(tag, secret, force_build),))
+        return image._with_python(add_python, "from_registry", force_build=force_build)
+
+    @staticmethod
+    def from_scratch(force_build: bool = False) -> Image:
+        """An image without a file, for what is copied into it; neither function nor shell runs in it."""
+        return Image._make((Step("from_scratch", {"force_build": force_build}),))
+
+    @staticmethod
+    def from_id(image_id: str, client: object = None) -> Image:
+        """An image that was built before, by its id."""
+        from squall.protocol.ids import is_id  # cold start: as above
+
+        if not isinstance(image_id, str) or not is_id(image_id, "im"):
+            raise InvalidError(f"Image.from_id({image_id!r}): an id of an image begins with im-")
+        image = Image._make((Step("from_image", {"image_id": image_id}),))
+        image._object_id = image_id
+        return image
+
+    @staticmethod
+    def micromamba(python_version: str | None = None, force_build: bool = False) -> Image:
+        """A Debian with micromamba and a Python of conda-forge, for `micromamba_install`."""
+        from squall.sdk import _image_lowering  # cold start: as above
+
+        version = _python_version("micromamba", "python_version", python_version)
+        return Image._make(_image_lowering.micromamba_base(version, force_build))
 
     def apt_install(
         self,
         *packages: str | list[str],
         force_build: bool = False,
-        env: dict[str, str | None] | None = None,
-        secrets: Sequence[object] | None = None,
+        env: Env = None,
+        secrets: Secrets = None,
         gpu: str | None = None,
     ) -> Image:
         """Install Debian packages."""
-        _refuse("apt_install", secrets=secrets, gpu=gpu)
+        _refuse("apt_install", gpu=gpu)
         names = _texts("apt_install", packages)
         if not names:
             return self
-        return self._with(
-            "apt_install", packages=names, env=check_env(env, "Image.apt_install"), force_build=force_build
-        )
+        return self._run("apt_install", {"packages": names}, env, secrets, force_build)
 
     def pip_install(
         self,
@@ -162,8 +153,8 @@ class Image(metaclass=_NamesThatComeLater):
         pre: bool = False,
         extra_options: str = "",
         force_build: bool = False,
-        env: dict[str, str | None] | None = None,
-        secrets: Sequence[object] | None = None,
+        env: Env = None,
+        secrets: Secrets = None,
         gpu: str | None = None,
     ) -> Image:
         """Install Python packages.
@@ -171,42 +162,266 @@ class Image(metaclass=_NamesThatComeLater):
         Raises:
             InvalidError: a package looks like an option; those go in `extra_options`.
         """
-        _refuse("pip_install", secrets=secrets, gpu=gpu)
-        names = _texts("pip_install", packages)
-        options = [name for name in names if name.startswith("-")]
-        if options:
-            raise InvalidError(f"Image.pip_install({options[0]!r}): that is an option; give it as extra_options=")
-        if not names and not extra_options:
-            return self
-        return self._with(
-            "pip_install",
-            packages=names,
-            find_links=find_links or "",
-            index_url=index_url or "",
-            extra_index_url=extra_index_url or "",
-            pre=pre,
-            extra_options=extra_options,
-            env=check_env(env, "Image.pip_install"),
-            force_build=force_build,
+        _refuse("pip_install", gpu=gpu)
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        return self._pip("pip_install", packages, options, env, secrets, force_build)
+
+    def uv_pip_install(
+        self,
+        *packages: str | list[str],
+        requirements: list[str] | None = None,
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        uv_version: str | None = None,
+        env: Env = None,
+        secrets: Secrets = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """As `pip_install`, which also uses uv; `extra_options` are those of `uv pip install`.
+
+        Args:
+            requirements: paths of requirement files, read when the image is used.
+            uv_version: another uv than the one that comes with Squall, from the package index.
+        """
+        from squall.sdk import _image_lowering  # cold start: as above
+
+        _refuse("uv_pip_install", gpu=gpu)
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        options["uv_version"] = uv_version or ""
+        if not requirements:
+            return self._pip("uv_pip_install", packages, options, env, secrets, force_build)
+        names = _packages("uv_pip_install", packages)
+        step = self._run_step("pip_install", options, env, secrets, force_build, "uv_pip_install")
+        paths = [str(path) for path in requirements]
+        return self._and(Step(step.name, late=lambda: _image_lowering.requirements(paths, names, step)))
+
+    def pip_install_from_requirements(
+        self,
+        requirements_txt: str,
+        find_links: str | None = None,
+        *,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        env: Env = None,
+        secrets: Secrets = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Install what a requirements file names; the file is read when the image is used."""
+        from squall.sdk import _image_lowering  # cold start: as above
+
+        _refuse("pip_install_from_requirements", gpu=gpu)
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        step = self._run_step("pip_install", options, env, secrets, force_build, "pip_install_from_requirements")
+        paths = [str(requirements_txt)]
+        return self._and(Step(step.name, late=lambda: _image_lowering.requirements(paths, (), step)))
+
+    def pip_install_from_pyproject(
+        self,
+        pyproject_toml: str,
+        optional_dependencies: list[str] | None = None,
+        *,
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        env: Env = None,
+        secrets: Secrets = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Install the dependencies of a project, with those of some of its extras, and not the project itself."""
+        from squall.sdk import _image_lowering  # cold start: as above
+
+        _refuse("pip_install_from_pyproject", gpu=gpu)
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        step = self._run_step("pip_install", options, env, secrets, force_build, "pip_install_from_pyproject")
+        extras = tuple(optional_dependencies or ())
+        path = str(pyproject_toml)
+        return self._and(Step(step.name, late=lambda: _image_lowering.pyproject(path, extras, step)))
+
+    def pip_install_private_repos(
+        self,
+        *repositories: str,
+        git_user: str,
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        gpu: str | None = None,
+        env: Env = None,
+        secrets: Secrets = None,
+        force_build: bool = False,
+    ) -> Image:
+        """Install from private repositories, `github.com/owner/name@ref` or `gitlab.com/…`.
+
+        Args:
+            git_user: whom the token belongs to.
+            secrets: `GITHUB_TOKEN` or `GITLAB_TOKEN`; the token is in no layer and in no URL.
+
+        Raises:
+            InvalidError: a repository is of neither, or there is no secret.
+        """
+        from squall.sdk import _image_lowering  # cold start: as above
+
+        _refuse("pip_install_private_repos", gpu=gpu)
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        found = _image_lowering.private_repositories(repositories, git_user, options, bool(secrets))
+        variables: dict[str, str | None] = {**check_env(env, "Image.pip_install_private_repos"), **found.env}
+        image = self.apt_install("git", "ca-certificates")
+        return image._run("pip_install", found.arguments, variables, secrets, force_build, "pip_install_private_repos")
+
+    def uv_sync(
+        self,
+        uv_project_dir: str = "./",
+        *,
+        force_build: bool = False,
+        groups: list[str] | None = None,
+        extras: list[str] | None = None,
+        frozen: bool = True,
+        extra_options: str = "",
+        uv_version: str | None = None,
+        env: Env = None,
+        secrets: Secrets = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Install the locked dependencies of a uv project, not the project, into `/.venv`, which functions then use.
+
+        Args:
+            frozen: take `uv.lock`, which must be there, as it is; else uv brings it up to date, for the image alone.
+        """
+        from squall.sdk import _image_lowering  # cold start: as above
+
+        _refuse("uv_sync", gpu=gpu)
+        project = _image_lowering.UvProject(
+            str(uv_project_dir), tuple(groups or ()), tuple(extras or ()), frozen, extra_options, uv_version or ""
         )
+        step = self._run_step("run_commands", {}, env, secrets, force_build, f"uv_sync {uv_project_dir}")
+        return self._and(Step(step.name, late=lambda: _image_lowering.uv_sync(project, step)))
+
+    def poetry_install_from_file(
+        self,
+        poetry_pyproject_toml: str,
+        poetry_lockfile: str | None = None,
+        *,
+        ignore_lockfile: bool = False,
+        force_build: bool = False,
+        with_: list[str] | None = None,
+        without: list[str] | None = None,
+        only: list[str] | None = None,
+        poetry_version: str | None = "latest",
+        old_installer: bool = False,
+        env: Env = None,
+        secrets: Secrets = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Install the dependencies of a Poetry project, and not the project, as its lock file has them.
+
+        Args:
+            poetry_lockfile: `poetry.lock` beside the project's file when it is None.
+            ignore_lockfile: do without one.
+            with_, without, only: groups of dependencies, as Poetry knows them.
+            poetry_version: of the Poetry that reads the project; it is not left in the image.
+            old_installer: taken, and without a meaning: uv installs.
+        """
+        from squall.sdk import _image_lowering  # cold start: as above
+
+        _refuse("poetry_install_from_file", gpu=gpu)
+        project = _image_lowering.PoetryProject(
+            str(poetry_pyproject_toml),
+            None if poetry_lockfile is None else str(poetry_lockfile),
+            ignore_lockfile,
+            tuple(with_ or ()),
+            tuple(without or ()),
+            tuple(only or ()),
+            poetry_version,
+        )
+        title = f"poetry_install_from_file {poetry_pyproject_toml}"
+        step = self._run_step("run_commands", {}, env, secrets, force_build, title)
+        return self._and(Step(step.name, late=lambda: _image_lowering.poetry(project, step)))
+
+    def micromamba_install(
+        self,
+        *packages: str | list[str],
+        spec_file: str | None = None,
+        channels: list[str] | None = None,
+        force_build: bool = False,
+        env: Env = None,
+        secrets: Secrets = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Install conda packages, or what a specification file names, into an image that has micromamba."""
+        from squall.sdk import _image_lowering  # cold start: as above
+
+        _refuse("micromamba_install", gpu=gpu)
+        names = _packages("micromamba_install", packages)
+        if not names and not spec_file:
+            return self
+        step = self._run_step("run_commands", {}, env, secrets, force_build, "micromamba_install")
+        wanted = tuple(channels or ())
+        return self._and(Step(step.name, late=lambda: _image_lowering.micromamba(names, spec_file, wanted, step)))
 
     def run_commands(
         self,
         *commands: str | list[str],
-        env: dict[str, str | None] | None = None,
-        secrets: Sequence[object] | None = None,
+        env: Env = None,
+        secrets: Secrets = None,
         volumes: dict[str | PurePosixPath, object] | None = None,
         gpu: str | None = None,
         force_build: bool = False,
     ) -> Image:
         """Run shell commands, each in a shell of its own."""
-        _refuse("run_commands", secrets=secrets, volumes=volumes, gpu=gpu)
+        _refuse("run_commands", volumes=volumes, gpu=gpu)
         lines = _texts("run_commands", commands)
         if not lines:
             return self
-        return self._with(
-            "run_commands", commands=lines, env=check_env(env, "Image.run_commands"), force_build=force_build
-        )
+        return self._run("run_commands", {"commands": lines}, env, secrets, force_build)
+
+    def run_function(
+        self,
+        raw_f: Callable[..., Any],
+        *,
+        env: Env = None,
+        secrets: Secrets = None,
+        volumes: dict[str | PurePosixPath, object] | None = None,
+        gpu: str | list[str] | None = None,
+        cpu: float | None = None,
+        memory: int | None = None,
+        timeout: int = 3600,
+        cloud: str | None = None,
+        region: str | Sequence[str] | None = None,
+        force_build: bool = False,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        include_source: bool = True,
+    ) -> Image:
+        """Run a Python function in a container of the image and keep what it leaves in the file system.
+
+        It runs again when its source, its arguments, the plain values it takes from its module, or `cpu`, `memory` and
+        `timeout` change; not when a function that it calls changes.
+
+        Args:
+            cpu: processors it may use; memory: MiB it may use; timeout: seconds it may take.
+            include_source: its module travels along, and is no part of the image.
+
+        Raises:
+            InvalidError: not a function that a container could call.
+        """
+        from squall.sdk import _image_function  # cold start: as above
+
+        _refuse("run_function", volumes=volumes, gpu=gpu)
+        call = _image_function.FunctionCallStep(raw_f, tuple(args), dict(kwargs or {}), include_source)
+        limits = _image_function.limits(cpu, memory, timeout)
+        step = self._run_step("run_function", limits, env, secrets, force_build, f"run_function {call.name}")
+        return self._and(Step(step.name, late=lambda: (call.step(step),)))
 
     def env(self, vars: dict[str, str]) -> Image:  # noqa: A002 - the documented name
         """Set variables for later steps and for containers."""
@@ -217,6 +432,18 @@ class Image(metaclass=_NamesThatComeLater):
     def workdir(self, path: str | PurePosixPath) -> Image:
         """The directory that later steps and containers start in."""
         return self._with("workdir", path=str(path))
+
+    def entrypoint(self, entrypoint_commands: list[str]) -> Image:
+        """What runs what containers are to run; it must end in executing its arguments."""
+        return self._with("entrypoint", words=_texts("entrypoint", (entrypoint_commands,)))
+
+    def cmd(self, cmd: list[str]) -> Image:
+        """What containers run that are told nothing else; functions do not heed it."""
+        return self._with("cmd", words=_texts("cmd", (cmd,)))
+
+    def shell(self, shell_commands: list[str]) -> Image:
+        """What later `run_commands` run their lines with, such as `["/bin/bash", "-c"]`."""
+        return self._with("shell", words=_texts("shell", (shell_commands,)))
 
     def add_local_file(self, local_path: str | Path, remote_path: str, *, copy: bool = False) -> Image:
         """Add one file. Without `copy` it is attached when a container starts and is no part of the image.
@@ -268,6 +495,36 @@ class Image(metaclass=_NamesThatComeLater):
         if self._import_error is not None:
             raise self._import_error
 
+    @blocking
+    async def build(self, app: App | None = None) -> Image:
+        """Build the image now, for an app that runs or for none, and give it its id.
+
+        Raises:
+            ImageBuildError: it cannot be built; the message has the step and its last lines.
+            InvalidError: the app does not run.
+        """
+        from squall.sdk import _client, _output  # cold start: as above
+        from squall.sdk._image_build import Builds  # cold start: as above
+
+        client = _client.current()
+        await client.connect()
+        builds = Builds(client, "", _output.current()) if app is None else app.running_builds("Image.build(app=…)")
+        build = await builds.begin(self, "the image that build() was called of")
+        await builds.finish(build)
+        self._object_id = build.image_id
+        return self
+
+    @property
+    def object_id(self) -> str:
+        """The id of an image that was built, or named by it.
+
+        Raises:
+            AttributeError: it was not.
+        """
+        if not self._object_id:
+            raise AttributeError("this Image has no object_id yet: build it with image.build()")
+        return self._object_id
+
     @property
     def steps(self) -> tuple[Step, ...]:
         """What builds it."""
@@ -287,8 +544,49 @@ class Image(metaclass=_NamesThatComeLater):
         return f"<Image: {' → '.join(step.name for step in self._steps)}>"
 
     def _with(self, name: str, **arguments: Any) -> Image:
-        self._check_open(name)
-        return self._make((*self._steps, Step(name, arguments)))
+        return self._and(Step(name, arguments))
+
+    def _and(self, step: Step) -> Image:
+        self._check_open(step.name)
+        return self._make((*self._steps, step))
+
+    def _run_step(
+        self, name: str, arguments: dict[str, Any], env: Env, secrets: Secrets, force_build: bool, title: str = ""
+    ) -> Step:
+        """A step in a container, of a method of the name that its title begins with."""
+        method = title.partition(" ")[0] or name
+        variables = check_env(env, f"Image.{method}")
+        more = {"title": title} if title else {}
+        return Step(
+            name,
+            {**arguments, "env": variables, "force_build": force_build, **more},
+            secrets=_secrets(method, secrets),
+        )
+
+    def _run(
+        self, name: str, arguments: dict[str, Any], env: Env, secrets: Secrets, force_build: bool, title: str = ""
+    ) -> Image:
+        return self._and(self._run_step(name, arguments, env, secrets, force_build, title))
+
+    def _pip(
+        self,
+        method: str,
+        packages: tuple[str | list[str], ...],
+        options: dict[str, Any],
+        env: Env,
+        secrets: Secrets,
+        force_build: bool,
+    ) -> Image:
+        names = _packages(method, packages)
+        if not names and not options["extra_options"]:
+            return self
+        return self._run("pip_install", {"packages": names, **options}, env, secrets, force_build)
+
+    def _with_python(self, python_version: str | None, method: str, *, force_build: bool) -> Image:
+        if python_version is None:
+            return self
+        version = _python_version(method, "add_python", python_version)
+        return self._with("add_python", python_version=version, force_build=force_build)
 
     def _with_files(self, add: LocalAdd, is_copied: bool) -> Image:
         if not is_copied:
@@ -316,6 +614,43 @@ def _refuse(method: str, **given: object) -> None:
     for name, value in given.items():
         if value:
             raise InvalidError(f"Image.{method}: {name}= is not in this version of Squall yet; leave it out")
+
+
+def _python_version(method: str, parameter: str, given: str | None) -> str:
+    if given is None:
+        return f"{sys.version_info[0]}.{sys.version_info[1]}"
+    parts = given.split(".") if isinstance(given, str) else []
+    if not 2 <= len(parts) <= 3 or parts[0] != "3" or not all(part.isdigit() for part in parts):
+        raise InvalidError(f"Image.{method}({parameter}={given!r}): write a version such as '3.11'")
+    return given
+
+
+def _pip_options(
+    find_links: str | None, index_url: str | None, extra_index_url: str | None, pre: bool, extra_options: str
+) -> dict[str, Any]:
+    return {
+        "find_links": find_links or "",
+        "index_url": index_url or "",
+        "extra_index_url": extra_index_url or "",
+        "pre": pre,
+        "extra_options": extra_options,
+    }
+
+
+def _packages(method: str, given: tuple[str | list[str], ...]) -> tuple[str, ...]:
+    names = _texts(method, given)
+    options = [name for name in names if name.startswith("-")]
+    if options:
+        raise InvalidError(f"Image.{method}({options[0]!r}): that is an option; give it as extra_options=")
+    return names
+
+
+def _secrets(method: str, given: Secrets) -> tuple[Secret, ...]:
+    found = tuple(given or ())
+    wrong = [one for one in found if not isinstance(one, Secret)]
+    if wrong:
+        raise InvalidError(f"Image.{method}(secrets=[{wrong[0]!r}]): give objects of squall.Secret")
+    return found
 
 
 def _texts(method: str, given: tuple[str | list[str], ...]) -> tuple[str, ...]:

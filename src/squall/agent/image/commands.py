@@ -53,7 +53,7 @@ _OTHER_PIP = f"""{_PYTHON}version=$1; shift
 exec {UV} tool run --from "uv==$version" uv pip install --python "$python" --break-system-packages "$@"
 """
 
-_FUNCTION = f"{LIBRARY_DIR}/squall/guest/build_function.py"
+_FUNCTION = "squall.guest.build_function"
 
 
 def title(step: ImageStep) -> str:
@@ -79,7 +79,7 @@ def command(step: ImageStep, config: ImageConfig) -> tuple[str, ...]:
         options = (*_pip_options(step), "--", *step.packages)
         return _shell(_OTHER_PIP, step.uv_version, *options) if step.uv_version else _shell(_PIP, *options)
     if step.kind == image.RUN_FUNCTION:
-        return (config.python_path, "-u", "-B", _FUNCTION, f"/{image.CALL_PATH}")
+        return (config.python_path, "-u", "-B", "-m", _FUNCTION, f"/{image.CALL_PATH}")
     if step.arguments:
         return step.arguments
     if config.shell and len(step.commands) == 1:

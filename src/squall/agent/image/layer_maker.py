@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,24 +18,22 @@ from typing import TypeVar
 from squall.agent.disk import limit_of
 from squall.agent.guest_library import plain_library
 from squall.agent.image import commands
-from squall.agent.image.bases.debian import BaseUnavailable, sources_of_suite
-from squall.agent.image.bases.ensure import ensure_base
+from squall.agent.image.bases.debian import python_of_suite, sources_of_suite
+from squall.agent.image.bases.standalone import PYTHON_DIR
 from squall.agent.image.inherit import Inherited, inherit
-from squall.agent.image.layer.copy_files import CopyPlan
-from squall.agent.image.layer.merged import merged
 from squall.agent.image.layer.overlay import drop_mount_points
 from squall.agent.image.layer.store import Layer, LayerStore, Scratch
-from squall.agent.image.layer.users import UnknownUser, find_user
-from squall.agent.image.machine.own_program import own_environ, own_program
+from squall.agent.image.layer.users import UnknownUser
 from squall.agent.image.machine.settings import MachineSettings
-from squall.agent.image.machine.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
+from squall.agent.image.machine.tool import PATH
 from squall.agent.image.making import BuildFailed, Making
+from squall.agent.image.outside import OutsideMaker
 from squall.agent.image.package.cache import PackageCache, drop_view, fetch_options, has_view
 from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.step_container import Room, StepContainers
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
-from squall.protocol import image
-from squall.protocol.errors import INVALID, UNSUPPORTED
+from squall.protocol import image, image_steps
+from squall.protocol.errors import INVALID, UNAVAILABLE
 from squall.protocol.guest import LIBRARY_DIR
 from squall.protocol.ids import new_id
 from squall.protocol.image import ImageConfig, ImageStep
@@ -49,7 +46,6 @@ T = TypeVar("T")
 
 _AS_USER = (image.RUN_COMMANDS, image.RUN_FUNCTION)
 """Packages are for everybody who uses the image, whoever that is."""
-_COPY_TIMEOUT_S = 3_600.0
 _BUILD_PIDS_MAX = 16_384
 ROOM_S = 60.0
 """Between two looks at how large the cache of packages is."""
@@ -86,6 +82,7 @@ class LayerMaker:
         self._has_fetched = True
         """Since the shared packages were last measured; who is new has not looked."""
         self._threads = ThreadPoolExecutor(max_workers=2 + len(id_ranges), thread_name_prefix="image")
+        self._outside = OutsideMaker(store, settings, self._threads, mount_path, uv_path)
 
     async def close(self) -> None:
         """Wait for what still makes a base: it notices within a line of output that nobody wants it."""
@@ -109,9 +106,13 @@ class LayerMaker:
         if step.kind in image.CONFIG_KINDS or step.kind == image.FROM_SCRATCH:
             progress.config = config
         elif step.kind == image.DEBIAN_SLIM:
-            progress.add(config, await self._make_base(making))
+            progress.add(config, await self._outside.make_base(making))
+        elif step.kind == image.FROM_REGISTRY:
+            progress.add(config, await self._outside.pull(making))
+        elif step.kind == image.ADD_PYTHON:
+            await self._add_python(making, config)
         elif step.kind in (image.COPY, image.WORKDIR):
-            progress.add(config, await self._lay_files(making, other))
+            progress.add(config, await self._outside.lay_files(making, other))
         else:
             progress.add(config, await self._make_layer(making))
 
@@ -124,64 +125,21 @@ class LayerMaker:
         for wanted in progress.find_merged(self._store):
             progress.merged[wanted.key] = await self._blocking(partial(self._store.merge, wanted.layers, wanted.key))
 
-    async def _make_base(self, making: Making) -> Layer:
-        loop = asyncio.get_running_loop()
-        is_abandoned = threading.Event()
-
-        def make() -> Layer:
-            return ensure_base(
-                self._store,
-                self._settings,
-                making.step.python_version,
-                lambda text: _call_soon(loop, making.on_line, text),
-                is_forced=making.progress.is_forced,
-                is_cancelled=is_abandoned.is_set,
-            )
-
-        try:
-            return await self._blocking(make)
-        except asyncio.CancelledError:
-            is_abandoned.set()
-            raise
-        except BaseUnavailable as error:
-            raise BuildFailed(UNSUPPORTED, str(error)) from error
-
-    async def _lay_files(self, making: Making, other: BuiltImage | None) -> Layer:
-        """Copy files by no container: an image may have no program at all."""
-        is_abandoned = threading.Event()
-        loop = asyncio.get_running_loop()
-        async with self._scratch() as scratch:
-
-            def lay() -> Layer:
-                tree = scratch.path / "tree"
-                tree.mkdir(mode=0o755)
-                plan = self._plan(making, other, str(tree))
-                command = (*WITH_PARENT, *own_program("squall.agent.image.layer.copy_files", plan.argument()))
-                output = Output(lambda text: _call_soon(loop, making.on_line, text), is_abandoned.is_set)
-                run_tool(command, own_environ(), output, Watch(_COPY_TIMEOUT_S), (scratch.lock_fd,))
-                return self._store.commit(scratch, tree, making.key, {}, replaces=making.progress.is_forced)
-
-            try:
-                return await self._blocking(lay)
-            except asyncio.CancelledError:
-                is_abandoned.set()
-                raise
-            except (ToolFailed, UnknownUser) as error:
-                raise making.failure(INVALID, "failed", str(error), "correct the step and build again") from error
-
-    def _plan(self, making: Making, other: BuiltImage | None, tree: str) -> CopyPlan:
-        step, progress = making.step, making.progress
-        path = progress.path_of(step)
-        if step.kind == image.WORKDIR:
-            return CopyPlan(tree, progress.paths, path)
-        owner = None
-        if step.user:
-            with merged(progress.paths) as layers:
-                owner = find_user(layers, progress.text(step, step.user))[:2]
-        if other is None:
-            return CopyPlan(tree, progress.paths, path, (self._mount_path(step.mount_id),), owner=owner, mode=step.mode)
-        is_directory = step.is_directory or progress.text(step, step.path).endswith("/")
-        return CopyPlan(tree, progress.paths, path, other.layers, step.sources, is_directory, owner, step.mode)
+    async def _add_python(self, making: Making, config: ImageConfig) -> None:
+        """A Python of its own in front of the image's others, or the one that its distribution has."""
+        progress = making.progress
+        layer = await self._outside.add_python(making)
+        if layer is not None:
+            path = f"{PYTHON_DIR}/bin:{config.env.get('PATH', PATH)}"
+            progress.add(replace(config, env={**config.env, "PATH": path}), layer)
+            return
+        version = making.step.python_version
+        if python_of_suite(progress.suite) != version:
+            cause = f"cannot fetch Python {version}, and the image's own distribution does not have it"
+            remedy = "name a mirror with UV_PYTHON_INSTALL_MIRROR, or another version"
+            raise making.failure(UNAVAILABLE, cause, "", remedy)
+        packages = image_steps.apt_install(("python3", "python3-venv"))
+        progress.add(config, await self._make_layer(replace(making, step=packages)))
 
     async def _make_layer(self, making: Making) -> Layer:
         """Run a step in a container and keep what it wrote."""
@@ -315,9 +273,3 @@ def _limits(step: ImageStep) -> Limits:
         memory_bytes=step.memory_mib * 2**20 or None,
         pids_max=_BUILD_PIDS_MAX,
     )
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], text: str) -> None:
-    # The loop may be gone while the thread still reads the last lines.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(call, text)

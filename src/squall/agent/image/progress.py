@@ -56,13 +56,24 @@ class Progress:
         """Go on with one more layer."""
         self.layers.append(layer)
         # A base from a registry says how its author wants programs to start.
+        facts = layer.facts
         self.config = replace(
             config,
-            env={**json.loads(layer.facts.get("env", "{}")), **config.env},
-            workdir=config.workdir or layer.facts.get("workdir", ""),
-            python_path=layer.facts.get("python_path", config.python_path),
-            python_version=layer.facts.get("python_version", config.python_version),
+            env={**json.loads(facts.get("env", "{}")), **config.env},
+            workdir=config.workdir or facts.get("workdir", ""),
+            python_path=facts.get("python_path", config.python_path),
+            python_version=facts.get("python_version", config.python_version),
+            entrypoint=config.entrypoint or tuple(json.loads(facts.get("entrypoint", "[]"))),
+            cmd=config.cmd or tuple(json.loads(facts.get("cmd", "[]"))),
+            shell=config.shell or tuple(json.loads(facts.get("shell", "[]"))),
         )
+        if facts.get("user"):
+            self.config = self._as_user(facts["user"])
+
+    def _as_user(self, name: str) -> ImageConfig:
+        with merged(self.paths) as layers:
+            user = find_user(layers, name)
+        return replace(self.config, user=name, uid=user.uid, gid=user.gid, home=user.home)
 
     def take_from_cache(self, store: LayerStore, step: ImageStep, key: str) -> bool:
         """Take a step whose layer is here, or that needs none.
@@ -114,10 +125,7 @@ class Progress:
         if step.kind == image.WORKDIR:
             return replace(config, workdir=self.path_of(step))
         if step.kind == image.USER:
-            name = self.text(step, step.user)
-            with merged(self.paths) as layers:
-                user = find_user(layers, name)
-            return replace(config, user=name, uid=user.uid, gid=user.gid, home=user.home)
+            return self._as_user(self.text(step, step.user))
         if step.kind == image.SHELL:
             return replace(config, shell=step.arguments)
         if step.kind == image.ENTRYPOINT:

@@ -13,7 +13,7 @@ from squall.agent.image.bases.debian import BaseUnavailable
 from squall.agent.image.bases.ensure import ensure_base
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import MachineSettings, read_machine_settings
-from squall.agent.image.oci import registry as registry_module
+from squall.agent.image.oci import skopeo as skopeo_module
 
 REGISTRY = MachineSettings(python_image="registry.invalid/python:{series}", registry_env={"HOME": "/nonexistent"})
 
@@ -23,7 +23,7 @@ def skopeo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder where a test puts the program that is called skopeo."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    monkeypatch.setattr(registry_module, "PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(skopeo_module, "PATH", f"{folder}:/usr/bin:/bin")
     return folder / "skopeo"
 
 
@@ -91,6 +91,6 @@ def test_skopeo_that_ends_well_without_an_image_makes_no_base(tmp_path: Path, sk
 
 
 def test_missing_skopeo_names_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "PATH", str(tmp_path))
+    monkeypatch.setattr(skopeo_module, "PATH", str(tmp_path))
 
     assert "skopeo is not installed (apt-get install skopeo)" in refusal(tmp_path, REGISTRY)

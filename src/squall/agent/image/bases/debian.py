@@ -84,6 +84,11 @@ def sources_of_suite(suite: str, settings: MachineSettings) -> tuple[AptSource, 
     return ()
 
 
+def python_of_suite(suite: str) -> str:
+    """The series of Python that a suite has; empty for a suite unknown to us."""
+    return next((suites[suite] for suites in _PYTHON_OF_SUITE.values() if suite in suites), "")
+
+
 def find_base(python_version: str, settings: MachineSettings) -> DebianBase | None:
     """The base that has this series of Python, if any has."""
     return next((base for base in known_bases(settings) if base.python_version == python_version), None)

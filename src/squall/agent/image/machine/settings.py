@@ -104,6 +104,8 @@ class MachineSettings:
     proxies: Mapping[str, str] = field(default_factory=dict)
     registry_env: Mapping[str, str] = field(default_factory=dict)
     """Variables that lead skopeo to this machine's settings for registries."""
+    python_mirror: str = ""
+    """Where Pythons that need nothing of an image are fetched from; empty for where uv does."""
     python_image: str = ""
     """What names the image for a Python, {series} and {suite} standing for them; empty: no registry is asked. Not
     the machine's but the operator's word: whoever reads the configuration fills it in."""
@@ -119,6 +121,7 @@ def read_machine_settings(environ: Mapping[str, str], root: str = "/") -> Machin
         pip=_pip_settings(environ, Path(root)),
         ca_bundle=_ca_bundle(environ, Path(root)),
         proxies=_proxies(environ),
+        python_mirror=environ.get("UV_PYTHON_INSTALL_MIRROR", ""),
         registry_env={name: environ[name] for name in _REGISTRY_VARIABLES if environ.get(name)},
     )
 

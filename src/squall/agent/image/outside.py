@@ -1,0 +1,207 @@
+"""Makes the layers that need no container: bases, images of registries, copied files, a Python of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TypeVar
+
+from squall.agent.image.bases.debian import BaseUnavailable
+from squall.agent.image.bases.ensure import ensure_base
+from squall.agent.image.bases.standalone import MUSL_LOADERS, PYTHON_DIR, fetch_python
+from squall.agent.image.layer.copy_files import CopyPlan
+from squall.agent.image.layer.merged import merged
+from squall.agent.image.layer.store import Layer, LayerStore, Scratch
+from squall.agent.image.layer.users import UnknownUser, find_user
+from squall.agent.image.machine.own_program import own_environ, own_program
+from squall.agent.image.machine.settings import MachineSettings
+from squall.agent.image.machine.tool import WITH_PARENT, Output, ToolFailed, Watch, run_tool
+from squall.agent.image.making import BuildFailed, Making
+from squall.agent.image.oci.credentials import Credentials
+from squall.agent.image.oci.pull import pull_image
+from squall.agent.image.oci.refusal import RegistryFailure
+from squall.agent.image.progress import BuiltImage
+from squall.protocol import image
+from squall.protocol.errors import INVALID, UNAVAILABLE, UNSUPPORTED
+
+T = TypeVar("T")
+
+_COPY_TIMEOUT_S = 3_600.0
+_SERVICE_ACCOUNT_USER = "_json_key"
+"""By which registries of one cloud know that the password is a service account's key."""
+
+
+class OutsideMaker:
+    """Makes layers in threads of the executor.
+
+    Args:
+        mount_path: the directory of a mount's files by its id.
+        uv_path: the uv program, which fetches Pythons.
+    """
+
+    def __init__(
+        self,
+        store: LayerStore,
+        settings: MachineSettings,
+        executor: Executor,
+        mount_path: Callable[[str], str],
+        uv_path: str,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._executor = executor
+        self._mount_path = mount_path
+        self._uv_path = uv_path
+
+    async def make_base(self, making: Making) -> Layer:
+        """The layer of `debian_slim`.
+
+        Raises:
+            BuildFailed: it cannot be had.
+        """
+
+        def make(output: Output) -> Layer:
+            return ensure_base(
+                self._store,
+                self._settings,
+                making.step.python_version,
+                output.on_line,
+                is_forced=making.progress.is_forced,
+                is_cancelled=output.is_cancelled,
+            )
+
+        try:
+            return await self._watched(making, make)
+        except BaseUnavailable as error:
+            raise BuildFailed(UNSUPPORTED, str(error)) from error
+
+    async def pull(self, making: Making) -> Layer:
+        """The layer of `from_registry`: the image's own layers laid over one another.
+
+        Raises:
+            BuildFailed: the registry does not serve it, or it cannot be used.
+        """
+        credentials = _credentials(making)
+
+        def pull(output: Output) -> Layer:
+            with self._store.scratch() as scratch:
+                root = scratch.path / "fs"
+                name = making.step.tag
+                facts = pull_image(name, self._settings, scratch, root, output, credentials=credentials)
+                return self._commit(making, scratch, root, facts)
+
+        try:
+            return await self._watched(making, pull)
+        except RegistryFailure as error:
+            raise making.failure(UNAVAILABLE, "failed", str(error), "see what the registry says") from error
+
+    async def lay_files(self, making: Making, other: BuiltImage | None) -> Layer:
+        """The layer of copied files, or of a directory: an image may have no program that could do it.
+
+        Raises:
+            BuildFailed: a file is missing, or something else is where it is to go.
+        """
+
+        def lay(output: Output) -> Layer:
+            with self._store.scratch() as scratch:
+                tree = scratch.path / "tree"
+                tree.mkdir(mode=0o755)
+                self._copy(self._plan(making, other, str(tree)), scratch, output)
+                return self._commit(making, scratch, tree, {})
+
+        try:
+            return await self._watched(making, lay)
+        except (ToolFailed, UnknownUser) as error:
+            raise making.failure(INVALID, "failed", str(error), "correct the step and build again") from error
+
+    async def add_python(self, making: Making) -> Layer | None:
+        """The layer with a Python of its own; None when none can be fetched, and Debian's packages have to do.
+
+        Raises:
+            BuildFailed: it cannot be laid over the image.
+        """
+
+        def add(output: Output) -> Layer | None:
+            with self._store.scratch() as scratch:
+                paths = making.progress.paths
+                with merged(paths) as layers:
+                    is_musl = any(layers.find(loader) is not None for loader in MUSL_LOADERS)
+                fetched, tree = scratch.path / "fetched", scratch.path / "tree"
+                try:
+                    fetch_python(
+                        self._uv_path, making.step.python_version, fetched, self._settings, output, is_musl=is_musl
+                    )
+                except ToolFailed as error:
+                    output.on_line(f"no Python of its own can be fetched ({error.tail.splitlines()[-1:]})")
+                    return None
+                tree.mkdir(mode=0o755)
+                self._copy(CopyPlan(str(tree), paths, "/", (str(fetched),)), scratch, output)
+                return self._commit(making, scratch, tree, {"python_path": f"{PYTHON_DIR}/bin/python3"})
+
+        try:
+            return await self._watched(making, add)
+        except ToolFailed as error:
+            raise making.failure(INVALID, "failed", str(error), "correct the step and build again") from error
+
+    def _plan(self, making: Making, other: BuiltImage | None, tree: str) -> CopyPlan:
+        step, progress = making.step, making.progress
+        path = progress.path_of(step)
+        if step.kind == image.WORKDIR:
+            return CopyPlan(tree, progress.paths, path)
+        owner = None
+        if step.user:
+            with merged(progress.paths) as layers:
+                owner = find_user(layers, progress.text(step, step.user))[:2]
+        if other is None:
+            return CopyPlan(tree, progress.paths, path, (self._mount_path(step.mount_id),), owner=owner, mode=step.mode)
+        is_directory = step.is_directory or progress.text(step, step.path).endswith("/")
+        return CopyPlan(tree, progress.paths, path, other.layers, step.sources, is_directory, owner, step.mode)
+
+    def _copy(self, plan: CopyPlan, scratch: Scratch, output: Output) -> None:
+        command = (*WITH_PARENT, *own_program("squall.agent.image.layer.copy_files", plan.argument()))
+        run_tool(command, own_environ(), output, Watch(_COPY_TIMEOUT_S), (scratch.lock_fd,))
+
+    def _commit(self, making: Making, scratch: Scratch, tree: Path, facts: Mapping[str, str]) -> Layer:
+        return self._store.commit(scratch, tree, making.key, facts, replaces=making.progress.is_forced)
+
+    async def _watched(self, making: Making, make: Callable[[Output], T]) -> T:
+        """Run in a thread what says lines; it hears of it when nobody wants the result any more."""
+        loop = asyncio.get_running_loop()
+        is_abandoned = threading.Event()
+        output = Output(lambda text: _call_soon(loop, making.on_line, text), is_abandoned.is_set)
+        try:
+            return await loop.run_in_executor(self._executor, make, output)
+        except asyncio.CancelledError:
+            is_abandoned.set()
+            raise
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], text: str) -> None:
+    # The loop may be gone while the thread still reads the last lines.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, text)
+
+
+def _credentials(making: Making) -> Credentials | None:
+    """What the registry is told: by a user's name and password, or by the key of a service account.
+
+    Raises:
+        BuildFailed: the secret is for neither, or for both.
+    """
+    if not making.step.secrets:
+        return None
+    known = making.secret_env
+    found = []
+    if known.get("REGISTRY_USERNAME") and known.get("REGISTRY_PASSWORD"):
+        found.append(Credentials(known["REGISTRY_USERNAME"], known["REGISTRY_PASSWORD"]))
+    if known.get("SERVICE_ACCOUNT_JSON"):
+        found.append(Credentials(_SERVICE_ACCOUNT_USER, known["SERVICE_ACCOUNT_JSON"]))
+    if len(found) != 1:
+        cause = f"failed: its secret has {', '.join(sorted(known)) or 'nothing'}"
+        remedy = "give REGISTRY_USERNAME and REGISTRY_PASSWORD, or SERVICE_ACCOUNT_JSON alone"
+        raise making.failure(INVALID, cause, "", remedy)
+    return found[0]

@@ -1,0 +1,117 @@
+"""Has images built: their files put on the server, other images they need built first, what happens shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
+from squall.protocol import image_steps
+from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid, ImageSpec, ImageStep, image_id
+from squall.sdk import _mount, _output
+from squall.sdk._client import Client, ClientStream, ConnectionLost
+from squall.sdk._image_steps import Step, flat
+
+if TYPE_CHECKING:
+    from squall.sdk.image import Image
+
+_SHOWN_LINES_MAX = 40
+
+
+class Build:
+    """An image on its way."""
+
+    def __init__(self, image_id: str, request: ImageBuild, stream: ClientStream | None) -> None:
+        self.image_id = image_id
+        self.request = request
+        self.stream = stream
+        self.is_built = stream is None
+
+
+class Builds:
+    """The images of one run of an app, or of one program."""
+
+    def __init__(self, client: Client, app_id: str, output: _output.Output) -> None:
+        self._client = client
+        self._app_id = app_id
+        self._output = output
+        self._by_image: dict[int, Build] = {}
+        self._by_id: dict[str, Build] = {}
+        self._images: list[Image] = []
+        """Kept, so that no other object gets the identity of one."""
+
+    async def begin(self, image: Image, what: str) -> Build:
+        """Have an image built, once however often it is asked for; `what` says in errors what it is for.
+
+        Raises:
+            InvalidError: no server could build it, or files it needs are not here.
+        """
+        found = self._by_image.get(id(image))
+        if found is not None:
+            return found
+        steps = flat(image.steps)
+        secrets: dict[str, dict[str, str]] = {}
+        spec = ImageSpec(tuple([await self._step(step, secrets) for step in steps]))
+        try:
+            image_steps.check(spec)
+        except ImageInvalid as error:
+            raise InvalidError(f"{error}; it is {what}") from error
+        only = spec.steps[0].image_id if len(spec.steps) == 1 else ""
+        name = only or image_id(spec)
+        build = self._by_id.get(name)
+        if build is None:
+            request = ImageBuild(spec, self._app_id, secrets)
+            build = Build(name, request, None if only else self._client.stream("ImageBuild", request))
+            self._by_id[name] = build
+        self._by_image[id(image)] = build
+        self._images.append(image)
+        return build
+
+    async def _step(self, step: Step, secrets: dict[str, dict[str, str]]) -> ImageStep:
+        arguments = dict(step.arguments)
+        if step.add is not None:
+            arguments["path"], mount = step.add.mount()
+            arguments["mount_id"] = await _mount.upload(self._client, mount)
+        if step.files is not None:
+            arguments["mount_id"] = await _mount.upload(self._client, step.files())
+        if step.image is not None:
+            other = await self.begin(step.image, "an image that another one takes files from")
+            await self.finish(other)
+            arguments["image_id"] = other.image_id
+        if step.secrets:
+            names = tuple(str(len(secrets) + number) for number in range(len(step.secrets)))
+            secrets.update(zip(names, (secret.values() for secret in step.secrets), strict=True))
+            arguments["secrets"] = names
+        return getattr(image_steps, step.name)(**arguments)  # type: ignore[no-any-return]
+
+    async def finish(self, build: Build) -> None:
+        """Wait until an image is there; a broken connection asks again, what was built is kept.
+
+        Raises:
+            ImageBuildError: it cannot be built; the message has the step and its last lines.
+        """
+        log: list[str] = []
+        while not build.is_built:
+            assert build.stream is not None
+            try:
+                async for event, _ in build.stream.items(BuildEvent):
+                    self._output.build_event(build.image_id, event)
+                    if event.kind in ("step", "line"):
+                        log.append(event.text)
+                        del log[:-_SHOWN_LINES_MAX]
+                    build.is_built = build.is_built or event.kind == "built"
+                if not build.is_built:
+                    raise ImageBuildError("the build of the image ended without a result; see the server's log")
+            except ConnectionLost:
+                await self._client.connect()
+                build.stream = self._client.stream("ImageBuild", build.request)
+            except RemoteError:
+                raise
+            except Error as error:
+                raise ImageBuildError(f"{error}{_not_said(str(error), log)}") from error
+
+
+def _not_said(message: str, log: list[str]) -> str:
+    """The last lines of a build, where nobody has seen them: they were not shown, and are not in the message."""
+    if _output.is_enabled() or not log or log[-1].strip() in message:
+        return ""
+    return "\nIts last lines:\n  " + "\n  ".join(log)
