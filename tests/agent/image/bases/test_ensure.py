@@ -53,7 +53,8 @@ def test_words_of_the_registry_are_in_the_error(tmp_path: Path, skopeo: Path) ->
 
     message = refusal(tmp_path, REGISTRY)
 
-    assert 'no registry served registry.invalid/python:3.12: reading "it": toomanyrequests: wait;' in message
+    assert "no registry served registry.invalid/python:3.12: registry.invalid lets nobody ask this often" in message
+    assert '(reading "it": toomanyrequests: wait)' in message
     assert "SQUALL_PYTHON_IMAGE" in message
 
 
