@@ -46,6 +46,8 @@ class Context:
     """SQUALL_DATA_DIR of everything started; images are cached in it."""
     python: str = sys.executable
     peers_python: str = str(ROOT / ".venv-peers" / "bin" / "python")
+    more_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables of what is started, besides those of this process."""
     is_quick: bool = False
     """A tenth of the repetitions: to see whether the benchmarks work, not for figures."""
 
@@ -55,7 +57,7 @@ class Context:
 
     @property
     def env(self) -> dict[str, str]:
-        return {**os.environ, "SQUALL_DATA_DIR": str(self.data_dir), "PYTHONPATH": str(ROOT)}
+        return {**os.environ, **self.more_env, "SQUALL_DATA_DIR": str(self.data_dir), "PYTHONPATH": str(ROOT)}
 
     def squall(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command; the caller looks at how it ended."""
