@@ -279,8 +279,14 @@ def poetry(project: PoetryProject, step: Step) -> tuple[Step, ...]:
     if project.version is not None:
         wanted = "poetry" if project.version == "latest" else f"poetry=={project.version}"
         run = f'"$SQUALL_BUILD_UV" tool run --from {shlex.quote(wanted)} --with poetry-plugin-export poetry'
+    run = f'POETRY_CACHE_DIR="$SQUALL_BUILD_TMP"/poetry {run}'
     lines = ['cp -R "$SQUALL_BUILD_FILES" "$SQUALL_BUILD_TMP"/project', 'cd "$SQUALL_BUILD_TMP"/project']
-    lines += [f"{run} lock"] if project.ignores_lock else []
+    if project.ignores_lock:
+        # Of the machine's settings for packages Poetry knows nothing.
+        add = f'{run} source add --priority primary machine "$UV_DEFAULT_INDEX"'
+        lines.append(f'{{ [ -z "$UV_DEFAULT_INDEX" ] || {add}; }}')
+        lines.append(f"{run} lock")
+        options.append("--without-urls")
     lines.append(f"{run} export --format requirements.txt --output ../requirements.txt {shlex.join(options)}".rstrip())
     install = '"$SQUALL_BUILD_UV" pip install --python "$(command -v python3)" --break-system-packages'
     lines.append(f"{install} --requirements ../requirements.txt")

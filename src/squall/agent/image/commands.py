@@ -113,7 +113,12 @@ def step_env(step: ImageStep) -> dict[str, str]:
         return {"TMPDIR": f"{BUILD_DIR}/tmp"}
     if step.kind == image.RUN_FUNCTION:
         return {"PYTHONPATH": f"{CODE_DIR}:{LIBRARY_DIR}", ENV_IS_REMOTE: "1"}
-    return {"DEBIAN_FRONTEND": "noninteractive", "SQUALL_BUILD_UV": UV, "SQUALL_BUILD_FILES": image.BUILD_FILES}
+    return {
+        "DEBIAN_FRONTEND": "noninteractive",
+        "SQUALL_BUILD_UV": UV,
+        "SQUALL_BUILD_FILES": image.BUILD_FILES,
+        "SQUALL_BUILD_TMP": f"{BUILD_DIR}/tmp",
+    }
 
 
 def _shell(script: str, *arguments: str) -> tuple[str, ...]:
