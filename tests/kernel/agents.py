@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from squall.agent.agent import Agent
+from squall.agent.image.block.stored import StoredImages
+from squall.agent.known_images import Images
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.protocol import codec as wire
 from squall.protocol.channel.contract import Channel
@@ -107,9 +110,10 @@ class Node:
         self.instance = data_dir.name
         self.server = ServerEnd()
         self.guest_mount = self.server.files.add({"guest_double.py": GUEST})
-        self.images = BuiltImages(
+        self.images: Images = BuiltImages(
             Path(rootfs), ImageConfig(python_path=PYTHON, python_version="3.11.2", layers=("ly-base",))
         )
+        self.open_stored: Callable[[], AbstractAsyncContextManager[StoredImages | None]] = contextlib.nullcontext
         self.agent: Agent
         self.runtime: LastingRuntime
         self.spawner_pids: list[int] = []
@@ -123,8 +127,9 @@ class Node:
             living = [status.container_id for status in await self.runtime.list()]
             pool = NetworkPool.open(str(self.data_dir / "network"), self.instance, 4, living=living)
             network = await stack.enter_async_context(pool)
+            stored = await stack.enter_async_context(self.open_stored())
             connect = (self.server.connect, self.server.connect_container)
-            agent = Agent(config, self.runtime, network, self.images, CODEC, *connect)
+            agent = Agent(config, self.runtime, network, self.images, CODEC, *connect, stored=stored)
             self.agent = await stack.enter_async_context(agent)
             await asyncio.wait_for(agent.wait_connected(), 10)
             yield agent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Protocol
 
 from squall.agent.disk import Writer
 from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.commands import title
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
+from squall.protocol.errors import PlatformError
 from squall.protocol.ids import is_id
-from squall.protocol.image import BuildEvent, ImageSpec
+from squall.protocol.image import BuildEvent, ImageSpec, image_id
+
+_log = logging.getLogger("squall.agent.known_images")
 
 
 class Images(Protocol):
@@ -51,7 +56,12 @@ class KnownImages:
     async def build(
         self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None
     ) -> BuiltImage:
-        """As `Images.build`; the image is found by its id from then on."""
+        """As `Images.build`; the image is found by its id from then on. What the store has is not built."""
+        stored = await self._find_stored(spec)
+        if stored is not None:
+            for number, step in enumerate(spec.steps, start=1):
+                on_event(BuildEvent("cached", number, len(spec.steps), title(step)))
+            return stored
         built = await self._images.build(spec, on_event, secrets)
         self._definitions.save(spec)
         self._built[built.image_id] = built
@@ -59,13 +69,23 @@ class KnownImages:
             self._stored.put_soon(built)
         return built
 
+    async def _find_stored(self, spec: ImageSpec) -> BuiltImage | None:
+        """An image that is not here but in the store, unless it is to be built anew."""
+        if self._stored is None or any(step.force_build for step in spec.steps) or self._find_built(image_id(spec)):
+            return None
+        try:
+            return await self._stored.find(image_id(spec))
+        except PlatformError as error:
+            _log.warning("%s; it is built here", error)
+            return None
+
     def put_rest(self) -> None:
         """Put what was built here and is not in the store: an earlier agent was stopped before, or had none."""
         if self._stored is None:
             return
-        for image_id in self._definitions.ids():
-            if not self._stored.was_put(image_id):
-                built = self._find_built(image_id)
+        for built_id in self._definitions.ids():
+            if not self._stored.was_put(built_id):
+                built = self._find_built(built_id)
                 if built is not None:
                     self._stored.put_soon(built)
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from squall.agent.image.block.control import ask
 from squall.agent.image.layer.store import LayerError, LayerStore
 from squall.main.data_dir import answers, remove_server_file
 from squall.main.spawner import instance_name
@@ -96,6 +97,7 @@ def take_away(data_dir: Path) -> list[str]:
     """End and remove all of it; for root, who holds the server's lock. Returns why what did not go is still there."""
     steps: tuple[Callable[[Path], None], ...] = (
         _end_spawner,
+        _end_layers_daemon,
         _sweep_containers,
         _sweep_network,
         _sweep_layers,
@@ -148,6 +150,13 @@ def _end_spawner(data_dir: Path) -> None:
     while answers(path):
         if time.monotonic() > deadline:
             raise RuntimeFailure(f"cannot end the process that listens at {path}: still there after {GONE_S:.0f} s")
+        time.sleep(LOOK_PERIOD_S)
+
+
+def _end_layers_daemon(data_dir: Path) -> None:
+    """What serves layers ends with the containers that read them."""
+    deadline = time.monotonic() + GONE_S
+    while ask(data_dir, {"do": "end"}) is not None and time.monotonic() < deadline:
         time.sleep(LOOK_PERIOD_S)
 
 

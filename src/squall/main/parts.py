@@ -19,7 +19,8 @@ from squall.agent.agent import Agent, Connect
 from squall.agent.config import AgentConfig
 from squall.agent.image.bases.debian import known_bases
 from squall.agent.image.block.errors import BlockError
-from squall.agent.image.block.store import open_store
+from squall.agent.image.block.lazy import LazyLayers
+from squall.agent.image.block.store import Patience, open_store
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.layer.store import LayerStore
@@ -33,7 +34,7 @@ from squall.main.housekeeping import housekeeping
 from squall.main.spawner import instance_name, open_spawner
 from squall.protocol.codec import Codec
 from squall.protocol.ids import is_id, new_id
-from squall.runtime.layer_mounts import can_mount_images
+from squall.runtime.layer_mounts import can_mount_from_file, can_mount_images
 from squall.runtime.network.pool import NetworkPool
 from squall.server.dispatch import ControlPlane, SystemClock
 from squall.server.model.config import ServerConfig
@@ -41,6 +42,8 @@ from squall.server.store.blob import ObjectBlobStore
 from squall.server.store.log import FileLogStore
 from squall.server.store.sql import SqlStore
 
+FUSE_DEVICE = "/dev/fuse"
+STORE_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_", "SSL_CERT_")
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -129,9 +132,7 @@ class Node:
             network = await stack.enter_async_context(await self._network(runtime))
             layers = LayerStore(data_dir, is_packed=can_mount_images())
             images = await stack.enter_async_context(self._images(runtime, network, settings, layers))
-            stored = self._stored(layers)
-            if stored is not None:
-                await stack.enter_async_context(stored)
+            stored = await stack.enter_async_context(self._stored(layers))
             pythons = tuple(base.python_version for base in known_bases(settings))
             self._agent = await stack.enter_async_context(
                 Agent(
@@ -182,14 +183,25 @@ class Node:
             proxy_env=proxies,
         )
 
-    def _stored(self, layers: LayerStore) -> StoredImages | None:
-        """Where layers are put, if there is such a place."""
-        if not self._config.layers_at:
-            return None
+    @asynccontextmanager
+    async def _stored(self, layers: LayerStore) -> AsyncIterator[StoredImages | None]:
+        """What the store of layers has, if there is such a place."""
+        url, data_dir = self._config.layers_at, self._config.data_dir
+        if not url:
+            yield None
+            return
         try:
-            return StoredImages(open_store(self._config.layers_at), layers, self._config.data_dir)
+            store = open_store(url)
         except BlockError as error:
             raise ConfigError(str(error)) from error
+        async with AsyncExitStack() as stack:
+            lazy = None
+            if can_mount_from_file() and os.path.exists(FUSE_DEVICE):
+                variables = {name: value for name, value in self._environ.items() if is_of_store(name)}
+                lazy = await stack.enter_async_context(LazyLayers(data_dir, url, Patience(), variables))
+            yield await stack.enter_async_context(StoredImages(store, layers, data_dir, lazy))
+            if lazy is not None and self._is_taken_down:
+                await lazy.end()
 
     def _images(
         self, runtime: LastingRuntime, network: NetworkPool, settings: MachineSettings, layers: LayerStore
@@ -219,6 +231,11 @@ def _agent_config(config: Config, pythons: tuple[str, ...]) -> AgentConfig:
         hostname=socket.gethostname(),
         pythons=pythons,
     )
+
+
+def is_of_store(name: str) -> bool:
+    """Whether a variable says how to reach a bucket, and as whom."""
+    return name.startswith(STORE_VARIABLES) or name == "HOME" or name.lower() in PROXY_VARIABLES
 
 
 def find_uv() -> str:

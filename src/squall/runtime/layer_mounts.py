@@ -42,12 +42,16 @@ _FROM_FILE_SINCE = (6, 12)
 _MODPROBE_TIMEOUT_S = 10.0
 _ERRNO_OF_OTHER_WAY = {errno.ENOTBLK, errno.EINVAL}
 
+_OF_A_PROCESS = "/proc/"
+
 _Identity = tuple[int, int, int]
 
 
 @dataclass(slots=True)
 class _Mounted:
     point: str
+    is_served: bool = False
+    """A process serves the file while it comes from elsewhere; nothing keeps that one mounted without need."""
     users: set[str] = field(default_factory=set)
 
 
@@ -80,7 +84,7 @@ class LayerMounts:
                 if mounted is None:
                     tree = self._mount(layer)
                     self._count += 1
-                    mounted = self._mounted[identity] = _Mounted(f"/{self._count}")
+                    mounted = self._mounted[identity] = _Mounted(f"/{self._count}", layer.startswith(_OF_A_PROCESS))
                     trees[mounted.point] = tree
                 mounted.users.add(container_id)
                 points[layer] = mounted.point
@@ -105,7 +109,8 @@ class LayerMounts:
                 # To the end of the line of those that may go.
                 self._mounted[identity] = self._mounted.pop(identity)
         idle = [identity for identity, mounted in self._mounted.items() if not mounted.users]
-        gone = [self._mounted.pop(identity).point for identity in idle[: max(0, len(idle) - IDLE_MAX)]]
+        leaving = {*idle[: max(0, len(idle) - IDLE_MAX)], *(one for one in idle if self._mounted[one].is_served)}
+        gone = [self._mounted.pop(identity).point for identity in idle if identity in leaving]
         if gone:
             _in_namespace(self._images_fd, partial(_detach, gone))
 
@@ -284,6 +289,12 @@ def can_mount_images() -> bool:
             subprocess.run(["modprobe", "-q", "erofs"], capture_output=True, timeout=_MODPROBE_TIMEOUT_S, check=False)
     release = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
     return _has_erofs() and (release >= _FROM_FILE_SINCE or os.path.exists(_LOOP_CONTROL))
+
+
+def can_mount_from_file() -> bool:
+    """Whether the kernel reads an image through its file alone, whatever serves that."""
+    release = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+    return can_mount_images() and release >= _FROM_FILE_SINCE
 
 
 def _has_erofs() -> bool:

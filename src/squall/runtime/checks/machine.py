@@ -23,6 +23,7 @@ PROGRAMS = (
     ("tini-static", "tini", True, "the first process of each container"),
     ("mmdebstrap", "mmdebstrap", True, "Debian images"),
     ("skopeo", "skopeo", False, "images from a registry"),
+    ("fusermount3", "fuse3", False, "containers that start before their image is here"),
 )
 
 

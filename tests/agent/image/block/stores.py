@@ -78,7 +78,7 @@ class S3Server:
 
 
 class WebStore(ThreadingHTTPServer):
-    """Shows a directory over HTTP with ranges, as slowly and as wrongly as it is told."""
+    """Shows a directory over HTTP with ranges, and takes files into it, as slowly and as wrongly as it is told."""
 
     daemon_threads = True
 
@@ -129,6 +129,11 @@ class _Getting(BaseHTTPRequestHandler):
             self._answer(503, b"")
             return
         self._answer(206 if extra else 200, sent, extra)
+
+    def do_PUT(self) -> None:
+        """Take a file."""
+        (self.server.folder / self.path.lstrip("/")).write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+        self._answer(200, b"")
 
     def _answer(self, status: int, data: bytes, content_range: str = "") -> None:
         self.send_response(status)

@@ -3,6 +3,7 @@
     blocks/<aa>/<sha256>     a block, as it is in the file
     layers/<sha256>          the manifest of a layer, named by its own hash
     images/<image id>        the manifest of an image, its own hash in its first line
+    images/<image id>.trace  which parts its first start wanted, in which order; likewise
 
 What is named by its hash is never written over and never wrong: what comes back is hashed. Everything is tried several
 times, with pauses that grow; what is wrong then is an error that says what, of which layer, in which store.
@@ -30,6 +31,8 @@ from squall.agent.image.block.manifest import (
     LayerManifest,
     parse_image,
     parse_layer,
+    sealed,
+    unsealed,
 )
 
 if TYPE_CHECKING:
@@ -164,6 +167,19 @@ class BlockStore:
         what = f"fetch the manifest of image {image_id}"
         return self._try(what, lambda: parse_image(self._get(f"images/{image_id}"), image_id))
 
+    def put_trace(self, image_id: str, body: bytes) -> None:
+        """Keep what the first start of an image wanted."""
+        data = sealed(body)
+        self._try(f"put the trace of image {image_id}", lambda: obstore.put(self._store, _trace_key(image_id), data))
+
+    def get_trace(self, image_id: str) -> bytes:
+        """What was kept.
+
+        Raises:
+            NotInStore: nobody has put it.
+        """
+        return self._try(f"fetch the trace of image {image_id}", lambda: unsealed(self._get(_trace_key(image_id))))
+
     def _get(self, key: str) -> bytes:
         answer = obstore.get(self._store, key)
         if int(answer.meta["size"]) > _MANIFEST_BYTES_MAX:
@@ -196,3 +212,7 @@ def _shown(url: str) -> str:
 
 def _block_key(digest: str) -> str:
     return f"blocks/{digest[:2]}/{digest}"
+
+
+def _trace_key(image_id: str) -> str:
+    return f"images/{image_id}.trace"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from squall.agent.image.block.errors import BlockError, NotInStore
+from squall.agent.image.block.lazy import LazyLayers, NoDaemon
 from squall.agent.image.block.manifest import ImageManifest, layer_id_of, parse_image
 from squall.agent.image.block.put import Putter
 from squall.agent.image.block.store import BlockStore
@@ -37,8 +38,10 @@ _log = logging.getLogger("squall.agent.image.block.stored")
 class StoredImages:
     """The images that a store has. Enter to begin putting; leaving gives up what is half-way, for the next time."""
 
-    def __init__(self, store: BlockStore, layers: LayerStore, data_dir: Path) -> None:
+    def __init__(self, store: BlockStore, layers: LayerStore, data_dir: Path, lazy: LazyLayers | None = None) -> None:
+        """`lazy` serves layers that are not whole; without it they are fetched whole."""
         self._store = store
+        self._lazy = lazy
         self._layers = layers
         self._top = data_dir / "images"
         self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,6 +146,11 @@ class StoredImages:
     async def _fetch(self, image_id: str) -> BuiltImage | None:
         try:
             manifest = await self._blocking(lambda: self._known(image_id) or self._learn(image_id))
+            if self._lazy is not None:
+                try:
+                    return _built(manifest, await self._open(self._lazy, manifest))
+                except NoDaemon as error:
+                    _log.warning("the layers of %s are fetched whole: %s", image_id, error)
             layers = await self._blocking(lambda: self._fetch_whole(manifest))
         except NotInStore as error:
             _log.info("%s", error)
@@ -150,6 +158,13 @@ class StoredImages:
         except (BlockError, LayerError, OSError) as error:
             raise PlatformError(UNAVAILABLE, f"cannot use image {image_id}: {error}") from error
         return _built(manifest, tuple(layer.path for layer in layers))
+
+    async def _open(self, lazy: LazyLayers, manifest: ImageManifest) -> tuple[str, ...]:
+        """Paths of the layers: of those that are here, and of the others where they are served."""
+        here = {digest: self._layers.look(layer_id_of(digest)) for digest in manifest.layers}
+        missing = [digest for digest, layer in here.items() if layer is None]
+        served = await lazy.open(manifest, missing) if missing else {}
+        return tuple(served[digest] if layer is None else layer.path for digest, layer in here.items())
 
     def _fetch_whole(self, manifest: ImageManifest) -> list[Layer]:
         return fetch_whole(manifest.layers, self._store, self._layers, self._is_closing.is_set)
