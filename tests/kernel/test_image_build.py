@@ -298,6 +298,18 @@ async def test_deep_image_stands_on_merged_layers_and_is_built_on_them(
     assert {event.kind for event in builds.events} == {"cached"}
 
 
+async def test_debian_packages_are_downloaded_once(builds: Builds) -> None:
+    packages = image_steps.apt_install(("tree",))
+    await builds.build(packages)
+    builds.events.clear()
+
+    again = await builds.build(image_steps.run_commands(("touch /other",)), packages)
+
+    said = "\n".join(event.text for event in builds.events)
+    assert "Need to get 0 B" in said
+    assert not [path for path in files_in(again.layers[2]) if path.startswith((".squall-cache", "var/cache/apt"))]
+
+
 async def test_second_build_comes_from_the_cache_and_a_change_rebuilds_from_there(builds: Builds) -> None:
     first = await builds.build(
         image_steps.run_commands(("echo 1 > /one",)), image_steps.run_commands(("date +%N > /two",))

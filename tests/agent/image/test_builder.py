@@ -208,9 +208,9 @@ async def test_users_shells_and_commands_go_into_the_configuration(shop: Shop) -
     config = built.config
     assert (config.user, config.uid, config.gid) == ("7:8", 7, 8)
     assert (config.shell, config.entrypoint, config.cmd) == (("/bin/bash", "-ec"), ("/enter", "--fast"), ("serve",))
-    run, apt = shop.specs
+    run, fetch, apt = shop.specs
     assert (run.user, run.argv) == ((7, 8), ("/bin/bash", "-ec", "make it"))
-    assert apt.user == (0, 0), "packages are for everybody"
+    assert fetch.user == apt.user == (0, 0), "packages are for everybody"
 
 
 async def test_unknown_user_is_told_with_the_step(shop: Shop) -> None:
@@ -248,6 +248,30 @@ async def test_secrets_are_in_the_environment_of_their_step_alone_and_in_no_line
     assert image.image_id(make_spec(*steps)) == image.image_id(
         make_spec(image_steps.run_commands(("one",)), image_steps.run_commands(("two",)))
     )
+
+
+async def test_fetch_knows_no_secret(shop: Shop) -> None:
+    step = image_steps.pip_install(("six",), secrets=("0",))
+
+    await shop.build(step, secrets={"0": {"TOKEN": "s3cret-value"}})
+    await shop.build(RUN, step, secrets={"0": {"UV_EXTRA_INDEX_URL": "https://user:password@mine"}})
+
+    fetch, install, _, alone = shop.specs
+    assert "TOKEN" not in fetch.env
+    assert install.env["TOKEN"] == "s3cret-value"
+    assert "--no-build" not in alone.argv[2], "what the secret leads to is not everybody's"
+
+
+async def test_debian_packages_are_fetched_on_the_base_alone_for_everybody(shop: Shop) -> None:
+    await shop.build(image_steps.env({"APT_CONFIG": "/evil"}), RUN, image_steps.apt_install(("git",)))
+
+    run, fetch, install = shop.specs
+    assert list(fetch.layers) == list(run.layers[:1])
+    assert "/evil" not in fetch.env.values()
+    assert "--download-only" in fetch.argv[2]
+    (cache,) = [bind for bind in fetch.binds if bind.target == CACHE_DIR]
+    assert cache.source == install.layers[-1] + CACHE_DIR
+    assert CACHE_DIR not in {bind.target for bind in install.binds}
 
 
 async def test_image_begins_with_another_and_takes_files_from_one(shop: Shop) -> None:

@@ -24,9 +24,15 @@ if [ -s {BUILD_DIR}/apt/sources.list ]; then
 fi
 """
 
+# Lists and archives that builds share are not there before the first of them.
+_ROOM = """eval "$(apt-config shell lists Dir::State::lists/d archives Dir::Cache::archives/d)"
+mkdir -p "$lists/partial" "$archives/partial"
+"""
+
 # What dpkg and ldconfig note about the hour of the build is left out of the layer.
 _APT = (
     _SOURCES
+    + _ROOM
     + """
 apt-get -qq -o Dir::Etc::sourceparts="$parts" update &&
     apt-get -q -o Dir::Etc::sourceparts="$parts" install "$@" || exit
@@ -52,6 +58,13 @@ _FETCH = f"""{_PYTHON}exec {UV} pip install --python "$python" --break-system-pa
 _OTHER_PIP = f"""{_PYTHON}version=$1; shift
 exec {UV} tool run --from "uv==$version" uv pip install --python "$python" --break-system-packages "$@"
 """
+
+_FETCH_DEBIAN = (
+    _ROOM
+    + """
+apt-get -qq update && apt-get -q install --download-only "$@"
+"""
+)
 
 _FUNCTION = "squall.guest.build_function"
 
@@ -94,9 +107,9 @@ def _lines(commands: Sequence[str], shell: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def fetch_command(options: Sequence[str]) -> tuple[str, ...]:
-    """What to execute to have packages in the cache."""
-    return _shell(_FETCH, *options)
+def fetch_command(kind: str, words: Sequence[str]) -> tuple[str, ...]:
+    """What to execute to have the packages of a kind of step in the cache."""
+    return _shell(_FETCH_DEBIAN if kind == image.APT_INSTALL else _FETCH, *words)
 
 
 def fetch_env() -> dict[str, str]:

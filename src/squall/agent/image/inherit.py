@@ -53,13 +53,16 @@ class Inherited:
         return tuple(sorted(set(outer)))
 
 
-def inherit(settings: MachineSettings, sources: Iterable[AptSource], directory: Path, *, uv_path: str) -> Inherited:
+def inherit(
+    settings: MachineSettings, sources: Iterable[AptSource], directory: Path, *, uv_path: str, apt_dir: str = ""
+) -> Inherited:
     """Write the settings into an empty directory of this build and say how to mount them.
 
     Args:
         sources: apt sources for the suite of the image; none for an image that has its own.
         directory: becomes `BUILD_DIR`, writable inside: apt keeps its lists there.
         uv_path: the uv program of this machine.
+        apt_dir: where inside apt keeps its lists and archives, in place of `BUILD_DIR`.
     """
     # Mount points of their own inside the directory, so that the runtime has nothing to create.
     (directory / "uv").touch(mode=0o755)
@@ -75,7 +78,7 @@ def inherit(settings: MachineSettings, sources: Iterable[AptSource], directory: 
         **settings.proxies,
         **{name.upper(): value for name, value in settings.proxies.items()},
         **_certificates(settings, directory),
-        **_apt(settings, listed, directory),
+        **_apt(settings, listed, directory, apt_dir or f"{BUILD_DIR}/apt"),
         **_pip(settings, directory),
     }
     return Inherited(env, tuple(binds))
@@ -119,7 +122,7 @@ def _certificates(settings: MachineSettings, directory: Path) -> dict[str, str]:
     return dict.fromkeys(names, f"{BUILD_DIR}/ca.crt")
 
 
-def _apt(settings: MachineSettings, sources: tuple[AptSource, ...], directory: Path) -> dict[str, str]:
+def _apt(settings: MachineSettings, sources: tuple[AptSource, ...], directory: Path, apt_dir: str) -> dict[str, str]:
     place = directory / "apt"
     for name in ("lists/partial", "archives/partial", "keys", "sources.list.d"):
         (place / name).mkdir(parents=True, mode=0o755)
@@ -129,8 +132,8 @@ def _apt(settings: MachineSettings, sources: tuple[AptSource, ...], directory: P
         # Its own user could not write to the lists, which are outside the image; the container is the confinement.
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
-        "Dir::State::lists": f"{BUILD_DIR}/apt/lists/",
-        "Dir::Cache::archives": f"{BUILD_DIR}/apt/archives/",
+        "Dir::State::lists": f"{apt_dir}/lists/",
+        "Dir::Cache::archives": f"{apt_dir}/archives/",
         "Dir::Cache::pkgcache": "",
         "Dir::Cache::srcpkgcache": "",
         "Dpkg::Use-Pty": "false",

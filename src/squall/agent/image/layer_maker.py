@@ -28,7 +28,7 @@ from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import PATH
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.outside import OutsideMaker
-from squall.agent.image.package.cache import PackageCache, drop_view, fetch_options, has_view
+from squall.agent.image.package.cache import PackageCache, apt_dir, drop_view, fetch_words, has_view
 from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.step_container import Room, StepContainers
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
@@ -158,18 +158,19 @@ class LayerMaker:
 
     async def _fetch(self, making: Making, id_range: IdRange) -> None:
         """Bring what a step will install into the cache of packages, if that may be shared and is not there yet."""
-        options = fetch_options(making.step, making.progress.config.env)
-        if options is None or not self._packages.bytes_max or making.spec.steps[0].kind != image.DEBIAN_SLIM:
+        step = making.step
+        words = fetch_words(step, {**making.progress.config.env, **making.secret_env})
+        if words is None or not self._shares(making):
             return
         base = making.progress.layers[0]
-        name = json.dumps([base.layer_id, *options])
+        name = json.dumps([base.layer_id, step.kind, *words])
         if self._packages.is_fetched(name, time.monotonic()):
             return
         pristine = Progress(ImageConfig(), [])
         pristine.add(ImageConfig(), base)
-        fetch = replace(making, progress=pristine, step=replace(making.step, env={}))
+        fetch = replace(making, progress=pristine, step=replace(step, env={}, secrets=()))
         async with self._scratch() as scratch, self._packages.in_use():
-            command = commands.fetch_command(options)
+            command = commands.fetch_command(step.kind, words)
             spec, _ = await self._blocking(lambda: self._container(fetch, command, scratch, id_range))
             spec = replace(spec, binds=(*spec.binds, self._packages.bind), env={**spec.env, **commands.fetch_env()})
             try:
@@ -187,6 +188,10 @@ class LayerMaker:
                 self._has_fetched = True
             fetched = scratch.path / "inside/tmp/fetched"
             await self._blocking(lambda: self._packages.note_fetched(name, time.monotonic(), fetched))
+
+    def _shares(self, making: Making) -> bool:
+        """Whether packages for this image are the same for everybody: its base is none that a user chose."""
+        return bool(self._packages.bytes_max) and making.spec.steps[0].kind == image.DEBIAN_SLIM
 
     def _view(self, making: Making) -> AbstractAsyncContextManager[None]:
         """While a step sees the shared packages, none of them goes."""
@@ -213,7 +218,8 @@ class LayerMaker:
         inside.mkdir(mode=0o755)
         sources = sources_of_suite(making.progress.suite, self._settings)
         self._packages.ensure()
-        inherited = inherit(self._settings, sources, inside, uv_path=self._uv_path)
+        shared = apt_dir(making.progress.suite) if step.kind == image.APT_INSTALL and self._shares(making) else ""
+        inherited = inherit(self._settings, sources, inside, uv_path=self._uv_path, apt_dir=shared)
         binds, layers = inherited.binds, making.progress.paths
         if step.kind == image.RUN_FUNCTION:
             layers = (*layers, self._mount_path(step.mount_id))

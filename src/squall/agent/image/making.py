@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,8 @@ from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 OnEvent = Callable[[BuildEvent], None]
 Secrets = Mapping[str, Mapping[str, str]]
 """Variables by the names that steps have for them."""
+_DOWNLOAD = re.compile(r"\s*(Get:|Fetched |Download(ing|ed) )")
+"""What apt and uv say of it."""
 _HIDDEN_CHARS_MIN = 4
 """Shorter values are in every other line by chance."""
 
@@ -52,7 +55,7 @@ class Making:
 
     def on_download_line(self, text: str) -> None:
         """Pass on a line of a fetch if it tells of what takes long; the step itself says the rest."""
-        if "ownload" in text:
+        if _DOWNLOAD.match(text):
             self.on_line(text)
 
     def failure(self, code: str, cause: str, tail: str, remedy: str) -> BuildFailed:

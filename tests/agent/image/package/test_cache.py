@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.inherit import CACHE_DIR
-from squall.agent.image.package.cache import PackageCache, drop_view, fetch_options
+from squall.agent.image.package.cache import PackageCache, drop_view, fetch_words
 from squall.protocol import image_steps
 from squall.protocol.image import ImageStep
 
@@ -29,7 +29,7 @@ def test_packages_by_name_are_fetched_from_where_the_step_says() -> None:
         extra_options="--no-deps",
     )
 
-    options = fetch_options(step, {"PATH": "/bin", "PYTHON_PIP_VERSION": "1"})
+    options = fetch_words(step, {"PATH": "/bin", "PYTHON_PIP_VERSION": "1"})
 
     assert options == (
         *("--no-deps", "--default-index", "https://index.example/simple"),
@@ -57,13 +57,13 @@ def test_packages_by_name_are_fetched_from_where_the_step_says() -> None:
     ],
 )
 def test_what_depends_on_the_user_or_the_image_is_not_shared(step: ImageStep) -> None:
-    assert fetch_options(step, {}) is None
+    assert fetch_words(step, {}) is None
 
 
 @pytest.mark.parametrize("name", ["https_proxy", "ALL_PROXY", "SSL_CERT_FILE", "PIP_INDEX_URL", "UV_INSECURE_HOST"])
 def test_image_that_says_whom_to_believe_does_not_share(name: str) -> None:
-    assert fetch_options(SIX, {name: "x"}) is None
-    assert fetch_options(SIX, {}) is not None
+    assert fetch_words(SIX, {name: "x"}) is None
+    assert fetch_words(SIX, {}) is not None
 
 
 def test_fetch_is_good_for_an_hour_and_not_remembered_for_ever(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
-"""The Python packages builds share: downloaded by us, shown to every step as a view of its own.
+"""The packages builds share: downloaded by us, shown to every step as a view of its own.
 
 A step runs as root of its image, and so does whatever a package does when it is built or imported: any of it could
 write somebody else's numpy into a cache it may write to. Therefore nobody but a *fetch* writes here: a container of the
-base alone, without a line or a setting of the user's, in which uv downloads wheels and builds nothing. Steps have the
+base alone, without a line or a setting of the user's, in which uv downloads wheels and builds nothing, or apt Debian's
+packages and installs none. Steps have the
 cache as the topmost read-only layer of their root, so that what they change in it is their own and ends with them.
 
-    <data>/cache/packages/.squall-cache    the cache of uv; the directory around it is the layer
+    <data>/cache/packages/.squall-cache              the cache of uv; the directory around it is the layer
+    <data>/cache/packages/.squall-cache/apt-<suite>  lists and archives of apt
 
 A fetch is a saving and never a condition: what it did not bring, the step downloads for itself. The cache has a limit,
 which ends a fetch that would pass it; what was wanted longest ago goes when no step looks at it (`package_room`).
@@ -117,7 +119,7 @@ class PackageCache:
         return True
 
     def note_fetched(self, fetch: str, now_s: float, into: Path) -> None:
-        """Remember that this is here; the fetch has linked its packages into a directory."""
+        """Remember that this is here; the fetch has linked its Python packages into a directory."""
         packages = package_room.packages_of(into)
         package_room.mark_used(self._cache, packages)
         self._fetched.pop(fetch, None)
@@ -128,7 +130,7 @@ class PackageCache:
 
 def has_view(step: ImageStep) -> bool:
     """Whether a step of this kind gets the packages to read."""
-    return step.kind in (image.PIP_INSTALL, image.RUN_COMMANDS)
+    return step.kind in (image.APT_INSTALL, image.PIP_INSTALL, image.RUN_COMMANDS)
 
 
 def drop_view(upper: str) -> None:
@@ -136,12 +138,19 @@ def drop_view(upper: str) -> None:
     remove_tree(os.path.join(upper, CACHE_DIR.lstrip("/")))
 
 
-def fetch_options(step: ImageStep, env: Mapping[str, str]) -> tuple[str, ...] | None:
-    """What uv is to be told to download for a step, or None where this is not everybody's business.
+def apt_dir(suite: str) -> str:
+    """Where steps see the lists and archives of a suite: one version of a package is not the same in two of them."""
+    return f"{CACHE_DIR}/apt-{suite}"
+
+
+def fetch_words(step: ImageStep, env: Mapping[str, str]) -> tuple[str, ...] | None:
+    """What apt or uv is to be told to download for a step, or None where this is not everybody's business.
 
     That is so with packages named by file or URL, and with options, settings in `env`, folders or passwords that say
     where packages come from; the step then does without the shared cache for what it lacks.
     """
+    if step.kind == image.APT_INSTALL:
+        return step.packages
     if step.kind != image.PIP_INSTALL or step.requirements or step.uv_version:
         return None
     if not all(_NAMED.match(package) for package in step.packages):
