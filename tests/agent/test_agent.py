@@ -48,6 +48,7 @@ class World:
         self.machine = FakeMachine({"python3": self.guest})
         self.agent: Agent
         self.inboxes: list[Inbox] = []
+        self.now = 1.0
 
     async def guest(self, process: FakeProcess) -> int:
         """A guest that introduces itself, prints, and runs until it is told otherwise."""
@@ -77,7 +78,7 @@ class World:
         config = make_config(self.data_dir, **changes)
         runtime = FakeRuntime(self.machine)
         connect = (self.server.connect, self.server.connect_container)
-        async with Agent(config, runtime, self.slots, self.images, CODEC, *connect, now=lambda: 1.0) as agent:
+        async with Agent(config, runtime, self.slots, self.images, CODEC, *connect, now=lambda: self.now) as agent:
             self.agent = agent
             if not self.server.is_down:
                 await asyncio.wait_for(agent.wait_connected(), 10)

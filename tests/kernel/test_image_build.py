@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,7 @@ async def open_runtime(data_dir: Path) -> AsyncIterator[SpawnerRuntime]:
 
 @asynccontextmanager
 async def open_builds(
-    store_dir: Path, data_dir: Path, mount: Path | None = None, **limits: int
+    store_dir: Path, data_dir: Path, mount: Path | None = None, **limits: Any
 ) -> AsyncIterator[Builds]:
     async with (
         open_runtime(data_dir) as runtime,

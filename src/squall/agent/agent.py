@@ -19,7 +19,11 @@ from squall.agent.disk import DiskWatch, space_of
 from squall.agent.exec import serve_exec
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
+from squall.agent.image import garbage
 from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.layer.holds import LayerHolds
+from squall.agent.image.layer.store import LayerStore
+from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import Images, KnownImages
 from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
@@ -32,6 +36,7 @@ from squall.protocol.codec import Codec
 from squall.protocol.empty import Empty
 from squall.protocol.errors import INVALID, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
+from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.mount import MountRef
 from squall.protocol.node import (
     ContainerEnd,
@@ -69,6 +74,7 @@ class Agent:
         connect_container: opens one more channel to the server, for one connection of one container.
         now: seconds since 1970, for log lines.
         stored: where other nodes get the images that are built here, and this one theirs.
+        holds: on the layers of this node, which the builder holds too.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class Agent:
         connect_container: Connect,
         now: Callable[[], float] = time.time,
         stored: StoredImages | None = None,
+        holds: LayerHolds | None = None,
     ) -> None:
         self.config = config
         self._runtime = runtime
@@ -93,6 +100,9 @@ class Agent:
         self._blobs = PeerBlobs(self._threads)
         self._mounts = Mounts(config.data_dir, self._blobs, self._threads, config.mounts_bytes_max)
         self._images = KnownImages(config.data_dir, images, stored)
+        self._holds = holds or LayerHolds(LayerStore(config.data_dir))
+        self._now = now
+        self._collecting = asyncio.Lock()
         self._ranges = IdRanges(config.data_dir, read_taken_ids())
         self._library = GuestLibrary(config.data_dir, self._threads, self._run_python)
         self._grave = Grave(config.data_dir, self._threads)
@@ -103,6 +113,7 @@ class Agent:
             runtime,
             network,
             self._images,
+            self._holds,
             self._ranges,
             self._mounts,
             self._library,
@@ -190,6 +201,8 @@ class Agent:
         if request.method == "NodeImageBuild":
             await self._build(request)
             return None
+        if request.method == "NodeImageGc":
+            return await self._collect(request.record(NodeImageGc)), b""
         if request.method == "NodeExec":
             await serve_exec(self._runtime, request)
             return None
@@ -224,8 +237,30 @@ class Agent:
             for files in held:
                 await self._mounts.release(files.name)
         # Ready before the first container asks: compiling for a Python that is not ours takes a while.
-        self._tasks.start(self._library.get(built.layers, built.config, built.image_id))
+        self._tasks.start(self._warm_library(built))
         await request.send_item(BuildEvent("built", image_id=built.image_id, config=built.config, layers=built.parts))
+
+    async def _warm_library(self, built: BuiltImage) -> None:
+        hold = self._holds.begin(f"first look at {built.image_id}")
+        try:
+            if hold.add_paths(built.layers):
+                await self._library.get(built.layers, built.config, built.image_id)
+        finally:
+            hold.release()
+
+    async def _collect(self, request: NodeImageGc) -> NodeGc:
+        """Remove the layers that nobody needs."""
+        # Now, not when it is our turn: what is asked for after this is not in what the server says is needed.
+        asked_at = self._now()
+
+        def collect() -> NodeGc:
+            return garbage.collect(self._holds, self.config.node_id, self._images.survey(), request, asked_at)
+
+        async with self._collecting:
+            done = await asyncio.get_running_loop().run_in_executor(self._threads, collect)
+            if not request.is_dry_run:
+                self._images.forget(done.gone_image_ids)
+            return done
 
     async def _pass_on(
         self, request: Request, events: asyncio.Queue[BuildEvent], building: asyncio.Future[Any]

@@ -26,6 +26,8 @@ from squall.agent.config import AgentConfig
 from squall.agent.disk import Writer, disk_limit
 from squall.agent.grave import Grave
 from squall.agent.guest_library import GuestLibrary
+from squall.agent.image.layer.holds import Hold, LayerHolds
+from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import KnownImages
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
 from squall.agent.launch import Provision, container_spec
@@ -81,6 +83,7 @@ class Services:
     runtime: Runtime
     network: Network
     images: KnownImages
+    holds: LayerHolds
     ranges: IdRanges
     mounts: Mounts
     library: GuestLibrary
@@ -102,6 +105,8 @@ class Container:
     socket: ContainerSocket | None = None
     has_range: bool = False
     has_files: bool = False
+    hold: Hold | None = None
+    """On the layers it stands on."""
     is_running: bool = False
     has_exited: bool = False
     pid: int = 0
@@ -263,15 +268,7 @@ class Containers:
     async def _make(self, container: Container, request: ContainerStart, token: str) -> None:
         services = self._services
         clock = _Phases(container.phase_ms)
-        image = await services.images.get(request.image_id)
-        if image is None:
-            message = f"cannot start {request.container_id}: image {request.image_id} is not on this node; build it"
-            raise PlatformError(NOT_FOUND, message)
-        if not image.config.python_path:
-            message = (
-                f"cannot start {request.container_id}: image {request.image_id} has no Python on its PATH; {_PYTHON}"
-            )
-            raise PlatformError(INVALID, message)
+        image = await self._take_image(container)
         library_dir = await services.library.get(image.layers, image.config, image.image_id)
         layers: tuple[str, ...] = image.layers
         if request.mounts:
@@ -293,6 +290,23 @@ class Containers:
         clock.mark("runtime")
         container.phase_ms.update({f"runtime_{name}": took for name, took in started.phase_ms.items()})
         self._is_up(container, started)
+
+    async def _take_image(self, container: Container) -> BuiltImage:
+        """The image of a container, whose layers stay from now on until the container is gone."""
+        images = self._services.images
+        container.hold = self._services.holds.begin(f"container {container.container_id}")
+        # Twice: what is removed between finding and holding it may be had from elsewhere.
+        for _ in range(2):
+            image = await images.get(container.record.image_id)
+            if image is not None and container.hold.add_paths(image.layers):
+                if not image.config.python_path:
+                    message = f"image {image.image_id} has no Python on its PATH; {_PYTHON}"
+                    raise PlatformError(INVALID, f"cannot start {container.container_id}: {message}")
+                container.record = replace(container.record, layers=image.layers)
+                return image
+        image_id = container.record.image_id
+        message = f"cannot start {container.container_id}: image {image_id} is not on this node; build it"
+        raise PlatformError(NOT_FOUND, message)
 
     def _is_up(self, container: Container, started: Started) -> None:
         record = container.record
@@ -357,7 +371,10 @@ class Containers:
             if socket is not None:
                 await socket.close()
             return False
-        container = Container(record, directory, socket=socket, has_range=True)
+        hold = services.holds.begin(f"container {record.container_id}")
+        if not hold.add_paths(record.layers):
+            _log.error("%s: runs on layers that are not here any more", record.container_id)
+        container = Container(record, directory, socket=socket, has_range=True, hold=hold)
         services.ranges.acquire(container.owner)
         if record.mount_set:
             services.mounts.adopt(record.mount_set)
@@ -414,6 +431,8 @@ class Containers:
         slot = services.network.slot_of(container.container_id)
         if slot is not None:
             await services.network.release(slot)
+        if container.hold is not None:
+            container.hold.release()
         services.grave.bury(container.directory)
         if container.has_files:
             await services.mounts.release(container.record.mount_set)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from squall.agent.disk import Writer
+from squall.agent.image import garbage
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.commands import title
 from squall.agent.image.definitions import Definitions
@@ -103,7 +104,7 @@ class KnownImages:
     def find(self, wanted: str) -> BuiltImage | None:
         """The built image of this id, or None when its definition or one of its layers is not here."""
         known = self._built.get(wanted)
-        if known is not None and all(map(os.path.exists, known.layers[-1:])):
+        if known is not None and all(map(os.path.exists, known.layers)):
             return known
         found = self._find_built(wanted)
         if found is None and self._stored is not None and is_id(wanted, "im"):
@@ -111,6 +112,27 @@ class KnownImages:
         if found is not None:
             self._built[wanted] = found
         return found
+
+    def survey(self) -> garbage.Images:
+        """All images that are whole here. Blocks, and marks none as used."""
+        whole: dict[str, tuple[str, ...]] = {}
+        elsewhere: set[str] = set()
+        fetched = self._stored.fetched_ids() if self._stored is not None else ()
+        for name in dict.fromkeys((*self._definitions.ids(), *fetched)):
+            found = self._find_built(name)
+            if self._stored is not None:
+                found = found or self._stored.find_here(name, is_used=False)
+                if self._stored.has(name):
+                    elsewhere.add(name)
+            if found is not None:
+                whole[name] = found.layers
+        return garbage.Images(whole, frozenset(elsewhere))
+
+    def forget(self, image_ids: Iterable[str]) -> None:
+        """These have lost layers: they have to be built again."""
+        for name in image_ids:
+            self._built.pop(name, None)
+        self._definitions.forget(frozenset(image_ids))
 
     def _find_built(self, wanted: str) -> BuiltImage | None:
         """An image that was built here."""

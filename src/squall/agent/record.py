@@ -22,6 +22,8 @@ class ContainerRecord:
     token_sha256: str
     mount_set: str = ""
     disk_mib: int | None = None
+    layers: tuple[str, ...] = ()
+    """What it stands on, by path: its image may have been built anew since."""
 
 
 def write_record(directory: Path, record: ContainerRecord) -> None:

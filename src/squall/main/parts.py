@@ -23,6 +23,7 @@ from squall.agent.image.block.lazy import LazyLayers
 from squall.agent.image.block.store import Patience, open_store
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.builder import ImageBuilder
+from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import MachineSettings, read_machine_settings
 from squall.agent.lasting_runtime import LastingRuntime
@@ -131,7 +132,8 @@ class Node:
             settings = replace(machine, python_image=self._config.python_image)
             network = await stack.enter_async_context(await self._network(runtime))
             layers = LayerStore(data_dir, is_packed=can_mount_images())
-            images = await stack.enter_async_context(self._images(runtime, network, settings, layers))
+            holds = LayerHolds(layers)
+            images = await stack.enter_async_context(self._images(runtime, network, settings, holds))
             stored = await stack.enter_async_context(self._stored(layers))
             pythons = tuple(base.python_version for base in known_bases(settings))
             self._agent = await stack.enter_async_context(
@@ -145,6 +147,7 @@ class Node:
                     self._connect_container,
                     time.time,
                     stored,
+                    holds,
                 )
             )
             self._stack = stack.pop_all()
@@ -204,13 +207,13 @@ class Node:
                 await lazy.end()
 
     def _images(
-        self, runtime: LastingRuntime, network: NetworkPool, settings: MachineSettings, layers: LayerStore
+        self, runtime: LastingRuntime, network: NetworkPool, settings: MachineSettings, holds: LayerHolds
     ) -> ImageBuilder:
         data_dir = self._config.data_dir
         return ImageBuilder(
             runtime=runtime,
             network=network,
-            store=layers,
+            store=holds.store,
             settings=settings,
             data_dir=data_dir,
             id_ranges=build_ranges(data_dir, self._config.image_builds),
@@ -218,6 +221,7 @@ class Node:
             uv_path=find_uv(),
             step_bytes_max=self._config.step_bytes_max,
             package_bytes_max=self._config.package_bytes_max,
+            holds=holds,
         )
 
 

@@ -86,6 +86,7 @@ METHODS = _table(
     _ask("ImagePublish", image_catalog.ImagePublish, image_catalog.ImageName, "Give an image a name"),
     _ask("ImageNameList", image_catalog.ImageNameList, image_catalog.ImageNameListing, "Published names"),
     _ask("ImageNameDelete", image_catalog.ImageNameDelete, Empty, "Take a name away"),
+    _ask("ImageGc", image_catalog.ImageGc, image_catalog.ImageGcDone, "Remove layers that nothing needs"),
     _stream("ImageBuild", image.ImageBuild, image.BuildEvent, "Build an image, or find it built"),
     _stream("LogRead", log.LogRead, log.LogBatch, "Read or follow log lines"),
     _stream("ContainerExec", container.ContainerExec, _TERMINAL[0], "Run a command in a container", _TERMINAL[1]),
@@ -100,6 +101,9 @@ METHODS = _table(
     Method("MountGet", mount.MountGet, mount.MountManifest, UNARY, AGENT, SERVER, "The manifest of a mount"),
     Method("ContainerStart", node.ContainerStart, node.ContainerStarted, UNARY, SERVER, AGENT, "Start a container"),
     Method("ContainerEnd", node.ContainerEnd, Empty, UNARY, SERVER, AGENT, "End a container"),
+    Method(
+        "NodeImageGc", image_catalog.NodeImageGc, image_catalog.NodeGc, UNARY, SERVER, AGENT, "Remove unneeded layers"
+    ),
     Method("NodeImageBuild", image.ImageBuild, image.BuildEvent, STREAM, SERVER, AGENT, "Build an image on a node"),
     Method(
         "NodeExec",

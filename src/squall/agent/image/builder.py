@@ -18,6 +18,7 @@ from pathlib import Path
 from squall.agent.disk import Writer
 from squall.agent.image import commands
 from squall.agent.image.definitions import Definitions
+from squall.agent.image.layer.holds import Hold, LayerHolds
 from squall.agent.image.layer.store import LayerError, LayerStore
 from squall.agent.image.layer.users import UnknownUser
 from squall.agent.image.layer_maker import LayerMaker
@@ -72,6 +73,7 @@ class ImageBuilder:
         uv_path: the uv program, mounted into builds.
         step_bytes_max: what one step may have on the disk while it runs; kept by whoever watches `writers`.
         package_bytes_max: what the packages that builds share may take; 0: they share none.
+        holds: of this store, where others hold layers of it too.
     """
 
     def __init__(
@@ -88,9 +90,11 @@ class ImageBuilder:
         step_timeout_s: float = _STEP_TIMEOUT_S,
         step_bytes_max: int = STEP_BYTES_MAX,
         package_bytes_max: int = PACKAGE_BYTES_MAX,
+        holds: LayerHolds | None = None,
     ) -> None:
         self._store = store
         self._definitions = Definitions(data_dir)
+        self._holds = holds or LayerHolds(store)
         self._containers = StepContainers(runtime, network, step_timeout_s, step_bytes_max)
         self._maker = LayerMaker(
             containers=self._containers,
@@ -135,7 +139,10 @@ class ImageBuilder:
 
     def find(self, spec: ImageSpec) -> BuiltImage | None:
         """The image if all of its layers are here; `force_build` means nothing to this question."""
-        return self._find(spec, 0)
+        try:
+            return self._find(spec, 0)
+        except (UnknownUser, LayerError):
+            return None
 
     def _find(self, spec: ImageSpec, depth: int) -> BuiltImage | None:
         progress = Progress(ImageConfig(), [])
@@ -164,8 +171,8 @@ class ImageBuilder:
         Raises:
             BuildFailed: it is not here.
         """
-        built = self._known(making.step.image_id)
-        if built is None:
+        built, hold = self._known(making.step.image_id), making.progress.hold
+        if built is None or (hold is not None and not hold.add_paths(built.layers)):
             raise making.failure(
                 NOT_FOUND,
                 f"needs image {making.step.image_id}, which is not on this node",
@@ -208,8 +215,9 @@ class ImageBuilder:
                 build.runner.cancel()
 
     async def _run(self, name: str, build: _Build) -> None:
+        hold = self._holds.begin(f"build of {image.image_id(build.spec)}")
         try:
-            build.result.set_result(await self._build_steps(build))
+            build.result.set_result(await self._build_steps(build, hold))
         except asyncio.CancelledError:
             stopped = BuildFailed(UNAVAILABLE, f"build of {image.image_id(build.spec)} was stopped; build again")
             build.result.set_exception(stopped)
@@ -218,6 +226,7 @@ class ImageBuilder:
         except (RuntimeFailure, LayerError, OSError) as error:
             build.result.set_exception(BuildFailed(INTERNAL, f"cannot build {image.image_id(build.spec)}: {error}"))
         finally:
+            hold.release()
             self._forget(name, build)
             if build.result.done():
                 # Seen, so that asyncio does not complain of an exception nobody waits for any more.
@@ -227,9 +236,9 @@ class ImageBuilder:
         if self._builds.get(name) is build:
             del self._builds[name]
 
-    async def _build_steps(self, build: _Build) -> BuiltImage:
+    async def _build_steps(self, build: _Build, hold: Hold) -> BuiltImage:
         spec = build.spec
-        progress = Progress(ImageConfig(), [])
+        progress = Progress(ImageConfig(), [], hold=hold)
         for number, (step, key) in enumerate(zip(spec.steps, image.step_keys(spec), strict=True), start=1):
             event = BuildEvent("step", number, len(spec.steps), commands.title(step))
             progress.is_forced = progress.is_forced or step.force_build

@@ -33,6 +33,17 @@ class Definitions:
         """The images it has definitions of."""
         return tuple(sorted(path.stem for path in self._top.glob("im-*.json")))
 
+    def forget(self, image_ids: frozenset[str]) -> None:
+        """Forget these, but those that an image which stays begins with: it is not found without."""
+        stay: set[str] = set()
+        new = set(self.ids()) - image_ids
+        while new:
+            stay |= new
+            specs = [spec for name in new if (spec := self.load(name)) is not None]
+            new = {step.image_id for spec in specs for step in spec.steps} - stay
+        for name in image_ids - stay:
+            (self._top / f"{name}.json").unlink(missing_ok=True)
+
     def load(self, wanted: str) -> ImageSpec | None:
         """The definition of an image, or None when it was not built here."""
         if not is_id(wanted, "im"):

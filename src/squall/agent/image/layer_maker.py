@@ -123,7 +123,8 @@ class LayerMaker:
             LayerError: one of the layers is damaged, or the disk is full.
         """
         for wanted in progress.find_merged(self._store):
-            progress.merged[wanted.key] = await self._blocking(partial(self._store.merge, wanted.layers, wanted.key))
+            merged = await self._blocking(partial(self._store.merge, wanted.layers, wanted.key))
+            progress.add_merged(wanted.key, merged)
 
     async def _add_python(self, making: Making, config: ImageConfig) -> None:
         """A Python of its own in front of the image's others, or the one that its distribution has."""

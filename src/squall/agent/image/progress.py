@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from squall.agent.image.layer.chain import MergeWanted, merges, shortened
+from squall.agent.image.layer.holds import Hold
 from squall.agent.image.layer.merged import Merged, merged
 from squall.agent.image.layer.overlay import has_directory
-from squall.agent.image.layer.store import Layer, LayerStore
+from squall.agent.image.layer.store import Layer, LayerError, LayerStore
 from squall.agent.image.layer.users import find_user
 from squall.agent.image.machine.tool import PATH
 from squall.agent.image.template import expand
@@ -41,6 +42,8 @@ class Progress:
     """A step said force_build: no later one comes from the cache."""
     merged: dict[str, Layer] = field(default_factory=dict)
     """Layers that stand for several, by their keys; see `layer.chain`."""
+    hold: Hold | None = None
+    """Gets every layer of it; None for one that is only looked at."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -53,7 +56,12 @@ class Progress:
         return self.layers[0].facts.get("suite", "") if self.layers else ""
 
     def add(self, config: ImageConfig, layer: Layer) -> None:
-        """Go on with one more layer."""
+        """Go on with one more layer.
+
+        Raises:
+            LayerError: it was removed since it was made.
+        """
+        self._keep(layer)
         self.layers.append(layer)
         # A base from a registry says how its author wants programs to start.
         facts = layer.facts
@@ -75,6 +83,22 @@ class Progress:
             user = find_user(layers, name)
         return replace(self.config, user=name, uid=user.uid, gid=user.gid, home=user.home)
 
+    def add_merged(self, key: str, layer: Layer) -> None:
+        """Go on with one layer for those that this key stands for.
+
+        Raises:
+            LayerError: as `add`.
+        """
+        self._keep(layer)
+        self.merged[key] = layer
+
+    def _keep(self, layer: Layer) -> None:
+        if not self._holds(layer):
+            raise LayerError(f"layer {layer.layer_id} was removed while it was to be used; build again")
+
+    def _holds(self, layer: Layer) -> bool:
+        return self.hold is None or self.hold.add(layer.layer_id)
+
     def take_from_cache(self, store: LayerStore, step: ImageStep, key: str) -> bool:
         """Take a step whose layer is here, or that needs none.
 
@@ -82,9 +106,9 @@ class Progress:
             UnknownUser: the step names a user that the image does not have.
         """
         layer = store.find(key)
-        if layer is not None:
+        # One that is removed at this moment is made again.
+        if layer is not None and self._holds(layer):
             config = self.config_after(step)
-            store.mark_used(layer.layer_id)
             self.add(config, layer)
             return True
         if step.kind in image.CONFIG_KINDS or step.kind == image.FROM_SCRATCH or self._is_there(step):
@@ -96,8 +120,8 @@ class Progress:
         """Take the layers that stand for several of these; returns those that are wanted and not there."""
         wanted = [one for one in merges(self.layers) if one.key not in self.merged]
         for one in wanted:
-            if layer := store.find(one.key):
-                store.mark_used(layer.layer_id)
+            layer = store.find(one.key)
+            if layer is not None and self._holds(layer):
                 self.merged[one.key] = layer
         return [one for one in wanted if one.key not in self.merged]
 
@@ -105,10 +129,14 @@ class Progress:
         return step.kind == image.WORKDIR and has_directory(self.paths, self.config_after(step).workdir)
 
     def take_image(self, store: LayerStore, built: BuiltImage) -> None:
-        """Begin with another image."""
+        """Begin with another image.
+
+        Raises:
+            LayerError: it is not whole (any more).
+        """
         self.layers = [store.get(layer_id) for layer_id in built.config.layers]
         for layer in self.layers:
-            store.mark_used(layer.layer_id)
+            self._keep(layer)
         self.config = built.config
 
     def config_after(self, step: ImageStep) -> ImageConfig:

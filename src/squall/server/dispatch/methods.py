@@ -29,6 +29,7 @@ from squall.server.dispatch.apps import FUNCTIONS_MAX
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.image_garbage import collect_images
 from squall.server.dispatch.input import Input
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Methods:
             "ImagePublish": _bodiless(catalog.publish),
             "ImageNameList": _bodiless(catalog.list_names),
             "ImageNameDelete": _bodiless(catalog.delete_name),
+            "ImageGc": _bodiless(lambda record: collect_images(plane, record)),
         }
 
     async def answer(self, caller: Caller, method: str, record: Any, body: bytes) -> Answer:

@@ -114,7 +114,15 @@ class StoredImages:
 
     # Find
 
-    def find_here(self, image_id: str) -> BuiltImage | None:
+    def fetched_ids(self) -> tuple[str, ...]:
+        """The images that came from a store."""
+        return tuple(sorted(path.stem for path in self._top.glob("im-*.fetched")))
+
+    def has(self, image_id: str) -> bool:
+        """Whether an image of this node is known to be in the store."""
+        return self.was_put(image_id) or self._known(image_id) is not None
+
+    def find_here(self, image_id: str, *, is_used: bool = True) -> BuiltImage | None:
         """An image that came from the store, if all of its layers are here."""
         manifest = self._known(image_id)
         if manifest is None:
@@ -124,7 +132,8 @@ class StoredImages:
             layer = self._layers.look(layer_id_of(digest))
             if layer is None:
                 return None
-            self._layers.mark_used(layer.layer_id)
+            if is_used:
+                self._layers.mark_used(layer.layer_id)
             paths.append(layer.path)
         return _built(manifest, tuple(paths))
 

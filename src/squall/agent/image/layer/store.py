@@ -244,30 +244,70 @@ class LayerStore:
     def mark_used(self, layer_id: str) -> None:
         """Note that a container or a build has just used a layer."""
         with contextlib.suppress(FileNotFoundError):
-            os.utime(self._root / _checked(_LAYER_ID, layer_id) / "manifest.json")
+            os.utime(self._manifest(layer_id))
 
     def used_at(self, layer_id: str) -> float:
         """When a layer was last used, in seconds since 1970."""
-        return (self._root / _checked(_LAYER_ID, layer_id) / "manifest.json").stat().st_mtime
+        return self._manifest(layer_id).stat().st_mtime
 
-    def remove(self, layer_id: str) -> None:
-        """Remove a layer; one that is not there is no error. The caller knows that nothing uses it.
+    def made_at(self, layer_id: str) -> float:
+        """When it came to this node."""
+        return (self._root / _checked(_LAYER_ID, layer_id)).stat().st_mtime
+
+    def id_at(self, path: str) -> str | None:
+        """The layer whose files are at this path; None for a place that is not of this store."""
+        place = Path(path).parent
+        return place.name if place.parent == self._root and _LAYER_ID.match(place.name) else None
+
+    def open_used(self, layer_id: str) -> int | None:
+        """A descriptor that keeps the layer from being removed for as long as it is open; None when it is not there.
+
+        The layer counts as used now.
+        """
+        try:
+            descriptor = os.open(self._manifest(layer_id), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        # Locked for good by whoever removes it, or removed between our opening and locking it.
+        if not _try_lock(descriptor, fcntl.LOCK_SH) or not _is_at(descriptor, self._manifest(layer_id)):
+            os.close(descriptor)
+            return None
+        os.utime(descriptor)
+        return descriptor
+
+    def remove(self, layer_id: str, used_before: float | None = None) -> bool:
+        """Remove a layer; whether it was there, and not used since that time.
 
         Raises:
-            LayerError: something is mounted in it.
+            LayerError: something is mounted in it, somebody uses it, or builds what takes its place.
         """
         place = self._root / _checked(_LAYER_ID, layer_id)
-        layer = self._read(layer_id)
-        if layer is None:
-            return
-        if mounts := mounts_below(str(place)):
-            raise LayerError(f"cannot remove layer {layer_id}: {mounts[0]} is a mount point; stop what uses it first")
-        pointer = self._root / ".keys" / layer.key
-        if pointer.exists() and pointer.read_text().strip() == layer_id:
-            pointer.unlink()
-        # Out of sight first: killed half-way, the rest is scratch and not a layer with files missing.
-        with self.scratch() as scratch:
+        try:
+            descriptor = os.open(self._manifest(layer_id), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, descriptor)
+            if not _try_lock(descriptor):
+                raise LayerError(f"cannot remove layer {layer_id}: it is in use")
+            layer = self._read(layer_id)
+            # Looked at behind the lock: whoever uses it from now on finds it locked.
+            if layer is None or (used_before is not None and self.used_at(layer_id) >= used_before):
+                return False
+            key_lock = os.open(self._root / ".locks" / layer.key, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, key_lock)
+            if not _try_lock(key_lock):
+                raise LayerError(f"cannot remove layer {layer_id}: it is being built anew")
+            if mounts := mounts_below(str(place)):
+                message = f"cannot remove layer {layer_id}: {mounts[0]} is a mount point; stop what uses it first"
+                raise LayerError(message)
+            pointer = self._root / ".keys" / layer.key
+            if pointer.exists() and pointer.read_text().strip() == layer_id:
+                pointer.unlink()
+            # Out of sight first: killed half-way, the rest is scratch and not a layer with files missing.
+            scratch = stack.enter_context(self.scratch())
             os.rename(place, scratch.path / "layer")
+        return True
 
     def sweep(self) -> int:
         """Remove what killed processes left in the making; returns how many directories that were."""
@@ -282,9 +322,12 @@ class LayerStore:
                 os.close(descriptor)
         return count
 
+    def _manifest(self, layer_id: str) -> Path:
+        return self._root / _checked(_LAYER_ID, layer_id) / "manifest.json"
+
     def _read(self, layer_id: str) -> Layer | None:
         try:
-            values = json.loads((self._root / _checked(_LAYER_ID, layer_id) / "manifest.json").read_text())
+            values = json.loads(self._manifest(layer_id).read_text())
         except FileNotFoundError:
             return None
         place = self._root / layer_id
@@ -390,12 +433,20 @@ class _Said:
         return whole.decode("utf-8", "replace").splitlines()
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is what is at this path now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _sync(*paths: Path) -> None:

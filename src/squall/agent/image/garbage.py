@@ -1,0 +1,72 @@
+"""What a node's layers occupy, who needs them, and the removal of those that nobody does.
+
+A layer stays when an image that is needed has it (the server says which are), when somebody on this node holds it
+(`layer.holds`), or when it was used since a given time, and in any case since the removal began: a build that finds a
+layer while this looks around has used it. Removal is decided layer by layer behind the layer's lock, so a look that has
+grown old does no harm. Killed half-way, what was removed is gone and the rest is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from squall.agent.image.layer.holds import LayerHolds
+from squall.agent.image.layer.store import Layer, LayerError
+from squall.protocol.image_catalog import LayerUse, NodeGc, NodeImageGc
+
+MARGIN_S = 1.0
+"""Times of files lag behind the clock by a tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of a node, as far as they are whole."""
+
+    layers: Mapping[str, tuple[str, ...]]
+    """Image to the paths of all that it stands on."""
+    elsewhere: frozenset[str] = frozenset()
+    """Those that could be fetched again."""
+
+
+def collect(holds: LayerHolds, node_id: str, images: Images, request: NodeImageGc, now: float) -> NodeGc:
+    """Remove what nobody needs, or only say what that is. Blocks.
+
+    Args:
+        now: seconds since 1970, when this was asked for.
+    """
+    store = holds.store
+    of_layer: dict[str, list[str]] = {}
+    for image_id, paths in sorted(images.layers.items()):
+        for layer_id in dict.fromkeys(store.id_at(path) for path in paths):
+            if layer_id is not None:
+                of_layer.setdefault(layer_id, []).append(image_id)
+    used_before = now - max(request.older_than_s, MARGIN_S)
+    uses = [_look(holds, layer, tuple(of_layer.get(layer.layer_id, ())), request) for layer in store.list()]
+    found = [_remove(holds, use, used_before, is_dry_run=request.is_dry_run) for use in uses]
+    gone = {image_id for use in found if use.is_removed for image_id in use.image_ids} - images.elsewhere
+    freed_bytes = sum(use.size_bytes for use in found if use.is_removed)
+    return NodeGc(node_id, tuple(found), freed_bytes, tuple(sorted(gone)))
+
+
+def _look(holds: LayerHolds, layer: Layer, image_ids: tuple[str, ...], request: NodeImageGc) -> LayerUse:
+    needing = (user for image_id in image_ids for user in request.needed.get(image_id, ()))
+    users = dict.fromkeys((*needing, *holds.users(layer.layer_id)))
+    made_at, used_at = holds.store.made_at(layer.layer_id), holds.store.used_at(layer.layer_id)
+    return LayerUse(layer.layer_id, layer.size_bytes, made_at, used_at, False, image_ids, tuple(users))
+
+
+def _remove(holds: LayerHolds, use: LayerUse, used_before: float, *, is_dry_run: bool) -> LayerUse:
+    if use.users or use.used_at >= used_before:
+        return use
+    if is_dry_run:
+        return _removed(use)
+    try:
+        return _removed(use) if holds.store.remove(use.layer_id, used_before) else use
+    except LayerError as error:
+        users = holds.users(use.layer_id) or (str(error),)
+        return LayerUse(use.layer_id, use.size_bytes, use.made_at, use.used_at, False, use.image_ids, users)
+
+
+def _removed(use: LayerUse) -> LayerUse:
+    return LayerUse(use.layer_id, use.size_bytes, use.made_at, use.used_at, True, use.image_ids)
