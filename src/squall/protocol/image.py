@@ -163,6 +163,8 @@ class BuildEvent:
     steps: int = 0
     text: str = ""
     duration_s: float = 0.0
+    size_bytes: int = 0
+    """cached, done: of the step's layer; 0 when it has none."""
     image_id: str = ""
     """built: the image."""
     config: ImageConfig | None = None

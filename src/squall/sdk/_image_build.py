@@ -107,6 +107,7 @@ class Builds:
             except RemoteError:
                 raise
             except Error as error:
+                self._output.build_failed(build.image_id)
                 raise ImageBuildError(f"{error}{_not_said(str(error), log)}") from error
 
 

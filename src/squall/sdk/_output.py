@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from squall.exception import Error
 from squall.sdk import _client, _shown
+from squall.sdk._build_view import BuildView
 from squall.sdk._client import ConnectionLost
 from squall.sdk._pending import run
 from squall.sdk._terminal_text import for_stream
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DRAIN_S = 5.0
 """How long the end of a run waits for the last log lines."""
 PROGRESS_S = 0.2
+TICK_S = 1.0
 
 
 class Output:
@@ -40,6 +42,9 @@ class Output:
 
     def build_event(self, image_id: str, event: BuildEvent) -> None:
         """A step of an image begins, says something, or ends."""
+
+    def build_failed(self, image_id: str) -> None:
+        """An image will not be there; the error says why."""
 
     def mount_created(self, text: str) -> None:
         """Files are on the server; the text says which."""
@@ -70,6 +75,8 @@ class PlainOutput(Output):
         self._is_terminal = self._err.isatty()
         self._lock = threading.Lock()
         self._progress = ""
+        self._builds = BuildView()
+        self._ticker: threading.Thread | None = None
 
     def notice(self, text: str) -> None:
         """See `Output`."""
@@ -81,12 +88,38 @@ class PlainOutput(Output):
 
     def build_event(self, image_id: str, event: BuildEvent) -> None:
         """See `Output`."""
-        if event.kind == "step":
-            self._say(f"[{event.step}/{event.steps}] {event.text}")
-        elif event.kind == "line":
-            self._say(f"    {for_stream(self._err, event.text)}")
-        elif event.kind == "done":
-            self._say(f"[{event.step}/{event.steps}] done in {event.duration_s:.1f} s")
+        with self._lock:
+            for line in self._builds.lines(image_id, event, time.monotonic()):
+                self._clear_progress()
+                self._write_dim(for_stream(self._err, line))
+            is_running = self._show_builds()
+            if is_running and self._is_terminal and self._ticker is None:
+                self._ticker = threading.Thread(target=self._tick, name="squall-builds", daemon=True)
+                self._ticker.start()
+
+    def build_failed(self, image_id: str) -> None:
+        """See `Output`."""
+        with self._lock:
+            self._builds.forget(image_id)
+            self._clear_progress()
+
+    def _show_builds(self) -> bool:
+        """On a terminal, for how long the steps have run that do; False when none does. Needs the lock."""
+        status = self._builds.status(time.monotonic())
+        if self._is_terminal and status:
+            self._clear_progress()
+            self._progress = status[: _columns() - 1]
+            _write(self._err, f"\x1b[2m{self._progress}\x1b[0m\r")
+        return bool(status)
+
+    def _tick(self) -> None:
+        """Count the seconds while a step runs that says nothing."""
+        while True:
+            time.sleep(TICK_S)
+            with self._lock:
+                if not self._show_builds():
+                    self._ticker = None
+                    return
 
     def log(self, entry: LogEntry) -> None:
         """See `Output`."""
@@ -118,12 +151,21 @@ class PlainOutput(Output):
     def _say(self, text: str) -> None:
         with self._lock:
             self._clear_progress()
-            _write(self._err, f"\x1b[2m{text}\x1b[0m\n" if self._is_terminal else f"{text}\n")
+            self._write_dim(text)
+
+    def _write_dim(self, text: str) -> None:
+        _write(self._err, f"\x1b[2m{text}\x1b[0m\n" if self._is_terminal else f"{text}\n")
 
     def _clear_progress(self) -> None:
         if self._progress:
             self._progress = ""
             _write(self._err, "\x1b[2K\r")
+
+
+def _columns() -> int:
+    import shutil  # cold start: only for a terminal
+
+    return shutil.get_terminal_size().columns
 
 
 def _write(stream: IO[str], text: str) -> None:

@@ -242,9 +242,10 @@ class ImageBuilder:
         for number, (step, key) in enumerate(zip(spec.steps, image.step_keys(spec), strict=True), start=1):
             event = BuildEvent("step", number, len(spec.steps), commands.title(step))
             progress.is_forced = progress.is_forced or step.force_build
+            size_bytes = progress.size_bytes
             async with self._only_one(key):
                 if await self._is_cached(Making(spec, progress, step, key, event, build.tell, build.secrets)):
-                    build.tell(replace(event, kind="cached"))
+                    build.tell(replace(event, kind="cached", size_bytes=progress.size_bytes - size_bytes))
                     continue
                 await self._maker.merge(progress)
                 build.tell(event)
@@ -252,7 +253,8 @@ class ImageBuilder:
                 making = Making(spec, progress, step, key, event, build.tell, build.secrets)
                 other = self._other(making) if step.image_id else None
                 await self._maker.make(making, other)
-                build.tell(replace(event, kind="done", duration_s=time.monotonic() - started))
+                duration_s, grown = time.monotonic() - started, progress.size_bytes - size_bytes
+                build.tell(replace(event, kind="done", duration_s=duration_s, size_bytes=grown))
         await self._maker.merge(progress)
         return progress.built(spec)
 

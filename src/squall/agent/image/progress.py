@@ -51,6 +51,11 @@ class Progress:
         return tuple(layer.path for layer in shortened(self.layers, self.merged))
 
     @property
+    def size_bytes(self) -> int:
+        """Of all layers."""
+        return sum(layer.size_bytes for layer in self.layers)
+
+    @property
     def suite(self) -> str:
         """The Debian suite of the base; empty when it has none."""
         return self.layers[0].facts.get("suite", "") if self.layers else ""
