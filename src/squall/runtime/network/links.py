@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from squall.runtime.errors import RuntimeFailure, describe_errno
 from squall.runtime.network.names import Names
 from squall.runtime.network.namespaces import new_namespace, unpin
+from squall.runtime.network.netlink import IPRoute, NetlinkError
 from squall.runtime.network.subnet import PREFIX_LENGTH, Subnet
 
 FALLBACK_MTU = 1500
