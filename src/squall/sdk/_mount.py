@@ -5,10 +5,12 @@ Hashes are kept per process by path, size and time of modification, so that runn
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +23,8 @@ from squall.sdk.file_pattern_matcher import can_prune
 
 COMPILED = (".pyc", ".pyo")
 FILES_MAX = 100_000
+LARGE_BYTES = 2 * 2**30
+"""From here on somebody is told: it may not be meant."""
 
 Ignore = Callable[[Path], bool]
 
@@ -69,7 +73,8 @@ def is_not_python(path: Path) -> bool:
 def find_files(directory: str, remote_path: str, ignore: Ignore) -> Iterator[LocalFile]:
     """The files of a tree that are not ignored; `ignore` sees paths relative to the tree.
 
-    Links are followed: what they lead to is what travels. A link back into the tree above it is not entered.
+    Links are followed: what they lead to is what travels. A link back into the tree above it is not entered, and one
+    that leads to nothing, or to itself, is left out.
     """
     yield from _walk(directory, "", remote_path, ignore, frozenset({os.path.realpath(directory)}))
 
@@ -80,6 +85,8 @@ def _walk(root: str, below: str, remote_path: str, ignore: Ignore, above: frozen
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         relative = f"{below}/{entry.name}" if below else entry.name
+        if _is_circular(entry):
+            continue
         if entry.is_dir():
             # Files below may be taken back, so only what is certain is passed over as a whole.
             real = os.path.realpath(entry.path)
@@ -88,6 +95,16 @@ def _walk(root: str, below: str, remote_path: str, ignore: Ignore, above: frozen
                 yield from _walk(root, relative, remote_path, ignore, above | {real})
         elif entry.is_file() and not ignore(Path(relative)):
             yield LocalFile(entry.path, f"{remote_path}/{relative}" if remote_path else relative)
+
+
+def _is_circular(entry: os.DirEntry[str]) -> bool:
+    try:
+        entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return True
+    return False
 
 
 def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str, contents: Sequence[Content] = ()) -> Mount:
@@ -99,6 +116,7 @@ def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str, contents
     found: dict[str, MountFile] = {}
     local_paths: dict[str, str] = {}
     for file in files:
+        _check_name(file.remote_path, what)
         try:
             status = os.stat(file.local_path)
             sha256 = _hash(file.local_path, status)
@@ -109,12 +127,41 @@ def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str, contents
         local_paths[sha256] = file.local_path
         if len(found) > FILES_MAX:
             raise InvalidError(f"cannot ship {what}: more than {FILES_MAX} files; use ignore= to leave some out")
+    _warn_if_large(found, what)
     made: dict[str, bytes] = {}
     for content in contents:
         sha256 = hashlib.sha256(content.data).hexdigest()
         found[content.remote_path] = MountFile(content.remote_path, sha256, len(content.data))
         made[sha256] = content.data
     return Mount(MountManifest(tuple(found[path] for path in sorted(found))), local_paths, made)
+
+
+def _check_name(path: str, what: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise InvalidError(
+            f"cannot ship {what}: the name {shown} is not UTF-8; rename the file, or leave it out with ignore="
+        ) from None
+
+
+def _warn_if_large(found: Mapping[str, MountFile], what: str) -> None:
+    """Much of what is shipped by accident is one folder: data, an environment, a history."""
+    total = sum(file.size_bytes for file in found.values())
+    if total < LARGE_BYTES:
+        return
+    folders: dict[str, int] = {}
+    for path, file in found.items():
+        folder = "/".join(path.split("/")[:-1][:2]) or "."
+        folders[folder] = folders.get(folder, 0) + file.size_bytes
+    biggest = sorted(folders, key=lambda folder: -folders[folder])[:5]
+    shown = ", ".join(f"{folder} ({folders[folder] / 2**20:.0f} MiB)" for folder in biggest)
+    warnings.warn(
+        f"{what} is {total / 2**30:.1f} GiB to be shipped; the biggest folders are {shown}; leave out what is not "
+        "needed with ignore=, or a .dockerignore",
+        stacklevel=2,
+    )
 
 
 def _where() -> str:
