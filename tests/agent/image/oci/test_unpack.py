@@ -119,6 +119,18 @@ def test_attribute_that_the_kernel_refuses_fails_the_image(root: Path) -> None:
         lay(root, (entry("a", pax_headers={"SCHILY.xattr.security.capability": "nonsense"}),))
 
 
+def test_directory_of_an_upper_layer_has_the_attributes_of_that_layer(root: Path) -> None:
+    def with_attribute(name: str, key: str) -> Entry:
+        info, content = directory(name)
+        info.pax_headers = {f"SCHILY.xattr.user.{key}": "x"}
+        return info, content
+
+    lay(root, (with_attribute("d", "old"), with_attribute(".", "old")), (with_attribute("d", "new"), directory(".")))
+
+    assert os.listxattr(root / "d") == ["user.new"]
+    assert os.listxattr(root) == []
+
+
 def test_runs_of_zeros_take_no_place_on_the_disk(root: Path) -> None:
     content = b"begin" + bytes(16 * 2**20) + b"end"
 

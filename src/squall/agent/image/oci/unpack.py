@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import BinaryIO, cast
 
+from squall.agent.image.oci.attributes import OPAQUE, RECORD, WHITEOUT, is_kept
 from squall.agent.image.oci.tree import Tree, UnsafePath, names_of
 
 ENTRIES_MAX = 3_000_000
@@ -35,10 +36,6 @@ _ID_MAX = 65_535
 # What every file system here keeps.
 _TIME_MIN_NS, _TIME_MAX_NS = -(2**31) * 1_000_000_000, 2**33 * 1_000_000_000
 _BLOCK_BYTES = 1 << 20
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
-_XATTR = "SCHILY.xattr."
-_KEPT_XATTRS = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
 
 
 class BadArchive(Exception):
@@ -159,7 +156,7 @@ class _Layer:
             self._set_root(member)
             return
         name = names[-1]
-        if name.startswith(_WHITEOUT):
+        if name.startswith(WHITEOUT):
             self._hide(names[:-1], name)
             return
         if member.ischr() or member.isblk():
@@ -179,7 +176,9 @@ class _Layer:
 
     def _set_root(self, member: tarfile.TarInfo) -> None:
         if member.isdir():
-            self._give(self._tree.directory((), is_made=False), member)
+            root = self._tree.directory((), is_made=False)
+            _clear_attributes(root)
+            self._give(root, member)
             self._times[()] = _time_ns(member)
 
     def _hide(self, parents: tuple[str, ...], name: str) -> None:
@@ -187,11 +186,11 @@ class _Layer:
             parent = self._tree.directory(parents, is_made=False)
         except (FileNotFoundError, NotADirectoryError):
             return
-        if name == _OPAQUE:
+        if name == OPAQUE:
             for inner in os.listdir(parent):
                 self._tree.remove(parent, inner, self._own)
-        elif not name.startswith(_WHITEOUT * 2):
-            hidden = name.removeprefix(_WHITEOUT)
+        elif not name.startswith(WHITEOUT * 2):
+            hidden = name.removeprefix(WHITEOUT)
             if hidden in ("", ".", ".."):
                 raise UnsafePath(f"{'/'.join((*parents, name))!r} hides no file")
             self._tree.remove(parent, hidden, self._own)
@@ -205,6 +204,8 @@ class _Layer:
             os.mkdir(names[-1], 0o700, dir_fd=parent)
         descriptor = os.open(names[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
+            if status is not None:
+                _clear_attributes(descriptor)
             self._give(descriptor, member)
         finally:
             os.close(descriptor)
@@ -250,11 +251,11 @@ class _Layer:
     def _give(self, descriptor: int, member: tarfile.TarInfo) -> None:
         self._tree.give(descriptor, *_owner(member), stat.S_IMODE(member.mode))
         for key, value in member.pax_headers.items():
-            if key.startswith(_XATTR):
-                self._set_attribute(descriptor, key.removeprefix(_XATTR), value.encode("utf-8", "surrogateescape"))
+            if key.startswith(RECORD):
+                self._set_attribute(descriptor, key.removeprefix(RECORD), value.encode("utf-8", "surrogateescape"))
 
     def _set_attribute(self, descriptor: int, name: str, value: bytes) -> None:
-        if name not in _KEPT_XATTRS and (not name.startswith("user.") or name.startswith("user.overlay.")):
+        if not is_kept(name):
             return
         try:
             os.setxattr(descriptor, name, value)
@@ -263,6 +264,13 @@ class _Layer:
             # a disk that is full, or a value that the kernel does not take.
             if error.errno not in (errno.ENOTSUP, errno.EPERM):
                 raise
+
+
+def _clear_attributes(descriptor: int) -> None:
+    """A directory that a layer has again is as that layer says, in its attributes as well."""
+    for name in os.listxattr(descriptor):
+        if is_kept(name):
+            os.removexattr(descriptor, name)
 
 
 def _owner(member: tarfile.TarInfo) -> tuple[int, int]:
