@@ -292,6 +292,34 @@ class _Passing(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815  the name is http.server's
 
+    def do_POST(self) -> None:  # the name is http.server's
+        """Pass on what is pushed, but of something large only the first half."""
+        size = int(self.headers.get("Content-Length") or -1)
+        is_torn = self.headers.get("Transfer-Encoding") == "chunked" or size > 2**20
+        if is_torn:
+            self.rfile.read(2**20)
+            self.close_connection = True
+            self.server.has_torn.set()
+            if self.server.fault == "stall":
+                self.server.is_closing.wait(60)
+            else:
+                self.server.registry.stop()
+            return
+        body = self.rfile.read(max(size, 0))
+        upstream = http.client.HTTPConnection("127.0.0.1", self.server.registry.port, timeout=30)
+        kept = {name: value for name, value in self.headers.items() if name in ("Content-Type", "Content-Range")}
+        with contextlib.closing(upstream):
+            # As asked of us: the registry sends whoever pushes on to a URL that has the name it was asked by.
+            upstream.request(self.command, self.path, body, {**kept, "Host": self.server.place})
+            answer = upstream.getresponse()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.read())
+
+    do_PUT = do_PATCH = do_POST  # noqa: N815  the names are http.server's
+
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Nothing: tests say what went wrong."""
 

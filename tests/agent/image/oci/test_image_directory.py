@@ -95,7 +95,7 @@ def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) ->
         (lambda manifest: manifest["config"].update(digest="../../etc/passwd"), "is no SHA-256 digest"),
         (lambda manifest: manifest["config"].update(digest="sha256:" + "0" * 64 + "\n"), "is no SHA-256 digest"),
         (lambda manifest: manifest["config"].update(digest="sha256:" + "0" * 64), "is incomplete"),
-        (lambda manifest: manifest.pop("config"), "only images of the OCI form"),
+        (lambda manifest: manifest.pop("config"), "only images of OCI's form"),
     ],
 )
 def test_manifest_that_is_not_proper_is_refused(

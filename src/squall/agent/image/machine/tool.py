@@ -39,6 +39,8 @@ class Watch:
     """After the first line. None: for as long as it runs."""
     progress: Callable[[], int] = lambda: 0
     """Grows while it works without a word, such as the size of what it writes."""
+    counts_io: bool = False
+    """Whatever it reads or writes, a network included, is progress as well."""
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ def run_tool(
     assert process.stdout is not None
     lines = _Lines(output)
     try:
-        reason = _follow(process.stdout.fileno(), lines, output, watch)
+        reason = _follow(process, lines, output, watch)
         if not reason and process.wait() == 0:
             return
         raise ToolFailed(reason, lines.tail(), bool(reason) and not lines.count)
@@ -85,8 +87,10 @@ def run_tool(
         process.stdout.close()
 
 
-def _follow(descriptor: int, lines: _Lines, output: Output, watch: Watch) -> str:
+def _follow(process: subprocess.Popen[bytes], lines: _Lines, output: Output, watch: Watch) -> str:
     """Read until the end; why it has to be stopped before, or an empty text."""
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
     started = alive = time.monotonic()
     size = 0
     while True:
@@ -97,7 +101,7 @@ def _follow(descriptor: int, lines: _Lines, output: Output, watch: Watch) -> str
             if not chunk:
                 return ""
         now = time.monotonic()
-        grown = watch.progress()
+        grown = watch.progress() + (_io_bytes(process.pid) if watch.counts_io else 0)
         if is_readable or grown != size:
             alive, size = now, grown
         if output.is_cancelled():
@@ -108,6 +112,17 @@ def _follow(descriptor: int, lines: _Lines, output: Output, watch: Watch) -> str
             return f"no answer within {watch.first_line_s:g} s"
         if lines.count and watch.stall_s is not None and now - alive > watch.stall_s:
             return f"no progress for {watch.stall_s:g} s"
+
+
+def _io_bytes(pid: int) -> int:
+    """What a process has read and written so far, by whatever descriptors."""
+    try:
+        with open(f"/proc/{pid}/io") as file:
+            counts = dict(line.split(": ") for line in file.read().splitlines())
+    except OSError:
+        # It has just ended.
+        return 0
+    return int(counts["rchar"]) + int(counts["wchar"])
 
 
 class _Lines:

@@ -118,7 +118,7 @@ def _parsed(raw: bytes, what: str) -> dict[str, Any]:
 def _inner(record: dict[str, Any], name: str) -> dict[str, Any]:
     found = record.get(name)
     if not isinstance(found, dict):
-        raise BadImage(f"it has no {name}; only images of the OCI form can be used")
+        raise BadImage(f"it has no {name}; only images of OCI's form and of Docker's second can be used")
     return found
 
 

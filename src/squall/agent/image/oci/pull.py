@@ -13,6 +13,7 @@ from squall.agent.image.layer.store import Scratch
 from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import WITH_PARENT, Output, ToolFailed, Watch, run_tool
+from squall.agent.image.oci.archive_file import NoImage, opened
 from squall.agent.image.oci.contents import finish
 from squall.agent.image.oci.credentials import Credentials
 from squall.agent.image.oci.image_directory import BadImage, OciImage, read_image
@@ -57,6 +58,25 @@ def pull_image(
     return fetched.into(root, Watch(_PULL_TIMEOUT_S, first_line_s=answer_s, stall_s=_STALL_S), needs_python)
 
 
+def import_archive(
+    archive: Path, settings: MachineSettings, scratch: Scratch, root: Path, output: Output, *, name: str
+) -> dict[str, str]:
+    """The same of an image in one file, of OCI's form or of Docker's, compressed or not.
+
+    Args:
+        name: what errors and the facts call it.
+
+    Raises:
+        RegistryFailure: the file has no image, several, or one that cannot be used.
+    """
+    try:
+        with opened(archive, scratch, output) as source:
+            fetched = _Fetch(name, source, settings, scratch, output)
+            return fetched.into(root, Watch(_PULL_TIMEOUT_S), needs_python=False)
+    except NoImage as error:
+        raise RegistryFailure(f"{name}: {error}") from None
+
+
 class _Fetch:
     """One image on its way from where skopeo finds it into a tree."""
 
@@ -81,7 +101,8 @@ class _Fetch:
         for path in (self._directory, self._temporary, root):
             path.mkdir(mode=0o755)
         try:
-            arguments = ("--format=oci", "--remove-signatures", "--dest-decompress", self._source)
+            # Not made into OCI's form: from Docker's this would drop what OCI has no field for, such as the shell.
+            arguments = ("--remove-signatures", "--dest-decompress", self._source)
             self._skopeo.run(
                 "copy",
                 *arguments,
