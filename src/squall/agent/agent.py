@@ -24,6 +24,7 @@ from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.transfer import Transfers
 from squall.agent.known_images import Images, KnownImages
 from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
@@ -34,9 +35,10 @@ from squall.agent.report import Usage
 from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.empty import Empty
-from squall.protocol.errors import INVALID, UNAVAILABLE, PlatformError
+from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
+from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.mount import MountRef
 from squall.protocol.node import (
     ContainerEnd,
@@ -75,6 +77,7 @@ class Agent:
         now: seconds since 1970, for log lines.
         stored: where other nodes get the images that are built here, and this one theirs.
         holds: on the layers of this node, which the builder holds too.
+        transfers: takes images out of this node.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Agent:
         now: Callable[[], float] = time.time,
         stored: StoredImages | None = None,
         holds: LayerHolds | None = None,
+        transfers: Transfers | None = None,
     ) -> None:
         self.config = config
         self._runtime = runtime
@@ -127,6 +131,7 @@ class Agent:
             lambda: [*self.containers.writers(), *images.writers()], self._over_disk, lambda: space_of(config.data_dir)
         )
         self._builder = images
+        self._transfers = transfers
         self._usage = Usage(config)
         self._tasks = TaskSet()
         self._peer: Peer | None = None
@@ -203,6 +208,9 @@ class Agent:
             return None
         if request.method == "NodeImageGc":
             return await self._collect(request.record(NodeImageGc)), b""
+        if request.method in ("NodeImagePush", "NodeImageExport"):
+            await self._transfer(request)
+            return None
         if request.method == "NodeExec":
             await serve_exec(self._runtime, request)
             return None
@@ -261,6 +269,22 @@ class Agent:
             if not request.is_dry_run:
                 self._images.forget(done.gone_image_ids)
             return done
+
+    async def _transfer(self, request: Request) -> None:
+        """Take an image out of this node."""
+        is_push = request.method == "NodeImagePush"
+        wanted = (request.record(ImagePush) if is_push else request.record(ImageExport)).image_id
+        built = await self._images.get(wanted)
+        if built is None or self._transfers is None:
+            raise PlatformError(NOT_FOUND, f"this node has no image {wanted}")
+        hold = self._holds.begin(f"transfer of {wanted}")
+        try:
+            if not hold.add_paths(built.layers):
+                raise PlatformError(NOT_FOUND, f"this node has no image {wanted} any more")
+            transfer = self._transfers.push if is_push else self._transfers.export
+            await transfer(request, built, self._images.definition(wanted))
+        finally:
+            hold.release()
 
     async def _pass_on(
         self, request: Request, events: asyncio.Queue[BuildEvent], building: asyncio.Future[Any]

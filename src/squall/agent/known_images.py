@@ -134,7 +134,11 @@ class KnownImages:
             self._built.pop(name, None)
         self._definitions.forget(frozenset(image_ids))
 
+    def definition(self, wanted: str) -> ImageSpec | None:
+        """The definition of an image that was built here, or None."""
+        return self._definitions.load(wanted)
+
     def _find_built(self, wanted: str) -> BuiltImage | None:
         """An image that was built here."""
-        spec = self._definitions.load(wanted)
+        spec = self.definition(wanted)
         return self._images.find(spec) if spec is not None else None

@@ -26,6 +26,7 @@ _COMMANDS = {
     "run": ("squall.cli.run", "run", "Run a function or entrypoint of a file."),
     "app": ("squall.cli.app", "app_group", "Apps: what runs, what ran, what it printed."),
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
+    "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
     "server": ("squall.cli.server", "server_group", "The server of this machine."),
     "doctor": ("squall.cli.doctor", "doctor", "What this machine has and lacks."),
     "completion": ("squall.cli.completion", "completion", "Completion for your shell."),

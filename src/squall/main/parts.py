@@ -26,6 +26,7 @@ from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import MachineSettings, read_machine_settings
+from squall.agent.image.transfer import Transfers
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.agent.mounts import mount_path
 from squall.agent.ranges import build_ranges
@@ -148,6 +149,7 @@ class Node:
                     time.time,
                     stored,
                     holds,
+                    Transfers(layers, settings),
                 )
             )
             self._stack = stack.pop_all()

@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from squall.protocol import app, blob, call, container, function, guest, image, image_catalog, log, mount, node, server
+from squall.protocol import (
+    app,
+    blob,
+    call,
+    container,
+    function,
+    guest,
+    image,
+    image_catalog,
+    image_transfer,
+    log,
+    mount,
+    node,
+    server,
+)
 from squall.protocol.empty import Empty
 from squall.protocol.records import record
 
@@ -88,6 +102,17 @@ METHODS = _table(
     _ask("ImageNameDelete", image_catalog.ImageNameDelete, Empty, "Take a name away"),
     _ask("ImageGc", image_catalog.ImageGc, image_catalog.ImageGcDone, "Remove layers that nothing needs"),
     _stream("ImageBuild", image.ImageBuild, image.BuildEvent, "Build an image, or find it built"),
+    _stream("ImagePush", image_transfer.ImagePush, image_transfer.TransferEvent, "Bring an image to a registry"),
+    Method(
+        "ImageExport",
+        image_transfer.ImageExport,
+        image_transfer.TransferEvent,
+        STREAM,
+        CLIENT,
+        SERVER,
+        "Read an image as one file",
+        True,
+    ),
     _stream("LogRead", log.LogRead, log.LogBatch, "Read or follow log lines"),
     _stream("ContainerExec", container.ContainerExec, _TERMINAL[0], "Run a command in a container", _TERMINAL[1]),
     _stream("TerminalOffer", container.TerminalOffer, _TERMINAL[0], "Lend an app a terminal", _TERMINAL[1]),
@@ -105,6 +130,25 @@ METHODS = _table(
         "NodeImageGc", image_catalog.NodeImageGc, image_catalog.NodeGc, UNARY, SERVER, AGENT, "Remove unneeded layers"
     ),
     Method("NodeImageBuild", image.ImageBuild, image.BuildEvent, STREAM, SERVER, AGENT, "Build an image on a node"),
+    Method(
+        "NodeImagePush",
+        image_transfer.ImagePush,
+        image_transfer.TransferEvent,
+        STREAM,
+        SERVER,
+        AGENT,
+        "Bring an image of a node to a registry",
+    ),
+    Method(
+        "NodeImageExport",
+        image_transfer.ImageExport,
+        image_transfer.TransferEvent,
+        STREAM,
+        SERVER,
+        AGENT,
+        "Read an image of a node as one file",
+        True,
+    ),
     Method(
         "NodeExec",
         container.ContainerExec,

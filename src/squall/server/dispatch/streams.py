@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOffer, TerminalOutput
 from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import ImageBuild
+from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.log import LogBatch, LogRead
 from squall.protocol.stream import Stream
 from squall.server.dispatch.callers import Caller
+from squall.server.dispatch.image_transfer import transfer
 from squall.server.model.logs import Progress
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class Streams:
         caller.check_method(method)
         if method == "ImageBuild":
             return self._image_build(caller, record)
+        if method in ("ImagePush", "ImageExport"):
+            return self._image_transfer(method, record)
         if method == "LogRead":
             return self._log_read(caller, record)
         if method == "ContainerExec":
@@ -56,6 +60,11 @@ class Streams:
             events = images.build_inside(record, root_app_id)
         async for event in events:
             yield event, b""
+
+    async def _image_transfer(self, method: str, record: ImagePush | ImageExport) -> AsyncIterator[Item]:
+        image_id = await self._plane.catalog.resolve(method, record.image_id, record.environment)
+        async for item in transfer(self._plane.fleet.nodes.values(), method, replace(record, image_id=image_id)):
+            yield item
 
     async def _log_read(self, caller: Caller, record: LogRead) -> AsyncIterator[Item]:
         query, is_live = await self._query(caller, record)

@@ -124,7 +124,7 @@ def write_archive(
         RegistryFailure: it cannot be written.
     """
     archive = layout.scratch.path / "archive.tar"
-    skopeo = Skopeo(tag or "image", settings, output, keep_fds=(layout.scratch.lock_fd,))
+    skopeo = Skopeo(tag or form, settings, output, keep_fds=(layout.scratch.lock_fd,), is_in_registry=False)
     place = f"{archive}:{tag}" if tag else str(archive)
     if form == DOCKER:
         # Its layers are never compressed.

@@ -95,7 +95,14 @@ class _Fetch:
         self._output = output
         self._directory = scratch.path / "image"
         self._temporary = scratch.path / "pull"
-        self._skopeo = Skopeo(name, settings, output, credentials=credentials, keep_fds=(scratch.lock_fd,))
+        self._skopeo = Skopeo(
+            name,
+            settings,
+            output,
+            credentials=credentials,
+            keep_fds=(scratch.lock_fd,),
+            is_in_registry=source.startswith("docker://"),
+        )
 
     def into(self, root: Path, watch: Watch, needs_python: bool) -> dict[str, str]:
         for path in (self._directory, self._temporary, root):

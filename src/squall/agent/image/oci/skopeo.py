@@ -31,6 +31,7 @@ class Skopeo:
         name: of the image, as errors have it; its registry is the one `credentials` are for.
         credentials: in place of those this machine has.
         keep_fds: inherited by each run, such as the lock of the directory it writes to.
+        is_in_registry: a registry can be asked for more about the image. Of files it is none's business.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Skopeo:
         *,
         credentials: Credentials | None = None,
         keep_fds: Sequence[int] = (),
+        is_in_registry: bool = True,
     ) -> None:
         self._name = name
         self._settings = settings
         self._output = output
         self._credentials = credentials
         self._keep_fds = tuple(keep_fds)
+        self._is_in_registry = is_in_registry
 
     def run(self, verb: str, *arguments: str, watch: Watch, environ: Mapping[str, str] | None = None) -> None:
         """Run it to its end and pass on what it prints, but for its last word, which is in the error. Blocks.
@@ -86,6 +89,8 @@ class Skopeo:
     def _explained(self, failure: RegistryFailure) -> RegistryFailure:
         """The same with what a second question tells of the cause."""
         more = ""
+        if not self._is_in_registry:
+            return failure
         if failure.kind == refusal.MISSING:
             more = self._what_is_there()
         elif failure.kind == refusal.UNAUTHORIZED:

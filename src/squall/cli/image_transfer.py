@@ -1,0 +1,80 @@
+"""`squall image push` and `export`: images to registries and into files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from squall.cli.server_calls import follow, require_server
+from squall.protocol.image_transfer import COMPRESSIONS, FORMS, GZIP, OCI, ImageExport, ImagePush, TransferEvent
+
+
+@click.command("push", epilog="Example: squall image push registry.example.com/team/app:1 --image im-…")
+@click.argument("name")
+@click.option("--image", required=True, help="Its id, or the name it is published by.")
+@click.option("--username", default="", help="Who pushes (default: whom the node's machine is logged in as).")
+@click.option("--password-stdin", "is_password_piped", is_flag=True, help="Read the password from standard input.")
+@click.option("--compression", type=click.Choice(COMPRESSIONS), default=GZIP, show_default=True, help="Of the layers.")
+def push(name: str, image: str, username: str, is_password_piped: bool, compression: str) -> None:
+    """Bring a built image to a registry under NAME, and print that with its digest."""
+    require_server()
+    password = _password(username, is_password_piped)
+    record = ImagePush(image, name, username, password, compression)
+    for event, _ in follow("ImagePush", record, TransferEvent):
+        if event.kind == "line":
+            click.echo(event.text, err=True)
+        elif event.kind == "done":
+            click.echo(f"{name}@{event.digest}")
+
+
+def _password(username: str, is_piped: bool) -> str:
+    """Never an argument, which everybody on the machine can read."""
+    if is_piped and not username:
+        raise click.UsageError("--password-stdin is of a --username")
+    if not username:
+        return ""
+    if is_piped:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(click.prompt(f"Password of {username}", hide_input=True, err=True))
+
+
+@click.command("export", epilog="Example: squall image export im-… --output app.tar")
+@click.argument("image")
+@click.option("-o", "--output", "path", type=click.Path(path_type=Path), required=True, help="The new file.")
+@click.option(
+    "--form", type=click.Choice(FORMS), default=OCI, show_default=True, help="docker: as `docker load` reads."
+)
+@click.option("--tag", default="", help="What the image is called in the file, such as app:1.")
+@click.option("--compression", type=click.Choice(COMPRESSIONS), default=GZIP, show_default=True, help="Of the layers.")
+def export(image: str, path: Path, form: str, tag: str, compression: str) -> None:
+    """Write a built image into one file, which Docker, podman and skopeo can read."""
+    require_server()
+    with _written(path) as file:
+        for event, body in follow("ImageExport", ImageExport(image, form, tag, compression), TransferEvent):
+            if event.kind == "line":
+                click.echo(event.text, err=True)
+            elif event.kind == "data":
+                file.write(body)
+            elif event.kind == "done" and file.tell() != event.size_bytes:
+                raise click.ClickException(f"{file.tell()} bytes came, and the file has {event.size_bytes}")
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A file that has its name when it is whole."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with new.open("xb") as file:
+            yield file
+        os.replace(new, path)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        new.unlink(missing_ok=True)
