@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from squall.runtime.removal import remove_tree
-from tests.e2e.installation import SQUALL, Installation
+from tests.e2e.installation import SQUALL, Installation, take_layers_from_cache
 from tests.kernel import registries
 from tests.kernel.registries import PASSWORD, USER, Registry
 from tests.kernel.rootfs import missing
@@ -46,10 +46,12 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     remove_tree(str(running.folder))
 
 
+@pytest.mark.timeout(300)
 def test_built_image_goes_to_a_registry_and_into_a_file(
     registry: Registry, make_data_dir: Callable[[], Path], tmp_path: Path
 ) -> None:
     data_dir = make_data_dir()
+    take_layers_from_cache(data_dir)
     installation = Installation(data_dir, {"HOME": str(registry.home), "SQUALL_PYTHON_IMAGE": "none"})
     (tmp_path / "made.py").write_text(PROGRAM)
     name, file = f"{registry.place}/team/made:1", tmp_path / "made.tar"

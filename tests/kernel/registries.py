@@ -55,7 +55,11 @@ ENV = ["PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", "GRE
 
 def missing() -> str:
     """What this machine lacks for a registry, or nothing."""
-    for program, package in ((PROGRAM, "docker-registry"), ("/usr/bin/skopeo", "skopeo")):
+    for program, package in (
+        (PROGRAM, "docker-registry"),
+        ("/usr/bin/skopeo", "skopeo"),
+        ("/usr/bin/openssl", "openssl"),
+    ):
         if not os.path.exists(program):
             return f"missing program: {program} (package {package})"
     return ""
