@@ -61,6 +61,12 @@ BENCHMARKS = [
     Benchmark("image_root", limit=5),
     Benchmark("image_rebuild", limit=150, ratios={"base_run": None}),
     Benchmark("pack_layer", limit=150, ratios={"tar_layer": 0.667}),
+    Benchmark("import_cold"),
+    Benchmark("import_directory"),
+    Benchmark("import_cached", ratios={"import_directory": 1.2}),
+    Benchmark("lazy_traced", ratios={"import_cold": 1.3}),
+    Benchmark("lazy_untraced", ratios={"import_cold": 2.5}),
+    Benchmark("lazy_bytes", limit=25),
     Benchmark("idle_server_memory", limit=120),
     Benchmark("idle_server_cpu", limit=1),
 ]

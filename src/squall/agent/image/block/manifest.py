@@ -23,8 +23,8 @@ from squall.protocol.image import ImageConfig
 from squall.protocol.records import RecordError, from_wire, to_wire
 
 BLOCK_BYTES = 8 * 2**20
-PART_BYTES = 128 * 2**10
-"""Measured with a first `import numpy`, see docs/decisions/0031: larger ones fetch what nobody reads."""
+PART_BYTES = 256 * 2**10
+"""Measured with a first `import numpy`, see docs/decisions/0033."""
 PARTS_PER_BLOCK = BLOCK_BYTES // PART_BYTES
 _VERSION = 1
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")

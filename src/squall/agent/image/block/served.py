@@ -23,7 +23,7 @@ from squall.agent.image.block.store import BlockStore
 from squall.agent.image.block.trace import Recorder, Wanted, parse_trace
 from squall.agent.image.layer.store import LayerError, LayerStore
 
-AHEAD_PARTS_MAX = 16
+AHEAD_PARTS_MAX = 8
 """Fetched at once where one reads on and on."""
 QUIET_S = 2.0
 """The fill begins when nothing was wanted for so long."""
