@@ -24,6 +24,7 @@ from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
+from squall.main import leftovers
 from squall.protocol.errors import PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
 from squall.runtime.client import SpawnerRuntime
@@ -351,6 +352,18 @@ async def test_a_daemon_that_nobody_needs_ends_by_itself(data_dir: Path, stocked
     assert ask(data_dir, {"do": "state"}) is not None
     await until(lambda: ask(data_dir, {"do": "state"}) is None, 30)
     await until(lambda: not os.path.exists(f"/proc/{pid}/fd/0"))
+
+
+async def test_stopping_a_server_that_was_killed_ends_its_daemon(data_dir: Path, stocked: Stocked) -> None:
+    LayerStore(data_dir, is_packed=True)
+    async with LazyLayers(data_dir, stocked.url, PATIENCE, {}) as lazy:
+        await lazy.ready()
+        pid = lazy.pid
+
+    assert await asyncio.to_thread(leftovers.take_away, data_dir) == []
+
+    await until(lambda: not os.path.exists(f"/proc/{pid}/fd/0"))
+    assert ask(data_dir, {"do": "state"}) is None
 
 
 async def test_without_fuse_layers_are_fetched_whole(
