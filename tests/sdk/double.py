@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from squall.protocol import app, blob, call, function, image, log, mount, server
+from squall.protocol import app, blob, call, function, image, image_catalog, log, mount, server
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import JsonCodec
@@ -50,6 +50,7 @@ class ServerDouble:
         self.build_events: list[image.BuildEvent] = []
         self.build_error: PlatformError | None = None
         self.log_lines: list[log.LogEntry] = []
+        self.image_logs_read: list[image_catalog.ImageLogRead] = []
         self.hellos: list[server.Hello] = []
         self.guest_hellos: list[GuestHello] = []
         self.opened: list[call.CallOpen] = []
@@ -344,6 +345,10 @@ class Connection:
         if self.double.build_error is not None:
             raise self.double.build_error
         await request.send_item(image.BuildEvent("built", image_id=image.image_id(spec)))
+
+    async def _answer_ImageLogRead(self, request: Request) -> None:  # noqa: N802
+        self.double.image_logs_read.append(request.record(image_catalog.ImageLogRead))
+        await request.send_item(log.LogBatch(tuple(self.double.log_lines)))
 
     async def _answer_LogRead(self, request: Request) -> None:  # noqa: N802
         asked = request.record(log.LogRead)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.step_logs import StepLogs
 from squall.agent.image.transfer import Transfers
 from squall.agent.known_images import Images, KnownImages
 from squall.agent.log_sender import LogSender
@@ -37,8 +39,9 @@ from squall.protocol.codec import Codec
 from squall.protocol.empty import Empty
 from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
-from squall.protocol.image_catalog import NodeGc, NodeImageGc
+from squall.protocol.image_catalog import ImageLogRead, NodeGc, NodeImageGc
 from squall.protocol.image_transfer import ImageExport, ImagePush
+from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountRef
 from squall.protocol.node import (
     ContainerEnd,
@@ -62,6 +65,8 @@ EXITS_MAX = 10_000
 WELCOME_S = 30.0
 """How long a container's connection waits for the server to know this node again."""
 RULES_S = 30.0
+LOG_BATCH_MAX = 500
+"""Lines of a build at once."""
 _FIRST_PAUSE_S = 0.05
 _END_ALL_S = 30.0
 
@@ -107,6 +112,7 @@ class Agent:
         self._holds = holds or LayerHolds(LayerStore(config.data_dir))
         self._now = now
         self._collecting = asyncio.Lock()
+        self._step_logs = StepLogs(config.data_dir, now)
         self._ranges = IdRanges(config.data_dir, read_taken_ids())
         self._library = GuestLibrary(config.data_dir, self._threads, self._run_python)
         self._grave = Grave(config.data_dir, self._threads)
@@ -211,6 +217,9 @@ class Agent:
         if request.method in ("NodeImagePush", "NodeImageExport"):
             await self._transfer(request)
             return None
+        if request.method == "NodeImageLogs":
+            await self._send_build_log(request)
+            return None
         if request.method == "NodeExec":
             await serve_exec(self._runtime, request)
             return None
@@ -256,13 +265,26 @@ class Agent:
         finally:
             hold.release()
 
+    async def _send_build_log(self, request: Request) -> None:
+        """What the steps of an image printed when they were built here."""
+        asked = request.record(ImageLogRead)
+        read = functools.partial(self._step_logs.read, asked.image, asked.layers, asked.tail)
+        entries = await asyncio.get_running_loop().run_in_executor(self._threads, read)
+        if entries is None:
+            raise PlatformError(NOT_FOUND, f"image {asked.image[:100]} was not built on node {self.config.node_id}")
+        for start in range(0, len(entries), LOG_BATCH_MAX):
+            await request.send_item(LogBatch(tuple(entries[start : start + LOG_BATCH_MAX])))
+
     async def _collect(self, request: NodeImageGc) -> NodeGc:
         """Remove the layers that nobody needs."""
         # Now, not when it is our turn: what is asked for after this is not in what the server says is needed.
         asked_at = self._now()
 
         def collect() -> NodeGc:
-            return garbage.collect(self._holds, self.config.node_id, self._images.survey(), request, asked_at)
+            done = garbage.collect(self._holds, self.config.node_id, self._images.survey(), request, asked_at)
+            if not request.is_dry_run:
+                self._step_logs.tidy(lambda key: self._holds.store.find(key) is not None)
+            return done
 
         async with self._collecting:
             done = await asyncio.get_running_loop().run_in_executor(self._threads, collect)

@@ -113,6 +113,7 @@ METHODS = _table(
         "Read an image as one file",
         True,
     ),
+    _stream("ImageLogRead", image_catalog.ImageLogRead, log.LogBatch, "What an image's steps printed"),
     _stream("LogRead", log.LogRead, log.LogBatch, "Read or follow log lines"),
     _stream("ContainerExec", container.ContainerExec, _TERMINAL[0], "Run a command in a container", _TERMINAL[1]),
     _stream("TerminalOffer", container.TerminalOffer, _TERMINAL[0], "Lend an app a terminal", _TERMINAL[1]),
@@ -126,6 +127,15 @@ METHODS = _table(
     Method("MountGet", mount.MountGet, mount.MountManifest, UNARY, AGENT, SERVER, "The manifest of a mount"),
     Method("ContainerStart", node.ContainerStart, node.ContainerStarted, UNARY, SERVER, AGENT, "Start a container"),
     Method("ContainerEnd", node.ContainerEnd, Empty, UNARY, SERVER, AGENT, "End a container"),
+    Method(
+        "NodeImageLogs",
+        image_catalog.ImageLogRead,
+        log.LogBatch,
+        STREAM,
+        SERVER,
+        AGENT,
+        "What an image's steps printed",
+    ),
     Method(
         "NodeImageGc", image_catalog.NodeImageGc, image_catalog.NodeGc, UNARY, SERVER, AGENT, "Remove unneeded layers"
     ),

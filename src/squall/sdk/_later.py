@@ -47,7 +47,6 @@ OF_IMAGE = frozenset(
         "from_gcp_artifact_registry",
         "from_name",
         "hydrate",
-        "logs",
         "publish",
     ]
 )

@@ -23,6 +23,7 @@ from squall.sdk.secret import Secret
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
+    from squall.sdk._image_logs import ImageLogs
     from squall.sdk.app import App
     from squall.sdk.file_pattern_matcher import IgnoreArgument
 
@@ -524,6 +525,19 @@ class Image(metaclass=_NamesThatComeLater):
         if not self._object_id:
             raise AttributeError("this Image has no object_id yet: build it with image.build()")
         return self._object_id
+
+    @property
+    def logs(self) -> ImageLogs:
+        """What its steps printed when they were built.
+
+        Raises:
+            InvalidError: it has not been built.
+        """
+        from squall.sdk._image_logs import ImageLogs  # cold start: only where somebody reads them
+
+        if not self._object_id:
+            raise InvalidError("Image.logs: this image has not been built; build it with image.build()")
+        return ImageLogs(self._object_id)
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -34,7 +34,7 @@ from squall.protocol.function import (
 )
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
-from squall.protocol.image_catalog import ImageGet, ImageNameDelete, ImagePublish
+from squall.protocol.image_catalog import ImageGet, ImageLogRead, ImageNameDelete, ImagePublish
 from squall.protocol.image_steps import debian_slim
 from squall.protocol.log import LogEntry, LogRead
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest
@@ -236,6 +236,7 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "ImageExport": methods.METHODS["ImageExport"].request("im-1"),
             "ContainerStop": methods.METHODS["ContainerStop"].request("ct-1"),
             "ImageGet": ImageGet("im-1"),
+            "ImageLogRead": ImageLogRead("im-1"),
             "ImagePublish": ImagePublish("im-1", "web"),
             "ImageNameDelete": ImageNameDelete("web"),
         }

@@ -16,6 +16,7 @@ from squall.protocol.image_catalog import (
     ImageInfo,
     ImageList,
     ImageListing,
+    ImageLogRead,
     ImageName,
     ImageNameDelete,
     ImageNameList,
@@ -24,8 +25,10 @@ from squall.protocol.image_catalog import (
     parse_name,
 )
 from squall.protocol.image_steps import debian_slim, run_commands
+from squall.protocol.log import LogBatch, LogEntry
+from squall.protocol.request import Request
 from squall.server.model.image import StoredImage
-from tests.server.doubles import Stage, settle, staged
+from tests.server.doubles import FakeNode, Stage, settle, staged
 
 SPEC = ImageSpec((debian_slim("3.11"), run_commands(("make it",))))
 IMAGE_ID = image_id(SPEC)
@@ -229,3 +232,48 @@ def test_name_is_taken_apart() -> None:
     ]
     assert str(parse_name("a", "dev")) == "dev/a:latest"
     assert str(parse_name("e/a", "dev")) == "e/a:latest"
+
+
+async def test_build_log_comes_from_the_first_node_that_has_it() -> None:
+    async with staged() as stage:
+        await build(stage)
+        await ask(stage, "ImagePublish", ImagePublish(IMAGE_ID, "web"), ImageName)
+        other = FakeNode(stage.plane, stage.codec)
+        await other.connect()
+        asked: list[ImageLogRead] = []
+
+        async def answer(request: Request) -> None:
+            asked.append(request.record(ImageLogRead))
+            await request.send_item(LogBatch((LogEntry(1.0, "stdout", "made it"),)))
+
+        other.answer = answer  # type: ignore[method-assign]
+        refuse = stage.node.answer
+
+        async def lack(request: Request) -> Any:
+            if request.method != "NodeImageLogs":
+                return await refuse(request)
+            raise PlatformError("not_found", "not here")
+
+        stage.node.answer = lack  # type: ignore[method-assign]
+
+        assert await read_log(stage, ImageLogRead("web", layers=2)) == ["made it"]
+        assert asked == [ImageLogRead(IMAGE_ID, layers=2)]
+
+
+async def test_build_log_that_nobody_has_is_not_found() -> None:
+    async with staged() as stage:
+
+        async def lack(request: Request) -> None:
+            raise PlatformError("not_found", "not here")
+
+        stage.node.answer = lack  # type: ignore[method-assign]
+
+        with pytest.raises(PlatformError, match=r"no node that is connected has built image im-123456789") as missing:
+            await read_log(stage, ImageLogRead("im-123456789"))
+        assert missing.value.code == "not_found"
+
+
+async def read_log(stage: Stage, record: ImageLogRead) -> list[str]:
+    assert stage.client.peer is not None
+    stream = stage.client.peer.stream("ImageLogRead", record)
+    return [entry.text async for batch, _ in stream.items(LogBatch) for entry in batch.entries]

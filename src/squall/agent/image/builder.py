@@ -26,6 +26,7 @@ from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed, Making, OnEvent, Secrets
 from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.step_container import Network, StepContainers
+from squall.agent.image.step_logs import StepLogs
 from squall.protocol import image, image_steps
 from squall.protocol.errors import INTERNAL, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec
@@ -74,6 +75,7 @@ class ImageBuilder:
         step_bytes_max: what one step may have on the disk while it runs; kept by whoever watches `writers`.
         package_bytes_max: what the packages that builds share may take; 0: they share none.
         holds: of this store, where others hold layers of it too.
+        now: seconds since 1970, for the logs of steps.
     """
 
     def __init__(
@@ -91,9 +93,11 @@ class ImageBuilder:
         step_bytes_max: int = STEP_BYTES_MAX,
         package_bytes_max: int = PACKAGE_BYTES_MAX,
         holds: LayerHolds | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._definitions = Definitions(data_dir)
+        self._logs = StepLogs(data_dir, now)
         self._holds = holds or LayerHolds(store)
         self._containers = StepContainers(runtime, network, step_timeout_s, step_bytes_max)
         self._maker = LayerMaker(
@@ -115,6 +119,7 @@ class ImageBuilder:
         """Remove what builds of a killed agent left, containers first: their mounts are below their files."""
         await self._containers.remove_left()
         await asyncio.to_thread(self._store.sweep)
+        await asyncio.to_thread(self._logs.tidy, lambda key: self._store.find(key) is not None)
         await self._group.__aenter__()
         self._keeping_room = self._group.create_task(self._maker.keep_room())
         return self
@@ -239,6 +244,7 @@ class ImageBuilder:
     async def _build_steps(self, build: _Build, hold: Hold) -> BuiltImage:
         spec = build.spec
         progress = Progress(ImageConfig(), [], hold=hold)
+        await asyncio.to_thread(self._logs.begin, image.image_id(spec), image.step_keys(spec))
         for number, (step, key) in enumerate(zip(spec.steps, image.step_keys(spec), strict=True), start=1):
             event = BuildEvent("step", number, len(spec.steps), commands.title(step))
             progress.is_forced = progress.is_forced or step.force_build
@@ -250,9 +256,10 @@ class ImageBuilder:
                 await self._maker.merge(progress)
                 build.tell(event)
                 started = time.monotonic()
-                making = Making(spec, progress, step, key, event, build.tell, build.secrets)
-                other = self._other(making) if step.image_id else None
-                await self._maker.make(making, other)
+                with self._logs.keeping(key, event, build.tell, build.secrets) as tell:
+                    making = Making(spec, progress, step, key, event, tell, build.secrets)
+                    other = self._other(making) if step.image_id else None
+                    await self._maker.make(making, other)
                 duration_s, grown = time.monotonic() - started, progress.size_bytes - size_bytes
                 build.tell(replace(event, kind="done", duration_s=duration_s, size_bytes=grown))
         await self._maker.merge(progress)

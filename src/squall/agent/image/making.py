@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from squall.agent.image.progress import Progress
@@ -22,6 +22,14 @@ _HIDDEN_CHARS_MIN = 4
 
 class BuildFailed(PlatformError):
     """An image could not be built. The message names the image, the step, the cause with its last lines, a way out."""
+
+
+def hide(text: str, values: Iterable[str]) -> str:
+    """A text without these."""
+    for value in values:
+        if len(value) >= _HIDDEN_CHARS_MIN:
+            text = text.replace(value, "***")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +56,7 @@ class Making:
 
     def hidden(self, text: str) -> str:
         """A text without the values of secrets."""
-        for value in self.secret_env.values():
-            if len(value) >= _HIDDEN_CHARS_MIN:
-                text = text.replace(value, "***")
-        return text
+        return hide(text, self.secret_env.values())
 
     def on_download_line(self, text: str) -> None:
         """Pass on a line of a fetch if it tells of what takes long; the step itself says the rest."""

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOffer, TerminalOutput
-from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, ChannelClosed, PlatformError
 from squall.protocol.image import ImageBuild
+from squall.protocol.image_catalog import ImageLogRead
 from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.log import LogBatch, LogRead
 from squall.protocol.stream import Stream
@@ -41,6 +42,8 @@ class Streams:
             return self._image_build(caller, record)
         if method in ("ImagePush", "ImageExport"):
             return self._image_transfer(method, record)
+        if method == "ImageLogRead":
+            return self._image_log_read(record)
         if method == "LogRead":
             return self._log_read(caller, record)
         if method == "ContainerExec":
@@ -65,6 +68,25 @@ class Streams:
         image_id = await self._plane.catalog.resolve(method, record.image_id, record.environment)
         async for item in transfer(self._plane.fleet.nodes.values(), method, replace(record, image_id=image_id)):
             yield item
+
+    async def _image_log_read(self, record: ImageLogRead) -> AsyncIterator[Item]:
+        """From the first node that has it: a step's log is where it was built."""
+        image_id = await self._plane.catalog.resolve("ImageLogRead", record.image, record.environment)
+        for node in list(self._plane.fleet.nodes.values()):
+            if node.peer is None:
+                continue
+            stream = node.peer.stream("NodeImageLogs", replace(record, image=image_id))
+            try:
+                async for item, body in stream.items(LogBatch):
+                    yield item, body
+                return
+            except ChannelClosed:
+                continue
+            except PlatformError as error:
+                if error.code != NOT_FOUND:
+                    raise
+        message = f"ImageLogRead: no node that is connected has built image {image_id[:100]}; `squall image list` shows"
+        raise PlatformError(NOT_FOUND, f"{message} what was built")
 
     async def _log_read(self, caller: Caller, record: LogRead) -> AsyncIterator[Item]:
         query, is_live = await self._query(caller, record)
