@@ -202,6 +202,20 @@ def test_imports_may_fail_here_and_must_not_in_the_images_own_containers() -> No
         _container.leave()
 
 
+def test_only_an_image_with_an_id_can_be_published() -> None:
+    image = squall.Image.debian_slim("3.11")
+
+    with pytest.raises(InvalidError, match=r"this image has no id yet; build it with image\.build\(\) first"):
+        image.publish("name")
+    with pytest.raises(InvalidError, match=r"described by steps; build it with image\.build\(\)"):
+        image.hydrate()
+    with pytest.raises(AttributeError, match=r"no object_id yet: build it with image\.build\(\)"):
+        _ = image.object_id
+    assert squall.Image.from_id("im-0123456789abcdef").object_id == "im-0123456789abcdef"
+    with pytest.raises(InvalidError, match="begins with im-"):
+        squall.Image.from_id("ap-0123456789abcdef")
+
+
 def test_other_errors_in_imports_warn() -> None:
     with pytest.warns(UserWarning, match="division"), squall.Image.debian_slim("3.11").imports():
         _ = 1 // 0
@@ -210,8 +224,10 @@ def test_other_errors_in_imports_warn() -> None:
 def test_step_of_a_later_version_is_called_so() -> None:
     with pytest.raises(AttributeError, match=r"^Image\.from_aws_ecr is not in this version of Squall yet$"):
         squall.Image.from_aws_ecr("x")  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=r"^Image\.publish is not in this version of Squall yet$"):
-        squall.Image.debian_slim().publish()  # type: ignore[attr-defined]
+    with pytest.raises(
+        AttributeError, match=r"^Image\.from_gcp_artifact_registry is not in this version of Squall yet$"
+    ):
+        squall.Image.from_gcp_artifact_registry("x")  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="no attribute 'invented'"):
         squall.Image.debian_slim().invented()  # type: ignore[attr-defined]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
 from squall.protocol import image_steps
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid, ImageSpec, ImageStep, image_id
+from squall.protocol.image_catalog import ImageGet, ImageInfo
 from squall.sdk import _mount, _output
 from squall.sdk._client import Client, ClientStream, ConnectionLost
 from squall.sdk._image_steps import Step, flat
@@ -59,6 +60,9 @@ class Builds:
         name = only or image_id(spec)
         build = self._by_id.get(name)
         if build is None:
+            if only and steps[0].published is None:
+                # Nothing will be built that could find out that there is no such image.
+                await self._client.request("ImageGet", ImageGet(only), ImageInfo)
             request = ImageBuild(spec, self._app_id, secrets)
             build = Build(name, request, None if only else self._client.stream("ImageBuild", request))
             self._by_id[name] = build
@@ -77,6 +81,9 @@ class Builds:
             other = await self.begin(step.image, "an image that another one takes files from")
             await self.finish(other)
             arguments["image_id"] = other.image_id
+        if step.published is not None:
+            found = await self._client.request("ImageGet", ImageGet(*step.published), ImageInfo)
+            arguments["image_id"] = found.image_id
         if step.secrets:
             names = tuple(str(len(secrets) + number) for number in range(len(step.secrets)))
             secrets.update(zip(names, (secret.values() for secret in step.secrets), strict=True))

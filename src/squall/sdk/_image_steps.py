@@ -86,6 +86,8 @@ class Step(NamedTuple):
     """Files the step sees: the mount is one more argument."""
     image: Image | None = None
     """Another image: its id is one more argument."""
+    published: tuple[str, str] | None = None
+    """A name, and the environment it is of: the id that it stands for is one more argument."""
     secrets: tuple[Secret, ...] = ()
     late: Callable[[], tuple[Step, ...]] | None = None
     """What the step stands for, known when the files it is about are read."""

@@ -45,9 +45,6 @@ OF_IMAGE = frozenset(
         "from_aws_ecr",
         "from_dockerfile",
         "from_gcp_artifact_registry",
-        "from_name",
-        "hydrate",
-        "publish",
     ]
 )
 OF_SECRET = frozenset(["from_name", "hydrate", "info", "name", "object_id", "objects", "update"])

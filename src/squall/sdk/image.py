@@ -23,6 +23,7 @@ from squall.sdk.secret import Secret
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
+    from squall.sdk._client import Client
     from squall.sdk._image_logs import ImageLogs
     from squall.sdk.app import App
     from squall.sdk.file_pattern_matcher import IgnoreArgument
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     Env = dict[str, str | None] | None
 
 CODE_DIR = "/root"
+_NO_ID = "this Image has no object_id yet: build it with image.build()"
 HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
 """What containers have of the system at these places covers the image's own files there."""
 
@@ -112,7 +114,7 @@ class Image(metaclass=_NamesThatComeLater):
         return Image._make((Step("from_scratch", {"force_build": force_build}),))
 
     @staticmethod
-    def from_id(image_id: str, client: object = None) -> Image:
+    def from_id(image_id: str, client: Client | None = None) -> Image:
         """An image that was built before, by its id."""
         from squall.protocol.ids import is_id  # cold start: as above
 
@@ -121,6 +123,16 @@ class Image(metaclass=_NamesThatComeLater):
         image = Image._make((Step("from_image", {"image_id": image_id}),))
         image._object_id = image_id
         return image
+
+    @staticmethod
+    def from_name(name: str, *, environment_name: str | None = None, client: Client | None = None) -> Image:
+        """A published image, by its `name`, `name:tag` or `environment/name:tag`; looked up when it is used.
+
+        It is never built: a name that nothing was published under is a NotFoundError then.
+        """
+        if not isinstance(name, str) or not name:
+            raise InvalidError(f"Image.from_name({name!r}): give the name that an image was published under")
+        return Image._make((Step("from_image", published=(name, environment_name or "")),))
 
     @staticmethod
     def micromamba(python_version: str | None = None, force_build: bool = False) -> Image:
@@ -515,6 +527,49 @@ class Image(metaclass=_NamesThatComeLater):
         self._object_id = build.image_id
         return self
 
+    @blocking
+    async def hydrate(self, client: Client | None = None) -> Image:
+        """Look up the id of an image that is named, or known by its id.
+
+        Raises:
+            NotFoundError: there is none.
+            InvalidError: the image is described by steps: `build()` gives it an id.
+        """
+        from squall.protocol.image_catalog import ImageGet, ImageInfo  # cold start: as above
+        from squall.sdk import _client  # cold start: as above
+
+        if self._object_id:
+            return self
+        published = self._steps[0].published
+        if published is None or len(self._steps) > 1:
+            raise InvalidError("Image.hydrate(): this image is described by steps; build it with image.build()")
+        info = await (client or _client.current()).request("ImageGet", ImageGet(*published), ImageInfo)
+        self._object_id = info.image_id
+        return self
+
+    @blocking
+    async def publish(
+        self,
+        name: str,
+        *,
+        environment_name: str | None = None,
+        experimental_options: dict[str, Any] | None = None,
+        client: Client | None = None,
+    ) -> None:
+        """Let a `name` or `name:tag` stand for this image, for `Image.from_name`; what it stood for is kept as history.
+
+        Raises:
+            InvalidError: the image has no id yet, or the name is none.
+        """
+        from squall.protocol.image_catalog import ImageName, ImagePublish  # cold start: as above
+        from squall.sdk import _client  # cold start: as above
+
+        _refuse("publish", experimental_options=experimental_options)
+        if not self._object_id:
+            raise InvalidError(f"Image.publish({name!r}): this image has no id yet; build it with image.build() first")
+        request = ImagePublish(self._object_id, name, environment_name or "")
+        await (client or _client.current()).request("ImagePublish", request, ImageName)
+
     @property
     def object_id(self) -> str:
         """The id of an image that was built, or named by it.
@@ -523,7 +578,7 @@ class Image(metaclass=_NamesThatComeLater):
             AttributeError: it was not.
         """
         if not self._object_id:
-            raise AttributeError("this Image has no object_id yet: build it with image.build()")
+            raise AttributeError(_NO_ID)
         return self._object_id
 
     @property
@@ -552,7 +607,8 @@ class Image(metaclass=_NamesThatComeLater):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            raise AttributeError(_missing(name, "'Image' object"))
+            # Also asked when a property raises AttributeError.
+            raise AttributeError(_NO_ID if name == "object_id" else _missing(name, "'Image' object"))
 
     def __repr__(self) -> str:
         return f"<Image: {' → '.join(step.name for step in self._steps)}>"
