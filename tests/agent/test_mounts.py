@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.mounts import Mounts, mount_path, resolve
+from squall.erofs import pack
 from squall.protocol.errors import PlatformError
 from squall.protocol.mount import MountFile, MountManifest, MountRef
 from tests.agent.parts import Files
@@ -161,7 +162,7 @@ def test_links_of_the_image_are_followed_inside_it(tmp_path: Path) -> None:
     (lower / "home").symlink_to("/data/homes")
     (lower / "data").symlink_to("/nowhere")
     (lower / "out").symlink_to("../../../etc")
-    layers = [str(lower), str(upper)]
+    layers = (str(lower), str(upper))
 
     assert resolve(layers, "/lib/python") == "/usr/lib/python"
     # The upper layer's directory hides the lower layer's link.
@@ -171,10 +172,18 @@ def test_links_of_the_image_are_followed_inside_it(tmp_path: Path) -> None:
     assert resolve(layers, "//root/./a/") == "/root/a"
 
 
+def test_links_of_a_layer_that_is_an_image_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "tree/usr/lib").mkdir(parents=True)
+    (tmp_path / "tree/lib").symlink_to("usr/lib")
+    assert pack.main([str(tmp_path / "tree"), str(tmp_path / "layer.erofs")]) == 0
+
+    assert resolve((str(tmp_path / "layer.erofs"),), "/lib/python") == "/usr/lib/python"
+
+
 def test_links_in_a_circle_and_relative_targets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
 
     for target in ("/a/x", "root", ""):
         with pytest.raises(PlatformError):
-            resolve([str(tmp_path)], target)
+            resolve((str(tmp_path),), target)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -26,6 +27,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
+from squall.agent.image.layer.merged import merged
 from squall.protocol.guest import LIBRARY_DIR
 from squall.protocol.image import ImageConfig
 from squall.runtime.errors import RuntimeFailure
@@ -158,9 +160,16 @@ def _origin(layers: Sequence[str], config: ImageConfig, image_id: str) -> str:
     """What decides about the bytecode."""
     if config.python_version.startswith(SERIES + ".") or config.python_version == SERIES:
         return SERIES
-    if layers and config.layers and os.path.lexists(layers[0] + config.python_path):
+    if layers and config.layers and _has(layers[0], config.python_path):
         return f"base-{config.layers[0]}"
     return image_id
+
+
+@functools.lru_cache(maxsize=1_024)
+def _has(layer: str, path: str) -> bool:
+    """Whether a path is in this layer by itself."""
+    with merged([layer]) as tree:
+        return tree.find(path) is not None
 
 
 def _sources(package_dir: Path) -> Iterator[tuple[str, bytes]]:

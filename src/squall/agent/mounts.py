@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import functools
 import hashlib
 import json
 import os
 import posixpath
 import secrets
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 from squall.agent.blobs import BlobSource
+from squall.agent.image.layer.merged import merged
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.protocol.task_set import TaskSet
@@ -33,7 +35,7 @@ from squall.runtime.removal import remove_tree
 
 _FETCHES_MAX = 16
 _STICKY = ("/tmp", "/var/tmp")
-_LINKS_MAX = 40
+_RESOLVED_MAX = 4_096
 _ATTEMPTS = 3
 
 
@@ -91,7 +93,7 @@ class Mounts:
         Raises:
             PlatformError: a mount or blob cannot be had, or its target cannot be used.
         """
-        placed = [MountRef(ref.mount_id, resolve(layers, ref.target)) for ref in refs]
+        placed = [MountRef(ref.mount_id, resolve(tuple(layers), ref.target)) for ref in refs]
         name = _set_name(placed)
         # One at a time per set: the second one finds it there.
         async with self._locks.setdefault(name, asyncio.Lock()):
@@ -205,7 +207,8 @@ class Mounts:
         return self._top / "files" / _file_name(file)
 
 
-def resolve(layers: Sequence[str], target: str) -> str:
+@functools.lru_cache(maxsize=_RESOLVED_MAX)
+def resolve(layers: tuple[str, ...], target: str) -> str:
     """The target as a path without links in these layers (bottom first): a layer must not turn a link into a directory.
 
     Raises:
@@ -213,51 +216,17 @@ def resolve(layers: Sequence[str], target: str) -> str:
     """
     if not target.startswith("/") or "\0" in target:
         raise PlatformError(INVALID, f"cannot mount files at {target!r}: not an absolute path")
-    rest = _parts(target)
-    done: list[str] = []
-    links = 0
-    while rest:
-        part = rest.pop(0)
-        if part == "..":
-            done = done[:-1]
-            continue
-        link = _link_in(layers, "/".join([*done, part]))
-        if link is None:
-            done.append(part)
-            continue
-        links += 1
-        if links > _LINKS_MAX:
-            raise PlatformError(INVALID, f"cannot mount files at {target!r}: its links lead in a circle")
-        if link.startswith("/"):
-            done = []
-        rest = [*_parts(link), *rest]
-    return "/" + "/".join(done)
-
-
-def _link_in(layers: Sequence[str], path: str) -> str | None:
-    """Where the path leads when the topmost layer that has it says it is a link."""
-    for layer in reversed(layers):
-        # The parents are no links in what lies above (they were resolved), but may be in a layer below: never follow.
-        with contextlib.suppress(OSError), _opened(layer, posixpath.dirname(path)) as parent:
-            name = posixpath.basename(path)
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            return os.readlink(name, dir_fd=parent) if stat.S_ISLNK(status.st_mode) else None
-    return None
-
-
-@contextlib.contextmanager
-def _opened(layer: str, path: str) -> Iterator[int]:
-    """A directory of a layer, no link followed on the way."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(layer, flags)
     try:
-        for part in _parts(path):
-            inner = os.open(part, flags, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        with merged(layers) as tree:
+            place, missing = tree.resolve(target)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise PlatformError(INVALID, f"cannot mount files at {target!r}: its links lead in a circle") from None
+    done = list(place.names)
+    for part in missing:
+        done = done[:-1] if part == ".." else [*done, part]
+    return "/" + "/".join(done)
 
 
 def _parts(path: str) -> list[str]:

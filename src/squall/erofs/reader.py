@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -26,6 +25,9 @@ class Extent(NamedTuple):
     """In the image file."""
 
 
+_WINDOW_BYTES = 64 * 1024
+
+
 class Image:
     """An image file, open. Nodes are known by their slot; the root's is `root`.
 
@@ -34,27 +36,29 @@ class Image:
 
     def __init__(self, path: Path) -> None:
         """Open an image. Call `close`, or use it in a `with` block."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Read, and not mapped: of a file that is cut off, or served by somebody who dies, a mapping kills who looks.
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._window = b""
+        self._window_at = 0
         try:
-            size = os.fstat(descriptor).st_size
+            self._size = size = os.fstat(self._descriptor).st_size
             if size < BLOCK_BYTES:
                 raise BadImage(f"not an EROFS image: {path} has {size} bytes")
-            self._data = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
-        finally:
-            os.close(descriptor)
-        superblock = layout.read_superblock(self._data[:BLOCK_BYTES])
-        if superblock.blocks * BLOCK_BYTES > size:
-            self._data.close()
-            raise BadImage(
-                f"damaged EROFS image: {path} has {size} bytes and should have {superblock.blocks * BLOCK_BYTES}"
-            )
+            superblock = layout.read_superblock(self._slice(0, BLOCK_BYTES))
+            if superblock.blocks * BLOCK_BYTES > size:
+                raise BadImage(
+                    f"damaged EROFS image: {path} has {size} bytes and should have {superblock.blocks * BLOCK_BYTES}"
+                )
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         self.root = superblock.root
         self.inode_count = superblock.inodes
         self._metadata = superblock.metadata_block * BLOCK_BYTES
 
     def close(self) -> None:
         """Let go of the file."""
-        self._data.close()
+        os.close(self._descriptor)
 
     def __enter__(self) -> Image:
         return self
@@ -135,6 +139,23 @@ class Image:
         return self._metadata + slot * SLOT_BYTES
 
     def _slice(self, offset: int, size: int) -> bytes:
-        if offset + size > len(self._data):
+        if offset + size > self._size:
             raise BadImage(f"damaged EROFS image: {size} bytes at {offset} are behind its end")
-        return self._data[offset : offset + size]
+        if size >= _WINDOW_BYTES:
+            return self._read(offset, size)
+        at = offset - self._window_at
+        if at < 0 or at + size > len(self._window):
+            # Nodes lie beside those that are looked at next.
+            self._window_at, at = offset, 0
+            self._window = self._read(offset, min(_WINDOW_BYTES, self._size - offset))
+        return self._window[at : at + size]
+
+    def _read(self, offset: int, size: int) -> bytes:
+        parts = []
+        while size:
+            part = os.pread(self._descriptor, size, offset)
+            if not part:
+                raise BadImage(f"damaged EROFS image: it became shorter while it was read, at {offset}")
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
