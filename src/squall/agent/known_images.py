@@ -11,13 +11,12 @@ from typing import Protocol
 from squall.agent.disk import Writer
 from squall.agent.image import garbage
 from squall.agent.image.block.stored import StoredImages
-from squall.agent.image.commands import title
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
 from squall.protocol.errors import PlatformError
 from squall.protocol.ids import is_id
-from squall.protocol.image import BuildEvent, ImageSpec, image_id
+from squall.protocol.image import BuildEvent, ImageSpec, image_id, step_title
 
 _log = logging.getLogger("squall.agent.known_images")
 
@@ -61,7 +60,7 @@ class KnownImages:
         stored = await self._find_stored(spec)
         if stored is not None:
             for number, step in enumerate(spec.steps, start=1):
-                on_event(BuildEvent("cached", number, len(spec.steps), title(step)))
+                on_event(BuildEvent("cached", number, len(spec.steps), step_title(step)))
             return stored
         built = await self._images.build(spec, on_event, secrets)
         self._definitions.save(spec)

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import click
 
+LIST_MAX = 10_000
+"""What a list is asked for when all of it is wanted."""
+
 
 def show(headings: Sequence[str], rows: Sequence[Sequence[object]], *, is_json: bool) -> None:
     """Print rows under headings, or as JSON objects whose keys are the headings in lower case with underscores."""
@@ -31,6 +34,29 @@ def _text(cell: object) -> str:
     if cell is None:
         return "-"
     return str(cell)
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people: three digits or so."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1_000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1_024
+    return f"{size:.0f} TiB" if size >= 100 else f"{size:.1f} TiB"
+
+
+def size(size_bytes: int, *, is_json: bool) -> object:
+    """A size for people or for programs."""
+    return size_bytes if is_json else size_text(size_bytes)
+
+
+def several(texts: Sequence[str], *, is_json: bool) -> object:
+    """Several texts in one cell: for people the first two, and how many more there are."""
+    if is_json:
+        return list(texts)
+    more = f" and {len(texts) - 2} more" if len(texts) > 2 else ""
+    return ", ".join(texts[:2]) + more if texts else None
 
 
 def local_time(seconds: float | None) -> str | None:

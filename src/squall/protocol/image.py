@@ -187,6 +187,21 @@ class ImageInvalid(ValueError):
     """An image definition cannot be built by anyone; the message says which step and why."""
 
 
+def step_title(step: ImageStep) -> str:
+    """A step in a few words, for logs and errors."""
+    words = step.title or f"{step.kind} {_words(step)}"
+    text = " ".join(words.split())
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _words(step: ImageStep) -> str:
+    if step.kind == COPY:
+        return f"files to {step.path}"
+    lists = (*step.packages, *step.requirements, *step.vars, *step.arguments)
+    commands = " && ".join(step.commands)
+    return " ".join([step.python_version, step.tag, step.image_id, *lists, commands, step.path, step.user])
+
+
 def cache_key(previous_key: str, step: ImageStep) -> str:
     """The key of a step that follows the step with `previous_key` (empty for the base): 64 hexadecimal digits."""
     # Fields at their default are left out of the wire form, so a field added later leaves old keys as they are.

@@ -6,7 +6,7 @@ import subprocess
 
 from squall.agent.image import commands
 from squall.protocol import image_steps
-from squall.protocol.image import ImageConfig
+from squall.protocol.image import ImageConfig, step_title
 
 
 def test_commands_run_each_in_its_own_shell_until_one_fails() -> None:
@@ -50,8 +50,8 @@ def test_package_names_are_no_shell_text() -> None:
 def test_title_is_one_short_line() -> None:
     step = image_steps.run_commands(("echo a\necho b", "x" * 500))
 
-    text = commands.title(step)
+    text = step_title(step)
 
     assert text.startswith("run_commands echo a echo b && xxx")
     assert len(text) <= 120
-    assert commands.title(image_steps.env({"A": "secret"})) == "env A"
+    assert step_title(image_steps.env({"A": "secret"})) == "env A"

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from squall.agent.disk import Writer
-from squall.agent.image import commands
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.layer.holds import Hold, LayerHolds
 from squall.agent.image.layer.store import LayerError, LayerStore
@@ -246,7 +245,7 @@ class ImageBuilder:
         progress = Progress(ImageConfig(), [], hold=hold)
         await asyncio.to_thread(self._logs.begin, image.image_id(spec), image.step_keys(spec))
         for number, (step, key) in enumerate(zip(spec.steps, image.step_keys(spec), strict=True), start=1):
-            event = BuildEvent("step", number, len(spec.steps), commands.title(step))
+            event = BuildEvent("step", number, len(spec.steps), image.step_title(step))
             progress.is_forced = progress.is_forced or step.force_build
             size_bytes = progress.size_bytes
             async with self._only_one(key):

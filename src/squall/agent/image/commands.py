@@ -69,21 +69,6 @@ apt-get -qq update && apt-get -q install --download-only "$@"
 _FUNCTION = "squall.guest.build_function"
 
 
-def title(step: ImageStep) -> str:
-    """The step in a few words, for logs and errors."""
-    words = step.title or f"{step.kind} {_words(step)}"
-    text = " ".join(words.split())
-    return text if len(text) <= 120 else text[:117] + "..."
-
-
-def _words(step: ImageStep) -> str:
-    if step.kind == image.COPY:
-        return f"files to {step.path}"
-    lists = (*step.packages, *step.requirements, *step.vars, *step.arguments)
-    commands = " && ".join(step.commands)
-    return " ".join([step.python_version, step.tag, step.image_id, *lists, commands, step.path, step.user])
-
-
 def command(step: ImageStep, config: ImageConfig) -> tuple[str, ...]:
     """What to execute for a step that runs in a container of an image with this configuration."""
     if step.kind == image.APT_INSTALL:

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from squall.agent.image import commands
 from squall.agent.image.layer.store import LayerError, LayerStore, Scratch
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import Output
@@ -20,7 +19,7 @@ from squall.agent.image.oci.deliver import CannotExport, Layout
 from squall.agent.image.oci.refusal import RegistryFailure
 from squall.agent.image.progress import BuiltImage
 from squall.protocol.errors import FORBIDDEN, INTERNAL, INVALID, UNAVAILABLE, PlatformError
-from squall.protocol.image import ImageInvalid, ImageSpec
+from squall.protocol.image import ImageInvalid, ImageSpec, step_title
 from squall.protocol.image_transfer import ImageExport, ImagePush, TransferEvent, check_export, check_push
 from squall.protocol.request import Request
 from squall.runtime.removal import remove_tree
@@ -112,7 +111,7 @@ def _titles(built: BuiltImage, spec: ImageSpec | None) -> list[str]:
     """Of the steps that made its layers; nothing where several were made into one, or its steps are not known."""
     if spec is None or len(built.layers) != len(built.parts):
         return []
-    return [commands.title(spec.steps[part.step - 1]) for part in built.parts]
+    return [step_title(spec.steps[part.step - 1]) for part in built.parts]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,94 @@
+"""`squall image gc`: remove layers that nothing needs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+import click
+
+from squall.cli import tables
+from squall.cli.server_calls import ask, require_server
+from squall.protocol.image_catalog import ImageGc, ImageGcDone, LayerUse, NodeGc
+
+_SPAN = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)?$")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DAYS = int(ImageGc().older_than_s / _SECONDS["d"])
+
+
+@click.command("gc", epilog="Example: squall image gc --dry-run")
+@click.option(
+    "--older-than", default=None, metavar="TIME", help=f"Not used for so long: 12h, 7d, or days [default: {_DAYS}d]."
+)
+@click.option("--all", "is_all", is_flag=True, help="However lately it was used.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only show each layer, and whether it would go.")
+@click.option("--json", "is_json", is_flag=True, help="Every layer, as JSON.")
+def gc(older_than: str | None, is_all: bool, is_dry_run: bool, is_json: bool) -> None:
+    """Remove layers that no container, build, app or name needs and that were not used lately."""
+    if is_all and older_than is not None:
+        raise click.UsageError("--all and --older-than say different things; give one of them")
+    older_than_s = 0.0 if is_all else ImageGc().older_than_s if older_than is None else _span(older_than)
+    require_server()
+    # Layers may have to be deleted, which takes as long as it takes: the server has a limit of its own.
+    done = ask("ImageGc", ImageGc(older_than_s, is_dry_run), ImageGcDone)
+    rows = [
+        _row(node, layer, is_dry_run=is_dry_run, is_json=is_json)
+        for node in done.nodes
+        for layer in node.layers
+        if is_dry_run or is_json or layer.is_removed
+    ]
+    headings = ["Node ID", "Layer ID", "Size", "Made", "Used", "Images", "Used by", "Fate"]
+    if is_json:
+        headings = ["Node ID", "Layer ID", "Size bytes", "Made at", "Used at", "Images", "Used by", "Is removed"]
+    # One node is what most have.
+    first = 0 if is_json or len(done.nodes) > 1 else 1
+    if rows or is_json:
+        tables.show(headings[first:], [row[first:] for row in rows], is_json=is_json)
+    _tell(done.nodes, is_dry_run=is_dry_run)
+
+
+def _row(node: NodeGc, layer: LayerUse, *, is_dry_run: bool, is_json: bool) -> tuple[object, ...]:
+    images = tables.several(layer.image_ids, is_json=is_json)
+    users = tables.several(layer.users, is_json=is_json)
+    if is_json:
+        times = (tables.local_time(layer.made_at), tables.local_time(layer.used_at))
+        return (node.node_id, layer.layer_id, layer.size_bytes, *times, images, users, layer.is_removed)
+    if layer.is_removed:
+        fate = "would go" if is_dry_run else "removed"
+    else:
+        fate = "stays" if layer.users else "stays, used lately"
+    ages = (_ago(layer.made_at), _ago(layer.used_at))
+    return (node.node_id, layer.layer_id, tables.size_text(layer.size_bytes), *ages, images, users, fate)
+
+
+def _tell(nodes: Sequence[NodeGc], *, is_dry_run: bool) -> None:
+    """The sum of it, and what could not be done.
+
+    Raises:
+        click.ClickException: a node removed nothing.
+    """
+    removed = sum(layer.is_removed for node in nodes for layer in node.layers)
+    stay = sum(not layer.is_removed for node in nodes for layer in node.layers)
+    freed = tables.size_text(sum(node.freed_bytes for node in nodes))
+    verb = "Would free" if is_dry_run else "Freed"
+    click.echo(f"{verb} {freed}: {removed} layers removed, {stay} stay.", err=True)
+    failed = [f"node {node.node_id}: {node.error}" for node in nodes if node.error]
+    if failed:
+        raise click.ClickException("nothing was removed from " + "; ".join(failed))
+
+
+def _span(text: str) -> float:
+    found = _SPAN.match(text)
+    if not found:
+        raise click.UsageError(f"{text!r} is no time; write 12h, 7d, or a number of days")
+    return float(found.group(1)) * _SECONDS[found.group(2) or "d"]
+
+
+def _ago(seconds: float) -> str:
+    """How long ago, in one unit."""
+    passed_s = max(0.0, time.time() - seconds)  # tidy: users speak of the wall clock
+    for unit, length_s in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
+        if passed_s >= length_s:
+            return f"{passed_s / length_s:.0f}{unit} ago"
+    return f"{passed_s:.0f}s ago"
