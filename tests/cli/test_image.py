@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from squall.cli import main, tables
+from squall.cli import main
 from squall.cli.image_tree import draw, grow, totals
 from squall.protocol.image import BuiltLayer
 from squall.protocol.image_catalog import ImageInfo
+from squall.sdk._terminal_text import size_text
 
-MIB = 2**20
+MB = 10**6
 
 
 def make_image(image_id: str, *sizes: tuple[str, int], names: tuple[str, ...] = ()) -> ImageInfo:
-    return ImageInfo(image_id, 1.0, 1.0, tuple(BuiltLayer(f"ly-{name}", size * MIB) for name, size in sizes), "", names)
+    return ImageInfo(image_id, 1.0, 1.0, tuple(BuiltLayer(f"ly-{name}", size * MB) for name, size in sizes), "", names)
 
 
 BASE, TOOLS = ("base", 100), ("tools", 20)
@@ -29,19 +30,19 @@ IMAGES = (
 
 def test_shared_layers_are_drawn_once() -> None:
     assert list(draw(grow(IMAGES))) == [
-        "ly-base  100 MiB  (3 images)",
-        "├── im-plain  100 MiB in all",
-        "└── ly-tools  20.0 MiB  (2 images)",
-        "    ├── ly-numpy and 1 more  80.0 MiB  (1 image)",
-        "    │   └── im-data  200 MiB in all",
-        "    └── ly-web  3.0 MiB  (1 image)",
-        "        └── im-web  web:latest  123 MiB in all",
-        "ly-slim  10.0 MiB  (1 image)",
-        "└── im-other  10.0 MiB in all",
+        "ly-base  100 MB  (3 images)",
+        "├── im-plain  100 MB in all",
+        "└── ly-tools  20 MB  (2 images)",
+        "    ├── ly-numpy and 1 more  80 MB  (1 image)",
+        "    │   └── im-data  200 MB in all",
+        "    └── ly-web  3.0 MB  (1 image)",
+        "        └── im-web  web:latest  123 MB in all",
+        "ly-slim  10 MB  (1 image)",
+        "└── im-other  10 MB in all",
         "layers that are not known here",
-        "└── im-fetched  0 B in all",
+        "└── im-fetched  0 kB in all",
     ]
-    assert totals(IMAGES) == "5 images, 6 layers with 213 MiB; without sharing 433 MiB"
+    assert totals(IMAGES) == "5 images, 6 layers with 213 MB; without sharing 433 MB"
     assert list(draw(grow(()))) == []
 
 
@@ -50,23 +51,16 @@ def test_tree_for_programs_has_what_the_drawing_has() -> None:
 
     found = base.to_json()
 
-    assert (found["layers"], found["size_bytes"], found["images"]) == (["ly-base"], 100 * MIB, ["im-plain"])
+    assert (found["layers"], found["size_bytes"], found["images"]) == (["ly-base"], 100 * MB, ["im-plain"])
     assert [branch["layers"] for branch in found["branches"][0]["branches"]] == [["ly-numpy", "ly-pandas"], ["ly-web"]]
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1_000, "1.0 KiB"),
-        (150 * MIB, "150 MiB"),
-        (3 * 2**30, "3.0 GiB"),
-        (2**50, "1024 TiB"),
-    ],
+    [(0, "0 kB"), (7, "1 kB"), (1_500, "1 kB"), (1_500_000, "1.5 MB"), (71 * MB, "71 MB"), (3 * 10**12, "3.0 TB")],
 )
 def test_sizes_are_short(size_bytes: int, text: str) -> None:
-    assert tables.size_text(size_bytes) == text
+    assert size_text(size_bytes) == text
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from squall.protocol.image import step_title
 from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageList, ImageListing, ImageLogRead
 from squall.protocol.log import LogBatch
 from squall.protocol.records import to_wire
+from squall.sdk._terminal_text import size_text
 
 
 @click.group("image", epilog="Example: squall image list --json")
@@ -72,7 +73,7 @@ def show(image: str, is_json: bool) -> None:
     facts: list[tuple[str, object]] = [
         ("Image ID", info.image_id),
         ("Names", tables.several(info.names, is_json=False)),
-        ("Size", f"{tables.size_text(info.size_bytes)} in {len(info.layers)} layers"),
+        ("Size", f"{size_text(info.size_bytes)} in {len(info.layers)} layers"),
         ("Built at", tables.local_time(info.built_at)),
         ("Used at", tables.local_time(info.used_at)),
         ("Built for", info.app_id or None),

@@ -11,6 +11,7 @@ import click
 from squall.cli import tables
 from squall.cli.server_calls import ask, require_server
 from squall.protocol.image_catalog import ImageGc, ImageGcDone, LayerUse, NodeGc
+from squall.sdk._terminal_text import size_text
 
 _SPAN = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)?$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -59,7 +60,7 @@ def _row(node: NodeGc, layer: LayerUse, *, is_dry_run: bool, is_json: bool) -> t
     else:
         fate = "stays" if layer.users else "stays, used lately"
     ages = (_ago(layer.made_at), _ago(layer.used_at))
-    return (node.node_id, layer.layer_id, tables.size_text(layer.size_bytes), *ages, images, users, fate)
+    return (node.node_id, layer.layer_id, size_text(layer.size_bytes), *ages, images, users, fate)
 
 
 def _tell(nodes: Sequence[NodeGc], *, is_dry_run: bool) -> None:
@@ -70,9 +71,9 @@ def _tell(nodes: Sequence[NodeGc], *, is_dry_run: bool) -> None:
     """
     removed = sum(layer.is_removed for node in nodes for layer in node.layers)
     stay = sum(not layer.is_removed for node in nodes for layer in node.layers)
-    freed = tables.size_text(sum(node.freed_bytes for node in nodes))
-    verb = "Would free" if is_dry_run else "Freed"
-    click.echo(f"{verb} {freed}: {removed} layers removed, {stay} stay.", err=True)
+    freed = size_text(sum(node.freed_bytes for node in nodes))
+    said = f"Would free {freed}: {removed} would go" if is_dry_run else f"Freed {freed}: {removed} removed"
+    click.echo(f"{said}, {stay} stay.", err=True)
     failed = [f"node {node.node_id}: {node.error}" for node in nodes if node.error]
     if failed:
         raise click.ClickException("nothing was removed from " + "; ".join(failed))

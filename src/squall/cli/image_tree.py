@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from squall.cli.tables import size_text
 from squall.protocol.image import BuiltLayer
 from squall.protocol.image_catalog import ImageInfo
+from squall.sdk._terminal_text import size_text
 
 
 @dataclass(slots=True)

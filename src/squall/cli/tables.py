@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import click
 
+from squall.sdk._terminal_text import size_text
+
 LIST_MAX = 10_000
 """What a list is asked for when all of it is wanted."""
 
@@ -34,16 +36,6 @@ def _text(cell: object) -> str:
     if cell is None:
         return "-"
     return str(cell)
-
-
-def size_text(size_bytes: int) -> str:
-    """A size for people: three digits or so."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1_000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1_024
-    return f"{size:.0f} TiB" if size >= 100 else f"{size:.1f} TiB"
 
 
 def size(size_bytes: int, *, is_json: bool) -> object:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from squall.sdk._terminal_text import size_text
+
 if TYPE_CHECKING:
     from squall.protocol.image import BuildEvent
 
@@ -82,9 +84,4 @@ class BuildView:
 
 def _size(size_bytes: int) -> str:
     """` · 71 MB`; nothing for nothing."""
-    if size_bytes <= 0:
-        return ""
-    for unit, name in ((10**9, "GB"), (10**6, "MB")):
-        if size_bytes >= unit:
-            return f" · {size_bytes / unit:.{1 if size_bytes < 10 * unit else 0}f} {name}"
-    return f" · {max(1, size_bytes // 1_000)} kB"
+    return f" · {size_text(size_bytes)}" if size_bytes > 0 else ""

@@ -35,3 +35,11 @@ def for_stream(stream: IO[str], text: str) -> str:
         return harmless(text) if stream.isatty() else text
     except ValueError:
         return text  # closed: writing says so
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people: `71 MB`."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.{1 if size_bytes < 10 * unit else 0}f} {name}"
+    return f"{max(1, size_bytes // 1_000)} kB" if size_bytes else "0 kB"

@@ -256,20 +256,22 @@ class LayerStore:
 
     def id_at(self, path: str) -> str | None:
         """The layer whose files are at this path; None for a place that is not of this store."""
-        place = Path(path).parent
-        return place.name if place.parent == self._root and _LAYER_ID.match(place.name) else None
+        # Texts and no paths: each start of a container asks for each of its layers.
+        top, _, name = path.rpartition("/")[0].rpartition("/")
+        return name if top == str(self._root) and _LAYER_ID.match(name) else None
 
     def open_used(self, layer_id: str) -> int | None:
         """A descriptor that keeps the layer from being removed for as long as it is open; None when it is not there.
 
         The layer counts as used now.
         """
+        manifest = f"{self._root}/{_checked(_LAYER_ID, layer_id)}/manifest.json"
         try:
-            descriptor = os.open(self._manifest(layer_id), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(manifest, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         # Locked for good by whoever removes it, or removed between our opening and locking it.
-        if not _try_lock(descriptor, fcntl.LOCK_SH) or not _is_at(descriptor, self._manifest(layer_id)):
+        if not _try_lock(descriptor, fcntl.LOCK_SH) or not _is_at(descriptor, manifest):
             os.close(descriptor)
             return None
         os.utime(descriptor)
@@ -441,7 +443,7 @@ def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def _is_at(descriptor: int, path: str) -> bool:
     """Whether the open file is what is at this path now."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
