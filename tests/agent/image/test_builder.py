@@ -250,6 +250,20 @@ async def test_secrets_are_in_the_environment_of_their_step_alone_and_in_no_line
     )
 
 
+async def test_a_secret_of_many_lines_is_hidden_in_each_of_them(shop: Shop) -> None:
+    shop.says = "-- key --\nc2VjcmV0\nbW9yZQ==\nc2VjcmV0-and-more\n"
+    events: list[BuildEvent] = []
+    key = "-- key --\nc2VjcmV0\nbW9yZQ==\n"
+
+    await shop.build(
+        image_steps.run_commands(("one",), secrets=("0",)),
+        events=events,
+        secrets={"0": {"KEY": key, "LONGER": "c2VjcmV0-and-more"}},
+    )
+
+    assert [event.text for event in events if event.kind == "line"][-4:] == ["***"] * 4
+
+
 async def test_fetch_knows_no_secret(shop: Shop) -> None:
     step = image_steps.pip_install(("six",), secrets=("0",))
 

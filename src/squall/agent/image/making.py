@@ -26,7 +26,9 @@ class BuildFailed(PlatformError):
 
 def hide(text: str, values: Iterable[str]) -> str:
     """A text without these."""
-    for value in values:
+    # Output comes line by line, and so does a key of many lines. The longest first: one may contain another.
+    parts = {line.strip() for value in values for line in (value, *value.splitlines())}
+    for value in sorted(parts, key=len, reverse=True):
         if len(value) >= _HIDDEN_CHARS_MIN:
             text = text.replace(value, "***")
     return text
@@ -66,5 +68,5 @@ class Making:
     def failure(self, code: str, cause: str, tail: str, remedy: str) -> BuildFailed:
         """The error for this step."""
         what = f"step {self.event.step} of {self.event.steps} ({self.event.text})"
-        lines = f"; its last lines:\n{self.hidden(tail)}" if tail else " and printed nothing"
+        lines = f"; its last lines:\n{self.hidden(tail)}" if tail else ""
         return BuildFailed(code, f"cannot build image {image.image_id(self.spec)}: {what} {cause}; {remedy}{lines}")
