@@ -252,8 +252,9 @@ async def test_an_image_without_python_is_told_once_and_for_good(world: World) -
 
     assert caught.value.code == "invalid"
     assert caught.value.message == (
-        f"cannot start container {start.container_id}: image {image_id(SPEC)} has no Python that runs (cannot execute "
-        "/usr/bin/python3: no such program there); see that its steps neither remove nor replace the base's Python"
+        f"cannot start container {start.container_id}: image {image_id(SPEC)} cannot run its Python (cannot execute "
+        "/usr/bin/python3: no such program there); see that its steps neither remove nor replace the base's Python, "
+        "and that its entrypoint is there"
     )
     assert not world.left()
 

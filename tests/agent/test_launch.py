@@ -48,6 +48,11 @@ def test_the_working_directory_is_the_images_or_where_the_code_is() -> None:
     assert container_spec(CONFIG, request(), ImageConfig(workdir="/srv"), PROVISION).cwd == "/srv"
 
 
+def test_a_user_who_may_not_enter_roots_directory_starts_in_the_topmost() -> None:
+    assert container_spec(CONFIG, request(), ImageConfig(uid=1000), PROVISION).cwd == "/"
+    assert container_spec(CONFIG, request(), ImageConfig(uid=1000, workdir="/srv"), PROVISION).cwd == "/srv"
+
+
 def test_socket_and_library_are_bound_read_only() -> None:
     spec = container_spec(CONFIG, request(), IMAGE, PROVISION)
 

@@ -476,8 +476,8 @@ def _as_platform_error(request: ContainerStart, error: BaseException) -> Platfor
     if isinstance(error, ProgramMissing | ProgramRefused):
         # The image's fault, and the same at every attempt.
         cause = cause.partition(";")[0]
-        remedy = "see that its steps neither remove nor replace the base's Python"
-        return PlatformError(INVALID, f"{what}image {request.image_id} has no Python that runs ({cause}); {remedy}")
+        remedy = "see that its steps neither remove nor replace the base's Python, and that its entrypoint is there"
+        return PlatformError(INVALID, f"{what}image {request.image_id} cannot run its Python ({cause}); {remedy}")
     if isinstance(error, FeatureMissing):
         return PlatformError(UNSUPPORTED, f"{what}{cause}")
     if isinstance(error, RuntimeFailure | OSError):

@@ -64,7 +64,8 @@ def container_spec(
         # thrown away with it.
         argv=(*image.entrypoint, image.python_path, "-u", "-B", config.guest_entry),
         env=environment(request, image, provision),
-        cwd=image.workdir or CODE_DIR,
+        # Root's directory is root's alone in most images.
+        cwd=image.workdir or (CODE_DIR if image.uid == 0 else "/"),
         hostname=request.container_id[-12:].lower(),
         user=(image.uid, image.gid),
         binds=(Bind(provision.socket_dir, SOCKET_DIR), Bind(provision.library_dir, LIBRARY_DIR)),

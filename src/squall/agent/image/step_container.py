@@ -126,7 +126,7 @@ class StepContainers:
                 TIMED_OUT,
                 f"did not end within {making.step.timeout_s or self._timeout_s:g} s",
                 output.tail,
-                "split the step",
+                "give it a longer timeout=" if making.step.timeout_s else "split the step",
             ) from None
         finally:
             self._running.pop(spec.container_id, None)

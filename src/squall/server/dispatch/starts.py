@@ -170,6 +170,9 @@ class Starts:
             return  # its node's fault, not its function's: whoever waits for it gets another one
         ending = container.ending_in_words()
         message = f"the container ended before its function was loaded ({ending}); its log has what it printed last"
+        if exited.exit_code == 0:
+            # Nothing of ours ends so early and well.
+            message += "; an entrypoint of its image must end in executing its arguments"
         kind = "oom" if exited.is_oom else "disk" if exited.over_disk else "crashed"
         failure = Failure(kind, message, container_id=container.container_id)
         container.dispatcher.attempts.start_failed(container, failure, is_final=kind != "crashed")
