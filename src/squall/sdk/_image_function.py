@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -49,10 +50,9 @@ class FunctionCallStep:
         """Raises:
         InvalidError: not a function that a container could call.
         """
-        found = _container.unwrap(raw_f)
-        if not callable(found) or not hasattr(found, "__qualname__"):
-            raise InvalidError(f"Image.run_function({raw_f!r}): give it a function")
-        self._function: Any = found
+        found: Any = _container.unwrap(raw_f)
+        _check_callable(found)
+        self._function = found
         self._args = args
         self._kwargs = kwargs
         self._includes_source = includes_source
@@ -64,7 +64,8 @@ class FunctionCallStep:
         Raises:
             InvalidError: the function cannot be found again, or its arguments cannot be pickled.
         """
-        source = _source.find_source(self._function, is_serialized="<locals>" in self.name)
+        # What is in a function, or has no name, cannot be imported.
+        source = _source.find_source(self._function, is_serialized="<" in self.name)
         pickled = b""
         if source.kind == _source.SERIALIZED:
             pickled = pickle_function(self._function, self.name)
@@ -81,8 +82,8 @@ class FunctionCallStep:
             "function_bytes": len(pickled),
         }
         call = json.dumps(header).encode() + b"\n" + pickled + arguments
-        is_plain = all(isinstance(value, _PLAIN) for value in (*self._args, *self._kwargs.values()))
-        known = _canonical([self._args, self._kwargs]).encode() if is_plain else arguments
+        given = [self._args, self._kwargs]
+        known = _canonical(given).encode() if _is_plain(given) else arguments
         digest = self._digest(known, step.arguments)
         made = step._replace(arguments={**step.arguments, "digest": digest})
         return made._replace(files=lambda: self._mount(source, call))
@@ -97,7 +98,11 @@ class FunctionCallStep:
         return _mount.make_mount(files, f"the source of {self.name}", [_mount.Content(call, CALL_PATH)])
 
     def _digest(self, arguments: bytes, step: Mapping[str, Any]) -> str:
-        """A hash of the function's source, its arguments, the plain values it takes from its module, and its limits."""
+        """A hash of what the result depends on, as far as it is known.
+
+        That is the function's source, its arguments, the plain values it takes from its module or from the function
+        around it, and its limits.
+        """
         code = getattr(self._function, "__code__", None)
         try:
             source = inspect.getsource(self._function).encode()
@@ -106,12 +111,48 @@ class FunctionCallStep:
         known = getattr(self._function, "__globals__", {})
         taken = {name: known[name] for name in sorted(_names(code)) if name in known}
         values = {name: value for name, value in taken.items() if isinstance(value, _PLAIN)}
+        inner = [_bound(self._function), getattr(self._function, "__defaults__", None)]
+        inner.append(getattr(self._function, "__kwdefaults__", None))
         limits = {name: step.get(name) for name in ("cpu_milli", "memory_mib", "timeout_s")}
-        parts = (source, arguments, _canonical(values).encode(), json.dumps(limits).encode())
+        limits["include_source"] = self._includes_source
+        parts = (source, arguments, _canonical([values, inner]).encode(), json.dumps(limits).encode())
         digest = hashlib.sha256()
         for part in parts:
             digest.update(len(part).to_bytes(8, "little") + part)
         return digest.hexdigest()
+
+
+def _check_callable(function: Any) -> None:
+    """Refuse what would do nothing, or could not be called.
+
+    Raises:
+        InvalidError: it says which.
+    """
+    what = f"Image.run_function({getattr(function, '__qualname__', function)!r})"
+    if isinstance(function, type) or not callable(function) or not hasattr(function, "__qualname__"):
+        raise InvalidError(f"{what}: give it a function")
+    if not inspect.isbuiltin(function) and getattr(function, "__self__", None) is not None:
+        raise InvalidError(f"{what}: it is a method, whose object the image would not have; give it a function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidError(f"{what}: it has a yield, so a call would run none of it; give it a function without")
+
+
+def _bound(function: Any) -> dict[str, Any]:
+    """What a function takes from the one it was defined in, as it is now."""
+    code, found = getattr(function, "__code__", None), {}
+    for name, cell in zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
+        # Of a name that has no value yet, there is none.
+        with contextlib.suppress(ValueError):
+            found[name] = cell.cell_contents
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(item) for pair in value.items() for item in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN)
 
 
 def _canonical(value: Any) -> str:
