@@ -23,7 +23,14 @@ MAMBA_IMAGE = "mambaorg/micromamba:2-debian12-slim"
 """A short name: the machine's own settings for registries complete it."""
 _MAMBA_ROOT = "/opt/conda"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]*\])?\s*([=<>!~][^@#\\]*)?(;.*)?")
-_INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s+|=)(?P<path>\S+)")
+_INCLUDE = re.compile(r"(?:(?:-r|-c)\s*|(?:--requirement|--constraint)(?:\s+|=))(?P<path>\S+)")
+_LOCAL = re.compile(
+    r"(-e|--editable)\b|\.|/|~|.*@\s*file:|(-f|--find-links)(\s+|=)(?!\w+://)"
+    r"|[^@:\s-][^@:\s]*(/|\.(whl|zip|tar\.gz|tgz|tar\.bz2))",
+    re.IGNORECASE,
+)
+"""Lines of requirement files that are about this machine's own files."""
+_OWN_EXTRAS = re.compile(r"\s*(?P<name>[A-Za-z0-9._-]+)\s*\[(?P<extras>[^\]]+)\]\s*")
 _REPOSITORY = re.compile(r"(?P<host>[A-Za-z0-9.-]+)/(?P<path>[A-Za-z0-9_.~/-]+)(?P<ref>@[A-Za-z0-9_./-]+)?")
 _TOKENS = {"github": "GITHUB_TOKEN", "gitlab": "GITLAB_TOKEN"}
 """Whose password is in which variable, by a word of the host's name."""
@@ -95,18 +102,19 @@ def requirements(paths: Sequence[str], packages: Sequence[str], step: Step) -> t
     is_plain = True
     for path in paths:
         for place, line in _requirement_lines(_existing(what, "the file", path), what, files):
-            if _PLAIN.fullmatch(line):
+            _refuse_local(line, place, what)
+            # An option, such as a hash, is of no use beside a package by name.
+            if _PLAIN.fullmatch(line) and " --" not in line:
                 plain.append(line)
             else:
                 is_plain = False
-                _refuse_local(line, place, what)
     title = _title(step, " ".join(os.path.basename(path) for path in paths))
     if is_plain:
         # As packages by name they are downloaded once for all images that want them.
         return (_with(step, packages=(*packages, *plain), title=title),) if packages or plain else ()
     top = os.path.commonpath([os.path.dirname(place) for place in files])
     named = {place: os.path.relpath(place, top) for place in files}
-    wanted = tuple(named[os.path.abspath(path)] for path in paths)
+    wanted = tuple(named[_existing(what, "the file", path)] for path in paths)
     made = _with(step, packages=tuple(packages), requirements=wanted, title=title)
     return (made._replace(files=lambda: _files(list(named.items()), ", ".join(paths))),)
 
@@ -121,8 +129,7 @@ def _requirement_lines(path: str, what: str, seen: dict[str, str]) -> Iterator[t
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidError(f"{what}: cannot read {path}: {error}") from error
-    joined = text.replace("\\\r\n", " ").replace("\\\n", " ")
-    for number, raw in enumerate(joined.splitlines(), start=1):
+    for number, raw in _joined(text):
         line = re.sub(r"(^|\s)#.*$", "", raw).strip()
         included = _INCLUDE.fullmatch(line)
         if included:
@@ -134,8 +141,23 @@ def _requirement_lines(path: str, what: str, seen: dict[str, str]) -> Iterator[t
             yield f"{path} line {number}", line
 
 
+def _joined(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with those that continue them, each with the number of its first."""
+    begun, first = "", 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        first = first if begun else number
+        # A comment ends with its line.
+        if line.endswith("\\") and not re.search(r"(^|\s)#", line):
+            begun += line[:-1] + " "
+            continue
+        yield first, begun + line
+        begun = ""
+    if begun:
+        yield first, begun
+
+
 def _refuse_local(line: str, place: str, what: str) -> None:
-    if line.startswith(("-e", "--editable", ".", "/")) or re.search(r"@\s*file:", line):
+    if _LOCAL.match(line):
         raise InvalidError(
             f"{what}: {place}: {line!r} is of this machine, and the image does not have it; add it with "
             "add_local_dir(..., copy=True) or add_local_python_source(...) and leave it out here"
@@ -146,18 +168,39 @@ def pyproject(path: str, extras: Sequence[str], step: Step) -> tuple[Step, ...]:
     """The dependencies of a project and of some of its extras."""
     what = "Image.pip_install_from_pyproject"
     project = _toml(what, _existing(what, "the file", path)).get("project")
-    if not isinstance(project, dict) or "dependencies" not in project:
+    if not isinstance(project, dict) or not isinstance(project.get("dependencies"), list):
         raise InvalidError(f"{what}({path!r}): it has no [project] with dependencies")
-    packages = list(project["dependencies"])
-    optional = project.get("optional-dependencies", {})
+    packages = [str(package) for package in project["dependencies"]]
     for extra in extras:
-        if extra not in optional:
-            have = ", ".join(sorted(optional)) or "none"
-            raise InvalidError(f"{what}({path!r}): it has no optional dependencies {extra!r}; it has {have}")
-        packages += optional[extra]
+        packages += _of_extra(f"{what}({path!r})", project, extra, frozenset())
+    for package in packages:
+        _refuse_local(package, path, what)
     if not packages:
         return ()
     return (_with(step, packages=tuple(packages), title=_title(step, " ".join(packages))),)
+
+
+def _of_extra(what: str, project: dict[str, Any], extra: str, above: frozenset[str]) -> list[str]:
+    """The packages of an extra, and those of extras of the same project that it names."""
+    optional = project.get("optional-dependencies", {})
+    names = {_normal(name): name for name in optional}
+    if _normal(extra) not in names:
+        raise InvalidError(f"{what}: it has no optional dependencies {extra!r}; it has {', '.join(names) or 'none'}")
+    packages: list[str] = []
+    for package in optional[names[_normal(extra)]]:
+        own = _OWN_EXTRAS.fullmatch(package)
+        if own is None or _normal(own["name"]) != _normal(project.get("name", "")):
+            packages.append(package)
+            continue
+        for inner in own["extras"].split(","):
+            if _normal(inner.strip()) not in above:
+                packages += _of_extra(what, project, inner.strip(), above | {_normal(extra)})
+    return packages
+
+
+def _normal(name: str) -> str:
+    """As package indexes compare names."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 class PrivateRepositories(NamedTuple):
@@ -224,9 +267,8 @@ def uv_sync(project: UvProject, step: Step) -> tuple[Step, ...]:
     elif project.is_frozen:
         raise InvalidError(f"{what}: there is no uv.lock; make one with `uv lock`, or say frozen=False")
     workspace = _toml(what, files[0][1]).get("tool", {}).get("uv", {}).get("workspace", {})
-    for pattern in workspace.get("members", ()):
-        for member in sorted(glob.glob(os.path.join(top, pattern, "pyproject.toml"), recursive=True)):
-            files.append((os.path.relpath(member, top), member))
+    members = _members(top, workspace.get("members", ())) - _members(top, workspace.get("exclude", ()))
+    files += [(os.path.relpath(member, top), member) for member in sorted(members)]
     words = ["sync", "--no-install-workspace", "--python", "python3", "--project", "."]
     words += ["--frozen"] if project.is_frozen else []
     for option, names in (("--group", project.groups), ("--extra", project.extras)):
@@ -241,6 +283,12 @@ def uv_sync(project: UvProject, step: Step) -> tuple[Step, ...]:
         made._replace(files=lambda: _files([(path, name) for name, path in files], project.directory)),
         Step("env", {"variables": {"VIRTUAL_ENV": VENV, "PATH": f"{VENV}/bin:${{PATH}}"}, "is_template": True}),
     )
+
+
+def _members(top: str, patterns: Sequence[str]) -> set[str]:
+    """The files of the projects that patterns of a workspace mean."""
+    found = (glob.glob(os.path.join(top, pattern, "pyproject.toml"), recursive=True) for pattern in patterns)
+    return {path for paths in found for path in paths}
 
 
 def _uv(version: str) -> str:
