@@ -59,6 +59,9 @@ class Secret(metaclass=_NamesThatComeLater):
         Raises:
             InvalidError: one of them is not set.
         """
+        names: object = env_keys
+        if isinstance(names, str):
+            raise InvalidError(f"Secret.from_local_environ({names!r}): give a list of names")
         if not _container.is_local():
             return Secret._make(dict)
         missing = [name for name in env_keys if name not in os.environ]
@@ -68,7 +71,7 @@ class Secret(metaclass=_NamesThatComeLater):
         return Secret._make(lambda: dict(known))
 
     @staticmethod
-    def from_dotenv(path: str | Path | None = None, *, filename: str = ".env") -> Secret:
+    def from_dotenv(path: str | Path | None = None, *, filename: str = ".env", client: object = None) -> Secret:
         """Of a file with lines such as `NAME=value`, searched for from a file or directory upwards.
 
         Args:
