@@ -22,7 +22,7 @@ from squall.protocol import codec as wire
 from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import JsonCodec
 from squall.protocol.empty import Empty
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.guest import GuestHello
 from squall.protocol.ids import new_id
 from squall.protocol.peer import Peer
@@ -336,6 +336,12 @@ class Connection:
         if data is None:
             raise PlatformError("not_found", "no such blob")
         return blob.BlobChunk(len(data), record.offset), data[record.offset : record.offset + record.length]
+
+    async def _answer_ImageGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        wanted = request.record(image_catalog.ImageGet).image
+        if wanted not in {image.image_id(spec) for spec in self.double.images}:
+            raise PlatformError(NOT_FOUND, f"ImageGet: no image {wanted} was built here")
+        return image_catalog.ImageInfo(wanted, 0.0, 0.0), b""
 
     async def _answer_ImageBuild(self, request: Request) -> None:  # noqa: N802
         spec = request.record(image.ImageBuild).spec

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import squall
-from squall.exception import InvalidError, ModuleNotMountable
+from squall.exception import InvalidError, ModuleNotMountable, NotFoundError
 from squall.protocol.function import Definition
 from squall.protocol.guest import SOCKET_PATH as AGENT_SOCKET
 from squall.protocol.guest import Boot
+from squall.protocol.image import image_id
 from squall.sdk import _container, _later
 from tests.sdk.double import ServerDouble
 
 
 def identity(x: int) -> int:
     return x
+
+
+FORCED: dict[str, Callable[[squall.Image, Path], squall.Image]] = {
+    "debian_slim": lambda image, path: squall.Image.debian_slim("3.11", force_build=True),
+    "from_registry": lambda image, path: squall.Image.from_registry("x", force_build=True),
+    "from_scratch": lambda image, path: squall.Image.from_scratch(force_build=True).env({"A": "b"}),
+    "micromamba": lambda image, path: squall.Image.micromamba("3.11", force_build=True),
+    "apt_install": lambda image, path: image.apt_install("x", force_build=True),
+    "pip_install": lambda image, path: image.pip_install("x", force_build=True),
+    "uv_pip_install": lambda image, path: image.uv_pip_install("x", force_build=True),
+    "requirements": lambda image, path: image.pip_install_from_requirements(f"{path}/req.txt", force_build=True),
+    "pyproject": lambda image, path: image.pip_install_from_pyproject(f"{path}/pyproject.toml", force_build=True),
+    "private": lambda image, path: image.pip_install_private_repos(
+        "github.com/a/b", git_user="x", secrets=[squall.Secret.from_dict({"GITHUB_TOKEN": "x"})], force_build=True
+    ),
+    "uv_sync": lambda image, path: image.uv_sync(str(path), force_build=True),
+    "poetry": lambda image, path: image.poetry_install_from_file(f"{path}/pyproject.toml", force_build=True),
+    "micromamba_install": lambda image, path: image.micromamba_install("x", force_build=True),
+    "run_commands": lambda image, path: image.run_commands("true", force_build=True),
+    "run_function": lambda image, path: image.run_function(identity, args=(1,), force_build=True),
+}
 
 
 def run_with(server: ServerDouble, image: squall.Image) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -232,3 +255,62 @@ def test_step_of_a_later_version_is_called_so() -> None:
         squall.Image.debian_slim().invented()  # type: ignore[attr-defined]
 
     assert not [name for name in _later.OF_IMAGE if hasattr(squall.Image.debian_slim(), name)]
+
+
+def test_an_image_is_built_for_no_app_and_has_its_id_then(server: ServerDouble) -> None:
+    image = squall.Image.debian_slim("3.11").run_commands("true")
+    with pytest.raises(AttributeError, match="no object_id yet"):
+        _ = image.object_id
+
+    assert image.build() is image
+
+    assert image.object_id == image_id(server.images[-1])
+
+
+def test_an_image_is_built_for_an_app_that_runs(server: ServerDouble) -> None:
+    image = squall.Image.debian_slim("3.11").run_commands("true")
+    app = squall.App("x", include_source=False)
+    app.function(image=image)(identity)
+    with pytest.raises(InvalidError, match=r"does not run; use it inside `with app.run\(\):`"):
+        image.build(app)
+
+    with app.run():
+        image.build(app)
+
+    assert len(server.images) == 1, "the run has built it"
+
+
+def test_two_apps_use_one_image(server: ServerDouble) -> None:
+    image = squall.Image.debian_slim("3.11").run_commands("true")
+    for name in ("one", "two"):
+        app = squall.App(name, include_source=False)
+        app.function(image=image)(identity)
+        with app.run():
+            pass
+
+    assert server.images[0] == server.images[1]
+    assert {spec.image_id for spec in server.functions.values()} == {image_id(server.images[0])}
+
+
+def test_an_image_by_its_id_must_be_there(server: ServerDouble) -> None:
+    built = squall.Image.debian_slim("3.11").run_commands("true").build()
+
+    again = squall.Image.from_id(built.object_id)
+
+    assert again.object_id == built.object_id
+    assert again.build().object_id == built.object_id
+    with pytest.raises(NotFoundError, match="was built here"):
+        squall.Image.from_id("im-" + "0" * 32).build()
+    with pytest.raises(InvalidError, match="begins with im-"):
+        squall.Image.from_id("ct-1")
+
+
+@pytest.mark.parametrize("name", sorted(FORCED))
+def test_any_step_can_be_forced(name: str, server: ServerDouble, tmp_path: Path) -> None:
+    for file in ("pyproject.toml", "uv.lock", "poetry.lock"):
+        (tmp_path / file).write_text("[project]\nname = 'x'\ndependencies = ['six']\n" if "py" in file else "")
+    (tmp_path / "req.txt").write_text("six\n")
+
+    FORCED[name](squall.Image.debian_slim("3.11"), tmp_path).build()
+
+    assert any(step.force_build for step in server.images[-1].steps)
