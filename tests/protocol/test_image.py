@@ -52,6 +52,17 @@ def test_config_survives_the_wire() -> None:
     assert from_wire(ImageConfig, json.loads(json.dumps(to_wire(config)))) == config
 
 
+def test_archive_is_known_by_its_content_whatever_its_file_is_called() -> None:
+    one, other = image_steps.from_archive("mo-1", "app.tar"), image_steps.from_archive("mo-1", "copy of app.tar")
+    changed = image_steps.from_archive("mo-2", "app.tar")
+
+    image_steps.check(ImageSpec((one,)))
+    assert image.image_id(ImageSpec((one,))) == image.image_id(ImageSpec((other,)))
+    assert image.image_id(ImageSpec((one,))) != image.image_id(ImageSpec((changed,)))
+    with pytest.raises(ImageInvalid, match="names no mount"):
+        image_steps.check(ImageSpec((image_steps.from_archive("", "app.tar"),)))
+
+
 def test_equal_beginnings_share_keys_and_a_change_moves_all_after_it() -> None:
     one = make_spec(image_steps.env({"A": "1"}), image_steps.run_commands(("true",)), image_steps.workdir("/a"))
     other = make_spec(image_steps.env({"A": "1"}), image_steps.run_commands(("false",)), image_steps.workdir("/a"))

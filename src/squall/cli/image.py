@@ -7,6 +7,7 @@ import json
 import click
 
 from squall.cli import tables
+from squall.cli.image_build import import_file, pull
 from squall.cli.image_gc import gc
 from squall.cli.image_names import names_group
 from squall.cli.image_transfer import export, push
@@ -140,3 +141,5 @@ image_group.add_command(gc)
 image_group.add_command(names_group)
 image_group.add_command(push)
 image_group.add_command(export)
+image_group.add_command(pull)
+image_group.add_command(import_file)

@@ -20,6 +20,7 @@ RECIPE = 1
 
 DEBIAN_SLIM = "debian_slim"
 FROM_REGISTRY = "from_registry"
+FROM_ARCHIVE = "from_archive"
 FROM_IMAGE = "from_image"
 FROM_SCRATCH = "from_scratch"
 APT_INSTALL = "apt_install"
@@ -35,7 +36,7 @@ SHELL = "shell"
 ENTRYPOINT = "entrypoint"
 CMD = "cmd"
 
-BASE_KINDS = frozenset({DEBIAN_SLIM, FROM_REGISTRY, FROM_IMAGE, FROM_SCRATCH})
+BASE_KINDS = frozenset({DEBIAN_SLIM, FROM_REGISTRY, FROM_ARCHIVE, FROM_IMAGE, FROM_SCRATCH})
 CONFIG_KINDS = frozenset({ENV, USER, SHELL, ENTRYPOINT, CMD})
 """Steps that change how containers start, and no file."""
 
@@ -43,6 +44,8 @@ BUILD_FILES = "/.squall-build/copy"
 """Where a step sees the files of its mount."""
 CALL_PATH = "root/.squall-call"
 """Of the call among the files of run_function, from the root."""
+ARCHIVE_PATH = "archive"
+"""Of the one file that from_archive is about, in its mount."""
 
 
 @record
@@ -68,7 +71,8 @@ class ImageStep:
     """workdir: the directory; copy: where the root of the files lands."""
     mount_id: str = ""
     """copy: the files. pip_install, run_commands: files that the step sees at `BUILD_FILES`. run_function: files that
-    are laid over the root while it runs, with `CALL_PATH` among them; no part of the key, `digest` is."""
+    are laid over the root while it runs, with `CALL_PATH` among them; no part of the key, `digest` is. from_archive:
+    the archive, at `ARCHIVE_PATH`."""
     env: dict[str, str] = field(default_factory=dict)
     """Variables of this step alone, not of the image."""
     force_build: bool = False
@@ -79,7 +83,8 @@ class ImageStep:
     title: str = ""
     """What to call the step in place of what its kind and arguments say. No part of the key."""
     tag: str = ""
-    """from_registry: the name of an image of a registry, with a tag or a digest."""
+    """from_registry: the name of an image of a registry, with a tag or a digest. from_archive: what its user calls the
+    file; no part of the key."""
     image_id: str = ""
     """from_image, copy: an image that was built before."""
     sources: tuple[str, ...] = ()
@@ -208,6 +213,8 @@ def cache_key(previous_key: str, step: ImageStep) -> str:
     unkeyed: dict[str, Any] = {"force_build": False, "secrets": (), "title": ""}
     if step.kind == RUN_FUNCTION:
         unkeyed["mount_id"] = ""
+    elif step.kind == FROM_ARCHIVE:
+        unkeyed["tag"] = ""
     definition: dict[str, Any] = to_wire(replace(step, **unkeyed))
     text = json.dumps([RECIPE, previous_key, definition], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -27,6 +27,11 @@ def from_registry(tag: str, *, secrets: tuple[str, ...] = (), force_build: bool 
     return ImageStep(image.FROM_REGISTRY, tag=tag, secrets=secrets, force_build=force_build)
 
 
+def from_archive(mount_id: str, name: str, *, force_build: bool = False) -> ImageStep:
+    """A base from one file of OCI's form or of Docker's, with what a base from a registry has; `name` is the file's."""
+    return ImageStep(image.FROM_ARCHIVE, mount_id=mount_id, tag=name, force_build=force_build)
+
+
 def from_image(image_id: str) -> ImageStep:
     """An image that was built before, as the base of another."""
     return ImageStep(image.FROM_IMAGE, image_id=image_id)
@@ -267,6 +272,10 @@ def _of_registry(step: ImageStep) -> str:
     return "" if _REFERENCE.match(step.tag) else f"{step.tag!r} is no name of an image"
 
 
+def _of_archive(step: ImageStep) -> str:
+    return "" if step.mount_id else "names no mount"
+
+
 def _of_image(step: ImageStep) -> str:
     return "" if _IMAGE_ID.match(step.image_id) else f"{step.image_id!r} is no id of an image"
 
@@ -327,6 +336,7 @@ def _nothing(step: ImageStep) -> str:
 _PROBLEMS: dict[str, Callable[[ImageStep], str]] = {
     image.DEBIAN_SLIM: _of_python,
     image.FROM_REGISTRY: _of_registry,
+    image.FROM_ARCHIVE: _of_archive,
     image.FROM_IMAGE: _of_image,
     image.FROM_SCRATCH: _nothing,
     image.ADD_PYTHON: _of_python,

@@ -107,8 +107,17 @@ def _is_circular(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str, contents: Sequence[Content] = ()) -> Mount:
+def make_mount(
+    files: Iterator[LocalFile] | list[LocalFile],
+    what: str,
+    contents: Sequence[Content] = (),
+    *,
+    is_size_meant: bool = False,
+) -> Mount:
     """Hash files, and `contents` that are none yet.
+
+    Args:
+        is_size_meant: nobody needs to be told that there is much.
 
     Raises:
         InvalidError: a file cannot be read, or there are more than anybody means.
@@ -127,7 +136,8 @@ def make_mount(files: Iterator[LocalFile] | list[LocalFile], what: str, contents
         local_paths[sha256] = file.local_path
         if len(found) > FILES_MAX:
             raise InvalidError(f"cannot ship {what}: more than {FILES_MAX} files; use ignore= to leave some out")
-    _warn_if_large(found, what)
+    if not is_size_meant:
+        _warn_if_large(found, what)
     made: dict[str, bytes] = {}
     for content in contents:
         sha256 = hashlib.sha256(content.data).hexdigest()

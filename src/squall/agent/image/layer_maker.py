@@ -109,6 +109,8 @@ class LayerMaker:
             progress.add(config, await self._outside.make_base(making))
         elif step.kind == image.FROM_REGISTRY:
             progress.add(config, await self._outside.pull(making))
+        elif step.kind == image.FROM_ARCHIVE:
+            progress.add(config, await self._outside.read_archive(making))
         elif step.kind == image.ADD_PYTHON:
             await self._add_python(making, config)
         elif step.kind in (image.COPY, image.WORKDIR):

@@ -1,4 +1,4 @@
-"""Makes the layers that need no container: bases, images of registries, copied files, a Python of its own."""
+"""Makes the layers that need no container: bases, images of registries and files, copied files, a Python of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import WITH_PARENT, Output, ToolFailed, Watch, run_tool
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.oci.credentials import Credentials
-from squall.agent.image.oci.pull import pull_image
+from squall.agent.image.oci.pull import import_archive, pull_image
 from squall.agent.image.oci.refusal import RegistryFailure
 from squall.agent.image.progress import BuiltImage
 from squall.protocol import image
@@ -98,6 +98,29 @@ class OutsideMaker:
             return await self._watched(making, pull)
         except RegistryFailure as error:
             raise making.failure(UNAVAILABLE, "failed", str(error), "see what the registry says") from error
+
+    async def read_archive(self, making: Making) -> Layer:
+        """The layer of `from_archive`: the same of an image that came as one file.
+
+        Raises:
+            BuildFailed: there is no image in it, or one that cannot be used.
+        """
+        archive = Path(self._mount_path(making.step.mount_id)) / image.ARCHIVE_PATH
+
+        def read(output: Output) -> Layer:
+            with self._store.scratch() as scratch:
+                root = scratch.path / "fs"
+                name = making.step.tag or "the archive"
+                facts = import_archive(archive, self._settings, scratch, root, output, name=name)
+                return self._commit(making, scratch, root, facts)
+
+        try:
+            return await self._watched(making, read)
+        except RegistryFailure as error:
+            remedy = (
+                "give a whole archive of one image for this machine, as `squall image export` or `docker save` has it"
+            )
+            raise making.failure(INVALID, "failed", str(error), remedy) from error
 
     async def lay_files(self, making: Making, other: BuiltImage | None) -> Layer:
         """The layer of copied files, or of a directory: an image may have no program that could do it.

@@ -48,6 +48,25 @@ def test_words_of_skopeo_are_told_apart(words: str, kind: str, remedy: str) -> N
     assert words in str(found)
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("writing blob: Digest did not match, expected sha256:a, got sha256:b", "the file is damaged"),
+        ("reading blob sha256:a: file not found in archive", "the file is damaged"),
+        ("writing blob: unexpected EOF", "is not all of it"),
+        ("writing blob: write /x: no space left on device", "make room"),
+        ("access to it is denied", "access to it is denied"),
+    ],
+)
+def test_no_registry_is_blamed_for_a_file(words: str, remedy: str) -> None:
+    found = str(refused("app.tar", said(words), is_in_registry=False))
+
+    assert found.startswith("app.tar: ")
+    assert remedy in found
+    assert words in found
+    assert place_of("app.tar") not in found
+
+
 def test_stopped_program_says_only_why() -> None:
     found = refused("r.test/one:2", ToolFailed("no answer within 5 s", "", is_silent=True))
 

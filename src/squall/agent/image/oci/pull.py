@@ -72,7 +72,11 @@ def import_archive(
     try:
         with opened(archive, scratch, output) as source:
             fetched = _Fetch(name, source, settings, scratch, output)
-            return fetched.into(root, Watch(_PULL_TIMEOUT_S), needs_python=False)
+            try:
+                return fetched.into(root, Watch(_PULL_TIMEOUT_S), needs_python=False)
+            except RegistryFailure as error:
+                # Where we keep it is nothing its user knows.
+                raise RegistryFailure(str(error).replace(source, name), kind=error.kind) from None
     except NoImage as error:
         raise RegistryFailure(f"{name}: {error}") from None
 

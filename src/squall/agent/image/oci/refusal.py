@@ -107,12 +107,23 @@ _KINDS = (
 )
 
 
-def refusal(name: str, failure: ToolFailed) -> RegistryFailure:
-    """The error for an image after skopeo failed."""
+# Of a file no registry is to be blamed. A kind that is not here explains nothing: the words have to do.
+_OF_FILES = {
+    DISK_FULL: "the disk is full: make room, or put the data directory on a larger one",
+    NO_PLATFORM: "it is made for other machines only",
+    **dict.fromkeys((MISSING, TORN, DAMAGED), "the file is damaged, or is not all of it"),
+}
+
+
+def refusal(name: str, failure: ToolFailed, *, is_in_registry: bool = True) -> RegistryFailure:
+    """The error for an image after skopeo failed; `name` is a file's where the image is in no registry."""
     words = words_of(failure)
     if failure.reason:
         return RegistryFailure(f"{name}: {words}", is_silent=failure.is_silent)
     for known in _KINDS:
+        if known.words.search(words) and not is_in_registry:
+            explanation = _OF_FILES.get(known.kind)
+            return RegistryFailure(f"{name}: {explanation} ({words})" if explanation else f"{name}: {words}")
         if known.words.search(words):
             return RegistryFailure(f"{name}: {known.explanation(place_of(name))} ({words})", kind=known.kind)
     return RegistryFailure(f"{name}: {words}")

@@ -63,7 +63,7 @@ class Skopeo:
         try:
             self._run(verb, arguments, shown, watch, environ or {})
         except ToolFailed as failure:
-            raise self._explained(refusal.refusal(self._name, failure)) from None
+            raise self._explained(refusal.refusal(self._name, failure, is_in_registry=self._is_in_registry)) from None
 
     def _run(
         self, verb: str, arguments: Sequence[str], output: Output, watch: Watch, environ: Mapping[str, str]
