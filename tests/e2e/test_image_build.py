@@ -77,6 +77,7 @@ def empty(make_data_dir: Callable[[], Path], tmp_path: Path) -> Iterator[Install
     installation = Installation(make_data_dir(), settings)
     yield installation
     installation.stop()
+    assert (installation.left_behind(), installation.undeleted()) == ([], [])
 
 
 @pytest.fixture
