@@ -60,6 +60,7 @@ BENCHMARKS = [
     Benchmark("hundred_containers", limit=5),
     Benchmark("image_root", limit=5),
     Benchmark("image_rebuild", limit=150, ratios={"base_run": None}),
+    Benchmark("torch_install", limit=15),
     Benchmark("pack_layer", limit=150, ratios={"tar_layer": 0.667}),
     Benchmark("import_cold"),
     Benchmark("import_directory"),

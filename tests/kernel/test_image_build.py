@@ -299,6 +299,21 @@ async def test_deep_image_stands_on_merged_layers_and_is_built_on_them(
     assert {event.kind for event in builds.events} == {"cached"}
 
 
+async def test_bytecode_of_packages_is_there_and_valid(builds: Builds) -> None:
+    for _ in range(2):
+        builds.events.clear()
+        await builds.build(
+            image_steps.env({"NUMBER": str(len(builds.events))}),
+            image_steps.pip_install(("six",)),
+            image_steps.run_commands(("python3 -v -c 'import six' 2>&1 | grep 'six.*pyc'",), force_build=True),
+        )
+
+        said = "\n".join(event.text for event in builds.events if event.kind == "line")
+        assert "matches" in said
+        assert "wrote" not in said
+        assert "stale" not in said
+
+
 async def test_debian_packages_are_downloaded_once(builds: Builds) -> None:
     packages = image_steps.apt_install(("tree",))
     await builds.build(packages)

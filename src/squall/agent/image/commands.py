@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from squall.agent.image.inherit import BUILD_DIR, UV
+from squall.agent.image.package.compiling import AFTER_INSTALL, IN_CACHE
 from squall.protocol import image
 from squall.protocol.guest import CODE_DIR, ENV_IS_REMOTE, LIBRARY_DIR
 from squall.protocol.image import ImageConfig, ImageStep
@@ -45,19 +46,25 @@ _PYTHON = """python=$(command -v python3 || command -v python) || {
     echo 'this image has no Python on its PATH: install one in an earlier step' >&2; exit 127; }
 """
 
-_PIP = f"""{_PYTHON}exec {UV} pip install --python "$python" --break-system-packages "$@"
+_BEGAN = f"{BUILD_DIR}/tmp/began"
+_SETTLE = f"""exec "$python" -I -c {shlex.quote(AFTER_INSTALL)} {_BEGAN}
 """
 
+_PIP = f"""{_PYTHON}: > {_BEGAN}
+{UV} pip install --python "$python" --break-system-packages "$@" || exit
+{_SETTLE}"""
+
 # Links, because only the cache is wanted. Nothing that a package brings may run: no build of a source distribution, no
-# start of an interpreter that would see the packages.
-_FETCH = f"""{_PYTHON}exec {UV} pip install --python "$python" --break-system-packages \
-    --target {BUILD_DIR}/tmp/fetched --link-mode symlink --no-build "$@"
+# start of an interpreter that would see the packages; compiling only reads them.
+_FETCH = f"""{_PYTHON}{UV} pip install --python "$python" --break-system-packages \
+    --target {BUILD_DIR}/tmp/fetched --link-mode symlink --no-build "$@" || exit
+exec "$python" -I -S -c {shlex.quote(IN_CACHE)} {BUILD_DIR}/tmp/fetched
 """
 
 # Another version of the installer runs out of its own throw-away environment.
-_OTHER_PIP = f"""{_PYTHON}version=$1; shift
-exec {UV} tool run --from "uv==$version" uv pip install --python "$python" --break-system-packages "$@"
-"""
+_OTHER_PIP = f"""{_PYTHON}version=$1; shift; : > {_BEGAN}
+{UV} tool run --from "uv==$version" uv pip install --python "$python" --break-system-packages "$@" || exit
+{_SETTLE}"""
 
 _FETCH_DEBIAN = (
     _ROOM
@@ -108,7 +115,7 @@ def step_env(step: ImageStep) -> dict[str, str]:
     if step.kind == image.APT_INSTALL:
         return {"DEBIAN_FRONTEND": "noninteractive", "TMPDIR": f"{BUILD_DIR}/tmp"}
     if step.kind == image.PIP_INSTALL:
-        return {"TMPDIR": f"{BUILD_DIR}/tmp"}
+        return {"TMPDIR": f"{BUILD_DIR}/tmp", "UV_COMPILE_BYTECODE": "0"}
     if step.kind == image.RUN_FUNCTION:
         return {"PYTHONPATH": f"{CODE_DIR}:{LIBRARY_DIR}", ENV_IS_REMOTE: "1"}
     return {
