@@ -11,7 +11,7 @@ import json
 import os
 import sys
 
-from squall.guest.loading import LoadFailed, load
+from squall.guest.loading import LoadFailed, load, note_missing_package
 from squall.protocol.function import Definition
 from squall.protocol.guest import Boot
 from squall.sdk import _container
@@ -41,8 +41,13 @@ def main(path: str) -> int:
         sys.stderr.write(f"{error.failure.traceback or ''}{error.failure.message}\n")
         return 1
     except SystemExit as error:
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        # As Python does at the end of a program.
+        sys.stderr.write(f"{error.code}\n")
+        return 1
     except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the user's to read
+        note_missing_package(error)
         sys.stderr.write(format_for_user(error).rstrip() + "\n")
         return 1
     return 0
