@@ -98,6 +98,7 @@ class _Copying:
         self._target = Merged([*below, DirectoryView(plan.tree)])
         self._times: dict[str, int] = {}
         self._links: dict[tuple[int, int], str] = {}
+        self._parents: dict[str, tuple[str, Place]] = {}
 
     def run(self) -> None:
         root = self._below.find("/")
@@ -158,17 +159,31 @@ class _Copying:
                 self._times[made] = place.found.mtime_ns
             self._copy_content(place, path)
             return
-        parent = self._directory(posixpath.dirname(path), self._plan.owner) or self._in_tree(posixpath.dirname(path))
-        name = posixpath.basename(path)
-        before = self._target.find(path, follows=False)
-        if before is not None and before.is_directory:
-            raise CopyFailed(f"cannot copy {self._at(place)} to {path}: that is a directory")
+        directory, name = posixpath.split(path)
+        parent, below = self._parent(directory)
         host = f"{parent}/{name}"
+        is_again = os.path.lexists(host)
+        before = self._below.entry(below, name) if not is_again and below.parts else None
+        if stat.S_ISDIR(os.lstat(host).st_mode) if is_again else before is not None and before.is_directory:
+            raise CopyFailed(f"cannot copy a file to {path}: that is a directory")
         if self._links.get((place.parts[0].depth, place.found.node)) == host:
             return  # by another name of a link to it
-        if before is not None and os.path.lexists(host):
+        if is_again:
             os.unlink(host)
         self._make(place, host)
+
+    def _parent(self, path: str) -> tuple[str, Place]:
+        """A directory that files go into: where it is in the new layer, and what the layers below have of it.
+
+        Kept, because finding a path goes through every layer at each of its names. It stays right: nothing that is
+        copied takes the place of a directory.
+        """
+        if path not in self._parents:
+            host = self._directory(path, self._plan.owner) or self._in_tree(path)
+            place, _ = self._target.resolve(path)
+            parts = tuple(part for part in place.parts if part.depth < len(self._plan.below))
+            self._parents[path] = host, Place(place.names, parts)
+        return self._parents[path]
 
     def _make(self, place: Place, host: str) -> None:
         found = place.found

@@ -68,10 +68,10 @@ class Merged:
         links = 0
         while names:
             name = names.pop()
-            if name == "..":
+            here = stack[-1]
+            if name == ".." and here.is_directory:
                 stack = stack[:-1] or stack
                 continue
-            here = stack[-1]
             parts = self._child(here.parts, name) if here.is_directory else ()
             if not parts:
                 return here, (name, *names[::-1])
@@ -87,13 +87,18 @@ class Merged:
             stack.append(place)
         return stack[-1], ()
 
+    def entry(self, place: Place, name: str) -> Place | None:
+        """What a directory has of a name; a link is not followed."""
+        parts = self._child(place.parts, name)
+        return Place((*place.names, name), parts) if parts else None
+
     def entries(self, place: Place) -> Iterator[Place]:
         """What is in a directory, sorted by name."""
         known = {name for part in place.parts for name in self._views[part.depth].names(part.names)}
         for name in sorted(known):
-            parts = self._child(place.parts, name)
-            if parts:
-                yield Place((*place.names, name), parts)
+            entry = self.entry(place, name)
+            if entry is not None:
+                yield entry
 
     def target(self, place: Place) -> str:
         """Where a link points."""
