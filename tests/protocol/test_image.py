@@ -10,7 +10,7 @@ import pytest
 
 from squall.protocol import image, image_steps
 from squall.protocol.ids import is_id
-from squall.protocol.image import ImageConfig, ImageInvalid, ImageSpec, ImageStep
+from squall.protocol.image import ImageConfig, ImageInvalid, ImageSpec, ImageStep, StepMount
 from squall.protocol.records import from_wire, to_wire
 
 
@@ -25,7 +25,8 @@ def test_every_step_survives_the_wire_in_both_decoders() -> None:
         image_steps.run_commands(("true", "echo 'a b'"), force_build=True),
         image_steps.env({"NAME": "värde"}),
         image_steps.workdir("/srv"),
-        image_steps.copy("mo-0123456789", "/root"),
+        image_steps.copy("mo-0123456789", "/root", links={"a": "../b"}, directories=("empty",)),
+        image_steps.run_commands(("make",), mount_id="mo-1", mounts=(StepMount("/cache"), StepMount("src", "src"))),
     )
 
     text = json.dumps(to_wire(spec)).encode()
@@ -101,6 +102,14 @@ def test_key_ignores_force_build_and_order_of_variables() -> None:
         (ImageSpec((image_steps.debian_slim("3.11\n"),)), "no Python version"),
         (make_spec(image_steps.copy("mo-0123456789", "srv")), "no absolute path"),
         (make_spec(image_steps.run_commands(("a\0b",))), "zero byte"),
+        (make_spec(image_steps.run_commands(("a",), mounts=(StepMount("/a\0b"),))), "zero byte"),
+        (make_spec(image_steps.run_commands(("a",), mounts=(StepMount("/a", "b"),))), "'b' at '/a', which cannot be"),
+        (make_spec(image_steps.run_commands(("a",), mount_id="mo-0", mounts=(StepMount("/a", "../b"),))), "cannot be"),
+        (make_spec(image_steps.run_commands(("a",), mounts=(StepMount(""),))), "cannot be"),
+        (make_spec(image_steps.copy("mo-0", "/", links={"../a": "b"})), "not below its target"),
+        (make_spec(image_steps.copy("mo-0", "/", links={"a": ""})), "a link to nothing"),
+        (make_spec(image_steps.copy("mo-0", "/", directories=("/a",))), "not below its target"),
+        (make_spec(image_steps.copy("mo-0", "/", sources=("b",), directories=("a",))), "beside sources"),
     ],
 )
 def test_impossible_definition_is_refused_naming_the_step(spec: ImageSpec, says: str) -> None:

@@ -49,6 +49,16 @@ ARCHIVE_PATH = "archive"
 
 
 @record
+class StepMount:
+    """What one step sees at a path, and the image does not get."""
+
+    target: str
+    """Relative to the working directory unless it begins with a slash."""
+    source: str = ""
+    """A path in the mount of the step, to read only; empty for a directory that is empty and can be written to."""
+
+
+@record
 class ImageStep:
     """One step; `kind` decides which other fields mean something. The functions of this module make valid ones."""
 
@@ -88,9 +98,15 @@ class ImageStep:
     image_id: str = ""
     """from_image, copy: an image that was built before."""
     sources: tuple[str, ...] = ()
-    """copy: paths or patterns in that image; none means its root."""
+    """copy: paths or patterns in that image, or in the mount; none means its root."""
     is_directory: bool = False
     """copy with sources: `path` is a directory that they go into."""
+    links: dict[str, str] = field(default_factory=dict)
+    """copy of a mount: symbolic links, which none of its files can be, and what they lead to."""
+    directories: tuple[str, ...] = ()
+    """copy of a mount: directories that have no file."""
+    mounts: tuple[StepMount, ...] = ()
+    """run_commands."""
     requirements: tuple[str, ...] = ()
     """pip_install: requirement files of the mount."""
     uv_version: str = ""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from squall.protocol import image
-from squall.protocol.image import ImageInvalid, ImageSpec, ImageStep
+from squall.protocol.image import ImageInvalid, ImageSpec, ImageStep, StepMount
 
 _PYTHON = re.compile(r"^3\.\d{1,2}(?:\.\d{1,3})?\Z")
 _PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+:~_-]+)?\Z")
@@ -100,6 +100,7 @@ def run_commands(
     *,
     arguments: tuple[str, ...] = (),
     mount_id: str = "",
+    mounts: tuple[StepMount, ...] = (),
     env: dict[str, str] | None = None,
     secrets: tuple[str, ...] = (),
     force_build: bool = False,
@@ -111,6 +112,7 @@ def run_commands(
         commands=commands,
         arguments=arguments,
         mount_id=mount_id,
+        mounts=mounts,
         env=dict(env or {}),
         secrets=secrets,
         force_build=force_build,
@@ -149,17 +151,26 @@ def copy(
     mount_id: str,
     path: str,
     *,
+    sources: tuple[str, ...] = (),
+    links: dict[str, str] | None = None,
+    directories: tuple[str, ...] = (),
     user: str = "",
     mode: int = 0,
     is_template: bool = False,
     force_build: bool = False,
     title: str = "",
 ) -> ImageStep:
-    """The files of a mount, its root laid over the directory `path`."""
+    """The files of a mount, its root laid over the directory `path`; with one source it is what `path` becomes.
+
+    A source that is a file goes into `path` where the image has a directory there.
+    """
     return ImageStep(
         image.COPY,
         mount_id=mount_id,
         path=path,
+        sources=sources,
+        links=dict(links or {}),
+        directories=directories,
         user=user,
         mode=mode,
         is_template=is_template,
@@ -253,6 +264,8 @@ def _problem(step: ImageStep, *, is_first: bool) -> str:
     texts = (
         *(*step.commands, *step.packages, *step.arguments, *step.sources, *step.requirements),
         *(step.path, step.extra_options, step.find_links, step.index_url, step.extra_index_url),
+        *(*step.directories, *(text for link in step.links.items() for text in link)),
+        *(text for mount in step.mounts for text in (mount.source, mount.target)),
     )
     if any("\0" in text for text in texts):
         return "a command, package or path has a zero byte"
@@ -299,7 +312,12 @@ def _of_pip(step: ImageStep) -> str:
 
 
 def _of_run(step: ImageStep) -> str:
-    return "" if bool(step.commands) != bool(step.arguments) else "has no command, or two kinds of them"
+    if bool(step.commands) == bool(step.arguments):
+        return "has no command, or two kinds of them"
+    for mount in step.mounts:
+        if not mount.target or (mount.source and (not step.mount_id or not _is_inside(mount.source))):
+            return f"mounts {mount.source!r} at {mount.target!r}, which cannot be"
+    return ""
 
 
 def _of_function(step: ImageStep) -> str:
@@ -315,6 +333,11 @@ def _of_copy(step: ImageStep) -> str:
         return "names no file"
     if step.image_id and _of_image(step):
         return _of_image(step)
+    inner = (*step.directories, *step.links)
+    if inner and (step.image_id or step.sources):
+        return "has links or directories of its own beside sources"
+    if not all(_is_inside(path) for path in inner) or not all(step.links.values()):
+        return "has a link or a directory that is not below its target, or a link to nothing"
     # Of a template only the node knows where it leads.
     if not step.path.startswith("/") and not (step.is_template or step.image_id):
         return f"target {step.path!r} is no absolute path"

@@ -21,7 +21,7 @@ from squall.agent.image.progress import BuiltImage
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image, image_steps
 from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
-from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep
+from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep, StepMount
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec, IdRange, NetworkSlot
@@ -315,6 +315,48 @@ async def test_image_of_nothing_holds_what_is_copied_into_it(shop: Shop) -> None
 
     assert [os.listdir(layer) for layer in built.layers] == [["bin"]]
     assert built.config.python_path == ""
+
+
+async def test_one_file_of_a_mount_goes_into_a_directory_that_is_there(shop: Shop) -> None:
+    make_mount(shop, "mo-0123456789", "tool[1]", mode=0o755)
+    step = image_steps.copy("mo-0123456789", "/srv", sources=("tool[[]1]",))
+
+    built = await shop.build(step, replace(step, path="/srv/other"))
+
+    assert Path(built.layers[1], "srv/tool[1]").read_text() == "tool[1]"
+    assert Path(built.layers[2], "srv/other").is_file()
+
+
+async def test_copied_links_and_directories_are_in_the_layer(shop: Shop) -> None:
+    make_mount(shop, "mo-0123456789", "file")
+    # More than the argument of a program can be.
+    links = {f"link-{number}": "/" + "x" * 200 for number in range(1000)}
+
+    built = await shop.build(image_steps.copy("mo-0123456789", "/new", links=links, directories=("empty",)))
+
+    assert len(os.listdir(Path(built.layers[1], "new"))) == 1002
+    assert os.readlink(Path(built.layers[1], "new/link-7")) == links["link-7"]
+
+
+async def test_step_sees_files_and_room_at_paths_of_its_own(shop: Shop) -> None:
+    make_mount(shop, "mo-0123456789", "src/file")
+    mounts = (StepMount("/cache"), StepMount("src", "src"))
+
+    built = await shop.build(
+        image_steps.workdir("/srv"), image_steps.run_commands(("make it",), mount_id="mo-0123456789", mounts=mounts)
+    )
+
+    room, source = shop.specs[0].binds[-3:-1] if shop.specs[0].binds[-1].target == image.BUILD_FILES else []
+    assert (room.target, room.is_read_only) == ("/cache", False)
+    assert (source.target, source.is_read_only) == ("/srv/src", True)
+    assert source.source.endswith("mo-0123456789/src")
+    assert not Path(room.source).exists()
+    assert [os.listdir(layer) for layer in built.layers[1:]] == [["file-1"]]
+
+
+async def test_nothing_is_mounted_over_the_whole_image(shop: Shop) -> None:
+    with pytest.raises(BuildFailed, match=r"mounts over the whole image; name a directory"):
+        await shop.build(image_steps.run_commands(("make it",), mounts=(StepMount("."),)))
 
 
 async def test_first_python_on_the_path_of_an_image_runs_its_functions(shop: Shop) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -29,7 +29,7 @@ from squall.agent.image.machine.tool import PATH
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.outside import OutsideMaker
 from squall.agent.image.package.cache import PackageCache, apt_dir, drop_view, fetch_words, has_view
-from squall.agent.image.progress import BuiltImage, Progress
+from squall.agent.image.progress import BuiltImage, Progress, absolute
 from squall.agent.image.step_container import Room, StepContainers
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image, image_steps
@@ -223,6 +223,7 @@ class LayerMaker:
         self._packages.ensure()
         shared = apt_dir(making.progress.suite) if step.kind == image.APT_INSTALL and self._shares(making) else ""
         inherited = inherit(self._settings, sources, inside, uv_path=self._uv_path, apt_dir=shared)
+        inherited = replace(inherited, binds=(*inherited.binds, *self._mounts(making, scratch)))
         binds, layers = inherited.binds, making.progress.paths
         if step.kind == image.RUN_FUNCTION:
             layers = (*layers, self._mount_path(step.mount_id))
@@ -247,6 +248,21 @@ class LayerMaker:
             labels={KIND_LABEL: BUILD_KIND, "squall.key": making.key},
         )
         return spec, inherited
+
+    def _mounts(self, making: Making, scratch: Scratch) -> Iterator[Bind]:
+        """What a step sees at paths of its own: files of its mount, or room that is no part of the image."""
+        files = self._mount_path(making.step.mount_id) if making.step.mount_id else ""
+        for number, mount in enumerate(making.step.mounts):
+            target = absolute(making.progress.config.workdir, mount.target)
+            if target == "/":
+                raise making.failure(INVALID, "failed: it mounts over the whole image", "", "name a directory")
+            if mount.source:
+                yield Bind(f"{files}/{mount.source}", target, is_idmapped=True)
+                continue
+            room = scratch.path / f"room-{number}"
+            room.mkdir()
+            room.chmod(0o1777)
+            yield Bind(str(room), target, is_read_only=False, is_idmapped=True)
 
     def _seal(self, making: Making, scratch: Scratch, inherited: Inherited) -> Layer:
         """Make the container's upper directory the layer of its key."""

@@ -179,13 +179,26 @@ class OutsideMaker:
         if step.user:
             with merged(progress.paths) as layers:
                 owner = find_user(layers, progress.text(step, step.user))[:2]
-        if other is None:
-            return CopyPlan(tree, progress.paths, path, (self._mount_path(step.mount_id),), owner=owner, mode=step.mode)
-        is_directory = step.is_directory or progress.text(step, step.path).endswith("/")
-        return CopyPlan(tree, progress.paths, path, other.layers, step.sources, is_directory, owner, step.mode)
+        origin = (self._mount_path(step.mount_id),) if other is None else other.layers
+        is_directory = step.is_directory or not step.sources or progress.text(step, step.path).endswith("/")
+        return CopyPlan(
+            tree,
+            progress.paths,
+            path,
+            origin,
+            step.sources or ("/",),
+            is_directory,
+            owner,
+            step.mode,
+            step.links,
+            step.directories,
+        )
 
     def _copy(self, plan: CopyPlan, scratch: Scratch, output: Output) -> None:
-        command = (*WITH_PARENT, *own_program("squall.agent.image.layer.copy_files", plan.argument()))
+        # In a file: links may be more than an argument can hold.
+        path = scratch.path / "plan"
+        path.write_text(plan.written())
+        command = (*WITH_PARENT, *own_program("squall.agent.image.layer.copy_files", str(path)))
         run_tool(command, own_environ(), output, Watch(_COPY_TIMEOUT_S), (scratch.lock_fd,))
 
     def _commit(self, making: Making, scratch: Scratch, tree: Path, facts: Mapping[str, str]) -> Layer:

@@ -170,8 +170,7 @@ class Progress:
 
     def path_of(self, step: ImageStep) -> str:
         """The path of a step, absolute."""
-        path = posixpath.join(self.config.workdir or "/", self.text(step, step.path))
-        return "/" + posixpath.normpath(path).lstrip("/")
+        return absolute(self.config.workdir, self.text(step, step.path))
 
     def text(self, step: ImageStep, text: str) -> str:
         """A text of a step, with the image's variables where it names some."""
@@ -199,6 +198,11 @@ class Progress:
         if found == config.python_path:
             return config
         return replace(config, python_path=found, python_version="")
+
+
+def absolute(workdir: str, path: str) -> str:
+    """A path that may be relative to the working directory of an image."""
+    return "/" + posixpath.normpath(posixpath.join(workdir or "/", path)).lstrip("/")
 
 
 def find_python(layers: Merged, path: str) -> str:

@@ -153,12 +153,34 @@ def test_link_made_by_the_copy_itself_is_no_way_out(desk: Desk, tmp_path: Path) 
     assert os.listdir(tmp_path / "outside") == []
 
 
-def test_program_says_why(desk: Desk) -> None:
-    plan = desk.plan("/new", "/missing")
-    assert parse_plan(plan.argument()) == plan
+def test_links_and_empty_directories_are_made_below_the_target(desk: Desk) -> None:
+    links = {"sub/new/up": "../../a", "old": "/etc/passwd", "newer": "../sub"}
+    copy_files(replace(desk.plan("/srv/app"), links=links, directories=("void/inner", "sub/deep")))
+
+    assert [name for name in desk.made() if name not in [f"srv/app/{one}" for one in EVERYTHING]] == [
+        "srv/app/newer",
+        "srv/app/old",
+        "srv/app/sub/new/up",
+        "srv/app/void/inner/",
+    ]
+    assert {path: os.readlink(desk.tree / "srv/app" / path) for path in links} == links
+
+
+def test_link_does_not_lead_out_of_the_layer_nor_replace_a_directory(desk: Desk) -> None:
+    copy_files(replace(desk.plan("/"), links={"away": "../../..", "away2": "away"}))
+
+    assert os.readlink(desk.tree / "away") == "../../.."
+    with pytest.raises(CopyFailed, match=r"a link to /srv/app: that is a directory"):
+        copy_files(replace(desk.plan("/"), links={"srv/app": "x"}))
+
+
+def test_program_says_why(desk: Desk, tmp_path: Path) -> None:
+    plan = replace(desk.plan("/new", "/missing"), links={"a": "b"}, directories=("c",))
+    assert parse_plan(plan.written()) == plan
+    (tmp_path / "plan").write_text(plan.written())
 
     done = subprocess.run(
-        [sys.executable, "-m", "squall.agent.image.layer.copy_files", plan.argument()],
+        [sys.executable, "-m", "squall.agent.image.layer.copy_files", str(tmp_path / "plan")],
         capture_output=True,
         text=True,
         timeout=30,

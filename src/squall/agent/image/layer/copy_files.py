@@ -15,9 +15,9 @@ import os
 import posixpath
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from squall.agent.image.layer.merged import Merged, Place
@@ -50,15 +50,19 @@ class CopyPlan:
     """None keeps what the sources have."""
     mode: int = 0
     """Of files, and of directories with the right to enter; 0 keeps what the sources have."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Symbolic links to make below `path`, and what they lead to."""
+    directories: tuple[str, ...] = ()
+    """To make below `path` where they are missing."""
 
-    def argument(self) -> str:
-        """The plan as one argument of the program."""
+    def written(self) -> str:
+        """The plan as the program reads it."""
         return json.dumps(asdict(self))
 
 
-def parse_plan(argument: str) -> CopyPlan:
-    """The plan of an argument."""
-    found: dict[str, Any] = json.loads(argument)
+def parse_plan(written: str) -> CopyPlan:
+    """The plan that was written."""
+    found: dict[str, Any] = json.loads(written)
     for name, value in found.items():
         found[name] = tuple(value) if isinstance(value, list) else value
     return CopyPlan(**found)
@@ -68,7 +72,9 @@ def main(arguments: Sequence[str]) -> int:
     """Copy; 1 with the reason when it cannot be done."""
     os.umask(0)
     try:
-        copy_files(parse_plan(arguments[0]))
+        with open(arguments[0]) as file:
+            plan = parse_plan(file.read())
+        copy_files(plan)
     except (CopyFailed, BadImage) as error:
         print(error)
     except OSError as error:
@@ -115,6 +121,10 @@ class _Copying:
             else:
                 into = is_into or self._is_directory(self._plan.path)
                 self._copy(place, posixpath.join(self._plan.path, place.names[-1]) if into else self._plan.path)
+        for path in self._plan.directories:
+            self._directory(posixpath.join(self._plan.path, path), self._plan.owner)
+        for path, leads_to in self._plan.links.items():
+            self._link(posixpath.join(self._plan.path, path), leads_to)
         for path, time_ns in reversed(self._times.items()):
             os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
 
@@ -159,18 +169,37 @@ class _Copying:
                 self._times[made] = place.found.mtime_ns
             self._copy_content(place, path)
             return
+        host = self._host(path, "a file")
+        if self._links.get((place.parts[0].depth, place.found.node)) == host:
+            return  # by another name of a link to it
+        self._clear(host)
+        self._make(place, host)
+
+    def _link(self, path: str, leads_to: str) -> None:
+        host = self._host(path, "a link")
+        self._clear(host)
+        os.symlink(leads_to, host)
+        if self._plan.owner:
+            os.chown(host, *self._plan.owner, follow_symlinks=False)
+
+    def _host(self, path: str, what: str) -> str:
+        """Where something that is no directory is to be made, in the new layer.
+
+        Raises:
+            CopyFailed: a directory is there.
+        """
         directory, name = posixpath.split(path)
         parent, below = self._parent(directory)
         host = f"{parent}/{name}"
         is_again = os.path.lexists(host)
         before = self._below.entry(below, name) if not is_again and below.parts else None
         if stat.S_ISDIR(os.lstat(host).st_mode) if is_again else before is not None and before.is_directory:
-            raise CopyFailed(f"cannot copy a file to {path}: that is a directory")
-        if self._links.get((place.parts[0].depth, place.found.node)) == host:
-            return  # by another name of a link to it
-        if is_again:
+            raise CopyFailed(f"cannot copy {what} to {path}: that is a directory")
+        return host
+
+    def _clear(self, host: str) -> None:
+        if os.path.lexists(host):
             os.unlink(host)
-        self._make(place, host)
 
     def _parent(self, path: str) -> tuple[str, Place]:
         """A directory that files go into: where it is in the new layer, and what the layers below have of it.
