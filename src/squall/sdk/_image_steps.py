@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from squall.exception import InvalidError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from squall.sdk._mount import LocalFile, Mount
     from squall.sdk.file_pattern_matcher import IgnoreArgument
     from squall.sdk.image import Image
@@ -73,6 +75,25 @@ class LocalAdd(NamedTuple):
 
         target, files = self.files()
         return target, _mount.make_mount(files, f"{self.source} for {self.target}")
+
+
+class Reading(NamedTuple):
+    """What a Dockerfile, or lines of one, are read with; `squall.sdk._image_dockerfile` does it."""
+
+    place: str
+    """The method, for messages."""
+    context_dir: str | Path | None
+    """The working directory when it is None."""
+    ignore: IgnoreArgument | None
+    """None takes the file of patterns that is there."""
+    build_args: Mapping[str, str]
+    env: Mapping[str, str]
+    """Of RUN lines alone, as `secrets` are."""
+    secrets: tuple[Secret, ...]
+    force_build: bool
+    context_files: Mapping[str, str] = MappingProxyType({})
+    """Paths of the context, and the files of this machine that are to be there."""
+    registry_secret: Secret | None = None
 
 
 class Step(NamedTuple):

@@ -41,9 +41,7 @@ OF_PACKAGE = frozenset(
 )
 OF_IMAGE = frozenset(
     [
-        "dockerfile_commands",
         "from_aws_ecr",
-        "from_dockerfile",
         "from_gcp_artifact_registry",
     ]
 )

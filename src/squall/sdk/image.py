@@ -1,7 +1,7 @@
 """What containers start from: a base and steps, described here, built on a node.
 
-One long class, because its methods are what users look through; what takes more than a few lines to say in steps is in
-`_image_lowering.py` and `_image_function.py`.
+Long, and one thing all the same: its methods are what users look through. What takes more than a few lines to say in
+steps is in `_image_lowering.py`, `_image_dockerfile.py` and `_image_function.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from squall.exception import InvalidError
 from squall.sdk import _container
 from squall.sdk._facade import blocking
-from squall.sdk._image_steps import LocalAdd, Step
+from squall.sdk._image_steps import LocalAdd, Reading, Step
 from squall.sdk._options import check_env
 from squall.sdk.secret import Secret
 
@@ -104,9 +104,44 @@ class Image(metaclass=_NamesThatComeLater):
 
         if kwargs:
             raise InvalidError(f"Image.from_registry(...) has no parameter {next(iter(kwargs))!r}")
-        _refuse("from_registry", setup_dockerfile_commands=setup_dockerfile_commands)
         image = Image._make((_image_lowering.registry_step(tag, secret, force_build),))
+        image = image.dockerfile_commands(list(setup_dockerfile_commands))
         return image._with_python(add_python, "from_registry", force_build=force_build)
+
+    @staticmethod
+    def from_dockerfile(
+        path: str | Path,
+        *,
+        force_build: bool = False,
+        context_dir: str | Path | None = None,
+        ignore: IgnoreArgument | None = None,
+        build_args: dict[str, str] | None = None,
+        registry_secret: Secret | None = None,
+        secrets: Secrets = None,
+        env: Env = None,
+        gpu: str | None = None,
+        add_python: str | None = None,
+    ) -> Image:
+        """What a Dockerfile describes. It and the files it copies are read when the image is used.
+
+        Args:
+            context_dir: where its COPY lines find files; the working directory when it is None.
+            ignore: patterns or a function in place of `.dockerignore`.
+            registry_secret: as `secret` of `from_registry`, for the registry of its last base; no other is shown it.
+        """
+        _refuse("from_dockerfile", gpu=gpu)
+        reading = Reading(
+            place="Image.from_dockerfile",
+            context_dir=context_dir,
+            ignore=ignore,
+            build_args=dict(build_args or {}),
+            env=check_env(env, "Image.from_dockerfile"),
+            secrets=_secrets("from_dockerfile", secrets),
+            registry_secret=registry_secret,
+            force_build=force_build,
+        )
+        image = Image._make((Step("from_dockerfile", late=lambda: _read_dockerfile(str(path), reading)),))
+        return image._with_python(add_python, "from_dockerfile", force_build=force_build)
 
     @staticmethod
     def from_scratch(force_build: bool = False) -> Image:
@@ -398,6 +433,40 @@ class Image(metaclass=_NamesThatComeLater):
             return self
         return self._run("run_commands", {"commands": lines}, env, secrets, force_build)
 
+    def dockerfile_commands(
+        self,
+        *dockerfile_commands: str | list[str],
+        context_files: dict[str, str] | None = None,
+        env: Env = None,
+        secrets: Secrets = None,
+        gpu: str | None = None,
+        context_dir: str | Path | None = None,
+        force_build: bool = False,
+        ignore: IgnoreArgument | None = None,
+        build_args: dict[str, str] | None = None,
+    ) -> Image:
+        """Lines of a Dockerfile, without a FROM, on top of this image; files are read when the image is used.
+
+        Args:
+            context_files: paths that COPY lines name, and the local files that are meant.
+            context_dir, ignore, build_args: as in `from_dockerfile`.
+        """
+        _refuse("dockerfile_commands", gpu=gpu)
+        lines = _texts("dockerfile_commands", dockerfile_commands)
+        if not lines:
+            return self
+        reading = Reading(
+            place="Image.dockerfile_commands",
+            context_dir=context_dir,
+            ignore=ignore,
+            build_args=dict(build_args or {}),
+            context_files=dict(context_files or {}),
+            env=check_env(env, "Image.dockerfile_commands"),
+            secrets=_secrets("dockerfile_commands", secrets),
+            force_build=force_build,
+        )
+        return self._and(Step("dockerfile_commands", late=lambda: _read_dockerfile(lines, reading)))
+
     def run_function(
         self,
         raw_f: Callable[..., Any],
@@ -684,6 +753,15 @@ def _refuse(method: str, **given: object) -> None:
     for name, value in given.items():
         if value:
             raise InvalidError(f"Image.{method}: {name}= is not in this version of Squall yet; leave it out")
+
+
+def _read_dockerfile(what: str | tuple[str, ...], reading: Reading) -> tuple[Step, ...]:
+    """The steps of the Dockerfile at a path, or of lines."""
+    from squall.sdk import _image_dockerfile  # cold start: containers never read one
+
+    if isinstance(what, str):
+        return _image_dockerfile.read_file(what, reading)
+    return _image_dockerfile.read_lines(what, reading)
 
 
 def _python_version(method: str, parameter: str, given: str | None) -> str:
