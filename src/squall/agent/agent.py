@@ -281,8 +281,10 @@ class Agent:
         asked_at = self._now()
 
         def collect() -> NodeGc:
-            done = garbage.collect(self._holds, self.config.node_id, self._images.survey(), request, asked_at)
+            survey = self._images.survey()
+            done = garbage.collect(self._holds, self.config.node_id, survey, request, asked_at)
             if not request.is_dry_run:
+                self._images.forget_unbuilt(survey, asked_at)
                 self._step_logs.tidy(lambda key: self._holds.store.find(key) is not None)
             return done
 

@@ -1,4 +1,5 @@
-"""Which definition an image id stands for on this node: what is needed to find a built image again after a restart."""
+"""Which definition an image id stands for on this node: what is needed to find a built image again after a restart, and
+the steps of one that could not be built."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
+from squall.protocol import image_steps
 from squall.protocol.errors import PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.image import BuildEvent, ImageSpec, image_id, step_title
@@ -40,7 +42,7 @@ class Images(Protocol):
 
 
 class KnownImages:
-    """Keeps the definition of every image that was built here."""
+    """Keeps the definition of every image that was built here, or was to be."""
 
     def __init__(self, data_dir: Path, images: Images, stored: StoredImages | None = None) -> None:
         """`stored` has the images that other nodes have built."""
@@ -57,13 +59,17 @@ class KnownImages:
         self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None
     ) -> BuiltImage:
         """As `Images.build`; the image is found by its id from then on. What the store has is not built."""
+        image_steps.check(spec)
         stored = await self._find_stored(spec)
         if stored is not None:
             for number, step in enumerate(spec.steps, start=1):
                 on_event(BuildEvent("cached", number, len(spec.steps), step_title(step)))
             return stored
+        secret_names = {name: sorted(variables) for name, variables in (secrets or {}).items()}
+        # Before: what fails is to be looked at. After: somebody may have removed an old image of this id meanwhile.
+        self._definitions.save(spec, secret_names)
         built = await self._images.build(spec, on_event, secrets)
-        self._definitions.save(spec)
+        self._definitions.save(spec, secret_names)
         self._built[built.image_id] = built
         if self._stored is not None:
             self._stored.put_soon(built)
@@ -133,9 +139,17 @@ class KnownImages:
             self._built.pop(name, None)
         self._definitions.forget(frozenset(image_ids))
 
+    def forget_unbuilt(self, survey: garbage.Images, now: float) -> None:
+        """Images that are not whole and were not tried of late. Blocks."""
+        self._definitions.forget_unbuilt({*survey.layers, *survey.elsewhere}, now)
+
     def definition(self, wanted: str) -> ImageSpec | None:
-        """The definition of an image that was built here, or None."""
+        """The definition of an image that was built here, or was to be; else None."""
         return self._definitions.load(wanted)
+
+    def secret_names(self, wanted: str) -> dict[str, tuple[str, ...]]:
+        """The variables of its steps' secrets, by the names that steps have for them."""
+        return self._definitions.secret_names(wanted)
 
     def _find_built(self, wanted: str) -> BuiltImage | None:
         """An image that was built here."""

@@ -145,7 +145,8 @@ class ImageBuilder:
         """The image if all of its layers are here; `force_build` means nothing to this question."""
         try:
             return self._find(spec, 0)
-        except (UnknownUser, LayerError):
+        except (UnknownUser, LayerError, OSError):
+            # Also one that never could be built: a directory that leads in circles, say.
             return None
 
     def _find(self, spec: ImageSpec, depth: int) -> BuiltImage | None:
@@ -166,7 +167,7 @@ class ImageBuilder:
         spec = self._definitions.load(image_id) if depth < _IMAGES_DEEP_MAX else None
         try:
             return self._find(spec, depth) if spec is not None else None
-        except (UnknownUser, LayerError):
+        except (UnknownUser, LayerError, OSError):
             return None
 
     def _other(self, making: Making) -> BuiltImage:

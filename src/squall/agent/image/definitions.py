@@ -1,15 +1,27 @@
-"""The definitions of images that were built on this node, by their ids: one small file each."""
+"""The definitions of images that were to be built on this node, by their ids: one small file each.
+
+Kept from a build's begin on, so that a step that failed can be looked at. A definition says nothing of whether the
+image is there: its layers do.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from squall.protocol.ids import is_id
 from squall.protocol.image import ImageSpec, image_id
 from squall.protocol.records import RecordError, from_wire, to_wire
+
+UNBUILT_S = 7 * 24 * 3600.0
+UNBUILT_MAX = 200
+"""How long, and how many, definitions stay of images that are not there."""
+_SECRET_NAMES = "secret_names"
 
 
 class Definitions:
@@ -22,11 +34,15 @@ class Definitions:
         """Make the directory."""
         self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def save(self, spec: ImageSpec) -> None:
-        """Keep a definition."""
+    def save(self, spec: ImageSpec, secret_names: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Keep a definition.
+
+        Args:
+            secret_names: of the variables that steps get as secrets, by the names that steps have for these.
+        """
         name = image_id(spec)
         new = self._top / f".{name}.{secrets.token_hex(4)}"
-        new.write_text(json.dumps(to_wire(spec)))
+        new.write_text(json.dumps({**to_wire(spec), _SECRET_NAMES: dict(secret_names or {})}))
         os.rename(new, self._top / f"{name}.json")
 
     def ids(self) -> tuple[str, ...]:
@@ -44,12 +60,40 @@ class Definitions:
         for name in image_ids - stay:
             (self._top / f"{name}.json").unlink(missing_ok=True)
 
+    def forget_unbuilt(self, built: Collection[str], now: float) -> None:
+        """Forget images that are not there and that nobody has tried to build for long. Blocks.
+
+        Args:
+            built: those that are there.
+            now: seconds since 1970.
+        """
+        unbuilt = {}
+        for name in set(self.ids()) - set(built):
+            with contextlib.suppress(FileNotFoundError):
+                unbuilt[name] = (self._top / f"{name}.json").stat().st_mtime
+        newest_first = sorted(unbuilt, key=lambda name: unbuilt[name], reverse=True)
+        old = {name for name, tried_at in unbuilt.items() if now - tried_at > UNBUILT_S}
+        self.forget(frozenset({*old, *newest_first[UNBUILT_MAX:]}))
+
     def load(self, wanted: str) -> ImageSpec | None:
-        """The definition of an image, or None when it was not built here."""
-        if not is_id(wanted, "im"):
-            return None
+        """The definition of an image, or None when nobody has tried to build it here."""
         try:
-            spec = from_wire(ImageSpec, json.loads((self._top / f"{wanted}.json").read_text()))
-        except (OSError, RecordError, ValueError):
+            spec = from_wire(ImageSpec, self._read(wanted))
+        except (RecordError, ValueError):
             return None
         return spec if image_id(spec) == wanted else None
+
+    def secret_names(self, wanted: str) -> dict[str, tuple[str, ...]]:
+        """What `save` was told of the secrets of an image."""
+        named = self._read(wanted).get(_SECRET_NAMES, {})
+        return {name: tuple(variables) for name, variables in named.items()}
+
+    def _read(self, wanted: str) -> dict[str, Any]:
+        """What is kept of an image; nothing where that is no file of ours."""
+        if not is_id(wanted, "im"):
+            return {}
+        try:
+            found = json.loads((self._top / f"{wanted}.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
