@@ -25,6 +25,7 @@ from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.shell_container import ShellContainers
 from squall.agent.image.step_logs import StepLogs
 from squall.agent.image.transfer import Transfers
 from squall.agent.known_images import Images, KnownImages
@@ -34,6 +35,7 @@ from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges, read_taken_ids
 from squall.agent.relay import Relay
 from squall.agent.report import Usage
+from squall.agent.shell import Shells
 from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.empty import Empty
@@ -83,6 +85,7 @@ class Agent:
         stored: where other nodes get the images that are built here, and this one theirs.
         holds: on the layers of this node, which the builder holds too.
         transfers: takes images out of this node.
+        shells: makes containers to look around in.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Agent:
         stored: StoredImages | None = None,
         holds: LayerHolds | None = None,
         transfers: Transfers | None = None,
+        shells: ShellContainers | None = None,
     ) -> None:
         self.config = config
         self._runtime = runtime
@@ -138,6 +142,7 @@ class Agent:
         )
         self._builder = images
         self._transfers = transfers
+        self._shells = Shells(runtime, self._images, shells, self._holds, self._mounts, self._ranges)
         self._usage = Usage(config)
         self._tasks = TaskSet()
         self._peer: Peer | None = None
@@ -180,6 +185,7 @@ class Agent:
         await self._grave.wait_empty(_END_ALL_S)
         self._log_sender.flush()
         await self._tasks.close()
+        await self._shells.close()
         await self.containers.close()
         self.logs.close()
         if self._peer is not None:
@@ -219,6 +225,9 @@ class Agent:
             return None
         if request.method == "NodeImageLogs":
             await self._send_build_log(request)
+            return None
+        if request.method == "NodeImageShell":
+            await self._shells.serve(request)
             return None
         if request.method == "NodeExec":
             await serve_exec(self._runtime, request)

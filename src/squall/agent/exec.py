@@ -22,6 +22,8 @@ from squall.runtime.contract import ExecStarted, Runtime
 from squall.runtime.errors import ContainerMissing, ProgramMissing, ProgramRefused, RuntimeFailure
 from squall.runtime.spec import ExecSpec
 
+TERM = "xterm-256color"
+"""What a terminal of ours is, for programs that draw on it."""
 READ_BYTES = 64 * 1024
 # What still comes when the process has ended; its own children may hold the pipe for ever, and print for ever.
 LAST_OUTPUT_S = 1.0
@@ -44,7 +46,16 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
     if not asked.argv:
         raise PlatformError(INVALID, f"cannot run a command in {asked.container_id}: it is empty")
     first_pid = await _first_pid(runtime, asked.container_id)
-    starting = asyncio.ensure_future(_start(runtime, asked, first_pid))
+    await run_in(runtime, request, asked.container_id, _spec(asked, first_pid), first_pid)
+
+
+async def run_in(runtime: Runtime, request: Request, container_id: str, spec: ExecSpec, first_pid: int) -> None:
+    """Run a process in a container as `serve_exec` does; `first_pid` is that of the container's first process.
+
+    Raises:
+        PlatformError: as `serve_exec`.
+    """
+    starting = asyncio.ensure_future(_start(runtime, container_id, spec))
     try:
         started = await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -52,12 +63,12 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
         await _kill_once_started(starting, first_pid)
         raise
     except (ProgramMissing, ProgramRefused) as error:
-        await _answer_as_shells_do(request, error, asked.has_pty)
+        await _answer_as_shells_do(request, error, spec.has_pty)
         return
     process_fd = _open_process(started.pid, first_pid)
     for descriptor in _descriptors(started):
         os.set_blocking(descriptor, False)
-    session = _Session(request, started, asked.has_pty)
+    session = _Session(request, started, spec.has_pty)
     is_over = False
     try:
         exit_code = await session.run(runtime)
@@ -105,24 +116,26 @@ async def _first_pid(runtime: Runtime, container_id: str) -> int:
     return 0
 
 
-async def _start(runtime: Runtime, asked: ContainerExec, first_pid: int) -> ExecStarted:
+def _spec(asked: ContainerExec, first_pid: int) -> ExecSpec:
     env = {"PATH": DEFAULT_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
     if asked.has_pty:
-        env["TERM"] = "xterm-256color"
+        env["TERM"] = TERM
     env.update(_environ_of(first_pid))
     env.update(asked.env)
     cwd = asked.cwd or _cwd_of(first_pid)
+    return ExecSpec(asked.argv, env, cwd, asked.has_pty, asked.rows, asked.columns)
+
+
+async def _start(runtime: Runtime, container_id: str, spec: ExecSpec) -> ExecStarted:
     try:
-        return await runtime.exec(
-            asked.container_id, ExecSpec(asked.argv, env, cwd, asked.has_pty, asked.rows, asked.columns)
-        )
+        return await runtime.exec(container_id, spec)
     except ContainerMissing as error:
-        message = f"cannot run a command in {asked.container_id}: no such container runs on this node"
+        message = f"cannot run a command in {container_id}: no such container runs on this node"
         raise PlatformError(NOT_FOUND, message) from error
     except (ProgramMissing, ProgramRefused):
         raise
     except RuntimeFailure as error:
-        raise PlatformError(UNAVAILABLE, f"cannot run a command in {asked.container_id}: {error}") from error
+        raise PlatformError(UNAVAILABLE, f"cannot run a command in {container_id}: {error}") from error
 
 
 class _Session:

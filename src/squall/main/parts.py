@@ -150,6 +150,7 @@ class Node:
                     stored,
                     holds,
                     Transfers(layers, settings),
+                    images.shells,
                 )
             )
             self._stack = stack.pop_all()

@@ -1,7 +1,7 @@
 """Between server and agent.
 
 The agent asks: NodeHello (first), BlobGet, MountGet. The server asks: ContainerStart, ContainerEnd, NodeImageBuild,
-NodeExec. The agent tells: ContainerExited, Logs, NodeReport.
+NodeImageShell, NodeExec. The agent tells: ContainerExited, Logs, NodeReport.
 
 Each container's connections are channels of their own, opened by the agent and introduced by a `ContainerHello`. Into
 them the agent puts `PrintedBefore`, where the container had printed something.

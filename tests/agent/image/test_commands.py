@@ -6,7 +6,7 @@ import subprocess
 
 from squall.agent.image import commands
 from squall.protocol import image_steps
-from squall.protocol.image import ImageConfig, step_title
+from squall.protocol.image import ImageConfig, ImageStep, step_title
 
 
 def test_commands_run_each_in_its_own_shell_until_one_fails() -> None:
@@ -55,3 +55,22 @@ def test_title_is_one_short_line() -> None:
     assert text.startswith("run_commands echo a echo b && xxx")
     assert len(text) <= 120
     assert step_title(image_steps.env({"A": "secret"})) == "env A"
+
+
+def test_what_a_step_runs_is_shown_as_it_can_be_typed() -> None:
+    config = ImageConfig(python_path="/usr/bin/python3")
+
+    def shown(step: ImageStep) -> tuple[str, ...]:
+        return commands.shown(step, config)
+
+    assert shown(image_steps.run_commands(("make it", "make 'that'"))) == ("make it", "make 'that'")
+    assert shown(image_steps.run_commands(arguments=("make", "a b"))) == ("make 'a b'",)
+    assert shown(image_steps.apt_install(("tree", "jq"))) == ("apt-get update", "apt-get install tree jq")
+    (install,) = shown(image_steps.pip_install(("six", "b>1"), pre=True))
+    assert install.startswith("/.squall-build/uv pip install --python ")
+    assert install.endswith(" --prerelease allow -- six 'b>1'")
+    (other,) = shown(image_steps.pip_install(("six",), uv_version="0.5.1"))
+    assert other.startswith("/.squall-build/uv tool run --from uv==0.5.1 uv pip install ")
+    (function,) = shown(image_steps.run_function("md-1", "digest"))
+    assert function == "/usr/bin/python3 -u -B -m squall.guest.build_function /root/.squall-call"
+    assert shown(image_steps.env({"A": "b"})) == shown(image_steps.cmd(("a", "b"))) == ()

@@ -24,6 +24,7 @@ from squall.agent.image.layer_maker import LayerMaker
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed, Making, OnEvent, Secrets
 from squall.agent.image.progress import BuiltImage, Progress
+from squall.agent.image.shell_container import ShellContainers
 from squall.agent.image.step_container import Network, StepContainers
 from squall.agent.image.step_logs import StepLogs
 from squall.protocol import image, image_steps
@@ -109,6 +110,7 @@ class ImageBuilder:
             uv_path=uv_path,
             package_bytes_max=package_bytes_max,
         )
+        self.shells = ShellContainers(self._containers, self._maker, self.reached)
         self._keeping_room: asyncio.Task[None] | None = None
         self._builds: dict[str, _Build] = {}
         self._key_locks: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -150,8 +152,20 @@ class ImageBuilder:
             return None
 
     def _find(self, spec: ImageSpec, depth: int) -> BuiltImage | None:
-        progress = Progress(ImageConfig(), [])
-        for step, key in zip(spec.steps, image.step_keys(spec), strict=True):
+        progress = self._reached(spec, len(spec.steps), None, depth)
+        return progress.built(spec) if progress is not None else None
+
+    def reached(self, spec: ImageSpec, count: int, hold: Hold) -> Progress | None:
+        """An image after its first steps, held; None when a layer of these is not here. Blocks.
+
+        Raises:
+            UnknownUser, LayerError, OSError: its layers do not make an image.
+        """
+        return self._reached(spec, count, hold, 0)
+
+    def _reached(self, spec: ImageSpec, count: int, hold: Hold | None, depth: int) -> Progress | None:
+        progress = Progress(ImageConfig(), [], hold=hold)
+        for step, key in zip(spec.steps[:count], image.step_keys(spec)[:count], strict=True):
             if step.kind == image.FROM_IMAGE:
                 built = self._known(step.image_id, depth + 1)
                 if built is None:
@@ -160,7 +174,7 @@ class ImageBuilder:
             elif not progress.take_from_cache(self._store, step, key):
                 return None
         progress.find_merged(self._store)
-        return progress.built(spec)
+        return progress
 
     def _known(self, image_id: str, depth: int = 0) -> BuiltImage | None:
         """An image that was built here before and is still whole."""

@@ -92,6 +92,25 @@ def command(step: ImageStep, config: ImageConfig) -> tuple[str, ...]:
     return _shell(_lines(step.commands, config.shell or _SHELL))
 
 
+def shown(step: ImageStep, config: ImageConfig) -> tuple[str, ...]:
+    """What somebody types in a container of a step to do what the step does; nothing where no container does it."""
+    if step.kind == image.APT_INSTALL:
+        return ("apt-get update", shlex.join(("apt-get", "install", *step.packages)))
+    if step.kind == image.PIP_INSTALL:
+        version = f"tool run --from uv=={step.uv_version} uv " if step.uv_version else ""
+        python = '--python "$(command -v python3 || command -v python)" --break-system-packages'
+        words = shlex.join((*_pip_options(step), "--", *step.packages))
+        return (f"{UV} {version}pip install {python} {words}",)
+    if step.kind == image.RUN_FUNCTION or step.arguments:
+        return (shlex.join(command(step, config)),) if runs_in_container(step) else ()
+    return step.commands
+
+
+def runs_in_container(step: ImageStep) -> bool:
+    """Whether a step runs a program of the image."""
+    return step.kind in (image.APT_INSTALL, image.PIP_INSTALL, image.RUN_COMMANDS, image.RUN_FUNCTION)
+
+
 def _lines(commands: Sequence[str], shell: Sequence[str]) -> str:
     """Each command in a shell of its own, like RUN lines of a Dockerfile, until one fails."""
     started = shlex.join(shell)

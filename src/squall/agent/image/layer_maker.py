@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 _AS_USER = (image.RUN_COMMANDS, image.RUN_FUNCTION)
 """Packages are for everybody who uses the image, whoever that is."""
-_BUILD_PIDS_MAX = 16_384
+BUILD_PIDS_MAX = 16_384
 ROOM_S = 60.0
 """Between two looks at how large the cache of packages is."""
 # Where the runtime keeps what a container writes, below the state directory it is given.
@@ -149,15 +149,23 @@ class LayerMaker:
         id_range = await self._id_ranges.get()
         try:
             await self._fetch(making, id_range)
-            async with self._scratch() as scratch, self._view(making):
-                command = commands.command(making.step, making.progress.config)
-                spec, inherited = await self._blocking(lambda: self._container(making, command, scratch, id_range))
-                if has_view(making.step):
-                    spec = replace(spec, layers=(*spec.layers, self._packages.layer))
+            command = commands.command(making.step, making.progress.config)
+            async with self.prepared(making, command, id_range) as (spec, inherited, scratch):
                 await self._containers.run(making, spec, making.on_line, Room((str(scratch.path),)))
                 return await self._blocking(lambda: self._seal(making, scratch, inherited))
         finally:
             self._id_ranges.put_nowait(id_range)
+
+    @contextlib.asynccontextmanager
+    async def prepared(
+        self, making: Making, command: Sequence[str], id_range: IdRange
+    ) -> AsyncIterator[tuple[ContainerSpec, Inherited, Scratch]]:
+        """A container for a step, to be started: with all that the step sees, and its files in a scratch directory."""
+        async with self.scratch() as scratch, self._view(making):
+            spec, inherited = await self._blocking(lambda: self._container(making, command, scratch, id_range))
+            if has_view(making.step):
+                spec = replace(spec, layers=(*spec.layers, self._packages.layer))
+            yield spec, inherited, scratch
 
     async def _fetch(self, making: Making, id_range: IdRange) -> None:
         """Bring what a step will install into the cache of packages, if that may be shared and is not there yet."""
@@ -172,7 +180,7 @@ class LayerMaker:
         pristine = Progress(ImageConfig(), [])
         pristine.add(ImageConfig(), base)
         fetch = replace(making, progress=pristine, step=replace(step, env={}, secrets=()))
-        async with self._scratch() as scratch, self._packages.in_use():
+        async with self.scratch() as scratch, self._packages.in_use():
             command = commands.fetch_command(step.kind, words)
             spec, _ = await self._blocking(lambda: self._container(fetch, command, scratch, id_range))
             spec = replace(spec, binds=(*spec.binds, self._packages.bind), env={**spec.env, **commands.fetch_env()})
@@ -275,7 +283,8 @@ class LayerMaker:
         return self._store.commit(scratch, upper, making.key, {}, replaces=making.progress.is_forced)
 
     @contextlib.asynccontextmanager
-    async def _scratch(self) -> AsyncIterator[Scratch]:
+    async def scratch(self) -> AsyncIterator[Scratch]:
+        """A directory of the store's file system, deleted at the end with what is left in it."""
         with contextlib.ExitStack() as stack:
             scratch = stack.enter_context(self._store.scratch())
             try:
@@ -296,5 +305,5 @@ def _limits(step: ImageStep) -> Limits:
     return Limits(
         cpu_milli=step.cpu_milli or None,
         memory_bytes=step.memory_mib * 2**20 or None,
-        pids_max=_BUILD_PIDS_MAX,
+        pids_max=BUILD_PIDS_MAX,
     )

@@ -208,9 +208,11 @@ def absolute(workdir: str, path: str) -> str:
 def find_python(layers: Merged, path: str) -> str:
     """The first Python 3 on a PATH; an empty text where there is none."""
     places = [place.rstrip("/") for place in path.split(":") if place.startswith("/")]
-    for place in places:
-        for name in ("python3", "python"):
-            found = layers.find(f"{place}/{name}")
-            if found is not None and stat.S_ISREG(found.found.mode) and found.found.mode & 0o111:
-                return f"{place}/{name}"
-    return ""
+    found = (f"{place}/{name}" for place in places for name in ("python3", "python"))
+    return next((program for program in found if is_program(layers, program)), "")
+
+
+def is_program(layers: Merged, path: str) -> bool:
+    """Whether a file that can be executed is there."""
+    found = layers.find(path)
+    return found is not None and stat.S_ISREG(found.found.mode) and bool(found.found.mode & 0o111)

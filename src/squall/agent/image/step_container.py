@@ -1,12 +1,13 @@
-"""Runs the container of a step to its end."""
+"""Runs the container of a step to its end, or for as long as somebody looks around in one."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.output import StepOutput
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE
-from squall.runtime.contract import Runtime
+from squall.runtime.contract import Runtime, Started
 from squall.runtime.spec import ContainerSpec, ExitStatus, NetworkSlot
 
 _EXIT_POLL_S = (0.002, 0.25)
@@ -29,6 +30,10 @@ class Network(Protocol):
 
     async def release(self, slot: NetworkSlot) -> None:
         """Give it back, once the container is gone."""
+
+
+class OverDisk(Exception):
+    """A container was ended for what it wrote; the message says how much, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,48 @@ class StepContainers:
             if status.labels.get(KIND_LABEL) == BUILD_KIND:
                 await self._runtime.remove(status.container_id)
 
+    @contextlib.asynccontextmanager
+    async def opened(
+        self, spec: ContainerSpec, own: Mapping[str, str], room: Room, timeout_s: float | None = None
+    ) -> AsyncIterator[tuple[Started, Mapping[str, str]]]:
+        """A container with a network for as long as the block takes; nothing of it but its files is left.
+
+        Gives it with the variables that its first process has.
+
+        Args:
+            own: variables that count above those of the machine and the network.
+            room: where it can write, and how much.
+
+        Raises:
+            OverDisk: it wrote too much; the block was cancelled.
+            TimeoutError: the block took too long.
+        """
+        slot = await self._network.acquire(spec.container_id)
+        try:
+            # A proxy on the machine's loopback has another address inside, which the slot knows. The user's word counts
+            # above both.
+            env = {**spec.env, **slot.env, **own}
+            started = await self._runtime.start(replace(spec, env=env, network=slot))
+            try:
+                async with asyncio.timeout(timeout_s) as timeout:
+                    writer = Writer(
+                        spec.container_id, room.folders, started.pid, room.limit or self._disk_limit, room.more
+                    )
+                    self._running[spec.container_id] = _Running(writer, timeout)
+                    yield started, env
+            finally:
+                os.close(started.stdout_fd)
+                os.close(started.stderr_fd)
+        except TimeoutError:
+            running = self._running.get(spec.container_id)
+            if running is not None and running.over_disk:
+                raise OverDisk(running.over_disk) from None
+            raise
+        finally:
+            self._running.pop(spec.container_id, None)
+            await self._runtime.remove(spec.container_id)
+            await self._network.release(slot)
+
     async def run(
         self,
         making: Making,
@@ -100,38 +147,18 @@ class StepContainers:
         """
         output = StepOutput(on_line)
         began_at = time.monotonic()
-        slot = await self._network.acquire(spec.container_id)
+        own = {**making.progress.config.env, **making.step.env, **making.secret_env}
+        timeout_s = making.step.timeout_s or self._timeout_s
         try:
-            # A proxy on the machine's loopback has another address inside, which the slot knows. The user's word counts
-            # above both.
-            own = {**spec.env, **slot.env, **making.progress.config.env, **making.step.env, **making.secret_env}
-            started = await self._runtime.start(replace(spec, env=own, network=slot))
-            try:
-                async with asyncio.timeout(making.step.timeout_s or self._timeout_s) as timeout:
-                    writer = Writer(
-                        spec.container_id, room.folders, started.pid, room.limit or self._disk_limit, room.more
-                    )
-                    self._running[spec.container_id] = _Running(writer, timeout)
-                    await asyncio.gather(output.read(started.stdout_fd), output.read(started.stderr_fd))
-                    status = await self._exit_of(spec.container_id)
-            finally:
-                os.close(started.stdout_fd)
-                os.close(started.stderr_fd)
+            async with self.opened(spec, own, room, timeout_s) as (started, _):
+                await asyncio.gather(output.read(started.stdout_fd), output.read(started.stderr_fd))
+                status = await self._exit_of(spec.container_id)
+        except OverDisk as error:
+            raise making.failure(INVALID, f"was ended: {error}", output.tail, "then build again") from None
         except TimeoutError:
-            running = self._running.get(spec.container_id)
-            if running is not None and running.over_disk:
-                cause = f"was ended: {running.over_disk}"
-                raise making.failure(INVALID, cause, output.tail, "then build again") from None
-            raise making.failure(
-                TIMED_OUT,
-                f"did not end within {making.step.timeout_s or self._timeout_s:g} s",
-                output.tail,
-                "give it a longer timeout=" if making.step.timeout_s else "split the step",
-            ) from None
-        finally:
-            self._running.pop(spec.container_id, None)
-            await self._runtime.remove(spec.container_id)
-            await self._network.release(slot)
+            cause = f"did not end within {timeout_s:g} s"
+            remedy = "give it a longer timeout=" if making.step.timeout_s else "split the step"
+            raise making.failure(TIMED_OUT, cause, output.tail, remedy) from None
         output.finish()
         if status.code != 0:
             cause = f"failed after {time.monotonic() - began_at:.1f} s with {_described(status)}"
