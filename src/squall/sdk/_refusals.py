@@ -41,6 +41,7 @@ _IN_WORDS = {
     "ImageLogRead": "cannot read the build log",
     "ImageNameDelete": "cannot delete the name",
     "ImagePublish": "cannot publish the image",
+    "ImageShell": "cannot open the shell",
     "LogRead": "cannot read the logs",
     "MountCreate": "cannot send the files",
     "ServerStop": "cannot stop the server",

@@ -233,6 +233,7 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "ContainerExec": ContainerExec("ct-1", ("sh",)),
             "TerminalOffer": TerminalOffer(family.child.app_id, 24, 80),
             "ImagePush": methods.METHODS["ImagePush"].request("im-1", "registry.test/app:1"),
+            "ImageShell": methods.METHODS["ImageShell"].request("im-1"),
             "ImageExport": methods.METHODS["ImageExport"].request("im-1"),
             "ContainerStop": methods.METHODS["ContainerStop"].request("ct-1"),
             "ImageGet": ImageGet("im-1"),

@@ -11,6 +11,7 @@ from squall.protocol.container import ContainerExec, TerminalInput, TerminalOffe
 from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, ChannelClosed, PlatformError
 from squall.protocol.image import ImageBuild
 from squall.protocol.image_catalog import ImageLogRead
+from squall.protocol.image_shell import ImageShell
 from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.log import LogBatch, LogRead
 from squall.protocol.stream import Stream
@@ -42,6 +43,8 @@ class Streams:
             return self._image_build(caller, record)
         if method in ("ImagePush", "ImageExport"):
             return self._image_transfer(method, record)
+        if method == "ImageShell":
+            return self._image_shell(record, uploads)
         if method == "ImageLogRead":
             return self._image_log_read(record)
         if method == "LogRead":
@@ -68,6 +71,33 @@ class Streams:
         image_id = await self._plane.catalog.resolve(method, record.image_id, record.environment)
         async for item in transfer(self._plane.fleet.nodes.values(), method, replace(record, image_id=image_id)):
             yield item
+
+    async def _image_shell(self, record: ImageShell, uploads: Uploads) -> AsyncIterator[Item]:
+        """On the first node that has what it takes. What is typed goes there once the shell is open."""
+        image_id = await self._plane.catalog.resolve("ImageShell", record.image, record.environment)
+        error = PlatformError(UNAVAILABLE, "ImageShell: no node is connected; see `squall server status`")
+        nodes = self._plane.fleet.nodes.values()
+        for node in sorted(nodes, key=lambda node: (image_id not in node.image_ids, node.node_id)):
+            if node.peer is None:
+                continue
+            stream = node.peer.stream("NodeImageShell", replace(record, image=image_id))
+            typing: asyncio.Future[None] | None = None
+            try:
+                async for item, body in stream.items(TerminalOutput):
+                    typing = typing or self._plane.tasks.start(_forward(uploads, stream))
+                    yield item, body
+                return
+            except ChannelClosed:
+                message = f"ImageShell: the node of the shell is gone, and what was in it; open one in {image_id} again"
+                error = PlatformError(UNAVAILABLE, message)
+            except PlatformError as refused:
+                error = refused
+            finally:
+                if typing is not None:
+                    typing.cancel()
+            if typing is not None or error.code not in (NOT_FOUND, UNAVAILABLE):
+                break
+        raise error
 
     async def _image_log_read(self, record: ImageLogRead) -> AsyncIterator[Item]:
         """From the first node that has it: a step's log is where it was built."""
