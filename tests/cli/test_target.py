@@ -8,7 +8,7 @@ import click
 import pytest
 
 import squall
-from squall.cli.target import choose
+from squall.cli.target import choose, choose_function
 
 
 def square(x: int) -> int:
@@ -42,6 +42,16 @@ def test_only_entrypoint_is_run_before_the_only_function() -> None:
 
     assert only_function.name == "square"
     assert choose(make_module(app=app), "", "x.py")[1].name == "main"
+
+
+def test_entrypoint_is_no_function() -> None:
+    app = squall.App("x")
+    app.function()(square)
+    app.local_entrypoint()(main)
+
+    assert choose_function(make_module(app=app), "", "x.py")[1].name == "square"
+    with pytest.raises(click.UsageError, match="it has: square"):
+        choose_function(make_module(app=app), "main", "x.py")
 
 
 def test_app_before_the_name_says_whose() -> None:

@@ -31,6 +31,13 @@ class _Candidate:
         return f"{self.variable}.{self.target.name}"
 
 
+def choose_function(module: ModuleType, name: str, source: str) -> tuple[App, Function[..., Any]]:
+    """As `choose`, where an entrypoint is no choice."""
+    found = _choose(module, name, source, is_function=True)
+    assert isinstance(found.target, Function)
+    return found.app, found.target
+
+
 def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
     """The app and what of it to run.
 
@@ -42,20 +49,24 @@ def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
     Raises:
         click.UsageError: there is nothing to run, or a choice to make; the message lists the candidates.
     """
+    found = _choose(module, name, source, is_function=False)
+    return found.app, found.target
+
+
+def _choose(module: ModuleType, name: str, source: str, *, is_function: bool) -> _Candidate:
     where = "the program" if source == "-" else PurePath(source).name
     apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
     if not apps:
         raise click.UsageError(f"{where} has no app: make one at the top level, `app = squall.App()`")
     app_name, _, rest = name.partition(".")
-    all_of_them = _candidates(apps)
+    all_of_them = _candidates(apps, is_function=is_function)
     if app_name in apps:
         apps, name = {app_name: apps[app_name]}, rest
-    candidates = _candidates(apps)
-    found = _named(candidates, all_of_them, name, where, source) if name else _only(candidates, where, source)
-    return found.app, found.target
+    candidates = _candidates(apps, is_function=is_function)
+    return _named(candidates, all_of_them, name, where, source) if name else _only(candidates, where, source)
 
 
-def _candidates(apps: Mapping[str, App]) -> list[_Candidate]:
+def _candidates(apps: Mapping[str, App], *, is_function: bool) -> list[_Candidate]:
     """Entrypoints before functions; an app with two variables counts by its first."""
     variables: dict[App, str] = {}
     for variable, app in apps.items():
@@ -63,7 +74,7 @@ def _candidates(apps: Mapping[str, App]) -> list[_Candidate]:
     pairs = variables.items()
     entrypoints = [_Candidate(app, key, one) for app, key in pairs for one in app.registered_entrypoints.values()]
     functions = [_Candidate(app, key, one) for app, key in pairs for one in app.registered_functions.values()]
-    return [*entrypoints, *functions]
+    return functions if is_function else [*entrypoints, *functions]
 
 
 def _named(

@@ -72,6 +72,7 @@ async def test_failed_step_leaves_its_log_with_the_reason(shop: Shop) -> None:
     assert lines[:2] == ["step 2 of 2: run_commands make it", "line of 1"]
     assert "failed after" in lines[2]
     assert "exit status 3" in lines[2]
+    assert "squall shell" not in lines[2]
     assert len(lines) == 3
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from squall.agent.image import commands
 from squall.agent.image.progress import Progress
 from squall.protocol import image
 from squall.protocol.errors import PlatformError
@@ -14,6 +15,8 @@ from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 OnEvent = Callable[[BuildEvent], None]
 Secrets = Mapping[str, Mapping[str, str]]
 """Variables by the names that steps have for them."""
+LOOK = "\nto try it by hand: squall shell --image-step "
+"""Begins the last line of the error of a step that ran in a container."""
 _DOWNLOAD = re.compile(r"\s*(Get:|Fetched |Download(ing|ed) )")
 """What apt and uv say of it."""
 _HIDDEN_CHARS_MIN = 4
@@ -69,4 +72,6 @@ class Making:
         """The error for this step."""
         what = f"step {self.event.step} of {self.event.steps} ({self.event.text})"
         lines = f"; its last lines:\n{self.hidden(tail)}" if tail else ""
-        return BuildFailed(code, f"cannot build image {image.image_id(self.spec)}: {what} {cause}; {remedy}{lines}")
+        image_id = image.image_id(self.spec)
+        look = f"{LOOK}{image_id}/{self.event.step}" if commands.runs_in_container(self.step) else ""
+        return BuildFailed(code, f"cannot build image {image_id}: {what} {cause}; {remedy}{lines}{look}")

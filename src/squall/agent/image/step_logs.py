@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-from squall.agent.image.making import OnEvent, Secrets, hide
+from squall.agent.image.making import LOOK, OnEvent, Secrets, hide
 from squall.protocol.errors import PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.image import BuildEvent
@@ -94,8 +94,8 @@ class StepLogs:
         try:
             yield keep
         except PlatformError as error:
-            # Without the last lines, which come before it.
-            log.add(error.message.partition("; its last lines:\n")[0], SYSTEM)
+            # Without the last lines, which come before it, and what to do now.
+            log.add(error.message.partition(LOOK)[0].partition("; its last lines:\n")[0], SYSTEM)
             raise
         except BaseException as error:
             log.add(f"ended: {error or type(error).__name__}", SYSTEM)
