@@ -1,0 +1,28 @@
+"""The locked packages of a uv project: `uv.lock` says which versions, of the groups and extras that are asked for."""
+
+from pathlib import Path
+
+import squall
+
+HERE = Path(__file__).parent
+
+app = squall.App("uv-project")
+
+image = squall.Image.debian_slim().uv_sync(str(HERE / "uv_project"), extras=["old"])
+
+
+@app.function(image=image)
+def packages() -> list[str]:
+    import sys
+    from importlib.metadata import distributions
+
+    assert sys.prefix == "/.venv", "functions run in the environment that uv made"
+    return sorted(
+        found.metadata["Name"]
+        for found in distributions(path=[f"/.venv/lib/python3.{sys.version_info[1]}/site-packages"])
+    )
+
+
+@app.local_entrypoint()
+def main() -> None:
+    print("the project's packages are", *packages.remote())
