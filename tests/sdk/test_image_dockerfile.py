@@ -14,6 +14,7 @@ import squall
 from squall.exception import InvalidError
 from squall.protocol import image_steps
 from squall.protocol.image import ImageSpec, ImageStep, StepMount
+from squall.sdk import _mount
 from squall.sdk._image_steps import Step, flat
 from squall.sdk._mount import Mount
 from tests.sdk.double import ServerDouble
@@ -421,6 +422,16 @@ def test_what_cannot_be_had_is_refused_with_its_line(project: Project, line: str
 
     assert says in said
     assert f"{project.top}/Dockerfile, line 2: " in said
+
+
+def test_much_to_send_is_said_with_its_biggest_folders(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_mount, "LARGE_BYTES", 10)
+    project.file("data/weights/model", "x" * 20).file("src/a")
+
+    with pytest.warns(
+        UserWarning, match=r"Dockerfile, line 2 \(COPY \. /srv\) is .* data/weights \(0 MiB\), .*dockerignore"
+    ):
+        mounts(project.image("FROM debian\nCOPY . /srv\n"))
 
 
 def test_misspelt_stage_is_no_image(project: Project) -> None:

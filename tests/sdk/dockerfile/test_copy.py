@@ -150,7 +150,7 @@ def test_add_takes_urls() -> None:
             "ARG v=1\nCOPY --from=tools:$v a b",
             "from=tools:$v may have no variable; add a stage, `FROM tools:$v AS name`",
         ),
-        ("COPY --from=self a b", "stage self is made from self, which needs it"),
+        ("RUN x\nCOPY --from=self a b", "line 3: stage self is made from itself"),
     ],
 )
 def test_wrong_copies_say_what_to_do(content: str, message: str) -> None:

@@ -143,7 +143,7 @@ def test_a_name_means_the_stage_above() -> None:
         ("FROM ../x", "'../x' is no name of an image"),
         ("ARG a='x\nFROM y", "line 1: a ' is not closed"),
         ("FROM b AS a\nCOPY --from=b x y\nFROM a AS b", "stage"),
-        ("FROM x AS a\nCOPY --from=b x y\nFROM x AS b\nCOPY --from=a x y", "made from"),
+        ("FROM x AS a\nCOPY --from=b x y\nFROM x AS b\nCOPY --from=a x y", "line 2: stage a is made from b, which"),
         ("FROM x AS a\nONBUILD RUN y\nFROM a", "line 3: the ONBUILD in line 2 would run here"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from squall.sdk.dockerfile.error import Line
@@ -184,13 +185,20 @@ class Stage:
 
     def needs(self) -> tuple[int, ...]:
         """The stages that it is made from."""
-        found = [] if self.base_stage is None else [self.base_stage]
+        return tuple(dict.fromkeys(index for index, _ in self._needs()))
+
+    def line_of(self, needed: int) -> Line:
+        """Where it first says that it is made from a stage."""
+        return next(line for index, line in self._needs() if index == needed)
+
+    def _needs(self) -> Iterator[tuple[int, Line]]:
+        if self.base_stage is not None:
+            yield self.base_stage, self.line
         for one in self.instructions:
             if isinstance(one, Copy) and one.from_stage is not None:
-                found.append(one.from_stage)
+                yield one.from_stage, one.line
             if isinstance(one, Run):
-                found += [mount.from_stage for mount in one.mounts if mount.from_stage is not None]
-        return tuple(dict.fromkeys(found))
+                yield from ((mount.from_stage, one.line) for mount in one.mounts if mount.from_stage is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +231,8 @@ class Dockerfile:
             missing = [one for one in stage.needs() if one not in done]
             for one in missing:
                 if one in path:
-                    raise stage.line.error(
-                        f"stage {self._called(index)} is made from {self._called(one)}, which needs it"
-                    )
+                    what = "itself" if one == index else f"{self._called(one)}, which needs it"
+                    raise stage.line_of(one).error(f"stage {self._called(index)} is made from {what}")
             if missing:
                 waiting.append(missing[0])
                 continue
