@@ -32,16 +32,16 @@ def printed(installation: Installation, source: str) -> str:
 def test_user_of_an_image_runs_functions_at_build_time_and_later(session_installation: Installation) -> None:
     source = """
         def make():
-            with open("/home/bob/made", "w") as file:
+            with open("/srv/bob/made", "w") as file:
                 file.write(f"{os.getuid()} {os.environ['HOME']}")
         def look():
             import os
-            return open("/home/bob/made").read(), os.getuid(), os.getcwd()
-        image = slim.run_commands("useradd --uid 1234 -m bob")._and(Step("user", {"name": "bob"}))
+            return open("/srv/bob/made").read(), os.getuid(), os.getcwd()
+        image = slim.run_commands("useradd --uid 1234 -m --home-dir /srv/bob bob")._and(Step("user", {"name": "bob"}))
         run(image.run_function(make), look)
     """
 
-    assert printed(session_installation, source) == "('1234 /home/bob', 1234, '/')\n"
+    assert printed(session_installation, source) == "('1234 /srv/bob', 1234, '/')\n"
 
 
 @pytest.mark.timeout(180)
