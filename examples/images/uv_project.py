@@ -1,4 +1,8 @@
-"""The locked packages of a uv project: `uv.lock` says which versions, of the groups and extras that are asked for."""
+"""The packages of a uv project, with the extras and groups that are asked for.
+
+A project of your own has its `uv.lock`, made by `uv lock`: leave `frozen=False` out then, and the image has exactly its
+versions. Here there is none, because a lock file names the package index it was made with.
+"""
 
 from pathlib import Path
 
@@ -8,7 +12,7 @@ HERE = Path(__file__).parent
 
 app = squall.App("uv-project")
 
-image = squall.Image.debian_slim().uv_sync(str(HERE / "uv_project"), extras=["old"])
+image = squall.Image.debian_slim().uv_sync(str(HERE / "uv_project"), extras=["old"], frozen=False)
 
 
 @app.function(image=image)

@@ -393,6 +393,8 @@ def test_repositories_are_refused_that_no_token_is_for() -> None:
         private("example.org/owner/one")
     with pytest.raises(InvalidError, match="write it as github"):
         private("https://ann:pw@github.com/owner/one")
+    with pytest.raises(InvalidError, match="write it as github"):
+        private("github.com.evil.example/owner/one")
     with pytest.raises(InvalidError, match="name a repository"):
         private()
     with pytest.raises(InvalidError, match="give the token in secrets="):

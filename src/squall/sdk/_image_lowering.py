@@ -32,8 +32,8 @@ _LOCAL = re.compile(
 """Lines of requirement files that are about this machine's own files."""
 _OWN_EXTRAS = re.compile(r"\s*(?P<name>[A-Za-z0-9._-]+)\s*\[(?P<extras>[^\]]+)\]\s*")
 _REPOSITORY = re.compile(r"(?P<host>[A-Za-z0-9.-]+)/(?P<path>[A-Za-z0-9_.~/-]+)(?P<ref>@[A-Za-z0-9_./-]+)?")
-_TOKENS = {"github": "GITHUB_TOKEN", "gitlab": "GITLAB_TOKEN"}
-"""Whose password is in which variable, by a word of the host's name."""
+_TOKENS = {"github.com": "GITHUB_TOKEN", "gitlab.com": "GITLAB_TOKEN"}
+"""Whose password is in which variable; no other host is sent one."""
 
 
 # Bases
@@ -228,7 +228,7 @@ def private_repositories(
     hosts: dict[str, str] = {}
     for repository in repositories:
         found = _REPOSITORY.fullmatch(repository) if isinstance(repository, str) else None
-        token = next((name for word, name in _TOKENS.items() if found and word in found["host"]), "")
+        token = _TOKENS.get(found["host"].lower(), "") if found else ""
         if found is None or not token:
             raise InvalidError(f"{what}({repository!r}): write it as github.com/owner/name@ref or gitlab.com/…")
         packages.append(f"git+https://{found['host']}/{found['path']}{found['ref'] or ''}")
