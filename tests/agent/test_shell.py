@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from squall.agent import shell as agent_shell
+from squall.agent.image import inherit
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.making import BuildFailed
 from squall.agent.known_images import KnownImages
@@ -256,6 +257,31 @@ async def test_look_for_layers_that_is_given_up_holds_none(counter: Counter, mon
     await until(lambda: not counter.shells._open)
     await asyncio.sleep(0.05)
     assert not any(counter.holds.users(layer.layer_id) for layer in counter.shop.store.list())
+
+
+async def test_settings_that_are_still_written_when_it_is_given_up_are_removed(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = await counter.fail(RUN, FAIL)
+    writes, may_write = threading.Event(), threading.Event()
+    write = inherit._apt
+
+    def write_late(*arguments: Any) -> Any:
+        writes.set()
+        may_write.wait(10)
+        return write(*arguments)
+
+    monkeypatch.setattr(inherit, "_apt", write_late)
+    stream = counter.open(failed, 3)
+    await until(writes.is_set)
+
+    stream.cancel()
+    await asyncio.sleep(0.1)
+    may_write.set()
+
+    await until(lambda: not counter.shells._open)
+    await asyncio.sleep(0.1)
+    assert counter.shop.leftovers() == NOTHING
 
 
 async def test_end_of_the_connection_and_of_the_agent_ends_shells_and_removes_them(counter: Counter) -> None:

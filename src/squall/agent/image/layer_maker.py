@@ -162,7 +162,7 @@ class LayerMaker:
     ) -> AsyncIterator[tuple[ContainerSpec, Inherited, Scratch]]:
         """A container for a step, to be started: with all that the step sees, and its files in a scratch directory."""
         async with self.scratch() as scratch, self._view(making):
-            spec, inherited = await self._blocking(lambda: self._container(making, command, scratch, id_range))
+            spec, inherited = await self._written(lambda: self._container(making, command, scratch, id_range))
             if has_view(making.step):
                 spec = replace(spec, layers=(*spec.layers, self._packages.layer))
             yield spec, inherited, scratch
@@ -182,7 +182,7 @@ class LayerMaker:
         fetch = replace(making, progress=pristine, step=replace(step, env={}, secrets=()))
         async with self.scratch() as scratch, self._packages.in_use():
             command = commands.fetch_command(step.kind, words)
-            spec, _ = await self._blocking(lambda: self._container(fetch, command, scratch, id_range))
+            spec, _ = await self._written(lambda: self._container(fetch, command, scratch, id_range))
             spec = replace(spec, binds=(*spec.binds, self._packages.bind), env={**spec.env, **commands.fetch_env()})
             try:
                 room = Room(
@@ -295,6 +295,20 @@ class LayerMaker:
 
     async def _blocking(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def _written(self, call: Callable[[], T]) -> T:
+        """As `_blocking`, for what writes into a scratch directory: once it has begun, it is over when this returns."""
+        begun = self._threads.submit(call)
+        writing = asyncio.wrap_future(begun)
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # What it still wrote would make the directory again, behind who removes it.
+            if not begun.cancel():
+                await asyncio.wait([writing])
+                # Seen, so that asyncio does not complain of an exception nobody waits for any more.
+                writing.exception()
+            raise
 
 
 def _defaults(step: ImageStep, config: ImageConfig) -> dict[str, str]:
