@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,6 +43,7 @@ WORKDIR /srv/work
 COPY --from=build --chown=app:app /build/out ./
 COPY --chmod=755 entry.sh /usr/local/bin
 COPY --chown=app src ${GREETING:+/srv/data}/
+ADD --chown=app more.tar.gz /srv/data/
 RUN --mount=type=bind,source=src/app.txt,target=/seen ["cp", "/seen", "copied"]
 RUN <<EOF
 #!/usr/bin/env python3
@@ -84,7 +86,9 @@ def look():
         "uid": os.getuid(),
         "read": {{name: open(name).read().split() for name in sorted(os.listdir())}},
         "link": os.readlink("latest"),
-        "owners": [os.stat(path).st_uid for path in ("version", "copied", "/srv/data/app.txt")],
+        "owners": [
+            os.stat(path).st_uid for path in ("version", "copied", "/srv/data/app.txt", "/srv/data/packed/app.txt")
+        ],
         "data": sorted(os.path.join(place, name) for place, _, names in os.walk("/srv/data") for name in names),
         "left": [path for path in ("/var/cache/own", "/seen", "/build", "/listing") if os.path.exists(path)],
     }}
@@ -119,6 +123,8 @@ def test_function_runs_in_the_image_of_a_dockerfile(
     for name, content in FILES.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(content)
+    with tarfile.open(project / "more.tar.gz", "w:gz") as archive:
+        archive.add(project / "src/app.txt", "packed/app.txt")
     (project / "Dockerfile").write_text(DOCKERFILE)
     (project / "program.py").write_text(PROGRAM.format(place=f"{registry.place}/python:3.11-slim"))
     installation = Installation(make_data_dir(), {"HOME": str(registry.home), "SQUALL_NETWORK_SLOTS": "2"})
@@ -141,12 +147,12 @@ def test_function_runs_in_the_image_of_a_dockerfile(
             "cached": [],
             "copied": ["app"],
             "latest": ["version", "7"],
-            "listing": ["./entry.sh", "./src/app.txt", "./src/deep/kept.log"],
+            "listing": ["./entry.sh", "./more.tar.gz", "./src/app.txt", "./src/deep/kept.log"],
             "version": ["version", "7"],
             "who": ["app"],
         },
         "link": "version",
-        "owners": [1234, 0, 1234],
-        "data": ["/srv/data/app.txt", "/srv/data/deep/kept.log"],
+        "owners": [1234, 0, 1234, 1234],
+        "data": ["/srv/data/app.txt", "/srv/data/deep/kept.log", "/srv/data/packed/app.txt"],
         "left": [],
     }

@@ -110,6 +110,7 @@ def test_key_ignores_force_build_and_order_of_variables() -> None:
         (make_spec(image_steps.copy("mo-0", "/", links={"a": ""})), "a link to nothing"),
         (make_spec(image_steps.copy("mo-0", "/", directories=("/a",))), "not below its target"),
         (make_spec(image_steps.copy("mo-0", "/", sources=("b",), directories=("a",))), "beside sources"),
+        (make_spec(replace(image_steps.copy_from("im-0", ("b",), "/"), is_archive=True)), "beside sources"),
     ],
 )
 def test_impossible_definition_is_refused_naming_the_step(spec: ImageSpec, says: str) -> None:

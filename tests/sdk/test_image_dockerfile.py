@@ -284,6 +284,31 @@ def test_links_and_empty_directories_stay_what_they_are(project: Project) -> Non
     assert (made.links, made.directories) == ({"link": "../../../etc/passwd"}, ("empty",))
 
 
+def test_archives_that_are_added_are_unpacked_by_the_node(project: Project) -> None:
+    project.file("plain")
+    for name in ("a.tar", "b.tar.gz"):
+        with tarfile.open(project.top / name, "w:gz" if name.endswith("gz") else "w") as archive:
+            archive.add(project.top / "plain", "inner")
+    image = project.image(
+        """
+        FROM scratch
+        ADD --chown=1:2 a.tar /x
+        ADD a.tar b.tar.gz plain /y/
+        COPY a.tar /
+        ADD --unpack=false a.tar /
+        """
+    )
+
+    assert mounts(image) == [["000000"], ["000000", "000001"], ["plain"], ["a.tar"], ["a.tar"]]
+    assert [(step.path, step.is_archive, step.user) for step in sent(image)[1:]] == [
+        ("/x", True, "1:2"),
+        ("/y", True, ""),
+        ("/y", False, ""),
+        ("/", False, ""),
+        ("/", False, ""),
+    ]
+
+
 def test_context_files_are_in_the_context(project: Project) -> None:
     project.file("elsewhere/real.txt")
     image = squall.Image.debian_slim("3.11").dockerfile_commands(
@@ -404,7 +429,7 @@ def test_documents_are_commands_or_scripts(project: Project) -> None:
         ("RUN --security=insecure x", "--security=insecure cannot be had"),
         ("RUN <<E\n#!python\nE", "must name a program by its whole path"),
         ("ADD https://host.example/x /x", "ADD of a URL cannot be had"),
-        ("ADD a.tar /x", "unpack it in a RUN line"),
+        ("ADD --parents a.tar /x/", "--parents cannot be had for an archive"),
         ("COPY --from=other --parents /a /b/", "cannot be had with --from"),
         ("COPY missing /x", "missing is not in the context"),
         ("COPY ../up /x", "outside the context"),

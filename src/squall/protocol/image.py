@@ -101,6 +101,8 @@ class ImageStep:
     """copy: paths or patterns in that image, or in the mount; none means its root."""
     is_directory: bool = False
     """copy with sources: `path` is a directory that they go into."""
+    is_archive: bool = False
+    """copy of a mount: its files are tar archives, compressed or not, and what is in them is copied."""
     links: dict[str, str] = field(default_factory=dict)
     """copy of a mount: symbolic links, which none of its files can be, and what they lead to."""
     directories: tuple[str, ...] = ()

@@ -152,6 +152,7 @@ def copy(
     path: str,
     *,
     sources: tuple[str, ...] = (),
+    is_archive: bool = False,
     links: dict[str, str] | None = None,
     directories: tuple[str, ...] = (),
     user: str = "",
@@ -169,6 +170,7 @@ def copy(
         mount_id=mount_id,
         path=path,
         sources=sources,
+        is_archive=is_archive,
         links=dict(links or {}),
         directories=directories,
         user=user,
@@ -334,8 +336,8 @@ def _of_copy(step: ImageStep) -> str:
     if step.image_id and _of_image(step):
         return _of_image(step)
     inner = (*step.directories, *step.links)
-    if inner and (step.image_id or step.sources):
-        return "has links or directories of its own beside sources"
+    if (inner or step.is_archive) and (step.image_id or step.sources):
+        return "has links, directories or archives beside sources"
     if not all(_is_inside(path) for path in inner) or not all(step.links.values()):
         return "has a link or a directory that is not below its target, or a link to nothing"
     # Of a template only the node knows where it leads.

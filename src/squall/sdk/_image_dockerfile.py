@@ -119,7 +119,7 @@ class _Lowering:
         elif isinstance(one, Run):
             yield self._run(one)
         elif isinstance(one, Copy):
-            yield self._copy(one)
+            yield from self._copy(one)
         elif isinstance(one, Workdir):
             is_template = not one.path.is_plain
             yield Step("workdir", {"path": _written(one.path, is_template), "is_template": is_template})
@@ -183,11 +183,19 @@ class _Lowering:
 
     # COPY and ADD
 
-    def _copy(self, copy: Copy) -> Step:
+    def _copy(self, copy: Copy) -> Iterator[Step]:
         if copy.urls:
             raise copy.line.error("ADD of a URL cannot be had: fetch it in a RUN line, or add a file of this machine")
-        if copy.is_from_context:
-            return self._copy_from_context(copy, self._context(follows_links=False).find(copy))
+        if not copy.is_from_context:
+            yield self._copy_from(copy)
+            return
+        found = self._context(follows_links=False).find(copy)
+        if found.archives:
+            yield self._unpack(copy, found)
+        if not found.archives or found.files or found.contents or found.links or found.empty_directories:
+            yield self._copy_from_context(copy, found)
+
+    def _copy_from(self, copy: Copy) -> Step:
         if copy.keeps_parents or copy.excludes:
             raise copy.line.error("--parents and --exclude cannot be had with --from: name what is to be copied")
         is_template = not (copy.target.is_plain and copy.owner.is_plain)
@@ -199,11 +207,6 @@ class _Lowering:
         return Step("copy_from", {**arguments, **self._copy_options(copy, is_template)}, image=self._image(copy))
 
     def _copy_from_context(self, copy: Copy, found: Found) -> Step:
-        if found.archives:
-            raise copy.line.error(
-                "ADD that unpacks an archive cannot be had: COPY it, and unpack it in a RUN line, or give it "
-                "--unpack=false to have it as it is"
-            )
         files, contents, directory = list(found.files), list(found.contents), found.directory
         more: dict[str, Any] = {
             "links": {link.path: link.leads_to for link in found.links},
@@ -216,6 +219,18 @@ class _Lowering:
             files = [file._replace(remote_path=name) for file in files]
             contents = [content._replace(remote_path=name) for content in contents]
             more = {"sources": (_literal(name),)}
+        return self._copy_step(copy, directory, files, contents, more)
+
+    def _unpack(self, copy: Copy, found: Found) -> Step:
+        if copy.keeps_parents:
+            raise copy.line.error("--parents cannot be had for an archive that is unpacked")
+        # Named by their order, in which they are unpacked.
+        files = [LocalFile(one.local_path, f"{number:06}") for number, one in enumerate(found.archives)]
+        return self._copy_step(copy, found.directory, files, [], {"is_archive": True})
+
+    def _copy_step(
+        self, copy: Copy, directory: Text, files: list[LocalFile], contents: list[Content], more: dict[str, Any]
+    ) -> Step:
         is_known = directory.is_plain and directory.plain.startswith("/")
         is_template = not (is_known and copy.owner.is_plain)
         return Step(

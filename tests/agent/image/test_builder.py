@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec, IdRange, NetworkSlot
+from tests.agent.image.archives import archive, entry, symlink
 from tests.agent.parts import until
 
 Step = Callable[[ContainerSpec], Awaitable[int]]
@@ -336,6 +338,34 @@ async def test_copied_links_and_directories_are_in_the_layer(shop: Shop) -> None
 
     assert len(os.listdir(Path(built.layers[1], "new"))) == 1002
     assert os.readlink(Path(built.layers[1], "new/link-7")) == links["link-7"]
+
+
+async def test_archives_are_unpacked_over_the_image(shop: Shop) -> None:
+    make_mount(shop, "mo-0123456789", "000000")
+    mount = shop.data_dir / "mounts/mo-0123456789"
+    first = archive(entry("bin/tool", b"old", mode=0o755), symlink("link", "bin/tool"))
+    (mount / "000000").write_bytes(gzip.compress(first))
+    (mount / "000001").write_bytes(archive(entry("bin/tool", b"new", mode=0o750, uid=7)))
+
+    built = await shop.build(image_steps.copy("mo-0123456789", "/srv/x", is_archive=True))
+
+    made = Path(built.layers[1], "srv/x")
+    assert sorted(os.listdir(made)) == ["bin", "link"]
+    assert (made / "bin/tool").read_text() == "new"
+    assert (made / "bin/tool").stat().st_mode & 0o777 == 0o750
+    assert (made / "bin/tool").stat().st_uid == (7 if os.geteuid() == 0 else os.geteuid())
+    assert os.readlink(made / "link") == "bin/tool"
+
+
+@pytest.mark.parametrize("content", [b"no archive" * 100, b"\x1f\x8b no gzip", archive(entry("../out", b"x"))])
+async def test_what_cannot_be_unpacked_is_told(shop: Shop, content: bytes) -> None:
+    make_mount(shop, "mo-0123456789", "000000")
+    (shop.data_dir / "mounts/mo-0123456789/000000").write_bytes(content)
+
+    with pytest.raises(BuildFailed, match=r"failed; correct the step and build again; its last lines"):
+        await shop.build(image_steps.copy("mo-0123456789", "/srv/x", is_archive=True))
+
+    assert shop.leftovers() == NOTHING
 
 
 async def test_step_sees_files_and_room_at_paths_of_its_own(shop: Shop) -> None:

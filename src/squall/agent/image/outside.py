@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,8 @@ from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import WITH_PARENT, Output, ToolFailed, Watch, run_tool
 from squall.agent.image.making import BuildFailed, Making
+from squall.agent.image.oci.added_archive import unpack_archives
+from squall.agent.image.oci.archive_file import NoImage
 from squall.agent.image.oci.credentials import Credentials
 from squall.agent.image.oci.pull import import_archive, pull_image
 from squall.agent.image.oci.refusal import RegistryFailure
@@ -133,12 +136,18 @@ class OutsideMaker:
             with self._store.scratch() as scratch:
                 tree = scratch.path / "tree"
                 tree.mkdir(mode=0o755)
-                self._copy(self._plan(making, other, str(tree)), scratch, output)
+                plan = self._plan(making, other, str(tree))
+                if making.step.is_archive:
+                    unpacked = scratch.path / "unpacked"
+                    archives = sorted(Path(self._mount_path(making.step.mount_id)).iterdir())
+                    unpack_archives(archives, unpacked, scratch, output)
+                    plan = replace(plan, layers=(str(unpacked),))
+                self._copy(plan, scratch, output)
                 return self._commit(making, scratch, tree, {})
 
         try:
             return await self._watched(making, lay)
-        except (ToolFailed, UnknownUser) as error:
+        except (ToolFailed, UnknownUser, NoImage) as error:
             raise making.failure(INVALID, "failed", str(error), "correct the step and build again") from error
 
     async def add_python(self, making: Making) -> Layer | None:

@@ -36,14 +36,18 @@ def opened(archive: Path, scratch: Scratch, output: Output) -> Iterator[str]:
     """
     plain = scratch.path / "plain.tar"
     try:
-        readable = _decompressed(archive, plain, scratch, output)
+        readable = decompressed(archive, plain, scratch, output)
         yield f"{_form_of(readable, output)}-archive:{readable}"
     finally:
         plain.unlink(missing_ok=True)
 
 
-def _decompressed(archive: Path, plain: Path, scratch: Scratch, output: Output) -> Path:
-    """The file itself, or what it is when it is decompressed: skopeo 1.9 cannot read Docker's in gzip."""
+def decompressed(archive: Path, plain: Path, scratch: Scratch, output: Output) -> Path:
+    """The file itself, or `plain` with what it is when it is decompressed: skopeo 1.9 cannot read Docker's in gzip.
+
+    Raises:
+        NoImage: it cannot be read, or not be decompressed.
+    """
     try:
         with archive.open("rb") as file:
             head = file.read(8)
