@@ -15,6 +15,7 @@ from tests.kernel import registries
 from tests.kernel.registries import Registry, stock
 from tests.kernel.rootfs import ensure_rootfs, missing
 
+EXAMPLE = Path(__file__).parent.parent.parent / "examples/images/dockerfile.py"
 DOCKERFILE = r"""# syntax=docker/dockerfile:1
 ARG BASE
 FROM ${BASE} AS build
@@ -156,3 +157,16 @@ def test_function_runs_in_the_image_of_a_dockerfile(
         "data": ["/srv/data/app.txt", "/srv/data/deep/kept.log", "/srv/data/packed/app.txt"],
         "left": [],
     }
+
+
+@pytest.mark.timeout(240)
+def test_the_example_does_what_it_says(registry: Registry, make_data_dir: Callable[[], Path]) -> None:
+    installation = Installation(make_data_dir(), {"HOME": str(registry.home), "SQUALL_NETWORK_SLOTS": "2"})
+    environ = {"SQUALL_EXAMPLE_IMAGE": f"{registry.place}/python:3.11-slim"}
+    try:
+        ended = installation.command("run", str(EXAMPLE), timeout_s=200, environ=environ)
+    finally:
+        installation.stop()
+
+    assert ended.code == 0, ended
+    assert "reader has 8 words; by the entrypoint: yes" in ended.out
