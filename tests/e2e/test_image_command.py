@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ def _remove(squall: Installation, tmp_path: Path, below: dict[str, Any], above: 
 def test_log_of_a_build_that_failed_is_shown_later(squall: Installation, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     failed = squall.command("run", str(tmp_path / "broken.py"))
-    (image_id,) = {word.rstrip(":,") for word in failed.err.split() if word.startswith("im-")}
+    (image_id,) = set(re.findall(r"\bim-[0-9a-f]+", failed.err))
 
     log = flows.command_ok(squall, "image", "logs", image_id)
     nothing = flows.command(squall, "image", "logs", "im-0123456789")
