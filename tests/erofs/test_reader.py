@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,27 @@ def test_directory_with_two_names_is_refused(tmp_path: Path, good: bytes) -> Non
 
     with pytest.raises(BadImage, match="has two names"):
         unpack(tmp_path / "image", str(tmp_path / "out"))
+
+
+def test_threads_that_read_one_image_each_read_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    for number in range(60):
+        (tmp_path / "tree" / f"{number:02}").write_bytes(bytes([number]) * 9_000)
+    pack(str(tmp_path / "tree"), tmp_path / "image")
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Image(tmp_path / "image") as image, ThreadPoolExecutor(4) as threads:
+            nodes = {int(entry.name): entry.node for entry in image.entries(image.root)}
+
+            def wrong(order: int) -> list[int]:
+                numbers = random.Random(order).choices(list(nodes), k=1_000)
+                return [
+                    number
+                    for number in numbers
+                    if b"".join(data for _, data in image.content(nodes[number])) != bytes([number]) * 9_000
+                ]
+
+            assert list(threads.map(wrong, range(4))) == [[]] * 4
+    finally:
+        sys.setswitchinterval(before_s)

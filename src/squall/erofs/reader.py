@@ -38,8 +38,8 @@ class Image:
         """Open an image. Call `close`, or use it in a `with` block."""
         # Read, and not mapped: of a file that is cut off, or served by somebody who dies, a mapping kills who looks.
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._window = b""
-        self._window_at = 0
+        self._window = (0, b"")
+        """Where it begins and what it holds, in one: several threads may read an image."""
         try:
             self._size = size = os.fstat(self._descriptor).st_size
             if size < BLOCK_BYTES:
@@ -143,12 +143,11 @@ class Image:
             raise BadImage(f"damaged EROFS image: {size} bytes at {offset} are behind its end")
         if size >= _WINDOW_BYTES:
             return self._read(offset, size)
-        at = offset - self._window_at
-        if at < 0 or at + size > len(self._window):
+        begin, window = self._window
+        if not begin <= offset <= offset + size <= begin + len(window):
             # Nodes lie beside those that are looked at next.
-            self._window_at, at = offset, 0
-            self._window = self._read(offset, min(_WINDOW_BYTES, self._size - offset))
-        return self._window[at : at + size]
+            begin, window = self._window = offset, self._read(offset, min(_WINDOW_BYTES, self._size - offset))
+        return window[offset - begin : offset - begin + size]
 
     def _read(self, offset: int, size: int) -> bytes:
         parts = []
