@@ -15,6 +15,7 @@ import pytest
 from squall.agent.image.builder import STEP_BYTES_MAX, ImageBuilder
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.inherit import CACHE_DIR
+from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed, Secrets
@@ -57,6 +58,7 @@ class Shop:
         self.step: Step = self.write_a_file
         self.machine = FakeMachine({"sh": self._shell, "bash": self._shell})
         self.builder: ImageBuilder
+        self.holds = LayerHolds(self.store)
         self.says = ""
 
     async def _shell(self, process: FakeProcess) -> int:
@@ -119,6 +121,7 @@ async def open_shop(
             mount_path=lambda mount_id: str(data_dir / "mounts" / mount_id),
             uv_path="/usr/bin/uv",
             step_timeout_s=step_timeout_s,
+            holds=shop.holds,
         )
         async with shop.builder:
             yield shop
@@ -220,6 +223,65 @@ async def test_unknown_user_is_told_with_the_step(shop: Shop) -> None:
         BuildFailed, match=r"step 2 of 2 \(user nobody-here\) failed: the image has no user 'nobody-here'"
     ):
         await shop.build(image_steps.user("nobody-here"))
+
+
+async def test_unknown_user_of_a_step_that_is_made_is_told_as_well(shop: Shop) -> None:
+    with pytest.raises(BuildFailed, match=r"\(user nobody-here\) failed: the image has no user 'nobody-here'"):
+        await shop.build(replace(RUN, force_build=True), image_steps.user("nobody-here"))
+
+
+async def test_base_that_names_a_user_it_does_not_have_is_told(tmp_path: Path) -> None:
+    async with open_shop(tmp_path, more_facts={"user": "nobody-here"}) as shop:
+        with pytest.raises(BuildFailed, match="the image has no user 'nobody-here'"):
+            await shop.build(RUN)
+
+
+async def test_mistake_in_one_build_ends_neither_others_nor_the_builder(shop: Shop) -> None:
+    def mistaken(event: BuildEvent) -> None:
+        raise ValueError("a mistake")
+
+    begun = asyncio.Event()
+
+    async def wait(spec: ContainerSpec) -> int:
+        begun.set()
+        await asyncio.sleep(0.2)
+        return await shop.write_a_file(spec)
+
+    shop.step = wait
+    other = asyncio.ensure_future(shop.build(image_steps.run_commands(("another",))))
+    await begun.wait()
+
+    with pytest.raises(BuildFailed, match=r"cannot build im-\w+: ValueError; the log of the node says more"):
+        await asyncio.wait_for(shop.builder.build(make_spec(image_steps.env({"A": "b"}), RUN), mistaken), 20)
+
+    assert len((await other).layers) == 2
+    assert len((await shop.build(RUN)).layers) == 2
+
+
+async def test_damaged_layer_is_no_image_and_no_mistake(shop: Shop) -> None:
+    built = await shop.keep(RUN, image_steps.env({"PATH": "/usr/bin"}))
+    layer = Path(built.layers[1])
+    layer.rename(layer.parent / "aside")
+    layer.write_bytes(b"no image" * 1_000)
+
+    assert shop.builder.find(make_spec(RUN, image_steps.env({"PATH": "/usr/bin"}))) is None
+    with pytest.raises(BuildFailed, match="cannot build im-"):
+        await shop.build(RUN, image_steps.env({"PATH": "/usr/bin"}))
+
+
+async def test_image_that_files_are_taken_from_stays_while_they_are(shop: Shop) -> None:
+    first = await shop.keep(RUN)
+    users: list[tuple[str, ...]] = []
+
+    def look(event: BuildEvent) -> None:
+        if event.kind == "step":
+            users.append(shop.holds.users(first.config.layers[1]))
+
+    taken = image_steps.copy_from(first.image_id, ("/file-1",), "/taken")
+    await asyncio.wait_for(shop.builder.build(make_spec(taken, image_steps.run_commands(("x",))), look), 20)
+
+    assert users[0] == ()
+    assert len(users[1]) == 1, "held from the copy to the end of the build"
 
 
 async def test_template_takes_variables_of_the_image(shop: Shop) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.shell_container import ShellContainers
 from squall.agent.image.step_container import Network, StepContainers
 from squall.agent.image.step_logs import StepLogs
+from squall.erofs.errors import BadImage
 from squall.protocol import image, image_steps
 from squall.protocol.errors import INTERNAL, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec
@@ -40,6 +42,10 @@ STEP_BYTES_MAX = 128 * 2**30
 PACKAGE_BYTES_MAX = 20 * 2**30
 """What the Python packages that builds share may take."""
 _REPLAYED_EVENTS_MAX = 2_000
+_log = logging.getLogger("squall.agent.image.builder")
+
+UNUSABLE = (UnknownUser, LayerError, BadImage, OSError)
+"""What is raised where layers do not make an image."""
 _IMAGES_DEEP_MAX = 100
 """Images that begin with other images."""
 
@@ -147,7 +153,7 @@ class ImageBuilder:
         """The image if all of its layers are here; `force_build` means nothing to this question."""
         try:
             return self._find(spec, 0)
-        except (UnknownUser, LayerError, OSError):
+        except UNUSABLE:
             # Also one that never could be built: a directory that leads in circles, say.
             return None
 
@@ -159,7 +165,7 @@ class ImageBuilder:
         """An image after its first steps, held; None when a layer of these is not here. Blocks.
 
         Raises:
-            UnknownUser, LayerError, OSError: its layers do not make an image.
+            UnknownUser, LayerError, BadImage, OSError: its layers do not make an image.
         """
         return self._reached(spec, count, hold, 0)
 
@@ -181,7 +187,7 @@ class ImageBuilder:
         spec = self._definitions.load(image_id) if depth < _IMAGES_DEEP_MAX else None
         try:
             return self._find(spec, depth) if spec is not None else None
-        except (UnknownUser, LayerError, OSError):
+        except UNUSABLE:
             return None
 
     def _other(self, making: Making) -> BuiltImage:
@@ -242,8 +248,12 @@ class ImageBuilder:
             build.result.set_exception(stopped)
         except PlatformError as error:
             build.result.set_exception(error)
-        except (RuntimeFailure, LayerError, OSError) as error:
+        except (RuntimeFailure, *UNUSABLE) as error:
             build.result.set_exception(BuildFailed(INTERNAL, f"cannot build {image.image_id(build.spec)}: {error}"))
+        except Exception as error:  # noqa: BLE001 - a mistake of ours ends this build, and not all that are under way
+            _log.exception("the build of %s failed by a mistake", image.image_id(build.spec))
+            what = f"cannot build {image.image_id(build.spec)}: {type(error).__name__}; the log of the node says more"
+            build.result.set_exception(BuildFailed(INTERNAL, what))
         finally:
             hold.release()
             self._forget(name, build)
@@ -264,32 +274,30 @@ class ImageBuilder:
             progress.is_forced = progress.is_forced or step.force_build
             size_bytes = progress.size_bytes
             async with self._only_one(key):
-                if await self._is_cached(Making(spec, progress, step, key, event, build.tell, build.secrets)):
+                making = Making(spec, progress, step, key, event, build.tell, build.secrets)
+                if self._is_cached(making):
                     build.tell(replace(event, kind="cached", size_bytes=progress.size_bytes - size_bytes))
                     continue
                 await self._maker.merge(progress)
                 build.tell(event)
                 started = time.monotonic()
-                with self._logs.keeping(key, event, build.tell, build.secrets) as tell:
-                    making = Making(spec, progress, step, key, event, tell, build.secrets)
+                with self._logs.keeping(key, event, build.tell, build.secrets) as tell, _users_known(making):
                     other = self._other(making) if step.image_id else None
-                    await self._maker.make(making, other)
+                    await self._maker.make(replace(making, tell=tell), other)
                 duration_s, grown = time.monotonic() - started, progress.size_bytes - size_bytes
                 build.tell(replace(event, kind="done", duration_s=duration_s, size_bytes=grown))
         await self._maker.merge(progress)
         return progress.built(spec)
 
-    async def _is_cached(self, making: Making) -> bool:
+    def _is_cached(self, making: Making) -> bool:
         progress = making.progress
         if making.step.kind == image.FROM_IMAGE:
             progress.take_image(self._store, self._other(making))
             return True
         if progress.is_forced:
             return False
-        try:
+        with _users_known(making):
             return progress.take_from_cache(self._store, making.step, making.key)
-        except UnknownUser as error:
-            raise making.failure(INVALID, f"failed: {error}", "", "correct the step and build again") from error
 
     @contextlib.asynccontextmanager
     async def _only_one(self, key: str) -> AsyncIterator[None]:
@@ -303,3 +311,12 @@ class ImageBuilder:
             lock, users = self._key_locks.pop(key)
             if users > 1:
                 self._key_locks[key] = (lock, users - 1)
+
+
+@contextlib.contextmanager
+def _users_known(making: Making) -> Iterator[None]:
+    """What a step, or the base that it fetches, says of users is told as the failure of the step."""
+    try:
+        yield
+    except UnknownUser as error:
+        raise making.failure(INVALID, f"failed: {error}", "", "correct the step and build again") from error

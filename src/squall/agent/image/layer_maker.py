@@ -23,7 +23,6 @@ from squall.agent.image.bases.standalone import PYTHON_DIR
 from squall.agent.image.inherit import Inherited, inherit
 from squall.agent.image.layer.overlay import drop_mount_points
 from squall.agent.image.layer.store import Layer, LayerStore, Scratch
-from squall.agent.image.layer.users import UnknownUser
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import PATH
 from squall.agent.image.making import BuildFailed, Making
@@ -97,12 +96,10 @@ class LayerMaker:
 
         Raises:
             BuildFailed: the step did not end well, or the base cannot be had.
+            UnknownUser: the step, or the base, names a user that the image does not have.
         """
         progress, step = making.progress, making.step
-        try:
-            config = progress.config_after(step)
-        except UnknownUser as error:
-            raise making.failure(INVALID, f"failed: {error}", "", "correct the step and build again") from error
+        config = progress.config_after(step)
         if step.kind in image.CONFIG_KINDS or step.kind == image.FROM_SCRATCH:
             progress.config = config
         elif step.kind == image.DEBIAN_SLIM:
