@@ -61,10 +61,8 @@ def _skip_aloud() -> None:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """An empty registry that wants a password."""
-    running = Registry(tmp_path / "registry", has_password=True)
-    running.start()
-    yield running
-    running.stop()
+    with Registry(tmp_path / "registry", has_password=True) as running:
+        yield running
     # Larger than what pytest should keep of its last runs.
     remove_tree(str(running.folder))
 

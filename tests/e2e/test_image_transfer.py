@@ -38,10 +38,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     """An empty registry that wants a password."""
     if missing() or registries.missing():
         pytest.skip(missing() or registries.missing())
-    running = Registry(tmp_path / "registry", has_password=True)
-    running.start()
-    yield running
-    running.stop()
+    with Registry(tmp_path / "registry", has_password=True) as running:
+        yield running
     # Larger than what pytest should keep of its last runs.
     remove_tree(str(running.folder))
 

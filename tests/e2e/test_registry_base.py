@@ -38,15 +38,11 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     """A registry with an image as the official ones are."""
     if missing() or registries.missing():
         pytest.skip(missing() or registries.missing())
-    running = Registry(tmp_path / "registry")
-    running.start()
-    try:
+    with Registry(tmp_path / "registry") as running:
         stock(running, ensure_rootfs(), running.folder)
         yield running
-    finally:
-        running.stop()
-        # Larger than what pytest should keep of its last runs.
-        remove_tree(str(running.folder))
+    # Larger than what pytest should keep of its last runs.
+    remove_tree(str(running.folder))
 
 
 def test_function_runs_in_the_image_that_the_environment_names(

@@ -127,6 +127,13 @@ class Registry:
         """The certificate of the authority that has signed its own."""
         return str(self.folder / "ca.pem")
 
+    def __enter__(self) -> Registry:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         """Kill it; may be repeated."""
         if self.process is not None:

@@ -49,17 +49,8 @@ def _skip_aloud() -> None:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """An empty one."""
-    with running(Registry(tmp_path / "registry")) as here:
+    with Registry(tmp_path / "registry") as here:
         yield here
-
-
-@contextmanager
-def running(registry: Registry) -> Iterator[Registry]:
-    registry.start()
-    try:
-        yield registry
-    finally:
-        registry.stop()
 
 
 def settings_for(registry: Registry, **more: str) -> MachineSettings:
@@ -230,7 +221,7 @@ def test_password_is_asked_for_refused_and_taken(registry: Registry, tmp_path: P
 
 
 def test_push_asks_for_tls_and_a_known_certificate(tmp_path: Path, layers: tuple[Path, Path]) -> None:
-    with running(Registry(tmp_path / "registry", has_tls=True)) as registry:
+    with Registry(tmp_path / "registry", has_tls=True) as registry:
         name = f"{registry.place}/app:1"
         unknown = push_refusal(registry, name, tmp_path / "data", layers)
         known = replace(settings_for(registry), ca_bundle=registry.authority)

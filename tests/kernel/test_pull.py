@@ -44,18 +44,9 @@ def _skip_aloud() -> None:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """A registry with a small image without a Python, kept in gzip as most are."""
-    with running(Registry(tmp_path / "registry")) as here:
+    with Registry(tmp_path / "registry") as here:
         stock(here)
         yield here
-
-
-@contextmanager
-def running(registry: Registry) -> Iterator[Registry]:
-    registry.start()
-    try:
-        yield registry
-    finally:
-        registry.stop()
 
 
 def stock(registry: Registry, *options: str, name: str = "small:1", platform: tuple[str, str] = ("linux", "")) -> None:
@@ -228,7 +219,7 @@ def test_registry_without_tls_is_refused_with_the_lines_that_allow_it(registry: 
 
 
 def test_certificate_of_an_unknown_authority_is_refused_and_of_a_known_one_taken(tmp_path: Path) -> None:
-    with running(Registry(tmp_path / "registry", has_tls=True, has_password=True)) as registry:
+    with Registry(tmp_path / "registry", has_tls=True, has_password=True) as registry:
         stock_through_tls(registry)
         name, credentials = f"{registry.place}/small:1", Credentials(USER, PASSWORD)
         message = refusal(name, settings_for(registry), tmp_path / "data", credentials)
@@ -241,7 +232,7 @@ def test_certificate_of_an_unknown_authority_is_refused_and_of_a_known_one_taken
 
 def stock_through_tls(registry: Registry) -> None:
     """As `stock`, by the same files without TLS and password: pushing is another test's."""
-    with running(Registry(registry.folder)) as plain:
+    with Registry(registry.folder) as plain:
         stock(plain)
     (registry.home / ".config/containers/registries.conf").unlink()
 

@@ -65,10 +65,8 @@ def stocked(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 @pytest.fixture
 def registry(stocked: Path) -> Iterator[Registry]:
     """That registry, running."""
-    running = Registry(stocked)
-    running.start()
-    yield running
-    running.stop()
+    with Registry(stocked) as running:
+        yield running
 
 
 def settings_for(registry: Registry, pattern: str, **more: str) -> MachineSettings:
