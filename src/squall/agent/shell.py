@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 
 from squall.agent.exec import TERM, run_in
 from squall.agent.image import commands
+from squall.agent.image.builder import UNUSABLE
 from squall.agent.image.layer.holds import Hold, LayerHolds
-from squall.agent.image.layer.store import LayerError
-from squall.agent.image.layer.users import UnknownUser
 from squall.agent.image.shell_container import ShellContainer, ShellContainers
 from squall.agent.known_images import KnownImages
 from squall.agent.mounts import Mounts
@@ -93,7 +92,7 @@ class Shells:
                 env = {**({"TERM": TERM} if asked.has_pty else {}), **opened.env}
                 spec = ExecSpec(opened.argv(asked.command), env, opened.cwd, asked.has_pty, asked.rows, asked.columns)
                 await run_in(self._runtime, request, opened.container_id, spec, opened.pid)
-        except (RuntimeFailure, LayerError, UnknownUser, OSError) as error:
+        except (RuntimeFailure, *UNUSABLE) as error:
             raise PlatformError(UNAVAILABLE, f"cannot open a shell in image {asked.image}: {error}") from error
         finally:
             hold.release()
