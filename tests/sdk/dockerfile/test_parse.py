@@ -239,6 +239,7 @@ def test_any_text_is_read_or_refused_by_the_one_exception(
         parse_lines([content], name="lines", build_args=build_args)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
