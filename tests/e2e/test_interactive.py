@@ -50,13 +50,13 @@ def test_container_asks_at_the_terminal(squall: Installation) -> None:
         assert "hello Ada" in terminal.said
 
 
-def test_last_words_of_a_container_are_shown_before_the_command_ends(squall: Installation) -> None:
+def test_last_words_of_a_container_are_shown_before_what_they_led_to(squall: Installation) -> None:
     with Terminal(squall, "run", "-i", "stops.py::tell") as terminal:
         terminal.wait_said("how many lines:")
         terminal.type("20000\r")
 
         assert terminal.wait() == 0
-        assert "line 19999 of 20000\r\nline 20000 of 20000\r\n" in terminal.said
+        assert "line 19999 of 20000\r\nline 20000 of 20000\r\nall told\r\n" in terminal.said
 
 
 def test_entrypoint_keeps_the_terminal_until_a_container_asks(squall: Installation) -> None:

@@ -53,7 +53,7 @@ class Slow(_output.Output):
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a line may take longer than results wait for it; order is the question here, not time."""
-    monkeypatch.setattr(_shown, "CATCH_UP_S", 20.0)
+    monkeypatch.setattr(_shown.Display, "catch_up_s", 20.0)
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def test_several_threads_each_get_their_lines_first(server: ServerDouble) -> Non
 
 
 def test_an_output_that_blocks_costs_one_moment(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_shown, "CATCH_UP_S", MOMENT_S)
+    monkeypatch.setattr(_shown.Display, "catch_up_s", MOMENT_S)
     output = Slow()
 
     with printing(server, output):

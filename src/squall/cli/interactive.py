@@ -16,10 +16,13 @@ from squall.cli.server_calls import open_stream
 from squall.cli.terminal import size, unchanged
 from squall.exception import Error
 from squall.protocol.container import TerminalInput, TerminalOffer, TerminalOutput
+from squall.sdk import _shown
 from squall.sdk._client import ClientStream
 from squall.sdk._pending import iterate
 
 _LOOK_S = 0.02
+CATCH_UP_S = 1.0
+"""How long a result waits for what was written to the terminal before it; somebody sits there and reads."""
 DRAIN_S = 5.0
 """How long the end of the entrypoint waits for what containers wrote to the terminal."""
 
@@ -29,7 +32,11 @@ def lend_terminal(app_id: str) -> Iterator[None]:
     """While the block runs, a container of the app that asks for a terminal gets this one."""
     rows, columns = size()
     stream = open_stream("TerminalOffer", TerminalOffer(app_id, rows, columns))
-    lending = threading.Thread(target=_serve, args=(stream,), name="squall-terminal", daemon=True)
+    display = _shown.Display()
+    display.catch_up_s = CATCH_UP_S
+    display.begin(stream)
+    _shown.displays.append(display)
+    lending = threading.Thread(target=_serve, args=(stream, display), name="squall-terminal", daemon=True)
     # Whatever a session left behind if the program ends in the middle of it.
     with unchanged():
         lending.start()
@@ -43,7 +50,7 @@ def lend_terminal(app_id: str) -> Iterator[None]:
             stream.cancel()
 
 
-def _serve(stream: ClientStream) -> None:
+def _serve(stream: ClientStream, display: _shown.Display) -> None:
     session: _Keys | None = None
     try:
         for output, body in iterate(stream.items(TerminalOutput), is_background=True):
@@ -57,11 +64,14 @@ def _serve(stream: ClientStream) -> None:
             if session is not None and output.exit_code is not None:
                 session.end()
                 session = None
+            display.has_shown()
     except Error:
         return
     finally:
         if session is not None:
             session.end()
+        _shown.displays.remove(display)
+        display.end()
 
 
 class _Keys:

@@ -18,7 +18,10 @@ CATCH_UP_S = 0.1
 
 
 class Display:
-    """One app's lines on their way from the connection to whoever looks."""
+    """What one app's containers say, on its way from the connection to whoever looks."""
+
+    catch_up_s = CATCH_UP_S
+    """How long a result waits."""
 
     def __init__(self) -> None:
         self._stream: ClientStream | None = None
@@ -61,7 +64,7 @@ class Display:
         try:
             self._waiting.append(waiting)
             # Looked at again after we can be found: whoever shows the last one later will wake us.
-            if self.is_behind and self._stream is stream and not await signal.within(CATCH_UP_S):
+            if self.is_behind and self._stream is stream and not await signal.within(self.catch_up_s):
                 self._has_given_up = self.is_behind
         finally:
             if waiting in self._waiting:

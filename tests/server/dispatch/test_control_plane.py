@@ -30,6 +30,7 @@ from squall.protocol.log import LogBatch, LogEntry, LogRead
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountGet, MountManifest
 from squall.protocol.node import NodeReport
 from squall.protocol.server import Hello, ServerStatus, ServerStatusRequest, ServerStop, Welcome
+from squall.protocol.stream import Stream
 from squall.protocol.version import VERSION
 from tests.server.doubles import FakeClient, FakeGuest, make_spec, settle, staged
 
@@ -379,6 +380,36 @@ async def test_what_a_container_wrote_is_shown_before_the_terminal_is_taken_back
         shown = [body async for _, body in stream.items(TerminalOutput)]
         assert b"".join(shown).split()[-1] == b"%d" % (2 * STREAM_WINDOW - 1)
         assert guest.terminal[-1][0].is_end
+
+
+async def test_what_a_container_wrote_to_the_terminal_leaves_before_the_result_it_led_to() -> None:
+    words = [b"%d " % number for number in range(3 * STREAM_WINDOW)]
+    shown: list[bytes] = []
+
+    async def debug(guest: FakeGuest, value: bytes) -> bytes:
+        guest.tell("TerminalOpen", TerminalOpen())
+        for word in words:
+            guest.tell("TerminalData", TerminalData(), word)
+        return value
+
+    async def show(stream: Stream) -> None:
+        async for _, body in stream.items(TerminalOutput):
+            shown.append(body)
+
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.started)
+        stage.node.run = debug
+        assert stage.client.peer is not None
+        showing = asyncio.ensure_future(show(stage.client.peer.stream("TerminalOffer", TerminalOffer(spec.app_id))))
+        await settle()
+
+        call = stage.client.call(spec.function_id, 1)
+        while not call.outputs:
+            await stage.pass_time(0.001)
+
+        assert shown == words
+        showing.cancel()
 
 
 async def test_containers_are_listed_and_stopped() -> None:

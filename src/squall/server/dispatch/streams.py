@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class Streams:
         if method == "ContainerExec":
             return self._container_exec(record, uploads)
         if method == "TerminalOffer":
-            return self._terminal_offer(record, uploads)
+            return self._terminal_offer(caller, record, uploads)
         raise PlatformError(INVALID, f"{method}: this server has no such stream")
 
     async def _image_build(self, caller: Caller, record: ImageBuild) -> AsyncIterator[Item]:
@@ -126,14 +127,9 @@ class Streams:
             async for entries in logs.read(query):
                 yield LogBatch(entries), b""
             return
-        progress = Progress()
-        reads = caller.client.lines.reads if caller.client is not None else set()
-        reads.add(progress)
-        try:
+        with _followed(caller) as progress:
             async for entries in logs.follow(query, progress):
                 yield LogBatch(entries), b""
-        finally:
-            reads.discard(progress)
 
     async def _query(self, caller: Caller, record: LogRead) -> tuple[LogRead, bool]:
         """The same with ids for names, and whether more can come."""
@@ -199,10 +195,23 @@ class Streams:
         finally:
             typing.cancel()
 
-    async def _terminal_offer(self, record: TerminalOffer, uploads: Uploads) -> AsyncIterator[Item]:
+    async def _terminal_offer(self, caller: Caller, record: TerminalOffer, uploads: Uploads) -> AsyncIterator[Item]:
         self._plane.apps.get_live(record.app_id)
-        async for item in self._plane.terminals.offer(record, uploads):
-            yield item
+        with _followed(caller) as progress:
+            async for item in self._plane.terminals.offer(record, uploads, progress):
+                yield item
+
+
+@contextmanager
+def _followed(caller: Caller) -> Iterator[Progress]:
+    """What the caller is shown while the block runs goes before the results that came after it."""
+    progress = Progress()
+    reads = caller.client.lines.reads if caller.client is not None else set()
+    reads.add(progress)
+    try:
+        yield progress
+    finally:
+        reads.discard(progress)
 
 
 async def _forward(uploads: Uploads, stream: Stream) -> None:

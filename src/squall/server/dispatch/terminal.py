@@ -11,6 +11,7 @@ from squall.protocol.errors import CONFLICT, PlatformError
 from squall.protocol.guest import TerminalData
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.container import Container
+from squall.server.model.logs import Progress
 
 WAITING_BYTES_MAX = 4 * 2**20
 """Of a program's output that the terminal has not shown yet; more ends the session."""
@@ -19,9 +20,10 @@ WAITING_BYTES_MAX = 4 * 2**20
 class _Lent:
     """One terminal, and the container that uses it."""
 
-    def __init__(self, offer: TerminalOffer) -> None:
+    def __init__(self, offer: TerminalOffer, progress: Progress) -> None:
         self.rows = offer.rows
         self.columns = offer.columns
+        self.progress = progress
         self.user: Container | None = None
         self.outgoing: deque[tuple[TerminalOutput, bytes]] = deque()
         self.waiting_bytes = 0
@@ -31,6 +33,7 @@ class _Lent:
 
     def show(self, data: bytes, exit_code: int | None = None) -> None:
         self.outgoing.append((TerminalOutput(exit_code=exit_code), data))
+        self.progress.came += 1
         self.waiting_bytes += len(data)
         self.changed.set()
 
@@ -43,16 +46,18 @@ class Terminals:
         self._lent: dict[str, _Lent] = {}
 
     async def offer(
-        self, record: TerminalOffer, uploads: AsyncIterator[tuple[TerminalInput, bytes]]
+        self, record: TerminalOffer, uploads: AsyncIterator[tuple[TerminalInput, bytes]], progress: Progress
     ) -> AsyncIterator[tuple[TerminalOutput, bytes]]:
         """Lend a terminal until the caller leaves, or says that no more is typed: then what was written is shown first.
+
+        `progress` counts what there is to show.
 
         Raises:
             PlatformError: `conflict` when the app has one already.
         """
         if record.app_id in self._lent:
             raise PlatformError(CONFLICT, f"TerminalOffer: app {record.app_id} has a terminal already")
-        lent = _Lent(record)
+        lent = _Lent(record, progress)
         self._lent[record.app_id] = lent
         typing = self._tasks.start(self._type(lent, uploads))
         try:
@@ -61,6 +66,7 @@ class Terminals:
                     item, data = lent.outgoing.popleft()
                     lent.waiting_bytes -= len(data)
                     yield item, data
+                    progress.taken += 1
                 if lent.is_closing:
                     return
                 lent.changed.clear()

@@ -60,3 +60,4 @@ def local() -> None:
 @app.local_entrypoint()
 def tell() -> None:
     asking_then_telling.remote()
+    print("all told")
