@@ -16,4 +16,11 @@ def test_published_image_is_used_by_its_name_and_by_its_id(session_installation:
     missing, *rest = ended.out.splitlines()
     assert missing.startswith("missing: ")
     assert "naming-test:stable" in missing
-    assert rest == ["first FIRST", "second SECOND", "same: True", "by id: first", "none: NotFoundError"]
+    assert rest == [
+        "first FIRST",
+        "second SECOND",
+        "same: True",
+        "inside: second",
+        "by id: first",
+        "none: NotFoundError",
+    ]

@@ -8,7 +8,7 @@ from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
 from squall.protocol import image_steps
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid, ImageSpec, ImageStep, image_id
 from squall.protocol.image_catalog import ImageGet, ImageInfo
-from squall.sdk import _container, _mount, _output
+from squall.sdk import _mount, _output
 from squall.sdk._client import Client, ClientStream, ConnectionLost
 from squall.sdk._image_steps import Step, flat
 
@@ -61,8 +61,8 @@ class Builds:
         name = only or image_id(spec)
         build = self._by_id.get(name)
         if build is None:
-            if only and steps[0].published is None and _container.is_local():
-                # Nothing will be built that could find out that there is no such image. Containers may not ask.
+            if only and steps[0].published is None:
+                # Nothing will be built that could find out that there is no such image.
                 await self._client.request("ImageGet", ImageGet(only), ImageInfo)
             request = ImageBuild(spec, self._app_id, secrets)
             build = Build(name, request, None if only else self._client.stream("ImageBuild", request))

@@ -20,6 +20,18 @@ def more() -> str:
         return file.read().strip()
 
 
+@app.function(serialized=True, image=made)
+def by_name_inside() -> str:
+    def read() -> str:
+        with open("/which") as file:
+            return file.read().strip()
+
+    child = squall.App("inside")
+    found = child.function(image=squall.Image.from_name("naming-test:stable"), serialized=True)(read)
+    with child.run():
+        return str(found.remote())
+
+
 def try_it() -> None:
     """No entrypoint of an app: the name is to be there before the app runs."""
     try:
@@ -33,6 +45,8 @@ def try_it() -> None:
             print(which.remote(), more.remote())
     print("same:", squall.Image.from_name("naming-test:stable").hydrate().object_id == other.object_id)
     by_id = squall.Image.from_id(made.object_id)
+    with app.run():
+        print("inside:", by_name_inside.remote())
     second = squall.App("by-id", image=by_id)
     found = second.function(serialized=True)(which.raw_f)
     with second.run():

@@ -34,7 +34,7 @@ from squall.protocol.function import (
 )
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
-from squall.protocol.image_catalog import ImageGet, ImageLogRead, ImageNameDelete, ImagePublish
+from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageLogRead, ImageName, ImageNameDelete, ImagePublish
 from squall.protocol.image_steps import debian_slim
 from squall.protocol.log import LogEntry, LogRead
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest
@@ -221,6 +221,20 @@ async def test_container_puts_files_and_builds_images() -> None:
         assert isinstance(built, BuildEvent)
 
 
+async def test_container_finds_a_published_image_and_learns_nothing_of_its_users() -> None:
+    async with staged() as stage:
+        family = await make_family(stage)
+        built = (await ask(stage.client, "ImageBuild", ImageBuild(IMAGE, family.foreign.app_id))).image_id
+        await stage.client.ask("ImagePublish", ImagePublish(built, "web"), ImageName)
+
+        found = await family.inside.ask("ImageGet", ImageGet("web"), ImageInfo)
+
+        assert (found.image_id, found.app_id, found.users, found.names, found.spec) == (built, "", (), (), None)
+        outside = await stage.client.ask("ImageGet", ImageGet("web"), ImageInfo)
+        assert (outside.app_id, outside.names, outside.spec) == (family.foreign.app_id, ("web:latest",), IMAGE)
+        assert await code_of(family.inside, "ImageGet", ImageGet("other")) == "not_found"
+
+
 async def test_everything_else_is_for_clients_outside() -> None:
     async with staged() as stage:
         family = await make_family(stage)
@@ -236,7 +250,6 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "ImageShell": methods.METHODS["ImageShell"].request("im-1"),
             "ImageExport": methods.METHODS["ImageExport"].request("im-1"),
             "ContainerStop": methods.METHODS["ContainerStop"].request("ct-1"),
-            "ImageGet": ImageGet("im-1"),
             "ImageLogRead": ImageLogRead("im-1"),
             "ImagePublish": ImagePublish("im-1", "web"),
             "ImageNameDelete": ImageNameDelete("web"),

@@ -10,11 +10,12 @@ from squall.server.model.store import StoredApp
 
 # What the SDK inside a container may ask: to use its own app and those that descend from it, and to make and change the
 # latter. Everything else is for clients outside: a container can neither look at other apps nor stop anything that was
-# not started inside. What is named by a hash (blobs, mounts, images) is open to whoever knows the hash.
+# not started inside. What is named by a hash (blobs, mounts, images) is open to whoever knows the hash,
+# and a published image to whoever knows its name.
 CONTAINER_METHODS = frozenset({
     "Hello", "AppCreate", "AppGet", "AppStop", "FunctionCreate", "FunctionGet", "FunctionStats", "MountCreate",
     "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallGet", "CallInfo", "CallCancel", "CallOpen", "PutInputs",
-    "CallClose", "ItemCredit", "ImageBuild", "LogRead",
+    "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
 })  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from squall.protocol.function import (
     FunctionStatsGet,
 )
 from squall.protocol.ids import parse_input_id
+from squall.protocol.image_catalog import ImageGet, ImageInfo
 from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
 from squall.server.dispatch import children
@@ -73,7 +74,7 @@ class Methods:
         }
         catalog = plane.catalog
         self.table |= {
-            "ImageGet": _bodiless(catalog.get),
+            "ImageGet": self._image_get,
             "ImageList": _bodiless(catalog.list_images),
             "ImagePublish": _bodiless(catalog.publish),
             "ImageNameList": _bodiless(catalog.list_names),
@@ -92,6 +93,15 @@ class Methods:
         if unary is None:
             raise PlatformError(INVALID, f"{method}: this server has no such method")
         return await unary(caller, record, body)
+
+    # Images
+
+    async def _image_get(self, caller: Caller, record: ImageGet, body: bytes) -> tuple[ImageInfo, bytes]:
+        info = await self._plane.catalog.get(record)
+        if caller.scope_app_id:
+            # What a container needs to start one; which others use it and how it is made is not for it to know.
+            info = ImageInfo(info.image_id, info.built_at, info.used_at, info.layers, config=info.config)
+        return info, b""
 
     # Server
 
