@@ -72,6 +72,10 @@ def test_sizes_are_short(size_bytes: int, text: str) -> None:
         (["logs", "im-1", "--all", "--layers", "2"], "--all and --layers say different things"),
         (["logs", "im-1", "--layers", "0"], "0 is not in the range"),
         (["list", "--limit", "0"], "0 is not in the range"),
+        (["build", ".", "--build-arg", "WHAT_NOBODY_SET"], "'WHAT_NOBODY_SET' has no value here; write NAME=VALUE"),
+        (["build", ".", "--build-arg", "=1"], "'=1' has no value here"),
+        (["build", ".", "-t", "UPPER/Case:"], "UPPER/Case:"),
+        (["build", "/nowhere"], "'/nowhere' does not exist"),
     ],
 )
 def test_what_contradicts_itself_is_wrong_usage(arguments: list[str], said: str) -> None:

@@ -125,8 +125,15 @@ def test_function_runs_in_the_image_of_a_dockerfile(
     (project / "Dockerfile").write_text(DOCKERFILE)
     (project / "program.py").write_text(PROGRAM.format(place=f"{registry.place}/python:3.11-slim"))
     installation = Installation(make_data_dir(), {"HOME": str(registry.home), "SQUALL_NETWORK_SLOTS": "2"})
+    place = f"BASE={registry.place}/python:3.11-slim"
+    build = ("image", "build", ".", "-t", "web:1", "--build-arg", place, "--build-arg", "VERSION=7", "--json")
     try:
         ended = installation.command("run", "program.py", timeout_s=200, cwd=project)
+        built = installation.command(*build, timeout_s=60, cwd=project)
+        shown = installation.command("image", "history", "web:1", "--json")
+        by_name = installation.command("shell", "web:1", "-c", "cat version; id -un", timeout_s=60)
+        refused = installation.command("image", "build", ".", "-f", "src/app.txt", cwd=project)
+        missed = installation.command("image", "build", "src", cwd=project)
     finally:
         installation.stop()
 
@@ -153,6 +160,14 @@ def test_function_runs_in_the_image_of_a_dockerfile(
         "data": ["/srv/data/app.txt", "/srv/data/deep/kept.log", "/srv/data/packed/app.txt"],
         "left": [],
     }
+    # The same lines are the same layers, whoever asks.
+    assert (built.code, json.loads(built.out)["name"]) == (0, "web:1"), built
+    assert "[1/" not in built.err, built
+    assert len(json.loads(shown.out)) > 10, shown
+    assert by_name.out == "version 7\napp\n", by_name
+    assert (refused.code, missed.code) == (1, 1)
+    assert "src/app.txt, line 1" in refused.err, refused
+    assert "src/Dockerfile" in missed.err, missed
 
 
 @pytest.mark.timeout(240)

@@ -7,7 +7,7 @@ import json
 import click
 
 from squall.cli import tables
-from squall.cli.image_build import import_file, pull
+from squall.cli.image_build import build, import_file, pull
 from squall.cli.image_gc import gc
 from squall.cli.image_names import names_group
 from squall.cli.image_transfer import export, push
@@ -137,6 +137,7 @@ def logs(image_id: str, layers: int | None, is_all: bool, is_timestamped: bool) 
             show_entry(entry, is_timestamped)
 
 
+image_group.add_command(build)
 image_group.add_command(gc)
 image_group.add_command(names_group)
 image_group.add_command(push)

@@ -1,4 +1,4 @@
-"""`squall image pull` and `import`: images that come from elsewhere, built without an app and given a name."""
+"""`squall image build`, `pull` and `import`: images that no app describes, built and given a name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _checked_name(ctx: click.Context, parameter: click.Parameter, name: str) -> 
 
 
 _name = click.option(
-    "--name", default="", metavar="NAME[:TAG]", callback=_checked_name, help="Publish it, for Image.from_name."
+    "-t", "--name", default="", metavar="NAME[:TAG]", callback=_checked_name, help="Publish it, for Image.from_name."
 )
 _force_build = click.option("--force-build", is_flag=True, help="Do not take it from the cache.")
 _from_env = click.option(
@@ -41,6 +41,58 @@ _from_env = click.option(
     help="Log in to the registry with REGISTRY_USERNAME and REGISTRY_PASSWORD of the environment.",
 )
 _json = click.option("--json", "is_json", is_flag=True, help="As JSON.")
+
+
+def _build_arguments(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """As docker's: a name without a value takes that of the environment."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, is_given, value = text.partition("=")
+        if not name or not (is_given or name in os.environ):
+            raise click.BadParameter(f"{text!r} has no value here; write NAME=VALUE", ctx, parameter)
+        found[name] = value if is_given else os.environ[name]
+    return found
+
+
+@click.command("build", epilog="Example: squall image build . --name app:1")
+@click.argument("context", metavar="CONTEXT_DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_name
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="[default: CONTEXT_DIR/Dockerfile]",
+)
+@click.option(
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    callback=_build_arguments,
+    help="For an ARG; no place for a secret, it is kept with the image. May be given again.",
+)
+@_force_build
+@_from_env
+@_json
+def build(
+    context: Path,
+    name: str,
+    file: Path | None,
+    build_args: dict[str, str],
+    force_build: bool,
+    has_secret: bool,
+    is_json: bool,
+) -> None:
+    """Build what a Dockerfile describes, and print its id and name."""
+    image = Image.from_dockerfile(
+        file or context / "Dockerfile",
+        context_dir=context,
+        build_args=build_args,
+        registry_secret=_secret(has_secret),
+        force_build=force_build,
+    )
+    _build(image, name, is_json)
 
 
 @click.command("pull", epilog="Example: squall image pull registry.example.com/team/app:1 --name app:1")

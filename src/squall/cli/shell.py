@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -46,10 +47,13 @@ def shell(
 ) -> None:
     """Open a shell in a container of an image; what is changed there is thrown away at the end.
 
-    REF is the id of an image (im-…) or a function as in `squall run`, for its image; without it the default image.
+    REF is an image by its id (im-…) or published name, or a function as in `squall run`, for its image; without it the
+    default image.
     """
     if image_step is not None and ref:
         raise click.UsageError(f"name an image's step or {ref!r}, not both")
+    if ref and ref.startswith(_RUNNING):
+        raise click.UsageError(f"{ref} is no image; for a container that runs: squall container exec {ref} -- sh")
     image, step = image_step or (_image_of(ref, is_module), 0)
     with_pty = is_terminal() if has_pty is None else has_pty
     rows, columns = size()
@@ -58,11 +62,9 @@ def shell(
 
 
 def _image_of(ref: str | None, is_module: bool) -> str:
-    """The id of the image that is meant, built if need be."""
-    if ref and ref.startswith("im-"):
+    """The id or name of the image that is meant, built if need be."""
+    if ref and (ref.startswith("im-") or not (is_module or ref.endswith(".py") or "::" in ref or Path(ref).exists())):
         return ref
-    if ref and ref.startswith(_RUNNING):
-        raise click.UsageError(f"{ref} is no image; for a container that runs: squall container exec {ref} -- sh")
     image = Image.debian_slim()
     if ref:
         parsed = reference.parse(ref, is_module=is_module)
