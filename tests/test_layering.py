@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tree import ROOT, SRC, Imported, dotted_name, imports, parse, place, python_files, read
+from tests.tree import ROOT, SRC, Imported, dotted_name, imports, nodes, place, python_files, read
 
 MAY_IMPORT: dict[str, set[str]] = {
     "protocol": set(),
@@ -180,7 +180,7 @@ def test_layers_of_users_run_on_python_3_10(layer: str) -> None:
         for found in imports(path):
             if found.name in TOO_NEW and not found.is_for_types:
                 wrong.append(f"{place(path, found.line)}: {found.name} is not in Python 3.10")
-        for node in ast.walk(parse(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Attribute) and dotted_name(node) in TOO_NEW:
                 wrong.append(f"{place(path, node.lineno)}: {dotted_name(node)} is not in Python 3.10")
             if isinstance(node, ast.Name) and node.id in {"ExceptionGroup", "BaseExceptionGroup"}:

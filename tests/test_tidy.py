@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tree import ROOT, SRC, dotted_name, imports, parse, place, python_files, read, tracked_files
+from tests.tree import ROOT, SRC, dotted_name, imports, nodes, parse, place, python_files, read, tracked_files
 
 COLUMNS_MAX = 120
 PROSE_COLUMNS_MAX = 140
@@ -118,7 +118,7 @@ def text_files() -> tuple[Path, ...]:
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(parse(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -135,11 +135,12 @@ def test_banned_calls_are_not_made() -> None:
     found = []
     for path in python_files(*OUR_PYTHON):
         bans = [(re.compile(ban.call), ban) for ban in BANS if is_in(path, ban.where) and not is_in(path, ban.but_not)]
-        for node in ast.walk(parse(path)):
+        any_ban = re.compile("|".join(f"(?:{ban.call})" for _, ban in bans) or r"(?!)")
+        for node in nodes(path):
             if not isinstance(node, ast.Call | ast.Attribute):
                 continue
             name = dotted_name(node.func if isinstance(node, ast.Call) else node)
-            for pattern, ban in bans:
+            for pattern, ban in bans if any_ban.fullmatch(name) else ():
                 is_reference = not isinstance(node, ast.Call) and not ban.call.startswith(("pytest", r"os\.(getenv"))
                 if not is_reference and pattern.fullmatch(name) and not has_reason(path, node.lineno):
                     found.append(f"{place(path, node.lineno)}: {name}: use {ban.instead}")
@@ -151,7 +152,7 @@ def test_tasks_have_an_owner() -> None:
     """asyncio keeps only a weak reference: what nobody holds can vanish, and what nobody awaits fails unseen."""
     found = []
     for path in python_files("src"):
-        for node in ast.walk(parse(path)):
+        for node in nodes(path):
             if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
                 continue
             name = dotted_name(node.value.func)
@@ -219,7 +220,7 @@ def test_modules_are_named_for_what_they_are() -> None:
 
 def defined_names(path: Path) -> Iterator[tuple[int, str]]:
     """Names a file defines: functions, classes, arguments, variables, attributes. Not names of others it only uses."""
-    for node in ast.walk(parse(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.lineno, node.name
         elif isinstance(node, ast.arg):
@@ -267,7 +268,7 @@ def test_nothing_is_left_unwritten() -> None:
     found = [
         f"{place(path, node.lineno)}: write it, or do not declare it"
         for path in python_files("src")
-        for node in ast.walk(parse(path))
+        for node in nodes(path)
         if isinstance(node, ast.Name) and node.id == "NotImplementedError" and not has_reason(path, node.lineno)
     ]
 

@@ -34,6 +34,8 @@ from squall.runtime.errors import FeatureMissing, ProgramMissing, RuntimeFailure
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
 from tests.agent.parts import CODEC, BuiltImages, Inbox, ServerEnd, Slots, make_config, until
 
+pytestmark = pytest.mark.long
+
 SPEC = ImageSpec((debian_slim("3.11"),))
 
 

@@ -7,9 +7,13 @@ import subprocess
 import threading
 from pathlib import Path
 
+import pytest
+
 from squall.agent import disk_use
 from squall.agent.disk_use import DiskUse, deleted_use, tree_use
 from squall.runtime.removal import remove_tree
+
+pytestmark = pytest.mark.long
 
 
 def always(use: DiskUse) -> bool:

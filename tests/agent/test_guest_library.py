@@ -61,6 +61,7 @@ def layer(tmp_path: Path, name: str, has_python: bool) -> str:
     return str(tmp_path / name)
 
 
+@pytest.mark.long
 async def test_the_library_is_complete_and_can_be_imported_without_anything_else(made: Made) -> None:
     place = await made.library.get((), OWN, "im-1")
 

@@ -129,6 +129,7 @@ async def test_finishing_does_not_wait_for_a_pipe_that_somebody_holds_open(readi
         os.write(printer.stdout, b"x")
 
 
+@pytest.mark.long
 async def test_a_flood_is_dropped_visibly_within_bounds_and_never_blocks_its_writer() -> None:
     made = Logs(now=lambda: 0.0)
     printer = Printer(made)
@@ -166,6 +167,7 @@ async def test_a_flood_is_dropped_visibly_within_bounds_and_never_blocks_its_wri
     assert sum(entry.source == "system" for entry in entries) <= took_s / logs.DROP_REPORT_S + 2
 
 
+@pytest.mark.long
 async def test_one_flood_does_not_cost_another_container_a_line() -> None:
     made = Logs(now=lambda: 0.0)
     noisy, quiet = Printer(made, "ct-noisy"), Printer(made, "ct-quiet")

@@ -157,6 +157,7 @@ async def test_shell_before_a_step_has_all_that_the_step_has_but_its_secrets(cou
     stream.cancel()
 
 
+@pytest.mark.long
 async def test_what_is_typed_is_answered_and_the_code_comes_back(counter: Counter) -> None:
     failed = await counter.fail(RUN, FAIL)
 
@@ -294,6 +295,7 @@ async def test_end_of_the_connection_and_of_the_agent_ends_shells_and_removes_th
     assert counter.shop.leftovers() == NOTHING
 
 
+@pytest.mark.long
 async def test_shell_that_writes_too_much_is_ended(counter: Counter) -> None:
     failed = await counter.fail(RUN, FAIL)
     stream = counter.open(failed, 3)

@@ -261,6 +261,7 @@ async def test_frozen_container_goes_on_when_thawed(containers: Containers) -> N
     assert (await containers.exec(running, "true")).status.code == 0
 
 
+@pytest.mark.long
 async def test_many_starts_at_once(containers: Containers) -> None:
     started = await asyncio.gather(*(containers.start("true") for _ in range(20)))
 

@@ -76,6 +76,7 @@ def make_inputs(call_id: str, count: int = 1) -> tuple[StoredInput, ...]:
 # Schema
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["created", "migrated"])
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 async def test_new_and_migrated_databases_have_the_same_schema(
@@ -334,6 +335,7 @@ async def test_mount_that_there_is_not_cannot_be_used(store: Store) -> None:
     assert caught.value.code == "not_found"
 
 
+@pytest.mark.long
 async def test_many_mounts_are_forgotten_at_once(store: Store) -> None:
     await put_mounts(store, *(f"file-{number}" for number in range(1_100)))
 
@@ -427,6 +429,7 @@ async def test_deleted_name_points_nowhere_and_may_be_given_again(store: Store) 
     assert [one.published_at for one in await store.list_image_names(earlier=True)] == [2.0, 1.0]
 
 
+@pytest.mark.long
 async def test_what_a_name_pointed_to_long_ago_is_forgotten(store: Store) -> None:
     count = EARLIER_NAMES_MAX + 5
     for number in range(count):
@@ -564,6 +567,7 @@ async def test_output_is_none_while_there_is_none(store: Store) -> None:
     assert await store.get_output("fc-1", 0) is None
 
 
+@pytest.mark.long
 async def test_statuses_are_those_of_the_first_inputs(store: Store) -> None:
     await store.put_call(make_call("fc-1", input_count=1_500), make_inputs("fc-1", 1_500))
     done = tuple(StoredOutput("fc-1", index, index % 2) for index in (0, 3, 999, 1_400))
@@ -573,6 +577,7 @@ async def test_statuses_are_those_of_the_first_inputs(store: Store) -> None:
     assert await store.output_statuses("fc-1", limit=1) == {0: 0}
 
 
+@pytest.mark.long
 async def test_calls_of_many_callers_at_once_are_all_kept(store: Store) -> None:
     call_ids = [f"fc-{number:04}" for number in range(1_200)]
 
@@ -603,6 +608,7 @@ async def test_refused_write_does_not_take_its_neighbours_with_it(store: Store) 
     assert await store.get_setting("colour") == "grün"
 
 
+@pytest.mark.long
 async def test_expiry_forgets_finished_calls_only(store: Store) -> None:
     for number in range(450):
         await store.put_call(make_call(f"fc-old-{number}", 10.0), make_inputs(f"fc-old-{number}"))

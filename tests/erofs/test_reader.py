@@ -62,6 +62,7 @@ def test_what_is_no_good_image_is_refused(tmp_path: Path, good: bytes, damage: o
         unpack(tmp_path / "image", str(tmp_path / "out"))
 
 
+@pytest.mark.long
 def test_random_damage_is_an_error_or_harmless(tmp_path: Path, good: bytes) -> None:
     chance = random.Random(20261124)
     metadata = BLOCK * 2

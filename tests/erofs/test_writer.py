@@ -20,6 +20,8 @@ from squall.erofs.unpack import unpack
 from squall.erofs.writer import pack, write
 from tests.erofs.trees import BLOCK, content, facts, make_everything, set_times
 
+pytestmark = pytest.mark.long
+
 
 def packed(tree: Path, image: Path) -> bytes:
     pack(str(tree), image)

@@ -83,6 +83,7 @@ def test_child_forked_by_a_coroutine_is_no_second_guest(guest: Process, name: st
     assert (status, pickle.loads(value)) == (SUCCEEDED, expected)
 
 
+@pytest.mark.long
 def test_child_forked_by_a_coroutine_answers_for_no_other_input(guest: Process) -> None:
     guest.boot("bystander", module="async_code", is_async=True, max_inputs=2)
     guest.give(0, 1)

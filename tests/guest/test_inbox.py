@@ -243,6 +243,7 @@ def test_generator_waits_for_its_consumer(guest: Guest) -> None:
     guest.inbox.ended()
 
 
+@pytest.mark.long
 def test_idle_guest_uses_no_processor(guest: Guest) -> None:
     reader = threading.Thread(target=guest.inbox.take, daemon=True)
     reader.start()

@@ -507,6 +507,7 @@ def test_running_input_is_interrupted_when_others_are_cancelled_with_it(guest: P
     assert guest.output()[0] == CANCELLED
 
 
+@pytest.mark.long
 def test_coroutine_cancelled_before_its_first_step_frees_its_place(guest: Process) -> None:
     guest.boot("hold", is_async=True, max_inputs=2)
     guest.give(0, 1)

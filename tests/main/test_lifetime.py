@@ -25,6 +25,7 @@ async def test_nobody_for_long_enough_is_the_end() -> None:
         await wait_idle(IDLE_S, Used())
 
 
+@pytest.mark.long
 async def test_short_visits_between_two_looks_count() -> None:
     program = Used()
     ended = asyncio.ensure_future(wait_idle(IDLE_S, program))
@@ -40,6 +41,7 @@ async def test_short_visits_between_two_looks_count() -> None:
         await ended
 
 
+@pytest.mark.long
 async def test_what_runs_keeps_it() -> None:
     program = Used()
     program.is_idle = False

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import asyncio, json, threading, time
 from squall.main.memory import memory_given_back, resident_bytes
@@ -43,6 +45,7 @@ def grown_mib(is_given_back: bool) -> tuple[float, float]:
     return after / 2**20, later / 2**20
 
 
+@pytest.mark.long
 def test_what_is_free_goes_back_to_the_machine() -> None:
     without, with_it = grown_mib(False), grown_mib(True)
 

@@ -21,6 +21,7 @@ from squall.protocol.frames import (
 FRAMES = st.lists(st.builds(Frame, st.binary(max_size=40), st.binary(max_size=200)), max_size=8)
 
 
+@pytest.mark.long
 @given(FRAMES, st.data())
 def test_any_split_of_the_bytes_gives_the_same_frames(frames: list[Frame], data: st.DataObject) -> None:
     stream = b"".join(map(encode, frames))

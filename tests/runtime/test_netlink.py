@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 from squall.runtime.network.links import IPRoute
@@ -16,6 +18,7 @@ print(loaded, pyroute2.IPRoute is IPRoute, "lo" in names, pyroute2.NDB.__name__)
 """
 
 
+@pytest.mark.long
 def test_only_routes_and_links_are_loaded_and_the_rest_is_there_for_others() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
 

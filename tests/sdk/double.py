@@ -230,6 +230,8 @@ class Connection:
         try:
             args, kwargs = deserialize(value)
             for item in self.double.find(spec)(*args, **kwargs):
+                if opened.call_id in self.double.closed_calls:
+                    break
                 data = serialize(item)
                 batch = call.ItemBatch(opened.call_id, 0, 1, count, (len(data),))
                 loop.call_soon_threadsafe(self._put_items, batch, data)

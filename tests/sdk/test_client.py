@@ -47,6 +47,7 @@ def test_answers_of_the_server_become_our_exceptions(server: ServerDouble) -> No
         squall.Function.from_name("none", "none").remote()
 
 
+@pytest.mark.long
 def test_a_call_survives_a_restart_of_the_server(server: ServerDouble) -> None:
     with app.run():
         server.is_holding_outputs = True
@@ -59,6 +60,7 @@ def test_a_call_survives_a_restart_of_the_server(server: ServerDouble) -> None:
     assert server.hellos[0].client_id == server.hellos[1].client_id
 
 
+@pytest.mark.long
 def test_a_map_gives_every_result_once_over_restarts(server: ServerDouble) -> None:
     with app.run():
         found = []
@@ -81,6 +83,7 @@ def test_a_generator_gives_every_item_once_over_a_restart(server: ServerDouble) 
     assert found == list(range(3000))
 
 
+@pytest.mark.long
 def test_a_server_that_waits_for_us_to_read_gets_all_inputs(server: ServerDouble) -> None:
     server.callables["square"] = lambda x: x
 
@@ -90,6 +93,7 @@ def test_a_server_that_waits_for_us_to_read_gets_all_inputs(server: ServerDouble
         assert list(square.map(values)) == values  # type: ignore[comparison-overlap]
 
 
+@pytest.mark.long
 def test_an_idle_app_keeps_its_lease_over_a_restart(server: ServerDouble) -> None:
     with app.run():
         square.remote(1)

@@ -104,6 +104,7 @@ def test_an_exception_at_any_line_of_reading_leaves_nobody_waiting(server: Serve
     assert sys.exc_info() == (None, None, None)
 
 
+@pytest.mark.long
 def test_a_signal_handler_may_call_while_its_thread_waits(server: ServerDouble) -> None:
     server.callables["square"] = lambda x: slow(0.5 if x == 2 else 0.0, x)
     found: list[int] = []
@@ -163,6 +164,7 @@ print("interrupted", interrupted > 20)
 """
 
 
+@pytest.mark.long
 def test_ctrl_c_at_random_moments_never_blocks_the_next_call(data_dir: Path) -> None:
     environment = {**os.environ, "SQUALL_DATA_DIR": str(data_dir), "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     environment.pop("SQUALL_SERVER_URL", None)

@@ -251,6 +251,7 @@ def test_keyword_arguments_may_have_any_name(server: ServerDouble) -> None:
         assert asyncio.run(named.remote.aio(self=5)) == ["self"]
 
 
+@pytest.mark.long
 def test_map_pulls_at_most_a_thousand_inputs_ahead(server: ServerDouble) -> None:
     pulled = 0
 
@@ -452,6 +453,7 @@ def test_stats_are_named_as_programs_expect(server: ServerDouble) -> None:
     assert (stats.backlog, stats.num_total_runners, stats.num_running_inputs) == (3, 5, 2)
 
 
+@pytest.mark.long
 def test_everything_has_an_async_form(server: ServerDouble) -> None:
     async def numbers() -> AsyncIterator[int]:
         for number in range(1500):

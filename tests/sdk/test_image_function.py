@@ -179,6 +179,7 @@ def test_it_runs_again_when_its_source_changes(tmp_path: Path, monkeypatch: pyte
     assert found[1] != found[2]
 
 
+@pytest.mark.long
 def test_the_digest_is_the_same_in_every_process() -> None:
     program = (
         f"from {__name__} import digest, with_names, fetch\n"

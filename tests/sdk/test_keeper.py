@@ -105,6 +105,7 @@ def test_what_breaks_in_the_keeper_is_told_and_the_keeper_goes_on(monkeypatch: p
     assert kept.has_apps
 
 
+@pytest.mark.long
 async def test_a_loop_that_waits_hears_of_bytes_that_cannot_be_read(server: ServerDouble) -> None:
     server.callables["square"] = slow_for_two
 

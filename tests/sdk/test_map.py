@@ -52,6 +52,7 @@ class Numbers:
         self._release.set()
 
 
+@pytest.mark.long
 def test_iterator_rests_while_many_results_wait_for_one(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_map, "HELD_MAX", 2_000)
     release = threading.Event()
@@ -65,6 +66,7 @@ def test_iterator_rests_while_many_results_wait_for_one(server: ServerDouble, mo
     assert 2_000 <= numbers.paused_at <= 2_000 + OUTSTANDING_MAX
 
 
+@pytest.mark.long
 def test_iterator_rests_while_results_that_wait_are_large(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +83,7 @@ def test_iterator_rests_while_results_that_wait_are_large(
     assert numbers.paused_at <= OUTSTANDING_MAX
 
 
+@pytest.mark.long
 def test_iterator_rests_while_inputs_without_a_result_are_large(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:

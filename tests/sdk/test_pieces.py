@@ -56,6 +56,7 @@ def test_reader_gives_all_bytes_however_they_are_asked_for(pieces: list[bytes], 
     assert read == whole
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("value", [{"a": [1, 2.5, None], "text": "ä" * 100}, b"y" * 200_000, list(range(30_000))])
 def test_any_pickle_in_any_pieces_is_read(value: object, protocol: int) -> None:

@@ -96,6 +96,7 @@ def test_ctrl_c_is_noticed_while_another_thread_reads() -> None:
         assert_interrupted(lambda: square.remote(2))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("slow", "url")
 @pytest.mark.parametrize("form", ["remote", "get with a timeout"])
 def test_ctrl_c_is_noticed_over_a_websocket(form: str) -> None:
@@ -103,6 +104,7 @@ def test_ctrl_c_is_noticed_over_a_websocket(form: str) -> None:
         assert_interrupted(FORMS[form])
 
 
+@pytest.mark.long
 def test_ctrl_c_is_noticed_while_nothing_is_read() -> None:
     assert_interrupted(lambda: run(sleep(10)))
     assert_interrupted(lambda: Pending[None]().block(time.monotonic() + 10))

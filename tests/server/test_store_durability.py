@@ -40,6 +40,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 def test_kill_in_mid_commit_loses_nothing_acknowledged(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/squall.db"
     child = subprocess.Popen([sys.executable, "-c", SPAWNER, url], stdout=subprocess.PIPE)

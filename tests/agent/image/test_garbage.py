@@ -184,6 +184,7 @@ async def test_layer_removed_right_after_it_was_made_fails_the_build_and_is_neve
     assert (await shop.build(RUN)).layers
 
 
+@pytest.mark.long
 async def test_builds_and_removals_at_the_same_time_leave_every_image_whole(shop: Shop) -> None:
     holds: LayerHolds = shop.builder._holds
     is_over = asyncio.Event()

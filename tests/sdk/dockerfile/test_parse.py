@@ -227,6 +227,7 @@ _WORDS = st.sampled_from(
 _TEXTS = st.one_of(st.text(max_size=200), st.lists(_WORDS, max_size=60).map(" ".join))
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=2000)
 @given(_TEXTS, st.booleans(), st.dictionaries(st.sampled_from(["a", "b"]), st.text(max_size=10), max_size=2))
 def test_any_text_is_read_or_refused_by_the_one_exception(

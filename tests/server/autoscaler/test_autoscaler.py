@@ -84,6 +84,7 @@ def test_backoff_grows_and_is_bounded() -> None:
     assert delays[-1] == BACKOFF_MAX_S
 
 
+@pytest.mark.long
 @given(
     queued=st.integers(0, 10**6),
     busy=st.integers(0, 50),

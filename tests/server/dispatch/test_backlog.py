@@ -89,6 +89,7 @@ async def test_what_does_not_fit_waits_in_the_store_and_each_runs_once() -> None
         assert not await stage.store.unfinished_counts()
 
 
+@pytest.mark.long
 async def test_spawning_while_pages_are_read_loses_nothing_and_runs_nothing_twice() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from squall.protocol.call import OutputBatch
 from squall.server.dispatch.call_table import ORPHANS_MAX, CallTable
 from squall.server.dispatch.client import MERGED_BYTES_MAX, merged
@@ -47,6 +49,7 @@ def test_orphans_are_bounded_and_only_their_function_gets_them() -> None:
     assert len(table.take_orphans(f"fc-{ORPHANS_MAX + 1}", "fu-1")) == 1
 
 
+@pytest.mark.long
 async def test_what_is_kept_of_a_long_map_is_bounded() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from squall.protocol.call import ItemBatch, OutputBatch
 from squall.protocol.channel.contract import HIGH_WATER_BYTES
 from squall.protocol.channel.memory import MemoryChannel
@@ -105,6 +107,7 @@ async def test_large_values_of_a_batch_are_named_by_their_hash() -> None:
     assert [blobs.blobs[name] for name in names] == [values[1], values[3]]
 
 
+@pytest.mark.long
 async def test_client_that_does_not_read_costs_bounded_memory_and_others_nothing(tmp_path: Path) -> None:
     async with staged(CONFIG) as stage, connected(stage, tmp_path / "s") as (reader, channel):
         shelf, calls = stage.plane.calls.shelf, stage.plane.calls
@@ -128,6 +131,7 @@ async def test_client_that_does_not_read_costs_bounded_memory_and_others_nothing
         assert call.copies == 0
 
 
+@pytest.mark.long
 async def test_results_for_a_client_that_is_away_are_bounded_and_there_when_it_is_back() -> None:
     async with staged(CONFIG) as stage:
         shelf, calls = stage.plane.calls.shelf, stage.plane.calls
@@ -291,6 +295,7 @@ async def test_unsent_outputs_are_not_looked_through_for_what_was_sent() -> None
         assert 3_000 * 200 <= shelf.size_bytes <= 4_000 * 200 + 200
 
 
+@pytest.mark.long
 async def test_many_small_results_are_not_looked_through_for_each_of_them() -> None:
     looks: list[Kept] = []
 

@@ -27,6 +27,8 @@ from squall.protocol.image import ImageConfig
 from tests.agent.image.block.stores import HASTY, KEY, S3Server, make_layer, store_in, web_store
 from tests.agent.parts import until
 
+pytestmark = pytest.mark.long
+
 IMAGE_ID = "im-" + "1" * 32
 
 

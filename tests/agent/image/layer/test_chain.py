@@ -64,6 +64,7 @@ def test_no_chain_is_deeper_than_the_kernel_stacks() -> None:
         assert len(shortened(deep, merged)) + 2 <= 500
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_merged_layer_is_made_once_and_kept_as_the_others_are(tmp_path: Path, is_packed: bool) -> None:
     store = LayerStore(tmp_path, is_packed=is_packed)

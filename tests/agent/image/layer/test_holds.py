@@ -157,6 +157,7 @@ def _die_removing(data_dir: Path, layer_id: str, at: str) -> None:
         store.remove(layer_id)
 
 
+@pytest.mark.long
 def test_what_is_held_is_there_however_many_take_and_remove(tmp_path: Path) -> None:
     store = LayerStore(tmp_path)
     holds = LayerHolds(store)

@@ -12,6 +12,8 @@ import pytest
 
 from squall.agent.image.machine.tool import Output, ToolFailed, Watch, run_tool
 
+pytestmark = pytest.mark.long
+
 ENVIRON = {"PATH": os.environ["PATH"]}
 
 

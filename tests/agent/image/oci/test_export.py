@@ -82,6 +82,7 @@ def make_layer(path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_everything_comes_back_from_directories_and_from_images(tmp_path: Path) -> None:
     layer = make_layer(tmp_path / "layer")
     wanted = facts(layer)
@@ -99,6 +100,7 @@ def test_everything_comes_back_from_directories_and_from_images(tmp_path: Path) 
     assert (back / "sparse").stat().st_blocks < 9 * 2**20 // 512 // 2
 
 
+@pytest.mark.long
 def test_the_same_image_gives_the_same_bytes_at_any_time(tmp_path: Path) -> None:
     layer = make_layer(tmp_path / "layer")
     first, copied = exported(tmp_path / "first", layer)
@@ -207,6 +209,7 @@ def test_name_that_would_hide_a_file_is_refused(tmp_path: Path) -> None:
         export(ImageToExport((str(tmp_path / "layer"),), ()), tmp_path / "layout")
 
 
+@pytest.mark.long
 def test_program_says_what_is_left_out_and_why_it_cannot(tmp_path: Path) -> None:
     make_everything(tmp_path / "layer")
     good = run(tmp_path, ImageToExport((str(tmp_path / "layer"),), ()), "good")

@@ -276,6 +276,7 @@ def test_what_is_no_archive_is_refused(root: Path, content: bytes) -> None:
         unpack(str(root), write_layers(root.parent, content))
 
 
+@pytest.mark.long
 def test_header_that_would_fill_the_memory_ends_the_program_with_a_reason(root: Path) -> None:
     header = tarfile.TarInfo("bomb")
     header.type, header.size = tarfile.XHDTYPE, 8 * 2**30

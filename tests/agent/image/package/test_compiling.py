@@ -64,6 +64,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
+@pytest.mark.long
 def test_bytecode_made_in_the_cache_is_taken_where_the_package_is_installed(place: Place) -> None:
     place.fetch()
     made = next((place.package / "pkg/__pycache__").iterdir()).read_bytes()
@@ -92,6 +93,7 @@ def test_source_that_was_changed_before_is_left_to_be_noticed(place: Place) -> N
     assert place.imported() == ("2", False)
 
 
+@pytest.mark.long
 def test_many_sources_are_compiled_by_all_processors(place: Place) -> None:
     for number in range(150):
         (place.package / f"pkg/module{number}.py").write_text(f"VALUE = {number}\n")
