@@ -22,7 +22,7 @@ from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.frames import Frame
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
 from squall.protocol.log import LogBatch, LogEntry
-from squall.protocol.mount import MountFile, MountGet, MountManifest
+from squall.protocol.mount import BLOCK_BYTES, MountFile, MountGet, MountManifest
 from squall.protocol.node import ContainerExited, NodeHello, NodeReport, NodeWelcome
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
@@ -47,9 +47,13 @@ class Files:
     def add(self, files: dict[str, bytes], mode: int = 0o644) -> str:
         rows = []
         for path, content in sorted(files.items()):
-            sha256 = hashlib.sha256(content).hexdigest()
-            self.blobs[sha256] = content
-            rows.append(MountFile(path, sha256, len(content), mode))
+            sha256 = self._put(content)
+            blocks: tuple[str, ...] = ()
+            if len(content) > BLOCK_BYTES:
+                cuts = range(0, len(content), BLOCK_BYTES)
+                blocks = tuple(self._put(content[start : start + BLOCK_BYTES]) for start in cuts)
+                del self.blobs[sha256]
+            rows.append(MountFile(path, sha256, len(content), mode, blocks))
         made = MountManifest(tuple(rows))
         self.manifests[made.mount_id()] = made
         return made.mount_id()
@@ -59,9 +63,14 @@ class Files:
             raise PlatformError(NOT_FOUND, f"no mount {mount_id}")
         return self.manifests[mount_id]
 
-    async def fetch(self, sha256: str, size_bytes: int, path: Path) -> None:
-        self.fetched.append(sha256)
-        path.write_bytes(self.blobs[sha256])
+    async def fetch(self, file: MountFile, path: Path) -> None:
+        self.fetched.append(file.sha256)
+        path.write_bytes(b"".join(self.blobs[one] for one in file.blobs))
+
+    def _put(self, content: bytes) -> str:
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.blobs[sha256] = content
+        return sha256
 
 
 class Slots:

@@ -630,9 +630,10 @@ async def test_expiry_forgets_finished_calls_only(store: Store) -> None:
 
 
 async def test_blobs_that_something_names_are_live(store: Store) -> None:
-    names = [character * 64 for character in "abcd"]
+    names = [character * 64 for character in "abcdef"]
     await store.put_app(make_app())
-    await store.put_mount(MountManifest((MountFile("a.py", names[0], 1),)), 1.0)
+    large = MountFile("b.bin", "0" * 64, 12 * 2**20, blocks=(names[4], names[5]))
+    await store.put_mount(MountManifest((MountFile("a.py", names[0], 1), large)), 1.0)
     definition = Definition("serialized", blob_sha256=names[1])
     await store.put_functions((replace(make_function(), definition=definition), make_function("fu-2", name="cube")))
     await store.put_call(make_call("fc-1"), (StoredInput("fc-1", 0, blob_sha256=names[2]),))
@@ -640,7 +641,7 @@ async def test_blobs_that_something_names_are_live(store: Store) -> None:
 
     assert await store.live_blobs() == frozenset(names)
     await store.expire(1e12)
-    assert await store.live_blobs() == frozenset(names[:2])
+    assert await store.live_blobs() == frozenset([*names[:2], *names[4:]])
 
 
 # Settings

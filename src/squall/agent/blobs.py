@@ -11,12 +11,12 @@ from typing import Protocol
 
 from squall.protocol.blob import CHUNK_BYTES, BlobChunk, BlobGet
 from squall.protocol.errors import INTERNAL, PlatformError
-from squall.protocol.mount import MountGet, MountManifest
+from squall.protocol.mount import BLOCK_BYTES, MountFile, MountGet, MountManifest
 from squall.protocol.peer import Peer
 
 
 class BlobSource(Protocol):
-    """Gives manifests and blobs."""
+    """Gives manifests and files."""
 
     async def manifest(self, mount_id: str) -> MountManifest:
         """The files of a mount.
@@ -25,11 +25,11 @@ class BlobSource(Protocol):
             PlatformError: `not_found`, or `unavailable` while there is no server.
         """
 
-    async def fetch(self, sha256: str, size_bytes: int, path: Path) -> None:
-        """Write a blob to a new file.
+    async def fetch(self, file: MountFile, path: Path) -> None:
+        """Write the content of a file of a mount to a new one.
 
         Raises:
-            PlatformError: as above; `internal` when its bytes are not those of its name.
+            PlatformError: as above; `internal` when its bytes are not those of its hash.
         """
 
 
@@ -44,24 +44,28 @@ class PeerBlobs:
         """See `BlobSource`."""
         return await self._connected().request("MountGet", MountGet(mount_id), MountManifest)
 
-    async def fetch(self, sha256: str, size_bytes: int, path: Path) -> None:
+    async def fetch(self, file: MountFile, path: Path) -> None:
         """See `BlobSource`."""
         loop = asyncio.get_running_loop()
         digest = hashlib.sha256()
-        offset = 0
-        while True:
-            body = b""
-            if offset < size_bytes:
+        count = 0
+        # In a thread: a disk may be slow, and a hash of megabytes takes milliseconds.
+        await loop.run_in_executor(self._executor, _append, path, b"", digest)
+        for sha256 in file.blobs:
+            size_bytes = min(BLOCK_BYTES, file.size_bytes - count) if file.blocks else file.size_bytes
+            offset = 0
+            while offset < size_bytes:
                 request = BlobGet(sha256, offset, CHUNK_BYTES)
                 _, body = await self._connected().request_with_body("BlobGet", request, BlobChunk)
-            # In a thread: a disk may be slow, and a hash of megabytes takes milliseconds.
-            await loop.run_in_executor(self._executor, _append, path, body, digest)
-            offset += len(body)
-            if not body or offset >= size_bytes:
-                break
-        if digest.hexdigest() != sha256:
+                await loop.run_in_executor(self._executor, _append, path, body, digest)
+                offset += len(body)
+                if not body:
+                    break
+            count += offset
+        if digest.hexdigest() != file.sha256:
             os.unlink(path)
-            raise PlatformError(INTERNAL, f"blob {sha256} came with other bytes ({offset} of {size_bytes})")
+            message = f"file {file.path} ({file.sha256}) came with other bytes ({count} of {file.size_bytes})"
+            raise PlatformError(INTERNAL, message)
 
     def _connected(self) -> Peer:
         if self.peer is None or self.peer.is_closed:

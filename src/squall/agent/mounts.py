@@ -167,7 +167,7 @@ class Mounts:
     async def _fetch(self, file: MountFile) -> None:
         async with self._fetches:
             new = self._top / "new" / secrets.token_hex(8)
-            await self._source.fetch(file.sha256, file.size_bytes, new)
+            await self._source.fetch(file, new)
             os.chmod(new, _mode(file))
             os.rename(new, self._file_path(file))
 

@@ -6,6 +6,9 @@ import json
 
 from squall.protocol.records import record
 
+BLOCK_BYTES = 8 * 2**20
+"""A larger file travels in blocks of this size, the last one shorter: what is known of it need not be sent again."""
+
 
 @record
 class MountFile:
@@ -14,8 +17,16 @@ class MountFile:
     path: str
     """Relative to the mount's target, with forward slashes, no `..`."""
     sha256: str
+    """Of the whole content."""
     size_bytes: int
     mode: int = 0o644
+    blocks: tuple[str, ...] = ()
+    """The SHA-256 of each block, if it travels in blocks."""
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """What its content is in the blob store, one after the other."""
+        return self.blocks or (self.sha256,)
 
 
 @record

@@ -255,6 +255,18 @@ async def test_blobs_and_mounts_pass_through() -> None:
         assert (chunk.size_bytes, body) == (len(data), data)
 
 
+async def test_of_a_file_in_blocks_those_are_asked_for_that_are_not_there() -> None:
+    async with staged() as stage:
+        blocks = [b"first", b"second", b"first"]
+        names = [hashlib.sha256(block).hexdigest() for block in blocks]
+        file = MountFile("data.bin", hashlib.sha256(b"".join(blocks)).hexdigest(), 16, blocks=tuple(names))
+        await stage.client.ask("BlobPut", BlobPut(names[0], 5), Empty, blocks[0])
+
+        created = await stage.client.ask("MountCreate", MountCreate(MountManifest((file,))), MountCreated)
+
+        assert created.missing_sha256s == (names[1],)
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../b", "", "a//b", "./a"])
 async def test_mount_cannot_leave_its_target(path: str) -> None:
     manifest = MountManifest((MountFile(path, "0" * 64, 1),))

@@ -212,7 +212,7 @@ class Methods:
     # Files
 
     async def _mount_create(self, caller: Caller, record: MountCreate, body: bytes) -> tuple[MountCreated, bytes]:
-        sha256s = tuple(dict.fromkeys(file.sha256 for file in record.manifest.files))
+        sha256s = tuple(dict.fromkeys(blob for file in record.manifest.files for blob in file.blobs))
         check_paths(record.manifest)
         mount_id = await self._plane.store.put_mount(record.manifest, self._plane.clock.now())
         return MountCreated(mount_id, await self._plane.blobs.missing(sha256s)), b""

@@ -287,7 +287,7 @@ class MemoryStore:
 
     async def live_blobs(self) -> frozenset[str]:
         """See `Store`."""
-        named = {file.sha256 for manifest, _ in self._mounts.values() for file in manifest.files}
+        named = {blob for manifest, _ in self._mounts.values() for file in manifest.files for blob in file.blobs}
         named |= {function.definition.blob_sha256 for function in self._functions.values()}
         named |= {item.blob_sha256 for inputs in self._inputs.values() for item in inputs}
         named |= {item.blob_sha256 for outputs in self._outputs.values() for item in outputs.values()}

@@ -372,7 +372,7 @@ def _put_settings(connection: Connection, rows: Sequence[dict[str, Any]]) -> lis
 def _live_blobs(connection: Connection) -> frozenset[str]:
     named: set[str] = set()
     for text in connection.execute(sa.select(MOUNTS.c.manifest)).scalars():
-        named.update(file.sha256 for file in from_wire(MountManifest, json.loads(text)).files)
+        named.update(blob for file in from_wire(MountManifest, json.loads(text)).files for blob in file.blobs)
     named.update(connection.execute(sa.select(FUNCTIONS.c.blob_sha256)).scalars())
     named |= sql_calls.live_blobs(connection)
     return frozenset(named - {""})
