@@ -75,8 +75,8 @@ class Step:
         for file in mount.manifest.files:
             place = self.root / file.path
             place.parent.mkdir(parents=True, exist_ok=True)
-            local = mount.local_paths.get(file.sha256)
-            place.write_bytes(Path(local).read_bytes() if local else mount.contents[file.sha256])
+            part = mount.parts.get(file.sha256)
+            place.write_bytes(Path(part.path).read_bytes() if part else mount.contents[file.sha256])
 
     def run(self) -> subprocess.CompletedProcess[str]:
         """Run the call, as the builder does."""

@@ -313,7 +313,7 @@ class Connection:
     def _answer_MountCreate(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         manifest = request.record(mount.MountCreate).manifest
         self.double.mounts[manifest.mount_id()] = manifest
-        lacking = dict.fromkeys(file.sha256 for file in manifest.files if file.sha256 not in self.double.blobs)
+        lacking = dict.fromkeys(one for file in manifest.files for one in file.blobs if one not in self.double.blobs)
         return mount.MountCreated(manifest.mount_id(), tuple(lacking)), b""
 
     def _answer_BlobStat(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802

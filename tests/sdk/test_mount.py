@@ -7,13 +7,62 @@ from pathlib import Path
 
 import pytest
 
-from squall.exception import InvalidError
-from squall.sdk import _mount
+from squall.exception import InvalidError, ServiceError
+from squall.protocol.mount import BLOCK_BYTES
+from squall.sdk import _client, _mount
+from squall.sdk._pending import run
+from tests.sdk.double import ServerDouble
 
 
 def ship(folder: Path) -> list[str]:
     mount = _mount.make_mount(_mount.find_files(str(folder), "", lambda path: False), "the folder")
     return [file.path for file in mount.manifest.files]
+
+
+def send(path: Path) -> None:
+    """Ship one file."""
+    mount = _mount.make_mount([_mount.LocalFile(str(path), "data.bin")], "the file")
+    put(mount)
+
+
+def put(mount: _mount.Mount) -> None:
+    client = _client.current()
+    run(client.connect())
+    run(_mount.upload(client, mount))
+
+
+def test_of_a_large_file_only_what_changed_is_sent_again(tmp_path: Path, server: ServerDouble) -> None:
+    path = tmp_path / "data.bin"
+    content = os.urandom(BLOCK_BYTES * 3 + 7)
+    path.write_bytes(content)
+    send(path)
+    sent = set(server.blobs)
+    path.write_bytes(content[:BLOCK_BYTES] + b"changed" + content[BLOCK_BYTES + 7 :])
+
+    send(path)
+
+    assert len(sent) == 4
+    (new,) = set(server.blobs) - sent
+    assert server.blobs[new][:7] == b"changed"
+    first, second = server.mounts.values()
+    assert first.files[0].blocks[0] == second.files[0].blocks[0]
+    assert b"".join(server.blobs[one] for one in second.files[0].blobs) == path.read_bytes()
+
+
+@pytest.mark.parametrize("size_bytes", [10, BLOCK_BYTES, BLOCK_BYTES * 2 + 1])
+@pytest.mark.parametrize("change", ["shorter", "other", "empty"])
+def test_file_that_changes_while_it_is_sent_is_told(
+    tmp_path: Path, server: ServerDouble, size_bytes: int, change: str
+) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(os.urandom(size_bytes))
+    mount = _mount.make_mount([_mount.LocalFile(str(path), "data.bin")], "the file")
+    os.truncate(path, {"shorter": size_bytes - 1, "other": size_bytes, "empty": 0}[change])
+    if change == "other":
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    with pytest.raises(ServiceError, match=r"cannot ship .*data\.bin: it changed while it was read; run again"):
+        put(mount)
 
 
 def test_links_in_circles_and_to_nothing_are_left_out(tmp_path: Path) -> None:

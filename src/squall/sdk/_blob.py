@@ -36,15 +36,31 @@ async def missing(client: Client, sha256s: Sequence[str]) -> set[str]:
 
 async def upload(client: Client, sha256: str, pieces: Sequence[bytes | memoryview]) -> None:
     """Send all chunks of a blob, in order."""
-    size_bytes = _pieces.size_of(pieces)
-    under_way: deque[Pending[tuple[object, bytes]]] = deque()
-    for number, chunk in enumerate(_pieces.cut(pieces, CHUNK_BYTES)):
-        record = BlobPut(sha256, size_bytes, number * CHUNK_BYTES)
-        under_way.append(client.ask("BlobPut", record, chunk))
-        if len(under_way) >= IN_FLIGHT_MAX:
-            await under_way.popleft()
-    while under_way:
-        await under_way.popleft()
+    uploads = Uploads(client)
+    await uploads.add(sha256, pieces)
+    await uploads.finish()
+
+
+class Uploads:
+    """Blobs on their way to the store, one after the other without a pause between them."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._under_way: deque[Pending[tuple[object, bytes]]] = deque()
+
+    async def add(self, sha256: str, pieces: Sequence[bytes | memoryview]) -> None:
+        """Send all chunks of a blob, in order; the last ones may still be under way when this returns."""
+        size_bytes = _pieces.size_of(pieces)
+        for number, chunk in enumerate(_pieces.cut(pieces, CHUNK_BYTES)):
+            record = BlobPut(sha256, size_bytes, number * CHUNK_BYTES)
+            self._under_way.append(self._client.ask("BlobPut", record, chunk))
+            if len(self._under_way) >= IN_FLIGHT_MAX:
+                await self._under_way.popleft()
+
+    async def finish(self) -> None:
+        """Wait until the store has all of them."""
+        while self._under_way:
+            await self._under_way.popleft()
 
 
 async def get(client: Client, sha256: str) -> list[bytes]:

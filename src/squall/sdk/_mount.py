@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from squall.exception import InvalidError, MountUploadTimeoutError, ServiceError
-from squall.protocol.frames import BODY_BYTES_MAX
-from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest
+from squall.exception import InvalidError, ServiceError
+from squall.protocol.mount import BLOCK_BYTES, MountCreate, MountCreated, MountFile, MountManifest
 from squall.sdk import _blob, _container
 from squall.sdk._client import Client
 from squall.sdk.file_pattern_matcher import can_prune
@@ -28,7 +27,15 @@ LARGE_BYTES = 2 * 2**30
 
 Ignore = Callable[[Path], bool]
 
-_hashes: dict[tuple[str, int, int, int], str] = {}
+
+class _Hashes(NamedTuple):
+    """Of a file and, if it is large, of its blocks."""
+
+    sha256: str
+    blocks: tuple[str, ...]
+
+
+_hashes: dict[tuple[str, int, int, int], _Hashes] = {}
 
 
 class LocalFile(NamedTuple):
@@ -36,6 +43,14 @@ class LocalFile(NamedTuple):
 
     local_path: str
     remote_path: str
+
+
+class LocalPart(NamedTuple):
+    """A piece of a file here."""
+
+    path: str
+    offset: int
+    size_bytes: int
 
 
 class Content(NamedTuple):
@@ -49,8 +64,8 @@ class Mount(NamedTuple):
     """Hashed files and what the server calls them."""
 
     manifest: MountManifest
-    local_paths: dict[str, str]
-    """SHA-256 to a path here."""
+    parts: dict[str, LocalPart]
+    """SHA-256 to where that is here."""
     contents: dict[str, bytes]
     """SHA-256 to what is at no path."""
 
@@ -123,17 +138,18 @@ def make_mount(
         InvalidError: a file cannot be read, or there are more than anybody means.
     """
     found: dict[str, MountFile] = {}
-    local_paths: dict[str, str] = {}
+    parts: dict[str, LocalPart] = {}
     for file in files:
         _check_name(file.remote_path, what)
         try:
             status = os.stat(file.local_path)
-            sha256 = _hash(file.local_path, status)
+            hashes = _hash(file.local_path, status)
         except OSError as error:
             raise InvalidError(f"cannot ship {what}: {file.local_path}: {error.strerror}{_where()}") from error
         mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-        found[file.remote_path] = MountFile(file.remote_path, sha256, status.st_size, mode)
-        local_paths[sha256] = file.local_path
+        one = MountFile(file.remote_path, hashes.sha256, status.st_size, mode, hashes.blocks)
+        found[file.remote_path] = one
+        parts.update(_parts(file.local_path, one))
         if len(found) > FILES_MAX:
             raise InvalidError(f"cannot ship {what}: more than {FILES_MAX} files; use ignore= to leave some out")
     if not is_size_meant:
@@ -143,7 +159,7 @@ def make_mount(
         sha256 = hashlib.sha256(content.data).hexdigest()
         found[content.remote_path] = MountFile(content.remote_path, sha256, len(content.data))
         made[sha256] = content.data
-    return Mount(MountManifest(tuple(found[path] for path in sorted(found))), local_paths, made)
+    return Mount(MountManifest(tuple(found[path] for path in sorted(found))), parts, made)
 
 
 def _check_name(path: str, what: str) -> None:
@@ -181,16 +197,25 @@ def _where() -> str:
     return "; a function that runs an app ships files of its own container: add them to the function's image first"
 
 
-def _hash(path: str, status: os.stat_result) -> str:
+def _hash(path: str, status: os.stat_result) -> _Hashes:
     key = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-    sha256 = _hashes.get(key)
-    if sha256 is None:
-        digest = hashlib.sha256()
+    hashes = _hashes.get(key)
+    if hashes is None:
+        digest, blocks = hashlib.sha256(), []
+        has_blocks = status.st_size > BLOCK_BYTES
         with open(path, "rb") as file:
-            while chunk := file.read(1024 * 1024):
-                digest.update(chunk)
-        sha256 = _hashes[key] = digest.hexdigest()
-    return sha256
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+                if has_blocks:
+                    blocks.append(hashlib.sha256(block).hexdigest())
+        hashes = _hashes[key] = _Hashes(digest.hexdigest(), tuple(blocks))
+    return hashes
+
+
+def _parts(path: str, file: MountFile) -> Iterator[tuple[str, LocalPart]]:
+    for number, sha256 in enumerate(file.blobs):
+        offset = number * BLOCK_BYTES
+        yield sha256, LocalPart(path, offset, min(BLOCK_BYTES, file.size_bytes - offset))
 
 
 async def upload(client: Client, mount: Mount) -> str:
@@ -200,35 +225,19 @@ async def upload(client: Client, mount: Mount) -> str:
         ServiceError: a file changes while it is read.
     """
     created = await client.request("MountCreate", MountCreate(mount.manifest), MountCreated)
+    uploads = _blob.Uploads(client)
     for sha256 in created.missing_sha256s:
-        if sha256 in mount.contents:
-            await _blob.upload(client, sha256, [mount.contents[sha256]])
-            continue
-        path = mount.local_paths[sha256]
-        # Read in this thread, loop or not: files are local, and parts of them are sent as they are read.
-        with open(path, "rb") as file:  # noqa: ASYNC230
-            size_bytes = os.fstat(file.fileno()).st_size
-            if size_bytes <= BODY_BYTES_MAX:
-                await _put_checked(client, path, sha256, file.read())
-            else:
-                await _put_mapped(client, path, sha256, file.fileno())
+        data = mount.contents.get(sha256)
+        await uploads.add(sha256, [_read(mount.parts[sha256], sha256) if data is None else data])
+    await uploads.finish()
     return created.mount_id
 
 
-async def _put_checked(client: Client, path: str, sha256: str, data: bytes) -> None:
+def _read(part: LocalPart, sha256: str) -> bytes:
+    """In this thread, loop or not: files are local, and one part is on its way while the next is read."""
+    with open(part.path, "rb") as file:
+        file.seek(part.offset)
+        data = file.read(part.size_bytes)
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ServiceError(f"cannot ship {path}: it changed while it was read; run again")
-    await _blob.upload(client, sha256, [data])
-
-
-async def _put_mapped(client: Client, path: str, sha256: str, descriptor: int) -> None:
-    import mmap  # cold start: only for very large files
-
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
-        view = memoryview(mapped)
-        try:
-            await _blob.upload(client, sha256, [view])
-        except MountUploadTimeoutError:
-            raise MountUploadTimeoutError(f"cannot ship {path}: the server did not take it in time") from None
-        finally:
-            view.release()
+        raise ServiceError(f"cannot ship {part.path}: it changed while it was read; run again")
+    return data
