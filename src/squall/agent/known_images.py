@@ -65,6 +65,7 @@ class KnownImages:
             for number, step in enumerate(spec.steps, start=1):
                 on_event(BuildEvent("cached", number, len(spec.steps), step_title(step)))
             return stored
+        await self._bring_named(spec)
         secret_names = {name: sorted(variables) for name, variables in (secrets or {}).items()}
         # Before: what fails is to be looked at. After: somebody may have removed an old image of this id meanwhile.
         self._definitions.save(spec, secret_names)
@@ -77,13 +78,25 @@ class KnownImages:
 
     async def _find_stored(self, spec: ImageSpec) -> BuiltImage | None:
         """An image that is not here but in the store, unless it is to be built anew."""
-        if self._stored is None or any(step.force_build for step in spec.steps) or self._find_built(image_id(spec)):
+        if self._stored is None or _is_forced(spec) or self._find_built(image_id(spec)):
             return None
         try:
             return await self._stored.find(image_id(spec))
         except PlatformError as error:
             _log.warning("%s; it is built here", error)
             return None
+
+    async def _bring_named(self, spec: ImageSpec) -> None:
+        """Bring the images that its steps name from the store, where they are not here and it is not built.
+
+        Raises:
+            PlatformError: as `get`.
+        """
+        if self._stored is None or (not _is_forced(spec) and self._images.find(spec)):
+            return
+        for name in dict.fromkeys(step.image_id for step in spec.steps if step.image_id):
+            if not (self._find_built(name) or self._stored.find_here(name)):
+                await self._stored.bring(name)
 
     def put_rest(self) -> None:
         """Put what was built here and is not in the store: an earlier agent was stopped before, or had none."""
@@ -155,3 +168,7 @@ class KnownImages:
         """An image that was built here."""
         spec = self.definition(wanted)
         return self._images.find(spec) if spec is not None else None
+
+
+def _is_forced(spec: ImageSpec) -> bool:
+    return any(step.force_build for step in spec.steps)

@@ -26,6 +26,7 @@ from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import MachineSettings, read_machine_settings
+from squall.agent.image.progress import BuiltImage
 from squall.agent.image.transfer import Transfers
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.agent.mounts import mount_path
@@ -134,8 +135,8 @@ class Node:
             network = await stack.enter_async_context(await self._network(runtime))
             layers = LayerStore(data_dir, is_packed=can_mount_images())
             holds = LayerHolds(layers)
-            images = await stack.enter_async_context(self._images(runtime, network, settings, holds))
             stored = await stack.enter_async_context(self._stored(layers))
+            images = await stack.enter_async_context(self._images(runtime, network, settings, holds, stored))
             pythons = tuple(base.python_version for base in known_bases(settings))
             self._agent = await stack.enter_async_context(
                 Agent(
@@ -210,8 +211,17 @@ class Node:
                 await lazy.end()
 
     def _images(
-        self, runtime: LastingRuntime, network: NetworkPool, settings: MachineSettings, holds: LayerHolds
+        self,
+        runtime: LastingRuntime,
+        network: NetworkPool,
+        settings: MachineSettings,
+        holds: LayerHolds,
+        stored: StoredImages | None,
     ) -> ImageBuilder:
+        def fetched(image_id: str) -> BuiltImage | None:
+            # Builds hold what they use, and only that is used.
+            return stored.find_here(image_id, is_used=False) if stored is not None else None
+
         data_dir = self._config.data_dir
         return ImageBuilder(
             runtime=runtime,
@@ -225,6 +235,7 @@ class Node:
             step_bytes_max=self._config.step_bytes_max,
             package_bytes_max=self._config.package_bytes_max,
             holds=holds,
+            fetched=fetched,
         )
 
 

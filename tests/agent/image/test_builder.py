@@ -50,9 +50,9 @@ class CountingNetwork:
 class Shop:
     """A builder on a machine whose only program is the shell; `step` says what it does."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, is_packed: bool = False) -> None:
         self.data_dir = data_dir
-        self.store = LayerStore(data_dir)
+        self.store = LayerStore(data_dir, is_packed=is_packed)
         self.network = CountingNetwork()
         self.specs: list[ContainerSpec] = []
         self.step: Step = self.write_a_file
@@ -101,9 +101,15 @@ def make_spec(*steps: ImageStep) -> ImageSpec:
 
 @asynccontextmanager
 async def open_shop(
-    data_dir: Path, *, ranges: int = 2, step_timeout_s: float = 10, more_facts: Mapping[str, str] | None = None
+    data_dir: Path,
+    *,
+    ranges: int = 2,
+    step_timeout_s: float = 10,
+    more_facts: Mapping[str, str] | None = None,
+    is_packed: bool = False,
+    fetched: Callable[[str], BuiltImage | None] = lambda image_id: None,
 ) -> AsyncIterator[Shop]:
-    shop = Shop(data_dir)
+    shop = Shop(data_dir, is_packed=is_packed)
     with shop.store.scratch() as scratch:
         (scratch.path / "fs/srv").mkdir(parents=True)
         facts = {"suite": "bookworm", "python_path": "/usr/bin/python3", "python_version": "3.11.2"}
@@ -122,6 +128,7 @@ async def open_shop(
             uv_path="/usr/bin/uv",
             step_timeout_s=step_timeout_s,
             holds=shop.holds,
+            fetched=fetched,
         )
         async with shop.builder:
             yield shop

@@ -24,7 +24,7 @@ from squall.protocol.image_catalog import (
     ImagePublish,
     parse_name,
 )
-from squall.protocol.image_steps import debian_slim, run_commands
+from squall.protocol.image_steps import debian_slim, from_image, run_commands
 from squall.protocol.log import LogBatch, LogEntry
 from squall.protocol.request import Request
 from squall.server.model.image import StoredImage
@@ -277,3 +277,22 @@ async def read_log(stage: Stage, record: ImageLogRead) -> list[str]:
     assert stage.client.peer is not None
     stream = stage.client.peer.stream("ImageLogRead", record)
     return [entry.text async for batch, _ in stream.items(LogBatch) for entry in batch.entries]
+
+
+async def test_what_takes_from_another_image_is_built_where_that_is() -> None:
+    async with staged() as stage:
+        other = FakeNode(stage.plane, stage.codec)
+        # The last of all: another one would be asked otherwise.
+        other.node_id = "nd-" + "z" * len(stage.node.node_id[3:])
+        await other.connect()
+        await build(stage)
+        stage.plane.fleet.nodes[stage.node.node_id].lacks_image(IMAGE_ID)
+        stage.plane.fleet.nodes[other.node_id].has_image(IMAGE_ID)
+        on_top = ImageSpec((from_image(IMAGE_ID), run_commands(("more",))))
+        other.built = make_built(on_top)
+
+        await build(stage, spec=on_top)
+
+        assert (stage.node.builds, other.builds) == (1, 1)
+        assert other.peer is not None
+        other.peer.channel.close()

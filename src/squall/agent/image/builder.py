@@ -81,6 +81,7 @@ class ImageBuilder:
         step_bytes_max: what one step may have on the disk while it runs; kept by whoever watches `writers`.
         package_bytes_max: what the packages that builds share may take; 0: they share none.
         holds: of this store, where others hold layers of it too.
+        fetched: an image that another node has built and that is whole here.
         now: seconds since 1970, for the logs of steps.
     """
 
@@ -99,12 +100,14 @@ class ImageBuilder:
         step_bytes_max: int = STEP_BYTES_MAX,
         package_bytes_max: int = PACKAGE_BYTES_MAX,
         holds: LayerHolds | None = None,
+        fetched: Callable[[str], BuiltImage | None] = lambda image_id: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._definitions = Definitions(data_dir)
         self._logs = StepLogs(data_dir, now)
         self._holds = holds or LayerHolds(store)
+        self._fetched = fetched
         self._containers = StepContainers(runtime, network, step_timeout_s, step_bytes_max)
         self._maker = LayerMaker(
             containers=self._containers,
@@ -183,12 +186,14 @@ class ImageBuilder:
         return progress
 
     def _known(self, image_id: str, depth: int = 0) -> BuiltImage | None:
-        """An image that was built here before and is still whole."""
+        """An image that was built here before, or came from another node, and is still whole."""
         spec = self._definitions.load(image_id) if depth < _IMAGES_DEEP_MAX else None
-        try:
-            return self._find(spec, depth) if spec is not None else None
-        except UNUSABLE:
-            return None
+        built = None
+        with contextlib.suppress(*UNUSABLE):
+            built = self._find(spec, depth) if spec is not None else None
+        with contextlib.suppress(*UNUSABLE):
+            built = built or self._fetched(image_id)
+        return built
 
     def _other(self, making: Making) -> BuiltImage:
         """The image that a step takes files from, or begins with.

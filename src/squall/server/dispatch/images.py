@@ -112,7 +112,7 @@ class Images:
 
     async def _run(self, key: str, build: _Build, record: ImageBuild) -> None:
         try:
-            node = await self._choose()
+            node = await self._choose(record.spec)
             assert node.peer is not None
             async for event, _ in node.peer.stream("NodeImageBuild", record).items(BuildEvent):
                 if event.kind == "built":
@@ -132,13 +132,14 @@ class Images:
             self._builds.pop(key, None)
             build.wake()
 
-    async def _choose(self) -> Node:
-        """The node with the fewest containers."""
+    async def _choose(self, spec: wire.ImageSpec) -> Node:
+        """The node with most of the images that its steps name, and of those the one with the fewest containers."""
+        named = {step.image_id for step in spec.steps if step.image_id}
         waited_s = 0.0
         while True:
             nodes = [node for node in self._nodes() if node.peer is not None]
             if nodes:
-                return min(nodes, key=lambda node: (len(node.containers), node.node_id))
+                return min(nodes, key=lambda node: (len(named - node.image_ids), len(node.containers), node.node_id))
             if waited_s >= NODE_WAIT_S:
                 raise PlatformError(UNAVAILABLE, "ImageBuild: no node is connected; see `squall server status`")
             await asyncio.sleep(0.1)

@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,7 +50,7 @@ class StoredImages:
         self._putter = Putter(store, self._is_closing.is_set)
         self._to_put: dict[str, BuiltImage] = {}
         self._has_more = asyncio.Event()
-        self._fetches: dict[str, asyncio.Future[BuiltImage | None]] = {}
+        self._fetches: dict[tuple[str, bool], asyncio.Future[BuiltImage | None]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "stored")
         self._tasks = TaskSet()
 
@@ -143,19 +144,31 @@ class StoredImages:
         Raises:
             PlatformError: `unavailable`: the store has it, or may have it, and it cannot be had now.
         """
+        return await self._find(image_id, is_whole=False)
+
+    async def bring(self, image_id: str) -> BuiltImage | None:
+        """The same with all of its layers here: the steps of a build read them.
+
+        Raises:
+            PlatformError: as `find`.
+        """
+        return await self._find(image_id, is_whole=True)
+
+    async def _find(self, image_id: str, *, is_whole: bool) -> BuiltImage | None:
         if not is_id(image_id, "im"):
             return None
-        fetch = self._fetches.get(image_id)
+        name = (image_id, is_whole)
+        fetch = self._fetches.get(name)
         if fetch is None:
-            fetch = self._fetches[image_id] = self._tasks.start(self._fetch(image_id))
-            fetch.add_done_callback(lambda done: self._fetches.pop(image_id, None))
+            fetch = self._fetches[name] = self._tasks.start(self._fetch(image_id, is_whole=is_whole))
+            fetch.add_done_callback(lambda done: self._fetches.pop(name, None))
         # Others may wait for it too, and what has come is good for the next start.
         return await asyncio.shield(fetch)
 
-    async def _fetch(self, image_id: str) -> BuiltImage | None:
+    async def _fetch(self, image_id: str, *, is_whole: bool) -> BuiltImage | None:
         try:
             manifest = await self._blocking(lambda: self._known(image_id) or self._learn(image_id))
-            if self._lazy is not None:
+            if self._lazy is not None and not is_whole:
                 try:
                     return _built(manifest, await self._open(self._lazy, manifest))
                 except NoDaemon as error:
@@ -194,7 +207,9 @@ class StoredImages:
 
 
 def _built(manifest: ImageManifest, paths: tuple[str, ...]) -> BuiltImage:
-    return BuiltImage(manifest.image_id, paths, manifest.config)
+    # Layers are called otherwise on the node that built them.
+    layers = tuple(layer_id_of(digest) for digest in manifest.layers)
+    return BuiltImage(manifest.image_id, paths, replace(manifest.config, layers=layers))
 
 
 def _write(path: Path, data: bytes) -> None:
