@@ -336,6 +336,25 @@ async def test_a_secret_of_many_lines_is_hidden_in_each_of_them(shop: Shop) -> N
     assert [event.text for event in events if event.kind == "line"][-4:] == ["***"] * 4
 
 
+async def test_secret_that_an_earlier_step_was_given_is_in_no_line_and_no_error_of_another(shop: Shop) -> None:
+    async def fail(spec: ContainerSpec) -> int:
+        return len(shop.specs) - 1
+
+    shop.says, shop.step = "s3cret-value" + "x" * 3_980 + "s3cret-value\nbob:pw@h\n", fail
+    events: list[BuildEvent] = []
+    steps = (image_steps.run_commands(("one",), secrets=("0",)), image_steps.run_commands(("two",)))
+
+    with pytest.raises(BuildFailed, match="exit status 1") as failed:
+        await shop.build(*steps, events=events, secrets={"0": {"TOKEN": "s3cret-value", "INDEX": "https://bob:pw@h/"}})
+
+    said = [failed.value.message, *(event.text for event in events)]
+    logs = [path.read_text() for path in (shop.data_dir / "image-logs").iterdir()]
+    assert len(events) > 4
+    for text in (*said, *logs):
+        assert "s3cret" not in text
+        assert ":pw" not in text
+
+
 async def test_fetch_knows_no_secret(shop: Shop) -> None:
     step = image_steps.pip_install(("six",), secrets=("0",))
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 
+from squall.agent.image.hidden import Hidden
 from squall.agent.image.output import LINES_MAX, StepOutput
+
+SECRET = "s3cret-value"
 
 
 async def read_all(*chunks: bytes) -> tuple[list[str], StepOutput]:
     lines: list[str] = []
-    output = StepOutput(lines.append)
+    output = StepOutput(lines.append, Hidden([SECRET]))
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     reading = asyncio.ensure_future(output.read(read_end))
@@ -38,6 +41,13 @@ async def test_endless_line_is_cut() -> None:
 
     assert lines[-1] == "next"
     assert max(map(len, lines)) <= 4_000
+
+
+async def test_secret_that_reaches_over_the_cut_or_over_two_reads_is_in_no_line() -> None:
+    lines, output = await read_all(b"x" * 3_995 + SECRET.encode() + b"y\n", SECRET[:5].encode(), SECRET[5:].encode())
+
+    assert lines == ["x" * 3_995 + "***", "***"]
+    assert output.tail == "\n".join(lines)
 
 
 async def test_too_many_lines_are_counted_and_the_last_ones_kept() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from squall.agent.image import commands
+from squall.agent.image.hidden import Hidden
 from squall.agent.image.progress import Progress
 from squall.protocol import image
 from squall.protocol.errors import PlatformError
@@ -19,22 +20,15 @@ LOOK = "\nto try it by hand: squall shell --image-step "
 """Begins the last line of the error of a step that ran in a container."""
 _DOWNLOAD = re.compile(r"\s*(Get:|Fetched |Download(ing|ed) )")
 """What apt and uv say of it."""
-_HIDDEN_CHARS_MIN = 4
-"""Shorter values are in every other line by chance."""
 
 
 class BuildFailed(PlatformError):
     """An image could not be built. The message names the image, the step, the cause with its last lines, a way out."""
 
 
-def hide(text: str, values: Iterable[str]) -> str:
-    """A text without these."""
-    # Output comes line by line, and so does a key of many lines. The longest first: one may contain another.
-    parts = {line.strip() for value in values for line in (value, *value.splitlines())}
-    for value in sorted(parts, key=len, reverse=True):
-        if len(value) >= _HIDDEN_CHARS_MIN:
-            text = text.replace(value, "***")
-    return text
+def hidden_values(secrets: Secrets) -> Hidden:
+    """What is shown of no build that was given these."""
+    return Hidden([value for variables in secrets.values() for value in variables.values()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +42,12 @@ class Making:
     event: BuildEvent
     tell: OnEvent
     secrets: Secrets = field(default_factory=dict)
+    hidden: Hidden = field(init=False)
+    """What other steps were given is hidden as well: it may be in a file that this one prints."""
+
+    def __post_init__(self) -> None:
+        """Once for each step, and not for each line."""
+        object.__setattr__(self, "hidden", hidden_values(self.secrets))
 
     @property
     def secret_env(self) -> dict[str, str]:
@@ -57,11 +57,7 @@ class Making:
 
     def on_line(self, text: str) -> None:
         """Pass on a line of output."""
-        self.tell(replace(self.event, kind="line", text=self.hidden(text)))
-
-    def hidden(self, text: str) -> str:
-        """A text without the values of secrets."""
-        return hide(text, self.secret_env.values())
+        self.tell(replace(self.event, kind="line", text=self.hidden.hide(text)))
 
     def on_download_line(self, text: str) -> None:
         """Pass on a line of a fetch if it tells of what takes long; the step itself says the rest."""
@@ -71,7 +67,8 @@ class Making:
     def failure(self, code: str, cause: str, tail: str, remedy: str) -> BuildFailed:
         """The error for this step."""
         what = f"step {self.event.step} of {self.event.steps} ({self.event.text})"
-        lines = f"; its last lines:\n{self.hidden(tail)}" if tail else ""
+        cause, tail = self.hidden.hide(cause), self.hidden.hide(tail)
+        lines = f"; its last lines:\n{tail}" if tail else ""
         image_id = image.image_id(self.spec)
         look = f"{LOOK}{image_id}/{self.event.step}" if commands.runs_in_container(self.step) else ""
         return BuildFailed(code, f"cannot build image {image_id}: {what} {cause}; {remedy}{lines}{look}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import collections
 from collections.abc import Callable
 
+from squall.agent.image.hidden import Hidden
+from squall.agent.image.lines import Lines
 from squall.agent.pipes import read_pipe
 
 LINES_MAX = 20_000
@@ -15,17 +16,22 @@ _TAIL_LINES = 30
 
 
 class StepOutput:
-    """Splits the output pipes of a step into lines and keeps the last ones."""
+    """Splits the output pipes of a step into lines and keeps the last ones.
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    Args:
+        hidden: left out of every line, also of one that is cut.
+    """
+
+    def __init__(self, on_line: Callable[[str], None], hidden: Hidden) -> None:
         self._on_line = on_line
+        self._hidden = hidden
         self._passed = 0
         self._dropped = 0
         self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
 
     async def read(self, descriptor: int) -> None:
         """Read a non-blocking pipe to its end; the caller closes it."""
-        lines = _Lines(self._add)
+        lines = Lines(self._add, LINE_CHARS_MAX, self._hidden)
         await read_pipe(descriptor, lines.feed)
         lines.end()
 
@@ -46,29 +52,3 @@ class StepOutput:
             self._on_line(line)
         else:
             self._dropped += 1
-
-
-class _Lines:
-    """Lines out of chunks of bytes; long ones are cut, a carriage return starts one over as on a terminal."""
-
-    def __init__(self, on_line: Callable[[str], None]) -> None:
-        self._on_line = on_line
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._rest = ""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take a chunk."""
-        self._add(self._decoder.decode(chunk))
-
-    def end(self) -> None:
-        """No more comes: what is left is a line, too."""
-        self._add(self._decoder.decode(b"", final=True))
-        if self._rest:
-            self._on_line(self._rest)
-            self._rest = ""
-
-    def _add(self, text: str) -> None:
-        *whole, rest = (self._rest + text).split("\n")
-        self._rest = rest[:LINE_CHARS_MAX]
-        for line in whole:
-            self._on_line(line.rstrip("\r").rpartition("\r")[2][:LINE_CHARS_MAX])

@@ -217,7 +217,7 @@ class OutsideMaker:
         """Run in a thread what says lines; it hears of it when nobody wants the result any more."""
         loop = asyncio.get_running_loop()
         is_abandoned = threading.Event()
-        output = Output(lambda text: _call_soon(loop, making.on_line, text), is_abandoned.is_set)
+        output = Output(lambda text: _call_soon(loop, making.on_line, text), is_abandoned.is_set, making.hidden)
         try:
             return await loop.run_in_executor(self._executor, make, output)
         except asyncio.CancelledError:

@@ -145,7 +145,7 @@ class StepContainers:
         Raises:
             BuildFailed: it did not end well.
         """
-        output = StepOutput(on_line)
+        output = StepOutput(on_line, making.hidden)
         began_at = time.monotonic()
         own = {**making.progress.config.env, **making.step.env, **making.secret_env}
         timeout_s = making.step.timeout_s or self._timeout_s

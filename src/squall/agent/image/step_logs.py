@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-from squall.agent.image.making import LOOK, OnEvent, Secrets, hide
+from squall.agent.image.hidden import Hidden
+from squall.agent.image.making import LOOK, OnEvent, Secrets, hidden_values
 from squall.protocol.errors import PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.image import BuildEvent
@@ -35,9 +36,9 @@ _KEY = re.compile(r"^[0-9a-f]{64}\Z")
 class StepLog:
     """The output of one step, while it runs."""
 
-    def __init__(self, now: Callable[[], float], hidden: Sequence[str] = ()) -> None:
+    def __init__(self, now: Callable[[], float], hidden: Hidden | None = None) -> None:
         self._now = now
-        self._hidden = hidden
+        self._hidden = hidden or Hidden()
         self._first: list[LogEntry] = []
         self._first_bytes = 0
         self._last: collections.deque[LogEntry] = collections.deque()
@@ -46,7 +47,7 @@ class StepLog:
 
     def add(self, text: str, source: str = STDOUT) -> None:
         """One more line."""
-        text = hide(text, self._hidden)
+        text = self._hidden.hide(text)
         entry, size_bytes = LogEntry(self._now(), source, text), len(text.encode("utf-8", "replace"))
         if not self._last and self._first_bytes + size_bytes <= FIRST_BYTES_MAX:
             self._first.append(entry)
@@ -82,7 +83,7 @@ class StepLogs:
     @contextmanager
     def keeping(self, key: str, event: BuildEvent, tell: OnEvent, secrets: Secrets) -> Iterator[OnEvent]:
         """While a step runs: gives what to tell instead, and keeps what is told."""
-        log = StepLog(self._now, [value for variables in secrets.values() for value in variables.values()])
+        log = StepLog(self._now, hidden_values(secrets))
         log.add(f"step {event.step} of {event.steps}: {event.text}", SYSTEM)
         began_at = self._now()
 

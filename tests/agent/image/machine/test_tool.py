@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.image.hidden import Hidden
 from squall.agent.image.machine.tool import Output, ToolFailed, Watch, run_tool
 
 pytestmark = pytest.mark.long
@@ -27,6 +28,19 @@ def test_lines_are_passed_on_whole_and_bounded() -> None:
     run("print('one'); print('x' * 9000); print('last', end='')", Watch(30), Output(lines.append))
 
     assert lines == ["one", "x" * 500, "last"]
+
+
+def test_value_that_is_hidden_is_in_no_line_and_no_error_also_where_one_is_cut() -> None:
+    lines: list[str] = []
+
+    with pytest.raises(ToolFailed) as caught:
+        run(
+            "import sys; sys.exit('x' * 498 + 's3cret-value')",
+            Watch(30),
+            Output(lines.append, hidden=Hidden(["s3cret-value"])),
+        )
+
+    assert lines == [caught.value.tail] == ["x" * 498 + "***"]
 
 
 def test_failure_has_the_last_lines_of_both_outputs() -> None:

@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from squall.agent.image.hidden import Hidden
+from squall.agent.image.lines import Lines
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The system's own tools: some start others by name, and those of a version manager may come first elsewhere."""
 WITH_PARENT = ("setpriv", "--pdeathsig=KILL")
@@ -26,6 +29,8 @@ class Output:
 
     on_line: Callable[[str], None] = lambda line: None
     is_cancelled: Callable[[], bool] = lambda: False
+    hidden: Hidden = field(default_factory=Hidden)
+    """Left out of every line, and of the last ones in an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +131,23 @@ def _io_bytes(pid: int) -> int:
 
 
 class _Lines:
+    """Passes lines on and keeps the last ones."""
+
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._rest = b""
+        self._lines = Lines(self._add, _LINE_CHARS_MAX, output.hidden)
         self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
         self.count = 0
 
     def feed(self, chunk: bytes) -> None:
-        *whole, rest = (self._rest + chunk).split(b"\n")
-        self._rest = rest[: 4 * _LINE_CHARS_MAX]
-        for line in whole:
-            self._add(line)
-        if not chunk and self._rest:
-            self._add(self._rest)
+        if chunk:
+            self._lines.feed(chunk)
+        else:
+            self._lines.end()
 
-    def _add(self, line: bytes) -> None:
+    def _add(self, line: str) -> None:
         self.count += 1
-        self._tail.append(line.decode(errors="replace").rstrip()[:_LINE_CHARS_MAX])
+        self._tail.append(line.rstrip())
         self._output.on_line(self._tail[-1])
 
     def tail(self) -> str:

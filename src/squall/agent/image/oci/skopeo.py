@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
@@ -57,8 +58,8 @@ class Skopeo:
         Raises:
             RegistryFailure: it did not end well, or is not installed.
         """
-        shown = Output(
-            lambda line: None if refusal.is_last_word(line) else self._output.on_line(line), self._output.is_cancelled
+        shown = replace(
+            self._output, on_line=lambda line: None if refusal.is_last_word(line) else self._output.on_line(line)
         )
         try:
             self._run(verb, arguments, shown, watch, environ or {})
@@ -132,7 +133,7 @@ class Skopeo:
 
     def _said(self, verb: str, *arguments: str) -> str:
         lines: list[str] = []
-        output = Output(lines.append, self._output.is_cancelled)
+        output = replace(self._output, on_line=lines.append)
         self._run(verb, arguments, output, Watch(_LOOK_TIMEOUT_S), {})
         return "\n".join(lines)
 
