@@ -105,6 +105,7 @@ async def open_shop(
     *,
     ranges: int = 2,
     step_timeout_s: float = 10,
+    step_bytes_max: int = STEP_BYTES_MAX,
     more_facts: Mapping[str, str] | None = None,
     is_packed: bool = False,
     fetched: Callable[[str], BuiltImage | None] = lambda image_id: None,
@@ -127,6 +128,7 @@ async def open_shop(
             mount_path=lambda mount_id: str(data_dir / "mounts" / mount_id),
             uv_path="/usr/bin/uv",
             step_timeout_s=step_timeout_s,
+            step_bytes_max=step_bytes_max,
             holds=shop.holds,
             fetched=fetched,
         )
@@ -458,6 +460,22 @@ async def test_what_cannot_be_unpacked_is_told(shop: Shop, content: bytes) -> No
         await shop.build(image_steps.copy("mo-0123456789", "/srv/x", is_archive=True))
 
     assert shop.leftovers() == NOTHING
+
+
+async def test_archive_that_becomes_too_much_is_told_with_the_step_and_nothing_is_left(tmp_path: Path) -> None:
+    async with open_shop(tmp_path, step_bytes_max=2**20) as shop:
+        make_mount(shop, "mo-0123456789", "000000")
+        (shop.data_dir / "mounts/mo-0123456789/000000").write_bytes(gzip.compress(bytes(9 * 2**20)))
+        step = image_steps.copy("mo-0123456789", "/srv/x", is_archive=True, title="ADD big.tar.gz /srv/x")
+
+        with pytest.raises(
+            BuildFailed,
+            match=r"step 2 of 2 \(ADD big\.tar\.gz /srv/x\) was ended: decompressing archive 1 of 1 takes 1 MiB or more"
+            r", and one step may have 1 MiB on the disk; give the steps of this node more with SQUALL_STEP_BYTES_MAX",
+        ):
+            await shop.build(step)
+
+        assert shop.leftovers() == NOTHING
 
 
 async def test_step_sees_files_and_room_at_paths_of_its_own(shop: Shop) -> None:

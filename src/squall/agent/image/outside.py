@@ -21,8 +21,9 @@ from squall.agent.image.layer.users import UnknownUser, find_user
 from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import WITH_PARENT, Output, ToolFailed, Watch, run_tool
+from squall.agent.image.machine.write_limit import WroteTooMuch
 from squall.agent.image.making import BuildFailed, Making
-from squall.agent.image.oci.added_archive import unpack_archives
+from squall.agent.image.oci.added_archive import add_archives
 from squall.agent.image.oci.archive_file import NoImage
 from squall.agent.image.oci.credentials import Credentials
 from squall.agent.image.oci.pull import import_archive, pull_image
@@ -44,6 +45,7 @@ class OutsideMaker:
     Args:
         mount_path: the directory of a mount's files by its id.
         uv_path: the uv program, which fetches Pythons.
+        bytes_max: what an image or an archive may become when it is decompressed, and again when it is unpacked.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class OutsideMaker:
         executor: Executor,
         mount_path: Callable[[str], str],
         uv_path: str,
+        bytes_max: int,
     ) -> None:
         self._store = store
         self._settings = settings
         self._executor = executor
         self._mount_path = mount_path
         self._uv_path = uv_path
+        self._bytes_max = bytes_max
 
     async def make_base(self, making: Making) -> Layer:
         """The layer of `debian_slim`.
@@ -94,7 +98,15 @@ class OutsideMaker:
             with self._store.scratch() as scratch:
                 root = scratch.path / "fs"
                 name = making.step.tag
-                facts = pull_image(name, self._settings, scratch, root, output, credentials=credentials)
+                facts = pull_image(
+                    name,
+                    self._settings,
+                    scratch,
+                    root,
+                    output,
+                    credentials=credentials,
+                    bytes_max=self._bytes_max,
+                )
                 return self._commit(making, scratch, root, facts)
 
         try:
@@ -114,7 +126,9 @@ class OutsideMaker:
             with self._store.scratch() as scratch:
                 root = scratch.path / "fs"
                 name = making.step.tag or "the archive"
-                facts = import_archive(archive, self._settings, scratch, root, output, name=name)
+                facts = import_archive(
+                    archive, self._settings, scratch, root, output, name=name, bytes_max=self._bytes_max
+                )
                 return self._commit(making, scratch, root, facts)
 
         try:
@@ -140,7 +154,7 @@ class OutsideMaker:
                 if making.step.is_archive:
                     unpacked = scratch.path / "unpacked"
                     archives = sorted(Path(self._mount_path(making.step.mount_id)).iterdir())
-                    unpack_archives(archives, unpacked, scratch, output)
+                    add_archives(archives, unpacked, scratch, output, bytes_max=self._bytes_max)
                     plan = replace(plan, layers=(str(unpacked),))
                 self._copy(plan, scratch, output)
                 return self._commit(making, scratch, tree, {})
@@ -220,6 +234,8 @@ class OutsideMaker:
         output = Output(lambda text: _call_soon(loop, making.on_line, text), is_abandoned.is_set, making.hidden)
         try:
             return await loop.run_in_executor(self._executor, make, output)
+        except WroteTooMuch as error:
+            raise making.failure(INVALID, f"was ended: {error}", "", "then build again") from None
         except asyncio.CancelledError:
             is_abandoned.set()
             raise

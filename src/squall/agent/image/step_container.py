@@ -68,6 +68,7 @@ class StepContainers:
         self._runtime = runtime
         self._network = network
         self._timeout_s = timeout_s
+        self.bytes_max = disk_bytes_max
         self._disk_limit = limit_of(disk_bytes_max)
         self._running: dict[str, _Running] = {}
 

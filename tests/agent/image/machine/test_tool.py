@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.disk import Space
 from squall.agent.image.hidden import Hidden
 from squall.agent.image.machine.tool import Output, ToolFailed, Watch, run_tool
+from squall.agent.image.machine.write_limit import WriteLimit, WroteTooMuch, size_of
 
 pytestmark = pytest.mark.long
 
@@ -94,3 +96,36 @@ def test_program_nobody_wants_is_stopped_though_it_says_nothing() -> None:
     with pytest.raises(ToolFailed, match="cancelled"):
         run("import time; time.sleep(30)", Watch(30), Output(is_cancelled=cancelled.is_set))
     timer.join()
+
+
+def limit_of(folder: Path, *, free_bytes: int = 2**40, free_inodes: int = 2**20) -> WriteLimit:
+    space = Space(free_bytes, free_inodes, 2**30, 1_000)
+    return WriteLimit("writing it", folder, lambda: size_of(folder), 2**20, space=lambda path: space)
+
+
+def test_program_is_ended_by_the_kernel_when_a_file_is_too_large(tmp_path: Path) -> None:
+    # At once, and without a word that the watch could be too late for.
+    program = f"open({str(tmp_path / 'file')!r}, 'wb').write(bytes(9 * 2**20))"
+
+    with pytest.raises(
+        WroteTooMuch, match=r"writing it takes 1 MiB or more, and one step may have 1 MiB on the disk; give"
+    ):
+        run(program, Watch(30, limit=limit_of(tmp_path)))
+
+    assert size_of(tmp_path) == 2**20
+
+
+def test_program_is_ended_when_its_files_together_are_too_large(tmp_path: Path) -> None:
+    program = (
+        f"import time\nfor number in range(3): open({str(tmp_path)!r} + f'/{{number}}', 'wb').write(bytes(2**19))\n"
+        "time.sleep(30)"
+    )
+
+    with pytest.raises(WroteTooMuch, match="SQUALL_STEP_BYTES_MAX"):
+        run(program, Watch(30, limit=limit_of(tmp_path)))
+
+
+@pytest.mark.parametrize("free", [{"free_bytes": 2**20}, {"free_inodes": 10}])
+def test_program_is_ended_before_it_fills_the_disk(tmp_path: Path, free: dict[str, int]) -> None:
+    with pytest.raises(WroteTooMuch, match=r"would have filled the machine's disk .* 1024 MiB and 1000 inodes are"):
+        run("import time; time.sleep(30)", Watch(30, limit=limit_of(tmp_path, **free)))

@@ -16,6 +16,7 @@ from squall.agent.image.bases.python_image import image_for
 from squall.agent.image.layer.store import Layer, LayerStore, Scratch
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import Output
+from squall.agent.image.machine.write_limit import WroteTooMuch
 from squall.agent.image.oci.credentials import registry_of
 from squall.agent.image.oci.pull import pull_image
 from squall.agent.image.oci.refusal import RegistryFailure
@@ -100,6 +101,9 @@ class _Attempt:
         try:
             answer_s = ONLY_ANSWER_S if debian is None else ANSWER_S
             facts = pull_image(name, self._settings, scratch, root, self._output, needs_python=True, answer_s=answer_s)
+        except WroteTooMuch as error:
+            # Nobody else makes a smaller one.
+            raise BaseUnavailable(f"cannot make a base image with Python {self._python_version}: {error}") from None
         except RegistryFailure as failure:
             if failure.is_silent:
                 self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import collections
+import errno
 import os
+import resource
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 
 from squall.agent.image.hidden import Hidden
 from squall.agent.image.lines import Lines
+from squall.agent.image.machine.write_limit import WriteLimit
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The system's own tools: some start others by name, and those of a version manager may come first elsewhere."""
@@ -21,6 +25,7 @@ _TAIL_LINES = 40
 _LINE_CHARS_MAX = 500
 _POLL_S = 0.2
 _CHUNK_BYTES = 65_536
+_TOO_LARGE = os.strerror(errno.EFBIG).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Watch:
     """Grows while it works without a word, such as the size of what it writes."""
     counts_io: bool = False
     """Whatever it reads or writes, a network included, is progress as well."""
+    limit: WriteLimit | None = None
+    """None: it may write what it likes."""
 
 
 @dataclass(slots=True)
@@ -70,6 +77,7 @@ def run_tool(
 
     Raises:
         ToolFailed: it did not end well, took too long, or nobody wants it any more. It has ended then.
+        WroteTooMuch: so it did; the same.
     """
     process = subprocess.Popen(
         argv,
@@ -82,8 +90,16 @@ def run_tool(
     assert process.stdout is not None
     lines = _Lines(output)
     try:
+        if watch.limit is not None:
+            # From outside: what is done between fork and exec of a process with threads is not safe.
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (watch.limit.bytes_max,) * 2)
         reason = _follow(process, lines, output, watch)
-        if not reason and process.wait() == 0:
+        is_well = not reason and process.wait() == 0
+        if watch.limit is not None:
+            # It may have been quicker than a look, and may have removed what the kernel let it write.
+            is_refused = process.returncode == -signal.SIGXFSZ or _TOO_LARGE in lines.tail().lower()
+            watch.limit.check(is_refused=is_refused and not is_well)
+        if is_well:
             return
         raise ToolFailed(reason, lines.tail(), bool(reason) and not lines.count)
     finally:
@@ -96,7 +112,7 @@ def _follow(process: subprocess.Popen[bytes], lines: _Lines, output: Output, wat
     """Read until the end; why it has to be stopped before, or an empty text."""
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
-    started = alive = time.monotonic()
+    started = alive = checked = time.monotonic()
     size = 0
     while True:
         is_readable = bool(select.select([descriptor], [], [], _POLL_S)[0])
@@ -109,6 +125,9 @@ def _follow(process: subprocess.Popen[bytes], lines: _Lines, output: Output, wat
         grown = watch.progress() + (_io_bytes(process.pid) if watch.counts_io else 0)
         if is_readable or grown != size:
             alive, size = now, grown
+        if watch.limit is not None and now - checked >= _POLL_S:
+            watch.limit.check()
+            checked = now
         if output.is_cancelled():
             return "cancelled"
         if now - started > watch.timeout_s:

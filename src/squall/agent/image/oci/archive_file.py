@@ -10,8 +10,11 @@ from pathlib import Path
 from squall.agent.image.layer.store import Scratch
 from squall.agent.image.machine.own_program import own_environ
 from squall.agent.image.machine.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
+from squall.agent.image.machine.write_limit import WriteLimit, size_of
 from squall.protocol.image_transfer import DOCKER, OCI
 
+PLAIN = "plain.tar"
+"""Below a scratch directory, what a file that is compressed as a whole is decompressed to."""
 _TIMEOUT_S = 1_800.0
 _FORMS = {"oci-layout": OCI, "manifest.json": DOCKER}
 # First bytes, and what makes the rest of it; by magic numbers, because names of files say nothing.
@@ -28,25 +31,32 @@ class NoImage(Exception):
 
 
 @contextlib.contextmanager
-def opened(archive: Path, scratch: Scratch, output: Output) -> Iterator[str]:
+def opened(archive: Path, scratch: Scratch, output: Output, *, name: str, bytes_max: int) -> Iterator[str]:
     """What skopeo calls the image in a file, compressed as a whole or not. Nothing is left in `scratch` afterwards.
+
+    Args:
+        name: what errors call it.
+        bytes_max: what it may become.
 
     Raises:
         NoImage: there is none in it.
+        WroteTooMuch: it becomes more, or more than the disk has room for.
     """
-    plain = scratch.path / "plain.tar"
+    plain = scratch.path / PLAIN
     try:
-        readable = decompressed(archive, plain, scratch, output)
+        limit = WriteLimit(f"decompressing {name}", scratch.path, lambda: size_of(plain), bytes_max)
+        readable = decompressed(archive, plain, scratch, output, limit)
         yield f"{_form_of(readable, output)}-archive:{readable}"
     finally:
         plain.unlink(missing_ok=True)
 
 
-def decompressed(archive: Path, plain: Path, scratch: Scratch, output: Output) -> Path:
+def decompressed(archive: Path, plain: Path, scratch: Scratch, output: Output, limit: WriteLimit) -> Path:
     """The file itself, or `plain` with what it is when it is decompressed: skopeo 1.9 cannot read Docker's in gzip.
 
     Raises:
         NoImage: it cannot be read, or not be decompressed.
+        WroteTooMuch: it becomes more than it may.
     """
     try:
         with archive.open("rb") as file:
@@ -61,7 +71,7 @@ def decompressed(archive: Path, plain: Path, scratch: Scratch, output: Output) -
     # By a shell, because these write to where their output goes. Archive and target are arguments and no text of it.
     command = ("/bin/sh", "-c", 'exec "$0" -dc < "$1" > "$2"', program, str(archive), str(plain))
     try:
-        run_tool((*WITH_PARENT, *command), own_environ(), output, Watch(_TIMEOUT_S), (scratch.lock_fd,))
+        run_tool((*WITH_PARENT, *command), own_environ(), output, Watch(_TIMEOUT_S, limit=limit), (scratch.lock_fd,))
     except ToolFailed as failure:
         raise NoImage(f"cannot be decompressed: {failure}") from None
     return plain

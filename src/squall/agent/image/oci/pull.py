@@ -6,27 +6,28 @@ whoever serves it.
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from pathlib import Path
 
 from squall.agent.image.layer.store import Scratch
-from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.image.machine.settings import MachineSettings
-from squall.agent.image.machine.tool import WITH_PARENT, Output, ToolFailed, Watch, run_tool
-from squall.agent.image.oci.archive_file import NoImage, opened
+from squall.agent.image.machine.tool import Output, ToolFailed, Watch
+from squall.agent.image.machine.write_limit import WriteLimit, size_of
+from squall.agent.image.oci.archive_file import PLAIN, NoImage, opened
 from squall.agent.image.oci.contents import finish
 from squall.agent.image.oci.credentials import Credentials
 from squall.agent.image.oci.image_directory import BadImage, OciImage, read_image
 from squall.agent.image.oci.refusal import RegistryFailure
 from squall.agent.image.oci.skopeo import Skopeo, reference_of
 from squall.agent.image.oci.tree import UnsafePath
+from squall.agent.image.oci.unpack import BYTES_MAX
+from squall.agent.image.oci.unpacking import Archive, unpack_archives
 from squall.runtime.removal import remove_tree
 
 ANSWER_S = 30.0
 """How long a registry may be silent at first."""
 _PULL_TIMEOUT_S = 3_600.0
 _STALL_S = 30.0
-_UNPACK_TIMEOUT_S = 3_600.0
 
 
 def pull_image(
@@ -39,6 +40,7 @@ def pull_image(
     needs_python: bool = False,
     credentials: Credentials | None = None,
     answer_s: float = ANSWER_S,
+    bytes_max: int = BYTES_MAX,
 ) -> dict[str, str]:
     """Make the tree of an image in the directory `root`, which does not exist yet; returns the facts of the layer.
 
@@ -50,28 +52,39 @@ def pull_image(
         needs_python: an image without a Python cannot be used.
         credentials: in place of those this machine has for the registry. Kept nowhere.
         answer_s: how long to wait until somebody answers at all.
+        bytes_max: what it may have on the disk decompressed, and again unpacked.
 
     Raises:
         RegistryFailure: it cannot be had, or not be used. Something half-made may be in `scratch`.
+        WroteTooMuch: it is larger, or the disk has no room for it; the same.
     """
-    fetched = _Fetch(name, f"docker://{reference_of(name)}", settings, scratch, output, credentials)
+    fetched = _Fetch(name, f"docker://{reference_of(name)}", settings, scratch, output, bytes_max, credentials)
     return fetched.into(root, Watch(_PULL_TIMEOUT_S, first_line_s=answer_s, stall_s=_STALL_S), needs_python)
 
 
 def import_archive(
-    archive: Path, settings: MachineSettings, scratch: Scratch, root: Path, output: Output, *, name: str
+    archive: Path,
+    settings: MachineSettings,
+    scratch: Scratch,
+    root: Path,
+    output: Output,
+    *,
+    name: str,
+    bytes_max: int = BYTES_MAX,
 ) -> dict[str, str]:
     """The same of an image in one file, of OCI's form or of Docker's, compressed or not.
 
     Args:
         name: what errors and the facts call it.
+        bytes_max: as `pull_image`; what the file itself is decompressed to counts as well.
 
     Raises:
         RegistryFailure: the file has no image, several, or one that cannot be used.
+        WroteTooMuch: as `pull_image`.
     """
     try:
-        with opened(archive, scratch, output) as source:
-            fetched = _Fetch(name, source, settings, scratch, output)
+        with opened(archive, scratch, output, name=name, bytes_max=bytes_max) as source:
+            fetched = _Fetch(name, source, settings, scratch, output, bytes_max)
             try:
                 return fetched.into(root, Watch(_PULL_TIMEOUT_S), needs_python=False)
             except RegistryFailure as error:
@@ -91,9 +104,11 @@ class _Fetch:
         settings: MachineSettings,
         scratch: Scratch,
         output: Output,
+        bytes_max: int,
         credentials: Credentials | None = None,
     ) -> None:
         self._name = name
+        self._bytes_max = bytes_max
         self._source = source
         self._scratch = scratch
         self._output = output
@@ -113,12 +128,13 @@ class _Fetch:
             path.mkdir(mode=0o755)
         try:
             # Not made into OCI's form: from Docker's this would drop what OCI has no field for, such as the shell.
+            limit = WriteLimit(f"fetching {self._name}", self._directory, self._size, self._bytes_max)
             arguments = ("--remove-signatures", "--dest-decompress", self._source)
             self._skopeo.run(
                 "copy",
                 *arguments,
                 f"dir:{self._directory}",
-                watch=Watch(watch.timeout_s, watch.first_line_s, watch.stall_s, self._size),
+                watch=replace(watch, progress=self._size, limit=limit),
                 environ={"TMPDIR": str(self._temporary)},
             )
             try:
@@ -133,18 +149,9 @@ class _Fetch:
             remove_tree(str(self._temporary))
 
     def _size(self) -> int:
-        total = 0
-        for directory in (self._directory, self._temporary):
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    # Temporary files come and go meanwhile.
-                    try:
-                        total += entry.stat(follow_symlinks=False).st_size
-                    except FileNotFoundError:
-                        continue
-        return total
+        # With what an archive as a whole was decompressed to.
+        return size_of(self._scratch.path / PLAIN, self._directory, self._temporary)
 
     def _unpack(self, found: OciImage, root: Path) -> None:
-        layers = [f"{path}={digest}" for path, digest in found.layers]
-        command = (*WITH_PARENT, *own_program("squall.agent.image.oci.unpack", str(root), *layers))
-        run_tool(command, own_environ(), self._output, Watch(_UNPACK_TIMEOUT_S), (self._scratch.lock_fd,))
+        layers = [Archive(path, digest) for path, digest in found.layers]
+        unpack_archives(layers, root, self._scratch, self._output, name=self._name, bytes_max=self._bytes_max)

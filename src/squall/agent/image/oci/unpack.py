@@ -1,9 +1,9 @@
-"""`python -m squall.agent.image.oci.unpack ROOT FILE=sha256:DIGEST...`: lay tar archives over one another in order.
+"""`python -m squall.agent.image.oci.unpack [--bytes-max N] ROOT FILE=DIGEST...`: lay tar archives over one another.
 
-The layers of an OCI image, uncompressed, become one tree as overlayfs would show them: whiteouts (`.wh.name`) and
-opaque directories hide what lower layers have. The archives are strangers' (see `tree.py`), so this is a program of its
-own: what an archive can use up is limited, and the agent does not stand still meanwhile. Every archive is hashed as it
-is read; a digest that is wrong is an error.
+The layers of an OCI image, uncompressed and in order, become one tree as overlayfs would show them: whiteouts
+(`.wh.name`) and opaque directories hide what lower layers have. The archives are strangers' (see `tree.py`), so this is
+a program of its own: what an archive can use up is limited, and the agent does not stand still meanwhile. Every archive
+is hashed as it is read; a digest that is wrong is an error.
 
 Kept are owners, modes, times to the nanosecond, hard links, and of attributes the capabilities of programs, access
 lists and what users may set. Left out are device nodes, attributes that only the kernel may trust (`trusted.`), those
@@ -45,6 +45,7 @@ class BadArchive(Exception):
 def main(arguments: Sequence[str]) -> int:
     """Unpack; 1 with the reason when it cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m squall.agent.image.oci.unpack", description=__doc__)
+    parser.add_argument("--bytes-max", type=int, default=BYTES_MAX)
     parser.add_argument("root")
     parser.add_argument("layers", nargs="+", metavar="FILE=DIGEST")
     chosen = parser.parse_args(arguments)
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES_MAX, _MEMORY_BYTES_MAX))
     os.umask(0)
     try:
-        unpack(chosen.root, [(path, digest) for path, _, digest in (one.rpartition("=") for one in chosen.layers)])
+        layers = [(path, digest) for path, _, digest in (one.rpartition("=") for one in chosen.layers)]
+        unpack(chosen.root, layers, min(chosen.bytes_max, BYTES_MAX))
     except MemoryError:
         print(f"needs more than {_MEMORY_BYTES_MAX >> 20} MiB of memory: a header in it is absurdly long")
     except BadArchive as error:
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1
 
 
-def unpack(root: str, layers: Sequence[tuple[str, str]]) -> None:
+def unpack(root: str, layers: Sequence[tuple[str, str]], bytes_max: int = BYTES_MAX) -> None:
     """Lay archives over one another in an empty directory, each a file with the digest it must have.
 
     Raises:
@@ -70,7 +72,7 @@ def unpack(root: str, layers: Sequence[tuple[str, str]]) -> None:
     """
     tree = Tree(root)
     try:
-        limits = _Budget()
+        limits = _Budget(bytes_max)
         times: dict[tuple[str, ...], int] = {}
         for number, (path, digest) in enumerate(layers, start=1):
             try:
@@ -112,15 +114,18 @@ class _Hashed:
 class _Budget:
     """What an image may still use."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self._entries = ENTRIES_MAX
-        self._bytes = BYTES_MAX
+        self._bytes_max = self._bytes = bytes_max
 
     def take(self, size_bytes: int) -> None:
         self._entries -= 1
         self._bytes -= size_bytes
         if size_bytes < 0 or self._entries < 0 or self._bytes < 0:
-            raise UnsafePath(f"more than {ENTRIES_MAX} files, or more than {BYTES_MAX >> 30} GiB in them")
+            raise UnsafePath(
+                f"more than {ENTRIES_MAX} files, or more than {self._bytes_max >> 20} MiB in them, which is "
+                f"SQUALL_STEP_BYTES_MAX, at most {BYTES_MAX >> 30} GiB; give less"
+            )
 
 
 class _Layer:
