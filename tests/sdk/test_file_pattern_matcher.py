@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+import random
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,15 @@ from squall.sdk.file_pattern_matcher import as_predicate, can_prune
         (["/build/"], ["build/x"], ["src/build"]),
         (["a/**"], ["a/b", "a/b/c"], ["b/a"]),
         (["a/**/z"], ["a/z", "a/b/z", "a/b/c/z/x"], ["a/zz"]),
+        (["**"], ["a", "a/b"], []),
+        (["a/**/**"], ["a/b"], ["a", "b"]),
+        (["**/a/**"], ["a/b", "x/a/b", "x/y/a/b/c"], ["a", "x/a", "xa/b"]),
+        (["**/a/b/**/c"], ["a/b/c", "a/a/b/c", "x/a/b/x/y/c/z", "a/b/a/b/c"], ["a/c", "a/x/b/c", "a/b/cc"]),
+        (["*a*b*"], ["ab", "xaxbx", "aab", "ab/c"], ["ba", "a/b", "xa"]),
+        (["*a*a"], ["aa", "aaa", "xaya"], ["a", "xa", "aab"]),
+        (["a*/b*c/**/*d"], ["ax/bc/d", "a/bxc/y/z/xd", "a/bcc/d/e"], ["a/b/c/d", "a/bc/dx"]),
+        (["a[!x]b"], ["ayb"], ["axb", "a/b"]),
+        (["line*"], ["line\nbreak", "line\nbreak/x"], ["x\nline"]),
         (["?at"], ["cat", "bat/x"], ["at", "chat"]),
         (["[a-c].py"], ["a.py"], ["d.py"]),
         (["[!a-c].py"], ["d.py"], ["a.py"]),
@@ -38,6 +50,52 @@ def test_patterns_decide_as_dockerignore_does(patterns: list[str], ignored: list
 
     assert [path for path in ignored if not is_ignored(Path(path))] == []
     assert [path for path in kept if is_ignored(Path(path))] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a" * 50 + "b", "a" * 4000),
+        ("**/" + "*a" * 50 + "b", "/".join(["a" * 250] * 15)),
+        ("**/*a/" * 30 + "b", "/".join(["a"] * 1000)),
+        ("**/" * 50 + "*b", "/".join(["a"] * 1000)),
+        ("**/a*a*/*a*a/**/" * 10 + "b", "/".join(["a" * 30] * 100)),
+    ],
+)
+def test_no_pattern_takes_long(pattern: str, path: str) -> None:
+    is_ignored = as_predicate([pattern])
+    begun = time.monotonic()
+
+    assert not is_ignored(Path(path))
+    assert time.monotonic() - begun < 2
+
+
+def test_patterns_match_as_a_plain_search_finds() -> None:
+    rng = random.Random(7)
+    matching = 0
+    for _ in range(1500):
+        parts = [
+            "".join(rng.choices("aab*?", k=rng.randint(1, 4))).replace("**", "*") for _ in range(rng.randint(1, 4))
+        ]
+        parts = [rng.choice([part, part, "**"]) for part in parts]
+        names = ["".join(rng.choices("ab", k=rng.randint(1, 4))) for _ in range(rng.randint(1, 5))]
+
+        is_match = as_predicate(["/".join(parts)])(Path("/".join(names)))
+
+        assert is_match == any(search(parts, names[:count]) for count in range(1, len(names) + 1)), (parts, names)
+        matching += is_match
+    assert 150 < matching < 1350
+
+
+def search(parts: list[str], names: list[str]) -> bool:
+    """Whether a pattern matches these names, by trying everything."""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        if parts == ["**"]:
+            return bool(names)
+        return any(search(parts[1:], names[count:]) for count in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and search(parts[1:], names[1:])
 
 
 def test_a_predicate_stays_itself() -> None:

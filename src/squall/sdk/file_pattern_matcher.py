@@ -6,9 +6,10 @@ pattern that matches a directory matches everything below it. The last pattern t
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from squall.exception import InvalidError
@@ -138,24 +139,51 @@ def _rule(pattern: str) -> tuple[re.Pattern[str], bool] | None:
     if not parts:
         return None
     try:
-        return re.compile(_expression(parts) + r"(?:/.*)?\Z"), is_ignoring
+        return re.compile(_expression(parts)), is_ignoring
     except re.error as error:
         raise InvalidError(f"ignore pattern {pattern!r}: {error}") from error
 
 
 def _expression(parts: list[str]) -> str:
-    out = ""
-    for number, part in enumerate(parts):
-        is_last = number == len(parts) - 1
+    """What a path begins with that the pattern matches, or that is below something it matches.
+
+    It never goes back on what it took: between two `**` the first place that fits is as good as any later one, and
+    between two `*` of a name likewise, so each such stretch is looked for once. Written plainly, `**/*a*a*a*a*b` keeps
+    a machine busy for as long as its author likes.
+    """
+    groups = itertools.count()
+    stretches: list[list[str]] = [[]]
+    for part in parts:
         if part == "**":
-            out += ".*" if is_last else "(?:.*/)?"
+            stretches.append([])
         else:
-            out += _name_expression(part) + ("" if is_last else "/")
-    return out
-
-
-def _name_expression(part: str) -> str:
+            stretches[-1].append(_name_expression(part, groups))
     out = ""
+    for number, names in enumerate(stretches):
+        if names:
+            text = "/".join(names) + (r"(?:/|\Z)" if number == len(stretches) - 1 else "/")
+            out += _once("(?:[^/]+/)*?" + text, groups) if number else text
+    # What `**` stands for at the end is at least one name.
+    return out if stretches[-1] else out + "[^/]"
+
+
+def _once(expression: str, groups: Iterator[int]) -> str:
+    """The first way in which it matches and no other, whatever follows: an atomic group, which Python 3.10 has not."""
+    name = f"g{next(groups)}"
+    return f"(?=(?P<{name}>{expression}))(?P={name})"
+
+
+def _name_expression(part: str, groups: Iterator[int]) -> str:
+    first, *later = _between_stars(part)
+    if not later:
+        return first
+    middle = "".join(_once("[^/]*?" + text, groups) for text in later[:-1])
+    return f"{first}{middle}[^/]*{later[-1]}"
+
+
+def _between_stars(part: str) -> list[str]:
+    """Expressions of fixed length: what is before, between and after the stars of a name."""
+    found = [""]
     position = 0
     while position < len(part):
         char = part[position]
@@ -163,20 +191,20 @@ def _name_expression(part: str) -> str:
         if char == "*":
             while part[position : position + 1] == "*":
                 position += 1
-            out += "[^/]*"
+            found.append("")
         elif char == "?":
-            out += "[^/]"
+            found[-1] += "[^/]"
         elif char == "[":
             end = part.find("]", position + 1)
             if end < 0:
-                out += r"\["
+                found[-1] += r"\["
                 continue
             choice = part[position:end].replace("\\", "\\\\")
-            out += f"[{'^' + choice[1:] if choice[:1] in '!^' else choice}]"
+            found[-1] += f"(?!/)[{'^' + choice[1:] if choice[:1] in '!^' else choice}]"
             position = end + 1
         elif char == "\\" and position < len(part):
-            out += re.escape(part[position])
+            found[-1] += re.escape(part[position])
             position += 1
         else:
-            out += re.escape(char)
-    return out
+            found[-1] += re.escape(char)
+    return found
