@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -26,8 +30,29 @@ NAMES = {"one", "two", "three"}
 UNUSED = 1
 
 
+class Named(NamedTuple):
+    one: int
+    two: int
+
+
+class Names(set[str]):
+    """A class made of one whose items have no order."""
+
+
+class Size(enum.Enum):
+    SMALL = 1
+    LARGE = 2
+
+
+class Odd:
+    """Cannot be pickled in a way of its own."""
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("not this")
+
+
 class Setting:
-    def __init__(self, value: int) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
     def method(self) -> None:
@@ -157,6 +182,94 @@ def test_it_runs_again_when_its_surroundings_change() -> None:
     assert digest(made(1, default=1)) != digest(made(1, default=2))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((1, 2), [1, 2]),
+        ({}, set()),
+        (set(), frozenset()),
+        ({1}, frozenset({1})),
+        (1, True),
+        (1, 1.0),
+        ("1", 1),
+        ("a", b"a"),
+        ([[1], 2], [[1, 2]]),
+        (["a, b"], ["a", "b"]),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (10**5000, 10**5000 + 1),
+        (Path("/a"), Path("/b")),
+        (Setting(1), Setting(2)),
+        ({"x": [Setting({1})]}, {"x": [Setting({2})]}),
+        (Named(1, 2), (1, 2)),
+        (Named(1, 2), Named(1, 3)),
+        (Names({"a"}), Names({"b"})),
+        (Names({"a"}), {"a"}),
+        (Size.SMALL, Size.LARGE),
+        (re.compile("a"), re.compile("b")),
+        (datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)),
+        (OrderedDict(a=1), OrderedDict(a=2)),
+        (functools.partial(fetch, "a"), functools.partial(fetch, "b")),
+        (fetch, other),
+        (int, str),
+        (made(1), made(2)),
+        (lambda: 1, lambda: 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_it_runs_again_when_a_value_is_another(one: object, other: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert digest(args=(one,)) != digest(args=(other,))
+    assert digest(made(one)) != digest(made(other))
+    assert digest(made(1, default=one)) != digest(made(1, default=other))
+    module = sys.modules[__name__]
+    monkeypatch.setattr(module, "MODEL", one)
+    before = digest()
+    assert digest() == before
+    monkeypatch.setattr(module, "MODEL", other)
+    assert digest() != before
+
+
+def test_it_runs_again_when_its_code_is_another_on_the_same_line() -> None:
+    one, other = (lambda: "a"), (lambda: "b")
+    inner, other_inner = (lambda: lambda: "a"), (lambda: lambda: "b")
+
+    assert digest(one) != digest(other)
+    assert digest(inner) != digest(other_inner)
+
+
+def test_of_what_cannot_be_taken_apart_the_class_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[__name__]
+    found = []
+    for value in (threading.Lock(), threading.Lock(), [threading.Lock()], Odd(), object()):
+        monkeypatch.setattr(module, "MODEL", value)
+        found.append(digest())
+
+    assert found[0] == found[1]
+    assert len(set(found)) == 4
+
+
+def test_values_of_squall_are_in_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[__name__]
+    found = set()
+    for value in ("a", "b"):
+        monkeypatch.setattr(module, "MODEL", squall.Secret.from_dict({"TOKEN": value}))
+        found.add(digest())
+
+    assert len(found) == 1
+
+
+def test_values_in_circles_and_deep_ones_have_a_digest() -> None:
+    circle: list[object] = [1]
+    circle.append(circle)
+    setting = Setting(1)
+    setting.value = setting
+    often: list[object] = []
+    for _ in range(200):
+        often = [often, often]
+
+    assert digest(args=(circle,)) != digest(args=(setting,))
+    assert digest(args=(often,)) == digest(args=(often,))
+
+
 def test_it_runs_again_when_its_limits_change() -> None:
     plain = digest()
 
@@ -182,8 +295,10 @@ def test_it_runs_again_when_its_source_changes(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.long
 def test_the_digest_is_the_same_in_every_process() -> None:
     program = (
-        f"from {__name__} import digest, with_names, fetch\n"
-        "print(digest(with_names), digest(args=({'a', 'b', 'c', ('d', frozenset('xyz'))},)))"
+        f"from {__name__} import Names, Setting, digest, fetch, made, with_names\n"
+        "names = {'a', 'b', 'c', ('d', frozenset('xyz'))}\n"
+        "print(digest(with_names), digest(args=(names,)), digest(args=(Setting(names), Names('abc'))))\n"
+        "print(digest(made(Setting(names))), digest(made(lambda: 'a' in {'a', 'b', 'c'})), digest(made(fetch)))"
     )
     found = {
         subprocess.run(

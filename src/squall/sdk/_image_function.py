@@ -14,13 +14,13 @@ from typing import Any
 from squall.exception import InvalidError, SerializationError
 from squall.protocol.image import CALL_PATH
 from squall.sdk import _container, _mount, _source
+from squall.sdk._image_digest import NoText, name_of, text_of
 from squall.sdk._image_steps import Step
 from squall.sdk._pickled import pickle_function
 from squall.sdk._serialization import serialize
 
 _CODE_DIR = "root"
 TIMEOUT_S_MAX = 24 * 3600
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), tuple, list, dict, set, frozenset)
 
 
 def limits(cpu: float | None, memory: int | None, timeout: int) -> dict[str, Any]:
@@ -82,9 +82,7 @@ class FunctionCallStep:
             "function_bytes": len(pickled),
         }
         call = json.dumps(header).encode() + b"\n" + pickled + arguments
-        given = [self._args, self._kwargs]
-        known = _canonical(given).encode() if _is_plain(given) else arguments
-        digest = self._digest(known, step.arguments)
+        digest = self._digest(arguments, step.arguments)
         made = step._replace(arguments={**step.arguments, "digest": digest})
         return made._replace(files=lambda: self._mount(source, call))
 
@@ -100,26 +98,49 @@ class FunctionCallStep:
     def _digest(self, arguments: bytes, step: Mapping[str, Any]) -> str:
         """A hash of what the result depends on, as far as it is known.
 
-        That is the function's source, its arguments, the plain values it takes from its module or from the function
+        That is the function's source and code, its arguments, the values it takes from its module or from the function
         around it, and its limits.
+
+        Args:
+            arguments: pickled, for those that say no more of themselves.
         """
         code = getattr(self._function, "__code__", None)
         try:
-            source = inspect.getsource(self._function).encode()
+            source = inspect.getsource(self._function)
         except (OSError, TypeError):
-            source = code.co_code + repr(code.co_consts).encode() if code else self.name.encode()
+            source = self.name
         known = getattr(self._function, "__globals__", {})
-        taken = {name: known[name] for name in sorted(_names(code)) if name in known}
-        values = {name: value for name, value in taken.items() if isinstance(value, _PLAIN)}
-        inner = [_bound(self._function), getattr(self._function, "__defaults__", None)]
-        inner.append(getattr(self._function, "__kwdefaults__", None))
-        limits = {name: step.get(name) for name in ("cpu_milli", "memory_mib", "timeout_s")}
-        limits["include_source"] = self._includes_source
-        parts = (source, arguments, _canonical([values, inner]).encode(), json.dumps(limits).encode())
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(len(part).to_bytes(8, "little") + part)
-        return digest.hexdigest()
+        try:
+            given = self._text([self._args, self._kwargs])
+        except NoText:
+            given = hashlib.sha256(arguments).hexdigest()
+        parts = [
+            source,
+            # Of two lambdas on one line, and of what a decorator made, the source is the same.
+            self._text(code),
+            given,
+            *self._texts({name: known[name] for name in sorted(_names(code)) if name in known}),
+            *self._texts(_bound(self._function)),
+            *self._texts(dict(enumerate(getattr(self._function, "__defaults__", None) or ()))),
+            *self._texts(getattr(self._function, "__kwdefaults__", None) or {}),
+            json.dumps([step.get(name) for name in ("cpu_milli", "memory_mib", "timeout_s")]),
+            json.dumps(self._includes_source),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _texts(self, values: Mapping[Any, object]) -> list[str]:
+        """Values with their names. One that cannot be taken apart could not travel either: its class counts."""
+        found = [str(len(values))]
+        for name, value in values.items():
+            try:
+                text = self._text(value)
+            except NoText:
+                text = name_of(type(value), self._function.__module__)
+            found += [str(name), text]
+        return found
+
+    def _text(self, value: object) -> str:
+        return text_of(value, self._function.__module__)
 
 
 def _check_callable(function: Any) -> None:
@@ -145,26 +166,6 @@ def _bound(function: Any) -> dict[str, Any]:
         with contextlib.suppress(ValueError):
             found[name] = cell.cell_contents
     return found
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_is_plain(item) for pair in value.items() for item in pair)
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_plain, value))
-    return isinstance(value, _PLAIN)
-
-
-def _canonical(value: Any) -> str:
-    """As `repr`, but the same in every process: that of sets is not."""
-    if isinstance(value, set | frozenset):
-        return "{" + ", ".join(sorted(map(_canonical, value))) + "}"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_canonical(key)}: {_canonical(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_canonical, value)) + "]"
-    # An object's own repr has its address.
-    return repr(value) if isinstance(value, _PLAIN) else type(value).__qualname__
 
 
 def _names(code: types.CodeType | None) -> set[str]:
