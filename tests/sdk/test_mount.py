@@ -65,6 +65,32 @@ def test_file_that_changes_while_it_is_sent_is_told(
         put(mount)
 
 
+def test_file_that_is_gone_before_it_is_sent_is_told(tmp_path: Path, server: ServerDouble) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(b"x")
+    mount = _mount.make_mount([_mount.LocalFile(str(path), "data.bin")], "the file")
+    path.unlink()
+
+    with pytest.raises(
+        ServiceError, match=r"cannot ship .*data\.bin: No such file or directory; it was there a moment"
+    ):
+        put(mount)
+
+
+@pytest.mark.parametrize("difference_bytes", [-1, 1])
+def test_file_that_grows_or_shrinks_while_it_is_hashed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference_bytes: int
+) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(b"--")
+    before = os.stat(path)
+    os.truncate(path, 2 + difference_bytes)
+    monkeypatch.setattr(os, "stat", lambda path: before)
+
+    with pytest.raises(ServiceError, match=r"cannot ship .*data\.bin: it changed while it was read; run again"):
+        _mount.make_mount([_mount.LocalFile(str(path), "data.bin")], "the file")
+
+
 def test_links_in_circles_and_to_nothing_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
     (tmp_path / "loop").symlink_to("loop")

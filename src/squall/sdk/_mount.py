@@ -136,6 +136,7 @@ def make_mount(
 
     Raises:
         InvalidError: a file cannot be read, or there are more than anybody means.
+        ServiceError: a file grows or shrinks while it is read.
     """
     found: dict[str, MountFile] = {}
     parts: dict[str, LocalPart] = {}
@@ -208,6 +209,9 @@ def _hash(path: str, status: os.stat_result) -> _Hashes:
                 digest.update(block)
                 if has_blocks:
                     blocks.append(hashlib.sha256(block).hexdigest())
+            read_bytes = file.tell()
+        if read_bytes != status.st_size:
+            raise ServiceError(f"cannot ship {path}: it changed while it was read; run again")
         hashes = _hashes[key] = _Hashes(digest.hexdigest(), tuple(blocks))
     return hashes
 
@@ -222,7 +226,7 @@ async def upload(client: Client, mount: Mount) -> str:
     """Register a mount and put what the server lacks; returns its id.
 
     Raises:
-        ServiceError: a file changes while it is read.
+        ServiceError: a file changes, or goes, before it is sent.
     """
     created = await client.request("MountCreate", MountCreate(mount.manifest), MountCreated)
     uploads = _blob.Uploads(client)
@@ -235,9 +239,14 @@ async def upload(client: Client, mount: Mount) -> str:
 
 def _read(part: LocalPart, sha256: str) -> bytes:
     """In this thread, loop or not: files are local, and one part is on its way while the next is read."""
-    with open(part.path, "rb") as file:
-        file.seek(part.offset)
-        data = file.read(part.size_bytes)
+    try:
+        with open(part.path, "rb") as file:
+            file.seek(part.offset)
+            data = file.read(part.size_bytes)
+    except OSError as error:
+        raise ServiceError(
+            f"cannot ship {part.path}: {error.strerror}; it was there a moment ago, run again"
+        ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ServiceError(f"cannot ship {part.path}: it changed while it was read; run again")
     return data
