@@ -84,6 +84,11 @@ def test_key_ignores_force_build_and_order_of_variables() -> None:
     assert image.cache_key("k", step) != image.cache_key("l", step)
 
 
+@pytest.mark.parametrize("package", ["jq", "g++", "libc6:i386", "jq=1.*", "jq=1.6-2.1+b1", "jq=2:1.0~rc1", "jq/stable"])
+def test_packages_of_debian_may_say_which_version(package: str) -> None:
+    image_steps.check(make_spec(image_steps.apt_install((package,))))
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
@@ -94,6 +99,16 @@ def test_key_ignores_force_build_and_order_of_variables() -> None:
         (make_spec(ImageStep("conjure")), "unknown kind"),
         (make_spec(image_steps.apt_install(("--purge",))), "no name of a Debian package"),
         (make_spec(image_steps.apt_install(())), "names no package"),
+        (make_spec(image_steps.apt_install(("jq-",))), "no name of a Debian package"),
+        (make_spec(image_steps.apt_install(("jq=1.*-",))), "no name of a Debian package"),
+        (make_spec(image_steps.apt_install(("j*",))), "no name of a Debian package"),
+        (make_spec(image_steps.apt_install(("jq/*",))), "no name of a Debian package"),
+        (make_spec(image_steps.apt_install(("jq=1.*;id",))), "no name of a Debian package"),
+        (make_spec(image_steps.apt_install(("jq=$(id)",))), "no name of a Debian package"),
+        (make_spec(image_steps.apt_install(("jq=1 -o=x",))), "no name of a Debian package"),
+        (make_spec(image_steps.apt_install(("-o=*",))), "no name of a Debian package"),
+        (make_spec(image_steps.pip_install(("x",), extra_options="--a 'b")), "'b\": a quote in it is not closed"),
+        (make_spec(image_steps.pip_install(("x",), extra_options="--a \\")), "ends in a backslash"),
         (make_spec(image_steps.pip_install(("--pre",))), "extra_options"),
         (make_spec(image_steps.run_commands(())), "no command"),
         (make_spec(image_steps.env({"A=B": "c"})), "name of a variable"),

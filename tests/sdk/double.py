@@ -49,6 +49,9 @@ class ServerDouble:
         self.images: list[image.ImageSpec] = []
         self.build_events: list[image.BuildEvent] = []
         self.build_error: PlatformError | None = None
+        self.builds_at_once = 0
+        """So many builds must have begun before any ends."""
+        self.builds_may_end = asyncio.Event()
         self.log_lines: list[log.LogEntry] = []
         self.image_logs_read: list[image_catalog.ImageLogRead] = []
         self.hellos: list[server.Hello] = []
@@ -348,6 +351,9 @@ class Connection:
     async def _answer_ImageBuild(self, request: Request) -> None:  # noqa: N802
         spec = request.record(image.ImageBuild).spec
         self.double.images.append(spec)
+        if len(self.double.images) >= self.double.builds_at_once:
+            self.double.builds_may_end.set()
+        await asyncio.wait_for(self.double.builds_may_end.wait(), 5)
         for event in self.double.build_events:
             await request.send_item(event)
         if self.double.build_error is not None:

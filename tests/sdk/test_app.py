@@ -417,6 +417,38 @@ def test_unpicklable_globals_of_a_serialized_function_are_named(server: ServerDo
         pytest.fail("it must not start")
 
 
+def test_an_app_whose_image_cannot_be_built_is_not_called_completed(
+    server: ServerDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = squall.App("x", include_source=False)
+    app.function(image=squall.Image.debian_slim("3.11").run_commands("false"))(identity)
+    server.build_error = PlatformError("invalid", "step 2 failed: false exited with 1")
+
+    with squall.enable_output(), pytest.raises(ImageBuildError), app.run():
+        pytest.fail("it must not start")
+
+    assert len(server.stopped) == 1
+    assert "App x" in (said := capsys.readouterr().err)
+    assert "completed" not in said
+
+
+def test_a_failed_step_without_a_line_has_no_last_lines(server: ServerDouble) -> None:
+    app = squall.App("x", include_source=False)
+    app.function(image=squall.Image.debian_slim("3.11").run_commands("true", "false"))(identity)
+    server.build_events = [
+        BuildEvent("step", 2, 3, "run_commands true"),
+        BuildEvent("line", 2, 3, "it went well"),
+        BuildEvent("done", 2, 3),
+        BuildEvent("step", 3, 3, "pip_install six"),
+    ]
+    server.build_error = PlatformError("unavailable", "step 3 failed: no network")
+
+    with pytest.raises(ImageBuildError) as caught, app.run():
+        pytest.fail("it must not start")
+
+    assert str(caught.value) == "step 3 failed: no network"
+
+
 def test_a_failed_build_shows_its_last_lines_and_stops_the_app(server: ServerDouble) -> None:
     app = squall.App("x", include_source=False)
     app.function(image=squall.Image.debian_slim("3.11").run_commands("false"))(identity)

@@ -14,7 +14,7 @@ from squall.exception import InvalidError, ModuleNotMountable, NotFoundError
 from squall.protocol.function import Definition
 from squall.protocol.guest import SOCKET_PATH as AGENT_SOCKET
 from squall.protocol.guest import Boot
-from squall.protocol.image import image_id
+from squall.protocol.image import ImageSpec, image_id, step_keys
 from squall.sdk import _container, _later
 from tests.sdk.double import ServerDouble
 
@@ -84,6 +84,15 @@ def test_impossible_python_versions_are_refused(version: str) -> None:
         squall.Image.debian_slim(version)
 
 
+@pytest.mark.parametrize("version", ["3.9", "3.16", "3.20", "3.20.1"])
+def test_pythons_that_no_base_has_are_refused(version: str) -> None:
+    with pytest.raises(
+        InvalidError, match=rf"debian_slim\(python_version='{version}'\): there are bases of 3.10 to 3.15"
+    ):
+        squall.Image.debian_slim(version)
+    assert len(squall.Image.from_registry("x", add_python=version).steps) == 2
+
+
 def test_what_is_wrong_is_refused_at_once() -> None:
     image = squall.Image.debian_slim("3.11")
 
@@ -101,6 +110,32 @@ def test_what_is_wrong_is_refused_at_once() -> None:
         squall.Image()
     with pytest.raises(InvalidError, match="dictionary of strings"):
         image.env({"A": 1})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "pip_install",
+        "uv_pip_install",
+        "pip_install_from_requirements",
+        "pip_install_from_pyproject",
+        "pip_install_private_repos",
+        "uv_sync",
+    ],
+)
+def test_options_that_no_shell_could_read_are_refused_where_they_are_written(method: str) -> None:
+    add = getattr(squall.Image.debian_slim("3.11"), method)
+    more = {"git_user": "x"} if method == "pip_install_private_repos" else {}
+
+    with pytest.raises(InvalidError) as error:
+        add("x", extra_options='--config "a', **more)
+    assert str(error.value) == (
+        f"Image.{method}(extra_options='--config \"a'): a quote in it is not closed; write it as on a command line"
+    )
+    with pytest.raises(InvalidError, match=rf"Image\.{method}\(extra_options='a .*'\): it ends in a backslash"):
+        add("x", extra_options="a \\", **more)
+    with pytest.raises(InvalidError, match="give one string"):
+        add("x", extra_options=["--pre"], **more)
 
 
 def test_a_step_after_files_that_are_attached_explains_copy(tmp_path: Path) -> None:
@@ -303,6 +338,62 @@ def test_an_image_by_its_id_must_be_there(server: ServerDouble) -> None:
         squall.Image.from_id("im-" + "0" * 32).build()
     with pytest.raises(InvalidError, match="begins with im-"):
         squall.Image.from_id("ct-1")
+
+
+def built(server: ServerDouble, *images: squall.Image) -> list[ImageSpec]:
+    for image in images:
+        image.build()
+    return server.images[-len(images) :]
+
+
+@pytest.mark.parametrize("name", ["SQUALL_FORCE_BUILD", "MODAL_FORCE_BUILD"])
+def test_a_setting_takes_nothing_from_the_cache_and_replaces_it(
+    name: str, server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = squall.Image.debian_slim("3.11").env({"A": "b"}).run_commands("true")
+    (plain,) = built(server, image)
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SQUALL_IGNORE_CACHE", "1")
+
+    (forced,) = built(server, image)
+    on_another = squall.Image.from_id(image.object_id).run_commands("true")
+    (on_top,) = built(server, on_another)
+
+    assert [step.force_build for step in forced.steps] == [True, False, False]
+    assert image_id(forced) == image_id(plain)
+    assert [step.force_build for step in on_top.steps] == [False, True]
+    assert squall.Image.from_id(image.object_id).build().object_id == image_id(plain)
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "No", "off"])
+def test_a_setting_can_be_off(value: str, server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = squall.Image.debian_slim("3.11").run_commands("true")
+    (plain,) = built(server, image)
+    monkeypatch.setenv("SQUALL_FORCE_BUILD", value)
+    monkeypatch.setenv("SQUALL_IGNORE_CACHE", value)
+
+    assert built(server, image) == [plain]
+
+
+@pytest.mark.parametrize("name", ["SQUALL_IGNORE_CACHE", "MODAL_IGNORE_CACHE"])
+def test_a_setting_leaves_the_cache_to_the_others(
+    name: str, server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [
+        squall.Image.debian_slim("3.11").env({"A": "b"}).run_commands("true"),
+        squall.Image.debian_slim("3.11").env({"A": "b"}).run_commands("true").workdir("/srv"),
+        squall.Image.from_registry("x").workdir("/srv"),
+    ]
+    plain = built(server, *images)
+    monkeypatch.setenv(name, "1")
+
+    apart = built(server, *images)
+
+    shared = [len(set(step_keys(one)) & set(step_keys(other))) for one, other in zip(plain, apart, strict=True)]
+    assert shared == [1, 1, 0]
+    assert step_keys(apart[0]) == step_keys(apart[1])[:3], "what is equal is built once"
+    assert built(server, *images) == apart, "the program finds what it built"
+    assert built(server, squall.Image.debian_slim("3.11"))[0].steps == plain[0].steps[:1]
 
 
 @pytest.mark.parametrize("name", sorted(FORCED))

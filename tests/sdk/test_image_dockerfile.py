@@ -231,6 +231,20 @@ def test_images_for_one_build_are_built_before_it(server: ServerDouble, project:
     assert [[file.path for file in mount.files] for mount in server.mounts.values()] == [["a"]]
 
 
+def test_stages_that_need_no_other_are_built_side_by_side(server: ServerDouble, project: Project) -> None:
+    image = project.image(
+        "FROM debian AS one\nRUN one\nFROM debian AS two\nRUN two\nFROM debian AS three\nCOPY --from=one /x /x\n"
+        "FROM scratch\nCOPY --from=one /x /\nCOPY --from=two /y /\nCOPY --from=three /z /\n"
+    )
+    server.builds_at_once = 2  # neither of the first two is done before the other has begun
+
+    image.build()
+
+    (commands, others) = ([step.commands for spec in server.images[:2] for step in spec.steps[1:]], server.images[2:])
+    assert sorted(commands) == [("one",), ("two",)]
+    assert [spec.steps[0].kind for spec in others] == ["from_registry", "from_scratch"]
+
+
 @pytest.mark.parametrize(
     ("source", "pattern"),
     [("/a*", "/a*"), ("/[^ab]", "/[!ab]"), (r"/\\*x", "/[*]x"), (r"/\\a", "/a"), ("/a?", "/a?")],

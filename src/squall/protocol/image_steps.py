@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 
 from squall.protocol import image
 from squall.protocol.image import ImageInvalid, ImageSpec, ImageStep, StepMount
 
 _PYTHON = re.compile(r"^3\.\d{1,2}(?:\.\d{1,3})?\Z")
-_PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+:~_-]+)?\Z")
+_PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:=[A-Za-z0-9.+:~*_-]+|/[A-Za-z0-9.+:~_-]+)?(?<!-)\Z")
+"""apt takes a hyphen at the end for the wish to remove the package."""
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _REFERENCE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}\Z")
 _IMAGE_ID = re.compile(r"^im-[A-Za-z0-9]+\Z")
@@ -255,6 +257,16 @@ def check(spec: ImageSpec) -> None:
             raise ImageInvalid(f"image step {number} ({step.kind}): {problem}")
 
 
+def options_problem(extra_options: str) -> str:
+    """Why options cannot be taken apart as a shell would; empty when they can."""
+    try:
+        shlex.split(extra_options)
+    except ValueError as error:
+        ends = "it ends in a backslash" if "escape" in str(error) else "a quote in it is not closed"
+        return f"{ends}; write it as on a command line"
+    return ""
+
+
 def _problem(step: ImageStep, *, is_first: bool) -> str:
     if step.kind not in _PROBLEMS:
         return f"unknown kind of step {step.kind!r}; the client may be newer than the server"
@@ -308,6 +320,9 @@ def _of_pip(step: ImageStep) -> str:
         return f"{options[0]!r} is no package; options go in extra_options"
     if not _VERSION.match(step.uv_version):
         return f"{step.uv_version!r} is no version of uv"
+    problem = options_problem(step.extra_options)
+    if problem:
+        return f"extra_options {step.extra_options!r}: {problem}"
     if any(not _is_inside(path) for path in step.requirements) or (step.requirements and not step.mount_id):
         return "its requirement files are not in its mount"
     return "" if step.packages or step.extra_options or step.requirements else "names no package"

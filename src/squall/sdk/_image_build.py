@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
 from squall.protocol import image_steps
-from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid, ImageSpec, ImageStep, image_id
+from squall.protocol.image import (
+    DEBIAN_SLIM,
+    FROM_IMAGE,
+    FROM_SCRATCH,
+    BuildEvent,
+    ImageBuild,
+    ImageInvalid,
+    ImageSpec,
+    ImageStep,
+    image_id,
+)
 from squall.protocol.image_catalog import ImageGet, ImageInfo
 from squall.sdk import _mount, _output
 from squall.sdk._client import Client, ClientStream, ConnectionLost
@@ -16,6 +29,41 @@ if TYPE_CHECKING:
     from squall.sdk.image import Image
 
 _SHOWN_LINES_MAX = 40
+_TAKEN_FROM = "an image that another one takes files from"
+
+
+def _rebuilt(spec: ImageSpec) -> ImageSpec:
+    """The image as this program's environment wants it built.
+
+    `SQUALL_FORCE_BUILD` takes no step from the cache and puts what it makes there. `SQUALL_IGNORE_CACHE` leaves the
+    cache to the others: a variable that no other program has gives the first step, and so all after it, keys of their
+    own. A base that cannot differ from one image to the next stays what it is then.
+    """
+    is_forced = _is_set("FORCE_BUILD")
+    if not is_forced and not _is_set("IGNORE_CACHE"):
+        return spec
+    settled = (FROM_IMAGE,) if is_forced else (FROM_IMAGE, FROM_SCRATCH, DEBIAN_SLIM)
+    number = 1 if spec.steps[0].kind in settled else 0
+    if number == len(spec.steps):
+        return spec
+    steps = list(spec.steps)
+    if is_forced:
+        steps[number] = replace(steps[number], force_build=True)
+    else:
+        steps[number] = replace(steps[number], env={**steps[number].env, "SQUALL_IGNORE_CACHE": _of_this_program()})
+    return ImageSpec(tuple(steps))
+
+
+def _is_set(name: str) -> bool:
+    """Whether a setting is on, by our name for it or by Modal's."""
+    value = os.environ.get(f"SQUALL_{name}") or os.environ.get(f"MODAL_{name}") or ""
+    return value.strip().lower() not in ("", "0", "false", "no", "off")
+
+
+@functools.cache
+def _of_this_program() -> str:
+    """One text for all images, so that equal beginnings are built once, and what was built is found again."""
+    return os.urandom(8).hex()
 
 
 class Build:
@@ -51,6 +99,9 @@ class Builds:
         if found is not None:
             return found
         steps = flat(image.steps)
+        # All of them are under way before one is waited for.
+        for other in [await self.begin(step.image, _TAKEN_FROM) for step in steps if step.image is not None]:
+            await self.finish(other)
         secrets: dict[str, dict[str, str]] = {}
         spec = ImageSpec(tuple([await self._step(step, secrets) for step in steps]))
         try:
@@ -58,6 +109,7 @@ class Builds:
         except ImageInvalid as error:
             raise InvalidError(f"{error}; it is {what}") from error
         only = spec.steps[0].image_id if len(spec.steps) == 1 else ""
+        spec = spec if only else _rebuilt(spec)
         name = only or image_id(spec)
         build = self._by_id.get(name)
         if build is None:
@@ -79,9 +131,7 @@ class Builds:
         if step.files is not None:
             arguments["mount_id"] = await _mount.upload(self._client, step.files())
         if step.image is not None:
-            other = await self.begin(step.image, "an image that another one takes files from")
-            await self.finish(other)
-            arguments["image_id"] = other.image_id
+            arguments["image_id"] = (await self.begin(step.image, _TAKEN_FROM)).image_id
         if step.published is not None:
             found = await self._client.request("ImageGet", ImageGet(*step.published), ImageInfo)
             arguments["image_id"] = found.image_id
@@ -103,7 +153,9 @@ class Builds:
             try:
                 async for event, _ in build.stream.items(BuildEvent):
                     self._output.build_event(build.image_id, event)
-                    if event.kind in ("step", "line"):
+                    if event.kind == "step":
+                        log.clear()  # the step before ended well
+                    elif event.kind == "line":
                         log.append(event.text)
                         del log[:-_SHOWN_LINES_MAX]
                     build.is_built = build.is_built or event.kind == "built"
@@ -120,7 +172,7 @@ class Builds:
 
 
 def _not_said(message: str, log: list[str]) -> str:
-    """The last lines of a build, where nobody has seen them: they were not shown, and are not in the message."""
+    """The last lines of the failed step, where nobody has seen them: neither shown before nor in the message."""
     if _output.is_enabled() or not log or log[-1].strip() in message:
         return ""
     return "\nIts last lines:\n  " + "\n  ".join(log)

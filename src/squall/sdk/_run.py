@@ -37,6 +37,7 @@ class Running:
         self._follower: _output.LogFollower | None = None
         self._mounts: dict[str, MountRef] = {}
         self._is_created = False
+        self._is_started = False
         self._default: Image | None = None
 
     async def start(self, name: str, *, is_detached: bool, is_interactive: bool) -> None:
@@ -69,6 +70,7 @@ class Running:
         client.keep_app(record, created_functions if specs else None)
         for spec in specs:
             self._output.function_created(spec.name, spec.function_id)
+        self._is_started = True
 
     async def stop(self, *, is_aborted: bool, is_detached: bool) -> None:
         """Stop the app and show its last lines. A detached one that was interrupted, or spawned calls, goes on."""
@@ -91,7 +93,8 @@ class Running:
                 self._follower.finish(drain_s, is_server_there=is_server_there)
             if end.goes_on:
                 self._output.app_detached(self.app_id)
-            elif self._is_created:
+            # Of one that could not be started, the error says all.
+            elif self._is_created and (self._is_started or is_aborted or end.was_stopped):
                 self._output.app_stopped(self.app_id, is_aborted, end.was_stopped)
 
     # Images

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     Env = dict[str, str | None] | None
 
 CODE_DIR = "/root"
+SERIES = range(10, 16)
+"""Of Python 3, that there are bases of."""
 _NO_ID = "this Image has no object_id yet: build it with image.build()"
 HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
 """What containers have of the system at these places covers the image's own files there."""
@@ -74,9 +76,14 @@ class Image(metaclass=_NamesThatComeLater):
         """A minimal Debian with Python; the series defaults to that of the Python running this.
 
         Raises:
-            InvalidError: not a version like `3.11`. Which can be had is found out when the image is built.
+            InvalidError: not a version like `3.11`, or of a series that there is no base of.
         """
         version = _python_version("debian_slim", "python_version", python_version)
+        if int(version.split(".")[1]) not in SERIES:
+            raise InvalidError(
+                f"Image.debian_slim(python_version={version!r}): there are bases of 3.{SERIES[0]} to 3.{SERIES[-1]}; "
+                "for another Python take from_registry(..., add_python=...)"
+            )
         return Image._make((Step("debian_slim", {"python_version": version, "force_build": force_build}),))
 
     @staticmethod
@@ -211,7 +218,7 @@ class Image(metaclass=_NamesThatComeLater):
             InvalidError: a package looks like an option; those go in `extra_options`.
         """
         _refuse("pip_install", gpu=gpu)
-        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        options = _pip_options("pip_install", find_links, index_url, extra_index_url, pre, extra_options)
         return self._pip("pip_install", packages, options, env, secrets, force_build)
 
     def uv_pip_install(
@@ -238,7 +245,7 @@ class Image(metaclass=_NamesThatComeLater):
         from squall.sdk import _image_lowering  # cold start: as above
 
         _refuse("uv_pip_install", gpu=gpu)
-        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        options = _pip_options("uv_pip_install", find_links, index_url, extra_index_url, pre, extra_options)
         options["uv_version"] = uv_version or ""
         if not requirements:
             return self._pip("uv_pip_install", packages, options, env, secrets, force_build)
@@ -265,7 +272,9 @@ class Image(metaclass=_NamesThatComeLater):
         from squall.sdk import _image_lowering  # cold start: as above
 
         _refuse("pip_install_from_requirements", gpu=gpu)
-        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        options = _pip_options(
+            "pip_install_from_requirements", find_links, index_url, extra_index_url, pre, extra_options
+        )
         step = self._run_step("pip_install", options, env, secrets, force_build, "pip_install_from_requirements")
         paths = [str(requirements_txt)]
         return self._and(Step(step.name, late=lambda: _image_lowering.requirements(paths, (), step)))
@@ -289,7 +298,7 @@ class Image(metaclass=_NamesThatComeLater):
         from squall.sdk import _image_lowering  # cold start: as above
 
         _refuse("pip_install_from_pyproject", gpu=gpu)
-        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        options = _pip_options("pip_install_from_pyproject", find_links, index_url, extra_index_url, pre, extra_options)
         step = self._run_step("pip_install", options, env, secrets, force_build, "pip_install_from_pyproject")
         extras = tuple(optional_dependencies or ())
         path = str(pyproject_toml)
@@ -321,7 +330,7 @@ class Image(metaclass=_NamesThatComeLater):
         from squall.sdk import _image_lowering  # cold start: as above
 
         _refuse("pip_install_private_repos", gpu=gpu)
-        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        options = _pip_options("pip_install_private_repos", find_links, index_url, extra_index_url, pre, extra_options)
         found = _image_lowering.private_repositories(repositories, git_user, options, bool(secrets))
         variables: dict[str, str | None] = {**check_env(env, "Image.pip_install_private_repos"), **found.env}
         image = self.apt_install("git", "ca-certificates")
@@ -349,6 +358,7 @@ class Image(metaclass=_NamesThatComeLater):
         from squall.sdk import _image_lowering  # cold start: as above
 
         _refuse("uv_sync", gpu=gpu)
+        _check_options("uv_sync", extra_options)
         project = _image_lowering.UvProject(
             str(uv_project_dir), tuple(groups or ()), tuple(extras or ()), frozen, extra_options, uv_version or ""
         )
@@ -487,8 +497,9 @@ class Image(metaclass=_NamesThatComeLater):
     ) -> Image:
         """Run a Python function in a container of the image and keep what it leaves in the file system.
 
-        It runs again when its source, its arguments, the plain values it takes from its module, or `cpu`, `memory` and
-        `timeout` change; not when a function that it calls changes.
+        It runs again when its source, its arguments, the values it takes from its module, or `cpu`, `memory` and
+        `timeout` change; not when a function or class that it uses changes. Of values that cannot be pickled, such as
+        locks and connections, the class counts alone.
 
         Args:
             cpu: processors it may use; memory: MiB it may use; timeout: seconds it may take.
@@ -774,8 +785,14 @@ def _python_version(method: str, parameter: str, given: str | None) -> str:
 
 
 def _pip_options(
-    find_links: str | None, index_url: str | None, extra_index_url: str | None, pre: bool, extra_options: str
+    method: str,
+    find_links: str | None,
+    index_url: str | None,
+    extra_index_url: str | None,
+    pre: bool,
+    extra_options: str,
 ) -> dict[str, Any]:
+    _check_options(method, extra_options)
     return {
         "find_links": find_links or "",
         "index_url": index_url or "",
@@ -783,6 +800,19 @@ def _pip_options(
         "pre": pre,
         "extra_options": extra_options,
     }
+
+
+def _check_options(method: str, extra_options: str) -> None:
+    if not extra_options:
+        return
+    from squall.protocol.image_steps import options_problem  # cold start: few images have such options
+
+    what = f"Image.{method}(extra_options={extra_options!r})"
+    if not isinstance(extra_options, str):
+        raise InvalidError(f"{what}: give one string, as on a command line")
+    problem = options_problem(extra_options)
+    if problem:
+        raise InvalidError(f"{what}: {problem}")
 
 
 def _packages(method: str, given: tuple[str | list[str], ...]) -> tuple[str, ...]:
