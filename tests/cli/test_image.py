@@ -83,3 +83,12 @@ def test_what_contradicts_itself_is_wrong_usage(arguments: list[str], said: str)
 
     assert ended.exit_code == 2, ended.output
     assert said in ended.output
+
+
+@pytest.mark.parametrize("group", [[], ["names"]])
+def test_what_the_commands_do_is_said_in_whole_sentences(group: list[str]) -> None:
+    ended = CliRunner().invoke(main.squall, ["image", *group, "--help"], terminal_width=80)
+
+    lines = ended.output.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert lines
+    assert [line for line in lines if not line.endswith(".") or line.endswith("..")] == []

@@ -24,6 +24,8 @@ PRINTS = {
     "local_files": "counted 8 words in all.txt notes.txt words/english.txt words/german.txt",
     "run_function": "predicted [2.5, 4.5, 6.5]",
     "environment": "hello from /srv/app | /srv/app | hello | /usr/local/bin/enter",
+    "pyproject": "installed are idna six",
+    "published": "read hello from the recipe",
     "from_scratch_and_copy": "built im- and found it again: True",
 }
 ELSEWHERE = {"registry", "micromamba", "dockerfile"}

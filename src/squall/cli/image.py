@@ -128,7 +128,10 @@ def tree(is_json: bool) -> None:
 @click.option("--all", "is_all", is_flag=True, help="Of all layers.")
 @click.option("--timestamps", "is_timestamped", is_flag=True, help="Begin each line with its time.")
 def logs(image_id: str, layers: int | None, is_all: bool, is_timestamped: bool) -> None:
-    """Show what the steps of an image printed when they were built, also of one that could not be."""
+    """Show what the steps of an image printed.
+
+    Also those of an image that could not be built.
+    """
     if is_all and layers is not None:
         raise click.UsageError("--all and --layers say different things; give one of them")
     require_server()

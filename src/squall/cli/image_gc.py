@@ -26,7 +26,10 @@ _DAYS = int(ImageGc().older_than_s / _SECONDS["d"])
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only show each layer, and whether it would go.")
 @click.option("--json", "is_json", is_flag=True, help="Every layer, as JSON.")
 def gc(older_than: str | None, is_all: bool, is_dry_run: bool, is_json: bool) -> None:
-    """Remove layers that no container, build, app or name needs and that were not used lately."""
+    """Remove layers that nothing needs.
+
+    Those are layers that no container, build, app or name needs and that were not used lately.
+    """
     if is_all and older_than is not None:
         raise click.UsageError("--all and --older-than say different things; give one of them")
     older_than_s = 0.0 if is_all else ImageGc().older_than_s if older_than is None else _span(older_than)

@@ -48,7 +48,10 @@ def _now(is_current: bool) -> str | None:
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
-    """Take NAME away; its image stays for as long as something else needs it."""
+    """Take NAME away.
+
+    Its image stays for as long as something else needs it.
+    """
     require_server()
     if not yes:
         click.confirm(f"Delete the name {name}?", abort=True)

@@ -23,7 +23,10 @@ from squall.protocol.image_transfer import COMPRESSIONS, FORMS, GZIP, OCI, Image
 @click.option("--password-stdin", "is_password_piped", is_flag=True, help="Read the password from standard input.")
 @click.option("--compression", type=click.Choice(COMPRESSIONS), default=GZIP, show_default=True, help="Of the layers.")
 def push(name: str, image: str, username: str, is_password_piped: bool, compression: str) -> None:
-    """Bring a built image to a registry under NAME, and print that with its digest."""
+    """Bring a built image to a registry under NAME.
+
+    Its name there is printed, with its digest.
+    """
     require_server()
     password = _password(username, is_password_piped)
     record = ImagePush(image, name, username, password, compression)
@@ -54,7 +57,10 @@ def _password(username: str, is_piped: bool) -> str:
 @click.option("--tag", default="", help="What the image is called in the file, such as app:1.")
 @click.option("--compression", type=click.Choice(COMPRESSIONS), default=GZIP, show_default=True, help="Of the layers.")
 def export(image: str, path: Path, form: str, tag: str, compression: str) -> None:
-    """Write a built image into one file, which Docker, podman and skopeo can read."""
+    """Write a built image into one file.
+
+    Docker, podman and skopeo can read it.
+    """
     require_server()
     with _written(path) as file:
         for event, body in follow("ImageExport", ImageExport(image, form, tag, compression), TransferEvent):
