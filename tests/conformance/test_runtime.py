@@ -261,6 +261,14 @@ async def test_frozen_container_goes_on_when_thawed(containers: Containers) -> N
     assert (await containers.exec(running, "true")).status.code == 0
 
 
+async def test_removed_layers_are_let_go_beside_containers_that_run(containers: Containers) -> None:
+    running = await containers.start("sleep", "30")
+
+    await containers.runtime.drop_removed_layers()
+
+    assert (await containers.exec(running, "true")).status.code == 0
+
+
 @pytest.mark.long
 async def test_many_starts_at_once(containers: Containers) -> None:
     started = await asyncio.gather(*(containers.start("true") for _ in range(20)))

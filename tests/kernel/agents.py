@@ -14,6 +14,7 @@ from typing import Any
 
 from squall.agent.agent import Agent
 from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.known_images import Images
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.protocol import codec as wire
@@ -114,6 +115,7 @@ class Node:
             Path(rootfs), ImageConfig(python_path=PYTHON, python_version="3.11.2", layers=("ly-base",))
         )
         self.open_stored: Callable[[], AbstractAsyncContextManager[StoredImages | None]] = contextlib.nullcontext
+        self.holds: LayerHolds | None = None
         self.agent: Agent
         self.runtime: LastingRuntime
         self.spawner_pids: list[int] = []
@@ -129,7 +131,7 @@ class Node:
             network = await stack.enter_async_context(pool)
             stored = await stack.enter_async_context(self.open_stored())
             connect = (self.server.connect, self.server.connect_container)
-            agent = Agent(config, self.runtime, network, self.images, CODEC, *connect, stored=stored)
+            agent = Agent(config, self.runtime, network, self.images, CODEC, *connect, stored=stored, holds=self.holds)
             self.agent = await stack.enter_async_context(agent)
             await asyncio.wait_for(agent.wait_connected(), 10)
             yield agent

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,35 @@ def rootfs() -> str:
     if missing():
         pytest.skip(missing())
     return ensure_rootfs()
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system that nothing but the test writes to."""
+
+    place: Path
+
+    def free_bytes(self) -> int:
+        """As `df` says it."""
+        subprocess.run(["sync", "--file-system", str(self.place)], check=True, timeout=30)
+        state = os.statvfs(self.place)
+        return state.f_bfree * state.f_frsize
+
+
+@pytest.fixture
+def small_disk(make_data_dir: Callable[[], Path], tmp_path: Path) -> Iterator[SmallDisk]:
+    """One of 256 MiB."""
+    image, place = tmp_path / "disk", make_data_dir()
+    with image.open("wb") as file:
+        file.truncate(2**28)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, timeout=30)
+    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"needs loop devices: {mounted.stderr.strip()}")
+    try:
+        yield SmallDisk(place)
+    finally:
+        subprocess.run(["umount", "--recursive", str(place)], check=True, timeout=30)
 
 
 @pytest.fixture

@@ -11,13 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.image import garbage
+from squall.agent.image.definitions import Definitions
+from squall.agent.image.layer.holds import LayerHolds
+from squall.agent.image.layer.store import Layer, LayerStore
+from squall.agent.image.progress import BuiltImage
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
 from squall.protocol.function import Resources
 from squall.protocol.guest import SOCKET_PATH
+from squall.protocol.image import ImageConfig, ImageSpec, image_id
+from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.mount import MountRef
 from squall.runtime.client import SpawnerRuntime
-from tests.agent.parts import until
-from tests.kernel.agents import Node, SocketServer
+from squall.runtime.layer_mounts import can_mount_images
+from tests.agent.parts import BuiltImages, until
+from tests.kernel.agents import PYTHON, SPEC, Node, SocketServer
+from tests.kernel.conftest import SmallDisk
 
 
 @pytest.fixture
@@ -374,3 +383,61 @@ async def test_an_adopted_container_keeps_its_disk_limit(node: Node) -> None:
         await until(lambda: node.server.exits, 60)
         assert "its limit is 40 MiB" in node.server.exits[0].over_disk
     assert not node.left()
+
+
+CONFIG = ImageConfig(python_path=PYTHON, python_version="3.11.2", layers=("ly-base",))
+
+
+class LayerOnRootfs(BuiltImages):
+    """One image: the root file system, and a layer of the store on it."""
+
+    def __init__(self, rootfs: str, layer: Layer) -> None:
+        self.image = BuiltImage(image_id(SPEC), (rootfs, layer.path), CONFIG)
+
+    def find(self, spec: ImageSpec) -> BuiltImage | None:
+        return self.image if os.path.exists(self.image.layers[1]) else None
+
+
+@pytest.mark.long
+async def test_space_of_removed_layers_is_free_while_the_agent_runs(small_disk: SmallDisk, rootfs: str) -> None:
+    if not can_mount_images():
+        pytest.skip("needs a kernel that mounts EROFS images")
+    store = LayerStore(small_disk.place, is_packed=True)
+    node, size_bytes = Node(small_disk.place, rootfs), 2**25
+    Definitions(small_disk.place).prepare()
+    Definitions(small_disk.place).save(SPEC)
+    free_bytes = small_disk.free_bytes()
+    with store.scratch() as scratch:
+        (scratch.path / "tree").mkdir()
+        (scratch.path / "tree/data").write_bytes(os.urandom(size_bytes))
+        layer = store.commit(scratch, scratch.path / "tree", "1" * 64, {}, replaces=False)
+    node.images, node.holds = LayerOnRootfs(rootfs, layer), LayerHolds(store)
+    try:
+        async with node.running():
+            request, _ = await node.start()
+            guest = await node.talk()
+            assert await guest.run("result = len(open('/data', 'rb').read())") == str(size_bytes)
+            in_use = await collect(node)
+            await node.end(request.container_id)
+            before_bytes = small_disk.free_bytes()
+
+            # What was used in this second stays.
+            await asyncio.sleep(garbage.MARGIN_S + 0.1)
+            assert (await collect(node)).freed_bytes >= size_bytes
+            await until(lambda: small_disk.free_bytes() - before_bytes >= size_bytes, 10)
+
+            assert (in_use.freed_bytes, [use.users for use in in_use.layers]) == (
+                0,
+                [(f"container {request.container_id}",)],
+            )
+            assert free_bytes - small_disk.free_bytes() < size_bytes / 4
+    finally:
+        async with await SpawnerRuntime.open(str(small_disk.place / "spawner"), node.instance, idle_s=5) as runtime:
+            await runtime.shutdown()
+        # Its log is in this file system.
+        await until(lambda: not os.path.exists(f"/proc/{node.spawner_pids[0]}/fd/0"))
+
+
+async def collect(node: Node) -> NodeGc:
+    done: NodeGc = await node.server.peer.request("NodeImageGc", NodeImageGc(0.0), NodeGc)
+    return done

@@ -25,6 +25,7 @@ from squall.runtime.errors import RuntimeFailure
 from squall.runtime.layer_mounts import FROM_FILE, FROM_LOOP_DEVICE, IDLE_MAX, WAYS, LayerMounts, make_image_namespace
 from squall.runtime.removal import mounts_below
 from tests.erofs.trees import facts, make_everything, set_times
+from tests.kernel.conftest import SmallDisk
 from tests.kernel.containers import Containers
 from tests.kernel.elsewhere import elsewhere
 
@@ -263,6 +264,39 @@ def test_images_nobody_uses_are_let_go_longest_unused_first(data_dir: Path) -> N
     assert few == IDLE_MAX + 1
     assert in_use == {str(images[0]): "/1"}
     assert let_go == {str(images[1]): f"/{len(images) + 1}"}
+
+
+@EACH_WAY
+@pytest.mark.long
+def test_space_of_removed_images_is_free_when_nobody_stands_on_them(
+    data_dir: Path, small_disk: SmallDisk, way: str
+) -> None:
+    (data_dir / "tree").mkdir()
+    (data_dir / "tree/file").write_bytes(os.urandom(2**22))
+    images = [small_disk.place / f"image-{number}" for number in range(4)]
+
+    def look() -> tuple[Any, ...]:
+        mounts, empty = Mounts(data_dir, [way]), small_disk.free_bytes()
+        for image in images:
+            pack(str(data_dir / "tree"), image)
+        mounts.take("ct-1", [str(images[0]), str(images[1])])
+        mounts.take("ct-2", [str(images[2]), str(images[3])])
+        mounts.release("ct-1")
+        images[0].unlink()
+        images[2].unlink()
+        mounted = mounts.count()
+        mounts.drop_removed()
+        without_the_idle = mounts.count(), mounts.take("ct-3", [str(images[1])])
+        mounts.release("ct-2")
+        without_both = mounts.count()
+        return mounted, without_the_idle, without_both, (empty - small_disk.free_bytes()) // 2**22
+
+    mounted, without_the_idle, without_both, used = elsewhere(look)
+
+    assert mounted == 4
+    assert without_the_idle == (3, {str(images[1]): "/2"})
+    assert without_both == 2
+    assert used == 2
 
 
 def test_mounting_that_does_not_end_is_ended(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

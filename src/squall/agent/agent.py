@@ -301,6 +301,11 @@ class Agent:
             done = await asyncio.get_running_loop().run_in_executor(self._threads, collect)
             if not request.is_dry_run:
                 self._images.forget(done.gone_image_ids)
+                try:
+                    # Also when nothing was removed: whoever did it the last time may have been killed before this.
+                    await self._runtime.drop_removed_layers()
+                except RuntimeFailure as error:
+                    _log.warning("removed layers that are still mounted keep their space: %s", error)
             return done
 
     async def _transfer(self, request: Request) -> None:

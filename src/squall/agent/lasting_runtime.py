@@ -98,6 +98,10 @@ class LastingRuntime:
         """See `contract.Runtime`."""
         await (await self._current()).remove(container_id)
 
+    async def drop_removed_layers(self) -> None:
+        """See `contract.Runtime`."""
+        await (await self._current()).drop_removed_layers()
+
     async def shutdown(self) -> None:
         """Remove every container and end the spawner, for a node that is taken down."""
         await (await self._current()).shutdown()

@@ -143,6 +143,10 @@ class SpawnerRuntime:
         """See `contract.Runtime`."""
         await self._request("remove", container_id=container_id)
 
+    async def drop_removed_layers(self) -> None:
+        """See `contract.Runtime`."""
+        await self._request("drop_removed_layers")
+
     async def shutdown(self) -> None:
         """Remove every container and end the spawner. The connection is of no use afterwards."""
         await self._request("shutdown")

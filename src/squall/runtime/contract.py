@@ -89,5 +89,12 @@ class Runtime(Protocol):
     async def remove(self, container_id: str) -> None:
         """Kill what is left; remove mounts, cgroups, records. `state_dir` stays, no mount below it. Idempotent."""
 
+    async def drop_removed_layers(self) -> None:
+        """Let go of layers whose files were removed and that no container stands on: only then is their space free.
+
+        Raises:
+            RuntimeFailure: a spawner of an older version keeps them for as long as it runs.
+        """
+
     def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
         """Exits as they happen, each once per agent; those that happened while no agent was there come first."""

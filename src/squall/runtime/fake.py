@@ -286,6 +286,9 @@ class FakeRuntime:
             for name in container.execs:
                 del self._machine.execs[name]
 
+    async def drop_removed_layers(self) -> None:
+        """See `contract.Runtime`. Nothing is mounted here."""
+
     async def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
         """See `contract.Runtime`."""
         while True:

@@ -4,6 +4,9 @@ A layer is a directory or an EROFS image. Images are mounted in a mount namespac
 is in: a container's first process visits it to take copies of the mounts, and with them shares the memory that the
 files are cached in. The namespace is gone with the spawner that holds it, so nothing is ever left on the machine.
 
+A file that is mounted keeps its space on the disk when it is removed. Hence nothing stays mounted without need whose
+file is gone, and who removes files says so (`drop_removed`).
+
 Two ways, in this order: the kernel reads the file itself (Linux 6.12 and newer), or a loop device stands between.
 """
 
@@ -50,6 +53,7 @@ _Identity = tuple[int, int, int]
 @dataclass(slots=True)
 class _Mounted:
     point: str
+    path: str
     is_served: bool = False
     """A process serves the file while it comes from elsewhere; nothing keeps that one mounted without need."""
     users: set[str] = field(default_factory=set)
@@ -84,7 +88,9 @@ class LayerMounts:
                 if mounted is None:
                     tree = self._mount(layer)
                     self._count += 1
-                    mounted = self._mounted[identity] = _Mounted(f"/{self._count}", layer.startswith(_OF_A_PROCESS))
+                    mounted = self._mounted[identity] = _Mounted(
+                        f"/{self._count}", layer, layer.startswith(_OF_A_PROCESS)
+                    )
                     trees[mounted.point] = tree
                 mounted.users.add(container_id)
                 points[layer] = mounted.point
@@ -103,16 +109,36 @@ class LayerMounts:
 
     def release(self, container_id: str) -> None:
         """A container is gone, or was never there."""
+        released: list[_Identity] = []
         for identity, mounted in list(self._mounted.items()):
             if container_id in mounted.users:
                 mounted.users.discard(container_id)
                 # To the end of the line of those that may go.
                 self._mounted[identity] = self._mounted.pop(identity)
-        idle = [identity for identity, mounted in self._mounted.items() if not mounted.users]
+                released.append(identity)
+        idle = self._idle()
         leaving = {*idle[: max(0, len(idle) - IDLE_MAX)], *(one for one in idle if self._mounted[one].is_served)}
-        gone = [self._mounted.pop(identity).point for identity in idle if identity in leaving]
-        if gone:
-            _in_namespace(self._images_fd, partial(_detach, gone))
+        leaving.update(one for one in released if self._is_removed(one))
+        self._unmount([identity for identity in idle if identity in leaving])
+
+    def drop_removed(self) -> None:
+        """Let go of the images that nobody stands on and whose files were removed: only then is their space free."""
+        self._unmount([identity for identity in self._idle() if self._is_removed(identity)])
+
+    def _idle(self) -> list[_Identity]:
+        """Those that nobody stands on, the longest unused first."""
+        return [identity for identity, mounted in self._mounted.items() if not mounted.users]
+
+    def _is_removed(self, identity: _Identity) -> bool:
+        try:
+            return _identity(self._mounted[identity].path) != identity
+        except RuntimeFailure:
+            return True
+
+    def _unmount(self, identities: Sequence[_Identity]) -> None:
+        points = [self._mounted.pop(identity).point for identity in identities]
+        if points:
+            _in_namespace(self._images_fd, partial(_detach, points))
 
     def _mount(self, image: str) -> int:
         """A mount of an image that is attached nowhere yet."""

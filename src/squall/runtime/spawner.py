@@ -60,8 +60,8 @@ class Spawner:
         self._is_shutting_down = False
         records = Records(records_path(state_dir))
         self._tree = detect_cgroups()
-        layer_mounts = LayerMounts(kit.images_fd)
-        self._registry = Registry(instance, records, self._tree, kit, self._poller, layer_mounts, self._tell_exit)
+        self._layer_mounts = LayerMounts(kit.images_fd)
+        self._registry = Registry(instance, records, self._tree, kit, self._poller, self._layer_mounts, self._tell_exit)
 
     def run(self) -> None:
         """Serve until shut down or idle."""
@@ -143,6 +143,9 @@ class Spawner:
             answer(Reply())
         elif method == "remove":
             registry.remove(container_id, answer)
+        elif method == "drop_removed_layers":
+            self._layer_mounts.drop_removed()
+            answer(Reply())
         elif method == "shutdown":
             self._shut_down(answer)
         elif method == "hello":
