@@ -11,16 +11,20 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image import garbage
+from squall.agent.image.block import partial as partial_module
+from squall.agent.image.block.partial import PartialLayer, remove_left
+from squall.agent.image.block.put import Putter
 from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.layer.holds import LayerHolds
-from squall.agent.image.layer.store import Layer
+from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import KnownImages
 from squall.protocol import image_steps
-from squall.protocol.image import BuildEvent, ImageSpec, ImageStep, image_id
+from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, ImageStep, image_id
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.runtime.spec import ContainerSpec
+from tests.agent.image.block.stores import make_layer, store_in
 from tests.agent.image.test_builder import RUN, Shop, make_spec, open_shop
 
 OTHER = image_steps.run_commands(("make another",))
@@ -182,6 +186,61 @@ async def test_layer_removed_right_after_it_was_made_fails_the_build_and_is_neve
 
     monkeypatch.undo()
     assert (await shop.build(RUN)).layers
+
+
+def fetch_parts(tmp_path: Path, layers: LayerStore) -> PartialLayer:
+    """The first parts of a layer, from a store that another node has put it into."""
+    there = LayerStore(tmp_path / "there", is_packed=True)
+    store = store_in(tmp_path / "store")
+    Putter(store).put_image("im-" + "1" * 32, ImageConfig(), [make_layer(there)])
+    (digest,) = store.get_image("im-" + "1" * 32).layers
+    partial = PartialLayer(digest, store.get_layer(digest), store, layers)
+    partial.ensure(0, 4)
+    return partial
+
+
+@pytest.mark.long
+async def test_parts_of_a_layer_go_when_nobody_has_fetched_more_of_it_lately(shop: Shop, tmp_path: Path) -> None:
+    partial = fetch_parts(tmp_path, shop.store)
+    fetching = collect(shop)
+    partial.close()
+
+    lately = collect(shop, older_than_s=DAY_S, in_s=DAY_S - 60.0)
+    dry = collect(shop, is_dry_run=True)
+    is_there = (shop.store.incoming_dir / partial.layer_id).exists()
+    after = collect(shop, older_than_s=DAY_S, in_s=DAY_S + 60.0)
+
+    uses = [use for done in (fetching, lately, dry, after) for use in done.layers if use.layer_id == partial.layer_id]
+    assert [use.is_removed for use in uses] == [False, False, True, True]
+    assert [use.users for use in uses] == [("a fetch that is under way",), (), (), ()]
+    assert is_there
+    assert 2**20 <= uses[-1].size_bytes < 2**21
+    assert after.freed_bytes >= uses[-1].size_bytes
+    assert after.gone_image_ids == ()
+    assert (os.listdir(shop.store.incoming_dir), os.listdir(shop.data_dir / "layers/.scratch")) == ([], [])
+
+
+@pytest.mark.long
+async def test_parts_that_are_removed_as_somebody_goes_on_with_them_are_fetched_again(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fetch_parts(tmp_path, shop.store)
+    first.close()
+    try_lock = partial_module._try_lock
+
+    def removed_first(descriptor: int) -> bool:
+        monkeypatch.setattr(partial_module, "_try_lock", try_lock)
+        assert remove_left(shop.store, first.layer_id, time.time() + 60.0)
+        return try_lock(descriptor)
+
+    monkeypatch.setattr(partial_module, "_try_lock", removed_first)
+    again = fetch_parts(tmp_path, shop.store)
+
+    assert again.fetched_bytes == 2**20
+    for run in again.runs():
+        again.ensure(*run)
+    assert shop.store.look(again.keep().layer_id)
+    again.close()
 
 
 @pytest.mark.long

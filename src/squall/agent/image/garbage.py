@@ -4,6 +4,9 @@ A layer stays when an image that is needed has it (the server says which are), w
 (`layer.holds`), or when it was used since a given time, and in any case since the removal began: a build that finds a
 layer while this looks around has used it. Removal is decided layer by layer behind the layer's lock, so a look that has
 grown old does no harm. Killed half-way, what was removed is gone and the rest is whole.
+
+What has come of a layer that was never whole goes by its age alone, unless somebody fetches it now: an image that needs
+it gets it again.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from squall.agent.image.block.partial import LeftLayer, left_layers, remove_left
 from squall.agent.image.layer.holds import LayerHolds
-from squall.agent.image.layer.store import Layer, LayerError
+from squall.agent.image.layer.store import Layer, LayerError, LayerStore
 from squall.protocol.image_catalog import LayerUse, NodeGc, NodeImageGc
 
 MARGIN_S = 1.0
 """Times of files lag behind the clock by a tick."""
+_FETCH = "a fetch that is under way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ def collect(holds: LayerHolds, node_id: str, images: Images, request: NodeImageG
     uses = [_look(holds, layer, tuple(of_layer.get(layer.layer_id, ())), request) for layer in store.list()]
     found = [_remove(holds, use, used_before, is_dry_run=request.is_dry_run) for use in uses]
     gone = {image_id for use in found if use.is_removed for image_id in use.image_ids} - images.elsewhere
+    found += [_remove_left(store, left, used_before, is_dry_run=request.is_dry_run) for left in left_layers(store)]
     freed_bytes = sum(use.size_bytes for use in found if use.is_removed)
     return NodeGc(node_id, tuple(found), freed_bytes, tuple(sorted(gone)))
 
@@ -66,6 +72,14 @@ def _remove(holds: LayerHolds, use: LayerUse, used_before: float, *, is_dry_run:
     except LayerError as error:
         users = holds.users(use.layer_id) or (str(error),)
         return LayerUse(use.layer_id, use.size_bytes, use.made_at, use.used_at, False, use.image_ids, users)
+
+
+def _remove_left(store: LayerStore, left: LeftLayer, used_before: float, *, is_dry_run: bool) -> LayerUse:
+    users = (_FETCH,) if left.is_busy else ()
+    use = LayerUse(left.layer_id, left.size_bytes, left.made_at, left.used_at, users=users)
+    if users or use.used_at >= used_before:
+        return use
+    return _removed(use) if is_dry_run or remove_left(store, left.layer_id, used_before) else use
 
 
 def _removed(use: LayerUse) -> LayerUse:

@@ -63,8 +63,9 @@ class Files(mfusepy.Operations):  # type: ignore[misc]  # it has no types
 
     def open(self, path: str, flags: int) -> int:
         """A number for `read`."""
-        served = self._find(path)
-        self._served.opened(served, 1)
+        served = self._served.open(path[1:])
+        if served is None:
+            raise mfusepy.FuseOSError(errno.ENOENT)
         with self._lock:
             self._count += 1
             self._open[self._count] = served
@@ -75,7 +76,7 @@ class Files(mfusepy.Operations):  # type: ignore[misc]  # it has no types
         with self._lock:
             served = self._open.pop(fh, None)
         if served is not None:
-            self._served.opened(served, -1)
+            self._served.close(served)
         return 0
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:

@@ -4,18 +4,22 @@
 
 Every part is checked before it is written, and before it is used again by another process: nothing but the bytes
 themselves says what is there, so that killing whoever fetches, or the machine, loses nothing and leaves nothing wrong.
-The directory is locked by its one process; whole, it is renamed into the layer store.
+The directory is locked by its one process; whole, it is renamed into the layer store. What nobody goes on with is
+removed like a layer that nobody uses.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 from squall.agent.image.block.errors import BlockError
@@ -25,6 +29,10 @@ from squall.agent.image.layer.store import IMAGE_NAME, Layer, LayerStore
 
 Run = tuple[int, int]
 """Parts from one to before another, all in one block."""
+
+
+_GLANCE_S = 0.1
+"""Who only looks has let go of the lock by then."""
 
 
 class Busy(BlockError):
@@ -51,9 +59,8 @@ class PartialLayer:
         self._missing = manifest.part_count
         self._flying: dict[int, Future[None]] = {}
         place = layers.incoming_dir / self.layer_id
-        place.mkdir(mode=0o700, exist_ok=True)
         self._place: Path = place
-        self._lock_fd = _locked(place, self.layer_id)
+        self._lock_fd = _made_and_locked(place, self.layer_id)
         try:
             self._file = os.open(place / IMAGE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -201,14 +208,91 @@ class PartialLayer:
             self.fetched_bytes += len(data)
 
 
-def _locked(place: Path, layer_id: str) -> int:
+@dataclass(frozen=True, slots=True)
+class LeftLayer:
+    """A layer of which parts are here."""
+
+    layer_id: str
+    size_bytes: int
+    """Of the parts."""
+    made_at: float
+    used_at: float
+    """When the last part came."""
+    is_busy: bool
+    """Somebody fetches it now."""
+
+
+def left_layers(layers: LayerStore) -> list[LeftLayer]:
+    """Those of a node."""
+    found = []
+    for place in sorted(layers.incoming_dir.glob("ly-*")):
+        with contextlib.suppress(FileNotFoundError), _opened(place) as descriptor:
+            found.append(_look(place, is_busy=not _try_lock(descriptor)))
+    return found
+
+
+def remove_left(layers: LayerStore, layer_id: str, used_before: float) -> bool:
+    """Remove what has come of a layer unless somebody is at it, or was since that time; whether it was removed."""
+    place = layers.incoming_dir / layer_id
+    with contextlib.suppress(FileNotFoundError), _opened(place) as descriptor:
+        if _try_lock(descriptor) and _is_at(descriptor, place) and _look(place).used_at < used_before:
+            # Out of sight first: whoever wants it from now on makes another one.
+            with layers.scratch() as scratch:
+                os.rename(place, scratch.path / "left")
+            return True
+    return False
+
+
+def _look(place: Path, *, is_busy: bool = False) -> LeftLayer:
+    made = place.stat()
+    try:
+        image = (place / IMAGE_NAME).stat()
+    except FileNotFoundError:
+        image = made
+    return LeftLayer(place.name, image.st_blocks * 512, made.st_mtime, image.st_mtime, is_busy)
+
+
+@contextlib.contextmanager
+def _opened(place: Path) -> Iterator[int]:
     descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        yield descriptor
+    finally:
         os.close(descriptor)
-        raise Busy(f"cannot fetch layer {layer_id}: another process is at it") from error
-    return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, place: Path) -> bool:
+    """Whether the open directory is what is at this path now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), place.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _made_and_locked(place: Path, layer_id: str) -> int:
+    deadline_s = time.monotonic() + _GLANCE_S
+    while True:
+        place.mkdir(mode=0o700, exist_ok=True)
+        try:
+            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        is_ours, is_there = _try_lock(descriptor), _is_at(descriptor, place)
+        # It may have been removed, or become a layer, between our opening and locking it.
+        if is_ours and is_there:
+            return descriptor
+        os.close(descriptor)
+        if is_there and time.monotonic() > deadline_s:
+            raise Busy(f"cannot fetch layer {layer_id}: another process is at it")
+        time.sleep(_GLANCE_S / 10)
 
 
 def _parts_with_data(file: int, manifest: LayerManifest) -> Iterable[int]:

@@ -52,6 +52,8 @@ class Served:
     next_part: int = -1
     """Where the last read ended."""
     ahead: int = 0
+    told_s: float = field(default_factory=time.monotonic)
+    """When somebody was last told of it."""
     kept_s: float = 0.0
     """When it became an ordinary layer; what has it open goes on reading here."""
 
@@ -76,6 +78,8 @@ class ServedLayers:
         self._layers = layers
         self._lock = threading.Lock()
         self._served: dict[str, Served] = {}
+        self._replaced: list[Served] = []
+        """Removed from this node while somebody had them open, and on their way here once more."""
         self._recordings: list[_Recording] = []
         self._wanted_s = time.monotonic()
         self._ahead = ThreadPoolExecutor(_FETCHES_AHEAD, "ahead")
@@ -114,18 +118,28 @@ class ServedLayers:
         if whole is not None:
             return whole.path
         with self._lock:
-            served = self._served.get(name)
+            served = self._tell_of(name)
         if served is None:
             manifest = self._store.get_layer(digest)
             with self._lock:
-                served = self._served.get(name)
+                served = self._tell_of(name)
                 if served is None:
-                    served = self._served[name] = Served(
-                        digest, PartialLayer(digest, manifest, self._store, self._layers)
-                    )
+                    served = Served(digest, PartialLayer(digest, manifest, self._store, self._layers))
+                    if name in self._served:
+                        self._replaced.append(self._served[name])
+                    self._served[name] = served
         # Mounting reads it, and the process that mounts waits for nobody.
         served.partial.ensure(0, 1)
         return name
+
+    def _tell_of(self, name: str) -> Served | None:
+        """A layer that is served and that somebody is told of; for whoever holds the lock."""
+        served = self._served.get(name)
+        # What was whole and is not on this node any more was removed. Who has it open goes on with it, and nobody else.
+        if served is None or (served.is_kept and self._layers.look(name) is None):
+            return None
+        served.told_s = time.monotonic()
+        return served
 
     def _trace(self, image_id: str, digests: Sequence[str]) -> list[Wanted] | None:
         """What an earlier start wanted; None when nobody knows, so that this one is to be noted."""
@@ -159,10 +173,18 @@ class ServedLayers:
         with self._lock:
             return list(self._served)
 
-    def opened(self, served: Served, change: int) -> None:
-        """Somebody has opened it (1), or let it go (-1)."""
+    def open(self, name: str) -> Served | None:
+        """The same for somebody who opens it: it stays until `close`."""
         with self._lock:
-            served.opens += change
+            served = self._served.get(name)
+            if served is not None:
+                served.opens += 1
+            return served
+
+    def close(self, served: Served) -> None:
+        """Somebody has let it go."""
+        with self._lock:
+            served.opens -= 1
 
     def read(self, served: Served, offset: int, size: int) -> bytes:
         """Bytes of a layer, for whoever waits for them.
@@ -243,10 +265,14 @@ class ServedLayers:
         """Let go of whole layers that nobody has open, nor has just been told of."""
         with self._lock:
             for name, served in list(self._served.items()):
-                is_old = served.is_kept and time.monotonic() - max(served.kept_s, self._wanted_s) > MOUNTED_WITHIN_S
+                is_old = served.is_kept and time.monotonic() - max(served.kept_s, served.told_s) > MOUNTED_WITHIN_S
                 if is_old and not served.opens:
                     del self._served[name]
                     served.partial.close()
+            unused = [served for served in self._replaced if not served.opens]
+            for served in unused:
+                self._replaced.remove(served)
+                served.partial.close()
 
     def state(self) -> dict[str, int]:
         """Counts, for who asks how it goes."""
@@ -262,7 +288,7 @@ class ServedLayers:
 
     def _all(self) -> list[Served]:
         with self._lock:
-            return list(self._served.values())
+            return [*self._served.values(), *self._replaced]
 
     def _bring(self, partial: PartialLayer, run: Run) -> None:
         try:
