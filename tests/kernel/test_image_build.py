@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,16 @@ from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import read_machine_settings
 from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.step_container import Network
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.erofs.unpack import unpack
 from squall.protocol import image, image_steps
+from squall.protocol.errors import UNAVAILABLE
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
 from squall.runtime.network import NetworkPool
-from squall.runtime.spec import ContainerSpec, IdRange
+from squall.runtime.spec import ContainerSpec, IdRange, NetworkSlot
 from tests.conftest import remove_data_dir
 from tests.kernel.rootfs import missing as containers_missing
 
@@ -120,14 +123,14 @@ async def open_runtime(data_dir: Path) -> AsyncIterator[SpawnerRuntime]:
 
 @asynccontextmanager
 async def open_builds(
-    store_dir: Path, data_dir: Path, mount: Path | None = None, **limits: Any
+    store_dir: Path, data_dir: Path, mount: Path | None = None, *, network: Network | None = None, **limits: Any
 ) -> AsyncIterator[Builds]:
     async with (
         open_runtime(data_dir) as runtime,
-        NetworkPool.open(str(data_dir / "network"), data_dir.name, 1) as network,
+        NetworkPool.open(str(data_dir / "network"), data_dir.name, 1) as pool,
         ImageBuilder(
             runtime=runtime,
-            network=network,
+            network=network or pool,
             store=LayerStore(store_dir, is_packed=True),
             settings=SETTINGS,
             data_dir=store_dir,
@@ -367,6 +370,32 @@ async def test_unknown_packages_are_named_in_the_error(builds: Builds) -> None:
         await builds.build(image_steps.apt_install(("no-such-package",)))
     with pytest.raises(BuildFailed, match="no-such-package-either"):
         await builds.build(image_steps.pip_install(("no-such-package-either",)))
+
+
+class Nowhere:
+    """A network that has no way out, and no name server in it."""
+
+    async def acquire(self, container_id: str) -> NetworkSlot:
+        await asyncio.to_thread(subprocess.run, ["ip", "netns", "add", container_id], check=True, timeout=20)
+        resolv_conf = "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n"
+        return NetworkSlot(container_id, f"/run/netns/{container_id}", "", "", resolv_conf)
+
+    async def release(self, slot: NetworkSlot) -> None:
+        await asyncio.to_thread(subprocess.run, ["ip", "netns", "delete", slot.name], check=True, timeout=20)
+
+
+@pytest.mark.long
+async def test_steps_without_a_network_say_so(store_dir: Path, data_dir: Path) -> None:
+    async with open_builds(store_dir, data_dir, package_bytes_max=0, network=Nowhere()) as builds:
+        for step in (
+            image_steps.apt_install(("hello",)),
+            replace(image_steps.pip_install(("nothing-of-this-name",)), env={"UV_HTTP_RETRIES": "0"}),
+        ):
+            with pytest.raises(
+                BuildFailed, match=r"step 2 of 2 .*: no network: \S+ could not be reached; check DNS"
+            ) as caught:
+                await builds.build(step)
+            assert caught.value.code == UNAVAILABLE
 
 
 async def test_nothing_of_this_machine_is_in_the_layers(builds: Builds) -> None:

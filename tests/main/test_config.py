@@ -27,6 +27,8 @@ def test_nothing_set_is_all_defaults() -> None:
         ("log_bytes_max", "512m", 512 * 2**20),
         ("log_bytes_max", "1000", 1_000),
         ("blob_bytes_max", "2T", 2 * 2**40),
+        ("step_timeout_s", "7200", 7_200.0),
+        ("step_timeout_s", "0", None),
         ("step_bytes_max", "200g", 200 * 2**30),
         ("package_bytes_max", "0", 0),
         ("database_url", "postgresql+psycopg:///squall", "postgresql+psycopg:///squall"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squall.agent.image.bases.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern
-from squall.agent.image.builder import PACKAGE_BYTES_MAX, STEP_BYTES_MAX
+from squall.agent.image.builder import PACKAGE_BYTES_MAX, STEP_BYTES_MAX, STEP_TIMEOUT_S
 
 DEFAULT_DATA_DIR = "/var/lib/squall"
 DEFAULT_HTTP_PORT = 7855
@@ -51,6 +51,8 @@ class Config:
     """Network slots kept ready for containers."""
     image_builds: int = 2
     """Images that are built at a time."""
+    step_timeout_s: float | None = STEP_TIMEOUT_S
+    """A step of an image that has no `timeout=` of its own is ended after so many seconds. None (written 0): never."""
     step_bytes_max: int = STEP_BYTES_MAX
     """What one step of an image may have on the disk while it runs; it is ended beyond."""
     package_bytes_max: int = PACKAGE_BYTES_MAX
@@ -161,6 +163,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "log_bytes_max": _bytes,
     "network_slots": _count,
     "image_builds": _count,
+    "step_timeout_s": _seconds,
     "step_bytes_max": _bytes,
     "package_bytes_max": _bytes,
     "python_image": checked_pattern,

@@ -232,6 +232,7 @@ class Node:
             id_ranges=build_ranges(data_dir, self._config.image_builds),
             mount_path=lambda mount_id: mount_path(data_dir, mount_id),
             uv_path=find_uv(),
+            step_timeout_s=self._config.step_timeout_s,
             step_bytes_max=self._config.step_bytes_max,
             package_bytes_max=self._config.package_bytes_max,
             holds=holds,

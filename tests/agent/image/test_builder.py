@@ -22,9 +22,9 @@ from squall.agent.image.making import BuildFailed, Secrets
 from squall.agent.image.progress import BuiltImage
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image, image_steps
-from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
+from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
 from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep, StepMount
-from squall.runtime.errors import RuntimeFailure
+from squall.runtime.errors import ProgramMissing, RuntimeFailure
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec, IdRange, NetworkSlot
 from tests.agent.image.archives import archive, entry, symlink
@@ -305,68 +305,6 @@ async def test_template_takes_variables_of_the_image(shop: Shop) -> None:
     env = built.config.env
     assert (env["PATH"], env["COST"], env["NONE"], env["PLAIN"]) == ("/srv/app/bin:/usr/bin", "$5", "else", "${APP}")
     assert built.config.workdir == "/srv/app"
-
-
-async def test_secrets_are_in_the_environment_of_their_step_alone_and_in_no_line(shop: Shop) -> None:
-    shop.says = "the token is s3cret-value\n"
-    events: list[BuildEvent] = []
-    steps = (image_steps.run_commands(("one",), secrets=("0",)), image_steps.run_commands(("two",)))
-
-    await shop.build(*steps, events=events, secrets={"0": {"TOKEN": "s3cret-value"}})
-
-    assert [spec.env.get("TOKEN") for spec in shop.specs] == ["s3cret-value", None]
-    lines = [event.text for event in events if event.kind == "line"]
-    assert "the token is ***" in lines
-    kept = b"".join(path.read_bytes() for path in shop.data_dir.rglob("*") if path.is_file())
-    assert b"s3cret-value" not in kept
-    assert image.image_id(make_spec(*steps)) == image.image_id(
-        make_spec(image_steps.run_commands(("one",)), image_steps.run_commands(("two",)))
-    )
-
-
-async def test_a_secret_of_many_lines_is_hidden_in_each_of_them(shop: Shop) -> None:
-    shop.says = "-- key --\nc2VjcmV0\nbW9yZQ==\nc2VjcmV0-and-more\n"
-    events: list[BuildEvent] = []
-    key = "-- key --\nc2VjcmV0\nbW9yZQ==\n"
-
-    await shop.build(
-        image_steps.run_commands(("one",), secrets=("0",)),
-        events=events,
-        secrets={"0": {"KEY": key, "LONGER": "c2VjcmV0-and-more"}},
-    )
-
-    assert [event.text for event in events if event.kind == "line"][-4:] == ["***"] * 4
-
-
-async def test_secret_that_an_earlier_step_was_given_is_in_no_line_and_no_error_of_another(shop: Shop) -> None:
-    async def fail(spec: ContainerSpec) -> int:
-        return len(shop.specs) - 1
-
-    shop.says, shop.step = "s3cret-value" + "x" * 3_980 + "s3cret-value\nbob:pw@h\n", fail
-    events: list[BuildEvent] = []
-    steps = (image_steps.run_commands(("one",), secrets=("0",)), image_steps.run_commands(("two",)))
-
-    with pytest.raises(BuildFailed, match="exit status 1") as failed:
-        await shop.build(*steps, events=events, secrets={"0": {"TOKEN": "s3cret-value", "INDEX": "https://bob:pw@h/"}})
-
-    said = [failed.value.message, *(event.text for event in events)]
-    logs = [path.read_text() for path in (shop.data_dir / "image-logs").iterdir()]
-    assert len(events) > 4
-    for text in (*said, *logs):
-        assert "s3cret" not in text
-        assert ":pw" not in text
-
-
-async def test_fetch_knows_no_secret(shop: Shop) -> None:
-    step = image_steps.pip_install(("six",), secrets=("0",))
-
-    await shop.build(step, secrets={"0": {"TOKEN": "s3cret-value"}})
-    await shop.build(RUN, step, secrets={"0": {"UV_EXTRA_INDEX_URL": "https://user:password@mine"}})
-
-    fetch, install, _, alone = shop.specs
-    assert "TOKEN" not in fetch.env
-    assert install.env["TOKEN"] == "s3cret-value"
-    assert "--no-build" not in alone.argv[2], "what the secret leads to is not everybody's"
 
 
 async def test_debian_packages_are_fetched_on_the_base_alone_for_everybody(shop: Shop) -> None:
@@ -666,6 +604,40 @@ async def test_failed_step_says_what_it_printed_and_makes_no_layer(shop: Shop) -
     assert shop.leftovers() == NOTHING
 
 
+async def test_step_whose_program_is_not_there_is_told_as_others_are(shop: Shop) -> None:
+    for failure, code, remedy in (
+        (ProgramMissing("cannot execute /bin/sh: No such file or directory (ENOENT)"), INVALID, "an earlier step"),
+        (RuntimeFailure("cannot mount overlay on /x: No space left on device (ENOSPC)"), INTERNAL, "squall doctor"),
+    ):
+        shop.machine.start_failures.append(failure)
+        with pytest.raises(BuildFailed) as failed:
+            await shop.build(RUN)
+
+        image_id = image.image_id(make_spec(RUN))
+        assert failed.value.code == code
+        assert f"cannot build image {image_id}: step 2 of 2 (run_commands make it) could not run: " in str(failed.value)
+        assert failure.message in str(failed.value)
+        assert remedy in str(failed.value)
+        assert f"squall shell --image-step {image_id}/2" in str(failed.value)
+    assert shop.leftovers() == NOTHING
+
+
+async def test_step_that_found_no_network_is_told_so(shop: Shop) -> None:
+    async def fail(spec: ContainerSpec) -> int:
+        return 100
+
+    shop.says = "W: Temporary failure resolving 'mirror.test'\nE: Unable to locate package git\n"
+    shop.step = fail
+
+    with pytest.raises(
+        BuildFailed, match=r"exit status 100: no network: mirror\.test could not be .*; check DNS"
+    ) as failed:
+        await shop.build(image_steps.apt_install(("git",)))
+
+    assert failed.value.code == UNAVAILABLE
+    assert "correct the step" not in failed.value.message
+
+
 async def test_failed_build_may_be_tried_again(shop: Shop) -> None:
     shop.machine.start_failures.append(RuntimeFailure("cannot start container: no memory"))
     with pytest.raises(BuildFailed, match="no memory"):
@@ -681,7 +653,7 @@ async def test_step_that_never_ends_is_stopped(tmp_path: Path) -> None:
 
     async with open_shop(tmp_path, step_timeout_s=0.05) as shop:
         shop.step = hang
-        with pytest.raises(BuildFailed, match=r"did not end within 0\.05 s") as failed:
+        with pytest.raises(BuildFailed, match=r"did not end within 0\.05 s; .*SQUALL_STEP_TIMEOUT_S") as failed:
             await shop.build(RUN)
 
         assert failed.value.code == TIMED_OUT

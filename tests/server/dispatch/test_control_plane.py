@@ -295,6 +295,24 @@ async def test_two_builds_of_one_image_are_one() -> None:
         assert stage.node.builds == 1
 
 
+async def test_builds_of_one_image_with_other_secrets_are_two() -> None:
+    async with staged() as stage:
+        stage.node.build_gate.clear()
+
+        async def build(token: str) -> list[str]:
+            assert stage.client.peer is not None
+            record = ImageBuild(ImageSpec((debian_slim("3.11"),)), secrets={"0": {"TOKEN": token}})
+            stream = stage.client.peer.stream("ImageBuild", record)
+            return [event.kind async for event, _ in stream.items(BuildEvent)]
+
+        builds = [asyncio.ensure_future(build(token)) for token in ("right", "wrong", "right")]
+        await settle()
+        stage.node.build_gate.set()
+
+        assert await asyncio.gather(*builds) == [["step", "built"]] * 3
+        assert stage.node.builds == 2
+
+
 async def test_wrong_image_is_refused_before_any_node_hears_of_it() -> None:
     async with staged() as stage:
         assert stage.client.peer is not None

@@ -32,11 +32,13 @@ from squall.erofs.errors import BadImage
 from squall.protocol import image, image_steps
 from squall.protocol.errors import INTERNAL, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec
+from squall.protocol.secret_mark import secret_mark
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import IdRange
 
-_STEP_TIMEOUT_S = 3_600.0
+STEP_TIMEOUT_S = 3_600.0
+"""What one step may take that says nothing of it."""
 STEP_BYTES_MAX = 128 * 2**30
 """What one step may have on the disk while it runs."""
 PACKAGE_BYTES_MAX = 20 * 2**30
@@ -78,6 +80,7 @@ class ImageBuilder:
         id_ranges: one per build that may run at a time; nothing else uses them.
         mount_path: the directory of a mount's files by its id.
         uv_path: the uv program, mounted into builds.
+        step_timeout_s: how long one step may take that says nothing of it. None: for ever.
         step_bytes_max: what one step may have on the disk while it runs; kept by whoever watches `writers`.
         package_bytes_max: what the packages that builds share may take; 0: they share none.
         holds: of this store, where others hold layers of it too.
@@ -96,7 +99,7 @@ class ImageBuilder:
         id_ranges: Sequence[IdRange],
         mount_path: Callable[[str], str],
         uv_path: str,
-        step_timeout_s: float = _STEP_TIMEOUT_S,
+        step_timeout_s: float | None = STEP_TIMEOUT_S,
         step_bytes_max: int = STEP_BYTES_MAX,
         package_bytes_max: int = PACKAGE_BYTES_MAX,
         holds: LayerHolds | None = None,
@@ -212,7 +215,7 @@ class ImageBuilder:
         return built
 
     async def build(self, spec: ImageSpec, on_event: OnEvent, secrets: Secrets | None = None) -> BuiltImage:
-        """Build an image, or join the build of it that is running; what was built before is taken from the cache.
+        """Build an image, or join the build of it that is running with these secrets; what was built before is cached.
 
         Cancelling this call stops the build when nobody else waits for it.
 
@@ -224,7 +227,8 @@ class ImageBuilder:
             ImageInvalid: nobody could build this.
         """
         image_steps.check(spec)
-        name = f"{image.image_id(spec)}/{[step.force_build for step in spec.steps]}"
+        # With a wrong token of one, all who joined would fail: others come behind it, and take what it made.
+        name = f"{image.image_id(spec)}/{[step.force_build for step in spec.steps]}/{secret_mark(secrets or {})}"
         build = self._builds.get(name)
         if build is None:
             build = _Build(spec, secrets or {}, asyncio.get_running_loop().create_future())

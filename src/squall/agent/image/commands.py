@@ -30,6 +30,8 @@ _ROOM = """eval "$(apt-config shell lists Dir::State::lists/d archives Dir::Cach
 mkdir -p "$lists/partial" "$archives/partial"
 """
 
+# A mirror that does not answer is an error: without its lists, packages are not found or are old ones. What
+# is older than Debian 11's apt takes no notice of the option.
 # What dpkg and ldconfig note about the hour of the build is left out of the layer.
 _APT = (
     _SOURCES
@@ -69,7 +71,7 @@ _OTHER_PIP = f"""{_PYTHON}version=$1; shift; : > {_BEGAN}
 _FETCH_DEBIAN = (
     _ROOM
     + """
-apt-get -qq update && apt-get -q install --download-only "$@"
+apt-get -qq -o APT::Update::Error-Mode=any update && apt-get -q install --download-only "$@"
 """
 )
 

@@ -27,8 +27,9 @@ from squall.agent.image.oci.added_archive import add_archives
 from squall.agent.image.oci.archive_file import NoImage
 from squall.agent.image.oci.credentials import Credentials
 from squall.agent.image.oci.pull import import_archive, pull_image
-from squall.agent.image.oci.refusal import RegistryFailure
+from squall.agent.image.oci.refusal import UNREACHABLE, RegistryFailure
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.unreached import REMEDY, unreached
 from squall.protocol import image
 from squall.protocol.errors import INVALID, UNAVAILABLE, UNSUPPORTED
 
@@ -84,6 +85,8 @@ class OutsideMaker:
         try:
             return await self._watched(making, make)
         except BaseUnavailable as error:
+            if absent := unreached(str(error)):
+                raise BuildFailed(UNAVAILABLE, f"{absent}; {REMEDY}. {error}") from error
             raise BuildFailed(UNSUPPORTED, str(error)) from error
 
     async def pull(self, making: Making) -> Layer:
@@ -112,6 +115,8 @@ class OutsideMaker:
         try:
             return await self._watched(making, pull)
         except RegistryFailure as error:
+            if error.kind == UNREACHABLE:
+                raise making.failure(UNAVAILABLE, f"failed: {error}", "", "then build again") from error
             raise making.failure(UNAVAILABLE, "failed", str(error), "see what the registry says") from error
 
     async def read_archive(self, making: Making) -> Layer:
@@ -182,7 +187,7 @@ class OutsideMaker:
                         self._uv_path, making.step.python_version, fetched, self._settings, output, is_musl=is_musl
                     )
                 except ToolFailed as error:
-                    output.on_line(f"no Python of its own can be fetched ({error.tail.splitlines()[-1:]})")
+                    output.on_line(f"no Python of its own can be fetched ({' '.join(str(error).splitlines()[-1:])})")
                     return None
                 tree.mkdir(mode=0o755)
                 self._copy(CopyPlan(str(tree), paths, "/", (str(fetched),)), scratch, output)

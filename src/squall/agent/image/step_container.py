@@ -14,9 +14,11 @@ from typing import Protocol
 from squall.agent.disk import DiskLimit, Writer, limit_of
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.output import StepOutput
+from squall.agent.image.unreached import REMEDY, unreached
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
-from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE
+from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, UNAVAILABLE
 from squall.runtime.contract import Runtime, Started
+from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure
 from squall.runtime.spec import ContainerSpec, ExitStatus, NetworkSlot
 
 _EXIT_POLL_S = (0.002, 0.25)
@@ -61,10 +63,11 @@ class StepContainers:
     """The build containers of a node.
 
     Args:
+        timeout_s: how long a step may take that says nothing of it. None: for ever.
         disk_bytes_max: what one step may have on the disk, with all it will delete again.
     """
 
-    def __init__(self, runtime: Runtime, network: Network, timeout_s: float, disk_bytes_max: int) -> None:
+    def __init__(self, runtime: Runtime, network: Network, timeout_s: float | None, disk_bytes_max: int) -> None:
         self._runtime = runtime
         self._network = network
         self._timeout_s = timeout_s
@@ -156,13 +159,18 @@ class StepContainers:
                 status = await self._exit_of(spec.container_id)
         except OverDisk as error:
             raise making.failure(INVALID, f"was ended: {error}", output.tail, "then build again") from None
+        except RuntimeFailure as error:
+            raise _not_run(making, error) from error
         except TimeoutError:
             cause = f"did not end within {timeout_s:g} s"
-            remedy = "give it a longer timeout=" if making.step.timeout_s else "split the step"
+            longer = "split the step, or give the steps of this node longer with SQUALL_STEP_TIMEOUT_S (0: for ever)"
+            remedy = "give it a longer timeout=" if making.step.timeout_s else longer
             raise making.failure(TIMED_OUT, cause, output.tail, remedy) from None
         output.finish()
         if status.code != 0:
             cause = f"failed after {time.monotonic() - began_at:.1f} s with {_described(status)}"
+            if absent := unreached(output.tail):
+                raise making.failure(UNAVAILABLE, f"{cause}: {absent}", output.tail, REMEDY)
             raise making.failure(INVALID, cause, output.tail, "correct the step and build again")
 
     async def _exit_of(self, container_id: str) -> ExitStatus:
@@ -178,6 +186,16 @@ class StepContainers:
                 return ended
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _EXIT_POLL_S[1])
+
+
+def _not_run(making: Making, error: RuntimeFailure) -> BuildFailed:
+    """The error of a step whose container could not be started."""
+    if isinstance(error, ProgramMissing | ProgramRefused):
+        remedy = "put that program into the image in an earlier step, or begin with an image that has it"
+        return making.failure(INVALID, f"could not run: {error}", "", remedy)
+    return making.failure(
+        INTERNAL, f"could not run: {error}", "", "build again; `squall doctor` says what is missing here"
+    )
 
 
 def _described(status: ExitStatus) -> str:

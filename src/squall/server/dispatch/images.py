@@ -1,4 +1,8 @@
-"""Image builds, forwarded to a node; equal builds at the same time are one build with several listeners."""
+"""Image builds, forwarded to a node; equal builds at the same time are one build with several listeners.
+
+Those with other values of secrets are none of these, though they make the same image: the node takes what the one has
+made from its cache for the other.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from squall.protocol import image as wire
 from squall.protocol import image_steps
 from squall.protocol.errors import FORBIDDEN, INVALID, UNAVAILABLE, ChannelClosed, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
+from squall.protocol.secret_mark import secret_mark
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.image_catalog import ImageCatalog
@@ -68,6 +73,8 @@ class Images:
         key = wire.image_id(record.spec)
         if any(step.force_build for step in record.spec.steps):
             key += ":forced"
+        # With a wrong token of one, all who joined would fail.
+        key += f":{secret_mark(record.secrets)}"
         # Before a node hears of it: what is removed there meanwhile is not this.
         self._users.claim(record.app_id, wire.image_id(record.spec))
         found = self._builds.get(key)

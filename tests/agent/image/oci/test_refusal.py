@@ -28,7 +28,8 @@ def said(words: str) -> ToolFailed:
             refusal.UNKNOWN_CERTIFICATE,
             "certs.d",
         ),
-        ("lookup r.test on 192.0.2.1:53: no such host", refusal.UNREACHABLE, "DNS"),
+        ("lookup r.test on 192.0.2.1:53: no such host", refusal.UNREACHABLE, "no network: r.test cannot be reached"),
+        ("lookup r.test: Temporary failure in name resolution", refusal.UNREACHABLE, "DNS"),
         ("dial tcp 192.0.2.1:443: connect: connection refused", refusal.UNREACHABLE, "firewall"),
         ("writing blob: unexpected EOF", refusal.TORN, "try again"),
         ("writing blob: Digest did not match, expected sha256:a, got sha256:b", refusal.DAMAGED, "push it again"),
@@ -68,9 +69,18 @@ def test_no_registry_is_blamed_for_a_file(words: str, remedy: str) -> None:
 
 
 def test_stopped_program_says_only_why() -> None:
+    found = refused("r.test/one:2", ToolFailed("stopped after 5 s", ""))
+
+    assert (str(found), found.is_silent) == ("r.test/one:2: stopped after 5 s", False)
+
+
+def test_registry_that_does_not_answer_is_no_network() -> None:
     found = refused("r.test/one:2", ToolFailed("no answer within 5 s", "", is_silent=True))
 
-    assert (str(found), found.is_silent) == ("r.test/one:2: no answer within 5 s", True)
+    assert str(found).startswith(
+        "r.test/one:2: no answer within 5 s; no network: r.test cannot be reached; check its name"
+    )
+    assert (found.kind, found.is_silent) == (refusal.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ DISK_FULL = "disk_full"
 BUSY = "busy"
 UNKNOWN = ""
 
+_NO_NETWORK = "no network: {place} cannot be reached"
+_CHECK = "check its name, DNS, firewall and HTTPS_PROXY"
 _FATAL = re.compile(r'level=fatal msg=("(?:[^"\\]|\\.)*")')
 
 
@@ -90,8 +92,9 @@ _KINDS = (
     _kind(BUSY, r"toomanyrequests|too many requests|\b429\b", "{place} lets nobody ask this often; try again later"),
     _kind(
         UNREACHABLE,
-        r"no such host|connection refused|network is unreachable|no route to host|server misbehaving|i/o timeout",
-        "{place} cannot be reached; check its name, DNS, firewall and HTTPS_PROXY",
+        r"no such host|connection refused|network is unreachable|no route to host|server misbehaving|i/o timeout"
+        r"|temporary failure in name resolution|TLS handshake timeout|proxyconnect",
+        f"{_NO_NETWORK}; {_CHECK}",
     ),
     _kind(
         TORN,
@@ -118,8 +121,11 @@ _OF_FILES = {
 def refusal(name: str, failure: ToolFailed, *, is_in_registry: bool = True) -> RegistryFailure:
     """The error for an image after skopeo failed; `name` is a file's where the image is in no registry."""
     words = words_of(failure)
+    if failure.is_silent:
+        message = f"{name}: {words}; {_NO_NETWORK.format(place=place_of(name))}; {_CHECK}"
+        return RegistryFailure(message, kind=UNREACHABLE, is_silent=True)
     if failure.reason:
-        return RegistryFailure(f"{name}: {words}", is_silent=failure.is_silent)
+        return RegistryFailure(f"{name}: {words}")
     for known in _KINDS:
         if known.words.search(words) and not is_in_registry:
             explanation = _OF_FILES.get(known.kind)
