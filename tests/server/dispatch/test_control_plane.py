@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,7 @@ from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSt
 from squall.protocol.guest import TerminalData, TerminalOpen
 from squall.protocol.ids import input_id, new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec
-from squall.protocol.image_steps import debian_slim
+from squall.protocol.image_steps import debian_slim, run_commands
 from squall.protocol.log import LogBatch, LogEntry, LogRead
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountGet, MountManifest
 from squall.protocol.node import NodeReport
@@ -311,6 +312,29 @@ async def test_builds_of_one_image_with_other_secrets_are_two() -> None:
 
         assert await asyncio.gather(*builds) == [["step", "built"]] * 3
         assert stage.node.builds == 2
+
+
+async def test_builds_that_force_other_steps_are_builds_of_their_own() -> None:
+    async with staged() as stage:
+        stage.node.build_gate.clear()
+        steps = (debian_slim("3.11"), run_commands(("make it",)))
+        forced = [
+            steps,
+            (replace(steps[0], force_build=True), steps[1]),
+            (steps[0], replace(steps[1], force_build=True)),
+        ]
+
+        async def build(spec: ImageSpec) -> list[str]:
+            assert stage.client.peer is not None
+            stream = stage.client.peer.stream("ImageBuild", ImageBuild(spec))
+            return [event.kind async for event, _ in stream.items(BuildEvent)]
+
+        builds = [asyncio.ensure_future(build(ImageSpec(one))) for one in (*forced, forced[1])]
+        await settle()
+        stage.node.build_gate.set()
+        await asyncio.gather(*builds)
+
+        assert stage.node.builds == 3
 
 
 async def test_wrong_image_is_refused_before_any_node_hears_of_it() -> None:

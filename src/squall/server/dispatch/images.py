@@ -70,11 +70,10 @@ class Images:
             image_steps.check(record.spec)
         except ImageInvalid as error:
             raise PlatformError(INVALID, f"ImageBuild: {error}") from error
-        key = wire.image_id(record.spec)
-        if any(step.force_build for step in record.spec.steps):
-            key += ":forced"
-        # With a wrong token of one, all who joined would fail.
-        key += f":{secret_mark(record.secrets)}"
+        # Who wants a step anew is not served by a build that has it from the cache. With a wrong token of one, all who
+        # joined would fail.
+        forced = next((number for number, step in enumerate(record.spec.steps, 1) if step.force_build), 0)
+        key = f"{wire.image_id(record.spec)}:{forced}:{secret_mark(record.secrets)}"
         # Before a node hears of it: what is removed there meanwhile is not this.
         self._users.claim(record.app_id, wire.image_id(record.spec))
         found = self._builds.get(key)
