@@ -145,12 +145,12 @@ async def test_layers_that_a_build_has_found_stay_while_it_goes_on(tmp_path: Pat
 async def test_layer_removed_between_finding_and_using_it_is_built_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await shop.build(RUN, OTHER)
+    first = await shop.build(RUN)
     find = shop.store.find
     lost = first.config.layers[1]
 
-    def find_and_lose(key: str) -> Layer | None:
-        found = find(key)
+    def find_and_lose(key: str, below: str = "") -> Layer | None:
+        found = find(key, below)
         if found is not None and found.layer_id == lost:
             monkeypatch.setattr(shop.store, "find", find)
             assert shop.store.remove(lost)
@@ -164,8 +164,30 @@ async def test_layer_removed_between_finding_and_using_it_is_built_again(
     assert [(event.kind, event.step) for event in events if event.kind in ("cached", "done")] == [
         ("cached", 1),
         ("done", 2),
-        ("cached", 3),
+        ("done", 3),
     ]
+    assert all(map(os.path.exists, built.layers))
+
+
+async def test_layer_of_a_built_image_removed_while_that_is_found_is_built_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await shop.build(RUN, OTHER)
+    look = shop.store.look
+    lost = first.config.layers[1]
+
+    def look_and_lose(layer_id: str) -> Layer | None:
+        found = look(layer_id)
+        if layer_id == lost:
+            shop.store.remove(lost)
+        return found
+
+    monkeypatch.setattr(shop.store, "look", look_and_lose)
+
+    built = await shop.build(RUN, OTHER)
+
+    assert len(shop.specs) == 4, "what stood on the lost layer does not stand on its successor"
+    assert built.layers[0] == first.layers[0]
     assert all(map(os.path.exists, built.layers))
 
 

@@ -13,7 +13,9 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from squall.agent.disk import Writer
@@ -28,6 +30,7 @@ from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.shell_container import ShellContainers
 from squall.agent.image.step_container import Network, StepContainers
 from squall.agent.image.step_logs import StepLogs
+from squall.agent.image.thread_call import run_whole
 from squall.erofs.errors import BadImage
 from squall.protocol import image, image_steps
 from squall.protocol.errors import INTERNAL, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
@@ -50,6 +53,7 @@ UNUSABLE = (UnknownUser, LayerError, BadImage, OSError)
 """What is raised where layers do not make an image."""
 _IMAGES_DEEP_MAX = 100
 """Images that begin with other images."""
+_THREADS = 4
 
 
 @dataclass(slots=True)
@@ -127,12 +131,15 @@ class ImageBuilder:
         self._builds: dict[str, _Build] = {}
         self._key_locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._group = asyncio.TaskGroup()
+        self._threads = ThreadPoolExecutor(_THREADS, "builder")
+        """For looks into the store: those of the maker may all be packing layers."""
 
     async def __aenter__(self) -> ImageBuilder:
         """Remove what builds of a killed agent left, containers first: their mounts are below their files."""
         await self._containers.remove_left()
         await asyncio.to_thread(self._store.sweep)
-        await asyncio.to_thread(self._logs.tidy, lambda key: self._store.find(key) is not None)
+        await asyncio.to_thread(self._definitions.prepare)
+        await asyncio.to_thread(lambda: self._logs.tidy({layer.key for layer in self._store.list()}.__contains__))
         await self._group.__aenter__()
         self._keeping_room = self._group.create_task(self._maker.keep_room())
         return self
@@ -146,6 +153,8 @@ class ImageBuilder:
             self._keeping_room.cancel()
         await self._group.__aexit__(None, None, None)
         await self._maker.close()
+        # In a thread: the loop must not stand still.
+        await asyncio.to_thread(self._threads.shutdown, wait=True)
 
     def writers(self) -> Sequence[Writer]:
         """See `agent.known_images.Images`."""
@@ -164,8 +173,24 @@ class ImageBuilder:
             return None
 
     def _find(self, spec: ImageSpec, depth: int) -> BuiltImage | None:
-        progress = self._reached(spec, len(spec.steps), None, depth)
+        if self._definitions.pinned(image.image_id(spec)) is None:
+            progress = self._reached(spec, len(spec.steps), None, depth)
+        else:
+            # With those layers or not at all: other ones, under the same id, are another image for who runs it.
+            progress = self._as_built(spec, None)
         return progress.built(spec) if progress is not None else None
+
+    def _as_built(self, spec: ImageSpec, hold: Hold | None) -> Progress | None:
+        """An image with the layers that it was built with; None when it was not, or they are not here. Blocks.
+
+        Where the keys of its steps lead now does not matter.
+        """
+        config = self._definitions.pinned(image.image_id(spec))
+        progress = Progress(ImageConfig(), [], hold=hold)
+        if config is None or not progress.take_built(self._store, config):
+            return None
+        progress.find_merged(self._store)
+        return progress
 
     def reached(self, spec: ImageSpec, count: int, hold: Hold) -> Progress | None:
         """An image after its first steps, held; None when a layer of these is not here. Blocks.
@@ -183,7 +208,9 @@ class ImageBuilder:
                 if built is None:
                     return None
                 progress.take_image(self._store, built)
-            elif not progress.take_from_cache(self._store, step, key):
+                continue
+            other = self._known(step.image_id, depth + 1) if step.image_id else None
+            if (step.image_id and other is None) or not progress.take_from_cache(self._store, step, key, other):
                 return None
         progress.find_merged(self._store)
         return progress
@@ -276,37 +303,59 @@ class ImageBuilder:
 
     async def _build_steps(self, build: _Build, hold: Hold) -> BuiltImage:
         spec = build.spec
-        progress = Progress(ImageConfig(), [], hold=hold)
         await asyncio.to_thread(self._logs.begin, image.image_id(spec), image.step_keys(spec))
+        if not any(step.force_build for step in spec.steps):
+            progress = await run_whole(self._threads, lambda: self._as_built(spec, hold))
+            if progress is not None:
+                return await self._taken(build, progress)
+        progress = Progress(ImageConfig(), [], hold=hold)
         for number, (step, key) in enumerate(zip(spec.steps, image.step_keys(spec), strict=True), start=1):
             event = BuildEvent("step", number, len(spec.steps), image.step_title(step))
             progress.is_forced = progress.is_forced or step.force_build
             size_bytes = progress.size_bytes
             async with self._only_one(key):
                 making = Making(spec, progress, step, key, event, build.tell, build.secrets)
-                if self._is_cached(making):
+                if await run_whole(self._threads, partial(self._is_cached, making)):
                     build.tell(replace(event, kind="cached", size_bytes=progress.size_bytes - size_bytes))
                     continue
                 await self._maker.merge(progress)
                 build.tell(event)
                 started = time.monotonic()
                 with self._logs.keeping(key, event, build.tell, build.secrets) as tell, _users_known(making):
-                    other = self._other(making) if step.image_id else None
-                    await self._maker.make(replace(making, tell=tell), other)
+                    other = await run_whole(self._threads, partial(self._other, making)) if step.image_id else None
+                    await self._maker.make(replace(making, tell=tell, below=progress.below(other)), other)
                 duration_s, grown = time.monotonic() - started, progress.size_bytes - size_bytes
                 build.tell(replace(event, kind="done", duration_s=duration_s, size_bytes=grown))
         await self._maker.merge(progress)
-        return progress.built(spec)
+        built = progress.built(spec)
+        await asyncio.to_thread(self._definitions.pin, built.image_id, built.config)
+        return built
+
+    async def _taken(self, build: _Build, progress: Progress) -> BuiltImage:
+        """An image that was built before and is whole: all of its steps are told as cached."""
+        await self._maker.merge(progress)
+        spec, built = build.spec, progress.built(build.spec)
+        size_bytes: dict[int, int] = {}
+        for part in built.parts:
+            size_bytes[part.step] = size_bytes.get(part.step, 0) + part.size_bytes
+        for number, step in enumerate(spec.steps, start=1):
+            event = BuildEvent("cached", number, len(spec.steps), image.step_title(step))
+            build.tell(replace(event, size_bytes=size_bytes.get(number, 0)))
+        return built
 
     def _is_cached(self, making: Making) -> bool:
-        progress = making.progress
-        if making.step.kind == image.FROM_IMAGE:
+        """Take a step from the cache, if it is there. Blocks."""
+        progress, step = making.progress, making.step
+        if step.kind == image.FROM_IMAGE:
             progress.take_image(self._store, self._other(making))
             return True
         if progress.is_forced:
             return False
+        other = self._known(step.image_id) if step.image_id else None
+        if step.image_id and other is None:
+            return False
         with _users_known(making):
-            return progress.take_from_cache(self._store, making.step, making.key)
+            return progress.take_from_cache(self._store, step, making.key, other)
 
     @contextlib.asynccontextmanager
     async def _only_one(self, key: str) -> AsyncIterator[None]:

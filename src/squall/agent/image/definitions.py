@@ -1,6 +1,9 @@
-"""The definitions of images that were to be built on this node, by their ids: one small file each.
+"""The definitions of images that were to be built on this node, by their ids, and what came of them.
 
-Kept from a build's begin on, so that a step that failed can be looked at. A definition says nothing of whether the
+    <data>/images/<image id>.json     its steps
+    <data>/images/<image id>.built    with which layers, and how its containers start, since it was built last
+
+A definition is kept from a build's begin on, so that a step that failed can be looked at. Neither says whether the
 image is there: its layers do.
 """
 
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from squall.protocol.ids import is_id
-from squall.protocol.image import ImageSpec, image_id
+from squall.protocol.image import ImageConfig, ImageSpec, image_id
 from squall.protocol.records import RecordError, from_wire, to_wire
 
 UNBUILT_S = 7 * 24 * 3600.0
@@ -40,10 +43,24 @@ class Definitions:
         Args:
             secret_names: of the variables that steps get as secrets, by the names that steps have for these.
         """
-        name = image_id(spec)
+        self._write(f"{image_id(spec)}.json", {**to_wire(spec), _SECRET_NAMES: dict(secret_names or {})})
+
+    def pin(self, name: str, config: ImageConfig) -> None:
+        """Keep with which layers an image was built: it has these until it is built anew."""
+        self._write(f"{name}.built", to_wire(config))
+
+    def pinned(self, wanted: str) -> ImageConfig | None:
+        """What `pin` was told last of an image; None when that is nothing, or no layer."""
+        try:
+            config = from_wire(ImageConfig, self._read(wanted, "built"))
+        except RecordError:
+            return None
+        return config if config.layers else None
+
+    def _write(self, name: str, values: Mapping[str, Any]) -> None:
         new = self._top / f".{name}.{secrets.token_hex(4)}"
-        new.write_text(json.dumps({**to_wire(spec), _SECRET_NAMES: dict(secret_names or {})}))
-        os.rename(new, self._top / f"{name}.json")
+        new.write_text(json.dumps(values))
+        os.rename(new, self._top / name)
 
     def ids(self) -> tuple[str, ...]:
         """The images it has definitions of."""
@@ -58,7 +75,8 @@ class Definitions:
             specs = [spec for name in new if (spec := self.load(name)) is not None]
             new = {step.image_id for spec in specs for step in spec.steps} - stay
         for name in image_ids - stay:
-            (self._top / f"{name}.json").unlink(missing_ok=True)
+            for suffix in ("json", "built"):
+                (self._top / f"{name}.{suffix}").unlink(missing_ok=True)
 
     def forget_unbuilt(self, built: Collection[str], now: float) -> None:
         """Forget images that are not there and that nobody has tried to build for long. Blocks.
@@ -78,22 +96,22 @@ class Definitions:
     def load(self, wanted: str) -> ImageSpec | None:
         """The definition of an image, or None when nobody has tried to build it here."""
         try:
-            spec = from_wire(ImageSpec, self._read(wanted))
+            spec = from_wire(ImageSpec, self._read(wanted, "json"))
         except (RecordError, ValueError):
             return None
         return spec if image_id(spec) == wanted else None
 
     def secret_names(self, wanted: str) -> dict[str, tuple[str, ...]]:
         """What `save` was told of the secrets of an image."""
-        named = self._read(wanted).get(_SECRET_NAMES, {})
+        named = self._read(wanted, "json").get(_SECRET_NAMES, {})
         return {name: tuple(variables) for name, variables in named.items()}
 
-    def _read(self, wanted: str) -> dict[str, Any]:
+    def _read(self, wanted: str, suffix: str) -> dict[str, Any]:
         """What is kept of an image; nothing where that is no file of ours."""
         if not is_id(wanted, "im"):
             return {}
         try:
-            found = json.loads((self._top / f"{wanted}.json").read_text())
+            found = json.loads((self._top / f"{wanted}.{suffix}").read_text())
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

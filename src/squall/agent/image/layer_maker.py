@@ -30,6 +30,7 @@ from squall.agent.image.outside import OutsideMaker
 from squall.agent.image.package.cache import PackageCache, apt_dir, drop_view, fetch_words, has_view
 from squall.agent.image.progress import BuiltImage, Progress, absolute
 from squall.agent.image.step_container import Room, StepContainers
+from squall.agent.image.thread_call import run_whole
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image, image_steps
 from squall.protocol.errors import INVALID, UNAVAILABLE
@@ -149,7 +150,8 @@ class LayerMaker:
             command = commands.command(making.step, making.progress.config)
             async with self.prepared(making, command, id_range) as (spec, inherited, scratch):
                 await self._containers.run(making, spec, making.on_line, Room((str(scratch.path),)))
-                return await self._blocking(lambda: self._seal(making, scratch, inherited))
+                # A layer of which half was removed while it was written out would be found from then on.
+                return await self._written(lambda: self._seal(making, scratch, inherited))
         finally:
             self._id_ranges.put_nowait(id_range)
 
@@ -277,7 +279,8 @@ class LayerMaker:
         if has_view(making.step):
             drop_view(str(upper))
         drop_mount_points(str(upper), making.progress.paths, (*inherited.mount_points, *_RUNTIME_MOUNT_POINTS))
-        return self._store.commit(scratch, upper, making.key, {}, replaces=making.progress.is_forced)
+        is_forced = making.progress.is_forced
+        return self._store.commit(scratch, upper, making.key, {}, replaces=is_forced, below=making.below)
 
     @contextlib.asynccontextmanager
     async def scratch(self) -> AsyncIterator[Scratch]:
@@ -295,17 +298,8 @@ class LayerMaker:
 
     async def _written(self, call: Callable[[], T]) -> T:
         """As `_blocking`, for what writes into a scratch directory: once it has begun, it is over when this returns."""
-        begun = self._threads.submit(call)
-        writing = asyncio.wrap_future(begun)
-        try:
-            return await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            # What it still wrote would make the directory again, behind who removes it.
-            if not begun.cancel():
-                await asyncio.wait([writing])
-                # Seen, so that asyncio does not complain of an exception nobody waits for any more.
-                writing.exception()
-            raise
+        # What it still wrote would make the directory again, behind who removes it.
+        return await run_whole(self._threads, call)
 
 
 def _defaults(step: ImageStep, config: ImageConfig) -> dict[str, str]:

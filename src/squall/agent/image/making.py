@@ -42,6 +42,8 @@ class Making:
     event: BuildEvent
     tell: OnEvent
     secrets: Secrets = field(default_factory=dict)
+    below: str = ""
+    """What its layer will stand on; see `layer.store.stands_on`."""
     hidden: Hidden = field(init=False)
     """What other steps were given is hidden as well: it may be in a file that this one prints."""
 

@@ -230,7 +230,8 @@ class OutsideMaker:
         run_tool(command, own_environ(), output, Watch(_COPY_TIMEOUT_S), (scratch.lock_fd,))
 
     def _commit(self, making: Making, scratch: Scratch, tree: Path, facts: Mapping[str, str]) -> Layer:
-        return self._store.commit(scratch, tree, making.key, facts, replaces=making.progress.is_forced)
+        is_forced = making.progress.is_forced
+        return self._store.commit(scratch, tree, making.key, facts, replaces=is_forced, below=making.below)
 
     async def _watched(self, making: Making, make: Callable[[Output], T]) -> T:
         """Run in a thread what says lines; it hears of it when nobody wants the result any more."""

@@ -12,7 +12,7 @@ from squall.agent.image.layer.chain import MergeWanted, merges, shortened
 from squall.agent.image.layer.holds import Hold
 from squall.agent.image.layer.merged import Merged, merged
 from squall.agent.image.layer.overlay import has_directory
-from squall.agent.image.layer.store import Layer, LayerError, LayerStore
+from squall.agent.image.layer.store import Layer, LayerError, LayerStore, stands_on
 from squall.agent.image.layer.users import find_user
 from squall.agent.image.machine.tool import PATH
 from squall.agent.image.template import expand
@@ -104,13 +104,20 @@ class Progress:
     def _holds(self, layer: Layer) -> bool:
         return self.hold is None or self.hold.add(layer.layer_id)
 
-    def take_from_cache(self, store: LayerStore, step: ImageStep, key: str) -> bool:
-        """Take a step whose layer is here, or that needs none.
+    def below(self, other: BuiltImage | None) -> str:
+        """What the next layer will stand on; `other` is the image that its files are taken from."""
+        return stands_on((layer.layer_id for layer in self.layers), other.config.layers if other is not None else ())
+
+    def take_from_cache(self, store: LayerStore, step: ImageStep, key: str, other: BuiltImage | None = None) -> bool:
+        """Take a step whose layer is here, built on the layers of this image, or that needs none.
+
+        Args:
+            other: the image that the step takes files from.
 
         Raises:
             UnknownUser: the step names a user that the image does not have.
         """
-        layer = store.find(key)
+        layer = store.find(key, self.below(other))
         # One that is removed at this moment is made again.
         if layer is not None and self._holds(layer):
             config = self.config_after(step)
@@ -143,6 +150,12 @@ class Progress:
         for layer in self.layers:
             self._keep(layer)
         self.config = built.config
+
+    def take_built(self, store: LayerStore, config: ImageConfig) -> bool:
+        """Begin with what was built before; False when one of its layers is not here (any more)."""
+        layers = [layer for layer in map(store.look, config.layers) if layer is not None and self._holds(layer)]
+        self.layers, self.config = layers, config
+        return len(layers) == len(config.layers)
 
     def config_after(self, step: ImageStep) -> ImageConfig:
         """What a step does to how containers start.

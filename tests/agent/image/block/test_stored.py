@@ -114,6 +114,18 @@ def test_zeros_do_not_travel_and_take_no_room(nodes: Nodes) -> None:
     assert Path(found.path).stat().st_blocks * 512 < 6 * 2**20
 
 
+def test_layer_that_was_removed_and_made_anew_is_put_anew(nodes: Nodes) -> None:
+    putter = Putter(nodes.store)
+    putter.put_image(IMAGE_ID, nodes.config, [nodes.layer])
+    nodes.layers.remove(nodes.layer.layer_id)
+    anew = make_layer(nodes.layers, seed=2)
+
+    putter.put_image(IMAGE_ID, replace(nodes.config, layers=(anew.layer_id,)), [anew])
+
+    (found,) = fetch_whole(nodes.store.get_image(IMAGE_ID).layers, nodes.store, nodes.second())
+    assert same(found, anew)
+
+
 def test_only_blocks_that_the_store_lacks_are_put(nodes: Nodes) -> None:
     nodes.put()
     kept, lost = blocks(nodes.top)

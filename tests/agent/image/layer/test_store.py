@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import threading
@@ -10,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.layer import store as layers
-from squall.agent.image.layer.store import Layer, LayerError, LayerStore, tree_size_bytes
+from squall.agent.image.layer.store import Layer, LayerError, LayerStore, stands_on, tree_size_bytes
 from squall.erofs.reader import Image
 
 KEY = "a" * 64
 
 
-def make_layer(store: LayerStore, key: str = KEY, text: str = "x", *, replaces: bool = False) -> Layer:
+def make_layer(store: LayerStore, key: str = KEY, text: str = "x", *, replaces: bool = False, below: str = "") -> Layer:
     with store.scratch() as scratch:
         tree = scratch.path / "fs"
         tree.mkdir()
         (tree / "file").write_text(text)
-        return store.commit(scratch, tree, key, {"fact": text}, replaces=replaces)
+        return store.commit(scratch, tree, key, {"fact": text}, replaces=replaces, below=below)
 
 
 def test_committed_layer_is_found_by_its_key_also_by_another_process(tmp_path: Path) -> None:
@@ -108,6 +109,87 @@ def test_removing_a_replaced_layer_keeps_the_key_of_its_successor(tmp_path: Path
     store.remove(old.layer_id)
 
     assert store.find(KEY) == new
+
+
+def test_no_id_is_given_twice(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    first = make_layer(store)
+    store.remove(first.layer_id)
+
+    second = make_layer(store, text="second")
+
+    assert second.layer_id != first.layer_id
+
+
+def test_key_has_a_layer_for_each_set_of_layers_it_was_built_on(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    lower, other = stands_on(["ly-1", "ly-2"]), stands_on(["ly-1", "ly-3"])
+
+    one, two = make_layer(store, below=lower), make_layer(store, text="second", below=other)
+
+    assert store.find(KEY) is None
+    assert (store.find(KEY, lower), store.find(KEY, other)) == (one, two)
+    assert make_layer(store, text="third", below=lower) == one
+    store.remove(one.layer_id)
+    assert (store.find(KEY, lower), store.find(KEY, other)) == (None, two)
+    assert len(os.listdir(tmp_path / "layers/.keys")) == 1, "what points to nothing is not kept"
+
+
+def test_what_a_layer_stands_on_is_the_layers_below_and_those_it_takes_from() -> None:
+    stood_on = [([], []), (["a"], []), ([], ["a"]), (["a", "b"], []), (["a"], ["b"]), (["b", "a"], [])]
+
+    assert len({stands_on(below, sources) for below, sources in stood_on}) == len(stood_on)
+    assert stands_on([]) == ""
+
+
+def test_base_of_an_earlier_version_is_found(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    made = Path(make_layer(store).path).parent
+    values = json.loads((made / "manifest.json").read_text())
+    del values["below"]
+    layer_id = values["layer_id"] = f"ly-{KEY[:32]}"
+    (made / "manifest.json").write_text(json.dumps(values))
+    made.rename(made.parent / layer_id)
+    (tmp_path / "layers/.keys" / KEY).write_text(layer_id)
+
+    found = store.find(KEY)
+
+    assert found is not None
+    assert (found.layer_id, Path(found.path, "file").read_text()) == (layer_id, "x")
+    assert store.remove(layer_id)
+    assert store.find(KEY) is None
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_layer_without_its_files_is_not_there(tmp_path: Path, is_packed: bool) -> None:
+    store = LayerStore(tmp_path, is_packed=is_packed)
+    lost, kept = make_layer(store), make_layer(store, "b" * 64)
+    Path(lost.path).rename(tmp_path / "elsewhere")
+
+    assert (store.find(KEY), store.look(lost.layer_id)) == (None, None)
+    assert store.list() == (kept,)
+    assert store.find(KEY) is None
+    assert make_layer(store, text="again").facts == {"fact": "again"}
+
+
+def test_layer_that_comes_takes_the_place_of_one_without_files(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path, is_packed=True)
+    lost = make_layer(store)
+    place = store.incoming_dir / lost.layer_id
+    place.mkdir()
+    Path(lost.path).rename(place / "layer.erofs")
+
+    found = store.take_in(place, lost.layer_id, KEY, {"fact": "x"})
+
+    assert found.path == lost.path
+    assert store.list() == (found,)
+
+
+def test_image_that_is_cut_off_does_not_keep_others_from_being_listed(tmp_path: Path) -> None:
+    packed = make_layer(LayerStore(tmp_path, is_packed=True))
+    os.truncate(packed.path, 3_000)
+
+    assert [layer.layer_id for layer in LayerStore(tmp_path).list()] == [packed.layer_id]
 
 
 def test_use_of_a_layer_is_remembered_with_its_time(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
-"""The layers of a node, addressed by what they were built from.
+"""The layers of a node, addressed by what they were built from and what they stand on.
 
     <data>/layers/<layer id>/layer.erofs     the files as one image, owned by ids 0..65535 as seen inside a container
     <data>/layers/<layer id>/fs              the same as a directory, where the kernel mounts no images
     <data>/layers/<layer id>/manifest.json   what it is
-    <data>/layers/.keys/<build key>          the id of the layer that serves this key now
+    <data>/layers/.keys/<slot>               the id of the layer that serves a key, on certain layers, now
     <data>/layers/.scratch/<name>            something in the making, locked by the process that makes it
     <data>/layers/.locks/<build key>         held while somebody builds this key
     <data>/layers/.incoming/<layer id>       a layer that comes from a store, of which some parts are here
 
 A layer is complete or not there: it is made in a scratch directory, written out to the disk and renamed into place.
 What a killed process leaves is a scratch directory nobody locks, which `sweep` removes. Nothing is ever changed in
-place: a forced rebuild makes another layer and moves the key to it, so containers on the old one are not disturbed.
+place, and no id is given twice: a forced rebuild makes another layer and moves the key to it, so containers on the old
+one are not disturbed. What was built on the old one is not taken for the new: a step has a layer for each set of layers
+that it was built on. See docs/decisions/0039.
 
 The directory is closed to everyone but root: layers hold set-user-id programs owned by the machine's id 0.
 """
@@ -20,13 +22,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import re
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,6 +64,8 @@ class Layer:
     size_bytes: int
     facts: Mapping[str, str] = field(default_factory=dict)
     """What the builder wants to know again, such as where a base has its Python."""
+    below: str = ""
+    """What it was built on, as `stands_on` says it; also empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,10 @@ class LayerStore:
         ):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def find(self, key: str) -> Layer | None:
-        """The layer that serves a build key, or None."""
+    def find(self, key: str, below: str = "") -> Layer | None:
+        """The layer that serves a build key on what is below, or None."""
         try:
-            return self._read((self._root / ".keys" / _checked(_KEY, key)).read_text().strip())
+            return self._read((self._root / ".keys" / _slot(key, below)).read_text().strip())
         except FileNotFoundError:
             return None
 
@@ -113,9 +118,10 @@ class LayerStore:
         return layer
 
     def list(self) -> tuple[Layer, ...]:
-        """Every complete layer."""
+        """Every complete layer, as it is: to be read, it may have to be unpacked first, as `look` and `get` do."""
         names = sorted(name for name in os.listdir(self._root) if _LAYER_ID.match(name))
-        return tuple(layer for layer in map(self._read, names) if layer is not None)
+        layers = (self._read(name, is_to_be_read=False) for name in names)
+        return tuple(layer for layer in layers if layer is not None)
 
     @contextlib.contextmanager
     def locked(
@@ -172,12 +178,14 @@ class LayerStore:
             if path.exists():
                 remove_tree(str(path))
 
-    def commit(self, scratch: Scratch, tree: Path, key: str, facts: Mapping[str, str], *, replaces: bool) -> Layer:
-        """Make the directory `tree` inside `scratch` the layer of `key`.
+    def commit(
+        self, scratch: Scratch, tree: Path, key: str, facts: Mapping[str, str], *, replaces: bool, below: str = ""
+    ) -> Layer:
+        """Make the directory `tree` inside `scratch` the layer of `key` on what is below.
 
         With `replaces` the key moves to the new layer; without, a layer that got there first is kept and returned.
         """
-        if not replaces and (present := self.find(key)):
+        if not replaces and (present := self.find(key, below)):
             return present
         made = scratch.path / "layer"
         made.mkdir(mode=0o700)
@@ -188,7 +196,7 @@ class LayerStore:
             os.rename(tree, made / _DIRECTORY)
             size_bytes = tree_size_bytes(made / _DIRECTORY)
             _sync_file_system(made)
-        return self._add(made, key, size_bytes, facts, is_another=replaces)
+        return self._add(made, key, size_bytes, facts, below)
 
     def merge(self, layers: Sequence[Layer], key: str) -> Layer:
         """The layer of `key` that stands for several, bottom first; made if it is not there.
@@ -209,19 +217,18 @@ class LayerStore:
             made = scratch.path / "layer"
             made.mkdir(mode=0o700)
             os.rename(merged, made / _IMAGE)
-            return self._add(made, key, size_bytes, {}, is_another=False)
+            return self._add(made, key, size_bytes, {}, "")
 
-    def _add(self, made: Path, key: str, size_bytes: int, facts: Mapping[str, str], *, is_another: bool) -> Layer:
-        """Put a layer whose files are written out under its name; with `is_another` beside the one that is there."""
-        layer_id = f"ly-{key[:32]}"
-        if is_another or (self._root / layer_id).exists():
-            layer_id = f"ly-{secrets.token_hex(16)}"
-        layer = Layer(layer_id, key, self._path(layer_id, made), size_bytes, dict(facts))
+    def _add(self, made: Path, key: str, size_bytes: int, facts: Mapping[str, str], below: str) -> Layer:
+        """Put a layer whose files are written out under a name of its own."""
+        # Not of the key: what was made of a removed layer, here or in a store, must not be taken for this one's.
+        layer_id = f"ly-{secrets.token_hex(16)}"
+        layer = Layer(layer_id, key, self._path(layer_id, made), size_bytes, dict(facts), below)
         (made / "manifest.json").write_text(json.dumps(asdict(layer), sort_keys=True))
         _sync(made / "manifest.json", made)
         os.rename(made, self._root / layer_id)
         _sync(self._root)
-        self._point(key, layer_id)
+        self._point(_slot(key, below), layer_id)
         return layer
 
     def take_in(self, place: Path, layer_id: str, key: str, facts: Mapping[str, str]) -> Layer:
@@ -234,6 +241,7 @@ class LayerStore:
             return present
         image = place / _IMAGE
         _sync(image)
+        self._set_aside(layer_id)
         layer = Layer(layer_id, _checked(_KEY, key), str(image), image.stat().st_size, dict(facts))
         (place / "manifest.json").write_text(json.dumps(asdict(layer), sort_keys=True))
         _sync(place / "manifest.json", place)
@@ -303,7 +311,7 @@ class LayerStore:
             if mounts := mounts_below(str(place)):
                 message = f"cannot remove layer {layer_id}: {mounts[0]} is a mount point; stop what uses it first"
                 raise LayerError(message)
-            pointer = self._root / ".keys" / layer.key
+            pointer = self._root / ".keys" / _slot(layer.key, layer.below)
             if pointer.exists() and pointer.read_text().strip() == layer_id:
                 pointer.unlink()
             # Out of sight first: killed half-way, the rest is scratch and not a layer with files missing.
@@ -327,14 +335,23 @@ class LayerStore:
     def _manifest(self, layer_id: str) -> Path:
         return self._root / _checked(_LAYER_ID, layer_id) / "manifest.json"
 
-    def _read(self, layer_id: str) -> Layer | None:
+    def _set_aside(self, layer_id: str) -> None:
+        """Remove what is left of a layer that has lost its files."""
+        with self.scratch() as scratch, contextlib.suppress(FileNotFoundError):
+            os.rename(self._root / _checked(_LAYER_ID, layer_id), scratch.path / "layer")
+
+    def _read(self, layer_id: str, *, is_to_be_read: bool = True) -> Layer | None:
+        """A layer; None without its manifest or its files."""
         try:
             values = json.loads(self._manifest(layer_id).read_text())
         except FileNotFoundError:
             return None
         place = self._root / layer_id
-        if not self._is_packed and not (place / _DIRECTORY).exists():
-            self._unpack(place)
+        if not os.path.exists(place / (_IMAGE if self._is_packed else _DIRECTORY)):
+            if not os.path.exists(place / (_DIRECTORY if self._is_packed else _IMAGE)):
+                return None
+            if not self._is_packed and is_to_be_read:
+                self._unpack(place)
         # The data directory may have been moved since.
         return Layer(**{**values, "path": self._path(layer_id, place)})
 
@@ -357,13 +374,28 @@ class LayerStore:
         is_image = (place / _IMAGE).exists() and self._is_packed
         return str(self._root / layer_id / (_IMAGE if is_image else _DIRECTORY))
 
-    def _point(self, key: str, layer_id: str) -> None:
-        place = self._root / ".keys" / _checked(_KEY, key)
-        new = place.with_name(f".{key}.{secrets.token_hex(4)}")
+    def _point(self, slot: str, layer_id: str) -> None:
+        place = self._root / ".keys" / slot
+        new = place.with_name(f".{slot}.{secrets.token_hex(4)}")
         new.write_text(layer_id)
         _sync(new)
         os.rename(new, place)
         _sync(place.parent)
+
+
+def stands_on(layer_ids: Iterable[str], source_ids: Iterable[str] = ()) -> str:
+    """What a layer is built on in one word: the layers below it, and those that its files are taken from.
+
+    Empty where there are none. Two words are the same when the layers are.
+    """
+    text = f"{' '.join(layer_ids)}\n{' '.join(source_ids)}"
+    return hashlib.sha256(text.encode()).hexdigest() if len(text) > 1 else ""
+
+
+def _slot(key: str, below: str) -> str:
+    """The name of what says which layer serves a key on certain layers."""
+    # Of what stands on nothing it is the key, as all were once: bases made by then are found.
+    return hashlib.sha256(f"{_checked(_KEY, key)} {below}".encode()).hexdigest() if below else _checked(_KEY, key)
 
 
 def _pack(layers: Sequence[str], image: Path, lock_fd: int) -> int:
