@@ -18,7 +18,7 @@ from pathlib import Path
 from squall.erofs.errors import BadImage, PackError
 from squall.erofs.image_tree import ImageTree
 from squall.erofs.merge import Merged
-from squall.erofs.tree import Scan, Source
+from squall.erofs.tree import Lent, Scan, Source
 from squall.erofs.writer import pack, write
 
 
@@ -27,9 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="squall.erofs.pack", description=__doc__)
     parser.add_argument("layers", nargs="+", metavar="LAYER", help="the directory, or the layers to merge")
     parser.add_argument("image", type=Path, help="the new file")
+    parser.add_argument(
+        "--lent", nargs="+", metavar=("PREFIX", "FOLDER"), help="links below a prefix are the files of these folders"
+    )
     chosen = parser.parse_args(arguments)
     try:
-        make(chosen.layers, chosen.image)
+        make(chosen.layers, chosen.image, Lent(chosen.lent[0], chosen.lent[1:]) if chosen.lent else None)
         descriptor = os.open(chosen.image, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -44,13 +47,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def make(layers: Sequence[str], image: Path) -> None:
-    """Write an image of a directory, or of several layers; see `squall.erofs.writer.write` for what is raised."""
+def make(layers: Sequence[str], image: Path, lent: Lent | None = None) -> None:
+    """Write an image of a directory, or of several layers; see `squall.erofs.writer.write` for what is raised.
+
+    Args:
+        lent: files that a single directory has links to.
+    """
     # Nothing that is made here is garbage before the end; looking for it takes a sixth of the time.
     gc.disable()
     try:
         if len(layers) == 1:
-            pack(layers[0], image)
+            pack(layers[0], image, lent)
             return
         with contextlib.ExitStack() as stack:
             opened: list[Source] = []

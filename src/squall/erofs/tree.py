@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,7 +43,7 @@ class Node:
     children: dict[bytes, Node] = field(default_factory=dict)
     """Of a directory, in the order of the names' bytes."""
     path: bytes = b""
-    """Of a file: the first of its names, relative to the root of the tree."""
+    """Of a file: the first of its names, relative to the root of the tree; of one that is lent, where that is."""
 
 
 class Contents(Protocol):
@@ -83,15 +84,51 @@ class Source(Protocol):
         """A large one."""
 
 
+class Lent:
+    """Files that a tree only has links to, and that an image of it has itself.
+
+    Args:
+        prefix: links that begin with it, and a slash, count.
+        folders: what the prefix stands for; the first that has a file lends it.
+    """
+
+    def __init__(self, prefix: str, folders: Sequence[str]) -> None:
+        self._prefix = os.fsencode(prefix) + b"/"
+        self._folders = [os.path.realpath(os.fsencode(folder)) for folder in folders]
+        self._is_plain: dict[bytes, bool] = {}
+
+    def find(self, target: bytes) -> tuple[bytes, os.stat_result] | None:
+        """The file that a link stands for, if it is a file of ours, and none that leads out again."""
+        if not target.startswith(self._prefix):
+            return None
+        inside = target[len(self._prefix) :]
+        if not all(part not in (b"", b".", b"..") for part in inside.split(b"/")):
+            return None
+        for folder in self._folders:
+            path = folder + b"/" + inside
+            if not self._is_plain_directory(os.path.dirname(path)):
+                continue
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                return (path, status) if stat.S_ISREG(status.st_mode) else None
+        return None
+
+    def _is_plain_directory(self, path: bytes) -> bool:
+        if path not in self._is_plain:
+            self._is_plain[path] = os.path.realpath(path) == path
+        return self._is_plain[path]
+
+
 class Scan:
     """A directory, open: its nodes, and later the contents of its files.
 
     Paths are looked up below one open descriptor, so that nobody can put another tree in its place meanwhile.
     """
 
-    def __init__(self, root: str) -> None:
-        """Open the directory `root`. Call `close`, or use it in a `with` block."""
+    def __init__(self, root: str, lent: Lent | None = None) -> None:
+        """Open the directory `root`, to be used in a `with` block."""
         self.name = root
+        self._lent = lent
         self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._prefix = b"/proc/self/fd/%d/" % self._descriptor
         self._several_names: dict[tuple[int, int], Node] = {}
@@ -175,6 +212,9 @@ class Scan:
             node.links = 2
         elif kind == stat.S_IFLNK:
             node.target = os.readlink(place)
+            if self._lent is not None and (found := self._lent.find(node.target)) is not None:
+                _become_file(node, *found)
+                return node
             node.size = len(node.target)
             if node.size > layout.LINK_BYTES_MAX:
                 raise PackError(f"cannot pack {self.name}: link {_shown(path)} points to a path of {node.size} bytes")
@@ -200,6 +240,12 @@ class Scan:
         finally:
             os.close(descriptor)
         return None if found == [(0, node.size)] else tuple(found)
+
+
+def _become_file(link: Node, path: bytes, status: os.stat_result) -> None:
+    """The file itself in the place of the link to it; it belongs to whom the link belonged to."""
+    link.mode = stat.S_IFREG | stat.S_IMODE(status.st_mode)
+    link.mtime_ns, link.size, link.path, link.target = status.st_mtime_ns, status.st_size, path, b""
 
 
 def _entries(descriptor: int) -> list[tuple[bytes, os.stat_result]]:

@@ -14,16 +14,16 @@ from squall.erofs import layout
 from squall.erofs.errors import PackError
 from squall.erofs.layout import BLOCK_BYTES, Dirent, Inode, Superblock
 from squall.erofs.placement import Place, Placement, place
-from squall.erofs.tree import Contents, Node, Scan, Source
+from squall.erofs.tree import Contents, Lent, Node, Scan, Source
 
 # Files up to this size are read whole and written together; larger ones are copied by the kernel, beside that.
 _SMALL_BYTES = 128 * 1024
 _BUFFER_BYTES = 1024 * 1024
 
 
-def pack(tree: str, image: Path) -> int:
-    """Write the directory `tree` as an image; see `write`."""
-    with Scan(tree) as scan:
+def pack(tree: str, image: Path, lent: Lent | None = None) -> int:
+    """Write the directory `tree` as an image, with the files that it has links to; see `write`."""
+    with Scan(tree, lent) as scan:
         return write(scan, image)
 
 
