@@ -1,11 +1,7 @@
 """What of ours is on this machine now, and what appeared since: the check that nothing leaks.
 
-The kernel and end-to-end suites each run it once around everything, from their conftest:
-
-    @pytest.fixture(scope="session", autouse=True)
-    def nothing_leaks() -> Iterator[None]:
-        with leaks.none_left():
-            yield
+The kernel and end-to-end suites each run it once around everything. Where several processes share a suite, what one of
+them has now is no leak: then it is run around all of them, by `python -m tests.leaks COMMAND...`.
 
 A test of its own kind (kill -9, then look) takes `before = snapshot()` and asserts `not new_since(before)`.
 
@@ -22,6 +18,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +65,16 @@ def none_left(settle_s: float = SETTLE_S) -> Iterator[None]:
     yield
     left = new_since(before, settle_s)
     assert not left, "left behind:\n  " + "\n  ".join(left)
+
+
+@contextlib.contextmanager
+def none_left_by_suite() -> Iterator[None]:
+    """The same around a suite, from a fixture of its session, unless this process has only a share of the suite."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        yield
+        return
+    with none_left():
+        yield
 
 
 def _read(path: str) -> str:
@@ -151,3 +158,18 @@ def _files() -> Iterator[str]:
     for pattern in _OUR_FILES:
         for path in glob.glob(pattern):
             yield f"file {path}"
+
+
+def main(argv: list[str], settle_s: float = SETTLE_S) -> int:
+    """Run a command; its exit code, or 1 when it left something."""
+    os.environ.setdefault(RUN_MARK, os.urandom(6).hex())
+    before = snapshot()
+    code = subprocess.run(argv, check=False).returncode
+    left = new_since(before, settle_s)
+    if left:
+        sys.stderr.write("left behind:\n  " + "\n  ".join(left) + "\n")
+    return code or bool(left)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaks import is_ours, new_since, none_left, snapshot
+from tests.leaks import is_ours, main, new_since, none_left, snapshot
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -48,6 +48,19 @@ def test_leak_inside_fails_at_the_end() -> None:
 
     process.kill()
     process.wait()
+
+
+def test_command_that_leaves_something_fails(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    left = data_dir.with_name(f"{data_dir.name}-left")
+    run = [sys.executable, "-c"]
+    try:
+        made = main([*run, f"import os; os.mkdir({str(left)!r})"], settle_s=0)
+    finally:
+        left.rmdir()
+
+    assert made == 1
+    assert f"file {left}" in capfd.readouterr().err
+    assert main([*run, "raise SystemExit(3)"], settle_s=0) == 3
 
 
 @pytest.mark.parametrize(

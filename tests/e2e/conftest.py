@@ -16,7 +16,7 @@ from tests.e2e.installation import Installation, keep_layers_in_cache, link_laye
 @pytest.fixture(scope="session", autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """Whatever of ours the suite made (processes, mounts, cgroups, links, rules, files) is gone after it."""
-    with leaks.none_left():
+    with leaks.none_left_by_suite():
         yield
 
 

@@ -6,6 +6,8 @@ making one takes half a minute, copying it a second.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -14,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Running:
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Path | None) -> None:
         self._started = time.monotonic()
-        self._files = ExitStack()
+        self._files = contextlib.ExitStack()
         self._out = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed by `close`
         self._err = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - as above
         self.process = subprocess.Popen(
@@ -250,8 +251,11 @@ def link_layers(source: Path, target: Path) -> None:
 
 def take_layers_from_cache(data_dir: Path) -> None:
     """Copy what earlier sessions left, if it is root's and nobody else can write there."""
-    if _is_safe(_CACHE):
-        subprocess.run(["cp", "-a", "--reflink=auto", str(_CACHE), str(data_dir / "layers")], check=True, timeout=120)
+    with _cache_locked():
+        if _is_safe(_CACHE):
+            subprocess.run(
+                ["cp", "-a", "--reflink=auto", str(_CACHE), str(data_dir / "layers")], check=True, timeout=120
+            )
 
 
 def find_in_cache(key: str) -> Path | None:
@@ -265,6 +269,19 @@ def find_in_cache(key: str) -> Path | None:
 
 def keep_layers_in_cache(data_dir: Path) -> None:
     """Copy base layers that are new; the server must have stopped."""
+    with _cache_locked():
+        _keep_layers(data_dir)
+
+
+@contextlib.contextmanager
+def _cache_locked() -> Iterator[None]:
+    """Several processes share the suite."""
+    with open(_CACHE.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _keep_layers(data_dir: Path) -> None:
     try:
         _CACHE.mkdir(mode=0o700)
         (_CACHE / ".keys").mkdir()

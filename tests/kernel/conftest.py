@@ -19,7 +19,7 @@ from tests.kernel.rootfs import ensure_rootfs, missing
 @pytest.fixture(scope="session", autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """The machine is afterwards as it was before."""
-    with leaks.none_left():
+    with leaks.none_left_by_suite():
         yield
 
 
