@@ -136,7 +136,8 @@ def step_env(step: ImageStep) -> dict[str, str]:
     if step.kind == image.APT_INSTALL:
         return {"DEBIAN_FRONTEND": "noninteractive", "TMPDIR": f"{BUILD_DIR}/tmp"}
     if step.kind == image.PIP_INSTALL:
-        return {"TMPDIR": f"{BUILD_DIR}/tmp", "UV_COMPILE_BYTECODE": "0"}
+        # Links into the shared cache: the files themselves come into the layer when it is packed, with no copy before.
+        return {"TMPDIR": f"{BUILD_DIR}/tmp", "UV_COMPILE_BYTECODE": "0", "UV_LINK_MODE": "symlink"}
     if step.kind == image.RUN_FUNCTION:
         return {"PYTHONPATH": f"{CODE_DIR}:{LIBRARY_DIR}", ENV_IS_REMOTE: "1"}
     return {

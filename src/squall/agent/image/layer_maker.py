@@ -20,14 +20,14 @@ from squall.agent.guest_library import plain_library
 from squall.agent.image import commands
 from squall.agent.image.bases.debian import python_of_suite, sources_of_suite
 from squall.agent.image.bases.standalone import PYTHON_DIR
-from squall.agent.image.inherit import Inherited, inherit
+from squall.agent.image.inherit import CACHE_DIR, Inherited, inherit
 from squall.agent.image.layer.overlay import drop_mount_points
 from squall.agent.image.layer.store import Layer, LayerStore, Scratch
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import PATH
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.outside import OutsideMaker
-from squall.agent.image.package.cache import PackageCache, apt_dir, drop_view, fetch_words, has_view
+from squall.agent.image.package.cache import PackageCache, apt_dir, fetch_words, has_view, take_view
 from squall.agent.image.progress import BuiltImage, Progress, absolute
 from squall.agent.image.step_container import Room, StepContainers
 from squall.agent.image.thread_call import run_whole
@@ -276,11 +276,14 @@ class LayerMaker:
         upper = scratch.path / "state" / _UPPER
         # A step that wrote nothing may have none.
         upper.mkdir(parents=True, exist_ok=True)
+        lent: tuple[str, ...] = ()
         if has_view(making.step):
-            drop_view(str(upper))
+            view = take_view(str(upper), str(scratch.path))
+            # Packages are links to where uv has unpacked them; nothing else that a step leaves may borrow.
+            lent = (CACHE_DIR, view, self._packages.folder) if making.step.kind == image.PIP_INSTALL else ()
         drop_mount_points(str(upper), making.progress.paths, (*inherited.mount_points, *_RUNTIME_MOUNT_POINTS))
         is_forced = making.progress.is_forced
-        return self._store.commit(scratch, upper, making.key, {}, replaces=is_forced, below=making.below)
+        return self._store.commit(scratch, upper, making.key, {}, replaces=is_forced, below=making.below, lent=lent)
 
     @contextlib.asynccontextmanager
     async def scratch(self) -> AsyncIterator[Scratch]:

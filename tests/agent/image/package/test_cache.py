@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.inherit import CACHE_DIR
-from squall.agent.image.package.cache import PackageCache, drop_view, fetch_words
+from squall.agent.image.package.cache import PackageCache, fetch_words, take_view
 from squall.protocol import image_steps
 from squall.protocol.image import ImageStep
 
@@ -90,7 +90,7 @@ def test_cache_is_closed_to_other_accounts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", ["tree", "link", "file", "nothing"])
-def test_view_is_removed_whatever_a_step_made_of_it(tmp_path: Path, made: str) -> None:
+def test_view_is_taken_out_whatever_a_step_made_of_it(tmp_path: Path, made: str) -> None:
     upper, outside = tmp_path / "upper", tmp_path / "outside"
     (outside / "kept").mkdir(parents=True)
     upper.mkdir()
@@ -102,10 +102,13 @@ def test_view_is_removed_whatever_a_step_made_of_it(tmp_path: Path, made: str) -
     elif made == "file":
         place.touch()
 
-    drop_view(str(upper))
+    view = Path(take_view(str(upper), str(tmp_path)))
 
     assert list(upper.iterdir()) == []
     assert (outside / "kept").is_dir()
+    assert [path.name for path in view.rglob("*")] == (["archive-v0", "numpy"] if made == "tree" else [])
+    assert not view.is_symlink()
+    assert view.is_dir() == (made == "tree")
 
 
 async def test_nothing_goes_while_a_build_looks_at_it(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from squall.agent.image.layer.lent import bring_in
 from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.erofs.errors import BadImage
 from squall.erofs.unpack import unpack
@@ -179,11 +180,22 @@ class LayerStore:
                 remove_tree(str(path))
 
     def commit(
-        self, scratch: Scratch, tree: Path, key: str, facts: Mapping[str, str], *, replaces: bool, below: str = ""
+        self,
+        scratch: Scratch,
+        tree: Path,
+        key: str,
+        facts: Mapping[str, str],
+        *,
+        replaces: bool,
+        below: str = "",
+        lent: Sequence[str] = (),
     ) -> Layer:
         """Make the directory `tree` inside `scratch` the layer of `key` on what is below.
 
         With `replaces` the key moves to the new layer; without, a layer that got there first is kept and returned.
+
+        Args:
+            lent: a prefix and folders: links that begin with it become the files of the folders; see `Lent`.
         """
         if not replaces and (present := self.find(key, below)):
             return present
@@ -191,8 +203,10 @@ class LayerStore:
         made.mkdir(mode=0o700)
         if self._is_packed:
             # On the disk when this returns.
-            size_bytes = _pack([str(tree)], made / _IMAGE, scratch.lock_fd)
+            size_bytes = _pack([str(tree)], made / _IMAGE, scratch.lock_fd, lent)
         else:
+            if lent:
+                bring_in(tree, lent[0], lent[1:])
             os.rename(tree, made / _DIRECTORY)
             size_bytes = tree_size_bytes(made / _DIRECTORY)
             _sync_file_system(made)
@@ -398,14 +412,14 @@ def _slot(key: str, below: str) -> str:
     return hashlib.sha256(f"{_checked(_KEY, key)} {below}".encode()).hexdigest() if below else _checked(_KEY, key)
 
 
-def _pack(layers: Sequence[str], image: Path, lock_fd: int) -> int:
+def _pack(layers: Sequence[str], image: Path, lock_fd: int, lent: Sequence[str] = ()) -> int:
     """Make one file of a directory, or of several layers; returns its size.
 
     What packs holds the scratch directory's lock while it lives.
     """
     try:
         packed = subprocess.run(
-            own_program("squall.erofs.pack", *layers, str(image)),
+            own_program("squall.erofs.pack", *layers, str(image), *(("--lent", *lent) if lent else ())),
             env=own_environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -16,13 +16,14 @@ which ends a fetch that would pass it; what was wanted longest ago goes when no 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
 import shlex
+import stat
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -70,15 +71,20 @@ class PackageCache:
         return Bind(str(self._cache), CACHE_DIR, is_read_only=False, is_idmapped=True)
 
     @property
+    def folder(self) -> str:
+        """The cache itself."""
+        return self.layer + CACHE_DIR
+
+    @property
     def _cache(self) -> Path:
-        return Path(self.layer + CACHE_DIR)
+        return Path(self.folder)
 
     def ensure(self) -> None:
         """Make the directories. The folder around them is root's alone."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._cache.mkdir(mode=0o755, parents=True, exist_ok=True)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def in_use(self) -> AsyncIterator[None]:
         """Nothing is taken out of the cache while the context is open."""
         async with self._entering:
@@ -133,9 +139,18 @@ def has_view(step: ImageStep) -> bool:
     return step.kind in (image.APT_INSTALL, image.PIP_INSTALL, image.RUN_COMMANDS)
 
 
-def drop_view(upper: str) -> None:
-    """Remove what a step wrote into its view of the cache, whatever it made of it."""
-    remove_tree(os.path.join(upper, CACHE_DIR.lstrip("/")))
+def take_view(upper: str, scratch: str) -> str:
+    """Take what a step wrote into its view of the cache, whatever it made of it, out of the step's files.
+
+    Returns where that is now, in the same scratch directory; there is a directory, or nothing.
+    """
+    place = os.path.join(scratch, "view")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(os.path.join(upper, CACHE_DIR.lstrip("/")), place)
+        if not stat.S_ISDIR(os.lstat(place).st_mode):
+            # Nothing that could lead a reader out of here.
+            os.unlink(place)
+    return place
 
 
 def apt_dir(suite: str) -> str:

@@ -1,9 +1,9 @@
 """Programs that make bytecode of Python packages once for all images, run by an image's own Python.
 
-A package is compiled where it lies in the shared cache, when it is fetched; installing copies the bytecode with it.
-What a copy loses is the time of the source that bytecode is checked by: it is set again. So nothing is compiled twice,
-and a source that somebody changes afterwards is still noticed. The first is started with `-I -S`: where all images take
-from, no package can get a word in.
+A package is compiled where it lies in the shared cache, when it is fetched; installing takes the bytecode with it.
+Links lose nothing. What a copy loses is the time of the source that bytecode is checked by: it is set again. So nothing
+is compiled twice, and a source that somebody changes afterwards is still noticed. The first is started with `-I -S`:
+where all images take from, no package can get a word in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ for about in glob.glob(sys.argv[1] + "/*.dist-info/METADATA"):
 """Compile the packages that the directory in the first argument has links to, but for what has bytecode already."""
 
 AFTER_INSTALL = """
-import compileall, concurrent.futures, importlib.util, os, sys, sysconfig
+import compileall, concurrent.futures, contextlib, importlib.util, os, sys, sysconfig
 began_ns = os.stat(sys.argv[1]).st_ctime_ns
 todo = []
 for top in {os.path.realpath(sysconfig.get_path(name)) for name in ("purelib", "platlib")}:
@@ -33,8 +33,11 @@ for top in {os.path.realpath(sysconfig.get_path(name)) for name in ("purelib", "
                 head = b""
             number = [int.from_bytes(head[at : at + 4], "little") for at in (4, 8, 12)]
             if head[:4] == importlib.util.MAGIC_NUMBER and number[0] == 0 and number[2] == found.st_size & 0xFFFFFFFF:
-                os.utime(path, (found.st_atime, number[1]))
+                if int(found.st_mtime) & 0xFFFFFFFF != number[1]:
+                    os.utime(path, (found.st_atime, number[1]))
             else:
+                with contextlib.suppress(OSError):
+                    os.unlink(importlib.util.cache_from_source(path))
                 todo.append(path)
 if len(todo) < 100:
     for path in todo:
