@@ -162,11 +162,12 @@ def test_light_layers_import_little_and_late(layer: str) -> None:
 
 def test_client_is_loaded_without_an_event_loop() -> None:
     """A third of what there is to load, for programs that only block."""
-    code = "import sys, squall.sdk._client, squall.sdk._map; sys.exit('asyncio' in sys.modules)"
+    for module in ("squall.sdk._client", "squall.sdk._map", "squall.cli.run"):
+        code = f"import sys, {module}; sys.exit('asyncio' in sys.modules)"
 
-    loaded = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(SRC.parent)}, check=False)
+        loaded = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(SRC.parent)}, check=False)
 
-    assert loaded.returncode == 0
+        assert loaded.returncode == 0, module
 
 
 @pytest.mark.parametrize("layer", ON_PYTHON_3_10)

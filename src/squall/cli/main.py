@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n (130 by C
 from __future__ import annotations
 
 import atexit
-import difflib
 import errno
 import importlib
 import os
@@ -52,6 +51,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in _COMMANDS:
+            import difflib  # cold start: only for what is wrong
+
             close = difflib.get_close_matches(name, _COMMANDS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"no command {name!r}{hint}")

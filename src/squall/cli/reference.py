@@ -5,7 +5,6 @@ Loading runs the user's file as a module named as in a container, with its folde
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -87,6 +86,8 @@ def _similar(path: Path) -> str:
     """A file beside a missing one that may have been meant."""
     folder = path.parent
     beside = [one.name for one in folder.glob("*.py")] if folder.is_dir() else []
+    import difflib  # cold start: only for what is wrong
+
     close = difflib.get_close_matches(path.name, beside, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

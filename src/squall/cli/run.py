@@ -5,8 +5,6 @@ Options of `squall run` come before the reference; what follows it belongs to th
 
 from __future__ import annotations
 
-import asyncio
-import difflib
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +14,6 @@ from typing import Any
 import click
 
 from squall.cli import reference, result_file
-from squall.cli.interactive import lend_terminal
 from squall.cli.signature import SignatureInvalid, bind
 from squall.cli.target import Target, choose
 from squall.exception import Error
@@ -76,6 +73,8 @@ def run(
     """
     if ref.startswith("-") and ref != "-":
         options = [name for option in run.params if isinstance(option, click.Option) for name in option.opts]
+        import difflib  # cold start: only for what is wrong
+
         raise click.NoSuchOption(ref, possibilities=difflib.get_close_matches(ref, options))
     parsed = reference.parse(ref, is_module=is_module)
     module = reference.load(parsed)
@@ -95,6 +94,8 @@ def run(
             terminal: AbstractContextManager[None] = nullcontext()
             if is_interactive:
                 assert app.app_id is not None
+                from squall.cli.interactive import lend_terminal  # cold start: with `-i` only
+
                 terminal = lend_terminal(app.app_id)
             with terminal:
                 result = _call(target, bound.args, bound.kwargs, is_quiet, is_detached)
@@ -121,6 +122,8 @@ def _is_generator(target: Target) -> bool:
 def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_quiet: bool, is_detached: bool) -> Any:
     if isinstance(target, LocalEntrypoint):
         if inspect.iscoroutinefunction(target.raw_f):
+            import asyncio  # cold start: as long as all the rest together
+
             return asyncio.run(target.raw_f(*args, **kwargs))
         return target.raw_f(*args, **kwargs)
     if target.is_generator:

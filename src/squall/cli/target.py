@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -90,6 +89,8 @@ def _named(
         return found[0]
     known = {key: key for one in all_of_them for key in (one.long_name, one.target.name)}
     elsewhere = [one.long_name for one in all_of_them if one.target.name == name]
+    import difflib  # cold start: only for what is wrong
+
     close = elsewhere or difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     names = [one.target.name for one in candidates]
