@@ -37,6 +37,7 @@ Table = dict[str, str]
 
 NEIGHBOUR_PORT = 9_000
 NEIGHBOUR_FILE = "/tmp/of-the-neighbour"
+HEARING_S = 0.3
 FLOOD = 300
 
 
@@ -63,9 +64,9 @@ def outcome(attempt: Callable[..., object], *arguments: object) -> str:
 # ---- two containers of one function
 
 
-@app.function(timeout=60)
+@app.function(timeout=180)
 def stage(role: str, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One container; its first item is what it has to tell, its second what happened to it meanwhile."""
+    """One container; its first item is what it has to tell, the others what happened to it until then."""
     if role == "attacker":
         yield attacks(facts)
         return
@@ -83,8 +84,10 @@ def stage(role: str, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "token": own_token(),
         "pid": os.getpid(),
     }
-    time.sleep(0.3)
-    yield {"heard": heard}
+    # It stays until it is given up: an attacker in the same container would not be one.
+    while True:
+        time.sleep(HEARING_S)
+        yield {"heard": heard, "at": time.monotonic()}
 
 
 def hear(listener: socket.socket, heard: list[str]) -> None:
@@ -559,7 +562,9 @@ def tables(facts: str) -> None:
         neighbour = stage.remote_gen("neighbour", {})
         known["neighbour"] = next(neighbour)
         found = next(stage.remote_gen("attacker", known))
-        found["neighbour"] = next(neighbour)
+        over_at = time.monotonic() + HEARING_S
+        found["neighbour"] = next(item for item in neighbour if item["at"] > over_at)
+        neighbour.close()
         found["can"] = abilities.remote(known)
         found["cut_off"] = cut_off.remote(known)
         found["victim"] = {"still there": secret.remote()}
