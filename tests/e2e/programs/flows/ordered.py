@@ -138,7 +138,7 @@ def in_a_loop(n: int = 100) -> None:
 @app.local_entrypoint()
 def flooded(n: int = 20) -> None:
     """Calls beside an endless output."""
-    flooding = flood.spawn(7_000_000)
+    flooding = flood.spawn(1_000_000)
     for x in range(n):
         _say(square.remote(x))
     _say(flooding.get())
