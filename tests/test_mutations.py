@@ -56,9 +56,9 @@ def test_tests_that_must_fail_exist_and_say_so_where_it_says(mutation: Mutation)
         assert any(statement in text for text in (*texts, *map(read, FIXTURES))), f"{test}: {statement!r} is not in it"
 
 
-def phase(outcome: str, *failures: tuple[str, ...], when: str = "call") -> dict[str, object]:
+def phase(outcome: str, *failures: tuple[str, ...], when: str = "call", message: str = "") -> dict[str, object]:
     """One line of the report; a failure is the type of the error, then the statements of tests on the way to it."""
-    told = [{"error": error, "message": "", "statements": statements} for error, *statements in failures]
+    told = [{"error": error, "message": message, "statements": statements} for error, *statements in failures]
     return {"test": "t.py::test_x", "phase": when, "outcome": outcome, "failures": told}
 
 
@@ -72,6 +72,8 @@ def phase(outcome: str, *failures: tuple[str, ...], when: str = "call") -> dict[
         ([phase("failed", ("AssertionError", "assert helper() or x == 1", "assert found"))], KILLED),
         ([phase("failed", ("AssertionError", "assert y == 1"))], UNCLEAR),
         ([phase("failed", ("ValueError", "assert x == 1"))], UNCLEAR),
+        ([phase("failed", ("Failed", "with raises(E): x == 1"), message="DID NOT RAISE <class 'E'>")], KILLED),
+        ([phase("failed", ("Failed", "with raises(E): x == 1"), message="Timeout (>200.0s)")], UNCLEAR),
         ([phase("passed"), phase("failed", ("AssertionError", "assert x == 1"), when="teardown")], KILLED),
         ([phase("failed", ("ValueError", "y()"), ("AssertionError", "assert x == 1"), when="teardown")], KILLED),
     ],

@@ -27,6 +27,7 @@ class StoredLayers(BuiltImages):
     def __init__(self, data_dir: Path) -> None:
         super().__init__(data_dir)
         self.store = LayerStore(data_dir)
+        self.python_path = "/usr/bin/python3"
         self.make()
 
     def make(self) -> Layer:
@@ -46,7 +47,7 @@ class StoredLayers(BuiltImages):
         layer = self.store.find(KEY)
         if layer is None:
             return None
-        config = ImageConfig(python_path="/usr/bin/python3", python_version="3.11.2", layers=(layer.layer_id,))
+        config = ImageConfig(python_path=self.python_path, python_version="3.11.2", layers=(layer.layer_id,))
         return BuiltImage(image_id(spec), (layer.path,), config)
 
 
@@ -144,3 +145,15 @@ async def test_image_lost_between_finding_and_holding_it_starts_nothing(
 
         assert world.left() == []
         assert os.listdir(world.data_dir / "layers/.scratch") == []
+
+
+async def test_image_without_a_python_is_told_and_starts_nothing(world: World) -> None:
+    assert isinstance(world.images, StoredLayers)
+    world.images.python_path = ""
+    async with world.running():
+        await world.build()
+
+        with pytest.raises(PlatformError, match=r"has no Python on its PATH; begin with Image\.debian_slim"):
+            await world.start()
+
+        assert world.left() == []

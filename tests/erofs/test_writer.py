@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,23 @@ def test_one_tree_gives_the_same_bytes_wherever_and_whenever_it_is_made(tmp_path
     assert build_time == 0
 
 
+def test_names_may_be_listed_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_everything(tmp_path / "tree")
+    first = packed(tmp_path / "tree", tmp_path / "first")
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def listed_backwards(descriptor: int) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(descriptor) as found:
+            yield list(found)[::-1]
+
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "scandir", listed_backwards)
+        second = packed(tmp_path / "tree", tmp_path / "second")
+
+    assert second == first
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="the owner of the files is part of the image: root")
 def test_bytes_are_those_of_every_version_before(tmp_path: Path) -> None:
     mask = os.umask(0o022)
@@ -130,7 +149,8 @@ def test_a_large_file_that_shrinks_while_it_is_packed_is_refused(
 def test_a_time_more_or_less_is_another_image(tmp_path: Path) -> None:
     make_everything(tmp_path / "tree")
     first = packed(tmp_path / "tree", tmp_path / "first")
-    os.utime(tmp_path / "tree" / "file-1", ns=(1, 1))
+    time_ns = (tmp_path / "tree" / "file-1").stat().st_mtime_ns + 1
+    os.utime(tmp_path / "tree" / "file-1", ns=(time_ns, time_ns))
 
     assert packed(tmp_path / "tree", tmp_path / "second") != first
 
@@ -164,6 +184,18 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
     assert (out / "huge").stat().st_blocks * 512 < 100 * 2**20
     # The chunk tables of the two large files: 65,536 addresses at most each, and the data of a few chunks.
     assert size < 2 * 4 * 65_536 + 3 * 2**24 + 100 * BLOCK
+
+
+def test_image_of_a_file_with_holes_is_as_small_as_its_data(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    make_sparse(tmp_path / "tree" / "file", 2_000 * BLOCK, (700 * BLOCK, b"data"))
+
+    size = pack(str(tmp_path / "tree"), tmp_path / "image")
+
+    out = unpacked(tmp_path / "image", tmp_path / "out")
+    # The chunk table takes two of them.
+    assert size <= 5 * BLOCK
+    assert (out / "file").stat().st_blocks * 512 <= 2 * BLOCK
 
 
 def test_reader_finds_names_without_unpacking(tmp_path: Path) -> None:

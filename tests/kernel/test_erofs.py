@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from squall.erofs.errors import PackError
+from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.erofs.unpack import unpack
 from squall.erofs.writer import pack
 from squall.runtime import layer_mounts
@@ -201,23 +201,26 @@ def test_marks_of_the_machine_are_left_out_and_those_of_the_layer_stay(data_dir:
     assert shown[b"gone"][5] == 0
 
 
-def test_full_disk_is_found_out_before_anything_is_written(data_dir: Path) -> None:
+@pytest.mark.parametrize(("count", "size"), [(1, 3 * 2**20), (1_000, 3_000)])
+def test_full_disk_is_found_out_before_anything_is_written(data_dir: Path, count: int, size: int) -> None:
     tree = data_dir / "tree"
     tree.mkdir()
-    (tree / "file").write_bytes(b"x" * 3 * 2**20)
+    # Small ones are written to memory, where a full disk is a signal.
+    for number in range(count):
+        (tree / f"{number}").write_bytes(b"x" * size)
     (data_dir / "small").mkdir()
 
-    def pack_there() -> str:
+    def pack_there() -> tuple[int, str]:
         sc.mount("none", str(data_dir / "small"), "tmpfs", 0, "size=2m")
-        try:
-            pack(str(tree), data_dir / "small" / "image")
-        except PackError as error:
-            return str(error)
-        return "packed"
+        command = own_program("squall.erofs.pack", str(tree), str(data_dir / "small" / "image"))
+        done = subprocess.run(command, env=own_environ(), capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stderr
 
-    said = elsewhere(pack_there)
+    code, said = elsewhere(pack_there)
 
-    assert said.startswith(f"cannot write image {data_dir}/small/image: No space left on device (it needs 3 MB)"), said
+    assert code == 1, (code, said)
+    assert said.startswith(f"cannot write image {data_dir}/small/image: No space left on device (it needs "), said
+    assert "free some space there" in said
 
 
 def test_containers_share_what_is_mounted_and_the_machine_sees_nothing_of_it(data_dir: Path) -> None:

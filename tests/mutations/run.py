@@ -210,9 +210,16 @@ def judge(seen: Sequence[dict[str, Any]], test: str, statement: str) -> Verdict:
         return Verdict(UNCLEAR, f"the test was {outcome}")
     failures = _failures(seen, test)
     for one in failures:
-        if one["error"] == "AssertionError" and any(statement in found for found in one["statements"]):
+        if _is_assertion(one) and any(statement in found for found in one["statements"]):
             return Verdict(KILLED)
     return Verdict(UNCLEAR, f"the test fails, but {_in_words(failures)}")
+
+
+def _is_assertion(failure: dict[str, Any]) -> bool:
+    """Whether a test says that something is not so; what ended in place of that proves nothing."""
+    # Of what pytest itself fails a test for, an error or warning that did not come is one; a time that is up is none.
+    is_missed = failure["error"] == "Failed" and str(failure["message"]).startswith(("DID NOT RAISE", "DID NOT WARN"))
+    return is_missed or bool(failure["error"] == "AssertionError")
 
 
 if __name__ == "__main__":

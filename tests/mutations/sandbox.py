@@ -123,7 +123,7 @@ def _settle(tmp_dir: str) -> None:
     for one in reversed(mounted()):
         # Of other runs: they would be held for as long as this one takes.
         if one.point.startswith("/tmp/") or leaks.is_ours(one.point):
-            _call("umount", "--lazy", one.point)
+            _let_go(one.point)
     interpreters = [path for path in {sys.prefix, sys.base_prefix} if path.startswith("/tmp/")]
     for path in interpreters:
         os.makedirs(tmp_dir + path.removeprefix("/tmp"), exist_ok=True)
@@ -141,6 +141,15 @@ def _settle(tmp_dir: str) -> None:
     for path in ("/run", "/var/tmp"):
         _call("mount", "-t", "tmpfs", "-o", "mode=1777", "none", path)
     _raise_network()
+
+
+def _let_go(point: str) -> None:
+    try:
+        _call("umount", "--lazy", point)
+    except subprocess.CalledProcessError:
+        # Where its owner, outside, removes the place itself, the kernel takes it away here as well.
+        if any(one.point == point for one in mounted()):
+            raise
 
 
 def _bring_roots(target: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
+from tests.mutations.image_faults import IMAGE_FAULTS
+from tests.mutations.image_layer_faults import IMAGE_LAYER_FAULTS
 from tests.mutations.isolation import ISOLATION
 from tests.mutations.limit_faults import LIMIT_FAULTS
 from tests.mutations.machine_faults import MACHINE_FAULTS
@@ -9,4 +12,13 @@ from tests.mutations.mutation import Mutation
 from tests.mutations.server_isolation import SERVER_ISOLATION
 from tests.mutations.user_faults import USER_FAULTS
 
-MUTATIONS: tuple[Mutation, ...] = (*USER_FAULTS, *LIMIT_FAULTS, *MACHINE_FAULTS, *ISOLATION, *SERVER_ISOLATION)
+MUTATIONS: tuple[Mutation, ...] = (
+    *USER_FAULTS,
+    *LIMIT_FAULTS,
+    *MACHINE_FAULTS,
+    *IMAGE_FAULTS,
+    *IMAGE_BUILD_FAULTS,
+    *IMAGE_LAYER_FAULTS,
+    *ISOLATION,
+    *SERVER_ISOLATION,
+)

@@ -45,6 +45,8 @@ class ServerDouble:
         self.functions: dict[str, function.FunctionSpec] = {}
         self.mounts: dict[str, mount.MountManifest] = {}
         self.blobs: dict[str, bytes] = {}
+        self.blobs_put: list[str] = []
+        """Each time that one came, also again."""
         self.partial: dict[str, bytearray] = {}
         self.images: list[image.ImageSpec] = []
         self.build_events: list[image.BuildEvent] = []
@@ -333,6 +335,7 @@ class Connection:
             data = bytes(self.double.partial.pop(record.sha256))
             assert hashlib.sha256(data).hexdigest() == record.sha256
             self.double.blobs[record.sha256] = data
+            self.double.blobs_put.append(record.sha256)
         return Empty(), b""
 
     def _answer_BlobGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802

@@ -540,6 +540,16 @@ async def test_forced_step_and_all_after_it_are_built_again(shop: Shop) -> None:
     assert shop.builder.find(make_spec(RUN, image_steps.run_commands(("more",)))) == forced
 
 
+async def test_steps_after_a_forced_one_without_a_layer_are_built_again(shop: Shop) -> None:
+    env = image_steps.env({"A": "b"})
+    first = await shop.build(env, RUN)
+
+    forced = await shop.build(replace(env, force_build=True), RUN)
+
+    assert len(shop.specs) == 2
+    assert forced.layers[1] != first.layers[1]
+
+
 async def test_callers_of_one_image_share_its_build_and_its_log(shop: Shop) -> None:
     gate = asyncio.Event()
 
@@ -567,8 +577,8 @@ async def test_images_that_begin_alike_share_the_steps_even_while_both_are_built
         shop.build(RUN, image_steps.run_commands(("a",))), shop.build(RUN, image_steps.run_commands(("b",)))
     )
 
-    assert one.layers[:2] == other.layers[:2]
     assert len(shop.specs) == 3
+    assert one.layers[:2] == other.layers[:2]
 
 
 async def test_no_more_builds_run_than_there_are_id_ranges(tmp_path: Path) -> None:
@@ -577,6 +587,7 @@ async def test_no_more_builds_run_than_there_are_id_ranges(tmp_path: Path) -> No
     async def count(spec: ContainerSpec) -> int:
         running[0] += 1
         running[1] = max(running)
+        await until(lambda: running[1] >= 2)
         await asyncio.sleep(0.02)
         running[0] -= 1
         return 0

@@ -133,10 +133,10 @@ async def test_layers_that_a_build_has_found_stay_while_it_goes_on(tmp_path: Pat
         await is_running.wait()
 
         done = await asyncio.to_thread(collect, shop, holds=holds)
+        assert done.freed_bytes == 0
         may_end.set()
         built = await building
 
-        assert done.freed_bytes == 0
         assert {use.users for use in done.layers} == {(f"build of {image_id(make_spec(RUN, OTHER))}",)}
         assert all(map(os.path.exists, built.layers))
         assert collect(shop, built, holds=holds).gone_image_ids == (built.image_id,)
