@@ -11,6 +11,8 @@ from tests.mutations.run import KILLED, PASSED, SURVIVED, UNCLEAR, judge
 from tests.mutations.table import MUTATIONS
 from tests.tree import ROOT, parse, read
 
+pytestmark = pytest.mark.long
+
 # What runs around the tests there may be what fails: nothing is left behind.
 FIXTURES = (ROOT / "tests/e2e/conftest.py", ROOT / "tests/conftest.py")
 

@@ -22,6 +22,8 @@ from squall.agent.disk import (
     space_of,
 )
 
+pytestmark = pytest.mark.long
+
 MIB = 2**20
 NO_PID = 2**22 + 1
 
@@ -119,7 +121,6 @@ def test_one_with_little_left_is_looked_at_soon_though_others_hide_what_it_write
     assert list(disk.look(IDLE_S_MIN)) == ["ct-1"]
 
 
-@pytest.mark.long
 def test_the_reserve_is_kept_by_ending_who_writes_most(disk: Disk) -> None:
     old, one, two = (disk.add(name, 10_000) for name in ("ct-old", "ct-1", "ct-2"))
     write(old, 90)
@@ -145,7 +146,6 @@ def test_nobody_is_ended_for_a_disk_that_others_filled(disk: Disk) -> None:
     assert not disk.look()
 
 
-@pytest.mark.long
 def test_files_without_end_are_ended_before_the_inodes_are(disk: Disk) -> None:
     many, few = disk.add("ct-1", inodes=10_000), disk.add("ct-2")
     for number in range(1_100):

@@ -20,6 +20,8 @@ from tests.agent.image.layer.test_store import KEY
 from tests.agent.parts import BuiltImages
 from tests.agent.test_agent import SPEC, World
 
+pytestmark = pytest.mark.long
+
 
 class StoredLayers(BuiltImages):
     """Images of one layer of the node's store, which is made again when it is missing."""
@@ -76,7 +78,6 @@ async def collect_idle(world: World, **needed: tuple[str, ...]) -> NodeGc:
     raise AssertionError("the first look at the image does not end")
 
 
-@pytest.mark.long
 async def test_layers_stay_while_a_container_runs_and_go_after_it(world: World) -> None:
     async with world.running():
         await world.build()
@@ -124,7 +125,6 @@ async def test_what_the_server_says_is_needed_stays(world: World) -> None:
         assert "name web:latest" in done.layers[0].users
 
 
-@pytest.mark.long
 async def test_image_lost_between_finding_and_holding_it_starts_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from squall.protocol.guest import GuestHello
 from squall.protocol.node import ContainerHello
 from tests.agent.parts import CODEC, Inbox, ServerEnd, until
 
+pytestmark = pytest.mark.long
+
 CONTAINER = "ct-0000000000000000000001"
 TOKEN = "right"
 
@@ -232,7 +234,6 @@ async def test_a_server_that_cannot_be_reached_closes_the_connection(data_dir: P
     await its_socket.close()
 
 
-@pytest.mark.long
 async def test_a_slow_server_makes_the_guest_wait_and_nothing_piles_up(opened: Opened) -> None:
     connected = socket.socket(socket.AF_UNIX)
     connected.connect(str(opened.path))

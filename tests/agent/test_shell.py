@@ -33,6 +33,8 @@ from squall.runtime.spec import ContainerSpec
 from tests.agent.image.test_builder import NOTHING, RUN, Shop, make_spec, open_shop
 from tests.agent.parts import CODEC, Files, until
 
+pytestmark = pytest.mark.long
+
 FAIL = image_steps.run_commands(("make it", "fail now"), env={"OF": "the step"}, secrets=("0",))
 
 
@@ -157,7 +159,6 @@ async def test_shell_before_a_step_has_all_that_the_step_has_but_its_secrets(cou
     stream.cancel()
 
 
-@pytest.mark.long
 async def test_what_is_typed_is_answered_and_the_code_comes_back(counter: Counter) -> None:
     failed = await counter.fail(RUN, FAIL)
 
@@ -295,7 +296,6 @@ async def test_end_of_the_connection_and_of_the_agent_ends_shells_and_removes_th
     assert counter.shop.leftovers() == NOTHING
 
 
-@pytest.mark.long
 async def test_shell_that_writes_too_much_is_ended(counter: Counter) -> None:
     failed = await counter.fail(RUN, FAIL)
     stream = counter.open(failed, 3)

@@ -19,6 +19,8 @@ from squall.runtime.spec import ExecSpec, ExitStatus
 from tests.kernel.containers import TIMEOUT_S, Containers, Output
 from tests.kernel.rootfs import ensure_rootfs, missing
 
+pytestmark = pytest.mark.long
+
 SPEAK = ("sh", "-c", "echo out; echo err >&2; exit 3")
 TRAP = ("sh", "-c", "trap 'echo term; exit 7' TERM; echo ready; while :; do sleep 0.02; done")
 
@@ -269,7 +271,6 @@ async def test_removed_layers_are_let_go_beside_containers_that_run(containers: 
     assert (await containers.exec(running, "true")).status.code == 0
 
 
-@pytest.mark.long
 async def test_many_starts_at_once(containers: Containers) -> None:
     started = await asyncio.gather(*(containers.start("true") for _ in range(20)))
 

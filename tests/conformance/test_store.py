@@ -31,8 +31,10 @@ from squall.server.store.schema import METADATA, SCHEMA_VERSION
 from squall.server.store.sql import SqlStore
 from squall.server.store.writes import GroupCommit
 
+POSTGRES = pytest.param("postgres", marks=pytest.mark.long)
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+
+@pytest.fixture(params=["memory", "sqlite", POSTGRES])
 async def store(request: pytest.FixtureRequest, make_data_dir: Callable[[], Path]) -> AsyncIterator[Store]:
     """An empty store."""
     if request.param == "memory":
@@ -78,7 +80,7 @@ def make_inputs(call_id: str, count: int = 1) -> tuple[StoredInput, ...]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("way", ["created", "migrated"])
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("database", ["sqlite", POSTGRES])
 async def test_new_and_migrated_databases_have_the_same_schema(
     request: pytest.FixtureRequest, make_data_dir: Callable[[], Path], database: str, way: str
 ) -> None:
@@ -659,7 +661,7 @@ async def test_setting_is_the_last_value_put(store: Store) -> None:
 # Writes that share a transaction
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("database", ["sqlite", POSTGRES])
 async def test_write_that_the_database_fails_takes_none_of_its_group_with_it(
     request: pytest.FixtureRequest, make_data_dir: Callable[[], Path], database: str
 ) -> None:

@@ -25,6 +25,8 @@ from squall.sdk import _container
 from tests.guest.agent_double import AgentDouble
 from tests.guest.test_process import CALL, Process, interpreters, start_process
 
+pytestmark = pytest.mark.long
+
 CODE = """
 import asyncio, os, sys
 
@@ -83,7 +85,6 @@ def test_child_forked_by_a_coroutine_is_no_second_guest(guest: Process, name: st
     assert (status, pickle.loads(value)) == (SUCCEEDED, expected)
 
 
-@pytest.mark.long
 def test_child_forked_by_a_coroutine_answers_for_no_other_input(guest: Process) -> None:
     guest.boot("bystander", module="async_code", is_async=True, max_inputs=2)
     guest.give(0, 1)

@@ -15,6 +15,8 @@ import squall
 from squall.protocol.image import CALL_PATH
 from squall.sdk._image_steps import flat
 
+pytestmark = pytest.mark.long
+
 SOURCE = Path(squall.__file__).parent.parent
 SCRIPT = """
 import asyncio, os, sys, threading, time

@@ -37,6 +37,8 @@ from squall.protocol.guest import Boot, GuestHello, GuestStop, Ready, StartupFai
 from squall.sdk._failure import to_exception
 from tests.guest.agent_double import AgentDouble
 
+pytestmark = pytest.mark.long
+
 SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
 CALL = "fc-0123456789ABCDEFGHabcd"
 CONTAINER = "ct-0123456789ABCDEFGHabcd"
@@ -507,7 +509,6 @@ def test_running_input_is_interrupted_when_others_are_cancelled_with_it(guest: P
     assert guest.output()[0] == CANCELLED
 
 
-@pytest.mark.long
 def test_coroutine_cancelled_before_its_first_step_frees_its_place(guest: Process) -> None:
     guest.boot("hold", is_async=True, max_inputs=2)
     guest.give(0, 1)

@@ -384,11 +384,11 @@ class Nowhere:
         await asyncio.to_thread(subprocess.run, ["ip", "netns", "delete", slot.name], check=True, timeout=20)
 
 
-@pytest.mark.long
 async def test_steps_without_a_network_say_so(store_dir: Path, data_dir: Path) -> None:
     async with open_builds(store_dir, data_dir, package_bytes_max=0, network=Nowhere()) as builds:
         for step in (
-            image_steps.apt_install(("hello",)),
+            # Of names that no other test has layers of.
+            image_steps.apt_install(("nothing-of-this-name",)),
             replace(image_steps.pip_install(("nothing-of-this-name",)), env={"UV_HTTP_RETRIES": "0"}),
         ):
             with pytest.raises(

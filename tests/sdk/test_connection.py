@@ -23,6 +23,8 @@ from squall.sdk._pending import Pending
 from tests.sdk.double import ServerDouble
 from tests.tree import ROOT
 
+pytestmark = pytest.mark.long
+
 app = squall.App("connection", include_source=False)
 
 
@@ -104,7 +106,6 @@ def test_an_exception_at_any_line_of_reading_leaves_nobody_waiting(server: Serve
     assert sys.exc_info() == (None, None, None)
 
 
-@pytest.mark.long
 def test_a_signal_handler_may_call_while_its_thread_waits(server: ServerDouble) -> None:
     server.callables["square"] = lambda x: slow(0.5 if x == 2 else 0.0, x)
     found: list[int] = []
@@ -164,7 +165,6 @@ print("interrupted", interrupted > 20)
 """
 
 
-@pytest.mark.long
 def test_ctrl_c_at_random_moments_never_blocks_the_next_call(data_dir: Path) -> None:
     environment = {**os.environ, "SQUALL_DATA_DIR": str(data_dir), "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     environment.pop("SQUALL_SERVER_URL", None)

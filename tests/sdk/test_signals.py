@@ -20,6 +20,8 @@ from squall.sdk._transport import UnixTransport
 from tests.sdk.double import ServerDouble
 from tests.sdk.test_websocket_transport import url as url  # a fixture
 
+pytestmark = pytest.mark.long
+
 LATE_S = 1.5
 """Of the two seconds in which containers are to be gone."""
 
@@ -96,7 +98,6 @@ def test_ctrl_c_is_noticed_while_another_thread_reads() -> None:
         assert_interrupted(lambda: square.remote(2))
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("slow", "url")
 @pytest.mark.parametrize("form", ["remote", "get with a timeout"])
 def test_ctrl_c_is_noticed_over_a_websocket(form: str) -> None:
@@ -104,7 +105,6 @@ def test_ctrl_c_is_noticed_over_a_websocket(form: str) -> None:
         assert_interrupted(FORMS[form])
 
 
-@pytest.mark.long
 def test_ctrl_c_is_noticed_while_nothing_is_read() -> None:
     assert_interrupted(lambda: run(sleep(10)))
     assert_interrupted(lambda: Pending[None]().block(time.monotonic() + 10))

@@ -18,6 +18,8 @@ from squall.server.store.migration import upgrade
 from squall.server.store.room import check_room
 from squall.server.store.sql import SqlStore
 
+pytestmark = pytest.mark.long
+
 # Says the id of each call on stdout once `put_call` has returned; many at a time, so that the end comes in mid-commit.
 SPAWNER = """
 import asyncio, os, sys
@@ -40,7 +42,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.long
 def test_kill_in_mid_commit_loses_nothing_acknowledged(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/squall.db"
     child = subprocess.Popen([sys.executable, "-c", SPAWNER, url], stdout=subprocess.PIPE)

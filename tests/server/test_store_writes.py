@@ -15,6 +15,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from squall.server.store.writes import FAILURES_MAX, GroupCommit
 
+pytestmark = pytest.mark.long
+
 
 class Database:
     """One table, and a count of the transactions that were begun."""
@@ -69,7 +71,6 @@ async def test_write_that_the_database_fails_takes_no_other_with_it(tmp_path: Pa
         assert database.transactions <= 25
 
 
-@pytest.mark.long
 async def test_writes_that_are_refused_for_their_content_fail_alone_however_many(tmp_path: Path) -> None:
     database = Database(tmp_path)
     async with open_commits(database) as commits:
@@ -90,7 +91,6 @@ async def test_database_that_fails_everything_is_not_asked_for_each_write(tmp_pa
         assert database.transactions <= FAILURES_MAX + 1
 
 
-@pytest.mark.long
 async def test_locked_database_costs_one_wait(tmp_path: Path) -> None:
     database = Database(tmp_path)
     with database.engine.connect() as other:

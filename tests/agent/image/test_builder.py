@@ -30,6 +30,8 @@ from squall.runtime.spec import ContainerSpec, IdRange, NetworkSlot
 from tests.agent.image.archives import archive, entry, symlink
 from tests.agent.parts import until
 
+pytestmark = pytest.mark.long
+
 Step = Callable[[ContainerSpec], Awaitable[int]]
 
 
@@ -245,7 +247,6 @@ async def test_base_that_names_a_user_it_does_not_have_is_told(tmp_path: Path) -
             await shop.build(RUN)
 
 
-@pytest.mark.long
 async def test_mistake_in_one_build_ends_neither_others_nor_the_builder(shop: Shop) -> None:
     def mistaken(event: BuildEvent) -> None:
         raise ValueError("a mistake")
@@ -319,7 +320,6 @@ async def test_debian_packages_are_fetched_on_the_base_alone_for_everybody(shop:
     assert CACHE_DIR not in {bind.target for bind in install.binds}
 
 
-@pytest.mark.long
 async def test_image_begins_with_another_and_takes_files_from_one(shop: Shop) -> None:
     first = await shop.keep(RUN, image_steps.env({"A": "b"}))
 
@@ -359,7 +359,6 @@ async def test_one_file_of_a_mount_goes_into_a_directory_that_is_there(shop: Sho
     assert Path(built.layers[2], "srv/other").is_file()
 
 
-@pytest.mark.long
 async def test_copied_links_and_directories_are_in_the_layer(shop: Shop) -> None:
     make_mount(shop, "mo-0123456789", "file")
     # More than the argument of a program can be.
@@ -371,7 +370,6 @@ async def test_copied_links_and_directories_are_in_the_layer(shop: Shop) -> None
     assert os.readlink(Path(built.layers[1], "new/link-7")) == links["link-7"]
 
 
-@pytest.mark.long
 async def test_archives_are_unpacked_over_the_image(shop: Shop) -> None:
     make_mount(shop, "mo-0123456789", "000000")
     mount = shop.data_dir / "mounts/mo-0123456789"
@@ -484,7 +482,6 @@ async def test_what_a_step_writes_into_its_view_of_the_packages_is_no_part_of_th
     assert os.listdir(built.layers[1]) == ["kept"]
 
 
-@pytest.mark.long
 async def test_same_packages_on_another_image_are_not_fetched_again(shop: Shop) -> None:
     six = image_steps.pip_install(("six",))
 

@@ -27,6 +27,8 @@ from squall.runtime.spec import ContainerSpec
 from tests.agent.image.block.stores import make_layer, store_in
 from tests.agent.image.test_builder import RUN, Shop, make_spec, open_shop
 
+pytestmark = pytest.mark.long
+
 OTHER = image_steps.run_commands(("make another",))
 DAY_S = 24 * 3600.0
 
@@ -221,7 +223,6 @@ def fetch_parts(tmp_path: Path, layers: LayerStore) -> PartialLayer:
     return partial
 
 
-@pytest.mark.long
 async def test_parts_of_a_layer_go_when_nobody_has_fetched_more_of_it_lately(shop: Shop, tmp_path: Path) -> None:
     partial = fetch_parts(tmp_path, shop.store)
     fetching = collect(shop)
@@ -242,7 +243,6 @@ async def test_parts_of_a_layer_go_when_nobody_has_fetched_more_of_it_lately(sho
     assert (os.listdir(shop.store.incoming_dir), os.listdir(shop.data_dir / "layers/.scratch")) == ([], [])
 
 
-@pytest.mark.long
 async def test_parts_that_are_removed_as_somebody_goes_on_with_them_are_fetched_again(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +265,6 @@ async def test_parts_that_are_removed_as_somebody_goes_on_with_them_are_fetched_
     again.close()
 
 
-@pytest.mark.long
 async def test_builds_and_removals_at_the_same_time_leave_every_image_whole(shop: Shop) -> None:
     holds: LayerHolds = shop.builder._holds
     is_over = asyncio.Event()

@@ -19,6 +19,8 @@ from squall.server.api.http import make_app
 from squall.server.api.listen import HEAD_BYTES_MAX, serving
 from tests.server.api.control_double import EchoControl
 
+pytestmark = pytest.mark.long
+
 TOKEN = "for-tests"
 GOOD = {"Authorization": f"Bearer {TOKEN}"}
 

@@ -23,6 +23,8 @@ from squall.server.api.http import REQUEST_BYTES_MAX, TWINS, make_app
 from squall.server.api.listen import serving
 from tests.server.api.control_double import EchoControl
 
+pytestmark = pytest.mark.long
+
 TOKEN = "for-tests"
 
 

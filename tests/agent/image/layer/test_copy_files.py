@@ -13,6 +13,8 @@ import pytest
 from squall.agent.image.layer.copy_files import CopyFailed, CopyPlan, copy_files, parse_plan
 from tests.agent.image.layer.test_overlay import make_tree
 
+pytestmark = pytest.mark.long
+
 
 class Desk:
     """A stack of two layers to copy onto, and a tree to copy from."""

@@ -12,6 +12,8 @@ import pytest
 from squall.agent.image.layer.merged import Merged, Place, merged
 from squall.erofs.writer import pack
 
+pytestmark = pytest.mark.long
+
 
 def make_layer(top: Path, *names: str) -> Path:
     """A layer of files with their own name as content, `name -> target` for links, `name/` for directories."""
