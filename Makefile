@@ -26,7 +26,7 @@ test-all: ## every test, slow ones too (under 90 minutes)
 mutants: ## take each behaviour of the list of faults away and see its test fail; ARGS="ctrl-c not-root" picks
 	@scripts/mutants $(ARGS)
 
-check: ## lint and types
+check: ## lint, types and the rules of the house
 	@scripts/check
 
 fmt: ## format and sort imports

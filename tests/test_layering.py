@@ -13,6 +13,8 @@ import pytest
 
 from tests.tree import ROOT, SRC, Imported, dotted_name, imports, nodes, place, python_files, read
 
+pytestmark = pytest.mark.long
+
 MAY_IMPORT: dict[str, set[str]] = {
     "protocol": set(),
     "runtime": set(),

@@ -19,6 +19,8 @@ import pytest
 
 from tests.tree import ROOT, SRC, dotted_name, imports, nodes, parse, place, python_files, read, tracked_files
 
+pytestmark = pytest.mark.long
+
 COLUMNS_MAX = 120
 PROSE_COLUMNS_MAX = 140
 LINES_WITH_REASON = 800

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 SRC = Path(__file__).parents[1] / "src" / "squall"
 TRUSTED_BY_OTHERS = ("protocol", "runtime", "server", "agent", "main", "cli")
 # Each of them can execute what it reads.

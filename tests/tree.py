@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import gc
 import subprocess
@@ -57,22 +58,24 @@ def read(path: Path) -> str:
 @functools.cache
 def parse(path: Path) -> ast.Module:
     """The syntax tree of a file."""
-    return _parsed(path)[0]
+    with _no_garbage_collector():
+        return ast.parse(read(path), filename=str(path))
 
 
 @functools.cache
 def nodes(path: Path) -> tuple[ast.AST, ...]:
     """Every node of a file's syntax tree. They are walked once: many rules look at them."""
-    return _parsed(path)[1]
+    tree = parse(path)
+    with _no_garbage_collector():
+        return tuple(ast.walk(tree))
 
 
-@functools.cache
-def _parsed(path: Path) -> tuple[ast.Module, tuple[ast.AST, ...]]:
-    # With the garbage collector, which looks for cycles in all trees so far, it takes four times as long.
+@contextlib.contextmanager
+def _no_garbage_collector() -> Iterator[None]:
+    """It looks for cycles in all trees so far: with it, reading all files takes four times as long."""
     gc.disable()
     try:
-        tree = ast.parse(read(path), filename=str(path))
-        return tree, tuple(ast.walk(tree))
+        yield
     finally:
         gc.enable()
 
