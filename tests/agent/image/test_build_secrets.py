@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.making import BuildFailed
+from squall.agent.image.progress import BuiltImage
 from squall.protocol import image, image_steps
 from squall.protocol.image import BuildEvent
 from squall.runtime.spec import ContainerSpec
@@ -93,9 +94,16 @@ async def test_build_with_other_secrets_is_not_joined_and_does_not_fail_with_the
 
     shop.step = need_token
     step = image_steps.run_commands(("one",), secrets=("0",))
-    tokens = ("wrong", "right", "wrong", "right")
-    builds = [asyncio.ensure_future(shop.build(step, secrets={"0": {"TOKEN": token}})) for token in tokens]
+
+    def begin(token: str) -> asyncio.Future[BuiltImage]:
+        return asyncio.ensure_future(shop.build(step, secrets={"0": {"TOKEN": token}}))
+
+    builds = [begin("wrong")]
     await until(lambda: len(shop.specs) == 1)
+    builds += [begin("right"), begin("wrong"), begin("right")]
+    # A build is joined as it is asked for, which takes a turn or two of the loop.
+    for _ in range(10):
+        await asyncio.sleep(0)
     gate.set()
 
     built = await asyncio.gather(*builds, return_exceptions=True)
