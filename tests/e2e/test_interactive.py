@@ -50,13 +50,23 @@ def test_container_asks_at_the_terminal(squall: Installation) -> None:
         assert "hello Ada" in terminal.said
 
 
-def test_last_words_of_a_container_are_shown_before_what_they_led_to(squall: Installation) -> None:
+def test_last_words_of_a_container_are_shown_before_the_command_ends(squall: Installation) -> None:
     with Terminal(squall, "run", "-i", "stops.py::tell") as terminal:
         terminal.wait_said("how many lines:")
         terminal.type("20000\r")
 
         assert terminal.wait() == 0
-        assert "line 19999 of 20000\r\nline 20000 of 20000\r\nall told\r\n" in terminal.said
+        assert "line 19999 of 20000\r\nline 20000 of 20000\r\n" in terminal.said
+
+
+def test_last_words_of_a_container_are_shown_before_what_they_led_to(squall: Installation) -> None:
+    with Terminal(squall, "run", "-i", "stops.py::tell_and_say") as terminal:
+        terminal.wait_said("how many lines:")
+        # Of more, the server holds a result back for a tenth of a second only.
+        terminal.type("200\r")
+
+        assert terminal.wait() == 0
+        assert "line 199 of 200\r\nline 200 of 200\r\nall told\r\n" in terminal.said
 
 
 def test_entrypoint_keeps_the_terminal_until_a_container_asks(squall: Installation) -> None:

@@ -60,4 +60,9 @@ def local() -> None:
 @app.local_entrypoint()
 def tell() -> None:
     asking_then_telling.remote()
+
+
+@app.local_entrypoint()
+def tell_and_say() -> None:
+    asking_then_telling.remote()
     print("all told")
