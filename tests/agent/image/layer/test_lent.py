@@ -19,8 +19,14 @@ def test_files_take_the_place_of_links_to_them_and_other_links_stay(tmp_path: Pa
     (tree / "folder").symlink_to("/lent/package")
     (tree / "other").symlink_to("/etc/hostname")
 
+    # Whatever name a stranger guesses: nothing outside is written to.
+    (tmp_path / "outside").write_text("kept")
+    (tree / "deep/code.py.squall-new").symlink_to(tmp_path / "outside")
+
     bring_in(tree, "/lent", [str(tmp_path / "missing"), str(shared)])
 
+    assert (tmp_path / "outside").read_text() == "kept"
+    (tree / "deep/code.py.squall-new").unlink()
     found = (tree / "deep/code.py").lstat()
     assert ((tree / "deep/code.py").read_text(), oct(found.st_mode)) == ("code", "0o100755")
     assert found.st_mtime_ns == 1_700_000_000_000_000_007

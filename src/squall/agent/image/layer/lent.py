@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,8 +24,15 @@ def bring_in(tree: Path, prefix: str, folders: Sequence[str]) -> None:
             status = os.lstat(path)
             if not stat.S_ISLNK(status.st_mode) or (found := lent.find(os.readlink(path))) is None:
                 continue
-            copy = path + b".squall-new"
-            shutil.copyfile(found[0], copy, follow_symlinks=False)
-            os.chown(copy, status.st_uid, status.st_gid)
-            shutil.copystat(found[0], copy, follow_symlinks=False)
-            os.rename(copy, path)
+            _replace(path, status, *found)
+
+
+def _replace(link: bytes, status: os.stat_result, source: bytes, found: os.stat_result) -> None:
+    """Put a copy in the place of a link. A stranger made the tree: no name that is in it already is written to."""
+    descriptor, copy = tempfile.mkstemp(dir=os.path.dirname(link))
+    with open(descriptor, "wb") as target, open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as lent:
+        shutil.copyfileobj(lent, target)
+        os.fchown(target.fileno(), status.st_uid, status.st_gid)
+        os.fchmod(target.fileno(), stat.S_IMODE(found.st_mode))
+    os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.rename(copy, link)
