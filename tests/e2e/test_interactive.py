@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.e2e import flows
 from tests.e2e.installation import Installation
 from tests.e2e.terminal import Terminal
@@ -41,32 +43,25 @@ def test_ctrl_c_is_the_clients_again_after_the_debugger(squall: Installation) ->
         assert "App aborted." in terminal.said
 
 
-def test_container_asks_at_the_terminal(squall: Installation) -> None:
-    with Terminal(squall, "run", "-i", "stops.py::ask") as terminal:
-        terminal.wait_said("your name:")
-        terminal.type("Ada\r")
+@pytest.mark.parametrize(
+    ("entrypoint", "question", "answer", "said"),
+    [
+        ("ask", "your name:", "Ada", "hello Ada"),
+        # Last words are shown before the command ends,
+        ("tell", "how many lines:", "20000", "line 19999 of 20000\r\nline 20000 of 20000\r\n"),
+        # and before what they led to. Of more, the server holds a result back for a tenth of a second only.
+        ("tell_and_say", "how many lines:", "200", "line 199 of 200\r\nline 200 of 200\r\nall told\r\n"),
+    ],
+)
+def test_container_asks_at_the_terminal(
+    squall: Installation, entrypoint: str, question: str, answer: str, said: str
+) -> None:
+    with Terminal(squall, "run", "-i", f"stops.py::{entrypoint}") as terminal:
+        terminal.wait_said(question)
+        terminal.type(f"{answer}\r")
 
         assert terminal.wait() == 0
-        assert "hello Ada" in terminal.said
-
-
-def test_last_words_of_a_container_are_shown_before_the_command_ends(squall: Installation) -> None:
-    with Terminal(squall, "run", "-i", "stops.py::tell") as terminal:
-        terminal.wait_said("how many lines:")
-        terminal.type("20000\r")
-
-        assert terminal.wait() == 0
-        assert "line 19999 of 20000\r\nline 20000 of 20000\r\n" in terminal.said
-
-
-def test_last_words_of_a_container_are_shown_before_what_they_led_to(squall: Installation) -> None:
-    with Terminal(squall, "run", "-i", "stops.py::tell_and_say") as terminal:
-        terminal.wait_said("how many lines:")
-        # Of more, the server holds a result back for a tenth of a second only.
-        terminal.type("200\r")
-
-        assert terminal.wait() == 0
-        assert "line 199 of 200\r\nline 200 of 200\r\nall told\r\n" in terminal.said
+        assert said in terminal.said
 
 
 def test_entrypoint_keeps_the_terminal_until_a_container_asks(squall: Installation) -> None:
