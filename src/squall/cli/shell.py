@@ -63,7 +63,7 @@ def shell(
 
 def _image_of(ref: str | None, is_module: bool) -> str:
     """The id or name of the image that is meant, built if need be."""
-    if ref and (ref.startswith("im-") or not (is_module or ref.endswith(".py") or "::" in ref or Path(ref).exists())):
+    if ref and (ref.startswith("im-") or not (is_module or ref.endswith(".py") or "::" in ref or Path(ref).is_file())):
         return ref
     image = Image.debian_slim()
     if ref:
