@@ -185,6 +185,8 @@ async def test_python_package_is_installed_with_its_bytecode(builds: Builds) -> 
     assert any(name.endswith("dist-packages/six.py") for name in added)
     assert any("__pycache__/six." in name for name in added)
     assert not {name for name in added if not name.startswith("usr/local/")}
+    # Files, and no links to the shared cache, which later steps see and functions do not.
+    assert not {name for name in added if (tree_of(built.layers[1]) / name).is_symlink()}
     assert "six" in builds.lines()
     assert built.config.python_path == "/usr/bin/python3"
     assert built.config.python_version.startswith(python_version() + ".")

@@ -1,4 +1,4 @@
-"""The log lines that one client follows: what it is sent after them must not pass them.
+"""The log lines that one client follows, and what is written to a terminal it lends: results must not pass them.
 
 A line that has come is on its way to the client one turn of the loop later, at best. Results that came after it wait
 for that; a client that does not read its lines, or is sent endless ones, gets its results all the same.
