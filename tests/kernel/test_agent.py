@@ -327,8 +327,9 @@ async def test_a_container_may_write_up_to_its_disk_limit_and_is_ended_beyond(no
     async with node.running():
         await node.build()
         request, _ = await node.start(resources=Resources(disk_mib=40))
+        guest = await node.talk(0)
         other, _ = await node.start()
-        guest, second = await node.talk(0), await node.talk(1)
+        second = await node.talk(1)
 
         assert await guest.run(write.format(30)) == "written"
         await asyncio.sleep(2.5)
