@@ -110,7 +110,7 @@ class BuiltImages:
         self.built: list[str] = []
 
     async def build(
-        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None
+        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None, run_id: str = ""
     ) -> BuiltImage:
         on_event(BuildEvent("step", 1, 1, "a step"))
         on_event(BuildEvent("line", 1, 1, "some output"))

@@ -38,7 +38,7 @@ class StoredLayers(BuiltImages):
             return self.store.commit(scratch, scratch.path / "fs", KEY, {}, replaces=False)
 
     async def build(
-        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None
+        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None, run_id: str = ""
     ) -> BuiltImage:
         self.make()
         found = self.find(spec)

@@ -392,7 +392,7 @@ class NothingBuilt:
     """Images of a node that has built none, and is not to."""
 
     async def build(
-        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None
+        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None, run_id: str = ""
     ) -> BuiltImage:
         raise AssertionError("it is in the store")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from squall.agent.image.oci import pull as pull_module
 from squall.main.config import read_config
 from squall.main.doctor import check_python_images
 from squall.protocol import image, image_steps
-from squall.protocol.image import BuildEvent, ImageSpec
+from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
 from squall.runtime.network import NetworkPool
@@ -153,6 +154,36 @@ async def test_image_of_a_registry_runs_and_takes_packages(registry: Registry, d
     made = LayerStore(data_dir).find(image.cache_key("", image_steps.debian_slim("3.11")))
     assert made is not None
     assert made.facts["image"] == f"{registry.place}/python:3.11-slim"
+
+
+async def test_images_of_one_run_share_a_forced_base_and_its_steps(registry: Registry, data_dir: Path) -> None:
+    settings = settings_for(registry, f"{registry.place}/python:{{series}}-slim")
+    base, dice = image_steps.debian_slim("3.11"), image_steps.run_commands(("head -c 8 /dev/urandom > /x",))
+    env = image_steps.env({"A": "b"})
+
+    async with open_runtime(data_dir) as runtime, open_builder(runtime, settings, data_dir) as builder:
+
+        async def build(run_id: str, *steps: ImageStep) -> tuple[str, ...]:
+            built = await builder.build(ImageSpec(steps), lambda event: None, run_id=run_id)
+            return built.layers
+
+        def dice_in(layers: tuple[str, ...]) -> bytes:
+            return (Path(layers[1]) / "x").read_bytes()
+
+        forced = replace(base, force_build=True)
+        cached = await build("", base, dice)
+        first, other = await asyncio.gather(build("run", forced, dice), build("run", forced, dice, env))
+        stays = await build("", base, dice)
+        second = await build("next run", forced, dice)
+        beside = replace(base, env={"SQUALL_IGNORE_CACHE": "1"})
+        apart = await build("", beside, dice)
+        plain = await build("", base, dice)
+
+    assert first == other, "made once for both"
+    assert stays == first, "what a forced build makes takes the place of what was there"
+    assert plain == second, "and what is built beside the cache does not"
+    assert len({layers[0] for layers in (cached, first, second, apart)}) == 4
+    assert len({dice_in(layers) for layers in (cached, first, second, apart)}) == 4
 
 
 def test_registry_is_asked_before_debian_and_a_store_before_both(registry: Registry, data_dir: Path) -> None:

@@ -130,8 +130,8 @@ IMAGE_BUILD_FAULTS = (
         (
             Change(
                 "src/squall/agent/image/builder.py",
-                "        if progress.is_forced:\n            return False\n",
-                "        if progress.is_forced or making.step.commands:\n            return False\n",
+                "        if step.image_id and other is None:\n            return False\n",
+                "        if (step.image_id and other is None) or step.commands:\n            return False\n",
             ),
         ),
         {

@@ -49,6 +49,8 @@ class ServerDouble:
         """Each time that one came, also again."""
         self.partial: dict[str, bytearray] = {}
         self.images: list[image.ImageSpec] = []
+        self.run_ids: list[str] = []
+        """Of the builds of these."""
         self.build_events: list[image.BuildEvent] = []
         self.build_error: PlatformError | None = None
         self.builds_at_once = 0
@@ -352,8 +354,10 @@ class Connection:
         return image_catalog.ImageInfo(wanted, 0.0, 0.0), b""
 
     async def _answer_ImageBuild(self, request: Request) -> None:  # noqa: N802
-        spec = request.record(image.ImageBuild).spec
+        asked = request.record(image.ImageBuild)
+        spec = asked.spec
         self.double.images.append(spec)
+        self.double.run_ids.append(asked.run_id)
         if len(self.double.images) >= self.double.builds_at_once:
             self.double.builds_may_end.set()
         await asyncio.wait_for(self.double.builds_may_end.wait(), 5)

@@ -11,6 +11,7 @@ import pytest
 
 import squall
 from squall.exception import InvalidError, ModuleNotMountable, NotFoundError
+from squall.protocol import image_steps
 from squall.protocol.function import Definition
 from squall.protocol.guest import SOCKET_PATH as AGENT_SOCKET
 from squall.protocol.guest import Boot
@@ -315,6 +316,22 @@ def test_an_image_is_built_for_an_app_that_runs(server: ServerDouble) -> None:
     assert len(server.images) == 1, "the run has built it"
 
 
+def test_builds_of_one_run_say_so_and_each_build_by_itself_is_a_run(server: ServerDouble) -> None:
+    first, second = squall.Image.debian_slim("3.11").env({"A": "b"}), squall.Image.debian_slim("3.11").env({"A": "c"})
+    app = squall.App("images")
+
+    with app.run():
+        first.build(app)
+        second.build(app)
+    first.build()
+    first.build()
+
+    in_app, *alone = dict.fromkeys(server.run_ids)
+    assert server.run_ids == [in_app, in_app, *alone]
+    assert len(alone) == 2
+    assert "" not in server.run_ids
+
+
 def test_two_apps_use_one_image(server: ServerDouble) -> None:
     image = squall.Image.debian_slim("3.11").run_commands("true")
     for name in ("one", "two"):
@@ -390,10 +407,11 @@ def test_a_setting_leaves_the_cache_to_the_others(
     apart = built(server, *images)
 
     shared = [len(set(step_keys(one)) & set(step_keys(other))) for one, other in zip(plain, apart, strict=True)]
-    assert shared == [1, 1, 0]
+    assert shared == [0, 0, 0]
     assert step_keys(apart[0]) == step_keys(apart[1])[:3], "what is equal is built once"
     assert built(server, *images) == apart, "the program finds what it built"
-    assert built(server, squall.Image.debian_slim("3.11"))[0].steps == plain[0].steps[:1]
+    assert built(server, squall.Image.debian_slim("3.11"))[0].steps == apart[0].steps[:1]
+    assert built(server, squall.Image.from_scratch())[0].steps == (image_steps.from_scratch(),)
 
 
 @pytest.mark.parametrize("name", sorted(FORCED))

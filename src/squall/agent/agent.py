@@ -251,7 +251,7 @@ class Agent:
         events: asyncio.Queue[BuildEvent] = asyncio.Queue()
         copied = [step.mount_id for step in spec.steps if step.mount_id]
         held = [await self._mounts.acquire([MountRef(mount_id, "/")], ()) for mount_id in copied]
-        building = self._tasks.start(self._images.build(spec, events.put_nowait, asked.secrets))
+        building = self._tasks.start(self._images.build(spec, events.put_nowait, asked.secrets, asked.run_id))
         try:
             while not (building.done() and events.empty()):
                 await self._pass_on(request, events, building)

@@ -27,7 +27,7 @@ class Images(Protocol):
     """Builds images and finds built ones; `agent.image.builder.ImageBuilder` is one."""
 
     async def build(
-        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None
+        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None, run_id: str = ""
     ) -> BuiltImage:
         """Build an image, or find it built."""
 
@@ -56,7 +56,7 @@ class KnownImages:
         self._definitions.prepare()
 
     async def build(
-        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None
+        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None, run_id: str = ""
     ) -> BuiltImage:
         """As `Images.build`; the image is found by its id from then on. What the store has is not built."""
         image_steps.check(spec)
@@ -69,7 +69,7 @@ class KnownImages:
         secret_names = {name: sorted(variables) for name, variables in (secrets or {}).items()}
         # Before: what fails is to be looked at. After: somebody may have removed an old image of this id meanwhile.
         self._definitions.save(spec, secret_names)
-        built = await self._images.build(spec, on_event, secrets)
+        built = await self._images.build(spec, on_event, secrets, run_id)
         self._definitions.save(spec, secret_names)
         self._built[built.image_id] = built
         if self._stored is not None:

@@ -86,7 +86,7 @@ class ImageStep:
     env: dict[str, str] = field(default_factory=dict)
     """Variables of this step alone, not of the image."""
     force_build: bool = False
-    """Do not take this step, or any after it, from the cache. No part of the key."""
+    """Do not take this step, or any after it, from the cache: see `ImageBuild.run_id`. No part of the key."""
     secrets: tuple[str, ...] = ()
     """Names under which `ImageBuild.secrets` has variables for this step alone, or for the registry. No part of the
     key."""
@@ -204,6 +204,8 @@ class ImageBuild:
     app_id: str = ""
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     """Variables and their values, by the name that steps have for them. Kept nowhere."""
+    run_id: str = ""
+    """Any text. What a forced build of this run has made, the others of the run take; empty: from no other build."""
 
 
 class ImageInvalid(ValueError):

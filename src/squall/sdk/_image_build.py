@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
 from squall.protocol import image_steps
 from squall.protocol.image import (
-    DEBIAN_SLIM,
     FROM_IMAGE,
     FROM_SCRATCH,
     BuildEvent,
@@ -37,13 +36,12 @@ def _rebuilt(spec: ImageSpec) -> ImageSpec:
 
     `SQUALL_FORCE_BUILD` takes no step from the cache and puts what it makes there. `SQUALL_IGNORE_CACHE` leaves the
     cache to the others: a variable that no other program has gives the first step, and so all after it, keys of their
-    own. A base that cannot differ from one image to the next stays what it is then.
+    own. The base is made anew in both, unless it is an image by its id, which is what was asked for, or nothing.
     """
     is_forced = _is_set("FORCE_BUILD")
     if not is_forced and not _is_set("IGNORE_CACHE"):
         return spec
-    settled = (FROM_IMAGE,) if is_forced else (FROM_IMAGE, FROM_SCRATCH, DEBIAN_SLIM)
-    number = 1 if spec.steps[0].kind in settled else 0
+    number = 1 if spec.steps[0].kind in (FROM_IMAGE, FROM_SCRATCH) else 0
     if number == len(spec.steps):
         return spec
     steps = list(spec.steps)
@@ -85,6 +83,7 @@ class Builds:
         self._output = output
         self._by_image: dict[int, Build] = {}
         self._by_id: dict[str, Build] = {}
+        self._run_id = os.urandom(8).hex()
         self._images: list[Image] = []
         """Kept, so that no other object gets the identity of one."""
 
@@ -116,7 +115,7 @@ class Builds:
             if only and steps[0].published is None:
                 # Nothing will be built that could find out that there is no such image.
                 await self._client.request("ImageGet", ImageGet(only), ImageInfo)
-            request = ImageBuild(spec, self._app_id, secrets)
+            request = ImageBuild(spec, self._app_id, secrets, self._run_id)
             build = Build(name, request, None if only else self._client.stream("ImageBuild", request))
             self._by_id[name] = build
         self._by_image[id(image)] = build

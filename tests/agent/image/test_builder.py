@@ -77,10 +77,14 @@ class Shop:
         return 0
 
     async def build(
-        self, *steps: ImageStep, events: list[BuildEvent] | None = None, secrets: Secrets | None = None
+        self,
+        *steps: ImageStep,
+        events: list[BuildEvent] | None = None,
+        secrets: Secrets | None = None,
+        run_id: str = "",
     ) -> BuiltImage:
         on_event = (events if events is not None else list[BuildEvent]()).append
-        return await asyncio.wait_for(self.builder.build(make_spec(*steps), on_event, secrets), 20)
+        return await asyncio.wait_for(self.builder.build(make_spec(*steps), on_event, secrets, run_id), 20)
 
     async def keep(self, *steps: ImageStep) -> BuiltImage:
         """Build an image that others can name."""

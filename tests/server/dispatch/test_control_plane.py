@@ -314,7 +314,7 @@ async def test_builds_of_one_image_with_other_secrets_are_two() -> None:
         assert stage.node.builds == 2
 
 
-async def test_builds_that_force_other_steps_are_builds_of_their_own() -> None:
+async def test_builds_that_force_other_steps_or_are_of_another_run_are_builds_of_their_own() -> None:
     async with staged() as stage:
         stage.node.build_gate.clear()
         steps = (debian_slim("3.11"), run_commands(("make it",)))
@@ -324,17 +324,18 @@ async def test_builds_that_force_other_steps_are_builds_of_their_own() -> None:
             (steps[0], replace(steps[1], force_build=True)),
         ]
 
-        async def build(spec: ImageSpec) -> list[str]:
+        async def build(spec: ImageSpec, run_id: str) -> list[str]:
             assert stage.client.peer is not None
-            stream = stage.client.peer.stream("ImageBuild", ImageBuild(spec))
+            stream = stage.client.peer.stream("ImageBuild", ImageBuild(spec, run_id=run_id))
             return [event.kind async for event, _ in stream.items(BuildEvent)]
 
-        builds = [asyncio.ensure_future(build(ImageSpec(one))) for one in (*forced, forced[1])]
+        asked = [*((one, "first") for one in (*forced, forced[1])), (forced[1], "second"), (steps, "second")]
+        builds = [asyncio.ensure_future(build(ImageSpec(one), run_id)) for one, run_id in asked]
         await settle()
         stage.node.build_gate.set()
         await asyncio.gather(*builds)
 
-        assert stage.node.builds == 3
+        assert stage.node.builds == 4
 
 
 async def test_wrong_image_is_refused_before_any_node_hears_of_it() -> None:

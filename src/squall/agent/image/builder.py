@@ -20,6 +20,7 @@ from pathlib import Path
 
 from squall.agent.disk import Writer
 from squall.agent.image.definitions import Definitions
+from squall.agent.image.forced_layers import ForcedLayers
 from squall.agent.image.layer.holds import Hold, LayerHolds
 from squall.agent.image.layer.store import LayerError, LayerStore
 from squall.agent.image.layer.users import UnknownUser
@@ -64,6 +65,7 @@ class _Build:
     secrets: Secrets
     result: asyncio.Future[BuiltImage]
     listeners: list[OnEvent] = field(default_factory=list)
+    run_id: str = ""
     waiters: int = 0
     runner: asyncio.Task[None] | None = None
     history: collections.deque[BuildEvent] = field(
@@ -130,6 +132,7 @@ class ImageBuilder:
         self._keeping_room: asyncio.Task[None] | None = None
         self._builds: dict[str, _Build] = {}
         self._key_locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._forced = ForcedLayers()
         self._group = asyncio.TaskGroup()
         self._threads = ThreadPoolExecutor(_THREADS, "builder")
         """For looks into the store: those of the maker may all be packing layers."""
@@ -241,13 +244,16 @@ class ImageBuilder:
             )
         return built
 
-    async def build(self, spec: ImageSpec, on_event: OnEvent, secrets: Secrets | None = None) -> BuiltImage:
+    async def build(
+        self, spec: ImageSpec, on_event: OnEvent, secrets: Secrets | None = None, run_id: str = ""
+    ) -> BuiltImage:
         """Build an image, or join the build of it that is running with these secrets; what was built before is cached.
 
         Cancelling this call stops the build when nobody else waits for it.
 
         Args:
             secrets: variables by the names that steps have for them. They are kept nowhere, and hidden in what is said.
+            run_id: of the builds that share what forced steps make; empty: this one shares it with nobody.
 
         Raises:
             BuildFailed: a step failed, or its base cannot be had; the message carries the last lines of output.
@@ -255,10 +261,11 @@ class ImageBuilder:
         """
         image_steps.check(spec)
         # With a wrong token of one, all who joined would fail: others come behind it, and take what it made.
-        name = f"{image.image_id(spec)}/{[step.force_build for step in spec.steps]}/{secret_mark(secrets or {})}"
+        forced = [number for number, step in enumerate(spec.steps, start=1) if step.force_build]
+        name = f"{image.image_id(spec)}/{forced}/{secret_mark(secrets or {})}/{run_id if forced else ''}"
         build = self._builds.get(name)
         if build is None:
-            build = _Build(spec, secrets or {}, asyncio.get_running_loop().create_future())
+            build = _Build(spec, secrets or {}, asyncio.get_running_loop().create_future(), run_id=run_id)
             self._builds[name] = build
             build.runner = self._group.create_task(self._run(name, build))
         for event in tuple(build.history):
@@ -312,9 +319,9 @@ class ImageBuilder:
         for number, (step, key) in enumerate(zip(spec.steps, image.step_keys(spec), strict=True), start=1):
             event = BuildEvent("step", number, len(spec.steps), image.step_title(step))
             progress.is_forced = progress.is_forced or step.force_build
-            size_bytes = progress.size_bytes
+            size_bytes, count = progress.size_bytes, len(progress.layers)
             async with self._only_one(key):
-                making = Making(spec, progress, step, key, event, build.tell, build.secrets)
+                making = Making(spec, progress, step, key, event, build.tell, build.secrets, run_id=build.run_id)
                 if await run_whole(self._threads, partial(self._is_cached, making)):
                     build.tell(replace(event, kind="cached", size_bytes=progress.size_bytes - size_bytes))
                     continue
@@ -323,7 +330,10 @@ class ImageBuilder:
                 started = time.monotonic()
                 with self._logs.keeping(key, event, build.tell, build.secrets) as tell, _users_known(making):
                     other = await run_whole(self._threads, partial(self._other, making)) if step.image_id else None
-                    await self._maker.make(replace(making, tell=tell, below=progress.below(other)), other)
+                    making = replace(making, tell=tell, below=progress.below(other))
+                    await self._maker.make(making, other)
+                    if progress.is_forced and len(progress.layers) > count:
+                        self._forced.note(making, progress.layers[-1].layer_id)
                 duration_s, grown = time.monotonic() - started, progress.size_bytes - size_bytes
                 build.tell(replace(event, kind="done", duration_s=duration_s, size_bytes=grown))
         await self._maker.merge(progress)
@@ -349,12 +359,14 @@ class ImageBuilder:
         if step.kind == image.FROM_IMAGE:
             progress.take_image(self._store, self._other(making))
             return True
-        if progress.is_forced:
-            return False
         other = self._known(step.image_id) if step.image_id else None
         if step.image_id and other is None:
             return False
         with _users_known(making):
+            if progress.is_forced:
+                # What another image of this run has made is as new as what this one would make.
+                layer_id = self._forced.find(replace(making, below=progress.below(other)))
+                return progress.take_layer(step, self._store.look(layer_id) if layer_id else None)
             return progress.take_from_cache(self._store, step, making.key, other)
 
     @contextlib.asynccontextmanager

@@ -44,6 +44,8 @@ class Making:
     secrets: Secrets = field(default_factory=dict)
     below: str = ""
     """What its layer will stand on; see `layer.store.stands_on`."""
+    run_id: str = ""
+    """Of the builds that share what is forced; empty for a build by itself."""
     hidden: Hidden = field(init=False)
     """What other steps were given is hidden as well: it may be in a file that this one prints."""
 

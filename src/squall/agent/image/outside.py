@@ -78,6 +78,7 @@ class OutsideMaker:
                 self._settings,
                 making.step.python_version,
                 output.on_line,
+                key=making.key,
                 is_forced=making.progress.is_forced,
                 is_cancelled=output.is_cancelled,
             )

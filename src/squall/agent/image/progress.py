@@ -117,16 +117,23 @@ class Progress:
         Raises:
             UnknownUser: the step names a user that the image does not have.
         """
-        layer = store.find(key, self.below(other))
-        # One that is removed at this moment is made again.
-        if layer is not None and self._holds(layer):
-            config = self.config_after(step)
-            self.add(config, layer)
+        if self.take_layer(step, store.find(key, self.below(other))):
             return True
         if step.kind in image.CONFIG_KINDS or step.kind == image.FROM_SCRATCH or self._is_there(step):
             self.config = self.config_after(step)
             return True
         return False
+
+    def take_layer(self, step: ImageStep, layer: Layer | None) -> bool:
+        """Take a step with this layer; False for none, and for one that is removed at this moment.
+
+        Raises:
+            UnknownUser: as `take_from_cache`.
+        """
+        if layer is None or not self._holds(layer):
+            return False
+        self.add(self.config_after(step), layer)
+        return True
 
     def find_merged(self, store: LayerStore) -> Sequence[MergeWanted]:
         """Take the layers that stand for several of these; returns those that are wanted and not there."""

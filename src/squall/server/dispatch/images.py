@@ -73,7 +73,8 @@ class Images:
         # Who wants a step anew is not served by a build that has it from the cache. With a wrong token of one, all who
         # joined would fail.
         forced = next((number for number, step in enumerate(record.spec.steps, 1) if step.force_build), 0)
-        key = f"{wire.image_id(record.spec)}:{forced}:{secret_mark(record.secrets)}"
+        run_id = record.run_id if forced else ""
+        key = f"{wire.image_id(record.spec)}:{forced}:{secret_mark(record.secrets)}:{run_id}"
         # Before a node hears of it: what is removed there meanwhile is not this.
         self._users.claim(record.app_id, wire.image_id(record.spec))
         found = self._builds.get(key)

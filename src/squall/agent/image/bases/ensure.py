@@ -38,6 +38,7 @@ def ensure_base(
     python_version: str,
     on_line: Callable[[str], None],
     *,
+    key: str = "",
     is_forced: bool = False,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Layer:
@@ -46,10 +47,13 @@ def ensure_base(
     Blocks, and may be called by several processes at once: one makes it, the others wait and are told what it says.
     Once `is_cancelled` says so, the making ends soon.
 
+    Args:
+        key: of a base that is kept beside the one that everybody has.
+
     Raises:
         BaseUnavailable: it cannot be had.
     """
-    key = image.cache_key("", image_steps.debian_slim(python_version))
+    key = key or image.cache_key("", image_steps.debian_slim(python_version))
     present = store.find(key)
     if present is not None and not is_forced:
         return present
