@@ -23,7 +23,7 @@ from squall.protocol.frames import Frame
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
 from squall.protocol.log import LogBatch, LogEntry
 from squall.protocol.mount import BLOCK_BYTES, MountFile, MountGet, MountManifest
-from squall.protocol.node import ContainerExited, NodeHello, NodeReport, NodeWelcome
+from squall.protocol.node import ContainerExited, NodeHello, NodeImages, NodeReport, NodeWelcome
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.runtime.spec import NetworkSlot
@@ -108,6 +108,7 @@ class BuiltImages:
         self._layer = str(layer)
         self._config = config or ImageConfig(python_path="/usr/bin/python3", python_version="3.11.2", layers=("ly-1",))
         self.built: list[str] = []
+        self.gone: set[str] = set()
 
     async def build(
         self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None = None, run_id: str = ""
@@ -118,7 +119,7 @@ class BuiltImages:
         return BuiltImage(image_id(spec), (self._layer,), self._config)
 
     def find(self, spec: ImageSpec) -> BuiltImage | None:
-        return BuiltImage(image_id(spec), (self._layer,), self._config)
+        return None if image_id(spec) in self.gone else BuiltImage(image_id(spec), (self._layer,), self._config)
 
     def writers(self) -> Sequence[Writer]:
         return []
@@ -135,6 +136,7 @@ class ServerEnd:
     unwanted: tuple[str, ...] = ()
     hellos: list[NodeHello] = field(default_factory=list)
     exits: list[ContainerExited] = field(default_factory=list)
+    told_images: list[tuple[str, ...]] = field(default_factory=list)
     reports: list[NodeReport] = field(default_factory=list)
     lines: list[LogEntry] = field(default_factory=list)
     container_channels: list[Channel] = field(default_factory=list)
@@ -175,6 +177,8 @@ class ServerEnd:
     def event(self, method: str, params: Any, body: bytes) -> None:
         if method == "ContainerExited":
             self.exits.append(CODEC.record(ContainerExited, params))
+        elif method == "NodeImages":
+            self.told_images.append(CODEC.record(NodeImages, params).image_ids)
         elif method == "NodeReport":
             self.reports.append(CODEC.record(NodeReport, params))
         else:

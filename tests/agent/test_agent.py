@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from squall.agent import containers
+from squall.agent import containers, told_images
 from squall.agent import exec as agent_exec
 from squall.agent.agent import Agent
 from squall.protocol import codec as wire
@@ -125,6 +125,28 @@ async def test_an_agent_introduces_its_node_and_reports(world: World) -> None:
     hello = world.server.hellos[0]
     assert (hello.node_id, hello.cpu_milli, hello.memory_mib, hello.containers) == ("nd-00000001", 2_000, 4_096, ())
     assert world.server.reports[0].memory_used_mib > 0
+
+
+async def test_each_server_is_told_which_images_are_here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(told_images, "NODE_IMAGES_MAX", 2)
+    specs = [ImageSpec((debian_slim(version),)) for version in ("3.9", "3.10", "3.11")]
+    async with world.running() as agent:
+        for spec in specs:
+            stream = world.server.peer.stream("NodeImageBuild", ImageBuild(spec))
+            assert [record async for record, _ in stream.items(BuildEvent)]
+        assert world.server.told_images == []
+
+        await world.server.peer.close()
+        await until(lambda: not agent.is_connected)
+        await until(lambda: len(world.server.told_images) == 2)
+
+    here = {image_id(spec) for spec in specs}
+    assert ([len(ids) for ids in world.server.told_images], {*sum(world.server.told_images, ())}) == ([2, 1], here)
+    # The next agent knows by what is on the disk, and says no image that is not whole.
+    world.images.gone.add(image_id(specs[0]))
+    async with world.running():
+        await until(lambda: len(world.server.told_images) == 3)
+    assert set(world.server.told_images[2]) == here - {image_id(specs[0])}
 
 
 async def test_a_container_starts_speaks_and_ends_and_nothing_is_left(world: World) -> None:

@@ -36,6 +36,7 @@ from squall.agent.ranges import IdRanges, read_taken_ids
 from squall.agent.relay import Relay
 from squall.agent.report import Usage
 from squall.agent.shell import Shells
+from squall.agent.told_images import tell_images
 from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.empty import Empty
@@ -369,6 +370,7 @@ class Agent:
             self._blobs.peer = peer
             self._is_welcome.set()
             _log.info("connected to server %s", welcome.server_id)
+            self._tasks.start(tell_images(self._images, peer, self._threads))
             self._log_sender.begin(peer)
             while self._untold:
                 peer.event("ContainerExited", self._untold.popleft())

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -131,17 +131,22 @@ class KnownImages:
             self._built[wanted] = found
         return found
 
+    def whole(self) -> Iterator[str]:
+        """The images that containers can be started from without a store. Blocks, and marks none as used."""
+        for name in self._ids():
+            known = self._built.get(name)
+            is_known = known is not None and all(map(os.path.exists, known.layers))
+            if is_known or self._look(name) is not None:
+                yield name
+
     def survey(self) -> garbage.Images:
         """All images that are whole here. Blocks, and marks none as used."""
         whole: dict[str, tuple[str, ...]] = {}
         elsewhere: set[str] = set()
-        fetched = self._stored.fetched_ids() if self._stored is not None else ()
-        for name in dict.fromkeys((*self._definitions.ids(), *fetched)):
-            found = self._find_built(name)
-            if self._stored is not None:
-                found = found or self._stored.find_here(name, is_used=False)
-                if self._stored.has(name):
-                    elsewhere.add(name)
+        for name in self._ids():
+            if self._stored is not None and self._stored.has(name):
+                elsewhere.add(name)
+            found = self._look(name)
             if found is not None:
                 whole[name] = found.layers
         return garbage.Images(whole, frozenset(elsewhere))
@@ -163,6 +168,18 @@ class KnownImages:
     def secret_names(self, wanted: str) -> dict[str, tuple[str, ...]]:
         """The variables of its steps' secrets, by the names that steps have for them."""
         return self._definitions.secret_names(wanted)
+
+    def _ids(self) -> tuple[str, ...]:
+        """Of all images that may be here."""
+        fetched = self._stored.fetched_ids() if self._stored is not None else ()
+        return tuple(dict.fromkeys((*self._definitions.ids(), *fetched)))
+
+    def _look(self, wanted: str) -> BuiltImage | None:
+        """An image that is whole here, without marking it as used."""
+        found = self._find_built(wanted)
+        if found is None and self._stored is not None:
+            found = self._stored.find_here(wanted, is_used=False)
+        return found
 
     def _find_built(self, wanted: str) -> BuiltImage | None:
         """An image that was built here."""

@@ -1,7 +1,7 @@
 """Between server and agent.
 
 The agent asks: NodeHello (first), BlobGet, MountGet. The server asks: ContainerStart, ContainerEnd, NodeImageBuild,
-NodeImageShell, NodeExec. The agent tells: ContainerExited, Logs, NodeReport.
+NodeImageShell, NodeExec. The agent tells: NodeImages (after the hello), ContainerExited, Logs, NodeReport.
 
 Each container's connections are channels of their own, opened by the agent and introduced by a `ContainerHello`. Into
 them the agent puts `PrintedBefore`, where the container had printed something.
@@ -12,6 +12,8 @@ from __future__ import annotations
 from squall.protocol.function import Resources
 from squall.protocol.mount import MountRef
 from squall.protocol.records import field, record
+
+NODE_IMAGES_MAX = 1_000
 
 
 @record
@@ -44,6 +46,13 @@ class NodeWelcome:
 
     server_id: str
     unwanted_container_ids: tuple[str, ...] = ()
+
+
+@record
+class NodeImages:
+    """Images that are whole on the node: some of them, at most `NODE_IMAGES_MAX`. Several of these follow a hello."""
+
+    image_ids: tuple[str, ...]
 
 
 @record

@@ -105,7 +105,11 @@ class ControlPlane:
         self.image_users = ImageUsers(apps=self.apps, fleet=self.fleet)
         self.catalog = ImageCatalog(store=store, users=self.image_users, clock=self.clock)
         self.images = Images(
-            lambda: list(self.fleet.nodes.values()), self.tasks, catalog=self.catalog, users=self.image_users
+            lambda: list(self.fleet.nodes.values()),
+            self.tasks,
+            catalog=self.catalog,
+            users=self.image_users,
+            clock=self.clock,
         )
         self.terminals = Terminals(self.tasks)
         self.methods = Methods(self)
@@ -118,6 +122,8 @@ class ControlPlane:
 
     async def __aenter__(self) -> Self:
         await self.apps.load()
+        if self.apps.live:
+            self.fleet.starts.expect_nodes()
         await self.durable.load()
         self._every(SWEEP_S, self.sweep)
         self._every(TICK_S, self.tick)

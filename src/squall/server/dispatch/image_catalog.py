@@ -82,6 +82,14 @@ class ImageCatalog:
         for image_id in await self._store.forget_images(image_ids):
             self._known.pop(image_id, None)
 
+    async def is_known(self, image_id: str) -> bool:
+        """Whether an image was built, and not forgotten. No, where that cannot be found out now."""
+        try:
+            return image_id in self._known or await self._find(image_id) is not None
+        except PlatformError as error:
+            _log.warning("whether image %s was built is not known: %s", image_id, error)
+            return False
+
     async def _find(self, image_id: str) -> StoredImage | None:
         try:
             return await self._store.get_image(image_id)

@@ -20,13 +20,15 @@ from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.image_catalog import ImageCatalog
 from squall.server.dispatch.image_users import ImageUsers
 from squall.server.dispatch.node import Node
+from squall.server.model.clock import Clock
 
 EVENTS_MAX = 5_000
 """Of one build, kept for those who join it later."""
 BUILDS_INSIDE_MAX = 4
 """At a time, asked for by containers of one app and of what descends from it; the others wait."""
 NODE_WAIT_S = 15.0
-"""How long a build waits for a node: an agent that starts together with the server is a moment late."""
+"""How long a build waits for a node: an agent that starts together with the server is a moment late. After a restart,
+also for one that has built the image, and says so."""
 
 
 class _Build:
@@ -50,11 +52,19 @@ class Images:
     """Builds by image; which nodes have which."""
 
     def __init__(
-        self, nodes: Callable[[], list[Node]], tasks: TaskSet, *, catalog: ImageCatalog, users: ImageUsers
+        self,
+        nodes: Callable[[], list[Node]],
+        tasks: TaskSet,
+        *,
+        catalog: ImageCatalog,
+        users: ImageUsers,
+        clock: Clock,
     ) -> None:
         self._nodes = nodes
         self._catalog = catalog
         self._users = users
+        self._clock = clock
+        self._began_at_s = clock.monotonic()
         self._tasks = tasks
         self._builds: dict[str, tuple[_Build, asyncio.Future[None]]] = {}
         self._rooms: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -140,17 +150,36 @@ class Images:
             build.wake()
 
     async def _choose(self, spec: wire.ImageSpec) -> Node:
-        """The node with most of the images that its steps name, and of those the one with the fewest containers."""
+        """The node that has the image; else with most of the images that its steps name, of those the one with the
+        fewest containers."""
+        image_id = wire.image_id(spec)
         named = {step.image_id for step in spec.steps if step.image_id}
         waited_s = 0.0
         while True:
             nodes = [node for node in self._nodes() if node.peer is not None]
-            if nodes:
-                return min(nodes, key=lambda node: (len(named - node.image_ids), len(node.containers), node.node_id))
+            # Built a second time it would have other packages, and take the time once more.
+            if nodes and (waited_s >= NODE_WAIT_S or not await self._is_expected(image_id)):
+                return min(
+                    nodes,
+                    key=lambda node: (
+                        image_id not in node.image_ids,
+                        len(named - node.image_ids),
+                        len(node.containers),
+                        node.node_id,
+                    ),
+                )
             if waited_s >= NODE_WAIT_S:
                 raise PlatformError(UNAVAILABLE, "ImageBuild: no node is connected; see `squall server status`")
             await asyncio.sleep(0.1)
             waited_s += 0.1
+
+    async def _is_expected(self, image_id: str) -> bool:
+        """Whether a node that is not back since the server's start, or has not said it yet, may have an image that none
+        is known to have."""
+        if self._clock.monotonic() - self._began_at_s >= NODE_WAIT_S:
+            return False
+        is_here = any(image_id in node.image_ids for node in self._nodes() if node.peer is not None)
+        return not is_here and await self._catalog.is_known(image_id)
 
 
 async def _events(build: _Build) -> AsyncIterator[BuildEvent]:

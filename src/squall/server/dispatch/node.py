@@ -66,8 +66,12 @@ class Node:
         for gate in list(self.gates):
             gate.lines_came()
 
-    def view(self, containers_max: int) -> NodeView:
-        """The node for the scheduler. Containers whose inputs all wait for others claim no cpu."""
+    def view(self, containers_max: int, wanted: frozenset[str]) -> NodeView:
+        """The node for the scheduler. Containers whose inputs all wait for others claim no cpu.
+
+        Args:
+            wanted: the images that are in question; a node may have a hundred thousand others.
+        """
         cpu = memory = 0
         functions = set()
         for container in self.containers.values():
@@ -84,8 +88,8 @@ class Node:
             cpu,
             memory,
             len(self.containers),
-            frozenset(self.image_ids),
-            frozenset(self.missing_image_ids),
+            wanted & self.image_ids,
+            wanted & self.missing_image_ids,
             frozenset(functions),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.ids import is_id
-from squall.protocol.node import NodeHello
+from squall.protocol.node import NodeHello, NodeImages
 from squall.protocol.peer import Peer
 from squall.server.dispatch.apps import Apps
 from squall.server.dispatch.fleet import ContainerFleet
@@ -55,6 +55,12 @@ class Nodes:
             self._fleet.lost(container)
         self._fleet.starts.place()
         return node, tuple(unwanted)
+
+    def told_images(self, node: Node, record: NodeImages) -> None:
+        """An agent says which images it has: all this server knows of those that were built before it began."""
+        for image_id in record.image_ids:
+            node.has_image(image_id)
+        self._fleet.starts.place()
 
     def gone(self, node: Node, peer: Peer) -> None:
         """An agent's connection is closed: its containers wait for its return."""

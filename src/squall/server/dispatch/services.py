@@ -26,7 +26,15 @@ from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Hold
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountGet
-from squall.protocol.node import ContainerExited, ContainerHello, NodeHello, NodeReport, NodeWelcome, PrintedBefore
+from squall.protocol.node import (
+    ContainerExited,
+    ContainerHello,
+    NodeHello,
+    NodeImages,
+    NodeReport,
+    NodeWelcome,
+    PrintedBefore,
+)
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.server import Hello
@@ -199,6 +207,8 @@ class AgentService:
             self._logs(self.node, record(LogBatch, params))
         elif method == "ContainerExited":
             self._plane.fleet.exited(record(ContainerExited, params))
+        elif method == "NodeImages":
+            self._plane.nodes.told_images(self.node, record(NodeImages, params))
         elif method == "NodeReport":
             self.node.report = record(NodeReport, params)
 

@@ -28,7 +28,9 @@ _log = logging.getLogger("squall.server.dispatch.starts")
 REFUSAL_FIRST_S = 0.25
 REFUSAL_MAX_S = 10.0
 REFUSALS_MAX = 5
-"""Refusals, other than for lack of room, before those who wait are told."""
+"""Refusals, other than for lack of room or of the image, before those who wait are told."""
+NODES_S = 15.0
+"""How long after a restart nodes may take to be back; an agent tries each 5 s at least."""
 
 
 class Starts:
@@ -41,9 +43,24 @@ class Starts:
         self._tasks = tasks
         self.pending: dict[str, Container] = {}
         """Those that no node has been asked for yet."""
+        self._is_placing = self._is_due = False
+        self._nodes_expected_until_s = 0.0
 
     def place(self) -> None:
         """Give pending containers to nodes, as many as fit."""
+        self._is_due = True
+        # To end one places the others: after it, and not inside of it, once for each that ends.
+        if self._is_placing:
+            return
+        self._is_placing = True
+        try:
+            while self._is_due:
+                self._is_due = False
+                self._place()
+        finally:
+            self._is_placing = False
+
+    def _place(self) -> None:
         now = self._clock.monotonic()
         wanting = tuple(
             Pending(one.container_id, one.dispatcher.spec.function_id, one.dispatcher.spec.image_id,
@@ -53,7 +70,8 @@ class Starts:
         if not wanting:
             return
         nodes = [node for node in self._fleet.nodes.values() if node.peer is not None]
-        made = plan(wanting, tuple(node.view(self._config.containers_per_node_max) for node in nodes))
+        images = frozenset(one.image_id for one in wanting)
+        made = plan(wanting, tuple(node.view(self._config.containers_per_node_max, images) for node in nodes))
         for placement in made.placements:
             container = self.pending.pop(placement.container_id)
             node = self._fleet.nodes[placement.node_id]
@@ -62,12 +80,36 @@ class Starts:
             container.mark("placed", now)
             self._tasks.start(self._start(container, node))
         for container_id, reason in made.impossible:
-            refused = self.pending[container_id]
+            refused = self.pending.get(container_id)
+            if refused is None:
+                continue  # it was not wanted any more when an earlier one had failed
             refused.exit_reason = f"could not be started: {reason}"
             self._fleet.finish(refused)
             refused.dispatcher.fail_queued(Failure("invalid", f"function {refused.dispatcher.spec.name}: {reason}"))
+        for container_id in made.waiting:
+            without = self.pending.get(container_id)
+            if without is not None and self._is_nowhere(without.dispatcher.spec.image_id):
+                image_id = without.dispatcher.spec.image_id
+                why = f"image {image_id} is on no node that is connected; run or deploy the app again to build it"
+                self._lacks_image(without, why)
         if made.waiting:
             self._make_room(made.waiting)
+
+    def expect_nodes(self) -> None:
+        """There are functions from before this server began: nodes that it does not know yet may have their images."""
+        self._nodes_expected_until_s = self._clock.monotonic() + NODES_S
+
+    def _is_nowhere(self, image_id: str) -> bool:
+        nodes = self._fleet.nodes.values()
+        if not nodes or self._clock.monotonic() < self._nodes_expected_until_s:
+            return False
+        return all(image_id in node.missing_image_ids for node in nodes)
+
+    def _lacks_image(self, container: Container, why: str) -> None:
+        """No node has its image."""
+        container.exit_reason = f"could not be started: {why}"
+        self._fleet.finish(container)
+        container.dispatcher.attempts.start_failed(container, Failure("image", why), is_final=True)
 
     def _make_room(self, waiting: tuple[str, ...]) -> None:
         """End idle containers of other functions, longest idle first, for those that fit nowhere."""
@@ -112,8 +154,11 @@ class Starts:
         if container.ending:
             self._fleet.finish(container)
             return
+        if error.code == errors.NOT_FOUND:
+            self._elsewhere(container, node, error)
+            return
         container.refusals += 1
-        failure = self._why_never(container, node, error)
+        failure = self._why_never(container, error)
         if failure is not None:
             container.exit_reason = f"could not be started: {error.message}"
             self._fleet.finish(container)
@@ -125,14 +170,20 @@ class Starts:
         self.pending[container.container_id] = container
         self._clock.call_later(delay_s, self.place)
 
-    def _why_never(self, container: Container, node: Node, error: PlatformError) -> Failure | None:
+    def _elsewhere(self, container: Container, node: Node, error: PlatformError) -> None:
+        """The node lacks the image: each is asked once, and however many lack it, one that has it starts it."""
+        image_id = container.dispatcher.spec.image_id
+        node.lacks_image(image_id)
+        if self._is_nowhere(image_id):
+            self._lacks_image(container, error.message)
+            return
+        _log.info("container %s goes elsewhere: %s", container.container_id, error.message)
+        self.pending[container.container_id] = container
+        self.place()
+
+    def _why_never(self, container: Container, error: PlatformError) -> Failure | None:
         """What those who wait are told, unless it may be tried again."""
         is_hopeless = container.refusals >= REFUSALS_MAX and error.code != errors.EXHAUSTED
-        if error.code == errors.NOT_FOUND:
-            image_id = container.dispatcher.spec.image_id
-            node.lacks_image(image_id)
-            is_nowhere = all(image_id in one.missing_image_ids for one in self._fleet.nodes.values())
-            return Failure("image", error.message) if is_nowhere or is_hopeless else None
         if error.code in (errors.UNSUPPORTED, errors.INVALID):
             return Failure("invalid", error.message)
         return Failure("lost", error.message) if is_hopeless else None

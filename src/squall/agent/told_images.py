@@ -1,0 +1,29 @@
+"""Tells a server which images are on this node: one that was started anew does not know, and would build them again.
+
+A hundred thousand are told as they are found, so that neither end holds up anything else for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from concurrent.futures import Executor
+
+from squall.agent.known_images import KnownImages
+from squall.protocol.errors import ChannelClosed
+from squall.protocol.node import NODE_IMAGES_MAX, NodeImages
+from squall.protocol.peer import Peer
+
+_log = logging.getLogger("squall.agent.told_images")
+
+
+async def tell_images(images: KnownImages, peer: Peer, threads: Executor) -> None:
+    """Say which images are whole here, some at a time. The next connection is told anew."""
+    loop, whole = asyncio.get_running_loop(), images.whole()
+    try:
+        while found := await loop.run_in_executor(threads, lambda: tuple(itertools.islice(whole, NODE_IMAGES_MAX))):
+            peer.event("NodeImages", NodeImages(found))
+            await peer.channel.drain()
+    except ChannelClosed as error:
+        _log.info("the server was not told all images: %s", error)
