@@ -196,7 +196,7 @@ IMAGE_BUILD_FAULTS = (
         "build-secret-key",
         "secrets in no key",
         "with other secrets it is another image",
-        (Change("src/squall/protocol/image.py", '"secrets": (), "title": ""}', '"title": ""}'),),
+        (Change("src/squall/protocol/image.py", '"secrets", "title")', '"title")'),),
         {
             f"{SECRETS}test_secrets_are_in_the_environment_of_their_step_alone_and_in_no_line": (
                 "image.image_id(make_spec(*steps)) == image.image_id("

@@ -21,7 +21,7 @@ USER_FAULTS = (
         "syntax error in the user's file",
         "frames of the command are shown among the user's own",
         (
-            Change("src/squall/cli/reference.py", "import sys\nfrom data", "import sys\nimport traceback\nfrom data"),
+            Change("src/squall/cli/reference.py", "import sys\nfrom", "import sys\nimport traceback\nfrom"),
             Change(
                 "src/squall/cli/reference.py",
                 "click.echo(format_for_user(error), ",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import gc
 import importlib
 import os
 import signal
@@ -44,6 +45,9 @@ class _Commands(click.Group):
         if found is None:
             return None
         command: click.Command = getattr(importlib.import_module(found[0]), found[1])
+        # What is loaded stays: it need not be looked through again and again while the command runs.
+        gc.freeze()
+        gc.enable()
         return command
 
     def resolve_command(

@@ -10,12 +10,12 @@ import importlib.util
 import os
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import click
 
+from squall.protocol.records import record
 from squall.sdk._source import module_name_of
 from squall.sdk._traceback import format_for_user
 
@@ -23,7 +23,7 @@ from squall.sdk._traceback import format_for_user
 _NO_MODULES = (".md", ".ipynb", ".txt", ".toml", ".json", ".yaml", ".yml", ".sh")
 
 
-@dataclass(frozen=True)
+@record
 class Reference:
     """A parsed reference."""
 

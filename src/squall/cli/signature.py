@@ -13,17 +13,18 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import click
+
+from squall.protocol.records import record
 
 
 class SignatureInvalid(ValueError):
     """A parameter cannot be given on the command line; the message names it and says what can."""
 
 
-@dataclass(frozen=True)
+@record
 class BoundArguments:
     """What to call the function with."""
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
 import click
 
+from squall.protocol.records import record
 from squall.sdk.app import App, LocalEntrypoint
 from squall.sdk.function import Function
 
 Target = LocalEntrypoint[..., Any] | Function[..., Any]
 
 
-@dataclass(frozen=True)
+@record
 class _Candidate:
     """Something that can be run."""
 

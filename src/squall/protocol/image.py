@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Any
 
 from squall.protocol.records import field, record, to_wire
@@ -227,15 +226,16 @@ def _words(step: ImageStep) -> str:
     return " ".join([step.python_version, step.tag, step.image_id, *lists, commands, step.path, step.user])
 
 
+_UNKEYED = ("force_build", "secrets", "title")
+_UNKEYED_OF_KIND = {RUN_FUNCTION: ("mount_id",), FROM_ARCHIVE: ("tag",)}
+
+
 def cache_key(previous_key: str, step: ImageStep) -> str:
     """The key of a step that follows the step with `previous_key` (empty for the base): 64 hexadecimal digits."""
     # Fields at their default are left out of the wire form, so a field added later leaves old keys as they are.
-    unkeyed: dict[str, Any] = {"force_build": False, "secrets": (), "title": ""}
-    if step.kind == RUN_FUNCTION:
-        unkeyed["mount_id"] = ""
-    elif step.kind == FROM_ARCHIVE:
-        unkeyed["tag"] = ""
-    definition: dict[str, Any] = to_wire(replace(step, **unkeyed))
+    definition: dict[str, Any] = to_wire(step)
+    for name in _UNKEYED + _UNKEYED_OF_KIND.get(step.kind, ()):
+        definition.pop(name, None)
     text = json.dumps([RECIPE, previous_key, definition], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

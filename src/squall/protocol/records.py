@@ -1,14 +1,16 @@
 """Records, and records to and from plain JSON values.
 
-A record is a frozen dataclass whose fields are str, int, float, bool, None, other records, `tuple[X, ...]`,
-`dict[str, X]` or unions of one of these with None. Fields that equal their default are left out on the way out; unknown
-fields are ignored and missing ones take their default on the way in. The server decodes the same classes with msgspec,
-where a wrong type is an error; this module, used inside containers, checks as much as it needs to build the record.
+A record is a frozen dataclass; the fields of one that travels are str, int, float, bool, None, other records,
+`tuple[X, ...]`, `dict[str, X]` or unions of one of these with None. Fields that equal their default are left out on the
+way out; unknown fields are ignored and missing ones take their default on the way in. The server decodes the same
+classes with msgspec, where a wrong type is an error; this module, used inside containers, checks as much as it needs to
+build the record.
 
 `@dataclass(frozen=True)` compiles six methods for each class from source text, and the module `dataclasses` loads
 `inspect` and all it needs. Every container imports some forty records before it can run anything: that was half its
-start. `@record` compiles `__init__` alone, shares the other methods, and makes a dataclass of a class when somebody
-asks: `dataclasses` (fields, replace, asdict) and msgspec take a record as any other dataclass.
+start. `@record` compiles `__init__` alone, when the first record of the class is made (a program makes records of a
+third of the classes it loads), shares the other methods, and makes a dataclass of a class when somebody asks:
+`dataclasses` (fields, replace, asdict) and msgspec take a record as any other dataclass.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def record(cls: type[R]) -> type[R]:
     made: Any = cls
     made.__record_defaults__ = {name: vars(made).get(name, _MISSING) for name in made.__annotations__}
     setattr(made, "__match_args__", tuple(made.__record_defaults__))  # noqa: B010 - mypy refuses the plain form
-    made.__init__ = _make_init(made.__record_defaults__)
+    made.__init__ = _late_init(made)
     for name, default in made.__record_defaults__.items():
         if isinstance(default, _Factory):
             delattr(made, name)
@@ -72,6 +74,7 @@ class _LateFields:
 
         found: Any = cls
         namespace: dict[str, Any] = {"__annotations__": found.__annotations__, "__module__": found.__module__}
+        namespace["__doc__"] = found.__doc__ or found.__name__  # or dataclass() makes one, of a signature it parses
         for name, default in found.__record_defaults__.items():
             if isinstance(default, _Factory):
                 namespace[name] = dataclasses.field(default_factory=default.make)
@@ -81,6 +84,15 @@ class _LateFields:
         fields: dict[str, Field[Any]] = plain.__dataclass_fields__
         found.__dataclass_fields__ = fields
         return fields
+
+
+def _late_init(made: Any) -> Any:
+    def init(self: Any, *values: Any, **named: Any) -> None:
+        # Two threads may get here: both make the same.
+        made.__init__ = _make_init(made.__record_defaults__)
+        made.__init__(self, *values, **named)
+
+    return init
 
 
 def _make_init(defaults: dict[str, Any]) -> Any:

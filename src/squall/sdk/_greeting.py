@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from squall import exception
@@ -21,6 +20,7 @@ from squall.protocol.errors import ErrorRecord
 from squall.protocol.frames import FrameDecoder
 from squall.protocol.function import FunctionCreate, FunctionCreated
 from squall.protocol.guest import ROLE_CLIENT, GuestHello
+from squall.protocol.records import record
 from squall.protocol.server import Hello, ServerStop, Welcome
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.sdk import _local_server
@@ -38,7 +38,7 @@ class NotYet(Exception):
     """Try to connect again."""
 
 
-@dataclass(frozen=True)
+@record
 class Introduction:
     """Who connects."""
 
@@ -50,7 +50,7 @@ class Introduction:
     is_reconnect: bool
 
 
-@dataclass(frozen=True)
+@record
 class Greeted:
     """A connection on which the server has greeted us."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 
 from squall.exception import ConnectionError  # noqa: A004 - ours, not the builtin
+from squall.protocol.records import record
 
 DEFAULT_DATA_DIR = "/var/lib/squall"
 START_S = 60.0
 
 
-@dataclass(frozen=True)
+@record
 class Endpoint:
     """One of three ways to a server; exactly one of the first two is set."""
 
