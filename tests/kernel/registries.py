@@ -349,15 +349,36 @@ def gate(registry: Registry, fault: str) -> Iterator[Gate]:
             thread.join(20)
 
 
+class SilentPlace:
+    """Accepts connections and says nothing."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._accepted: list[socket.socket] = []
+        self.place = f"127.0.0.1:{listener.getsockname()[1]}"
+
+    def count(self) -> int:
+        """How often somebody has connected."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._accepted.append(self._listener.accept()[0])
+        return len(self._accepted)
+
+    def close(self) -> None:
+        for connection in self._accepted:
+            connection.close()
+
+
 @contextlib.contextmanager
-def silent_place(registry: Registry) -> Iterator[str]:
-    """A place that accepts connections and says nothing."""
+def silent_place(registry: Registry) -> Iterator[SilentPlace]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(50)
-        place = f"127.0.0.1:{listener.getsockname()[1]}"
-        registry.trust(place)
-        yield place
+        listener.setblocking(False)
+        silent = SilentPlace(listener)
+        registry.trust(silent.place)
+        yield silent
+        silent.close()
 
 
 def stock(registry: Registry, rootfs: str, folder: Path) -> None:

@@ -52,6 +52,8 @@ class PartialLayer:
         self.layer_id = layer_id_of(digest)
         self.manifest = manifest
         self.fetched_bytes = 0
+        self.filled_bytes = 0
+        """Of these: those that nobody had asked for."""
         self._store = store
         self._layers = layers
         self._lock = threading.Lock()
@@ -98,8 +100,8 @@ class PartialLayer:
         self.ensure(offset // PART_BYTES, -(-end // PART_BYTES))
         return os.pread(self._file, end - offset, offset)
 
-    def ensure(self, first: int, end: int) -> None:
-        """Return when the parts from `first` to before `end` are here.
+    def ensure(self, first: int, end: int, *, is_fill: bool = False) -> None:
+        """Return when the parts from `first` to before `end` are here. A fill is counted as such.
 
         Raises:
             BlockError: one of them cannot be had.
@@ -117,7 +119,7 @@ class PartialLayer:
             if run is None:
                 waits[0].result()
                 continue
-            self._bring(run, future)
+            self._bring(run, future, is_fill)
 
     def runs(self) -> Iterable[Run]:
         """What is still to be fetched, block by block: up to a block at a time."""
@@ -153,12 +155,12 @@ class PartialLayer:
         stop = next((p for p in range(begin, last) if self._have[p] or p in self._flying), last)
         return begin, stop
 
-    def _bring(self, run: Run, future: Future[None]) -> None:
+    def _bring(self, run: Run, future: Future[None], is_fill: bool) -> None:
         """Get these parts, from what an earlier process left or from the store."""
         try:
             left = [part for part in range(*run) if not self._is_left(part)]
             for piece in _together(left):
-                self._fetch(piece)
+                self._fetch(piece, is_fill)
         except BaseException as error:
             with self._lock:
                 for part in range(*run):
@@ -185,7 +187,7 @@ class PartialLayer:
             return True
         return self.manifest.is_zero_part(part) and os.pwrite(self._file, bytes(end - begin), begin) == end - begin
 
-    def _fetch(self, run: Run) -> None:
+    def _fetch(self, run: Run, is_fill: bool) -> None:
         begin, end = run[0] * PART_BYTES, min(run[1] * PART_BYTES, self.manifest.size_bytes)
 
         def check(data: bytes) -> None:
@@ -206,6 +208,7 @@ class PartialLayer:
             raise BlockError(f"cannot keep parts of layer {self.layer_id}: {error.strerror}{hint}") from error
         with self._lock:
             self.fetched_bytes += len(data)
+            self.filled_bytes += is_fill * len(data)
 
 
 @dataclass(frozen=True, slots=True)

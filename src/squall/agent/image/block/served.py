@@ -226,7 +226,7 @@ class ServedLayers:
             deadline = time.monotonic() + FILL_WAIT_S
             while (now := time.monotonic()) < deadline and now - self._wanted_s < QUIET_S:
                 time.sleep(0.05)
-            served.partial.ensure(*run)
+            served.partial.ensure(*run, is_fill=True)
 
         bringing: list[Future[None]] = [self._fills.submit(bring, run) for run in served.partial.runs()]
         wait(bringing)
@@ -282,6 +282,7 @@ class ServedLayers:
             "incomplete": sum(not one.is_kept for one in every),
             "opens": sum(one.opens for one in every),
             "fetched_bytes": sum(one.partial.fetched_bytes for one in every),
+            "filled_bytes": sum(one.partial.filled_bytes for one in every),
             "recordings": len(self._recordings),
             "is_awaited": int(time.monotonic() - self._wanted_s < MOUNTED_WITHIN_S),
         }
