@@ -213,7 +213,8 @@ def test_third_parties_are_declared_for_those_who_need_them() -> None:
     project = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]
     everyone = {distribution(text) for text in project["dependencies"]}
     server = everyone | {distribution(text) for text in project["optional-dependencies"]["server"]}
-    server |= {distribution(text) for text in project["optional-dependencies"]["postgres"]}
+    for extra in ("postgres", "aws"):
+        server |= {distribution(text) for text in project["optional-dependencies"][extra]}
 
     wrong = []
     for path in python_files("src"):

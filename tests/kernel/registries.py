@@ -77,6 +77,8 @@ class Registry:
 
     folder: Path
     has_password: bool = False
+    passwords: str = PASSWORDS
+    """Whom it lets in."""
     has_tls: bool = False
     """With a certificate of an authority that no machine knows: `authority`."""
     port: int = field(default_factory=free_port)
@@ -109,7 +111,7 @@ class Registry:
             "http": http_settings,
         }
         if self.has_password:
-            (self.folder / "passwords").write_text(PASSWORDS)
+            (self.folder / "passwords").write_text(self.passwords)
             config["auth"] = {"htpasswd": {"realm": "here", "path": str(self.folder / "passwords")}}
         (self.folder / "config.yml").write_text(json.dumps(config))
         self.process = subprocess.Popen(

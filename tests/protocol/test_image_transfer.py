@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from squall.protocol.image import ImageInvalid
@@ -25,10 +27,11 @@ def test_usual_names_and_forms_are_taken() -> None:
         ("app@sha256:" + "0" * 64, (), "is no name for an image"),
         ("app\n", (), "is no name for an image"),
         ("app:1", ("", "secret"), "no user whose it is"),
+        ("app:1", ("user", "secret", "gzip", "", {"A": "secret"}), "give one of them"),
         ("app:1", ("", "", "lzma"), "there are gzip and zstd"),
     ],
 )
-def test_push_that_cannot_be_is_refused(target: str, more: tuple[str, ...], message: str) -> None:
+def test_push_that_cannot_be_is_refused(target: str, more: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ImageInvalid, match=message) as caught:
         check_push(ImagePush("im-1", target, *more))
 

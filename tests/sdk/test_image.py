@@ -16,7 +16,7 @@ from squall.protocol.function import Definition
 from squall.protocol.guest import SOCKET_PATH as AGENT_SOCKET
 from squall.protocol.guest import Boot
 from squall.protocol.image import ImageSpec, image_id, step_keys
-from squall.sdk import _container, _later
+from squall.sdk import _container
 from tests.sdk.double import ServerDouble
 
 
@@ -280,17 +280,15 @@ def test_other_errors_in_imports_warn() -> None:
         _ = 1 // 0
 
 
-def test_step_of_a_later_version_is_called_so() -> None:
-    with pytest.raises(AttributeError, match=r"^Image\.from_aws_ecr is not in this version of Squall yet$"):
-        squall.Image.from_aws_ecr("x")  # type: ignore[attr-defined]
-    with pytest.raises(
-        AttributeError, match=r"^Image\.from_gcp_artifact_registry is not in this version of Squall yet$"
-    ):
-        squall.Image.from_gcp_artifact_registry("x")  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="no attribute 'invented'"):
-        squall.Image.debian_slim().invented()  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", ["from_aws_ecr", "from_gcp_artifact_registry"])
+def test_registries_of_clouds_have_older_names(server: ServerDouble, name: str) -> None:
+    login = squall.Secret.from_dict({"AWS_REGION": "us-east-1"})
 
-    assert not [name for name in _later.OF_IMAGE if hasattr(squall.Image.debian_slim(), name)]
+    older = getattr(squall.Image, name)("r.test/one:1", login, setup_dockerfile_commands=["RUN true"])
+    kinds, _ = run_with(server, older)
+
+    assert kinds == ["from_registry", "run_commands"]
+    assert (server.images[-1].steps[0].tag, server.images[-1].steps[0].secrets) == ("r.test/one:1", ("0",))
 
 
 def test_an_image_is_built_for_no_app_and_has_its_id_then(server: ServerDouble) -> None:

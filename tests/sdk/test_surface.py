@@ -20,13 +20,15 @@ from squall.sdk._facade import blocking, blocking_static
 
 DECIDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "surface_image.json").read_text())
 KINDS: dict[str, tuple[type, frozenset[str]]] = {
-    "Image": (squall.Image, _later.OF_IMAGE),
+    "Image": (squall.Image, frozenset()),
     "Secret": (squall.Secret, _later.OF_SECRET),
     "FilePatternMatcher": (squall.FilePatternMatcher, frozenset()),
 }
 METHODS = [(kind, name) for kind, decided in DECIDED.items() for name in decided["methods"]]
 SETTLED_HERE = {("Image", "from_id")}
 """Nothing is asked when one of these is called, so there is nothing to await."""
+SUPERSEDED = {"from_aws_ecr", "from_gcp_artifact_registry"}
+"""Hidden there; programs that have them run all the same."""
 
 
 def parameters(method: Any) -> list[str]:
@@ -81,4 +83,4 @@ def test_no_method_is_there_that_was_not_decided(kind: str) -> None:
     owner, _ = KINDS[kind]
     here = {name for name in vars(owner) if not name.startswith("_") and callable(getattr(owner, name))}
 
-    assert here - set(DECIDED[kind]["methods"]) <= {"raise_import_error", "values"}
+    assert here - set(DECIDED[kind]["methods"]) <= {"raise_import_error", "values"} | SUPERSEDED

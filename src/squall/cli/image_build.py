@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from squall.cli.registry_login import from_env_option, login_variables
 from squall.cli.server_calls import ask
 from squall.protocol.errors import PlatformError
 from squall.protocol.image_catalog import ImageName, ImagePublish, parse_name
@@ -16,8 +17,6 @@ from squall.sdk._output import enable_output
 from squall.sdk._terminal_text import size_text
 from squall.sdk.image import Image
 from squall.sdk.secret import Secret
-
-_CREDENTIALS = ("REGISTRY_USERNAME", "REGISTRY_PASSWORD")
 
 
 def _checked_name(ctx: click.Context, parameter: click.Parameter, name: str) -> str:
@@ -34,12 +33,6 @@ _name = click.option(
     "-t", "--name", default="", metavar="NAME[:TAG]", callback=_checked_name, help="Publish it, for Image.from_name."
 )
 _force_build = click.option("--force-build", is_flag=True, help="Do not take it from the cache.")
-_from_env = click.option(
-    "--registry-secret-from-env",
-    "has_secret",
-    is_flag=True,
-    help="Log in to the registry with REGISTRY_USERNAME and REGISTRY_PASSWORD of the environment.",
-)
 _json = click.option("--json", "is_json", is_flag=True, help="As JSON.")
 
 
@@ -73,7 +66,7 @@ def _build_arguments(ctx: click.Context, parameter: click.Parameter, given: tupl
     help="For an ARG; no place for a secret, it is kept with the image. May be given again.",
 )
 @_force_build
-@_from_env
+@from_env_option
 @_json
 def build(
     context: Path,
@@ -99,7 +92,7 @@ def build(
 @click.argument("reference", metavar="REF")
 @_name
 @_force_build
-@_from_env
+@from_env_option
 @_json
 def pull(reference: str, name: str, force_build: bool, has_secret: bool, is_json: bool) -> None:
     """Bring the image REF from a registry, and print its id and name.
@@ -128,13 +121,7 @@ def import_file(path: Path, name: str, is_json: bool) -> None:
 
 
 def _secret(is_wanted: bool) -> Secret | None:
-    """Never an argument, which everybody on the machine can read."""
-    if not is_wanted:
-        return None
-    missing = [variable for variable in _CREDENTIALS if not os.environ.get(variable)]
-    if missing:
-        raise click.UsageError(f"--registry-secret-from-env: {' and '.join(missing)} not set in the environment")
-    return Secret.from_local_environ(list(_CREDENTIALS))
+    return Secret.from_local_environ(login_variables()) if is_wanted else None
 
 
 def _build(image: Image, name: str, is_json: bool) -> None:

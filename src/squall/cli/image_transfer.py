@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import click
 
+from squall.cli.registry_login import from_env_option, login_variables
 from squall.cli.server_calls import follow, require_server
 from squall.protocol.image_transfer import COMPRESSIONS, FORMS, GZIP, OCI, ImageExport, ImagePush, TransferEvent
 
@@ -21,15 +22,19 @@ from squall.protocol.image_transfer import COMPRESSIONS, FORMS, GZIP, OCI, Image
 @click.option("--image", required=True, help="Its id, or the name it is published by.")
 @click.option("--username", default="", help="Who pushes (default: whom the node's machine is logged in as).")
 @click.option("--password-stdin", "is_password_piped", is_flag=True, help="Read the password from standard input.")
+@from_env_option
 @click.option("--compression", type=click.Choice(COMPRESSIONS), default=GZIP, show_default=True, help="Of the layers.")
-def push(name: str, image: str, username: str, is_password_piped: bool, compression: str) -> None:
+def push(name: str, image: str, username: str, is_password_piped: bool, has_secret: bool, compression: str) -> None:
     """Bring a built image to a registry under NAME.
 
     Its name there is printed, with its digest.
     """
+    if has_secret and (username or is_password_piped):
+        raise click.UsageError("--registry-secret-from-env is in place of --username and --password-stdin")
+    secret = {variable: os.environ[variable] for variable in login_variables()} if has_secret else {}
     require_server()
     password = _password(username, is_password_piped)
-    record = ImagePush(image, name, username, password, compression)
+    record = ImagePush(image, name, username, password, compression, secret=secret)
     for event, _ in follow("ImagePush", record, TransferEvent):
         if event.kind == "line":
             click.echo(event.text, err=True)

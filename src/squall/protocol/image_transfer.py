@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from squall.protocol.image import ImageInvalid
-from squall.protocol.records import record
+from squall.protocol.records import field, record
 
 OCI, DOCKER = "oci", "docker"
 """Forms of one file with an image in it."""
@@ -31,6 +31,8 @@ class ImagePush:
     """Of the layers."""
     environment: str = ""
     """Of the published name, where that says none."""
+    secret: dict[str, str] = field(default_factory=dict)
+    """In place of user and password, variables as `from_registry` takes them. Kept nowhere, and in no log."""
 
 
 @record
@@ -73,6 +75,8 @@ def check_push(record: ImagePush) -> None:
         raise ImageInvalid(f"{record.target!r} is no name for an image; write it as registry.example.com/team/app:1")
     if record.password and not record.username:
         raise ImageInvalid("there is a password, and no user whose it is")
+    if record.username and record.secret:
+        raise ImageInvalid("there is a user, and another login besides; give one of them")
     _check_compression(record.compression)
 
 

@@ -39,12 +39,6 @@ OF_PACKAGE = frozenset(
         "wsgi_app",
     ]
 )
-OF_IMAGE = frozenset(
-    [
-        "from_aws_ecr",
-        "from_gcp_artifact_registry",
-    ]
-)
 OF_SECRET = frozenset(["from_name", "hydrate", "info", "name", "object_id", "objects", "update"])
 OF_APP = frozenset(
     [

@@ -39,16 +39,7 @@ HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
 """What containers have of the system at these places covers the image's own files there."""
 
 
-class _NamesThatComeLater(type):
-    """Says of an image's missing names which are to come; most of them are asked of the class: `Image.from_…`."""
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(cls, name: str) -> object:
-            raise AttributeError(_missing(name, "type object 'Image'"))
-
-
-class Image(metaclass=_NamesThatComeLater):
+class Image:
     """A container image: begin with `Image.debian_slim()`, each method gives a new image with one more step.
 
     Nothing is read or built until an app that uses the image is run. Equal steps are built once and kept.
@@ -100,7 +91,8 @@ class Image(metaclass=_NamesThatComeLater):
 
         Args:
             tag: as for `docker pull`; a short name is completed by the settings of the machine that builds.
-            secret: `REGISTRY_USERNAME` and `REGISTRY_PASSWORD`, or `SERVICE_ACCOUNT_JSON`, for a private registry.
+            secret: for a private registry, `REGISTRY_USERNAME` and `REGISTRY_PASSWORD`, or `SERVICE_ACCOUNT_JSON`, or
+                `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_REGION`.
             setup_dockerfile_commands: lines of a Dockerfile that run before anything else is added.
             add_python: a series such as `3.12`: put a Python in that needs nothing of the image but its C library.
 
@@ -114,6 +106,28 @@ class Image(metaclass=_NamesThatComeLater):
         image = Image._make((_image_lowering.registry_step(tag, secret, force_build),))
         image = image.dockerfile_commands(list(setup_dockerfile_commands))
         return image._with_python(add_python, "from_registry", force_build=force_build)
+
+    @staticmethod
+    def from_aws_ecr(
+        tag: str,
+        secret: Secret | None = None,
+        *,
+        setup_dockerfile_commands: Sequence[str] = (),
+        force_build: bool = False,
+        add_python: str | None = None,
+        **kwargs: Any,
+    ) -> Image:
+        """`from_registry` by an older name; it tells by the secret what it is for."""
+        return Image.from_registry(
+            tag,
+            secret,
+            setup_dockerfile_commands=setup_dockerfile_commands,
+            force_build=force_build,
+            add_python=add_python,
+            **kwargs,
+        )
+
+    from_gcp_artifact_registry = from_aws_ecr
 
     @staticmethod
     def from_dockerfile(
@@ -684,12 +698,6 @@ class Image(metaclass=_NamesThatComeLater):
         """What is attached when its containers start."""
         return self._adds
 
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            # Also asked when a property raises AttributeError.
-            raise AttributeError(_NO_ID if name == "object_id" else _missing(name, "'Image' object"))
-
     def __repr__(self) -> str:
         return f"<Image: {' → '.join(step.name for step in self._steps)}>"
 
@@ -751,13 +759,6 @@ class Image(metaclass=_NamesThatComeLater):
                 "when a container starts, so no step can see them. Add them last, or with copy=True, which makes them "
                 "part of the image"
             )
-
-
-def _missing(name: str, of: str) -> str:
-    from squall.sdk import _later  # cold start: only where there is no such name
-
-    later = f"Image.{name} is not in this version of Squall yet"
-    return later if name in _later.OF_IMAGE else f"{of} has no attribute {name!r}"
 
 
 def _refuse(method: str, **given: object) -> None:

@@ -115,6 +115,7 @@ async def open_shop(
     more_facts: Mapping[str, str] | None = None,
     is_packed: bool = False,
     fetched: Callable[[str], BuiltImage | None] = lambda image_id: None,
+    settings: MachineSettings | None = None,
 ) -> AsyncIterator[Shop]:
     shop = Shop(data_dir, is_packed=is_packed)
     with shop.store.scratch() as scratch:
@@ -128,7 +129,7 @@ async def open_shop(
             runtime=runtime,
             network=shop.network,
             store=shop.store,
-            settings=MachineSettings(proxies={"http_proxy": "http://machine:1"}),
+            settings=settings or MachineSettings(proxies={"http_proxy": "http://machine:1"}),
             data_dir=data_dir,
             id_ranges=[IdRange(65_536 * number) for number in range(1, ranges + 1)],
             mount_path=lambda mount_id: str(data_dir / "mounts" / mount_id),

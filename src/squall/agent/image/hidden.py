@@ -31,6 +31,13 @@ class Hidden:
         self.chars_max = max([len(form) for form in self._forms if "\n" not in form], default=0)
         """Of the longest that can be in one line."""
 
+    def and_of(self, values: Iterable[str]) -> Hidden:
+        """These values, and others."""
+        more = Hidden(values)
+        more._forms = tuple({*self._forms, *more._forms})
+        more.chars_max = max(self.chars_max, more.chars_max)
+        return more
+
     def hide(self, text: str, chars_max: int | None = None) -> str:
         """A text without them.
 

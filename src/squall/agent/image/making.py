@@ -20,6 +20,8 @@ LOOK = "\nto try it by hand: squall shell --image-step "
 """Begins the last line of the error of a step that ran in a container."""
 _DOWNLOAD = re.compile(r"\s*(Get:|Fetched |Download(ing|ed) )")
 """What apt and uv say of it."""
+_SHOWN = ("AWS_REGION",)
+"""Beside secrets, and none: it is in the name of every image there, and what is wrong with it must be seen."""
 
 
 class BuildFailed(PlatformError):
@@ -28,7 +30,7 @@ class BuildFailed(PlatformError):
 
 def hidden_values(secrets: Secrets) -> Hidden:
     """What is shown of no build that was given these."""
-    return Hidden([value for variables in secrets.values() for value in variables.values()])
+    return Hidden([value for variables in secrets.values() for name, value in variables.items() if name not in _SHOWN])
 
 
 @dataclass(frozen=True, slots=True)

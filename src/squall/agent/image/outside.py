@@ -25,9 +25,9 @@ from squall.agent.image.machine.write_limit import WroteTooMuch
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.oci.added_archive import add_archives
 from squall.agent.image.oci.archive_file import NoImage
-from squall.agent.image.oci.credentials import Credentials
 from squall.agent.image.oci.pull import import_archive, pull_image
 from squall.agent.image.oci.refusal import UNREACHABLE, RegistryFailure
+from squall.agent.image.oci.registry_secret import BadSecret, Login, credentials_of, login_of
 from squall.agent.image.progress import BuiltImage
 from squall.agent.image.unreached import REMEDY, unreached
 from squall.protocol import image
@@ -36,8 +36,6 @@ from squall.protocol.errors import INVALID, UNAVAILABLE, UNSUPPORTED
 T = TypeVar("T")
 
 _COPY_TIMEOUT_S = 3_600.0
-_SERVICE_ACCOUNT_USER = "_json_key"
-"""By which registries of one cloud know that the password is a service account's key."""
 
 
 class OutsideMaker:
@@ -96,7 +94,7 @@ class OutsideMaker:
         Raises:
             BuildFailed: the registry does not serve it, or it cannot be used.
         """
-        credentials = _credentials(making)
+        login = _login(making)
 
         def pull(output: Output) -> Layer:
             with self._store.scratch() as scratch:
@@ -108,7 +106,7 @@ class OutsideMaker:
                     scratch,
                     root,
                     output,
-                    credentials=credentials,
+                    credentials=credentials_of(login, name, self._settings, output) if login else None,
                     bytes_max=self._bytes_max,
                 )
                 return self._commit(making, scratch, root, facts)
@@ -254,22 +252,15 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], tex
         loop.call_soon_threadsafe(call, text)
 
 
-def _credentials(making: Making) -> Credentials | None:
-    """What the registry is told: by a user's name and password, or by the key of a service account.
+def _login(making: Making) -> Login | None:
+    """What the registry is told, or AWS for it; None: what this machine knows.
 
     Raises:
-        BuildFailed: the secret is for neither, or for both.
+        BuildFailed: the secret is no login, or several.
     """
     if not making.step.secrets:
         return None
-    known = making.secret_env
-    found = []
-    if known.get("REGISTRY_USERNAME") and known.get("REGISTRY_PASSWORD"):
-        found.append(Credentials(known["REGISTRY_USERNAME"], known["REGISTRY_PASSWORD"]))
-    if known.get("SERVICE_ACCOUNT_JSON"):
-        found.append(Credentials(_SERVICE_ACCOUNT_USER, known["SERVICE_ACCOUNT_JSON"]))
-    if len(found) != 1:
-        cause = f"failed: its secret has {', '.join(sorted(known)) or 'nothing'}"
-        remedy = "give REGISTRY_USERNAME and REGISTRY_PASSWORD, or SERVICE_ACCOUNT_JSON alone"
-        raise making.failure(INVALID, cause, "", remedy)
-    return found[0]
+    try:
+        return login_of(making.secret_env)
+    except BadSecret as error:
+        raise making.failure(INVALID, f"failed: {error.cause}", "", error.remedy) from None

@@ -17,6 +17,7 @@ from squall.agent.image.oci import deliver, refusal
 from squall.agent.image.oci.credentials import Credentials
 from squall.agent.image.oci.deliver import CannotExport, Layout
 from squall.agent.image.oci.refusal import RegistryFailure
+from squall.agent.image.oci.registry_secret import BadSecret, Login, credentials_of, login_of
 from squall.agent.image.progress import BuiltImage
 from squall.protocol.errors import FORBIDDEN, INTERNAL, INVALID, UNAVAILABLE, PlatformError
 from squall.protocol.image import ImageInvalid, ImageSpec, step_title
@@ -51,9 +52,9 @@ class Transfers:
             PlatformError: it is not in the registry under that name now, or as it was before.
         """
         record = request.record(ImagePush)
-        credentials = Credentials(record.username, record.password) if record.username else None
         with _told(f"cannot push image {built.image_id} to {record.target}"):
             check_push(record)
+            login = _login(record)
             async with self._laid_out(request, built, spec) as layout:
                 digest = await _followed(
                     request,
@@ -62,7 +63,7 @@ class Transfers:
                         record.target,
                         self._settings,
                         output,
-                        credentials=credentials,
+                        credentials=credentials_of(login, record.target, self._settings, output) if login else None,
                         compression=record.compression,
                     ),
                 )
@@ -107,6 +108,13 @@ class Transfers:
                 await asyncio.to_thread(remove_tree, str(scratch.path))
 
 
+def _login(record: ImagePush) -> Login | None:
+    """None: what this machine knows."""
+    if record.secret:
+        return login_of(record.secret)
+    return Credentials(record.username, record.password) if record.username else None
+
+
 def _titles(built: BuiltImage, spec: ImageSpec | None) -> list[str]:
     """Of the steps that made its layers; nothing where several were made into one, or its steps are not known."""
     if spec is None or len(built.layers) != len(built.parts):
@@ -120,7 +128,7 @@ def _told(what: str) -> Iterator[None]:
         yield
     except ImageInvalid as error:
         raise PlatformError(INVALID, f"{what}: {error}") from None
-    except CannotExport as error:
+    except (CannotExport, BadSecret) as error:
         raise PlatformError(INVALID, f"{what}: {error}") from None
     except RegistryFailure as error:
         raise PlatformError(

@@ -27,6 +27,7 @@ _REGISTRY_VARIABLES = (
     "CONTAINERS_REGISTRIES_CONF",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "AWS_ENDPOINT_URL_ECR",
 )
 _CA_DEFAULT = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_KEYS = (

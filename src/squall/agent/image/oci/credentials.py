@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 _HOST_OF_SHORT_NAMES = "docker.io"  # tidy: what skopeo takes a name without a registry for, and looks passwords up by
 
@@ -22,6 +23,36 @@ class Credentials:
 
     username: str
     password: str = field(repr=False)
+    known_as: str = ""
+    """What a user who is refused has to look at; empty for the password."""
+
+    @property
+    def pair(self) -> str:
+        """Both as a registry is told them."""
+        return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+    @property
+    def hidden(self) -> tuple[str, str]:
+        """What is in nothing that anybody is shown."""
+        return self.password, self.pair
+
+
+@dataclass(frozen=True, slots=True)
+class AwsKeys:
+    """Who asks AWS for a password. What is secret of them is in no representation."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    region: str
+    session_token: str = field(default="", repr=False)
+    """Of keys that AWS has given for a while."""
+    endpoint: str = ""
+    """URL of what speaks for AWS; empty for AWS itself."""
+
+    @property
+    def hidden(self) -> tuple[str, str]:
+        """As those of `Credentials`."""
+        return self.secret_access_key, self.session_token
 
 
 def registry_of(name: str) -> str:
@@ -36,6 +67,22 @@ def place_of(name: str) -> str:
 
 
 @contextlib.contextmanager
+def file_in_memory(name: str, content: str) -> Iterator[int]:
+    """A descriptor of a file that is on no disk and ends with those who have it open."""
+    descriptor = os.memfd_create(name)
+    try:
+        os.write(descriptor, content.encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def path_of(descriptor: int) -> Path:
+    """Such a file, also in a program that has inherited it; opened by this it is read from its beginning."""
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
+@contextlib.contextmanager
 def auth_file(name: str, credentials: Credentials | None) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
     """The options that let skopeo use credentials for an image's registry, and what it must inherit for them.
 
@@ -44,11 +91,6 @@ def auth_file(name: str, credentials: Credentials | None) -> Iterator[tuple[tupl
     if credentials is None:
         yield (), ()
         return
-    pair = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
-    content = json.dumps({"auths": {place_of(name): {"auth": pair}}}).encode()
-    descriptor = os.memfd_create("credentials")
-    try:
-        os.write(descriptor, content)
-        yield ("--authfile", f"/proc/self/fd/{descriptor}"), (descriptor,)
-    finally:
-        os.close(descriptor)
+    content = json.dumps({"auths": {place_of(name): {"auth": credentials.pair}}})
+    with file_in_memory("credentials", content) as descriptor:
+        yield ("--authfile", str(path_of(descriptor))), (descriptor,)

@@ -47,7 +47,9 @@ class Skopeo:
     ) -> None:
         self._name = name
         self._settings = settings
-        self._output = output
+        # Also a password that no secret has, such as one that keys were exchanged for.
+        hidden = output.hidden.and_of(credentials.hidden) if credentials is not None else output.hidden
+        self._output = replace(output, hidden=hidden)
         self._credentials = credentials
         self._keep_fds = tuple(keep_fds)
         self._is_in_registry = is_in_registry
@@ -114,6 +116,8 @@ class Skopeo:
 
     def _who_asked(self) -> str:
         if self._credentials is not None:
+            if self._credentials.known_as:
+                return f"; check {self._credentials.known_as}, and what they may do"
             return f"; check the password of {self._credentials.username!r}, and what this user may do"
         try:
             username = self._said("login", "--get-login", place_of(self._name)).strip()
