@@ -52,7 +52,8 @@ class Config:
     image_builds: int = 2
     """Images that are built at a time."""
     step_timeout_s: float | None = STEP_TIMEOUT_S
-    """A step of an image that has no `timeout=` of its own is ended after so many seconds. None (written 0): never."""
+    """A step of an image that has no `timeout=` of its own is ended after so many seconds, whatever it does: it runs,
+    fetches or copies. None (written 0): never."""
     step_bytes_max: int = STEP_BYTES_MAX
     """What one step of an image may have on the disk while it runs; it is ended beyond."""
     package_bytes_max: int = PACKAGE_BYTES_MAX

@@ -673,6 +673,19 @@ async def test_step_that_never_ends_is_stopped(tmp_path: Path) -> None:
         assert shop.leftovers() == NOTHING
 
 
+async def test_files_that_are_copied_too_long_are_no_layer(tmp_path: Path) -> None:
+    # No program has begun by then, let alone copied something.
+    async with open_shop(tmp_path, step_timeout_s=0.001) as shop:
+        make_mount(shop, "mo-0123456789", "file")
+        with pytest.raises(
+            BuildFailed, match=r"did not end within 0\.001 s; build again, or .*STEP_TIMEOUT_S"
+        ) as failed:
+            await shop.build(image_steps.copy("mo-0123456789", "/new"))
+
+        assert failed.value.code == TIMED_OUT
+        await until(lambda: shop.leftovers() == NOTHING)
+
+
 async def test_build_goes_on_while_anybody_waits_and_stops_with_the_last(shop: Shop) -> None:
     gate = asyncio.Event()
 

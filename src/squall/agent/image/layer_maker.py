@@ -82,7 +82,9 @@ class LayerMaker:
         self._has_fetched = True
         """Since the shared packages were last measured; who is new has not looked."""
         self._threads = ThreadPoolExecutor(max_workers=2 + len(id_ranges), thread_name_prefix="image")
-        self._outside = OutsideMaker(store, settings, self._threads, mount_path, uv_path, containers.bytes_max)
+        self._outside = OutsideMaker(
+            store, settings, self._threads, mount_path, uv_path, containers.bytes_max, containers.timeout_s
+        )
 
     async def close(self) -> None:
         """Wait for what still makes a base: it notices within a line of output that nobody wants it."""

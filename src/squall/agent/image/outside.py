@@ -29,13 +29,12 @@ from squall.agent.image.oci.pull import import_archive, pull_image
 from squall.agent.image.oci.refusal import UNREACHABLE, RegistryFailure
 from squall.agent.image.oci.registry_secret import BadSecret, Login, credentials_of, login_of
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.step_container import LONGER
 from squall.agent.image.unreached import REMEDY, unreached
 from squall.protocol import image
-from squall.protocol.errors import INVALID, UNAVAILABLE, UNSUPPORTED
+from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
 
 T = TypeVar("T")
-
-_COPY_TIMEOUT_S = 3_600.0
 
 
 class OutsideMaker:
@@ -45,6 +44,7 @@ class OutsideMaker:
         mount_path: the directory of a mount's files by its id.
         uv_path: the uv program, which fetches Pythons.
         bytes_max: what an image or an archive may become when it is decompressed, and again when it is unpacked.
+        timeout_s: how long one layer may take. None: for ever.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class OutsideMaker:
         mount_path: Callable[[str], str],
         uv_path: str,
         bytes_max: int,
+        timeout_s: float | None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -62,6 +63,7 @@ class OutsideMaker:
         self._mount_path = mount_path
         self._uv_path = uv_path
         self._bytes_max = bytes_max
+        self._timeout_s = timeout_s
 
     async def make_base(self, making: Making) -> Layer:
         """The layer of `debian_slim`.
@@ -226,7 +228,7 @@ class OutsideMaker:
         path = scratch.path / "plan"
         path.write_text(plan.written())
         command = (*WITH_PARENT, *own_program("squall.agent.image.layer.copy_files", str(path)))
-        run_tool(command, own_environ(), output, Watch(_COPY_TIMEOUT_S), (scratch.lock_fd,))
+        run_tool(command, own_environ(), output, Watch(None), (scratch.lock_fd,))
 
     def _commit(self, making: Making, scratch: Scratch, tree: Path, facts: Mapping[str, str]) -> Layer:
         is_forced = making.progress.is_forced
@@ -238,12 +240,17 @@ class OutsideMaker:
         is_abandoned = threading.Event()
         output = Output(lambda text: _call_soon(loop, making.on_line, text), is_abandoned.is_set, making.hidden)
         try:
-            return await loop.run_in_executor(self._executor, make, output)
+            async with asyncio.timeout(self._timeout_s) as limit:
+                return await loop.run_in_executor(self._executor, make, output)
         except WroteTooMuch as error:
             raise making.failure(INVALID, f"was ended: {error}", "", "then build again") from None
-        except asyncio.CancelledError:
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            cause, remedy = f"did not end within {self._timeout_s:g} s", f"build again, or {LONGER}"
+            raise making.failure(TIMED_OUT, cause, "", remedy) from None
+        finally:
             is_abandoned.set()
-            raise
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], text: str) -> None:

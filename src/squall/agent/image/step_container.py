@@ -21,6 +21,7 @@ from squall.runtime.contract import Runtime, Started
 from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure
 from squall.runtime.spec import ContainerSpec, ExitStatus, NetworkSlot
 
+LONGER = "give the steps of this node longer with SQUALL_STEP_TIMEOUT_S (0: for ever)"
 _EXIT_POLL_S = (0.002, 0.25)
 
 
@@ -70,7 +71,7 @@ class StepContainers:
     def __init__(self, runtime: Runtime, network: Network, timeout_s: float | None, disk_bytes_max: int) -> None:
         self._runtime = runtime
         self._network = network
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self.bytes_max = disk_bytes_max
         self._disk_limit = limit_of(disk_bytes_max)
         self._running: dict[str, _Running] = {}
@@ -152,7 +153,7 @@ class StepContainers:
         output = StepOutput(on_line, making.hidden)
         began_at = time.monotonic()
         own = {**making.progress.config.env, **making.step.env, **making.secret_env}
-        timeout_s = making.step.timeout_s or self._timeout_s
+        timeout_s = making.step.timeout_s or self.timeout_s
         try:
             async with self.opened(spec, own, room, timeout_s) as (started, _):
                 await asyncio.gather(output.read(started.stdout_fd), output.read(started.stderr_fd))
@@ -163,8 +164,7 @@ class StepContainers:
             raise _not_run(making, error) from error
         except TimeoutError:
             cause = f"did not end within {timeout_s:g} s"
-            longer = "split the step, or give the steps of this node longer with SQUALL_STEP_TIMEOUT_S (0: for ever)"
-            remedy = "give it a longer timeout=" if making.step.timeout_s else longer
+            remedy = "give it a longer timeout=" if making.step.timeout_s else f"split the step, or {LONGER}"
             raise making.failure(TIMED_OUT, cause, output.tail, remedy) from None
         output.finish()
         if status.code != 0:

@@ -42,7 +42,8 @@ class Output:
 class Watch:
     """How long a program may take, and to say nothing, before it is stopped."""
 
-    timeout_s: float
+    timeout_s: float | None
+    """None: whoever wants the result says when it has taken too long (`Output.is_cancelled`)."""
     first_line_s: float | None = None
     """None: it may be silent for as long as it runs."""
     stall_s: float | None = None
@@ -130,7 +131,7 @@ def _follow(process: subprocess.Popen[bytes], lines: _Lines, output: Output, wat
             checked = now
         if output.is_cancelled():
             return "cancelled"
-        if now - started > watch.timeout_s:
+        if watch.timeout_s is not None and now - started > watch.timeout_s:
             return f"stopped after {watch.timeout_s:.0f} s"
         if not lines.count and watch.first_line_s is not None and now - started > watch.first_line_s:
             return f"no answer within {watch.first_line_s:g} s"

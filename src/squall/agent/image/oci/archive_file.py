@@ -15,7 +15,6 @@ from squall.protocol.image_transfer import DOCKER, OCI
 
 PLAIN = "plain.tar"
 """Below a scratch directory, what a file that is compressed as a whole is decompressed to."""
-_TIMEOUT_S = 1_800.0
 _FORMS = {"oci-layout": OCI, "manifest.json": DOCKER}
 # First bytes, and what makes the rest of it; by magic numbers, because names of files say nothing.
 _PROGRAMS = {
@@ -71,7 +70,7 @@ def decompressed(archive: Path, plain: Path, scratch: Scratch, output: Output, l
     # By a shell, because these write to where their output goes. Archive and target are arguments and no text of it.
     command = ("/bin/sh", "-c", 'exec "$0" -dc < "$1" > "$2"', program, str(archive), str(plain))
     try:
-        run_tool((*WITH_PARENT, *command), own_environ(), output, Watch(_TIMEOUT_S, limit=limit), (scratch.lock_fd,))
+        run_tool((*WITH_PARENT, *command), own_environ(), output, Watch(None, limit=limit), (scratch.lock_fd,))
     except ToolFailed as failure:
         raise NoImage(f"cannot be decompressed: {failure}") from None
     return plain
@@ -88,7 +87,7 @@ def _form_of(archive: Path, output: Output) -> str:
     # Not by us: it is a stranger's, and may claim to have headers of any size.
     command = (*WITH_PARENT, "tar", "--list", "--file", str(archive))
     try:
-        run_tool(command, own_environ(), Output(look, output.is_cancelled), Watch(_TIMEOUT_S))
+        run_tool(command, own_environ(), Output(look, output.is_cancelled), Watch(None))
     except ToolFailed as failure:
         raise NoImage(f"no archive of an image: {failure}") from None
     if not found:

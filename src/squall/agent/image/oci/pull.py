@@ -26,7 +26,6 @@ from squall.runtime.removal import remove_tree
 
 ANSWER_S = 30.0
 """How long a registry may be silent at first."""
-_PULL_TIMEOUT_S = 3_600.0
 _STALL_S = 30.0
 
 
@@ -59,7 +58,7 @@ def pull_image(
         WroteTooMuch: it is larger, or the disk has no room for it; the same.
     """
     fetched = _Fetch(name, f"docker://{reference_of(name)}", settings, scratch, output, bytes_max, credentials)
-    return fetched.into(root, Watch(_PULL_TIMEOUT_S, first_line_s=answer_s, stall_s=_STALL_S), needs_python)
+    return fetched.into(root, Watch(None, first_line_s=answer_s, stall_s=_STALL_S), needs_python)
 
 
 def import_archive(
@@ -86,7 +85,7 @@ def import_archive(
         with opened(archive, scratch, output, name=name, bytes_max=bytes_max) as source:
             fetched = _Fetch(name, source, settings, scratch, output, bytes_max)
             try:
-                return fetched.into(root, Watch(_PULL_TIMEOUT_S), needs_python=False)
+                return fetched.into(root, Watch(None), needs_python=False)
             except RegistryFailure as error:
                 # Where we keep it is nothing its user knows.
                 raise RegistryFailure(str(error).replace(source, name), kind=error.kind) from None

@@ -11,8 +11,6 @@ from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.image.machine.tool import WITH_PARENT, Output, Watch, run_tool
 from squall.agent.image.machine.write_limit import WriteLimit
 
-_TIMEOUT_S = 3_600.0
-
 
 @dataclass(frozen=True, slots=True)
 class Archive:
@@ -39,4 +37,4 @@ def unpack_archives(
     command = own_program("squall.agent.image.oci.unpack", "--bytes-max", str(bytes_max), str(root), *layers)
     # How much they are the program itself counts, before it writes.
     limit = WriteLimit(f"unpacking {name}", root, lambda: 0, bytes_max)
-    run_tool((*WITH_PARENT, *command), own_environ(), output, Watch(_TIMEOUT_S, limit=limit), (scratch.lock_fd,))
+    run_tool((*WITH_PARENT, *command), own_environ(), output, Watch(None, limit=limit), (scratch.lock_fd,))
