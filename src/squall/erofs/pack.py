@@ -21,6 +21,9 @@ from squall.erofs.merge import Merged
 from squall.erofs.tree import Lent, Scan, Source
 from squall.erofs.writer import pack, write
 
+# Copies into one file wait for one another: more would do little but wait.
+_PROCESSES_MAX = 4
+
 
 def main(arguments: Sequence[str]) -> int:
     """Pack, or say on standard error why not; 0 or 1."""
@@ -55,9 +58,10 @@ def make(layers: Sequence[str], image: Path, lent: Lent | None = None) -> None:
     """
     # Nothing that is made here is garbage before the end; looking for it takes a sixth of the time.
     gc.disable()
+    processes = min(os.cpu_count() or 1, _PROCESSES_MAX)
     try:
         if len(layers) == 1:
-            pack(layers[0], image, lent)
+            pack(layers[0], image, lent, processes)
             return
         with contextlib.ExitStack() as stack:
             opened: list[Source] = []
@@ -66,7 +70,7 @@ def make(layers: Sequence[str], image: Path, lent: Lent | None = None) -> None:
                     opened.append(stack.enter_context(Scan(layer)))
                 else:
                     opened.append(stack.enter_context(ImageTree(Path(layer))))
-            write(Merged(opened), image)
+            write(Merged(opened), image, processes)
     finally:
         gc.enable()
 

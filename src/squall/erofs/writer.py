@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import bisect
 import errno
+import itertools
 import mmap
 import os
 import stat
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from squall.erofs import layout
 from squall.erofs.errors import PackError
 from squall.erofs.layout import BLOCK_BYTES, Dirent, Inode, Superblock
 from squall.erofs.placement import Place, Placement, place
+from squall.erofs.processes import run_parts
 from squall.erofs.tree import Contents, Lent, Node, Scan, Source
 
-# Files up to this size are read whole and written together; larger ones are copied by the kernel, beside that.
+# Files up to this size are read whole and written together; larger ones are copied by the kernel.
 _SMALL_BYTES = 128 * 1024
 _BUFFER_BYTES = 1024 * 1024
+# What a node costs, in bytes that could be copied meanwhile.
+_NODE_COST = 100_000
+# Below this another process costs more than it saves.
+_SHARE_COST_MIN = 32_000_000
 
 
-def pack(tree: str, image: Path, lent: Lent | None = None) -> int:
+def pack(tree: str, image: Path, lent: Lent | None = None, processes: int = 1) -> int:
     """Write the directory `tree` as an image, with the files that it has links to; see `write`."""
     with Scan(tree, lent) as scan:
-        return write(scan, image)
+        return write(scan, image, processes)
 
 
-def write(source: Source, image: Path) -> int:
+def write(source: Source, image: Path, processes: int = 1) -> int:
     """Write a tree as an image to the new file `image` and return its size in bytes.
 
     The caller owns both: nothing changes the tree meanwhile, and a file that is half-written when this fails is his to
     remove. Nothing is synced.
+
+    Args:
+        processes: how many may work at it, where it is large; more than one only in a program of one thread.
 
     Raises:
         PackError: the tree cannot be an image, a file changed, or the disk is full.
@@ -43,7 +52,9 @@ def write(source: Source, image: Path) -> int:
         _reserve(descriptor, placement, image)
         try:
             with mmap.mmap(descriptor, placement.metadata_blocks * BLOCK_BYTES) as metadata:
-                _Writer(source, placement, descriptor, metadata).write()
+                parts = _shares(placement.places, processes)
+                run_parts([_Writer(source, placement, descriptor, metadata).write(part) for part in parts])
+                _write_superblock(placement, metadata)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -70,6 +81,23 @@ def _disk_full(placement: Placement, image: Path, error: OSError) -> PackError:
     )
 
 
+def _write_superblock(placement: Placement, metadata: mmap.mmap) -> None:
+    superblock = Superblock(placement.places[0].slot, len(placement.places), placement.blocks)
+    at = layout.SUPERBLOCK_OFFSET
+    packed = layout.pack_superblock(superblock)
+    metadata[at : at + len(packed)] = packed
+    checksum = layout.superblock_checksum(metadata[:BLOCK_BYTES])
+    metadata[at + 4 : at + 8] = checksum.to_bytes(4, "little")
+
+
+def _shares(places: Sequence[Place], processes: int) -> list[Sequence[Place]]:
+    """The nodes in as many parts of about the same work, at most, as are worth a process each."""
+    ends = list(itertools.accumulate(_NODE_COST + one.block_count * BLOCK_BYTES for one in places))
+    count = max(1, min(processes, ends[-1] // _SHARE_COST_MIN))
+    cuts = [bisect.bisect(ends, ends[-1] * number // count) for number in range(1, count)]
+    return [places[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(places)])]
+
+
 class _Writer:
     def __init__(self, source: Source, placement: Placement, descriptor: int, metadata: mmap.mmap) -> None:
         self._source = source
@@ -80,27 +108,21 @@ class _Writer:
         self._pending_bytes = 0
         self._at = placement.metadata_blocks * BLOCK_BYTES
 
-    def write(self) -> None:
-        with _InThread(self._copy_large):
-            for one in self._placement.places:
-                mode = one.node.mode
-                if stat.S_ISREG(mode):
-                    self._write_node(one, b"" if not one.size or _is_large(one) else self._content(one))
-                elif stat.S_ISDIR(mode):
-                    self._write_node(one, b"".join(self._directory(one)))
-                else:
-                    self._write_node(one, one.node.target)
-            self._flush()
-        self._write_superblock()
-
-    def _write_superblock(self) -> None:
-        root, count = self._placement.places[0], len(self._placement.places)
-        superblock = Superblock(root.slot, count, self._placement.blocks)
-        at = layout.SUPERBLOCK_OFFSET
-        packed = layout.pack_superblock(superblock)
-        self._metadata[at : at + len(packed)] = packed
-        checksum = layout.superblock_checksum(self._metadata[:BLOCK_BYTES])
-        self._metadata[at + 4 : at + 8] = checksum.to_bytes(4, "little")
+    def write(self, places: Sequence[Place]) -> Iterator[None]:
+        """Write these nodes and what they hold, one after the other."""
+        for one in places:
+            mode = one.node.mode
+            if stat.S_ISREG(mode):
+                is_large = _is_large(one)
+                self._write_node(one, b"" if not one.size or is_large else self._content(one))
+                if is_large:
+                    self._copy_large(one)
+            elif stat.S_ISDIR(mode):
+                self._write_node(one, b"".join(self._directory(one)))
+            else:
+                self._write_node(one, one.node.target)
+            yield
+        self._flush()
 
     def _write_node(self, one: Place, content: bytes) -> None:
         """Write an inode and its content; of a large file, which is copied, the inode only."""
@@ -150,19 +172,16 @@ class _Writer:
         """The content of a small file."""
         return self._exactly(one, self._source.content(one.node), one.size)
 
-    def _copy_large(self) -> None:
-        """Copy the contents of large files to their places."""
-        for one in self._placement.places:
-            if not stat.S_ISREG(one.node.mode) or not _is_large(one):
-                continue
-            contents = self._source.open(one.node)
-            try:
-                if one.layout == layout.CHUNKED:
-                    self._copy_chunks(one, contents)
-                else:
-                    self._copy_whole(one, contents)
-            finally:
-                contents.close()
+    def _copy_large(self, one: Place) -> None:
+        """Copy the content of a large file to its place."""
+        contents = self._source.open(one.node)
+        try:
+            if one.layout == layout.CHUNKED:
+                self._copy_chunks(one, contents)
+            else:
+                self._copy_whole(one, contents)
+        finally:
+            contents.close()
 
     def _copy_whole(self, one: Place, contents: Contents) -> None:
         at, in_blocks = one.block * BLOCK_BYTES, one.size - one.tail_bytes
@@ -224,29 +243,6 @@ class _Writer:
 def _is_large(one: Place) -> bool:
     """Whether a file's content is copied and not read."""
     return one.size > _SMALL_BYTES or one.layout == layout.CHUNKED
-
-
-class _InThread:
-    """Something that goes on beside a `with` block and is over when that ends; its error is raised there."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="large files")
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._thread.join()
-        if self._error is not None and error is None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            self._error = error
 
 
 def _runs(chunks: Sequence[int]) -> Iterator[tuple[int, int]]:
