@@ -554,14 +554,11 @@ async def test_cancelled_acquire_loses_no_slot(make_pool: MakePool) -> None:
 async def test_acquire_from_the_pool_is_immediate(make_pool: MakePool) -> None:
     async with make_pool(size=5) as pool:
         await settle(lambda: pool.free_count == 5)
-        durations_s = []
         for number in range(5):
-            start = time.perf_counter()
-            await pool.acquire(f"ct-{number}")
-            durations_s.append(time.perf_counter() - start)
+            with pytest.raises(StopIteration):
+                # Over before it has waited for anything.
+                pool.acquire(f"ct-{number}").send(None)
         await pool.sweep([])
-
-    assert sorted(durations_s)[2] < 0.001
 
 
 async def test_hundred_slots_at_once(machine: Machine, make_pool: MakePool) -> None:
