@@ -23,6 +23,7 @@ from squall.agent.image.block.lazy import LazyLayers
 from squall.agent.image.block.put import Putter
 from squall.agent.image.block.store import Patience, open_store
 from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import Layer, LayerStore
 from squall.erofs.unpack import unpack
 from squall.protocol.image import ImageConfig
@@ -139,11 +140,11 @@ class Measuring:
             lazy = await stack.enter_async_context(LazyLayers(data_dir, self.url, Patience(), {}))
             await lazy.ready()
             stack.push_async_callback(lazy.end)
-            layers = LayerStore(data_dir, is_packed=True)
-            stored = StoredImages(open_store(self.url), layers, data_dir, lazy)
+            holds = LayerHolds(LayerStore(data_dir, is_packed=True))
+            stored = StoredImages(open_store(self.url), holds, data_dir, lazy)
             await stack.enter_async_context(stored)
             begin_s = time.perf_counter()
-            image = await stored.find(IMAGE_ID)
+            image = await stored.find(IMAGE_ID, holds.begin("start"))
             assert image is not None, "it was put"
             await self.run(runtime, image.layers)
             took_s = time.perf_counter() - begin_s

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from squall.agent.image import garbage
+from squall.agent.image.block.lazy import LazyLayers
+from squall.agent.image.block.manifest import LayerManifest
 from squall.agent.image.block.store import BlockStore, open_store
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.definitions import UNBUILT_MAX, UNBUILT_S, Definitions
+from squall.agent.image.layer import chain
+from squall.agent.image.layer.holds import Hold, LayerHolds
 from squall.agent.image.layer.merged import merged
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.making import BuildFailed
@@ -72,8 +78,17 @@ async def test_failed_image_is_known_by_its_steps_and_is_not_built(shop: Shop) -
         assert image_id(definition) == failed
         assert images.secret_names(failed) == {"0": ("KEY", "TOKEN")}
         assert images.find(failed) is None
-        assert await images.get(failed) is None
-        assert failed not in images.survey().layers
+        assert await images.get(failed, shop.holds.begin("test")) is None
+        assert failed not in images.survey().whole
+
+
+@contextmanager
+def held(holds: LayerHolds) -> Iterator[Hold]:
+    hold = holds.begin("test")
+    try:
+        yield hold
+    finally:
+        hold.release()
 
 
 @dataclass
@@ -89,23 +104,25 @@ class StoringNode:
         await until(lambda: self.stored.was_put(built.image_id, built.config.layers), 20)
         return built
 
-    def collect(self) -> NodeGc:
-        """As the agent does when nothing is needed."""
+    def collect(self, *needed: str) -> NodeGc:
+        """As the agent does when no other image is needed."""
         survey, now = self.known.survey(), time.time() + 60.0
-        done = garbage.collect(self.shop.holds, "nd-1", survey, NodeImageGc(0.0), now)
+        request = NodeImageGc(0.0, needed=dict.fromkeys(needed, ("app hello (ap-1)",)))
+        done = garbage.collect(self.shop.holds, "nd-1", survey, request, now)
         self.known.forget(done.gone_image_ids)
         return done
 
 
 @asynccontextmanager
-async def storing_node(data_dir: Path, store: BlockStore) -> AsyncIterator[StoringNode]:
+async def storing_node(data_dir: Path, store: BlockStore, lazy: LazyLayers | None = None) -> AsyncIterator[StoringNode]:
     data_dir.mkdir(exist_ok=True)
-    async with StoredImages(store, LayerStore(data_dir, is_packed=True), data_dir) as stored:
+    async with StoredImages(store, LayerHolds(LayerStore(data_dir, is_packed=True)), data_dir, lazy) as stored:
 
         def fetched(name: str) -> BuiltImage | None:
             return stored.find_here(name, is_used=False)
 
         async with open_shop(data_dir, is_packed=True, fetched=fetched) as shop:
+            stored.holds = shop.holds
             yield StoringNode(shop, stored, images_of(shop, stored))
 
 
@@ -131,15 +148,145 @@ async def test_what_takes_from_an_image_of_another_node_is_built_and_put_like_an
             assert tree.find("/srv/file")
         assert second.known.find(on_top.image_id) == on_top
         survey = second.known.survey()
-        assert {below.image_id, on_top.image_id, copied.image_id} == set(survey.layers)
+        assert {below.image_id, on_top.image_id, copied.image_id} == set(survey.whole)
     # Whoever gets these needs nothing of the one that they were built on.
     async with storing_node(tmp_path / "third", store) as third:
         for built in (on_top, copied):
-            found = await third.known.get(built.image_id)
+            found = await third.known.get(built.image_id, third.shop.holds.begin("test"))
             assert found is not None
             assert [Path(path).read_bytes() for path in found.layers] == [
                 Path(path).read_bytes() for path in built.layers
             ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("moment", ["while it comes", "before it is read"])
+async def test_no_removal_takes_what_a_build_has_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "first", store) as first:
+        below = await first.build_and_put(make_spec(RUN))
+    users: list[set[str]] = []
+    async with storing_node(tmp_path / "second", store) as second:
+
+        def collect() -> None:
+            users.append({user for use in second.collect().layers for user in use.users})
+
+        get_layer, build = BlockStore.get_layer, second.shop.builder.build
+
+        def get_layer_late(self: BlockStore, digest: str) -> LayerManifest:
+            collect()
+            return get_layer(self, digest)
+
+        async def build_late(*arguments: Any) -> BuiltImage:
+            collect()
+            return await build(*arguments)
+
+        if moment == "while it comes":
+            monkeypatch.setattr(BlockStore, "get_layer", get_layer_late)
+        else:
+            monkeypatch.setattr(second.shop.builder, "build", build_late)
+        spec = taking_from(below.image_id)[0]
+
+        built = await second.known.build(spec, ignore)
+
+        assert all(map(os.path.exists, built.layers))
+        who = f"fetch of {below.image_id}" if moment == "while it comes" else f"build of {image_id(spec)}"
+        assert users[-1] == {who}
+        # Nothing is held for longer than that.
+        assert (second.collect().freed_bytes > 0, second.shop.store.list()) == (True, ())
+
+
+@pytest.mark.long
+async def test_no_removal_takes_what_a_start_has_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "first", store) as first:
+        built = await first.build_and_put(make_spec(RUN))
+    async with storing_node(tmp_path / "second", store) as second:
+        holds = second.shop.holds
+        add_paths = Hold.add_paths
+
+        def add_late(hold: Hold, paths: Iterable[str]) -> bool:
+            second.collect()
+            return add_paths(hold, paths)
+
+        monkeypatch.setattr(Hold, "add_paths", add_late)
+        hold, other = holds.begin("container ct-1"), holds.begin("container ct-2")
+
+        found, same = await asyncio.gather(
+            second.known.get(built.image_id, hold), second.known.get(built.image_id, other)
+        )
+
+        second.collect()
+        assert found is not None
+        assert found == same
+        assert all(map(os.path.exists, found.layers))
+        hold.release()
+        assert second.collect().freed_bytes == 0
+        other.release()
+        assert second.collect().freed_bytes > 0
+
+
+@pytest.mark.long
+async def test_deep_image_of_another_node_is_merged_as_where_it_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "DEPTH_MAX", 3)
+    monkeypatch.setattr(chain, "GROUP", 2)
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "first", store) as first:
+        steps = [image_steps.run_commands((f"step {number}",)) for number in range(5)]
+        built = await first.build_and_put(make_spec(*steps))
+        assert (len(built.config.layers), len(built.layers)) == (6, 4)
+        with merged(built.layers) as tree:
+            wanted = [place.names for place in tree.entries(tree.resolve("/")[0])]
+    # One that has to serve layers which are not whole: to merge them, all of each is read.
+    lazy = cast(LazyLayers, object())
+    async with storing_node(tmp_path / "second", store, lazy) as second:
+        with held(second.shop.holds) as hold:
+            found = await second.known.get(built.image_id, hold)
+
+            assert found is not None
+            assert (len(found.config.layers), len(found.layers)) == (6, 4)
+            with merged(found.layers) as tree:
+                assert [place.names for place in tree.entries(tree.resolve("/")[0])] == wanted
+            assert (second.collect(built.image_id).freed_bytes > 0, second.known.find(built.image_id)) == (True, found)
+    # The next agent finds it, and merges again what is lost of that.
+    async with storing_node(tmp_path / "second", open_store("http://127.0.0.1:1", HASTY), lazy) as second:
+        assert second.known.find(built.image_id) == found
+        lost = second.shop.store.id_at(found.layers[1])
+        assert lost is not None
+        assert lost not in found.config.layers
+        second.shop.store.remove(lost)
+        with held(second.shop.holds) as hold:
+            again = await second.known.get(built.image_id, hold)
+            assert again is not None
+            assert len(again.layers) == 4
+            assert all(map(os.path.exists, again.layers))
+
+
+@pytest.mark.long
+async def test_forced_layers_are_put_by_the_next_agent_when_theirs_was_killed_before(tmp_path: Path) -> None:
+    spec, store = make_spec(RUN), store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "node", store) as node:
+        old = await node.build_and_put(spec)
+        # As if it was killed at once.
+        node.stored.put_soon = lambda built: None  # type: ignore[method-assign]
+        new = await node.known.build(make_spec(replace(RUN, force_build=True)), ignore)
+        assert (old.image_id, old.config.layers != new.config.layers) == (new.image_id, True)
+        # What the store has of it is not what would be lost.
+        assert new.image_id not in node.known.survey().elsewhere
+
+    async with storing_node(tmp_path / "node", store) as node:
+        node.known.put_rest()
+        await until(lambda: node.stored.was_put(new.image_id, new.config.layers), 20)
+        assert new.image_id in node.known.survey().elsewhere
+
+        asked: list[str] = []
+        node.stored.put_soon = lambda built: asked.append(built.image_id)  # type: ignore[method-assign]
+        node.known.put_rest()
+        assert asked == []
 
 
 @pytest.mark.long
@@ -171,7 +318,7 @@ async def test_values_of_secrets_are_in_no_file(shop: Shop) -> None:
 
 
 async def test_failed_image_is_put_into_no_store(shop: Shop, tmp_path: Path) -> None:
-    async with StoredImages(store_in(tmp_path / "store"), shop.store, shop.data_dir) as stored:
+    async with StoredImages(store_in(tmp_path / "store"), shop.holds, shop.data_dir) as stored:
         known = images_of(shop, stored)
         failed = await fail(known, shop, RUN)
         spec = make_spec(RUN)
@@ -253,4 +400,4 @@ async def test_image_that_leads_in_circles_is_none_that_is_there(shop: Shop) -> 
     with pytest.raises(BuildFailed):
         await known.build(make_spec(RUN, image_steps.user("someone")), ignore)
 
-    assert known.survey().layers == {}
+    assert known.survey().whole == {}

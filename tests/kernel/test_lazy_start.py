@@ -20,6 +20,7 @@ from squall.agent.image.block.lazy import LazyLayers
 from squall.agent.image.block.put import Putter
 from squall.agent.image.block.store import Patience, open_store
 from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
@@ -117,7 +118,7 @@ class Node:
         self.lazy = lazy
 
     async def find(self) -> BuiltImage:
-        found = await asyncio.wait_for(self.stored.find(IMAGE_ID), 60)
+        found = await asyncio.wait_for(self.stored.find(IMAGE_ID, self.stored.holds.begin("test")), 60)
         assert found is not None
         return found
 
@@ -139,7 +140,7 @@ async def node_at(data_dir: Path, url: str, environ: dict[str, str] | None = Non
     place.mkdir(exist_ok=True)
     async with LazyLayers(place, url, PATIENCE, environ or {}) as lazy:
         layers = LayerStore(place, is_packed=True)
-        async with StoredImages(open_store(url, PATIENCE), layers, place, lazy) as stored:
+        async with StoredImages(open_store(url, PATIENCE), LayerHolds(layers), place, lazy) as stored:
             yield Node(place, stored, lazy)
         await lazy.end()
 
@@ -310,12 +311,13 @@ from tests.kernel.test_lazy_start import IMAGE_ID, PATIENCE
 from squall.agent.image.block.lazy import LazyLayers
 from squall.agent.image.block.store import open_store
 from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 
 async def main(place, url):
     async with LazyLayers(place, url, PATIENCE, {}) as lazy:
-        async with StoredImages(open_store(url), LayerStore(place, is_packed=True), place, lazy) as stored:
-            print((await stored.find(IMAGE_ID)).layers[0], flush=True)
+        async with StoredImages(open_store(url), LayerHolds(LayerStore(place, is_packed=True)), place, lazy) as stored:
+            print((await stored.find(IMAGE_ID, stored.holds.begin("test"))).layers[0], flush=True)
             await asyncio.sleep(60)
 
 asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
@@ -428,7 +430,7 @@ async def test_an_agent_starts_a_function_of_an_image_that_only_the_store_has(
         async with LazyLayers(data_dir, stocked.url, PATIENCE, {}) as lazy:
             opened.append(lazy)
             layers = LayerStore(data_dir, is_packed=True)
-            async with StoredImages(open_store(stocked.url), layers, data_dir, lazy) as stored:
+            async with StoredImages(open_store(stocked.url), LayerHolds(layers), data_dir, lazy) as stored:
                 yield stored
 
     node.open_stored = open_stored
@@ -461,7 +463,7 @@ async def test_an_agent_says_of_an_image_that_nobody_has_that_it_is_to_be_built(
     node = agents.Node(data_dir, rootfs)
     node.images = NothingBuilt()
     node.open_stored = lambda: StoredImages(
-        open_store(stocked.url), LayerStore(data_dir, is_packed=True), data_dir, None
+        open_store(stocked.url), LayerHolds(LayerStore(data_dir, is_packed=True)), data_dir, None
     )
 
     async with node.running():

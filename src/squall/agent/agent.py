@@ -313,13 +313,11 @@ class Agent:
         """Take an image out of this node."""
         is_push = request.method == "NodeImagePush"
         wanted = (request.record(ImagePush) if is_push else request.record(ImageExport)).image_id
-        built = await self._images.get(wanted)
-        if built is None or self._transfers is None:
-            raise PlatformError(NOT_FOUND, f"this node has no image {wanted}")
         hold = self._holds.begin(f"transfer of {wanted}")
         try:
-            if not hold.add_paths(built.layers):
-                raise PlatformError(NOT_FOUND, f"this node has no image {wanted} any more")
+            built = await self._images.get(wanted, hold)
+            if built is None or self._transfers is None:
+                raise PlatformError(NOT_FOUND, f"this node has no image {wanted}")
             transfer = self._transfers.push if is_push else self._transfers.export
             await transfer(request, built, self._images.definition(wanted))
         finally:

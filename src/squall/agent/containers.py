@@ -295,18 +295,16 @@ class Containers:
         """The image of a container, whose layers stay from now on until the container is gone."""
         images = self._services.images
         container.hold = self._services.holds.begin(f"container {container.container_id}")
-        # Twice: what is removed between finding and holding it may be had from elsewhere.
-        for _ in range(2):
-            image = await images.get(container.record.image_id)
-            if image is not None and container.hold.add_paths(image.layers):
-                if not image.config.python_path:
-                    message = f"image {image.image_id} has no Python on its PATH; {_PYTHON}"
-                    raise PlatformError(INVALID, f"cannot start {container.container_id}: {message}")
-                container.record = replace(container.record, layers=image.layers)
-                return image
         image_id = container.record.image_id
-        message = f"cannot start {container.container_id}: image {image_id} is not on this node; build it"
-        raise PlatformError(NOT_FOUND, message)
+        image = await images.get(image_id, container.hold)
+        if image is None:
+            message = f"cannot start {container.container_id}: image {image_id} is not on this node; build it"
+            raise PlatformError(NOT_FOUND, message)
+        if not image.config.python_path:
+            message = f"image {image.image_id} has no Python on its PATH; {_PYTHON}"
+            raise PlatformError(INVALID, f"cannot start {container.container_id}: {message}")
+        container.record = replace(container.record, layers=image.layers)
+        return image
 
     def _is_up(self, container: Container, started: Started) -> None:
         record = container.record

@@ -13,6 +13,7 @@ from squall.agent.disk import Writer
 from squall.agent.image import garbage
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.definitions import Definitions
+from squall.agent.image.layer.holds import Hold
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
 from squall.protocol import image_steps
@@ -60,12 +61,23 @@ class KnownImages:
     ) -> BuiltImage:
         """As `Images.build`; the image is found by its id from then on. What the store has is not built."""
         image_steps.check(spec)
-        stored = await self._find_stored(spec)
-        if stored is not None:
-            for number, step in enumerate(spec.steps, start=1):
-                on_event(BuildEvent("cached", number, len(spec.steps), step_title(step)))
-            return stored
-        await self._bring_named(spec)
+        hold = self._stored.holds.begin(f"build of {image_id(spec)}") if self._stored is not None else None
+        try:
+            if hold is not None:
+                stored = await self._find_stored(spec, hold)
+                if stored is not None:
+                    for number, step in enumerate(spec.steps, start=1):
+                        on_event(BuildEvent("cached", number, len(spec.steps), step_title(step)))
+                    return stored
+                await self._bring_named(spec, hold)
+            return await self._build(spec, on_event, secrets, run_id)
+        finally:
+            if hold is not None:
+                hold.release()
+
+    async def _build(
+        self, spec: ImageSpec, on_event: Callable[[BuildEvent], None], secrets: Secrets | None, run_id: str
+    ) -> BuiltImage:
         secret_names = {name: sorted(variables) for name, variables in (secrets or {}).items()}
         # Before: what fails is to be looked at. After: somebody may have removed an old image of this id meanwhile.
         self._definitions.save(spec, secret_names)
@@ -76,18 +88,18 @@ class KnownImages:
             self._stored.put_soon(built)
         return built
 
-    async def _find_stored(self, spec: ImageSpec) -> BuiltImage | None:
+    async def _find_stored(self, spec: ImageSpec, hold: Hold) -> BuiltImage | None:
         """An image that is not here but in the store, unless it is to be built anew."""
         if self._stored is None or _is_forced(spec) or self._find_built(image_id(spec)):
             return None
         try:
-            return await self._stored.find(image_id(spec))
+            return await self._stored.find(image_id(spec), hold)
         except PlatformError as error:
             _log.warning("%s; it is built here", error)
             return None
 
-    async def _bring_named(self, spec: ImageSpec) -> None:
-        """Bring the images that its steps name from the store, where they are not here and it is not built.
+    async def _bring_named(self, spec: ImageSpec, hold: Hold) -> None:
+        """Hold the images that its steps name, brought from the store where they are not here, unless it is built.
 
         Raises:
             PlatformError: as `get`.
@@ -95,29 +107,34 @@ class KnownImages:
         if self._stored is None or (not _is_forced(spec) and self._images.find(spec)):
             return
         for name in dict.fromkeys(step.image_id for step in spec.steps if step.image_id):
-            if not (self._find_built(name) or self._stored.find_here(name)):
-                await self._stored.bring(name)
+            here = self._find_built(name) or self._stored.find_here(name)
+            if here is None or not (hold.add_paths(here.layers) and hold.add_all(here.config.layers)):
+                await self._stored.bring(name, hold)
 
     def put_rest(self) -> None:
         """Put what was built here and is not in the store: an earlier agent was stopped before, or had none."""
         if self._stored is None:
             return
         for built_id in self._definitions.ids():
-            if not self._stored.was_put(built_id):
+            pinned = self._definitions.pinned(built_id)
+            # With the layers of its last build: a forced one may have been the last that the earlier agent did.
+            if not self._stored.was_put(built_id, pinned.layers if pinned is not None else ()):
                 built = self._find_built(built_id)
                 if built is not None:
                     self._stored.put_soon(built)
 
-    async def get(self, wanted: str) -> BuiltImage | None:
-        """As `find`; what is not here is brought from the store, if that has it.
+    async def get(self, wanted: str, hold: Hold) -> BuiltImage | None:
+        """As `find`, and held; what is not here is brought from the store, if that has it.
 
         Raises:
             PlatformError: `unavailable`: it cannot be had now.
         """
-        found = self.find(wanted)
-        if found is None and self._stored is not None:
-            found = await self._stored.find(wanted)
-        return found
+        # Twice: what is removed between finding and holding it may still be here in another way.
+        for _ in range(2):
+            found = self.find(wanted)
+            if found is not None and hold.add_paths(found.layers):
+                return found
+        return await self._stored.find(wanted, hold) if self._stored is not None else None
 
     def find(self, wanted: str) -> BuiltImage | None:
         """The built image of this id, or None when its definition or one of its layers is not here."""
@@ -141,14 +158,14 @@ class KnownImages:
 
     def survey(self) -> garbage.Images:
         """All images that are whole here. Blocks, and marks none as used."""
-        whole: dict[str, tuple[str, ...]] = {}
+        whole: dict[str, BuiltImage] = {}
         elsewhere: set[str] = set()
         for name in self._ids():
-            if self._stored is not None and self._stored.has(name):
-                elsewhere.add(name)
             found = self._look(name)
             if found is not None:
-                whole[name] = found.layers
+                whole[name] = found
+            if self._stored is not None and self._stored.has(name, found.config.layers if found is not None else ()):
+                elsewhere.add(name)
         return garbage.Images(whole, frozenset(elsewhere))
 
     def forget(self, image_ids: Iterable[str]) -> None:
@@ -159,7 +176,7 @@ class KnownImages:
 
     def forget_unbuilt(self, survey: garbage.Images, now: float) -> None:
         """Images that are not whole and were not tried of late. Blocks."""
-        self._definitions.forget_unbuilt({*survey.layers, *survey.elsewhere}, now)
+        self._definitions.forget_unbuilt({*survey.whole, *survey.elsewhere}, now)
 
     def definition(self, wanted: str) -> ImageSpec | None:
         """The definition of an image that was built here, or was to be; else None."""

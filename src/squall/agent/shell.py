@@ -106,8 +106,8 @@ class Shells:
         id_range = self._ranges.acquire(owner)
         try:
             if not asked.step:
-                built = await self._images.get(asked.image)
-                if built is None or not hold.add_paths(built.layers):
+                built = await self._images.get(asked.image, hold)
+                if built is None:
                     raise self._missing(asked.image)
                 async with self._containers.of_image(built, id_range) as opened:
                     yield opened, []

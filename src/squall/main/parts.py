@@ -135,7 +135,7 @@ class Node:
             network = await stack.enter_async_context(await self._network(runtime))
             layers = LayerStore(data_dir, is_packed=can_mount_images())
             holds = LayerHolds(layers)
-            stored = await stack.enter_async_context(self._stored(layers))
+            stored = await stack.enter_async_context(self._stored(holds))
             images = await stack.enter_async_context(self._images(runtime, network, settings, holds, stored))
             pythons = tuple(base.python_version for base in known_bases(settings))
             self._agent = await stack.enter_async_context(
@@ -191,7 +191,7 @@ class Node:
         )
 
     @asynccontextmanager
-    async def _stored(self, layers: LayerStore) -> AsyncIterator[StoredImages | None]:
+    async def _stored(self, holds: LayerHolds) -> AsyncIterator[StoredImages | None]:
         """What the store of layers has, if there is such a place."""
         url, data_dir = self._config.layers_at, self._config.data_dir
         if not url:
@@ -206,7 +206,7 @@ class Node:
             if can_mount_from_file() and os.path.exists(FUSE_DEVICE):
                 variables = {name: value for name, value in self._environ.items() if is_of_store(name)}
                 lazy = await stack.enter_async_context(LazyLayers(data_dir, url, Patience(), variables))
-            yield await stack.enter_async_context(StoredImages(store, layers, data_dir, lazy))
+            yield await stack.enter_async_context(StoredImages(store, holds, data_dir, lazy))
             if lazy is not None and self._is_taken_down:
                 await lazy.end()
 

@@ -15,6 +15,7 @@ from squall.agent.image.block import partial as partial_module
 from squall.agent.image.block.partial import PartialLayer, remove_left
 from squall.agent.image.block.put import Putter
 from squall.agent.image.builder import ImageBuilder
+from squall.agent.image.layer import chain
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.making import BuildFailed
@@ -44,7 +45,7 @@ def collect(
     older_than_s: float = 0.0, is_dry_run: bool = False, in_s: float = 60.0,
 ) -> NodeGc:  # fmt: skip
     """As if some time after everything that was done."""
-    images = garbage.Images({one.image_id: one.layers for one in built})
+    images = garbage.Images({one.image_id: one for one in built})
     request = NodeImageGc(older_than_s, is_dry_run, needed or {})
     return garbage.collect(holds or LayerHolds(shop.store), "nd-00000001", images, request, time.time() + in_s)
 
@@ -68,6 +69,23 @@ async def test_needed_image_stays_whole_and_the_rest_goes(shop: Shop) -> None:
     assert set(base.image_ids) == {kept.image_id, unwanted.image_id}
     assert shop.builder.find(make_spec(RUN, OTHER)) == kept
     assert shop.builder.find(make_spec(OTHER)) is None
+
+
+async def test_needed_deep_image_keeps_what_it_is_made_of_and_what_it_stands_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "DEPTH_MAX", 3)
+    monkeypatch.setattr(chain, "GROUP", 2)
+    steps = [image_steps.run_commands((f"step {number}",)) for number in range(5)]
+    deep = await shop.build(*steps)
+    assert (len(deep.config.layers), len(deep.layers)) == (6, 4)
+
+    done = collect(shop, deep, needed={deep.image_id: ("app hello (ap-1)",)})
+
+    assert done.freed_bytes == 0
+    assert shop.builder.find(make_spec(*steps)) == deep
+    assert collect(shop, deep).gone_image_ids == (deep.image_id,)
+    assert shop.store.list() == ()
 
 
 async def test_what_was_used_lately_stays_unless_all_is_to_go(shop: Shop) -> None:
@@ -94,7 +112,7 @@ async def test_dry_run_tells_and_removes_nothing(shop: Shop) -> None:
 
 async def test_images_that_can_be_fetched_again_are_not_gone(shop: Shop) -> None:
     built = await shop.build(RUN)
-    images = garbage.Images({built.image_id: built.layers}, frozenset({built.image_id}))
+    images = garbage.Images({built.image_id: built}, frozenset({built.image_id}))
 
     done = garbage.collect(LayerHolds(shop.store), "nd-00000001", images, NodeImageGc(0.0), time.time() + 60.0)
 
@@ -113,10 +131,10 @@ async def test_image_that_another_begins_with_stays_findable(shop: Shop) -> None
     # As if only something that the two below have of their own had gone.
     known.forget({below.image_id, middle.image_id})
 
-    assert set(whole.layers) == {below.image_id, middle.image_id, above.image_id}
+    assert set(whole.whole) == {below.image_id, middle.image_id, above.image_id}
     assert known.find(above.image_id) == above
     known.forget({above.image_id, below.image_id, middle.image_id})
-    assert known.survey().layers == {}
+    assert known.survey().whole == {}
 
 
 async def test_layers_that_a_build_has_found_stay_while_it_goes_on(tmp_path: Path) -> None:

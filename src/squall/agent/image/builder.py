@@ -235,7 +235,9 @@ class ImageBuilder:
             BuildFailed: it is not here.
         """
         built, hold = self._known(making.step.image_id), making.progress.hold
-        if built is None or (hold is not None and not hold.add_paths(built.layers)):
+        if built is None or (
+            hold is not None and not (hold.add_paths(built.layers) and hold.add_all(built.config.layers))
+        ):
             raise making.failure(
                 NOT_FOUND,
                 f"needs image {making.step.image_id}, which is not on this node",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from squall.agent.image.block.partial import LeftLayer, left_layers, remove_left
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import Layer, LayerError, LayerStore
+from squall.agent.image.progress import BuiltImage
 from squall.protocol.image_catalog import LayerUse, NodeGc, NodeImageGc
 
 MARGIN_S = 1.0
@@ -28,8 +29,7 @@ _FETCH = "a fetch that is under way"
 class Images:
     """The images of a node, as far as they are whole."""
 
-    layers: Mapping[str, tuple[str, ...]]
-    """Image to the paths of all that it stands on."""
+    whole: Mapping[str, BuiltImage]
     elsewhere: frozenset[str] = frozenset()
     """Those that could be fetched again."""
 
@@ -42,8 +42,9 @@ def collect(holds: LayerHolds, node_id: str, images: Images, request: NodeImageG
     """
     store = holds.store
     of_layer: dict[str, list[str]] = {}
-    for image_id, paths in sorted(images.layers.items()):
-        for layer_id in dict.fromkeys(store.id_at(path) for path in paths):
+    for image_id, built in sorted(images.whole.items()):
+        # What it is made of, and the merged layers that a deep one stands on: it is not found without either.
+        for layer_id in dict.fromkeys((*built.config.layers, *(store.id_at(path) for path in built.layers))):
             if layer_id is not None:
                 of_layer.setdefault(layer_id, []).append(image_id)
     used_before = now - max(request.older_than_s, MARGIN_S)

@@ -21,6 +21,7 @@ from squall.agent.image.block.put import Putter
 from squall.agent.image.block.store import BlockStore, open_store
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.block.whole import fetch_whole
+from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.progress import BuiltImage
 from squall.protocol.errors import PlatformError
@@ -286,35 +287,36 @@ def _has_data(top: Path) -> bool:
 
 async def test_an_image_built_on_one_node_starts_on_another(nodes: Nodes) -> None:
     built = BuiltImage(IMAGE_ID, (nodes.layer.path,), nodes.config)
-    async with StoredImages(nodes.store, nodes.layers, nodes.top / "first") as first:
+    async with StoredImages(nodes.store, LayerHolds(nodes.layers), nodes.top / "first") as first:
         assert not first.was_put(IMAGE_ID)
         first.put_soon(built)
         await until(lambda: first.was_put(IMAGE_ID, nodes.config.layers), 20)
         assert not first.was_put(IMAGE_ID, ("ly-2",))
 
     second = nodes.second()
-    async with StoredImages(nodes.store, second, nodes.top / "second") as stored:
+    async with StoredImages(nodes.store, LayerHolds(second), nodes.top / "second") as stored:
         assert stored.find_here(IMAGE_ID) is None
-        found, other = await asyncio.gather(stored.find(IMAGE_ID), stored.find(IMAGE_ID))
+        holds = [stored.holds.begin("test") for _ in range(2)]
+        found, other = await asyncio.gather(*(stored.find(IMAGE_ID, hold) for hold in holds))
         assert found is not None
         assert found == other == stored.find_here(IMAGE_ID)
         layers = tuple(Path(path).parent.name for path in found.layers)
         assert (found.config, found.image_id) == (replace(nodes.config, layers=layers), IMAGE_ID)
         assert Path(found.layers[0]).read_bytes() == Path(nodes.layer.path).read_bytes()
-        assert await stored.find("im-" + "2" * 32) is None
-        assert await stored.find("../escape") is None
+        assert await stored.find("im-" + "2" * 32, stored.holds.begin("test")) is None
+        assert await stored.find("../escape", stored.holds.begin("test")) is None
 
 
 async def test_an_image_that_is_here_needs_no_store_and_one_that_is_not_says_what_is_wrong(nodes: Nodes) -> None:
     nodes.put()
-    async with StoredImages(nodes.store, nodes.second(), nodes.top / "second") as stored:
-        assert await stored.find(IMAGE_ID)
+    async with StoredImages(nodes.store, LayerHolds(nodes.second()), nodes.top / "second") as stored:
+        assert await stored.find(IMAGE_ID, stored.holds.begin("test"))
     dead = open_store("http://127.0.0.1:1", HASTY)
 
-    async with StoredImages(dead, nodes.second(), nodes.top / "second") as stored:
+    async with StoredImages(dead, LayerHolds(nodes.second()), nodes.top / "second") as stored:
         assert stored.find_here(IMAGE_ID) is not None
         with pytest.raises(PlatformError, match=r"cannot use image im-2+: .* http://127\.0\.0\.1:1: ") as caught:
-            await stored.find("im-" + "2" * 32)
+            await stored.find("im-" + "2" * 32, stored.holds.begin("test"))
         assert caught.value.code == "unavailable"
 
 
@@ -324,7 +326,7 @@ async def test_what_could_not_be_put_is_put_later(nodes: Nodes, monkeypatch: pyt
     block.parent.mkdir(exist_ok=True)
     block.write_bytes(b"in the way")
 
-    async with StoredImages(nodes.store, nodes.layers, nodes.top / "first") as stored:
+    async with StoredImages(nodes.store, LayerHolds(nodes.layers), nodes.top / "first") as stored:
         stored.put_soon(BuiltImage(IMAGE_ID, (nodes.layer.path,), nodes.config))
         await asyncio.sleep(0.3)
         assert not stored.was_put(IMAGE_ID)

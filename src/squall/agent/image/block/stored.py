@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,8 +24,10 @@ from squall.agent.image.block.manifest import ImageManifest, layer_id_of, parse_
 from squall.agent.image.block.put import Putter
 from squall.agent.image.block.store import BlockStore
 from squall.agent.image.block.whole import fetch_whole
-from squall.agent.image.layer.store import Layer, LayerError, LayerStore
-from squall.agent.image.progress import BuiltImage
+from squall.agent.image.layer import chain
+from squall.agent.image.layer.holds import Hold, LayerHolds
+from squall.agent.image.layer.store import LayerError
+from squall.agent.image.progress import BuiltImage, Progress
 from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.task_set import TaskSet
@@ -36,21 +39,36 @@ _THREADS = 4
 _log = logging.getLogger("squall.agent.image.block.stored")
 
 
+@dataclass(slots=True)
+class _Fetch:
+    """An image on its way, for everybody who waits for it."""
+
+    hold: Hold
+    """On what has come. Whoever waits takes it over before this lets go."""
+    result: asyncio.Future[BuiltImage | None]
+    waiters: int = 0
+
+    def release_unless_awaited(self) -> None:
+        if self.result.done() and not self.waiters:
+            self.hold.release()
+
+
 class StoredImages:
     """The images that a store has. Enter to begin putting; leaving gives up what is half-way, for the next time."""
 
-    def __init__(self, store: BlockStore, layers: LayerStore, data_dir: Path, lazy: LazyLayers | None = None) -> None:
+    def __init__(self, store: BlockStore, holds: LayerHolds, data_dir: Path, lazy: LazyLayers | None = None) -> None:
         """`lazy` serves layers that are not whole; without it they are fetched whole."""
         self._store = store
         self._lazy = lazy
-        self._layers = layers
+        self.holds = holds
+        self._layers = holds.store
         self._top = data_dir / "images"
         self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._is_closing = threading.Event()
         self._putter = Putter(store, self._is_closing.is_set)
         self._to_put: dict[str, BuiltImage] = {}
         self._has_more = asyncio.Event()
-        self._fetches: dict[tuple[str, bool], asyncio.Future[BuiltImage | None]] = {}
+        self._fetches: dict[tuple[str, bool], _Fetch] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "stored")
         self._tasks = TaskSet()
 
@@ -119,77 +137,103 @@ class StoredImages:
         """The images that came from a store."""
         return tuple(sorted(path.stem for path in self._top.glob("im-*.fetched")))
 
-    def has(self, image_id: str) -> bool:
-        """Whether an image of this node is known to be in the store."""
-        return self.was_put(image_id) or self._known(image_id) is not None
+    def has(self, image_id: str, layers: tuple[str, ...] = ()) -> bool:
+        """Whether an image of this node is known to be in the store, with these layers if it was built here."""
+        return self.was_put(image_id, layers) or self._known(image_id) is not None
 
     def find_here(self, image_id: str, *, is_used: bool = True) -> BuiltImage | None:
         """An image that came from the store, if all of its layers are here."""
         manifest = self._known(image_id)
         if manifest is None:
             return None
-        paths = []
+        progress = Progress(manifest.config, [])
         for digest in manifest.layers:
             layer = self._layers.look(layer_id_of(digest))
             if layer is None:
                 return None
-            if is_used:
+            progress.layers.append(layer)
+        if progress.find_merged(self._layers):
+            return None
+        if is_used:
+            for layer in (*progress.layers, *progress.merged.values()):
                 self._layers.mark_used(layer.layer_id)
-            paths.append(layer.path)
-        return _built(manifest, tuple(paths))
+        return _built(manifest, progress.paths)
 
-    async def find(self, image_id: str) -> BuiltImage | None:
-        """An image of the store, ready to start from; None when the store does not have it.
+    async def find(self, image_id: str, hold: Hold) -> BuiltImage | None:
+        """An image of the store, ready to start from, and held; None when the store does not have it.
 
         Raises:
             PlatformError: `unavailable`: the store has it, or may have it, and it cannot be had now.
         """
-        return await self._find(image_id, is_whole=False)
+        return await self._find(image_id, hold, is_whole=False)
 
-    async def bring(self, image_id: str) -> BuiltImage | None:
+    async def bring(self, image_id: str, hold: Hold) -> BuiltImage | None:
         """The same with all of its layers here: the steps of a build read them.
 
         Raises:
             PlatformError: as `find`.
         """
-        return await self._find(image_id, is_whole=True)
+        return await self._find(image_id, hold, is_whole=True)
 
-    async def _find(self, image_id: str, *, is_whole: bool) -> BuiltImage | None:
+    async def _find(self, image_id: str, hold: Hold, *, is_whole: bool) -> BuiltImage | None:
         if not is_id(image_id, "im"):
             return None
         name = (image_id, is_whole)
         fetch = self._fetches.get(name)
         if fetch is None:
-            fetch = self._fetches[name] = self._tasks.start(self._fetch(image_id, is_whole=is_whole))
-            fetch.add_done_callback(lambda done: self._fetches.pop(name, None))
-        # Others may wait for it too, and what has come is good for the next start.
-        return await asyncio.shield(fetch)
+            its_own = self.holds.begin(f"fetch of {image_id}")
+            result = self._tasks.start(self._fetch(image_id, its_own, is_whole=is_whole))
+            fetch = self._fetches[name] = _Fetch(its_own, result)
+            result.add_done_callback(functools.partial(self._fetched, name, fetch))
+        fetch.waiters += 1
+        try:
+            # Others may wait for it too, and what has come is good for the next start.
+            built = await asyncio.shield(fetch.result)
+            if built is None:
+                return None
+            if not hold.add_paths(built.layers) or (is_whole and not hold.add_all(built.config.layers)):
+                raise PlatformError(UNAVAILABLE, f"cannot use image {image_id}: its layers were removed; try again")
+            return built
+        finally:
+            fetch.waiters -= 1
+            fetch.release_unless_awaited()
 
-    async def _fetch(self, image_id: str, *, is_whole: bool) -> BuiltImage | None:
+    def _fetched(self, name: tuple[str, bool], fetch: _Fetch, result: asyncio.Future[BuiltImage | None]) -> None:
+        self._fetches.pop(name, None)
+        fetch.release_unless_awaited()
+
+    async def _fetch(self, image_id: str, hold: Hold, *, is_whole: bool) -> BuiltImage | None:
         try:
             manifest = await self._blocking(lambda: self._known(image_id) or self._learn(image_id))
-            if self._lazy is not None and not is_whole:
+            # A deep one has to be merged before it is mounted, and that reads all of it.
+            if self._lazy is not None and not is_whole and len(manifest.layers) <= chain.DEPTH_MAX:
                 try:
-                    return _built(manifest, await self._open(self._lazy, manifest))
+                    return _built(manifest, await self._open(self._lazy, manifest, hold))
                 except NoDaemon as error:
                     _log.warning("the layers of %s are fetched whole: %s", image_id, error)
-            layers = await self._blocking(lambda: self._fetch_whole(manifest))
+            paths = await self._blocking(lambda: self._fetch_whole(manifest, hold))
         except NotInStore as error:
             _log.info("%s", error)
             return None
         except (BlockError, LayerError, OSError) as error:
             raise PlatformError(UNAVAILABLE, f"cannot use image {image_id}: {error}") from error
-        return _built(manifest, tuple(layer.path for layer in layers))
+        return _built(manifest, paths)
 
-    async def _open(self, lazy: LazyLayers, manifest: ImageManifest) -> tuple[str, ...]:
+    async def _open(self, lazy: LazyLayers, manifest: ImageManifest, hold: Hold) -> tuple[str, ...]:
         """Paths of the layers: of those that are here, and of the others where they are served."""
-        here = {digest: self._layers.look(layer_id_of(digest)) for digest in manifest.layers}
+        looked = {digest: self._layers.look(layer_id_of(digest)) for digest in manifest.layers}
+        here = {digest: layer if layer and hold.add(layer.layer_id) else None for digest, layer in looked.items()}
         missing = [digest for digest, layer in here.items() if layer is None]
         served = await lazy.open(manifest, missing) if missing else {}
         return tuple(served[digest] if layer is None else layer.path for digest, layer in here.items())
 
-    def _fetch_whole(self, manifest: ImageManifest) -> list[Layer]:
-        return fetch_whole(manifest.layers, self._store, self._layers, self._is_closing.is_set)
+    def _fetch_whole(self, manifest: ImageManifest, hold: Hold) -> tuple[str, ...]:
+        layers = fetch_whole(manifest.layers, self._store, self._layers, self._is_closing.is_set, hold=hold)
+        progress = Progress(manifest.config, layers, hold=hold)
+        # The store has the layers one by one, and the kernel stacks no more of them here than where they were built.
+        while wanted := progress.find_merged(self._layers):
+            self._layers.merge(wanted[0].layers, wanted[0].key)
+        return progress.paths
 
     def _learn(self, image_id: str) -> ImageManifest:
         manifest = self._store.get_image(image_id)

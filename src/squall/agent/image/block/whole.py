@@ -10,6 +10,7 @@ from squall.agent.image.block.errors import BlockError
 from squall.agent.image.block.manifest import layer_id_of
 from squall.agent.image.block.partial import Busy, PartialLayer, Run
 from squall.agent.image.block.store import BlockStore
+from squall.agent.image.layer.holds import Hold
 from squall.agent.image.layer.store import Layer, LayerStore
 
 AT_A_TIME = 4
@@ -22,14 +23,27 @@ def fetch_whole(
     store: BlockStore,
     layers: LayerStore,
     is_cancelled: Callable[[], bool] = lambda: False,
+    *,
+    hold: Hold | None = None,
 ) -> list[Layer]:
     """The layers of these manifests, fetched where they are not here. Blocks.
+
+    Args:
+        hold: gets each as soon as it is here: the next may take minutes, and it could be removed meanwhile.
 
     Raises:
         BlockError: one of them cannot be had; what came of it is used by the next attempt.
         LayerError: a layer cannot be written.
     """
-    return [_fetch_one(digest, store, layers, is_cancelled) for digest in digests]
+    found = []
+    for digest in digests:
+        layer = _fetch_one(digest, store, layers, is_cancelled)
+        # Somebody is at its removal: once it is gone, it is fetched again.
+        while hold is not None and not hold.add(layer.layer_id):
+            time.sleep(_BUSY_POLL_S)
+            layer = _fetch_one(digest, store, layers, is_cancelled)
+        found.append(layer)
+    return found
 
 
 def _fetch_one(digest: str, store: BlockStore, layers: LayerStore, is_cancelled: Callable[[], bool]) -> Layer:

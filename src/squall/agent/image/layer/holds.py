@@ -85,6 +85,10 @@ class Hold:
         found = (self._holds.store.id_at(path) for path in paths)
         return all(self.add(layer_id) for layer_id in found if layer_id is not None)
 
+    def add_all(self, layer_ids: Iterable[str]) -> bool:
+        """Hold several layers; False when one is not there."""
+        return all(self.add(layer_id) for layer_id in layer_ids)
+
     def release(self) -> None:
         """Let go of all of them; may be repeated."""
         layer_ids, self._layer_ids = self._layer_ids, set()
