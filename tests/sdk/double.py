@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,6 +29,10 @@ from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.sdk._serialization import deserialize, encode_exception, serialize
+
+
+async def pass_by(spec: image.ImageSpec) -> None:
+    """What a build waits for that nobody holds up."""
 
 
 class ServerDouble:
@@ -56,6 +60,8 @@ class ServerDouble:
         self.builds_at_once = 0
         """So many builds must have begun before any ends."""
         self.builds_may_end = asyncio.Event()
+        self.on_build: Callable[[image.ImageSpec], Awaitable[None]] = pass_by
+        """Each build ends when this does."""
         self.log_lines: list[log.LogEntry] = []
         self.image_logs_read: list[image_catalog.ImageLogRead] = []
         self.hellos: list[server.Hello] = []
@@ -361,6 +367,7 @@ class Connection:
         if len(self.double.images) >= self.double.builds_at_once:
             self.double.builds_may_end.set()
         await asyncio.wait_for(self.double.builds_may_end.wait(), 5)
+        await self.double.on_build(spec)
         for event in self.double.build_events:
             await request.send_item(event)
         if self.double.build_error is not None:

@@ -23,10 +23,14 @@ from squall.protocol.image_catalog import ImageGet, ImageInfo
 from squall.sdk import _mount, _output
 from squall.sdk._client import Client, ClientStream, ConnectionLost
 from squall.sdk._image_steps import Step, flat
+from squall.sdk._pending import Pending
+from squall.sdk._turn import Turn
 
 if TYPE_CHECKING:
     from squall.sdk.image import Image
 
+AT_ONCE_MAX = 8
+"""Builds that one run has under way; the others wait. How many steps run is for the node to say."""
 _SHOWN_LINES_MAX = 40
 _TAKEN_FROM = "an image that another one takes files from"
 
@@ -65,17 +69,31 @@ def _of_this_program() -> str:
 
 
 class Build:
-    """An image on its way."""
+    """An image on its way. Without a request it is there: nothing has to be built."""
 
-    def __init__(self, image_id: str, request: ImageBuild, stream: ClientStream | None) -> None:
+    def __init__(self, image_id: str, request: ImageBuild | None, needs: tuple[Build, ...]) -> None:
         self.image_id = image_id
         self.request = request
-        self.stream = stream
-        self.is_built = stream is None
+        self.needs = needs
+        """What it takes files from, to be built before."""
+        self.stream: ClientStream | None = None
+        self.is_built = request is None
+        self.error: BaseException | None = None
+        self.log: list[str] = []
+        """The last lines of its last step."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.is_built or self.error is not None
 
 
 class Builds:
-    """The images of one run of an app, or of one program."""
+    """The images of one run of an app, or of one program.
+
+    What needs no other image is built at the same time, and what takes files from others as soon as these are there. An
+    event of any build is seen by whoever waits for one of them: there may be no event loop to follow each by itself.
+    """
 
     def __init__(self, client: Client, app_id: str, output: _output.Output) -> None:
         self._client = client
@@ -86,6 +104,11 @@ class Builds:
         self._run_id = os.urandom(8).hex()
         self._images: list[Image] = []
         """Kept, so that no other object gets the identity of one."""
+        self._unfinished: list[Build] = []
+        """In an order in which each comes after those it needs."""
+        self._waiting: list[Pending[None]] = []
+        self._turn = Turn()
+        self._is_lost = False
 
     async def begin(self, image: Image, what: str) -> Build:
         """Have an image built, once however often it is asked for; `what` says in errors what it is for.
@@ -98,9 +121,7 @@ class Builds:
         if found is not None:
             return found
         steps = flat(image.steps)
-        # All of them are under way before one is waited for.
-        for other in [await self.begin(step.image, _TAKEN_FROM) for step in steps if step.image is not None]:
-            await self.finish(other)
+        needs = tuple([await self.begin(step.image, _TAKEN_FROM) for step in steps if step.image is not None])
         secrets: dict[str, dict[str, str]] = {}
         spec = ImageSpec(tuple([await self._step(step, secrets) for step in steps]))
         try:
@@ -115,9 +136,12 @@ class Builds:
             if only and steps[0].published is None:
                 # Nothing will be built that could find out that there is no such image.
                 await self._client.request("ImageGet", ImageGet(only), ImageInfo)
-            request = ImageBuild(spec, self._app_id, secrets, self._run_id)
-            build = Build(name, request, None if only else self._client.stream("ImageBuild", request))
+            request = None if only else ImageBuild(spec, self._app_id, secrets, self._run_id)
+            build = Build(name, request, needs)
             self._by_id[name] = build
+            if request is not None:
+                self._unfinished.append(build)
+                self._look()
         self._by_image[id(image)] = build
         self._images.append(image)
         return build
@@ -144,30 +168,87 @@ class Builds:
         """Wait until an image is there; a broken connection asks again, what was built is kept.
 
         Raises:
-            ImageBuildError: it cannot be built; the message has the step and its last lines.
+            ImageBuildError: it cannot be built, or one that it needs; the message has the step and its last lines.
         """
-        log: list[str] = []
-        while not build.is_built:
-            assert build.stream is not None
+        while not build.is_over:
+            changed: Pending[None] = Pending(self._client.connection)
+            # Before the look: what comes after it is not missed.
+            self._waiting.append(changed)
             try:
-                async for event, _ in build.stream.items(BuildEvent):
-                    self._output.build_event(build.image_id, event)
-                    if event.kind == "step":
-                        log.clear()  # the step before ended well
-                    elif event.kind == "line":
-                        log.append(event.text)
-                        del log[:-_SHOWN_LINES_MAX]
-                    build.is_built = build.is_built or event.kind == "built"
-                if not build.is_built:
-                    raise ImageBuildError("the build of the image ended without a result; see the server's log")
-            except ConnectionLost:
-                await self._client.connect()
-                build.stream = self._client.stream("ImageBuild", build.request)
-            except RemoteError:
-                raise
-            except Error as error:
-                self._output.build_failed(build.image_id)
-                raise ImageBuildError(f"{error}{_not_said(str(error), log)}") from error
+                self._look()
+                if self._is_lost:
+                    await self._client.connect()
+                    self._is_lost = False
+                elif not build.is_over:
+                    await changed
+            finally:
+                self._waiting.remove(changed)
+        if build.error is not None:
+            raise build.error
+
+    def close(self) -> None:
+        """Give up what is still being built: nobody waits for it any more."""
+        for build in self._unfinished:
+            if build.stream is not None:
+                build.stream.cancel()
+        self._unfinished.clear()
+
+    def _look(self) -> None:
+        """See what has come of each build, and begin those that can."""
+        if not self._turn.take():
+            return  # another thread is at it, and wakes this one
+        is_changed = False
+        try:
+            for build in tuple(self._unfinished):
+                failed = next((need.error for need in build.needs if need.error is not None), None)
+                if failed is not None:
+                    build.error = failed
+                elif build.stream is not None:
+                    self._follow(build, build.stream)
+                elif not self._is_lost and self._has_room() and all(need.is_built for need in build.needs):
+                    is_changed = True
+                    stream = build.stream = self._client.stream("ImageBuild", build.request)
+                    stream.on_change = self._wake
+                if build.is_over:
+                    is_changed = True
+                    self._unfinished.remove(build)
+        finally:
+            self._turn.leave()
+        if is_changed:
+            # What came before `on_change` was set, what has room now, and what others wait for in their threads.
+            self._wake()
+
+    def _has_room(self) -> bool:
+        return sum(build.stream is not None for build in self._unfinished) < AT_ONCE_MAX
+
+    def _wake(self) -> None:
+        for waiting in tuple(self._waiting):
+            waiting.set(None)
+
+    def _follow(self, build: Build, stream: ClientStream) -> None:
+        """Show what a build says, and note how it ended."""
+        is_ended = stream.is_ended  # before the last items are taken
+        for event, _ in stream.take(BuildEvent):
+            self._output.build_event(build.image_id, event)
+            if event.kind == "step":
+                build.log.clear()  # the step before ended well
+            elif event.kind == "line":
+                build.log.append(event.text)
+                del build.log[:-_SHOWN_LINES_MAX]
+            build.is_built = build.is_built or event.kind == "built"
+        if not is_ended or build.is_built:
+            return
+        build.stream = None
+        if isinstance(stream.error, ConnectionLost):
+            self._is_lost = True
+        elif stream.error is None:
+            build.error = ImageBuildError("the build of the image ended without a result; see the server's log")
+        elif isinstance(stream.error, RemoteError) or not isinstance(stream.error, Error):
+            build.error = stream.error
+        else:
+            self._output.build_failed(build.image_id)
+            build.error = ImageBuildError(f"{stream.error}{_not_said(str(stream.error), build.log)}")
+            build.error.__cause__ = stream.error
 
 
 def _not_said(message: str, log: list[str]) -> str:

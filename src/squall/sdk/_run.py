@@ -76,6 +76,7 @@ class Running:
         """Stop the app and show its last lines. A detached one that was interrupted, or spawned calls, goes on."""
         if os.getpid() != self._pid:
             return  # a forked child came out of the block: the run is its parent's
+        self.builds.close()
         self._client.drop_app(self.app_id)
         end, is_server_there = AppStopped(goes_on=is_detached and is_aborted), False
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from squall.exception import ServiceError
@@ -30,8 +30,11 @@ class ClientStream:
         self._items: deque[tuple[Any, bytes]] = deque()
         self.item_count = 0
         """How many have come."""
-        self._error: BaseException | None = None
-        self._is_ended = False
+        self.error: BaseException | None = None
+        self.is_ended = False
+        """No more items come; those that came may not all be taken."""
+        self.on_change: Callable[[], None] | None = None
+        """Called when an item has come, or the end, in whichever thread reads: for those who use `take`."""
         self._signal: Pending[None] | None = None
         self._unacknowledged = 0
 
@@ -41,7 +44,7 @@ class ClientStream:
 
     def cancel(self) -> None:
         """Give it up."""
-        if not self._is_ended:
+        if not self.is_ended:
             self._client.forget_stream(self._number)
             self._client.write_frame(wire.CANCEL, self._number, "", None)
             self.end(None)
@@ -54,14 +57,23 @@ class ClientStream:
 
     def end(self, error: BaseException | None) -> None:
         """No more items."""
-        self._error = error
-        self._is_ended = True
+        self.error = error
+        self.is_ended = True
         self._wake()
 
     def _wake(self) -> None:
         signal = self._signal
         if signal is not None:
             signal.set(None)
+        if self.on_change is not None:
+            self.on_change()
+
+    def take(self, cls: type[R]) -> Iterator[tuple[R, bytes]]:
+        """The items that have come, without waiting for more."""
+        while self._items:
+            params, body = self._items.popleft()
+            self._acknowledge()
+            yield self._client.codec.record(cls, params), body
 
     async def items(self, cls: type[R]) -> AsyncGenerator[tuple[R, bytes], None]:
         """All items. Leaving early gives the request up.
@@ -72,23 +84,21 @@ class ClientStream:
         """
         try:
             while True:
-                while self._items:
-                    params, body = self._items.popleft()
-                    self._acknowledge()
-                    yield self._client.codec.record(cls, params), body
-                if self._is_ended:
-                    if self._error is not None:
-                        raise self._error
+                for item in self.take(cls):
+                    yield item
+                if self.is_ended:
+                    if self.error is not None:
+                        raise self.error
                     return
                 signal: Pending[None] = Pending(self._client.connection)
                 self._signal = signal
-                if not self._items and not self._is_ended:
+                if not self._items and not self.is_ended:
                     await signal
         finally:
             self.cancel()
 
     def _acknowledge(self) -> None:
         self._unacknowledged += 1
-        if self._unacknowledged >= STREAM_WINDOW // 2 and not self._is_ended:
+        if self._unacknowledged >= STREAM_WINDOW // 2 and not self.is_ended:
             self._client.write_frame(wire.CREDIT, self._number, "", None, b"", self._unacknowledged)
             self._unacknowledged = 0

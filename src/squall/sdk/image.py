@@ -616,8 +616,12 @@ class Image:
         client = _client.current()
         await client.connect()
         builds = Builds(client, "", _output.current()) if app is None else app.running_builds("Image.build(app=…)")
-        build = await builds.begin(self, "the image that build() was called of")
-        await builds.finish(build)
+        try:
+            build = await builds.begin(self, "the image that build() was called of")
+            await builds.finish(build)
+        finally:
+            if app is None:
+                builds.close()
         self._object_id = build.image_id
         return self
 
