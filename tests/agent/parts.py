@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from squall.agent.config import AgentConfig
 from squall.agent.disk import Writer
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
+from squall.agent.spread import flags_of
 from squall.protocol.blob import BlobChunk, BlobGet
 from squall.protocol.channel.contract import Channel
 from squall.protocol.channel.memory import MemoryChannel
@@ -217,3 +221,14 @@ async def closing(channel: Channel) -> AsyncIterator[Channel]:
     finally:
         channel.close()
         await asyncio.sleep(0)
+
+
+def is_spread(directory: Path) -> bool:
+    """Whether `lsattr` would show a T for a directory; skips the test where the file system has no such flags."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        return bool(flags_of(descriptor) & 0x00020000)
+    except OSError:
+        pytest.skip(f"the file system of {directory} has no such flags")
+    finally:
+        os.close(descriptor)

@@ -32,7 +32,7 @@ from squall.protocol.mount import MountRef
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted
 from squall.runtime.errors import FeatureMissing, ProgramMissing, RuntimeFailure
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
-from tests.agent.parts import CODEC, BuiltImages, Inbox, ServerEnd, Slots, make_config, until
+from tests.agent.parts import CODEC, BuiltImages, Inbox, ServerEnd, Slots, is_spread, make_config, until
 
 pytestmark = pytest.mark.long
 
@@ -149,6 +149,11 @@ async def test_each_server_is_told_which_images_are_here(world: World, monkeypat
     async with world.running():
         await until(lambda: told)
     assert [set(ids) for ids in told] == [here - {image_id(specs[0])}]
+
+
+async def test_what_containers_write_is_apart(world: World) -> None:
+    async with world.running():
+        assert is_spread(world.data_dir / "containers")
 
 
 async def test_a_container_starts_speaks_and_ends_and_nothing_is_left(world: World) -> None:

@@ -37,6 +37,7 @@ from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges
 from squall.agent.record import ContainerRecord, read_record, write_record
 from squall.agent.relay import ContainerSocket, Relay, token_hash
+from squall.agent.spread import spread_apart
 from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, UNSUPPORTED, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.node import ContainerExited, ContainerStart, ContainerStarted, NodeContainer
@@ -225,6 +226,7 @@ class Containers:
         """Take over what an earlier agent started, and remove what it left behind. Comes before anything else."""
         services = self._services
         self._config.containers_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread_apart(self._config.containers_dir)
         for status in await services.runtime.list():
             if status.labels.get(KIND_LABEL) == BUILD_KIND:
                 continue  # the image builder's

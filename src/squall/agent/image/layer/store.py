@@ -35,6 +35,7 @@ from pathlib import Path
 
 from squall.agent.image.layer.lent import bring_in
 from squall.agent.image.machine.own_program import own_environ, own_program
+from squall.agent.spread import spread_apart
 from squall.erofs.errors import BadImage
 from squall.erofs.unpack import unpack
 from squall.runtime.removal import mounts_below, remove_tree
@@ -95,6 +96,7 @@ class LayerStore:
             self.incoming_dir,
         ):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread_apart(self._root / ".scratch")
 
     def find(self, key: str, below: str = "") -> Layer | None:
         """The layer that serves a build key on what is below, or None."""
