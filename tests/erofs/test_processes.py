@@ -23,7 +23,7 @@ os.cpu_count = lambda: 8
 """
 RUN_PARTS = """
 import os, signal, sys, time
-from squall.erofs.errors import PackError
+from squall.erofs.errors import BadImage, PackError
 from squall.erofs.processes import run_parts
 
 def part(*steps):
@@ -78,7 +78,9 @@ def test_a_file_that_changes_is_named_whoever_reads_it(tmp_path: Path, name: str
     ("step", "raised"),
     [
         ("raise_(PackError('no é'))", "PackError: no é"),
-        ("os.open('/nowhere/file', 0)", "FileNotFoundError: [Errno 2] No such file or directory"),
+        ("os.open('/nowhere/file', 0)", "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/file'"),
+        ("raise_(BadImage('damaged'))", "BadImage: damaged"),
+        ("raise_(OSError('odd'))", "OSError: [Errno 5] odd"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "ChildProcessError: a process of it ended with signal 9"),
         ("raise_(ValueError())", "ChildProcessError: a process of it ended with status 1"),
     ],
@@ -92,7 +94,7 @@ def raise_(error):
     raise error
 try:
     run_parts([part(lambda: None), {forks}])
-except (PackError, OSError) as error:
+except (PackError, BadImage, OSError) as error:
     print(f"{{type(error).__name__}}: {{error}}")
 try:
     os.waitpid(-1, os.WNOHANG)
@@ -103,6 +105,7 @@ except ChildProcessError:
     ended = run(program)
 
     assert ended.stdout.splitlines() == [raised, "no child is left"], ended
+    assert ("ValueError" in ended.stderr) == ("ValueError" in step)
 
 
 def test_forks_are_stopped_when_the_first_part_fails() -> None:
@@ -110,7 +113,7 @@ def test_forks_are_stopped_when_the_first_part_fails() -> None:
 def fail():
     raise PackError("here")
 try:
-    run_parts([part(fail), part(lambda: time.sleep(50))])
+    run_parts([part(fail), part(lambda: time.sleep(600))])
 except PackError as error:
     print(error)
 """

@@ -21,6 +21,8 @@ from squall.erofs.tree import Contents, Lent, Node, Scan, Source
 # Files up to this size are read whole and written together; larger ones are copied by the kernel.
 _SMALL_BYTES = 128 * 1024
 _BUFFER_BYTES = 1024 * 1024
+# Between two pieces of a copy somebody may look whether it is still wanted.
+_PIECE_BYTES = 64 * 1024 * 1024
 # What a node costs, in bytes that could be copied meanwhile.
 _NODE_COST = 100_000
 # Below this another process costs more than it saves.
@@ -116,7 +118,7 @@ class _Writer:
                 is_large = _is_large(one)
                 self._write_node(one, b"" if not one.size or is_large else self._content(one))
                 if is_large:
-                    self._copy_large(one)
+                    yield from self._copy_large(one)
             elif stat.S_ISDIR(mode):
                 self._write_node(one, b"".join(self._directory(one)))
             else:
@@ -172,20 +174,20 @@ class _Writer:
         """The content of a small file."""
         return self._exactly(one, self._source.content(one.node), one.size)
 
-    def _copy_large(self, one: Place) -> None:
-        """Copy the content of a large file to its place."""
+    def _copy_large(self, one: Place) -> Iterator[None]:
+        """Copy the content of a large file to its place, a piece at a time."""
         contents = self._source.open(one.node)
         try:
             if one.layout == layout.CHUNKED:
-                self._copy_chunks(one, contents)
+                yield from self._copy_chunks(one, contents)
             else:
-                self._copy_whole(one, contents)
+                yield from self._copy_whole(one, contents)
         finally:
             contents.close()
 
-    def _copy_whole(self, one: Place, contents: Contents) -> None:
+    def _copy_whole(self, one: Place, contents: Contents) -> Iterator[None]:
         at, in_blocks = one.block * BLOCK_BYTES, one.size - one.tail_bytes
-        self._copy(one, contents, 0, in_blocks, at)
+        yield from self._copy(one, contents, 0, in_blocks, at)
         if one.tail_bytes:
             tail = self._exactly(one, contents.read(in_blocks, one.tail_bytes), one.tail_bytes)
             at = one.offset + one.head_bytes
@@ -193,22 +195,24 @@ class _Writer:
         if contents.size != one.size:
             raise self._changed(one)
 
-    def _copy_chunks(self, one: Place, contents: Contents) -> None:
+    def _copy_chunks(self, one: Place, contents: Contents) -> Iterator[None]:
         at = one.block * BLOCK_BYTES
         for first, count in _runs(one.chunks):
             begin = first << one.chunk_bits
             size = min(count << one.chunk_bits, one.size - begin)
-            self._copy(one, contents, begin, size, at)
+            yield from self._copy(one, contents, begin, size, at)
             at += -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
-    def _copy(self, one: Place, contents: Contents, begin: int, size: int, at: int) -> None:
+    def _copy(self, one: Place, contents: Contents, begin: int, size: int, at: int) -> Iterator[None]:
         """Copy a part of a file to an offset in the image."""
         done = 0
         while done < size:
-            count = contents.copy(begin + done, size - done, self._descriptor, at + done)
+            piece = min(size - done, _PIECE_BYTES)
+            count = contents.copy(begin + done, piece, self._descriptor, at + done)
             if not count:
                 raise self._changed(one)
             done += count
+            yield
 
     def _exactly(self, one: Place, content: bytes, size: int) -> bytes:
         if len(content) != size:
