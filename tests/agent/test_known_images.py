@@ -310,6 +310,27 @@ async def test_what_takes_from_an_image_that_cannot_be_had_now_says_so(tmp_path:
             assert caught.value.code == "unavailable"
 
 
+@pytest.mark.long
+async def test_damaged_image_keeps_no_other_from_being_told(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "first", store) as first:
+        specs = [make_spec(RUN), make_spec(image_steps.run_commands(("more",)))]
+        built = [await first.build_and_put(spec) for spec in specs]
+    bad, good = sorted(one.image_id for one in built)
+    async with storing_node(tmp_path / "second", store) as second:
+        for name in (bad, good):
+            with held(second.shop.holds) as hold:
+                found = await second.known.get(name, hold)
+                assert found is not None
+                if name == bad:
+                    Path(found.layers[-1]).write_bytes(b"damaged")
+        # Of a machine that mounts no packed layers: it unpacks them as they are looked at.
+        unpacking = LayerHolds(LayerStore(second.shop.data_dir, is_packed=False))
+        async with StoredImages(store, unpacking, second.shop.data_dir) as stored:
+            assert set(stored.fetched_ids()) == {bad, good}
+            assert tuple(images_of(second.shop, stored).whole()) == (good,)
+
+
 async def test_values_of_secrets_are_in_no_file(shop: Shop) -> None:
     await fail(images_of(shop), shop)
 

@@ -14,6 +14,7 @@ from squall.agent.image import garbage
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.layer.holds import Hold
+from squall.agent.image.layer.store import LayerError
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
 from squall.protocol import image_steps
@@ -152,8 +153,14 @@ class KnownImages:
         """The images that containers can be started from without a store. Blocks, and marks none as used."""
         for name in self._ids():
             known = self._built.get(name)
-            is_known = known is not None and all(map(os.path.exists, known.layers))
-            if is_known or self._look(name) is not None:
+            try:
+                is_whole = known is not None and all(map(os.path.exists, known.layers))
+                is_whole = is_whole or self._look(name) is not None
+            except (LayerError, OSError, ValueError) as error:
+                # One that is damaged says nothing about the others.
+                _log.warning("image %s counts as one that is not here: %s", name, error)
+                continue
+            if is_whole:
                 yield name
 
     def survey(self) -> garbage.Images:
