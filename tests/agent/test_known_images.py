@@ -311,6 +311,44 @@ async def test_what_takes_from_an_image_that_cannot_be_had_now_says_so(tmp_path:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_image_that_was_fetched_and_is_built_anew_is_the_new_one_from_then_on(
+    tmp_path: Path, is_killed: bool
+) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "first", store) as first:
+        old = await first.build_and_put(make_spec(RUN))
+    async with storing_node(tmp_path / "second", store) as second:
+
+        async def step(spec: ContainerSpec) -> int:
+            upper = Path(spec.state_dir, "rw/upper")
+            upper.mkdir(parents=True)
+            (upper / "anew").write_text("x")
+            return 0
+
+        with held(second.shop.holds) as hold:
+            assert await second.known.get(old.image_id, hold)
+        second.shop.step = step
+        if is_killed:
+            # As if it was at once.
+            second.stored.put_soon = lambda built: None  # type: ignore[method-assign]
+        new = await second.known.build(make_spec(replace(RUN, force_build=True)), ignore)
+        assert new.image_id == old.image_id
+        # What the store has of it is not what would be lost.
+        assert not is_killed or new.image_id not in second.known.survey().elsewhere
+    async with storing_node(tmp_path / "second", store) as second:
+        second.known.put_rest()
+        await until(lambda: second.stored.was_put(new.image_id, new.config.layers), 20)
+        assert new.image_id in second.known.survey().elsewhere
+        assert (second.collect().freed_bytes > 0, second.shop.store.list()) == (True, ())
+        with held(second.shop.holds) as hold:
+            found = await second.known.get(new.image_id, hold)
+            assert found is not None
+            with merged(found.layers) as tree:
+                assert tree.find("/anew")
+
+
+@pytest.mark.long
 async def test_damaged_image_keeps_no_other_from_being_told(tmp_path: Path) -> None:
     store = store_in(tmp_path / "store")
     async with storing_node(tmp_path / "first", store) as first:

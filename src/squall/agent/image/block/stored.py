@@ -1,6 +1,6 @@
 """Images of this node and those of the store: puts what was built here, finds what was built elsewhere.
 
-<data>/images/<image id>.fetched     the manifest of an image that came from the store
+<data>/images/<image id>.fetched     the manifest of an image that came from the store, until it is built here
 <data>/images/<image id>.put         which store has an image that was built here
 """
 
@@ -85,7 +85,8 @@ class StoredImages:
     # Put
 
     def put_soon(self, built: BuiltImage) -> None:
-        """Put an image that was built here, when there is time."""
+        """Put an image that was built here, when there is time. What came from the store under its id is another."""
+        self._unlearn(built.image_id)
         if not self.was_put(built.image_id, built.config.layers):
             self._to_put[built.image_id] = built
             self._has_more.set()
@@ -120,6 +121,8 @@ class StoredImages:
             self._putter.put_image(built.image_id, built.config, layers)
             name = "\n".join((self._store.name, *built.config.layers))
             _write(self._top / f"{built.image_id}.put", name.encode())
+            # A fetch that was under way as it was built may have learnt of the one before it.
+            self._unlearn(built.image_id)
 
         try:
             await self._blocking(put)
@@ -138,8 +141,11 @@ class StoredImages:
         return tuple(sorted(path.stem for path in self._top.glob("im-*.fetched")))
 
     def has(self, image_id: str, layers: tuple[str, ...] = ()) -> bool:
-        """Whether an image of this node is known to be in the store, with these layers if it was built here."""
-        return self.was_put(image_id, layers) or self._known(image_id) is not None
+        """Whether an image of this node is known to be in the store, with these layers if any are given."""
+        if self.was_put(image_id, layers):
+            return True
+        manifest = self._known(image_id)
+        return manifest is not None and (not layers or layers == _layer_ids(manifest))
 
     def find_here(self, image_id: str, *, is_used: bool = True) -> BuiltImage | None:
         """An image that came from the store, if all of its layers are here."""
@@ -240,6 +246,9 @@ class StoredImages:
         _write(self._top / f"{image_id}.fetched", manifest.to_bytes())
         return manifest
 
+    def _unlearn(self, image_id: str) -> None:
+        (self._top / f"{image_id}.fetched").unlink(missing_ok=True)
+
     def _known(self, image_id: str) -> ImageManifest | None:
         try:
             return parse_image((self._top / f"{image_id}.fetched").read_bytes(), image_id)
@@ -252,8 +261,11 @@ class StoredImages:
 
 def _built(manifest: ImageManifest, paths: tuple[str, ...]) -> BuiltImage:
     # Layers are called otherwise on the node that built them.
-    layers = tuple(layer_id_of(digest) for digest in manifest.layers)
-    return BuiltImage(manifest.image_id, paths, replace(manifest.config, layers=layers))
+    return BuiltImage(manifest.image_id, paths, replace(manifest.config, layers=_layer_ids(manifest)))
+
+
+def _layer_ids(manifest: ImageManifest) -> tuple[str, ...]:
+    return tuple(layer_id_of(digest) for digest in manifest.layers)
 
 
 def _write(path: Path, data: bytes) -> None:
