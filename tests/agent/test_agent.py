@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from squall.agent import containers, told_images
 from squall.agent import exec as agent_exec
 from squall.agent.agent import Agent
+from squall.agent.image.progress import BuiltImage
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import connect_unix
 from squall.protocol.codec import STREAM_WINDOW
@@ -149,6 +151,35 @@ async def test_each_server_is_told_which_images_are_here(world: World, monkeypat
     async with world.running():
         await until(lambda: told)
     assert [set(ids) for ids in told] == [here - {image_id(specs[0])}]
+
+
+async def test_images_are_not_looked_at_for_a_connection_that_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, looks, may_find = BuiltImages.find, [], threading.Event()
+
+    def find_late(images: BuiltImages, spec: ImageSpec) -> BuiltImage | None:
+        looks.append(spec)
+        may_find.wait(60)
+        return find(images, spec)
+
+    async with world.running():
+        await world.build()
+    world.server.told_images.clear()
+    monkeypatch.setattr(BuiltImages, "find", find_late)
+    async with world.running() as agent:
+        try:
+            for _ in range(9):
+                await until(lambda: agent.is_connected)
+                await world.server.peer.close()
+                await until(lambda: not agent.is_connected)
+            await until(lambda: agent.is_connected)
+        finally:
+            may_find.set()
+        await until(lambda: world.server.told_images)
+
+    # A thread that looks is not stopped by the end of its connection; what waits for one is.
+    assert len(looks) <= 5
 
 
 async def test_what_containers_write_is_apart(world: World) -> None:

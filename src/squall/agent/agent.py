@@ -363,12 +363,13 @@ class Agent:
         peer = Peer(await self._connect(), self._codec, self)
         self._peer = peer
         peer.start()
+        telling: asyncio.Future[Any] | None = None
         try:
             welcome = await peer.request("NodeHello", self._hello(), NodeWelcome)
             self._blobs.peer = peer
             self._is_welcome.set()
             _log.info("connected to server %s", welcome.server_id)
-            self._tasks.start(tell_images(self._images, peer, self._threads))
+            telling = self._tasks.start(tell_images(self._images, peer, self._threads))
             self._log_sender.begin(peer)
             while self._untold:
                 peer.event("ContainerExited", self._untold.popleft())
@@ -377,6 +378,9 @@ class Agent:
             await peer.wait_closed()
             return True
         finally:
+            if telling is not None:
+                # The next connection tells anew; one that comes and goes would have all of them look at the same time.
+                telling.cancel()
             self._log_sender.pause()
             await peer.close()
 

@@ -1,6 +1,6 @@
 """Tells a server which images are on this node: one that was started anew does not know, and would build them again.
 
-A hundred thousand are told as they are found, so that neither end holds up anything else for them.
+A hundred thousand are told as they are found, few at a time: mounts and removals need the same threads.
 """
 
 from __future__ import annotations

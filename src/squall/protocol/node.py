@@ -13,7 +13,7 @@ from squall.protocol.function import Resources
 from squall.protocol.mount import MountRef
 from squall.protocol.records import field, record
 
-NODE_IMAGES_MAX = 1_000
+NODE_IMAGES_MAX = 100
 
 
 @record
