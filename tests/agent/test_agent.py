@@ -29,6 +29,7 @@ from squall.protocol.function import Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TOKEN, SOCKET_DIR, GuestHello
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
+from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.image_steps import debian_slim
 from squall.protocol.mount import MountRef
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted
@@ -142,15 +143,42 @@ async def test_each_server_is_told_which_images_are_here(world: World, monkeypat
         await world.server.peer.close()
         await until(lambda: not agent.is_connected)
         # The first server may have been told some of what was built after it had connected.
-        await until(lambda: {*sum(told[-2:], ())} == here)
-    assert [len(ids) for ids in told[-2:]] == [2, 1]
+        await until(lambda: told[-1:] == [()] and {*sum(told[-3:], ())} == here)
+    assert [len(ids) for ids in told[-3:]] == [2, 1, 0]
 
     # The next agent knows by what is on the disk, and says no image that is not whole.
     told.clear()
     world.images.gone.add(image_id(specs[0]))
     async with world.running():
-        await until(lambda: told)
-    assert [set(ids) for ids in told] == [here - {image_id(specs[0])}]
+        await until(lambda: told[-1:] == [()])
+    assert [set(ids) for ids in told] == [here - {image_id(specs[0])}, set()]
+
+
+async def test_what_is_told_of_images_was_looked_at_before_a_removal_or_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, looks, second = BuiltImages.find, [], threading.Event()
+    is_second_in_time: list[bool] = []
+
+    def find_late(images: BuiltImages, spec: ImageSpec) -> BuiltImage | None:
+        looks.append(spec)
+        if len(looks) > 1:
+            second.set()
+        else:
+            # For the removal, which is not to begin: it would look as well.
+            is_second_in_time.append(second.wait(1.0))
+        return find(images, spec)
+
+    async with world.running():
+        await world.build()
+    world.server.told_images.clear()
+    monkeypatch.setattr(BuiltImages, "find", find_late)
+    async with world.running():
+        await until(lambda: looks)
+        await world.server.peer.request("NodeImageGc", NodeImageGc(0.0), NodeGc)
+
+    assert is_second_in_time == [False]
+    assert world.server.told_images[0] == (image_id(SPEC),)
 
 
 async def test_images_are_not_looked_at_for_a_connection_that_is_over(

@@ -369,7 +369,7 @@ class Agent:
             self._blobs.peer = peer
             self._is_welcome.set()
             _log.info("connected to server %s", welcome.server_id)
-            telling = self._tasks.start(tell_images(self._images, peer, self._threads))
+            telling = self._tasks.start(tell_images(self._images, peer, self._threads, self._collecting))
             self._log_sender.begin(peer)
             while self._untold:
                 peer.event("ContainerExited", self._untold.popleft())

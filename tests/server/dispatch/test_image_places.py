@@ -193,3 +193,20 @@ async def test_what_a_node_says_later_counts_for_what_waits() -> None:
         await tell(stage.node, IMAGE_ID)
 
         assert (await stage.done(call, 1))[0].value == b"4"
+
+
+async def test_image_that_was_removed_while_its_node_was_away_is_no_more_there() -> None:
+    async with staged() as stage:
+        node = stage.plane.fleet.nodes[stage.node.node_id]
+        await tell(stage.node, IMAGE_ID, "im-stays")
+        await tell(stage.node)
+        assert node.image_ids == {IMAGE_ID, "im-stays"}
+
+        await stage.node.connect()
+        await tell(stage.node, "im-stays")
+        # Until it has said all, it may have the rest.
+        assert node.image_ids == {IMAGE_ID, "im-stays"}
+        node.has_image("im-built-meanwhile")
+        await tell(stage.node)
+
+        assert node.image_ids == {"im-stays", "im-built-meanwhile"}

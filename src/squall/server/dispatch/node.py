@@ -40,6 +40,8 @@ class Node:
         self.containers: dict[str, Container] = {}
         self.image_ids: set[str] = set()
         self.missing_image_ids: set[str] = set()
+        self._unsaid_image_ids: set[str] = set()
+        """It had them before its last hello, and has not said yet whether it still does."""
         self.report: NodeReport | None = None
         self.lost_timer: Timer | None = None
         self.line_count = 0
@@ -56,6 +58,7 @@ class Node:
         self.hostname = hello.hostname
         self.pythons = hello.pythons
         self.missing_image_ids.clear()
+        self._unsaid_image_ids = set(self.image_ids)
         if self.lost_timer is not None:
             self.lost_timer.cancel()
             self.lost_timer = None
@@ -119,6 +122,12 @@ class Node:
         """The image is there."""
         self.image_ids.add(image_id)
         self.missing_image_ids.discard(image_id)
+        self._unsaid_image_ids.discard(image_id)
+
+    def said_all_images(self) -> None:
+        """Its agent has said which images are there: what was removed while it was away is not."""
+        self.image_ids -= self._unsaid_image_ids
+        self._unsaid_image_ids.clear()
 
     def lacks_image(self, image_id: str) -> None:
         """It is not: no container of it is placed here until it is built."""

@@ -60,6 +60,8 @@ class Nodes:
         """An agent says which images it has: all this server knows of those that were built before it began."""
         for image_id in record.image_ids:
             node.has_image(image_id)
+        if not record.image_ids:
+            node.said_all_images()
         self._fleet.starts.place()
 
     def gone(self, node: Node, peer: Peer) -> None:
