@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -60,10 +61,10 @@ async def deployed(stage: Stage) -> FunctionSpec:
     return await stage.client.function(image_id=IMAGE_ID)
 
 
-async def build(stage: Stage) -> None:
+async def build(stage: Stage, spec: ImageSpec = SPEC) -> None:
     stage.node.built = BuildEvent("built", 1, 1, image_id=IMAGE_ID)
     await settle()
-    async for _ in stage.plane.images.build(ImageBuild(SPEC)):
+    async for _ in stage.plane.images.build(ImageBuild(spec)):
         pass
 
 
@@ -176,6 +177,21 @@ async def test_image_whose_node_does_not_come_back_is_built_on_another(monkeypat
         other.built = BuildEvent("built", 1, 1, image_id=IMAGE_ID)
 
         await build(stage)
+
+        assert (stage.node.builds, other.builds) == (1, 1)
+
+
+async def test_image_that_is_to_be_built_anew_waits_for_no_node_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "NODE_WAIT_S", 3_600.0)
+    async with staged() as stage:
+        await build(stage)
+        (other,) = await add_nodes(stage, 1)
+        await restart(stage, other, is_first_back=False)
+        other.built = BuildEvent("built", 1, 1, image_id=IMAGE_ID)
+        forced = ImageSpec((replace(SPEC.steps[0], force_build=True),))
+        assert image_id(forced) == IMAGE_ID
+
+        await asyncio.wait_for(build(stage, forced), 20)
 
         assert (stage.node.builds, other.builds) == (1, 1)
 

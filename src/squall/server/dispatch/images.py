@@ -154,11 +154,12 @@ class Images:
         fewest containers."""
         image_id = wire.image_id(spec)
         named = {step.image_id for step in spec.steps if step.image_id}
+        is_forced = any(step.force_build for step in spec.steps)
         waited_s = 0.0
         while True:
             nodes = [node for node in self._nodes() if node.peer is not None]
-            # Built a second time it would have other packages, and take the time once more.
-            if nodes and (waited_s >= NODE_WAIT_S or not await self._is_expected(image_id)):
+            # Built a second time it would have other packages, and take the time once more. A forced build wants that.
+            if nodes and (is_forced or waited_s >= NODE_WAIT_S or not await self._is_expected(image_id)):
                 return min(
                     nodes,
                     key=lambda node: (
