@@ -13,7 +13,9 @@ import squall
 from squall.exception import ImageBuildError
 from squall.protocol.errors import PlatformError
 from squall.protocol.image import ImageSpec
-from squall.sdk import _image_build
+from squall.sdk import _image_build, _output
+from squall.sdk._client import Client
+from squall.sdk._local_server import Endpoint
 from tests.sdk.double import ServerDouble
 
 MEET_S = 20.0
@@ -171,3 +173,60 @@ def test_what_was_under_way_is_asked_for_again_when_the_line_breaks(server: Serv
             f"{name} ends",
         ]
     assert watch.said.count("one begins") == 1, "what was built is not asked for again"
+
+
+STOPPED = "the app that it was built for has stopped"
+
+
+async def test_who_waits_for_an_image_is_told_when_the_app_stops(server: ServerDouble, image: squall.Image) -> None:
+    watch = Watch(server)
+    watch.held = {"one", "two"}
+    app = squall.App("short")
+
+    async with app.run.aio():
+        building = asyncio.create_task(image.build.aio(app))
+        await asyncio.to_thread(watch.wait_until, "one begins", "two begins")
+
+    with pytest.raises(ImageBuildError, match=STOPPED):
+        await asyncio.wait_for(building, MEET_S)
+
+
+def test_thread_that_waits_for_an_image_is_told_when_the_app_stops(server: ServerDouble, image: squall.Image) -> None:
+    watch = Watch(server)
+    watch.held = {"one", "two"}
+    app = squall.App("short")
+    caught: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            image.build(app)
+        except ImageBuildError as error:
+            caught.append(error)
+
+    with app.run():
+        thread = threading.Thread(target=build, daemon=True)
+        thread.start()
+        watch.wait_until("one begins", "two begins")
+
+    thread.join(MEET_S)
+    assert [STOPPED in str(error) for error in caught] == [True]
+
+
+def test_what_is_seen_while_another_looks_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is refused the turn is looked for by the one that has it."""
+    looks: list[str] = []
+    builds = _image_build.Builds(Client(Endpoint("/nowhere")), "ap-1", _output.current())
+
+    def look() -> bool:
+        looks.append(threading.current_thread().name)
+        if len(looks) == 1:
+            other = threading.Thread(target=builds._look, name="refused")
+            other.start()
+            other.join()
+        return False
+
+    monkeypatch.setattr(builds, "_look_once", look)
+
+    builds._look()
+
+    assert looks == [threading.current_thread().name] * 2

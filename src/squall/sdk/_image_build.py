@@ -108,7 +108,10 @@ class Builds:
         """In an order in which each comes after those it needs."""
         self._waiting: list[Pending[None]] = []
         self._turn = Turn()
+        self._is_asked = False
+        """Whether somebody wanted to look while another had the turn."""
         self._is_lost = False
+        self._is_closed = False
 
     async def begin(self, image: Image, what: str) -> Build:
         """Have an image built, once however often it is asked for; `what` says in errors what it is for.
@@ -176,7 +179,7 @@ class Builds:
             self._waiting.append(changed)
             try:
                 self._look()
-                if self._is_lost:
+                if self._is_lost and not build.is_over:
                     await self._client.connect()
                     self._is_lost = False
                 elif not build.is_over:
@@ -187,36 +190,50 @@ class Builds:
             raise build.error
 
     def close(self) -> None:
-        """Give up what is still being built: nobody waits for it any more."""
-        for build in self._unfinished:
-            if build.stream is not None:
-                build.stream.cancel()
-        self._unfinished.clear()
+        """Give up what is still being built, also for those who wait for it."""
+        self._is_closed = True
+        self._look()
 
     def _look(self) -> None:
         """See what has come of each build, and begin those that can."""
-        if not self._turn.take():
-            return  # another thread is at it, and wakes this one
+        self._is_asked = True
+        # Who has the turn looks once more for those that came meanwhile: before they asked, something had changed.
+        while self._is_asked and self._turn.take():
+            is_changed = True  # also by an error: others find it for themselves
+            try:
+                self._is_asked = False
+                is_changed = self._look_once()
+            finally:
+                self._turn.leave()
+                if is_changed:
+                    # What came before `on_change` was set, what has room now, what others wait for in their threads.
+                    self._wake()
+
+    def _look_once(self) -> bool:
+        """The same, for whoever has the turn; returns whether anything is different now."""
         is_changed = False
-        try:
-            for build in tuple(self._unfinished):
-                failed = next((need.error for need in build.needs if need.error is not None), None)
-                if failed is not None:
-                    build.error = failed
-                elif build.stream is not None:
-                    self._follow(build, build.stream)
-                elif not self._is_lost and self._has_room() and all(need.is_built for need in build.needs):
-                    is_changed = True
-                    stream = build.stream = self._client.stream("ImageBuild", build.request)
-                    stream.on_change = self._wake
-                if build.is_over:
-                    is_changed = True
-                    self._unfinished.remove(build)
-        finally:
-            self._turn.leave()
-        if is_changed:
-            # What came before `on_change` was set, what has room now, and what others wait for in their threads.
-            self._wake()
+        for build in tuple(self._unfinished):
+            failed = next((need.error for need in build.needs if need.error is not None), None)
+            if self._is_closed:
+                if build.stream is not None:
+                    build.stream.cancel()
+                build.error = ImageBuildError(
+                    "the image is not built to its end: the app that it was built for has stopped"
+                )
+            elif failed is not None:
+                build.error = failed
+            elif build.stream is not None:
+                was_lost = self._is_lost
+                self._follow(build, build.stream)
+                is_changed = is_changed or self._is_lost != was_lost
+            elif not self._is_lost and self._has_room() and all(need.is_built for need in build.needs):
+                is_changed = True
+                stream = build.stream = self._client.stream("ImageBuild", build.request)
+                stream.on_change = self._wake
+            if build.is_over:
+                is_changed = True
+                self._unfinished.remove(build)
+        return is_changed
 
     def _has_room(self) -> bool:
         return sum(build.stream is not None for build in self._unfinished) < AT_ONCE_MAX
