@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -110,3 +113,46 @@ def test_agent_itself_does_not_import_botocore(server: S3Server) -> None:
     exchange(keys_for(endpoint_of(server)), NAME, MachineSettings(), Output())
 
     assert "botocore" not in sys.modules
+
+
+@pytest.fixture
+def refusing() -> Iterator[http.server.ThreadingHTTPServer]:
+    """Refuses everything as AWS does, with the `answer` it is given."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            said = json.dumps(vars(self.server)["answer"]).encode()
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_what_aws_repeats_of_the_keys_is_hidden(refusing: http.server.ThreadingHTTPServer) -> None:
+    signed = "the canonical string should have been x-amz-security-token:s3cret-token"
+    vars(refusing)["answer"] = {"__type": "InvalidSignatureException", "message": signed}
+
+    error = failed(keys_for(f"http://127.0.0.1:{refusing.server_port}"))
+
+    assert "x-amz-security-token:" in str(error)
+    assert error.kind == refusal.UNAUTHORIZED
+
+
+def test_one_that_asks_too_often_is_not_told_to_check_its_keys(refusing: http.server.ThreadingHTTPServer) -> None:
+    vars(refusing)["answer"] = {"__type": "ThrottlingException", "message": "Rate exceeded"}
+
+    error = failed(keys_for(f"http://127.0.0.1:{refusing.server_port}"))
+
+    assert "Rate exceeded; build again in a moment" in str(error)
+    assert error.kind == refusal.UNKNOWN

@@ -21,6 +21,8 @@ AWS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_REG
         ({**AWS, "AWS_SESSION_TOKEN": "t0ken"}, AwsKeys("AKIA1", "s3cret", "eu-west-1", "t0ken")),
         ({**AWS, "AWS_ENDPOINT_URL": "http://a.test"}, AwsKeys("AKIA1", "s3cret", "eu-west-1", "", "http://a.test")),
         ({**USER, "AWS_REGION": "eu-west-1"}, Credentials("reader", "s3cret")),
+        ({**USER, "AWS_ACCESS_KEY_ID": "AKIA1"}, Credentials("reader", "s3cret")),
+        ({**USER, "AWS_ROLE_ARN": "arn:aws:iam::1:role/a"}, Credentials("reader", "s3cret")),
         ({**USER, "OTHER": "x", "SERVICE_ACCOUNT_JSON": ""}, Credentials("reader", "s3cret")),
     ],
 )

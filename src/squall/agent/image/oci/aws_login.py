@@ -42,7 +42,9 @@ def exchange(keys: AwsKeys, name: str, settings: MachineSettings, output: Output
             raise RegistryFailure(f"{name}: cannot exchange the AWS keys for a password: {failure}") from None
         said = json.loads(path_of(answer).read_text())
     if not said.get("password"):
-        message = f"{name}: cannot exchange the AWS keys for a password: {said['error']}"
+        # AWS may repeat what was signed, the session's token with it.
+        error = quiet.hidden.hide(said.get("error", "the answer has none"))
+        message = f"{name}: cannot exchange the AWS keys for a password: {error}"
         raise RegistryFailure(message, kind=said.get("kind", UNKNOWN))
     return Credentials(_USER, said["password"], known_as="the AWS keys")
 

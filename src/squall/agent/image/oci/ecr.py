@@ -49,6 +49,8 @@ def _asked(keys: AwsKeys) -> dict[str, str]:
         (found, *_) = client.get_authorization_token()["authorizationData"]
         return {"password": base64.b64decode(found["authorizationToken"]).decode().partition(":")[2]}
     except exceptions.ClientError as error:
+        if "Throttl" in error.response.get("Error", {}).get("Code", ""):
+            return {"error": f"{error}; build again in a moment"}
         is_refusal = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _REFUSED
         remedy = "check the keys, and that they allow ecr:GetAuthorizationToken"
         return {"error": f"{error}; {remedy}", "kind": UNAUTHORIZED if is_refusal else UNKNOWN}

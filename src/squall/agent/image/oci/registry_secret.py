@@ -33,28 +33,29 @@ class BadSecret(Exception):
 
 
 def login_of(known: Mapping[str, str]) -> Login:
-    """The one login that these variables are.
+    """The one login that these variables are; parts of another beside it count for nothing.
 
     Raises:
         BadSecret: they are none, only a part of one, or several.
     """
-    if known.get("AWS_ROLE_ARN"):
-        raise BadSecret(
-            "its secret has AWS_ROLE_ARN, and nothing vouches for containers of this server before AWS",
-            "take keys of that role: `aws sts assume-role` prints AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-            "AWS_SESSION_TOKEN for it; give them with AWS_REGION",
-        )
     found: list[Login] = []
     if known.get("REGISTRY_USERNAME") and known.get("REGISTRY_PASSWORD"):
         found.append(Credentials(known["REGISTRY_USERNAME"], known["REGISTRY_PASSWORD"]))
     if known.get("SERVICE_ACCOUNT_JSON"):
         found.append(Credentials(_SERVICE_ACCOUNT_USER, known["SERVICE_ACCOUNT_JSON"]))
-    if any(known.get(name) for name in _AWS_KEYS[:2]):
-        if absent := [name for name in _AWS_KEYS if not known.get(name)]:
-            raise BadSecret(f"its secret has AWS keys without {' and '.join(absent)}")
+    if not found and known.get("AWS_ROLE_ARN"):
+        raise BadSecret(
+            "its secret has AWS_ROLE_ARN, and nothing vouches for containers of this server before AWS",
+            "take keys of that role: `aws sts assume-role` prints AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+            "AWS_SESSION_TOKEN for it; give them with AWS_REGION",
+        )
+    absent = [name for name in _AWS_KEYS if not known.get(name)]
+    if not absent:
         key_id, secret_key, region = (known[name] for name in _AWS_KEYS)
         session_token, endpoint = known.get("AWS_SESSION_TOKEN", ""), known.get("AWS_ENDPOINT_URL", "")
         found.append(AwsKeys(key_id, secret_key, region, session_token, endpoint))
+    if not found and any(known.get(name) for name in _AWS_KEYS[:2]):
+        raise BadSecret(f"its secret has AWS keys without {' and '.join(absent)}")
     if len(found) != 1:
         raise BadSecret(f"its secret has {', '.join(sorted(known)) or 'nothing'}")
     return found[0]
