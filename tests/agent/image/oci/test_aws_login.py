@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import sys
@@ -117,13 +118,13 @@ def test_agent_itself_does_not_import_botocore(server: S3Server) -> None:
 
 @pytest.fixture
 def refusing() -> Iterator[http.server.ThreadingHTTPServer]:
-    """Refuses everything as AWS does, with the `answer` it is given."""
+    """Answers everything as AWS does, with the `answer` it is given; `status` is 400 without another."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             said = json.dumps(vars(self.server)["answer"]).encode()
-            self.send_response(400)
+            self.send_response(vars(self.server).get("status", 400))
             self.send_header("Content-Length", str(len(said)))
             self.end_headers()
             self.wfile.write(said)
@@ -156,3 +157,12 @@ def test_one_that_asks_too_often_is_not_told_to_check_its_keys(refusing: http.se
 
     assert "Rate exceeded; build again in a moment" in str(error)
     assert error.kind == refusal.UNKNOWN
+
+
+def test_answer_with_an_empty_password_is_told(refusing: http.server.ThreadingHTTPServer) -> None:
+    token = base64.b64encode(b"AWS:").decode()
+    vars(refusing).update(status=200, answer={"authorizationData": [{"authorizationToken": token}]})
+
+    error = failed(keys_for(f"http://127.0.0.1:{refusing.server_port}"))
+
+    assert str(error).endswith("the answer has none")
