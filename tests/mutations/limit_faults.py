@@ -8,6 +8,8 @@ ABUSE = "tests/e2e/test_fault_abuse.py::"
 CLIENT = "tests/e2e/test_fault_client.py::"
 RESTART = "tests/server/dispatch/test_restart.py::"
 SERVER = "tests/e2e/test_fault_server.py::"
+_FLUSH = "        self._outbox.flush()\n"
+_READY = '        if self._ready is not None:\n            self._link.send("Ready", self._ready)\n'
 
 LIMIT_FAULTS = (
     # The tests fork at most 400 processes that end by themselves, and the sandbox holds all of them to 4,000.
@@ -140,6 +142,19 @@ LIMIT_FAULTS = (
             ),
         ),
         {f"{RESTART}test_map_goes_on_after_a_restart_with_every_result_once": "call.copies == 0"},
+    ),
+    Mutation(
+        "run-once-guest",
+        "server killed -9 in mid-map: every input runs once",
+        "a guest says that it may have inputs before it says what ended meanwhile",
+        (
+            Change(
+                "src/squall/guest/inbox.py",
+                f"{_FLUSH}{_READY}",
+                f"{_READY}{_FLUSH}",
+            ),
+        ),
+        {"tests/guest/test_inbox.py::test_reconnect_delivers_what_could_not_be_sent": '["Outputs", "Ready"]'},
     ),
     Mutation(
         "exactly-once-client",

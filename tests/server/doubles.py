@@ -208,8 +208,8 @@ class FakeGuest:
         self.terminal: list[tuple[TerminalData, bytes]] = []
         self.tasks = TaskSet()
 
-    async def connect(self, *, is_reconnect: bool = False) -> None:
-        """Open the connection that the agent relays."""
+    async def connect(self, *, is_reconnect: bool = False, is_ready: bool = True) -> None:
+        """Open the connection that the agent relays; after a reconnect say at once that inputs may come, or later."""
         here, there = MemoryChannel.pair()
         self.node.plane.accept_container(there)
         self.peer = Peer(here, self.node.codec, self)
@@ -220,7 +220,11 @@ class FakeGuest:
                 self.waiting.clear()
             if not self.is_old:
                 self.name_running()
-            self.ready()
+            undelivered, self.undelivered = self.undelivered, []
+            for record, body in undelivered:
+                self.tell("Outputs", record, body)
+            if is_ready:
+                self.ready()
 
     def name_running(self) -> None:
         """Say what runs, and forget what does not."""
@@ -230,11 +234,8 @@ class FakeGuest:
             self.tell("Holding", Holding(call_id, (index,), (attempts[call_id, index],), (1.0,)))
 
     def ready(self) -> None:
-        """Say that inputs may come, and deliver what could not be."""
+        """Say that inputs may come."""
         self.tell("Ready", Ready(self.node.credit_max, import_ms=1.0))
-        undelivered, self.undelivered = self.undelivered, []
-        for record, body in undelivered:
-            self.tell("Outputs", record, body)
 
     def tell(self, method: str, record: Any, body: bytes = b"") -> None:
         """An event for the server; outputs are kept while there is no connection."""

@@ -194,23 +194,23 @@ class Inbox:
                 self._failure = error
                 self._changed.notify_all()
             return
+        # What ended while there was no connection is not named; its output says that it is not to run again. The server
+        # hands nothing out until Ready.
         self._outbox.flush()
+        if self._ready is not None:
+            self._link.send("Ready", self._ready)
 
     def _reintroduction(self) -> bytes:
-        """What runs here, and that inputs may come. An output that is late finds its input named here, or is itself
-        enough: it follows."""
+        """What runs here. An output that is late finds its input named here, or follows."""
         by_call: dict[str, list[tuple[int, int, float]]] = {}
         now = time.monotonic()
         with self._lock:
             for (call_id, index), (attempt, begun_at) in self._begun.items():
                 by_call.setdefault(call_id, []).append((index, attempt, round(now - begun_at, 3)))
-        frames = [
+        return b"".join(
             self._link.frame("Holding", Holding(call_id, *zip(*columns, strict=True)))
             for call_id, columns in by_call.items()
-        ]
-        if self._ready is not None:
-            frames.append(self._link.frame("Ready", self._ready))
-        return b"".join(frames)
+        )
 
     def _handle(self, envelope: Envelope, body: bytes) -> None:
         record = self._link.codec.record

@@ -10,7 +10,7 @@
 
 All are events. The agent reads the first frame only: it checks the token and opens a channel to the server. After a
 broken connection the guest comes back with the same token, says what it runs (Holding) and sends the outputs it could
-not deliver; it gets no second Boot but must send Ready again.
+not deliver; it gets no second Boot but must send Ready again, after these.
 """
 
 from __future__ import annotations

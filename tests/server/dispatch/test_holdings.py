@@ -83,6 +83,26 @@ async def test_running_inputs_are_not_handed_out_again(is_client_first: bool) ->
         assert len(stage.node.started) == 2
 
 
+async def test_inputs_that_ended_while_there_was_no_server_are_not_handed_out_again() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=2)
+        gate = Gate(stage)
+        call = await running_call(stage, spec, VALUES, running=2)
+
+        await stage.restart(is_reconnecting=False)
+        gate.is_open.set()
+        await stage.until(lambda: all(guest.undelivered for guest in stage.node.started))
+        await come_back(stage, spec, call, VALUES)
+        for guest in list(stage.node.guests.values()):
+            await guest.connect(is_reconnect=True, is_ready=False)
+            await settle()
+        for guest in stage.node.started:
+            guest.ready()
+        await stage.done(call, 4)
+
+        assert begun(stage) == [(0, 0), (1, 0), (2, 0), (3, 0)]
+
+
 async def test_container_that_runs_an_input_nobody_knows_is_busy() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1, scaledown_window_s=5.0)

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from squall.server.dispatch.dispatcher import Dispatcher
     from squall.server.model.clock import Timer
 
-RETURN_S = 10.0
-"""How long a new server hands nothing out for the sake of guests that may run it. They look for it every second, and on
-a machine that has too much to do need several: an input that runs twice is worse than one that waits."""
+RETURN_S = 3.0
+"""How long a new server hands nothing out for the sake of guests that may run it. They look for it every second."""
 RUNNING_S_MAX = 1e9
 
 Key = tuple[str, int]
