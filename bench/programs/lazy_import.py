@@ -148,8 +148,7 @@ class Measuring:
             assert image is not None, "it was put"
             await self.run(runtime, image.layers)
             took_s = time.perf_counter() - begin_s
-            state = await lazy.state()
-            fetched = state["fetched_bytes"] - state["filled_bytes"]
+            fetched = (await lazy.state())["fetched_bytes"]
             if not has_trace:
                 recorded = self.place / "store/images" / f"{IMAGE_ID}.trace"
                 await asyncio.to_thread(wait_for, recorded)

@@ -40,7 +40,7 @@ def test_forks_stop_at_the_limit_and_the_container_can_be_ended(squall: Installa
     most = len(squall.processes())
     other = squall.run("square.py")
     running.signal(signal.SIGINT)
-    squall.wait_no_processes(10)
+    gone_s = squall.wait_no_processes(3)
     ended = running.wait(10)
 
     assert begun.code == 0, begun
@@ -50,6 +50,7 @@ def test_forks_stop_at_the_limit_and_the_container_can_be_ended(squall: Installa
     assert made[2] == "Resource temporarily unavailable", ended
     assert most <= 100, f"{most} processes in containers"
     assert other.code == 0, other
+    assert gone_s < 3, gone_s
 
 
 def test_endless_output_is_dropped_aloud_and_costs_the_server_no_memory(squall: Installation) -> None:

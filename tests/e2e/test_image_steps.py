@@ -75,7 +75,7 @@ def test_built_image_is_not_built_again(session_installation: Installation, pict
 
     seconds = float(flows.program(session_installation, dedent(source)).split()[0])
 
-    assert seconds < 10
+    assert seconds < 3
 
 
 def test_failing_step_shows_its_last_lines(session_installation: Installation) -> None:

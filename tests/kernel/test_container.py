@@ -198,7 +198,7 @@ async def test_bounded_fork_bomb_is_stopped_and_can_be_killed(containers: Contai
 
     assert 10 < made < PIDS_MAX
     assert status.signal == signal.SIGKILL
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 3
 
 
 def _pids_limit(pid: int) -> int:
