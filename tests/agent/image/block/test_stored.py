@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -149,6 +150,30 @@ def test_an_image_is_there_only_when_its_layers_are(nodes: Nodes) -> None:
         nodes.put()
 
     assert not (nodes.top / "store/images").exists()
+
+
+def test_a_layer_that_stays_at_its_removal_is_not_waited_for_once_nobody_wants_it(nodes: Nodes) -> None:
+    """Held as a removal holds it: the other way."""
+    digest = nodes.put()
+    layers = nodes.second()
+    (found,) = fetch_whole([digest], nodes.store, layers)
+    descriptor = os.open(Path(found.path).parent / "manifest.json", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    asked: list[bool] = []
+
+    def is_cancelled() -> bool:
+        asked.append(True)
+        return len(asked) > 2
+
+    hold = LayerHolds(layers).begin("a test")
+    try:
+        with pytest.raises(BlockError, match=f"cannot fetch layer {found.layer_id}: it is being removed"):
+            fetch_whole([digest], nodes.store, layers, is_cancelled, hold=hold)
+    finally:
+        os.close(descriptor)
+    assert len(asked) == 3
+    assert fetch_whole([digest], nodes.store, layers, hold=hold) == [found]
+    hold.release()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "wrong", "missing"])

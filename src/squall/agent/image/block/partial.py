@@ -36,7 +36,7 @@ _GLANCE_S = 0.1
 
 
 class Busy(BlockError):
-    """Another process fetches this layer."""
+    """Another process is at this layer."""
 
 
 class PartialLayer:

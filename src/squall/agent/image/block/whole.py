@@ -35,34 +35,32 @@ def fetch_whole(
         BlockError: one of them cannot be had; what came of it is used by the next attempt.
         LayerError: a layer cannot be written.
     """
-    found = []
-    for digest in digests:
-        layer = _fetch_one(digest, store, layers, is_cancelled)
-        # Somebody is at its removal: once it is gone, it is fetched again.
-        while hold is not None and not hold.add(layer.layer_id):
-            time.sleep(_BUSY_POLL_S)
-            layer = _fetch_one(digest, store, layers, is_cancelled)
-        found.append(layer)
-    return found
+    return [_fetch_one(digest, store, layers, is_cancelled, hold) for digest in digests]
 
 
-def _fetch_one(digest: str, store: BlockStore, layers: LayerStore, is_cancelled: Callable[[], bool]) -> Layer:
+def _fetch_one(
+    digest: str, store: BlockStore, layers: LayerStore, is_cancelled: Callable[[], bool], hold: Hold | None
+) -> Layer:
     deadline = time.monotonic() + _BUSY_WAIT_S
     while True:
-        found = layers.look(layer_id_of(digest))
-        if found is not None:
-            return found
         try:
-            partial = PartialLayer(digest, store.get_layer(digest), store, layers)
+            found = layers.look(layer_id_of(digest)) or _bring(digest, store, layers, is_cancelled)
+            if hold is None or hold.add(found.layer_id):
+                return found
+            # Once it is gone, it is fetched again.
+            raise Busy(f"cannot fetch layer {found.layer_id}: it is being removed")
         except Busy:
             if is_cancelled() or time.monotonic() > deadline:
                 raise
             time.sleep(_BUSY_POLL_S)
-            continue
-        try:
-            return _complete(partial, is_cancelled)
-        finally:
-            partial.close()
+
+
+def _bring(digest: str, store: BlockStore, layers: LayerStore, is_cancelled: Callable[[], bool]) -> Layer:
+    partial = PartialLayer(digest, store.get_layer(digest), store, layers)
+    try:
+        return _complete(partial, is_cancelled)
+    finally:
+        partial.close()
 
 
 def _complete(partial: PartialLayer, is_cancelled: Callable[[], bool]) -> Layer:
