@@ -12,7 +12,7 @@ import pytest
 import squall
 from squall.exception import ImageBuildError
 from squall.protocol.errors import PlatformError
-from squall.protocol.image import ImageSpec
+from squall.protocol.image import ImageBuild, ImageSpec
 from squall.sdk import _image_build, _output
 from squall.sdk._client import Client
 from squall.sdk._local_server import Endpoint
@@ -212,10 +212,17 @@ def test_thread_that_waits_for_an_image_is_told_when_the_app_stops(server: Serve
     assert [STOPPED in str(error) for error in caught] == [True]
 
 
-def test_what_is_seen_while_another_looks_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def builds() -> _image_build.Builds:
+    """Of a client that nobody answers."""
+    return _image_build.Builds(Client(Endpoint("/nowhere")), "ap-1", _output.current())
+
+
+def test_what_is_seen_while_another_looks_is_not_missed(
+    builds: _image_build.Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever is refused the turn is looked for by the one that has it."""
     looks: list[str] = []
-    builds = _image_build.Builds(Client(Endpoint("/nowhere")), "ap-1", _output.current())
 
     def look() -> bool:
         looks.append(threading.current_thread().name)
@@ -230,3 +237,52 @@ def test_what_is_seen_while_another_looks_is_not_missed(monkeypatch: pytest.Monk
     builds._look()
 
     assert looks == [threading.current_thread().name] * 2
+
+
+def test_an_error_of_one_look_is_found_by_the_others(
+    builds: _image_build.Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[bool] = []
+
+    def look() -> bool:
+        raise ValueError("odd event")
+
+    monkeypatch.setattr(builds, "_look_once", look)
+    monkeypatch.setattr(builds, "_wake", lambda: woken.append(True))
+
+    with pytest.raises(ValueError, match="odd event"):
+        builds._look()
+
+    assert woken == [True]
+
+
+async def test_an_image_that_is_there_needs_no_connection_that_another_lost(
+    builds: _image_build.Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = _image_build.Build("im-1", ImageBuild(ImageSpec(())), ())
+
+    def look() -> bool:
+        build.is_built = builds._is_lost = True
+        return True
+
+    monkeypatch.setattr(builds, "_look_once", look)
+
+    await asyncio.wait_for(builds.finish(build), 5)
+
+    assert builds._is_lost, "it is made again by who needs it"
+
+
+async def test_an_image_that_was_built_as_the_app_stopped_is_there(server: ServerDouble, image: squall.Image) -> None:
+    """What has come is looked at before the rest is given up."""
+    Watch(server)
+    app = squall.App("short")
+    async with app.run.aio():
+        builds = app.running_builds("a test")
+        build = await builds.begin(squall.Image.debian_slim().env({"NAME": "one"}), "of a test")
+        while build.stream is not None and not build.stream.is_ended:  # noqa: ASYNC110 - by another thread
+            await asyncio.sleep(0.001)
+        assert not build.is_over, "nobody has looked yet"
+
+    await builds.finish(build)
+
+    assert build.is_built

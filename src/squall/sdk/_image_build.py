@@ -211,32 +211,30 @@ class Builds:
 
     def _look_once(self) -> bool:
         """The same, for whoever has the turn; returns whether anything is different now."""
-        is_changed = False
+        was_lost, is_changed = self._is_lost, False
         for build in tuple(self._unfinished):
-            failed = next((need.error for need in build.needs if need.error is not None), None)
-            if self._is_closed:
+            build.error = next((need.error for need in build.needs if need.error is not None), None)
+            if build.stream is not None:
+                self._follow(build, build.stream)
+            elif self._can_begin(build):
+                is_changed = True
+                stream = build.stream = self._client.stream("ImageBuild", build.request)
+                stream.on_change = self._wake
+            if self._is_closed and not build.is_over:
                 if build.stream is not None:
                     build.stream.cancel()
                 build.error = ImageBuildError(
                     "the image is not built to its end: the app that it was built for has stopped"
                 )
-            elif failed is not None:
-                build.error = failed
-            elif build.stream is not None:
-                was_lost = self._is_lost
-                self._follow(build, build.stream)
-                is_changed = is_changed or self._is_lost != was_lost
-            elif not self._is_lost and self._has_room() and all(need.is_built for need in build.needs):
-                is_changed = True
-                stream = build.stream = self._client.stream("ImageBuild", build.request)
-                stream.on_change = self._wake
             if build.is_over:
                 is_changed = True
                 self._unfinished.remove(build)
-        return is_changed
+        return is_changed or self._is_lost != was_lost
 
-    def _has_room(self) -> bool:
-        return sum(build.stream is not None for build in self._unfinished) < AT_ONCE_MAX
+    def _can_begin(self, build: Build) -> bool:
+        under_way = sum(one.stream is not None for one in self._unfinished)
+        is_open = not (self._is_closed or self._is_lost) and under_way < AT_ONCE_MAX
+        return is_open and all(need.is_built for need in build.needs)
 
     def _wake(self) -> None:
         for waiting in tuple(self._waiting):
