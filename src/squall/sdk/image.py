@@ -107,27 +107,8 @@ class Image:
         image = image.dockerfile_commands(list(setup_dockerfile_commands))
         return image._with_python(add_python, "from_registry", force_build=force_build)
 
-    @staticmethod
-    def from_aws_ecr(
-        tag: str,
-        secret: Secret | None = None,
-        *,
-        setup_dockerfile_commands: Sequence[str] = (),
-        force_build: bool = False,
-        add_python: str | None = None,
-        **kwargs: Any,
-    ) -> Image:
-        """`from_registry` by an older name; it tells by the secret what it is for."""
-        return Image.from_registry(
-            tag,
-            secret,
-            setup_dockerfile_commands=setup_dockerfile_commands,
-            force_build=force_build,
-            add_python=add_python,
-            **kwargs,
-        )
-
-    from_gcp_artifact_registry = from_aws_ecr
+    # By older names: the secret says which login it is.
+    from_aws_ecr = from_gcp_artifact_registry = from_registry
 
     @staticmethod
     def from_dockerfile(

@@ -168,30 +168,21 @@ async def test_image_that_a_node_has_is_not_built_on_another_after_a_restart(is_
         assert (stage.node.builds, other.builds) == (2, 0)
 
 
-async def test_image_whose_node_does_not_come_back_is_built_on_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "NODE_WAIT_S", 0.0)
+@pytest.mark.parametrize(("wait_s", "is_forced"), [(0.0, False), (3_600.0, True)])
+async def test_image_whose_node_is_not_waited_for_is_built_on_another(
+    monkeypatch: pytest.MonkeyPatch, wait_s: float, is_forced: bool
+) -> None:
+    """It does not come back in time, or the image is to be built anew."""
+    monkeypatch.setattr(images, "NODE_WAIT_S", wait_s)
     async with staged() as stage:
         await build(stage)
         (other,) = await add_nodes(stage, 1)
         await restart(stage, other, is_first_back=False)
         other.built = BuildEvent("built", 1, 1, image_id=IMAGE_ID)
+        again = ImageSpec((replace(SPEC.steps[0], force_build=is_forced),))
+        assert image_id(again) == IMAGE_ID
 
-        await build(stage)
-
-        assert (stage.node.builds, other.builds) == (1, 1)
-
-
-async def test_image_that_is_to_be_built_anew_waits_for_no_node_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "NODE_WAIT_S", 3_600.0)
-    async with staged() as stage:
-        await build(stage)
-        (other,) = await add_nodes(stage, 1)
-        await restart(stage, other, is_first_back=False)
-        other.built = BuildEvent("built", 1, 1, image_id=IMAGE_ID)
-        forced = ImageSpec((replace(SPEC.steps[0], force_build=True),))
-        assert image_id(forced) == IMAGE_ID
-
-        await asyncio.wait_for(build(stage, forced), 20)
+        await asyncio.wait_for(build(stage, again), 20)
 
         assert (stage.node.builds, other.builds) == (1, 1)
 
