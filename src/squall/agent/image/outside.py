@@ -44,7 +44,7 @@ class OutsideMaker:
         mount_path: the directory of a mount's files by its id.
         uv_path: the uv program, which fetches Pythons.
         bytes_max: what an image or an archive may become when it is decompressed, and again when it is unpacked.
-        timeout_s: how long one layer may take. None: for ever.
+        timeout_s: how long one layer may take once its thread has begun. None: for ever.
     """
 
     def __init__(
@@ -239,9 +239,19 @@ class OutsideMaker:
         loop = asyncio.get_running_loop()
         is_abandoned = threading.Event()
         output = Output(lambda text: _call_soon(loop, making.on_line, text), is_abandoned.is_set, making.hidden)
+
+        def start_clock() -> None:
+            if self._timeout_s is not None and not is_abandoned.is_set():
+                limit.reschedule(loop.time() + self._timeout_s)
+
+        def begin() -> T:
+            _call_soon(loop, start_clock)
+            return make(output)
+
         try:
-            async with asyncio.timeout(self._timeout_s) as limit:
-                return await loop.run_in_executor(self._executor, make, output)
+            # Only once it has begun: until then all threads may be busy with other layers.
+            async with asyncio.timeout(None) as limit:
+                return await loop.run_in_executor(self._executor, begin)
         except WroteTooMuch as error:
             raise making.failure(INVALID, f"was ended: {error}", "", "then build again") from None
         except TimeoutError:
@@ -253,10 +263,10 @@ class OutsideMaker:
             is_abandoned.set()
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], text: str) -> None:
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: str) -> None:
     # The loop may be gone while the thread still reads the last lines.
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(call, text)
+        loop.call_soon_threadsafe(call, *arguments)
 
 
 def _login(making: Making) -> Login | None:
