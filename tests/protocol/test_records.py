@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from squall.protocol.app import AppCreate, AppInfo
 from squall.protocol.call import CallOpen, CallSpawn, InputBatch
 from squall.protocol.errors import ErrorRecord
-from squall.protocol.records import RecordError, from_wire, to_wire
+from squall.protocol.records import RecordError, from_wire, replace, to_wire
 from tests.protocol.generated_records import record_types, strategy_of
 
 SAMPLES: dict[str, dict[str, Any]] = {
@@ -59,6 +59,15 @@ def test_old_bytes_keep_decoding(name: str) -> None:
 def test_every_record_has_a_stored_sample() -> None:
     """The samples of a version are written once, when it is released, and never again."""
     assert {name.partition(":")[2] for name in SAMPLES} == set(BY_NAME)
+
+
+def test_replaced_field_leaves_the_others_and_the_record_as_they_were() -> None:
+    before = CallOpen("fc-1", "fu-1", "map")
+
+    assert replace(before, kind="spawn") == CallOpen("fc-1", "fu-1", "spawn")
+    assert before.kind == "map"
+    with pytest.raises(TypeError, match="no_field"):
+        replace(before, no_field=1)
 
 
 def test_defaults_are_left_out() -> None:

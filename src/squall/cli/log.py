@@ -7,7 +7,6 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -15,6 +14,7 @@ import click
 from squall.cli.server_calls import ask, follow, wait_for_server
 from squall.protocol.app import STOPPED, AppGet, AppInfo
 from squall.protocol.log import STDERR, SYSTEM, LogBatch, LogEntry, LogRead
+from squall.protocol.records import replace
 from squall.sdk._client import ConnectionLost
 from squall.sdk._output import ShownLines
 from squall.sdk._terminal_text import for_stream

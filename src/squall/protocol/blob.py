@@ -8,12 +8,12 @@ from squall.protocol.records import record
 
 CHUNK_BYTES = 4 * 2**20
 
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_SHA256 = r"[0-9a-f]{64}\Z"
 
 
 def is_sha256(text: str) -> bool:
     """Whether this can name a blob."""
-    return bool(_SHA256.match(text))
+    return bool(re.match(_SHA256, text))
 
 
 @record

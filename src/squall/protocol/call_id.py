@@ -6,15 +6,15 @@ container sees that runs an input of the call, must not be enough to get them.
 
 from __future__ import annotations
 
+from squall.protocol.hashing import sha256_hex
+
 _UNMARKED_CHARS = 25
 _MARK_BYTES = 8
 
 
 def owner_mark(client_id: str) -> str:
     """The end of the ids of a client's calls. It does not tell the id of the client, which only the server hears."""
-    import hashlib  # cold start: with OpenSSL; most containers make no calls
-
-    return hashlib.sha256(client_id.encode()).hexdigest()[: 2 * _MARK_BYTES]
+    return sha256_hex(client_id.encode())[: 2 * _MARK_BYTES]
 
 
 def may_open(call_id: str, mark: str) -> bool:

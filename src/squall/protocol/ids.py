@@ -31,7 +31,7 @@ KINDS = {
     "rq": "request",
 }
 
-_ID = re.compile(r"^(?:" + "|".join(KINDS) + r")-[0-9A-Za-z:]{8,80}\Z")
+_ID = r"^(?:" + "|".join(KINDS) + r")-[0-9A-Za-z:]{8,80}\Z"
 
 
 def _base62(number: int, width: int) -> str:
@@ -79,7 +79,7 @@ def born_at(text: str) -> float:
 
 def is_id(text: str, kind: str | None = None) -> bool:
     """Whether `text` has the shape of an id (of `kind`)."""
-    return bool(_ID.match(text)) and (kind is None or text.startswith(kind + "-"))
+    return bool(re.match(_ID, text)) and (kind is None or text.startswith(kind + "-"))
 
 
 def input_id(call_id: str, index: int) -> str:

@@ -8,10 +8,10 @@ travel in, which is a hash of them. What the world says at build time (package v
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
+from squall.protocol.hashing import sha256_hex
 from squall.protocol.records import field, record, to_wire
 
 RECIPE = 1
@@ -237,7 +237,7 @@ def cache_key(previous_key: str, step: ImageStep) -> str:
     for name in _UNKEYED + _UNKEYED_OF_KIND.get(step.kind, ()):
         definition.pop(name, None)
     text = json.dumps([RECIPE, previous_key, definition], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_hex(text.encode())
 
 
 def step_keys(spec: ImageSpec) -> tuple[str, ...]:

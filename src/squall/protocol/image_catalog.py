@@ -7,11 +7,10 @@ A published name is `name[:tag]` in an environment (`environment/name:tag` where
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec
-from squall.protocol.records import field, record
+from squall.protocol.records import field, record, replace
 
 LATEST = "latest"
 _WORD = re.compile(r"^[A-Za-z0-9._-]{1,64}\Z")

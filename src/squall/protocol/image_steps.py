@@ -9,14 +9,14 @@ from collections.abc import Callable
 from squall.protocol import image
 from squall.protocol.image import ImageInvalid, ImageSpec, ImageStep, StepMount
 
-_PYTHON = re.compile(r"^3\.\d{1,2}(?:\.\d{1,3})?\Z")
-_PACKAGE = re.compile(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:=[A-Za-z0-9.+:~*_-]+|/[A-Za-z0-9.+:~_-]+)?(?<!-)\Z")
+_PYTHON = r"^3\.\d{1,2}(?:\.\d{1,3})?\Z"
+_PACKAGE = r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:=[A-Za-z0-9.+:~*_-]+|/[A-Za-z0-9.+:~_-]+)?(?<!-)\Z"
 """apt takes a hyphen at the end for the wish to remove the package."""
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
-_REFERENCE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}\Z")
-_IMAGE_ID = re.compile(r"^im-[A-Za-z0-9]+\Z")
-_VERSION = re.compile(r"^[A-Za-z0-9.!+*<>=~,-]*\Z")
-_USER = re.compile(r"^[A-Za-z0-9_.${}:-]*\Z")
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*\Z"
+_REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}\Z"
+_IMAGE_ID = r"^im-[A-Za-z0-9]+\Z"
+_VERSION = r"^[A-Za-z0-9.!+*<>=~,-]*\Z"
+_USER = r"^[A-Za-z0-9_.${}:-]*\Z"
 
 
 def debian_slim(python_version: str, *, force_build: bool = False) -> ImageStep:
@@ -273,7 +273,7 @@ def _problem(step: ImageStep, *, is_first: bool) -> str:
     if is_first != (step.kind in image.BASE_KINDS):
         return "the first step, and no other, is a base such as debian_slim()"
     for name, value in {**step.env, **step.vars}.items():
-        if not _VARIABLE.match(name) or "\0" in value:
+        if not re.match(_VARIABLE, name) or "\0" in value:
             return f"{name!r} is not a possible name of a variable, or its value has a zero byte"
     texts = (
         *(*step.commands, *step.packages, *step.arguments, *step.sources, *step.requirements),
@@ -283,7 +283,7 @@ def _problem(step: ImageStep, *, is_first: bool) -> str:
     )
     if any("\0" in text for text in texts):
         return "a command, package or path has a zero byte"
-    if not _USER.match(step.user):
+    if not re.match(_USER, step.user):
         return f"{step.user!r} is no user"
     if not 0 <= step.mode <= 0o7777:
         return f"{step.mode:o} are no permissions"
@@ -291,12 +291,12 @@ def _problem(step: ImageStep, *, is_first: bool) -> str:
 
 
 def _of_python(step: ImageStep) -> str:
-    is_right = _PYTHON.match(step.python_version)
+    is_right = re.match(_PYTHON, step.python_version)
     return "" if is_right else f"{step.python_version!r} is no Python version; write it as 3.11"
 
 
 def _of_registry(step: ImageStep) -> str:
-    return "" if _REFERENCE.match(step.tag) else f"{step.tag!r} is no name of an image"
+    return "" if re.match(_REFERENCE, step.tag) else f"{step.tag!r} is no name of an image"
 
 
 def _of_archive(step: ImageStep) -> str:
@@ -304,11 +304,11 @@ def _of_archive(step: ImageStep) -> str:
 
 
 def _of_image(step: ImageStep) -> str:
-    return "" if _IMAGE_ID.match(step.image_id) else f"{step.image_id!r} is no id of an image"
+    return "" if re.match(_IMAGE_ID, step.image_id) else f"{step.image_id!r} is no id of an image"
 
 
 def _of_apt(step: ImageStep) -> str:
-    wrong = [name for name in step.packages if not _PACKAGE.match(name)]
+    wrong = [name for name in step.packages if not re.match(_PACKAGE, name)]
     if wrong:
         return f"{wrong[0]!r} is no name of a Debian package"
     return "" if step.packages else "names no package"
@@ -318,7 +318,7 @@ def _of_pip(step: ImageStep) -> str:
     options = [name for name in step.packages if name.startswith("-") or not name.strip()]
     if options:
         return f"{options[0]!r} is no package; options go in extra_options"
-    if not _VERSION.match(step.uv_version):
+    if not re.match(_VERSION, step.uv_version):
         return f"{step.uv_version!r} is no version of uv"
     problem = options_problem(step.extra_options)
     if problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from squall.protocol.hashing import sha256_hex
 from squall.protocol.records import record
 
 BLOCK_BYTES = 8 * 2**20
@@ -39,10 +40,7 @@ class MountManifest:
     def mount_id(self) -> str:
         """`mo-` and a hash of the manifest."""
         rows = [[file.path, file.sha256, file.size_bytes, file.mode] for file in self.files]
-        import hashlib  # cold start: with OpenSSL; a container names no mounts
-
-        digest = hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
-        return "mo-" + digest[:40]
+        return "mo-" + sha256_hex(json.dumps(rows, separators=(",", ":")).encode())[:40]
 
 
 @record

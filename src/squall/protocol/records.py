@@ -18,7 +18,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -38,10 +38,11 @@ _Convert = Callable[[Any], Any]
 _MISSING: Any = object()
 
 
-class _Factory(NamedTuple):
+class _Factory:
     """In the place of a default that is made anew for each record."""
 
-    make: Callable[[], Any]
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
 
 
 def field(*, default_factory: Callable[[], R]) -> R:
@@ -64,6 +65,15 @@ def record(cls: type[R]) -> type[R]:
     made.__setattr__, made.__delattr__ = _refuse_set, _refuse_delete
     made.__dataclass_fields__ = _LateFields()
     return cls
+
+
+def replace(record: R, **changes: Any) -> R:
+    """A copy with other values for these fields; as `dataclasses.replace`, without that module.
+
+    Raises:
+        TypeError: there is no such field.
+    """
+    return type(record)(**{**vars(record), **changes})
 
 
 class _LateFields:

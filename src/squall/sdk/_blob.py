@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
 
 from squall.exception import DataLossError
 from squall.protocol.blob import CHUNK_BYTES, BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
+from squall.protocol.hashing import new_sha256
 from squall.sdk import _pieces
 from squall.sdk._client import Client
 from squall.sdk._pending import Pending
@@ -19,7 +19,7 @@ IN_FLIGHT_MAX = 3
 async def put(client: Client, data: bytes | list[bytes]) -> str:
     """Store bytes, whole or in pieces, unless they are stored already; returns their hash."""
     pieces = data if isinstance(data, list) else [data]
-    digest = hashlib.sha256()
+    digest = new_sha256(_pieces.size_of(pieces))
     for piece in pieces:
         digest.update(piece)
     sha256 = digest.hexdigest()
@@ -74,7 +74,7 @@ async def get(client: Client, sha256: str) -> list[bytes]:
     pieces = [body]
     offsets = deque(range(len(body), first.size_bytes, max(1, len(body))))
     under_way: deque[Pending[tuple[object, bytes]]] = deque()
-    digest = hashlib.sha256()
+    digest = new_sha256(first.size_bytes)
     while True:
         while offsets and len(under_way) < IN_FLIGHT_MAX:
             under_way.append(client.ask("BlobGet", BlobGet(sha256, offsets.popleft(), len(body))))

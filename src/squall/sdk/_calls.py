@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 from squall.protocol.call import IN_BLOB
+from squall.protocol.records import record
 from squall.sdk._pending import Pending, Reader
 
 _PREFIX = struct.Struct("<II")
 
 
-class Output(NamedTuple):
+@record
+class Output:
     """What came back for one input."""
 
     number: int
@@ -26,7 +28,8 @@ class Output(NamedTuple):
     blob_sha256: str
 
 
-class Payload(NamedTuple):
+@record
+class Payload:
     """Arguments on their way: inline, or in a blob."""
 
     value: bytes

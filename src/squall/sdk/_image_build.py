@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
@@ -20,6 +19,7 @@ from squall.protocol.image import (
     image_id,
 )
 from squall.protocol.image_catalog import ImageGet, ImageInfo
+from squall.protocol.records import replace
 from squall.sdk import _mount, _output
 from squall.sdk._client import Client, ClientStream, ConnectionLost
 from squall.sdk._image_steps import Step, flat

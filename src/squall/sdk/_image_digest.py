@@ -8,10 +8,11 @@ a function that has none of its own, such as a lambda, counts by its code and by
 from __future__ import annotations
 
 import copyreg
-import hashlib
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from squall.protocol.hashing import sha256_hex
 
 _CHARS_MAX = 100
 """What is longer is hashed at once, so that what is in many places is not written out in all of them."""
@@ -130,4 +131,4 @@ def _content(cell: types.CellType) -> object:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _CHARS_MAX else hashlib.sha256(text.encode()).hexdigest()
+    return text if len(text) <= _CHARS_MAX else sha256_hex(text.encode())

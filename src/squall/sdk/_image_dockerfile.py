@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from squall.protocol.image import BUILD_FILES, StepMount
+from squall.protocol.records import replace
 from squall.sdk import _image_lowering, _mount
 from squall.sdk._image_steps import Reading, Step
 from squall.sdk._mount import Content, LocalFile
@@ -216,8 +217,8 @@ class _Lowering:
             # Whether the target is a file, or the directory that the file goes into, is for the image to say.
             name = _only_name(copy, found)
             directory = _below(directory, files[0].remote_path if files else contents[0].remote_path)
-            files = [file._replace(remote_path=name) for file in files]
-            contents = [content._replace(remote_path=name) for content in contents]
+            files = [replace(file, remote_path=name) for file in files]
+            contents = [replace(content, remote_path=name) for content in contents]
             more = {"sources": (_literal(name),)}
         return self._copy_step(copy, directory, files, contents, more)
 

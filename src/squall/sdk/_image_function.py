@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
 import json
 import sys
@@ -12,7 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from squall.exception import InvalidError, SerializationError
+from squall.protocol.hashing import sha256_hex
 from squall.protocol.image import CALL_PATH
+from squall.protocol.records import replace
 from squall.sdk import _container, _mount, _source
 from squall.sdk._image_digest import NoText, name_of, text_of
 from squall.sdk._image_steps import Step
@@ -83,8 +84,8 @@ class FunctionCallStep:
         }
         call = json.dumps(header).encode() + b"\n" + pickled + arguments
         digest = self._digest(arguments, step.arguments)
-        made = step._replace(arguments={**step.arguments, "digest": digest})
-        return made._replace(files=lambda: self._mount(source, call))
+        made = replace(step, arguments={**step.arguments, "digest": digest})
+        return replace(made, files=lambda: self._mount(source, call))
 
     def _mount(self, source: _source.Source, call: bytes) -> _mount.Mount:
         files: list[_mount.LocalFile] = []
@@ -113,7 +114,7 @@ class FunctionCallStep:
         try:
             given = self._text([self._args, self._kwargs])
         except NoText:
-            given = hashlib.sha256(arguments).hexdigest()
+            given = sha256_hex(arguments)
         parts = [
             source,
             # Of two lambdas on one line, and of what a decorator made, the source is the same.
@@ -126,7 +127,7 @@ class FunctionCallStep:
             json.dumps([step.get(name) for name in ("cpu_milli", "memory_mib", "timeout_s")]),
             json.dumps(self._includes_source),
         ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return sha256_hex(json.dumps(parts).encode())
 
     def _texts(self, values: Mapping[Any, object]) -> list[str]:
         """Values with their names. One that cannot be taken apart could not travel either: its class counts."""

@@ -11,9 +11,10 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from squall.exception import InvalidError
+from squall.protocol.records import record, replace
 from squall.sdk import _mount
 from squall.sdk._image_steps import Step
 from squall.sdk.secret import Secret
@@ -88,7 +89,7 @@ def micromamba(names: Sequence[str], spec_file: str | None, channels: Sequence[s
     path = _existing("Image.micromamba_install", "spec_file", spec_file)
     name = os.path.basename(path)
     line += f' --file "$SQUALL_BUILD_FILES"/{shlex.quote(name)}'
-    return (_with(step, commands=(line,))._replace(files=lambda: _files([(path, name)], spec_file)),)
+    return (replace(_with(step, commands=(line,)), files=lambda: _files([(path, name)], spec_file)),)
 
 
 # Python packages
@@ -116,7 +117,7 @@ def requirements(paths: Sequence[str], packages: Sequence[str], step: Step) -> t
     named = {place: os.path.relpath(place, top) for place in files}
     wanted = tuple(named[_existing(what, "the file", path)] for path in paths)
     made = _with(step, packages=tuple(packages), requirements=wanted, title=title)
-    return (made._replace(files=lambda: _files(list(named.items()), ", ".join(paths))),)
+    return (replace(made, files=lambda: _files(list(named.items()), ", ".join(paths))),)
 
 
 def _requirement_lines(path: str, what: str, seen: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -203,7 +204,8 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-class PrivateRepositories(NamedTuple):
+@record
+class PrivateRepositories:
     """Repositories as packages, and the variables that make git ask for no password."""
 
     arguments: dict[str, Any]
@@ -245,7 +247,8 @@ def private_repositories(
 # Projects
 
 
-class UvProject(NamedTuple):
+@record
+class UvProject:
     """What `uv_sync` is asked for."""
 
     directory: str
@@ -280,7 +283,7 @@ def uv_sync(project: UvProject, step: Step) -> tuple[Step, ...]:
     command = f"{copied} && UV_PROJECT_ENVIRONMENT={VENV} {line}"
     made = _with(step, commands=(command,))
     return (
-        made._replace(files=lambda: _files([(path, name) for name, path in files], project.directory)),
+        replace(made, files=lambda: _files([(path, name) for name, path in files], project.directory)),
         Step("env", {"variables": {"VIRTUAL_ENV": VENV, "PATH": f"{VENV}/bin:${{PATH}}"}, "is_template": True}),
     )
 
@@ -297,7 +300,8 @@ def _uv(version: str) -> str:
     return f'"$SQUALL_BUILD_UV" tool run --from {shlex.quote(f"uv=={version}")} uv'
 
 
-class PoetryProject(NamedTuple):
+@record
+class PoetryProject:
     """What `poetry_install_from_file` is asked for."""
 
     pyproject: str
@@ -339,14 +343,14 @@ def poetry(project: PoetryProject, step: Step) -> tuple[Step, ...]:
     install = '"$SQUALL_BUILD_UV" pip install --python "$(command -v python3)" --break-system-packages'
     lines.append(f"{install} --requirements ../requirements.txt")
     made = _with(step, commands=(" && ".join(lines),))
-    return (made._replace(files=lambda: _files(files, project.pyproject)),)
+    return (replace(made, files=lambda: _files(files, project.pyproject)),)
 
 
 # Files
 
 
 def _with(step: Step, **more: Any) -> Step:
-    return step._replace(arguments={**step.arguments, **more})
+    return replace(step, arguments={**step.arguments, **more})
 
 
 def _title(step: Step, words: str) -> str:

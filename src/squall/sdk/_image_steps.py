@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
+from squall.protocol.records import record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from squall.sdk.secret import Secret
 
 
-class LocalAdd(NamedTuple):
+@record
+class LocalAdd:
     """Files of this machine for an image; read when the image is used, not before."""
 
     kind: str
@@ -77,7 +79,8 @@ class LocalAdd(NamedTuple):
         return target, _mount.make_mount(files, f"{self.source} for {self.target}")
 
 
-class Reading(NamedTuple):
+@record
+class Reading:
     """What a Dockerfile, or lines of one, are read with; `squall.sdk._image_dockerfile` does it."""
 
     place: str
@@ -96,7 +99,8 @@ class Reading(NamedTuple):
     registry_secret: Secret | None = None
 
 
-class Step(NamedTuple):
+@record
+class Step:
     """One step: a function of `squall.protocol.image_steps` and its arguments, or what becomes some of those."""
 
     name: str

@@ -6,16 +6,16 @@ Hashes are kept per process by path, size and time of modification, so that runn
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from squall.exception import InvalidError, ServiceError
+from squall.protocol.hashing import new_sha256, sha256_hex
 from squall.protocol.mount import BLOCK_BYTES, MountCreate, MountCreated, MountFile, MountManifest
+from squall.protocol.records import record
 from squall.sdk import _blob, _container
 from squall.sdk._client import Client
 from squall.sdk.file_pattern_matcher import can_prune
@@ -28,7 +28,8 @@ LARGE_BYTES = 2 * 2**30
 Ignore = Callable[[Path], bool]
 
 
-class _Hashes(NamedTuple):
+@record
+class _Hashes:
     """Of a file and, if it is large, of its blocks."""
 
     sha256: str
@@ -38,14 +39,16 @@ class _Hashes(NamedTuple):
 _hashes: dict[tuple[str, int, int, int], _Hashes] = {}
 
 
-class LocalFile(NamedTuple):
+@record
+class LocalFile:
     """A file here and its place below the mount's target."""
 
     local_path: str
     remote_path: str
 
 
-class LocalPart(NamedTuple):
+@record
+class LocalPart:
     """A piece of a file here."""
 
     path: str
@@ -53,14 +56,16 @@ class LocalPart(NamedTuple):
     size_bytes: int
 
 
-class Content(NamedTuple):
+@record
+class Content:
     """A file that is nowhere but in this program, and its place below the mount's target."""
 
     data: bytes
     remote_path: str
 
 
-class Mount(NamedTuple):
+@record
+class Mount:
     """Hashed files and what the server calls them."""
 
     manifest: MountManifest
@@ -157,7 +162,7 @@ def make_mount(
         _warn_if_large(found, what)
     made: dict[str, bytes] = {}
     for content in contents:
-        sha256 = hashlib.sha256(content.data).hexdigest()
+        sha256 = sha256_hex(content.data)
         found[content.remote_path] = MountFile(content.remote_path, sha256, len(content.data))
         made[sha256] = content.data
     return Mount(MountManifest(tuple(found[path] for path in sorted(found))), parts, made)
@@ -202,13 +207,13 @@ def _hash(path: str, status: os.stat_result) -> _Hashes:
     key = (path, status.st_ino, status.st_size, status.st_mtime_ns)
     hashes = _hashes.get(key)
     if hashes is None:
-        digest, blocks = hashlib.sha256(), []
+        digest, blocks = new_sha256(status.st_size), []
         has_blocks = status.st_size > BLOCK_BYTES
         with open(path, "rb") as file:
             while block := file.read(BLOCK_BYTES):
                 digest.update(block)
                 if has_blocks:
-                    blocks.append(hashlib.sha256(block).hexdigest())
+                    blocks.append(sha256_hex(block))
             read_bytes = file.tell()
         if read_bytes != status.st_size:
             raise ServiceError(f"cannot ship {path}: it changed while it was read; run again")
@@ -247,6 +252,6 @@ def _read(part: LocalPart, sha256: str) -> bytes:
         raise ServiceError(
             f"cannot ship {part.path}: {error.strerror}; it was there a moment ago, run again"
         ) from error
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if sha256_hex(data) != sha256:
         raise ServiceError(f"cannot ship {part.path}: it changed while it was read; run again")
     return data

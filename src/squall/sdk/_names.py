@@ -6,9 +6,9 @@ import re
 
 from squall.exception import InvalidError
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_TAG = re.compile(r"[A-Za-z0-9._-]{1,63}\Z")
-_APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}\Z")
+_NAME = r"[A-Za-z0-9._-]{1,64}\Z"
+_TAG = r"[A-Za-z0-9._-]{1,63}\Z"
+_APP_ID = r"ap-[0-9A-Za-z]{22}\Z"
 
 
 def check_name(name: object, what: str) -> str:
@@ -19,9 +19,9 @@ def check_name(name: object, what: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidError(f"{what} must be a string, not {type(name).__name__}")
-    if not _NAME.match(name):
+    if not re.match(_NAME, name):
         raise InvalidError(f"{what} {name!r}: use 1 to 64 letters, digits, dots, dashes and underscores")
-    if _APP_ID.match(name):
+    if re.match(_APP_ID, name):
         raise InvalidError(f"{what} {name!r}: looks like the id of an app; choose another name")
     return name
 
@@ -38,6 +38,6 @@ def check_tags(tags: object) -> dict[str, str]:
         raise InvalidError(f"tags must be a dictionary of strings, not {type(tags).__name__}")
     for key, value in tags.items():
         for text in (key, value):
-            if not isinstance(text, str) or not _TAG.match(text):
+            if not isinstance(text, str) or not re.match(_TAG, text):
                 raise InvalidError(f"tag {text!r}: use 1 to 63 letters, digits, dots, dashes and underscores")
     return dict(tags)

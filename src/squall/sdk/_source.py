@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from squall.exception import InvalidError, ModuleNotMountable
+from squall.protocol.records import record
 
 BY_FILE = "file"
 BY_PACKAGE = "package"
@@ -18,7 +19,8 @@ _IS_COROUTINE = 0x80
 _IS_ASYNC_GENERATOR = 0x200
 
 
-class Source(NamedTuple):
+@record
+class Source:
     """How a container gets hold of a function."""
 
     kind: str

@@ -11,7 +11,7 @@ import re
 from typing import IO
 
 _RESET = "\x1b[0m"
-_CONTROL = re.compile(
+_CONTROL = (
     r"(\x1b\[[0-9;:]*[mK])"  # colours, erase in line: kept
     r"|\x1b\[[0-?]*[ -/]*[@-~]?"  # other CSI sequences
     r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC with all they carry
@@ -25,7 +25,7 @@ def harmless(text: str) -> str:
     """The text without what a terminal would obey; its colours end with it."""
     if text.isprintable():
         return text
-    kept = _CONTROL.sub(lambda match: match[1] or "", text)
+    kept = re.sub(_CONTROL, lambda match: match[1] or "", text)
     return kept + _RESET if "\x1b[" in kept and not kept.endswith(_RESET) else kept
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from squall.exception import ExecutionError, InvalidError
+from squall.protocol.records import record
 from squall.sdk import _container, _source
 from squall.sdk._facade import BlockingCall, blocking, blocking_iterator, warn_in_loop
 from squall.sdk._names import check_name
@@ -24,7 +25,8 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 
-class FunctionCurrentStats(NamedTuple):
+@record
+class FunctionCurrentStats:
     """How busy a function is now."""
 
     backlog: int
@@ -33,7 +35,8 @@ class FunctionCurrentStats(NamedTuple):
     input_headroom: int
 
 
-class Definition(NamedTuple):
+@record
+class Definition:
     """What a decorated function is made from; a handle by name or id has none."""
 
     raw_f: Callable[..., Any]
@@ -44,7 +47,8 @@ class Definition(NamedTuple):
     include_source: bool | None
 
 
-class Handle(NamedTuple):
+@record
+class Handle:
     """What a function is looked up by that is not of this program: its name in an app, or its id."""
 
     function_id: str = ""
@@ -411,7 +415,7 @@ class Function(Generic[P, R]):
             )
         from squall.protocol.function import FunctionGet, FunctionSpec  # cold start: as above
 
-        asked = FunctionGet(**self._handle._asdict())
+        asked = FunctionGet(**vars(self._handle))
         spec = await self._get_client().request("FunctionGet", asked, FunctionSpec)
         self._is_generator = spec.definition.is_generator
         self._name = spec.name

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from squall.exception import InvalidError
+from squall.sdk._mount import Content
 from squall.sdk.dockerfile import DockerfileError
 from squall.sdk.dockerfile.context import Context, Fetch, Found, Link, ignore_of
 from squall.sdk.dockerfile.records import Copy, Run
@@ -123,8 +124,8 @@ def test_documents_and_urls_have_their_place(top: Path) -> None:
     several = find(top, "COPY <<a <<b /etc/\n1\na\n2\nb")
     fetched = find(top, "ADD https://files.example/x/y.bin?z=1 /opt/")
 
-    assert (found.directory.plain, found.contents) == ("/etc", ((b"hi\n", "motd"),))
-    assert several.contents == ((b"1\n", "a"), (b"2\n", "b"))
+    assert (found.directory.plain, found.contents) == ("/etc", (Content(b"hi\n", "motd"),))
+    assert several.contents == (Content(b"1\n", "a"), Content(b"2\n", "b"))
     assert fetched.fetches == (Fetch("https://files.example/x/y.bin?z=1", "y.bin", "", False),)
     assert find(top, "ADD https://files.example/ /opt/z").fetches[0].path == "z"
 
