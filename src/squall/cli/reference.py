@@ -17,7 +17,6 @@ import click
 
 from squall.protocol.records import record
 from squall.sdk._source import module_name_of
-from squall.sdk._traceback import format_for_user
 
 # Endings of files that people have beside their programs: what is missing is that file, not a module.
 _NO_MODULES = (".md", ".ipynb", ".txt", ".toml", ".json", ".yaml", ".yml", ".sh")
@@ -136,4 +135,6 @@ def _run(load_module: object) -> ModuleType:
 
 def show_user_traceback(error: BaseException) -> None:
     """Print a traceback of the user's own code and of containers: our frames tell them nothing."""
+    from squall.sdk._traceback import format_for_user  # cold start: when something failed
+
     click.echo(format_for_user(error), err=True, nl=False)

@@ -5,10 +5,10 @@ Options of `squall run` come before the reference; what follows it belongs to th
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 import click
@@ -18,7 +18,6 @@ from squall.cli.signature import SignatureInvalid, bind
 from squall.cli.target import Target, choose
 from squall.exception import Error
 from squall.sdk import _output
-from squall.sdk._traceback import has_user_frames, is_remote
 from squall.sdk.app import LocalEntrypoint
 from squall.sdk.function import Function
 
@@ -121,11 +120,12 @@ def _is_generator(target: Target) -> bool:
 
 def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_quiet: bool, is_detached: bool) -> Any:
     if isinstance(target, LocalEntrypoint):
-        if inspect.iscoroutinefunction(target.raw_f):
+        returned = target.raw_f(*args, **kwargs)
+        if isinstance(returned, CoroutineType):
             import asyncio  # cold start: as long as all the rest together
 
-            return asyncio.run(target.raw_f(*args, **kwargs))
-        return target.raw_f(*args, **kwargs)
+            return asyncio.run(returned)
+        return returned
     if target.is_generator:
         for item in target.remote_gen(*args, **kwargs):
             # As the result of any other function: not shown when quiet. It runs to its end all the same.
@@ -147,14 +147,17 @@ class _reported:  # noqa: N801 - a context manager used like a function
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, click.ClickException):
+            return
+        from squall.sdk._traceback import has_user_frames, is_remote  # cold start: when something failed
+
         if isinstance(error, SystemExit) and is_remote(error):
             reference.show_user_traceback(error)
             click.echo(f"A function called sys.exit({error.code!r}) in its container: its input failed.", err=True)
             code = error.code & 0xFF if isinstance(error.code, int) else 1
             raise click.exceptions.Exit(code or 1) from error
         # A KeyboardInterrupt that a function raised is no Ctrl-C.
-        is_ours_to_tell = isinstance(error, Exception) or (error is not None and is_remote(error))
-        if error is None or not is_ours_to_tell or isinstance(error, click.ClickException):
+        if not isinstance(error, Exception) and not is_remote(error):
             return
         if isinstance(error, Error) and not _is_raised_by_user(error):
             return
