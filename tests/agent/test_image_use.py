@@ -15,7 +15,7 @@ from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
 from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
-from squall.protocol.image_catalog import NodeGc, NodeImageGc
+from squall.protocol.image_catalog import NodeGc, NodeImageDelete, NodeImageGc
 from tests.agent.image.layer.test_store import KEY
 from tests.agent.parts import BuiltImages
 from tests.agent.test_agent import SPEC, World
@@ -94,6 +94,32 @@ async def test_layers_stay_while_a_container_runs_and_go_after_it(world: World) 
             await world.start()
         assert refused.value.code == NOT_FOUND
         assert world.left() == []
+        await world.build()
+        await world.end((await world.start()).container_id)
+
+
+async def test_image_is_removed_by_its_id_when_its_container_has_ended(world: World) -> None:
+    async def delete(*, is_dry_run: bool) -> NodeGc:
+        request = NodeImageDelete((image_id(SPEC),), is_dry_run)
+        return await world.server.peer.request("NodeImageDelete", request, NodeGc)
+
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        await collect_idle(world)
+        kept = await delete(is_dry_run=False)
+        await world.end(started.container_id)
+        dry = await delete(is_dry_run=True)
+        is_there = LayerStore(world.data_dir).find(KEY) is not None
+        gone = await delete(is_dry_run=False)
+
+        assert (kept.gone_image_ids, kept.freed_bytes) == ((), 0)
+        assert kept.layers[0].users == (f"container {started.container_id}",)
+        assert is_there
+        assert dry.gone_image_ids == gone.gone_image_ids == (image_id(SPEC),)
+        assert gone.freed_bytes == kept.layers[0].size_bytes
+        with pytest.raises(PlatformError, match="is not on this node; build it"):
+            await world.start()
         await world.build()
         await world.end((await world.start()).container_id)
 

@@ -29,7 +29,7 @@ from squall.agent.known_images import KnownImages
 from squall.protocol import image_steps
 from squall.protocol.errors import PlatformError
 from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep, image_id
-from squall.protocol.image_catalog import NodeGc, NodeImageGc
+from squall.protocol.image_catalog import NodeGc, NodeImageDelete, NodeImageGc
 from squall.runtime.spec import ContainerSpec
 from tests.agent.image.block.stores import HASTY, store_in
 from tests.agent.image.test_builder import RUN, Shop, make_spec, open_shop
@@ -299,6 +299,27 @@ async def test_what_takes_from_an_image_that_is_only_in_the_store_any_more_is_bu
 
         assert all(map(os.path.exists, built.layers))
         assert (node.collect().freed_bytes > 0, node.shop.store.list()) == (True, ())
+
+
+@pytest.mark.long
+async def test_image_that_was_removed_is_not_known_here_until_it_is_fetched_again(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "first", store) as first:
+        built = await first.build_and_put(make_spec(RUN))
+    async with storing_node(tmp_path / "second", store) as second:
+        with held(second.shop.holds) as hold:
+            here = await second.known.get(built.image_id, hold)
+        assert here is not None
+        request = NodeImageDelete((built.image_id,))
+
+        done = garbage.delete(second.shop.holds, "nd-1", second.known.survey(), request, time.time() + 60.0)
+        second.known.forget(done.gone_image_ids)
+
+        assert done.gone_image_ids == (built.image_id,)
+        assert not any(map(os.path.exists, here.layers))
+        assert (second.stored.fetched_ids(), second.known.find(built.image_id)) == ((), None)
+        with held(second.shop.holds) as hold:
+            assert await second.known.get(built.image_id, hold)
 
 
 async def test_what_takes_from_an_image_that_cannot_be_had_now_says_so(tmp_path: Path) -> None:

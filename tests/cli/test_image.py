@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from squall.cli import main
+from squall.cli import image_rm, main
 from squall.cli.image_tree import draw, grow, totals
 from squall.protocol.image import BuiltLayer
-from squall.protocol.image_catalog import ImageInfo
+from squall.protocol.image_catalog import ImageDeleteDone, ImageInfo, LayerUse, NodeGc
 from squall.sdk._terminal_text import size_text
 
 MB = 10**6
@@ -83,6 +84,30 @@ def test_what_contradicts_itself_is_wrong_usage(arguments: list[str], said: str)
 
     assert ended.exit_code == 2, ended.output
     assert said in ended.output
+
+
+def test_removal_says_what_went_and_ends_with_what_stays_though_it_was_to_go(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shared, gone = LayerUse("ly-1", 5 * MB, 1.0, 1.0), LayerUse("ly-2", 7 * MB, 1.0, 1.0, is_removed=True)
+    node = NodeGc("nd-1", (shared, gone), 7 * MB)
+    done = ImageDeleteDone(
+        ("web:1", "old:1"), ("im-1",), {"im-2": ("old:2",)}, {"im-3": ("build of im-4",)}, (node,), ("nd-2",)
+    )
+
+    with pytest.raises(click.ClickException, match="im-3 stays: build of im-4; try again with the id"):
+        image_rm._tell(done)
+
+    assert image_rm._question(done) == "Remove the name web:1, the name old:1, image im-1 and free 7.0 MB?"
+    assert capsys.readouterr().err.splitlines() == [
+        "Deleted the name web:1.",
+        "Deleted the name old:1.",
+        "Removed im-1.",
+        "im-2 stays: it is also called old:2.",
+        "Freed 7.0 MB: 1 layers removed, 1 stay.",
+        "Not connected: nd-2. What is there goes with `squall image gc` when it is back.",
+    ]
+    assert image_rm._question(ImageDeleteDone(("old:1",), (), {"im-2": ("old:2",)})) == "Remove the name old:1?"
 
 
 @pytest.mark.parametrize("group", [[], ["names"]])

@@ -83,6 +83,7 @@ def test_images_are_listed_shown_drawn_named_read_and_removed(
     _read(squall, above)
     _names(squall, below, above)
     _remove(squall, tmp_path, below, above)
+    _remove_by_name(squall, below, above)
 
 
 def _look(squall: Installation, below: dict[str, Any], above: dict[str, Any]) -> None:
@@ -178,6 +179,23 @@ def _remove(squall: Installation, tmp_path: Path, below: dict[str, Any], above: 
     again = squall.command("run", str(tmp_path / "pictured.py"), timeout_s=120)
     assert again.code == 0, str(again)
     assert "found b" in again.out
+
+
+def _remove_by_name(squall: Installation, below: dict[str, Any], above: dict[str, Any]) -> None:
+    published = flows.command(squall, "image", "rm", below["image_id"], "--yes")
+    unsaid = flows.command(squall, "image", "rm", "web:1")
+    assert len(listed(squall, "list")) == 2
+    done = flows.command_ok(squall, "image", "rm", above["image_id"][:16], "web:1", "--yes")
+    twice = flows.command(squall, "image", "rm", above["image_id"], "--yes")
+
+    assert (published.code, unsaid.code, twice.code) == (1, 130, 1)
+    assert f"cannot remove images: {below['image_id']} is published as web:1; remove it by its name" in published.err
+    assert f"Remove the name web:1, image {below['image_id']} and free " in unsaid.out
+    assert done.err.startswith("Deleted the name web:1.\n")
+    assert {f"Removed {one['image_id']}." for one in (below, above)} < set(done.err.splitlines())
+    assert re.search(r"Freed .* MB: 3 layers removed, 0 stay\.", done.err)
+    assert "is known here; `squall image list` shows those that are" in twice.err
+    assert (listed(squall, "list"), listed(squall, "names", "list")) == ([], [])
 
 
 @pytest.mark.timeout(120)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
 from tests.mutations.image_faults import IMAGE_FAULTS
 from tests.mutations.image_layer_faults import IMAGE_LAYER_FAULTS
+from tests.mutations.image_removal_faults import IMAGE_REMOVAL_FAULTS
 from tests.mutations.isolation import ISOLATION
 from tests.mutations.limit_faults import LIMIT_FAULTS
 from tests.mutations.machine_faults import MACHINE_FAULTS
@@ -19,6 +20,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *IMAGE_FAULTS,
     *IMAGE_BUILD_FAULTS,
     *IMAGE_LAYER_FAULTS,
+    *IMAGE_REMOVAL_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
 )

@@ -42,7 +42,7 @@ from squall.protocol.codec import Codec
 from squall.protocol.empty import Empty
 from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
-from squall.protocol.image_catalog import ImageLogRead, NodeGc, NodeImageGc
+from squall.protocol.image_catalog import ImageLogRead, NodeGc, NodeImageDelete, NodeImageGc
 from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountRef
@@ -221,6 +221,8 @@ class Agent:
             return None
         if request.method == "NodeImageGc":
             return await self._collect(request.record(NodeImageGc)), b""
+        if request.method == "NodeImageDelete":
+            return await self._collect(request.record(NodeImageDelete)), b""
         if request.method in ("NodeImagePush", "NodeImageExport"):
             await self._transfer(request)
             return None
@@ -285,14 +287,17 @@ class Agent:
         for start in range(0, len(entries), LOG_BATCH_MAX):
             await request.send_item(LogBatch(tuple(entries[start : start + LOG_BATCH_MAX])))
 
-    async def _collect(self, request: NodeImageGc) -> NodeGc:
-        """Remove the layers that nobody needs."""
+    async def _collect(self, request: NodeImageGc | NodeImageDelete) -> NodeGc:
+        """Remove the layers that nobody needs, or of these those of some images."""
         # Now, not when it is our turn: what is asked for after this is not in what the server says is needed.
         asked_at = self._now()
 
         def collect() -> NodeGc:
             survey = self._images.survey()
-            done = garbage.collect(self._holds, self.config.node_id, survey, request, asked_at)
+            if isinstance(request, NodeImageDelete):
+                done = garbage.delete(self._holds, self.config.node_id, survey, request, asked_at)
+            else:
+                done = garbage.collect(self._holds, self.config.node_id, survey, request, asked_at)
             if not request.is_dry_run:
                 self._images.forget_unbuilt(survey, asked_at)
                 self._step_logs.tidy(lambda key: self._holds.store.find(key) is not None)
@@ -307,7 +312,10 @@ class Agent:
                     await self._runtime.drop_removed_layers()
                 except RuntimeFailure as error:
                     _log.warning("removed layers that are still mounted keep their space: %s", error)
-            return done
+        if isinstance(request, NodeImageDelete) and request.is_dry_run:
+            # Whoever asks for the rest next is not to find what was used a moment ago.
+            await asyncio.sleep(garbage.rest_s(done, self._now()))
+        return done
 
     async def _transfer(self, request: Request) -> None:
         """Take an image out of this node."""

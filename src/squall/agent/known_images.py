@@ -176,9 +176,11 @@ class KnownImages:
         return garbage.Images(whole, frozenset(elsewhere))
 
     def forget(self, image_ids: Iterable[str]) -> None:
-        """These have lost layers: they have to be built again."""
+        """These are not here any more: they have to be built again, or brought from the store as if they never were."""
         for name in image_ids:
             self._built.pop(name, None)
+            if self._stored is not None:
+                self._stored.unlearn(name)
         self._definitions.forget(frozenset(image_ids))
 
     def forget_unbuilt(self, survey: garbage.Images, now: float) -> None:

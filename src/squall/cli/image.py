@@ -10,6 +10,7 @@ from squall.cli import tables
 from squall.cli.image_build import build, import_file, pull
 from squall.cli.image_gc import gc
 from squall.cli.image_names import names_group
+from squall.cli.image_rm import remove
 from squall.cli.image_transfer import export, push
 from squall.cli.image_tree import draw, grow, totals
 from squall.cli.log import show_entry
@@ -141,6 +142,7 @@ def logs(image_id: str, layers: int | None, is_all: bool, is_timestamped: bool) 
 
 
 image_group.add_command(build)
+image_group.add_command(remove)
 image_group.add_command(gc)
 image_group.add_command(names_group)
 image_group.add_command(push)

@@ -189,6 +189,51 @@ class NodeImageGc:
 
 
 @record
+class ImageDelete:
+    """Remove images from every connected node, with the layers that no other image has.
+
+    Of a name that is given only the name goes while the image has others.
+
+    Errors: `conflict`, and nothing is removed, for an image that a container, an app, another name, an image that
+    begins with it, or something on a node needs; `invalid` for the beginning of several ids; `not_found`.
+    """
+
+    images: tuple[str, ...]
+    """Names, ids, or beginnings of ids that no other image has."""
+    environment: str = ""
+    """Of names that have none."""
+    is_dry_run: bool = False
+    """Only say what would be removed."""
+
+
+@record
+class ImageDeleteDone:
+    """The answer to `ImageDelete`."""
+
+    names: tuple[str, ...] = ()
+    """Taken away, or would be."""
+    image_ids: tuple[str, ...] = ()
+    """Removed, or would be."""
+    named: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Images that stay because they have these other names."""
+    kept: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Images that stay though nothing needed them at first, and why in words."""
+    nodes: tuple[NodeGc, ...] = ()
+    """With the layers of these images only."""
+    away_node_ids: tuple[str, ...] = ()
+    """Nodes that are not connected and have some of the images."""
+
+
+@record
+class NodeImageDelete:
+    """The same for one node, of ids. What `needed` has stays, as in `NodeImageGc`."""
+
+    image_ids: tuple[str, ...]
+    is_dry_run: bool = False
+    needed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@record
 class ImageLogRead:
     """Ask for what the steps of an image printed when they were built: a stream of `LogBatch`.
 

@@ -102,6 +102,7 @@ METHODS = _table(
     _ask("ImageNameList", image_catalog.ImageNameList, image_catalog.ImageNameListing, "Published names"),
     _ask("ImageNameDelete", image_catalog.ImageNameDelete, Empty, "Take a name away"),
     _ask("ImageGc", image_catalog.ImageGc, image_catalog.ImageGcDone, "Remove layers that nothing needs"),
+    _ask("ImageDelete", image_catalog.ImageDelete, image_catalog.ImageDeleteDone, "Remove images"),
     _stream("ImageBuild", image.ImageBuild, image.BuildEvent, "Build an image, or find it built"),
     _stream("ImagePush", image_transfer.ImagePush, image_transfer.TransferEvent, "Bring an image to a registry"),
     Method(
@@ -140,6 +141,15 @@ METHODS = _table(
     ),
     Method(
         "NodeImageGc", image_catalog.NodeImageGc, image_catalog.NodeGc, UNARY, SERVER, AGENT, "Remove unneeded layers"
+    ),
+    Method(
+        "NodeImageDelete",
+        image_catalog.NodeImageDelete,
+        image_catalog.NodeGc,
+        UNARY,
+        SERVER,
+        AGENT,
+        "Remove images of a node",
     ),
     Method("NodeImageBuild", image.ImageBuild, image.BuildEvent, STREAM, SERVER, AGENT, "Build an image on a node"),
     Method(

@@ -36,6 +36,7 @@ _IN_WORDS = {
     "FunctionGet": "cannot find the function",
     "FunctionStats": "cannot find the function",
     "ImageBuild": "cannot build the image",
+    "ImageDelete": "cannot remove images",
     "ImageGc": "cannot remove images",
     "ImageGet": "cannot find the image",
     "ImageLogRead": "cannot read the build log",

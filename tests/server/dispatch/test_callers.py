@@ -34,7 +34,15 @@ from squall.protocol.function import (
 )
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
-from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageLogRead, ImageName, ImageNameDelete, ImagePublish
+from squall.protocol.image_catalog import (
+    ImageDelete,
+    ImageGet,
+    ImageInfo,
+    ImageLogRead,
+    ImageName,
+    ImageNameDelete,
+    ImagePublish,
+)
 from squall.protocol.image_steps import debian_slim
 from squall.protocol.log import LogEntry, LogRead
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest
@@ -253,6 +261,7 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "ImageLogRead": ImageLogRead("im-1"),
             "ImagePublish": ImagePublish("im-1", "web"),
             "ImageNameDelete": ImageNameDelete("web"),
+            "ImageDelete": ImageDelete(("im-1",)),
         }
 
         for method in asked - CONTAINER_METHODS:

@@ -5,20 +5,23 @@ A layer stays when an image that is needed has it (the server says which are), w
 layer while this looks around has used it. Removal is decided layer by layer behind the layer's lock, so a look that has
 grown old does no harm. Killed half-way, what was removed is gone and the rest is whole.
 
+Images that somebody wants removed go the same way, each with the layers that no other image has, whatever their age.
+
 What has come of a layer that was never whole goes by its age alone, unless somebody fetches it now: an image that needs
 it gets it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from squall.agent.image.block.partial import LeftLayer, left_layers, remove_left
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import Layer, LayerError, LayerStore
 from squall.agent.image.progress import BuiltImage
-from squall.protocol.image_catalog import LayerUse, NodeGc, NodeImageGc
+from squall.protocol.image_catalog import LayerUse, NodeGc, NodeImageDelete, NodeImageGc
 
 MARGIN_S = 1.0
 """Times of files lag behind the clock by a tick."""
@@ -41,23 +44,69 @@ def collect(holds: LayerHolds, node_id: str, images: Images, request: NodeImageG
         now: seconds since 1970, when this was asked for.
     """
     store = holds.store
-    of_layer: dict[str, list[str]] = {}
-    for image_id, built in sorted(images.whole.items()):
-        # What it is made of, and the merged layers that a deep one stands on: it is not found without either.
-        for layer_id in dict.fromkeys((*built.config.layers, *(store.id_at(path) for path in built.layers))):
-            if layer_id is not None:
-                of_layer.setdefault(layer_id, []).append(image_id)
     used_before = now - max(request.older_than_s, MARGIN_S)
-    uses = [_look(holds, layer, tuple(of_layer.get(layer.layer_id, ())), request) for layer in store.list()]
+    uses = _uses(holds, images, request.needed)
     found = [_remove(holds, use, used_before, is_dry_run=request.is_dry_run) for use in uses]
     gone = {image_id for use in found if use.is_removed for image_id in use.image_ids} - images.elsewhere
     found += [_remove_left(store, left, used_before, is_dry_run=request.is_dry_run) for left in left_layers(store)]
+    return _done(node_id, found, gone)
+
+
+def delete(holds: LayerHolds, node_id: str, images: Images, request: NodeImageDelete, now: float) -> NodeGc:
+    """Remove images, or only say what that is: each as a whole, or not when one of the layers it alone has is used.
+
+    The answer has their layers, also those that stay because other images have them. An image is gone with the last
+    layer that it alone has; one that is whole nowhere is gone too. Blocks.
+
+    Args:
+        now: as in `collect`.
+    """
+    uses = tuple(_uses(holds, images, request.needed))
+    wanted = set(request.image_ids) - set(request.needed)
+    while used := {one for use in uses if use.users and wanted.issuperset(use.image_ids) for one in use.image_ids}:
+        # What these have stays, also for others that were to go with them.
+        wanted -= used
+    used_before = math.inf if request.is_dry_run else now - MARGIN_S
+    found = []
+    for use in uses:
+        if use.image_ids and wanted.issuperset(use.image_ids):
+            found.append(_remove(holds, use, used_before, is_dry_run=request.is_dry_run))
+        elif not set(request.image_ids).isdisjoint(use.image_ids):
+            found.append(use)
+    lost = {image_id for use in found if use.is_removed for image_id in use.image_ids}
+    # Somebody came between looking and removing.
+    kept = {one for use in found if not use.is_removed and wanted.issuperset(use.image_ids) for one in use.image_ids}
+    return _done(node_id, found, wanted - (kept - lost))
+
+
+def rest_s(dry: NodeGc, now: float) -> float:
+    """How long after a dry run of `delete` all that would be removed is old enough to be."""
+    youngest = max((use.used_at for use in dry.layers if use.is_removed), default=-math.inf)
+    # A tick more: the clock that times of files are of may lag behind.
+    return max(0.0, min(youngest - now, 0.0) + MARGIN_S + 0.05)
+
+
+def _done(node_id: str, found: Sequence[LayerUse], gone: set[str]) -> NodeGc:
     freed_bytes = sum(use.size_bytes for use in found if use.is_removed)
     return NodeGc(node_id, tuple(found), freed_bytes, tuple(sorted(gone)))
 
 
-def _look(holds: LayerHolds, layer: Layer, image_ids: tuple[str, ...], request: NodeImageGc) -> LayerUse:
-    needing = (user for image_id in image_ids for user in request.needed.get(image_id, ()))
+def _uses(holds: LayerHolds, images: Images, needed: Mapping[str, tuple[str, ...]]) -> Iterator[LayerUse]:
+    """All layers, each with its images and who needs it."""
+    of_layer: dict[str, list[str]] = {}
+    for image_id, built in sorted(images.whole.items()):
+        # What it is made of, and the merged layers that a deep one stands on: it is not found without either.
+        for layer_id in dict.fromkeys((*built.config.layers, *(holds.store.id_at(path) for path in built.layers))):
+            if layer_id is not None:
+                of_layer.setdefault(layer_id, []).append(image_id)
+    for layer in holds.store.list():
+        yield _look(holds, layer, tuple(of_layer.get(layer.layer_id, ())), needed)
+
+
+def _look(
+    holds: LayerHolds, layer: Layer, image_ids: tuple[str, ...], needed: Mapping[str, tuple[str, ...]]
+) -> LayerUse:
+    needing = (user for image_id in image_ids for user in needed.get(image_id, ()))
     users = dict.fromkeys((*needing, *holds.users(layer.layer_id)))
     made_at, used_at = holds.store.made_at(layer.layer_id), holds.store.used_at(layer.layer_id)
     return LayerUse(layer.layer_id, layer.size_bytes, made_at, used_at, False, image_ids, tuple(users))

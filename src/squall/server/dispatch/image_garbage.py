@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from squall.protocol.errors import INVALID, ChannelClosed, PlatformError
 from squall.protocol.image_catalog import ImageGc, ImageGcDone, NodeGc, NodeImageGc
@@ -36,7 +36,7 @@ async def collect_images(plane: ControlPlane, record: ImageGc) -> ImageGcDone:
             return NodeImageGc(record.older_than_s, record.is_dry_run, users_of)
 
         nodes = [node for node in plane.fleet.nodes.values() if node.peer is not None]
-        done = await asyncio.gather(*(_ask(node, request) for node in nodes))
+        done = await asyncio.gather(*(ask_node(node, "NodeImageGc", request) for node in nodes))
         if not record.is_dry_run:
             for node, result in zip(nodes, done, strict=True):
                 for image_id in result.gone_image_ids:
@@ -47,11 +47,12 @@ async def collect_images(plane: ControlPlane, record: ImageGc) -> ImageGcDone:
     return ImageGcDone(tuple(done))
 
 
-async def _ask(node: Node, request: Callable[[], NodeImageGc]) -> NodeGc:
+async def ask_node(node: Node, method: str, request: Callable[[], Any]) -> NodeGc:
+    """What a node has removed; its error in place of one that it raises."""
     try:
         assert node.peer is not None
         # Made as it is sent: what is asked of the node after this, and so is not in it, reaches the node after this.
-        return await node.peer.request("NodeImageGc", request(), NodeGc, timeout_s=NODE_S)
+        return await node.peer.request(method, request(), NodeGc, timeout_s=NODE_S)
     except ChannelClosed:
         return NodeGc(node.node_id, error="its agent is gone; see `squall server status`")
     except PlatformError as error:

@@ -30,6 +30,7 @@ from squall.server.dispatch.apps import FUNCTIONS_MAX
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.image_delete import delete_images
 from squall.server.dispatch.image_garbage import collect_images
 from squall.server.dispatch.input import Input
 
@@ -79,6 +80,7 @@ class Methods:
             "ImagePublish": _bodiless(catalog.publish),
             "ImageNameList": _bodiless(catalog.list_names),
             "ImageNameDelete": _bodiless(catalog.delete_name),
+            "ImageDelete": _bodiless(lambda record: delete_images(plane, record)),
             "ImageGc": _bodiless(lambda record: collect_images(plane, record)),
         }
 

@@ -86,7 +86,7 @@ class StoredImages:
 
     def put_soon(self, built: BuiltImage) -> None:
         """Put an image that was built here, when there is time. What came from the store under its id is another."""
-        self._unlearn(built.image_id)
+        self.unlearn(built.image_id)
         if not self.was_put(built.image_id, built.config.layers):
             self._to_put[built.image_id] = built
             self._has_more.set()
@@ -122,7 +122,7 @@ class StoredImages:
             name = "\n".join((self._store.name, *built.config.layers))
             _write(self._top / f"{built.image_id}.put", name.encode())
             # A fetch that was under way as it was built may have learnt of the one before it.
-            self._unlearn(built.image_id)
+            self.unlearn(built.image_id)
 
         try:
             await self._blocking(put)
@@ -246,7 +246,8 @@ class StoredImages:
         _write(self._top / f"{image_id}.fetched", manifest.to_bytes())
         return manifest
 
-    def _unlearn(self, image_id: str) -> None:
+    def unlearn(self, image_id: str) -> None:
+        """Forget that an image came from the store."""
         (self._top / f"{image_id}.fetched").unlink(missing_ok=True)
 
     def _known(self, image_id: str) -> ImageManifest | None:
