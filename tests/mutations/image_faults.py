@@ -170,7 +170,7 @@ IMAGE_FAULTS = (
         (
             Change(
                 "src/squall/sdk/_mount.py",
-                "    if hashlib.sha256(data).hexdigest() != sha256:\n",
+                "    if sha256_hex(data) != sha256:\n",
                 "    if len(data) != part.size_bytes:\n",
             ),
         ),
