@@ -19,12 +19,12 @@ ALL = [*USER, "SERVICE_ACCOUNT_JSON", *AWS, "AWS_SESSION_TOKEN", "AWS_ENDPOINT_U
         (["SERVICE_ACCOUNT_JSON", "REGISTRY_USERNAME"], ["SERVICE_ACCOUNT_JSON"]),
         (AWS, AWS),
         ([*AWS, "AWS_SESSION_TOKEN"], [*AWS, "AWS_SESSION_TOKEN"]),
-        (ALL, USER),
+        ([*USER, "AWS_ACCESS_KEY_ID", "AWS_REGION"], USER),
         ([], None),
         (["REGISTRY_USERNAME", "AWS_REGION", "AWS_ACCESS_KEY_ID"], None),
     ],
 )
-def test_the_first_login_that_is_whole_is_taken(
+def test_the_one_login_that_is_whole_is_taken(
     monkeypatch: pytest.MonkeyPatch, there: list[str], taken: list[str] | None
 ) -> None:
     for name in ALL:
@@ -37,4 +37,17 @@ def test_the_first_login_that_is_whole_is_taken(
         return
     with pytest.raises(click.UsageError, match="REGISTRY_USERNAME and REGISTRY_PASSWORD not set") as caught:
         login_variables()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("there", [[*USER, *AWS], [*USER, "SERVICE_ACCOUNT_JSON"], ["SERVICE_ACCOUNT_JSON", *AWS]])
+def test_several_logins_that_are_whole_are_refused(monkeypatch: pytest.MonkeyPatch, there: list[str]) -> None:
+    for name in ALL:
+        monkeypatch.delenv(name, raising=False)
+    for name in there:
+        monkeypatch.setenv(name, "s3cret")
+
+    with pytest.raises(click.UsageError, match="several logins are set in the environment") as caught:
+        login_variables()
+    assert not [name for name in there if name not in str(caught.value)]
     assert "s3cret" not in str(caught.value)

@@ -11,7 +11,7 @@ _LOGINS = (
     ("SERVICE_ACCOUNT_JSON",),
     ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"),
 )
-"""The first that is there counts: AWS's are in many an environment for other reasons."""
+"""Parts of one count for nothing beside another that is whole, as in a secret: see the agent's `login_of`."""
 _OPTIONAL = ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
 
 from_env_option = click.option(
@@ -27,12 +27,17 @@ def login_variables() -> list[str]:
     """The names of the variables that are a login.
 
     Raises:
-        click.UsageError: there is none.
+        click.UsageError: there is none, or there are several.
     """
-    for names in _LOGINS:
-        if all(os.environ.get(name) for name in names):
-            more = [name for name in _OPTIONAL if os.environ.get(name)] if names == _LOGINS[-1] else []
-            return [*names, *more]
+    whole = [names for names in _LOGINS if all(os.environ.get(name) for name in names)]
+    if len(whole) > 1:
+        found = "; ".join(", ".join(names) for names in whole)
+        raise click.UsageError(
+            f"--registry-secret-from-env: several logins are set in the environment ({found}); unset all but one"
+        )
+    for names in whole:
+        more = [name for name in _OPTIONAL if os.environ.get(name)] if names == _LOGINS[-1] else []
+        return [*names, *more]
     raise click.UsageError(
         "--registry-secret-from-env: REGISTRY_USERNAME and REGISTRY_PASSWORD not set in the environment, nor "
         "SERVICE_ACCOUNT_JSON, nor all of AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION"
