@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,12 @@ import pytest
 
 from squall.agent import shell as agent_shell
 from squall.agent.image import inherit
+from squall.agent.image.block.store import BlockStore, open_store
+from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.layer.holds import LayerHolds
+from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.making import BuildFailed
+from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import KnownImages
 from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges
@@ -22,14 +27,15 @@ from squall.agent.shell import Shells
 from squall.protocol import image, image_steps
 from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.container import TerminalInput, TerminalOutput
-from squall.protocol.errors import EXHAUSTED, INVALID, NOT_FOUND, PlatformError
-from squall.protocol.image import ImageStep, image_id
+from squall.protocol.errors import EXHAUSTED, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.image import ImageSpec, ImageStep, image_id
 from squall.protocol.image_shell import ImageShell
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.stream import Stream
 from squall.runtime.fake import FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec
+from tests.agent.image.block.stores import HASTY, store_in
 from tests.agent.image.test_builder import NOTHING, RUN, Shop, make_spec, open_shop
 from tests.agent.parts import CODEC, Files, until
 
@@ -41,10 +47,12 @@ FAIL = image_steps.run_commands(("make it", "fail now"), env={"OF": "the step"},
 class Counter:
     """A node whose shells are asked for; images of its shop have a shell from their first step on."""
 
-    def __init__(self, shop: Shop, runtime: FakeRuntime, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, shop: Shop, runtime: FakeRuntime, threads: ThreadPoolExecutor, stored: StoredImages | None = None
+    ) -> None:
         self.shop = shop
         self.files = Files()
-        self.known = KnownImages(shop.data_dir, shop.builder)
+        self.known = KnownImages(shop.data_dir, shop.builder, stored)
         self.known.prepare()
         self.holds = LayerHolds(shop.store)
         self.mounts = Mounts(shop.data_dir, self.files, threads, 2**30)
@@ -102,7 +110,7 @@ class Counter:
 
     async def fail(self, *steps: ImageStep) -> str:
         """Build an image whose last step ends badly; returns its id."""
-        spec = make_spec(*steps)
+        spec = make_spec(*steps) if steps[0].kind != image.FROM_IMAGE else ImageSpec(steps)
         with pytest.raises(BuildFailed) as failed:
             await self.known.build(spec, lambda _: None, {"0": {"TOKEN": "the-value"}})
         assert failed.value.message.endswith(
@@ -124,14 +132,29 @@ class Counter:
         await until(lambda: not any(self.holds.users(layer.layer_id) for layer in layers))
 
 
-@pytest.fixture
-async def counter(tmp_path: Path) -> AsyncIterator[Counter]:
+@contextlib.asynccontextmanager
+async def open_counter(data_dir: Path, stored: StoredImages | None = None, **of_shop: Any) -> AsyncIterator[Counter]:
     with ThreadPoolExecutor(2) as threads:
-        async with open_shop(tmp_path) as shop, FakeRuntime(shop.machine) as runtime:
-            opened = Counter(shop, runtime, threads)
+        async with open_shop(data_dir, **of_shop) as shop, FakeRuntime(shop.machine) as runtime:
+            opened = Counter(shop, runtime, threads, stored)
             yield opened
             await opened.close()
             await opened.is_clean()
+
+
+@contextlib.asynccontextmanager
+async def storing_counter(data_dir: Path, store: BlockStore) -> AsyncIterator[tuple[Counter, StoredImages]]:
+    """One that puts its images into a store, and takes those of others from it."""
+    data_dir.mkdir(exist_ok=True)
+    async with StoredImages(store, LayerHolds(LayerStore(data_dir, is_packed=True)), data_dir) as stored:
+        async with open_counter(data_dir, stored, is_packed=True, fetched=stored.find_here) as counter:
+            yield counter, stored
+
+
+@pytest.fixture
+async def counter(tmp_path: Path) -> AsyncIterator[Counter]:
+    async with open_counter(tmp_path) as opened:
+        yield opened
 
 
 async def test_shell_before_a_step_has_all_that_the_step_has_but_its_secrets(counter: Counter) -> None:
@@ -361,6 +384,60 @@ async def test_layers_that_are_gone_are_told(counter: Counter) -> None:
 
     assert refused.code == NOT_FOUND
     assert "layers below it are not on this node (any more); build it again" in refused.message
+
+
+async def first_words(stream: Stream) -> str:
+    """What a shell says first, or why there is none."""
+    try:
+        first = await asyncio.wait_for(stream.next(TerminalOutput), 10)
+    except PlatformError as error:
+        return error.message
+    return first[1].decode() if first is not None else ""
+
+
+async def build_and_put(data_dir: Path, store: BlockStore, *steps: ImageStep) -> BuiltImage:
+    """On a node that nobody sees again."""
+    async with storing_counter(data_dir, store) as (node, stored):
+        built = await node.known.build(make_spec(*steps), lambda _: None)
+        await until(lambda: stored.was_put(built.image_id), 20)
+        return built
+
+
+@pytest.mark.parametrize("is_copied_from", [False, True])
+async def test_image_below_comes_from_the_store_as_for_a_build(tmp_path: Path, is_copied_from: bool) -> None:
+    store = store_in(tmp_path / "store")
+    below = await build_and_put(tmp_path / "first", store, RUN)
+    async with storing_counter(tmp_path / "second", store) as (second, stored):
+        begins = (image_steps.from_image(below.image_id),)
+        copied = (RUN, image_steps.copy_from(below.image_id, ("/bin",), "/srv"))
+        failed = await second.fail(*(copied if is_copied_from else begins), FAIL)
+        there = stored.find_here(below.image_id)
+        assert there is not None
+        for layer_id in there.config.layers:
+            second.shop.store.remove(layer_id)
+
+        stream = second.open(failed, 4 if is_copied_from else 2)
+        said = await first_words(stream)
+
+        assert said.startswith("before step ")
+        assert stored.find_here(below.image_id) == there
+        assert all(second.holds.users(layer_id) for layer_id in there.config.layers)
+        stream.cancel()
+
+
+async def test_store_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    below = await build_and_put(tmp_path / "first", store, RUN)
+    async with storing_counter(tmp_path / "second", store) as (second, _):
+        failed = await second.fail(image_steps.from_image(below.image_id), FAIL)
+    async with storing_counter(tmp_path / "second", open_store("http://127.0.0.1:1", HASTY)) as (second, _):
+        for layer in second.shop.store.list():
+            second.shop.store.remove(layer.layer_id)
+
+        refused = await second.refused(failed, 2)
+
+    assert refused.code == UNAVAILABLE
+    assert f"cannot use image {below.image_id}: " in refused.message
 
 
 async def test_no_more_shells_than_a_limit(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ CHAIN = "tests/agent/image/layer/test_chain.py::"
 DEEP = "tests/kernel/test_deep_chains.py::"
 EROFS = "tests/kernel/test_erofs.py::"
 LAZY = "tests/kernel/test_lazy_start.py::"
+SHELL = "tests/agent/test_shell.py::"
 STORED = "tests/agent/image/block/test_stored.py::"
 UNPACK = "tests/agent/image/oci/test_unpack.py::"
 WRITER = "tests/erofs/test_writer.py::"
@@ -327,5 +328,18 @@ IMAGE_LAYER_FAULTS = (
                 'assert has_ended, "the container hangs"'
             ),
         },
+    ),
+    Mutation(
+        "shell-stored-image",
+        "a shell before a step has what is below it",
+        "an image that the steps name is not brought from the store",
+        (
+            Change(
+                "src/squall/agent/image/shell_container.py",
+                "        if progress is None and await bring():\n",
+                "        if progress is None and not bring:\n",
+            ),
+        ),
+        {f"{SHELL}test_image_below_comes_from_the_store_as_for_a_build[False]": 'said.startswith("before step ")'},
     ),
 )

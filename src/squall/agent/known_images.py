@@ -20,7 +20,7 @@ from squall.agent.image.progress import BuiltImage
 from squall.protocol import image_steps
 from squall.protocol.errors import PlatformError
 from squall.protocol.ids import is_id
-from squall.protocol.image import BuildEvent, ImageSpec, image_id, step_title
+from squall.protocol.image import BuildEvent, ImageSpec, ImageStep, image_id, step_title
 
 _log = logging.getLogger("squall.agent.known_images")
 
@@ -107,10 +107,26 @@ class KnownImages:
         """
         if self._stored is None or (not _is_forced(spec) and self._images.find(spec)):
             return
-        for name in dict.fromkeys(step.image_id for step in spec.steps if step.image_id):
+        await self._bring(spec.steps, hold)
+
+    async def bring_below(self, spec: ImageSpec, number: int, hold: Hold) -> bool:
+        """Hold what the steps before this one, counted from 1, take from the store; whether something came from there.
+
+        Raises:
+            PlatformError: as `get`.
+        """
+        return await self._bring(spec.steps[: number - 1], hold)
+
+    async def _bring(self, steps: Sequence[ImageStep], hold: Hold) -> bool:
+        """Hold the images that steps name, brought from the store where they are not here; whether one was."""
+        if self._stored is None:
+            return False
+        has_come = False
+        for name in dict.fromkeys(step.image_id for step in steps if step.image_id):
             here = self._find_built(name) or self._stored.find_here(name)
             if here is None or not (hold.add_paths(here.layers) and hold.add_all(here.config.layers)):
-                await self._stored.bring(name, hold)
+                has_come = await self._stored.bring(name, hold) is not None or has_come
+        return has_come
 
     def put_rest(self) -> None:
         """Put what was built here and is not in the store: an earlier agent was stopped before, or had none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 
 from squall.agent.exec import TERM, run_in
@@ -116,7 +117,8 @@ class Shells:
             if spec is None:
                 raise self._missing(asked.image)
             async with self._files(spec, asked.step):
-                async with self._containers.before_step(spec, asked.step, hold, id_range) as opened:
+                bring = functools.partial(self._images.bring_below, spec, asked.step, hold)
+                async with self._containers.before_step(spec, asked.step, hold, id_range, bring) as opened:
                     yield opened, self._introduction(spec, asked, opened.config)
         finally:
             self._ranges.release(owner)

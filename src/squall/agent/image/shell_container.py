@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,27 +88,26 @@ class ShellContainers:
 
     @contextlib.asynccontextmanager
     async def before_step(
-        self, spec: ImageSpec, number: int, hold: Hold, id_range: IdRange
+        self, spec: ImageSpec, number: int, hold: Hold, id_range: IdRange, bring: Callable[[], Awaitable[bool]]
     ) -> AsyncIterator[ShellContainer]:
         """A container with what a build gives to this step, counted from 1, but its secrets.
 
+        Args:
+            bring: brings what is below from elsewhere, and holds it; called when layers are not here. Whether
+                something came.
+
         Raises:
             PlatformError: as `of_image`; or there is no such step, or nothing below it; `not_found` when the layers
-                below are not on this node.
+                below are not to be had; and what `bring` raises.
         """
         image_id, steps = image.image_id(spec), spec.steps
         if not 2 <= number <= len(steps):
             which = "nothing is there before step 1" if number == 1 else f"it has {len(steps)} steps"
             raise PlatformError(INVALID, f"cannot open a shell before step {number} of image {image_id}: {which}")
         step, what = steps[number - 1], f"image {image_id} before step {number}"
-        looking = asyncio.ensure_future(asyncio.to_thread(self._reached, spec, number - 1, hold))
-        try:
-            progress = await asyncio.shield(looking)
-        finally:
-            # Given up or not: a layer held after the hold was released would be held for ever.
-            await asyncio.wait([looking])
-            # Seen, so that asyncio does not complain of an exception nobody waits for any more.
-            looking.exception()
+        progress = await self._look(spec, number - 1, hold)
+        if progress is None and await bring():
+            progress = await self._look(spec, number - 1, hold)
         if progress is None:
             message = f"cannot open a shell in {what}: layers below it are not on this node (any more); build it again"
             raise PlatformError(NOT_FOUND, message)
@@ -119,6 +118,16 @@ class ShellContainers:
             own = {**progress.config.env, **step.env}
             async with self._opened(what, prepared, progress.config, own, scratch.path) as opened:
                 yield opened
+
+    async def _look(self, spec: ImageSpec, count: int, hold: Hold) -> Progress | None:
+        looking = asyncio.ensure_future(asyncio.to_thread(self._reached, spec, count, hold))
+        try:
+            return await asyncio.shield(looking)
+        finally:
+            # Given up or not: a layer held after the hold was released would be held for ever.
+            await asyncio.wait([looking])
+            # Seen, so that asyncio does not complain of an exception nobody waits for any more.
+            looking.exception()
 
     @contextlib.asynccontextmanager
     async def _opened(
