@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
@@ -18,9 +19,9 @@ import pytest
 from squall.agent.image.block.errors import BlockError
 from squall.agent.image.block.manifest import BLOCK_BYTES, PART_BYTES, layer_id_of
 from squall.agent.image.block.partial import PartialLayer
-from squall.agent.image.block.put import Putter
-from squall.agent.image.block.store import BlockStore, open_store
-from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.block.put import KNOWN_S, PUT_S, Putter
+from squall.agent.image.block.store import REFRESH_S, BlockStore, open_store
+from squall.agent.image.block.stored import LOOK_AGAIN_S, StoredImages
 from squall.agent.image.block.whole import fetch_whole
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import Layer, LayerStore
@@ -131,14 +132,63 @@ def test_layer_that_was_removed_and_made_anew_is_put_anew(nodes: Nodes) -> None:
 def test_only_blocks_that_the_store_lacks_are_put(nodes: Nodes) -> None:
     nodes.put()
     kept, lost = blocks(nodes.top)
-    os.utime(kept, (1, 1))
+    lately = int(time.time()) - 3600
+    os.utime(kept, (lately, lately))
     lost.write_bytes(b"half of it")
 
     nodes.put()
 
-    assert kept.stat().st_mtime == 1
+    assert kept.stat().st_mtime == lately
     (found,) = fetch_whole([nodes.put()], nodes.store, nodes.second())
     assert same(found, nodes.layer)
+
+
+def test_old_blocks_and_manifests_are_put_again(nodes: Nodes) -> None:
+    nodes.put()
+    for path in (nodes.top / "store").rglob("*"):
+        os.utime(path, (1, 1))
+
+    nodes.put()
+
+    assert [path for path in (nodes.top / "store").rglob("*") if path.is_file() and path.stat().st_mtime == 1] == []
+
+
+def test_old_blocks_of_a_bucket_are_put_again(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    later_s = [0.0]
+    store = open_store(s3.url, HASTY, lambda: time.time() + later_s[0])
+    data = os.urandom(100)
+    digest = hashlib.sha256(data).hexdigest()
+    store.put_block(digest, data)
+
+    assert store.has_block(digest, 100)
+    later_s[0] = REFRESH_S
+    assert not store.has_block(digest, 100)
+
+
+def test_layer_that_was_put_long_ago_by_this_process_is_looked_at_again(nodes: Nodes) -> None:
+    now = [0.0]
+    putter = Putter(nodes.store, now=lambda: now[0])
+    putter.put_image(IMAGE_ID, nodes.config, [nodes.layer])
+    (manifest,) = (nodes.top / "store/layers").iterdir()
+    manifest.unlink()
+
+    now[0] = KNOWN_S - 1
+    putter.put_image(IMAGE_ID, nodes.config, [nodes.layer])
+    assert not manifest.exists()
+    now[0] = KNOWN_S
+    putter.put_image(IMAGE_ID, nodes.config, [nodes.layer])
+    assert manifest.exists()
+
+
+def test_image_that_takes_too_long_is_not_put(nodes: Nodes) -> None:
+    now = iter([0.0, 0.0, PUT_S])
+
+    with pytest.raises(BlockError, match=r"cannot put image im-1+: it took too long"):
+        Putter(nodes.store, now=lambda: next(now)).put_image(IMAGE_ID, nodes.config, [nodes.layer])
+    with pytest.raises(BlockError, match="does not have it"):
+        nodes.store.get_image(IMAGE_ID)
 
 
 def test_an_image_is_there_only_when_its_layers_are(nodes: Nodes) -> None:
@@ -357,3 +407,48 @@ async def test_what_could_not_be_put_is_put_later(nodes: Nodes, monkeypatch: pyt
         assert not stored.was_put(IMAGE_ID)
         block.unlink()
         await until(lambda: stored.was_put(IMAGE_ID), 20)
+
+
+async def test_what_was_put_long_ago_is_put_again_if_the_store_has_lost_it(nodes: Nodes) -> None:
+    built = BuiltImage(IMAGE_ID, (nodes.layer.path,), nodes.config)
+    later_s = [0.0]
+    holds = LayerHolds(nodes.layers)
+    stored = StoredImages(nodes.store, holds, nodes.top / "first", now=lambda: time.time() + later_s[0])
+    manifest = nodes.top / "store/images" / IMAGE_ID
+    note = nodes.top / "first/images" / f"{IMAGE_ID}.put"
+    async with stored:
+        stored.put_soon(built)
+        await until(lambda: note.exists() and not stored._to_put, 20)
+        there = manifest.read_bytes()
+
+        stored.put_soon(built)
+        assert stored._to_put == {}, "it was put lately"
+        later_s[0] = LOOK_AGAIN_S
+        os.utime(note, (1, 1))
+        stored.put_soon(built)
+        await until(lambda: note.stat().st_mtime > 1 and not stored._to_put, 20)
+        manifest.unlink()
+        stored.put_soon(built)
+        await until(manifest.exists, 20)
+
+    assert manifest.read_bytes() == there
+
+
+async def test_image_that_was_built_anew_elsewhere_is_learnt_anew_when_what_it_stood_on_is_gone(nodes: Nodes) -> None:
+    digest = nodes.put()
+    async with StoredImages(nodes.store, LayerHolds(nodes.second()), nodes.top / "second") as stored:
+        hold = stored.holds.begin("test")
+        assert await stored.find(IMAGE_ID, hold)
+        hold.release()
+        second = nodes.second()
+        second.remove(layer_id_of(digest))
+        (nodes.top / "store/layers" / digest).unlink()
+        assert await stored.find(IMAGE_ID, hold) is None, "nobody has it"
+        anew = make_layer(nodes.layers, key="b" * 64, seed=2)
+        Putter(nodes.store).put_image(IMAGE_ID, replace(nodes.config, layers=(anew.layer_id,)), [anew])
+
+        found = await stored.find(IMAGE_ID, hold)
+        hold.release()
+
+    assert found is not None
+    assert Path(found.layers[0]).read_bytes() == Path(anew.path).read_bytes()

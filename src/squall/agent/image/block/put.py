@@ -7,6 +7,7 @@ attempt puts the rest.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,16 +19,26 @@ from squall.agent.image.layer.store import IMAGE_NAME, Layer
 from squall.protocol.image import ImageConfig
 
 AT_A_TIME = 4
+KNOWN_S = 24 * 3600.0
+"""For so long a layer that this process has put is taken to be there as it was put."""
+PUT_S = 24 * 3600.0
+"""An image that takes longer is begun again: what was put or found first has grown old meanwhile."""
 
 
 class Putter:
     """Puts the images of one node. Blocks; one thread at a time."""
 
-    def __init__(self, store: BlockStore, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        store: BlockStore,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._is_cancelled = is_cancelled
-        self._known: dict[str, str] = {}
-        """Layers that were put by this process, and their manifests' names."""
+        self._now = now
+        self._known: dict[str, tuple[str, float]] = {}
+        """Layers that were put by this process: their manifests' names, and when that began."""
 
     def put_image(self, image_id: str, config: ImageConfig, layers: Sequence[Layer]) -> None:
         """Put an image with its layers. One that another node has put under this name is replaced.
@@ -35,13 +46,17 @@ class Putter:
         Raises:
             BlockError: the store does not take it, or a layer is no file.
         """
+        begun_at = self._now()
         digests = tuple(self._put_layer(layer) for layer in layers)
+        if not 0 <= self._now() - begun_at < PUT_S:
+            raise BlockError(f"cannot put image {image_id}: it took too long; what is there is used by the next try")
         self._store.put_image(ImageManifest(image_id, config, digests))
 
     def _put_layer(self, layer: Layer) -> str:
-        known = self._known.get(layer.layer_id)
-        if known is not None:
-            return known
+        begun_at = self._now()
+        digest, put_at = self._known.get(layer.layer_id, ("", 0.0))
+        if digest and 0 <= begun_at - put_at < KNOWN_S:
+            return digest
         image = Path(layer.path)
         if image.name != IMAGE_NAME:
             raise BlockError(f"cannot put layer {layer.layer_id}: it is kept as a directory, and only images are put")
@@ -50,7 +65,8 @@ class Putter:
             self._put_blocks(manifest, image)
         except OSError as error:
             raise BlockError(f"cannot put layer {layer.layer_id}: {image}: {error.strerror}") from error
-        digest = self._known[layer.layer_id] = self._store.put_layer(manifest)
+        digest = self._store.put_layer(manifest)
+        self._known[layer.layer_id] = (digest, begun_at)
         return digest
 
     def _put_blocks(self, manifest: LayerManifest, image: Path) -> None:

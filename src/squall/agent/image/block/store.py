@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 _CONNECT_S = 5.0
+REFRESH_S = 3 * 24 * 3600.0
+"""A block that is found and older is put again, as if it were not there; see docs/decisions/0043."""
 _MANIFEST_BYTES_MAX = 256 * 2**20
 
 _log = logging.getLogger("squall.agent.image.block.store")
@@ -56,8 +58,10 @@ class Patience:
     """For one request."""
 
 
-def open_store(url: str, patience: Patience | None = None) -> BlockStore:
+def open_store(url: str, patience: Patience | None = None, now: Callable[[], float] = time.time) -> BlockStore:
     """The store at a URL as obstore has it; credentials come from the variables that obstore reads.
+
+    `now` is as `BlockStore` has it.
 
     Raises:
         BlockError: there is no such kind of store, or it lacks a setting.
@@ -77,7 +81,7 @@ def open_store(url: str, patience: Patience | None = None) -> BlockStore:
             )
     except (BaseError, ValueError, OSError) as error:
         raise BlockError(f"cannot use the store of layers {_shown(url)}: {error}; correct SQUALL_LAYER_URL") from error
-    return BlockStore(store, _shown(url), patience)
+    return BlockStore(store, _shown(url), patience, now=now)
 
 
 class BlockStore:
@@ -89,21 +93,29 @@ class BlockStore:
         name: str,
         patience: Patience | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`name` is what errors call the store."""
+        """`name` is what errors call the store; `now` gives seconds since 1970, to compare with times of the store."""
         self.name = name
         self._store = store
         self._patience = patience or Patience()
         self._sleep = sleep
+        self._now = now
 
     # Blocks
 
     def has_block(self, digest: str, size_bytes: int) -> bool:
-        """Whether a block is there; one of another size counts as missing, and is put again."""
+        """Whether a block is there, and stays for as long as an image takes to be put.
+
+        One of another size, or an old one, counts as missing, and is put again: whoever removes old blocks that nothing
+        names may have looked before the image that is being put names this one.
+        """
 
         def look() -> bool:
             try:
-                return int(obstore.head(self._store, _block_key(digest))["size"]) == size_bytes
+                found = obstore.head(self._store, _block_key(digest))
+                age_s = self._now() - found["last_modified"].timestamp()
+                return int(found["size"]) == size_bytes and age_s < REFRESH_S
             except (ObjectMissing, FileNotFoundError):
                 return False
 

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -34,6 +36,8 @@ from squall.protocol.task_set import TaskSet
 
 T = TypeVar("T")
 PUT_AGAIN_S = 60.0
+LOOK_AGAIN_S = 24 * 3600.0
+"""After so long the store is asked whether it still has an image that was put."""
 _THREADS = 4
 
 _log = logging.getLogger("squall.agent.image.block.stored")
@@ -56,8 +60,16 @@ class _Fetch:
 class StoredImages:
     """The images that a store has. Enter to begin putting; leaving gives up what is half-way, for the next time."""
 
-    def __init__(self, store: BlockStore, holds: LayerHolds, data_dir: Path, lazy: LazyLayers | None = None) -> None:
+    def __init__(
+        self,
+        store: BlockStore,
+        holds: LayerHolds,
+        data_dir: Path,
+        lazy: LazyLayers | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         """`lazy` serves layers that are not whole; without it they are fetched whole."""
+        self._now = now
         self._store = store
         self._lazy = lazy
         self.holds = holds
@@ -85,19 +97,32 @@ class StoredImages:
     # Put
 
     def put_soon(self, built: BuiltImage) -> None:
-        """Put an image that was built here, when there is time. What came from the store under its id is another."""
+        """Put an image that was built here, when there is time. What was put long ago may be gone: it is looked for.
+
+        What came from the store under its id is another.
+        """
         self.unlearn(built.image_id)
-        if not self.was_put(built.image_id, built.config.layers):
+        if not self._was_put_lately(built):
             self._to_put[built.image_id] = built
             self._has_more.set()
 
     def was_put(self, image_id: str, layers: tuple[str, ...] = ()) -> bool:
         """Whether this store has an image of this node, with these layers if any are given."""
         try:
-            name, *ids = (self._top / f"{image_id}.put").read_text().splitlines()
+            name, *ids = self._note(image_id).read_text().splitlines()
         except (OSError, ValueError):
             return False
         return name == self._store.name and (not layers or ids == list(layers))
+
+    def _was_put_lately(self, built: BuiltImage) -> bool:
+        if not self.was_put(built.image_id, built.config.layers):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            return 0 <= self._now() - self._note(built.image_id).stat().st_mtime < LOOK_AGAIN_S
+        return False
+
+    def _note(self, image_id: str) -> Path:
+        return self._top / f"{image_id}.put"
 
     async def _put_all(self) -> None:
         while True:
@@ -117,10 +142,14 @@ class StoredImages:
 
     async def _put(self, built: BuiltImage) -> bool:
         def put() -> None:
+            note = self._note(built.image_id)
+            if self.was_put(built.image_id, built.config.layers) and self._is_in_store(built.image_id):
+                os.utime(note)
+                return
             layers = [self._layers.get(layer_id) for layer_id in built.config.layers]
             self._putter.put_image(built.image_id, built.config, layers)
             name = "\n".join((self._store.name, *built.config.layers))
-            _write(self._top / f"{built.image_id}.put", name.encode())
+            _write(note, name.encode())
             # A fetch that was under way as it was built may have learnt of the one before it.
             self.unlearn(built.image_id)
 
@@ -210,20 +239,37 @@ class StoredImages:
 
     async def _fetch(self, image_id: str, hold: Hold, *, is_whole: bool) -> BuiltImage | None:
         try:
-            manifest = await self._blocking(lambda: self._known(image_id) or self._learn(image_id))
-            # A deep one has to be merged before it is mounted, and that reads all of it.
-            if self._lazy is not None and not is_whole and len(manifest.layers) <= chain.DEPTH_MAX:
-                try:
-                    return _built(manifest, await self._open(self._lazy, manifest, hold))
-                except NoDaemon as error:
-                    _log.warning("the layers of %s are fetched whole: %s", image_id, error)
-            paths = await self._blocking(lambda: self._fetch_whole(manifest, hold))
+            known = await self._blocking(lambda: self._known(image_id))
+            if known is None:
+                learned = await self._blocking(lambda: self._learn(image_id))
+                return await self._bring(learned, hold, is_whole=is_whole)
+            try:
+                return await self._bring(known, hold, is_whole=is_whole)
+            except BlockError:
+                # Another node may have built it anew since, and what it stood on may be gone.
+                learned = await self._blocking(lambda: self._learn(image_id))
+                if learned == known:
+                    raise
+                return await self._bring(learned, hold, is_whole=is_whole)
         except NotInStore as error:
             _log.info("%s", error)
             return None
         except (BlockError, LayerError, OSError) as error:
             raise PlatformError(UNAVAILABLE, f"cannot use image {image_id}: {error}") from error
-        return _built(manifest, paths)
+
+    async def _bring(self, manifest: ImageManifest, hold: Hold, *, is_whole: bool) -> BuiltImage:
+        """An image that is ready to start from, served or fetched.
+
+        Raises:
+            BlockError: the store does not give what it needs.
+        """
+        # A deep one has to be merged before it is mounted, and that reads all of it.
+        if self._lazy is not None and not is_whole and len(manifest.layers) <= chain.DEPTH_MAX:
+            try:
+                return _built(manifest, await self._open(self._lazy, manifest, hold))
+            except NoDaemon as error:
+                _log.warning("the layers of %s are fetched whole: %s", manifest.image_id, error)
+        return _built(manifest, await self._blocking(lambda: self._fetch_whole(manifest, hold)))
 
     async def _open(self, lazy: LazyLayers, manifest: ImageManifest, hold: Hold) -> tuple[str, ...]:
         """Paths of the layers: of those that are here, and of the others where they are served."""
@@ -232,6 +278,13 @@ class StoredImages:
         missing = [digest for digest, layer in here.items() if layer is None]
         served = await lazy.open(manifest, missing) if missing else {}
         return tuple(served[digest] if layer is None else layer.path for digest, layer in here.items())
+
+    def _is_in_store(self, image_id: str) -> bool:
+        try:
+            self._store.get_image(image_id)
+        except NotInStore:
+            return False
+        return True
 
     def _fetch_whole(self, manifest: ImageManifest, hold: Hold) -> tuple[str, ...]:
         layers = fetch_whole(manifest.layers, self._store, self._layers, self._is_closing.is_set, hold=hold)
