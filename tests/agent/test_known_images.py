@@ -369,25 +369,56 @@ async def test_image_that_was_fetched_and_is_built_anew_is_the_new_one_from_then
                 assert tree.find("/anew")
 
 
-@pytest.mark.long
-async def test_damaged_image_keeps_no_other_from_being_told(tmp_path: Path) -> None:
+@dataclass
+class Damaged:
+    """A node whose kernel mounts no packed layers, and so unpacks them as they are looked at; one cannot be."""
+
+    known: KnownImages
+    holds: LayerHolds
+    bad: BuiltImage
+    good: BuiltImage
+
+
+@pytest.fixture
+async def damaged(tmp_path: Path) -> AsyncIterator[Damaged]:
     store = store_in(tmp_path / "store")
     async with storing_node(tmp_path / "first", store) as first:
         specs = [make_spec(RUN), make_spec(image_steps.run_commands(("more",)))]
-        built = [await first.build_and_put(spec) for spec in specs]
-    bad, good = sorted(one.image_id for one in built)
+        names = sorted([(await first.build_and_put(spec)).image_id for spec in specs])
     async with storing_node(tmp_path / "second", store) as second:
-        for name in (bad, good):
-            with held(second.shop.holds) as hold:
-                found = await second.known.get(name, hold)
-                assert found is not None
-                if name == bad:
-                    Path(found.layers[-1]).write_bytes(b"damaged")
-        # Of a machine that mounts no packed layers: it unpacks them as they are looked at.
+        with held(second.shop.holds) as hold:
+            fetched = [await second.known.get(name, hold) for name in names]
+        bad, good = (one for one in fetched if one is not None)
+        # The first that is looked at.
+        Path(bad.layers[-1]).write_bytes(b"damaged")
         unpacking = LayerHolds(LayerStore(second.shop.data_dir, is_packed=False))
         async with StoredImages(store, unpacking, second.shop.data_dir) as stored:
-            assert set(stored.fetched_ids()) == {bad, good}
-            assert tuple(images_of(second.shop, stored).whole()) == (good,)
+            assert stored.fetched_ids() == (bad.image_id, good.image_id)
+            yield Damaged(images_of(second.shop, stored), unpacking, bad, good)
+
+
+@pytest.mark.long
+async def test_damaged_image_keeps_no_other_from_being_told(damaged: Damaged) -> None:
+    assert tuple(damaged.known.whole()) == (damaged.good.image_id,)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_needed", [False, True])
+async def test_damaged_image_is_told_apart_and_goes_with_its_layers_unless_it_is_needed(
+    damaged: Damaged, caplog: pytest.LogCaptureFixture, is_needed: bool
+) -> None:
+    bad, good = damaged.bad, damaged.good
+
+    survey = damaged.known.survey()
+
+    assert (set(survey.whole), set(survey.damaged)) == ({good.image_id}, {bad.image_id})
+    assert (
+        f"image {bad.image_id} counts as one that is not whole: cannot use layer {bad.config.layers[-1]}" in caplog.text
+    )
+    needed = {one.image_id: ("app hello (ap-1)",) for one in ((bad, good) if is_needed else (good,))}
+    garbage.collect(damaged.holds, "nd-1", survey, NodeImageGc(0.0, needed=needed), time.time() + 60.0)
+    left = {layer.layer_id for layer in damaged.holds.store.list()}
+    assert left == {*good.config.layers, *(bad.config.layers if is_needed else ())}
 
 
 async def test_values_of_secrets_are_in_no_file(shop: Shop) -> None:

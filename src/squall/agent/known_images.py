@@ -22,6 +22,8 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep, image_id, step_title
 
+DAMAGED = (LayerError, OSError, ValueError)
+"""What a look at an image raises that cannot be read. It says nothing about the others."""
 _log = logging.getLogger("squall.agent.known_images")
 
 
@@ -172,24 +174,29 @@ class KnownImages:
             try:
                 is_whole = known is not None and all(map(os.path.exists, known.layers))
                 is_whole = is_whole or self._look(name) is not None
-            except (LayerError, OSError, ValueError) as error:
-                # One that is damaged says nothing about the others.
+            except DAMAGED as error:
                 _log.warning("image %s counts as one that is not here: %s", name, error)
                 continue
             if is_whole:
                 yield name
 
     def survey(self) -> garbage.Images:
-        """All images that are whole here. Blocks, and marks none as used."""
+        """All images that are whole here, and what is here of damaged ones. Blocks, and marks none as used."""
         whole: dict[str, BuiltImage] = {}
+        damaged: dict[str, tuple[str, ...]] = {}
         elsewhere: set[str] = set()
         for name in self._ids():
-            found = self._look(name)
+            found = None
+            try:
+                found = self._look(name)
+            except DAMAGED as error:
+                _log.warning("image %s counts as one that is not whole: %s", name, error)
+                damaged[name] = self._stored.layer_ids(name) if self._stored is not None else ()
             if found is not None:
                 whole[name] = found
             if self._stored is not None and self._stored.has(name, found.config.layers if found is not None else ()):
                 elsewhere.add(name)
-        return garbage.Images(whole, frozenset(elsewhere))
+        return garbage.Images(whole, frozenset(elsewhere), damaged)
 
     def forget(self, image_ids: Iterable[str]) -> None:
         """These are not here any more: they have to be built again, or brought from the store as if they never were."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from squall.agent.image.block.partial import LeftLayer, left_layers, remove_left
 from squall.agent.image.layer.holds import LayerHolds
@@ -35,6 +35,9 @@ class Images:
     whole: Mapping[str, BuiltImage]
     elsewhere: frozenset[str] = frozenset()
     """Those that could be fetched again."""
+    damaged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Layers of those that could not be read: who needs such an image keeps what is here of it. The disk may only have
+    been full."""
 
 
 def collect(holds: LayerHolds, node_id: str, images: Images, request: NodeImageGc, now: float) -> NodeGc:
@@ -99,6 +102,9 @@ def _uses(holds: LayerHolds, images: Images, needed: Mapping[str, tuple[str, ...
         for layer_id in dict.fromkeys((*built.config.layers, *(holds.store.id_at(path) for path in built.layers))):
             if layer_id is not None:
                 of_layer.setdefault(layer_id, []).append(image_id)
+    for image_id, layer_ids in sorted(images.damaged.items()):
+        for layer_id in layer_ids:
+            of_layer.setdefault(layer_id, []).append(image_id)
     for layer in holds.store.list():
         yield _look(holds, layer, tuple(of_layer.get(layer.layer_id, ())), needed)
 

@@ -169,6 +169,11 @@ class StoredImages:
         """The images that came from a store."""
         return tuple(sorted(path.stem for path in self._top.glob("im-*.fetched")))
 
+    def layer_ids(self, image_id: str) -> tuple[str, ...]:
+        """The layers of an image that came from a store, whether they are here or not."""
+        manifest = self._known(image_id)
+        return _layer_ids(manifest) if manifest is not None else ()
+
     def has(self, image_id: str, layers: tuple[str, ...] = ()) -> bool:
         """Whether an image of this node is known to be in the store, with these layers if any are given."""
         if self.was_put(image_id, layers):

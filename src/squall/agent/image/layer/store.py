@@ -316,7 +316,8 @@ class LayerStore:
             stack.callback(os.close, descriptor)
             if not _try_lock(descriptor):
                 raise LayerError(f"cannot remove layer {layer_id}: it is in use")
-            layer = self._read(layer_id)
+            # As it is: what cannot be unpacked any more is to go as well.
+            layer = self._read(layer_id, is_to_be_read=False)
             # Looked at behind the lock: whoever uses it from now on finds it locked.
             if layer is None or (used_before is not None and self.used_at(layer_id) >= used_before):
                 return False
