@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from squall.protocol.image import ImageBuild, ImageSpec
 from squall.sdk import _image_build, _output
 from squall.sdk._client import Client
 from squall.sdk._local_server import Endpoint
+from squall.sdk._pending import run
 from tests.sdk.double import ServerDouble
 
 MEET_S = 20.0
@@ -213,9 +215,11 @@ def test_thread_that_waits_for_an_image_is_told_when_the_app_stops(server: Serve
 
 
 @pytest.fixture
-def builds() -> _image_build.Builds:
+def builds() -> Iterator[_image_build.Builds]:
     """Of a client that nobody answers."""
-    return _image_build.Builds(Client(Endpoint("/nowhere")), "ap-1", _output.current())
+    client = Client(Endpoint("/nowhere"))
+    yield _image_build.Builds(client, "ap-1", _output.current())
+    client.close()
 
 
 def test_what_is_seen_while_another_looks_is_not_missed(
@@ -270,6 +274,49 @@ async def test_an_image_that_is_there_needs_no_connection_that_another_lost(
     await asyncio.wait_for(builds.finish(build), 5)
 
     assert builds._is_lost, "it is made again by who needs it"
+
+
+def test_app_that_stops_ends_the_wait_for_a_server_that_is_away(builds: _image_build.Builds) -> None:
+    build = under_way_and_lost(builds)
+    ends: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            run(builds.finish(build))
+        except ImageBuildError as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    wait_until_it_connects(builds)
+    builds.close()
+
+    thread.join(MEET_S)
+    assert [STOPPED in str(error) for error in ends] == [True]
+
+
+async def test_app_that_stops_ends_the_wait_for_a_server_in_an_event_loop(builds: _image_build.Builds) -> None:
+    building = asyncio.create_task(builds.finish(under_way_and_lost(builds)))
+    await asyncio.to_thread(wait_until_it_connects, builds)
+
+    builds.close()
+
+    with pytest.raises(ImageBuildError, match=STOPPED):
+        await asyncio.wait_for(building, MEET_S)
+
+
+def under_way_and_lost(builds: _image_build.Builds) -> _image_build.Build:
+    build = _image_build.Build("im-1", ImageBuild(ImageSpec(())), ())
+    builds._unfinished.append(build)
+    builds._is_lost = True
+    return build
+
+
+def wait_until_it_connects(builds: _image_build.Builds) -> None:
+    deadline = time.monotonic() + MEET_S
+    while not (builds._waiting and builds._client._keeper._ready):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 async def test_an_image_that_was_built_as_the_app_stopped_is_there(server: ServerDouble, image: squall.Image) -> None:

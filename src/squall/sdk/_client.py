@@ -104,11 +104,15 @@ class Client:
             ConnectionError: it cannot be reached or started.
             VersionError: it is of another version, and busy.
         """
-        ready = self._keeper.ensure()
+        ready = self.connecting()
         if ready is not None:
             return await ready
         assert self.welcome is not None
         return self.welcome
+
+    def connecting(self) -> Pending[Welcome] | None:
+        """What `connect` waits for, for those who wait for something else too; None when the connection is there."""
+        return self._keeper.ensure()
 
     async def request(self, method: str, record: Any, reply: type[R], body: Any = b"") -> R:
         """Ask, and wait for the answer, over reconnects if need be.

@@ -180,14 +180,28 @@ class Builds:
             try:
                 self._look()
                 if self._is_lost and not build.is_over:
-                    await self._client.connect()
-                    self._is_lost = False
+                    await self._connected_or(changed)
                 elif not build.is_over:
                     await changed
             finally:
                 self._waiting.remove(changed)
         if build.error is not None:
             raise build.error
+
+    async def _connected_or(self, changed: Pending[None]) -> None:
+        """Wait for a connection, or for anything else to be seen: the app may end before there is a server again.
+
+        Raises:
+            Error: as `Client.connect`.
+        """
+        connecting = self._client.connecting()
+        if connecting is not None:
+            connecting.add_callback(self._wake)
+            await changed
+            if not connecting.is_done:
+                return
+            connecting.result()
+        self._is_lost = False
 
     def close(self) -> None:
         """Give up what is still being built, also for those who wait for it."""
