@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "bench" / "programs"
 PROGRAM_TIMEOUT_S = 300.0
-COMMAND = "import sys; from squall.cli.main import main; sys.argv[0] = 'squall'; main()"
+COMMAND = "import sys; from squall.cli.entry import main; sys.argv[0] = 'squall'; main()"
 """The `squall` command of the interpreter that measures, wherever its script was installed."""
 
 

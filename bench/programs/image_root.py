@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from squall.agent.image.layer.store import LayerStore
-from squall.agent.spread import spread_apart
+from squall.agent.spread import make_apart, spread_apart
 from squall.erofs.writer import pack
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.removal import remove_tree
@@ -41,7 +41,7 @@ async def measure(data_dir: Path, count: int, place: Path) -> dict[int, list[flo
         for number in range(2 * (count + 1)):
             depth = LAYERS if number % 2 else 1
             state_dir = place / f"ct-{number}"
-            state_dir.mkdir()
+            make_apart(state_dir)
             # They go on running: the kernel takes apart the namespaces of one that ends later, under locks that the
             # next one needs for its mounts.
             spec = ContainerSpec(

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.layer.store import LayerStore, Scratch
+from squall.agent.image.layer.scratch import Scratch
+from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import Output
 from squall.agent.image.machine.write_limit import WroteTooMuch

@@ -53,9 +53,9 @@ IMAGE_BUILD_FAULTS = (
         "what others are making is removed with it",
         (
             Change(
-                "src/squall/agent/image/layer/store.py",
-                "                if _try_lock(descriptor):\n                    remove_tree",
-                "                if descriptor:\n                    remove_tree",
+                "src/squall/agent/image/layer/scratch.py",
+                "            if try_lock(descriptor):\n                remove_tree",
+                "            if descriptor:\n                remove_tree",
             ),
         ),
         {
@@ -117,8 +117,8 @@ IMAGE_BUILD_FAULTS = (
         (
             Change(
                 "src/squall/agent/image/layer/store.py",
-                "            while not _try_lock(descriptor):\n",
-                "            while _try_lock(descriptor) is None:\n",
+                "            while not try_lock(descriptor):\n",
+                "            while try_lock(descriptor) is None:\n",
             ),
         ),
         {f"{STORE}test_key_is_locked_for_one_at_a_time": 'raise AssertionError("both held the lock")'},
@@ -275,7 +275,7 @@ IMAGE_BUILD_FAULTS = (
         (
             Change(
                 "src/squall/agent/image/layer/store.py",
-                '            if not _try_lock(descriptor):\n                raise LayerError(f"cannot remove layer',
+                '            if not try_lock(descriptor):\n                raise LayerError(f"cannot remove layer',
                 '            if not descriptor:\n                raise LayerError(f"cannot remove layer',
             ),
         ),

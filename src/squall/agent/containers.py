@@ -37,7 +37,7 @@ from squall.agent.mounts import Mounts
 from squall.agent.ranges import IdRanges
 from squall.agent.record import ContainerRecord, read_record, write_record
 from squall.agent.relay import ContainerSocket, Relay, token_hash
-from squall.agent.spread import spread_apart
+from squall.agent.spread import make_apart, spread_apart
 from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, UNSUPPORTED, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.node import ContainerExited, ContainerStart, ContainerStarted, NodeContainer
@@ -459,7 +459,8 @@ class _Phases:
 def _make_directory(directory: Path, record: ContainerRecord) -> Path:
     """The container's directory with its record; returns the one for its socket."""
     # Closed to everybody but root: what is in it reaches the container by mounts made before it loses its rights.
-    directory.mkdir(mode=0o700, parents=True)
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_apart(directory)
     write_record(directory, record)
     socket_dir = directory / "agent"
     socket_dir.mkdir(mode=0o755)

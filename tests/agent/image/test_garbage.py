@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image import garbage
-from squall.agent.image.block import partial as partial_module
 from squall.agent.image.block.partial import PartialLayer, remove_left
 from squall.agent.image.block.put import Putter
 from squall.agent.image.builder import ImageBuilder
 from squall.agent.image.layer import chain
 from squall.agent.image.layer.holds import LayerHolds
+from squall.agent.image.layer.lock import try_lock
 from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
@@ -266,14 +266,13 @@ async def test_parts_that_are_removed_as_somebody_goes_on_with_them_are_fetched_
 ) -> None:
     first = fetch_parts(tmp_path, shop.store)
     first.close()
-    try_lock = partial_module._try_lock
 
     def removed_first(descriptor: int) -> bool:
-        monkeypatch.setattr(partial_module, "_try_lock", try_lock)
+        monkeypatch.setattr("squall.agent.image.block.partial.try_lock", try_lock)
         assert remove_left(shop.store, first.layer_id, time.time() + 60.0)
         return try_lock(descriptor)
 
-    monkeypatch.setattr(partial_module, "_try_lock", removed_first)
+    monkeypatch.setattr("squall.agent.image.block.partial.try_lock", removed_first)
     again = fetch_parts(tmp_path, shop.store)
 
     assert again.fetched_bytes == 2**20

@@ -22,7 +22,8 @@ from squall.agent.image.bases.debian import python_of_suite, sources_of_suite
 from squall.agent.image.bases.standalone import PYTHON_DIR
 from squall.agent.image.inherit import CACHE_DIR, Inherited, inherit
 from squall.agent.image.layer.overlay import drop_mount_points
-from squall.agent.image.layer.store import Layer, LayerStore, Scratch
+from squall.agent.image.layer.scratch import Scratch
+from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import PATH
 from squall.agent.image.making import BuildFailed, Making

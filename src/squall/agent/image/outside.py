@@ -16,7 +16,8 @@ from squall.agent.image.bases.ensure import ensure_base
 from squall.agent.image.bases.standalone import MUSL_LOADERS, PYTHON_DIR, fetch_python
 from squall.agent.image.layer.copy_files import CopyPlan
 from squall.agent.image.layer.merged import merged
-from squall.agent.image.layer.store import Layer, LayerStore, Scratch
+from squall.agent.image.layer.scratch import Scratch
+from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.layer.users import UnknownUser, find_user
 from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.image.machine.settings import MachineSettings

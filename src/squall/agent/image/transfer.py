@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from squall.agent.image.layer.store import LayerError, LayerStore, Scratch
+from squall.agent.image.layer.scratch import Scratch
+from squall.agent.image.layer.store import LayerError, LayerStore
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import Output
 from squall.agent.image.oci import deliver, refusal

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.image.layer import store as layers
 from squall.agent.image.layer.holds import LayerHolds
+from squall.agent.image.layer.lock import try_lock
 from squall.agent.image.layer.store import LayerError, LayerStore
 from tests.agent.image.layer.test_store import KEY, make_layer
 
@@ -53,14 +53,13 @@ def test_layer_removed_between_opening_and_locking_it_is_not_held(
 ) -> None:
     store = LayerStore(tmp_path)
     layer = make_layer(store)
-    lock = layers._try_lock
 
     def remove_first(descriptor: int, kind: int) -> bool:
-        monkeypatch.setattr(layers, "_try_lock", lock)
+        monkeypatch.setattr("squall.agent.image.layer.store.try_lock", try_lock)
         assert store.remove(layer.layer_id)
-        return lock(descriptor, kind)
+        return try_lock(descriptor, kind)
 
-    monkeypatch.setattr(layers, "_try_lock", remove_first)
+    monkeypatch.setattr("squall.agent.image.layer.store.try_lock", remove_first)
 
     assert not LayerHolds(store).begin("late").add(layer.layer_id)
 
@@ -154,7 +153,7 @@ def _die_removing(data_dir: Path, layer_id: str, at: str) -> None:
         if at == "rename":
             monkeypatch.setattr(os, "rename", die_renaming)
         else:
-            monkeypatch.setattr(layers, "remove_tree", lambda path: os._exit(9))
+            monkeypatch.setattr("squall.agent.image.layer.scratch.remove_tree", lambda path: os._exit(9))
         store.remove(layer_id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from squall.agent.image.layer import store as layers
+from squall.agent.image.layer.scratch import sweep_scratch
 from squall.agent.image.layer.store import Layer, LayerError, LayerStore, stands_on, tree_size_bytes
+from squall.agent.spread import make_apart
 from squall.erofs.reader import Image
 
 KEY = "a" * 64
@@ -80,6 +83,52 @@ def test_sweep_removes_what_nobody_locks_and_keeps_what_is_being_made(tmp_path: 
     with store.scratch() as scratch:
         assert LayerStore(tmp_path).sweep() == 1
         assert list((tmp_path / "layers/.scratch").iterdir()) == [scratch.path]
+
+
+@pytest.mark.parametrize("is_locked", [False, True], ids=["before it is opened", "before it is locked"])
+def test_scratch_directory_that_is_swept_before_it_is_locked_is_made_again(
+    is_locked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LayerStore(tmp_path)
+    swept: list[int] = []
+
+    def sweep_once(*_: object) -> None:
+        if not swept:
+            swept.append(0)
+            swept[0] = sweep_scratch(tmp_path / "layers/.scratch")
+
+    real_lock = fcntl.flock
+
+    def make(path: Path) -> None:
+        make_apart(path)
+        sweep_once()
+
+    def lock(descriptor: int, kind: int) -> None:
+        sweep_once()
+        real_lock(descriptor, kind)
+
+    if is_locked:
+        monkeypatch.setattr(fcntl, "flock", lock)
+    else:
+        monkeypatch.setattr("squall.agent.image.layer.scratch.make_apart", make)
+
+    with store.scratch() as scratch:
+        assert swept == [1]
+        assert list((tmp_path / "layers/.scratch").iterdir()) == [scratch.path]
+        assert LayerStore(tmp_path).sweep() == 0
+
+
+def test_place_where_nothing_stays_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LayerStore(tmp_path)
+
+    def make(path: Path) -> None:
+        make_apart(path)
+        path.rmdir()
+
+    monkeypatch.setattr("squall.agent.image.layer.scratch.make_apart", make)
+
+    with pytest.raises(FileNotFoundError, match="removed as soon as it was made"), store.scratch():
+        pass
 
 
 def _die_half_way(data_dir: Path) -> None:

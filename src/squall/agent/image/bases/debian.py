@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from squall.agent.image.layer.store import Scratch
+from squall.agent.image.layer.scratch import Scratch
 from squall.agent.image.machine.settings import AptSource, MachineSettings
 from squall.agent.image.machine.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
 from squall.runtime.removal import remove_tree

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from squall.agent.image.bases.debian import BaseUnavailable, DebianBase, find_base, known_bases, make_debian
 from squall.agent.image.bases.python_image import image_for
-from squall.agent.image.layer.store import Layer, LayerStore, Scratch
+from squall.agent.image.layer.scratch import Scratch
+from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import Output
 from squall.agent.image.machine.write_limit import WroteTooMuch

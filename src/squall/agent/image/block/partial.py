@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import threading
@@ -25,6 +24,7 @@ from pathlib import Path
 from squall.agent.image.block.errors import BlockError
 from squall.agent.image.block.manifest import PART_BYTES, PARTS_PER_BLOCK, LayerManifest, layer_id_of
 from squall.agent.image.block.store import BlockStore
+from squall.agent.image.layer.lock import is_at, try_lock
 from squall.agent.image.layer.store import IMAGE_NAME, Layer, LayerStore
 
 Run = tuple[int, int]
@@ -230,7 +230,7 @@ def left_layers(layers: LayerStore) -> list[LeftLayer]:
     found = []
     for place in sorted(layers.incoming_dir.glob("ly-*")):
         with contextlib.suppress(FileNotFoundError), _opened(place) as descriptor:
-            found.append(_look(place, is_busy=not _try_lock(descriptor)))
+            found.append(_look(place, is_busy=not try_lock(descriptor)))
     return found
 
 
@@ -238,7 +238,7 @@ def remove_left(layers: LayerStore, layer_id: str, used_before: float) -> bool:
     """Remove what has come of a layer unless somebody is at it, or was since that time; whether it was removed."""
     place = layers.incoming_dir / layer_id
     with contextlib.suppress(FileNotFoundError), _opened(place) as descriptor:
-        if _try_lock(descriptor) and _is_at(descriptor, place) and _look(place).used_at < used_before:
+        if try_lock(descriptor) and is_at(descriptor, place) and _look(place).used_at < used_before:
             # Out of sight first: whoever wants it from now on makes another one.
             with layers.scratch() as scratch:
                 os.rename(place, scratch.path / "left")
@@ -264,22 +264,6 @@ def _opened(place: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(descriptor: int, place: Path) -> bool:
-    """Whether the open directory is what is at this path now."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), place.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _made_and_locked(place: Path, layer_id: str) -> int:
     deadline_s = time.monotonic() + _GLANCE_S
     while True:
@@ -288,7 +272,7 @@ def _made_and_locked(place: Path, layer_id: str) -> int:
             descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
-        is_ours, is_there = _try_lock(descriptor), _is_at(descriptor, place)
+        is_ours, is_there = try_lock(descriptor), is_at(descriptor, place)
         # It may have been removed, or become a layer, between our opening and locking it.
         if is_ours and is_there:
             return descriptor

@@ -34,11 +34,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from squall.agent.image.layer.lent import bring_in
+from squall.agent.image.layer.lock import is_at, try_lock
+from squall.agent.image.layer.scratch import Scratch, fresh_scratch, sweep_scratch
 from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.spread import spread_apart
 from squall.erofs.errors import BadImage
 from squall.erofs.unpack import unpack
-from squall.runtime.removal import mounts_below, remove_tree
+from squall.runtime.removal import mounts_below
 
 _KEY = re.compile(r"^[0-9a-f]{64}\Z")
 _LAYER_ID = re.compile(r"^ly-[0-9a-f]{32}\Z")
@@ -70,15 +72,6 @@ class Layer:
     """What it was built on, as `stands_on` says it; also empty where that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """A directory of the store's file system that is removed unless it becomes a layer."""
-
-    path: Path
-    lock_fd: int
-    """Inherited by processes that write below `path`, it keeps `sweep` away while any of them lives."""
-
-
 class LayerStore:
     """Finds, adds and removes layers below a data directory. Several processes may use one directory at a time."""
 
@@ -87,16 +80,17 @@ class LayerStore:
         self.data_dir = data_dir.absolute()
         self._is_packed = is_packed
         self._root = self.data_dir / "layers"
+        self._scratch_dir = self._root / ".scratch"
         self.incoming_dir = self._root / ".incoming"
         for path in (
             self._root,
             self._root / ".keys",
-            self._root / ".scratch",
+            self._scratch_dir,
             self._root / ".locks",
             self.incoming_dir,
         ):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        spread_apart(self._root / ".scratch")
+        spread_apart(self._scratch_dir)
 
     def find(self, key: str, below: str = "") -> Layer | None:
         """The layer that serves a build key on what is below, or None."""
@@ -147,7 +141,7 @@ class LayerStore:
         try:
             deadline = time.monotonic() + wait_s
             theirs = _Said(descriptor)
-            while not _try_lock(descriptor):
+            while not try_lock(descriptor):
                 if is_cancelled() or time.monotonic() > deadline:
                     raise LayerError(f"cannot build {key[:12]}: another process has been at it for {wait_s:.0f} s")
                 for line in theirs.new_lines():
@@ -164,22 +158,9 @@ class LayerStore:
         finally:
             os.close(descriptor)
 
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[Scratch]:
+    def scratch(self) -> contextlib.AbstractContextManager[Scratch]:
         """A fresh directory to build in, removed at the end with what is left in it."""
-        # Complete with its lock before `sweep` of another process can see it.
-        path = self._root / ".scratch" / secrets.token_hex(8)
-        new = self._root / f".new-{path.name}"
-        new.mkdir(mode=0o700)
-        descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.rename(new, path)
-            yield Scratch(path, descriptor)
-        finally:
-            os.close(descriptor)
-            if path.exists():
-                remove_tree(str(path))
+        return fresh_scratch(self._scratch_dir)
 
     def commit(
         self,
@@ -295,7 +276,7 @@ class LayerStore:
         except FileNotFoundError:
             return None
         # Locked for good by whoever removes it, or removed between our opening and locking it.
-        if not _try_lock(descriptor, fcntl.LOCK_SH) or not _is_at(descriptor, manifest):
+        if not try_lock(descriptor, fcntl.LOCK_SH) or not is_at(descriptor, manifest):
             os.close(descriptor)
             return None
         os.utime(descriptor)
@@ -314,7 +295,7 @@ class LayerStore:
             return False
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, descriptor)
-            if not _try_lock(descriptor):
+            if not try_lock(descriptor):
                 raise LayerError(f"cannot remove layer {layer_id}: it is in use")
             # As it is: what cannot be unpacked any more is to go as well.
             layer = self._read(layer_id, is_to_be_read=False)
@@ -323,7 +304,7 @@ class LayerStore:
                 return False
             key_lock = os.open(self._root / ".locks" / layer.key, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, key_lock)
-            if not _try_lock(key_lock):
+            if not try_lock(key_lock):
                 raise LayerError(f"cannot remove layer {layer_id}: it is being built anew")
             if mounts := mounts_below(str(place)):
                 message = f"cannot remove layer {layer_id}: {mounts[0]} is a mount point; stop what uses it first"
@@ -338,16 +319,7 @@ class LayerStore:
 
     def sweep(self) -> int:
         """Remove what killed processes left in the making; returns how many directories that were."""
-        count = 0
-        for path in sorted((self._root / ".scratch").iterdir()):
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                if _try_lock(descriptor):
-                    remove_tree(str(path))
-                    count += 1
-            finally:
-                os.close(descriptor)
-        return count
+        return sweep_scratch(self._scratch_dir)
 
     def _manifest(self, layer_id: str) -> Path:
         return self._root / _checked(_LAYER_ID, layer_id) / "manifest.json"
@@ -482,22 +454,6 @@ class _Said:
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
         return whole.decode("utf-8", "replace").splitlines()
-
-
-def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(descriptor: int, path: str) -> bool:
-    """Whether the open file is what is at this path now."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _sync(*paths: Path) -> None:

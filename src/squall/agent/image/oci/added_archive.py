@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from squall.agent.image.layer.store import Scratch
+from squall.agent.image.layer.scratch import Scratch
 from squall.agent.image.machine.tool import Output
 from squall.agent.image.machine.write_limit import WriteLimit, size_of
 from squall.agent.image.oci.archive_file import NoImage, decompressed

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from squall.agent.image.layer.store import Scratch
+from squall.agent.image.layer.scratch import Scratch
 from squall.agent.image.machine.own_program import own_environ
 from squall.agent.image.machine.tool import PATH, WITH_PARENT, Output, ToolFailed, Watch, run_tool
 from squall.agent.image.machine.write_limit import WriteLimit, size_of

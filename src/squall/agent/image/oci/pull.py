@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from squall.agent.image.layer.store import Scratch
+from squall.agent.image.layer.scratch import Scratch
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import Output, ToolFailed, Watch
 from squall.agent.image.machine.write_limit import WriteLimit, size_of
