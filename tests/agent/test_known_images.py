@@ -415,8 +415,9 @@ async def test_damaged_image_is_told_apart_and_goes_with_its_layers_unless_it_is
     assert (
         f"image {bad.image_id} counts as one that is not whole: cannot use layer {bad.config.layers[-1]}" in caplog.text
     )
-    needed = {one.image_id: ("app hello (ap-1)",) for one in ((bad, good) if is_needed else (good,))}
-    garbage.collect(damaged.holds, "nd-1", survey, NodeImageGc(0.0, needed=needed), time.time() + 60.0)
+    names = [one.image_id for one in (good, bad)[: 1 + is_needed]]
+    request = NodeImageGc(0.0, needed=dict.fromkeys(names, ("app hello (ap-1)",)))
+    garbage.collect(damaged.holds, "nd-1", survey, request, time.time() + 60.0)
     left = {layer.layer_id for layer in damaged.holds.store.list()}
     assert left == {*good.config.layers, *(bad.config.layers if is_needed else ())}
 
