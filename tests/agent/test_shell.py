@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -386,6 +387,91 @@ async def test_layers_that_are_gone_are_told(counter: Counter) -> None:
     assert "layers below it are not on this node (any more); build it again" in refused.message
 
 
+OTHER, THIRD = image_steps.run_commands(("more",)), image_steps.run_commands(("the last",))
+
+
+def forced(step: ImageStep) -> ImageStep:
+    return replace(step, force_build=True)
+
+
+@pytest.mark.parametrize(("step", "layers"), [(3, 2), (5, 3)])
+async def test_built_image_is_shown_on_its_own_layers_though_a_step_was_built_anew_for_another(
+    counter: Counter, step: int, layers: int
+) -> None:
+    spec = make_spec(RUN, OTHER, image_steps.env({"A": "b"}), THIRD)
+    built = await counter.known.build(spec, lambda _: None)
+    await counter.known.build(make_spec(forced(RUN)), lambda _: None)
+    # Built again, it is found whole.
+    assert await counter.known.build(spec, lambda _: None) == built
+
+    stream = counter.open(built.image_id, step)
+
+    assert (await first_words(stream)).startswith(f"before step {step} of 5: ")
+    assert tuple(counter.waiting[0].layers[:-1]) == built.layers[:layers]
+    stream.cancel()
+
+
+async def test_image_is_shown_on_the_layers_of_the_one_that_it_began_with(counter: Counter) -> None:
+    below = await counter.known.build(make_spec(RUN, image_steps.env({"A": "b"})), lambda _: None)
+    spec = ImageSpec((image_steps.from_image(below.image_id), OTHER, THIRD))
+    built = await counter.known.build(spec, lambda _: None)
+    anew = await counter.known.build(make_spec(forced(RUN), image_steps.env({"A": "b"})), lambda _: None)
+    assert (anew.image_id, anew.layers != below.layers) == (below.image_id, True)
+
+    stream = counter.open(built.image_id, 3)
+
+    assert (await first_words(stream)).startswith("before step 3 of 3: ")
+    assert tuple(counter.waiting[0].layers[:-1]) == built.layers[:3]
+    assert counter.waiting[0].env["A"] == "b"
+    stream.cancel()
+
+
+async def test_forced_build_that_failed_is_shown_with_what_it_made_also_by_the_next_agent(tmp_path: Path) -> None:
+    spec = make_spec(RUN, OTHER)
+    async with open_counter(tmp_path) as counter:
+        built = await counter.known.build(spec, lambda _: None)
+        write = counter.step
+
+        async def fail_at_the_other(spec: ContainerSpec) -> int:
+            return await write(spec) or int("more" in " ".join(spec.argv))
+
+        counter.step = fail_at_the_other  # type: ignore[method-assign]
+        with pytest.raises(BuildFailed):
+            await counter.known.build(make_spec(forced(RUN), OTHER), lambda _: None)
+    async with open_counter(tmp_path) as counter:
+        stream = counter.open(built.image_id, 3)
+        await first_words(stream)
+        after_failing = tuple(counter.waiting.pop().layers[:-1])
+        stream.cancel()
+        await counter.is_clean()
+        assert await counter.known.build(spec, lambda _: None) == built
+        stream = counter.open(built.image_id, 3)
+        await first_words(stream)
+        after_building = tuple(counter.waiting.pop().layers[:-1])
+        stream.cancel()
+
+    assert (after_failing[0], after_failing[1] != built.layers[1]) == (built.layers[0], True)
+    assert after_building == built.layers[:2]
+
+
+async def test_image_that_is_only_in_the_store_any_more_is_brought(tmp_path: Path) -> None:
+    async with storing_counter(tmp_path / "node", store_in(tmp_path / "store")) as (node, stored):
+        below = await node.known.build(make_spec(RUN), lambda _: None)
+        spec = ImageSpec((image_steps.from_image(below.image_id), OTHER, THIRD))
+        built = await node.known.build(spec, lambda _: None)
+        await until(lambda: stored.was_put(below.image_id) and stored.was_put(built.image_id), 20)
+        for layer in node.shop.store.list():
+            node.shop.store.remove(layer.layer_id)
+
+        stream = node.open(built.image_id, 3)
+
+        assert (await first_words(stream)).startswith("before step 3 of 3: ")
+        here = stored.find_here(built.image_id)
+        assert here is not None
+        assert tuple(node.waiting[0].layers[:-1]) == here.layers[:3]
+        stream.cancel()
+
+
 async def first_words(stream: Stream) -> str:
     """What a shell says first, or why there is none."""
     try:
@@ -437,7 +523,7 @@ async def test_store_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
         refused = await second.refused(failed, 2)
 
     assert refused.code == UNAVAILABLE
-    assert f"cannot use image {below.image_id}: " in refused.message
+    assert f"cannot use image {failed}: " in refused.message
 
 
 async def test_no_more_shells_than_a_limit(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:

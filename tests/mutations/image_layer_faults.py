@@ -342,4 +342,40 @@ IMAGE_LAYER_FAULTS = (
         ),
         {f"{SHELL}test_image_below_comes_from_the_store_as_for_a_build[False]": 'said.startswith("before step ")'},
     ),
+    Mutation(
+        "shell-own-layers",
+        "a shell before a step has what is below it",
+        "a built image is looked for where the keys of its steps lead",
+        (
+            Change(
+                "src/squall/agent/image/builder.py",
+                "        return self._built_before.reached(spec, count, hold) or self._reached(spec, count, hold, 0)\n",
+                "        return self._reached(spec, count, hold, 0)\n",
+            ),
+        ),
+        {
+            f"{SHELL}test_built_image_is_shown_on_its_own_layers_though_a_step_was_built_anew_for_another[5-3]": (
+                '.startswith(f"before step {step} of 5: ")'
+            ),
+            f"{SHELL}test_image_is_shown_on_the_layers_of_the_one_that_it_began_with": 'startswith("before step 3',
+            f"{SHELL}test_image_that_is_only_in_the_store_any_more_is_brought": '.startswith("before step 3 of 3: ")',
+        },
+    ),
+    Mutation(
+        "shell-failed-build",
+        "a shell before a step has what is below it",
+        "a failed build is shown with the layers of the one before it",
+        (
+            Change(
+                "src/squall/agent/image/builder.py",
+                "        if self._definitions.has_failed(image.image_id(spec)):\n",
+                "        if not spec.steps:\n",
+            ),
+        ),
+        {
+            f"{SHELL}test_forced_build_that_failed_is_shown_with_what_it_made_also_by_the_next_agent": (
+                "after_failing[1] != built.layers[1]"
+            ),
+        },
+    ),
 )

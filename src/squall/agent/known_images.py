@@ -84,7 +84,11 @@ class KnownImages:
         secret_names = {name: sorted(variables) for name, variables in (secrets or {}).items()}
         # Before: what fails is to be looked at. After: somebody may have removed an old image of this id meanwhile.
         self._definitions.save(spec, secret_names)
-        built = await self._images.build(spec, on_event, secrets, run_id)
+        try:
+            built = await self._images.build(spec, on_event, secrets, run_id)
+        except PlatformError:
+            self._definitions.save(spec, secret_names, has_failed=True)
+            raise
         self._definitions.save(spec, secret_names)
         self._built[built.image_id] = built
         if self._stored is not None:
@@ -117,6 +121,9 @@ class KnownImages:
         Raises:
             PlatformError: as `get`.
         """
+        # Where the image was built once, the store has these layers themselves.
+        if self._stored is not None and await self._stored.bring(image_id(spec), hold) is not None:
+            return True
         return await self._bring(spec.steps[: number - 1], hold)
 
     async def _bring(self, steps: Sequence[ImageStep], hold: Hold) -> bool:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from squall.agent.disk import Writer
+from squall.agent.image.as_built import IMAGES_DEEP_MAX, AsBuilt
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.forced_layers import ForcedLayers
 from squall.agent.image.layer.holds import Hold, LayerHolds
@@ -52,8 +53,6 @@ _log = logging.getLogger("squall.agent.image.builder")
 
 UNUSABLE = (UnknownUser, LayerError, BadImage, OSError)
 """What is raised where layers do not make an image."""
-_IMAGES_DEEP_MAX = 100
-"""Images that begin with other images."""
 _THREADS = 4
 
 
@@ -117,6 +116,7 @@ class ImageBuilder:
         self._logs = StepLogs(data_dir, now)
         self._holds = holds or LayerHolds(store)
         self._fetched = fetched
+        self._built_before = AsBuilt(store, self._definitions, fetched)
         self._containers = StepContainers(runtime, network, step_timeout_s, step_bytes_max)
         self._maker = LayerMaker(
             containers=self._containers,
@@ -198,10 +198,14 @@ class ImageBuilder:
     def reached(self, spec: ImageSpec, count: int, hold: Hold) -> Progress | None:
         """An image after its first steps, held; None when a layer of these is not here. Blocks.
 
+        With the layers that it was built with; if its last build failed, with those that this one had come to.
+
         Raises:
             UnknownUser, LayerError, BadImage, OSError: its layers do not make an image.
         """
-        return self._reached(spec, count, hold, 0)
+        if self._definitions.has_failed(image.image_id(spec)):
+            return self._reached(spec, count, hold, 0) or self._built_before.reached(spec, count, hold)
+        return self._built_before.reached(spec, count, hold) or self._reached(spec, count, hold, 0)
 
     def _reached(self, spec: ImageSpec, count: int, hold: Hold | None, depth: int) -> Progress | None:
         progress = Progress(ImageConfig(), [], hold=hold)
@@ -220,7 +224,7 @@ class ImageBuilder:
 
     def _known(self, image_id: str, depth: int = 0) -> BuiltImage | None:
         """An image that was built here before, or came from another node, and is still whole."""
-        spec = self._definitions.load(image_id) if depth < _IMAGES_DEEP_MAX else None
+        spec = self._definitions.load(image_id) if depth < IMAGES_DEEP_MAX else None
         built = None
         with contextlib.suppress(*UNUSABLE):
             built = self._find(spec, depth) if spec is not None else None

@@ -24,7 +24,7 @@ from squall.protocol.records import RecordError, from_wire, to_wire
 UNBUILT_S = 7 * 24 * 3600.0
 UNBUILT_MAX = 200
 """How long, and how many, definitions stay of images that are not there."""
-_SECRET_NAMES = "secret_names"
+_SECRET_NAMES, _HAS_FAILED = "secret_names", "has_failed"
 
 
 class Definitions:
@@ -37,13 +37,17 @@ class Definitions:
         """Make the directory."""
         self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def save(self, spec: ImageSpec, secret_names: Mapping[str, Sequence[str]] | None = None) -> None:
+    def save(
+        self, spec: ImageSpec, secret_names: Mapping[str, Sequence[str]] | None = None, *, has_failed: bool = False
+    ) -> None:
         """Keep a definition.
 
         Args:
             secret_names: of the variables that steps get as secrets, by the names that steps have for these.
+            has_failed: the last build of it.
         """
-        self._write(f"{image_id(spec)}.json", {**to_wire(spec), _SECRET_NAMES: dict(secret_names or {})})
+        more = {_SECRET_NAMES: dict(secret_names or {}), _HAS_FAILED: has_failed}
+        self._write(f"{image_id(spec)}.json", {**to_wire(spec), **more})
 
     def pin(self, name: str, config: ImageConfig) -> None:
         """Keep with which layers an image was built: it has these until it is built anew."""
@@ -105,6 +109,10 @@ class Definitions:
         """What `save` was told of the secrets of an image."""
         named = self._read(wanted, "json").get(_SECRET_NAMES, {})
         return {name: tuple(variables) for name, variables in named.items()}
+
+    def has_failed(self, wanted: str) -> bool:
+        """Whether the last build of an image failed."""
+        return bool(self._read(wanted, "json").get(_HAS_FAILED))
 
     def _read(self, wanted: str, suffix: str) -> dict[str, Any]:
         """What is kept of an image; nothing where that is no file of ours."""

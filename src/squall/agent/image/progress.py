@@ -117,7 +117,15 @@ class Progress:
         Raises:
             UnknownUser: the step names a user that the image does not have.
         """
-        if self.take_layer(step, store.find(key, self.below(other))):
+        return self.take(step, store.find(key, self.below(other)))
+
+    def take(self, step: ImageStep, layer: Layer | None) -> bool:
+        """Take a step with its layer; without one, whether it needs none.
+
+        Raises:
+            UnknownUser: as `take_from_cache`.
+        """
+        if self.take_layer(step, layer):
             return True
         if step.kind in image.CONFIG_KINDS or step.kind == image.FROM_SCRATCH or self._is_there(step):
             self.config = self.config_after(step)
