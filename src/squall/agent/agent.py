@@ -87,6 +87,7 @@ class Agent:
         holds: on the layers of this node, which the builder holds too.
         transfers: takes images out of this node.
         shells: makes containers to look around in.
+        grave: of this node, where others leave there what is to be deleted.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Agent:
         holds: LayerHolds | None = None,
         transfers: Transfers | None = None,
         shells: ShellContainers | None = None,
+        grave: Grave | None = None,
     ) -> None:
         self.config = config
         self._runtime = runtime
@@ -120,7 +122,7 @@ class Agent:
         self._step_logs = StepLogs(config.data_dir, now)
         self._ranges = IdRanges(config.data_dir, read_taken_ids())
         self._library = GuestLibrary(config.data_dir, self._threads, self._run_python)
-        self._grave = Grave(config.data_dir, self._threads)
+        self._grave = grave or Grave(config.data_dir)
         self.logs = Logs(now)
         self._log_sender = LogSender(self.logs, codec)
         relay = Relay(codec, self._open_for_container)

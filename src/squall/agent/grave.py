@@ -1,4 +1,4 @@
-"""Deletes directories of gone containers aside: out of sight at once, off the disk soon, many in one go."""
+"""Deletes directories of gone containers and builds aside: out of sight at once, off the disk soon, many in one go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 
 from squall.runtime.errors import RuntimeFailure
@@ -19,9 +18,8 @@ _log = logging.getLogger("squall.agent.grave")
 class Grave:
     """A directory of things to delete. `run` must be awaited by its owner."""
 
-    def __init__(self, data_dir: Path, executor: Executor) -> None:
+    def __init__(self, data_dir: Path) -> None:
         self._top = data_dir / "removed"
-        self._executor = executor
         self._has_work = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._batch = 0
@@ -49,14 +47,13 @@ class Grave:
 
     async def run(self) -> None:
         """Delete for ever, one batch at a time."""
-        loop = asyncio.get_running_loop()
         while True:
             await self._has_work.wait()
             self._has_work.clear()
             # What comes from here on goes into the next batch.
             self._batch += 1
             in_place, self._in_place = self._in_place, []
-            await loop.run_in_executor(self._executor, self._delete, f"{self._batch:x}", in_place)
+            await asyncio.to_thread(self._delete, f"{self._batch:x}", in_place)
             if not self._has_work.is_set():
                 self._is_empty.set()
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from squall.agent.agent import Agent, Connect
 from squall.agent.config import AgentConfig
+from squall.agent.grave import Grave
 from squall.agent.image.bases.debian import known_bases
 from squall.agent.image.block.errors import BlockError
 from squall.agent.image.block.lazy import LazyLayers
@@ -136,7 +137,10 @@ class Node:
             layers = LayerStore(data_dir, is_packed=can_mount_images())
             holds = LayerHolds(layers)
             stored = await stack.enter_async_context(self._stored(holds))
-            images = await stack.enter_async_context(self._images(runtime, network, settings, holds, stored))
+            grave = Grave(data_dir)
+            images = await stack.enter_async_context(
+                self._images(runtime, network, settings, holds, stored, grave.bury)
+            )
             pythons = tuple(base.python_version for base in known_bases(settings))
             self._agent = await stack.enter_async_context(
                 Agent(
@@ -152,6 +156,7 @@ class Node:
                     holds,
                     Transfers(layers, settings),
                     images.shells,
+                    grave,
                 )
             )
             self._stack = stack.pop_all()
@@ -217,6 +222,7 @@ class Node:
         settings: MachineSettings,
         holds: LayerHolds,
         stored: StoredImages | None,
+        discard: Callable[[Path], None],
     ) -> ImageBuilder:
         def fetched(image_id: str) -> BuiltImage | None:
             # Builds hold what they use, and only that is used.
@@ -237,6 +243,7 @@ class Node:
             package_bytes_max=self._config.package_bytes_max,
             holds=holds,
             fetched=fetched,
+            discard=discard,
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.grave import Grave
 from squall.agent.image.builder import STEP_BYTES_MAX, ImageBuilder
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.inherit import CACHE_DIR
@@ -116,6 +117,7 @@ async def open_shop(
     is_packed: bool = False,
     fetched: Callable[[str], BuiltImage | None] = lambda image_id: None,
     settings: MachineSettings | None = None,
+    discard: Callable[[Path], None] = lambda path: None,
 ) -> AsyncIterator[Shop]:
     shop = Shop(data_dir, is_packed=is_packed)
     with shop.store.scratch() as scratch:
@@ -138,6 +140,7 @@ async def open_shop(
             step_bytes_max=step_bytes_max,
             holds=shop.holds,
             fetched=fetched,
+            discard=discard,
         )
         async with shop.builder:
             yield shop
@@ -730,6 +733,32 @@ async def test_closing_the_builder_stops_its_builds(tmp_path: Path) -> None:
         await building
     assert failed.value.code == UNAVAILABLE
     assert shop.leftovers() == NOTHING
+
+
+async def test_what_a_build_leaves_is_deleted_by_and_by(tmp_path: Path) -> None:
+    grave = Grave(tmp_path)
+    grave.prepare()
+
+    async with open_shop(tmp_path, discard=grave.bury) as shop:
+        await shop.build(RUN)
+
+        assert shop.leftovers() == NOTHING
+        # Nobody digs yet: that would have taken the build's time.
+        assert len(os.listdir(tmp_path / "removed/0")) == 1
+        digging = asyncio.create_task(grave.run())
+        await grave.wait_empty(10.0)
+        digging.cancel()
+        assert os.listdir(tmp_path / "removed") == []
+
+
+async def test_what_cannot_be_put_away_is_deleted_at_once(tmp_path: Path) -> None:
+    asked: list[Path] = []
+
+    async with open_shop(tmp_path, discard=asked.append) as shop:
+        await shop.build(RUN)
+
+        assert len(asked) == 1
+        assert shop.leftovers() == NOTHING
 
 
 async def test_what_a_killed_agent_left_is_removed_before_the_first_build(tmp_path: Path) -> None:

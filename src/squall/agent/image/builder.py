@@ -90,6 +90,7 @@ class ImageBuilder:
         package_bytes_max: what the packages that builds share may take; 0: they share none.
         holds: of this store, where others hold layers of it too.
         fetched: an image that another node has built and that is whole here.
+        discard: has a directory deleted by and by; what it leaves in its place is deleted before a build goes on.
         now: seconds since 1970, for the logs of steps.
     """
 
@@ -109,6 +110,7 @@ class ImageBuilder:
         package_bytes_max: int = PACKAGE_BYTES_MAX,
         holds: LayerHolds | None = None,
         fetched: Callable[[str], BuiltImage | None] = lambda image_id: None,
+        discard: Callable[[Path], None] = lambda path: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -127,6 +129,7 @@ class ImageBuilder:
             mount_path=mount_path,
             uv_path=uv_path,
             package_bytes_max=package_bytes_max,
+            discard=discard,
         )
         self.shells = ShellContainers(self._containers, self._maker, self.reached)
         self._keeping_room: asyncio.Task[None] | None = None

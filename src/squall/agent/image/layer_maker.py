@@ -70,6 +70,7 @@ class LayerMaker:
         mount_path: Callable[[str], str],
         uv_path: str,
         package_bytes_max: int,
+        discard: Callable[[Path], None],
     ) -> None:
         self._containers = containers
         self._store = store
@@ -77,6 +78,7 @@ class LayerMaker:
         self._packages = PackageCache(data_dir, package_bytes_max)
         self._mount_path = mount_path
         self._uv_path = uv_path
+        self._discard = discard
         self._id_ranges: asyncio.Queue[IdRange] = asyncio.Queue()
         for id_range in id_ranges:
             self._id_ranges.put_nowait(id_range)
@@ -296,8 +298,10 @@ class LayerMaker:
             try:
                 yield scratch
             finally:
-                # Deleting a tree takes a while; what is left for the stack is quick.
-                await self._blocking(lambda: remove_tree(str(scratch.path)))
+                # Deleting a tree takes seconds, which nobody has to wait for who wants its layer.
+                self._discard(scratch.path)
+                if scratch.path.exists():
+                    await self._blocking(lambda: remove_tree(str(scratch.path)))
 
     async def _blocking(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
