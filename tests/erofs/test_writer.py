@@ -268,3 +268,14 @@ def test_an_image_is_never_written_over_another_file(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         pack(str(tmp_path / "tree"), tmp_path / "image")
     assert (tmp_path / "image").read_bytes() == b"precious"
+
+
+def test_what_others_are_to_find_free_is_not_taken(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(b"x" * 500_000)
+
+    with pytest.raises(PackError, match=r"it needs 1 MB, and of \d+ MB that are free there 1000000000000 MB are kept;"):
+        pack(str(tree), tmp_path / "image", spare_bytes=10**18)
+    assert (tmp_path / "image").stat().st_blocks == 0
+    assert pack(str(tree), tmp_path / "other", spare_bytes=1) > 500_000

@@ -33,9 +33,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--lent", nargs="+", metavar=("PREFIX", "FOLDER"), help="links below a prefix are the files of these folders"
     )
+    parser.add_argument("--spare-bytes", type=int, default=0, help="what is to be free on the disk afterwards")
     chosen = parser.parse_args(arguments)
+    lent = Lent(chosen.lent[0], chosen.lent[1:]) if chosen.lent else None
     try:
-        make(chosen.layers, chosen.image, Lent(chosen.lent[0], chosen.lent[1:]) if chosen.lent else None)
+        make(chosen.layers, chosen.image, lent, chosen.spare_bytes)
         descriptor = os.open(chosen.image, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -50,18 +52,19 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def make(layers: Sequence[str], image: Path, lent: Lent | None = None) -> None:
+def make(layers: Sequence[str], image: Path, lent: Lent | None = None, spare_bytes: int = 0) -> None:
     """Write an image of a directory, or of several layers; see `squall.erofs.writer.write` for what is raised.
 
     Args:
         lent: files that a single directory has links to.
+        spare_bytes: what is to be free on the disk afterwards.
     """
     # Nothing that is made here is garbage before the end; looking for it takes a sixth of the time.
     gc.disable()
     processes = min(os.cpu_count() or 1, _PROCESSES_MAX)
     try:
         if len(layers) == 1:
-            pack(layers[0], image, lent, processes)
+            pack(layers[0], image, lent, processes, spare_bytes=spare_bytes)
             return
         with contextlib.ExitStack() as stack:
             opened: list[Source] = []
@@ -70,7 +73,7 @@ def make(layers: Sequence[str], image: Path, lent: Lent | None = None) -> None:
                     opened.append(stack.enter_context(Scan(layer)))
                 else:
                     opened.append(stack.enter_context(ImageTree(Path(layer))))
-            write(Merged(opened), image, processes)
+            write(Merged(opened), image, processes, spare_bytes=spare_bytes)
     finally:
         gc.enable()
 

@@ -29,13 +29,13 @@ _NODE_COST = 100_000
 _SHARE_COST_MIN = 32_000_000
 
 
-def pack(tree: str, image: Path, lent: Lent | None = None, processes: int = 1) -> int:
+def pack(tree: str, image: Path, lent: Lent | None = None, processes: int = 1, *, spare_bytes: int = 0) -> int:
     """Write the directory `tree` as an image, with the files that it has links to; see `write`."""
     with Scan(tree, lent) as scan:
-        return write(scan, image, processes)
+        return write(scan, image, processes, spare_bytes=spare_bytes)
 
 
-def write(source: Source, image: Path, processes: int = 1) -> int:
+def write(source: Source, image: Path, processes: int = 1, *, spare_bytes: int = 0) -> int:
     """Write a tree as an image to the new file `image` and return its size in bytes.
 
     The caller owns both: nothing changes the tree meanwhile, and a file that is half-written when this fails is his to
@@ -43,6 +43,7 @@ def write(source: Source, image: Path, processes: int = 1) -> int:
 
     Args:
         processes: how many may work at it, where it is large; more than one only in a program of one thread.
+        spare_bytes: of the disk, which others are to find free afterwards.
 
     Raises:
         PackError: the tree cannot be an image, a file changed, or the disk is full.
@@ -51,7 +52,7 @@ def write(source: Source, image: Path, processes: int = 1) -> int:
     descriptor = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         placement = place(source.read())
-        _reserve(descriptor, placement, image)
+        _reserve(descriptor, placement, image, spare_bytes)
         try:
             with mmap.mmap(descriptor, placement.metadata_blocks * BLOCK_BYTES) as metadata:
                 parts = _shares(placement.places, processes)
@@ -66,8 +67,15 @@ def write(source: Source, image: Path, processes: int = 1) -> int:
         os.close(descriptor)
 
 
-def _reserve(descriptor: int, placement: Placement, image: Path) -> None:
+def _reserve(descriptor: int, placement: Placement, image: Path, spare_bytes: int) -> None:
     """Take the space, so that a full disk is found out first, and not by a signal while memory is written to."""
+    state = os.fstatvfs(descriptor)
+    if spare_bytes and state.f_bavail * state.f_frsize < placement.blocks * BLOCK_BYTES + spare_bytes:
+        raise PackError(
+            f"cannot write image {image}: it needs {placement.blocks * BLOCK_BYTES / 1e6:.0f} MB, and of "
+            f"{state.f_bavail * state.f_frsize / 1e6:.0f} MB that are free there {spare_bytes / 1e6:.0f} MB are kept; "
+            "free some space there, or put the data directory on a larger disk"
+        )
     try:
         os.posix_fallocate(descriptor, 0, placement.blocks * BLOCK_BYTES)
     except OSError as error:

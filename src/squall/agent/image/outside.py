@@ -22,7 +22,7 @@ from squall.agent.image.layer.users import UnknownUser, find_user
 from squall.agent.image.machine.own_program import own_environ, own_program
 from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.machine.tool import WITH_PARENT, Output, ToolFailed, Watch, run_tool
-from squall.agent.image.machine.write_limit import WroteTooMuch
+from squall.agent.image.machine.write_limit import WriteLimit, WroteTooMuch
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.oci.added_archive import add_archives
 from squall.agent.image.oci.archive_file import NoImage
@@ -34,6 +34,7 @@ from squall.agent.image.step_container import LONGER
 from squall.agent.image.unreached import REMEDY, unreached
 from squall.protocol import image
 from squall.protocol.errors import INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
+from squall.runtime.removal import remove_tree
 
 T = TypeVar("T")
 
@@ -158,12 +159,15 @@ class OutsideMaker:
                 tree = scratch.path / "tree"
                 tree.mkdir(mode=0o755)
                 plan = self._plan(making, other, str(tree))
+                unpacked = scratch.path / "unpacked"
                 if making.step.is_archive:
-                    unpacked = scratch.path / "unpacked"
                     archives = sorted(Path(self._mount_path(making.step.mount_id)).iterdir())
                     add_archives(archives, unpacked, scratch, output, bytes_max=self._bytes_max)
                     plan = replace(plan, layers=(str(unpacked),))
                 self._copy(plan, scratch, output)
+                if making.step.is_archive:
+                    # The layer itself needs the room.
+                    remove_tree(str(unpacked))
                 return self._commit(making, scratch, tree, {})
 
         try:
@@ -229,7 +233,9 @@ class OutsideMaker:
         path = scratch.path / "plan"
         path.write_text(plan.written())
         command = (*WITH_PARENT, *own_program("squall.agent.image.layer.copy_files", str(path)))
-        run_tool(command, own_environ(), output, Watch(None), (scratch.lock_fd,))
+        # Each file by the kernel; what all of them may be, only the disk says.
+        limit = WriteLimit("copying files", scratch.path, lambda: 0, self._bytes_max)
+        run_tool(command, own_environ(), output, Watch(None, limit=limit), (scratch.lock_fd,))
 
     def _commit(self, making: Making, scratch: Scratch, tree: Path, facts: Mapping[str, str]) -> Layer:
         is_forced = making.progress.is_forced

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.disk import Space
 from squall.agent.image.layer import store as layers
 from squall.agent.image.layer.scratch import sweep_scratch
 from squall.agent.image.layer.store import Layer, LayerError, LayerStore, stands_on, tree_size_bytes
@@ -387,6 +388,16 @@ def test_tree_that_cannot_be_packed_is_no_layer(tmp_path: Path) -> None:
         store.commit(scratch, scratch.path / "missing", KEY, {}, replaces=False)
 
     assert store.find(KEY) is None
+    assert list((tmp_path / "layers/.scratch").iterdir()) == []
+
+
+def test_layer_that_would_take_what_the_machine_keeps_free_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squall.agent.image.layer.store.space_of", lambda path: Space(2**60, 1, reserve_bytes=2**59))
+
+    with pytest.raises(LayerError, match=r"cannot keep what the step wrote: cannot write image .* MB are kept; free"):
+        make_layer(LayerStore(tmp_path, is_packed=True))
     assert list((tmp_path / "layers/.scratch").iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import shutil
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def add(tmp_path: Path, *contents: bytes) -> None:
         paths[-1].write_bytes(content)
     with LayerStore(tmp_path).scratch() as scratch:
         add_archives(paths, scratch.path / "tree", scratch, Output(), bytes_max=BYTES_MAX)
+        # What comes next has the room that decompressing took.
+        assert os.listdir(scratch.path) == ["tree"]
 
 
 def test_added_archives_are_bounded_together(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from squall.agent.disk import space_of
 from squall.agent.image.layer.lent import bring_in
 from squall.agent.image.layer.lock import is_at, try_lock
 from squall.agent.image.layer.scratch import Scratch, fresh_scratch, sweep_scratch
@@ -390,11 +391,12 @@ def _slot(key: str, below: str) -> str:
 def _pack(layers: Sequence[str], image: Path, lock_fd: int, lent: Sequence[str] = ()) -> int:
     """Make one file of a directory, or of several layers; returns its size.
 
-    What packs holds the scratch directory's lock while it lives.
+    What packs holds the scratch directory's lock while it lives. What the machine keeps free stays free.
     """
+    spare = ("--spare-bytes", str(space_of(image.parent).reserve_bytes))
     try:
         packed = subprocess.run(
-            own_program("squall.erofs.pack", *layers, str(image), *(("--lent", *lent) if lent else ())),
+            own_program("squall.erofs.pack", *layers, str(image), *spare, *(("--lent", *lent) if lent else ())),
             env=own_environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -38,6 +38,9 @@ def add_archives(archives: Sequence[Path], root: Path, scratch: Scratch, output:
             raise NoImage(f"{name} {error}") from None
         found.append(Archive(readable, f"sha256:{_sha256(readable)}"))
     unpack_archives(found, root, scratch, output, name=f"{len(archives)} archives", bytes_max=bytes_max)
+    # What comes next needs the room.
+    for path in plain:
+        path.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:
