@@ -32,7 +32,7 @@ from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep
 from squall.protocol.image_catalog import NodeGc, NodeImageDelete, NodeImageGc
 from squall.runtime.spec import ContainerSpec
 from tests.agent.image.block.stores import HASTY, store_in
-from tests.agent.image.test_builder import RUN, Shop, make_spec, open_shop
+from tests.agent.image.shop import RUN, Shop, make_spec, open_shop
 from tests.agent.parts import until
 
 

@@ -37,7 +37,7 @@ from squall.protocol.stream import Stream
 from squall.runtime.fake import FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec
 from tests.agent.image.block.stores import HASTY, store_in
-from tests.agent.image.test_builder import NOTHING, RUN, Shop, make_spec, open_shop
+from tests.agent.image.shop import NOTHING, RUN, Shop, make_spec, open_shop
 from tests.agent.parts import CODEC, Files, until
 
 pytestmark = pytest.mark.long

@@ -14,7 +14,7 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.image import BuildEvent, ImageSpec, image_id
 from squall.protocol.image_transfer import ImagePush
 from tests.agent.image.block.stores import S3Server
-from tests.agent.image.test_builder import open_shop
+from tests.agent.image.shop import open_shop
 from tests.kernel import registries
 from tests.kernel.registries import Registry
 from tests.kernel.test_image_transfer import SPEC, ask, node

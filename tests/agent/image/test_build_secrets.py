@@ -13,7 +13,7 @@ from squall.agent.image.progress import BuiltImage
 from squall.protocol import image, image_steps
 from squall.protocol.image import BuildEvent
 from squall.runtime.spec import ContainerSpec
-from tests.agent.image.test_builder import RUN, Shop, make_spec, open_shop
+from tests.agent.image.shop import RUN, Shop, make_spec, open_shop
 from tests.agent.parts import until
 
 

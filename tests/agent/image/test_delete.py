@@ -14,7 +14,7 @@ from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.progress import BuiltImage
 from squall.protocol import image_steps
 from squall.protocol.image_catalog import NodeGc, NodeImageDelete
-from tests.agent.image.test_builder import RUN, Shop, make_spec, open_shop
+from tests.agent.image.shop import RUN, Shop, make_spec, open_shop
 from tests.agent.image.test_garbage import OTHER, names
 
 pytestmark = pytest.mark.long

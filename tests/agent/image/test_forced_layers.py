@@ -11,7 +11,7 @@ import pytest
 
 from squall.protocol import image_steps
 from squall.runtime.removal import remove_tree
-from tests.agent.image.test_builder import RUN, Shop, open_shop
+from tests.agent.image.shop import RUN, Shop, open_shop
 
 
 @pytest.fixture

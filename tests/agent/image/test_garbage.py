@@ -26,7 +26,7 @@ from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, ImageStep,
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.runtime.spec import ContainerSpec
 from tests.agent.image.block.stores import make_layer, store_in
-from tests.agent.image.test_builder import RUN, Shop, make_spec, open_shop
+from tests.agent.image.shop import RUN, Shop, make_spec, open_shop
 
 pytestmark = pytest.mark.long
 

@@ -17,7 +17,7 @@ from squall.agent.image.progress import BuiltImage
 from squall.protocol import image_steps
 from squall.protocol.image import ImageSpec, ImageStep
 from squall.runtime.spec import ContainerSpec
-from tests.agent.image.test_builder import NOTHING, RUN, Shop, make_spec, open_shop
+from tests.agent.image.shop import NOTHING, RUN, Shop, make_spec, open_shop
 from tests.agent.parts import until
 
 OTHER = image_steps.run_commands(("more",))

@@ -16,7 +16,7 @@ from squall.agent.image.outside import OutsideMaker
 from squall.agent.image.progress import Progress
 from squall.protocol import image, image_steps
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec
-from tests.agent.image.test_builder import NOTHING, make_mount, open_shop
+from tests.agent.image.shop import NOTHING, make_mount, open_shop
 
 _LIMIT_S = 0.01
 

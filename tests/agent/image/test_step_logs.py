@@ -18,7 +18,7 @@ from squall.protocol.image import ImageStep, image_id
 from squall.protocol.log import STDOUT, SYSTEM, LogEntry
 from squall.runtime.fake import FakeProcess
 from squall.runtime.spec import ContainerSpec
-from tests.agent.image.test_builder import RUN, Shop, make_spec, open_shop
+from tests.agent.image.shop import RUN, Shop, make_spec, open_shop
 
 OTHER = image_steps.run_commands(("make another",))
 
