@@ -27,7 +27,7 @@ from squall.protocol.frames import Frame
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
 from squall.protocol.log import LogBatch, LogEntry
 from squall.protocol.mount import BLOCK_BYTES, MountFile, MountGet, MountManifest
-from squall.protocol.node import ContainerExited, NodeHello, NodeImages, NodeReport, NodeWelcome
+from squall.protocol.node import ContainerExited, NodeHello, NodeImagePut, NodeImages, NodeReport, NodeWelcome
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.runtime.spec import NetworkSlot
@@ -141,6 +141,7 @@ class ServerEnd:
     hellos: list[NodeHello] = field(default_factory=list)
     exits: list[ContainerExited] = field(default_factory=list)
     told_images: list[tuple[str, ...]] = field(default_factory=list)
+    put_images: list[str] = field(default_factory=list)
     reports: list[NodeReport] = field(default_factory=list)
     lines: list[LogEntry] = field(default_factory=list)
     container_channels: list[Channel] = field(default_factory=list)
@@ -183,6 +184,8 @@ class ServerEnd:
             self.exits.append(CODEC.record(ContainerExited, params))
         elif method == "NodeImages":
             self.told_images.append(CODEC.record(NodeImages, params).image_ids)
+        elif method == "NodeImagePut":
+            self.put_images.append(CODEC.record(NodeImagePut, params).image_id)
         elif method == "NodeReport":
             self.reports.append(CODEC.record(NodeReport, params))
         else:

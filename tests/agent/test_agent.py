@@ -17,6 +17,10 @@ import pytest
 from squall.agent import containers, told_images
 from squall.agent import exec as agent_exec
 from squall.agent.agent import Agent
+from squall.agent.image.block.manifest import ImageManifest
+from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.layer.holds import LayerHolds
+from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.progress import BuiltImage
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import connect_unix
@@ -28,13 +32,14 @@ from squall.protocol.frames import Frame
 from squall.protocol.function import Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TOKEN, SOCKET_DIR, GuestHello
 from squall.protocol.ids import new_id
-from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageConfig, ImageSpec, image_id
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.image_steps import debian_slim
 from squall.protocol.mount import MountRef
-from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted
+from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted, NodeImagePut
 from squall.runtime.errors import FeatureMissing, ProgramMissing, RuntimeFailure
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
+from tests.agent.image.block.stores import store_in
 from tests.agent.parts import CODEC, BuiltImages, Inbox, ServerEnd, Slots, is_spread, make_config, until
 
 pytestmark = pytest.mark.long
@@ -52,6 +57,7 @@ class World:
         self.images = BuiltImages(layer)
         self.machine = FakeMachine({"python3": self.guest})
         self.agent: Agent
+        self.stored: StoredImages | None = None
         self.inboxes: list[Inbox] = []
         self.now = 1.0
 
@@ -83,7 +89,8 @@ class World:
         config = make_config(self.data_dir, **changes)
         runtime = FakeRuntime(self.machine)
         connect = (self.server.connect, self.server.connect_container)
-        async with Agent(config, runtime, self.slots, self.images, CODEC, *connect, now=lambda: self.now) as agent:
+        images = (self.slots, self.images)
+        async with Agent(config, runtime, *images, CODEC, *connect, now=lambda: self.now, stored=self.stored) as agent:
             self.agent = agent
             if not self.server.is_down:
                 await asyncio.wait_for(agent.wait_connected(), 10)
@@ -128,6 +135,30 @@ async def test_an_agent_introduces_its_node_and_reports(world: World) -> None:
     hello = world.server.hellos[0]
     assert (hello.node_id, hello.cpu_milli, hello.memory_mib, hello.containers) == ("nd-00000001", 2_000, 4_096, ())
     assert world.server.reports[0].memory_used_mib > 0
+
+
+async def test_image_that_is_put_is_told_and_one_that_another_has_put_takes_the_place_of_what_was_fetched(
+    world: World, tmp_path: Path
+) -> None:
+    name, store = new_id("im"), store_in(tmp_path / "store")
+    old, new = (ImageManifest(name, ImageConfig(layers=(new_id("ly"),)), (digit * 64,)) for digit in "12")
+    holds = LayerHolds(LayerStore(world.data_dir))
+    async with StoredImages(store, holds, world.data_dir) as stored:
+        (world.data_dir / f"images/{name}.fetched").write_bytes(old.to_bytes())
+        store.put_image(old)
+        world.stored, world.server.is_down = stored, True
+        async with world.running() as agent:
+            # Nobody is there to hear it now.
+            stored.on_put("im-first")
+            world.server.is_down = False
+            await agent.wait_connected()
+            stored.on_put("im-second")
+            await until(lambda: world.server.put_images == ["im-first", "im-second"])
+
+            store.put_image(new)
+            assert stored.fetched_ids() == (name,)
+            world.server.peer.event("NodeImagePut", NodeImagePut(name))
+            await until(lambda: stored.fetched_ids() == ())
 
 
 async def test_each_server_is_told_which_images_are_here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -124,6 +125,13 @@ async def storing_node(data_dir: Path, store: BlockStore, lazy: LazyLayers | Non
         async with open_shop(data_dir, is_packed=True, fetched=fetched) as shop:
             stored.holds = shop.holds
             yield StoringNode(shop, stored, images_of(shop, stored))
+
+
+async def write_anew(spec: ContainerSpec) -> int:
+    upper = Path(spec.state_dir, "rw/upper")
+    upper.mkdir(parents=True)
+    (upper / "anew").write_text("x")
+    return 0
 
 
 def taking_from(taken: str) -> tuple[ImageSpec, ...]:
@@ -340,16 +348,9 @@ async def test_image_that_was_fetched_and_is_built_anew_is_the_new_one_from_then
     async with storing_node(tmp_path / "first", store) as first:
         old = await first.build_and_put(make_spec(RUN))
     async with storing_node(tmp_path / "second", store) as second:
-
-        async def step(spec: ContainerSpec) -> int:
-            upper = Path(spec.state_dir, "rw/upper")
-            upper.mkdir(parents=True)
-            (upper / "anew").write_text("x")
-            return 0
-
         with held(second.shop.holds) as hold:
             assert await second.known.get(old.image_id, hold)
-        second.shop.step = step
+        second.shop.step = write_anew
         if is_killed:
             # As if it was at once.
             second.stored.put_soon = lambda built: None  # type: ignore[method-assign]
@@ -367,6 +368,68 @@ async def test_image_that_was_fetched_and_is_built_anew_is_the_new_one_from_then
             assert found is not None
             with merged(found.layers) as tree:
                 assert tree.find("/anew")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_built_here", [False, True])
+async def test_image_that_another_node_builds_anew_is_the_new_one_here_from_when_it_is_put(
+    tmp_path: Path, is_built_here: bool
+) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "one", store) as one, storing_node(tmp_path / "two", store) as two:
+        old = await one.build_and_put(make_spec(RUN))
+        if is_built_here:
+            # As when the store had not answered, and with another that begins with it.
+            for spec in (make_spec(RUN), taking_from(old.image_id)[0]):
+                built = await two.known._build(spec, ignore, None, "")
+                await until(partial(two.stored.was_put, built.image_id, built.config.layers), 20)
+        with held(two.shop.holds) as hold:
+            before = await two.known.get(old.image_id, hold)
+        assert before is not None
+        put: list[str] = []
+        one.shop.step, one.stored.on_put = write_anew, put.append
+
+        new = await one.known.build(make_spec(replace(RUN, force_build=True)), ignore)
+        await until(lambda: put == [new.image_id], 20)
+        await two.known.put_by_another(new.image_id)
+
+        with held(two.shop.holds) as hold:
+            after = await two.known.get(new.image_id, hold)
+        assert after is not None
+        assert after.config.layers != before.config.layers
+        with merged(after.layers) as tree:
+            assert tree.find("/anew")
+        # What is the same stays.
+        await two.known.put_by_another(new.image_id)
+        assert two.known.find(new.image_id) == after
+
+
+@pytest.mark.long
+async def test_what_a_node_has_still_to_put_itself_is_not_given_up_for_what_another_has_put(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "one", store) as one:
+        await one.build_and_put(make_spec(RUN))
+    async with storing_node(tmp_path / "two", store) as two:
+        two.shop.step = write_anew
+        built = await two.known.build(make_spec(replace(RUN, force_build=True)), ignore)
+        two.stored._to_put[built.image_id] = built
+
+        await two.known.put_by_another(built.image_id)
+
+        found = two.known.find(built.image_id)
+        assert found is not None
+        assert found.config.layers == built.config.layers
+
+
+async def test_image_that_the_store_does_not_tell_stays_what_it_is(shop: Shop, tmp_path: Path) -> None:
+    built = await images_of(shop).build(make_spec(RUN), ignore)
+    store = open_store("http://127.0.0.1:1", HASTY)
+    async with StoredImages(store, shop.holds, shop.data_dir) as stored:
+        known = images_of(shop, stored)
+
+        await known.put_by_another(built.image_id)
+
+        assert known.find(built.image_id) is not None
 
 
 @dataclass

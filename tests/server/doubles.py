@@ -372,6 +372,8 @@ class FakeNode:
         self.crash_at_start: int | None = None
         self.welcome: NodeWelcome | None = None
         self.builds = 0
+        self.told: list[tuple[str, Any]] = []
+        """Events of the server, as they came."""
         self.built = BuildEvent("built", 1, 1, image_id="im-test")
         self.start_gate = asyncio.Event()
         self.start_gate.set()
@@ -430,6 +432,7 @@ class FakeNode:
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""
+        self.told.append((method, params))
 
     def closed(self, reason: str) -> None:
         """See `Service`."""

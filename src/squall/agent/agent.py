@@ -52,6 +52,7 @@ from squall.protocol.node import (
     ContainerStart,
     NodeContainer,
     NodeHello,
+    NodeImagePut,
     NodeWelcome,
 )
 from squall.protocol.peer import Peer
@@ -63,8 +64,8 @@ from squall.runtime.errors import RuntimeFailure
 
 Connect = Callable[[], Awaitable[Channel]]
 
-EXITS_MAX = 10_000
-"""Exits remembered for a server that is away; it finds out about older ones because they are not in `NodeHello`."""
+UNTOLD_MAX = 10_000
+"""Events remembered for a server that is away; of older exits it finds out because they are not in `NodeHello`."""
 WELCOME_S = 30.0
 """How long a container's connection waits for the server to know this node again."""
 RULES_S = 30.0
@@ -116,6 +117,8 @@ class Agent:
         self._blobs = PeerBlobs(self._threads)
         self._mounts = Mounts(config.data_dir, self._blobs, self._threads, config.mounts_bytes_max)
         self._images = KnownImages(config.data_dir, images, stored)
+        if stored is not None:
+            stored.on_put = self._put
         self._holds = holds or LayerHolds(LayerStore(config.data_dir))
         self._now = now
         self._collecting = asyncio.Lock()
@@ -150,7 +153,7 @@ class Agent:
         self._tasks = TaskSet()
         self._peer: Peer | None = None
         self._is_welcome = asyncio.Event()
-        self._untold: collections.deque[ContainerExited] = collections.deque(maxlen=EXITS_MAX)
+        self._untold: collections.deque[tuple[str, Any]] = collections.deque(maxlen=UNTOLD_MAX)
 
     async def __aenter__(self) -> Agent:
         try:
@@ -241,6 +244,9 @@ class Agent:
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `protocol.peer.Service`."""
+        if method == "NodeImagePut":
+            self._tasks.start(self._images.put_by_another(self._codec.record(NodeImagePut, params).image_id))
+            return
         _log.warning("the server sent an event %s, which a node does not know", method)
 
     def closed(self, reason: str) -> None:
@@ -382,7 +388,7 @@ class Agent:
             telling = self._tasks.start(tell_images(self._images, peer, self._threads, self._collecting))
             self._log_sender.begin(peer)
             while self._untold:
-                peer.event("ContainerExited", self._untold.popleft())
+                peer.event(*self._untold.popleft())
             for container_id in welcome.unwanted_container_ids:
                 self._tasks.start(self.containers.end(container_id, 0.0))
             await peer.wait_closed()
@@ -421,10 +427,18 @@ class Agent:
     def _exited(self, exited: ContainerExited) -> None:
         # Its last lines come before it.
         self._log_sender.flush()
+        self._tell("ContainerExited", exited)
+
+    def _put(self, image_id: str) -> None:
+        # For the other nodes that have it.
+        self._tell("NodeImagePut", NodeImagePut(image_id))
+
+    def _tell(self, method: str, record: Any) -> None:
+        """Tell the server, if there is none now the next."""
         if self._peer is not None and self._is_welcome.is_set():
-            self._peer.event("ContainerExited", exited)
+            self._peer.event(method, record)
         else:
-            self._untold.append(exited)
+            self._untold.append((method, record))
 
     def _over_disk(self, container_id: str, why: str) -> None:
         self.containers.over_disk(container_id, why)

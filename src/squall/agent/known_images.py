@@ -11,6 +11,7 @@ from typing import Protocol
 
 from squall.agent.disk import Writer
 from squall.agent.image import garbage
+from squall.agent.image.block.errors import BlockError
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.definitions import Definitions
 from squall.agent.image.layer.holds import Hold
@@ -212,6 +213,23 @@ class KnownImages:
             if self._stored is not None:
                 self._stored.unlearn(name)
         self._definitions.forget(frozenset(image_ids))
+
+    async def put_by_another(self, image_id: str) -> None:
+        """Another node has put an image: the next who wants it here gets that one, and not what it was before.
+
+        What runs goes on with the layers that it holds.
+        """
+        pinned = self._definitions.pinned(image_id)
+        try:
+            if self._stored is None or not await self._stored.is_replaced(image_id, pinned.layers if pinned else ()):
+                return
+        except BlockError as error:
+            _log.warning("image %s stays what it is on this node: %s", image_id, error)
+            return
+        _log.info("image %s was built anew by another node", image_id)
+        self._definitions.drop(image_id)
+        self._stored.unlearn(image_id)
+        self._built.pop(image_id, None)
 
     def forget_unbuilt(self, survey: garbage.Images, now: float) -> None:
         """Images that are not whole and were not tried of late. Blocks."""

@@ -196,6 +196,7 @@ METHODS = _table(
     _tell("ContainerExited", node.ContainerExited, AGENT, SERVER, "A container is gone"),
     _tell("Logs", log.LogBatch, AGENT, SERVER, "Log lines of a node's containers"),
     _tell("NodeImages", node.NodeImages, AGENT, SERVER, "Images that a node has"),
+    _tell("NodeImagePut", node.NodeImagePut, AGENT, SERVER, "A node has put an image; the others are told"),
     _tell("NodeReport", node.NodeReport, AGENT, SERVER, "How the node is"),
     _tell("ContainerHello", node.ContainerHello, AGENT, SERVER, "Introduces a container's channel"),
     _tell("PrintedBefore", node.PrintedBefore, AGENT, SERVER, "Which lines come before what follows"),

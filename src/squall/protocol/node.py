@@ -1,7 +1,8 @@
 """Between server and agent.
 
 The agent asks: NodeHello (first), BlobGet, MountGet. The server asks: ContainerStart, ContainerEnd, NodeImageBuild,
-NodeImageShell, NodeExec. The agent tells: NodeImages (after the hello), ContainerExited, Logs, NodeReport.
+NodeImageShell, NodeExec. The agent tells: NodeImages (after the hello), NodeImagePut, which the server passes on to the
+other agents, ContainerExited, Logs, NodeReport.
 
 Each container's connections are channels of their own, opened by the agent and introduced by a `ContainerHello`. Into
 them the agent puts `PrintedBefore`, where the container had printed something.
@@ -54,6 +55,13 @@ class NodeImages:
     last is empty, and says that there are no others."""
 
     image_ids: tuple[str, ...]
+
+
+@record
+class NodeImagePut:
+    """A node has put an image that it has built into the store of layers. What others have under its id may be old."""
+
+    image_id: str
 
 
 @record

@@ -12,7 +12,7 @@ from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
 from squall.protocol.image_steps import debian_slim
-from squall.protocol.node import NodeImages
+from squall.protocol.node import NodeImagePut, NodeImages
 from squall.server.dispatch import images
 from squall.server.dispatch.starts import NODES_S, REFUSALS_MAX
 from tests.server.doubles import FakeNode, Stage, settle, staged
@@ -66,6 +66,22 @@ async def build(stage: Stage, spec: ImageSpec = SPEC) -> None:
     await settle()
     async for _ in stage.plane.images.build(ImageBuild(spec)):
         pass
+
+
+async def test_image_that_a_node_has_put_is_told_to_the_others_that_are_there() -> None:
+    async with staged() as stage:
+        others = await add_nodes(stage, 2)
+        away = others.pop()
+        assert away.peer is not None
+        await away.peer.close()
+        await settle()
+
+        stage.node.tell("NodeImagePut", NodeImagePut(IMAGE_ID))
+        await settle()
+
+        records = [stage.codec.record(NodeImagePut, params) for _, params in others[0].told]
+        assert records == [NodeImagePut(IMAGE_ID)]
+        assert (stage.node.told, away.told) == ([], [])
 
 
 async def test_nodes_that_say_what_they_have_are_asked_first_after_a_restart() -> None:

@@ -79,8 +79,12 @@ class Definitions:
             specs = [spec for name in new if (spec := self.load(name)) is not None]
             new = {step.image_id for spec in specs for step in spec.steps} - stay
         for name in image_ids - stay:
-            for suffix in ("json", "built"):
-                (self._top / f"{name}.{suffix}").unlink(missing_ok=True)
+            self.drop(name)
+
+    def drop(self, wanted: str) -> None:
+        """Forget this one, whoever begins with it: the store has it."""
+        for suffix in ("json", "built"):
+            (self._top / f"{wanted}.{suffix}").unlink(missing_ok=True)
 
     def forget_unbuilt(self, built: Collection[str], now: float) -> None:
         """Forget images that are not there and that nobody has tried to build for long. Blocks.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.ids import is_id
-from squall.protocol.node import NodeHello, NodeImages
+from squall.protocol.node import NodeHello, NodeImagePut, NodeImages
 from squall.protocol.peer import Peer
 from squall.server.dispatch.apps import Apps
 from squall.server.dispatch.fleet import ContainerFleet
@@ -63,6 +63,13 @@ class Nodes:
         if not record.image_ids:
             node.said_all_images()
         self._fleet.starts.place()
+
+    def image_put(self, node: Node, record: NodeImagePut) -> None:
+        """An agent has put an image into the store: the others see whether theirs is that."""
+        for other in self._fleet.nodes.values():
+            # All of them: a node does not tell of an image that is served to it and not whole.
+            if other is not node and other.peer is not None:
+                other.peer.event("NodeImagePut", record)
 
     def gone(self, node: Node, peer: Peer) -> None:
         """An agent's connection is closed: its containers wait for its return."""

@@ -30,6 +30,7 @@ from squall.protocol.node import (
     ContainerExited,
     ContainerHello,
     NodeHello,
+    NodeImagePut,
     NodeImages,
     NodeReport,
     NodeWelcome,
@@ -209,6 +210,8 @@ class AgentService:
             self._plane.fleet.exited(record(ContainerExited, params))
         elif method == "NodeImages":
             self._plane.nodes.told_images(self.node, record(NodeImages, params))
+        elif method == "NodeImagePut":
+            self._plane.nodes.image_put(self.node, record(NodeImagePut, params))
         elif method == "NodeReport":
             self.node.report = record(NodeReport, params)
 

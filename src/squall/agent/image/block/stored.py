@@ -80,6 +80,8 @@ class StoredImages:
         self._putter = Putter(store, self._is_closing.is_set)
         self._to_put: dict[str, BuiltImage] = {}
         self._has_more = asyncio.Event()
+        self.on_put: Callable[[str], None] = lambda image_id: None
+        """Told of each image that has been put."""
         self._fetches: dict[tuple[str, bool], _Fetch] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "stored")
         self._tasks = TaskSet()
@@ -161,7 +163,25 @@ class StoredImages:
         except (BlockError, OSError) as error:
             _log.warning("image %s is not in the store yet: %s; trying again", built.image_id, error)
             return False
+        else:
+            self.on_put(built.image_id)
         return True
+
+    async def is_replaced(self, image_id: str, built: tuple[str, ...]) -> bool:
+        """Whether the store has another image under an id than this node, which has nothing of it to put.
+
+        Args:
+            built: the layers, where it was built here; none where it came from the store.
+
+        Raises:
+            BlockError: that cannot be found out.
+        """
+        here = self._known(image_id)
+        if image_id in self._to_put or not (built or here):
+            return False
+        there = await self._blocking(lambda: self._store.get_image(image_id))
+        # By the names of the node that built it.
+        return there.config.layers != built if built else there != here
 
     # Find
 
