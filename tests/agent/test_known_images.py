@@ -17,6 +17,7 @@ import pytest
 from squall.agent.image import garbage
 from squall.agent.image.block.lazy import LazyLayers
 from squall.agent.image.block.manifest import LayerManifest
+from squall.agent.image.block.partial import PartialLayer
 from squall.agent.image.block.store import BlockStore, open_store
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.definitions import UNBUILT_MAX, UNBUILT_S, Definitions
@@ -275,6 +276,25 @@ async def test_deep_image_of_another_node_is_merged_as_where_it_was_built(
 
 
 @pytest.mark.long
+async def test_image_that_is_served_while_it_comes_is_told_as_here(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "first", store) as first:
+        built = await first.build_and_put(make_spec(RUN))
+    async with storing_node(tmp_path / "second", store, cast(LazyLayers, object())) as second:
+        digests = second.stored._learn(built.image_id).layers
+        told = []
+        for digest in digests:
+            told.append(tuple(second.known.here()))
+            PartialLayer(digest, store.get_layer(digest), store, second.shop.store).close()
+
+        assert told == [()] * len(digests), "not before some of each layer is here"
+        assert tuple(second.known.here()) == (built.image_id,)
+    # Where nobody serves it, it has to be fetched whole first.
+    async with storing_node(tmp_path / "second", store) as second:
+        assert tuple(second.known.here()) == ()
+
+
+@pytest.mark.long
 async def test_forced_layers_are_put_by_the_next_agent_when_theirs_was_killed_before(tmp_path: Path) -> None:
     spec, store = make_spec(RUN), store_in(tmp_path / "store")
     async with storing_node(tmp_path / "node", store) as node:
@@ -462,7 +482,7 @@ async def damaged(tmp_path: Path) -> AsyncIterator[Damaged]:
 
 @pytest.mark.long
 async def test_damaged_image_keeps_no_other_from_being_told(damaged: Damaged) -> None:
-    assert tuple(damaged.known.whole()) == (damaged.good.image_id,)
+    assert tuple(damaged.known.here()) == (damaged.good.image_id,)
 
 
 @pytest.mark.long

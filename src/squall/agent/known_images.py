@@ -175,17 +175,21 @@ class KnownImages:
             self._built[wanted] = found
         return found
 
-    def whole(self) -> Iterator[str]:
-        """The images that containers can be started from without a store. Blocks, and marks none as used."""
+    def here(self) -> Iterator[str]:
+        """The images that containers are started from here at once, also those that come meanwhile from the store.
+
+        Blocks, and marks none as used.
+        """
         for name in self._ids():
             known = self._built.get(name)
             try:
-                is_whole = known is not None and all(map(os.path.exists, known.layers))
-                is_whole = is_whole or self._look(name) is not None
+                is_here = known is not None and all(map(os.path.exists, known.layers))
+                is_here = is_here or self._look(name) is not None
+                is_here = is_here or (self._stored is not None and self._stored.is_coming(name))
             except DAMAGED as error:
                 _log.warning("image %s counts as one that is not here: %s", name, error)
                 continue
-            if is_whole:
+            if is_here:
                 yield name
 
     def survey(self) -> garbage.Images:

@@ -19,17 +19,17 @@ _log = logging.getLogger("squall.agent.told_images")
 
 
 async def tell_images(images: KnownImages, peer: Peer, threads: Executor, steady: asyncio.Lock) -> None:
-    """Say which images are whole here, some at a time. The next connection is told anew.
+    """Say which images are here, some at a time. The next connection is told anew.
 
     Args:
         steady: while it is held, no image is removed.
     """
-    loop, whole = asyncio.get_running_loop(), images.whole()
+    loop, here = asyncio.get_running_loop(), images.here()
     try:
         while True:
             # Said before a removal begins, or looked at after it: the server is to know of it for good.
             async with steady:
-                found = await loop.run_in_executor(threads, lambda: tuple(itertools.islice(whole, NODE_IMAGES_MAX)))
+                found = await loop.run_in_executor(threads, lambda: tuple(itertools.islice(here, NODE_IMAGES_MAX)))
                 peer.event("NodeImages", NodeImages(found))
             if not found:
                 return

@@ -51,8 +51,8 @@ class NodeWelcome:
 
 @record
 class NodeImages:
-    """Images that are whole on the node: some of them, at most `NODE_IMAGES_MAX`. Several of these follow a hello; the
-    last is empty, and says that there are no others."""
+    """Images that are on the node, whole or served while they come: some of them, at most `NODE_IMAGES_MAX`. Several of
+    these follow a hello; the last is empty, and says that there are no others."""
 
     image_ids: tuple[str, ...]
 

@@ -67,7 +67,7 @@ class Nodes:
     def image_put(self, node: Node, record: NodeImagePut) -> None:
         """An agent has put an image into the store: the others see whether theirs is that."""
         for other in self._fleet.nodes.values():
-            # All of them: a node does not tell of an image that is served to it and not whole.
+            # All of them: after a restart it is not known yet which have it.
             if other is not node and other.peer is not None:
                 other.peer.event("NodeImagePut", record)
 

@@ -201,6 +201,16 @@ class StoredImages:
         manifest = self._known(image_id)
         return manifest is not None and (not layers or layers == _layer_ids(manifest))
 
+    def is_coming(self, image_id: str) -> bool:
+        """Whether an image is served while it comes, and some is here of each layer that is not whole."""
+        manifest = self._known(image_id)
+        if self._lazy is None or manifest is None or len(manifest.layers) > chain.DEPTH_MAX:
+            return False
+        return all(
+            os.path.isdir(self._layers.incoming_dir / layer_id) or self._layers.look(layer_id) is not None
+            for layer_id in _layer_ids(manifest)
+        )
+
     def find_here(self, image_id: str, *, is_used: bool = True) -> BuiltImage | None:
         """An image that came from the store, if all of its layers are here."""
         manifest = self._known(image_id)
