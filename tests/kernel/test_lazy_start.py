@@ -392,7 +392,7 @@ async def test_a_store_that_is_dead_from_the_beginning_is_an_error_of_starting(
         node.stored._learn(IMAGE_ID)
         web.damage = lambda path, data: None
 
-        with pytest.raises(PlatformError, match=f"cannot use image {IMAGE_ID}: cannot fetch layer manifest"):
+        with pytest.raises(PlatformError, match=f"cannot use image {IMAGE_ID}: cannot fetch the manifest of image"):
             await node.find()
 
 
