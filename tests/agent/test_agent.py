@@ -56,8 +56,8 @@ class World:
         self.slots = Slots()
         self.images = BuiltImages(layer)
         self.machine = FakeMachine({"python3": self.guest})
-        self.agent: Agent
         self.stored: StoredImages | None = None
+        self.agent: Agent
         self.inboxes: list[Inbox] = []
         self.now = 1.0
 

@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.image.block.stored import StoredImages
+from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import Layer, LayerStore
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
+from squall.protocol.empty import Empty
 from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
 from squall.protocol.image_catalog import NodeGc, NodeImageDelete, NodeImageGc
+from squall.protocol.image_store import DAY_S, NodeImagesUsed, NodeStoreGc, StoreGcEvent
+from tests.agent.image.block.stores import store_in
 from tests.agent.image.layer.test_store import KEY
 from tests.agent.parts import BuiltImages
 from tests.agent.test_agent import SPEC, World
@@ -183,3 +188,25 @@ async def test_image_without_a_python_is_told_and_starts_nothing(world: World) -
             await world.start()
 
         assert world.left() == []
+
+
+async def test_node_passes_on_what_is_asked_of_its_store(world: World) -> None:
+    async with world.running():
+        await world.server.peer.request("NodeImagesUsed", NodeImagesUsed((image_id(SPEC),)), Empty)
+        with pytest.raises(PlatformError, match="this node has no store of layers; set SQUALL_LAYER_URL") as refused:
+            async for _ in world.server.peer.stream("NodeStoreGc", NodeStoreGc(8 * DAY_S)).items(StoreGcEvent):
+                pass
+
+    assert refused.value.code == NOT_FOUND
+
+
+async def test_progress_in_the_store_comes_before_its_end(world: World, tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    world.stored = StoredImages(store, LayerHolds(LayerStore(world.data_dir, is_packed=True)), world.data_dir)
+    async with world.stored, world.running():
+        stream = world.server.peer.stream("NodeStoreGc", NodeStoreGc(8 * DAY_S))
+        events = [event async for event, _ in stream.items(StoreGcEvent)]
+
+    assert [event.kind for event in events][-2:] == ["line", "done"]
+    assert events[0].text == f"looking at the images of {store.name}"
+    assert events[-1].store == store.name

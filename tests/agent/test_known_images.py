@@ -29,9 +29,10 @@ from squall.agent.image.making import BuildFailed
 from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import KnownImages
 from squall.protocol import image_steps
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, ImageStep, image_id
 from squall.protocol.image_catalog import NodeGc, NodeImageDelete, NodeImageGc
+from squall.protocol.image_store import DAY_S, NodeStoreGc
 from squall.runtime.spec import ContainerSpec
 from tests.agent.image.block.stores import HASTY, store_in
 from tests.agent.image.shop import RUN, Shop, make_spec, open_shop
@@ -596,3 +597,71 @@ async def test_image_that_leads_in_circles_is_none_that_is_there(shop: Shop) -> 
         await known.build(make_spec(RUN, image_steps.user("someone")), ignore)
 
     assert known.survey().whole == {}
+
+
+@pytest.mark.long
+async def test_image_that_is_needed_is_noted_and_put_again_when_the_store_has_lost_it(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    note = tmp_path / "store/used"
+    async with storing_node(tmp_path / "first", store) as first:
+        built = await first.build_and_put(make_spec(RUN))
+        manifest = tmp_path / "store/images" / built.image_id
+        unknown = "im-" + "0" * 32
+
+        await first.known.note_used((built.image_id, unknown))
+        noted = os.listdir(note)
+        os.utime(note / built.image_id, (1, 1))
+        await first.known.note_used((built.image_id,))
+        is_noted_anew = (note / built.image_id).stat().st_mtime > 1
+        manifest.unlink()
+        await first.known.note_used((built.image_id, unknown))
+        await until(manifest.exists, 20)
+
+        assert noted == [built.image_id]
+        assert is_noted_anew
+
+
+@pytest.mark.long
+async def test_garbage_of_the_store_goes_when_the_server_says_so(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    long_ago = time.time() - 40 * DAY_S
+    lines: list[str] = []
+    async with storing_node(tmp_path / "first", store) as first:
+        built = await first.build_and_put(make_spec(RUN))
+        (block, *_) = [path for path in (tmp_path / "store/blocks").rglob("*") if path.is_file()]
+        (block.parent / ("0" * 64)).write_bytes(b"orphan")
+        for path in (tmp_path / "store").rglob("*"):
+            os.utime(path, (long_ago, long_ago))
+
+        kept = await first.known.remove_stored(NodeStoreGc(30 * DAY_S, needed=(built.image_id,)), lines.append)
+        gone = await first.known.remove_stored(NodeStoreGc(30 * DAY_S), lines.append)
+
+    assert (kept.kind, kept.store, kept.images.count, kept.images.removed) == ("done", store.name, 1, 0)
+    assert (kept.blocks.removed, kept.blocks.removed_bytes) == (1, 6)
+    assert gone.removed_image_ids == (built.image_id,)
+    assert f"looking at the images of {store.name}" in lines
+
+
+async def test_node_without_a_store_says_so(tmp_path: Path) -> None:
+    async with open_shop(tmp_path) as shop:
+        known = KnownImages(tmp_path, shop.builder)
+
+        await known.note_used(("im-1",))
+        with pytest.raises(PlatformError, match="this node has no store of layers; set SQUALL_LAYER_URL") as refused:
+            await known.remove_stored(NodeStoreGc(30 * DAY_S), lambda line: None)
+
+    assert refused.value.code == NOT_FOUND
+
+
+@pytest.mark.long
+async def test_store_that_fails_is_unavailable(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "store")
+    async with storing_node(tmp_path / "first", store) as first:
+        built = await first.build_and_put(make_spec(RUN))
+        (tmp_path / "store/images" / built.image_id).write_bytes(b"damaged")
+        said = r"cannot remove garbage from the store of layers: cannot fetch the manifest of image im-\S+: file://.*"
+
+        with pytest.raises(PlatformError, match=said) as refused:
+            await first.known.remove_stored(NodeStoreGc(30 * DAY_S, needed=(built.image_id,)), lambda line: None)
+
+    assert refused.value.code == UNAVAILABLE

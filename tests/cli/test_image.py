@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from squall.cli import image_rm, main
+from squall.cli import image_gc, image_rm, main
 from squall.cli.image_tree import draw, grow, totals
 from squall.protocol.image import BuiltLayer
 from squall.protocol.image_catalog import ImageDeleteDone, ImageInfo, LayerUse, NodeGc
+from squall.protocol.image_store import ImageStoreGc, StoreGcEvent, StoreKind
 from squall.sdk._terminal_text import size_text
 
 MB = 10**6
@@ -68,6 +71,7 @@ def test_sizes_are_short(size_bytes: int, text: str) -> None:
     ("arguments", "said"),
     [
         (["gc", "--all", "--older-than", "3"], "--all and --older-than say different things"),
+        (["gc", "--store", "--all"], "--all is of nodes; what was used in the last 7 days stays in a store"),
         (["gc", "--older-than", "soon"], "'soon' is no time; write 12h, 7d, or a number of days"),
         (["gc", "--older-than", "-1"], "'-1' is no time"),
         (["logs", "im-1", "--all", "--layers", "2"], "--all and --layers say different things"),
@@ -108,6 +112,40 @@ def test_removal_says_what_went_and_ends_with_what_stays_though_it_was_to_go(
         "Not connected: nd-2. What is there goes with `squall image gc` when it is back.",
     ]
     assert image_rm._question(ImageDeleteDone(("old:1",), (), {"im-2": ("old:2",)})) == "Remove the name old:1?"
+
+
+@pytest.mark.parametrize("is_dry_run", [False, True])
+def test_what_goes_from_a_store_is_told_by_kind(capsys: pytest.CaptureFixture[str], is_dry_run: bool) -> None:
+    images, waiting = StoreKind(3, 2_000, 1, 1_000), StoreKind(2, 2_000, 2, 2_000)
+    layers, blocks = StoreKind(5, 4 * MB, 1, MB), StoreKind(90, 700 * MB, 10, 80 * MB)
+    done = StoreGcEvent("done", "", "s3://layers", images, layers, blocks, waiting)
+
+    image_gc._show_store(done, ImageStoreGc(is_dry_run=is_dry_run), is_json=False)
+    shown = capsys.readouterr()
+    image_gc._show_store(done, ImageStoreGc(is_dry_run=is_dry_run), is_json=True)
+
+    assert [line.split() for line in shown.out.splitlines()] == [
+        ["Kind", "Objects", "Size", *(["Would", "go"] if is_dry_run else ["Removed"]), "Frees"],
+        ["images", "3", "2", "kB", "1", "1", "kB"],
+        ["removed", "images", "2", "2", "kB", "2", "2", "kB"],
+        ["layers", "5", "4.0", "MB", "1", "1.0", "MB"],
+        ["blocks", "90", "700", "MB", "10", "80", "MB"],
+    ]
+    assert shown.err.splitlines() == (
+        [
+            "Would free 81 MB of s3://layers.",
+            "What only the 1 removed images have would go 7 days later.",
+        ]
+        if is_dry_run
+        else ["Freed 81 MB of s3://layers.", "What only the 1 removed images have goes with the first run in 7 days."]
+    )
+    assert json.loads(capsys.readouterr().out)[3] == {
+        "kind": "blocks",
+        "objects": 90,
+        "size_bytes": 700 * MB,
+        "removed": 10,
+        "freed_bytes": 80 * MB,
+    }
 
 
 @pytest.mark.parametrize("group", [[], ["names"]])

@@ -6,6 +6,7 @@ from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
 from tests.mutations.image_faults import IMAGE_FAULTS
 from tests.mutations.image_layer_faults import IMAGE_LAYER_FAULTS
 from tests.mutations.image_removal_faults import IMAGE_REMOVAL_FAULTS
+from tests.mutations.image_store_faults import IMAGE_STORE_FAULTS
 from tests.mutations.isolation import ISOLATION
 from tests.mutations.limit_faults import LIMIT_FAULTS
 from tests.mutations.machine_faults import MACHINE_FAULTS
@@ -21,6 +22,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *IMAGE_BUILD_FAULTS,
     *IMAGE_LAYER_FAULTS,
     *IMAGE_REMOVAL_FAULTS,
+    *IMAGE_STORE_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
 )

@@ -43,6 +43,7 @@ from squall.protocol.empty import Empty
 from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
 from squall.protocol.image_catalog import ImageLogRead, NodeGc, NodeImageDelete, NodeImageGc
+from squall.protocol.image_store import NodeImagesUsed, NodeStoreGc, StoreGcEvent
 from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountRef
@@ -228,6 +229,12 @@ class Agent:
             return await self._collect(request.record(NodeImageGc)), b""
         if request.method == "NodeImageDelete":
             return await self._collect(request.record(NodeImageDelete)), b""
+        if request.method == "NodeStoreGc":
+            await self._remove_stored(request)
+            return None
+        if request.method == "NodeImagesUsed":
+            await self._images.note_used(request.record(NodeImagesUsed).image_ids)
+            return Empty(), b""
         if request.method in ("NodeImagePush", "NodeImageExport"):
             await self._transfer(request)
             return None
@@ -324,6 +331,18 @@ class Agent:
             # Whoever asks for the rest next is not to find what was used a moment ago.
             await asyncio.sleep(garbage.rest_s(done, self._now()))
         return done
+
+    async def _remove_stored(self, request: Request) -> None:
+        """Remove garbage from the store of layers, and pass on what happens."""
+        lines: asyncio.Queue[str | None] = asyncio.Queue()
+        removing = self._tasks.start(self._images.remove_stored(request.record(NodeStoreGc), lines.put_nowait))
+        removing.add_done_callback(lambda done: lines.put_nowait(None))
+        try:
+            while (line := await lines.get()) is not None:
+                await request.send_item(StoreGcEvent("line", line))
+            await request.send_item(removing.result())
+        finally:
+            removing.cancel()
 
     async def _transfer(self, request: Request) -> None:
         """Take an image out of this node."""

@@ -19,9 +19,10 @@ from squall.agent.image.layer.store import LayerError
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
 from squall.protocol import image_steps
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep, image_id, step_title
+from squall.protocol.image_store import NodeStoreGc, StoreGcEvent
 
 DAMAGED = (LayerError, OSError, ValueError)
 """What a look at an image raises that cannot be read. It says nothing about the others."""
@@ -149,6 +150,37 @@ class KnownImages:
                 built = self._find_built(built_id)
                 if built is not None:
                     self._stored.put_soon(built)
+
+    async def note_used(self, image_ids: Sequence[str]) -> None:
+        """These are needed: note it in the store, and put what it lacks and was built here.
+
+        Raises:
+            PlatformError: `unavailable`: the store cannot be asked.
+        """
+        if self._stored is None:
+            return
+        try:
+            missing = await self._stored.note_used(image_ids)
+        except BlockError as error:
+            raise PlatformError(UNAVAILABLE, f"cannot note which images are used: {error}") from error
+        for wanted in missing:
+            built = self._find_built(wanted)
+            if built is not None:
+                self._stored.lost(wanted)
+                self._stored.put_soon(built)
+
+    async def remove_stored(self, record: NodeStoreGc, tell: Callable[[str], None]) -> StoreGcEvent:
+        """Remove what nothing needs from the store.
+
+        Raises:
+            PlatformError: `not_found` without a store; `unavailable`: it fails, or somebody else is at work in it.
+        """
+        if self._stored is None:
+            raise PlatformError(NOT_FOUND, "this node has no store of layers; set SQUALL_LAYER_URL")
+        try:
+            return await self._stored.remove_garbage(record, tell)
+        except BlockError as error:
+            raise PlatformError(UNAVAILABLE, f"cannot remove garbage from the store of layers: {error}") from error
 
     async def get(self, wanted: str, hold: Hold) -> BuiltImage | None:
         """As `find`, and held; what is not here is brought from the store, if that has it.

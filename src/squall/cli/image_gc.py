@@ -1,4 +1,4 @@
-"""`squall image gc`: remove layers that nothing needs."""
+"""`squall image gc`: remove layers that nothing needs, from nodes or from their store."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import click
 
 from squall.cli import tables
-from squall.cli.server_calls import ask, require_server
+from squall.cli.server_calls import ask, follow, require_server
 from squall.protocol.image_catalog import ImageGc, ImageGcDone, LayerUse, NodeGc
+from squall.protocol.image_store import ImageStoreGc, StoreGcEvent
 from squall.sdk._terminal_text import size_text
 
 _SPAN = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)?$")
@@ -24,14 +25,22 @@ _DAYS = int(ImageGc().older_than_s / _SECONDS["d"])
 )
 @click.option("--all", "is_all", is_flag=True, help="However lately it was used.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only show each layer, and whether it would go.")
-@click.option("--json", "is_json", is_flag=True, help="Every layer, as JSON.")
-def gc(older_than: str | None, is_all: bool, is_dry_run: bool, is_json: bool) -> None:
+@click.option("--store", "is_store", is_flag=True, help="From the store that nodes share, not from the nodes.")
+@click.option("--json", "is_json", is_flag=True, help="Every layer, as JSON; of a store what is there of each kind.")
+def gc(older_than: str | None, is_all: bool, is_dry_run: bool, is_store: bool, is_json: bool) -> None:
     """Remove layers that nothing needs.
 
-    Those are layers that no container, build, app or name needs and that were not used lately.
+    Those are layers that no container, build, app or name needs and that were not used lately. From a store go images
+    that were not used for 30 days, and 7 days later what only they had.
     """
     if is_all and older_than is not None:
         raise click.UsageError("--all and --older-than say different things; give one of them")
+    if is_store:
+        if is_all:
+            raise click.UsageError("--all is of nodes; what was used in the last 7 days stays in a store")
+        span_s = ImageStoreGc().older_than_s if older_than is None else _span(older_than)
+        _collect_store(ImageStoreGc(span_s, is_dry_run), is_json=is_json)
+        return
     older_than_s = 0.0 if is_all else ImageGc().older_than_s if older_than is None else _span(older_than)
     require_server()
     # Layers may have to be deleted, which takes as long as it takes: the server has a limit of its own.
@@ -50,6 +59,32 @@ def gc(older_than: str | None, is_all: bool, is_dry_run: bool, is_json: bool) ->
     if rows or is_json:
         tables.show(headings[first:], [row[first:] for row in rows], is_json=is_json)
     _tell(done.nodes, is_dry_run=is_dry_run)
+
+
+def _collect_store(record: ImageStoreGc, *, is_json: bool) -> None:
+    require_server()
+    for event, _ in follow("ImageStoreGc", record, StoreGcEvent):
+        if event.kind == "line":
+            click.echo(event.text, err=True)
+        elif event.kind == "done":
+            _show_store(event, record, is_json=is_json)
+
+
+def _show_store(done: StoreGcEvent, record: ImageStoreGc, *, is_json: bool) -> None:
+    kinds = {"images": done.images, "removed images": done.waiting, "layers": done.layers, "blocks": done.blocks}
+    size = (lambda size_bytes: size_bytes) if is_json else size_text
+    removed = "Would go" if record.is_dry_run and not is_json else "Removed"
+    headings = ["Kind", "Objects", "Size bytes" if is_json else "Size", removed, "Freed bytes" if is_json else "Frees"]
+    rows = [
+        (kind, found.count, size(found.size_bytes), found.removed, size(found.removed_bytes))
+        for kind, found in kinds.items()
+    ]
+    tables.show(headings, rows, is_json=is_json)
+    freed = size_text(sum(found.removed_bytes for found in kinds.values()))
+    click.echo(f"{'Would free' if record.is_dry_run else 'Freed'} {freed} of {done.store}.", err=True)
+    if done.images.removed:
+        goes = "would go 7 days later" if record.is_dry_run else "goes with the first run in 7 days"
+        click.echo(f"What only the {done.images.removed} removed images have {goes}.", err=True)
 
 
 def _row(node: NodeGc, layer: LayerUse, *, is_dry_run: bool, is_json: bool) -> tuple[object, ...]:

@@ -19,6 +19,7 @@ from squall.protocol import (
     image,
     image_catalog,
     image_shell,
+    image_store,
     image_transfer,
     log,
     mount,
@@ -103,6 +104,9 @@ METHODS = _table(
     _ask("ImageNameDelete", image_catalog.ImageNameDelete, Empty, "Take a name away"),
     _ask("ImageGc", image_catalog.ImageGc, image_catalog.ImageGcDone, "Remove layers that nothing needs"),
     _ask("ImageDelete", image_catalog.ImageDelete, image_catalog.ImageDeleteDone, "Remove images"),
+    _stream(
+        "ImageStoreGc", image_store.ImageStoreGc, image_store.StoreGcEvent, "Remove garbage from the store of layers"
+    ),
     _stream("ImageBuild", image.ImageBuild, image.BuildEvent, "Build an image, or find it built"),
     _stream("ImagePush", image_transfer.ImagePush, image_transfer.TransferEvent, "Bring an image to a registry"),
     Method(
@@ -151,6 +155,16 @@ METHODS = _table(
         AGENT,
         "Remove images of a node",
     ),
+    Method(
+        "NodeStoreGc",
+        image_store.NodeStoreGc,
+        image_store.StoreGcEvent,
+        STREAM,
+        SERVER,
+        AGENT,
+        "Remove garbage from a node's store of layers",
+    ),
+    Method("NodeImagesUsed", image_store.NodeImagesUsed, Empty, UNARY, SERVER, AGENT, "Say which images are needed"),
     Method("NodeImageBuild", image.ImageBuild, image.BuildEvent, STREAM, SERVER, AGENT, "Build an image on a node"),
     Method(
         "NodeImagePush",

@@ -43,6 +43,7 @@ _IN_WORDS = {
     "ImageNameDelete": "cannot delete the name",
     "ImagePublish": "cannot publish the image",
     "ImageShell": "cannot open the shell",
+    "ImageStoreGc": "cannot remove images",
     "LogRead": "cannot read the logs",
     "MountCreate": "cannot send the files",
     "ServerStop": "cannot stop the server",

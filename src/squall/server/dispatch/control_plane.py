@@ -28,6 +28,7 @@ from squall.server.dispatch.clock import StoppableClock
 from squall.server.dispatch.durable import Durable
 from squall.server.dispatch.fleet import ContainerFleet
 from squall.server.dispatch.image_catalog import ImageCatalog
+from squall.server.dispatch.image_store import ImageStore
 from squall.server.dispatch.image_users import ImageUsers
 from squall.server.dispatch.images import Images
 from squall.server.dispatch.methods import Methods
@@ -111,6 +112,7 @@ class ControlPlane:
             users=self.image_users,
             clock=self.clock,
         )
+        self.image_store = ImageStore(self)
         self.terminals = Terminals(self.tasks)
         self.methods = Methods(self)
         self.streams = Streams(self)
@@ -129,6 +131,7 @@ class ControlPlane:
         self._every(TICK_S, self.tick)
         self._every(BLOBS_S, self._tidy_blobs)
         self._every(IMAGES_S, self._note_images)
+        self._every(IMAGES_S, self._note_stored)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -166,6 +169,9 @@ class ControlPlane:
 
     def _note_images(self) -> None:
         self.tasks.start(self._note_images_used())
+
+    def _note_stored(self) -> None:
+        self.tasks.start(self.image_store.tick())
 
     async def _note_images_used(self) -> None:
         try:

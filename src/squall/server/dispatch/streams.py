@@ -13,6 +13,7 @@ from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, C
 from squall.protocol.image import ImageBuild
 from squall.protocol.image_catalog import ImageLogRead
 from squall.protocol.image_shell import ImageShell
+from squall.protocol.image_store import ImageStoreGc
 from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.log import LogBatch, LogRead
 from squall.protocol.stream import Stream
@@ -44,6 +45,8 @@ class Streams:
             return self._image_build(caller, record)
         if method in ("ImagePush", "ImageExport"):
             return self._image_transfer(method, record)
+        if method == "ImageStoreGc":
+            return self._image_store_gc(record)
         if method == "ImageShell":
             return self._image_shell(record, uploads)
         if method == "ImageLogRead":
@@ -72,6 +75,10 @@ class Streams:
         image_id = await self._plane.catalog.resolve(method, record.image_id, record.environment)
         async for item in transfer(self._plane.fleet.nodes.values(), method, replace(record, image_id=image_id)):
             yield item
+
+    async def _image_store_gc(self, record: ImageStoreGc) -> AsyncIterator[Item]:
+        async for event in self._plane.image_store.remove_garbage(record):
+            yield event, b""
 
     async def _image_shell(self, record: ImageShell, uploads: Uploads) -> AsyncIterator[Item]:
         """On the first node that has what it takes. What is typed goes there once the shell is open."""

@@ -176,6 +176,8 @@ def parse_image(data: bytes, image_id: str) -> ImageManifest:
     body = unsealed(data)
     try:
         values = json.loads(body)
+        if values["version"] != _VERSION:
+            raise BlockError("it is of another version of Squall; build the image again with this one")
         config = from_wire(ImageConfig, values["config"])
         made = ImageManifest(str(values["image_id"]), config, tuple(values["layers"]))
     except (ValueError, KeyError, TypeError, RecordError) as error:
@@ -206,8 +208,13 @@ def _canonical(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
+def is_digest(name: object) -> bool:
+    """Whether this is how a block or the manifest of a layer is named."""
+    return isinstance(name, str) and _DIGEST.match(name) is not None
+
+
 def _are_digests(names: Sequence[object]) -> bool:
-    return all(isinstance(name, str) and _DIGEST.match(name) for name in names)
+    return all(map(is_digest, names))
 
 
 def _fill(descriptor: int, buffer: memoryview, offset: int) -> int:

@@ -1,11 +1,12 @@
 """Puts built images into the store: blocks that it lacks, then the layers' manifests, then the image's.
 
 In that order, so that whoever finds an image finds its layers; killed half-way, nothing is to be found, and the next
-attempt puts the rest.
+attempt puts the rest. Nobody removes garbage from the store meanwhile (`turn.py`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from squall.agent.image.block.errors import BlockError
 from squall.agent.image.block.manifest import BLOCK_BYTES, ImageManifest, LayerManifest, cut, is_zero_block
 from squall.agent.image.block.store import BlockStore
+from squall.agent.image.block.turn import PUT, Turn
 from squall.agent.image.layer.store import IMAGE_NAME, Layer
 from squall.protocol.image import ImageConfig
 
@@ -23,6 +25,8 @@ KNOWN_S = 24 * 3600.0
 """For so long a layer that this process has put is taken to be there as it was put."""
 PUT_S = 24 * 3600.0
 """An image that takes longer is begun again: what was put or found first has grown old meanwhile."""
+
+_log = logging.getLogger("squall.agent.image.block.put")
 
 
 class Putter:
@@ -44,13 +48,29 @@ class Putter:
         """Put an image with its layers. One that another node has put under this name is replaced.
 
         Raises:
-            BlockError: the store does not take it, or a layer is no file.
+            BlockError: the store does not take it, or not now, or a layer is no file.
         """
-        begun_at = self._now()
-        digests = tuple(self._put_layer(layer) for layer in layers)
-        if not 0 <= self._now() - begun_at < PUT_S:
-            raise BlockError(f"cannot put image {image_id}: it took too long; what is there is used by the next try")
-        self._store.put_image(ImageManifest(image_id, config, digests))
+        with Turn(self._store, PUT) as turn:
+            begun_at = self._now()
+            manifest = ImageManifest(image_id, config, tuple(self._put_layer(layer) for layer in layers))
+            if not 0 <= self._now() - begun_at < PUT_S:
+                raise BlockError(
+                    f"cannot put image {image_id}: it took too long; what is there is used by the next try"
+                )
+            self._keep_replaced(manifest)
+            turn.check()
+            self._store.put_image(manifest)
+
+    def _keep_replaced(self, manifest: ImageManifest) -> None:
+        """Other nodes may still be fetching the layers of the one that was there."""
+        try:
+            replaced = self._store.get_image(manifest.image_id)
+        except BlockError as error:
+            # Mostly there is none. One that is damaged names nothing for anybody.
+            _log.info("nothing is replaced: %s", error)
+            return
+        if replaced.layers != manifest.layers:
+            self._store.keep_removed(replaced)
 
     def _put_layer(self, layer: Layer) -> str:
         begun_at = self._now()

@@ -4,6 +4,9 @@
     layers/<sha256>          the manifest of a layer, named by its own hash
     images/<image id>        the manifest of an image, its own hash in its first line
     images/<image id>.trace  which parts its first start wanted, in which order; likewise
+    used/<image id>          empty; put now and then by who needs the image
+    removed/<image id>.<seal>  the manifest of an image that was replaced or removed: its layers stay for a while
+    busy/<kind>-<token>      empty; somebody puts an image now, or removes garbage (`turn.py`)
 
 What is named by its hash is never written over and never wrong: what comes back is hashed. Everything is tried several
 times, with pauses that grow; what is wrong then is an error that says what, of which layer, in which store.
@@ -11,13 +14,15 @@ times, with pauses that grow; what is wrong then is an error that says what, of 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -25,6 +30,7 @@ from obstore.exceptions import NotFoundError as ObjectMissing
 from obstore.store import from_url
 
 from squall.agent.image.block.errors import BlockError, NotInStore
+from squall.agent.image.block.folder import settle_s
 from squall.agent.image.block.manifest import (
     BLOCK_BYTES,
     ImageManifest,
@@ -43,6 +49,9 @@ _CONNECT_S = 5.0
 REFRESH_S = 3 * 24 * 3600.0
 """A block that is found and older is put again, as if it were not there; see docs/decisions/0043."""
 _MANIFEST_BYTES_MAX = 256 * 2**20
+_PAGE = 1_000
+IMAGES, LAYERS, BLOCKS = "images", "layers", "blocks"
+USED, REMOVED, BUSY = "used", "removed", "busy"
 
 _log = logging.getLogger("squall.agent.image.block.store")
 
@@ -56,6 +65,21 @@ class Patience:
     """Before the second attempt; four times as long before each next one."""
     answer_s: float = 15.0
     """For one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An object of the store, without its content."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
+    """By the store's clock, seconds since 1970."""
+
+    @property
+    def name(self) -> str:
+        """The last part of its key."""
+        return self.key.rpartition("/")[2]
 
 
 def open_store(url: str, patience: Patience | None = None, now: Callable[[], float] = time.time) -> BlockStore:
@@ -81,7 +105,10 @@ def open_store(url: str, patience: Patience | None = None, now: Callable[[], flo
             )
     except (BaseError, ValueError, OSError) as error:
         raise BlockError(f"cannot use the store of layers {_shown(url)}: {error}; correct SQUALL_LAYER_URL") from error
-    return BlockStore(store, _shown(url), patience, now=now)
+    opened = BlockStore(store, _shown(url), patience, now=now)
+    if url.startswith("file:"):
+        opened.settle_s = settle_s(unquote(urlsplit(url).path))
+    return opened
 
 
 class BlockStore:
@@ -97,7 +124,10 @@ class BlockStore:
     ) -> None:
         """`name` is what errors call the store; `now` gives seconds since 1970, to compare with times of the store."""
         self.name = name
+        self.settle_s = 0.0
+        """How long others may not see what was put."""
         self._store = store
+        self._is_ordered = not name.startswith("file:")
         self._patience = patience or Patience()
         self._sleep = sleep
         self._now = now
@@ -192,6 +222,69 @@ class BlockStore:
         """
         return self._try(f"fetch the trace of image {image_id}", lambda: unsealed(self._get(_trace_key(image_id))))
 
+    # Garbage
+
+    def put_mark(self, key: str) -> None:
+        """Put an empty object."""
+        self._try(f"put the mark {key}", lambda: obstore.put(self._store, key, b""))
+
+    def keep_removed(self, manifest: ImageManifest) -> None:
+        """Let what an image names stay for a while that is about to be replaced or removed."""
+        data = manifest.to_bytes()
+        key = f"{REMOVED}/{manifest.image_id}.{data.split(None, 1)[0].decode()}"
+        self._try(f"keep the manifest of image {manifest.image_id}", lambda: obstore.put(self._store, key, data))
+
+    def get_removed(self, key: str) -> ImageManifest:
+        """What was kept so, by its key."""
+        image_id = key.rpartition("/")[2].partition(".")[0]
+        return self._try(f"fetch {key}", lambda: parse_image(self._get(key), image_id))
+
+    def list(self, kind: str) -> Iterator[Found]:
+        """All objects of a kind, which is the first part of their keys. Some thousand are in memory.
+
+        Raises:
+            BlockError: the store does not say; what came before is true.
+        """
+        offset: str | None = None
+        attempt = 1
+        pause_s = self._patience.pause_s
+        while True:
+            try:
+                for page in obstore.list(self._store, kind, offset=offset, chunk_size=_PAGE):
+                    for one in page:
+                        yield Found(str(one["path"]), int(one["size"]), one["last_modified"].timestamp())
+                    attempt = 1
+                    # A folder is listed in no order, so it cannot be gone on with.
+                    offset = str(page[-1]["path"]) if self._is_ordered and page else offset
+                return
+            except (BaseError, OSError) as error:
+                cause = _cause(error)
+                if attempt == self._patience.attempts or not self._is_ordered:
+                    raise BlockError(f"cannot list {kind}: {self.name}: {cause} (attempt {attempt})") from error
+                _log.info("cannot list %s: %s: %s; trying again in %.1f s", kind, self.name, cause, pause_s)
+            self._sleep(pause_s)
+            pause_s *= 4
+            attempt += 1
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are none's failure.
+
+        Raises:
+            BlockError: some of them may be there still.
+        """
+
+        def remove() -> None:
+            try:
+                obstore.delete(self._store, list(keys))
+            except (ObjectMissing, FileNotFoundError):
+                # Some stores say so, and may have left the others.
+                for key in keys:
+                    with contextlib.suppress(ObjectMissing, FileNotFoundError):
+                        obstore.delete(self._store, key)
+
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        self._try(f"remove {keys[0]}{more}", remove)
+
     def _get(self, key: str) -> bytes:
         answer = obstore.get(self._store, key)
         if int(answer.meta["size"]) > _MANIFEST_BYTES_MAX:
@@ -206,13 +299,17 @@ class BlockStore:
             except (ObjectMissing, FileNotFoundError) as error:
                 raise NotInStore(f"cannot {what}: {self.name} does not have it") from error
             except (BlockError, BaseError, OSError) as error:
-                cause = str(error).strip().partition("\n")[0][:500]
+                cause = _cause(error)
                 if attempt == self._patience.attempts:
                     raise BlockError(f"cannot {what}: {self.name}: {cause} (attempt {attempt})") from error
                 _log.info("cannot %s: %s: %s; trying again in %.1f s", what, self.name, cause, pause_s)
             self._sleep(pause_s)
             pause_s *= 4
         raise AssertionError("the last attempt returns or raises")
+
+
+def _cause(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:500]
 
 
 def _shown(url: str) -> str:

@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,9 @@ from squall.agent.image.block.errors import BlockError, NotInStore
 from squall.agent.image.block.lazy import LazyLayers, NoDaemon
 from squall.agent.image.block.manifest import ImageManifest, layer_id_of, parse_image
 from squall.agent.image.block.put import Putter
-from squall.agent.image.block.store import BlockStore
+from squall.agent.image.block.store import IMAGES, USED, BlockStore
+from squall.agent.image.block.sweep import Sweep, Swept
+from squall.agent.image.block.turn import SWEEP, Turn
 from squall.agent.image.block.whole import fetch_whole
 from squall.agent.image.layer import chain
 from squall.agent.image.layer.holds import Hold, LayerHolds
@@ -32,10 +34,13 @@ from squall.agent.image.layer.store import LayerError
 from squall.agent.image.progress import BuiltImage, Progress
 from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.ids import is_id
+from squall.protocol.image_store import NodeStoreGc, StoreGcEvent
 from squall.protocol.task_set import TaskSet
 
 T = TypeVar("T")
 PUT_AGAIN_S = 60.0
+NOTE_S = 12 * 3600.0
+"""After so long it is noted again that an image is used."""
 LOOK_AGAIN_S = 24 * 3600.0
 """After so long the store is asked whether it still has an image that was put."""
 _THREADS = 4
@@ -182,6 +187,69 @@ class StoredImages:
         there = await self._blocking(lambda: self._store.get_image(image_id))
         # By the names of the node that built it.
         return there.config.layers != built if built else there != here
+
+    def lost(self, image_id: str) -> None:
+        """The store does not have an image that was put."""
+        self._note(image_id).unlink(missing_ok=True)
+
+    # Garbage
+
+    async def note_used(self, image_ids: Sequence[str]) -> tuple[str, ...]:
+        """Note in the store that these are needed; returns those that it does not have.
+
+        Raises:
+            BlockError: it cannot be asked.
+        """
+
+        def note() -> tuple[str, ...]:
+            used = {found.name: found.modified_at for found in self._store.list(USED)}
+            there = {found.name for found in self._store.list(IMAGES)}
+            for image_id in image_ids:
+                if image_id in there and not 0 <= self._now() - used.get(image_id, 0.0) < NOTE_S:
+                    self._store.put_mark(f"{USED}/{image_id}")
+            return tuple(image_id for image_id in image_ids if image_id not in there)
+
+        return await self._blocking(note)
+
+    async def remove_garbage(self, record: NodeStoreGc, tell: Callable[[str], None]) -> StoreGcEvent:
+        """Remove what nothing needs from the store; `tell` gets a line when there is progress.
+
+        Raises:
+            BlockError: see `Sweep.run`.
+        """
+        loop = asyncio.get_running_loop()
+        is_over = threading.Event()
+
+        def is_cancelled() -> bool:
+            return is_over.is_set() or self._is_closing.is_set()
+
+        def wait(seconds: float) -> None:
+            self._is_closing.wait(seconds)
+            if is_cancelled():
+                raise BlockError(f"cannot remove garbage from {self._store.name}: stopped")
+
+        def tell_soon(line: str) -> None:
+            loop.call_soon_threadsafe(tell, line)
+
+        def sweep() -> Swept:
+            with Turn(self._store, SWEEP, wait=wait) as turn:
+                return Sweep(
+                    self._store,
+                    turn,
+                    frozenset(record.needed),
+                    record.older_than_s,
+                    is_dry_run=record.is_dry_run,
+                    tell=tell_soon,
+                    is_cancelled=is_cancelled,
+                ).run()
+
+        try:
+            swept = await self._blocking(sweep)
+        finally:
+            is_over.set()
+        return StoreGcEvent(
+            "done", "", self._store.name, swept.images, swept.layers, swept.blocks, swept.waiting, swept.image_ids
+        )
 
     # Find
 
