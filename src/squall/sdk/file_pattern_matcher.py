@@ -130,41 +130,79 @@ def _rules(patterns: Sequence[str]) -> list[_Rule]:
 
 
 def _rule(pattern: str) -> tuple[re.Pattern[str], bool] | None:
-    text = pattern.strip()
+    # Some editors begin a file with a byte order mark.
+    text = pattern.removeprefix("\ufeff").strip()
     if not text or text.startswith("#"):
         return None
     is_ignoring = not text.startswith("!")
     text = text.lstrip("!").strip().strip("/")
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    if not parts:
+    text = _cleaned(text)
+    if not text:
         return None
     try:
-        return re.compile(_expression(parts)), is_ignoring
+        return re.compile(_expression(text)), is_ignoring
     except re.error as error:
         raise InvalidError(f"ignore pattern {pattern!r}: {error}") from error
 
 
-def _expression(parts: list[str]) -> str:
+def _cleaned(text: str) -> str:
+    """The pattern without what leads nowhere: `a/./b//c/../d` is `a/b/d`."""
+    parts: list[str] = []
+    for part in text.split("/"):
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _expression(text: str) -> str:
     """What a path begins with that the pattern matches, or that is below something it matches.
 
-    It never goes back on what it took: between two `**` the first place that fits is as good as any later one, and
-    between two `*` of a name likewise, so each such stretch is looked for once. Written plainly, `**/*a*a*a*a*b` keeps
-    a machine busy for as long as its author likes.
+    `**` with a slash after it, or without one, stands for any directories: nothing, or whatever ends in a slash. At the
+    end it stands for anything.
+
+    It never goes back on what it took: between two `**` with slashes the first place that fits is as good as any later
+    one, and between two `*` of a name likewise, so each such stretch is looked for once. Written plainly,
+    `**/*a*a*a*a*b` keeps a machine busy for as long as its author likes.
     """
     groups = itertools.count()
-    stretches: list[list[str]] = [[]]
-    for part in parts:
-        if part == "**":
-            stretches.append([])
-        else:
-            stretches[-1].append(_name_expression(part, groups))
+    stretches = _between_double_stars(text)
     out = ""
-    for number, names in enumerate(stretches):
-        if names:
-            text = "/".join(names) + (r"(?:/|\Z)" if number == len(stretches) - 1 else "/")
-            out += _once("(?:[^/]+/)*?" + text, groups) if number else text
-    # What `**` stands for at the end is at least one name.
-    return out if stretches[-1] else out + "[^/]"
+    for number, stretch in enumerate(stretches[:-1]):
+        if number and not stretch:
+            continue  # `**/**` is `**`
+        found = "/".join(_name_expression(name, groups) for name in stretch.split("/"))
+        if number:
+            found = "(?:[^/]*/)*?" + found
+            out += _once(found, groups) if stretch.endswith("/") else found
+        else:
+            out += found
+    last = stretches[-1]
+    if not last and len(stretches) > 1:
+        # After a slash, and alone, at least one name.
+        return out if stretches[-2] and not stretches[-2].endswith("/") else out + "[^/]"
+    found = "/".join(_name_expression(name, groups) for name in last.split("/")) + r"(?:/|\Z)"
+    return out + (_once("(?:[^/]*/)*?" + found, groups) if len(stretches) > 1 else found)
+
+
+def _between_double_stars(text: str) -> list[str]:
+    """The pattern, cut at each `**` with the slash that may follow it."""
+    found = [""]
+    position = 0
+    while position < len(text):
+        end = position + 1
+        if text.startswith("**", position):
+            found.append("")
+            position += 3 if text.startswith("/", position + 2) else 2
+            continue
+        if text[position] == "\\":
+            end = position + 2
+        elif text[position] == "[":
+            end = max(end, text.find("]", position + 2) + 1)
+        found[-1] += text[position:end]
+        position = end
+    return found
 
 
 def _once(expression: str, groups: Iterator[int]) -> str:
