@@ -13,7 +13,7 @@ from squall.exception import InvalidError
 from squall.protocol.function import Definition, FunctionSpec
 from squall.protocol.guest import Boot
 from squall.protocol.ids import input_id, new_id
-from squall.sdk import _client, _container
+from squall.sdk import _client, _container, _local_server
 from tests.sdk.double import ServerDouble
 
 app = squall.App("inside", include_source=False)
@@ -193,3 +193,12 @@ def test_blobs_go_through_the_client(container: _container.ContainerState) -> No
     sha256 = _container.put_blob(b"x" * 5_000_000)
 
     assert b"".join(_container.get_blob(sha256)) == b"x" * 5_000_000
+
+
+def test_step_of_an_image_build_reaches_no_server() -> None:
+    _container.enter(Boot("", "", "", "", "step", Definition("package", __name__, "square")), "", "")
+    try:
+        with pytest.raises(InvalidError, match=r"a step of an image build reaches no server.*__main__"):
+            _local_server.find_endpoint()
+    finally:
+        _container.leave()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from squall.exception import ConnectionError  # noqa: A004 - ours, not the builtin
+from squall.exception import ConnectionError, InvalidError  # noqa: A004 - ours, not the builtin
 from squall.protocol.records import record
 
 DEFAULT_DATA_DIR = "/var/lib/squall"
@@ -29,10 +29,19 @@ class Endpoint:
 
 
 def find_endpoint() -> Endpoint:
-    """Container, `SQUALL_SERVER_URL` with `SQUALL_TOKEN`, or the local server."""
+    """Container, `SQUALL_SERVER_URL` with `SQUALL_TOKEN`, or the local server.
+
+    Raises:
+        InvalidError: this is a step of an image build.
+    """
     from squall.sdk import _container  # cold start: tiny, and loaded anyway in a container
 
     state = _container.current()
+    if state is not None and not state.socket_path:
+        raise InvalidError(
+            "a step of an image build reaches no server: nothing can be built, looked up or called in it; what does so "
+            "at the top level of the module goes below `if __name__ == '__main__':` or into a local entrypoint"
+        )
     if state is not None:
         return Endpoint(
             socket_path=state.socket_path, container_token=state.token, container_id=state.boot.container_id
