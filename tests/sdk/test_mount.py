@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -130,3 +131,31 @@ def test_content_that_is_no_file_travels_as_one() -> None:
 
     (file,) = mount.manifest.files
     assert (file.path, file.size_bytes, mount.contents[file.sha256]) == ("root/call", 4, b"data")
+
+
+def test_tree_that_links_lead_into_again_and_again_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_mount, "FILES_MAX", 200)
+    names = [tmp_path / f"l{number}" for number in range(20)]
+    for one, following in zip(names, [*names[1:], None], strict=True):
+        one.mkdir()
+        if following is not None:
+            (one / "a").symlink_to(following)
+            (one / "b").symlink_to(following)
+
+    with pytest.raises(InvalidError, match=r"more than 200 directories.*as often as links lead to it"):
+        list(_mount.find_files(str(tmp_path), "", lambda path: False))
+
+
+def test_directory_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scan(path: str) -> object:
+        if path.endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+
+    with pytest.raises(InvalidError, match=r"cannot ship .*: .*/closed: Permission denied"):
+        list(_mount.find_files(str(tmp_path), "", lambda path: False))

@@ -96,13 +96,24 @@ def find_files(directory: str, remote_path: str, ignore: Ignore) -> Iterator[Loc
     Links are followed: what they lead to is what travels. A link back into the tree above it is not entered, and one
     that leads to nothing, or to itself, is left out.
     """
-    yield from _walk(directory, "", remote_path, ignore, frozenset({os.path.realpath(directory)}))
+    yield from _walk(directory, "", remote_path, ignore, frozenset({os.path.realpath(directory)}), [])
 
 
-def _walk(root: str, below: str, remote_path: str, ignore: Ignore, above: frozenset[str]) -> Iterator[LocalFile]:
+def _walk(
+    root: str, below: str, remote_path: str, ignore: Ignore, above: frozenset[str], seen: list[str]
+) -> Iterator[LocalFile]:
     is_pruning = can_prune(ignore)
-    with os.scandir(os.path.join(root, below)) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+    seen.append(below)
+    if len(seen) > FILES_MAX:
+        raise InvalidError(
+            f"cannot ship {root}: more than {FILES_MAX} directories, each counted as often as links lead to it; use "
+            "ignore= to leave some out"
+        )
+    try:
+        with os.scandir(os.path.join(root, below)) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InvalidError(f"cannot ship {root}: {os.path.join(root, below)}: {error.strerror}") from error
     for entry in entries:
         relative = f"{below}/{entry.name}" if below else entry.name
         if _is_circular(entry):
@@ -112,7 +123,7 @@ def _walk(root: str, below: str, remote_path: str, ignore: Ignore, above: frozen
             real = os.path.realpath(entry.path)
             is_left_out = entry.name == "__pycache__" or (is_pruning and ignore(Path(relative)))
             if real not in above and not is_left_out:
-                yield from _walk(root, relative, remote_path, ignore, above | {real})
+                yield from _walk(root, relative, remote_path, ignore, above | {real}, seen)
         elif entry.is_file() and not ignore(Path(relative)):
             yield LocalFile(entry.path, f"{remote_path}/{relative}" if remote_path else relative)
 
