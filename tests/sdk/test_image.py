@@ -421,3 +421,9 @@ def test_any_step_can_be_forced(name: str, server: ServerDouble, tmp_path: Path)
     FORCED[name](squall.Image.debian_slim("3.11"), tmp_path).build()
 
     assert any(step.force_build for step in server.images[-1].steps)
+
+
+@pytest.mark.parametrize("method", ["entrypoint", "cmd", "shell"])
+def test_commands_are_lists_of_words(method: str) -> None:
+    with pytest.raises(InvalidError, match=rf"Image.{method}.*give a list of words, such as \['python3', '-u'\]"):
+        getattr(squall.Image.debian_slim(), method)("python3 -u")

@@ -523,15 +523,15 @@ class Image:
 
     def entrypoint(self, entrypoint_commands: list[str]) -> Image:
         """What runs what containers are to run; it must end in executing its arguments."""
-        return self._with("entrypoint", words=_texts("entrypoint", (entrypoint_commands,)))
+        return self._with("entrypoint", words=_words("entrypoint", entrypoint_commands))
 
     def cmd(self, cmd: list[str]) -> Image:
         """What containers run that are told nothing else; functions do not heed it."""
-        return self._with("cmd", words=_texts("cmd", (cmd,)))
+        return self._with("cmd", words=_words("cmd", cmd))
 
     def shell(self, shell_commands: list[str]) -> Image:
         """What later `run_commands` run their lines with, such as `["/bin/bash", "-c"]`."""
-        return self._with("shell", words=_texts("shell", (shell_commands,)))
+        return self._with("shell", words=_words("shell", shell_commands))
 
     def add_local_file(self, local_path: str | Path, remote_path: str, *, copy: bool = False) -> Image:
         """Add one file. Without `copy` it is attached when a container starts and is no part of the image.
@@ -825,6 +825,12 @@ def _texts(method: str, given: tuple[str | list[str], ...]) -> tuple[str, ...]:
             raise InvalidError(f"Image.{method}({one!r}): give strings, or lists of strings")
         found.extend(texts)
     return tuple(found)
+
+
+def _words(method: str, given: list[str] | str) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise InvalidError(f"Image.{method}({given!r}): give a list of words, such as {given.split()!r}")
+    return _texts(method, (given,))
 
 
 def _absolute(method: str, path: str) -> str:
