@@ -24,7 +24,8 @@ def test_steps_are_shown_with_time_and_size_and_what_was_cached() -> None:
     said: list[str] = []
 
     for event, now in (
-        (BuildEvent("cached", 1, 2, "debian_slim 3.11", size_bytes=140_000_000), 0.0),
+        (BuildEvent("cached", 1, 3, "debian_slim 3.11", size_bytes=140_000_000), 0.0),
+        (BuildEvent("cached", 2, 3, "env A"), 0.0),
         (STEP, 1.0),
         (BuildEvent("line", 2, 2, " + numpy==2.4"), 2.0),
         (BuildEvent("done", 2, 2, duration_s=6.44, size_bytes=7_120_000), 7.5),
@@ -33,7 +34,8 @@ def test_steps_are_shown_with_time_and_size_and_what_was_cached() -> None:
         said += view.lines("im-1", event, now)
 
     assert said == [
-        "[1/2] debian_slim 3.11 · cached · 140 MB",
+        "[1/3] debian_slim 3.11 · cached · 140 MB",
+        "[2/3] env A",
         "[2/2] pip_install numpy",
         "     + numpy==2.4",
         "[2/2] done in 6.4 s · 7.1 MB",

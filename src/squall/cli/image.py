@@ -75,7 +75,10 @@ def show(image: str, is_json: bool) -> None:
     facts: list[tuple[str, object]] = [
         ("Image ID", info.image_id),
         ("Names", tables.several(info.names, is_json=False)),
-        ("Size", f"{size_text(info.size_bytes)} in {len(info.layers)} layers"),
+        (
+            "Size",
+            f"{size_text(info.size_bytes)} in {tables.counted(len(info.layers), 'layer')}",
+        ),
         ("Built at", tables.local_time(info.built_at)),
         ("Used at", tables.local_time(info.used_at)),
         ("Built for", info.app_id or None),

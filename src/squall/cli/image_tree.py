@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
+from squall.cli import tables
 from squall.protocol.image import BuiltLayer
 from squall.protocol.image_catalog import ImageInfo
 from squall.sdk._terminal_text import size_text
@@ -98,5 +99,5 @@ def totals(images: Sequence[ImageInfo]) -> str:
     """What all of them occupy, and what that would be if they shared nothing."""
     layers = {layer.layer_id: layer.size_bytes for image in images for layer in image.layers}
     alone = sum(image.size_bytes for image in images)
-    occupied = f"{len(layers)} layers with {size_text(sum(layers.values()))}"
-    return f"{len(images)} images, {occupied}; without sharing {size_text(alone)}"
+    occupied = f"{tables.counted(len(layers), 'layer')} with {size_text(sum(layers.values()))}"
+    return f"{tables.counted(len(images), 'image')}, {occupied}; without sharing {size_text(alone)}"

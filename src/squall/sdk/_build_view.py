@@ -42,8 +42,10 @@ class BuildView:
         build.size_bytes += event.size_bytes
         place = f"[{self._label(image_id)}{event.step}/{event.steps}]"
         if event.kind == "cached":
-            build.cached_count += 1
-            line = f"{place} {event.text} · cached{_size(event.size_bytes)}"
+            # Without a layer nothing had to be made, so nothing was spared.
+            has_layer = event.size_bytes > 0
+            build.cached_count += has_layer
+            line = f"{place} {event.text}" + (f" · cached{_size(event.size_bytes)}" if has_layer else "")
             if build.began_at is not None:
                 return [line]
             build.cached.append(line)

@@ -146,7 +146,8 @@ def deserialize(data: bytes | bytearray | memoryview | list[bytes]) -> Any:
         raise
     except ModuleNotFoundError as error:
         raise DeserializationError(
-            f"cannot read a value: it needs the module {error.name!r}, which is not installed here ({_here()})"
+            f"cannot read a value: it needs the module {error.name!r}, which is not installed here ({_here()}, "
+            f"{sys.executable}): install it here too, or pass plain values, such as float(x)"
         ) from error
     except Exception as error:
         raise DeserializationError(

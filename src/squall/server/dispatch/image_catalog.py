@@ -105,7 +105,10 @@ class ImageCatalog:
         image_id = await self.resolve("ImageGet", record.image, record.environment)
         image = await self._find(image_id)
         if image is None:
-            message = f"ImageGet: no image {image_id[:100]} was built here; `squall image list` shows those that were"
+            message = (
+                f"ImageGet: no image {image_id[:100]} was built here; `squall image list` shows those that were, with "
+                "their whole ids, and `squall image logs` what the steps of one printed whose build failed"
+            )
             raise PlatformError(NOT_FOUND, message)
         return (await self._infos([image]))[0]
 
