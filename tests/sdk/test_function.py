@@ -451,6 +451,7 @@ def test_stats_are_named_as_programs_expect(server: ServerDouble) -> None:
         stats = square.get_current_stats()
 
     assert (stats.backlog, stats.num_total_runners, stats.num_running_inputs) == (3, 5, 2)
+    assert stats[:3] == (3, 5, 2)  # programs take it apart as well
 
 
 @pytest.mark.long

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
 from squall.exception import ExecutionError, InvalidError
 from squall.protocol.records import record
@@ -25,8 +25,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 
-@record
-class FunctionCurrentStats:
+class FunctionCurrentStats(NamedTuple):
     """How busy a function is now."""
 
     backlog: int
