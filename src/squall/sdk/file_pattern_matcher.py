@@ -164,7 +164,8 @@ def _expression(text: str) -> str:
 
     It never goes back on what it took: between two `**` with slashes the first place that fits is as good as any later
     one, and between two `*` of a name likewise, so each such stretch is looked for once. Written plainly,
-    `**/*a*a*a*a*b` keeps a machine busy for as long as its author likes.
+    `**/*a*a*a*a*b` keeps a machine busy for as long as its author likes. Only `**` within names,
+    as in `a**b**c`, goes back.
     """
     groups = itertools.count()
     stretches = _between_double_stars(text)
