@@ -144,7 +144,7 @@ class Containers:
     def running(self) -> tuple[NodeContainer, ...]:
         """Those that run now."""
         return tuple(
-            NodeContainer(known.container_id, known.record.function_id, known.record.app_id)
+            NodeContainer(known.container_id, known.record.function_id, known.record.app_id, known.record.version)
             for known in self._known.values()
             if known.is_running and not known.has_exited
         )
@@ -178,6 +178,7 @@ class Containers:
             request.image_id,
             token_hash(token),
             disk_mib=request.resources.disk_mib,
+            version=request.version,
         )
         container = Container(record, self._config.containers_dir / request.container_id)
         self._known[request.container_id] = container

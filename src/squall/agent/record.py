@@ -24,6 +24,8 @@ class ContainerRecord:
     disk_mib: int | None = None
     layers: tuple[str, ...] = ()
     """What it stands on, by path: its image may have been built anew since."""
+    version: int = 0
+    """Of its app, as in `ContainerStart`."""
 
 
 def write_record(directory: Path, record: ContainerRecord) -> None:

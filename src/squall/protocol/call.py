@@ -49,6 +49,8 @@ class CallOpen:
     kind: str
     parent_input_id: str = ""
     """The input that made this call from inside a container, if any."""
+    method: str = ""
+    """Of a class: the one to run."""
 
 
 @record
@@ -61,6 +63,12 @@ class InputBatch:
     attempts: tuple[int, ...] = ()
     blobs: dict[str, str] = field(default_factory=dict)
     """Index (as text) to SHA-256."""
+    method: str = ""
+    """To a container that serves a class: the method of these inputs."""
+    batch: int = 0
+    """To a container whose function takes batches: inputs of one number, of whichever calls, are run together."""
+    batch_size: int = 0
+    """How many there are of that number."""
 
 
 @record

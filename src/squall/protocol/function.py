@@ -11,8 +11,17 @@ SERIALIZED = "serialized"
 
 
 @record
+class MethodSpec:
+    """A method of a class that can be called."""
+
+    name: str
+    is_generator: bool = False
+    is_async: bool = False
+
+
+@record
 class Definition:
-    """How the container gets hold of the callable."""
+    """How the container gets hold of the callable, or of the class whose methods it serves."""
 
     kind: str
     """`file` and `package`: import `module`, then look up `qualname`. `serialized`: unpickle `blob_sha256`."""
@@ -23,6 +32,9 @@ class Definition:
     """Of the client that pickled, as `3.11`; a pickle needs the same in the image."""
     is_generator: bool = False
     is_async: bool = False
+    is_class: bool = False
+    methods: tuple[MethodSpec, ...] = ()
+    """Of a class. A call names the one it is for (`CallOpen.method`)."""
 
 
 @record
@@ -62,8 +74,53 @@ class RetryPolicy:
 
 
 @record
+class Batching:
+    """Inputs are run together, as lists: when there are `max_batch_size`, or the first has waited `wait_ms`."""
+
+    max_batch_size: int
+    wait_ms: int
+
+
+CRON = "cron"
+PERIOD = "period"
+
+
+@record
+class Schedule:
+    """When a deployed function is called by itself."""
+
+    kind: str
+    cron: str = ""
+    timezone: str = "UTC"
+    months: int = 0
+    """Of a period, with `seconds`: calendar months have no fixed length."""
+    seconds: float = 0.0
+
+
+@record
+class FunctionOptions:
+    """What `.with_options`, `.with_concurrency` and `.with_batching` change; None leaves a value as it is."""
+
+    env: dict[str, str] | None = None
+    resources: Resources | None = None
+    retries: RetryPolicy | None = None
+    timeout_s: float | None = None
+    max_containers: int | None = None
+    buffer_containers: int | None = None
+    scaledown_window_s: float | None = None
+    max_inputs: int | None = None
+    target_inputs: int | None = None
+    batching: Batching | None = None
+
+
+@record
 class FunctionSpec:
-    """All there is to know to run a function."""
+    """All there is to know to run a function.
+
+    A function of a deployed app keeps its id from version to version; what is behind it is this record of the version
+    that is current. A *variant* is a function of its own made from another one: with parameters (of a class), with
+    other options, or held to one version.
+    """
 
     function_id: str
     app_id: str
@@ -80,6 +137,18 @@ class FunctionSpec:
     is_network_blocked: bool = False
     is_interactive: bool = False
     """Its container's `breakpoint()` and `interact()` find the terminal of the client (`squall run -i`)."""
+    batching: Batching | None = None
+    schedule: Schedule | None = None
+    version: int = 0
+    """Of the app, when this was deployed; 0 in an app that is not."""
+    variant_of: str = ""
+    """The id of the function that this is a variant of; empty for one that was decorated."""
+    parameters: str = ""
+    """Of a class, as JSON with sorted keys; bytes are `{"bytes": base64}`. Empty where the defaults are meant."""
+    options: FunctionOptions | None = None
+    """What a variant has of its own."""
+    is_pinned: bool = False
+    """A variant that stays what it was in `version`."""
 
 
 @record
@@ -94,6 +163,24 @@ class FunctionCreated:
     """The ids, in the order given."""
 
     function_ids: tuple[str, ...]
+
+
+@record
+class FunctionBind:
+    """Make a variant of a function, or find it: asking twice for the same is harmless and gives the same id."""
+
+    function_id: str
+    parameters: str = ""
+    options: FunctionOptions | None = None
+    version: int = 0
+    """Hold it to that version of its app; 0 follows the current one."""
+
+
+@record
+class FunctionBound:
+    """The variant's id."""
+
+    function_id: str
 
 
 @record

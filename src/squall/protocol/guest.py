@@ -66,6 +66,10 @@ class Boot:
     timeout_s: float = 300.0
     max_inputs: int = 1
     is_interactive: bool = False
+    parameters: str = ""
+    """Of a class, as in `FunctionSpec`."""
+    is_batched: bool = False
+    """Its inputs come in batches (`InputBatch.batch`) and are run as lists."""
 
 
 @record

@@ -24,6 +24,8 @@ class NodeContainer:
     container_id: str
     function_id: str
     app_id: str
+    version: int = 0
+    """As it was started with (`ContainerStart`)."""
 
 
 @record
@@ -80,6 +82,8 @@ class ContainerStart:
     env: dict[str, str] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
     is_network_blocked: bool = False
+    version: int = 0
+    """Of the function's app (`FunctionSpec.version`): whoever finds the container later knows what it runs."""
 
 
 @record

@@ -31,6 +31,8 @@ class Container:
     def __init__(self, container_id: str, dispatcher: Dispatcher, created_at: float, asked_at: float) -> None:
         self.container_id = container_id
         self.dispatcher = dispatcher
+        self.spec = dispatcher.spec
+        """What it was started for; its function may have been deployed anew since."""
         self.created_at = created_at
         """Seconds since 1970."""
         self.asked_at = asked_at
@@ -159,7 +161,7 @@ class Container:
 
     def info(self) -> ContainerInfo:
         """The container as listed."""
-        spec = self.dispatcher.spec
+        spec = self.spec
         return ContainerInfo(
             self.container_id,
             spec.app_id,

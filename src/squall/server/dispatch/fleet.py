@@ -232,7 +232,7 @@ class ContainerFleet:
 
     def log(self, container: Container, text: str) -> None:
         """Say something in the app's log."""
-        spec = container.dispatcher.spec
+        spec = container.spec
         entry = LogEntry(
             self._clock.now(), SYSTEM, text, container.container_id, "", spec.app_id, spec.function_id
         )  # fmt: skip

@@ -44,9 +44,9 @@ class ImageUsers:
             for image_id in sorted(image_ids):
                 found.setdefault(image_id, []).append(name)
         for container in self._fleet.containers.values():
-            found.setdefault(container.dispatcher.spec.image_id, []).append(f"container {container.container_id}")
+            found.setdefault(container.spec.image_id, []).append(f"container {container.container_id}")
         return {image_id: tuple(users) for image_id, users in found.items()}
 
     def of_containers(self) -> frozenset[str]:
         """Images of the containers that there are."""
-        return frozenset(one.dispatcher.spec.image_id for one in self._fleet.containers.values())
+        return frozenset(one.spec.image_id for one in self._fleet.containers.values())

@@ -78,10 +78,10 @@ class Node:
         cpu = memory = 0
         functions = set()
         for container in self.containers.values():
-            claim = claim_of(container.dispatcher.spec)
+            claim = claim_of(container.spec)
             cpu += 0 if claim.cpu_milli == 0 or container.is_waiting else claim.cpu_milli
             memory += claim.memory_mib
-            functions.add(container.dispatcher.spec.function_id)
+            functions.add(container.spec.function_id)
         return NodeView(
             self.node_id,
             self.cpu_milli,
@@ -102,7 +102,7 @@ class Node:
         Raises:
             PlatformError: as in `ContainerStart`; `unavailable` when the agent is away.
         """
-        spec = container.dispatcher.spec
+        spec = container.spec
         record = ContainerStart(
             container.container_id,
             spec.app_id,
@@ -112,6 +112,7 @@ class Node:
             spec.env,
             spec.resources,
             spec.is_network_blocked,
+            spec.version,
         )
         assert self.peer is not None
         started = await self.peer.request("ContainerStart", record, ContainerStarted, timeout_s=START_TIMEOUT_S)

@@ -78,7 +78,7 @@ class ClientService:
         """`container` is the one that the client is in."""
         self._plane = plane
         self._peer = peer
-        scope = container.dispatcher.spec if container is not None else None
+        scope = container.spec if container is not None else None
         self._container = container
         self._scope_app_id = scope.app_id if scope is not None else ""
         self._is_network_blocked = scope is not None and scope.is_network_blocked
@@ -224,7 +224,7 @@ class AgentService:
             if container is None and not entry.app_id:
                 continue
             if container is not None:
-                spec = container.dispatcher.spec
+                spec = container.spec
                 entry = replace(entry, app_id=spec.app_id, function_id=spec.function_id)
             entries.append(entry)
         self._plane.logs.append(tuple(entries))
@@ -358,7 +358,7 @@ class GuestService:
             container.tell("Boot", self._boot(container))
 
     def _boot(self, container: Container) -> Boot:
-        spec = container.dispatcher.spec
+        spec = container.spec
         app = self._plane.apps.live.get(spec.app_id)
         return Boot(
             container.container_id,
@@ -372,6 +372,8 @@ class GuestService:
             spec.timeout_s,
             container.dispatcher.max_inputs,
             spec.is_interactive,
+            spec.parameters,
+            spec.batching is not None,
         )
 
     def _outputs(self, container: Container, params: Any, body: bytes) -> None:

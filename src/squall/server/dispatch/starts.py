@@ -63,8 +63,8 @@ class Starts:
     def _place(self) -> None:
         now = self._clock.monotonic()
         wanting = tuple(
-            Pending(one.container_id, one.dispatcher.spec.function_id, one.dispatcher.spec.image_id,
-                    claim_of(one.dispatcher.spec))
+            Pending(one.container_id, one.spec.function_id, one.spec.image_id,
+                    claim_of(one.spec))
             for one in self.pending.values() if one.not_before <= now
         )  # fmt: skip
         if not wanting:
@@ -88,8 +88,8 @@ class Starts:
             refused.dispatcher.fail_queued(Failure("invalid", f"function {refused.dispatcher.spec.name}: {reason}"))
         for container_id in made.waiting:
             without = self.pending.get(container_id)
-            if without is not None and self._is_nowhere(without.dispatcher.spec.image_id):
-                image_id = without.dispatcher.spec.image_id
+            if without is not None and self._is_nowhere(without.spec.image_id):
+                image_id = without.spec.image_id
                 why = f"image {image_id} is on no node that is connected; run or deploy the app again to build it"
                 self._lacks_image(without, why)
         if made.waiting:
@@ -125,7 +125,7 @@ class Starts:
             started = await node.start(container)
         except ChannelClosed:
             # Whether it was started is unknown: its agent says so when it is back (`nodes.py`), or the node is lost.
-            self.watch(container, container.dispatcher.spec.startup_timeout_s)
+            self.watch(container, container.spec.startup_timeout_s)
             return
         except PlatformError as error:
             if error.code == errors.TIMED_OUT and not container.is_stopped:
@@ -143,7 +143,7 @@ class Starts:
             await self._fleet.end_at(node, container)
             return
         if not container.is_ready and not container.is_stopped:
-            self.watch(container, container.dispatcher.spec.startup_timeout_s)
+            self.watch(container, container.spec.startup_timeout_s)
 
     def _refused(self, container: Container, node: Node, error: PlatformError) -> None:
         """The node did not start it: somewhere else, or later, or never."""
@@ -172,7 +172,7 @@ class Starts:
 
     def _elsewhere(self, container: Container, node: Node, error: PlatformError) -> None:
         """The node lacks the image: each is asked once, and however many lack it, one that has it starts it."""
-        image_id = container.dispatcher.spec.image_id
+        image_id = container.spec.image_id
         node.lacks_image(image_id)
         if self._is_nowhere(image_id):
             self._lacks_image(container, error.message)
@@ -196,7 +196,7 @@ class Starts:
         if container.is_ready or container.is_stopped or container.ending:
             return
         if not container.is_adopted:
-            message = startup_message(container.dispatcher.spec.startup_timeout_s)
+            message = startup_message(container.spec.startup_timeout_s)
             failure = Failure("startup_timed_out", message, container_id=container.container_id)
             container.start_failure = True
             self._fleet.kill(container, "it was not ready in time")

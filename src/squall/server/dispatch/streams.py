@@ -151,7 +151,7 @@ class Streams:
             is_live = record.container_id in self._plane.fleet.containers
             container = self._plane.fleet.containers.get(record.container_id)
             container = container or self._plane.fleet.stopped.get(record.container_id)
-            app_id = container.dispatcher.spec.app_id if container is not None else ""
+            app_id = container.spec.app_id if container is not None else ""
             if not app_id and record.app:
                 app_id = (await self._plane.apps.find(record.app)).app_id
             if container is None and not await self._has_lines(record.container_id, app_id):
@@ -173,7 +173,7 @@ class Streams:
         """From inside, a container is asked for together with its app."""
         fleet = self._plane.fleet
         container = fleet.containers.get(record.container_id) or fleet.stopped.get(record.container_id)
-        if container is not None and container.dispatcher.spec.app_id != record.app:
+        if container is not None and container.spec.app_id != record.app:
             message = f"LogRead: container {record.container_id} is of another app than {record.app}"
             raise PlatformError(FORBIDDEN, message)
 

@@ -87,7 +87,7 @@ class Terminals:
 
     def open(self, container: Container) -> None:
         """A guest asks for the terminal of its app's client; the answer is an event."""
-        lent = self._lent.get(container.dispatcher.spec.app_id)
+        lent = self._lent.get(container.spec.app_id)
         if lent is None:
             reason = "no client lends this app its terminal; run it with `squall run -i`"
             container.tell("TerminalData", TerminalData(is_end=True, message=reason))
@@ -100,7 +100,7 @@ class Terminals:
 
     def data(self, container: Container, record: TerminalData, body: bytes) -> None:
         """A guest's program wrote to the terminal, or is done with it."""
-        lent = self._lent.get(container.dispatcher.spec.app_id)
+        lent = self._lent.get(container.spec.app_id)
         if lent is None or lent.user is not container:
             return
         if lent.waiting_bytes + len(body) > WAITING_BYTES_MAX:
@@ -113,7 +113,7 @@ class Terminals:
 
     def container_gone(self, container: Container) -> None:
         """Its session, if any, is over."""
-        lent = self._lent.get(container.dispatcher.spec.app_id)
+        lent = self._lent.get(container.spec.app_id)
         if lent is not None and lent.user is container:
             self._give_back(lent)
 
