@@ -1,0 +1,29 @@
+"""The examples of calls do what they say, with the real command and server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.installation import Installation
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "calls"
+PRINTS: dict[str, str] = {}
+"""Of those that one command runs: the last line that each prints."""
+ELSEWHERE: set[str] = set()
+"""They have tests of their own, beside those of the feature."""
+
+
+def test_every_example_is_run() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == PRINTS.keys() | ELSEWHERE
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", sorted(PRINTS))
+def test_an_example_does_what_it_says(squall: Installation, name: str) -> None:
+    ended = squall.command("run", str(EXAMPLES / f"{name}.py"), timeout_s=240)
+
+    assert ended.code == 0, ended
+    lines = [line for line in ended.out.splitlines() if line and not line.startswith("App completed")]
+    assert lines[-1] == PRINTS[name]
