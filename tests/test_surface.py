@@ -1,0 +1,230 @@
+"""What programs call is there, by its decided names, parameters and defaults: `import squall as modal` finds them.
+
+The decisions are in `surface.json`: for each method its parameters as Python writes them, `...` for a default that is
+no value. It is changed when the reference is, and never to make a test pass. What is still to come is in `TO_COME`,
+with the part that brings it; who brings it takes it out. Images have a test of their own (`tests/sdk/test_surface.py`),
+and the tree of exceptions has (`test_exception.py`).
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import squall
+
+DECIDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "surface.json").read_text())
+FUNCTIONS: dict[str, str] = DECIDED.pop("functions")
+
+CLASSES = "classes"
+DEPLOYMENTS = "deployments, environments and tags"
+SCHEDULES = "schedules"
+SCALING = "containers that serve several inputs, and the autoscaler"
+RECORDS = "the flight recorder, statistics and graphs of calls"
+SERVERS = "web functions and servers"
+LOGS = "logs and metrics of the past"
+DASHBOARD = "the dashboard"
+SANDBOXES = "sandboxes"
+USERS = "users and roles"
+BILLING = "not ours: nobody is billed"
+
+TO_COME: dict[str, str] = {
+    "App.cls": CLASSES,
+    "App.deploy": DEPLOYMENTS,
+    "App.get_dashboard_url": DASHBOARD,
+    "App.get_tags": DEPLOYMENTS,
+    "App.info": RECORDS,
+    "App.logs": LOGS,
+    "App.lookup": DEPLOYMENTS,
+    "App.sandboxes": SANDBOXES,
+    "App.server": SERVERS,
+    "App.set_tags": DEPLOYMENTS,
+    "App.stats": RECORDS,
+    "Cls": CLASSES,
+    "Cron": SCHEDULES,
+    "Environment": DEPLOYMENTS,
+    "Environment.billing": BILLING,
+    "Environment.roles": USERS,
+    "Function.autoscaler": SCALING,
+    "Function.client": DEPLOYMENTS,
+    "Function.get_dashboard_url": DASHBOARD,
+    "Function.get_web_url": SERVERS,
+    "Function.info": RECORDS,
+    "Function.logs": LOGS,
+    "Function.metrics": LOGS,
+    "Function.stats": RECORDS,
+    "Function.with_batching": SCALING,
+    "Function.with_concurrency": SCALING,
+    "Function.with_options": CLASSES,
+    "FunctionCall.client": DEPLOYMENTS,
+    "FunctionCall.get_call_graph": RECORDS,
+    "FunctionCall.get_dashboard_url": DASHBOARD,
+    "FunctionCall.hydrate": RECORDS,
+    "FunctionCall.iter": RECORDS,
+    "FunctionCall.logs": LOGS,
+    "Period": SCHEDULES,
+    "batched": SCALING,
+    "concurrent": SCALING,
+    "enter": CLASSES,
+    "exit": CLASSES,
+    "method": CLASSES,
+    "parameter": CLASSES,
+}
+"""Each name that is not there yet; of a class that is to come, the class stands for all of it."""
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "App": lambda: squall.App("surface"),
+    "Function": lambda: squall.Function.from_name("surface", "function"),
+    "FunctionCall": lambda: squall.FunctionCall.from_id("fc-surface"),
+    "Cls": lambda: _of_package("Cls").from_name("surface", "Class"),
+    "Environment": lambda: _of_package("Environment").from_name("surface"),
+}
+"""How an object comes about without a server."""
+
+Parameters = dict[str, tuple[Any, Any]]
+"""Of each parameter its kind and its default."""
+NO_DEFAULT = inspect.Parameter.empty
+
+
+def _of_package(name: str) -> Any:
+    return getattr(squall, name)
+
+
+def names_of(decided: Mapping[str, Mapping[str, Any]], group: str) -> list[str]:
+    """Everything of a group, as `Class.name`."""
+    return [f"{kind}.{name}" for kind, parts in decided.items() for name in parts.get(group, ())]
+
+
+METHODS, PROPERTIES = names_of(DECIDED, "methods"), names_of(DECIDED, "properties")
+NAMESPACES = names_of(DECIDED, "namespaces")
+
+
+def is_to_come(name: str) -> bool:
+    """Whether it, or its whole class, is named as missing."""
+    return name in TO_COME or name.partition(".")[0] in TO_COME
+
+
+def parameters_of(found: Any) -> Parameters:
+    """A function's parameters as a user may give them."""
+    core = inspect.unwrap(getattr(found, "_core", getattr(found, "__func__", found)))
+    known = inspect.signature(core).parameters.values()
+    return {
+        one.name: (one.kind, one.default)
+        for one in known
+        if one.name not in ("self", "cls") and not one.name.startswith("_")
+    }
+
+
+def parameters_in(text: str) -> Parameters:
+    """The same of parameters as they are written in `surface.json`."""
+    parsed = ast.parse(f"def f({text}): pass").body[0]
+    assert isinstance(parsed, ast.FunctionDef)
+    arguments, kind = parsed.args, inspect.Parameter
+    found: Parameters = {}
+    without = len(arguments.args) - len(arguments.defaults)
+    for one, default in zip(arguments.args, [None] * without + list(arguments.defaults), strict=True):
+        found[one.arg] = (kind.POSITIONAL_OR_KEYWORD, _value_of(default))
+    if arguments.vararg is not None:
+        found[arguments.vararg.arg] = (kind.VAR_POSITIONAL, NO_DEFAULT)
+    for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        found[one.arg] = (kind.KEYWORD_ONLY, _value_of(default))
+    if arguments.kwarg is not None:
+        found[arguments.kwarg.arg] = (kind.VAR_KEYWORD, NO_DEFAULT)
+    return found
+
+
+def _value_of(default: ast.expr | None) -> Any:
+    return NO_DEFAULT if default is None else ast.literal_eval(default)
+
+
+def assert_fits(name: str, found: Any, text: str) -> None:
+    """Fails when a program that is right by the decided parameters would be wrong here."""
+    here, decided = parameters_of(found), parameters_in(text)
+    assert list(here) == list(decided), f"{name} has other parameters, or in another order"
+    for parameter, (kind, default) in decided.items():
+        ours = here[parameter]
+        assert ours[0] == kind, f"{name}({parameter}) is {ours[0].description}, and was decided as {kind.description}"
+        if default is NO_DEFAULT:
+            assert ours[1] is NO_DEFAULT, f"{name}({parameter}) must be given"
+        elif default in ([], {}):
+            # An empty collection says the same as none: ours is one that nobody can change by accident.
+            assert ours[1] is None or (ours[1] is not NO_DEFAULT and len(ours[1]) == 0), f"{name}({parameter}={ours})"
+        elif default is not ...:
+            assert ours[1] == default, f"{name}({parameter}={ours[1]!r}): {default!r} was decided"
+        else:
+            assert ours[1] is not NO_DEFAULT, f"{name}({parameter}) may be left out"
+
+
+def assert_is_to_come(name: str, owner: Any) -> None:
+    """Fails when it is there: then it must leave the list."""
+    last = name.rpartition(".")[2]
+    assert not hasattr(owner, last), f"{name} is here: take it out of TO_COME, with its reason"
+
+
+@pytest.mark.parametrize("name", sorted(TO_COME))
+def test_what_is_to_come_was_decided_and_is_not_there(name: str) -> None:
+    kind, _, member = name.partition(".")
+    known = {*DECIDED, *FUNCTIONS, *METHODS, *PROPERTIES, *NAMESPACES}
+
+    assert name in known
+    if member and kind not in TO_COME:
+        assert_is_to_come(name, MAKERS[kind]())
+    elif not member:
+        assert_is_to_come(name, squall)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_decorators_and_functions_of_the_package_have_their_parameters(name: str) -> None:
+    if is_to_come(name):
+        pytest.skip(f"squall.{name} comes with {TO_COME[name]}")
+
+    assert_fits(f"squall.{name}", _of_package(name), FUNCTIONS[name])
+
+
+@pytest.mark.parametrize("kind", [kind for kind, parts in DECIDED.items() if "made" in parts])
+def test_classes_are_made_of_their_parameters(kind: str) -> None:
+    if is_to_come(kind):
+        pytest.skip(f"squall.{kind} comes with {TO_COME[kind]}")
+
+    assert_fits(f"squall.{kind}", vars(_of_package(kind))["__init__"], DECIDED[kind]["made"])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_have_their_parameters_and_aio(name: str) -> None:
+    if is_to_come(name):
+        pytest.skip(f"{name} is to come")
+    kind, _, method = name.partition(".")
+    owner, decided = _of_package(kind), DECIDED[kind]
+    place = owner if method in decided["of_the_class"] else MAKERS[kind]()
+
+    assert callable(getattr(place, method, None)), f"{name} was decided; until it is there, name it in TO_COME"
+    assert_fits(name, inspect.getattr_static(owner, method), decided["methods"][method])
+    assert callable(getattr(getattr(place, method), "aio", None)) == (method in decided["aio"]), f"{name}.aio"
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_properties_are_properties(name: str) -> None:
+    if is_to_come(name):
+        pytest.skip(f"{name} is to come")
+    kind, _, last = name.partition(".")
+
+    assert isinstance(inspect.getattr_static(_of_package(kind), last, None), property), f"{name} was decided"
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_namespaces_have_their_methods_each_with_aio(name: str) -> None:
+    if is_to_come(name):
+        pytest.skip(f"{name} is to come")
+    kind, _, last = name.partition(".")
+    space = getattr(MAKERS[kind](), last, None)
+
+    assert space is not None, f"{name} was decided; until it is there, name it in TO_COME"
+    for method, text in DECIDED[kind]["namespaces"][last].items():
+        assert callable(getattr(getattr(space, method), "aio", None)), f"{name}.{method}.aio"
+        assert_fits(f"{name}.{method}", inspect.getattr_static(type(space), method), text)
