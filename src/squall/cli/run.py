@@ -18,7 +18,7 @@ from squall.cli.signature import SignatureInvalid, bind
 from squall.cli.target import Target, choose
 from squall.exception import Error
 from squall.sdk import _output
-from squall.sdk.app import LocalEntrypoint
+from squall.sdk._entrypoint import LocalEntrypoint
 from squall.sdk.function import Function
 
 

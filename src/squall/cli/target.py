@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from squall.protocol.records import record
-from squall.sdk.app import App, LocalEntrypoint
+from squall.sdk._entrypoint import LocalEntrypoint
+from squall.sdk.app import App
 from squall.sdk.function import Function
 
 Target = LocalEntrypoint[..., Any] | Function[..., Any]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from squall.exception import InvalidError
-from squall.sdk import _container, _source
+from squall.sdk import _container
+from squall.sdk._entrypoint import EntrypointDecorator, LocalEntrypoint
 from squall.sdk._facade import blocking, blocking_context
+from squall.sdk._function_decorator import FunctionDecorator
 from squall.sdk._names import check_name, check_tags
-from squall.sdk._options import Options, check_flag, refuse_not_yet
-from squall.sdk.function import Definition, Function
+from squall.sdk._options import check_flag, refuse_not_yet
+from squall.sdk.function import Function
 from squall.sdk.image import Image
 from squall.sdk.retries import Retries
 
@@ -28,85 +30,6 @@ R = TypeVar("R")
 
 Number = float | int
 Pair = Number | tuple[Number, Number]
-
-
-class LocalEntrypoint(Generic[P, R]):
-    """A function that runs on the caller's machine, chosen by `squall run`. Calling it calls the function."""
-
-    def __init__(self, raw_f: Callable[P, R], name: str, app: App) -> None:
-        self.raw_f = raw_f
-        self.name = name
-        self.app = app
-        self.__doc__ = raw_f.__doc__
-        self.__name__ = name
-        self.__wrapped__ = raw_f
-
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.raw_f(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<LocalEntrypoint {self.name}>"
-
-
-class FunctionDecorator:
-    """What `app.function(…)` returns."""
-
-    def __init__(self, app: App, given: dict[str, Any]) -> None:
-        self._app = app
-        self._given = given
-
-    @overload
-    def __call__(self, raw_f: Callable[P, Coroutine[Any, Any, R]]) -> Function[P, R]: ...
-
-    @overload
-    def __call__(self, raw_f: Callable[P, R]) -> Function[P, R]: ...
-
-    def __call__(self, raw_f: Callable[..., Any]) -> Function[..., Any]:
-        given = self._given
-        if isinstance(raw_f, (Function, LocalEntrypoint)):
-            raise InvalidError(
-                f"{raw_f!r} is decorated already: put one of @app.function and @app.local_entrypoint on it"
-            )
-        _source.check_definable(raw_f, given["serialized"])
-        name = given["name"] if given["name"] is not None else raw_f.__qualname__.rpartition("<locals>.")[2]
-        check_name(name, "function name")
-        options = Options(name, given)
-        if given["include_source"] is not None:
-            check_flag("include_source", given["include_source"], f"function {name}")
-        is_generator = _source.is_generator(raw_f) if given["is_generator"] is None else bool(given["is_generator"])
-        if is_generator and options.retries is not None:
-            raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
-        source = _source.find_source(raw_f, given["serialized"])
-        if source.is_main and source.kind != _source.SERIALIZED and _container.is_local():
-            from squall.sdk._serialization import ship_main_as  # cold start: scripts only
-
-            ship_main_as(source.module_name)
-        function: Function[..., Any] = Function._make(
-            name,
-            app=self._app,
-            definition=Definition(raw_f, source, options, given["image"], given["include_source"]),
-            is_generator=is_generator,
-        )
-        self._app._add(function)
-        return function
-
-
-class EntrypointDecorator:
-    """What `app.local_entrypoint(…)` returns."""
-
-    def __init__(self, app: App, name: str | None) -> None:
-        self._app = app
-        self._name = name
-
-    def __call__(self, raw_f: Callable[P, R]) -> LocalEntrypoint[P, R]:
-        if isinstance(raw_f, (Function, LocalEntrypoint)):
-            raise InvalidError(
-                f"{raw_f!r} is decorated already: put one of @app.function and @app.local_entrypoint on it"
-            )
-        if isinstance(raw_f, type) or not callable(raw_f):
-            raise InvalidError(f"@app.local_entrypoint() on {raw_f!r}: it takes a function")
-        name = self._name if self._name is not None else raw_f.__qualname__
-        return self._app._add_entrypoint(LocalEntrypoint(raw_f, name, self._app))
 
 
 class App:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
 from squall.exception import ExecutionError, InvalidError
-from squall.protocol.records import record
-from squall.sdk import _container, _source
-from squall.sdk._facade import BlockingCall, blocking, blocking_iterator, warn_in_loop
+from squall.sdk import _container
+from squall.sdk._definition import Definition, Handle
+from squall.sdk._facade import blocking, blocking_iterator
 from squall.sdk._names import check_name
-from squall.sdk._pending import run, running_loop
+from squall.sdk._remote_call import blocking_remote, invoke
 
 if TYPE_CHECKING:
     from squall.protocol.guest import Boot
     from squall.sdk._client import Client
-    from squall.sdk._options import Options
     from squall.sdk.app import App
     from squall.sdk.function_call import FunctionCall
-    from squall.sdk.image import Image
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S")
 
 
 class FunctionCurrentStats(NamedTuple):
@@ -32,70 +29,6 @@ class FunctionCurrentStats(NamedTuple):
     num_total_runners: int
     num_running_inputs: int
     input_headroom: int
-
-
-@record
-class Definition:
-    """What a decorated function is made from; a handle by name or id has none."""
-
-    raw_f: Callable[..., Any]
-    source: _source.Source
-    options: Options
-    image: Image | None
-    """None takes the app's, or the default."""
-    include_source: bool | None
-
-
-@record
-class Handle:
-    """What a function is looked up by that is not of this program: its name in an app, or its id."""
-
-    function_id: str = ""
-    app: str = ""
-    name: str = ""
-
-
-class RemoteCall(BlockingCall[P, R]):
-    """`.remote` of a function; its blocking form is short where nothing has to be looked up first."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Function[P, R], core: Callable[P, Coroutine[Any, Any, R]], name: str) -> None:
-        super().__init__(core, name)
-        self._function = function
-
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        function = self._function
-        function_id = function._function_id or function._known_id()
-        if function_id is None or function._is_generator or running_loop() is not None:
-            # Not by super(): one frame more, and the warning would show this line instead of the caller's.
-            warn_in_loop(".remote()", "`await ….remote.aio(…)`")
-            return run(self._core(*args, **kwargs))
-        return cast("R", invoke().remote_now(function._get_client(), function_id, args, kwargs))
-
-
-class blocking_remote(blocking[S, P, R]):  # noqa: N801 - a decorator
-    """As `blocking`, for `Function.remote`."""
-
-    if not TYPE_CHECKING:  # to the type checker it is the method it overrides
-
-        def __get__(self, owner, kind):
-            if owner is None:
-                return self
-            return RemoteCall(owner, self._core.__get__(owner, kind), self.__name__)
-
-
-_invoke_module: Any = None
-
-
-def invoke() -> Any:
-    """The module that calls; looking it up at each call would cost as much as encoding the call."""
-    global _invoke_module
-    if _invoke_module is None:
-        from squall.sdk import _invoke  # cold start: a container that calls nothing loads none of the client
-
-        _invoke_module = _invoke
-    return _invoke_module
 
 
 class Function(Generic[P, R]):

@@ -1,0 +1,63 @@
+"""`@app.function(…)`: what makes a function of the app of what it is put on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from squall.exception import InvalidError
+from squall.sdk import _container, _source
+from squall.sdk._definition import Definition
+from squall.sdk._entrypoint import LocalEntrypoint
+from squall.sdk._names import check_name
+from squall.sdk._options import Options, check_flag
+from squall.sdk.function import Function
+
+if TYPE_CHECKING:
+    from squall.sdk.app import App
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class FunctionDecorator:
+    """What `app.function(…)` returns."""
+
+    def __init__(self, app: App, given: dict[str, Any]) -> None:
+        self._app = app
+        self._given = given
+
+    @overload
+    def __call__(self, raw_f: Callable[P, Coroutine[Any, Any, R]]) -> Function[P, R]: ...
+
+    @overload
+    def __call__(self, raw_f: Callable[P, R]) -> Function[P, R]: ...
+
+    def __call__(self, raw_f: Callable[..., Any]) -> Function[..., Any]:
+        given = self._given
+        if isinstance(raw_f, (Function, LocalEntrypoint)):
+            raise InvalidError(
+                f"{raw_f!r} is decorated already: put one of @app.function and @app.local_entrypoint on it"
+            )
+        _source.check_definable(raw_f, given["serialized"])
+        name = given["name"] if given["name"] is not None else raw_f.__qualname__.rpartition("<locals>.")[2]
+        check_name(name, "function name")
+        options = Options(name, given)
+        if given["include_source"] is not None:
+            check_flag("include_source", given["include_source"], f"function {name}")
+        is_generator = _source.is_generator(raw_f) if given["is_generator"] is None else bool(given["is_generator"])
+        if is_generator and options.retries is not None:
+            raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
+        source = _source.find_source(raw_f, given["serialized"])
+        if source.is_main and source.kind != _source.SERIALIZED and _container.is_local():
+            from squall.sdk._serialization import ship_main_as  # cold start: scripts only
+
+            ship_main_as(source.module_name)
+        function: Function[..., Any] = Function._make(
+            name,
+            app=self._app,
+            definition=Definition(raw_f, source, options, given["image"], given["include_source"]),
+            is_generator=is_generator,
+        )
+        self._app._add(function)
+        return function
