@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from squall.exception import Error
 from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop, AppStopped
-from squall.protocol.function import Definition, FunctionCreate, FunctionCreated, FunctionSpec
+from squall.protocol.function import FunctionCreate, FunctionCreated
 from squall.protocol.ids import new_id
-from squall.protocol.mount import MountRef
-from squall.sdk import _blob, _mount, _output, _source
+from squall.sdk import _output
 from squall.sdk._client import Client
-from squall.sdk._image_build import Build, Builds
-from squall.sdk._pickled import pickle_function
-from squall.sdk.image import CODE_DIR, Image
+from squall.sdk._image_build import Builds
+from squall.sdk._specs import Specs
 
 if TYPE_CHECKING:
     from squall.sdk.app import App
-    from squall.sdk.function import Function
 
 STOP_S = 10.0
 
@@ -35,10 +31,8 @@ class Running:
         self._output = _output.current()
         self.builds = Builds(client, self.app_id, self._output)
         self._follower: _output.LogFollower | None = None
-        self._mounts: dict[str, MountRef] = {}
         self._is_created = False
         self._is_started = False
-        self._default: Image | None = None
 
     async def start(self, name: str, *, is_detached: bool, is_interactive: bool) -> None:
         """Create the app, its images, files and functions.
@@ -60,11 +54,9 @@ class Running:
         # Ids first: a serialized function may refer to any other, and takes its id along.
         for function_name, function in functions.items():
             function.bind(ids[function_name])
-        images = await self._begin_images(functions)
-        specs = [await self._spec(function, ids[name], images, is_interactive) for name, function in functions.items()]
-        for built in images.values():
-            await self.builds.finish(built)
-        created_functions = FunctionCreate(tuple(specs))
+        made = Specs(app, self.app_id, client, self.builds, self._output)
+        specs = await made.make(ids, is_interactive=is_interactive)
+        created_functions = FunctionCreate(specs)
         if specs:
             await client.request("FunctionCreate", created_functions, FunctionCreated)
         client.keep_app(record, created_functions if specs else None)
@@ -97,82 +89,3 @@ class Running:
             # Of one that could not be started, the error says all.
             elif self._is_created and (self._is_started or is_aborted or end.was_stopped):
                 self._output.app_stopped(self.app_id, is_aborted, end.was_stopped)
-
-    # Images
-
-    async def _begin_images(self, functions: dict[str, Function[..., Any]]) -> dict[int, Build]:
-        """One build per image, all under way; by the identity of the image object."""
-        builds: dict[int, Build] = {}
-        for function in functions.values():
-            image = self._image_of(function)
-            if image is None:
-                image = self._default = self._default or Image.debian_slim()
-            builds[id(image)] = await self.builds.begin(image, f"the image of function {function.name}")
-        return builds
-
-    def _image_of(self, function: Function[..., Any]) -> Image | None:
-        definition = function.definition
-        assert definition is not None
-        return definition.image or function.app.image or self._app.image
-
-    # Functions
-
-    async def _spec(
-        self, function: Function[..., Any], function_id: str, images: dict[int, Build], is_interactive: bool
-    ) -> FunctionSpec:
-        definition = function.definition
-        assert definition is not None
-        image = self._image_of(function) or self._default
-        assert image is not None
-        mounts = [await self._add_mount(add) for add in image.adds]
-        includes = definition.include_source
-        if includes is None:
-            includes = function.app.include_source
-        if includes and definition.source.kind != _source.SERIALIZED:
-            mounts.append(await self._source_mount(definition.source))
-        return FunctionSpec(
-            function_id=function_id,
-            app_id=self.app_id,
-            name=function.name,
-            definition=await self._definition(function),
-            image_id=images[id(image)].image_id,
-            mounts=tuple(dict.fromkeys(mounts)),
-            is_interactive=is_interactive,
-            **definition.options.records(),
-        )
-
-    async def _definition(self, function: Function[..., Any]) -> Definition:
-        definition = function.definition
-        assert definition is not None
-        source, raw_f = definition.source, definition.raw_f
-        is_async = _source.is_async(raw_f)
-        if source.kind != _source.SERIALIZED:
-            return Definition(
-                source.kind, source.module_name, raw_f.__qualname__, "", "", function.is_generator, is_async
-            )
-        sha256 = await _blob.put(self._client, pickle_function(function.raw_f, function.name))
-        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        return Definition(_source.SERIALIZED, "", "", sha256, version, function.is_generator, is_async)
-
-    async def _source_mount(self, source: _source.Source) -> MountRef:
-        known = self._mounts.get(source.path)
-        if known is not None:
-            return known
-        if source.kind == _source.BY_FILE:
-            files = [_mount.LocalFile(source.path, f"{source.module_name}.py")]
-        else:
-            package = source.module_name.partition(".")[0]
-            files = list(_mount.find_files(source.path, package, _mount.is_code_noise))
-        mount = _mount.make_mount(files, source.path)
-        ref = self._mounts[source.path] = MountRef(await _mount.upload(self._client, mount), CODE_DIR)
-        self._output.mount_created(source.path)
-        return ref
-
-    async def _add_mount(self, add: Any) -> MountRef:
-        key = f"{add.kind}:{add.source}:{add.target}:{id(add.ignore)}"
-        known = self._mounts.get(key)
-        if known is None:
-            target, mount = add.mount()
-            known = self._mounts[key] = MountRef(await _mount.upload(self._client, mount), target)
-            self._output.mount_created(f"{add.source} → {add.target}")
-        return known

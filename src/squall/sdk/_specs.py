@@ -1,0 +1,123 @@
+"""What an app's functions are made of, put on the server: images built, files and pickles stored, records made."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from squall.protocol.function import Definition, FunctionSpec
+from squall.protocol.mount import MountRef
+from squall.sdk import _blob, _mount, _output, _source
+from squall.sdk._client import Client
+from squall.sdk._image_build import Build, Builds
+from squall.sdk._pickled import pickle_function
+from squall.sdk.image import CODE_DIR, Image
+
+if TYPE_CHECKING:
+    from squall.sdk.app import App
+    from squall.sdk.function import Function
+
+
+class Specs:
+    """Makes the records of one app's functions, for a run of it or a deploy."""
+
+    def __init__(self, app: App, app_id: str, client: Client, builds: Builds, output: _output.Output) -> None:
+        self._app = app
+        self._app_id = app_id
+        self._client = client
+        self._builds = builds
+        self._output = output
+        self._mounts: dict[str, MountRef] = {}
+        self._default: Image | None = None
+
+    async def make(self, ids: dict[str, str], *, is_interactive: bool = False) -> tuple[FunctionSpec, ...]:
+        """The records of all functions, whose images are built then; `ids` by name.
+
+        Raises:
+            Error: something cannot be made.
+        """
+        functions = self._app.registered_functions
+        images = await self._begin_images(functions)
+        specs = [await self._spec(function, ids[name], images, is_interactive) for name, function in functions.items()]
+        for built in images.values():
+            await self._builds.finish(built)
+        return tuple(specs)
+
+    # Images
+
+    async def _begin_images(self, functions: dict[str, Function[..., Any]]) -> dict[int, Build]:
+        """One build per image, all under way; by the identity of the image object."""
+        builds: dict[int, Build] = {}
+        for function in functions.values():
+            image = self._image_of(function)
+            if image is None:
+                image = self._default = self._default or Image.debian_slim()
+            builds[id(image)] = await self._builds.begin(image, f"the image of function {function.name}")
+        return builds
+
+    def _image_of(self, function: Function[..., Any]) -> Image | None:
+        definition = function.definition
+        assert definition is not None
+        return definition.image or function.app.image or self._app.image
+
+    # Functions
+
+    async def _spec(
+        self, function: Function[..., Any], function_id: str, images: dict[int, Build], is_interactive: bool
+    ) -> FunctionSpec:
+        definition = function.definition
+        assert definition is not None
+        image = self._image_of(function) or self._default
+        assert image is not None
+        mounts = [await self._add_mount(add) for add in image.adds]
+        includes = definition.include_source
+        if includes is None:
+            includes = function.app.include_source
+        if includes and definition.source.kind != _source.SERIALIZED:
+            mounts.append(await self._source_mount(definition.source))
+        return FunctionSpec(
+            function_id=function_id,
+            app_id=self._app_id,
+            name=function.name,
+            definition=await self._definition(function),
+            image_id=images[id(image)].image_id,
+            mounts=tuple(dict.fromkeys(mounts)),
+            is_interactive=is_interactive,
+            **definition.options.records(),
+        )
+
+    async def _definition(self, function: Function[..., Any]) -> Definition:
+        definition = function.definition
+        assert definition is not None
+        source, raw_f = definition.source, definition.raw_f
+        is_async = _source.is_async(raw_f)
+        if source.kind != _source.SERIALIZED:
+            return Definition(
+                source.kind, source.module_name, raw_f.__qualname__, "", "", function.is_generator, is_async
+            )
+        sha256 = await _blob.put(self._client, pickle_function(function.raw_f, function.name))
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        return Definition(_source.SERIALIZED, "", "", sha256, version, function.is_generator, is_async)
+
+    async def _source_mount(self, source: _source.Source) -> MountRef:
+        known = self._mounts.get(source.path)
+        if known is not None:
+            return known
+        if source.kind == _source.BY_FILE:
+            files = [_mount.LocalFile(source.path, f"{source.module_name}.py")]
+        else:
+            package = source.module_name.partition(".")[0]
+            files = list(_mount.find_files(source.path, package, _mount.is_code_noise))
+        mount = _mount.make_mount(files, source.path)
+        ref = self._mounts[source.path] = MountRef(await _mount.upload(self._client, mount), CODE_DIR)
+        self._output.mount_created(source.path)
+        return ref
+
+    async def _add_mount(self, add: Any) -> MountRef:
+        key = f"{add.kind}:{add.source}:{add.target}:{id(add.ignore)}"
+        known = self._mounts.get(key)
+        if known is None:
+            target, mount = add.mount()
+            known = self._mounts[key] = MountRef(await _mount.upload(self._client, mount), target)
+            self._output.mount_created(f"{add.source} → {add.target}")
+        return known
