@@ -9,9 +9,10 @@ import pytest
 
 from squall.protocol import call as wire
 from squall.protocol.call import InputRefs, ItemBatch
-from squall.server.dispatch.dispatcher import GONE_MAX, ITEMS_WAITING_MAX
+from squall.protocol.function import FunctionSpec
+from squall.server.dispatch.dispatcher import GONE_MAX, ITEMS_WAITING_MAX, TURN_INPUTS_MAX
 from squall.server.model.config import ServerConfig
-from tests.server.doubles import FakeGuest, settle, staged
+from tests.server.doubles import FakeClient, FakeGuest, Stage, settle, staged
 
 
 async def test_remote_call_starts_a_container_and_returns_its_output() -> None:
@@ -462,3 +463,41 @@ async def forever(guest: FakeGuest, value: bytes) -> bytes:
     """A function that never ends by itself."""
     await asyncio.Event().wait()
     return value
+
+
+async def test_a_single_call_overtakes_the_map_of_another_client() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        other = await FakeClient(stage.plane, stage.codec).connect()
+        stage.node.is_slow_to_load = True
+        stage.client.call(spec.function_id, *range(1_000))
+        single = other.call(spec.function_id, 7)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].boot)
+
+        stage.node.started[0].ready()
+        await stage.until(lambda: single.outputs)
+
+        assert len(stage.node.started[0].begun) < 20
+
+
+async def test_only_so_many_inputs_are_handed_out_before_others_have_a_turn() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1, max_inputs=4 * TURN_INPUTS_MAX)
+        stage.node.is_slow_to_load = True
+        await _put_many(stage, spec, 2 * TURN_INPUTS_MAX)
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        container = next(iter(dispatcher.containers.values()))
+
+        dispatcher.ready(container, 4 * TURN_INPUTS_MAX)
+        await asyncio.sleep(0)
+        first_turn = len(container.held)
+        await asyncio.sleep(0)
+
+        assert first_turn == TURN_INPUTS_MAX
+        assert len(container.held) == 2 * TURN_INPUTS_MAX
+
+
+async def _put_many(stage: Stage, spec: FunctionSpec, count: int) -> None:
+    """Inputs for a container that is started and not ready."""
+    stage.client.call(spec.function_id, *range(count))
+    await stage.until(lambda: stage.node.started and stage.node.started[0].boot)

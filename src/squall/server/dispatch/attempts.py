@@ -128,7 +128,7 @@ class Attempts:
 
     def _requeue(self, one: Input) -> None:
         one.is_queued = True
-        self._dispatcher.queue.appendleft(one)
+        self._dispatcher.queue.put_back(one)
         self._dispatcher.queued += 1
 
     # Bookkeeping
@@ -247,7 +247,7 @@ class Attempts:
         over_disk = container.exit.over_disk if container.exit is not None else ""
         lost: list[tuple[Input, Fail]] = []
         back: list[Input] = []
-        # From the last to the first, since each goes to the head of the queue.
+        # From the last to the first, since each becomes the first of its call.
         for position in range(len(held) - 1, -1, -1):
             one = held[position]
             trouble = one.with_trouble()

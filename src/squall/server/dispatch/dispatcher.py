@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -25,6 +24,7 @@ from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.holdings import Holdings
 from squall.server.dispatch.input import Call, Input, failed_batch
+from squall.server.dispatch.input_queue import InputQueue
 from squall.server.dispatch.returns import RESYNC_S, Returns
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
@@ -32,7 +32,8 @@ from squall.server.policy import credit
 
 SPREAD_US = 1_000
 """Work that is handed to one container before a second one gets a frame of its own."""
-
+TURN_INPUTS_MAX = 2_000
+"""Inputs handed out in one turn of the event loop: those of other functions come in between."""
 
 ITEMS_WAITING_MAX = 4 * wire.GENERATOR_WINDOW
 """Items of one call that its client has not taken. Guests stop at a window of them; a retry may begin another one."""
@@ -74,8 +75,7 @@ class Dispatcher:
         self.attempts = Attempts(self)
         self.returns = Returns(self)
         self.holdings = Holdings(self)
-        self.queue: deque[Input] = deque()
-        """May hold inputs that have left it (`is_queued` is False): they are passed over."""
+        self.queue = InputQueue()
         self.queued = 0
         self.delayed = 0
         """Inputs that wait for their retry."""
@@ -111,7 +111,7 @@ class Dispatcher:
             raise ValueError("as many indexes as sizes are needed")
         if record.blobs:
             check_blobs(record.indexes, record.sizes, record.blobs)
-        inputs, queue, done, blobs = call.inputs, self.queue, call.done, record.blobs
+        inputs, done, blobs = call.inputs, call.done, record.blobs
         added: list[Input] = []
         for index, value in zip(record.indexes, cut(body, record.sizes), strict=True):
             if index in inputs or (done is not None and index in done):
@@ -131,7 +131,7 @@ class Dispatcher:
                 one.is_queued = False
             self.fail(added, refusal)
             return
-        queue.extend(added)
+        self.queue.extend(call, added)
         self.queued += len(added)
         self.schedule()
         self.fleet.changed(self)
@@ -159,15 +159,18 @@ class Dispatcher:
 
     def _dispatch(self) -> None:
         self._is_scheduled = False
-        while self.queued and self.free and not self.holdings.absent:
+        left = TURN_INPUTS_MAX
+        while self.queued and self.free and left > 0 and not self.holdings.absent:
             chosen = self._choose()
             # Fill up to one level, so that who holds least gets most.
             level = -(-(sum([len(one.held) for one in chosen]) + self.queued) // len(chosen))
             for container in chosen:
-                count = min(self.window(container), level) - len(container.held)
+                count = min(min(self.window(container), level) - len(container.held), left)
                 if count > 0 and self.queued:
                     self._hand_out(container, count)
+                    left -= count
                 self.refresh(container)
+        self.schedule()
 
     def _choose(self) -> list[Container]:
         """The containers that share what is queued: as many as the work is worth, those that hold least."""
@@ -208,19 +211,15 @@ class Dispatcher:
         self.schedule()
 
     def _hand_out(self, container: Container, count: int) -> None:
-        held, queue = container.held, self.queue
+        held = container.held
         now = self.clock.monotonic()
         can_begin = self.max_inputs - len(held)
         batches: dict[Call, list[Input]] = {}
-        while count and self.queued:
-            one = queue.popleft()
-            if not one.is_queued:
-                continue
+        for one in self.queue.take(count):
             one.is_queued = False
             one.container = container
             one.began_at = now if can_begin > 0 else 0.0
             can_begin -= 1
-            count -= 1
             self.queued -= 1
             held[one] = None
             batch = batches.get(one.call)
@@ -414,7 +413,7 @@ class Dispatcher:
     def forget_gone(self) -> None:
         """Let go of inputs that have left the queue, once they are most of it: no container may come by for hours."""
         if len(self.queue) > 2 * self.queued + GONE_MAX:
-            self.queue = deque([one for one in self.queue if one.is_queued])
+            self.queue.forget_gone()
 
     def fail_queued(self, failure: Failure) -> None:
         """All that waits for a container ends with this failure."""

@@ -31,7 +31,7 @@ class Returns:
         self._dispatcher = dispatcher
 
     def given_back(self, container: Container, refs: InputRefs) -> None:
-        """The guest has not begun these and will not: they go to the head of the queue. That is no attempt."""
+        """The guest has not begun these and will not: they go to the head of their calls. That is no attempt."""
         call = self._dispatcher.calls.get(refs.call_id)
         if call is None:
             return
@@ -40,7 +40,7 @@ class Returns:
         self._after_return(container)
 
     def to_queue(self, inputs: list[Input]) -> None:
-        """Put held inputs at the head of the queue, in their order; those that were being stopped end instead."""
+        """Put held inputs before all others of their calls, in order; those that were being stopped end instead."""
         for one in reversed(inputs):
             if one.container is not None:
                 one.container.held.pop(one, None)
@@ -50,7 +50,7 @@ class Returns:
                 self._dispatcher.attempts.end_cut_short(one)
             else:
                 one.is_queued = True
-                self._dispatcher.queue.appendleft(one)
+                self._dispatcher.queue.put_back(one)
                 self._dispatcher.queued += 1
 
     def _after_return(self, container: Container) -> None:
