@@ -69,8 +69,6 @@ TO_COME: dict[str, str] = {
     "FunctionCall.iter": RECORDS,
     "FunctionCall.logs": LOGS,
     "Period": SCHEDULES,
-    "batched": SCALING,
-    "concurrent": SCALING,
     "enter": CLASSES,
     "exit": CLASSES,
     "method": CLASSES,

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from squall.exception import Error as Error
+    from squall.sdk._batched import batched as batched
+    from squall.sdk._concurrent import concurrent as concurrent
     from squall.sdk._container import current_function_call_id as current_function_call_id
     from squall.sdk._container import current_input_id as current_input_id
     from squall.sdk._container import interact as interact
@@ -40,6 +42,8 @@ _PLACES = {
     "Image": "squall.sdk.image",
     "Retries": "squall.sdk.retries",
     "Secret": "squall.sdk.secret",
+    "batched": "squall.sdk._batched",
+    "concurrent": "squall.sdk._concurrent",
     "current_function_call_id": "squall.sdk._container",
     "current_input_id": "squall.sdk._container",
     "enable_output": "squall.sdk._output",
@@ -56,6 +60,8 @@ __all__ = [
     "Image",
     "Retries",
     "Secret",
+    "batched",
+    "concurrent",
     "current_function_call_id",
     "current_input_id",
     "enable_output",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from squall.exception import InvalidError
+from squall.sdk._partial import Partial
 from squall.sdk.function import Function
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class EntrypointDecorator:
             raise InvalidError(
                 f"{raw_f!r} is decorated already: put one of @app.function and @app.local_entrypoint on it"
             )
-        if isinstance(raw_f, type) or not callable(raw_f):
-            raise InvalidError(f"@app.local_entrypoint() on {raw_f!r}: it takes a function")
+        if isinstance(raw_f, (type, Partial)) or not callable(raw_f):
+            raise InvalidError(f"@app.local_entrypoint() on {raw_f!r}: it takes a plain function")
         name = self._name if self._name is not None else raw_f.__qualname__
         return self._app._add_entrypoint(LocalEntrypoint(raw_f, name, self._app))

@@ -11,6 +11,7 @@ from squall.sdk._definition import Definition
 from squall.sdk._entrypoint import LocalEntrypoint
 from squall.sdk._names import check_name
 from squall.sdk._options import Options, check_flag
+from squall.sdk._partial import Partial, check_function, take_apart
 from squall.sdk.function import Function
 
 if TYPE_CHECKING:
@@ -28,13 +29,20 @@ class FunctionDecorator:
         self._given = given
 
     @overload
+    def __call__(self, raw_f: Partial[P, Coroutine[Any, Any, R]]) -> Function[P, R]: ...
+
+    @overload
+    def __call__(self, raw_f: Partial[P, R]) -> Function[P, R]: ...
+
+    @overload
     def __call__(self, raw_f: Callable[P, Coroutine[Any, Any, R]]) -> Function[P, R]: ...
 
     @overload
     def __call__(self, raw_f: Callable[P, R]) -> Function[P, R]: ...
 
-    def __call__(self, raw_f: Callable[..., Any]) -> Function[..., Any]:
+    def __call__(self, raw_f: Any) -> Function[..., Any]:
         given = self._given
+        raw_f, asked = take_apart(raw_f)
         if isinstance(raw_f, (Function, LocalEntrypoint)):
             raise InvalidError(
                 f"{raw_f!r} is decorated already: put one of @app.function and @app.local_entrypoint on it"
@@ -42,12 +50,15 @@ class FunctionDecorator:
         _source.check_definable(raw_f, given["serialized"])
         name = given["name"] if given["name"] is not None else raw_f.__qualname__.rpartition("<locals>.")[2]
         check_name(name, "function name")
-        options = Options(name, given)
+        check_function(name, asked)
+        options = Options(name, given, asked)
         if given["include_source"] is not None:
             check_flag("include_source", given["include_source"], f"function {name}")
         is_generator = _source.is_generator(raw_f) if given["is_generator"] is None else bool(given["is_generator"])
         if is_generator and options.retries is not None:
             raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
+        if is_generator and options.batching is not None:
+            raise InvalidError(f"function {name}: is_generator= cannot be used on a batched function; return a list")
         source = _source.find_source(raw_f, given["serialized"])
         if source.is_main and source.kind != _source.SERIALIZED and _container.is_local():
             from squall.sdk._serialization import ship_main_as  # cold start: scripts only

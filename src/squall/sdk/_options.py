@@ -8,10 +8,15 @@ there is nothing to choose, so they are taken and mean nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
 from squall.sdk.retries import Retries
+
+if TYPE_CHECKING:
+    from squall.protocol.function import Batching
+    from squall.sdk._concurrent import Concurrency
 
 NOT_YET = (
     "schedule",
@@ -31,9 +36,11 @@ SCALEDOWN_S = (2, 3600)
 class Options:
     """What a function's decorator says, besides its code and image."""
 
-    def __init__(self, name: str, given: Mapping[str, Any]) -> None:
-        """Raises:
-        InvalidError: a value is impossible, or of a later version.
+    def __init__(self, name: str, given: Mapping[str, Any], asked: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """`asked` is what decorators below it ask (`_partial.py`).
+
+        Raises:
+            InvalidError: a value is impossible, or of a later version.
         """
         self._name = name
         refuse_not_yet(name, given)
@@ -56,6 +63,12 @@ class Options:
         self.scaledown_window_s = 60.0 if window is None else self._seconds("scaledown_window", window, *SCALEDOWN_S)
         self.is_network_blocked = bool(given["block_network"])
         self.is_single_use = bool(given["single_use_containers"])
+        self.concurrency: Concurrency | None = asked.get("concurrent")
+        self.batching: Batching | None = asked.get("batched")
+        if self.is_single_use and self.concurrency is not None and self.concurrency.max_inputs > 1:
+            raise self._wrong("single_use_containers= and @squall.concurrent() contradict each other; leave one out")
+        if self.is_single_use and self.batching is not None and self.batching.max_batch_size > 1:
+            raise self._wrong("single_use_containers= and @squall.batched() contradict each other; leave one out")
 
     def records(self) -> dict[str, Any]:
         """The fields of a `FunctionSpec` that follow from these options."""
@@ -77,7 +90,9 @@ class Options:
                 buffer_containers=self.buffer_containers,
                 scaledown_window_s=self.scaledown_window_s,
                 is_single_use=self.is_single_use,
+                **(vars(self.concurrency) if self.concurrency is not None else {}),
             ),
+            "batching": self.batching,
             "retries": RetryPolicy()
             if retries is None
             else RetryPolicy(
