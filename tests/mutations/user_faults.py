@@ -182,7 +182,7 @@ USER_FAULTS = (
         "os-exit-in-map",
         "os._exit in user code",
         "whatever else the container held fails with the input that ended it",
-        (Change("src/squall/server/policy/crash.py", "if event.losses < LOSSES_MAX and", "if event.losses < 0 and"),),
+        (Change("src/squall/server/policy/crash.py", "event.losses < LOSSES_MAX and", "event.losses < 0 and"),),
         {"tests/server/dispatch/test_attempts.py::test_only_the_input_that_ends_its_container_fails": "failed == [13]"},
     ),
     Mutation(

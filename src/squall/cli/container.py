@@ -38,10 +38,12 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
             container.function_name,
             container.state,
             tables.local_time(container.created_at),
+            *((container.exit_reason or None,) if include_stopped else ()),
         )
         for container in listing.containers
     ]
-    headings = ("Container ID", "App ID", "App Name", "Function", "State", "Start Time")
+    why = ("Ended because",) if include_stopped else ()
+    headings = ("Container ID", "App ID", "App Name", "Function", "State", "Start Time", *why)
     tables.show(headings, rows, is_json=is_json)
 
 

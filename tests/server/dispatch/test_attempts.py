@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from squall.protocol import call as wire
 from squall.protocol.call import CallCancel, Failure
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
+from squall.protocol.function import FunctionCreate, FunctionCreated
+from squall.protocol.log import SYSTEM
 from squall.server.model.config import ServerConfig
-from tests.server.doubles import Failed, FakeGuest, FakeNode, Stage, heartbeat, settle, staged
+from tests.server.doubles import Failed, FakeGuest, FakeNode, Stage, heartbeat, make_spec, settle, staged
 
 
 async def forever(guest: FakeGuest, value: bytes) -> bytes:
@@ -85,19 +90,46 @@ async def test_unserializable_result_is_not_retried() -> None:
         assert outputs[0].attempt == 0
 
 
-async def test_crash_without_retries_fails_at_once_and_says_how() -> None:
+async def end_every_container(stage: Stage, times: int, **how: Any) -> None:
+    """End so many containers, each while it runs an input."""
+    for _ in range(times):
+        await stage.until(lambda: any(guest.running for guest in stage.node.guests.values()))
+        next(guest for guest in stage.node.guests.values() if guest.running).exit(**how)
+        await stage.pass_time(1.0)
+
+
+async def test_input_that_ends_every_container_fails_with_the_third_and_says_how() -> None:
     async with staged() as stage:
         spec = await stage.client.function()
         stage.node.run = forever
         call = stage.client.call(spec.function_id, 1)
-        guest = await running(stage)
 
-        guest.exit(1)
+        await end_every_container(stage, 3, code=1)
         outputs = await stage.done(call, 1)
 
         assert outputs[0].failure.kind == "crashed"
         assert "exit code 1" in outputs[0].failure.message
-        assert len(stage.node.starts) == 1
+        assert "so did 2 others before it" in outputs[0].failure.message
+        assert len(stage.node.starts) == 3
+
+
+async def test_poison_input_of_a_map_is_named_and_the_others_go_on() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=2)
+
+        async def exit_at_7(guest: FakeGuest, value: bytes) -> bytes:
+            if value == b"7":
+                guest.exit(None, 11)
+            return value
+
+        stage.node.run = exit_at_7
+        call = stage.client.call(spec.function_id, *range(30))
+        await stage.pass_time(3.0)
+
+        assert len(call.outputs) == 30
+        assert [index for index, got in call.outputs.items() if got.status != wire.SUCCEEDED] == [7]
+        assert "(signal 11, input 7 of its call)" in call.outputs[7].failure.message
+        assert not stage.plane.apps.dispatchers[spec.function_id].attempts.suspects
 
 
 async def test_container_that_was_asked_to_end_from_outside_blames_nobody() -> None:
@@ -119,9 +151,8 @@ async def test_memory_over_the_limit_is_called_so() -> None:
         spec = await stage.client.function()
         stage.node.run = forever
         call = stage.client.call(spec.function_id, 1)
-        guest = await running(stage)
 
-        guest.exit(None, 9, is_oom=True)
+        await end_every_container(stage, 3, code=None, signal=9, is_oom=True)
         outputs = await stage.done(call, 1)
 
         assert outputs[0].failure.kind == "oom"
@@ -144,21 +175,23 @@ async def test_disk_over_the_limit_is_called_so() -> None:
         assert "its limit is 10 MiB" in stage.plane.fleet.stopped[guest.container_id].info().exit_reason
 
 
-async def test_crash_uses_up_the_users_retries() -> None:
+async def test_crash_uses_up_none_of_the_users_retries() -> None:
     async with staged() as stage:
         spec = await stage.client.function(retries=1)
 
         async def exit_once(guest: FakeGuest, value: bytes) -> bytes:
             if len(stage.node.started) == 1:
                 guest.exit(1)
+            elif guest.begun[-1][1] == 1:
+                raise Failed("user", "the second attempt")
             return b"ok"
 
         stage.node.run = exit_once
         call = stage.client.call(spec.function_id, 1)
-        await stage.pass_time(2.0)
+        await stage.pass_time(3.0)
 
         assert call.outputs[0].value == b"ok"
-        assert call.outputs[0].attempt == 1
+        assert call.outputs[0].attempt == 2
 
 
 async def test_only_the_input_that_ends_its_container_fails() -> None:
@@ -364,6 +397,26 @@ async def test_container_that_ends_while_loading_is_tried_three_times() -> None:
         assert call.outputs[0].failure.kind == "crashed"
         assert "exit code 3" in call.outputs[0].failure.message
         assert 3 <= len(stage.node.starts) <= 4
+
+
+@pytest.mark.parametrize("kind", ["import", "crashed"])
+async def test_deployed_function_waits_until_it_can_be_loaded_and_its_log_says_why(kind: str) -> None:
+    async with staged() as stage:
+        spec = make_spec(await stage.client.app(state="deployed"))
+        await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+        stage.node.startup_failure = Failure(kind, "its database is away")
+
+        call = stage.client.call(spec.function_id, 1, 2)
+        await stage.pass_time(20.0)
+        starts = len(stage.node.starts)
+        assert not call.outputs
+        stage.node.startup_failure = None
+        await stage.pass_time(40.0)
+
+        assert {got.value for got in call.outputs.values()} == {b"2", b"4"}
+        assert 4 <= starts <= 8, "started again, less and less often"
+        said = [entry.text for entry in stage.logs.entries if entry.source == SYSTEM]
+        assert "its database is away; 2 inputs wait, and another container is started in 0.5 s" in said
 
 
 async def test_start_over_its_time_fails_all_that_waits() -> None:

@@ -7,6 +7,7 @@ import pytest
 from squall.protocol.call import Failure
 from squall.protocol.function import RetryPolicy
 from squall.server.policy import credit, default_policies, timeouts
+from squall.server.policy.crash import crash_delay_s
 from squall.server.policy.events import AttemptFailed, AttemptLost, Fail, Retry, StartFailed, Verdict
 from squall.server.policy.retries import backoff_s
 
@@ -26,8 +27,10 @@ def ask_failed(kind: str, used: int, retries: RetryPolicy) -> Verdict | None:
     return next((verdict for verdict in verdicts if verdict is not None), None)
 
 
-def ask_start(failures: int, *, is_final: bool = False, ready: int = 0) -> Fail | None:
-    event = StartFailed(Failure("crashed", "it ended"), is_final, failures, ready)
+def ask_start(
+    failures: int, *, is_final: bool = False, ready: int = 0, kind: str = "crashed", is_deployed: bool = False
+) -> Fail | None:
+    event = StartFailed(Failure(kind, "it ended"), is_final, failures, ready, is_deployed)
     verdicts = [policy.start_failed(event) for policy in default_policies()]
     return next((verdict for verdict in verdicts if verdict is not None), None)
 
@@ -55,14 +58,42 @@ def test_backoff_honours_its_maximum_however_large_it_would_be() -> None:
     assert backoff_s(retries, 100_000) == 60.0
 
 
-def test_crash_of_the_only_input_fails_at_once_or_uses_a_retry() -> None:
-    failed = ask_lost(has_crashed=True)
+def test_crash_of_the_only_input_is_tried_in_three_containers_apart_from_the_users_retries() -> None:
+    first, second, third = (ask_lost(has_crashed=True, crashes=crashes, index=5) for crashes in range(3))
 
-    assert isinstance(failed, Fail)
-    assert failed.failure is not None
-    assert failed.failure.kind == "crashed"
-    assert "SIGTERM sent by its own code: with exit code 0" in failed.failure.message
-    assert ask_lost(has_crashed=True, retries=RetryPolicy(1)) == Retry(1.0, is_counted=True)
+    assert first == Retry(0.0, is_counted=False, is_suspect=True)
+    assert second == Retry(0.5, is_counted=False, is_suspect=True)
+    assert isinstance(third, Fail)
+    assert third.failure is not None
+    assert third.failure.kind == "crashed"
+    assert "(exit code 1, input 5 of its call); so did 2 others before it" in third.failure.message
+    assert "SIGTERM sent by its own code: with exit code 0" in third.failure.message
+
+
+def test_function_with_more_retries_may_lose_as_many_containers() -> None:
+    retries = RetryPolicy(4)
+
+    assert isinstance(ask_lost(has_crashed=True, crashes=3, retries=retries), Retry)
+    assert isinstance(ask_lost(has_crashed=True, crashes=4, retries=retries), Fail)
+
+
+def test_delay_between_crashes_has_a_limit() -> None:
+    delays = [crash_delay_s(crashes) for crashes in (0, 1, 2, 3, 6, 7, 10_000)]
+
+    assert delays == [0.0, 0.5, 1.0, 2.0, 16.0, 30.0, 30.0]
+
+
+def test_what_an_input_writes_is_written_again_only_for_who_asks_for_retries() -> None:
+    over = "it had 20 MiB, its limit is 10 MiB"
+
+    assert isinstance(ask_lost(has_crashed=True, over_disk=over), Fail)
+    assert isinstance(ask_lost(has_crashed=True, over_disk=over, retries=RetryPolicy(1)), Retry)
+    assert isinstance(ask_lost(has_crashed=True, over_disk=over, is_only_input=False), Retry)
+
+
+def test_generator_whose_items_were_seen_is_not_begun_again_after_a_crash() -> None:
+    assert isinstance(ask_lost(has_crashed=True, is_repeatable=False), Fail)
+    assert isinstance(ask_lost(has_crashed=True, is_repeatable=False, is_only_input=False), Fail)
 
 
 def test_crash_among_several_makes_suspects_and_costs_no_retry() -> None:
@@ -81,7 +112,7 @@ def test_lost_container_is_free_up_to_eight_times() -> None:
 @pytest.mark.parametrize("is_only_input", [True, False])
 @pytest.mark.parametrize("losses", [0, 8, 100])
 def test_every_loss_gets_a_verdict(has_crashed: bool, is_only_input: bool, losses: int) -> None:
-    verdict = ask_lost(has_crashed=has_crashed, is_only_input=is_only_input, losses=losses)
+    verdict = ask_lost(has_crashed=has_crashed, is_only_input=is_only_input, losses=losses, crashes=losses)
 
     assert isinstance(verdict, Retry | Fail)
     if losses >= 8:
@@ -93,6 +124,16 @@ def test_start_failures_are_told_when_they_would_repeat() -> None:
     assert ask_start(3) is not None
     assert ask_start(1, is_final=True) is not None
     assert ask_start(9, is_final=True, ready=1) is None
+
+
+@pytest.mark.parametrize("kind", ["crashed", "oom", "disk", "import", "startup_timed_out"])
+def test_deployed_function_is_started_for_ever_whatever_its_code_does(kind: str) -> None:
+    assert ask_start(10_000, is_final=True, kind=kind, is_deployed=True) is None
+
+
+@pytest.mark.parametrize("kind", ["image", "invalid", "lost"])
+def test_deployed_function_that_only_a_deploy_can_mend_fails_its_callers(kind: str) -> None:
+    assert ask_start(1, is_final=True, kind=kind, is_deployed=True) is not None
 
 
 @pytest.mark.parametrize(

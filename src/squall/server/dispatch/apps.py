@@ -186,6 +186,7 @@ class Apps:
         app.row = replace(app.row, state=state)
         for dispatcher in app.dispatchers.values():
             dispatcher.outlives_client = state != wire.EPHEMERAL
+            dispatcher.is_deployed = state == wire.DEPLOYED
 
     def _hold(self, app: App, holder: Client) -> None:
         app.holders.add(holder)
@@ -307,6 +308,7 @@ class Apps:
             spec, app.row.name, calls=self._calls, fleet=self._fleet, clock=self._clock, config=self._config
         )
         dispatcher.outlives_client = app.row.state != wire.EPHEMERAL
+        dispatcher.is_deployed = app.row.state == wire.DEPLOYED
         app.dispatchers[spec.name] = dispatcher
         self.dispatchers[spec.function_id] = dispatcher
         if spec.scaling.min_containers > 0:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from squall.protocol import call as wire
 from squall.protocol.call import Failure, InputRefs, OutputBatch, cut, decode_failure
 from squall.protocol.function import RetryPolicy
+from squall.server.autoscaler import backoff_s
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.input import Call, Input
 from squall.server.policy import default_policies, timeouts
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from squall.server.dispatch.dispatcher import Dispatcher
 
 _NO_RETRIES = RetryPolicy()
+REASON_CHARS_MAX = 1_000
+"""Of a container's last words in the app's log."""
 
 
 class Attempts:
@@ -106,27 +109,30 @@ class Attempts:
         if verdict.is_counted:
             trouble.retries_used += 1
         self.detach(one)
-        if verdict.is_suspect:
-            trouble.is_suspect = True
-            self.suspects.add(one)
         one.attempt += 1
         self._dispatcher.calls.waiting_bytes += len(one.value)
         if verdict.delay_s > 0:
             self._dispatcher.delayed += 1
-            trouble.timer = self._dispatcher.clock.call_later(verdict.delay_s, lambda: self._due(one))
+            is_suspect = verdict.is_suspect
+            trouble.timer = self._dispatcher.clock.call_later(
+                verdict.delay_s, lambda: self._due(one, is_suspect=is_suspect)
+            )
         else:
-            self._requeue(one)
+            self._requeue(one, is_suspect=verdict.is_suspect)
         return True
 
-    def _due(self, one: Input) -> None:
-        trouble = one.with_trouble()
-        trouble.timer = None
+    def _due(self, one: Input, *, is_suspect: bool) -> None:
+        one.with_trouble().timer = None
         self._dispatcher.delayed -= 1
-        self._requeue(one)
+        self._requeue(one, is_suspect=is_suspect)
         self._dispatcher.schedule()
         self._dispatcher.fleet.changed(self._dispatcher)
 
-    def _requeue(self, one: Input) -> None:
+    def _requeue(self, one: Input, *, is_suspect: bool) -> None:
+        if is_suspect:
+            # Not before it can be handed out: it would only slow the others.
+            one.with_trouble().is_suspect = True
+            self.suspects.add(one)
         one.is_queued = True
         self._dispatcher.queue.put_back(one)
         self._dispatcher.queued += 1
@@ -272,10 +278,13 @@ class Attempts:
                     ending=ending,
                     container_id=container.container_id,
                     function_name=dispatcher.spec.name,
+                    crashes=trouble.crashes,
+                    index=one.index if one.call.kind != wire.REMOTE and one.call.input_count > 1 else None,
                     over_disk=over_disk,
                 )
             )
             trouble.losses += 1
+            trouble.crashes += has_crashed and is_only
             if isinstance(verdict, Retry):
                 self._carry_out(one, verdict)
             else:
@@ -302,13 +311,24 @@ class Attempts:
             dispatcher.failures_in_a_row += 1
         dispatcher.last_failure_at = dispatcher.clock.monotonic()
         ready = sum(1 for one in dispatcher.containers.values() if one.is_ready and not one.ending)
-        event = StartFailed(failure, is_final, dispatcher.failures_in_a_row, ready)
+        event = StartFailed(failure, is_final, dispatcher.failures_in_a_row, ready, dispatcher.is_deployed)
         for policy in self._policies:
             verdict = policy.start_failed(event)
             if verdict is not None:
                 dispatcher.fail_queued(verdict.failure or failure)
                 break
+        else:
+            if dispatcher.queued and not ready:
+                self._log_wait(container, failure)
         dispatcher.fleet.changed(dispatcher)
+
+    def _log_wait(self, container: Container, failure: Failure) -> None:
+        """Say why callers go on waiting: they cannot see it, and in a deployed app nobody is told."""
+        dispatcher = self._dispatcher
+        count, wait_s = dispatcher.queued, backoff_s(dispatcher.failures_in_a_row)
+        waits = "1 input waits" if count == 1 else f"{count} inputs wait"
+        why = failure.message[:REASON_CHARS_MAX]
+        dispatcher.fleet.log(container, f"{why}; {waits}, and another container is started in {wait_s:g} s")
 
 
 def _kind_of(value: bytes) -> str:

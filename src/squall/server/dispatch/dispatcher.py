@@ -58,6 +58,9 @@ class Fleet(Protocol):
     def kill(self, container: Container, reason: str, grace_s: float = 0.0) -> None:
         """End it now."""
 
+    def log(self, container: Container, text: str) -> None:
+        """Say something in the app's log."""
+
 
 class Dispatcher:
     """The dispatcher of one function."""
@@ -96,6 +99,8 @@ class Dispatcher:
         """Set once its app stops: nothing is queued any more."""
         self.outlives_client = False
         """Its app goes on without its client, and so do calls under way."""
+        self.is_deployed = False
+        """Its app goes on until somebody stops it: what waits for a container waits as long as it takes."""
         self._is_scheduled = False
         self._loop = asyncio.get_running_loop()
 

@@ -1,31 +1,55 @@
 """A container that ended by itself while it ran inputs: whose fault was it?
 
-With one input in the container the answer is known, and without retries it fails at once: `os._exit` in user code
-should not be carried out eight times. With several it is not known: all of them are queued again as suspects, which
-the dispatcher hands out one at a time, so that the next crash names its input and the innocent ones succeed.
+With one input in the container the answer is likely, and not certain: the kernel's killer of processes takes innocent
+ones, too. So the input is run again, alone in its container; when the third container ends under it as well it is
+poison, and fails with what the last one ended with. That is apart from the user's retries, which are for what user code
+raises: a function that has more of them may lose as many containers.
+
+With several inputs in the container it is not known: all of them are queued again as suspects, which the dispatcher
+hands out one at a time, so that the next crash names its input and the innocent ones succeed.
 """
 
 from __future__ import annotations
 
 from squall.protocol.call import Failure
+from squall.protocol.function import RetryPolicy
 from squall.server.policy.events import AttemptLost, Fail, Policy, Retry, Verdict
 
+CRASHES_MAX = 3
+"""Containers that may end under one input, alone in each; a function with more retries has as many attempts."""
+CRASH_DELAY_S = 0.5
+"""Before the third attempt, and doubled from then on. The second comes at once: mostly it succeeds."""
+CRASH_DELAY_S_MAX = 30.0
 LOSSES_MAX = 8
+
+
+def crashes_max(retries: RetryPolicy) -> int:
+    """How many containers may end under one input of a function with these retries."""
+    return max(CRASHES_MAX, retries.max_retries + 1)
+
+
+def crash_delay_s(crashes: int) -> float:
+    """How long an input waits for its next container, when so many have ended under it before the last one."""
+    return float(min(CRASH_DELAY_S * 2.0 ** min(crashes - 1, 20), CRASH_DELAY_S_MAX)) if crashes > 0 else 0.0
 
 
 def crash_failure(event: AttemptLost) -> Failure:
     """What the caller is told."""
+    which = "" if event.index is None else f", input {event.index} of its call"
+    times = "" if event.crashes == 0 else f"; so did {event.crashes} other{'s' * (event.crashes > 1)} before it"
     if event.is_oom:
         message = (
-            f"the container ran out of memory while it ran this input ({event.ending}); "
+            f"the container ran out of memory while it ran this input ({event.ending}{which}){times}; "
             "give the function more with memory=, or let it use less"
         )
         return Failure("oom", message, container_id=event.container_id)
     if event.over_disk:
-        message = f"a container of function {event.function_name} was ended while it ran this input: {event.over_disk}"
+        message = (
+            f"a container of function {event.function_name} was ended while it ran this input{which}: {event.over_disk}"
+        )
         return Failure("disk", message, container_id=event.container_id)
     message = (
-        f"the container ended while it ran this input ({event.ending}); "
+        f"the container ended while it ran this input ({event.ending}{which}){times}; "
         "os._exit, a fatal signal or a crash in native code ends a container (SIGTERM sent by its own code: with exit "
         "code 0); its log has what it printed last"
     )
@@ -33,16 +57,17 @@ def crash_failure(event: AttemptLost) -> Failure:
 
 
 class CrashPolicy(Policy):
-    """Decides crashes with a culprit but no retries left, and those with suspects only."""
+    """Decides every crash."""
 
     def attempt_lost(self, event: AttemptLost) -> Verdict | None:
         """See `Policy`."""
         if not event.has_crashed:
             return None
         if not event.is_only_input:
-            if event.losses < LOSSES_MAX and event.is_repeatable:
-                return Retry(0.0, is_counted=False, is_suspect=True)
-            return Fail(crash_failure(event))
-        if event.retries_used >= event.retries.max_retries:
-            return Fail(crash_failure(event))
-        return None
+            may_repeat = event.losses < LOSSES_MAX and event.is_repeatable
+            return Retry(0.0, is_counted=False, is_suspect=True) if may_repeat else Fail(crash_failure(event))
+        # What it wrote is measured, and would be written again: only who asks for retries gets them.
+        limit = event.retries.max_retries + 1 if event.over_disk else crashes_max(event.retries)
+        if event.crashes + 1 < limit and event.is_repeatable:
+            return Retry(crash_delay_s(event.crashes), is_counted=False, is_suspect=True)
+        return Fail(crash_failure(event))

@@ -57,6 +57,10 @@ class AttemptLost:
     """How the container ended, in words."""
     container_id: str
     function_name: str = ""
+    crashes: int = 0
+    """How many containers have ended by themselves under this input alone, before this one."""
+    index: int | None = None
+    """Which input of its call it is; None where there is only one."""
     over_disk: str = ""
     """It was ended for what it wrote: why, and what to do, in words."""
 
@@ -72,6 +76,8 @@ class StartFailed:
     """Starts of this function that failed since the last one that went well, this one included."""
     ready_containers: int
     """Other containers of the function that did start."""
+    is_deployed: bool = False
+    """Its app goes on until somebody stops it, whether anybody looks or not."""
 
 
 class Policy:

@@ -1,9 +1,9 @@
-"""The user's retries: extra attempts after an exception, a timeout or a crash of the attempt, with backoff."""
+"""The user's retries: extra attempts after an exception or a timeout, with backoff. Crashes are `crash.py`'s."""
 
 from __future__ import annotations
 
 from squall.protocol.function import RetryPolicy
-from squall.server.policy.events import AttemptFailed, AttemptLost, Fail, Policy, Retry, Verdict
+from squall.server.policy.events import AttemptFailed, Fail, Policy, Retry, Verdict
 
 RETRYABLE = frozenset({"user", "timed_out"})
 
@@ -25,9 +25,3 @@ class RetriesPolicy(Policy):
         if event.kind in RETRYABLE and event.retries_used < event.retries.max_retries:
             return Retry(backoff_s(event.retries, event.retries_used), is_counted=True)
         return Fail()
-
-    def attempt_lost(self, event: AttemptLost) -> Verdict | None:
-        """See `Policy`: a crash that this input caused is its own attempt's failure."""
-        if event.has_crashed and event.is_only_input and event.retries_used < event.retries.max_retries:
-            return Retry(backoff_s(event.retries, event.retries_used), is_counted=True)
-        return None
