@@ -68,7 +68,7 @@ def make_function(function_id: str = "fu-1", app_id: str = "ap-1", name: str = "
 
 
 def make_call(call_id: str, created_at: float = 100.0, input_count: int = 1) -> StoredCall:
-    return StoredCall(call_id, "fu-1", "ap-1", SPAWN, created_at, input_count, "in-parent:0")
+    return StoredCall(call_id, "fu-1", "ap-1", SPAWN, created_at, input_count, "in-parent:0", method="predict")
 
 
 def make_inputs(call_id: str, count: int = 1) -> tuple[StoredInput, ...]:

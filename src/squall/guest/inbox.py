@@ -32,10 +32,13 @@ _WATCH_S = 0.05
 class Input:
     """One input to run."""
 
-    __slots__ = ("attempt", "blob_sha256", "call_id", "index", "value")
+    __slots__ = ("attempt", "blob_sha256", "call_id", "index", "method", "value")
 
-    def __init__(self, call_id: str, index: int, attempt: int, value: bytes, blob_sha256: str) -> None:
+    def __init__(
+        self, call_id: str, index: int, attempt: int, value: bytes, blob_sha256: str, method: str = ""
+    ) -> None:
         self.call_id = call_id
+        self.method = method
         self.index = index
         self.attempt = attempt
         self.value = value
@@ -63,8 +66,8 @@ class Inbox:
         self._held: deque[Input] = deque()
         self._unhandled: deque[tuple[Envelope, bytes]] = deque()
         """Received; only whoever reads touches it."""
-        self._begun: dict[tuple[str, int], tuple[int, float]] = {}
-        """Taken by the runner and not answered yet: the attempt, and when."""
+        self._begun: dict[tuple[str, int], tuple[int, float, str]] = {}
+        """Taken by the runner and not answered yet: the attempt, since when, and the method."""
         self._item_credit: dict[tuple[str, int], int] = {}
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -108,7 +111,7 @@ class Inbox:
             if not self._held:
                 return None
             item = self._held.popleft()
-            self._begun[item.call_id, item.index] = (item.attempt, time.monotonic())
+            self._begun[item.call_id, item.index] = (item.attempt, time.monotonic(), item.method)
             return item
 
     def answered(self, item: Input) -> None:
@@ -202,15 +205,16 @@ class Inbox:
 
     def _reintroduction(self) -> bytes:
         """What runs here. An output that is late finds its input named here, or follows."""
-        by_call: dict[str, list[tuple[int, int, float]]] = {}
+        by_call: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
         now = time.monotonic()
         with self._lock:
-            for (call_id, index), (attempt, begun_at) in self._begun.items():
-                by_call.setdefault(call_id, []).append((index, attempt, round(now - begun_at, 3)))
-        return b"".join(
-            self._link.frame("Holding", Holding(call_id, *zip(*columns, strict=True)))
-            for call_id, columns in by_call.items()
-        )
+            for (call_id, index), (attempt, begun_at, method) in self._begun.items():
+                by_call.setdefault((call_id, method), []).append((index, attempt, round(now - begun_at, 3)))
+        frames = []
+        for (call_id, method), rows in by_call.items():
+            indexes, attempts, running_s = zip(*rows, strict=True)
+            frames.append(self._link.frame("Holding", Holding(call_id, indexes, attempts, running_s, method)))
+        return b"".join(frames)
 
     def _handle(self, envelope: Envelope, body: bytes) -> None:
         record = self._link.codec.record
@@ -238,7 +242,14 @@ class Inbox:
     def _hold(self, batch: InputBatch, body: bytes) -> None:
         attempts = batch.attempts or (0,) * len(batch.indexes)
         inputs = [
-            Input(batch.call_id, index, attempt, value, batch.blobs.get(str(index), "") if batch.blobs else "")
+            Input(
+                batch.call_id,
+                index,
+                attempt,
+                value,
+                batch.blobs.get(str(index), "") if batch.blobs else "",
+                batch.method,
+            )
             for index, attempt, value in zip(batch.indexes, attempts, cut(body, batch.sizes), strict=True)
         ]
         with self._lock:

@@ -94,6 +94,8 @@ class Holding:
     attempts: tuple[int, ...]
     running_s: tuple[float, ...]
     """For how long each has run."""
+    method: str = ""
+    """Of a class, the one that runs."""
 
 
 @record

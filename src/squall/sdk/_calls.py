@@ -42,17 +42,25 @@ def event(method: str, params: str, body: bytes = b"") -> bytes:
     return _PREFIX.pack(len(header), len(body)) + header + body
 
 
-def call_open(call_id: str, function_id: str, kind: str, parent_input_id: str) -> bytes:
-    """The frame that begins a call. All of these are ids, or words of ours: nothing needs escaping."""
+def call_open(call_id: str, function_id: str, kind: str, parent_input_id: str, method: str = "") -> bytes:
+    """The frame that begins a call. All of these are ids, or words: nothing needs escaping."""
+    return event(
+        "CallOpen",
+        f'{{"call_id":"{call_id}","function_id":"{function_id}","kind":"{kind}"{_rest(parent_input_id, method)}}}',
+    )
+
+
+def _rest(parent_input_id: str, method: str) -> str:
+    """What most calls do not have."""
     parent = f',"parent_input_id":"{parent_input_id}"' if parent_input_id else ""
-    return event("CallOpen", f'{{"call_id":"{call_id}","function_id":"{function_id}","kind":"{kind}"{parent}}}')
+    return f'{parent},"method":"{method}"' if method else parent
 
 
-def remote_call(call_id: str, function_id: str, parent_input_id: str, value: bytes) -> bytes:
+def remote_call(call_id: str, function_id: str, parent_input_id: str, value: bytes, method: str = "") -> bytes:
     """Both frames of a call of one inline input; the same as `call_open` and `put_inputs`, in a third of the time."""
-    parent = f',"parent_input_id":"{parent_input_id}"' if parent_input_id else ""
+    rest = _rest(parent_input_id, method) if parent_input_id or method else ""
     opened = (
-        f'{{"k":"ev","m":"CallOpen","p":{{"call_id":"{call_id}","function_id":"{function_id}","kind":"remote"{parent}}}}}'
+        f'{{"k":"ev","m":"CallOpen","p":{{"call_id":"{call_id}","function_id":"{function_id}","kind":"remote"{rest}}}}}'
     ).encode()
     put = (f'{{"k":"ev","m":"PutInputs","p":{{"call_id":"{call_id}","indexes":[0],"sizes":[{len(value)}]}}}}').encode()
     return _PREFIX.pack(len(opened), 0) + opened + _PREFIX.pack(len(put), len(value)) + put + value
@@ -144,10 +152,10 @@ class _Waking:
 class MapCall(_Waking):
     """Many inputs, each with its output."""
 
-    def __init__(self, call_id: str, function_id: str, parent_input_id: str, reader: Reader) -> None:
+    def __init__(self, call_id: str, function_id: str, parent_input_id: str, reader: Reader, method: str = "") -> None:
         super().__init__(reader)
         self.call_id = call_id
-        self._open = call_open(call_id, function_id, "map", parent_input_id)
+        self._open = call_open(call_id, function_id, "map", parent_input_id, method)
         self._unanswered: dict[int, Payload] = {}
         self._is_opened = False
         # Each is counted by one thread: what is sent by the caller's, what comes by the one that reads.
@@ -207,12 +215,13 @@ class MapCall(_Waking):
 class GeneratorCall(_Waking):
     """One input, many items, then an output that says how many they were."""
 
-    def __init__(self, call_id: str, function_id: str, parent_input_id: str, payload: Payload, reader: Reader) -> None:
+    def __init__(
+        self, call_id: str, function_id: str, parent_input_id: str, payload: Payload, reader: Reader, method: str = ""
+    ) -> None:
         super().__init__(reader)
         self.call_id = call_id
-        self._frames = call_open(call_id, function_id, "generator", parent_input_id) + put_inputs(
-            call_id, [(0, payload)]
-        )
+        opened = call_open(call_id, function_id, "generator", parent_input_id, method)
+        self._frames = opened + put_inputs(call_id, [(0, payload)])
         self._received = 0
         self.items: deque[tuple[bytes, str]] = deque()
         """Values and hashes: one of the two is set."""

@@ -30,13 +30,17 @@ POLL_S = 50.0
 SPAWN_MAP_INPUTS = 256
 
 
-async def spawn(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+async def spawn(
+    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
+) -> str:
     """Start a call of one input; returns its id when it is on disk."""
     parent_id = _invoke.parent_input_id()
-    return await _spawn(client, function_id, parent_id, [await _invoke.pack(client, args, kwargs)])
+    return await _spawn(client, function_id, parent_id, [await _invoke.pack(client, args, kwargs)], method)
 
 
-async def spawn_map(client: Client, function_id: str, iterables: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+async def spawn_map(
+    client: Client, function_id: str, iterables: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
+) -> None:
     """Start calls for all inputs of a map."""
     parent_id = _invoke.parent_input_id()
     feed = _map.Feed(iterables, is_star=False)
@@ -46,7 +50,7 @@ async def spawn_map(client: Client, function_id: str, iterables: tuple[Any, ...]
         if args is not None:
             payloads.append(await _invoke.pack(client, args, kwargs))
         if payloads and (args is None or len(payloads) == SPAWN_MAP_INPUTS or _bytes(payloads) > _map.BATCH_BYTES):
-            await _spawn(client, function_id, parent_id, payloads)
+            await _spawn(client, function_id, parent_id, payloads, method)
             payloads = []
         if args is None:
             return
@@ -56,7 +60,7 @@ def _bytes(payloads: list[Payload]) -> int:
     return sum(len(payload.value) for payload in payloads)
 
 
-async def _spawn(client: Client, function_id: str, parent_id: str, payloads: list[Payload]) -> str:
+async def _spawn(client: Client, function_id: str, parent_id: str, payloads: list[Payload], method: str) -> str:
     call_id = new_id("fc")
     inputs = InputBatch(
         call_id,
@@ -64,7 +68,7 @@ async def _spawn(client: Client, function_id: str, parent_id: str, payloads: lis
         tuple(-1 if payload.blob_sha256 else len(payload.value) for payload in payloads),
         blobs={str(index): payload.blob_sha256 for index, payload in enumerate(payloads) if payload.blob_sha256},
     )
-    record = CallSpawn(CallOpen(call_id, function_id, SPAWN, parent_id), inputs)
+    record = CallSpawn(CallOpen(call_id, function_id, SPAWN, parent_id, method), inputs)
     body = b"".join([payload.value for payload in payloads])
     return (await client.request("CallSpawn", record, CallSpawned, body)).call_id
 

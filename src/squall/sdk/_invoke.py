@@ -47,12 +47,14 @@ async def failure_bytes(client: Client, output: Output) -> bytes:
     return b"".join(await _blob.get(client, output.blob_sha256)) if output.blob_sha256 else output.value
 
 
-async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def remote(
+    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
+) -> Any:
     """Run one input and wait for its value."""
     parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
     call_id = client.new_call_id()
-    frames = call_open(call_id, function_id, "remote", parent_id) + put_inputs(call_id, [(0, payload)])
+    frames = call_open(call_id, function_id, "remote", parent_id, method) + put_inputs(call_id, [(0, payload)])
     call = RemoteCall(call_id, frames, client.connection)
     is_answered = False
     try:
@@ -65,15 +67,17 @@ async def remote(client: Client, function_id: str, args: tuple[Any, ...], kwargs
     return await unpack(client, output)
 
 
-def remote_now(client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def remote_now(
+    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
+) -> Any:
     """`remote` for a blocked thread and small values, without a coroutine: half of a small call's cost here."""
     if any(map(is_large, args)):
-        return run(remote(client, function_id, args, kwargs))
+        return run(remote(client, function_id, args, kwargs, method))
     data = serialize((args, kwargs))
     if len(data) > INLINE_BYTES_MAX:
-        return run(remote(client, function_id, args, kwargs))
+        return run(remote(client, function_id, args, kwargs, method))
     call_id = client.new_call_id()
-    frames = remote_call(call_id, function_id, _container.calling_input_id(), data)
+    frames = remote_call(call_id, function_id, _container.calling_input_id(), data, method)
     call = RemoteCall(call_id, frames, client.connection)
     pending = call.pending
     is_answered = False
@@ -90,12 +94,12 @@ def remote_now(client: Client, function_id: str, args: tuple[Any, ...], kwargs: 
 
 
 async def generate(
-    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
 ) -> AsyncGenerator[Any, None]:
     """Run one input of a generator function and yield its items as they come."""
     parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
-    call = GeneratorCall(client.new_call_id(), function_id, parent_id, payload, client.connection)
+    call = GeneratorCall(client.new_call_id(), function_id, parent_id, payload, client.connection, method)
     client.open_call(call, call.frames())
     taken = uncredited = 0
     try:

@@ -99,6 +99,7 @@ class Mapping:
         feed: Feed,
         kwargs: dict[str, Any],
         on_progress: Callable[[int, int, bool], None],
+        method: str = "",
     ) -> None:
         self._client = client
         self._feed = feed
@@ -109,7 +110,7 @@ class Mapping:
         self._is_fed = False
         self._held: dict[int, Output] = {}
         self._held_bytes = 0
-        self._call = MapCall(client.new_call_id(), function_id, parent_input_id(), client.connection)
+        self._call = MapCall(client.new_call_id(), function_id, parent_input_id(), client.connection, method)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
         """Outputs as they come."""

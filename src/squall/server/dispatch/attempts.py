@@ -73,7 +73,7 @@ class Attempts:
         if container is not None and not container.is_adopted:
             return False
         # Of a generator items may have been lost with the connection.
-        return attempt >= one.attempt and not self._dispatcher.spec.definition.is_generator
+        return attempt >= one.attempt and one.call.kind != wire.GENERATOR
 
     def believe(self, one: Input, attempt: int) -> None:
         """The server before this one had come to that attempt. What the others ended with is not known: they count."""

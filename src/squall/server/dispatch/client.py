@@ -216,7 +216,7 @@ class Client:
             self._remember_refusal(record.call_id, failure or unknown)
             return
         parent = self._parent(record.parent_input_id)
-        call = Call(record.call_id, record.kind, dispatcher, self, self._clock.now(), parent)
+        call = Call(record.call_id, record.kind, dispatcher, self, self._clock.now(), parent, record.method)
         self._table.add(call)
         self.calls[call.call_id] = call
         self._table.open_below.add(self.root_app_id)

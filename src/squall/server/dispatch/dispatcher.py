@@ -252,6 +252,7 @@ class Dispatcher:
             sizes,
             tuple([one.attempt for one in batch]),
             blobs,
+            call.method,
         )
         body = batch[0].value if len(batch) == 1 else b"".join([one.value for one in batch])
         tell("Inputs", record, body)

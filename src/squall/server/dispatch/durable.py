@@ -116,6 +116,7 @@ class Durable:
         stored = StoredCall(
             opened.call_id, opened.function_id, dispatcher.spec.app_id, opened.kind,
             self.backlog.next_time(self._clock.now()), len(inputs), opened.parent_input_id,
+            method=opened.method,
         )  # fmt: skip
         with self.backlog.coming(opened.call_id) as is_read:
             is_new = await self._store.put_call(stored, inputs)
@@ -137,7 +138,7 @@ class Durable:
 
     def _enqueue(self, stored: StoredCall, inputs: tuple[StoredInput, ...], dispatcher: Dispatcher) -> None:
         # A spawned call is waited for by nobody in particular: its parent does not give back its claim on cpu.
-        call = Call(stored.call_id, stored.kind, dispatcher, self, stored.created_at, None)
+        call = Call(stored.call_id, stored.kind, dispatcher, self, stored.created_at, None, stored.method)
         call.is_durable = True
         self._calls.add(call)
         sizes = tuple(wire.IN_BLOB if one.blob_sha256 else len(one.value) for one in inputs)

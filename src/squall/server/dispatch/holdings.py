@@ -19,6 +19,7 @@ from squall.protocol.call import InputRefs, OutputBatch, cut
 from squall.protocol.guest import Holding
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.input import Call, Input
+from squall.server.model.definition import is_generator
 
 if TYPE_CHECKING:
     from squall.server.dispatch.dispatcher import Dispatcher
@@ -93,7 +94,7 @@ class Holdings:
                 break
             began_at = now - min(max(0.0, running_s), RUNNING_S_MAX) if math.isfinite(running_s) else now
             held = Held(container, attempt, began_at)
-            if self._is_superfluous(container, call, one, key, attempt):
+            if self._is_superfluous(container, call, one, key, attempt, record.method):
                 superfluous.append(key)
             elif one is not None:
                 self._bind(one, held)
@@ -123,10 +124,11 @@ class Holdings:
         return True
 
     def _is_superfluous(
-        self, container: Container, call: Call | None, one: Input | None, key: Key, attempt: int
+        self, container: Container, call: Call | None, one: Input | None, key: Key, attempt: int, method: str
     ) -> bool:
         """Whether nobody will take the output of this attempt."""
-        if self._dispatcher.spec.definition.is_generator or (call is not None and call.is_closed):
+        definition = self._dispatcher.spec.definition
+        if is_generator(definition, method) or (call is not None and call.is_closed):
             return True
         if one is None:
             # All that other containers run is known: its call has ended, and the guest did not hear of it.

@@ -88,15 +88,18 @@ class Call:
 
     __slots__ = (
         "call_id", "created_at", "dispatcher", "done", "input_count", "inputs", "is_closed", "is_durable",
-        "items", "items_credit", "items_passed", "items_waiting", "kind", "parent", "sent", "sent_bytes", "sent_count",
-        "sink",
+        "items", "items_credit", "items_passed", "items_waiting", "kind", "method", "parent", "sent", "sent_bytes",
+        "sent_count", "sink",
     )  # fmt: skip
 
     def __init__(
-        self, call_id: str, kind: str, dispatcher: Dispatcher, sink: Sink, created_at: float, parent: Input | None
-    ) -> None:
+        self, call_id: str, kind: str, dispatcher: Dispatcher, sink: Sink, created_at: float, parent: Input | None,
+        method: str = "",
+    ) -> None:  # fmt: skip
         self.call_id = call_id
         self.kind = kind
+        self.method = method
+        """Of a class, the one to run."""
         self.dispatcher = dispatcher
         self.sink = sink
         self.created_at = created_at

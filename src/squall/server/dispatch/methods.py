@@ -33,6 +33,7 @@ from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.image_delete import delete_images
 from squall.server.dispatch.image_garbage import collect_images
 from squall.server.dispatch.input import Input
+from squall.server.model.definition import check_method
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -242,6 +243,7 @@ class Methods:
 
     async def _call_spawn(self, caller: Caller, record: CallSpawn, body: bytes) -> tuple[CallSpawned, bytes]:
         dispatcher = self._dispatcher(caller, "CallSpawn", record.call.function_id)
+        check_method("CallSpawn", dispatcher.spec, record.call.method, record.call.kind)
         if dispatcher.spec.definition.is_generator:
             raise PlatformError(INVALID, f"CallSpawn: {dispatcher.spec.name} is a generator; use remote_gen")
         return CallSpawned(await self._plane.durable.spawn(record, body, dispatcher)), b""

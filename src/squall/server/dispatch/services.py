@@ -45,6 +45,7 @@ from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.node import Node
 from squall.server.dispatch.printed_before import Gate
+from squall.server.model.definition import check_method
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -155,9 +156,11 @@ class ClientService:
         if dispatcher is None:
             message = f"function {record.function_id[:80]} does not exist, or its app was stopped"
             failure = Failure("invalid", message)
-        elif self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:
+        else:
             try:
-                Caller(client, self._scope_app_id).check_use("CallOpen", self._plane.apps.row_of(dispatcher))
+                if self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:
+                    Caller(client, self._scope_app_id).check_use("CallOpen", self._plane.apps.row_of(dispatcher))
+                check_method("CallOpen", dispatcher.spec, record.method, record.kind)
             except PlatformError as error:
                 failure = Failure("invalid", error.message)
                 dispatcher = None

@@ -61,6 +61,8 @@ class StoredCall:
     parent_input_id: str = ""
     is_cancelled: bool = False
     """What of it has no output is not to be run (any more)."""
+    method: str = ""
+    """Of a class."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -112,6 +112,7 @@ CALLS = Table(
     Column("unfinished_count", Integer, nullable=False),
     Column("finished_at", Float, nullable=False),
     Column("is_cancelled", Boolean, nullable=False, server_default=false()),
+    Column("method", String, nullable=False, server_default=""),
     Index("calls_by_progress", "unfinished_count", "finished_at"),
     # Of what waits, page by page; nothing of what is done is in it.
     Index(

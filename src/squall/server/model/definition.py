@@ -1,0 +1,39 @@
+"""What a definition says of the method that a call is for."""
+
+from __future__ import annotations
+
+from squall.protocol.call import GENERATOR
+from squall.protocol.errors import INVALID, PlatformError
+from squall.protocol.function import Definition, FunctionSpec
+
+NAMED_MAX = 20
+"""Methods that a refusal names."""
+
+
+def is_generator(definition: Definition, method: str) -> bool:
+    """Whether it yields items."""
+    if not definition.is_class:
+        return definition.is_generator
+    return any(one.name == method and one.is_generator for one in definition.methods)
+
+
+def check_method(operation: str, spec: FunctionSpec, method: str, kind: str) -> None:
+    """Whether the function can be called like this.
+
+    Raises:
+        PlatformError: `invalid`, naming the methods there are.
+    """
+    definition = spec.definition
+    if not definition.is_class:
+        if method:
+            raise PlatformError(INVALID, f"{operation}: function {spec.name} is no class: it has no method {method!r}")
+        return
+    found = next((one for one in definition.methods if one.name == method), None)
+    if found is None:
+        names = ", ".join(one.name for one in definition.methods[:NAMED_MAX])
+        more = ", …" if len(definition.methods) > NAMED_MAX else ""
+        what = f"no method {method[:80]!r}" if method else "methods, and the call names none"
+        raise PlatformError(INVALID, f"{operation}: class {spec.name} has {what}; it has: {names}{more}")
+    if found.is_generator != (kind == GENERATOR):
+        is_what, how = ("a generator", "remote_gen()") if found.is_generator else ("no generator", "remote()")
+        raise PlatformError(INVALID, f"{operation}: method {method} of class {spec.name} is {is_what}: call .{how}")

@@ -1,0 +1,65 @@
+"""Which calls a definition allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from squall.protocol.call import GENERATOR, MAP, REMOTE, SPAWN
+from squall.protocol.errors import INVALID, PlatformError
+from squall.protocol.function import BY_FILE, Definition, FunctionSpec, MethodSpec
+from squall.server.model.definition import check_method, is_generator
+
+FUNCTION = Definition(BY_FILE, "hello", "count", is_generator=True)
+CLASS = Definition(
+    BY_FILE, "hello", "Model", is_class=True, methods=(MethodSpec("predict"), MethodSpec("stream", is_generator=True))
+)
+
+
+def make_spec(definition: Definition) -> FunctionSpec:
+    return FunctionSpec("fu-1", "ap-1", definition.qualname, definition, "im-1")
+
+
+@pytest.mark.parametrize(
+    ("definition", "method", "expected"),
+    [
+        (FUNCTION, "", True),
+        (CLASS, "predict", False),
+        (CLASS, "stream", True),
+        (CLASS, "gone", False),
+        (CLASS, "", False),
+    ],
+)
+def test_methods_say_for_themselves_whether_they_yield(definition: Definition, method: str, expected: bool) -> None:
+    assert is_generator(definition, method) is expected
+
+
+@pytest.mark.parametrize(
+    ("definition", "method", "kind"),
+    [
+        (FUNCTION, "", GENERATOR),
+        (CLASS, "predict", REMOTE),
+        (CLASS, "predict", MAP),
+        (CLASS, "predict", SPAWN),
+        (CLASS, "stream", GENERATOR),
+    ],
+)
+def test_what_there_is_can_be_called(definition: Definition, method: str, kind: str) -> None:
+    check_method("CallOpen", make_spec(definition), method, kind)
+
+
+@pytest.mark.parametrize(
+    ("definition", "method", "kind", "message"),
+    [
+        (CLASS, "gone", REMOTE, "CallOpen: class Model has no method 'gone'; it has: predict, stream"),
+        (CLASS, "", REMOTE, "class Model has methods, and the call names none; it has: predict, stream"),
+        (CLASS, "stream", SPAWN, "method stream of class Model is a generator: call .remote_gen()"),
+        (CLASS, "predict", GENERATOR, "method predict of class Model is no generator: call .remote()"),
+        (FUNCTION, "predict", REMOTE, "function count is no class: it has no method 'predict'"),
+    ],
+)
+def test_what_there_is_not_is_refused_by_name(definition: Definition, method: str, kind: str, message: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        check_method("CallOpen", make_spec(definition), method, kind)
+
+    assert caught.value.code == INVALID
+    assert message in caught.value.message
