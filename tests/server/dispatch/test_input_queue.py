@@ -121,6 +121,7 @@ def test_every_input_leaves_once_and_nobody_waits_for_more_than_one_turn_of_each
         put += inputs
 
     taken = [one for count in takes for one in queue.take(count)]
+    assert len(queue) == len(put) - len(taken) == len(list(queue))
     left_with = {cast("object", one.call.sink) for one in queue}
     taken_before = list(taken)
     taken += queue.take(len(put))

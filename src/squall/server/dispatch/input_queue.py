@@ -36,10 +36,11 @@ class InputQueue:
     def __init__(self) -> None:
         self._callers: dict[Sink, _Caller] = {}
         self._turns: deque[_Caller] = deque()
+        self._size = 0
 
     def __len__(self) -> int:
         """How many it holds, with those that have left it."""
-        return sum(len(inputs) for caller in self._turns for inputs in caller.calls.values())
+        return self._size
 
     def __iter__(self) -> Iterator[Input]:
         """What it holds, caller by caller."""
@@ -51,10 +52,12 @@ class InputQueue:
         """Inputs of a call come."""
         if inputs:
             self._lane(call).extend(inputs)
+            self._size += len(inputs)
 
     def put_back(self, one: Input) -> None:
         """An input comes back: it is the first of its call."""
         self._lane(one.call, is_next=True).appendleft(one)
+        self._size += 1
 
     def _lane(self, call: Call, *, is_next: bool = False) -> deque[Input]:
         """What the call has waiting. A call that has nothing yet gets the last turn, or the next one."""
@@ -85,10 +88,12 @@ class InputQueue:
                 # Nobody else waits: no turns to take.
                 while lane and len(taken) < count:
                     one = lane.popleft()
+                    self._size -= 1
                     if one.is_queued:
                         taken.append(one)
             else:
                 one = lane.popleft()
+                self._size -= 1
                 if one.is_queued:
                     taken.append(one)
                 caller.turns.rotate(-1)
@@ -112,8 +117,10 @@ class InputQueue:
         self.clear()
         for one in left:
             self._lane(one.call).append(one)
+        self._size = len(left)
 
     def clear(self) -> None:
         """Nothing waits any more."""
         self._callers.clear()
         self._turns.clear()
+        self._size = 0
