@@ -14,7 +14,7 @@ import pytest
 
 from squall.guest.async_runner import AsyncRunner
 from squall.guest.cancellation import Interrupter
-from squall.guest.inbox import Inbox, Input
+from squall.guest.inbox import Inbox, Work
 from squall.guest.link import Link
 from squall.guest.outbox import Outbox
 from squall.guest.runner import RunnerParts
@@ -116,10 +116,11 @@ def test_child_forked_by_an_async_generator_sends_no_items(guest: Process) -> No
 class PausingInbox(Inbox):
     """An inbox whose reader is held up between taking an input and starting it, as a busy machine does."""
 
-    def take(self) -> Input:
+    def take(self) -> Work:
         item = super().take()
-        if item.attempt == 0:
-            self.on_cancel(item.call_id, item.index)
+        (one,) = item.inputs
+        if one.attempt == 0:
+            self.on_cancel(one.call_id, one.index)
             time.sleep(0.2)
         return item
 

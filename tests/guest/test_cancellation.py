@@ -31,14 +31,14 @@ def cancel_and_sleep(interrupter: Interrupter) -> None:
 
 
 def test_what_runs_is_interrupted(interrupter: Interrupter) -> None:
-    interrupter.begin("fc-1", 0)
+    interrupter.begin((("fc-1", 0),))
 
     with pytest.raises(InputCancellation):
         cancel_and_sleep(interrupter)
 
 
 def test_another_input_is_left_alone(interrupter: Interrupter) -> None:
-    interrupter.begin("fc-1", 0)
+    interrupter.begin((("fc-1", 0),))
 
     interrupter.cancel("fc-1", 1)
     time.sleep(0.1)
@@ -56,7 +56,7 @@ def test_signal_that_is_lost_is_sent_again(interrupter: Interrupter, monkeypatch
             send(thread, number)
 
     monkeypatch.setattr(signal, "pthread_kill", lose_the_first)
-    interrupter.begin("fc-1", 0)
+    interrupter.begin((("fc-1", 0),))
 
     with pytest.raises(InputCancellation):
         cancel_and_sleep(interrupter)
@@ -68,7 +68,7 @@ def test_signal_that_is_lost_is_sent_again(interrupter: Interrupter, monkeypatch
 def test_nothing_is_sent_once_it_has_ended(interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(signal, "pthread_kill", lambda thread, number: sent.append(number))
-    interrupter.begin("fc-1", 0)
+    interrupter.begin((("fc-1", 0),))
 
     interrupter.cancel("fc-1", 0)
     interrupter.end()

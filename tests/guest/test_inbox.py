@@ -82,7 +82,7 @@ def test_inputs_come_in_order(guest: Guest) -> None:
     guest.give(0, 1)
     guest.give(2)
 
-    taken = [guest.inbox.take() for _ in range(3)]
+    taken = [guest.inbox.take().inputs[0] for _ in range(3)]
 
     assert [(item.index, item.value) for item in taken] == [(0, b"0"), (1, b"1"), (2, b"2")]
     assert taken[0].input_id == "in-0123456789:0"
@@ -99,7 +99,7 @@ def test_unstarted_inputs_are_given_back_while_user_code_runs(guest: Guest) -> N
     guest.inbox.ended()
     # 0 had begun: it is not given back, and 1 was not asked for.
     assert refs.indexes == (2,)
-    assert guest.inbox.take().index == 1
+    assert guest.inbox.take().inputs[0].index == 1
 
 
 def test_input_lost_with_a_connection_is_given_back_when_asked_for(guest: Guest) -> None:
@@ -186,7 +186,7 @@ def test_reconnect_delivers_what_could_not_be_sent(guest: Guest) -> None:
     # Once all guests are ready, a new server hands out what it has no output of.
     assert list(said)[-2:] == ["Outputs", "Ready"]
     # Input 1 of before the break was dropped: only the one sent again is run.
-    assert guest.inbox.take().index == 1
+    assert guest.inbox.take().inputs[0].index == 1
     assert not guest.inbox.has_input()
 
 

@@ -271,11 +271,14 @@ class Process:
         is_generator: bool = False,
         is_async: bool = False,
         max_inputs: int = 1,
+        is_batched: bool = False,
     ) -> None:
         """Make it the container of one of the functions above."""
         self.agent.expect("GuestHello", GuestHello)
         definition = Definition(BY_FILE, module, qualname, is_generator=is_generator, is_async=is_async)
-        boot = Boot(CONTAINER, "ap-1", "app", "fu-1", qualname, definition, max_inputs=max_inputs)
+        boot = Boot(
+            CONTAINER, "ap-1", "app", "fu-1", qualname, definition, max_inputs=max_inputs, is_batched=is_batched
+        )
         self.agent.say("Boot", boot)
 
     def give(self, index: int, *args: object, attempt: int = 0) -> None:

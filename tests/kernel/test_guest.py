@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import remove_data_dir
-from tests.guest import test_async_runner, test_process
+from tests.guest import test_async_runner, test_batch, test_process, test_thread_runner
 from tests.guest.test_process import Process
 from tests.kernel.debian import debian_with
 from tests.kernel.guests import GuestStarter
@@ -42,7 +42,12 @@ def starter(request: pytest.FixtureRequest) -> Iterator[GuestStarter]:
 @pytest.fixture
 def guest(starter: GuestStarter, data_dir: Path) -> Iterator[Process]:
     """Takes the place of the fixture that starts a process."""
-    process = Process(data_dir, starter, {"async_code.py": test_async_runner.CODE})
+    modules = {
+        "async_code.py": test_async_runner.CODE,
+        "batch_code.py": test_batch.CODE,
+        "thread_code.py": test_thread_runner.CODE,
+    }
+    process = Process(data_dir, starter, modules)
     yield process
     process.close()
 
@@ -51,7 +56,7 @@ def guest(starter: GuestStarter, data_dir: Path) -> Iterator[Process]:
 globals().update(
     {
         name: test
-        for module in (test_process, test_async_runner)
+        for module in (test_process, test_async_runner, test_batch, test_thread_runner)
         for name, test in vars(module).items()
         if name.startswith("test_") and "guest" in inspect.signature(test).parameters
     }

@@ -6,22 +6,20 @@ A thread of its own waits for inputs, so that the loop is free for user code.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import inspect
 import os
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
-from typing import Any, NoReturn
+from typing import Any
 
 from squall.exception import InputCancellation
-from squall.guest.inbox import Input, Stopping
+from squall.guest.inbox import Key, Stopping, Work
 from squall.guest.link import LinkLost
-from squall.guest.runner import ItemSender, Outcome, RunnerParts, cancelled, failed, print_failure
+from squall.guest.runner import ItemSender, Outcome, RunnerParts, cancelled, end_forked, failed, print_failure
 from squall.protocol.call import CANCELLED, SUCCEEDED
 from squall.sdk import _container
 
@@ -31,8 +29,8 @@ class AsyncRunner:
 
     def __init__(self, parts: RunnerParts, max_inputs: int) -> None:
         self._parts = parts
-        self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._cancelled_early: set[tuple[str, int]] = set()
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._cancelled_early: set[Key] = set()
         """Cancelled between the inbox and here; one at most, as the reader takes an input when the last has started."""
         self._slots = asyncio.Semaphore(max_inputs)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,16 +95,18 @@ class AsyncRunner:
         except CancelledError:
             return  # the loop ends, and with it the wait for a slot
 
-    def _start(self, item: Input) -> None:
-        key = (item.call_id, item.index)
-        if key in self._cancelled_early:
-            self._cancelled_early.remove(key)
+    def _start(self, item: Work) -> None:
+        early = self._cancelled_early.intersection(item.keys)
+        if early:
+            self._cancelled_early -= early
             self._slots.release()
             self._answer(item, cancelled(), 0)
             return
-        self._running[key] = asyncio.ensure_future(self._run_one(item))
+        running = asyncio.ensure_future(self._run_one(item))
+        for key in item.keys:
+            self._running[key] = running
 
-    async def _run_one(self, item: Input) -> None:
+    async def _run_one(self, item: Work) -> None:
         self._parts.inbox.began()
         token = _container.begin_input(item.input_id, item.call_id)
         started_ns = time.perf_counter_ns()
@@ -115,7 +115,8 @@ class AsyncRunner:
         finally:
             _container.end_input(token)
             self._parts.inbox.ended()
-            self._running.pop((item.call_id, item.index), None)
+            for key in item.keys:
+                self._running.pop(key, None)
             self._slots.release()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
         self._parts.end_input(item)
@@ -124,14 +125,12 @@ class AsyncRunner:
             return
         self._answer(item, outcome, run_us)
 
-    def _answer(self, item: Input, outcome: Outcome, run_us: int) -> None:
-        status, value, blob_sha256 = outcome
-        self._parts.outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
-        self._parts.inbox.answered(item)
+    def _answer(self, item: Work, outcome: Outcome, run_us: int) -> None:
+        self._parts.answer(item, outcome, run_us)
         if self._parts.outbox.is_due() or not self._parts.inbox.has_input():
             self._parts.outbox.flush()
 
-    async def _outcome(self, item: Input) -> Outcome:
+    async def _outcome(self, item: Work) -> Outcome:
         try:
             args, kwargs = await self._in_thread_if_blob(item)
             if self._parts.is_generator:
@@ -140,34 +139,35 @@ class AsyncRunner:
             if hasattr(result, "__await__"):
                 result = await result
             if os.getpid() != self._pid:
-                _end_forked(None)
-            return (SUCCEEDED, *self._parts.values.result(result))
+                end_forked(None)
+            return self._parts.returned(item, result)
         except (asyncio.CancelledError, InputCancellation) as error:
             if os.getpid() != self._pid:
-                _end_forked(error)
+                end_forked(error)
             return cancelled()
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not self._is_run_by_loop(item):
                 raise  # Python takes the coroutine down
             if os.getpid() != self._pid:
-                _end_forked(error)
+                end_forked(error)
             return failed(error)
 
-    def _is_run_by_loop(self, item: Input) -> bool:
-        running = self._running.get((item.call_id, item.index))
+    def _is_run_by_loop(self, item: Work) -> bool:
+        running = self._running.get(item.keys[0])
         return running is not None and asyncio.current_task(self._loop) is running
 
-    async def _in_thread_if_blob(self, item: Input) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if item.blob_sha256:
-            return await asyncio.to_thread(self._parts.values.arguments, item)
-        return self._parts.values.arguments(item)
+    async def _in_thread_if_blob(self, item: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if item.has_blobs:
+            return await asyncio.to_thread(self._parts.arguments, item)
+        return self._parts.arguments(item)
 
-    async def _send_items(self, item: Input, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        batch = ItemSender(item, self._parts)
+    async def _send_items(self, item: Work, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        one = item.inputs[0]
+        batch = ItemSender(one, self._parts)
         try:
             async for value in self._parts.function(*args, **kwargs):
                 if os.getpid() != self._pid:
-                    _end_forked(None)
+                    end_forked(None)
                 # In a thread when it may wait: a consumer that is behind must not stop the other inputs.
                 if batch.may_wait():
                     await asyncio.to_thread(batch.add, value)
@@ -175,11 +175,11 @@ class AsyncRunner:
                     batch.add(value)
         except BaseException as error:
             if os.getpid() != self._pid:
-                _end_forked(error)
+                end_forked(error)
             raise
         finally:
             batch.flush()
-            self._parts.inbox.drop_item_credit(item.call_id, item.index)
+            self._parts.inbox.drop_item_credit(one.call_id, one.index)
         return batch.count
 
 
@@ -213,7 +213,7 @@ def _complete(loop: asyncio.AbstractEventLoop, awaited: asyncio.Future[Any]) -> 
             # In a task of user code they leave the loop at once, whatever else runs in it. The task has failed with
             # them, as with any other exception: whoever awaits it hears of that when the loop goes on.
             if os.getpid() != pid:
-                _end_forked(error)
+                end_forked(error)
             if awaited.done():
                 raise
             if not _is_of_task(error):
@@ -223,25 +223,3 @@ def _complete(loop: asyncio.AbstractEventLoop, awaited: asyncio.Future[Any]) -> 
 def _is_of_task(error: BaseException) -> bool:
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(frame.f_code.co_flags & inspect.CO_COROUTINE for frame in frames)
-
-
-def _end_forked(error: BaseException | None) -> NoReturn:
-    """End a child that user code forked and that came back, as any program ends: it is no second guest.
-
-    At once, not by raising: on its way out the loop would cancel and answer the other inputs, and take from the epoll
-    instance that parent and child share what wakes the parent.
-    """
-    code = 0
-    try:
-        if isinstance(error, SystemExit):
-            code = error.code if isinstance(error.code, int) else int(error.code is not None)
-            if isinstance(error.code, str):
-                sys.stderr.write(error.code + "\n")
-        elif error is not None:
-            code = 1
-            print_failure(error)
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code & 0xFF)

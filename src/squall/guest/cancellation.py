@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from squall.exception import InputCancellation
+from squall.guest.inbox import Key
 
 # Not SIGUSR1: user programs like to take that one.
 SIGNAL = signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
@@ -26,8 +27,9 @@ class Interrupter:
 
     def __init__(self) -> None:
         self._main = threading.main_thread().ident
-        self._running: tuple[str, int] | None = None
-        self._wanted: tuple[str, int] | None = None
+        self._running: tuple[Key, ...] = ()
+        """The inputs that run: one, or those of a batch."""
+        self._wanted: Key | None = None
         self.on_ending: Callable[[], None] | None = None
         """Who ends what runs, when that is more than the main thread's one input."""
         self.is_ending = False
@@ -39,21 +41,21 @@ class Interrupter:
         """Take the signals; from the main thread."""
         signal.signal(SIGNAL, self._handle)
 
-    def begin(self, call_id: str, index: int) -> None:
-        """User code of this input begins.
+    def begin(self, keys: tuple[Key, ...]) -> None:
+        """User code of these inputs begins.
 
         Raises:
             InputCancellation: it was cancelled on its way here.
         """
         # In this order: who cancels says so first and looks then, so that one of the two sees the other.
-        self._running = (call_id, index)
-        if self._wanted == self._running:
-            self._running = None
+        self._running = keys
+        if self._wanted in keys:
+            self._running = ()
             raise InputCancellation("the input was cancelled")
 
     def end(self) -> None:
         """It has ended: nothing will be raised from now on."""
-        self._running = None
+        self._running = ()
 
     def forget(self) -> None:
         """What was cancelled is answered: a new attempt of it may run here."""
@@ -62,7 +64,7 @@ class Interrupter:
     def cancel(self, call_id: str, index: int) -> None:
         """Interrupt this input if it runs. From any thread."""
         self._wanted = (call_id, index)
-        if self._running == self._wanted:
+        if self._wanted in self._running:
             self._interrupt()
             threading.Thread(target=self._insist, daemon=True).start()
 
@@ -74,7 +76,7 @@ class Interrupter:
         # A signal that comes between Python's last look at its signals and a system call does not end that call.
         for _ in range(INSIST_TIMES):
             time.sleep(INSIST_S)
-            if self._running != self._wanted:
+            if self._wanted not in self._running:
                 return
             self._interrupt()
 
@@ -83,12 +85,12 @@ class Interrupter:
         self.is_ending = True
         if self.on_ending is not None:
             self.on_ending()
-        elif self._running is None:
+        elif not self._running:
             return False
-        self._running = None
+        self._running = ()
         raise InputCancellation("the container is being stopped")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._running is not None and self._running == self._wanted:
-            self._running = None
+        if self._wanted in self._running:
+            self._running = ()
             raise InputCancellation("the input was cancelled")

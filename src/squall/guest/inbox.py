@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Union
 
 from squall.guest.link import Link, LinkLost
 from squall.guest.outbox import Outbox
@@ -24,9 +25,19 @@ from squall.protocol.call import InputBatch, InputRefs, ItemCredit, cut
 from squall.protocol.codec import Envelope
 from squall.protocol.guest import HEARTBEAT_S, GuestStop, Heartbeat, Holding, Ready, TerminalData
 
+if TYPE_CHECKING:
+    from squall.guest.batch import Batch
+
+Work = Union["Input", "Batch"]
+"""What one call of the user's function runs."""
+
 TICK_S = 0.01
 _ARMED_S = 0.05
 _WATCH_S = 0.05
+
+
+Key = tuple[str, int]
+"""Call and index of an input."""
 
 
 class Input:
@@ -49,6 +60,25 @@ class Input:
         """Its id, as users see it."""
         return f"in-{self.call_id[3:]}:{self.index}"
 
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What it is found by."""
+        return ((self.call_id, self.index),)
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Itself; a batch has several."""
+        return (self,)
+
+    @property
+    def has_blobs(self) -> bool:
+        """Whether something has to be fetched first."""
+        return bool(self.blob_sha256)
+
+    def without(self, gone: set[Key]) -> Work | None:
+        """What is left of it when these were given back."""
+        return None if (self.call_id, self.index) in gone else self
+
 
 class Stopping(BaseException):
     """The guest is to end: no input will come any more. Not an Exception, so that user code does not swallow it."""
@@ -63,11 +93,17 @@ class Inbox:
         self.on_cancel = on_cancel
         self.on_terminal: Callable[[TerminalData, bytes], None] | None = None
         self._ready: Ready | None = None
-        self._held: deque[Input] = deque()
+        self._held: deque[Work] = deque()
+        self._gathered: list[Input] = []
+        """Of a batch that is not whole yet."""
+        self._missing = 0
+        """Inputs of it that are still to come."""
         self._unhandled: deque[tuple[Envelope, bytes]] = deque()
         """Received; only whoever reads touches it."""
-        self._begun: dict[tuple[str, int], tuple[int, float, str]] = {}
-        """Taken by the runner and not answered yet: the attempt, since when, and the method."""
+        self._begun: dict[Key, tuple[Input, float, Work]] = {}
+        """Taken by the runner and not answered yet, since when, and what it was taken with."""
+        self._cancelled: set[Key] = set()
+        """Of those, what nobody wants any more."""
         self._item_credit: dict[tuple[str, int], int] = {}
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -89,8 +125,8 @@ class Inbox:
 
     # The runner's side
 
-    def take(self) -> Input:
-        """The next input, reading the connection until there is one.
+    def take(self) -> Work:
+        """The next input (or batch, of a function that takes these), reading the connection until there is one.
 
         Raises:
             Stopping: there will be none.
@@ -102,7 +138,7 @@ class Inbox:
             self._outbox.flush()
             self._wait_or_read(lambda: bool(self._held) or self.is_stopping)
 
-    def _pop(self) -> Input | None:
+    def _pop(self) -> Work | None:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
@@ -111,21 +147,35 @@ class Inbox:
             if not self._held:
                 return None
             item = self._held.popleft()
-            self._begun[item.call_id, item.index] = (item.attempt, time.monotonic(), item.method)
+            now = time.monotonic()
+            for one in item.inputs:
+                self._begun[one.call_id, one.index] = (one, now, item)
             return item
 
-    def answered(self, item: Input) -> None:
+    def answered(self, item: Work) -> None:
         """Its output is in the outbox, or will never be."""
         with self._lock:
-            self._begun.pop((item.call_id, item.index), None)
+            for key in item.keys:
+                self._begun.pop(key, None)
+                self._cancelled.discard(key)
 
     def has_begun(self, call_id: str, index: int) -> bool:
         """Whether the runner has taken it and not answered yet."""
         with self._lock:
             return (call_id, index) in self._begun
 
+    def taken_with(self, call_id: str, index: int) -> Work | None:
+        """What the runner took it with, and has not answered yet: the input itself or its batch."""
+        begun = self._begun.get((call_id, index))
+        return None if begun is None else begun[2]
+
+    def is_cancelled(self, item: Work) -> bool:
+        """Whether the last of it that was wanted was cancelled after the runner had taken it."""
+        with self._lock:
+            return any(key in self._cancelled for key in item.keys)
+
     def began(self) -> None:
-        """User code begins to run in the main thread."""
+        """User code begins to run, in one thread at a time."""
         now = time.monotonic()
         self._running += 1
         self._busy_since = self._last_active = now
@@ -134,7 +184,7 @@ class Inbox:
             self._arm.set()
 
     def ended(self) -> None:
-        """It has ended."""
+        """It has ended; likewise."""
         self._running -= 1
         self._busy_since = time.monotonic() if self._running else 0.0
 
@@ -142,7 +192,12 @@ class Inbox:
         """Wait until the consumer of a generator has taken at least `wanted` items, or the generator was given up."""
         key = (call_id, index)
         self._wait_or_read(
-            lambda: self._item_credit.get(key, 0) >= wanted or self.is_stopping or key not in self._begun
+            lambda: (
+                self._item_credit.get(key, 0) >= wanted
+                or self.is_stopping
+                or key not in self._begun
+                or key in self._cancelled
+            )
         )
 
     def drop_item_credit(self, call_id: str, index: int) -> None:
@@ -190,6 +245,8 @@ class Inbox:
         with self._lock:
             # Whoever takes our place hears of these inputs from their client; running them here as well would be twice.
             self._held.clear()
+            self._gathered.clear()
+            self._missing = 0
         try:
             self._link.connect(is_reconnect=True, frames=self._reintroduction)
         except LinkLost as error:
@@ -208,8 +265,8 @@ class Inbox:
         by_call: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
         now = time.monotonic()
         with self._lock:
-            for (call_id, index), (attempt, begun_at, method) in self._begun.items():
-                by_call.setdefault((call_id, method), []).append((index, attempt, round(now - begun_at, 3)))
+            for (call_id, index), (one, begun_at, _) in self._begun.items():
+                by_call.setdefault((call_id, one.method), []).append((index, one.attempt, round(now - begun_at, 3)))
         frames = []
         for (call_id, method), rows in by_call.items():
             indexes, attempts, running_s = zip(*rows, strict=True)
@@ -253,16 +310,30 @@ class Inbox:
             for index, attempt, value in zip(batch.indexes, attempts, cut(body, batch.sizes), strict=True)
         ]
         with self._lock:
-            self._held.extend(inputs)
+            if batch.batch:
+                self._gather(inputs, batch.batch_size)
+            else:
+                self._held.extend(inputs)
             self._changed.notify_all()
+
+    def _gather(self, inputs: list[Input], batch_size: int) -> None:
+        """Inputs of one batch come call by call, one right after the other."""
+        from squall.guest.batch import Batch  # cold start: batched functions only
+
+        self._missing = (self._missing or batch_size) - len(inputs)
+        self._gathered += inputs
+        if self._missing <= 0 and self._gathered:
+            self._held.append(Batch(tuple(self._gathered)))
+            self._gathered, self._missing = [], 0
 
     def _give_back(self, refs: InputRefs) -> None:
         """Give back all that has not begun: what is held, and what was lost with a connection and is not known here."""
         call_id = refs.call_id
         with self._lock:
             given = [index for index in refs.indexes if (call_id, index) not in self._begun]
-            gone = set(given)
-            self._held = deque(held for held in self._held if held.call_id != call_id or held.index not in gone)
+            gone = {(call_id, index) for index in given}
+            self._held = deque([left for held in self._held if (left := held.without(gone)) is not None])
+            self._gathered = [one for one in self._gathered if one.keys[0] not in gone]
         if given:
             # Outputs first: one that waits here is of an input that is not known any more, and must not run again.
             self._outbox.flush()
@@ -275,12 +346,16 @@ class Inbox:
             # Not of what was given back: it may come here again, as a new attempt that nobody cancelled.
             for index in refs.indexes:
                 if (refs.call_id, index) in self._begun:
+                    self._cancelled.add((refs.call_id, index))
                     self.on_cancel(refs.call_id, index)
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Give everything back that has not begun and let the runner end."""
         with self._lock:
-            held, self._held = self._held, deque()
+            held = [one for item in self._held for one in item.inputs] + self._gathered
+            self._held.clear()
+            self._gathered, self._missing = [], 0
             self.is_stopping = True
             self._changed.notify_all()
         by_call: dict[str, list[int]] = {}

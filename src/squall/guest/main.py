@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
@@ -30,6 +30,10 @@ from squall.protocol.guest import (
     StartupFailed,
 )
 from squall.sdk import _container
+
+if TYPE_CHECKING:
+    from squall.guest.async_runner import AsyncRunner
+    from squall.guest.thread_runner import ThreadRunner
 
 EXIT_STOPPED = 0
 EXIT_NOT_LOADED = 1
@@ -80,7 +84,7 @@ def _live(socket_path: str, interrupter: Interrupter, streams: tuple[MarkedStrea
         inbox = Inbox(link, outbox, interrupter.cancel)
         listeners = (*streams, *_lend_debugger(boot, link, inbox))
         is_generator = boot.definition.is_generator
-        parts = RunnerParts(function, is_generator, inbox, outbox, link, values, interrupter, listeners)
+        parts = _parts_of(boot)(function, is_generator, inbox, outbox, link, values, interrupter, listeners)
         _serve(parts, boot, import_ms)
     except LinkLost as error:
         sys.stderr.write(f"container {container_id} ends: {error}\n")
@@ -102,15 +106,32 @@ def _lend_debugger(boot: Boot, link: Link, inbox: Inbox) -> tuple[InputListener,
     return (terminal,)
 
 
+def _parts_of(boot: Boot) -> type[RunnerParts]:
+    if not boot.is_batched:
+        return RunnerParts
+    from squall.guest.batch import BatchParts  # cold start: batched functions only
+
+    return BatchParts
+
+
 def _serve(parts: RunnerParts, boot: Boot, import_ms: float) -> None:
-    runner: Runner | AsyncRunner
+    runner: Runner | AsyncRunner | ThreadRunner
     if boot.definition.is_async:
         from squall.guest.async_runner import AsyncRunner  # cold start: asyncio is a third of all there is to load
 
         runner = AsyncRunner(parts, boot.max_inputs)
         parts.inbox.on_cancel = runner.cancel
+    elif boot.max_inputs > 1:
+        from squall.guest.thread_runner import ThreadRunner  # cold start: most functions run one input at a time
+
+        runner = ThreadRunner(parts, boot.max_inputs)
+        parts.inbox.on_cancel = runner.cancel
     else:
         runner = Runner(parts)
+    if boot.is_batched:
+        from squall.guest.batch import BatchCancellation  # cold start: batched functions only
+
+        parts.inbox.on_cancel = BatchCancellation(parts, parts.inbox.on_cancel).cancel
     parts.inbox.start(Ready(CREDIT_MAX, import_ms, ".".join(str(part) for part in sys.version_info[:3])))
     runner.run()
 
@@ -133,6 +154,8 @@ def _take_over_streams() -> tuple[MarkedStream, ...]:
     out = MarkedStream(1, "<stdout>", _container.current_input_id)
     err = MarkedStream(2, "<stderr>", _container.current_input_id)
     sys.stdout, sys.stderr = out, err
+    for stream in (out, err):
+        os.register_at_fork(after_in_child=stream.forked)
     return out, err
 
 

@@ -1,21 +1,23 @@
-"""Run inputs: synchronous functions one after the other in the main thread, asynchronous ones on its event loop.
+"""Run inputs: synchronous functions one after the other in the main thread, or several in threads, asynchronous ones on
+its event loop.
 
-The order of things around an input is the same in both: announce it, load its arguments, run user code, store the
+The order of things around an input is the same in all: announce it, load its arguments, run user code, store the
 result, hand it to the outbox. Only `InputCancellation`, and what ends the process, passes through; everything else
 user code raises is its output.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
-from squall.guest.inbox import Inbox, Input, Stopping
+from squall.guest.inbox import Inbox, Input, Stopping, Work
 from squall.guest.link import Link
 from squall.guest.loading import note_missing_package
 from squall.guest.outbox import Outbox
@@ -37,6 +39,10 @@ class InputListener(Protocol):
         """User code of this input runs no more; its output has not left yet."""
 
 
+Outcome = tuple[int, bytes, str]
+"""What became of an input: its status, its value, and the blob that holds the value if that is large."""
+
+
 class RunnerParts(NamedTuple):
     """What a runner runs inputs with, whichever kind it is."""
 
@@ -49,14 +55,25 @@ class RunnerParts(NamedTuple):
     interrupter: Interrupter
     listeners: tuple[InputListener, ...]
 
-    def end_input(self, item: Input) -> None:
+    def arguments(self, item: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What to call the function with."""
+        return self.values.arguments(item.inputs[0])
+
+    def returned(self, item: Work, result: Any) -> Outcome:
+        """What became of an input whose function has returned."""
+        return (SUCCEEDED, *self.values.result(result))
+
+    def answer(self, item: Work, outcome: Outcome, run_us: int) -> None:
+        """Put it into the outbox."""
+        one = item.inputs[0]
+        status, value, blob_sha256 = outcome
+        self.outbox.add(one.call_id, one.index, one.attempt, status, value, run_us, blob_sha256)
+        self.inbox.answered(one)
+
+    def end_input(self, item: Work) -> None:
         """Tell who wants to know."""
         for listener in self.listeners:
             listener.end_input(item.input_id)
-
-
-Outcome = tuple[int, bytes, str]
-"""What became of an input: its status, its value, and the blob that holds the value if that is large."""
 
 
 class Runner:
@@ -82,41 +99,40 @@ class Runner:
                 outbox.flush()
         outbox.flush()
 
-    def _run_one(self, item: Input) -> None:
+    def _run_one(self, item: Work) -> None:
         inbox, interrupter = self._parts.inbox, self._parts.interrupter
         inbox.began()
         token = _container.begin_input(item.input_id, item.call_id)
         started_ns = time.perf_counter_ns()
         try:
-            status, value, blob_sha256 = self._outcome(item)
+            outcome = self._outcome(item)
         except InputCancellation as error:
             # Raised between user code and the end of `_outcome`: the window is a few instructions wide.
-            status, value, blob_sha256 = cancelled(error)
+            outcome = cancelled(error)
         finally:
             interrupter.end()
             _container.end_input(token)
             inbox.ended()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
         self._parts.end_input(item)
-        if status == CANCELLED and interrupter.is_ending:
+        if outcome[0] == CANCELLED and interrupter.is_ending:
             return
-        self._parts.outbox.add(item.call_id, item.index, item.attempt, status, value, run_us, blob_sha256)
-        inbox.answered(item)
+        self._parts.answer(item, outcome, run_us)
         interrupter.forget()
 
-    def _outcome(self, item: Input) -> Outcome:
-        function, values, interrupter = self._parts.function, self._parts.values, self._parts.interrupter
+    def _outcome(self, item: Work) -> Outcome:
+        function, interrupter = self._parts.function, self._parts.interrupter
         try:
-            args, kwargs = values.arguments(item)
-            interrupter.begin(item.call_id, item.index)
+            args, kwargs = self._parts.arguments(item)
+            interrupter.begin(item.keys)
             result = function(*args, **kwargs)
             self._end_if_forked()
             if self._parts.is_generator:
-                count = self._send_items(item, result)
+                count = send_items(item, result, self._parts, self._end_if_forked)
                 interrupter.end()
                 return SUCCEEDED, str(count).encode(), ""
             interrupter.end()
-            return (SUCCEEDED, *values.result(result))
+            return self._parts.returned(item, result)
         except InputCancellation as error:
             return cancelled(error)
         except Stopping:
@@ -127,26 +143,29 @@ class Runner:
                 raise
             return failed(error)
 
-    def _send_items(self, item: Input, generator: Any) -> int:
-        if not isinstance(generator, Generator) and not hasattr(generator, "__next__"):
-            generator = iter(generator)
-        batch = ItemSender(item, self._parts)
-        try:
-            for value in generator:
-                self._end_if_forked()
-                batch.add(value)
-            self._end_if_forked()
-        finally:
-            # A child has a copy of what waits here: its parent sends that.
-            if os.getpid() == self._pid:
-                batch.flush()
-                self._parts.inbox.drop_item_credit(item.call_id, item.index)
-        return batch.count
-
     def _end_if_forked(self) -> None:
         """End a child that user code forked and that came back here: it is no second guest."""
         if os.getpid() != self._pid:
             raise SystemExit(0)
+
+
+def send_items(item: Work, generator: Any, parts: RunnerParts, check: Callable[[], None]) -> int:
+    """Send all that a generator yields, and say how many that is; `check` is called after each and may raise."""
+    one, pid = item.inputs[0], os.getpid()
+    if not isinstance(generator, Generator) and not hasattr(generator, "__next__"):
+        generator = iter(generator)
+    batch = ItemSender(one, parts)
+    try:
+        for value in generator:
+            check()
+            batch.add(value)
+        check()
+    finally:
+        # A child has a copy of what waits here: its parent sends that.
+        if os.getpid() == pid:
+            batch.flush()
+            parts.inbox.drop_item_credit(one.call_id, one.index)
+    return batch.count
 
 
 def cancelled(error: BaseException | None = None) -> Outcome:
@@ -174,6 +193,28 @@ def print_failure(error: BaseException) -> None:
         if isinstance(stream, MarkedStream):
             stream.end_input(_container.current_input_id() or "")
     sys.stderr.write(format_for_user(error))
+
+
+def end_forked(error: BaseException | None) -> NoReturn:
+    """End a child that user code forked and that came back, as any program ends: it is no second guest.
+
+    At once, not by raising: on its way out an event loop would cancel and answer the other inputs, and take from the
+    epoll instance that parent and child share what wakes the parent; a thread that is not the main one would end alone.
+    """
+    code = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+            if isinstance(error.code, str):
+                sys.stderr.write(error.code + "\n")
+        elif error is not None:
+            code = 1
+            print_failure(error)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code & 0xFF)
 
 
 class ItemSender:

@@ -92,6 +92,10 @@ class MarkedStream(io.TextIOBase):
                     if key == input_id or key is here or (isinstance(key, threading.Thread) and not key.is_alive()):
                         self._emit(input_id if key == input_id else "", [self._partial.pop(key)])
 
+    def forked(self) -> None:
+        """This is a child now: a thread that its parent has may have been writing, and will not let go of the lock."""
+        self._lock = threading.RLock()
+
     def end(self) -> None:
         """Write all that is left without an end of line: the process ends."""
         with self._lock:
