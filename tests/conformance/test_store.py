@@ -24,7 +24,7 @@ from squall.protocol.image_catalog import ImageRef
 from squall.protocol.image_steps import debian_slim, run_commands
 from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
-from squall.server.model.store import Store, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import BEGINNING, Portion, Store, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
 from squall.server.store.migration import upgrade
 from squall.server.store.schema import METADATA, SCHEMA_VERSION
@@ -71,8 +71,12 @@ def make_call(call_id: str, created_at: float = 100.0, input_count: int = 1) -> 
     return StoredCall(call_id, "fu-1", "ap-1", SPAWN, created_at, input_count, "in-parent:0", method="predict")
 
 
-def make_inputs(call_id: str, count: int = 1) -> tuple[StoredInput, ...]:
-    return tuple(StoredInput(call_id, index, b"args %d" % index) for index in range(count))
+def make_inputs(call_id: str, count: int = 1, first: int = 0) -> tuple[StoredInput, ...]:
+    return tuple(StoredInput(call_id, index, b"args %d" % index) for index in range(first, first + count))
+
+
+def first_portion(call: StoredCall, inputs: tuple[StoredInput, ...]) -> Portion:
+    return Portion(call, 0, call.created_at, inputs)
 
 
 # Schema
@@ -102,7 +106,8 @@ async def test_new_and_migrated_databases_have_the_same_schema(
         assert compare_metadata(context, METADATA) == []
         assert context.get_current_revision() == SCHEMA_VERSION
         # Options of one database alone, which the comparison passes over.
-        (waiting,) = [one for one in sa.inspect(connection).get_indexes("calls") if one["name"] == "calls_waiting"]
+        indexes = sa.inspect(connection).get_indexes("portions")
+        (waiting,) = [one for one in indexes if one["name"] == "portions_waiting"]
         assert "unfinished_count > 0" in str(waiting["dialect_options"][f"{connection.dialect.name}_where"])
     engine.dispose()
 
@@ -469,8 +474,9 @@ async def test_call_is_unfinished_until_every_input_has_its_output(store: Store)
     between = await store.unfinished_inputs("fu-1")
     await store.put_outputs((StoredOutput("fc-1", 1, FAILED), StoredOutput("fc-0", 0, SUCCEEDED)))
 
-    assert before == ((make_call("fc-0", created_at=99.0), make_inputs("fc-0")), (call, inputs))
-    assert between[1] == (call, inputs[1:])
+    older = first_portion(make_call("fc-0", created_at=99.0), make_inputs("fc-0"))
+    assert before == (older, first_portion(call, inputs))
+    assert between[1] == first_portion(call, inputs[1:])
     assert await store.unfinished_inputs("fu-1") == ()
     assert await store.get_call("fc-1") == call
 
@@ -483,10 +489,10 @@ async def test_unfinished_inputs_come_page_by_page_of_one_function(store: Store)
     await store.put_outputs((StoredOutput("fc-2", 1, SUCCEEDED),))
 
     counts = await store.unfinished_counts()
-    found, after = [], (0.0, "")
+    found, after = [], BEGINNING
     while page := await store.unfinished_inputs("fu-1", after, 3):
-        found.append([(call.call_id, len(inputs)) for call, inputs in page])
-        after = (page[-1][0].created_at, page[-1][0].call_id)
+        found.append([(one.call.call_id, len(one.inputs)) for one in page])
+        after = page[-1].place
 
     assert counts == {"fu-1": 9, "fu-2": 1}
     assert found == [[("fc-0", 2), ("fc-2", 1)], [("fc-3", 2), ("fc-4", 2)], [("fc-5", 2)]]
@@ -497,7 +503,7 @@ async def test_call_put_again_stays_as_it_was(store: Store) -> None:
 
     await store.put_call(make_call("fc-1", created_at=7.0, input_count=3), make_inputs("fc-1", 3))
 
-    assert await store.unfinished_inputs("fu-1") == ((make_call("fc-1"), make_inputs("fc-1")),)
+    assert await store.unfinished_inputs("fu-1") == (first_portion(make_call("fc-1"), make_inputs("fc-1")),)
 
 
 async def test_call_is_new_once(store: Store) -> None:
@@ -519,10 +525,156 @@ async def test_cancelled_call_is_read_back_as_such_until_it_is_over(store: Store
 
     assert cancelled == await store.get_call("fc-1") == replace(make_call("fc-1", input_count=2), is_cancelled=True)
     assert over == make_call("fc-2")
-    assert [call.is_cancelled for call, _ in await store.unfinished_inputs("fu-1")] == [True]
+    assert [one.call.is_cancelled for one in await store.unfinished_inputs("fu-1")] == [True]
     with pytest.raises(PlatformError, match="fc-9") as caught:
         await store.cancel_call("fc-9")
     assert caught.value.code == "not_found"
+
+
+# Calls that grow
+
+
+async def grown(store: Store, call_id: str = "fc-1", counts: tuple[int, ...] = (2, 3, 1)) -> None:
+    """A call of several portions that still grows."""
+    growing = replace(make_call(call_id, input_count=counts[0]), is_growing=True)
+    await store.put_call(growing, make_inputs(call_id, counts[0]))
+    first = counts[0]
+    for number, count in enumerate(counts[1:], 1):
+        inputs = make_inputs(call_id, count, first)
+        await store.extend_call(call_id, first, inputs, 100.0 + number, is_last=False)
+        first += count
+
+
+async def test_call_grows_until_it_is_said_to_be_whole(store: Store) -> None:
+    await grown(store)
+
+    last = await store.extend_call("fc-1", 6, make_inputs("fc-1", 1, 6), 107.0, is_last=True)
+
+    assert last == Portion(make_call("fc-1", input_count=7), 6, 107.0, make_inputs("fc-1", 1, 6))
+    assert await store.get_call("fc-1") == make_call("fc-1", input_count=7)
+    found = await store.unfinished_inputs("fu-1")
+    assert [(one.first, one.made_at, one.inputs) for one in found] == [
+        (0, 100.0, make_inputs("fc-1", 2)),
+        (2, 101.0, make_inputs("fc-1", 3, 2)),
+        (5, 102.0, make_inputs("fc-1", 1, 5)),
+        (6, 107.0, make_inputs("fc-1", 1, 6)),
+    ]
+    assert await store.unfinished_counts() == {"fu-1": 7}
+
+
+async def test_growing_call_may_end_without_more_inputs_and_be_told_so_again(store: Store) -> None:
+    await grown(store)
+
+    for _ in range(2):
+        await store.extend_call("fc-1", 6, (), 107.0, is_last=True)
+
+    assert await store.get_call("fc-1") == make_call("fc-1", input_count=6)
+
+
+async def test_repeated_inputs_of_a_growing_call_are_there_once(store: Store) -> None:
+    await grown(store)
+    inputs = make_inputs("fc-1", 3, 2)
+
+    again = await store.extend_call("fc-1", 2, inputs, 200.0, is_last=False)
+    together = await asyncio.gather(
+        *(store.extend_call("fc-1", 6, make_inputs("fc-1", 1, 6), 300.0 + n, is_last=True) for n in range(3))
+    )
+
+    assert again.made_at == 101.0
+    assert [one.made_at for one in together] == [300.0] * 3
+    assert (await store.get_call("fc-1")).input_count == 7
+    assert await store.unfinished_counts() == {"fu-1": 7}
+
+
+@pytest.mark.parametrize(("first", "count"), [(7, 1), (5, 2), (3, 1)])
+async def test_inputs_that_do_not_follow_are_refused(store: Store, first: int, count: int) -> None:
+    await grown(store)
+
+    with pytest.raises(PlatformError, match="do not follow") as caught:
+        await store.extend_call("fc-1", first, make_inputs("fc-1", count, first), 107.0, is_last=False)
+
+    assert caught.value.code == "conflict"
+    assert await store.unfinished_counts() == {"fu-1": 6}
+
+
+async def test_call_that_is_whole_cancelled_or_unknown_takes_no_more_inputs(store: Store) -> None:
+    await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
+    await grown(store, "fc-2", (1,))
+    await store.put_outputs((StoredOutput("fc-2", 0, SUCCEEDED),))
+    cancelled = await store.cancel_call("fc-2")
+
+    codes = []
+    for call_id in ("fc-1", "fc-2", "fc-3"):
+        with pytest.raises(PlatformError) as caught:
+            await store.extend_call(call_id, 1, make_inputs(call_id, 1, 1), 107.0, is_last=False)
+        codes.append(caught.value.code)
+
+    assert cancelled.is_cancelled
+    assert codes == ["conflict", "conflict", "not_found"]
+    assert await store.unfinished_counts() == {"fu-1": 1}
+
+
+async def test_one_refused_extension_takes_none_beside_it_with_it(store: Store) -> None:
+    await grown(store)
+    writes = [
+        store.extend_call("fc-1", 6, make_inputs("fc-1", 2, 6), 107.0, is_last=False),
+        store.extend_call("fc-9", 0, make_inputs("fc-9"), 107.0, is_last=False),
+        store.extend_call("fc-1", 8, make_inputs("fc-1", 1, 8), 108.0, is_last=True),
+    ]
+
+    done = await asyncio.gather(*writes, return_exceptions=True)
+
+    assert [isinstance(one, PlatformError) for one in done] == [False, True, False]
+    assert (await store.get_call("fc-1")).input_count == 9
+
+
+async def test_outputs_count_for_their_portion(store: Store) -> None:
+    await grown(store)
+    await store.put_outputs(tuple(StoredOutput("fc-1", index, SUCCEEDED) for index in (0, 3, 1, 4)))
+
+    waiting = await store.unfinished_inputs("fu-1")
+    indexes = [await store.unfinished_indexes("fc-1"), await store.unfinished_indexes("fc-1", 3, 1)]
+    await store.put_outputs((StoredOutput("fc-1", 2, SUCCEEDED), StoredOutput("fc-1", 5, SUCCEEDED)))
+
+    assert [(one.first, [item.index for item in one.inputs]) for one in waiting] == [(2, [2]), (5, [5])]
+    assert indexes == [(2, 5), (5,)]
+    assert await store.unfinished_inputs("fu-1") == ()
+    assert await store.unfinished_indexes("fc-1") == ()
+
+
+async def test_inputs_in_blobs_are_read_back_in_their_portion(store: Store) -> None:
+    inputs = (StoredInput("fc-1", 0, b"x"), StoredInput("fc-1", 1, b"", "ab" * 32), StoredInput("fc-1", 2, b"yz"))
+    await store.put_call(make_call("fc-1", input_count=3), inputs)
+
+    (portion,) = await store.unfinished_inputs("fu-1")
+
+    assert portion.inputs == inputs
+    assert await store.live_blobs() == {"ab" * 32}
+
+
+async def test_outputs_are_read_in_order_up_to_the_first_gap(store: Store) -> None:
+    await store.put_call(make_call("fc-1", input_count=6), make_inputs("fc-1", 6))
+    await store.put_outputs(tuple(StoredOutput("fc-1", index, SUCCEEDED, b"%d" % index * 10) for index in (0, 1, 2, 4)))
+
+    found = [
+        [one.value[:1] for one in await store.read_outputs("fc-1", *asked)]
+        for asked in ((0, 10), (1, 1), (3, 10), (4, 10), (0, 10, 11), (0, 10, 1))
+    ]
+
+    assert found == [[b"0", b"1", b"2"], [b"1"], [], [b"4"], [b"0", b"1"], [b"0"]]
+    with pytest.raises(PlatformError) as caught:
+        await store.read_outputs("fc-9", 0, 10)
+    assert caught.value.code == "not_found"
+
+
+async def test_call_that_was_never_said_to_be_whole_expires_after_its_last_input(store: Store) -> None:
+    await grown(store, counts=(1, 1))
+    await store.put_outputs((StoredOutput("fc-1", 0, SUCCEEDED), StoredOutput("fc-1", 1, SUCCEEDED)))
+
+    early = await store.expire(101.0)
+    late = await store.expire(101.5)
+
+    assert (early, late) == (0, 1)
 
 
 async def test_input_has_one_output_the_first(store: Store) -> None:

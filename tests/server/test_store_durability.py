@@ -63,7 +63,7 @@ def test_kill_in_mid_commit_loses_nothing_acknowledged(tmp_path: Path) -> None:
 
 async def _unfinished(url: str) -> dict[str, tuple[StoredInput, ...]]:
     async with SqlStore(url, upgrade) as store:
-        return {call.call_id: inputs for call, inputs in await store.unfinished_inputs("fu-1", limit=10**6)}
+        return {one.call.call_id: one.inputs for one in await store.unfinished_inputs("fu-1", limit=10**6)}
 
 
 async def test_full_disk_is_exhausted_and_says_what_to_do(tmp_path: Path) -> None:

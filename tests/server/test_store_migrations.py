@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from squall.protocol.errors import PlatformError
 from squall.server.dispatch import SystemClock
+from squall.server.model.store import StoredInput
 from squall.server.store import migration
 from squall.server.store.schema import SCHEMA_VERSION
 from squall.server.store.sql import SqlStore
@@ -90,3 +91,30 @@ async def test_mounts_and_calls_of_an_older_database_count_as_used_and_as_wanted
 
     assert pruned == 0
     assert not call.is_cancelled
+
+
+async def test_inputs_of_an_older_database_are_read_as_a_portion(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/squall.db"
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
+        for call_id, unfinished_count in (("fc-1", 2), ("fc-2", 0)):
+            connection.execute(
+                sa.text("INSERT INTO calls VALUES (:id, 'fu-1', 'ap-1', 'spawn', '', 3, 1.0, :unfinished, 1.0, 0)"),
+                {"id": call_id, "unfinished": unfinished_count},
+            )
+            for index, (value, blob) in enumerate(((b"one", ""), (b"", "ab" * 32), (b"three", ""))):
+                row = {"id": call_id, "index": index, "value": value, "blob": blob}
+                connection.execute(sa.text("INSERT INTO inputs VALUES (:id, :index, :value, :blob)"), row)
+        connection.execute(sa.text("INSERT INTO outputs VALUES ('fc-1', 0, 0, 'done', '', 0, 5, 2.0)"))
+    engine.dispose()
+
+    async with SqlStore(url, migration.upgrade) as store:
+        (portion,) = await store.unfinished_inputs("fu-1")
+
+    assert not portion.call.is_growing
+    assert portion.place == (1.0, "fc-1", 0)
+    assert portion.inputs == (StoredInput("fc-1", 1, b"", "ab" * 32), StoredInput("fc-1", 2, b"three"))

@@ -22,6 +22,7 @@ from squall.protocol.records import field, from_wire, record, to_wire
 REMOTE = "remote"
 MAP = "map"
 SPAWN = "spawn"
+SPAWN_MAP = "spawn_map"
 GENERATOR = "generator"
 
 SUCCEEDED = 0
@@ -143,13 +144,46 @@ class CallSpawn:
 
     call: CallOpen
     inputs: InputBatch
+    is_growing: bool = False
+    """More inputs follow by `CallExtend`. Where too many wait, the caller waits, too, and is refused nothing."""
 
 
 @record
 class CallSpawned:
-    """The call is on disk."""
+    """The inputs are on disk."""
 
     call_id: str
+    input_count: int = 0
+    """How many the call has now."""
+    retry_s: float = 0.0
+    """Not 0: nothing was kept, because too many inputs of the function wait; say it again after that long."""
+
+
+@record
+class CallExtend:
+    """More inputs of a durable call that grows; the answer means they are on disk.
+
+    Their indexes follow those that the call has, so repeating after a lost connection adds nothing twice. Whoever
+    stops in the middle leaves a call of the inputs that were acknowledged.
+    """
+
+    inputs: InputBatch
+    is_last: bool = False
+    """The call grows no more. There may be no inputs then."""
+
+
+@record
+class CallRead:
+    """Wait for outputs of a durable call, from input `first` on, in order and without a gap: as many as there are, at
+    most `count`. The answer has none when the first one is not there within `timeout_s`.
+    """
+
+    call_id: str
+    first: int
+    count: int
+    timeout_s: float = 0.0
+    parent_input_id: str = ""
+    """As of `CallGet`."""
 
 
 @record
@@ -184,6 +218,8 @@ class CallInfo:
     created_at: float
     statuses: tuple[str, ...] = ()
     """Of the first inputs, at most 1,000: queued, running, or one of STATUS_NAMES."""
+    is_growing: bool = False
+    """Inputs are still added."""
 
 
 @record

@@ -188,7 +188,7 @@ async def test_a_count_that_has_gone_wrong_disturbs_nobody() -> None:
         for number in range(30):
             await spawn(stage, spec.function_id, number)
 
-        stage.plane.durable.backlog.cancelled(spec.function_id, new_id("fc"), 1_000)
+        stage.plane.durable.backlog.count_off(spec.function_id, 1_000)
 
         assert len(stage.plane.durable.backlog) == 0
         await stage.client.connect()
@@ -300,7 +300,7 @@ async def test_what_a_container_runs_of_a_call_in_the_store_is_stopped_when_it_i
             await spawn(stage, spec.function_id, number)
         # As if it had been made last: after the restart it is not among the calls that are read at once.
         assert isinstance(stage.store, MemoryStore)
-        stage.store._calls[first] = replace(stage.store._calls[first], created_at=1e12)
+        stage.store._portions[first] = [replace(stage.store._portions[first][0], made_at=1e12)]
         await stage.restart()
         assert stage.plane.calls.get(first) is None
         assert guest.running
@@ -394,7 +394,7 @@ async def test_call_that_a_wrong_count_passes_over_is_cancelled_too() -> None:
         spec = await stage.client.function(max_containers=1)
         stage.node.is_slow_to_load = True
         call_ids = [await spawn(stage, spec.function_id, number) for number in range(30)]
-        stage.plane.durable.backlog.cancelled(spec.function_id, new_id("fc"), 1_000)
+        stage.plane.durable.backlog.count_off(spec.function_id, 1_000)
 
         await stage.client.ask("CallCancel", CallCancel(call_ids[-1]), Empty)
         await settle()

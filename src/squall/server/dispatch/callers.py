@@ -14,8 +14,8 @@ from squall.server.model.store import StoredApp
 # and a published image to whoever knows its name.
 CONTAINER_METHODS = frozenset({
     "Hello", "AppCreate", "AppGet", "AppStop", "FunctionCreate", "FunctionGet", "FunctionStats", "MountCreate",
-    "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallGet", "CallInfo", "CallCancel", "CallOpen", "PutInputs",
-    "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
+    "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallExtend", "CallRead", "CallGet", "CallInfo", "CallCancel",
+    "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
 })  # fmt: skip
 
 

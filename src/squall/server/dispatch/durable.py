@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from squall.protocol import call as wire
-from squall.protocol.call import CallInfo, CallSpawn, Failure, InputBatch, ItemBatch, OutputBatch, cut
-from squall.protocol.call_id import is_marked
-from squall.protocol.errors import EXHAUSTED, INVALID, NOT_FOUND, PlatformError
-from squall.protocol.ids import is_id
+from squall.protocol.call import CallInfo, Failure, InputBatch, ItemBatch, OutputBatch, cut
+from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.backlog import CANCELLED, Backlog
 from squall.server.dispatch.call_table import CallTable
-from squall.server.dispatch.dispatcher import Dispatcher, check_blobs
+from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.expired import why_unknown
 from squall.server.dispatch.input import Call
 from squall.server.dispatch.shelf import Kept
+from squall.server.dispatch.spawns import Spawns
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.model.store import Store, StoredCall, StoredInput, StoredOutput
@@ -28,9 +28,11 @@ _log = logging.getLogger("squall.server.dispatch.durable")
 EXPIRE_EVERY_S = 600.0
 WAIT_MAX_S = 60.0
 """Of one `CallGet`; the client asks again."""
-INPUTS_MAX = 10_000
-"""Of one `CallSpawn`."""
-NAMES_CHARS_MAX = 200
+READ_MAX = 1_000
+"""Outputs in one answer."""
+CANCELLED_AT_ONCE = 2_000
+OUTPUTS_AT_ONCE = 2_000
+"""In one transaction, so that spawns in between do not wait long."""
 RETRY_S = 1.0
 STATUSES_MAX = 1_000
 UNKEPT_MAX = 5_000
@@ -66,7 +68,16 @@ class Durable:
             find=find,
             enqueue=self._enqueue,
             fail=self._fail,
-            unkept=lambda: {output.call_id for output in self._unkept},
+            unkept=lambda: {(output.call_id, output.index) for output in self._unkept},
+        )
+        self.spawns = Spawns(
+            store=store,
+            calls=calls,
+            clock=clock,
+            config=config,
+            tasks=tasks,
+            backlog=self.backlog,
+            enqueue=self._enqueue,
         )
 
     async def settle(self, timeout_s: float) -> None:
@@ -78,73 +89,18 @@ class Durable:
         """Queue again what had no output when the last server ended; what nobody can run any more fails."""
         await self.backlog.load()
 
-    async def spawn(self, record: CallSpawn, body: bytes, dispatcher: Dispatcher) -> str:
-        """Put a call on disk and queue it.
-
-        Raises:
-            PlatformError: `invalid`, `exhausted` when too much is queued, and what the store raises.
-        """
-        opened, batch = record.call, record.inputs
-        if not is_id(opened.call_id, "fc") or batch.call_id != opened.call_id:
-            raise PlatformError(INVALID, "CallSpawn: the call needs an id, the same for its inputs")
-        if is_marked(opened.call_id):
-            message = f"CallSpawn: {opened.call_id} is the id of a client's call; a spawned one needs an id of its own"
-            raise PlatformError(INVALID, message)
-        if not batch.indexes or len(batch.indexes) > INPUTS_MAX or len(batch.indexes) != len(batch.sizes):
-            raise PlatformError(INVALID, f"CallSpawn: takes 1 to {INPUTS_MAX} inputs, each with a size")
-        if set(batch.indexes) != set(range(len(batch.indexes))):
-            raise PlatformError(INVALID, "CallSpawn: the indexes of its inputs are not 0, 1 and so on")
-        if len(opened.kind) + len(opened.parent_input_id) > NAMES_CHARS_MAX:
-            raise PlatformError(INVALID, "CallSpawn: its kind is no word, or its parent no id of an input")
-        if self._calls.get(opened.call_id) is not None:
-            return opened.call_id
-        waiting = dispatcher.queued + self.backlog.count(opened.function_id)
-        if waiting + len(batch.indexes) > self._config.spawned_inputs_max:
-            limit = self._config.spawned_inputs_max
-            raise PlatformError(EXHAUSTED, f"CallSpawn: more than {limit} inputs of this function would wait")
-        if self._calls.waiting_bytes + len(body) > self._config.queued_bytes_max:
-            raise PlatformError(EXHAUSTED, "CallSpawn: the inputs that wait use all memory this server gives them")
-        try:
-            values = list(cut(body, batch.sizes))
-            check_blobs(batch.indexes, batch.sizes, batch.blobs)
-        except ValueError as error:
-            raise PlatformError(INVALID, f"CallSpawn: {error}") from error
-        inputs = tuple(
-            StoredInput(opened.call_id, index, value, batch.blobs.get(str(index), ""))
-            for index, value in zip(batch.indexes, values, strict=True)
-        )
-        stored = StoredCall(
-            opened.call_id, opened.function_id, dispatcher.spec.app_id, opened.kind,
-            self.backlog.next_time(self._clock.now()), len(inputs), opened.parent_input_id,
-            method=opened.method,
-        )  # fmt: skip
-        with self.backlog.coming(opened.call_id) as is_read:
-            is_new = await self._store.put_call(stored, inputs)
-            if not is_new and await self._is_over(opened.call_id):
-                return opened.call_id
-            if is_read() or self._calls.get(opened.call_id) is not None:
-                return opened.call_id
-            if not self.backlog.leave(stored, inputs, dispatcher):
-                self._enqueue(stored, inputs, dispatcher)
-        return opened.call_id
-
-    async def _is_over(self, call_id: str) -> bool:
-        """A repeated request for a call that was run before, or cancelled."""
-        if any(output.call_id == call_id for output in self._unkept):
-            return True  # what has outputs that are not on disk yet was in memory, or has failed
-        stored = await self._store.get_call(call_id)
-        count = stored.input_count
-        return stored.is_cancelled or len(await self._store.output_statuses(call_id, count)) >= count
-
     def _enqueue(self, stored: StoredCall, inputs: tuple[StoredInput, ...], dispatcher: Dispatcher) -> None:
-        # A spawned call is waited for by nobody in particular: its parent does not give back its claim on cpu.
-        call = Call(stored.call_id, stored.kind, dispatcher, self, stored.created_at, None, stored.method)
-        call.is_durable = True
-        self._calls.add(call)
-        sizes = tuple(wire.IN_BLOB if one.blob_sha256 else len(one.value) for one in inputs)
+        """Take inputs into memory; others of their call may be there, or come later."""
+        call = self._calls.get(stored.call_id)
+        if call is None:
+            # Waited for by nobody in particular: its parent does not give back its claim on cpu.
+            call = Call(stored.call_id, stored.kind, dispatcher, self, stored.created_at, None, stored.method)
+            call.is_durable = True
+            self._calls.add(call)
+        sizes = tuple([wire.IN_BLOB if one.blob_sha256 else len(one.value) for one in inputs])
         blobs = {str(one.index): one.blob_sha256 for one in inputs if one.blob_sha256}
-        batch = InputBatch(stored.call_id, tuple(one.index for one in inputs), sizes, (), blobs)
-        dispatcher.put(call, batch, b"".join(one.value for one in inputs))
+        batch = InputBatch(stored.call_id, tuple([one.index for one in inputs]), sizes, (), blobs)
+        dispatcher.put(call, batch, b"".join([one.value for one in inputs]))
         for output, body in self._calls.take_orphans(call.call_id, dispatcher.spec.function_id):
             dispatcher.put_orphan(call, output, body)
 
@@ -162,9 +118,9 @@ class Durable:
             for index, status, value, attempt, ran_us in columns
         ])  # fmt: skip
         if not call.inputs:
-            self.backlog.ended(call.call_id, call.dispatcher)
             call.is_closed = True
             self._calls.end_if_over(call)
+        self.backlog.ended(call.call_id, record.indexes, call.dispatcher)
 
     def put_items(self, call: Call, record: ItemBatch, body: bytes) -> None:
         """See `Sink`; generators cannot be spawned."""
@@ -204,18 +160,19 @@ class Durable:
         """Write until nothing is left; a store that cannot write now is asked again."""
         try:
             while self._unkept:
-                batch = tuple(self._unkept)
+                batch = tuple(self._unkept[:OUTPUTS_AT_ONCE])
                 try:
-                    await self._store.put_outputs(batch)
+                    accepted = await self._store.put_outputs(batch)
                 except PlatformError as error:
                     _log.error("%d outputs could not be kept, trying again: %s", len(batch), error.message)
                     await asyncio.sleep(RETRY_S)
                     continue
                 except Exception:  # noqa: BLE001 - top of a loop: one that no database takes must not hold up all others
                     batch = await self._keep_each(batch)
+                    accepted = (True,) * len(batch)
                 del self._unkept[: len(batch)]
                 self._has_written.set()
-                for output in batch:
+                for output in itertools.compress(batch, accepted):
                     self._tell(output)
         finally:
             self._keeping = None
@@ -265,7 +222,8 @@ class Durable:
         timer = None
         try:
             output = await self._known(call_id, self._store.get_output(call_id, index))
-            if output is None and index != 0:
+            # What is in memory has an input of index 0, nearly all there are: for those the store is not asked twice.
+            if output is None and (index != 0 or self._calls.get(call_id) is None):
                 await self._check_index(call_id, index)
             if output is None and timeout_s > 0:
                 timer = self._clock.call_later(
@@ -280,12 +238,16 @@ class Durable:
                 waiters.discard(waiter)
                 if not waiters:
                     del self._waiters[key]
-        if output is None:
-            return OutputBatch(call_id, (), (), ()), b""
-        size = wire.IN_BLOB if output.blob_sha256 else len(output.value)
-        blobs = {str(index): output.blob_sha256} if output.blob_sha256 else {}
-        columns = ((index,), (output.status,), (size,), (output.attempt,), (output.run_us,))
-        return OutputBatch(call_id, *columns, blobs), output.value
+        return _batch_of(call_id, () if output is None else (output,))
+
+    async def read(self, call_id: str, first: int, count: int, timeout_s: float) -> tuple[OutputBatch, bytes]:
+        """The outputs from one input on, in order and without a gap; none when the first is not there in time.
+
+        Raises:
+            PlatformError: as `get`.
+        """
+        outputs = await self._known(call_id, self._store.read_outputs(call_id, first, min(count, READ_MAX)))
+        return _batch_of(call_id, outputs) if outputs else await self.get(call_id, first, timeout_s)
 
     async def _known(self, call_id: str, answer: Awaitable[T]) -> T:
         """What the store answers of a call that it knows."""
@@ -297,9 +259,11 @@ class Durable:
             raise why_unknown(call_id, self._clock.now(), self._config.results_kept_s) from error
 
     async def _check_index(self, call_id: str, index: int) -> None:
-        count = (await self._known(call_id, self._store.get_call(call_id))).input_count
-        if not 0 <= index < count:
-            has = "1 input, of index 0" if count == 1 else f"{count} inputs, of indexes 0 to {count - 1}"
+        stored = await self._known(call_id, self._store.get_call(call_id))
+        count = stored.input_count
+        if not 0 <= index < count and not (stored.is_growing and index >= 0):
+            of_many = f"{count} inputs, of indexes 0 to {count - 1}" if count else "no inputs"
+            has = "1 input, of index 0" if count == 1 else of_many
             raise PlatformError(INVALID, f"CallGet: no input of call {call_id} has index {index}: it has {has}")
 
     async def info(self, call_id: str) -> CallInfo:
@@ -315,12 +279,29 @@ class Durable:
             return CallInfo(call_id, function_id, call.kind, call.input_count, call.created_at, statuses)
         stored = await self._known(call_id, self._store.get_call(call_id))
         kept = await self._store.output_statuses(call_id, STATUSES_MAX)
-        is_stored = call is None and self.backlog.count(stored.function_id) > 0
+        # What is neither in memory nor has an output on disk waits there, or has just ended.
+        elsewhere = "queued" if self.backlog.count(stored.function_id) > 0 else "running"
         statuses = tuple(
-            wire.STATUS_NAMES[kept[index]] if index in kept else "queued" if is_stored else _state_of(call, index)
+            wire.STATUS_NAMES[kept[index]]
+            if index in kept
+            else _state_of(call, index)
+            if call is not None and index in call.inputs
+            else elsewhere
             for index in range(min(stored.input_count, STATUSES_MAX))
         )
-        return CallInfo(call_id, stored.function_id, stored.kind, stored.input_count, stored.created_at, statuses)
+        columns = (stored.function_id, stored.kind, stored.input_count, stored.created_at, statuses)
+        return CallInfo(call_id, *columns, is_growing=stored.is_growing)
+
+    async def function_of(self, call_id: str) -> str:
+        """The function a call is of.
+
+        Raises:
+            PlatformError: `not_found` or `expired`.
+        """
+        call = self._calls.get(call_id)
+        if call is not None:
+            return call.dispatcher.spec.function_id
+        return (await self._known(call_id, self._store.get_call(call_id))).function_id
 
     async def app_of(self, call_id: str) -> str:
         """The app a call belongs to.
@@ -340,29 +321,40 @@ class Durable:
             PlatformError: `not_found` or `expired`. A call that is over is left as it is.
         """
         call = self._calls.get(call_id)
-        if call is None or call.is_durable:
-            # On disk first: whatever becomes of this server, nobody runs it after we have answered.
-            try:
-                stored = await self._known(call_id, self._store.cancel_call(call_id))
-            except PlatformError:
-                if call is not None:  # it is not promised, and what runs is stopped all the same
-                    call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
-                raise
-            await self._wait_for_room()
-            kept = await self._store.output_statuses(call_id, stored.input_count)
-            call = self._calls.get(call_id)
-            if call is None:
-                self._cancel_stored(stored, kept.keys())
-                return
-        call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
+        if call is not None and not call.is_durable:
+            call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
+            return
+        # On disk first: whatever becomes of this server, nobody runs it after we have answered.
+        try:
+            stored = await self._known(call_id, self._store.cancel_call(call_id))
+        except PlatformError:
+            if call is not None:  # it is not promised, and what runs is stopped all the same
+                call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
+            raise
+        self.backlog.cancelled(stored.function_id, call_id)
+        call = self._calls.get(call_id)
+        if call is not None:
+            call.dispatcher.attempts.cancel(list(call.inputs.values()), is_killing=is_killing)
+        await self._cancel_stored(stored)
 
-    def _cancel_stored(self, stored: StoredCall, kept: Set[int]) -> None:
-        """Cancel what is in the store only, in one go: a page that is read meanwhile passes it over."""
-        call_id = stored.call_id
-        unkept = {output.index for output in self._unkept if output.call_id == call_id}
-        inputs = [index for index in range(stored.input_count) if index not in kept and index not in unkept]
-        self.backlog.cancelled(stored.function_id, call_id, len(inputs))
-        self._fail_now(stored, tuple(StoredInput(call_id, index) for index in inputs), CANCELLED)
+    async def _cancel_stored(self, stored: StoredCall) -> None:
+        """Cancel what is in the store only, some thousands at a time."""
+        call_id, first = stored.call_id, 0
+        while indexes := await self._store.unfinished_indexes(call_id, first, CANCELLED_AT_ONCE):
+            if self._elsewhere(call_id, indexes):
+                await self._wait_for_room()
+            inputs = tuple(StoredInput(call_id, index) for index in self._elsewhere(call_id, indexes))
+            self.backlog.count_off(stored.function_id, len(inputs))
+            self._fail_now(stored, inputs, CANCELLED)
+            first = indexes[-1] + 1
+            if len(indexes) < CANCELLED_AT_ONCE:
+                return
+
+    def _elsewhere(self, call_id: str, indexes: tuple[int, ...]) -> list[int]:
+        """Those of these inputs that are neither in memory nor have an output that is being written."""
+        call = self._calls.get(call_id)
+        here = {output.index for output in self._unkept if output.call_id == call_id}
+        return [index for index in indexes if index not in here and (call is None or index not in call.inputs)]
 
     async def tick(self, now: float) -> None:
         """Forget results that are over their time, and see to what waits in the store."""
@@ -370,6 +362,20 @@ class Durable:
         if now - self._expired_at >= EXPIRE_EVERY_S:
             self._expired_at = now
             await self._store.expire(self._clock.now() - self._config.results_kept_s)
+
+
+def _batch_of(call_id: str, outputs: tuple[StoredOutput, ...]) -> tuple[OutputBatch, bytes]:
+    blobs = {str(one.index): one.blob_sha256 for one in outputs if one.blob_sha256}
+    record = OutputBatch(
+        call_id,
+        tuple([one.index for one in outputs]),
+        tuple([one.status for one in outputs]),
+        tuple([wire.IN_BLOB if one.blob_sha256 else len(one.value) for one in outputs]),
+        tuple([one.attempt for one in outputs]),
+        tuple([one.run_us for one in outputs]),
+        blobs,
+    )
+    return record, b"".join([one.value for one in outputs])
 
 
 def _state_of(call: Call | None, index: int) -> str:

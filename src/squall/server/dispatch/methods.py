@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
-from squall.protocol.call import CallCancel, CallGet, CallInfo, CallInfoGet, CallSpawn, CallSpawned, OutputBatch
+from squall.protocol.call import (
+    CallCancel,
+    CallExtend,
+    CallGet,
+    CallInfo,
+    CallInfoGet,
+    CallRead,
+    CallSpawn,
+    CallSpawned,
+    OutputBatch,
+)
 from squall.protocol.container import ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
@@ -33,6 +43,7 @@ from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.image_delete import delete_images
 from squall.server.dispatch.image_garbage import collect_images
 from squall.server.dispatch.input import Input
+from squall.server.dispatch.spawns import RETRY_S, NoRoom
 from squall.server.model.definition import check_method
 
 if TYPE_CHECKING:
@@ -68,6 +79,8 @@ class Methods:
             "BlobPut": self._blob_put,
             "BlobGet": self._blob_get,
             "CallSpawn": self._call_spawn,
+            "CallExtend": self._call_extend,
+            "CallRead": self._call_read,
             "CallGet": self._call_get,
             "CallInfo": self._call_info,
             "CallCancel": self._call_cancel,
@@ -246,7 +259,31 @@ class Methods:
         check_method("CallSpawn", dispatcher.spec, record.call.method, record.call.kind)
         if dispatcher.spec.definition.is_generator:
             raise PlatformError(INVALID, f"CallSpawn: {dispatcher.spec.name} is a generator; use remote_gen")
-        return CallSpawned(await self._plane.durable.spawn(record, body, dispatcher)), b""
+        try:
+            count = await self._plane.durable.spawns.spawn(record, body, dispatcher)
+        except NoRoom:
+            if not record.is_growing:
+                raise
+            return CallSpawned(record.call.call_id, retry_s=RETRY_S), b""
+        return CallSpawned(record.call.call_id, count), b""
+
+    async def _call_extend(self, caller: Caller, record: CallExtend, body: bytes) -> tuple[CallSpawned, bytes]:
+        call_id = record.inputs.call_id
+        await self._check_call(caller, "CallExtend", call_id)
+        dispatcher = self._dispatcher(caller, "CallExtend", await self._plane.durable.function_of(call_id))
+        try:
+            return CallSpawned(call_id, await self._plane.durable.spawns.extend(record, body, dispatcher)), b""
+        except NoRoom:
+            return CallSpawned(call_id, retry_s=RETRY_S), b""
+
+    async def _call_read(self, caller: Caller, record: CallRead, body: bytes) -> tuple[OutputBatch, bytes]:
+        await self._check_call(caller, "CallRead", record.call_id)
+        ask = (record.call_id, record.first, record.count, record.timeout_s)
+        parent = self._waiting_input(caller, record)
+        if parent is None:
+            return await self._plane.durable.read(*ask)
+        with self._plane.standstill.awaiting(parent, record.call_id, record.first):
+            return await self._plane.durable.read(*ask)
 
     async def _call_get(self, caller: Caller, record: CallGet, body: bytes) -> tuple[OutputBatch, bytes]:
         await self._check_call(caller, "CallGet", record.call_id)
@@ -256,7 +293,7 @@ class Methods:
         with self._plane.standstill.awaiting(parent, record.call_id, record.index):
             return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
 
-    def _waiting_input(self, caller: Caller, record: CallGet) -> Input | None:
+    def _waiting_input(self, caller: Caller, record: CallGet | CallRead) -> Input | None:
         """The input of the caller's own app that waits for this output."""
         if not caller.scope_app_id or not record.parent_input_id or record.timeout_s <= 0:
             return None

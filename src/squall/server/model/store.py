@@ -63,6 +63,8 @@ class StoredCall:
     """What of it has no output is not to be run (any more)."""
     method: str = ""
     """Of a class."""
+    is_growing: bool = False
+    """More inputs may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,27 @@ class StoredInput:
     index: int
     value: bytes = b""
     blob_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Consecutive inputs of a durable call that came with one request: they are kept, and read again, together."""
+
+    call: StoredCall
+    first: int
+    """Index of the first of them, whether it is among those that were read or not."""
+    made_at: float
+    inputs: tuple[StoredInput, ...]
+
+    @property
+    def place(self) -> Place:
+        """Where it stands among all portions of its function."""
+        return self.made_at, self.call.call_id, self.first
+
+
+Place = tuple[float, str, int]
+"""Portions are read in this order: by the time they were made, then by call and first index."""
+BEGINNING: Place = (0.0, "", -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +221,28 @@ class Store(Protocol):
     # Durable calls
 
     async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
-        """Keep a call with its inputs; whether it is new. A call that is there already stays as it is.
+        """Keep a call with its first inputs; whether it is new. A call that is there already stays as it is.
 
         Callers at the same time share one transaction every few milliseconds.
+        """
+
+    async def extend_call(
+        self, call_id: str, first: int, inputs: tuple[StoredInput, ...], made_at: float, *, is_last: bool
+    ) -> Portion:
+        """Add inputs to a call that grows, at index `first`; with `is_last` it grows no more.
+
+        The answer tells the call as it is then, and when these inputs were made: earlier than now when the call had
+        them already, and nothing was added. Shares transactions as `put_call` does.
+
+        Raises PlatformError `not_found`; `conflict` when they do not follow those the call has, and when the call was
+        cancelled or grows no more.
         """
 
     async def get_call(self, call_id: str) -> StoredCall:
         """One call. Raises PlatformError `not_found`."""
 
     async def cancel_call(self, call_id: str) -> StoredCall:
-        """Remember that the call is cancelled, if it has unfinished inputs; the call as it is then.
+        """Remember that the call is cancelled, if it has unfinished inputs or grows; the call as it is then.
 
         Raises PlatformError `not_found`.
         """
@@ -216,12 +251,15 @@ class Store(Protocol):
         """Function to number of inputs without an output; functions that have some."""
 
     async def unfinished_inputs(
-        self, function_id: str, after: tuple[float, str] = (0.0, ""), limit: int = 1_000
-    ) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
-        """A function's calls with inputs that have no output, and those inputs by index; oldest call first.
+        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000
+    ) -> tuple[Portion, ...]:
+        """A function's portions with inputs that have no output, and those inputs by index; oldest portion first.
 
-        Those made `after` a time (and, of the same time, a call id), until together they have `limit` inputs or more.
+        Those after a place, until together they have `limit` inputs or more.
         """
+
+    async def unfinished_indexes(self, call_id: str, first: int = 0, limit: int = 1_000) -> tuple[int, ...]:
+        """Indexes of a call's inputs that have no output, from `first` on, at most `limit`."""
 
     async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
         """Keep outputs; for each, whether it is the first of its input (the others are forgotten).
@@ -235,11 +273,21 @@ class Store(Protocol):
         Raises PlatformError `not_found` when there is no such call.
         """
 
+    async def read_outputs(
+        self, call_id: str, first: int, count: int, bytes_max: int = 2**22
+    ) -> tuple[StoredOutput, ...]:
+        """The outputs of input `first` and those after it up to the first one without, at most `count`.
+
+        They end with the one that makes their values `bytes_max` or more. Raises PlatformError `not_found` when there
+        is no such call.
+        """
+
     async def output_statuses(self, call_id: str, limit: int = 1_000) -> dict[int, int]:
         """Index to status for those of the first `limit` inputs that have an output."""
 
     async def expire(self, before: float) -> int:
-        """Forget calls whose last output came before that time and which have no unfinished input; how many."""
+        """Forget calls whose last input and last output came before that time and which have no unfinished input; how
+        many. One that still grows then never will."""
 
     async def live_blobs(self) -> frozenset[str]:
         """SHA-256 of every blob that a mount, a function or a call still names."""

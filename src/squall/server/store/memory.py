@@ -10,7 +10,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
-from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
 
 
 class MemoryStore:
@@ -25,7 +25,7 @@ class MemoryStore:
         self._image_names: dict[ImageRef, list[StoredImageName]] = {}
         """With what they pointed to before, the newest first."""
         self._calls: dict[str, StoredCall] = {}
-        self._inputs: dict[str, tuple[StoredInput, ...]] = {}
+        self._portions: dict[str, list[Portion]] = {}
         self._outputs: dict[str, dict[int, StoredOutput]] = {}
         self._settings: dict[str, str] = {}
 
@@ -207,10 +207,31 @@ class MemoryStore:
         """See `Store`."""
         if call.call_id in self._calls:
             return False
-        self._calls[call.call_id] = call
-        self._inputs[call.call_id] = inputs
+        self._calls[call.call_id] = replace(call, input_count=len(inputs))
+        self._portions[call.call_id] = [Portion(call, 0, call.created_at, inputs)] if inputs else []
         self._outputs[call.call_id] = {}
         return True
+
+    async def extend_call(
+        self, call_id: str, first: int, inputs: tuple[StoredInput, ...], made_at: float, *, is_last: bool
+    ) -> Portion:
+        """See `Store`."""
+        call = await self.get_call(call_id)
+        if call.is_cancelled:
+            raise PlatformError(CONFLICT, f"call {call_id} was cancelled: it takes no more inputs")
+        for known in self._portions[call_id]:
+            if known.first == first and 0 < len(inputs) <= call.input_count - first:
+                return replace(known, call=call)
+        is_sealed_already = not call.is_growing and is_last and not inputs
+        if first != call.input_count or not (call.is_growing or is_sealed_already):
+            has = f"call {call_id} has {call.input_count} inputs" + ("" if call.is_growing else " and takes no more")
+            raise PlatformError(CONFLICT, f"{has}: those from {first} to {first + len(inputs)} do not follow")
+        call = replace(call, input_count=first + len(inputs), is_growing=not is_last)
+        self._calls[call_id] = call
+        portion = Portion(call, first, made_at, inputs)
+        if inputs:
+            self._portions[call_id].append(portion)
+        return portion
 
     async def get_call(self, call_id: str) -> StoredCall:
         """See `Store`."""
@@ -222,7 +243,7 @@ class MemoryStore:
     async def cancel_call(self, call_id: str) -> StoredCall:
         """See `Store`."""
         call = await self.get_call(call_id)
-        if self._unfinished(call):
+        if self._unfinished(call) or call.is_growing:
             call = self._calls[call_id] = replace(call, is_cancelled=True)
         return call
 
@@ -235,21 +256,34 @@ class MemoryStore:
         return counts
 
     async def unfinished_inputs(
-        self, function_id: str, after: tuple[float, str] = (0.0, ""), limit: int = 1_000
-    ) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000
+    ) -> tuple[Portion, ...]:
         """See `Store`."""
-        found: list[tuple[StoredCall, tuple[StoredInput, ...]]] = []
-        of_function = [call for call in self._calls.values() if call.function_id == function_id]
-        for call in sorted(of_function, key=lambda call: (call.created_at, call.call_id)):
-            inputs = self._unfinished(call)
-            if inputs and (call.created_at, call.call_id) > after and limit > 0:
-                found.append((call, inputs))
+        found: list[Portion] = []
+        of_function = [
+            portion
+            for call_id, portions in self._portions.items()
+            if self._calls[call_id].function_id == function_id
+            for portion in portions
+        ]
+        for portion in sorted(of_function, key=lambda portion: portion.place):
+            call = self._calls[portion.call.call_id]
+            done = self._outputs[call.call_id]
+            inputs = tuple(one for one in portion.inputs if one.index not in done)
+            if inputs and portion.place > after and limit > 0:
+                found.append(Portion(call, portion.first, portion.made_at, inputs))
                 limit -= len(inputs)
         return tuple(found)
 
-    def _unfinished(self, call: StoredCall) -> tuple[StoredInput, ...]:
+    async def unfinished_indexes(self, call_id: str, first: int = 0, limit: int = 1_000) -> tuple[int, ...]:
+        """See `Store`."""
+        call = await self.get_call(call_id)
+        return tuple(one.index for one in self._unfinished(call) if one.index >= first)[:limit]
+
+    def _unfinished(self, call: StoredCall) -> list[StoredInput]:
         done = self._outputs[call.call_id]
-        return tuple(item for item in self._inputs[call.call_id] if item.index not in done)
+        inputs = (one for portion in self._portions[call.call_id] for one in portion.inputs)
+        return [one for one in inputs if one.index not in done]
 
     async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
         """See `Store`."""
@@ -267,6 +301,19 @@ class MemoryStore:
         await self.get_call(call_id)
         return self._outputs[call_id].get(index)
 
+    async def read_outputs(
+        self, call_id: str, first: int, count: int, bytes_max: int = 2**22
+    ) -> tuple[StoredOutput, ...]:
+        """See `Store`."""
+        await self.get_call(call_id)
+        outputs, found, size_bytes = self._outputs[call_id], [], 0
+        for index in range(first, first + count):
+            if index not in outputs or size_bytes >= bytes_max:
+                break
+            found.append(outputs[index])
+            size_bytes += len(outputs[index].value)
+        return tuple(found)
+
     async def output_statuses(self, call_id: str, limit: int = 1_000) -> dict[int, int]:
         """See `Store`."""
         outputs = self._outputs.get(call_id, {})
@@ -277,19 +324,24 @@ class MemoryStore:
         expired = [
             call_id
             for call_id, outputs in self._outputs.items()
-            if len(outputs) == len(self._inputs[call_id])
-            and max((output.finished_at for output in outputs.values()), default=self._calls[call_id].created_at)
+            if not self._unfinished(self._calls[call_id])
+            and max(
+                self._calls[call_id].created_at,
+                *(portion.made_at for portion in self._portions[call_id]),
+                *(output.finished_at for output in outputs.values()),
+            )
             < before
         ]
         for call_id in expired:
-            del self._calls[call_id], self._inputs[call_id], self._outputs[call_id]
+            del self._calls[call_id], self._portions[call_id], self._outputs[call_id]
         return len(expired)
 
     async def live_blobs(self) -> frozenset[str]:
         """See `Store`."""
         named = {blob for manifest, _ in self._mounts.values() for file in manifest.files for blob in file.blobs}
         named |= {function.definition.blob_sha256 for function in self._functions.values()}
-        named |= {item.blob_sha256 for inputs in self._inputs.values() for item in inputs}
+        portions = (portion for of_call in self._portions.values() for portion in of_call)
+        named |= {one.blob_sha256 for portion in portions for one in portion.inputs}
         named |= {item.blob_sha256 for outputs in self._outputs.values() for item in outputs.values()}
         return frozenset(named - {""})
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0008"
+SCHEMA_VERSION = "0009"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -113,24 +113,32 @@ CALLS = Table(
     Column("finished_at", Float, nullable=False),
     Column("is_cancelled", Boolean, nullable=False, server_default=false()),
     Column("method", String, nullable=False, server_default=""),
+    Column("is_growing", Boolean, nullable=False, server_default=false()),
     Index("calls_by_progress", "unfinished_count", "finished_at"),
-    # Of what waits, page by page; nothing of what is done is in it.
-    Index(
-        "calls_waiting",
-        "function_id",
-        "created_at",
-        "call_id",
-        sqlite_where=text(_IS_UNFINISHED),
-    ),
 )
 
-INPUTS = Table(
-    "inputs",
+PORTIONS = Table(
+    "portions",
     METADATA,
     Column("call_id", String, ForeignKey("calls.call_id"), primary_key=True),
-    Column("input_index", Integer, primary_key=True, autoincrement=False),
+    Column("first_index", Integer, primary_key=True, autoincrement=False),
+    Column("function_id", String, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("unfinished_count", Integer, nullable=False),
+    # Of each input, as JSON: its size, and the blobs of those that are in one.
+    Column("sizes", Text, nullable=False),
+    Column("blobs", Text, nullable=False),
+    # Of all of them, end to end: a row for each would be most of what a call of many inputs costs.
     Column("value", LargeBinary, nullable=False),
-    Column("blob_sha256", String, nullable=False),
+    # Of what waits, page by page; nothing of what is done is in it.
+    Index(
+        "portions_waiting",
+        "function_id",
+        "made_at",
+        "call_id",
+        "first_index",
+        sqlite_where=text(_IS_UNFINISHED),
+    ),
 )
 
 OUTPUTS = Table(
@@ -162,5 +170,5 @@ def complete_for(url: str) -> None:
     that a server on SQLite needs to start.
     """
     if not url.startswith("sqlite"):
-        waiting = next(index for index in CALLS.indexes if index.name == "calls_waiting")
+        waiting = next(index for index in PORTIONS.indexes if index.name == "portions_waiting")
         waiting.dialect_kwargs["postgresql_where"] = text(_IS_UNFINISHED)

@@ -25,8 +25,8 @@ from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.image import StoredImage, StoredImageName
-from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
-from squall.server.store import sql_apps, sql_calls, sql_functions, sql_images, sql_mounts
+from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.store import sql_apps, sql_calls, sql_functions, sql_images, sql_mounts, sql_portions
 from squall.server.store.room import check_room
 from squall.server.store.schema import APPS, FUNCTIONS, IMAGES, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
 from squall.server.store.upsert import upsert
@@ -248,11 +248,23 @@ class SqlStore:
 
     async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
         """See `Store`."""
-        if self._directory:
-            size_bytes = sum(len(one.value) for one in inputs)
-            check_room(self._directory, f"cannot keep call {call.call_id}", size_bytes, part=CALLS_PART)
+        self._check_room(call.call_id, inputs)
         is_new: bool = await self._write(sql_calls.put_calls, (call, inputs))
         return is_new
+
+    async def extend_call(
+        self, call_id: str, first: int, inputs: tuple[StoredInput, ...], made_at: float, *, is_last: bool
+    ) -> Portion:
+        """See `Store`."""
+        self._check_room(call_id, inputs)
+        more = sql_portions.More(call_id, first, inputs, made_at, is_last)
+        portion: Portion = await self._write(sql_portions.extend_calls, more)
+        return portion
+
+    def _check_room(self, call_id: str, inputs: tuple[StoredInput, ...]) -> None:
+        if self._directory:
+            size_bytes = sum(len(one.value) for one in inputs)
+            check_room(self._directory, f"cannot keep call {call_id}", size_bytes, part=CALLS_PART)
 
     async def get_call(self, call_id: str) -> StoredCall:
         """See `Store`."""
@@ -268,10 +280,16 @@ class SqlStore:
         return await self._read(sql_calls.unfinished_counts)
 
     async def unfinished_inputs(
-        self, function_id: str, after: tuple[float, str] = (0.0, ""), limit: int = 1_000
-    ) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
+        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000
+    ) -> tuple[Portion, ...]:
         """See `Store`."""
-        return await self._read(lambda connection: sql_calls.unfinished_inputs(connection, function_id, after, limit))
+        return await self._read(
+            lambda connection: sql_portions.unfinished_inputs(connection, function_id, after, limit)
+        )
+
+    async def unfinished_indexes(self, call_id: str, first: int = 0, limit: int = 1_000) -> tuple[int, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_portions.unfinished_indexes(connection, call_id, first, limit))
 
     async def put_outputs(self, outputs: tuple[StoredOutput, ...]) -> tuple[bool, ...]:
         """See `Store`."""
@@ -281,6 +299,12 @@ class SqlStore:
     async def get_output(self, call_id: str, index: int) -> StoredOutput | None:
         """See `Store`."""
         return await self._read(lambda connection: sql_calls.get_output(connection, call_id, index))
+
+    async def read_outputs(
+        self, call_id: str, first: int, count: int, bytes_max: int = 2**22
+    ) -> tuple[StoredOutput, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_calls.read_outputs(connection, call_id, first, count, bytes_max))
 
     async def output_statuses(self, call_id: str, limit: int = 1_000) -> dict[int, int]:
         """See `Store`."""

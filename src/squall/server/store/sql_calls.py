@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
-from squall.server.store.schema import CALLS, INPUTS, OUTPUTS
+from squall.server.store import sql_portions
+from squall.server.store.batches import batches
+from squall.server.store.schema import CALLS, OUTPUTS, PORTIONS
 
-T = TypeVar("T")
-
-# SQLite allows 32,766 parameters in a statement, PostgreSQL 65,535; lists stay far below.
-NAMES_MAX = 500
 EXPIRE_CALLS_MAX = 200
-
-_CALL_COLUMNS = tuple(CALLS.c[name] for name in StoredCall.__slots__)
+READ_ROWS = 16
 
 
 def put_calls(connection: Connection, writes: Sequence[tuple[StoredCall, tuple[StoredInput, ...]]]) -> list[bool]:
@@ -32,15 +28,16 @@ def put_calls(connection: Connection, writes: Sequence[tuple[StoredCall, tuple[S
     if new:
         calls = [_call_row(call, len(inputs)) for call, inputs in new.values()]
         connection.execute(sa.insert(CALLS), calls)
-        if rows := [_input_row(item) for _, inputs in new.values() for item in inputs]:
-            connection.execute(sa.insert(INPUTS), rows)
+        rows = [sql_portions.row_of(call, 0, call.created_at, inputs) for call, inputs in new.values() if inputs]
+        if rows:
+            connection.execute(sa.insert(PORTIONS), rows)
     return [new.pop(call.call_id, None) is not None for call, _ in writes]
 
 
 def cancel_calls(connection: Connection, call_ids: Sequence[str]) -> list[None]:
     """The writing half of `Store.cancel_call`; several of them."""
-    for some in _batches(call_ids, NAMES_MAX):
-        is_it = CALLS.c.call_id.in_(some) & (CALLS.c.unfinished_count > 0)
+    for some in batches(call_ids):
+        is_it = CALLS.c.call_id.in_(some) & ((CALLS.c.unfinished_count > 0) | CALLS.c.is_growing)
         connection.execute(sa.update(CALLS).where(is_it).values(is_cancelled=True))
     return [None] * len(call_ids)
 
@@ -86,11 +83,12 @@ def _count_down(connection: Connection, outputs: Any) -> None:
     )
     rows = [{"of_call": call_id, "done": int(done), "at": at} for call_id, (done, at) in counts.items()]
     connection.execute(statement, rows)
+    sql_portions.count_down(connection, outputs)
 
 
 def _known_calls(connection: Connection, call_ids: set[str]) -> set[str]:
     known: set[str] = set()
-    for some in _batches(sorted(call_ids), NAMES_MAX):
+    for some in batches(sorted(call_ids)):
         known.update(connection.execute(sa.select(CALLS.c.call_id).where(CALLS.c.call_id.in_(some))).scalars())
     return known
 
@@ -103,13 +101,13 @@ def _taken(connection: Connection, keys: list[tuple[str, int]]) -> set[tuple[str
     # Calls of one input, nearly all, are asked for together; a call of many by ranges of its own.
     single = [call_id for call_id, indexes in by_call.items() if len(indexes) == 1]
     columns = sa.select(OUTPUTS.c.call_id, OUTPUTS.c.input_index)
-    for names in _batches(single, NAMES_MAX):
+    for names in batches(single):
         pairs = [(call_id, by_call[call_id][0]) for call_id in names]
         found = connection.execute(columns.where(sa.tuple_(OUTPUTS.c.call_id, OUTPUTS.c.input_index).in_(pairs)))
         taken.update((row[0], row[1]) for row in found)
     for call_id, indexes in by_call.items():
         if len(indexes) > 1:
-            for some in _batches(indexes, NAMES_MAX):
+            for some in batches(indexes):
                 is_it = (OUTPUTS.c.call_id == call_id) & OUTPUTS.c.input_index.in_(some)
                 taken.update((row[0], row[1]) for row in connection.execute(columns.where(is_it)))
     return taken
@@ -117,7 +115,7 @@ def _taken(connection: Connection, keys: list[tuple[str, int]]) -> set[tuple[str
 
 def get_call(connection: Connection, call_id: str) -> StoredCall:
     """See `Store`."""
-    row = connection.execute(sa.select(*_CALL_COLUMNS).where(CALLS.c.call_id == call_id)).mappings().first()
+    row = connection.execute(sa.select(*sql_portions.CALL_COLUMNS).where(CALLS.c.call_id == call_id)).mappings().first()
     if row is None:
         raise PlatformError(NOT_FOUND, f"no call {call_id}: it never was, or its outputs have expired")
     return StoredCall(**row)
@@ -130,43 +128,6 @@ def unfinished_counts(connection: Connection) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
-def unfinished_inputs(
-    connection: Connection, function_id: str, after: tuple[float, str], limit: int
-) -> tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]:
-    """See `Store`."""
-    created_at, call_id = after
-    is_later = (CALLS.c.created_at > created_at) | ((CALLS.c.created_at == created_at) & (CALLS.c.call_id > call_id))
-    query = (
-        sa.select(*_CALL_COLUMNS, CALLS.c.unfinished_count)
-        # Said twice, for the sake of the index: no database looks into the "or" for where to begin.
-        .where((CALLS.c.function_id == function_id) & (CALLS.c.unfinished_count > 0))
-        .where((CALLS.c.created_at >= created_at) & is_later)
-        .order_by(CALLS.c.created_at, CALLS.c.call_id)
-        .limit(limit)
-    )
-    calls: dict[str, StoredCall] = {}
-    for row in connection.execute(query).mappings():
-        if limit <= 0:
-            break
-        fields = dict(row)
-        limit -= fields.pop("unfinished_count")
-        calls[fields["call_id"]] = StoredCall(**fields)
-    inputs = _unfinished_of(connection, list(calls))
-    return tuple((call, tuple(inputs[name])) for name, call in calls.items() if name in inputs)
-
-
-def _unfinished_of(connection: Connection, call_ids: list[str]) -> dict[str, list[StoredInput]]:
-    has_output = sa.exists().where(
-        (OUTPUTS.c.call_id == INPUTS.c.call_id) & (OUTPUTS.c.input_index == INPUTS.c.input_index)
-    )
-    found: dict[str, list[StoredInput]] = {}
-    for some in _batches(call_ids, NAMES_MAX):
-        query = sa.select(INPUTS).where(INPUTS.c.call_id.in_(some) & ~has_output)
-        for row in connection.execute(query.order_by(INPUTS.c.call_id, INPUTS.c.input_index)):
-            found.setdefault(row[0], []).append(StoredInput(row[0], row[1], row[2], row[3]))
-    return found
-
-
 def get_output(connection: Connection, call_id: str, index: int) -> StoredOutput | None:
     """See `Store`."""
     is_it = (OUTPUTS.c.call_id == call_id) & (OUTPUTS.c.input_index == index)
@@ -175,6 +136,26 @@ def get_output(connection: Connection, call_id: str, index: int) -> StoredOutput
         get_call(connection, call_id)
         return None
     return StoredOutput(*row)
+
+
+def read_outputs(
+    connection: Connection, call_id: str, first: int, count: int, bytes_max: int
+) -> tuple[StoredOutput, ...]:
+    """See `Store`."""
+    is_it = (OUTPUTS.c.call_id == call_id) & (OUTPUTS.c.input_index >= first) & (OUTPUTS.c.input_index < first + count)
+    # As few rows in memory as are wanted: any of them may have a megabyte.
+    query = sa.select(OUTPUTS).where(is_it).order_by(OUTPUTS.c.input_index)
+    found: list[StoredOutput] = []
+    size_bytes = 0
+    with connection.execute(query, execution_options={"yield_per": READ_ROWS}) as rows:
+        for row in rows:
+            if row.input_index != first + len(found) or size_bytes >= bytes_max:
+                break
+            found.append(StoredOutput(*row))
+            size_bytes += len(row.value)
+    if not found:
+        get_call(connection, call_id)
+    return tuple(found)
 
 
 def output_statuses(connection: Connection, call_id: str, limit: int) -> dict[int, int]:
@@ -194,7 +175,7 @@ def expire_some(connection: Connection, befores: Sequence[float]) -> list[int]:
         is_old = (CALLS.c.unfinished_count <= 0) & (CALLS.c.finished_at < before)
         query = sa.select(CALLS.c.call_id).where(is_old).limit(EXPIRE_CALLS_MAX)
         call_ids = list(connection.execute(query).scalars())
-        for table in (OUTPUTS, INPUTS, CALLS):
+        for table in (OUTPUTS, PORTIONS, CALLS):
             connection.execute(sa.delete(table).where(table.c.call_id.in_(call_ids)))
         counts.append(len(call_ids))
     return counts
@@ -202,25 +183,13 @@ def expire_some(connection: Connection, befores: Sequence[float]) -> list[int]:
 
 def live_blobs(connection: Connection) -> set[str]:
     """Blobs that inputs and outputs name."""
-    named: set[str] = set()
-    for table in (INPUTS, OUTPUTS):
-        query = sa.select(table.c.blob_sha256).where(table.c.blob_sha256 != "").distinct()
-        named.update(connection.execute(query).scalars())
-    return named
+    query = sa.select(OUTPUTS.c.blob_sha256).where(OUTPUTS.c.blob_sha256 != "").distinct()
+    return {*connection.execute(query).scalars(), *sql_portions.live_blobs(connection)}
 
 
 def _call_row(call: StoredCall, input_count: int) -> dict[str, Any]:
     row = {name: getattr(call, name) for name in StoredCall.__slots__}
     return {**row, "unfinished_count": input_count, "finished_at": call.created_at}
-
-
-def _input_row(item: StoredInput) -> dict[str, Any]:
-    return {
-        "call_id": item.call_id,
-        "input_index": item.index,
-        "value": item.value,
-        "blob_sha256": item.blob_sha256,
-    }
 
 
 def _output_row(output: StoredOutput) -> dict[str, Any]:
@@ -234,9 +203,3 @@ def _output_row(output: StoredOutput) -> dict[str, Any]:
         "run_us": output.run_us,
         "finished_at": output.finished_at,
     }
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
