@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own for the store's suite: unprivileged, on a unix socket only, gone at the end."""
+"""The stores of the suite; with a PostgreSQL of our own, unprivileged, on a unix socket only, gone at the end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import os
 import pwd
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from squall.protocol.ids import new_id
+from squall.server.model.store import Store
+from squall.server.store.memory import MemoryStore
+from squall.server.store.migration import upgrade
+from squall.server.store.sql import SqlStore
 from tests.conftest import remove_data_dir
 
 # Nothing of it needs to survive the machine; the tests of durability are SQLite's.
@@ -82,3 +88,31 @@ def postgres_socket_dir() -> Iterator[Path]:
             run_as(user, *control, "-m", "immediate", "stop")
     finally:
         remove_data_dir(root)
+
+
+POSTGRES = pytest.param("postgres", marks=pytest.mark.long)
+
+
+@pytest.fixture(params=["memory", "sqlite", POSTGRES])
+async def store(request: pytest.FixtureRequest, make_data_dir: Callable[[], Path]) -> AsyncIterator[Store]:
+    """An empty store."""
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    if request.param == "sqlite":
+        url = f"sqlite:///{make_data_dir()}/squall.db"
+    else:
+        url = new_postgres_database(request.getfixturevalue("postgres_socket_dir"))
+    async with SqlStore(url, upgrade) as opened:
+        yield opened
+
+
+def new_postgres_database(socket_dir: Path) -> str:
+    """The URL of what is an empty database to its user: a schema of one, which is made in no time."""
+    name = "t" + new_id("ap")[3:].lower()
+    url = f"postgresql+psycopg://squall@/postgres?host={socket_dir}"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f'CREATE SCHEMA "{name}"'))
+    engine.dispose()
+    return f"{url}&options=-csearch_path%3D{name}"
