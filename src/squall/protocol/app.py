@@ -50,6 +50,9 @@ class AppInfo:
     tags: dict[str, str] = field(default_factory=dict)
     parent_app_id: str = ""
     """The app whose container made this one; empty for an app made outside containers."""
+    environment: str = ""
+    version: int = 0
+    """The current one of an app that is deployed."""
 
 
 @record
@@ -57,6 +60,8 @@ class AppGet:
     """Ask for one app by id, or by name (the newest that is not stopped and no child of another)."""
 
     app: str
+    environment: str = ""
+    """Of the app, where it is named."""
 
 
 @record

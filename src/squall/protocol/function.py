@@ -140,7 +140,8 @@ class FunctionSpec:
     batching: Batching | None = None
     schedule: Schedule | None = None
     version: int = 0
-    """Of the app, when this was deployed; 0 in an app that is not."""
+    """Of the app, since when it is this; 0 in an app that is not deployed. Versions that leave a function as it was
+    leave this, too."""
     variant_of: str = ""
     """The id of the function that this is a variant of; empty for one that was decorated."""
     parameters: str = ""
@@ -190,6 +191,10 @@ class FunctionGet:
     function_id: str = ""
     app: str = ""
     name: str = ""
+    environment: str = ""
+    """Of the app, where it is named."""
+    version: int = 0
+    """As it was in that version of its app; 0 is the current one."""
 
 
 @record

@@ -82,6 +82,14 @@ def is_id(text: str, kind: str | None = None) -> bool:
     return bool(re.match(_ID, text)) and (kind is None or text.startswith(kind + "-"))
 
 
+def function_id(app_id: str, name: str) -> str:
+    """The id of a function of a deployed app. Derived, not stored: it is the same in every version that has it."""
+    import hashlib  # cold start: no program needs it that only calls
+
+    digest = hashlib.sha256(f"{app_id}:{name}".encode()).digest()
+    return f"fu-{_base62(int.from_bytes(digest[:16], 'big'), _TIME_CHARS + _RANDOM_CHARS)}"
+
+
 def input_id(call_id: str, index: int) -> str:
     """The id of one input of a call. Derived, not stored: a map of a million inputs makes no million ids."""
     return f"in-{call_id[3:]}:{index}"
