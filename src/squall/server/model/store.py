@@ -20,6 +20,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.image import StoredImage, StoredImageName
+from squall.server.model.version import StoredVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,9 @@ class Store(Protocol):
         """One app. Raises PlatformError `not_found`."""
 
     async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
-        """The newest app of that name that is neither stopping nor stopped, and no child.
+        """The app of that name that is deployed, or else the newest that is neither stopping nor stopped, and no child.
+
+        One who tries out a program must not take the callers of what was deployed from it.
 
         Children have names that code in containers chose: none may stand in for an app that a user named.
         """
@@ -163,6 +166,28 @@ class Store(Protocol):
     async def list_functions(self, app_id: str) -> tuple[FunctionSpec, ...]:
         """The app's functions, by name."""
 
+    # Versions
+
+    async def publish_version(
+        self, app: StoredApp, version: StoredVersion, functions: tuple[FunctionSpec, ...], gone_ids: frozenset[str],
+        keep: int,
+    ) -> None:  # fmt: skip
+        """Put the app, forget the functions that are gone, put the others, and keep both as a version of the app: all
+        of it or nothing. Versions of the app but the newest `keep`, and those that functions are held to, are
+        forgotten.
+
+        Raises PlatformError `conflict` when the app has a version of that number, or as `put_functions`.
+        """
+
+    async def list_versions(self, app_id: str) -> tuple[StoredVersion, ...]:
+        """The versions of an app that are kept, newest first."""
+
+    async def list_version_functions(self, app_id: str, version: int) -> tuple[FunctionSpec, ...]:
+        """The functions of a version, as they were published.
+
+        Raises PlatformError `not_found` when it is not kept.
+        """
+
     # Mounts
 
     async def put_mount(self, manifest: MountManifest, now: float) -> str:
@@ -175,8 +200,8 @@ class Store(Protocol):
         """
 
     async def prune_mounts(self, before: float) -> int:
-        """Forget mounts that were used before that time and that no function of an app names that has not stopped; how
-        many. An app that has stopped is never taken up again."""
+        """Forget mounts that were used before that time and that neither functions nor versions of an app name that
+        has not stopped; how many. An app that has stopped is never taken up again."""
 
     async def get_mount(self, mount_id: str) -> MountManifest:
         """One manifest. Raises PlatformError `not_found`."""
@@ -290,7 +315,7 @@ class Store(Protocol):
         many. One that still grows then never will."""
 
     async def live_blobs(self) -> frozenset[str]:
-        """SHA-256 of every blob that a mount, a function or a call still names."""
+        """SHA-256 of every blob that a mount, a function, a version or a call still names."""
 
     # Settings
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from squall.protocol.app import STOPPED, STOPPING
+from squall.protocol.app import DEPLOYED, STOPPED, STOPPING
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.version import StoredVersion, superseded
 
 
 class MemoryStore:
@@ -19,6 +20,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
+        self._versions: dict[tuple[str, int], tuple[StoredVersion, tuple[FunctionSpec, ...]]] = {}
         self._mounts: dict[str, tuple[MountManifest, float]] = {}
         """With the time they were used last."""
         self._images: dict[str, StoredImage] = {}
@@ -50,7 +52,8 @@ class MemoryStore:
 
     async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
         """See `Store`."""
-        for app in self._newest_first():
+        # A sort keeps the order of equals.
+        for app in sorted(self._newest_first(), key=lambda app: app.state != DEPLOYED):
             is_going = app.state not in (STOPPING, STOPPED) and not app.ancestors
             if app.name == name and app.environment == environment and is_going:
                 return app
@@ -114,6 +117,44 @@ class MemoryStore:
         found = (function for function in self._functions.values() if function.app_id == app_id)
         return tuple(sorted(found, key=lambda function: function.name))
 
+    async def publish_version(
+        self, app: StoredApp, version: StoredVersion, functions: tuple[FunctionSpec, ...], gone_ids: frozenset[str],
+        keep: int,
+    ) -> None:  # fmt: skip
+        """See `Store`."""
+        app_id = app.app_id
+        if (app_id, version.version) in self._versions:
+            raise PlatformError(CONFLICT, f"app {app_id} has a version {version.version} already")
+        before = dict(self._apps), self._functions
+        await self.put_app(app)
+        self._functions = {key: one for key, one in self._functions.items() if key not in gone_ids}
+        try:
+            await self.put_functions(functions)
+        except PlatformError:
+            self._apps, self._functions = before
+            raise
+        self._versions[app_id, version.version] = version, functions
+        known = [number for key, number in self._versions if key == app_id]
+        pinned = [one.version for one in self._functions.values() if one.app_id == app_id and one.is_pinned]
+        for old in superseded(known, keep, pinned):
+            del self._versions[app_id, old]
+
+    async def list_versions(self, app_id: str) -> tuple[StoredVersion, ...]:
+        """See `Store`."""
+        found = [version for version, _ in self._versions.values() if version.app_id == app_id]
+        return tuple(sorted(found, key=lambda version: version.version, reverse=True))
+
+    async def list_version_functions(self, app_id: str, version: int) -> tuple[FunctionSpec, ...]:
+        """See `Store`."""
+        found = self._versions.get((app_id, version))
+        if found is None:
+            raise PlatformError(NOT_FOUND, f"app {app_id} has no version {version}, or no longer")
+        return found[1]
+
+    def _living_versions(self) -> list[StoredVersion]:
+        """Those of apps that have not stopped."""
+        return [version for version, _ in self._versions.values() if self._apps[version.app_id].state != STOPPED]
+
     async def put_mount(self, manifest: MountManifest, now: float) -> str:
         """See `Store`."""
         mount_id = manifest.mount_id()
@@ -130,6 +171,7 @@ class MemoryStore:
         living = {app.app_id for app in self._apps.values() if app.state != STOPPED}
         of_living = (function for function in self._functions.values() if function.app_id in living)
         named = {mount.mount_id for function in of_living for mount in function.mounts}
+        named |= {mount_id for version in self._living_versions() for mount_id in version.mount_ids}
         gone = [key for key, (_, used_at) in self._mounts.items() if used_at < before and key not in named]
         for mount_id in gone:
             del self._mounts[mount_id]
@@ -340,6 +382,7 @@ class MemoryStore:
         """See `Store`."""
         named = {blob for manifest, _ in self._mounts.values() for file in manifest.files for blob in file.blobs}
         named |= {function.definition.blob_sha256 for function in self._functions.values()}
+        named |= {sha256 for version in self._living_versions() for sha256 in version.blob_sha256s}
         portions = (portion for of_call in self._portions.values() for portion in of_call)
         named |= {one.blob_sha256 for portion in portions for one in portion.inputs}
         named |= {item.blob_sha256 for outputs in self._outputs.values() for item in outputs.values()}

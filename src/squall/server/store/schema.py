@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0010"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -57,7 +57,32 @@ FUNCTIONS = Table(
     Column("name", String, nullable=False),
     Column("blob_sha256", String, nullable=False),
     Column("spec", Text, nullable=False),
+    # Of a function that is held to a version of its app; 0 for all others.
+    Column("pinned_version", Integer, nullable=False, server_default="0"),
     UniqueConstraint("app_id", "name", name="functions_by_name"),
+)
+
+VERSIONS = Table(
+    "versions",
+    METADATA,
+    Column("app_id", String, ForeignKey("apps.app_id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("deployed_at", Float, nullable=False),
+    Column("deploy_id", String, nullable=False),
+    Column("strategy", String, nullable=False),
+    Column("tag", String, nullable=False),
+    Column("client_version", String, nullable=False),
+    Column("deployed_by", String, nullable=False),
+    # As JSON; empty where nothing is known of a repository.
+    Column("git_commit", Text, nullable=False),
+    Column("restored_version", Integer, nullable=False),
+    Column("function_count", Integer, nullable=False),
+    # What it needs, as JSON: asked for more often than the functions, which are long.
+    Column("image_ids", Text, nullable=False),
+    Column("mount_ids", Text, nullable=False),
+    Column("blob_sha256s", Text, nullable=False),
+    # The records of all its functions, as JSON, compressed.
+    Column("functions", LargeBinary, nullable=False),
 )
 
 MOUNTS = Table(

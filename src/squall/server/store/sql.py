@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from squall.protocol.app import STOPPED, STOPPING
+from squall.protocol.app import DEPLOYED, STOPPED, STOPPING
 from squall.protocol.errors import EXHAUSTED, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.image_catalog import ImageRef
@@ -26,7 +26,8 @@ from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
-from squall.server.store import sql_apps, sql_calls, sql_functions, sql_images, sql_mounts, sql_portions
+from squall.server.model.version import StoredVersion
+from squall.server.store import sql_apps, sql_calls, sql_functions, sql_images, sql_mounts, sql_portions, sql_versions
 from squall.server.store.room import check_room
 from squall.server.store.schema import APPS, FUNCTIONS, IMAGES, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
 from squall.server.store.upsert import upsert
@@ -105,7 +106,8 @@ class SqlStore:
         """See `Store`."""
         is_it = (APPS.c.name == name) & (APPS.c.environment == environment) & (APPS.c.root_app_id == "")
         is_it &= APPS.c.state.not_in((STOPPING, STOPPED))
-        rows = await self._apps(_newest_first(sa.select(APPS).where(is_it)).limit(1))
+        deployed_first = sa.case((APPS.c.state == DEPLOYED, 0), else_=1)
+        rows = await self._apps(_newest_first(sa.select(APPS).where(is_it).order_by(deployed_first)).limit(1))
         return rows[0] if rows else None
 
     async def list_apps(self, limit: int = 100, states: tuple[str, ...] = ()) -> tuple[StoredApp, ...]:
@@ -155,6 +157,26 @@ class SqlStore:
         query = sa.select(FUNCTIONS.c.spec).where(is_it)
         specs = await self._read(lambda connection: connection.execute(query).scalars().all())
         return [from_wire(FunctionSpec, json.loads(spec)) for spec in specs]
+
+    # Versions
+
+    async def publish_version(
+        self, app: StoredApp, version: StoredVersion, functions: tuple[FunctionSpec, ...], gone_ids: frozenset[str],
+        keep: int,
+    ) -> None:  # fmt: skip
+        """See `Store`."""
+        # Packed where others do not wait for it.
+        packed = await asyncio.get_running_loop().run_in_executor(self._readers, sql_versions.pack, functions)
+        publication = sql_versions.Publication(app, version, functions, gone_ids, keep, packed)
+        await self._write(sql_versions.publish, publication)
+
+    async def list_versions(self, app_id: str) -> tuple[StoredVersion, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_versions.list_versions(connection, app_id))
+
+    async def list_version_functions(self, app_id: str, version: int) -> tuple[FunctionSpec, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_versions.functions_of(connection, app_id, version))
 
     # Mounts
 
@@ -398,5 +420,6 @@ def _live_blobs(connection: Connection) -> frozenset[str]:
     for text in connection.execute(sa.select(MOUNTS.c.manifest)).scalars():
         named.update(blob for file in from_wire(MountManifest, json.loads(text)).files for blob in file.blobs)
     named.update(connection.execute(sa.select(FUNCTIONS.c.blob_sha256)).scalars())
+    named.update(sql_versions.named_blobs(connection))
     named |= sql_calls.live_blobs(connection)
     return frozenset(named - {""})

@@ -46,6 +46,7 @@ def _put(connection: Connection, functions: tuple[FunctionSpec, ...]) -> None:
             "name": function.name,
             "blob_sha256": function.definition.blob_sha256,
             "spec": json.dumps(to_wire(function)),
+            "pinned_version": function.version if function.is_pinned else 0,
         }
         for function in functions
     ]

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from squall.protocol.app import STOPPED
 from squall.protocol.function import FunctionSpec
 from squall.protocol.records import from_wire
+from squall.server.store import sql_versions
 from squall.server.store.schema import APPS, FUNCTIONS, MOUNTS
 from squall.server.store.upsert import upsert
 
@@ -40,12 +41,13 @@ def _use(connection: Connection, mount_ids: frozenset[str], now: float) -> froze
 
 
 def unnamed(connection: Connection, before: float) -> list[str]:
-    """Mounts that were used before that time, and that no function of an app names that has not stopped."""
+    """Mounts that were used before that time, and that no function or version of an app names that has not stopped."""
     old = set(connection.execute(sa.select(MOUNTS.c.mount_id).where(MOUNTS.c.used_at < before)).scalars())
     if old:
         is_living = (FUNCTIONS.c.app_id == APPS.c.app_id) & (APPS.c.state != STOPPED)
         for spec in connection.execute(sa.select(FUNCTIONS.c.spec).where(is_living)).scalars():
             old.difference_update(mount.mount_id for mount in from_wire(FunctionSpec, json.loads(spec)).mounts)
+        old.difference_update(sql_versions.named_mounts(connection))
     return sorted(old)
 
 
