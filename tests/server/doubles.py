@@ -189,6 +189,8 @@ class FakeGuest:
         self.peer: Peer | None = None
         self.waiting: list[tuple[str, int, int, bytes]] = []
         self.running: dict[tuple[str, int], asyncio.Future[Any]] = {}
+        self.version = 0
+        """Of its function, as its agent was told."""
         self.begun: list[tuple[int, int]] = []
         """(index, attempt) of every input begun."""
         self.began: list[tuple[str, int, int]] = []
@@ -388,7 +390,7 @@ class FakeNode:
         self.peer = Peer(here, self.codec, self)
         self.peer.start()
         found = tuple(
-            NodeContainer(guest.container_id, guest.function_id, guest.boot.app_id if guest.boot else "")
+            NodeContainer(guest.container_id, guest.function_id, guest.boot.app_id if guest.boot else "", guest.version)
             for guest in self.guests.values()
         )
         hello = NodeHello(self.node_id, VERSION, PROTOCOL_VERSION, self.cpu_milli, self.memory_mib, containers=found)
@@ -422,6 +424,7 @@ class FakeNode:
         if self.refusal is not None:
             raise self.refusal
         guest = FakeGuest(self, record.container_id, record.function_id)
+        guest.version = record.version
         self.guests[record.container_id] = guest
         self.started.append(guest)
         if self.crash_at_start is not None:

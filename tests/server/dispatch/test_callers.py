@@ -23,6 +23,7 @@ from squall.protocol.call import (
     OutputBatch,
 )
 from squall.protocol.container import ContainerExec, TerminalOffer
+from squall.protocol.deployment import AppHistoryGet, AppPrepare, AppPublish, AppRollback, AppTagsPut
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import (
@@ -252,6 +253,11 @@ async def test_everything_else_is_for_clients_outside() -> None:
             if method.asked == methods.SERVER and method.asked_by == methods.CLIENT and method.shape != methods.EVENT
         }
         records: dict[str, Any] = {
+            "AppPrepare": AppPrepare("greeter"),
+            "AppPublish": AppPublish("ap-1", "greeter", "once"),
+            "AppRollback": AppRollback("greeter", "once"),
+            "AppHistory": AppHistoryGet("greeter"),
+            "AppTagsPut": AppTagsPut("greeter", {}),
             "ContainerExec": ContainerExec("ct-1", ("sh",)),
             "TerminalOffer": TerminalOffer(family.child.app_id, 24, 80),
             "ImagePush": methods.METHODS["ImagePush"].request("im-1", "registry.test/app:1"),

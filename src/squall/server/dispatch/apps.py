@@ -26,10 +26,12 @@ from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.fleet import ContainerFleet
+from squall.server.dispatch.near import near
 from squall.server.model.clock import Clock, Timer
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import LogStore
 from squall.server.model.store import Store, StoredApp
+from squall.server.model.version import StoredVersion
 
 if TYPE_CHECKING:
     from squall.server.dispatch.call_table import CallTable
@@ -55,6 +57,13 @@ class App:
         self.is_left = False
         """Its program has ended: nobody comes back for it."""
         self.stopping: asyncio.Future[None] | None = None
+        self.versions: dict[int, StoredVersion] = {}
+        """Of one that is deployed: those that are kept."""
+
+    @property
+    def version(self) -> int:
+        """The one that is current; 0 where there is none."""
+        return max(self.versions, default=0)
 
     @property
     def app_id(self) -> str:
@@ -84,8 +93,11 @@ class Apps:
         self._timers: dict[str, Timer] = {}
         self._creating: dict[str, asyncio.Future[App]] = {}
         self.live: dict[str, App] = {}
+        self.drafts: set[str] = set()
+        """Ids of apps that will be deployed: images are built for them, and nothing else is known yet."""
         self.dispatchers: dict[str, Dispatcher] = {}
-        """By function id, of all live apps."""
+        """By function id, of all live apps; also those that a deploy left out, until their last input is done."""
+        self._retired: list[Dispatcher] = []
         self.on_stop: Callable[[str], None] = lambda app_id: None
         self.stored_count: Callable[[str], int] = lambda function_id: 0
         """How many inputs of a function are in the store only."""
@@ -101,8 +113,10 @@ class Apps:
                 continue
             app = App(row)
             self.live[row.app_id] = app
+            if row.state == wire.DEPLOYED:
+                app.versions = {one.version: one for one in await self._store.list_versions(row.app_id)}
             for spec in await self._store.list_functions(row.app_id):
-                self._add_function(app, spec)
+                self.add_function(app, spec)
             self._released(app, max(self._config.restart_grace_s, self._config.app_grace_s))
 
     # Creating
@@ -234,7 +248,8 @@ class Apps:
             self._tasks.start(self.stop(app, reason))
 
     def tick(self, now: float) -> None:
-        """End detached apps that have nothing left to do."""
+        """End detached apps that have nothing left to do, and forget functions that are gone."""
+        self._forget_retired()
         for app in list(self.live.values()):
             if app.row.state != wire.DETACHED or app.holders or app.free_since is None:
                 continue
@@ -294,7 +309,7 @@ class Apps:
         self._get_going(app.app_id)
         for spec in new:
             if spec.function_id not in self.dispatchers:
-                self._add_function(app, spec)
+                self.add_function(app, spec)
         return tuple(spec.function_id for spec in specs)
 
     def functions_below(self, root_app_id: str) -> Iterator[str]:
@@ -303,7 +318,8 @@ class Apps:
             if app.row.ancestors and app.row.root_app_id == root_app_id:
                 yield from app.functions.values()
 
-    def _add_function(self, app: App, spec: FunctionSpec) -> None:
+    def add_function(self, app: App, spec: FunctionSpec) -> None:
+        """The app has one more function; the store knows it already."""
         dispatcher = Dispatcher(
             spec, app.row.name, calls=self._calls, fleet=self._fleet, clock=self._clock, config=self._config
         )
@@ -313,6 +329,28 @@ class Apps:
         self.dispatchers[spec.function_id] = dispatcher
         if spec.scaling.min_containers > 0:
             self._fleet.changed(dispatcher)
+
+    # Versions
+
+    def published(self, app: App, row: StoredApp, version: StoredVersion) -> None:
+        """The store has a new version of an app, perhaps its first."""
+        app.row = row
+        app.versions[version.version] = version
+        self.live[app.app_id] = app
+
+    def retire(self, dispatcher: Dispatcher) -> None:
+        """A deploy left the function out: it is known for as long as anything of it runs."""
+        self._retired.append(dispatcher)
+
+    def _forget_retired(self) -> None:
+        for dispatcher in list(self._retired):
+            if dispatcher.stopped is None or self.dispatchers.get(dispatcher.spec.function_id) is not dispatcher:
+                self._retired.remove(dispatcher)  # a later deploy has it again, or its app was stopped
+                continue
+            dispatcher.fail_waiting(dispatcher.stopped)
+            if not dispatcher.containers and not self.stored_count(dispatcher.spec.function_id):
+                self._retired.remove(dispatcher)
+                self.dispatchers.pop(dispatcher.spec.function_id, None)
 
     # Finding
 
@@ -350,22 +388,29 @@ class Apps:
         app = self.live.get(app_id)
         return app.row if app is not None else await self._store.get_app(app_id)
 
-    async def find(self, text: str, scope_app_id: str = "") -> StoredApp:
-        """An app by id or name, ended ones too; children by id only. With a scope, a name is that of the scope's app or
-        of the newest living descendant that has it; whether an id is within the scope is the caller's to check.
+    async def find(self, text: str, scope_app_id: str = "", environment: str = "") -> StoredApp:
+        """An app by id or name, ended ones too; children by id only. One that is deployed goes before others of its
+        name. With a scope, a name is that of the scope's app or of the newest living descendant that has it; whether an
+        id is within the scope is the caller's to check.
 
         Raises:
             PlatformError: `not_found`.
         """
         if text in self.live or is_id(text, "ap"):
             return await self.get(text)
-        row = self._find_within(text, scope_app_id) if scope_app_id else await self._store.find_app(text)
+        row = self._find_within(text, scope_app_id) if scope_app_id else await self._store.find_app(text, environment)
         if row is None and not scope_app_id:
             for candidate in await self._store.list_apps(limit=1_000, states=(wire.STOPPED, wire.STOPPING)):
-                if candidate.name == text and not candidate.ancestors:
+                if (candidate.name, candidate.environment) == (text, environment) and not candidate.ancestors:
                     return candidate
         if row is None:
-            raise PlatformError(NOT_FOUND, f"no app is called {text!r}; `squall app list` shows them")
+            names = {
+                app.row.name
+                for app in self.live.values()
+                if app.row.environment == environment and not app.row.ancestors and not scope_app_id
+            }
+            hint = near(text, names) or "; `squall app list` shows them"
+            raise PlatformError(NOT_FOUND, f"no app is called {text!r}{hint}")
         return row
 
     def _find_within(self, name: str, scope_app_id: str) -> StoredApp | None:
@@ -380,7 +425,8 @@ class Apps:
         names = app.functions if app is not None else functions or {}
         count = sum(len(one.containers) for one in app.dispatchers.values()) if app is not None else 0
         return AppInfo(
-            row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, names, row.tags, row.parent_app_id
+            row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, names, row.tags, row.parent_app_id,
+            row.environment, app.version if app is not None else 0,
         )  # fmt: skip
 
     # Ending
@@ -406,7 +452,8 @@ class Apps:
             self._begin_stop(one, f"app {app.row.name or app.app_id}, which started it, was stopped") for one in below
         ]
         containers: list[Container] = []
-        for dispatcher in app.dispatchers.values():
+        dispatchers = [one for one in self.dispatchers.values() if one.spec.app_id == app.app_id]
+        for dispatcher in dispatchers:
             dispatcher.stop(failure)
             containers += dispatcher.containers.values()
         for container in list(containers):
@@ -415,12 +462,12 @@ class Apps:
             await self._store.set_app_state(app.app_id, wire.STOPPING)
         except PlatformError as error:
             _log.error("app %s: its state could not be kept: %s", app.app_id, error.message)
-        await self._gone(containers)
+        await self.gone(containers, self._config.stop_timeout_s)
         if ends:
             await asyncio.wait(ends)
         app.row = replace(app.row, state=wire.STOPPED, stopped_at=self._clock.now())
         self.live.pop(app.app_id, None)
-        for dispatcher in app.dispatchers.values():
+        for dispatcher in dispatchers:
             self.dispatchers.pop(dispatcher.spec.function_id, None)
         try:
             await self._store.set_app_state(app.app_id, wire.STOPPED, app.row.stopped_at)
@@ -439,10 +486,10 @@ class Apps:
         except PlatformError as error:
             _log.error("ended children of app %s could not be forgotten: %s", root_app_id, error.message)
 
-    async def _gone(self, containers: list[Container]) -> None:
-        """Wait for containers to be gone, at most `stop_timeout_s`."""
+    async def gone(self, containers: list[Container], timeout_s: float) -> None:
+        """Wait for containers to be gone, but not longer than that."""
         all_gone = asyncio.Event()
-        timer = self._clock.call_later(self._config.stop_timeout_s, all_gone.set)
+        timer = self._clock.call_later(timeout_s, all_gone.set)
         left = [one for one in containers if not one.is_stopped]
         for container in left:
             container.on_stopped.append(lambda: None if any(not one.is_stopped for one in left) else all_gone.set())

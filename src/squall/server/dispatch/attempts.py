@@ -283,7 +283,7 @@ class Attempts:
                     over_disk=over_disk,
                 )
             )
-            trouble.losses += 1
+            trouble.losses += not container.is_replaced
             trouble.crashes += has_crashed and is_only
             if isinstance(verdict, Retry):
                 self._carry_out(one, verdict)

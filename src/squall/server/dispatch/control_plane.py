@@ -25,6 +25,7 @@ from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.clients import Clients
 from squall.server.dispatch.clock import StoppableClock
+from squall.server.dispatch.deployments import Deployments
 from squall.server.dispatch.durable import Durable
 from squall.server.dispatch.fleet import ContainerFleet
 from squall.server.dispatch.image_catalog import ImageCatalog
@@ -89,6 +90,9 @@ class ControlPlane:
             config=config,
             tasks=self.tasks,
         )
+        self.deployments = Deployments(
+            apps=self.apps, fleet=self.fleet, store=store, clock=self.clock, config=config, tasks=self.tasks
+        )
         self.clients = Clients(apps=self.apps, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks)
         self.nodes = Nodes(fleet=self.fleet, apps=self.apps, clock=self.clock, config=config)
         self.durable = Durable(
@@ -103,7 +107,7 @@ class ControlPlane:
         self.blob_budgets = BlobBudgets(
             store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max
         )
-        self.image_users = ImageUsers(apps=self.apps, fleet=self.fleet)
+        self.image_users = ImageUsers(apps=self.apps, fleet=self.fleet, clock=self.clock)
         self.catalog = ImageCatalog(store=store, users=self.image_users, clock=self.clock)
         self.images = Images(
             lambda: list(self.fleet.nodes.values()),

@@ -399,6 +399,29 @@ class Dispatcher:
         self.holdings.arrived(container)
         self.fleet.changed(self)
 
+    # Versions
+
+    def revise(self, spec: FunctionSpec) -> list[Container]:
+        """A deploy changed the function: from now on this is what inputs are handed out to. The containers of what it
+        was before are the caller's to end; they are handed nothing more once they drain."""
+        if spec.definition.is_generator != self.spec.definition.is_generator:
+            is_what = "a generator" if spec.definition.is_generator else "no generator any more"
+            message = f"function {spec.name} is {is_what} since version {spec.version} of its app; call it again"
+            self.fail_queued(Failure("invalid", message))
+        self.spec = spec
+        self.max_inputs = max(1, spec.scaling.max_inputs)
+        self.stopped = None
+        self.failures_in_a_row = 0
+        self.fleet.changed(self)
+        return [one for one in self.containers.values() if one.spec.version != spec.version and not one.ending]
+
+    def retire(self, failure: Failure) -> list[Container]:
+        """A deploy left the function out: what waits ends with this failure, and so does what comes later; what runs
+        goes on. Returns its containers, which are the caller's to drain."""
+        self.stopped = failure
+        self.fail_waiting(failure)
+        return [one for one in self.containers.values() if not one.ending]
+
     # Ends
 
     def fail(self, inputs: list[Input], failure: Failure) -> None:
@@ -424,6 +447,12 @@ class Dispatcher:
     def fail_queued(self, failure: Failure) -> None:
         """All that waits for a container ends with this failure."""
         self.fail([one for one in self.queue if one.is_queued], failure)
+        self.queue.clear()
+
+    def fail_waiting(self, failure: Failure) -> None:
+        """The same for what waits for its retry, too."""
+        waiting = [one for call in self.calls.of(self) for one in call.inputs.values() if one.container is None]
+        self.fail(waiting, failure)
         self.queue.clear()
 
     def stop(self, failure: Failure) -> None:

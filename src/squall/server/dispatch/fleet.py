@@ -15,6 +15,7 @@ from squall.protocol.ids import new_id
 from squall.protocol.log import SYSTEM, LogEntry
 from squall.protocol.node import ContainerExited
 from squall.protocol.peer import Peer
+from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
@@ -69,11 +70,16 @@ class ContainerFleet:
         for container in [one for one in self.starts.pending.values() if one.dispatcher is dispatcher][::-1][:count]:
             self.kill(container, "no longer wanted")
 
-    def adopt(self, container_id: str, dispatcher: Dispatcher, node: Node) -> None:
-        """A container that ran before this server did: wait for its guest."""
+    def adopt(self, container_id: str, dispatcher: Dispatcher, node: Node, version: int = 0) -> None:
+        """A container that ran before this server did: wait for its guest. One of an earlier version of its function
+        may finish what it runs."""
         now = self._clock.monotonic()
         container = Container(container_id, dispatcher, self._clock.now(), now)
         container.is_adopted = True
+        if version != dispatcher.spec.version:
+            container.spec = replace(dispatcher.spec, version=version)
+            container.is_draining = True
+            container.drain_reason = f"version {dispatcher.spec.version} of its function has taken its place"
         # One that is for a single input has had it, or has it now.
         container.has_served = dispatcher.spec.scaling.is_single_use
         container.node = node
@@ -99,6 +105,8 @@ class ContainerFleet:
             return
         container.phase_ms.setdefault("import", record.import_ms)
         container.dispatcher.ready(container, record.credit_max)
+        if container.is_draining and not container.is_busy:
+            self.drain(container, container.drain_reason)
 
     def disconnected(self, container: Container, peer: Peer) -> None:
         """The guest's connection is gone: it comes back, or its exit is reported."""

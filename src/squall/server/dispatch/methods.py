@@ -7,7 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
+from squall.protocol.app import (
+    DEPLOYED,
+    AppCreate,
+    AppCreated,
+    AppGet,
+    AppInfo,
+    AppList,
+    AppListing,
+    AppStop,
+    AppStopped,
+)
 from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
 from squall.protocol.call import (
     CallCancel,
@@ -21,6 +31,16 @@ from squall.protocol.call import (
     OutputBatch,
 )
 from squall.protocol.container import ContainerList, ContainerListing, ContainerStop
+from squall.protocol.deployment import (
+    AppHistory,
+    AppHistoryGet,
+    AppPrepare,
+    AppPrepared,
+    AppPublish,
+    AppPublished,
+    AppRollback,
+    AppTagsPut,
+)
 from squall.protocol.empty import Empty
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import (
@@ -43,6 +63,7 @@ from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.image_delete import delete_images
 from squall.server.dispatch.image_garbage import collect_images
 from squall.server.dispatch.input import Input
+from squall.server.dispatch.near import near
 from squall.server.dispatch.spawns import RETRY_S, NoRoom
 from squall.server.model.definition import check_method
 
@@ -70,6 +91,11 @@ class Methods:
             "AppGet": self._app_get,
             "AppList": self._app_list,
             "AppStop": self._app_stop,
+            "AppPrepare": self._app_prepare,
+            "AppPublish": self._app_publish,
+            "AppRollback": self._app_rollback,
+            "AppHistory": self._app_history,
+            "AppTagsPut": self._app_tags_put,
             "FunctionCreate": self._function_create,
             "FunctionGet": self._function_get,
             "FunctionStats": self._function_stats,
@@ -148,7 +174,7 @@ class Methods:
         return AppCreated(app.app_id, self._plane.config.url), b""
 
     async def _app_get(self, caller: Caller, record: AppGet, body: bytes) -> tuple[AppInfo, bytes]:
-        row = await self._plane.apps.find(record.app, caller.scope_app_id)
+        row = await self._plane.apps.find(record.app, caller.scope_app_id, record.environment)
         caller.check_use("AppGet", row)
         functions = await self._plane.store.list_functions(row.app_id)
         return self._plane.apps.info(row, {spec.name: spec.function_id for spec in functions}), b""
@@ -168,8 +194,35 @@ class Methods:
         if record.is_sparing and self._plane.apps.leave(app, caller.client):
             return AppStopped(goes_on=True), b""
         was_stopped = app.stopping is not None
-        await self._plane.apps.stop(app, record.reason)
+        if row.state != DEPLOYED:
+            await self._plane.apps.stop(app, record.reason)
+        else:
+            async with self._plane.deployments.turn(row.environment, row.name):
+                await self._plane.apps.stop(app, record.reason)
         return AppStopped(was_stopped=was_stopped), b""
+
+    # Deployments
+
+    async def _app_prepare(self, caller: Caller, record: AppPrepare, body: bytes) -> tuple[AppPrepared, bytes]:
+        return await self._plane.deployments.prepare(record), b""
+
+    async def _app_publish(self, caller: Caller, record: AppPublish, body: bytes) -> tuple[AppPublished, bytes]:
+        codec = self._plane.codec
+        functions = codec.record(FunctionCreate, codec.decode(body).params).functions
+        return await self._plane.deployments.publish(record, functions), b""
+
+    async def _app_rollback(self, caller: Caller, record: AppRollback, body: bytes) -> tuple[AppPublished, bytes]:
+        row = await self._plane.apps.find(record.app, environment=record.environment)
+        return await self._plane.deployments.rollback(row.app_id, record), b""
+
+    async def _app_history(self, caller: Caller, record: AppHistoryGet, body: bytes) -> tuple[AppHistory, bytes]:
+        row = await self._plane.apps.find(record.app, environment=record.environment)
+        return await self._plane.deployments.history(row), b""
+
+    async def _app_tags_put(self, caller: Caller, record: AppTagsPut, body: bytes) -> tuple[AppInfo, bytes]:
+        row = await self._plane.apps.find(record.app, caller.scope_app_id)
+        caller.check_change("AppTagsPut", row)
+        return await self._plane.deployments.put_tags(row.app_id, record), b""
 
     # Functions
 
@@ -199,15 +252,22 @@ class Methods:
                 raise PlatformError(FORBIDDEN, f"FunctionCreate: {spec.function_id} is a function of another app")
 
     async def _function_get(self, caller: Caller, record: FunctionGet, body: bytes) -> tuple[FunctionSpec, bytes]:
+        spec: FunctionSpec | None
         if record.function_id:
-            spec: FunctionSpec | None = await self._plane.store.get_function(record.function_id)
+            spec = await self._plane.store.get_function(record.function_id)
         else:
-            row = await self._plane.apps.find(record.app, caller.scope_app_id)
+            row = await self._plane.apps.find(record.app, caller.scope_app_id, record.environment)
             caller.check_use("FunctionGet", row)
+            if record.version:
+                return await self._plane.deployments.function_in(row.app_id, record.version, record.name), b""
             spec = await self._plane.store.find_function(row.app_id, record.name)
-        if spec is None:
-            what = f"app {record.app!r} has no function {record.name!r}"
-            raise PlatformError(NOT_FOUND, f"FunctionGet: {what}; `squall app list` shows what there is")
+            if spec is None:
+                app = self._plane.apps.live.get(row.app_id)
+                hint = near(record.name, app.dispatchers if app is not None else ())
+                what = f"app {record.app!r} has no function {record.name!r}"
+                raise PlatformError(
+                    NOT_FOUND, f"FunctionGet: {what}{hint or '; `squall app list` shows what there is'}"
+                )
         caller.check_use("FunctionGet", await self._plane.apps.get(spec.app_id))
         return spec, b""
 

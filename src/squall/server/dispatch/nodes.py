@@ -48,7 +48,7 @@ class Nodes:
             if known is not None and known.node is node and not known.ending:
                 continue
             if known is None and dispatcher is not None and dispatcher.stopped is None:
-                self._fleet.adopt(found.container_id, dispatcher, node)
+                self._fleet.adopt(found.container_id, dispatcher, node, found.version)
             else:
                 unwanted.append(found.container_id)
         for container in [one for key, one in node.containers.items() if key not in listed]:
