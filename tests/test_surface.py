@@ -36,7 +36,6 @@ BILLING = "not ours: nobody is billed"
 
 TO_COME: dict[str, str] = {
     "App.cls": CLASSES,
-    "App.deploy": DEPLOYMENTS,
     "App.get_dashboard_url": DASHBOARD,
     "App.get_tags": DEPLOYMENTS,
     "App.info": RECORDS,

@@ -24,6 +24,7 @@ from squall.protocol.version import VERSION
 # Loaded when used: `squall run` must not pay for what it does not need.
 _COMMANDS = {
     "run": ("squall.cli.run", "run", "Run a function or entrypoint of a file."),
+    "deploy": ("squall.cli.deploy", "deploy", "Make an app one that stays, or its next version."),
     "shell": ("squall.cli.shell", "shell", "Open a shell in an image, or before a step that fails."),
     "app": ("squall.cli.app", "app_group", "Apps: what runs, what ran, what it printed."),
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),

@@ -38,6 +38,27 @@ def choose_function(module: ModuleType, name: str, source: str) -> tuple[App, Fu
     return found.app, found.target
 
 
+def choose_app(module: ModuleType, name: str, source: str) -> App:
+    """The app to deploy: the one in the variable of that name, or without one the only one there is.
+
+    Raises:
+        click.UsageError: there is none, or a choice to make; the message lists them.
+    """
+    where, apps = _apps(module, source)
+    if name:
+        if name in apps:
+            return apps[name]
+        import difflib  # cold start: only for what is wrong
+
+        close = difflib.get_close_matches(name, apps, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise click.UsageError(f"{where} has no app {name!r}; {hint}it has: {_list(list(apps))}")
+    if len(set(map(id, apps.values()))) == 1 or "app" in apps:
+        return apps.get("app") or next(iter(apps.values()))
+    names = list(apps)
+    raise click.UsageError(f"{where} has several apps; name one, as in {source}::{names[0]}: {_list(names)}")
+
+
 def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
     """The app and what of it to run.
 
@@ -54,16 +75,22 @@ def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
 
 
 def _choose(module: ModuleType, name: str, source: str, *, is_function: bool) -> _Candidate:
-    where = "the program" if source == "-" else PurePath(source).name
-    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
-    if not apps:
-        raise click.UsageError(f"{where} has no app: make one at the top level, `app = squall.App()`")
+    where, apps = _apps(module, source)
     app_name, _, rest = name.partition(".")
     all_of_them = _candidates(apps, is_function=is_function)
     if app_name in apps:
         apps, name = {app_name: apps[app_name]}, rest
     candidates = _candidates(apps, is_function=is_function)
     return _named(candidates, all_of_them, name, where, source) if name else _only(candidates, where, source)
+
+
+def _apps(module: ModuleType, source: str) -> tuple[str, dict[str, App]]:
+    """What to call the module, and its apps by variable."""
+    where = "the program" if source == "-" else PurePath(source).name
+    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
+    if not apps:
+        raise click.UsageError(f"{where} has no app: make one at the top level, `app = squall.App()`")
+    return where, apps
 
 
 def _candidates(apps: Mapping[str, App], *, is_function: bool) -> list[_Candidate]:

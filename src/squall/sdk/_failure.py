@@ -19,6 +19,7 @@ from squall.exception import (
     ImageBuildError,
     InternalFailure,
     InvalidError,
+    NotFoundError,
     RemoteError,
     ResourceExhaustedError,
     SerializationError,
@@ -41,6 +42,7 @@ _KINDS: dict[str, type[Error]] = {
     "stopped": ConflictError,
     "image": ImageBuildError,
     "invalid": InvalidError,
+    "not_found": NotFoundError,
 }
 _LINE_MAX = 100_000
 

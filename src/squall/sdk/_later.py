@@ -41,7 +41,6 @@ OF_SECRET = frozenset(["from_name", "hydrate", "info", "name", "object_id", "obj
 OF_APP = frozenset(
     [
         "cls",
-        "deploy",
         "get_dashboard_url",
         "get_tags",
         "info",

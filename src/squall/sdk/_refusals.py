@@ -22,7 +22,12 @@ _BY_CODE: dict[str, type[exception.Error]] = {
 _IN_WORDS = {
     "AppCreate": "cannot run the app",
     "AppGet": "cannot find the app",
+    "AppHistory": "cannot find the app",
+    "AppPrepare": "cannot deploy the app",
+    "AppPublish": "cannot deploy the app",
+    "AppRollback": "cannot go back",
     "AppStop": "cannot stop the app",
+    "AppTagsPut": "cannot change the tags",
     "BlobGet": "cannot fetch a value",
     "BlobPut": "cannot send a value",
     "CallCancel": "cannot cancel the call",

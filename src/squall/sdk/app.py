@@ -63,6 +63,7 @@ class App:
         self._functions: dict[str, Function[..., Any]] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._app_id: str | None = None
+        self._is_running = False
 
     # Building it
 
@@ -274,6 +275,7 @@ class App:
         running = _run.Running(self, client or _client.current())
         app_name = check_name(name, "app name") if name is not None else self._description or _program()
         self._app_id, self._builds = running.app_id, running.builds
+        self._is_running = True
         is_aborted = True
         try:
             await running.start(app_name, is_detached=detach, is_interactive=interactive)
@@ -294,6 +296,7 @@ class App:
                 await running.stop(is_aborted=is_aborted, is_detached=detach)
             finally:
                 self._app_id = self._builds = None
+                self._is_running = False
                 for function in self._functions.values():
                     function.bind(None)
 
@@ -310,16 +313,63 @@ class App:
                 "end; put it below `if __name__ == '__main__':` or into a local entrypoint"
             )
         if self._app_id is not None:
-            raise InvalidError(f"{self!r} runs already, as {self._app_id}")
+            what = f"{self!r} runs already" if self._is_running else f"{self!r} is deployed: call its functions"
+            raise InvalidError(f"{what}, as {self._app_id}")
         if environment_name:
             raise InvalidError("App.run: environment_name= is not in this version of Squall yet; leave it out")
 
+    # Deploying it
+
     @blocking
-    async def stop(self, *, client: Client | None = None) -> None:
-        """Stop the running app: its inputs are cancelled and its containers ended.
+    async def deploy(
+        self,
+        *,
+        name: str | None = None,
+        environment_name: str | None = None,
+        tag: str = "",
+        client: Client | None = None,
+        strategy: str = "rolling",
+    ) -> App:
+        """Make the app one that stays, or a new version of the one of that name; returns this app.
+
+        When it returns, calls go to the new version. With `strategy="rolling"` containers of the version before finish
+        what they run, with `"recreate"` they are ended, and what they ran begins again. From then on the functions of
+        this app can be called here, and `app_id` is that of the deployed one.
 
         Raises:
-            InvalidError: it does not run.
+            InvalidError: there is no name, or a parameter is none; the app runs; this is a container.
+            ImageBuildError: an image cannot be built. What is deployed stays as it was.
+            ConflictError: the app was stopped, or deployed for the first time by somebody else, meanwhile.
+        """
+        from squall.sdk import _deploy  # cold start: as above
+
+        await _deploy.deploy(self, name=name, environment=environment_name, tag=tag, client=client, strategy=strategy)
+        return self
+
+    def check_deployable(self) -> None:
+        """Whether it can be deployed from here and now.
+
+        Raises:
+            InvalidError: this is a container, or the app runs.
+        """
+        if not _container.is_local():
+            raise InvalidError(
+                f"{self!r}.deploy() in a container: apps are deployed from outside; put it below "
+                "`if __name__ == '__main__':` or into a local entrypoint"
+            )
+        if self._is_running:
+            raise InvalidError(f"{self!r}.deploy(): it runs, as {self._app_id}; deploy it outside of `app.run()`")
+
+    def deployed_as(self, app_id: str) -> None:
+        """It is deployed, and this is its id."""
+        self._app_id = app_id
+
+    @blocking
+    async def stop(self, *, client: Client | None = None) -> None:
+        """Stop the app, which runs or is deployed: its inputs are cancelled and its containers ended, for good.
+
+        Raises:
+            InvalidError: it neither runs nor is deployed by this program.
         """
         if self._app_id is None:
             raise InvalidError(f"{self!r} does not run, so it cannot be stopped")

@@ -287,6 +287,11 @@ class Function(Generic[P, R]):
         """What the decorator was given; None for a handle."""
         return self._definition
 
+    @property
+    def bound_id(self) -> str | None:
+        """What `bind` was told last."""
+        return self._function_id
+
     def bind(self, function_id: str | None) -> None:
         """The app runs, and this is the function's id there; None when it has ended."""
         self._function_id = function_id

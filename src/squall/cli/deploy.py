@@ -1,0 +1,71 @@
+"""`squall deploy`: load a file and make its app one that stays."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from squall.cli import reference
+from squall.cli.log import show_logs
+from squall.cli.target import choose_app
+from squall.protocol.deployment import STRATEGIES
+from squall.protocol.log import LogRead
+from squall.sdk import _deploy, _output
+from squall.sdk._pending import run
+
+strategy_option = click.option(
+    "--strategy",
+    type=click.Choice(STRATEGIES),
+    default=STRATEGIES[0],
+    show_default=True,
+    help="Containers of the version before finish what they run, or are ended and run it again.",
+)
+
+
+@click.command("deploy", epilog="Example: squall deploy examples/calls/deployed.py --tag first")
+@click.option("-n", "--name", "app_name", default=None, help="Deploy under this name instead of the app's.")
+@click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
+@click.option("--tag", default="", help="A word for the history of versions.")
+@strategy_option
+@click.option("--stream-logs", "is_following", is_flag=True, help="Then show what the app prints, until Ctrl-C.")
+@click.option("--timestamps", "has_timestamps", is_flag=True, help="Begin each log line with its time.")
+@click.argument("ref", type=click.Path(allow_dash=True))
+def deploy(
+    app_name: str | None,
+    is_module: bool,
+    tag: str,
+    strategy: str,
+    is_following: bool,
+    has_timestamps: bool,
+    ref: str,
+) -> None:
+    """Deploy an app: REF is path.py, path.py::variable, or with -m a module.
+
+    It stays until `squall app stop`, and is deployed again as a new version.
+    """
+    parsed = reference.parse(ref, is_module=is_module)
+    module = reference.load(parsed)
+    app = choose_app(module, parsed.name, parsed.source)
+    name = app_name or app.name
+    if name is None:
+        raise click.UsageError("the app has no name: write squall.App('name'), or give --name")
+    began_at = time.monotonic()
+    with _output.use(_output.PlainOutput(has_timestamps=has_timestamps)):
+        published = run(_deploy.deploy(app, name=app_name, tag=tag, strategy=strategy))
+    if published.is_unchanged:
+        click.echo(f"Deployment skipped: no changes detected (version {published.version} stays).", err=True)
+    else:
+        seconds = time.monotonic() - began_at
+        where = f": {published.url}" if published.url else ""
+        click.echo(f"App deployed in {seconds:.1f}s! It is version {published.version} of {name}{where}", err=True)
+    say_what_is_left(published.left_container_count)
+    if is_following:
+        show_logs(LogRead(is_following=True, tail=0), has_timestamps, app=published.app_id)
+
+
+def say_what_is_left(count: int) -> None:
+    """Containers that should be gone by now."""
+    if count:
+        what = "A container of the version before has" if count == 1 else f"{count} containers of versions before have"
+        click.echo(f"{what} not ended yet; `squall container list` shows what runs.", err=True)

@@ -1,0 +1,133 @@
+"""One deploy of an app: everything it needs is put on the server, and then, at once, made its new version."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from typing import TYPE_CHECKING
+
+from squall.exception import InvalidError
+from squall.protocol import codec as wire
+from squall.protocol import ids
+from squall.protocol.deployment import ROLLING, STRATEGIES, AppPrepare, AppPrepared, AppPublish, AppPublished
+from squall.protocol.function import FunctionCreate
+from squall.protocol.version import VERSION
+from squall.sdk import _output, _source
+from squall.sdk._client import Client, current
+from squall.sdk._commit import find_commit
+from squall.sdk._image_build import Builds
+from squall.sdk._names import check_name
+from squall.sdk._specs import Specs
+
+if TYPE_CHECKING:
+    from squall.sdk.app import App
+
+_TAG = r"[A-Za-z0-9._-]{0,50}\Z"
+
+
+def check_strategy(strategy: object) -> str:
+    """The strategy, if it is one.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        raise InvalidError(f"strategy={strategy!r}: use 'rolling' or 'recreate'")
+    return strategy
+
+
+def check_tag(tag: object) -> str:
+    """The tag of a version, if it can be one.
+
+    Raises:
+        InvalidError: no text, too long, or with other characters.
+    """
+    if not isinstance(tag, str) or not re.match(_TAG, tag):
+        raise InvalidError(f"tag={tag!r}: use at most 50 letters, digits, dots, dashes and underscores")
+    return tag
+
+
+def deployer() -> str:
+    """Who deploys, as the history shows it."""
+    try:
+        return getpass.getuser()[:200]
+    except (OSError, KeyError, ImportError):
+        return ""  # a user without a name
+
+
+async def deploy(
+    app: App,
+    *,
+    name: str | None = None,
+    environment: str | None = None,
+    tag: str = "",
+    client: Client | None = None,
+    strategy: str = ROLLING,
+) -> AppPublished:
+    """Deploy the app, under its own name or another.
+
+    Raises:
+        Error: a parameter is none, or something cannot be made; what is deployed stays as it was.
+    """
+    app.check_deployable()
+    check_strategy(strategy)
+    check_tag(tag)
+    found = app.name if name is None else name
+    if found is None:
+        raise InvalidError("App.deploy: an app without a name cannot be deployed; give it one, or deploy(name=…)")
+    client = client or current()
+    await client.connect()
+    published = await _publish(app, client, check_name(found, "app name"), environment or "", tag, strategy)
+    app.deployed_as(published.app_id)
+    return published
+
+
+async def _publish(app: App, client: Client, name: str, environment: str, tag: str, strategy: str) -> AppPublished:
+    output = _output.current()
+    prepared = await client.request("AppPrepare", AppPrepare(name, environment), AppPrepared)
+    functions = app.registered_functions
+    function_ids = {function_name: ids.function_id(prepared.app_id, function_name) for function_name in functions}
+    builds = Builds(client, prepared.app_id, output)
+    before = {function_name: function.bound_id for function_name, function in functions.items()}
+    is_done = False
+    try:
+        # Ids first: a serialized function may refer to any other, and takes its id along.
+        for function_name, function in functions.items():
+            function.bind(function_ids[function_name])
+        specs = await Specs(app, prepared.app_id, client, builds, output).make(function_ids)
+        record = AppPublish(
+            prepared.app_id,
+            name,
+            os.urandom(12).hex(),
+            environment,
+            tag,
+            strategy,
+            app.tags,
+            VERSION,
+            deployer(),
+            find_commit(_folder_of(app)),
+        )
+        # As the parameters of an event, in the body: the server reads them with the codec of its choice.
+        body = client.codec.encode(wire.EVENT, 0, "FunctionCreate", FunctionCreate(specs))
+        published = await client.request("AppPublish", record, AppPublished, body)
+        is_done = True
+    finally:
+        builds.close()
+        if not is_done:
+            for function_name, function in functions.items():
+                function.bind(before[function_name])
+    for spec in specs:
+        output.function_created(spec.name, spec.function_id)
+    return published
+
+
+def _folder_of(app: App) -> str:
+    """Where the program lies."""
+    for function in app.registered_functions.values():
+        definition = function.definition
+        if definition is not None and definition.source.kind == _source.BY_FILE:
+            return os.path.dirname(definition.source.path)
+        if definition is not None and definition.source.kind == _source.BY_PACKAGE:
+            return definition.source.path
+    return os.getcwd()
