@@ -40,8 +40,8 @@ USER_FAULTS = (
         (
             Change(
                 "src/squall/cli/target.py",
-                'hint = f"did you mean {close[0]!r}? " if close else ""',
-                'hint = ""',
+                'return f"did you mean {close[0]!r}? " if close else ""',
+                'return ""',
             ),
         ),
         {f"{SOURCE}test_function_that_is_not_there_is_named_with_the_nearest": "did you mean 'square'?"},

@@ -51,7 +51,7 @@ def choose_app(module: ModuleType, name: str, source: str) -> App:
         import difflib  # cold start: only for what is wrong
 
         close = difflib.get_close_matches(name, apps, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = _hint(close)
         raise click.UsageError(f"{where} has no app {name!r}; {hint}it has: {_list(list(apps))}")
     if len(set(map(id, apps.values()))) == 1 or "app" in apps:
         return apps.get("app") or next(iter(apps.values()))
@@ -120,7 +120,7 @@ def _named(
     import difflib  # cold start: only for what is wrong
 
     close = elsewhere or difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = _hint(close)
     names = [one.target.name for one in candidates]
     raise click.UsageError(f"{where} has no function or entrypoint {name!r}; {hint}it has: {_list(names)}")
 
@@ -139,3 +139,7 @@ def _only(candidates: Sequence[_Candidate], where: str, source: str) -> _Candida
 
 def _list(names: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(names)) or "nothing"
+
+
+def _hint(close: Sequence[str]) -> str:
+    return f"did you mean {close[0]!r}? " if close else ""
