@@ -14,7 +14,6 @@ from squall.protocol.function import Definition, FunctionSpec
 from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.server.model.store import Store, StoredApp
 from squall.server.model.version import StoredVersion, needs_of
-from tests.conformance.test_store import store as store
 
 APP = StoredApp("ap-1", "greeter", DEPLOYED, 100.0)
 
