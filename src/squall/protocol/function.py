@@ -8,6 +8,8 @@ from squall.protocol.records import field, record
 BY_FILE = "file"
 BY_PACKAGE = "package"
 SERIALIZED = "serialized"
+EXIT_GRACE_S = 30.0
+"""What a container with exit hooks gets between the request to end and its end."""
 
 
 @record
@@ -17,6 +19,16 @@ class MethodSpec:
     name: str
     is_generator: bool = False
     is_async: bool = False
+
+
+@record
+class ParameterSpec:
+    """A parameter of a class: what its objects are told apart by."""
+
+    name: str
+    kind: str
+    """`str`, `int`, `bool` or `bytes`."""
+    is_required: bool = False
 
 
 @record
@@ -35,6 +47,10 @@ class Definition:
     is_class: bool = False
     methods: tuple[MethodSpec, ...] = ()
     """Of a class. A call names the one it is for (`CallOpen.method`)."""
+    parameters: tuple[ParameterSpec, ...] = ()
+    """Of a class, those that its objects may be given."""
+    has_exit_hooks: bool = False
+    """Its containers get time to run them when they end (`EXIT_GRACE_S`)."""
 
 
 @record

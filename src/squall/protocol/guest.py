@@ -80,6 +80,8 @@ class Ready:
     """Inputs that may be handed out ahead, at most."""
     import_ms: float = 0.0
     python_version: str = ""
+    enter_ms: float = 0.0
+    """Of a class: how long its enter hooks have run."""
 
 
 @record
@@ -100,7 +102,10 @@ class Holding:
 
 @record
 class StartupFailed:
-    """The function could not be loaded; the guest exits after this."""
+    """The function could not be loaded, or an enter hook raised; the guest exits after this.
+
+    The body is the user's exception, pickled, if it was one of a hook.
+    """
 
     failure: Failure
 
