@@ -22,7 +22,6 @@ import squall
 DECIDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "surface.json").read_text())
 FUNCTIONS: dict[str, str] = DECIDED.pop("functions")
 
-CLASSES = "classes"
 DEPLOYMENTS = "deployments, environments and tags"
 SCHEDULES = "schedules"
 SCALING = "containers that serve several inputs, and the autoscaler"
@@ -35,7 +34,6 @@ USERS = "users and roles"
 BILLING = "not ours: nobody is billed"
 
 TO_COME: dict[str, str] = {
-    "App.cls": CLASSES,
     "App.get_dashboard_url": DASHBOARD,
     "App.get_tags": DEPLOYMENTS,
     "App.info": RECORDS,
@@ -45,7 +43,6 @@ TO_COME: dict[str, str] = {
     "App.server": SERVERS,
     "App.set_tags": DEPLOYMENTS,
     "App.stats": RECORDS,
-    "Cls": CLASSES,
     "Cron": SCHEDULES,
     "Environment": DEPLOYMENTS,
     "Environment.billing": BILLING,
@@ -58,9 +55,6 @@ TO_COME: dict[str, str] = {
     "Function.logs": LOGS,
     "Function.metrics": LOGS,
     "Function.stats": RECORDS,
-    "Function.with_batching": SCALING,
-    "Function.with_concurrency": SCALING,
-    "Function.with_options": CLASSES,
     "FunctionCall.client": DEPLOYMENTS,
     "FunctionCall.get_call_graph": RECORDS,
     "FunctionCall.get_dashboard_url": DASHBOARD,
@@ -68,10 +62,6 @@ TO_COME: dict[str, str] = {
     "FunctionCall.iter": RECORDS,
     "FunctionCall.logs": LOGS,
     "Period": SCHEDULES,
-    "enter": CLASSES,
-    "exit": CLASSES,
-    "method": CLASSES,
-    "parameter": CLASSES,
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
 

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from squall.sdk._container import current_input_id as current_input_id
     from squall.sdk._container import interact as interact
     from squall.sdk._container import is_local as is_local
+    from squall.sdk._method import enter as enter
+    from squall.sdk._method import exit as exit  # noqa: A004 - the name that programs use
+    from squall.sdk._method import method as method
     from squall.sdk._output import enable_output as enable_output
+    from squall.sdk._parameter import parameter as parameter
     from squall.sdk.app import App as App
+    from squall.sdk.cls import Cls as Cls
     from squall.sdk.file_pattern_matcher import FilePatternMatcher as FilePatternMatcher
     from squall.sdk.function import Function as Function
     from squall.sdk.function_call import FunctionCall as FunctionCall
@@ -35,6 +40,11 @@ if TYPE_CHECKING:
 # Where each name is; loaded when it is first used, because every container imports this package.
 _PLACES = {
     "App": "squall.sdk.app",
+    "Cls": "squall.sdk.cls",
+    "enter": "squall.sdk._method",
+    "exit": "squall.sdk._method",
+    "method": "squall.sdk._method",
+    "parameter": "squall.sdk._parameter",
     "Error": "squall.exception",
     "FilePatternMatcher": "squall.sdk.file_pattern_matcher",
     "Function": "squall.sdk.function",
@@ -53,6 +63,11 @@ _PLACES = {
 
 __all__ = [
     "App",
+    "Cls",
+    "enter",
+    "exit",
+    "method",
+    "parameter",
     "Error",
     "FilePatternMatcher",
     "Function",

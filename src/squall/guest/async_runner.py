@@ -12,14 +12,23 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any
 
 from squall.exception import InputCancellation
 from squall.guest.inbox import Key, Stopping, Work
 from squall.guest.link import LinkLost
-from squall.guest.runner import ItemSender, Outcome, RunnerParts, cancelled, end_forked, failed, print_failure
+from squall.guest.runner import (
+    ItemSender,
+    Outcome,
+    RunnerParts,
+    cancelled,
+    end_forked,
+    failed,
+    print_failure,
+    send_items,
+)
 from squall.protocol.call import CANCELLED, SUCCEEDED
 from squall.sdk import _container
 
@@ -27,8 +36,13 @@ from squall.sdk import _container
 class AsyncRunner:
     """Runs up to `max_inputs` inputs at once on one loop until the guest is to stop."""
 
-    def __init__(self, parts: RunnerParts, max_inputs: int) -> None:
+    def __init__(self, parts: RunnerParts, max_inputs: int, start: Callable[[], None] | None = None) -> None:
+        """`start` lets inputs come, if they do not already; it is called when the enter hooks of a class have run."""
         self._parts = parts
+        self._start_inputs = start
+        self._max_inputs = max_inputs
+        self._here: tuple[Key, ...] = ()
+        """Run in the main thread, outside of the loop."""
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._cancelled_early: set[Key] = set()
         """Cancelled between the inbox and here; one at most, as the reader takes an input when the last has started."""
@@ -38,7 +52,11 @@ class AsyncRunner:
         self._pid = os.getpid()
 
     def run(self) -> None:
-        """Return when no more inputs will come; all outputs have been sent then."""
+        """Return when no more inputs will come; all outputs have been sent then. Runs the hooks of a class, too.
+
+        Raises:
+            EnterFailed: an enter hook has raised.
+        """
         self._parts.interrupter.on_ending = self.end
         _run(self._serve())
         self._parts.outbox.flush()
@@ -46,7 +64,9 @@ class AsyncRunner:
     def cancel(self, call_id: str, index: int) -> None:
         """Cancel one input if it runs. From any thread."""
         loop = self._loop
-        if loop is not None:
+        if (call_id, index) in self._here:
+            self._parts.interrupter.cancel(call_id, index)
+        elif loop is not None:
             # One turn later: cancelled before its first step, a coroutine would never run and never give its slot back.
             loop.call_soon_threadsafe(loop.call_soon, self._cancel_now, (call_id, index))
 
@@ -70,6 +90,11 @@ class AsyncRunner:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        instance = self._parts.instance
+        if instance is not None:
+            await instance.enter_async()
+        if self._start_inputs is not None:
+            self._start_inputs()
         reader = threading.Thread(target=self._read_inputs, args=(self._loop,), name="squall-reader", daemon=True)
         reader.start()
         try:
@@ -81,6 +106,11 @@ class AsyncRunner:
                 # The loop joins its threads before it closes, and one may read for a generator that got ahead.
                 self._parts.outbox.flush()
                 self._parts.inbox.close()
+            if instance is not None:
+                # Callers are not to wait for the hooks, and a second request to end is not to stop them.
+                self._parts.outbox.flush()
+                self._parts.interrupter.is_closed = True
+                await instance.leave_async()
 
     def _read_inputs(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -132,10 +162,13 @@ class AsyncRunner:
 
     async def _outcome(self, item: Work) -> Outcome:
         try:
+            function, is_generator = self._parts.served(item)
             args, kwargs = await self._in_thread_if_blob(item)
-            if self._parts.is_generator:
-                return SUCCEEDED, str(await self._send_items(item, args, kwargs)).encode(), ""
-            result = self._parts.function(*args, **kwargs)
+            if self._parts.is_plain(item):
+                return await self._plain_outcome(item, lambda: function(*args, **kwargs), is_generator)
+            if is_generator:
+                return SUCCEEDED, str(await self._send_items(item, function(*args, **kwargs))).encode(), ""
+            result = function(*args, **kwargs)
             if hasattr(result, "__await__"):
                 result = await result
             if os.getpid() != self._pid:
@@ -161,11 +194,55 @@ class AsyncRunner:
             return await asyncio.to_thread(self._parts.arguments, item)
         return self._parts.arguments(item)
 
-    async def _send_items(self, item: Work, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    async def _plain_outcome(self, item: Work, call: Callable[[], Any], is_generator: bool) -> Outcome:
+        """Of a method that is not async, in a class that has others: alone it runs right here, where it can be
+        cancelled; where there may be others beside it, in a thread."""
+
+        def run() -> Outcome:
+            result = call()
+            self._end_if_forked()
+            if is_generator:
+                return SUCCEEDED, str(send_items(item, result, self._parts, self._end_if_forked)).encode(), ""
+            return self._parts.returned(item, result)
+
+        if self._max_inputs == 1:
+            return self._run_here(item, run)
+        running = asyncio.ensure_future(asyncio.to_thread(run))
+        while not running.done():
+            # A thread cannot be cancelled: what was to be is told when it has ended, or ends with the container.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        return running.result()
+
+    def _end_if_forked(self) -> None:
+        if os.getpid() != self._pid:
+            end_forked(None)
+
+    def _run_here(self, item: Work, run: Callable[[], Outcome]) -> Outcome:
+        """Run in the main thread, where code that looks for a running loop finds none: it may run one of its own."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        interrupter = self._parts.interrupter
+        assert task is not None
+        asyncio._leave_task(loop, task)
+        asyncio._set_running_loop(None)
+        try:
+            try:
+                self._here = item.keys
+                interrupter.begin(item.keys)
+                return run()
+            finally:
+                interrupter.end()
+                self._here = ()
+                interrupter.forget()
+        finally:
+            asyncio._set_running_loop(loop)
+            asyncio._enter_task(loop, task)
+
+    async def _send_items(self, item: Work, items: Any) -> int:
         one = item.inputs[0]
         batch = ItemSender(one, self._parts)
         try:
-            async for value in self._parts.function(*args, **kwargs):
+            async for value in items:
                 if os.getpid() != self._pid:
                     end_forked(None)
                 # In a thread when it may wait: a consumer that is behind must not stop the other inputs.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from squall.guest.inbox import Stopping
 from squall.protocol.call import Failure, TraceFrame
@@ -17,6 +17,9 @@ from squall.protocol.function import SERIALIZED
 from squall.protocol.guest import CODE_DIR, Boot
 from squall.sdk import _container
 from squall.sdk._serialization import deserialize, trace_frames
+
+if TYPE_CHECKING:
+    from squall.guest.instance import Instance
 
 
 class LoadFailed(Exception):
@@ -34,6 +37,30 @@ def load(boot: Boot, get_blob: Callable[[str], list[bytes]]) -> Callable[..., An
         LoadFailed: whatever the reason, user code's included.
         Stopping: the guest was told to end meanwhile, which is no fault of the function.
     """
+    function = _load(boot, get_blob, _container.unwrap)
+    if not callable(function):
+        message = f"cannot load function {boot.function_name}: {describe_missing(boot)} is no function"
+        raise LoadFailed(Failure("import", message, container_id=boot.container_id))
+    return cast("Callable[..., Any]", function)
+
+
+def load_instance(boot: Boot, get_blob: Callable[[str], list[bytes]]) -> Instance:
+    """The instance of the container's class; no hook has run.
+
+    Raises:
+        LoadFailed, Stopping: as `load`.
+    """
+    from squall.guest.instance import Instance  # cold start: classes only
+
+    return cast("Instance", _load(boot, get_blob, lambda found: Instance(boot, found)))
+
+
+def describe_missing(boot: Boot) -> str:
+    """Where something should have been that can be run."""
+    return f"{boot.definition.module}.{boot.definition.qualname}"
+
+
+def _load(boot: Boot, get_blob: Callable[[str], list[bytes]], take: Callable[[Any], Any]) -> Any:
     definition = boot.definition
     try:
         if definition.kind == SERIALIZED:
@@ -44,15 +71,11 @@ def load(boot: Boot, get_blob: Callable[[str], list[bytes]]) -> Callable[..., An
             for name in definition.qualname.split("."):
                 found = getattr(found, name)
         # Raises what `Image.imports` held back, if this container runs that image.
-        function = _container.unwrap(found)
+        return take(found)
     except (LoadFailed, Stopping):
         raise
     except BaseException as error:
         raise LoadFailed(_failure(boot, error)) from error
-    if not callable(function):
-        message = f"cannot load function {boot.function_name}: {definition.module}.{definition.qualname} is no function"
-        raise LoadFailed(Failure("import", message, container_id=boot.container_id))
-    return function
 
 
 def _check_python(boot: Boot) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Stopping
 from squall.guest.link import Link, LinkLost
-from squall.guest.loading import LoadFailed, load
+from squall.guest.loading import LoadFailed, load, load_instance
 from squall.guest.outbox import Outbox
 from squall.guest.runner import InputListener, Runner, RunnerParts
 from squall.guest.stdio import MarkedStream
@@ -33,6 +34,7 @@ from squall.sdk import _container
 
 if TYPE_CHECKING:
     from squall.guest.async_runner import AsyncRunner
+    from squall.guest.instance import Instance
     from squall.guest.thread_runner import ThreadRunner
 
 EXIT_STOPPED = 0
@@ -72,26 +74,44 @@ def _live(socket_path: str, interrupter: Interrupter, streams: tuple[MarkedStrea
         _container.enter(boot, socket_path, token)
         values = Values(_container.get_blob, _container.put_blob)
         try:
-            function = load(boot, _container.get_blob)
+            function, instance = _load(boot)
         except LoadFailed as error:
-            for stream in streams:
-                stream.end()
-            sys.stderr.write(error.failure.traceback or error.failure.message + "\n")
-            link.send("StartupFailed", StartupFailed(error.failure))
-            return EXIT_NOT_LOADED
+            return _not_loaded(link, streams, error)
         import_ms = (time.monotonic() - started) * 1000
         outbox = Outbox(link)
         inbox = Inbox(link, outbox, interrupter.cancel)
         listeners = (*streams, *_lend_debugger(boot, link, inbox))
         is_generator = boot.definition.is_generator
-        parts = _parts_of(boot)(function, is_generator, inbox, outbox, link, values, interrupter, listeners)
-        _serve(parts, boot, import_ms)
+        parts = _parts_of(boot)(function, is_generator, inbox, outbox, link, values, interrupter, listeners, instance)
+        try:
+            _serve(parts, boot, import_ms)
+        except LoadFailed as error:
+            return _not_loaded(link, streams, error)
     except LinkLost as error:
         sys.stderr.write(f"container {container_id} ends: {error}\n")
         return EXIT_NO_SERVER
     except (Stopping, InputCancellation, KeyboardInterrupt):
         return EXIT_STOPPED
     return EXIT_STOPPED
+
+
+def _load(boot: Boot) -> tuple[Callable[..., Any], Instance | None]:
+    """What is served: a function, or a method of the instance of a class, where it has others, any of them."""
+    if not boot.definition.is_class:
+        return load(boot, _container.get_blob), None
+    instance = load_instance(boot, _container.get_blob)
+    # From here on its hooks may call functions.
+    _container.loaded()
+    return next(iter(instance.methods.values())).function, instance
+
+
+def _not_loaded(link: Link, streams: tuple[MarkedStream, ...], error: LoadFailed) -> int:
+    """Say why nothing can be served here."""
+    for stream in streams:
+        stream.end()
+    sys.stderr.write(error.failure.traceback or error.failure.message + "\n")
+    link.send("StartupFailed", StartupFailed(error.failure), getattr(error, "pickled", b""))
+    return EXIT_NOT_LOADED
 
 
 def _lend_debugger(boot: Boot, link: Link, inbox: Inbox) -> tuple[InputListener, ...]:
@@ -115,11 +135,23 @@ def _parts_of(boot: Boot) -> type[RunnerParts]:
 
 
 def _serve(parts: RunnerParts, boot: Boot, import_ms: float) -> None:
-    runner: Runner | AsyncRunner | ThreadRunner
+    """Run inputs until there are no more to come; of a class between its enter and its exit hooks.
+
+    Raises:
+        LoadFailed: an enter hook has raised.
+    """
+    began = time.monotonic()
+
+    def start() -> None:
+        enter_ms = (time.monotonic() - began) * 1000 if parts.instance is not None else 0.0
+        version = ".".join(str(part) for part in sys.version_info[:3])
+        parts.inbox.start(Ready(CREDIT_MAX, import_ms, version, enter_ms))
+
+    runner: Runner | ThreadRunner | AsyncRunner
     if boot.definition.is_async:
         from squall.guest.async_runner import AsyncRunner  # cold start: asyncio is a third of all there is to load
 
-        runner = AsyncRunner(parts, boot.max_inputs)
+        runner = AsyncRunner(parts, boot.max_inputs, start)
         parts.inbox.on_cancel = runner.cancel
     elif boot.max_inputs > 1:
         from squall.guest.thread_runner import ThreadRunner  # cold start: most functions run one input at a time
@@ -132,8 +164,26 @@ def _serve(parts: RunnerParts, boot: Boot, import_ms: float) -> None:
         from squall.guest.batch import BatchCancellation  # cold start: batched functions only
 
         parts.inbox.on_cancel = BatchCancellation(parts, parts.inbox.on_cancel).cancel
-    parts.inbox.start(Ready(CREDIT_MAX, import_ms, ".".join(str(part) for part in sys.version_info[:3])))
-    runner.run()
+    if boot.definition.is_async:
+        runner.run()  # the hooks, too, on its event loop
+    elif parts.instance is None:
+        start()
+        runner.run()
+    else:
+        _run_entered(parts, parts.instance, start, runner)
+
+
+def _run_entered(
+    parts: RunnerParts, instance: Instance, start: Callable[[], None], runner: Runner | ThreadRunner | AsyncRunner
+) -> None:
+    instance.enter()
+    try:
+        start()
+        runner.run()
+    finally:
+        # The hooks are not to be stopped by a second request to end.
+        parts.interrupter.is_closed = True
+        instance.leave()
 
 
 def _receive_boot(link: Link) -> Boot:

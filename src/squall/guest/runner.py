@@ -13,9 +13,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
-from squall.exception import InputCancellation
+from squall.exception import InputCancellation, InvalidError
 from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Input, Stopping, Work
 from squall.guest.link import Link
@@ -27,6 +27,9 @@ from squall.protocol.call import CANCELLED, FAILED, GENERATOR_WINDOW, SUCCEEDED,
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _container
 from squall.sdk._serialization import encode_exception
+
+if TYPE_CHECKING:
+    from squall.guest.instance import Instance
 
 _ITEM_LINGER_S = 0.002
 _ITEMS_PER_BATCH = 256
@@ -54,6 +57,27 @@ class RunnerParts(NamedTuple):
     values: Values
     interrupter: Interrupter
     listeners: tuple[InputListener, ...]
+    instance: Instance | None = None
+    """Of a class: whose methods are run, in place of `function`; that is its only one where inputs come in batches."""
+
+    def served(self, item: Work) -> tuple[Callable[..., Any], bool]:
+        """What to call for an input, and whether that gives a generator.
+
+        Raises:
+            InvalidError: the class has no such method: it is another version than the caller knows.
+        """
+        if self.instance is None:
+            return self.function, self.is_generator
+        name = item.inputs[0].method
+        method = self.instance.methods.get(name)
+        if method is None:
+            names = ", ".join(self.instance.methods)
+            raise InvalidError(f"the class has no method {name!r} here; it has: {names}")
+        return method.function, method.is_generator
+
+    def is_plain(self, item: Work) -> bool:
+        """Whether it is of a method that is not async."""
+        return self.instance is not None and not self.instance.methods[item.inputs[0].method].is_async
 
     def arguments(self, item: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What to call the function with."""
@@ -121,13 +145,14 @@ class Runner:
         interrupter.forget()
 
     def _outcome(self, item: Work) -> Outcome:
-        function, interrupter = self._parts.function, self._parts.interrupter
+        interrupter = self._parts.interrupter
         try:
+            function, is_generator = self._parts.served(item)
             args, kwargs = self._parts.arguments(item)
             interrupter.begin(item.keys)
             result = function(*args, **kwargs)
             self._end_if_forked()
-            if self._parts.is_generator:
+            if is_generator:
                 count = send_items(item, result, self._parts, self._end_if_forked)
                 interrupter.end()
                 return SUCCEEDED, str(count).encode(), ""

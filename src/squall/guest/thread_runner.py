@@ -104,12 +104,13 @@ class ThreadRunner:
     def _outcome(self, item: Work) -> Outcome:
         parts = self._parts
         try:
+            function, is_generator = parts.served(item)
             args, kwargs = parts.arguments(item)
             self._raise_if_cancelled(item)
-            result = parts.function(*args, **kwargs)
+            result = function(*args, **kwargs)
             if os.getpid() != self._pid:
                 end_forked(None)
-            if not parts.is_generator:
+            if not is_generator:
                 return parts.returned(item, result)
             return SUCCEEDED, str(send_items(item, result, parts, lambda: self._check(item, result))).encode(), ""
         except InputCancellation as error:

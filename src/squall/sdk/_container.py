@@ -41,6 +41,12 @@ def enter(boot: Boot, socket_path: str, token: str) -> ContainerState:
     return _state
 
 
+def loaded() -> None:
+    """The module is imported: what runs from now on may call functions, though no input has come yet."""
+    if _state is not None:
+        _state.is_importing = False
+
+
 def leave() -> None:
     """Undo `enter`: for tests, and for children that are no container's guest."""
     global _state

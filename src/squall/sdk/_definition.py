@@ -10,6 +10,7 @@ from squall.sdk import _source
 
 if TYPE_CHECKING:
     from squall.sdk._options import Options
+    from squall.sdk._user_class import UserClass
     from squall.sdk.image import Image
 
 
@@ -23,6 +24,8 @@ class Definition:
     image: Image | None
     """None takes the app's, or the default."""
     include_source: bool | None
+    user_class: UserClass | None = None
+    """Of a class: `raw_f` as it was read."""
 
 
 @record
@@ -32,3 +35,5 @@ class Handle:
     function_id: str = ""
     app: str = ""
     name: str = ""
+    is_class: bool = False
+    """A class is meant, and not a function."""

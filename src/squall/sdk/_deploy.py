@@ -86,7 +86,7 @@ async def deploy(
 async def _publish(app: App, client: Client, name: str, environment: str, tag: str, strategy: str) -> AppPublished:
     output = _output.current()
     prepared = await client.request("AppPrepare", AppPrepare(name, environment), AppPrepared)
-    functions = app.registered_functions
+    functions = app.served_functions
     function_ids = {function_name: ids.function_id(prepared.app_id, function_name) for function_name in functions}
     builds = Builds(client, prepared.app_id, output)
     before = {function_name: function.bound_id for function_name, function in functions.items()}
@@ -124,7 +124,7 @@ async def _publish(app: App, client: Client, name: str, environment: str, tag: s
 
 def _folder_of(app: App) -> str:
     """Where the program lies."""
-    for function in app.registered_functions.values():
+    for function in app.served_functions.values():
         definition = function.definition
         if definition is not None and definition.source.kind == _source.BY_FILE:
             return os.path.dirname(definition.source.path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 OF_PACKAGE = frozenset(
     [
         "CloudBucketMount",
-        "Cls",
         "Cluster",
         "Cron",
         "Dict",
@@ -24,13 +23,9 @@ OF_PACKAGE = frozenset(
         "asgi_app",
         "billing",
         "clustered",
-        "enter",
-        "exit",
         "experimental",
         "fastapi_endpoint",
         "forward",
-        "method",
-        "parameter",
         "sessioned",
         "types",
         "web_server",
@@ -40,7 +35,6 @@ OF_PACKAGE = frozenset(
 OF_SECRET = frozenset(["from_name", "hydrate", "info", "name", "object_id", "objects", "update"])
 OF_APP = frozenset(
     [
-        "cls",
         "get_dashboard_url",
         "get_tags",
         "info",
@@ -63,9 +57,6 @@ OF_FUNCTION = frozenset(
         "metrics",
         "stats",
         "update_autoscaler",
-        "with_batching",
-        "with_concurrency",
-        "with_options",
     ]
 )
 OF_FUNCTION_CALL = frozenset(["client", "get_call_graph", "get_dashboard_url", "hydrate", "iter", "logs"])

@@ -15,7 +15,7 @@ from squall.exception import InvalidError
 from squall.sdk.retries import Retries
 
 if TYPE_CHECKING:
-    from squall.protocol.function import Batching
+    from squall.protocol.function import Batching, FunctionOptions, RetryPolicy
     from squall.sdk._concurrent import Concurrency
 
 NOT_YET = (
@@ -33,7 +33,54 @@ TIMEOUT_S_MAX = 24 * 3600
 SCALEDOWN_S = (2, 3600)
 
 
-class Options:
+class _Checked:
+    """Reads single values; each is refused with the name of the function and its own."""
+
+    _name: str
+    _kind = "function"
+
+    def _wrong(self, text: str) -> InvalidError:
+        return InvalidError(f"{self._kind} {self._name}: {text}")
+
+    def _retries(self, retries: object) -> Retries | None:
+        if retries is None or isinstance(retries, Retries):
+            return retries
+        if isinstance(retries, int) and not isinstance(retries, bool):
+            return Retries(max_retries=retries, backoff_coefficient=1.0, initial_delay=1.0)
+        raise self._wrong(f"retries={retries!r} must be an integer or squall.Retries(...)")
+
+    def _seconds(self, name: str, value: object, least: float, most: float) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._wrong(f"{name}={value!r} must be a number of seconds")
+        if not least <= value <= most:
+            raise self._wrong(f"{name}={value!r} must be from {least:g} to {most:g} seconds")
+        return float(value)
+
+    def _count(self, name: str, value: object, least: int) -> int | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self._wrong(f"{name}={value!r} must be an integer of at least {least}")
+        return value
+
+    def _pair(self, name: str, value: object, least: float) -> tuple[float | None, float | None]:
+        """A request, or (request, limit)."""
+        if value is None:
+            return None, None
+        parts: Sequence[object] = value if isinstance(value, (tuple, list)) else (value,)
+        if len(parts) > 2:
+            raise self._wrong(f"{name}={value!r} must be a number or (request, limit)")
+        numbers: list[float] = []
+        for part in parts:
+            if isinstance(part, bool) or not isinstance(part, (int, float)) or part < least:
+                raise self._wrong(f"{name}={value!r} must be a number of at least {least:g}, or (request, limit)")
+            numbers.append(part)
+        if len(numbers) == 2 and numbers[1] < numbers[0]:
+            raise self._wrong(f"{name}={value!r}: the limit is less than the request")
+        return numbers[0], numbers[1] if len(numbers) == 2 else None
+
+
+class Options(_Checked):
     """What a function's decorator says, besides its code and image."""
 
     def __init__(self, name: str, given: Mapping[str, Any], asked: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -93,55 +140,53 @@ class Options:
                 **(vars(self.concurrency) if self.concurrency is not None else {}),
             ),
             "batching": self.batching,
-            "retries": RetryPolicy()
-            if retries is None
-            else RetryPolicy(
-                retries.max_retries, retries.backoff_coefficient, retries.initial_delay, retries.max_delay
-            ),
+            "retries": RetryPolicy() if retries is None else _policy(retries),
             "timeout_s": self.timeout_s,
             "startup_timeout_s": self.startup_timeout_s,
             "is_network_blocked": self.is_network_blocked,
         }
 
-    def _wrong(self, text: str) -> InvalidError:
-        return InvalidError(f"function {self._name}: {text}")
 
-    def _retries(self, retries: object) -> Retries | None:
-        if retries is None or isinstance(retries, Retries):
-            return retries
-        if isinstance(retries, int) and not isinstance(retries, bool):
-            return Retries(max_retries=retries, backoff_coefficient=1.0, initial_delay=1.0)
-        raise self._wrong(f"retries={retries!r} must be an integer or squall.Retries(...)")
+class VariantOptions(_Checked):
+    """What `.with_options(…)` says; what is None stays as it is."""
 
-    def _seconds(self, name: str, value: object, least: float, most: float) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self._wrong(f"{name}={value!r} must be a number of seconds")
-        if not least <= value <= most:
-            raise self._wrong(f"{name}={value!r} must be from {least:g} to {most:g} seconds")
-        return float(value)
+    def __init__(self, name: str, given: Mapping[str, Any]) -> None:
+        """Raises:
+        InvalidError: a value is impossible, or of a later version.
+        """
+        self._name = f"{name}.with_options()"
+        refuse_not_yet(self._name, given)
+        self._env = None if given["env"] is None else check_env(given["env"], f"function {self._name}")
+        self._retry = self._retries(given["retries"])
+        timeout = given["timeout"]
+        self._timeout_s = None if timeout is None else self._seconds("timeout", timeout, 1, TIMEOUT_S_MAX)
+        self._cpu = self._pair("cpu", given["cpu"], 0.001)
+        self._memory = self._pair("memory", given["memory"], 1)
+        self._most = self._count("max_containers", given["max_containers"], 1)
+        self._buffer = self._count("buffer_containers", given["buffer_containers"], 0)
+        window = given["scaledown_window"]
+        self._window_s = None if window is None else self._seconds("scaledown_window", window, *SCALEDOWN_S)
 
-    def _count(self, name: str, value: object, least: int) -> int | None:
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self._wrong(f"{name}={value!r} must be an integer of at least {least}")
-        return value
+    def record(self) -> FunctionOptions:
+        """As a server understands them."""
+        from squall.protocol.function import FunctionOptions, Resources  # cold start: only where options are given
 
-    def _pair(self, name: str, value: object, least: float) -> tuple[float | None, float | None]:
-        """A request, or (request, limit)."""
-        if value is None:
-            return None, None
-        parts: Sequence[object] = value if isinstance(value, (tuple, list)) else (value,)
-        if len(parts) > 2:
-            raise self._wrong(f"{name}={value!r} must be a number or (request, limit)")
-        numbers: list[float] = []
-        for part in parts:
-            if isinstance(part, bool) or not isinstance(part, (int, float)) or part < least:
-                raise self._wrong(f"{name}={value!r} must be a number of at least {least:g}, or (request, limit)")
-            numbers.append(part)
-        if len(numbers) == 2 and numbers[1] < numbers[0]:
-            raise self._wrong(f"{name}={value!r}: the limit is less than the request")
-        return numbers[0], numbers[1] if len(numbers) == 2 else None
+        sizes = (*map(_milli, self._cpu), *map(_whole, self._memory))
+        return FunctionOptions(
+            env=self._env,
+            resources=Resources(*sizes) if any(size is not None for size in sizes) else None,
+            retries=None if self._retry is None else _policy(self._retry),
+            timeout_s=self._timeout_s,
+            max_containers=self._most,
+            buffer_containers=self._buffer,
+            scaledown_window_s=self._window_s,
+        )
+
+
+def _policy(retries: Retries) -> RetryPolicy:
+    from squall.protocol.function import RetryPolicy  # cold start: only where an app is run
+
+    return RetryPolicy(retries.max_retries, retries.backoff_coefficient, retries.initial_delay, retries.max_delay)
 
 
 def _milli(value: float | None) -> int | None:

@@ -49,8 +49,14 @@ class Partial(Generic[P, R]):
         )
 
     def __get__(self, instance: object, owner: type) -> Any:
-        """In an instance, the user's own method."""
-        return self if instance is None else self.raw.__get__(instance, owner)
+        """In an instance, the user's own method; in one that an app's class has made, a function that can be called
+        from elsewhere, too."""
+        if instance is None:
+            return self
+        made = getattr(instance, "__dict__", {}).get("_squall_object")
+        if made is not None and self.asked.keys() & INTERFACES:
+            return getattr(made, self.raw.__name__)
+        return self.raw.__get__(instance, owner)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         return (self.raw,)

@@ -32,7 +32,7 @@ class RemoteCall(BlockingCall[P, R]):
             # Not by super(): one frame more, and the warning would show this line instead of the caller's.
             warn_in_loop(".remote()", "`await ….remote.aio(…)`")
             return run(self._core(*args, **kwargs))
-        return cast("R", invoke().remote_now(function._get_client(), function_id, args, kwargs))
+        return cast("R", invoke().remote_now(function._get_client(), function_id, args, kwargs, function._method))
 
 
 class blocking_remote(blocking[S, P, R]):  # noqa: N801 - a decorator

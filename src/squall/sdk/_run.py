@@ -41,7 +41,7 @@ class Running:
             Error: something cannot be made; what has been made is taken off by `stop`.
         """
         client, app = self._client, self._app
-        functions = app.registered_functions
+        functions = app.served_functions
         ids = {function_name: new_id("fu") for function_name in functions}
         await client.connect()
         record = AppCreate(self.app_id, name, DETACHED if is_detached else EPHEMERAL, app.tags)

@@ -14,6 +14,7 @@ from squall.sdk._pickled import pickle_function
 from squall.sdk.image import CODE_DIR, Image
 
 if TYPE_CHECKING:
+    from squall.sdk._user_class import UserClass
     from squall.sdk.app import App
     from squall.sdk.function import Function
 
@@ -36,7 +37,7 @@ class Specs:
         Raises:
             Error: something cannot be made.
         """
-        functions = self._app.registered_functions
+        functions = self._app.served_functions
         images = await self._begin_images(functions)
         specs = [await self._spec(function, ids[name], images, is_interactive) for name, function in functions.items()]
         for built in images.values():
@@ -90,6 +91,8 @@ class Specs:
         definition = function.definition
         assert definition is not None
         source, raw_f = definition.source, definition.raw_f
+        if definition.user_class is not None:
+            return await self._class_definition(function, definition.user_class)
         is_async = _source.is_async(raw_f)
         if source.kind != _source.SERIALIZED:
             return Definition(
@@ -98,6 +101,27 @@ class Specs:
         sha256 = await _blob.put(self._client, pickle_function(function.raw_f, function.name))
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return Definition(_source.SERIALIZED, "", "", sha256, version, function.is_generator, is_async)
+
+    async def _class_definition(self, function: Function[..., Any], user_class: UserClass) -> Definition:
+        definition = function.definition
+        assert definition is not None
+        source = definition.source
+        sha256 = version = ""
+        if source.kind == _source.SERIALIZED:
+            sha256 = await _blob.put(self._client, pickle_function(function.raw_f, function.name))
+            version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        return Definition(
+            source.kind,
+            source.module_name,
+            user_class.raw.__qualname__ if source.kind != _source.SERIALIZED else "",
+            sha256,
+            version,
+            is_async=user_class.is_async,
+            is_class=True,
+            methods=tuple(user_class.methods.values()),
+            parameters=user_class.givable,
+            has_exit_hooks=bool(user_class.exit_hooks),
+        )
 
     async def _source_mount(self, source: _source.Source) -> MountRef:
         known = self._mounts.get(source.path)

@@ -22,8 +22,21 @@ from squall.sdk.retries import Retries
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
 
+    from typing_extensions import dataclass_transform
+
+    from squall.sdk._class_decorator import ClassDecorator
     from squall.sdk._client import Client
     from squall.sdk._image_build import Builds
+    from squall.sdk._parameter import parameter
+    from squall.sdk.cls import Cls
+
+else:
+    parameter = None
+
+    def dataclass_transform(**kwargs):
+        """For type checkers: a class below `@app.cls()` is made of its parameters, by name."""
+        return lambda decorated: decorated
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +74,7 @@ class App:
         self._builds: Builds | None = None
         self._include_source = include_source
         self._functions: dict[str, Function[..., Any]] = {}
+        self._classes: dict[str, Cls] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._app_id: str | None = None
         self._is_running = False
@@ -121,6 +135,59 @@ class App:
             raise InvalidError(f"@app.function(image={image!r}): it must be a squall.Image")
         return FunctionDecorator(self, given)
 
+    @dataclass_transform(field_specifiers=(parameter,), kw_only_default=True)
+    def cls(
+        self,
+        _wrong: object = None,
+        *,
+        image: Image | None = None,
+        env: dict[str, str | None] | None = None,
+        secrets: Sequence[object] | None = None,
+        gpu: object = None,
+        serialized: bool = False,
+        volumes: Mapping[str | PurePosixPath, object] | None = None,
+        cpu: Pair | None = None,
+        memory: Pair | None = None,
+        ephemeral_disk: int | None = None,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+        proxy: object = None,
+        retries: int | Retries | None = None,
+        timeout: float = 300,
+        startup_timeout: float | None = None,
+        cloud: str | None = None,
+        region: str | Sequence[str] | None = None,
+        routing_region: str | None = None,
+        nonpreemptible: bool = False,
+        enable_memory_snapshot: bool = False,
+        block_network: bool = False,
+        restrict_modal_access: bool = False,
+        single_use_containers: bool = False,
+        i6pn: bool | None = None,
+        include_source: bool | None = None,
+        experimental_options: dict[str, Any] | None = None,
+    ) -> ClassDecorator:
+        """Make the class below one of this app: its methods with `@squall.method()` are called in containers.
+
+        The parameters are those of `function`, for all methods. Each set of `squall.parameter()` values has containers
+        of its own, and each container one instance, on which hooks with `@squall.enter()` and `@squall.exit()` are run.
+
+        Raises (when the class is decorated):
+            InvalidError: it has an `__init__`, or no method; it is nested without `serialized=True`; or a parameter is
+                impossible, or of a later version of Squall.
+        """
+        given = dict(locals())
+        del given["self"]
+        if given.pop("_wrong") is not None:
+            raise InvalidError("write @app.cls() with parentheses")
+        if image is not None and not isinstance(image, Image):
+            raise InvalidError(f"@app.cls(image={image!r}): it must be a squall.Image")
+        from squall.sdk._class_decorator import ClassDecorator  # cold start: programs with classes only
+
+        return ClassDecorator(self, given)
+
     def local_entrypoint(self, _wrong: object = None, *, name: str | None = None) -> EntrypointDecorator:
         """Make the function below one that `squall run` starts on the caller's machine.
 
@@ -138,13 +205,19 @@ class App:
         for name, function in other_app._functions.items():
             if name in self._functions and self._functions[name] is not function:
                 warnings.warn(f"{self!r}: function {name} is replaced by that of {other_app!r}", stacklevel=2)
-            self._functions[name] = function
+            self._add_named(function, other_app._classes.get(name))
             function.held_by(self)
         if inherit_tags:
             self._tags = {**other_app._tags, **self._tags}
         return self
 
-    def _add(self, function: Function[..., Any]) -> None:
+    def _add_named(self, function: Function[..., Any], of_class: Cls | None) -> None:
+        self._functions[function.name] = function
+        self._classes.pop(function.name, None)
+        if of_class is not None:
+            self._classes[function.name] = of_class
+
+    def _add(self, function: Function[..., Any], of_class: Cls | None = None) -> None:
         # In a container it has been said already.
         earlier = self._functions.get(function.name)
         if earlier is not None and not _is_notebook() and _container.is_local():
@@ -154,7 +227,7 @@ class App:
                 f" {places}",
                 stacklevel=3,
             )
-        self._functions[function.name] = function
+        self._add_named(function, of_class)
 
     def _add_entrypoint(self, entrypoint: LocalEntrypoint[P, R]) -> LocalEntrypoint[P, R]:
         if entrypoint.name in self._entrypoints:
@@ -211,6 +284,11 @@ class App:
     @property
     def registered_functions(self) -> dict[str, Function[..., Any]]:
         """Its functions by name."""
+        return {name: one for name, one in self._functions.items() if name not in self._classes}
+
+    @property
+    def served_functions(self) -> dict[str, Function[..., Any]]:
+        """Its functions, and for each class the one that serves it, by name."""
         return dict(self._functions)
 
     def has_function(self, function: Function[..., Any]) -> bool:
@@ -223,9 +301,9 @@ class App:
         return dict(self._entrypoints)
 
     @property
-    def registered_classes(self) -> dict[str, Any]:
-        """Its classes by name: none in this version."""
-        return {}
+    def registered_classes(self) -> dict[str, Cls]:
+        """Its classes by name."""
+        return dict(self._classes)
 
     @property
     def registered_web_endpoints(self) -> list[str]:
@@ -394,6 +472,8 @@ def _program() -> str:
 def _place(function: Function[..., Any]) -> str:
     """Where it was written."""
     raw_f: Any = function.raw_f
+    if isinstance(raw_f, type):
+        return f"{raw_f.__module__}.{raw_f.__qualname__}"
     while hasattr(raw_f, "__wrapped__"):
         raw_f = raw_f.__wrapped__
     return f"{os.path.basename(raw_f.__code__.co_filename)}:{raw_f.__code__.co_firstlineno}"

@@ -11,10 +11,14 @@ from squall.sdk._definition import Definition, Handle
 from squall.sdk._facade import blocking, blocking_iterator
 from squall.sdk._names import check_name
 from squall.sdk._remote_call import blocking_remote, invoke
+from squall.sdk._with import With
 
 if TYPE_CHECKING:
+    from squall.protocol.function import FunctionOptions, MethodSpec
     from squall.protocol.guest import Boot
     from squall.sdk._client import Client
+    from squall.sdk._object import Obj
+    from squall.sdk._variant import Variant
     from squall.sdk.app import App
     from squall.sdk.function_call import FunctionCall
 
@@ -31,7 +35,7 @@ class FunctionCurrentStats(NamedTuple):
     input_headroom: int
 
 
-class Function(Generic[P, R]):
+class Function(With, Generic[P, R]):
     """One function of an app. It is not callable: say `.local(…)`, `.remote(…)` or `.map(…)`."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -46,6 +50,13 @@ class Function(Generic[P, R]):
     _function_id: str | None
     _handle: Handle | None
     _client: Client | None
+    _variant: Variant | None
+    """What it has of its own, if it is a variant of another one."""
+    _method: str
+    """Of an object: the method that it is."""
+    _owner: Obj | None
+    _methods: tuple[MethodSpec, ...] | None
+    """Of a class that was looked up."""
 
     @classmethod
     def _make(
@@ -58,6 +69,9 @@ class Function(Generic[P, R]):
         function_id: str | None = None,
         handle: Handle | None = None,
         client: Client | None = None,
+        variant: Variant | None = None,
+        method: str = "",
+        owner: Obj | None = None,
     ) -> Function[P, R]:
         function = object.__new__(cls)
         function._name = name
@@ -68,6 +82,10 @@ class Function(Generic[P, R]):
         function._function_id = function_id
         function._handle = handle
         function._client = client
+        function._variant = variant
+        function._method = method
+        function._owner = owner
+        function._methods = None
         if definition is not None:
             function.__doc__ = definition.raw_f.__doc__
             function.__wrapped__ = definition.raw_f
@@ -130,7 +148,7 @@ class Function(Generic[P, R]):
             InvalidError: it is a generator; use `remote_gen`.
         """
         function_id = await self._resolve_for("remote")
-        return cast("R", await invoke().remote(self._get_client(), function_id, args, kwargs))
+        return cast("R", await invoke().remote(self._get_client(), function_id, args, kwargs, self._method))
 
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function right here, in this process; an async one gives its coroutine.
@@ -138,6 +156,8 @@ class Function(Generic[P, R]):
         Raises:
             ExecutionError: only a handle by name or id is here, not the code.
         """
+        if self._owner is not None:
+            return cast("R", self._owner._squall_call(self._method, args, kwargs))
         if self._definition is None:
             raise ExecutionError(f"function {self._name} cannot be called locally: its code is not in this program")
         return cast("R", self._definition.raw_f(*args, **kwargs))
@@ -148,7 +168,7 @@ class Function(Generic[P, R]):
         function_id = await self._resolve()
         if not self._is_generator:
             raise InvalidError(f"function {self._name} is no generator: call .remote()")
-        items = invoke().generate(self._get_client(), function_id, args, kwargs)
+        items = invoke().generate(self._get_client(), function_id, args, kwargs, self._method)
         try:
             async for item in items:
                 yield item
@@ -200,7 +220,7 @@ class Function(Generic[P, R]):
         from squall.sdk.function_call import FunctionCall  # cold start: as above
 
         function_id = await self._resolve_for("spawn")
-        call_id = await _durable.spawn(self._get_client(), function_id, args, kwargs)
+        call_id = await _durable.spawn(self._get_client(), function_id, args, kwargs, self._method)
         return FunctionCall[R]._make(call_id, self._client)
 
     @blocking
@@ -213,7 +233,7 @@ class Function(Generic[P, R]):
         if not input_iterators:
             raise InvalidError(f"{self._name}.spawn_map(): give at least one iterable")
         function_id = await self._resolve_for("spawn_map")
-        await _durable.spawn_map(self._get_client(), function_id, input_iterators, dict(kwargs or {}))
+        await _durable.spawn_map(self._get_client(), function_id, input_iterators, dict(kwargs or {}), self._method)
 
     @blocking
     async def get_current_stats(self) -> FunctionCurrentStats:
@@ -308,15 +328,18 @@ class Function(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         function_id = self._known_id()
-        if function_id is None and self._handle is None:
+        variant = self._variant if function_id is None else None
+        if function_id is None and self._handle is None and variant is None:
             raise InvalidError(f"function {self._name} cannot be pickled: its app does not run, so it has no id yet")
-        return _from_handle, (self._name, function_id, self._handle, self._is_generator)
+        return _from_handle, (self._name, function_id, self._handle, self._is_generator, self._method, variant)
 
     # Inside
 
     def _known_id(self) -> str | None:
         if self._function_id is not None:
             return self._function_id
+        if self._variant is not None:
+            return self._variant.known_id()
         state = _container.current()
         if state is not None and self._definition is not None:
             return self._id_in(state.boot)
@@ -327,6 +350,7 @@ class Function(Generic[P, R]):
         with functions of one name."""
         function_id = boot.functions.get(self._name)
         served = _container.find_served(boot) if function_id is not None else None
+        served = getattr(served, "service_function", served)
         if not isinstance(served, Function) or served is self:
             return function_id
         is_ours = any(app.has_function(self) for app in served._held_by)
@@ -345,19 +369,72 @@ class Function(Generic[P, R]):
         function_id = self._known_id()
         if function_id is not None:
             return function_id
+        if self._variant is not None:
+            function_id = await self._variant.resolve(self._get_client())
+            self._learn()
+            return function_id
         if self._handle is None:
             raise ExecutionError(
                 f"function {self._name} cannot be called: its app does not run; call it inside `with app.run():`, or "
                 "from a local entrypoint started by `squall run`"
             )
-        from squall.protocol.function import FunctionGet, FunctionSpec  # cold start: as above
+        from squall.sdk._lookup import look_up  # cold start: as above
 
-        asked = FunctionGet(**vars(self._handle))
-        spec = await self._get_client().request("FunctionGet", asked, FunctionSpec)
+        spec = await look_up(self._get_client(), self._handle)
         self._is_generator = spec.definition.is_generator
+        self._methods = spec.definition.methods
         self._name = spec.name
         self._function_id = spec.function_id
         return spec.function_id
+
+    def _learn(self) -> None:
+        """What is known of a method, or of what it is a variant of, once that was looked up."""
+        assert self._variant is not None
+        base = self._variant.base
+        if base._methods is None:
+            return
+        if self._method:
+            self._is_generator = base._check_method(self._method)
+        else:
+            self._is_generator = base._is_generator
+
+    def _check_method(self, name: str) -> bool:
+        """Whether the method of a class that was looked up is a generator; as far as is known.
+
+        Raises:
+            NotFoundError: the class has no such method.
+        """
+        found = next((one for one in self._methods or () if one.name == name), None)
+        if found is None and self._methods is not None:
+            from squall.exception import NotFoundError  # cold start: as above
+
+            names = ", ".join(one.name for one in self._methods)
+            raise NotFoundError(f"class {self._name} has no method {name!r}; it has: {names}")
+        return found is not None and found.is_generator
+
+    def _with(self, options: FunctionOptions) -> Function[P, R]:
+        if self._method:
+            class_name = self._name.partition(".")[0]
+            raise InvalidError(
+                f"method {self._name}: options are given to the class, as in {class_name}.with_options(…)()"
+            )
+        from squall.sdk._variant import Variant  # cold start: as above
+
+        variant = (self._variant or Variant(self)).with_options(options)
+        if options.batching is not None and self._definition is not None and not self._is_batched:
+            raise InvalidError(f"{self._name}.with_batching(): function {self._name} is not batched; it takes no lists")
+        return Function[P, R]._make(
+            self._name,
+            app=self._app,
+            definition=self._definition,
+            is_generator=self._is_generator,
+            client=self._client,
+            variant=variant,
+        )
+
+    @property
+    def _is_batched(self) -> bool:
+        return self._definition is not None and self._definition.options.batching is not None
 
     async def _resolve_for(self, method: str) -> str:
         """As `_resolve`, for a method that cannot run a generator."""
@@ -392,6 +469,7 @@ class Function(Generic[P, R]):
             _map.Feed(iterables, is_star),
             dict(kwargs or {}),
             _output.MapProgress(self._name),
+            self._method,
         )
         values = _map.mapped(client, mapping, is_ordered=is_ordered, has_exceptions=has_exceptions)
         try:
@@ -401,5 +479,14 @@ class Function(Generic[P, R]):
             await values.aclose()
 
 
-def _from_handle(name: str, function_id: str | None, handle: Handle | None, is_generator: bool) -> Function[..., Any]:
-    return Function[..., Any]._make(name, function_id=function_id, handle=handle, is_generator=is_generator)
+def _from_handle(
+    name: str,
+    function_id: str | None,
+    handle: Handle | None,
+    is_generator: bool,
+    method: str = "",
+    variant: Variant | None = None,
+) -> Function[..., Any]:
+    return Function[..., Any]._make(
+        name, function_id=function_id, handle=handle, is_generator=is_generator, method=method, variant=variant
+    )

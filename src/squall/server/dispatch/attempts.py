@@ -303,7 +303,7 @@ class Attempts:
                 return verdict
         return Fail()
 
-    def start_failed(self, container: Container, failure: Failure, *, is_final: bool) -> None:
+    def start_failed(self, container: Container, failure: Failure, *, is_final: bool, pickled: bytes = b"") -> None:
         """A container did not become ready: perhaps nobody should wait for another."""
         dispatcher = self._dispatcher
         # Containers that were asked for together fail together: that is one failure.
@@ -315,7 +315,7 @@ class Attempts:
         for policy in self._policies:
             verdict = policy.start_failed(event)
             if verdict is not None:
-                dispatcher.fail_queued(verdict.failure or failure)
+                dispatcher.fail_queued(verdict.failure or failure, pickled)
                 break
         else:
             if dispatcher.queued and not ready:

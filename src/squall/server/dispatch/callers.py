@@ -13,9 +13,9 @@ from squall.server.model.store import StoredApp
 # not started inside. What is named by a hash (blobs, mounts, images) is open to whoever knows the hash,
 # and a published image to whoever knows its name.
 CONTAINER_METHODS = frozenset({
-    "Hello", "AppCreate", "AppGet", "AppStop", "FunctionCreate", "FunctionGet", "FunctionStats", "MountCreate",
-    "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallExtend", "CallRead", "CallGet", "CallInfo", "CallCancel",
-    "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
+    "Hello", "AppCreate", "AppGet", "AppStop", "FunctionBind", "FunctionCreate", "FunctionGet", "FunctionStats",
+    "MountCreate", "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallExtend", "CallRead", "CallGet", "CallInfo",
+    "CallCancel", "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
 })  # fmt: skip
 
 

@@ -38,6 +38,8 @@ TURN_INPUTS_MAX = 2_000
 ITEMS_WAITING_MAX = 4 * wire.GENERATOR_WINDOW
 """Items of one call that its client has not taken. Guests stop at a window of them; a retry may begin another one."""
 
+PICKLED_BYTES_MAX = 32 * 2**20
+"""Of an exception that ends many inputs at once, all together; beyond it they are told in words only."""
 ATTEMPT_MAX = 2**31 - 1
 RUN_US_MAX = 2**53
 """What a container may say of an output; databases and JSON elsewhere have no larger numbers."""
@@ -424,15 +426,17 @@ class Dispatcher:
 
     # Ends
 
-    def fail(self, inputs: list[Input], failure: Failure) -> None:
-        """These inputs end without a result."""
+    def fail(self, inputs: list[Input], failure: Failure, pickled: bytes = b"") -> None:
+        """These inputs end without a result; `pickled` is the user's exception, if it was that."""
+        if len(pickled) * len(inputs) > PICKLED_BYTES_MAX:
+            pickled = b""
         by_call: dict[Call, list[Input]] = {}
         for one in inputs:
             by_call.setdefault(one.call, []).append(one)
             self.attempts.detach(one)
         for call, ended in by_call.items():
             indexes = tuple(one.index for one in ended)
-            record, body = failed_batch(call.call_id, indexes, tuple(one.attempt for one in ended), failure)
+            record, body = failed_batch(call.call_id, indexes, tuple(one.attempt for one in ended), failure, pickled)
             for one in ended:
                 call.inputs.pop(one.index, None)
             if not call.is_closed:
@@ -444,9 +448,9 @@ class Dispatcher:
         if len(self.queue) > 2 * self.queued + GONE_MAX:
             self.queue.forget_gone()
 
-    def fail_queued(self, failure: Failure) -> None:
+    def fail_queued(self, failure: Failure, pickled: bytes = b"") -> None:
         """All that waits for a container ends with this failure."""
-        self.fail([one for one in self.queue if one.is_queued], failure)
+        self.fail([one for one in self.queue if one.is_queued], failure, pickled)
         self.queue.clear()
 
     def fail_waiting(self, failure: Failure) -> None:

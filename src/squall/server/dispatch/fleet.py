@@ -104,6 +104,8 @@ class ContainerFleet:
         if container.is_stopped or container.ending:
             return
         container.phase_ms.setdefault("import", record.import_ms)
+        if record.enter_ms:
+            container.phase_ms.setdefault("enter", record.enter_ms)
         container.dispatcher.ready(container, record.credit_max)
         if container.is_draining and not container.is_busy:
             self.drain(container, container.drain_reason)

@@ -185,10 +185,10 @@ STATUS_OF_KIND = {
 
 
 def failed_batch(
-    call_id: str, indexes: tuple[int, ...], attempts: tuple[int, ...], failure: Failure
+    call_id: str, indexes: tuple[int, ...], attempts: tuple[int, ...], failure: Failure, pickled: bytes = b""
 ) -> tuple[OutputBatch, bytes]:
     """Outputs that say why these inputs have no result."""
-    value = wire.encode_failure(failure)
+    value = wire.encode_failure(failure, pickled)
     count = len(indexes)
     statuses = (STATUS_OF_KIND.get(failure.kind, wire.FAILED),) * count
     return OutputBatch(call_id, indexes, statuses, (len(value),) * count, attempts, (0,) * count), value * count

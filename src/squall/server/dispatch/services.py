@@ -404,7 +404,7 @@ class GuestService:
         self._plane.fleet.ready(container, self._record(Ready, params))
 
     def _startup_failed(self, container: Container, params: Any, body: bytes) -> None:
-        self._plane.fleet.starts.failed(container, self._record(StartupFailed, params).failure)
+        self._plane.fleet.starts.failed(container, self._record(StartupFailed, params).failure, body)
 
     def _terminal_data(self, container: Container, params: Any, body: bytes) -> None:
         self._plane.terminals.data(container, self._record(TerminalData, params), body)

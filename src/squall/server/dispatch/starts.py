@@ -29,6 +29,8 @@ REFUSAL_FIRST_S = 0.25
 REFUSAL_MAX_S = 10.0
 REFUSALS_MAX = 5
 """Refusals, other than for lack of room or of the image, before those who wait are told."""
+PICKLED_BYTES_MAX = 256 * 1024
+"""Of a user's exception at a start: each call that waits gets it."""
 NODES_S = 15.0
 """How long after a restart nodes may take to be back; an agent tries each 5 s at least."""
 
@@ -204,15 +206,17 @@ class Starts:
         else:
             self._fleet.kill(container, "it did not come back to this server")
 
-    def failed(self, container: Container, failure: Failure) -> None:
-        """The guest could not load the function; it exits by itself."""
+    def failed(self, container: Container, failure: Failure, pickled: bytes = b"") -> None:
+        """The guest could not load the function, or a hook of its class raised what is pickled; it exits by itself."""
         if container.is_ready or container.start_failure:
             return
         container.start_failure = True
         container.exit_reason = f"{failure.kind}: {failure.message}"[:500]
         self._fleet.kill(container, "its function could not be loaded", 1.0)
         is_final = failure.kind not in ("lost", "crashed")
-        container.dispatcher.attempts.start_failed(container, failure, is_final=is_final)
+        if len(pickled) > PICKLED_BYTES_MAX:
+            pickled = b""
+        container.dispatcher.attempts.start_failed(container, failure, is_final=is_final, pickled=pickled)
 
     def crashed(self, container: Container) -> None:
         """The container ended by itself before its guest served."""

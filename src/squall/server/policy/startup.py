@@ -5,9 +5,9 @@ from __future__ import annotations
 from squall.server.policy.events import Fail, Policy, StartFailed
 
 FAILURES_MAX = 3
-OF_ITS_CODE = frozenset({"crashed", "oom", "disk", "import", "startup_timed_out"})
+OF_ITS_CODE = frozenset({"crashed", "oom", "disk", "import", "user", "startup_timed_out"})
 """Kinds of failures that the container's own program brought about, and that may pass: a database that was away, a
-package index, a full disk."""
+package index, a full disk. `user` is what an enter hook raised."""
 
 
 class StartupPolicy(Policy):
