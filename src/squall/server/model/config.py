@@ -40,6 +40,8 @@ class ServerConfig:
     drain_grace_s: float = 30.0
     """How long a container that is no longer needed may take to exit by itself."""
     containers_per_node_max: int = 400
+    failed_input_bytes_max: int = 256 * 2**20
+    """Of arguments kept of inputs that failed, for a replay; 0 keeps none."""
     results_kept_s: float = 7 * 24 * 3600.0
     stopped_containers_max: int = 1_000
     """Containers remembered after they have ended."""

@@ -19,6 +19,7 @@ from squall.protocol.app import EPHEMERAL
 from squall.protocol.function import FunctionSpec
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
+from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.version import StoredVersion
 
@@ -111,6 +112,10 @@ class StoredOutput:
     attempt: int = 0
     run_us: int = 0
     finished_at: float = 0.0
+    queued_at: float = 0.0
+    """When its last attempt began to wait; 0: not known."""
+    container_id: str = ""
+    """That brought it."""
 
 
 class Store(Protocol):
@@ -316,6 +321,62 @@ class Store(Protocol):
 
     async def live_blobs(self) -> frozenset[str]:
         """SHA-256 of every blob that a mount, a function, a version or a call still names."""
+
+    # What became of calls
+
+    async def list_calls(
+        self, function_ids: tuple[str, ...], limit: int, since: float = 0.0, until: float | None = None
+    ) -> tuple[StoredCall, ...]:
+        """Durable calls of these functions (of all, if none is named), newest first."""
+
+    async def get_input(self, call_id: str, index: int) -> StoredInput | None:
+        """The arguments of an input: of a durable call, or kept because it failed. None where there are none."""
+
+    async def list_outputs(
+        self, call_id: str, first: int, limit: int, *, failed: bool = False
+    ) -> tuple[StoredOutput, ...]:
+        """Outputs of a durable call from an index on, in order; values only of those that failed.
+
+        With `failed` only these.
+        """
+
+    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, dict[int, int]]:
+        """Call to status to number of outputs; also when the last came, as status -1 in whole seconds."""
+
+    async def put_flights(self, flights: tuple[StoredFlight, ...], inputs: tuple[StoredInput, ...], now: float) -> None:
+        """Keep flights, in the place of earlier ones of the same calls, and the arguments of inputs that failed."""
+
+    async def get_flight(self, call_id: str) -> StoredFlight | None:
+        """What is kept of the call beside its outputs."""
+
+    async def list_flights(
+        self,
+        function_ids: tuple[str, ...],
+        limit: int,
+        since: float = 0.0,
+        until: float | None = None,
+        *,
+        failed: bool = False,
+    ) -> tuple[StoredFlight, ...]:
+        """Flights of these functions (of all, if none is named), newest first, without their details.
+
+        With `failed` only those of calls with an input that failed.
+        """
+
+    async def kept_inputs(self, call_id: str) -> frozenset[int]:
+        """Indexes of the inputs whose arguments are kept because they failed."""
+
+    async def prune_flights(self, limits: FlightLimits) -> int:
+        """Forget what is beyond the limits; how many flights and inputs."""
+
+    async def put_minutes(self, minutes: tuple[StoredMinute, ...]) -> None:
+        """Keep minutes of functions, in the place of those of the same beginning."""
+
+    async def list_minutes(self, function_ids: tuple[str, ...], since: float, until: float) -> tuple[StoredMinute, ...]:
+        """Minutes of these functions that began in that time, by their beginning."""
+
+    async def prune_minutes(self, before: float, count_max: int) -> int:
+        """Forget minutes that began before that time, then the oldest beyond that number; how many."""
 
     # Settings
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from squall.protocol.app import DEPLOYED, STOPPED, STOPPING
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
+from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.model.version import StoredVersion, superseded
+
+K = TypeVar("K")
 
 
 class MemoryStore:
@@ -29,6 +33,10 @@ class MemoryStore:
         self._calls: dict[str, StoredCall] = {}
         self._portions: dict[str, list[Portion]] = {}
         self._outputs: dict[str, dict[int, StoredOutput]] = {}
+        self._flights: dict[str, StoredFlight] = {}
+        self._failed_inputs: dict[tuple[str, int], tuple[StoredInput, float]] = {}
+        """With the time they were kept."""
+        self._minutes: dict[tuple[str, float], StoredMinute] = {}
         self._settings: dict[str, str] = {}
 
     async def __aenter__(self) -> MemoryStore:
@@ -386,7 +394,103 @@ class MemoryStore:
         portions = (portion for of_call in self._portions.values() for portion in of_call)
         named |= {one.blob_sha256 for portion in portions for one in portion.inputs}
         named |= {item.blob_sha256 for outputs in self._outputs.values() for item in outputs.values()}
+        named |= {item.blob_sha256 for item, _ in self._failed_inputs.values()}
         return frozenset(named - {""})
+
+    async def list_calls(
+        self, function_ids: tuple[str, ...], limit: int, since: float = 0.0, until: float | None = None
+    ) -> tuple[StoredCall, ...]:
+        """See `Store`."""
+        found = [one for one in self._calls.values() if _is_wanted(one, function_ids, since, until)]
+        return tuple(sorted(found, key=lambda one: (one.created_at, one.call_id), reverse=True)[:limit])
+
+    async def get_input(self, call_id: str, index: int) -> StoredInput | None:
+        """See `Store`."""
+        for portion in self._portions.get(call_id, ()):
+            for item in portion.inputs:
+                if item.index == index:
+                    return item
+        kept = self._failed_inputs.get((call_id, index))
+        return None if kept is None else kept[0]
+
+    async def list_outputs(
+        self, call_id: str, first: int, limit: int, *, failed: bool = False
+    ) -> tuple[StoredOutput, ...]:
+        """See `Store`."""
+        outputs = [one for index, one in sorted(self._outputs.get(call_id, {}).items()) if index >= first]
+        wanted = [one for one in outputs if one.status or not failed][:limit]
+        return tuple(one if one.status else replace(one, value=b"") for one in wanted)
+
+    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, dict[int, int]]:
+        """See `Store`."""
+        counts: dict[str, dict[int, int]] = {}
+        for call_id in call_ids:
+            for output in self._outputs.get(call_id, {}).values():
+                of_call = counts.setdefault(call_id, {-1: 0})
+                of_call[output.status] = of_call.get(output.status, 0) + 1
+                of_call[-1] = max(of_call[-1], int(output.finished_at))
+        return counts
+
+    async def put_flights(self, flights: tuple[StoredFlight, ...], inputs: tuple[StoredInput, ...], now: float) -> None:
+        """See `Store`."""
+        self._flights.update({flight.call_id: flight for flight in flights})
+        self._failed_inputs.update({(one.call_id, one.index): (one, now) for one in inputs})
+
+    async def get_flight(self, call_id: str) -> StoredFlight | None:
+        """See `Store`."""
+        return self._flights.get(call_id)
+
+    async def list_flights(
+        self,
+        function_ids: tuple[str, ...],
+        limit: int,
+        since: float = 0.0,
+        until: float | None = None,
+        *,
+        failed: bool = False,
+    ) -> tuple[StoredFlight, ...]:
+        """See `Store`."""
+        found = [one for one in self._flights.values() if _is_wanted(one, function_ids, since, until)]
+        found = [replace(one, detail="") for one in found if one.is_failed or not failed]
+        return tuple(sorted(found, key=lambda one: (one.created_at, one.call_id), reverse=True)[:limit])
+
+    async def kept_inputs(self, call_id: str) -> frozenset[int]:
+        """See `Store`."""
+        return frozenset(index for one, index in self._failed_inputs if one == call_id)
+
+    async def prune_flights(self, limits: FlightLimits) -> int:
+        """See `Store`."""
+        flights = sorted(self._flights.values(), key=lambda one: (one.finished_at, one.call_id))
+        ages = [(one.call_id, one.finished_at, len(one.detail) + len(one.summary)) for one in flights]
+        gone = _beyond(ages, limits.before, limits.flights_max, limits.detail_bytes_max)
+        for call_id in gone:
+            del self._flights[call_id]
+        inputs = sorted(self._failed_inputs.items(), key=lambda item: (item[1][1], item[0]))
+        sizes = [(key, at, len(one.value) or 64) for key, (one, at) in inputs]
+        gone_inputs = _beyond(sizes, limits.before, limits.inputs_max, limits.input_bytes_max)
+        for key in gone_inputs:
+            del self._failed_inputs[key]
+        return len(gone) + len(gone_inputs)
+
+    async def put_minutes(self, minutes: tuple[StoredMinute, ...]) -> None:
+        """See `Store`."""
+        self._minutes.update({(one.function_id, one.began_at): one for one in minutes})
+
+    async def list_minutes(self, function_ids: tuple[str, ...], since: float, until: float) -> tuple[StoredMinute, ...]:
+        """See `Store`."""
+        found = [
+            one for one in self._minutes.values() if one.function_id in function_ids and since <= one.began_at <= until
+        ]
+        return tuple(sorted(found, key=lambda one: (one.began_at, one.function_id)))
+
+    async def prune_minutes(self, before: float, count_max: int) -> int:
+        """See `Store`."""
+        newest = sorted(one.began_at for one in self._minutes.values())[-count_max:]
+        before = max(before, newest[0]) if newest else before
+        gone = [key for key, one in self._minutes.items() if one.began_at < before]
+        for key in gone:
+            del self._minutes[key]
+        return len(gone)
 
     async def get_setting(self, name: str) -> str | None:
         """See `Store`."""
@@ -395,3 +499,22 @@ class MemoryStore:
     async def put_setting(self, name: str, value: str) -> None:
         """See `Store`."""
         self._settings[name] = value
+
+
+def _is_wanted(
+    one: StoredCall | StoredFlight, function_ids: tuple[str, ...], since: float, until: float | None
+) -> bool:
+    is_function = not function_ids or one.function_id in function_ids
+    return is_function and one.created_at >= since and (until is None or one.created_at <= until)
+
+
+def _beyond(ages: list[tuple[K, float, int]], before: float, count_max: int, bytes_max: int) -> list[K]:
+    """The oldest of these, which come in order, that are too old or too many."""
+    count, size = len(ages), sum(bytes_ for _, _, bytes_ in ages)
+    gone = []
+    for key, at, bytes_ in ages:
+        if at >= before and count <= count_max and size <= bytes_max:
+            break
+        gone.append(key)
+        count, size = count - 1, size - bytes_
+    return gone

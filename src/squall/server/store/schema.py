@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -140,6 +140,7 @@ CALLS = Table(
     Column("method", String, nullable=False, server_default=""),
     Column("is_growing", Boolean, nullable=False, server_default=false()),
     Index("calls_by_progress", "unfinished_count", "finished_at"),
+    Index("calls_by_age", "created_at"),
 )
 
 PORTIONS = Table(
@@ -178,6 +179,45 @@ OUTPUTS = Table(
     # An Integer of PostgreSQL ends at 36 minutes.
     Column("run_us", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
     Column("finished_at", Float, nullable=False),
+    Column("queued_at", Float, nullable=False, server_default="0"),
+    Column("container_id", String, nullable=False, server_default=""),
+)
+
+FLIGHTS = Table(
+    "flights",
+    METADATA,
+    Column("call_id", String, primary_key=True),
+    Column("function_id", String, nullable=False),
+    Column("app_id", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float, nullable=False),
+    Column("is_failed", Boolean, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("flights_by_age", "finished_at"),
+)
+
+# No foreign key: what failed is kept of calls that are in no other table.
+FAILED_INPUTS = Table(
+    "failed_inputs",
+    METADATA,
+    Column("call_id", String, primary_key=True),
+    Column("input_index", Integer, primary_key=True, autoincrement=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("blob_sha256", String, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("kept_at", Float, nullable=False),
+    Index("failed_inputs_by_age", "kept_at"),
+)
+
+FUNCTION_MINUTES = Table(
+    "function_minutes",
+    METADATA,
+    Column("function_id", String, primary_key=True),
+    Column("began_at", Float, primary_key=True),
+    Column("detail", Text, nullable=False),
+    Index("function_minutes_by_age", "began_at"),
 )
 
 SETTINGS = Table(

@@ -24,10 +24,20 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
+from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.model.version import StoredVersion
-from squall.server.store import sql_apps, sql_calls, sql_functions, sql_images, sql_mounts, sql_portions, sql_versions
+from squall.server.store import (
+    sql_apps,
+    sql_calls,
+    sql_flights,
+    sql_functions,
+    sql_images,
+    sql_mounts,
+    sql_portions,
+    sql_versions,
+)
 from squall.server.store.room import check_room
 from squall.server.store.schema import APPS, FUNCTIONS, IMAGES, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
 from squall.server.store.upsert import upsert
@@ -344,6 +354,79 @@ class SqlStore:
         """See `Store`."""
         return await self._read(_live_blobs)
 
+    # What became of calls
+
+    async def list_calls(
+        self, function_ids: tuple[str, ...], limit: int, since: float = 0.0, until: float | None = None
+    ) -> tuple[StoredCall, ...]:
+        """See `Store`."""
+        return await self._read(
+            lambda connection: sql_flights.list_calls(connection, function_ids, limit, since, until)
+        )
+
+    async def get_input(self, call_id: str, index: int) -> StoredInput | None:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_flights.get_input(connection, call_id, index))
+
+    async def list_outputs(
+        self, call_id: str, first: int, limit: int, *, failed: bool = False
+    ) -> tuple[StoredOutput, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_flights.list_outputs(connection, call_id, first, limit, failed))
+
+    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, dict[int, int]]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_flights.count_outputs(connection, call_ids))
+
+    async def put_flights(self, flights: tuple[StoredFlight, ...], inputs: tuple[StoredInput, ...], now: float) -> None:
+        """See `Store`."""
+        if self._directory:
+            size_bytes = sum(len(one.value) for one in inputs) + sum(len(one.detail) for one in flights)
+            check_room(self._directory, "cannot keep what became of calls", size_bytes, part=CALLS_PART)
+        await self._write(sql_flights.put_flights, (flights, inputs, now))
+
+    async def get_flight(self, call_id: str) -> StoredFlight | None:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_flights.get_flight(connection, call_id))
+
+    async def list_flights(
+        self,
+        function_ids: tuple[str, ...],
+        limit: int,
+        since: float = 0.0,
+        until: float | None = None,
+        *,
+        failed: bool = False,
+    ) -> tuple[StoredFlight, ...]:
+        """See `Store`."""
+        return await self._read(
+            lambda connection: sql_flights.list_flights(connection, function_ids, limit, since, until, failed)
+        )
+
+    async def kept_inputs(self, call_id: str) -> frozenset[int]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_flights.kept_inputs(connection, call_id))
+
+    async def prune_flights(self, limits: FlightLimits) -> int:
+        """See `Store`."""
+        total = 0
+        while count := await self._write(sql_flights.prune, limits):
+            total += count
+        return total
+
+    async def put_minutes(self, minutes: tuple[StoredMinute, ...]) -> None:
+        """See `Store`."""
+        await self._write(sql_flights.put_minutes, minutes)
+
+    async def list_minutes(self, function_ids: tuple[str, ...], since: float, until: float) -> tuple[StoredMinute, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_flights.list_minutes(connection, function_ids, since, until))
+
+    async def prune_minutes(self, before: float, count_max: int) -> int:
+        """See `Store`."""
+        count: int = await self._write(sql_flights.prune_minutes, (before, count_max))
+        return count
+
     # Settings
 
     async def get_setting(self, name: str) -> str | None:
@@ -421,5 +504,5 @@ def _live_blobs(connection: Connection) -> frozenset[str]:
         named.update(blob for file in from_wire(MountManifest, json.loads(text)).files for blob in file.blobs)
     named.update(connection.execute(sa.select(FUNCTIONS.c.blob_sha256)).scalars())
     named.update(sql_versions.named_blobs(connection))
-    named |= sql_calls.live_blobs(connection)
+    named |= sql_calls.live_blobs(connection) | sql_flights.live_blobs(connection)
     return frozenset(named - {""})

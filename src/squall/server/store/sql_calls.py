@@ -202,4 +202,6 @@ def _output_row(output: StoredOutput) -> dict[str, Any]:
         "attempt": output.attempt,
         "run_us": output.run_us,
         "finished_at": output.finished_at,
+        "queued_at": output.queued_at,
+        "container_id": output.container_id,
     }

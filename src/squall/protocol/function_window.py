@@ -1,0 +1,102 @@
+"""What a function, or the functions of an app, did in a stretch of time."""
+
+from __future__ import annotations
+
+from squall.protocol.records import field, record
+
+WINDOW_S = 3600.0
+WINDOW_S_MAX = 7 * 24 * 3600.0
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 100.0)
+
+
+@record
+class FunctionWindowGet:
+    """Ask for a function's numbers between two times; None ends now, and begins an hour before the end."""
+
+    function_id: str
+    since: float | None = None
+    until: float | None = None
+    container_id: str = ""
+    """Only this container's; they are those of its whole life."""
+    has_variants: bool = False
+    """Together with those of its variants."""
+
+
+@record
+class Distribution:
+    """Values at `PERCENTILES`, in seconds; empty where nothing was measured."""
+
+    values_s: tuple[float, ...] = ()
+
+
+@record
+class FunctionWindow:
+    """The answer to `FunctionWindowGet`."""
+
+    since: float
+    until: float
+    succeeded_inputs: int = 0
+    failed_inputs: int = 0
+    timed_out_inputs: int = 0
+    cancelled_inputs: int = 0
+    running_inputs: int = 0
+    """At the end of the window."""
+    started_containers: int = 0
+    failed_containers: int = 0
+    starting_containers: int = 0
+    """At the end of the window."""
+    container_count: int = 0
+    """That were there in the window."""
+    variant_count: int = 0
+    queue: Distribution = Distribution()
+    run: Distribution = Distribution()
+    start: Distribution = Distribution()
+    """Of containers, from the request for one until it was ready."""
+
+
+@record
+class AppWindowGet:
+    """Ask for the numbers of an app's functions between two times, as `FunctionWindowGet`."""
+
+    app: str
+    since: float | None = None
+    until: float | None = None
+
+
+@record
+class AppWindow:
+    """The answer to `AppWindowGet`: by name of the function, without percentiles."""
+
+    since: float
+    until: float
+    functions: dict[str, FunctionWindow] = field(default_factory=dict)
+    function_ids: dict[str, str] = field(default_factory=dict)
+
+
+@record
+class VariantList:
+    """Ask for the variants of a function."""
+
+    function_id: str
+    limit: int = 100
+
+
+@record
+class VariantInfo:
+    """One variant as listed."""
+
+    function_id: str
+    parameters: str = ""
+    options: str = ""
+    """What it has of its own, as JSON."""
+    version: int = 0
+    is_pinned: bool = False
+    container_count: int = 0
+    queued_inputs: int = 0
+
+
+@record
+class VariantListing:
+    """The answer to `VariantList`: those in use."""
+
+    variants: tuple[VariantInfo, ...]
