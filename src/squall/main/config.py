@@ -47,6 +47,8 @@ class Config:
     """Blobs that nothing names any more are deleted, oldest first, to stay below."""
     log_bytes_max: int = 1 * 2**30
     """Log lines of all apps together; the oldest go."""
+    failed_input_bytes_max: int = 256 * 2**20
+    """Arguments of inputs that failed, kept for `squall call replay` as long as results; the oldest go. 0: none."""
     network_slots: int = 8
     """Network slots kept ready for containers."""
     image_builds: int = 2
@@ -162,6 +164,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "layer_url": _url_or_none,
     "blob_bytes_max": _bytes,
     "log_bytes_max": _bytes,
+    "failed_input_bytes_max": _bytes,
     "network_slots": _count,
     "image_builds": _count,
     "step_timeout_s": _seconds,

@@ -71,7 +71,10 @@ async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator
         blobs = await stack.enter_async_context(_blobs(config, clock))
         logs = await stack.enter_async_context(FileLogStore(str(config.data_dir / "logs"), config.log_bytes_max))
         server = ServerConfig(
-            url=url, data_dir=str(config.data_dir), app_blob_bytes_max=_app_blob_bytes_max(config.data_dir)
+            url=url,
+            data_dir=str(config.data_dir),
+            app_blob_bytes_max=_app_blob_bytes_max(config.data_dir),
+            failed_input_bytes_max=config.failed_input_bytes_max,
         )
         await stack.enter_async_context(housekeeping(store, blobs, config.blob_bytes_max))
         yield await stack.enter_async_context(ControlPlane(store, blobs, logs, codec, server, clock))

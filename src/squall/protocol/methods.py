@@ -15,6 +15,7 @@ from squall.protocol import (
     call,
     container,
     deployment,
+    flight,
     function,
     guest,
     image,
@@ -27,6 +28,7 @@ from squall.protocol import (
     node,
     server,
 )
+from squall.protocol import function_window as window
 from squall.protocol.empty import Empty
 from squall.protocol.records import record
 
@@ -104,6 +106,15 @@ METHODS = _table(
     _ask("CallGet", call.CallGet, call.OutputBatch, "Wait for an output of a durable call", has_body=True),
     _ask("CallInfo", call.CallInfoGet, call.CallInfo, "About a call"),
     _ask("CallCancel", call.CallCancel, Empty, "Cancel a call"),
+    _ask("CallList", flight.CallList, flight.CallListing, "Calls, newest first"),
+    _ask("CallShow", flight.CallShow, flight.CallFlight, "What became of a call"),
+    _ask("CallGraph", flight.CallGraph, flight.CallGraphed, "Which inputs called which"),
+    _ask("CallInputGet", flight.CallInputGet, flight.CallInput, "The kept arguments of an input", has_body=True),
+    _ask("CallReplay", flight.CallReplay, call.CallSpawned, "Run a kept input again"),
+    _ask("ContainerShow", flight.ContainerShow, flight.ContainerFlight, "What became of a container"),
+    _ask("FunctionWindow", window.FunctionWindowGet, window.FunctionWindow, "What a function did in a time"),
+    _ask("AppWindow", window.AppWindowGet, window.AppWindow, "What an app's functions did in a time"),
+    _ask("VariantList", window.VariantList, window.VariantListing, "Variants of a function"),
     _ask("ContainerList", container.ContainerList, container.ContainerListing, "Containers, newest first"),
     _ask("ContainerStop", container.ContainerStop, Empty, "End a container"),
     _ask("ImageGet", image_catalog.ImageGet, image_catalog.ImageInfo, "One image by id or name"),

@@ -26,6 +26,7 @@ from squall.protocol.container import ContainerExec, TerminalOffer
 from squall.protocol.deployment import AppHistoryGet, AppPrepare, AppPublish, AppRollback, AppTagsPut
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
+from squall.protocol.flight import CallInputGet, CallReplay, CallShow, ContainerShow
 from squall.protocol.function import (
     FunctionCreate,
     FunctionCreated,
@@ -33,6 +34,7 @@ from squall.protocol.function import (
     FunctionSpec,
     FunctionStatsGet,
 )
+from squall.protocol.function_window import VariantList
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec, image_id
 from squall.protocol.image_catalog import (
@@ -265,6 +267,11 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "ImageExport": methods.METHODS["ImageExport"].request("im-1"),
             "ContainerStop": methods.METHODS["ContainerStop"].request("ct-1"),
             "ImageLogRead": ImageLogRead("im-1"),
+            "CallShow": CallShow("fc-00000000none"),
+            "CallInputGet": CallInputGet("fc-00000000none"),
+            "CallReplay": CallReplay("fc-00000000none", "fc-00000000more"),
+            "ContainerShow": ContainerShow("ct-1"),
+            "VariantList": VariantList("fu-1"),
             "ImagePublish": ImagePublish("im-1", "web"),
             "ImageNameDelete": ImageNameDelete("web"),
             "ImageDelete": ImageDelete(("im-1",)),

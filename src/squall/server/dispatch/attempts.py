@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from squall.protocol import call as wire
-from squall.protocol.call import Failure, InputRefs, OutputBatch, cut, decode_failure
+from squall.protocol.call import Failure, InputRefs, OutputBatch, cut
 from squall.protocol.function import RetryPolicy
 from squall.server.autoscaler import backoff_s
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.input import Call, Input
+from squall.server.dispatch.recorder import failure_of
 from squall.server.policy import default_policies, timeouts
 from squall.server.policy.events import AttemptFailed, AttemptLost, Fail, Retry, StartFailed, Verdict
 
@@ -40,6 +41,7 @@ class Attempts:
     def settle(self, container: Container | None, call: Call, record: OutputBatch, body: bytes) -> None:
         """Take a batch apart: accept, retry or ignore each output."""
         accepted: list[tuple[int, int, int, bytes, int, int]] = []
+        recorder, queued_at = self._dispatcher.calls.recorder, 0.0
         attempts = record.attempts or (0,) * len(record.indexes)
         run_us = record.run_us or (0,) * len(record.indexes)
         columns = zip(
@@ -54,11 +56,17 @@ class Attempts:
             if one.trouble is not None and one.trouble.cut_short_by and status != wire.SUCCEEDED:
                 self.end_cut_short(one)
                 continue
-            if status != wire.SUCCEEDED and self._is_retried(one, status, value):
-                continue
+            if status != wire.SUCCEEDED:
+                if self._is_retried(one, status, value):
+                    continue
+                recorder.failed_output(call, one, container, status, value)
+            queued_at = one.queued_at
             self.detach(one)
             del call.inputs[index]
             accepted.append((index, status, size, value, attempt, ran_us))
+        if succeeded := [one for one in accepted if one[1] == wire.SUCCEEDED]:
+            indexes, _, _, _, tries, times = zip(*succeeded, strict=True)
+            recorder.outputs(call, container, indexes, tries, times, queued_at, self._dispatcher.clock.monotonic())
         if accepted and not call.is_closed:
             indexes, statuses, sizes, values, tries, times = zip(*accepted, strict=True)
             blobs = {str(index): record.blobs[str(index)] for index in indexes if str(index) in record.blobs}
@@ -86,9 +94,10 @@ class Attempts:
         retries = self._retries_of(one)
         if retries.max_retries <= 0 or status == wire.CANCELLED or one.call.is_closed:
             return False
-        kind = "timed_out" if status == wire.TIMED_OUT else _kind_of(value)
+        failure = failure_of(value)
+        kind = "timed_out" if status == wire.TIMED_OUT else failure.kind
         used = one.trouble.retries_used if one.trouble is not None else 0
-        return self._carry_out(one, self._ask_failed(AttemptFailed(retries, used, kind)))
+        return self._carry_out(one, self._ask_failed(AttemptFailed(retries, used, kind)), status, failure)
 
     def _retries_of(self, one: Input) -> RetryPolicy:
         """A generator's items cannot be called back: it is not retried."""
@@ -101,13 +110,15 @@ class Attempts:
                 return verdict
         return Fail()
 
-    def _carry_out(self, one: Input, verdict: Verdict) -> bool:
+    def _carry_out(self, one: Input, verdict: Verdict, status: int, failure: Failure) -> bool:
         """Queue a new attempt, if that is the verdict; says whether it was."""
         if isinstance(verdict, Fail):
             return False
         trouble = one.with_trouble()
         if verdict.is_counted:
             trouble.retries_used += 1
+        container_id = one.container.container_id if one.container is not None else failure.container_id
+        self._dispatcher.calls.recorder.retried(one, container_id, status, failure, verdict.delay_s)
         self.detach(one)
         one.attempt += 1
         self._dispatcher.calls.waiting_bytes += len(one.value)
@@ -134,6 +145,8 @@ class Attempts:
             one.with_trouble().is_suspect = True
             self.suspects.add(one)
         one.is_queued = True
+        one.began_at = 0.0
+        one.queued_at = self._dispatcher.clock.monotonic()
         self._dispatcher.queue.put_back(one)
         self._dispatcher.queued += 1
 
@@ -210,10 +223,11 @@ class Attempts:
         container_id = container.container_id if container is not None else ""
         if reason == "timed_out":
             event = AttemptFailed(self._retries_of(one), trouble.retries_used, reason)
-            if not one.call.is_closed and self._carry_out(one, self._ask_failed(event)):
-                return
             message = timeouts.timeout_message(self._dispatcher.spec.timeout_s)
-            self._dispatcher.fail([one], Failure(reason, message, container_id=container_id))
+            failure = Failure(reason, message, container_id=container_id)
+            if not one.call.is_closed and self._carry_out(one, self._ask_failed(event), wire.TIMED_OUT, failure):
+                return
+            self._dispatcher.fail([one], failure)
         else:
             self._dispatcher.fail([one], Failure("cancelled", "the input was cancelled", container_id=container_id))
 
@@ -286,7 +300,8 @@ class Attempts:
             trouble.losses += not container.is_replaced
             trouble.crashes += has_crashed and is_only
             if isinstance(verdict, Retry):
-                self._carry_out(one, verdict)
+                why = Failure("crashed" if has_crashed else "lost", ending, container_id=container.container_id)
+                self._carry_out(one, verdict, wire.LOST, why)
             else:
                 lost.append((one, verdict))
         dispatcher.returns.to_queue(back[::-1])
@@ -329,10 +344,3 @@ class Attempts:
         waits = "1 input waits" if count == 1 else f"{count} inputs wait"
         why = failure.message[:REASON_CHARS_MAX]
         dispatcher.fleet.log(container, f"{why}; {waits}, and another container is started in {wait_s:g} s")
-
-
-def _kind_of(value: bytes) -> str:
-    try:
-        return decode_failure(value)[0].kind
-    except ValueError:
-        return "user"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol.call import OutputBatch
 from squall.server.dispatch.input import Call, Input
+from squall.server.dispatch.recorder import FlightRecorder
 from squall.server.dispatch.shares import Shares
 from squall.server.dispatch.shelf import Shelf
 
@@ -26,7 +27,8 @@ class CallTable:
     A call's id says whose it is (`protocol/call_id.py`): nobody else can open the call, and so take its orphans.
     """
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
+    def __init__(self, shelf: Shelf | None = None, recorder: FlightRecorder | None = None) -> None:
+        self.recorder = recorder or FlightRecorder()
         self.shelf = shelf or Shelf()
         """What is kept for their clients."""
         self._calls: dict[str, Call] = {}
@@ -74,12 +76,14 @@ class CallTable:
     def add(self, call: Call) -> None:
         """A call begins; the input that made it, if any, waits from now on."""
         self._calls[call.call_id] = call
+        self.recorder.opened(call)
         if call.parent is not None:
             call.parent.with_trouble().children += 1
 
     def end_if_over(self, call: Call) -> None:
         """Forget a call that nobody wants and of which nothing runs."""
         if call.is_closed and not call.inputs and self._calls.pop(call.call_id, None) is not None:
+            self.recorder.ended_call(call)
             call.sink.call_ended(call)
 
     def release_parent(self, call: Call) -> None:

@@ -217,6 +217,7 @@ class Client:
             return
         parent = self._parent(record.parent_input_id)
         call = Call(record.call_id, record.kind, dispatcher, self, self._clock.now(), parent, record.method)
+        call.parent_input_id = record.parent_input_id if parent is not None else ""
         self._table.add(call)
         self.calls[call.call_id] = call
         self._table.open_below.add(self.root_app_id)

@@ -79,6 +79,9 @@ class Container:
         self.handed_out_at = 0.0
         self.take_back_at = float("-inf")
         self.has_served = False
+        self.succeeded_inputs = 0
+        self.failed_inputs = 0
+        """As its guest said; also attempts that were followed by another one."""
 
     @property
     def state(self) -> str:

@@ -28,17 +28,21 @@ from squall.server.dispatch.clock import StoppableClock
 from squall.server.dispatch.deployments import Deployments
 from squall.server.dispatch.durable import Durable
 from squall.server.dispatch.fleet import ContainerFleet
+from squall.server.dispatch.flight_keeper import FlightKeeper
+from squall.server.dispatch.flights import Flights
 from squall.server.dispatch.image_catalog import ImageCatalog
 from squall.server.dispatch.image_store import ImageStore
 from squall.server.dispatch.image_users import ImageUsers
 from squall.server.dispatch.images import Images
 from squall.server.dispatch.methods import Methods
 from squall.server.dispatch.nodes import Nodes
+from squall.server.dispatch.recorder import FlightRecorder
 from squall.server.dispatch.services import AgentService, ClientService, ContainerService
 from squall.server.dispatch.shelf import Shelf
 from squall.server.dispatch.standstill import Standstill
 from squall.server.dispatch.streams import Streams, Uploads, no_uploads
 from squall.server.dispatch.terminal import Terminals
+from squall.server.dispatch.windows import Windows
 from squall.server.model.blobs import BlobStore
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
@@ -78,9 +82,14 @@ class ControlPlane:
         self.clock = StoppableClock(clock)
         self.server_id = config.server_id or new_id("sv")
         self.tasks = TaskSet()
-        self.calls = CallTable(Shelf(blobs, self.tasks, config.kept_bytes_max))
+        self.calls = CallTable(Shelf(blobs, self.tasks, config.kept_bytes_max), FlightRecorder(self.clock))
         self.fleet = ContainerFleet(clock=self.clock, config=config, logs=logs, tasks=self.tasks)
         self.standstill = Standstill(self.fleet, self.calls)
+        self.flights = Flights(self)
+        self.windows = Windows(self)
+        self.flight_keeper = FlightKeeper(
+            self.calls.recorder, store, self.clock, config, find=self.flights.find_container, look=self.windows.look
+        )
         self.apps = Apps(
             store=store,
             logs=logs,
@@ -140,6 +149,7 @@ class ControlPlane:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.durable.settle(SETTLE_S)
+        await self.flight_keeper.settle()
         self._stop.set()
         self.clock.stop()
         for peer in list(self._peers):
@@ -167,6 +177,7 @@ class ControlPlane:
         self.apps.tick(now)
         self.standstill.tick(now)
         self.tasks.start(self.durable.tick(now))
+        self.tasks.start(self.flight_keeper.tick())
 
     def _tidy_blobs(self) -> None:
         self.tasks.start(self.blob_budgets.tick(self.apps.live))

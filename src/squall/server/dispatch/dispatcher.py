@@ -119,11 +119,12 @@ class Dispatcher:
         if record.blobs:
             check_blobs(record.indexes, record.sizes, record.blobs)
         inputs, done, blobs = call.inputs, call.done, record.blobs
+        now = self.clock.monotonic()
         added: list[Input] = []
         for index, value in zip(record.indexes, cut(body, record.sizes), strict=True):
             if index in inputs or (done is not None and index in done):
                 continue
-            one = Input(call, index, value, blobs.get(str(index), "") if blobs else "")
+            one = Input(call, index, value, blobs.get(str(index), "") if blobs else "", now)
             inputs[index] = one
             added.append(one)
         if not added:
@@ -291,6 +292,9 @@ class Dispatcher:
                 if one.trouble is not None:
                     self.attempts.forget(one)
             self.calls.waiting_bytes -= freed
+            self.calls.recorder.outputs(
+                call, container, record.indexes, record.attempts, record.run_us, one.queued_at, self.clock.monotonic()
+            )
             call.sink.put_outputs(call, record, body)
         self._measure(container, record)
         self._served(container)
@@ -306,6 +310,9 @@ class Dispatcher:
 
     def _measure(self, container: Container, record: OutputBatch) -> None:
         container.last_output_at = self.clock.monotonic()
+        succeeded = record.statuses.count(wire.SUCCEEDED)
+        container.succeeded_inputs += succeeded
+        container.failed_inputs += len(record.statuses) - succeeded
         if not record.run_us:
             return
         mean_us = sum(record.run_us) / len(record.run_us)
@@ -377,6 +384,8 @@ class Dispatcher:
     def ready(self, container: Container, credit_max: int) -> None:
         """The guest serves; after a reconnect it says what it no longer has."""
         now = self.clock.monotonic()
+        if not container.is_ready:
+            self.calls.recorder.container_ready(container, now)
         container.is_ready = True
         container.credit_max = max(credit_max, self.max_inputs)
         container.credit = container.credit or self.max_inputs
@@ -395,6 +404,8 @@ class Dispatcher:
     def remove(self, container: Container) -> None:
         """A container is gone; its inputs have been dealt with."""
         self.containers.pop(container.container_id, None)
+        if container.start_failure or (container.has_crashed and not container.ending and not container.is_draining):
+            self.calls.recorder.container_failed(container)
         self.free.pop(container, None)
         self.idle.pop(container, None)
         self.holdings.forget(container)
@@ -439,6 +450,7 @@ class Dispatcher:
             record, body = failed_batch(call.call_id, indexes, tuple(one.attempt for one in ended), failure, pickled)
             for one in ended:
                 call.inputs.pop(one.index, None)
+            self.calls.recorder.failed(call, ended, failure.container_id, record.statuses[0], failure)
             if not call.is_closed:
                 call.sink.put_outputs(call, record, body)
             self.calls.end_if_over(call)

@@ -96,6 +96,7 @@ class Durable:
             # Waited for by nobody in particular: its parent does not give back its claim on cpu.
             call = Call(stored.call_id, stored.kind, dispatcher, self, stored.created_at, None, stored.method)
             call.is_durable = True
+            call.parent_input_id = stored.parent_input_id
             self._calls.add(call)
         sizes = tuple([wire.IN_BLOB if one.blob_sha256 else len(one.value) for one in inputs])
         blobs = {str(one.index): one.blob_sha256 for one in inputs if one.blob_sha256}
@@ -113,8 +114,11 @@ class Durable:
         values = cut(body, record.sizes)
         columns = zip(record.indexes, record.statuses, values, attempts, run_us, strict=True)
         now = self._clock.now()
+        known = _waited_in(call)
         self._keep([
-            StoredOutput(call.call_id, index, status, value, record.blobs.get(str(index), ""), attempt, ran_us, now)
+            StoredOutput(
+                call.call_id, index, status, value, record.blobs.get(str(index), ""), attempt, ran_us, now, *known
+            )
             for index, status, value, attempt, ran_us in columns
         ])  # fmt: skip
         if not call.inputs:
@@ -376,6 +380,14 @@ def _batch_of(call_id: str, outputs: tuple[StoredOutput, ...]) -> tuple[OutputBa
         blobs,
     )
     return record, b"".join([one.value for one in outputs])
+
+
+def _waited_in(call: Call) -> tuple[float, str]:
+    """When the inputs whose outputs have just come began to wait, and the container that brought them."""
+    if call.track is None:
+        return 0.0, ""
+    container_id, queued_at = call.track.latest
+    return max(0.0, call.created_at + queued_at - call.track.opened_at), container_id
 
 
 def _state_of(call: Call | None, index: int) -> str:

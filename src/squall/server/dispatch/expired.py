@@ -25,6 +25,6 @@ def why_unknown(call_id: str, now: float, kept_s: float) -> PlatformError:
     except ValueError:
         made_at = now
     if not (is_id(call_id, "fc") and FIRST_AT <= made_at < now - kept_s):
-        return PlatformError(NOT_FOUND, f"no call {call_id}: it never was one of this server")
+        return PlatformError(NOT_FOUND, f"no call {call_id[:80]}: it never was one of this server")
     age = f"it was made {(now - made_at) / DAY_S:.0f} days ago, and outputs are kept for {kept_s / DAY_S:.0f} days"
     return PlatformError(EXPIRED, f"the outputs of call {call_id} have expired: {age}; get them earlier, or store them")

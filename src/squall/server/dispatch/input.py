@@ -11,6 +11,7 @@ from squall.protocol.call import Failure, ItemBatch, OutputBatch
 if TYPE_CHECKING:
     from squall.server.dispatch.container import Container
     from squall.server.dispatch.dispatcher import Dispatcher
+    from squall.server.dispatch.recorder import CallTrack
     from squall.server.dispatch.shelf import Kept
     from squall.server.model.clock import Timer
 
@@ -45,9 +46,11 @@ class Trouble:
 class Input:
     """One input of a call, from the moment it comes until its output is accepted."""
 
-    __slots__ = ("attempt", "began_at", "blob", "call", "container", "index", "is_queued", "trouble", "value")
+    __slots__ = (
+        "attempt", "began_at", "blob", "call", "container", "index", "is_queued", "queued_at", "trouble", "value",
+    )  # fmt: skip
 
-    def __init__(self, call: Call, index: int, value: bytes, blob: str) -> None:
+    def __init__(self, call: Call, index: int, value: bytes, blob: str, queued_at: float = 0.0) -> None:
         self.call = call
         self.index = index
         self.value = value
@@ -57,6 +60,8 @@ class Input:
         """Who holds it."""
         self.began_at = 0.0
         """When the container can have begun it (0: it has not, as far as is known)."""
+        self.queued_at = queued_at
+        """When this attempt began to wait."""
         self.is_queued = True
         self.trouble: Trouble | None = None
 
@@ -88,8 +93,8 @@ class Call:
 
     __slots__ = (
         "call_id", "created_at", "dispatcher", "done", "input_count", "inputs", "is_closed", "is_durable",
-        "items", "items_credit", "items_passed", "items_waiting", "kind", "method", "parent", "sent", "sent_bytes",
-        "sent_count", "sink",
+        "items", "items_credit", "items_passed", "items_waiting", "kind", "method", "parent", "parent_input_id", "sent",
+        "sent_bytes", "sent_count", "sink", "track",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +109,10 @@ class Call:
         self.sink = sink
         self.created_at = created_at
         self.parent = parent
+        self.parent_input_id = ""
+        """The input that made it, also where nobody is known to wait."""
+        self.track: CallTrack | None = None
+        """What the flight recorder notes of it."""
         self.inputs: dict[int, Input] = {}
         self.input_count = 0
         self.is_closed = False

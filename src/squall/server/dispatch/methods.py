@@ -60,6 +60,7 @@ from squall.server.dispatch.apps import FUNCTIONS_MAX
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.flight_methods import flight_methods
 from squall.server.dispatch.image_delete import delete_images
 from squall.server.dispatch.image_garbage import collect_images
 from squall.server.dispatch.input import Input
@@ -113,6 +114,7 @@ class Methods:
             "ContainerList": self._container_list,
             "ContainerStop": self._container_stop,
         }
+        self.table |= flight_methods(plane)
         catalog = plane.catalog
         self.table |= {
             "ImageGet": self._image_get,
