@@ -58,6 +58,7 @@ BENCHMARKS = [
     Benchmark("start", limit=600),
     Benchmark("cold_start", limit=150, ratios={"runsc_run": None, "runc_run": None, "crun_run": None}),
     Benchmark("hundred_containers", limit=5),
+    Benchmark("decide", limit=1),
     Benchmark("image_root", limit=5),
     Benchmark("image_rebuild", limit=150, ratios={"base_run": None}),
     Benchmark("torch_install", limit=15),

@@ -31,6 +31,8 @@ WORTH_S = 0.5
 """A container is worth starting for at least this much work."""
 BLOCKED_S = 0.25
 """An input that runs for so long, where inputs were short, blocks its container."""
+LOOK_S = 0.05
+"""How soon to look again while inputs wait and others run."""
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 60.0
 
@@ -129,6 +131,20 @@ def decide(load: Load) -> Decision:
         key=lambda one: (one.idle_since, one.container_id),
     )
     return Decision(stop=tuple(one.container_id for one in ripe[:excess]), cancel_pending=cancelled)
+
+
+def look_again_s(load: Load, decision: Decision) -> float | None:
+    """After how long to ask again if nothing changes until then; None when time alone changes nothing."""
+    waits: list[float] = []
+    if load.queued:
+        # That inputs are long, and that starts are slow, shows in that nothing happens.
+        step_at = load.now if decision.start else load.last_step_at
+        waits.append(LOOK_S if load.busy else max(LOOK_S, step_at + STEP_S - load.now))
+    if load.failures_in_a_row > 0:
+        waits.append(load.last_failure_at + backoff_s(load.failures_in_a_row) - load.now)
+    window_s = load.scaling.scaledown_window_s
+    waits += [one.idle_since + window_s - load.now for one in load.idle]
+    return min((wait_s for wait_s in waits if wait_s > 0.0), default=None)
 
 
 def _startable(load: Load, missing: int, existing: int) -> int:

@@ -321,7 +321,13 @@ class Apps:
     def add_function(self, app: App, spec: FunctionSpec) -> None:
         """The app has one more function; the store knows it already."""
         dispatcher = Dispatcher(
-            spec, app.row.name, calls=self._calls, fleet=self._fleet, clock=self._clock, config=self._config
+            spec,
+            app.row.name,
+            calls=self._calls,
+            fleet=self._fleet,
+            clock=self._clock,
+            config=self._config,
+            root_app_id=app.row.root_app_id,
         )
         dispatcher.outlives_client = app.row.state != wire.EPHEMERAL
         dispatcher.is_deployed = app.row.state == wire.DEPLOYED

@@ -79,6 +79,7 @@ class CallTable:
         self.recorder.opened(call)
         if call.parent is not None:
             call.parent.with_trouble().children += 1
+            _claim_changed(call.parent)
 
     def end_if_over(self, call: Call) -> None:
         """Forget a call that nobody wants and of which nothing runs."""
@@ -90,6 +91,7 @@ class CallTable:
         """The input that made this call waits for it no longer."""
         if call.parent is not None and call.parent.trouble is not None:
             call.parent.trouble.children -= 1
+            _claim_changed(call.parent)
         call.parent = None
 
     def named_blobs(self) -> set[str]:
@@ -128,3 +130,10 @@ class CallTable:
     def _forget(self, orphans: list[tuple[OutputBatch, bytes]]) -> None:
         self._orphan_count -= sum(len(record.indexes) for record, _ in orphans)
         self._orphan_bytes -= sum(len(body) for _, body in orphans)
+
+
+def _claim_changed(parent: Input) -> None:
+    """A container whose inputs all wait claims no cpu."""
+    container = parent.container
+    if container is not None and container.claims_cpu:
+        container.dispatcher.fleet.claim_changed(container)

@@ -33,6 +33,7 @@ class Container:
         self.dispatcher = dispatcher
         self.spec = dispatcher.spec
         """What it was started for; its function may have been deployed anew since."""
+        self.claims_cpu = bool(self.spec.resources.cpu_milli)
         self.created_at = created_at
         """Seconds since 1970."""
         self.asked_at = asked_at
@@ -59,8 +60,6 @@ class Container:
         self.start_failure = False
         """The guest said that the function cannot be loaded."""
         self.refusals = 0
-        self.not_before = 0.0
-        """After a refusal: when it may be placed again."""
         self.timers: list[Timer] = []
         self.on_stopped: list[Callable[[], None]] = []
         self.has_clients = False
@@ -119,7 +118,7 @@ class Container:
     def is_spare(self) -> bool:
         """It runs nothing, and its function may do with one fewer."""
         dispatcher = self.dispatcher
-        return self.is_open and not self.is_busy and len(dispatcher.containers) > dispatcher.spec.scaling.min_containers
+        return self.is_open and not self.is_busy and len(dispatcher.containers) > dispatcher.scaling.min_containers
 
     @property
     def is_waiting(self) -> bool:

@@ -167,7 +167,7 @@ class ControlPlane:
     def sweep(self) -> None:
         """Time limits, and inputs that wait in one container while another is idle."""
         now = self.clock.monotonic()
-        for dispatcher in list(self.apps.dispatchers.values()):
+        for dispatcher in list(self.fleet.active.values()):
             dispatcher.sweep(now)
 
     def tick(self) -> None:

@@ -26,7 +26,7 @@ from squall.server.dispatch.holdings import Holdings
 from squall.server.dispatch.input import Call, Input, failed_batch
 from squall.server.dispatch.input_queue import InputQueue
 from squall.server.dispatch.returns import RESYNC_S, Returns
-from squall.server.model.clock import Clock
+from squall.server.model.clock import Clock, Timer
 from squall.server.model.config import ServerConfig
 from squall.server.policy import credit
 
@@ -51,8 +51,14 @@ GONE_MAX = 1_000
 class Fleet(Protocol):
     """What a dispatcher asks of whoever starts and ends containers."""
 
+    idle: dict[Container, None]
+    """All containers that run nothing, the one that was busy last at the end."""
+
     def changed(self, dispatcher: Dispatcher) -> None:
         """Its load changed: look soon whether it has the right number of containers."""
+
+    def claim_changed(self, container: Container) -> None:
+        """Of a container that claims cpu: what it runs has changed, or whether that waits for calls."""
 
     def drain(self, container: Container, reason: str) -> None:
         """Let it finish what it holds, then end it."""
@@ -68,9 +74,14 @@ class Dispatcher:
     """The dispatcher of one function."""
 
     def __init__(
-        self, spec: FunctionSpec, app_name: str, *, calls: CallTable, fleet: Fleet, clock: Clock, config: ServerConfig
-    ) -> None:
+        self, spec: FunctionSpec, app_name: str, *, calls: CallTable, fleet: Fleet, clock: Clock,
+        config: ServerConfig, root_app_id: str = "",
+    ) -> None:  # fmt: skip
         self.spec = spec
+        self.scaling = spec.scaling
+        """What the autoscaler goes by."""
+        self.root_app_id = root_app_id or spec.app_id
+        """Whose share of the nodes its containers count for."""
         self.app_name = app_name
         self.max_inputs = max(1, spec.scaling.max_inputs)
         self.calls = calls
@@ -97,6 +108,8 @@ class Dispatcher:
         self.last_failure_at = float("-inf")
         self.last_step_at = float("-inf")
         self.last_scaled_at = float("-inf")
+        self.next_look: Timer | None = None
+        """When the autoscaler looks again even if nothing changes."""
         self.stopped: Failure | None = None
         """Set once its app stops: nothing is queued any more."""
         self.outlives_client = False
@@ -205,12 +218,18 @@ class Dispatcher:
         if container.is_open and len(container.held) < self.window(container):
             self.free[container] = None
             if container.is_busy:
-                self.idle.pop(container, None)
+                self._not_idle(container)
             else:
-                self.idle[container] = None
+                self.idle[container] = self.fleet.idle[container] = None
         else:
             self.free.pop(container, None)
-            self.idle.pop(container, None)
+            self._not_idle(container)
+        if container.claims_cpu:
+            self.fleet.claim_changed(container)
+
+    def _not_idle(self, container: Container) -> None:
+        self.idle.pop(container, None)
+        self.fleet.idle.pop(container, None)
 
     def refresh_all(self) -> None:
         """The same for all of them."""
@@ -407,7 +426,7 @@ class Dispatcher:
         if container.start_failure or (container.has_crashed and not container.ending and not container.is_draining):
             self.calls.recorder.container_failed(container)
         self.free.pop(container, None)
-        self.idle.pop(container, None)
+        self._not_idle(container)
         self.holdings.forget(container)
         self.holdings.arrived(container)
         self.fleet.changed(self)
@@ -422,6 +441,7 @@ class Dispatcher:
             message = f"function {spec.name} is {is_what} since version {spec.version} of its app; call it again"
             self.fail_queued(Failure("invalid", message))
         self.spec = spec
+        self.scaling = spec.scaling
         self.max_inputs = max(1, spec.scaling.max_inputs)
         self.stopped = None
         self.failures_in_a_row = 0

@@ -45,6 +45,11 @@ class ContainerFleet:
         self._tasks = tasks
         self.nodes: dict[str, Node] = {}
         self.containers: dict[str, Container] = {}
+        self.active: dict[str, Dispatcher] = {}
+        """Functions that have containers, by id."""
+        self.idle: dict[Container, None] = {}
+        self.leaving: set[Container] = set()
+        """Those that drain or are being ended."""
         self.stopped: OrderedDict[str, Container] = OrderedDict()
         self.starts = Starts(self, clock=clock, config=config, tasks=tasks)
         self._scaling = Scaling(self, clock)
@@ -53,22 +58,31 @@ class ContainerFleet:
         """See `dispatcher.Fleet`."""
         self._scaling.changed(dispatcher)
 
+    def claim_changed(self, container: Container) -> None:
+        """See `dispatcher.Fleet`."""
+        self.starts.claim_changed(container)
+
     # Asking for containers
 
     def request(self, dispatcher: Dispatcher, count: int) -> None:
         """Ask for more containers of a function."""
         for _ in range(count):
             container = Container(new_id("ct"), dispatcher, self._clock.now(), self._clock.monotonic())
-            self.containers[container.container_id] = container
-            self.starts.pending[container.container_id] = container
-            dispatcher.add(container)
+            self._add(container)
+            self.starts.request(container)
         if count:
             self.starts.place()
 
     def cancel_pending(self, dispatcher: Dispatcher, count: int) -> None:
         """Ask for fewer, the latest first, before they are placed."""
-        for container in [one for one in self.starts.pending.values() if one.dispatcher is dispatcher][::-1][:count]:
+        pending = [one for one in dispatcher.containers.values() if one.container_id in self.starts.pending]
+        for container in pending[::-1][:count]:
             self.kill(container, "no longer wanted")
+
+    def _add(self, container: Container) -> None:
+        self.containers[container.container_id] = container
+        self.active[container.dispatcher.spec.function_id] = container.dispatcher
+        container.dispatcher.add(container)
 
     def adopt(self, container_id: str, dispatcher: Dispatcher, node: Node, version: int = 0) -> None:
         """A container that ran before this server did: wait for its guest. One of an earlier version of its function
@@ -79,14 +93,15 @@ class ContainerFleet:
         if version != dispatcher.spec.version:
             container.spec = replace(dispatcher.spec, version=version)
             container.is_draining = True
+            self.leaving.add(container)
             container.drain_reason = f"version {dispatcher.spec.version} of its function has taken its place"
         # One that is for a single input has had it, or has it now.
         container.has_served = dispatcher.spec.scaling.is_single_use
         container.node = node
         container.last_heard_at = now
         node.containers[container_id] = container
-        self.containers[container_id] = container
-        dispatcher.add(container)
+        self.starts.held(container, node)
+        self._add(container)
         self.starts.watch(container, self._config.heartbeat_timeout_s)
 
     # What guests say
@@ -129,6 +144,7 @@ class ContainerFleet:
             self.kill(container, reason)
             return
         container.is_draining = True
+        self.leaving.add(container)
         container.drain_reason = container.drain_reason or reason
         container.dispatcher.refresh(container)
         if container.is_busy or container.exit_reason:
@@ -144,6 +160,7 @@ class ContainerFleet:
         if container.is_stopped or container.ending:
             return
         container.ending = reason
+        self.leaving.add(container)
         container.exit_reason = container.exit_reason or reason
         container.dispatcher.refresh(container)
         node = container.node
@@ -184,13 +201,16 @@ class ContainerFleet:
         container.cancel_timers()
         container_id, dispatcher = container.container_id, container.dispatcher
         self.containers.pop(container_id, None)
-        self.starts.pending.pop(container_id, None)
+        self.starts.ended(container)
+        self.leaving.discard(container)
         if container.node is not None:
             container.node.containers.pop(container_id, None)
         self.stopped[container_id] = container
         while len(self.stopped) > self._config.stopped_containers_max:
             self.stopped.popitem(last=False)
         dispatcher.remove(container)
+        if not dispatcher.containers:
+            self.active.pop(dispatcher.spec.function_id, None)
         if container.peer is not None:
             container.peer.channel.close()
         if not was_asked:
@@ -211,6 +231,7 @@ class ContainerFleet:
         if node.peer is not None:
             return
         self.nodes.pop(node.node_id, None)
+        self.starts.scheduler.node_gone(node.node_id)
         for container in list(node.containers.values()):
             self.lost(container)
 
@@ -220,15 +241,16 @@ class ContainerFleet:
         self.finish(container)
 
     def tick(self, now: float) -> None:
-        """Once a second: guests that fell silent, functions that need fewer containers."""
+        """Once a second: guests that fell silent, nodes that run out of memory, who waits for a place."""
         for container in list(self.containers.values()):
             is_silent = now - container.last_heard_at > self._config.heartbeat_timeout_s
             if container.is_ready and not container.ending and is_silent:
                 self.kill(container, "it was silent for too long")
+            if container.claims_cpu:
+                self.starts.claim_changed(container)
         for node in self.nodes.values():
             self._relieve(node)
-        self._scaling.tick()
-        self.starts.place()
+        self.starts.tick(now)
 
     def _relieve(self, node: Node) -> None:
         """Memory of the node runs out: end the newest idle container, the one that costs least to start again."""

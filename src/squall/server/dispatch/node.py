@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from squall.protocol.container import ContainerExec
@@ -42,6 +43,8 @@ class Node:
         self.missing_image_ids: set[str] = set()
         self._unsaid_image_ids: set[str] = set()
         """It had them before its last hello, and has not said yet whether it still does."""
+        self.on_images_changed: Callable[[], None] = lambda: None
+        """Called when one comes, or is gone."""
         self.report: NodeReport | None = None
         self.lost_timer: Timer | None = None
         self.line_count = 0
@@ -69,31 +72,16 @@ class Node:
         for gate in list(self.gates):
             gate.lines_came()
 
-    def view(self, containers_max: int, wanted: frozenset[str]) -> NodeView:
-        """The node for the scheduler. Containers whose inputs all wait for others claim no cpu.
-
-        Args:
-            wanted: the images that are in question; a node may have a hundred thousand others.
-        """
-        cpu = memory = 0
-        functions = set()
-        for container in self.containers.values():
-            claim = claim_of(container.spec)
-            cpu += 0 if claim.cpu_milli == 0 or container.is_waiting else claim.cpu_milli
-            memory += claim.memory_mib
-            functions.add(container.spec.function_id)
+    def view(self, containers_max: int) -> NodeView:
+        """The node for the scheduler; nothing is placed on it while its agent is away."""
         return NodeView(
             self.node_id,
             self.cpu_milli,
             self.memory_mib,
             containers_max,
-            self.peer is None,
-            cpu,
-            memory,
-            len(self.containers),
-            wanted & self.image_ids,
-            wanted & self.missing_image_ids,
-            frozenset(functions),
+            is_draining=self.peer is None,
+            image_ids=self.image_ids,
+            missing_image_ids=self.missing_image_ids,
         )
 
     async def start(self, container: Container) -> ContainerStarted:
@@ -121,19 +109,23 @@ class Node:
 
     def has_image(self, image_id: str) -> None:
         """The image is there."""
-        self.image_ids.add(image_id)
-        self.missing_image_ids.discard(image_id)
         self._unsaid_image_ids.discard(image_id)
+        if image_id not in self.image_ids:
+            self.image_ids.add(image_id)
+            self.missing_image_ids.discard(image_id)
+            self.on_images_changed()
 
     def said_all_images(self) -> None:
         """Its agent has said which images are there: what was removed while it was away is not."""
         self.image_ids -= self._unsaid_image_ids
         self._unsaid_image_ids.clear()
+        self.on_images_changed()
 
     def lacks_image(self, image_id: str) -> None:
         """It is not: no container of it is placed here until it is built."""
         self.image_ids.discard(image_id)
         self.missing_image_ids.add(image_id)
+        self.on_images_changed()
 
     async def end(self, container_id: str, grace_s: float) -> None:
         """Ask for a container's end.

@@ -35,10 +35,12 @@ class Nodes:
         node = self._fleet.nodes.get(hello.node_id)
         if node is None:
             node = Node(hello.node_id)
+            node.on_images_changed = self._fleet.starts.scheduler.images_changed
             self._fleet.nodes[hello.node_id] = node
         elif node.peer is not None and node.peer is not peer:
             node.peer.channel.close()
         node.greeted(hello, peer)
+        self._fleet.starts.node_changed(node)
         unwanted: list[str] = []
         listed = set()
         for found in hello.containers:
@@ -76,4 +78,5 @@ class Nodes:
         if node.peer is not peer:
             return
         node.peer = None
+        self._fleet.starts.node_changed(node)
         node.lost_timer = self._clock.call_later(self._config.node_grace_s, lambda: self._fleet.node_lost(node))

@@ -1,10 +1,11 @@
-"""When the autoscaler is asked, and with what: on every change, at most each 50 ms, and each second."""
+"""When the autoscaler is asked, and with what: on every change, at most each 50 ms, and when time alone changes what it
+would say. So a function that has nothing to do, or has containers that wait for work, costs nothing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from squall.server.autoscaler import BLOCKED_S, IdleContainer, Load, decide
+from squall.server.autoscaler import BLOCKED_S, IdleContainer, Load, decide, look_again_s
 from squall.server.model.clock import Clock
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
             idle.append(IdleContainer(container.container_id, container.idle_since))
     return Load(
         now=now,
-        scaling=dispatcher.spec.scaling,
+        scaling=dispatcher.scaling,
         queued=dispatcher.queued + ahead,
         running=running,
         busy=busy,
@@ -60,38 +61,32 @@ class Scaling:
         self._fleet = fleet
         self._clock = clock
         self._due: dict[Dispatcher, None] = {}
-        self._known: dict[Dispatcher, None] = {}
 
     def changed(self, dispatcher: Dispatcher) -> None:
         """Look at it now, or when 50 ms have passed since the last look."""
         if dispatcher in self._due:
             return
         self._due[dispatcher] = None
-        self._known[dispatcher] = None
         wait_s = dispatcher.last_scaled_at + INTERVAL_S - self._clock.monotonic()
         self._clock.call_later(max(0.0, wait_s), lambda: self._look(dispatcher))
 
-    def tick(self) -> None:
-        """Look at every function that has, or may want, containers."""
-        for dispatcher in list(self._known):
-            self.changed(dispatcher)
-            if not dispatcher.containers and not dispatcher.queued and not dispatcher.spec.scaling.min_containers:
-                del self._known[dispatcher]
-
     def _look(self, dispatcher: Dispatcher) -> None:
         self._due.pop(dispatcher, None)
+        if dispatcher.next_look is not None:
+            dispatcher.next_look.cancel()
+            dispatcher.next_look = None
         if dispatcher.stopped is not None:
-            self._known.pop(dispatcher, None)
             return
         now = self._clock.monotonic()
         dispatcher.last_scaled_at = now
         load = load_of(dispatcher, now)
         decision = decide(load)
+        wait_s = look_again_s(load, decision)
+        if wait_s is not None:
+            dispatcher.next_look = self._clock.call_later(wait_s, lambda: self.changed(dispatcher))
         if decision.start:
             dispatcher.last_step_at = now
             self._fleet.request(dispatcher, decision.start)
-        if load.queued:
-            self.changed(dispatcher)  # a burst is answered in steps: look again soon, whether anything happens or not
         if decision.cancel_pending:
             self._fleet.cancel_pending(dispatcher, decision.cancel_pending)
         for container_id in decision.stop:

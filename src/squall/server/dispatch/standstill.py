@@ -45,11 +45,14 @@ class Standstill:
         key = (one, call_id, index)
         self._awaited[key] += 1
         # Its claim on cpu may be all that the call it waits for lacks.
-        self._fleet.starts.place()
+        if one.container is not None:
+            self._fleet.claim_changed(one.container)
         try:
             yield
         finally:
             trouble.children -= 1
+            if one.container is not None:
+                self._fleet.claim_changed(one.container)
             self._awaited[key] -= 1
             if not self._awaited[key]:
                 del self._awaited[key]

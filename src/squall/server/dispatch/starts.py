@@ -18,7 +18,7 @@ from squall.server.dispatch.node import Node, claim_of
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.policy.timeouts import startup_message
-from squall.server.scheduler import Pending, plan
+from squall.server.scheduler import Pending, Scheduler
 
 if TYPE_CHECKING:
     from squall.server.dispatch.fleet import ContainerFleet
@@ -34,6 +34,19 @@ PICKLED_BYTES_MAX = 256 * 1024
 NODES_S = 15.0
 """How long after a restart nodes may take to be back; an agent tries each 5 s at least."""
 
+ROOM_EVERY_S = 0.05
+"""Between two looks at which idle containers may end for others."""
+GIVE_WAY_MAX = 32
+"""Containers that are on their way out at a time for those who wait."""
+
+
+def _pending_of(container: Container) -> Pending:
+    spec = container.spec
+    return Pending(
+        container.container_id, spec.function_id, spec.image_id, claim_of(spec), container.dispatcher.root_app_id,
+        container.asked_at,
+    )  # fmt: skip
+
 
 class Starts:
     """The fleet's containers that do not serve yet."""
@@ -46,7 +59,33 @@ class Starts:
         self.pending: dict[str, Container] = {}
         """Those that no node has been asked for yet."""
         self._is_placing = self._is_due = False
+        self.scheduler = Scheduler()
         self._nodes_expected_until_s = 0.0
+        self._room_made_at = float("-inf")
+
+    def request(self, container: Container) -> None:
+        """A container needs a node."""
+        self.pending[container.container_id] = container
+        self.scheduler.want(_pending_of(container))
+
+    def held(self, container: Container, node: Node) -> None:
+        """A container is on that node that this server has not put there."""
+        self.scheduler.hold(_pending_of(container), node.node_id)
+
+    def ended(self, container: Container) -> None:
+        """A container is gone: its place is free, or it needs none any more."""
+        self.pending.pop(container.container_id, None)
+        self.scheduler.unwant(container.container_id)
+        self.scheduler.ended(container.container_id)
+
+    def node_changed(self, node: Node) -> None:
+        """A node is there, or its agent has gone or come back."""
+        self.scheduler.node_came(node.view(self._config.containers_per_node_max))
+
+    def claim_changed(self, container: Container) -> None:
+        """What it runs waits for calls of its own, or not any more: that changes what it claims."""
+        if self.scheduler.waits(container.container_id, is_waiting=container.is_waiting) and self.pending:
+            self._clock.call_later(0.0, self.place)
 
     def place(self) -> None:
         """Give pending containers to nodes, as many as fit."""
@@ -63,17 +102,10 @@ class Starts:
             self._is_placing = False
 
     def _place(self) -> None:
-        now = self._clock.monotonic()
-        wanting = tuple(
-            Pending(one.container_id, one.spec.function_id, one.spec.image_id,
-                    claim_of(one.spec))
-            for one in self.pending.values() if one.not_before <= now
-        )  # fmt: skip
-        if not wanting:
+        if not self.pending:
             return
-        nodes = [node for node in self._fleet.nodes.values() if node.peer is not None]
-        images = frozenset(one.image_id for one in wanting)
-        made = plan(wanting, tuple(node.view(self._config.containers_per_node_max, images) for node in nodes))
+        now = self._clock.monotonic()
+        made = self.scheduler.place()
         for placement in made.placements:
             container = self.pending.pop(placement.container_id)
             node = self._fleet.nodes[placement.node_id]
@@ -88,14 +120,21 @@ class Starts:
             refused.exit_reason = f"could not be started: {reason}"
             self._fleet.finish(refused)
             refused.dispatcher.fail_queued(Failure("invalid", f"function {refused.dispatcher.spec.name}: {reason}"))
-        for container_id in made.waiting:
-            without = self.pending.get(container_id)
-            if without is not None and self._is_nowhere(without.spec.image_id):
-                image_id = without.spec.image_id
-                why = f"image {image_id} is on no node that is connected; run or deploy the app again to build it"
-                self._lacks_image(without, why)
-        if made.waiting:
-            self._make_room(made.waiting)
+        if made.has_more:
+            self._clock.call_later(0.0, self.place)
+        elif self.scheduler.waiting_count:
+            self._fail_those_without_image()
+            self._make_room(now)
+
+    def _fail_those_without_image(self) -> None:
+        for image_id in self.scheduler.images_wanted():
+            if not self._is_nowhere(image_id):
+                continue
+            why = f"image {image_id} is on no node that is connected; run or deploy the app again to build it"
+            for container_id in self.scheduler.waiting_for(image_id):
+                without = self.pending.get(container_id)
+                if without is not None:
+                    self._lacks_image(without, why)
 
     def expect_nodes(self) -> None:
         """There are functions from before this server began: nodes that it does not know yet may have their images."""
@@ -113,14 +152,45 @@ class Starts:
         self._fleet.finish(container)
         container.dispatcher.attempts.start_failed(container, Failure("image", why), is_final=True)
 
-    def _make_room(self, waiting: tuple[str, ...]) -> None:
+    def _make_room(self, now: float) -> None:
         """End idle containers of other functions, longest idle first, for those that fit nowhere."""
-        wanting = {self.pending[one].dispatcher for one in waiting if one in self.pending}
-        idle = [one for one in self._fleet.containers.values() if one.is_spare and one.dispatcher not in wanting]
-        idle.sort(key=lambda one: one.idle_since)
-        leaving = sum(1 for one in self._fleet.containers.values() if one.is_draining or one.ending)
-        for container in idle[: max(0, len(waiting) - leaving)]:
+        if now < self._room_made_at + ROOM_EVERY_S:
+            return  # the fleet asks again each second, and whatever ends asks, too
+        self._room_made_at = now
+        missing = self.scheduler.waiting_count - len(self._fleet.leaving)
+        leaving: list[Container] = []
+        for container in self._fleet.idle:
+            if len(leaving) >= missing:
+                break
+            idle_s = now - container.idle_since
+            if container.is_spare and self.scheduler.may_evict(container.container_id, idle_s):
+                leaving.append(container)
+        for container in leaving:
             self._fleet.drain(container, "another function needs its place")
+
+    def tick(self, now: float) -> None:
+        """Once a second: those that have most give way to those that have waited long."""
+        self.place()
+        if not self.scheduler.waiting_count:
+            return
+        for function_id, one in self.scheduler.give_way(now, GIVE_WAY_MAX - len(self._fleet.leaving)):
+            dispatcher = self._fleet.active.get(function_id)
+            if dispatcher is None or len(dispatcher.containers) <= dispatcher.scaling.min_containers:
+                continue
+            # The newest: it has least to lose. What waits for calls itself might wait for this very one.
+            giving = next(
+                (
+                    his
+                    for his in reversed(dispatcher.containers.values())
+                    if his.is_open
+                    and his.is_busy
+                    and not his.is_waiting
+                    and self.scheduler.would_fit(one, his.container_id)
+                ),
+                None,
+            )
+            if giving is not None:
+                self._fleet.drain(giving, "another function has waited long for a place")
 
     async def _start(self, container: Container, node: Node) -> None:
         try:
@@ -150,6 +220,7 @@ class Starts:
     def _refused(self, container: Container, node: Node, error: PlatformError) -> None:
         """The node did not start it: somewhere else, or later, or never."""
         node.containers.pop(container.container_id, None)
+        self.scheduler.ended(container.container_id)
         if container.is_stopped:
             return
         container.node = None
@@ -168,9 +239,14 @@ class Starts:
             return
         _log.warning("container %s was refused by %s: %s", container.container_id, node.node_id, error.message)
         delay_s = min(REFUSAL_FIRST_S * 2.0 ** (container.refusals - 1), REFUSAL_MAX_S)
-        container.not_before = self._clock.monotonic() + delay_s
         self.pending[container.container_id] = container
-        self._clock.call_later(delay_s, self.place)
+        self._clock.call_later(delay_s, lambda: self._again(container))
+
+    def _again(self, container: Container) -> None:
+        """The time to wait after a refusal is over."""
+        if self.pending.get(container.container_id) is container:
+            self.request(container)
+            self.place()
 
     def _elsewhere(self, container: Container, node: Node, error: PlatformError) -> None:
         """The node lacks the image: each is asked once, and however many lack it, one that has it starts it."""
@@ -180,7 +256,7 @@ class Starts:
             self._lacks_image(container, error.message)
             return
         _log.info("container %s goes elsewhere: %s", container.container_id, error.message)
-        self.pending[container.container_id] = container
+        self.request(container)
         self.place()
 
     def _why_never(self, container: Container, error: PlatformError) -> Failure | None:

@@ -32,7 +32,7 @@ class _Need:
 
 def containers_max(dispatcher: Dispatcher) -> int:
     """How many containers the function may have."""
-    limit = dispatcher.spec.scaling.max_containers
+    limit = dispatcher.scaling.max_containers
     return CONTAINERS_MAX if limit is None else limit
 
 

@@ -1,0 +1,184 @@
+"""Pending containers in the order of their turns, and what everybody has: fair shares between apps and functions.
+
+The next place goes to the app with the smallest share that waits for one, and in it to the function with the smallest;
+between equal ones, and in a function, first come is first served. So a function with a thousand inputs takes what
+nobody else wants, and one call of another app is next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from squall.server.scheduler.claim import Claim, Pending
+from squall.server.scheduler.giving_way import Standing
+from squall.server.scheduler.order import Order
+
+Shape = tuple[Claim, str]
+"""A claim and an image: what decides whether a container fits."""
+
+
+class _Function:
+    """What a function has and waits for."""
+
+    __slots__ = ("app", "function_id", "is_aside", "share", "waiting", "weight")
+
+    def __init__(self, app: _App, function_id: str) -> None:
+        self.app = app
+        self.function_id = function_id
+        self.share = 0
+        self.weight = 0
+        """Of the container that got a place last."""
+        self.waiting: dict[str, tuple[int, Pending]] = {}
+        self.is_aside = False
+
+    @property
+    def first(self) -> tuple[int, Pending] | None:
+        """Who has waited longest."""
+        return next(iter(self.waiting.values()), None)
+
+
+class _App:
+    """What an app has, and the order of its functions that wait."""
+
+    __slots__ = ("app_id", "function_count", "order", "share")
+
+    def __init__(self, app_id: str) -> None:
+        self.app_id = app_id
+        self.share = 0
+        self.function_count = 0
+        self.order: Order[_Function] = Order()
+
+
+class Turns:
+    """Who waits, and who is next."""
+
+    def __init__(self) -> None:
+        self._apps: dict[str, _App] = {}
+        self._functions: dict[str, _Function] = {}
+        self._order: Order[_App] = Order()
+        self._aside: list[_Function] = []
+        self._owner: dict[str, _Function] = {}
+        """Of each container that waits."""
+        self._number = 0
+        self.shapes: Counter[Shape] = Counter()
+        """What waits, by what it needs."""
+
+    def __len__(self) -> int:
+        return len(self._owner)
+
+    def want(self, one: Pending) -> None:
+        """A container waits for a node."""
+        if one.container_id in self._owner:
+            return
+        function = self._function(one.app_id, one.function_id)
+        self._number += 1
+        function.waiting[one.container_id] = (self._number, one)
+        self._owner[one.container_id] = function
+        self.shapes[one.claim, one.image_id] += 1
+        self._rank(function)
+
+    def unwant(self, container_id: str) -> None:
+        """It waits no longer."""
+        function = self._owner.pop(container_id, None)
+        if function is None:
+            return
+        _, one = function.waiting.pop(container_id)
+        shape = (one.claim, one.image_id)
+        self.shapes[shape] -= 1
+        if not self.shapes[shape]:
+            del self.shapes[shape]
+        self._rank(function)
+
+    def add_share(self, one: Pending, sign: int) -> None:
+        """A container of it got a place (+1) or gave one up (-1)."""
+        function = self._function(one.app_id, one.function_id)
+        function.weight = one.claim.weight
+        function.share += sign * one.claim.weight
+        function.app.share += sign * one.claim.weight
+        self._rank(function)
+
+    def _function(self, app_id: str, function_id: str) -> _Function:
+        function = self._functions.get(function_id)
+        if function is None:
+            app = self._apps.get(app_id)
+            if app is None:
+                app = self._apps[app_id] = _App(app_id)
+            app.function_count += 1
+            function = self._functions[function_id] = _Function(app, function_id)
+        return function
+
+    def _rank(self, function: _Function) -> None:
+        """Put it, and its app, where they belong now."""
+        app, first = function.app, function.first
+        if first is not None and not function.is_aside:
+            app.order.set(function, (function.share, first[0]))
+        else:
+            app.order.discard(function)
+        head = app.order.first()
+        if head is not None:
+            self._order.set(app, (app.share, head[0][1]))
+        else:
+            self._order.discard(app)
+        if first is None and not function.share and not function.is_aside:
+            self._functions.pop(function.function_id, None)
+            app.function_count -= 1
+            if not app.function_count:
+                self._apps.pop(app.app_id, None)
+
+    # Whose turn it is
+
+    def first(self) -> Pending | None:
+        """Who is next, of those that are not set aside."""
+        app = self._order.first()
+        if app is None:
+            return None
+        function = app[1].order.first()
+        assert function is not None, "an app that waits has a function that waits"
+        first = function[1].first
+        assert first is not None, "a function in the order has a container that waits"
+        return first[1]
+
+    def set_aside(self, one: Pending) -> None:
+        """Pass its function over, until `restore`."""
+        function = self._owner[one.container_id]
+        function.is_aside = True
+        self._aside.append(function)
+        self._rank(function)
+
+    def restore(self) -> None:
+        """Nobody is passed over any more."""
+        aside, self._aside = self._aside, []
+        for function in aside:
+            function.is_aside = False
+        for function in aside:
+            self._rank(function)
+
+    # What everybody has
+
+    def share_of_app(self, app_id: str) -> int:
+        """What an app has."""
+        app = self._apps.get(app_id)
+        return app.share if app is not None else 0
+
+    def share_of_function(self, function_id: str) -> int:
+        """What a function has."""
+        function = self._functions.get(function_id)
+        return function.share if function is not None else 0
+
+    def is_waiting(self, function_id: str) -> bool:
+        """Whether it waits for a place."""
+        function = self._functions.get(function_id)
+        return function is not None and bool(function.waiting)
+
+    def waiting(self) -> Iterator[Pending]:
+        """All that wait, function by function."""
+        for function in list(self._functions.values()):
+            for _, one in list(function.waiting.values()):
+                yield one
+
+    def standings(self) -> Iterator[Standing]:
+        """How all functions stand that have or want places."""
+        for function in self._functions.values():
+            waiting = tuple(one for _, one in function.waiting.values())
+            yield Standing(function.app.app_id, function.function_id, function.share, function.weight, waiting)
