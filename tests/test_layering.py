@@ -29,7 +29,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Inside server/: records and rules at the bottom, pure decisions above them, then what does the work. The siblings do
 # not know one another: main/ hands one to the other. Folders not named here may import any but the siblings.
-SERVER_PURE = {"model": set[str](), "scheduler": {"model"}, "autoscaler": {"model"}, "policy": {"model"}}
+SERVER_PURE = {
+    "model": set[str](),
+    "scheduler": {"model"},
+    "autoscaler": {"model"},
+    "policy": {"model"},
+    "schedule": {"model"},
+}
 SERVER_SIBLINGS = {"store", "api", "dashboard"}
 # A contract and its records are where siblings meet: `server/store/contract.py` is the specification, no SQL in it.
 CONTRACTS = {"contract"}
@@ -49,6 +55,7 @@ LIGHT_WHEN_USED = {
     "rich": "progress on a terminal",
     "dotenv": "a file of secrets, read by the client",
     "tomli": "a project's dependencies, read by the client; Python has a reader from 3.11 on only",
+    "cronsim": "cron expressions, read where a schedule is made and by the server",
 }
 # In the standard library of 3.11 and newer only.
 TOO_NEW = {"tomllib", "asyncio.TaskGroup", "asyncio.timeout", "asyncio.Runner", "typing.Self", "enum.StrEnum"}
