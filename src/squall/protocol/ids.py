@@ -62,6 +62,15 @@ def new_id(kind: str) -> str:
     return f"{kind}-{text}{os.urandom(_RANDOM_CHARS).translate(_RANDOM_TABLE).decode()}"
 
 
+def derived_id(kind: str, at: float, seed: str) -> str:
+    """An id that follows from what it is for: made again, it is the same. Born `at`, in seconds since 1970."""
+    assert kind in KINDS, f"no such kind of id: {kind}"
+    from squall.protocol.hashing import sha256_hex  # cold start: servers only
+
+    digest = sha256_hex(seed.encode())
+    return f"{kind}-{_base62(int(at * 1000), _TIME_CHARS)}{_base62(int(digest, 16), _RANDOM_CHARS)}"
+
+
 def born_at(text: str) -> float:
     """When the id was made, in seconds since 1970, by the clock of who made it.
 
