@@ -17,13 +17,14 @@ from sqlalchemy.exc import OperationalError
 from squall.protocol.app import DEPLOYED, EPHEMERAL, STOPPED
 from squall.protocol.call import FAILED, SPAWN, SUCCEEDED
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import Definition, FunctionSpec, Scaling
+from squall.protocol.function import CRON, PERIOD, Definition, FunctionSpec, Scaling, Schedule
 from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.image_steps import debian_slim, run_commands
 from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
+from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import BEGINNING, Portion, Store, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.store.migration import upgrade
 from squall.server.store.schema import METADATA, SCHEMA_VERSION
@@ -623,6 +624,42 @@ async def test_blobs_that_something_names_are_live(store: Store) -> None:
     assert await store.live_blobs() == frozenset(names)
     await store.expire(1e12)
     assert await store.live_blobs() == frozenset([*names[:2], *names[4:]])
+
+
+# Schedules
+
+
+DAILY = StoredSchedule("fu-1", Schedule(CRON, cron="0 9 * * *", timezone="Europe/Berlin"), 3, 100.0, 200.5)
+
+
+async def test_schedules_are_kept_as_they_were_put_last(store: Store) -> None:
+    ran = replace(DAILY, next_at=300.0, last_at=200.5, last_call_id="fc-1", last_outcome="failed", skipped_count=2)
+    other = StoredSchedule("fu-2", Schedule(PERIOD, months=1, seconds=0.5), began_at=100.25)
+    await store.put_schedules((DAILY, other))
+    await store.put_schedules((ran,))
+    await store.put_schedules(())
+
+    assert set(await store.list_schedules()) == {ran, other}
+
+
+async def test_forgotten_schedule_is_gone(store: Store) -> None:
+    await store.put_schedules((DAILY, replace(DAILY, function_id="fu-2")))
+    await store.forget_schedules(frozenset({"fu-1", "fu-unknown"}))
+    await store.forget_schedules(frozenset())
+
+    assert [one.function_id for one in await store.list_schedules()] == ["fu-2"]
+
+
+async def test_schedules_of_many_functions_are_put_at_once(store: Store) -> None:
+    many = tuple(replace(DAILY, function_id=f"fu-{number}", next_at=float(number)) for number in range(2_000))
+    later = [(replace(one, next_at=one.next_at + 1.0),) for one in many if one.next_at is not None]
+
+    await store.put_schedules(many)
+    await asyncio.gather(*map(store.put_schedules, later))
+
+    assert {one.next_at for one in await store.list_schedules()} == {number + 1.0 for number in range(2_000)}
+    await store.forget_schedules(frozenset(one.function_id for one in many))
+    assert await store.list_schedules() == ()
 
 
 # Settings

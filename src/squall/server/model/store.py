@@ -21,6 +21,7 @@ from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
+from squall.server.model.schedule import StoredSchedule
 from squall.server.model.version import StoredVersion
 
 
@@ -377,6 +378,17 @@ class Store(Protocol):
 
     async def prune_minutes(self, before: float, count_max: int) -> int:
         """Forget minutes that began before that time, then the oldest beyond that number; how many."""
+
+    # Schedules
+
+    async def put_schedules(self, schedules: tuple[StoredSchedule, ...]) -> None:
+        """Keep schedules, each in place of what is there of its function. Shares transactions as `put_call` does."""
+
+    async def forget_schedules(self, function_ids: frozenset[str]) -> None:
+        """Forget the schedules of these functions."""
+
+    async def list_schedules(self) -> tuple[StoredSchedule, ...]:
+        """All schedules, in no order."""
 
     # Settings
 

@@ -12,6 +12,7 @@ from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
+from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.model.version import StoredVersion, superseded
 
@@ -37,6 +38,7 @@ class MemoryStore:
         self._failed_inputs: dict[tuple[str, int], tuple[StoredInput, float]] = {}
         """With the time they were kept."""
         self._minutes: dict[tuple[str, float], StoredMinute] = {}
+        self._schedules: dict[str, StoredSchedule] = {}
         self._settings: dict[str, str] = {}
 
     async def __aenter__(self) -> MemoryStore:
@@ -491,6 +493,18 @@ class MemoryStore:
         for key in gone:
             del self._minutes[key]
         return len(gone)
+
+    async def put_schedules(self, schedules: tuple[StoredSchedule, ...]) -> None:
+        """See `Store`."""
+        self._schedules |= {one.function_id: one for one in schedules}
+
+    async def forget_schedules(self, function_ids: frozenset[str]) -> None:
+        """See `Store`."""
+        self._schedules = {key: one for key, one in self._schedules.items() if key not in function_ids}
+
+    async def list_schedules(self) -> tuple[StoredSchedule, ...]:
+        """See `Store`."""
+        return tuple(self._schedules.values())
 
     async def get_setting(self, name: str) -> str | None:
         """See `Store`."""

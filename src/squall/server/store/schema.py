@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -218,6 +218,21 @@ FUNCTION_MINUTES = Table(
     Column("began_at", Float, primary_key=True),
     Column("detail", Text, nullable=False),
     Index("function_minutes_by_age", "began_at"),
+)
+
+SCHEDULES = Table(
+    "schedules",
+    METADATA,
+    # No foreign key: a deploy that takes the function away need not know of it.
+    Column("function_id", String, primary_key=True),
+    Column("schedule", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("began_at", Float, nullable=False),
+    Column("next_at", Float),
+    Column("last_at", Float),
+    Column("last_call_id", String, nullable=False),
+    Column("last_outcome", String, nullable=False),
+    Column("skipped_count", Integer, nullable=False),
 )
 
 SETTINGS = Table(

@@ -26,6 +26,7 @@ from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
+from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.model.version import StoredVersion
 from squall.server.store import (
@@ -36,6 +37,7 @@ from squall.server.store import (
     sql_images,
     sql_mounts,
     sql_portions,
+    sql_schedules,
     sql_versions,
 )
 from squall.server.store.room import check_room
@@ -426,6 +428,20 @@ class SqlStore:
         """See `Store`."""
         count: int = await self._write(sql_flights.prune_minutes, (before, count_max))
         return count
+
+    # Schedules
+
+    async def put_schedules(self, schedules: tuple[StoredSchedule, ...]) -> None:
+        """See `Store`."""
+        await self._write(sql_schedules.put_schedules, schedules)
+
+    async def forget_schedules(self, function_ids: frozenset[str]) -> None:
+        """See `Store`."""
+        await self._write(sql_schedules.forget_schedules, function_ids)
+
+    async def list_schedules(self) -> tuple[StoredSchedule, ...]:
+        """See `Store`."""
+        return await self._read(sql_schedules.list_schedules)
 
     # Settings
 
