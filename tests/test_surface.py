@@ -23,7 +23,6 @@ DECIDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "surfac
 FUNCTIONS: dict[str, str] = DECIDED.pop("functions")
 
 DEPLOYMENTS = "deployments, environments and tags"
-SCHEDULES = "schedules"
 SCALING = "containers that serve several inputs, and the autoscaler"
 RECORDS = "the flight recorder, statistics and graphs of calls"
 SERVERS = "web functions and servers"
@@ -43,7 +42,6 @@ TO_COME: dict[str, str] = {
     "App.server": SERVERS,
     "App.set_tags": DEPLOYMENTS,
     "App.stats": RECORDS,
-    "Cron": SCHEDULES,
     "Environment": DEPLOYMENTS,
     "Environment.billing": BILLING,
     "Environment.roles": USERS,
@@ -61,7 +59,6 @@ TO_COME: dict[str, str] = {
     "FunctionCall.hydrate": RECORDS,
     "FunctionCall.iter": RECORDS,
     "FunctionCall.logs": LOGS,
-    "Period": SCHEDULES,
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
 

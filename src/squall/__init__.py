@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from squall.sdk.function_call import FunctionCall as FunctionCall
     from squall.sdk.image import Image as Image
     from squall.sdk.retries import Retries as Retries
+    from squall.sdk.schedule import Cron as Cron
+    from squall.sdk.schedule import Period as Period
     from squall.sdk.secret import Secret as Secret
 
 # Where each name is; loaded when it is first used, because every container imports this package.
@@ -45,11 +47,13 @@ _PLACES = {
     "exit": "squall.sdk._method",
     "method": "squall.sdk._method",
     "parameter": "squall.sdk._parameter",
+    "Cron": "squall.sdk.schedule",
     "Error": "squall.exception",
     "FilePatternMatcher": "squall.sdk.file_pattern_matcher",
     "Function": "squall.sdk.function",
     "FunctionCall": "squall.sdk.function_call",
     "Image": "squall.sdk.image",
+    "Period": "squall.sdk.schedule",
     "Retries": "squall.sdk.retries",
     "Secret": "squall.sdk.secret",
     "batched": "squall.sdk._batched",
@@ -68,11 +72,13 @@ __all__ = [
     "exit",
     "method",
     "parameter",
+    "Cron",
     "Error",
     "FilePatternMatcher",
     "Function",
     "FunctionCall",
     "Image",
+    "Period",
     "Retries",
     "Secret",
     "batched",

@@ -69,7 +69,6 @@ def test_repr_names_the_app() -> None:
     [
         ({"gpu": "H100"}, "gpu= is not in this version"),
         ({"include_source": "yes"}, "include_source='yes' must be True or False"),
-        ({"schedule": object()}, "schedule= is not in this version"),
         ({"secrets": [1]}, "secrets="),
         ({"volumes": {"/x": 1}}, "volumes="),
         ({"enable_memory_snapshot": True}, "enable_memory_snapshot="),

@@ -24,6 +24,11 @@ MAP = "map"
 SPAWN = "spawn"
 SPAWN_MAP = "spawn_map"
 GENERATOR = "generator"
+SCHEDULE = "schedule"
+"""Durable as a spawned one; made by the server when a function with a schedule is due."""
+
+NO_ARGUMENTS = b"\x80\x05)}\x86."
+"""The pickle of an input without arguments, for who makes inputs and does not pickle."""
 
 SUCCEEDED = 0
 FAILED = 1

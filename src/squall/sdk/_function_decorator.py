@@ -59,6 +59,10 @@ class FunctionDecorator:
             raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
         if is_generator and options.batching is not None:
             raise InvalidError(f"function {name}: is_generator= cannot be used on a batched function; return a list")
+        if options.schedule is not None:
+            from squall.sdk.schedule import check_schedulable  # cold start: functions with a schedule only
+
+            check_schedulable(name, raw_f, is_generator=is_generator)
         source = _source.find_source(raw_f, given["serialized"])
         if source.is_main and source.kind != _source.SERIALIZED and _container.is_local():
             from squall.sdk._serialization import ship_main_as  # cold start: scripts only

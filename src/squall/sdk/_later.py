@@ -6,10 +6,8 @@ OF_PACKAGE = frozenset(
     [
         "CloudBucketMount",
         "Cluster",
-        "Cron",
         "Dict",
         "Environment",
-        "Period",
         "Probe",
         "Proxy",
         "Queue",

@@ -17,9 +17,9 @@ from squall.sdk.retries import Retries
 if TYPE_CHECKING:
     from squall.protocol.function import Batching, FunctionOptions, RetryPolicy
     from squall.sdk._concurrent import Concurrency
+    from squall.sdk.schedule import Cron, Period
 
 NOT_YET = (
-    "schedule",
     "secrets",
     "gpu",
     "volumes",
@@ -92,6 +92,7 @@ class Options(_Checked):
         self._name = name
         refuse_not_yet(name, given)
         self.env = check_env(given["env"], f"function {name}")
+        self.schedule = self._schedule(given.get("schedule"))
         self.retries = self._retries(given["retries"])
         self.timeout_s = self._seconds("timeout", given["timeout"], 1, TIMEOUT_S_MAX)
         startup = given["startup_timeout"]
@@ -141,10 +142,20 @@ class Options(_Checked):
             ),
             "batching": self.batching,
             "retries": RetryPolicy() if retries is None else _policy(retries),
+            "schedule": None if self.schedule is None else self.schedule.record(),
             "timeout_s": self.timeout_s,
             "startup_timeout_s": self.startup_timeout_s,
             "is_network_blocked": self.is_network_blocked,
         }
+
+    def _schedule(self, schedule: object) -> Cron | Period | None:
+        if schedule is None:
+            return None
+        from squall.sdk.schedule import Cron, Period  # cold start: functions with a schedule only
+
+        if isinstance(schedule, (Cron, Period)):
+            return schedule
+        raise self._wrong(f"schedule={schedule!r} must be squall.Cron(…) or squall.Period(…)")
 
 
 class VariantOptions(_Checked):

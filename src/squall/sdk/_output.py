@@ -52,6 +52,9 @@ class Output:
     def function_created(self, name: str, function_id: str) -> None:
         """The function can be called."""
 
+    def schedules_rest(self, names: list[str]) -> None:
+        """These functions have a schedule, and the app is none that is followed."""
+
     def log(self, entry: LogEntry) -> None:
         """A container, or Squall about one, said a line."""
 
@@ -120,6 +123,10 @@ class PlainOutput(Output):
                 if not self._show_builds():
                     self._ticker = None
                     return
+
+    def schedules_rest(self, names: list[str]) -> None:
+        """See `Output`."""
+        self._say(f"The schedule of {', '.join(names)} rests: only that of a deployed app is followed (squall deploy)")
 
     def log(self, entry: LogEntry) -> None:
         """See `Output`."""

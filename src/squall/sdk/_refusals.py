@@ -51,6 +51,8 @@ _IN_WORDS = {
     "ImageStoreGc": "cannot remove images",
     "LogRead": "cannot read the logs",
     "MountCreate": "cannot send the files",
+    "ScheduleList": "cannot list schedules",
+    "ScheduleRun": "cannot run the function",
     "ServerStop": "cannot stop the server",
     "TerminalOffer": "cannot lend the terminal",
 }

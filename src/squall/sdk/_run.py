@@ -62,6 +62,8 @@ class Running:
         client.keep_app(record, created_functions if specs else None)
         for spec in specs:
             self._output.function_created(spec.name, spec.function_id)
+        if any(spec.schedule is not None for spec in specs):
+            self._output.schedules_rest([spec.name for spec in specs if spec.schedule is not None])
         self._is_started = True
 
     async def stop(self, *, is_aborted: bool, is_detached: bool) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from squall.sdk._image_build import Builds
     from squall.sdk._parameter import parameter
     from squall.sdk.cls import Cls
+    from squall.sdk.schedule import Cron, Period
 
 else:
     parameter = None
@@ -86,7 +87,7 @@ class App:
         _wrong: object = None,
         *,
         image: Image | None = None,
-        schedule: object = None,
+        schedule: Cron | Period | None = None,
         env: dict[str, str | None] | None = None,
         secrets: Sequence[object] | None = None,
         gpu: object = None,
