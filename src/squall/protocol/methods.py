@@ -26,6 +26,7 @@ from squall.protocol import (
     log,
     mount,
     node,
+    schedule,
     server,
 )
 from squall.protocol import function_window as window
@@ -115,6 +116,8 @@ METHODS = _table(
     _ask("FunctionWindow", window.FunctionWindowGet, window.FunctionWindow, "What a function did in a time"),
     _ask("AppWindow", window.AppWindowGet, window.AppWindow, "What an app's functions did in a time"),
     _ask("VariantList", window.VariantList, window.VariantListing, "Variants of a function"),
+    _ask("ScheduleList", schedule.ScheduleList, schedule.ScheduleListing, "Schedules of deployed apps"),
+    _ask("ScheduleRun", schedule.ScheduleRun, schedule.ScheduleStarted, "Run a function with a schedule now"),
     _ask("ContainerList", container.ContainerList, container.ContainerListing, "Containers, newest first"),
     _ask("ContainerStop", container.ContainerStop, Empty, "End a container"),
     _ask("ImageGet", image_catalog.ImageGet, image_catalog.ImageInfo, "One image by id or name"),

@@ -265,6 +265,7 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "ImagePush": methods.METHODS["ImagePush"].request("im-1", "registry.test/app:1"),
             "ImageShell": methods.METHODS["ImageShell"].request("im-1"),
             "ImageExport": methods.METHODS["ImageExport"].request("im-1"),
+            "ScheduleRun": methods.METHODS["ScheduleRun"].request("hello", "square"),
             "ContainerStop": methods.METHODS["ContainerStop"].request("ct-1"),
             "ImageLogRead": ImageLogRead("im-1"),
             "CallShow": CallShow("fc-00000000none"),

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squall.protocol import app as wire
+from squall.protocol import schedule
 from squall.protocol.app import AppCreate, AppInfo
 from squall.protocol.call import Failure
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
@@ -98,7 +99,8 @@ class Apps:
         self.dispatchers: dict[str, Dispatcher] = {}
         """By function id, of all live apps; also those that a deploy left out, until their last input is done."""
         self._retired: list[Dispatcher] = []
-        self.on_stop: Callable[[str], None] = lambda app_id: None
+        self.on_change: Callable[[App], None] = lambda app: None
+        """Told when a deployed app has other functions, and when it begins to end."""
         self.stored_count: Callable[[str], int] = lambda function_id: 0
         """How many inputs of a function are in the store only."""
 
@@ -310,6 +312,7 @@ class Apps:
         for spec in new:
             if spec.function_id not in self.dispatchers:
                 self.add_function(app, spec)
+        self.on_change(app)
         return tuple(spec.function_id for spec in specs)
 
     def functions_below(self, root_app_id: str) -> Iterator[str]:
@@ -449,6 +452,7 @@ class Apps:
 
     async def _stop(self, app: App, reason: str) -> None:
         _log.info("stopping app %s (%s): %s", app.app_id, app.row.name, reason)
+        self.on_change(app)
         timer = self._timers.pop(app.app_id, None)
         if timer is not None:
             timer.cancel()
@@ -480,7 +484,6 @@ class Apps:
         except PlatformError as error:
             _log.error("app %s: its end could not be kept: %s", app.app_id, error.message)
         self._logs.finish(app.app_id)
-        self.on_stop(app.app_id)
         if app.row.ancestors:
             await self._forget_children(app.row.root_app_id)
 
@@ -518,6 +521,14 @@ def _check_take_up(row: StoredApp, record: AppCreate, scope_app_id: str) -> None
         raise PlatformError(INVALID, f"AppCreate: app {row.app_id} was started by another app and ends with it")
 
 
+def _schedule_problem(spec: FunctionSpec) -> str:
+    if spec.schedule is None:
+        return ""
+    if spec.definition.is_generator:
+        return "nobody takes what a generator yields"
+    return schedule.problem(spec.schedule)
+
+
 def check_spec(spec: FunctionSpec) -> None:
     """Refuse what cannot be run.
 
@@ -537,6 +548,7 @@ def check_spec(spec: FunctionSpec) -> None:
         ),
         (spec.timeout_s <= 0 or spec.startup_timeout_s <= 0, "timeouts must be above zero"),
         (not 0 <= spec.retries.max_retries <= 100, "retries must be between 0 and 100"),
+        (bool(_schedule_problem(spec)), f"schedule: {_schedule_problem(spec)}"),
     )
     for is_wrong, message in problems:
         if is_wrong:

@@ -84,6 +84,10 @@ class ManualClock:
         heapq.heappush(self._alarms, (self._elapsed_s + max(delay_s, 0.0), next(self._numbers), alarm))
         return alarm
 
+    def set(self, seconds: float) -> None:
+        """Somebody sets the clock on the wall forward, or back; no time passes."""
+        self._start += seconds
+
     def advance(self, seconds: float) -> None:
         """Let time pass, ringing every alarm on the way at its own time."""
         until = self._elapsed_s + seconds

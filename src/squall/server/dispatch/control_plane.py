@@ -37,6 +37,7 @@ from squall.server.dispatch.images import Images
 from squall.server.dispatch.methods import Methods
 from squall.server.dispatch.nodes import Nodes
 from squall.server.dispatch.recorder import FlightRecorder
+from squall.server.dispatch.schedules import Schedules
 from squall.server.dispatch.services import AgentService, ClientService, ContainerService
 from squall.server.dispatch.shelf import Shelf
 from squall.server.dispatch.standstill import Standstill
@@ -113,6 +114,11 @@ class ControlPlane:
             find=self.apps.dispatchers.get,
         )
         self.apps.stored_count = self.durable.backlog.count
+        self.schedules = Schedules(
+            store=store, apps=self.apps, durable=self.durable, logs=logs, clock=self.clock, tasks=self.tasks
+        )
+        self.apps.on_change = self.schedules.app_changed
+        self.durable.on_kept = self.schedules.output_kept
         self.blob_budgets = BlobBudgets(
             store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max
         )
@@ -139,6 +145,7 @@ class ControlPlane:
         await self.apps.load()
         if self.apps.live:
             self.fleet.starts.expect_nodes()
+        await self.schedules.load()
         await self.durable.load()
         self._every(SWEEP_S, self.sweep)
         self._every(TICK_S, self.tick)
@@ -176,6 +183,7 @@ class ControlPlane:
         self.fleet.tick(now)
         self.apps.tick(now)
         self.standstill.tick(now)
+        self.schedules.tick()
         self.tasks.start(self.durable.tick(now))
         self.tasks.start(self.flight_keeper.tick())
 

@@ -60,6 +60,8 @@ class Durable:
         self._has_written = asyncio.Event()
         self._waiters: dict[_Key, set[asyncio.Future[StoredOutput | None]]] = {}
         self._expired_at = clock.monotonic()
+        self.on_kept: Callable[[StoredOutput], None] = lambda output: None
+        """Told of every output when it is on disk."""
         self.backlog = Backlog(
             store=store,
             calls=calls,
@@ -206,6 +208,7 @@ class Durable:
                 await asyncio.sleep(RETRY_S)
 
     def _tell(self, output: StoredOutput) -> None:
+        self.on_kept(output)
         for waiter in self._waiters.pop((output.call_id, output.index), ()):
             if not waiter.done():
                 waiter.set_result(output)

@@ -124,6 +124,8 @@ class Methods:
             "ImageNameDelete": _bodiless(catalog.delete_name),
             "ImageDelete": _bodiless(lambda record: delete_images(plane, record)),
             "ImageGc": _bodiless(lambda record: collect_images(plane, record)),
+            "ScheduleList": _bodiless(plane.schedules.list_schedules),
+            "ScheduleRun": _bodiless(plane.schedules.run),
         }
 
     async def answer(self, caller: Caller, method: str, record: Any, body: bytes) -> Answer:
