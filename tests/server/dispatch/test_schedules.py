@@ -26,6 +26,8 @@ from squall.protocol.schedule import (
 from squall.server.dispatch import schedules
 from squall.server.model.schedule import StoredSchedule
 from squall.server.schedule import plan
+from tests.server.dispatch.deploying import deploy as deploy_app
+from tests.server.dispatch.deploying import deployable, prepare, publish
 from tests.server.doubles import Failed, FakeGuest, Stage, make_spec, settle, staged
 
 EVERY_10_S = Schedule(PERIOD, seconds=10.0)
@@ -306,6 +308,78 @@ async def test_schedule_of_a_function_that_is_not_there_is_forgotten_at_the_star
     await stage.pass_time(1.0)
 
     assert (await stored(stage)).function_id != "fu-gone"
+
+
+# Across versions
+
+
+async def publish_two(stage: Stage, code: str, first: Schedule | None, second: Schedule | None) -> None:
+    """A deploy whose second function has other code each time, its first always the same."""
+    prepared = await prepare(stage)
+    specs = (
+        deployable(prepared.app_id, "first", schedule=first),
+        deployable(prepared.app_id, "second", schedule=second, env={"CODE": code}),
+    )
+    await publish(stage, prepared.app_id, *specs)
+    await settle()
+
+
+async def test_deploy_begins_periods_anew_and_moves_no_cron(stage: Stage) -> None:
+    await publish_two(stage, "1", EVERY_10_S, EVERY_MINUTE)
+    cron_due_at = (await listed(stage))[1].next_at
+    await stage.pass_time(6.0, 0.5)
+
+    await publish_two(stage, "2", EVERY_10_S, EVERY_MINUTE)
+    deployed_at = stage.clock.now()
+
+    period, cron = await listed(stage)
+    assert period.next_at == pytest.approx(deployed_at + 10.0, abs=0.1)
+    assert cron.next_at == cron_due_at
+    await stage.pass_time(8.0, 0.5)
+    assert runs_of(stage).inputs == []
+    await stage.pass_time(3.0, 0.5)
+    assert len(runs_of(stage).inputs) == 1
+
+
+async def test_last_run_is_known_in_the_next_version(stage: Stage) -> None:
+    await publish_two(stage, "1", None, EVERY_10_S)
+    await stage.pass_time(11.0, 0.5)
+    before = await only(stage)
+
+    await publish_two(stage, "2", None, EVERY_MINUTE)
+
+    after = await only(stage)
+    assert after.schedule == EVERY_MINUTE
+    assert (after.last_at, after.last_call_id) == (before.last_at, before.last_call_id)
+    assert after.last_outcome == "succeeded"
+
+
+async def test_schedule_that_a_deploy_leaves_out_is_gone(stage: Stage) -> None:
+    await publish_two(stage, "1", EVERY_10_S, EVERY_10_S)
+    await publish_two(stage, "2", None, EVERY_10_S)
+    assert [info.function_name for info in await listed(stage)] == ["second"]
+
+    await deploy_app(stage, function="third")
+    await stage.pass_time(15.0, 0.5)
+
+    assert await listed(stage) == ()
+    assert await stage.store.list_schedules() == ()
+    assert runs_of(stage).inputs == []
+
+
+async def test_run_of_an_earlier_version_is_not_joined(stage: Stage) -> None:
+    await publish_two(stage, "1", None, EVERY_10_S)
+    runs_of(stage).gate.clear()
+    await stage.pass_time(11.0, 0.5)
+
+    await publish_two(stage, "2", None, EVERY_10_S)
+    await stage.pass_time(11.0, 0.5)
+    assert len(runs_of(stage).inputs) == 1
+    assert (await only(stage)).skipped_count == 1
+
+    runs_of(stage).gate.set()
+    await stage.pass_time(10.0, 0.5)
+    assert len(runs_of(stage).inputs) == 2
 
 
 # Faults

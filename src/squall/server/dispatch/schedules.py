@@ -364,4 +364,5 @@ def _scheduled_of(app: App) -> list[tuple[FunctionSpec, int]]:
     if app.row.state != DEPLOYED or app.stopping is not None:
         return []
     specs = [one.spec for one in app.dispatchers.values() if one.stopped is None]
-    return [(spec, spec.version) for spec in specs if spec.schedule is not None and not spec.variant_of]
+    # Not the version of the function: a period begins anew whatever the deploy has changed.
+    return [(spec, app.version) for spec in specs if spec.schedule is not None and not spec.variant_of]
