@@ -196,6 +196,7 @@ class FakeGuest:
         self.began: list[tuple[str, int, int]] = []
         """The same, with the call."""
         self.received: list[int] = []
+        self.frames: list[InputBatch] = []
         self.undelivered: list[tuple[OutputBatch, bytes]] = []
         self.is_stopping = False
         self.is_holding = False
@@ -256,7 +257,7 @@ class FakeGuest:
         record = self.node.codec.record
         if method == "Boot":
             self.boot = record(Boot, params)
-            self.max_inputs = self.boot.max_inputs
+            self.max_inputs = self.boot.max_inputs if not self.boot.is_batched else 10**6
             if self.node.startup_failure is not None:
                 self.tell("StartupFailed", StartupFailed(self.node.startup_failure))
                 self.exit(1)
@@ -264,6 +265,7 @@ class FakeGuest:
                 self.ready()
         elif method == "Inputs":
             batch = record(InputBatch, params)
+            self.frames.append(batch)
             for index, attempt, value in zip(batch.indexes, batch.attempts, cut(body, batch.sizes), strict=True):
                 self.waiting.append((batch.call_id, index, attempt, value))
                 self.received.append(index)

@@ -12,6 +12,12 @@ EXIT_GRACE_S = 30.0
 """What a container with exit hooks gets between the request to end and its end."""
 
 
+INPUTS_AT_ONCE_MAX = 1_000
+"""Inputs, or batches, that one container may run at once."""
+BATCH_SIZE_MAX = 1_000
+BATCH_WAIT_MS_MAX = 600_000
+
+
 @record
 class MethodSpec:
     """A method of a class that can be called."""
@@ -73,7 +79,7 @@ class Scaling:
     buffer_containers: int = 0
     scaledown_window_s: float = 60.0
     max_inputs: int = 1
-    """Inputs one container may run at once."""
+    """Inputs one container may run at once; of a function that takes batches, how many of these."""
     target_inputs: int | None = None
     """Inputs per container the autoscaler aims at; None means `max_inputs`."""
     is_single_use: bool = False

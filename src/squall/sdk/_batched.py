@@ -6,12 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from squall.exception import InvalidError
-from squall.protocol.function import Batching
+from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, Batching
 from squall.sdk import _source
 from squall.sdk._partial import Partial, is_method, mark
-
-SIZE_MAX = 1_000
-WAIT_MS_MAX = 600_000
 
 
 class BatchedDecorator:
@@ -46,7 +43,8 @@ def check_batching(what: str, max_batch_size: object, wait_ms: object) -> Batchi
     InvalidError: as `batched`.
     """
     return Batching(
-        _whole(what, "max_batch_size", max_batch_size, 1, SIZE_MAX), _whole(what, "wait_ms", wait_ms, 0, WAIT_MS_MAX)
+        _whole(what, "max_batch_size", max_batch_size, 1, BATCH_SIZE_MAX),
+        _whole(what, "wait_ms", wait_ms, 0, BATCH_WAIT_MS_MAX),
     )
 
 

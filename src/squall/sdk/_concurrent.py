@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
 from squall.exception import InvalidError
+from squall.protocol.function import INPUTS_AT_ONCE_MAX
 from squall.protocol.records import record
 from squall.sdk._partial import Partial, mark
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
-
-INPUTS_MAX = 1_000
 
 
 @record
@@ -65,7 +64,7 @@ def check_concurrency(what: str, max_inputs: object, target_inputs: object) -> C
     """Raises:
     InvalidError: as `concurrent`.
     """
-    most = _count(what, "max_inputs", max_inputs, INPUTS_MAX)
+    most = _count(what, "max_inputs", max_inputs, INPUTS_AT_ONCE_MAX)
     if target_inputs is None:
         return Concurrency(most)
     return Concurrency(most, _count(what, "target_inputs", target_inputs, most))

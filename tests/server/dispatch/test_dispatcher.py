@@ -482,12 +482,13 @@ async def test_a_single_call_overtakes_the_map_of_another_client() -> None:
 
 async def test_only_so_many_inputs_are_handed_out_before_others_have_a_turn() -> None:
     async with staged() as stage:
-        spec = await stage.client.function(max_containers=1, max_inputs=4 * TURN_INPUTS_MAX)
+        spec = await stage.client.function(max_containers=1)
         stage.node.is_slow_to_load = True
         await _put_many(stage, spec, 2 * TURN_INPUTS_MAX)
         dispatcher = stage.plane.apps.dispatchers[spec.function_id]
         container = next(iter(dispatcher.containers.values()))
 
+        container.credit = 4 * TURN_INPUTS_MAX
         dispatcher.ready(container, 4 * TURN_INPUTS_MAX)
         await asyncio.sleep(0)
         first_turn = len(container.held)

@@ -19,7 +19,7 @@ from squall.protocol import schedule
 from squall.protocol.app import AppCreate, AppInfo
 from squall.protocol.call import Failure
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, INPUTS_AT_ONCE_MAX, FunctionSpec
 from squall.protocol.ids import is_id
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch import children
@@ -535,12 +535,30 @@ def check_spec(spec: FunctionSpec) -> None:
     Raises:
         PlatformError: `invalid`, with the field and what it should be.
     """
-    scaling = spec.scaling
+    scaling, batching = spec.scaling, spec.batching
     problems = (
         (not is_id(spec.function_id, "fu"), f"function_id {spec.function_id!r} is no id of a function"),
         (not spec.name or len(spec.name) > 512, "a function needs a name of at most 512 characters"),
         (not spec.image_id, "image_id is missing"),
-        (scaling.max_inputs < 1, "max_inputs must be at least 1"),
+        (not 1 <= scaling.max_inputs <= INPUTS_AT_ONCE_MAX, f"max_inputs must be from 1 to {INPUTS_AT_ONCE_MAX}"),
+        (
+            scaling.target_inputs is not None and not 1 <= scaling.target_inputs <= scaling.max_inputs,
+            "target_inputs must be from 1 to max_inputs",
+        ),
+        (
+            batching is not None and not 1 <= batching.max_batch_size <= BATCH_SIZE_MAX,
+            f"max_batch_size must be from 1 to {BATCH_SIZE_MAX}",
+        ),
+        (
+            batching is not None and not 0 <= batching.wait_ms <= BATCH_WAIT_MS_MAX,
+            f"wait_ms must be from 0 to {BATCH_WAIT_MS_MAX}",
+        ),
+        (batching is not None and spec.definition.is_generator, "a generator cannot be run in batches"),
+        (
+            scaling.is_single_use
+            and (scaling.max_inputs > 1 or (batching is not None and batching.max_batch_size > 1)),
+            "a container for one input only cannot run several at once",
+        ),
         (scaling.min_containers < 0 or scaling.buffer_containers < 0, "counts of containers cannot be negative"),
         (
             scaling.max_containers is not None and scaling.max_containers < max(1, scaling.min_containers),

@@ -124,31 +124,29 @@ class Attempts:
         self._dispatcher.calls.waiting_bytes += len(one.value)
         if verdict.delay_s > 0:
             self._dispatcher.delayed += 1
-            is_suspect = verdict.is_suspect
-            trouble.timer = self._dispatcher.clock.call_later(
-                verdict.delay_s, lambda: self._due(one, is_suspect=is_suspect)
-            )
+            due = verdict
+            trouble.timer = self._dispatcher.clock.call_later(verdict.delay_s, lambda: self._due(one, due))
         else:
-            self._requeue(one, is_suspect=verdict.is_suspect)
+            self._requeue(one, verdict)
         return True
 
-    def _due(self, one: Input, *, is_suspect: bool) -> None:
+    def _due(self, one: Input, verdict: Retry) -> None:
         one.with_trouble().timer = None
         self._dispatcher.delayed -= 1
-        self._requeue(one, is_suspect=is_suspect)
+        self._requeue(one, verdict)
         self._dispatcher.schedule()
         self._dispatcher.fleet.changed(self._dispatcher)
 
-    def _requeue(self, one: Input, *, is_suspect: bool) -> None:
-        if is_suspect:
+    def _requeue(self, one: Input, verdict: Retry) -> None:
+        if verdict.is_suspect:
             # Not before it can be handed out: it would only slow the others.
             one.with_trouble().is_suspect = True
             self.suspects.add(one)
         one.is_queued = True
         one.began_at = 0.0
         one.queued_at = self._dispatcher.clock.monotonic()
-        self._dispatcher.queue.put_back(one)
-        self._dispatcher.queued += 1
+        # Inputs that failed together are retried together, where they run in batches.
+        self._dispatcher.put_back(one, has_waited=not verdict.is_counted)
 
     # Bookkeeping
 
@@ -164,6 +162,8 @@ class Attempts:
         if container is not None:
             container.held.pop(one, None)
             one.container = None
+            if one.batch:
+                container.left_batch(one)
         if one.trouble is not None:
             self.forget(one)
 

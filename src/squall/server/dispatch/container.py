@@ -67,6 +67,8 @@ class Container:
 
         self.held: dict[Input, None] = {}
         """Inputs handed out, in order."""
+        self.batches: dict[int, int] = {}
+        """Of a function that takes batches: how many inputs of each it holds (`batches.py`)."""
         self.unknown: dict[tuple[str, int], Held] = {}
         """What its guest says it runs, and nobody here has handed out (`holdings.py`)."""
         self.credit = 0
@@ -125,6 +127,18 @@ class Container:
         """All it runs waits for calls of its own: it needs no cpu now."""
         running = list(self.held)[: self.dispatcher.max_inputs]
         return bool(running) and all(one.trouble is not None and one.trouble.children > 0 for one in running)
+
+    def took_of_batch(self, one: Input, number: int) -> None:
+        """It holds an input of that batch."""
+        one.batch = number
+        self.batches[number] = self.batches.get(number, 0) + 1
+
+    def left_batch(self, one: Input) -> None:
+        """An input that was run with others is not held any more."""
+        left = self.batches.pop(one.batch, 1) - 1
+        if left:
+            self.batches[one.batch] = left
+        one.batch = 0
 
     def tell(self, method: str, record: Any, body: bytes = b"") -> None:
         """An event for the guest; without a connection it is dropped, and made good when the guest comes back."""

@@ -20,6 +20,7 @@ from squall.protocol.blob import is_sha256
 from squall.protocol.call import Failure, InputBatch, ItemBatch, OutputBatch, cut
 from squall.protocol.function import FunctionSpec, FunctionStats
 from squall.server.dispatch.attempts import Attempts
+from squall.server.dispatch.batches import Batches
 from squall.server.dispatch.call_table import CallTable
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.holdings import Holdings
@@ -29,11 +30,16 @@ from squall.server.dispatch.returns import RESYNC_S, Returns
 from squall.server.model.clock import Clock, Timer
 from squall.server.model.config import ServerConfig
 from squall.server.policy import credit
+from squall.server.policy.sharing import shares
 
 SPREAD_US = 1_000
 """Work that is handed to one container before a second one gets a frame of its own."""
 TURN_INPUTS_MAX = 2_000
 """Inputs handed out in one turn of the event loop: those of other functions come in between."""
+TURN_BATCHES_MAX = 20
+"""The same, of batches."""
+FRAME_BYTES_MAX = 16 * 2**20
+"""Of arguments in one frame; a single input may have more."""
 
 ITEMS_WAITING_MAX = 4 * wire.GENERATOR_WINDOW
 """Items of one call that its client has not taken. Guests stop at a window of them; a retry may begin another one."""
@@ -80,10 +86,11 @@ class Dispatcher:
         self.spec = spec
         self.scaling = spec.scaling
         """What the autoscaler goes by."""
+        self.batches: Batches | None = None
+        self.batches_at_once = self.max_inputs = self.target = 1
         self.root_app_id = root_app_id or spec.app_id
         """Whose share of the nodes its containers count for."""
         self.app_name = app_name
-        self.max_inputs = max(1, spec.scaling.max_inputs)
         self.calls = calls
         self.fleet = fleet
         self.clock = clock
@@ -118,6 +125,21 @@ class Dispatcher:
         """Its app goes on until somebody stops it: what waits for a container waits as long as it takes."""
         self._is_scheduled = False
         self._loop = asyncio.get_running_loop()
+        self._size_containers()
+
+    def _size_containers(self) -> None:
+        """What a container may run at once: `batches_at_once`, each of them one input where there are no batches;
+        `target` of them it is meant to run; `max_inputs` are the inputs in them."""
+        scaling, batching = self.spec.scaling, self.spec.batching
+        self.batches_at_once = max(1, scaling.max_inputs)
+        self.max_inputs = self.batches_at_once * (batching.max_batch_size if batching is not None else 1)
+        self.target = min(self.batches_at_once, max(1, scaling.target_inputs or self.batches_at_once))
+        if batching is None:
+            self.batches = None
+        elif self.batches is None:
+            self.batches = Batches(self, batching)
+        else:
+            self.batches.revise(batching)
 
     # Inputs come
 
@@ -154,6 +176,8 @@ class Dispatcher:
             return
         self.queue.extend(call, added)
         self.queued += len(added)
+        if self.batches is not None:
+            self.batches.came(added)
         self.schedule()
         self.fleet.changed(self)
 
@@ -170,6 +194,13 @@ class Dispatcher:
             return Failure("exhausted", f"{what}; send fewer at a time")
         return None
 
+    def put_back(self, one: Input, *, has_waited: bool = True) -> None:
+        """An input is to run (again): it comes before all others of its call."""
+        self.queue.put_back(one)
+        self.queued += 1
+        if self.batches is not None:
+            self.batches.came_back(one, has_waited=has_waited)
+
     # Inputs go out
 
     def schedule(self) -> None:
@@ -180,15 +211,24 @@ class Dispatcher:
 
     def _dispatch(self) -> None:
         self._is_scheduled = False
+        if self.batches is not None:
+            if not self.holdings.absent:
+                self.batches.hand_out(TURN_BATCHES_MAX)
+            return
         left = TURN_INPUTS_MAX
         while self.queued and self.free and left > 0 and not self.holdings.absent:
             chosen = self._choose()
-            # Fill up to one level, so that who holds least gets most.
-            level = -(-(sum([len(one.held) for one in chosen]) + self.queued) // len(chosen))
-            for container in chosen:
-                count = min(min(self.window(container), level) - len(container.held), left)
+            if self.batches_at_once > 1:
+                held, windows = [len(one.held) for one in chosen], [self.window(one) for one in chosen]
+                counts = shares(held, windows, self._packed_to, min(self.queued, left))
+            else:
+                # Fill up to one level, so that who holds least gets most.
+                level = -(-(sum([len(one.held) for one in chosen]) + self.queued) // len(chosen))
+                counts = [min(self.window(one), level) - len(one.held) for one in chosen]
+            for container, count in zip(chosen, counts, strict=True):
+                count = min(count, left)
                 if count > 0 and self.queued:
-                    self._hand_out(container, count)
+                    self.hand_out(container, count)
                     left -= count
                 self.refresh(container)
         self.schedule()
@@ -198,6 +238,8 @@ class Dispatcher:
         wanted = self.queued
         if self.expected_us:
             wanted = min(wanted, int(self.queued * self.expected_us / SPREAD_US) + 1)
+        if self.batches_at_once > 1:
+            return self._in_order_of_use()[:wanted]
         if wanted <= len(self.idle):
             # Who ran last is warmest, and the others may reach the end of their scaledown window.
             return list(itertools.islice(reversed(self.idle), wanted))
@@ -206,8 +248,31 @@ class Dispatcher:
             free.sort(key=lambda container: len(container.held))
         return free[:wanted]
 
+    def _in_order_of_use(self) -> list[Container]:
+        """The containers that may be handed something: those to be packed, the fullest first; then those that run
+        nothing, the one that ran last first; then all others, the emptiest first."""
+        packed_to = self._packed_to
+        busy = sorted([one for one in self.free if one.is_busy], key=self.load, reverse=True)
+        below = [one for one in busy if self.load(one) < packed_to]
+        return [*below, *reversed(self.idle), *reversed(busy[: len(busy) - len(below)])]
+
+    @property
+    def _packed_to(self) -> int:
+        """The target, where fewer containers may do; those that the function keeps anyway share what there is."""
+        return self.target if len(self.containers) > self.scaling.min_containers else 0
+
+    def next_in_use(self) -> Container:
+        """The first of them; there is one."""
+        return self._in_order_of_use()[0]
+
+    def load(self, container: Container) -> int:
+        """How much it runs: inputs, or batches."""
+        return len(container.held) if self.batches is None else self.batches.held_by(container)
+
     def window(self, container: Container) -> int:
         """How many inputs the container may hold now."""
+        if self.batches is not None:
+            return self.batches.window(container)
         if self.spec.scaling.is_single_use:
             return 0 if container.has_served else 1
         window = 1 if self.attempts.suspects else container.credit
@@ -237,46 +302,59 @@ class Dispatcher:
             self.refresh(container)
         self.schedule()
 
-    def _hand_out(self, container: Container, count: int) -> None:
+    def hand_out(self, container: Container, count: int, batch: int = 0) -> None:
+        """Give the container the next inputs of the queue; with a number, as a batch."""
         held = container.held
         now = self.clock.monotonic()
         can_begin = self.max_inputs - len(held)
-        batches: dict[Call, list[Input]] = {}
-        for one in self.queue.take(count):
+        by_call: dict[Call, list[Input]] = {}
+        taken = self.queue.take(count)
+        for one in taken:
             one.is_queued = False
             one.container = container
             one.began_at = now if can_begin > 0 else 0.0
             can_begin -= 1
             self.queued -= 1
             held[one] = None
-            batch = batches.get(one.call)
-            if batch is None:
-                batches[one.call] = [one]
+            if batch:
+                container.took_of_batch(one, batch)
+            of_call = by_call.get(one.call)
+            if of_call is None:
+                by_call[one.call] = [one]
             else:
-                batch.append(one)
+                of_call.append(one)
         container.handed_out_at = now
         if not container.has_served:
             container.has_served = True
             container.mark("first_input", now)
-        tell = container.tell_now if len(batches) == 1 else container.tell
-        for call, batch in batches.items():
-            self._send(tell, call, batch)
+        tell = container.tell_now if len(by_call) == 1 else container.tell
+        for call, inputs in by_call.items():
+            self._send(tell, call, inputs, batch, len(taken))
 
-    def _send(self, tell: Callable[[str, InputBatch, bytes], None], call: Call, batch: list[Input]) -> None:
-        blobs = {str(one.index): one.blob for one in batch if one.blob}
+    def _send(
+        self, tell: Callable[[str, InputBatch, bytes], None], call: Call, inputs: list[Input], batch: int, size: int
+    ) -> None:
+        blobs = {str(one.index): one.blob for one in inputs if one.blob}
         if blobs:
-            sizes = tuple([wire.IN_BLOB if one.blob else len(one.value) for one in batch])
+            sizes = tuple([wire.IN_BLOB if one.blob else len(one.value) for one in inputs])
         else:
-            sizes = tuple([len(one.value) for one in batch])
+            sizes = tuple([len(one.value) for one in inputs])
+        if len(inputs) > 1 and sum(sizes) > FRAME_BYTES_MAX:
+            half = len(inputs) // 2
+            self._send(tell, call, inputs[:half], batch, size)
+            self._send(tell, call, inputs[half:], batch, size)
+            return
         record = InputBatch(
             call.call_id,
-            tuple([one.index for one in batch]),
+            tuple([one.index for one in inputs]),
             sizes,
-            tuple([one.attempt for one in batch]),
+            tuple([one.attempt for one in inputs]),
             blobs,
             call.method,
+            batch,
+            size if batch else 0,
         )
-        body = batch[0].value if len(batch) == 1 else b"".join([one.value for one in batch])
+        body = inputs[0].value if len(inputs) == 1 else b"".join([one.value for one in inputs])
         tell("Inputs", record, body)
 
     # Outputs come
@@ -307,6 +385,8 @@ class Dispatcher:
             for index in record.indexes:
                 one = inputs.pop(index)
                 del held[one]
+                if one.batch:
+                    container.left_batch(one)
                 freed += len(one.value)
                 if one.trouble is not None:
                     self.attempts.forget(one)
@@ -442,7 +522,7 @@ class Dispatcher:
             self.fail_queued(Failure("invalid", message))
         self.spec = spec
         self.scaling = spec.scaling
-        self.max_inputs = max(1, spec.scaling.max_inputs)
+        self._size_containers()
         self.stopped = None
         self.failures_in_a_row = 0
         self.fleet.changed(self)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol.call import InputRefs, OutputBatch, cut
 from squall.protocol.guest import Holding
+from squall.server.dispatch.batches import FROM_BEFORE
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.input import Call, Input
 from squall.server.model.definition import is_generator
@@ -150,6 +151,8 @@ class Holdings:
         one.began_at = held.began_at
         self._dispatcher.attempts.believe(one, held.attempt)
         held.container.held[one] = None
+        if self._dispatcher.batches is not None:
+            held.container.took_of_batch(one, FROM_BEFORE)
         held.container.has_served = True
 
     def claim(self, call: Call, inputs: list[Input]) -> list[Input]:

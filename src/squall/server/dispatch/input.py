@@ -47,7 +47,8 @@ class Input:
     """One input of a call, from the moment it comes until its output is accepted."""
 
     __slots__ = (
-        "attempt", "began_at", "blob", "call", "container", "index", "is_queued", "queued_at", "trouble", "value",
+        "attempt", "batch", "began_at", "blob", "call", "container", "index", "is_queued", "queued_at", "trouble",
+        "value",
     )  # fmt: skip
 
     def __init__(self, call: Call, index: int, value: bytes, blob: str, queued_at: float = 0.0) -> None:
@@ -58,6 +59,8 @@ class Input:
         self.attempt = 0
         self.container: Container | None = None
         """Who holds it."""
+        self.batch = 0
+        """The number of the batch that it is held in; 0 where there are none."""
         self.began_at = 0.0
         """When the container can have begun it (0: it has not, as far as is known)."""
         self.queued_at = queued_at

@@ -44,14 +44,15 @@ class Returns:
         for one in reversed(inputs):
             if one.container is not None:
                 one.container.held.pop(one, None)
+                if one.batch:
+                    one.container.left_batch(one)
                 one.container = None
             one.began_at = 0.0
             if one.trouble is not None and one.trouble.cut_short_by:
                 self._dispatcher.attempts.end_cut_short(one)
             else:
                 one.is_queued = True
-                self._dispatcher.queue.put_back(one)
-                self._dispatcher.queued += 1
+                self._dispatcher.put_back(one)
 
     def _after_return(self, container: Container) -> None:
         if not container.is_busy:

@@ -16,9 +16,10 @@ INTERVAL_S = 0.05
 
 
 def load_of(dispatcher: Dispatcher, now: float) -> Load:
-    """The function as it is now."""
+    """The function as it is now; of one that takes batches, these are counted."""
     running = busy = pending = starting = ahead = blocked = 0
     idle: list[IdleContainer] = []
+    batches = dispatcher.batches
     for container in dispatcher.containers.values():
         if container.is_draining or container.ending:
             continue
@@ -28,8 +29,10 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
             else:
                 starting += 1
         elif container.is_busy:
-            held = len(container.held) + len(container.unknown)
-            count = min(held, dispatcher.max_inputs)
+            held, most = len(container.held) + len(container.unknown), dispatcher.max_inputs
+            if batches is not None:
+                held, most = batches.held_by(container), dispatcher.batches_at_once
+            count = min(held, most)
             busy += 1
             running += count
             ahead += held - count
@@ -40,7 +43,7 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
     return Load(
         now=now,
         scaling=dispatcher.scaling,
-        queued=dispatcher.queued + ahead,
+        queued=(dispatcher.queued if batches is None else batches.of(dispatcher.queued)) + ahead,
         running=running,
         busy=busy,
         pending=pending,

@@ -373,7 +373,7 @@ class GuestService:
             app.functions if app is not None else {},
             spec.image_id,
             spec.timeout_s,
-            container.dispatcher.max_inputs,
+            spec.scaling.max_inputs,
             spec.is_interactive,
             spec.parameters,
             spec.batching is not None,
