@@ -104,6 +104,17 @@ class ContainerFleet:
         self._add(container)
         self.starts.watch(container, self._config.heartbeat_timeout_s)
 
+    def cancel_replaced(self, adopted: dict[Dispatcher, int]) -> None:
+        """So many containers of these functions came with a node: as many that were asked for before are not wanted."""
+        surplus: list[Container] = []
+        for dispatcher, count in adopted.items():
+            surplus += [one for one in self.starts.pending.values() if one.dispatcher is dispatcher][::-1][:count]
+        # All of them first: the end of each has the others placed.
+        for container in surplus:
+            del self.starts.pending[container.container_id]
+        for container in surplus:
+            self.kill(container, "no longer wanted")
+
     # What guests say
 
     def connected(self, container: Container, peer: Peer) -> None:

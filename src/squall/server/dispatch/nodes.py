@@ -7,6 +7,7 @@ from squall.protocol.ids import is_id
 from squall.protocol.node import NodeHello, NodeImagePut, NodeImages
 from squall.protocol.peer import Peer
 from squall.server.dispatch.apps import Apps
+from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.fleet import ContainerFleet
 from squall.server.dispatch.node import Node
 from squall.server.model.clock import Clock
@@ -43,6 +44,7 @@ class Nodes:
         self._fleet.starts.node_changed(node)
         unwanted: list[str] = []
         listed = set()
+        adopted: dict[Dispatcher, int] = {}
         for found in hello.containers:
             listed.add(found.container_id)
             known = self._fleet.containers.get(found.container_id)
@@ -51,10 +53,13 @@ class Nodes:
                 continue
             if known is None and dispatcher is not None and dispatcher.stopped is None:
                 self._fleet.adopt(found.container_id, dispatcher, node, found.version)
+                if found.version == dispatcher.spec.version:
+                    adopted[dispatcher] = adopted.get(dispatcher, 0) + 1
             else:
                 unwanted.append(found.container_id)
         for container in [one for key, one in node.containers.items() if key not in listed]:
             self._fleet.lost(container)
+        self._fleet.cancel_replaced(adopted)
         self._fleet.starts.place()
         return node, tuple(unwanted)
 
