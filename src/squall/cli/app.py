@@ -1,14 +1,23 @@
-"""`squall app`: list, logs, stop."""
+"""`squall app`: list, logs, history, rollback, rollover, stop."""
 
 from __future__ import annotations
+
+import re
+import time
 
 import click
 
 from squall.cli import tables
+from squall.cli.deploy import say_what_is_left, strategy_option
 from squall.cli.log import log_options, show_logs
 from squall.cli.server_calls import ask, is_list_empty, require_server
-from squall.protocol.app import STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
+from squall.protocol.app import DEPLOYED, STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
+from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppRollback, Commit
+from squall.protocol.ids import new_id
 from squall.protocol.log import LogRead
+from squall.protocol.records import replace
+from squall.protocol.version import VERSION
+from squall.sdk._deploy import deployer
 
 
 @click.group("app", epilog="Example: squall app list --json")
@@ -58,6 +67,88 @@ def logs(app: str, function: str, query: LogRead, is_timestamped: bool) -> None:
     show_logs(query, is_timestamped, app=info.app_id, function=info.functions.get(function, function))
 
 
+@app_group.command("history", epilog="Example: squall app history greeter --json")
+@click.argument("app")
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def history(app: str, is_json: bool) -> None:
+    """List the versions of a deployed app, newest first; APP is its name or id."""
+    require_server()
+    found = ask("AppHistory", AppHistoryGet(app), AppHistory)
+    rows = [
+        (
+            f"v{one.version}",
+            tables.local_time(one.deployed_at),
+            one.client_version or None,
+            one.deployed_by or None,
+            _commit(one.commit, is_json=is_json),
+            one.tag or None,
+            f"v{one.restored_version}" if one.restored_version else None,
+        )
+        for one in found.versions
+    ]
+    headings = ("Version", "Time deployed", "Client", "Deployed by", "Commit", "Tag", "Repeats")
+    shown = len(headings) if is_json or any(one.restored_version for one in found.versions) else len(headings) - 1
+    tables.show(headings[:shown], [row[:shown] for row in rows], is_json=is_json)
+
+
+def _commit(commit: Commit | None, *, is_json: bool) -> object:
+    if commit is None:
+        return None
+    if is_json:
+        return {"sha": commit.sha, "branch": commit.branch, "is_dirty": commit.is_dirty}
+    return commit.sha[:9] + ("+" if commit.is_dirty else "")
+
+
+@app_group.command("rollback", epilog="Example: squall app rollback greeter v3")
+@click.argument("app")
+@click.argument("version", required=False, metavar="[vN]")
+@strategy_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def rollback(app: str, version: str | None, strategy: str, yes: bool) -> None:
+    """Deploy an earlier version of APP again, as a new one: vN, or the one before the current."""
+    number = _version_number(version)
+    require_server()
+    info = ask("AppGet", AppGet(app), AppInfo)
+    to = f"version {number}" if number else "the version before"
+    if not yes:
+        click.confirm(f"Deploy {to} of {info.name} again, in place of version {info.version}?", abort=True)
+    published = _roll_back(AppRollback(info.app_id, new_id("rq"), version=number, strategy=strategy))
+    click.echo(f"Rolled back {info.name} to {to}, which is now version {published.version}.{_at(published)}", err=True)
+    say_what_is_left(published.left_container_count)
+
+
+@app_group.command("rollover", epilog="Example: squall app rollover greeter")
+@click.argument("app")
+@strategy_option
+def rollover(app: str, strategy: str) -> None:
+    """Replace all containers of APP by new ones, with the same code."""
+    require_server()
+    info = ask("AppGet", AppGet(app), AppInfo)
+    began_at = time.monotonic()
+    published = _roll_back(AppRollback(info.app_id, new_id("rq"), is_rollover=True, strategy=strategy))
+    seconds = time.monotonic() - began_at
+    click.echo(f"Rolled over {info.name} in {seconds:.1f}s, as version {published.version}.{_at(published)}", err=True)
+    say_what_is_left(published.left_container_count)
+
+
+def _roll_back(record: AppRollback) -> AppPublished:
+    return ask("AppRollback", replace(record, client_version=VERSION, deployed_by=deployer()), AppPublished)
+
+
+def _at(published: AppPublished) -> str:
+    return f" {published.url}" if published.url else ""
+
+
+def _version_number(text: str | None) -> int:
+    """Raises click.UsageError where no version is named."""
+    if text is None:
+        return 0
+    match = re.fullmatch(r"v?([1-9][0-9]{0,8})", text)
+    if match is None:
+        raise click.UsageError(f"{text!r} names no version; write v3, as `squall app history` does")
+    return int(match[1])
+
+
 @app_group.command("stop", epilog="Example: squall app stop ap-… --yes")
 @click.argument("app")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -69,6 +160,8 @@ def stop(app: str, yes: bool) -> None:
         click.echo(f"{info.app_id} was stopped already.", err=True)
         return
     if not yes:
-        click.confirm(f"Stop app {info.name or info.app_id} with {info.container_count} containers?", abort=True)
+        what = "deployed app" if info.state == DEPLOYED else "app"
+        containers = tables.counted(info.container_count, "container")
+        click.confirm(f"Stop {what} {info.name or info.app_id} with {containers}, for good?", abort=True)
     ask("AppStop", AppStop(info.app_id, reason="squall app stop"), AppStopped)
     click.echo(f"Stopped {info.app_id}.", err=True)

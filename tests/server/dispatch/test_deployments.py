@@ -255,6 +255,27 @@ async def test_a_deployed_app_goes_on_without_its_client_and_after_a_restart() -
         assert not stage.plane.is_idle
 
 
+async def test_containers_that_come_with_their_node_are_not_started_again() -> None:
+    async with staged() as stage:
+        prepared = await prepare(stage)
+        specs = [deployable(prepared.app_id, name, env={"CODE": "1"}, min_containers=2) for name in ("a", "b")]
+        await publish(stage, prepared.app_id, *specs)
+        await stage.until(lambda: len(stage.node.guests) == 4)
+
+        # The server is back before the node is, and asks for what it lacks.
+        await stage.plane.__aexit__()
+        stage.plane = stage.make_plane()
+        await stage.plane.__aenter__()
+        await stage.pass_time(1.0)
+        stage.node.plane = stage.plane
+        await stage.node.connect()
+        for guest in list(stage.node.guests.values()):
+            await guest.connect(is_reconnect=True)
+        await stage.pass_time(5.0)
+
+        assert len(stage.node.starts) == 4
+
+
 async def test_a_function_left_out_fails_what_waits_and_finishes_what_runs() -> None:
     async with staged() as stage:
         gate = stage.node.run = Gate(stage)

@@ -255,7 +255,7 @@ class Apps:
         for app in list(self.live.values()):
             if app.row.state != wire.DETACHED or app.holders or app.free_since is None:
                 continue
-            if self._is_busy(app):
+            if self.is_busy(app):
                 app.free_since = now
             elif app.is_left or now - app.free_since > self._config.app_grace_s:
                 self._expire(app, "all its calls are done")
@@ -263,7 +263,7 @@ class Apps:
     def leave(self, app: App, client: Client | None) -> bool:
         """The program that is this client has ended: whether its app goes on, which ends when it has nothing left to
         do. Only a detached one does, for calls that are not the client's own; those are cancelled."""
-        if app.row.state != wire.DETACHED or app.stopping is not None or not self._is_busy(app, besides=client):
+        if app.row.state != wire.DETACHED or app.stopping is not None or not self.is_busy(app, besides=client):
             return False
         for dispatcher in app.dispatchers.values():
             for call in self._calls.of(dispatcher):
@@ -275,7 +275,7 @@ class Apps:
         self._released(app)
         return True
 
-    def _is_busy(self, app: App, *, besides: Client | None = None) -> bool:
+    def is_busy(self, app: App, *, besides: Client | None = None) -> bool:
         """Whether any input has no output, of calls other than that client's."""
         return any(
             self.stored_count(one.spec.function_id)

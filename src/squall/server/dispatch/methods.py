@@ -31,16 +31,6 @@ from squall.protocol.call import (
     OutputBatch,
 )
 from squall.protocol.container import ContainerList, ContainerListing, ContainerStop
-from squall.protocol.deployment import (
-    AppHistory,
-    AppHistoryGet,
-    AppPrepare,
-    AppPrepared,
-    AppPublish,
-    AppPublished,
-    AppRollback,
-    AppTagsPut,
-)
 from squall.protocol.empty import Empty
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import (
@@ -59,6 +49,7 @@ from squall.server.dispatch import children
 from squall.server.dispatch.apps import FUNCTIONS_MAX
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.container import Container
+from squall.server.dispatch.deployment_methods import deployment_methods
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.flight_methods import flight_methods
 from squall.server.dispatch.image_delete import delete_images
@@ -92,11 +83,6 @@ class Methods:
             "AppGet": self._app_get,
             "AppList": self._app_list,
             "AppStop": self._app_stop,
-            "AppPrepare": self._app_prepare,
-            "AppPublish": self._app_publish,
-            "AppRollback": self._app_rollback,
-            "AppHistory": self._app_history,
-            "AppTagsPut": self._app_tags_put,
             "FunctionCreate": self._function_create,
             "FunctionGet": self._function_get,
             "FunctionStats": self._function_stats,
@@ -115,6 +101,7 @@ class Methods:
             "ContainerStop": self._container_stop,
         }
         self.table |= flight_methods(plane)
+        self.table |= deployment_methods(plane)
         catalog = plane.catalog
         self.table |= {
             "ImageGet": self._image_get,
@@ -157,15 +144,16 @@ class Methods:
         return self._plane.status(), b""
 
     async def _server_stop(self, caller: Caller, record: ServerStop, body: bytes) -> tuple[Empty, bytes]:
-        if not record.is_forced and self._plane.apps.live:
-            count = len(self._plane.apps.live)
+        apps = list(self._plane.apps.live.values())
+        # What is deployed stays so, and the next server takes it up.
+        ending = [app for app in apps if app.row.state != DEPLOYED]
+        busy = [*ending, *(app for app in apps if app.row.state == DEPLOYED and self._plane.apps.is_busy(app))]
+        if not record.is_forced and busy:
+            count = len(busy)
             what, which = ("an app runs", "it") if count == 1 else (f"{count} apps run", "them")
             raise PlatformError(CONFLICT, f"ServerStop: {what}; stop {which}, or use `squall server stop --force`")
         # Who waits in a call hears why before its containers and the server are gone.
-        stops = [
-            asyncio.ensure_future(self._plane.apps.stop(app, "the server was stopped"))
-            for app in list(self._plane.apps.live.values())
-        ]
+        stops = [asyncio.ensure_future(self._plane.apps.stop(app, "the server was stopped")) for app in ending]
         if stops:
             await asyncio.wait(stops, timeout=FORCED_STOP_S)
         self._plane.request_stop()
@@ -204,29 +192,6 @@ class Methods:
             async with self._plane.deployments.turn(row.environment, row.name):
                 await self._plane.apps.stop(app, record.reason)
         return AppStopped(was_stopped=was_stopped), b""
-
-    # Deployments
-
-    async def _app_prepare(self, caller: Caller, record: AppPrepare, body: bytes) -> tuple[AppPrepared, bytes]:
-        return await self._plane.deployments.prepare(record), b""
-
-    async def _app_publish(self, caller: Caller, record: AppPublish, body: bytes) -> tuple[AppPublished, bytes]:
-        codec = self._plane.codec
-        functions = codec.record(FunctionCreate, codec.decode(body).params).functions
-        return await self._plane.deployments.publish(record, functions), b""
-
-    async def _app_rollback(self, caller: Caller, record: AppRollback, body: bytes) -> tuple[AppPublished, bytes]:
-        row = await self._plane.apps.find(record.app, environment=record.environment)
-        return await self._plane.deployments.rollback(row.app_id, record), b""
-
-    async def _app_history(self, caller: Caller, record: AppHistoryGet, body: bytes) -> tuple[AppHistory, bytes]:
-        row = await self._plane.apps.find(record.app, environment=record.environment)
-        return await self._plane.deployments.history(row), b""
-
-    async def _app_tags_put(self, caller: Caller, record: AppTagsPut, body: bytes) -> tuple[AppInfo, bytes]:
-        row = await self._plane.apps.find(record.app, caller.scope_app_id)
-        caller.check_change("AppTagsPut", row)
-        return await self._plane.deployments.put_tags(row.app_id, record), b""
 
     # Functions
 

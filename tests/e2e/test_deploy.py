@@ -1,0 +1,213 @@
+"""`squall deploy` with the real command, server and containers: no request fails while versions come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.installation import Ended, Installation, wait_until
+
+PROGRAM = """
+import time
+import squall
+
+app = squall.App({name!r})
+
+@app.function(max_containers=2)
+def version(seconds: float = 0.0) -> str:
+    time.sleep(seconds)
+    return {code!r}
+"""
+
+LOOP = """
+import json, sys, threading, time
+import squall
+
+version = squall.Function.from_name({name!r}, "version")
+version.hydrate()
+lock = threading.Lock()
+is_over = threading.Event()
+
+def loop():
+    while not is_over.is_set():
+        began_at = time.time()
+        try:
+            got = version.remote()
+        except BaseException as error:
+            got = "FAILED " + repr(error)
+        with lock:
+            print(json.dumps([began_at, got]), flush=True)
+
+threads = [threading.Thread(target=loop) for _ in range(4)]
+for thread in threads:
+    thread.start()
+sys.stdin.read()
+is_over.set()
+for thread in threads:
+    thread.join()
+"""
+
+
+def write(folder: Path, name: str, code: str) -> Path:
+    path = folder / "deployed_program.py"
+    path.write_text(PROGRAM.format(name=name, code=code))
+    return path
+
+
+def deploy(squall: Installation, folder: Path, name: str, code: str, *options: str) -> Ended:
+    ended = squall.command("deploy", *options, str(write(folder, name, code)), timeout_s=120)
+    assert ended.code == 0, ended
+    return ended
+
+
+def python(squall: Installation, program: str, **how: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], env=squall.environ(), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def stop(squall: Installation, name: str) -> None:
+    ended = squall.command("app", "stop", name, "--yes")
+    assert ended.code == 0, ended
+
+
+@pytest.mark.timeout(300)
+def test_no_request_fails_while_versions_come_and_go(squall: Installation, tmp_path: Path) -> None:
+    name = "under-load"
+    deploy(squall, tmp_path, name, "v1")
+    with (tmp_path / "answers").open("w") as answers:
+        loop = subprocess.Popen(
+            [sys.executable, "-c", LOOP.format(name=name)],
+            env=squall.environ(),
+            stdin=subprocess.PIPE,
+            stdout=answers,
+            text=True,
+        )
+    answered: list[tuple[float, str]] = []
+    try:
+        wait_until(lambda: (tmp_path / "answers").read_text().count("\n") > 20, "answers", 60)
+        for number, strategy in enumerate(("rolling", "recreate", "rolling", "recreate", "rolling"), start=2):
+            deploy(squall, tmp_path, name, f"v{number}", "--strategy", strategy)
+            answered.append((time.time(), f"v{number}"))
+            time.sleep(1.0)
+        back = squall.command("app", "rollback", name, "v1", "--yes")
+        assert back.code == 0, back
+        answered.append((time.time(), "v1"))
+        time.sleep(1.0)
+    finally:
+        loop.communicate("", timeout=60)
+
+    calls = [json.loads(line) for line in (tmp_path / "answers").read_text().splitlines()]
+    failed = [got for _, got in calls if got.startswith("FAILED")]
+    assert not failed, failed[:3]
+    assert len(calls) > 200
+    # After a deploy was answered a second passed before the next one began.
+    for since, code in answered:
+        assert {value for began_at, value in calls if since <= began_at <= since + 0.9} == {code}
+    versions = json.loads(squall.command("app", "history", name, "--json").out)
+    assert [one["version"] for one in versions] == ["v7", "v6", "v5", "v4", "v3", "v2", "v1"]
+    assert versions[0]["repeats"] == "v1"
+    stop(squall, name)
+
+
+@pytest.mark.timeout(200)
+def test_long_inputs_finish_when_rolling_and_begin_again_when_recreated(squall: Installation, tmp_path: Path) -> None:
+    name = "long-inputs"
+    deploy(squall, tmp_path, name, "v1")
+    ask = (
+        "import squall, sys\n"
+        f"call = squall.Function.from_name({name!r}, 'version').spawn(4.0)\n"
+        "print('spawned', flush=True)\n"
+        "print(call.get(timeout=60))\n"
+    )
+    for strategy, number, expected in (("rolling", 2, "v1"), ("recreate", 3, "v3")):
+        waiting = subprocess.Popen([sys.executable, "-c", ask], env=squall.environ(), stdout=subprocess.PIPE, text=True)
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "spawned\n"
+        wait_until(lambda: any(one["state"] == "busy" for one in squall.containers()), "a busy container", 30)
+        deploy(squall, tmp_path, name, f"v{number}", "--strategy", strategy)
+        out, _ = waiting.communicate(timeout=90)
+        assert out == f"{expected}\n"
+    stop(squall, name)
+
+
+@pytest.mark.timeout(200)
+def test_what_is_deployed_survives_the_server_and_is_started_again(
+    make_installation: Callable[[Mapping[str, str]], Installation], tmp_path: Path
+) -> None:
+    squall = make_installation({"SQUALL_IDLE_EXIT_S": "1"})
+    name = "stays"
+    path = tmp_path / "stays.py"
+    path.write_text(PROGRAM.format(name=name, code="v1").replace("max_containers=2", "min_containers=1"))
+    assert squall.command("deploy", str(path), timeout_s=120).code == 0
+    wait_until(lambda: len(squall.containers()) == 1, "its container", 30)
+    pid = squall.server_pid()
+    time.sleep(4.0)
+    assert squall.server_pid() == pid
+
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: squall.command("app", "list", "--json").code == 0, "a list", 30)
+    assert squall.command("server", "start").code == 0
+    wait_until(lambda: [one["state"] for one in squall.containers()] == ["idle"], "its container", 30)
+
+    stopped = squall.command("server", "stop")
+    assert stopped.code == 0, stopped
+    assert squall.command("server", "start").code == 0
+    wait_until(lambda: [one["state"] for one in squall.containers()] == ["idle"], "a new container", 60)
+    got = python(squall, f"import squall; print(squall.Function.from_name({name!r}, 'version').remote())")
+    assert (got.stdout, got.returncode) == ("v1\n", 0), got.stderr
+    stop(squall, name)
+
+
+@pytest.mark.timeout(200)
+def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> None:
+    name = "talkative"
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    path = write(repository, name, "v1")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(repository)]
+    subprocess.run([*git, "init", "-q", "-b", "trunk"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
+    sha = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+    first = squall.command("deploy", str(path), "--tag", "one", timeout_s=120)
+    again = squall.command("deploy", str(path), timeout_s=120)
+    path.write_text(PROGRAM.format(name=name, code="v2"))
+    second = squall.command("deploy", str(path), timeout_s=120)
+    history = squall.command("app", "history", name, "--json")
+    shown = squall.command("app", "history", name)
+    over = squall.command("app", "rollover", name)
+    wrong = [
+        squall.command("app", "history", "talkativ"),
+        squall.command("app", "rollback", name, "latest"),
+        squall.command("app", "rollback", name, "v9", "--yes"),
+        squall.command("deploy", f"{path}::ap"),
+    ]
+    no = squall.command("app", "stop", name)
+
+    assert (first.code, "App deployed in" in first.err, f"version 1 of {name}" in first.err) == (0, True, True), first
+    assert "Deployment skipped: no changes detected" in again.err
+    assert f"version 2 of {name}" in second.err
+    new, old = json.loads(history.out)
+    assert (old["commit"], old["tag"]) == ({"sha": sha, "branch": "trunk", "is_dirty": False}, "one")
+    assert new["commit"]["is_dirty"]
+    assert f"{sha[:9]}+" in shown.out
+    assert "version 3" in over.err
+    assert "did you mean 'talkative'" in wrong[0].err
+    assert "names no version" in wrong[1].err
+    assert "it has v3, v2, v1" in wrong[2].err
+    assert "did you mean 'app'" in wrong[3].err
+    assert [one.code for one in wrong] == [1, 2, 1, 2]
+    assert no.code == 130
+    stop(squall, name)
+    gone = python(squall, f"import squall; squall.Function.from_name({name!r}, 'version').remote()")
+    assert "NotFoundError" in gone.stderr or "stopped" in gone.stderr
