@@ -75,6 +75,8 @@ class ServerDouble:
         """By name of function; anything else is looked up as a container would."""
         self.is_holding_outputs = False
         self.prints_before_results = False
+        self.items_sent_max: int | None = None
+        """Later ones of a generator are lost on the way."""
         """A line leaves before each output and item, to whoever follows."""
         self.breaks_at_last_lines = False
         """The connection is lost once, when the app has stopped and its last lines have not gone out."""
@@ -277,6 +279,8 @@ class Connection:
                 )
 
     def _put_items(self, batch: call.ItemBatch, data: bytes) -> None:
+        if self.double.items_sent_max is not None and batch.first >= self.double.items_sent_max:
+            return
         self._print()
         self.peer.event("PutItems", batch, data)
 

@@ -16,6 +16,7 @@ import squall
 from squall.exception import (
     AsyncUsageWarning,
     ExecutionError,
+    InternalFailure,
     InvalidError,
     NotFoundError,
     SerializationError,
@@ -601,3 +602,15 @@ def test_a_function_travels_as_a_handle(server: ServerDouble) -> None:
             size.remote(squall.App("other").function(include_source=False)(square.raw_f))  # type: ignore[arg-type]
     with app.run():
         assert size.remote(square) == 36  # type: ignore[arg-type]
+
+
+def test_generator_that_ends_before_all_its_items_came_is_an_error(server: ServerDouble) -> None:
+    server.items_sent_max = 3
+
+    with app.run():
+        items = iter(count_to.remote_gen(5))
+        found = [next(items), next(items), next(items)]
+        with pytest.raises(InternalFailure, match="only 3 of 5 items came; call the generator again"):
+            next(items)
+
+    assert found == [0, 1, 2]

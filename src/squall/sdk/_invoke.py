@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from squall.exception import InternalFailure
 from squall.protocol.call import SUCCEEDED
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _blob, _container, _shown
@@ -116,9 +117,14 @@ async def generate(
                 yield deserialize(await _blob.get(client, blob_sha256) if blob_sha256 else value)
             if call.error is not None:
                 raise call.error
-            if call.output is not None and (call.output.status != SUCCEEDED or taken >= int(call.output.value or b"0")):
+            # The last items come before the output does, and are put where they are looked for before it is.
+            if call.output is not None and not call.items:
                 if call.output.status != SUCCEEDED:
                     await unpack(client, call.output)
+                if taken < int(call.output.value or b"0"):
+                    raise InternalFailure(
+                        f"only {taken} of {int(call.output.value)} items came; call the generator again"
+                    )
                 return
             signal = call.arm()
             if not call.items and call.output is None and call.error is None:

@@ -572,3 +572,39 @@ async def test_generator_that_yielded_is_not_begun_again() -> None:
 
         assert outputs[0].failure.kind == "lost"
         assert call.items == [b"a"]
+
+
+@pytest.mark.parametrize("count", [b"2", b"none"])
+async def test_generator_whose_last_items_were_lost_does_not_end_as_if_that_were_all(count: bytes) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_generator=True)
+        stage.node.run = forever
+        call = stage.client.open(spec.function_id, wire.GENERATOR)
+        stage.client.put(call, {0: b"3"})
+        guest = await running(stage)
+        guest.items(call.call_id, 0, 0, [b"a"])
+
+        guest.output(call.call_id, 0, 0, count)
+        outputs = await stage.done(call, 1)
+
+        assert call.items == [b"a"]
+        assert outputs[0].failure.kind == "lost"
+        assert "call it again" in outputs[0].failure.message
+
+
+async def test_generator_whose_items_were_all_lost_begins_again_a_few_times() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_generator=True)
+        runs: list[int] = []
+
+        async def lose_items(guest: FakeGuest, value: bytes) -> bytes:
+            runs.append(guest.begun[-1][1])
+            return b"2"
+
+        stage.node.run = lose_items
+        call = stage.client.open(spec.function_id, wire.GENERATOR)
+        stage.client.put(call, {0: b"3"})
+        outputs = await stage.done(call, 1)
+
+        assert runs == list(range(9))
+        assert outputs[0].failure.kind == "lost"

@@ -15,6 +15,7 @@ from squall.server.dispatch.container import Container
 from squall.server.dispatch.input import Call, Input
 from squall.server.dispatch.recorder import failure_of
 from squall.server.policy import default_policies, timeouts
+from squall.server.policy.crash import LOSSES_MAX
 from squall.server.policy.events import AttemptFailed, AttemptLost, Fail, Retry, StartFailed, Verdict
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Attempts:
             if one.trouble is not None and one.trouble.cut_short_by and status != wire.SUCCEEDED:
                 self.end_cut_short(one)
                 continue
+            if status == wire.SUCCEEDED and call.kind == wire.GENERATOR and not _is_count(value, call.items_passed):
+                self._end_without_items(one, container)
+                continue
             if status != wire.SUCCEEDED:
                 if self._is_retried(one, status, value):
                     continue
@@ -89,6 +93,21 @@ class Attempts:
         if attempt and self._dispatcher.spec.retries.max_retries:
             trouble = one.with_trouble()
             trouble.retries_used = max(trouble.retries_used, attempt)
+
+    def _end_without_items(self, one: Input, container: Container | None) -> None:
+        """A generator came to its end, and not all of its items have come here: a connection took them with it."""
+        trouble = one.with_trouble()
+        trouble.losses += 1
+        if one.call.items_passed or trouble.losses > LOSSES_MAX:
+            self._dispatcher.fail([one], self.items_lost(container))
+        else:
+            self._carry_out(one, Retry(0.0, is_counted=False))
+
+    def items_lost(self, container: Container | None) -> Failure:
+        """What the caller is told of a generator with a gap."""
+        container_id = container.container_id if container is not None else ""
+        message = f"items of the generator were lost with a connection of {container_id}; call it again"
+        return Failure("lost", message, container_id=container_id)
 
     def _is_retried(self, one: Input, status: int, value: bytes) -> bool:
         retries = self._retries_of(one)
@@ -344,3 +363,8 @@ class Attempts:
         waits = "1 input waits" if count == 1 else f"{count} inputs wait"
         why = failure.message[:REASON_CHARS_MAX]
         dispatcher.fleet.log(container, f"{why}; {waits}, and another container is started in {wait_s:g} s")
+
+
+def _is_count(value: bytes, count: int) -> bool:
+    """Whether a generator's output says that it has yielded so many items."""
+    return value == str(count).encode()

@@ -378,7 +378,8 @@ class Dispatcher:
             self._served(container)
             return
         inputs, held = call.inputs, container.held
-        if call.is_closed or not record.indexes or any(record.statuses) or not self._are_held(container, call, record):
+        is_simple = not (call.is_closed or any(record.statuses) or call.kind == wire.GENERATOR)
+        if not (is_simple and record.indexes and self._are_held(container, call, record)):
             self.attempts.settle(container, call, record, body)
         else:
             freed = 0
@@ -451,8 +452,7 @@ class Dispatcher:
         elif not call.is_closed and (call.is_durable or record.first == call.items_passed):
             call.sink.put_items(call, record, body)
         elif not call.is_closed:
-            message = f"items of the generator were lost with a connection of {container.container_id}; call it again"
-            self.fail([one], Failure("lost", message, container_id=container.container_id))
+            self.fail([one], self.attempts.items_lost(container))
             container.tell("CancelInputs", wire.InputRefs(call.call_id, (one.index,)))
 
     def credit_items(self, call: Call, index: int, count: int) -> None:
