@@ -590,10 +590,10 @@ class FakeClient:
 class Stage:
     """A control plane with one node and one client, on a clock that the test moves."""
 
-    def __init__(self, config: ServerConfig | None = None) -> None:
+    def __init__(self, config: ServerConfig | None = None, store: MemoryStore | None = None) -> None:
         self.clock = ManualClock()
         self.config = config or ServerConfig()
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         self.blobs = MemoryBlobs()
         self.logs = MemoryLogs()
         self.codec = MsgspecCodec()
@@ -677,11 +677,13 @@ class _Errors(logging.Handler):
 
 
 @asynccontextmanager
-async def staged(config: ServerConfig | None = None, **node: Any) -> AsyncIterator[Stage]:
+async def staged(
+    config: ServerConfig | None = None, store: MemoryStore | None = None, **node: Any
+) -> AsyncIterator[Stage]:
     """A stage for one test, in which nothing may be logged as an error."""
     errors = _Errors()
     logging.getLogger("squall").addHandler(errors)
-    stage = Stage(config)
+    stage = Stage(config, store)
     await stage.begin(**node)
     try:
         yield stage

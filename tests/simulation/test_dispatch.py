@@ -127,7 +127,7 @@ class World:
                     assert got.failure.kind in ("crashed", "lost")
         dispatcher = self.stage.plane.apps.dispatchers[self.spec.function_id]
         assert (dispatcher.queued, dispatcher.delayed) == (0, 0)
-        assert not [one for one in dispatcher.queue if one.is_queued]
+        assert not dispatcher.queue.queued()
         assert not dispatcher.attempts.suspects
         assert not dispatcher.attempts.cut_short
         assert not [one for container in dispatcher.containers.values() for one in container.held]

@@ -33,6 +33,7 @@ from squall.protocol.node import NodeReport
 from squall.protocol.server import Hello, ServerStatus, ServerStatusRequest, ServerStop, Welcome
 from squall.protocol.stream import Stream
 from squall.protocol.version import VERSION
+from squall.server.model.config import ServerConfig
 from tests.server.doubles import FakeClient, FakeGuest, make_spec, settle, staged
 
 
@@ -497,3 +498,25 @@ async def test_http_twin_answers_what_the_wire_does() -> None:
         assert len(listing.apps) == 1
         assert body == b""
         assert items[-1].kind == "built"
+
+
+async def test_container_of_a_node_that_went_away_before_it_was_asked_is_started_there_later() -> None:
+    async with staged(ServerConfig(node_grace_s=60.0)) as stage:
+        spec = await stage.client.function()
+        node = stage.plane.fleet.nodes[stage.node.node_id]
+        call = stage.client.call(spec.function_id, 4)
+        # Placed, and the request is to be sent in the next turn of the loop.
+        while not node.containers:
+            await asyncio.sleep(0)
+            stage.clock.advance(0.01)
+        assert stage.node.peer is not None
+        assert node.peer is not None
+        stage.plane.nodes.gone(node, node.peer)
+        stage.node.peer.channel.close()
+        await settle()
+
+        assert not stage.node.starts
+        await stage.node.connect()
+        outputs = await stage.done(call, 1)
+
+        assert outputs[0].value == b"8"

@@ -92,15 +92,27 @@ def test_what_comes_back_alone_is_next() -> None:
 
 def test_inputs_that_have_left_are_passed_over_and_forgotten() -> None:
     queue, calls = filled(4, 4)
-    for one in list(queue):
+    for one in queue.queued():
         one.is_queued = one.index % 2 == 0
 
     queue.forget_gone()
 
     assert len(queue) == 4
-    for one in list(queue):
+    for one in queue.queued():
         one.is_queued = one.call is calls[0]
     assert [(one.call, one.index) for one in queue.take(9)] == [(calls[0], 0), (calls[0], 2)]
+    assert len(queue) == 0
+
+
+def test_an_input_that_left_and_came_back_leaves_once() -> None:
+    queue, _ = filled(3)
+    held = queue.queued()[1]
+    # A container turned out to run it, and was lost.
+    held.is_queued = False
+    queue.put_back(held)
+
+    assert [one.index for one in queue.queued()] == [1, 0, 2]
+    assert [one.index for one in queue.take(9)] == [1, 0, 2]
     assert len(queue) == 0
 
 
@@ -121,8 +133,8 @@ def test_every_input_leaves_once_and_nobody_waits_for_more_than_one_turn_of_each
         put += inputs
 
     taken = [one for count in takes for one in queue.take(count)]
-    assert len(queue) == len(put) - len(taken) == len(list(queue))
-    left_with = {cast("object", one.call.sink) for one in queue}
+    assert len(queue) == len(put) - len(taken) == len(queue.queued())
+    left_with = {cast("object", one.call.sink) for one in queue.queued()}
     taken_before = list(taken)
     taken += queue.take(len(put))
 

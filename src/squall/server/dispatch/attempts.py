@@ -161,7 +161,6 @@ class Attempts:
             # Not before it can be handed out: it would only slow the others.
             one.with_trouble().is_suspect = True
             self.suspects.add(one)
-        one.is_queued = True
         one.began_at = 0.0
         one.queued_at = self._dispatcher.clock.monotonic()
         # Inputs that failed together are retried together, where they run in batches.

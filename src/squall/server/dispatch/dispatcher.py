@@ -310,7 +310,6 @@ class Dispatcher:
         by_call: dict[Call, list[Input]] = {}
         taken = self.queue.take(count)
         for one in taken:
-            one.is_queued = False
             one.container = container
             one.began_at = now if can_begin > 0 else 0.0
             can_begin -= 1
@@ -562,7 +561,7 @@ class Dispatcher:
 
     def fail_queued(self, failure: Failure, pickled: bytes = b"") -> None:
         """All that waits for a container ends with this failure."""
-        self.fail([one for one in self.queue if one.is_queued], failure, pickled)
+        self.fail(self.queue.queued(), failure, pickled)
         self.queue.clear()
 
     def fail_waiting(self, failure: Failure) -> None:

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ class _Caller:
 
 
 class InputQueue:
-    """May hold inputs that have left it (`is_queued` is False): these are passed over when their turn comes."""
+    """May hold inputs that have left it (`is_queued` is False): these are passed over when their turn comes.
+
+    Of one that has left and come back it may hold both places: it leaves once, from the first of them.
+    """
 
     def __init__(self) -> None:
         self._callers: dict[Sink, _Caller] = {}
@@ -42,11 +45,10 @@ class InputQueue:
         """How many it holds, with those that have left it."""
         return self._size
 
-    def __iter__(self) -> Iterator[Input]:
-        """What it holds, caller by caller."""
-        for caller in self._turns:
-            for call in caller.turns:
-                yield from caller.calls[call]
+    def queued(self) -> list[Input]:
+        """What is queued, caller by caller, each input once."""
+        held = (one for caller in self._turns for call in caller.turns for one in caller.calls[call])
+        return list(dict.fromkeys(one for one in held if one.is_queued))
 
     def extend(self, call: Call, inputs: Sequence[Input]) -> None:
         """Inputs of a call come."""
@@ -55,7 +57,8 @@ class InputQueue:
             self._size += len(inputs)
 
     def put_back(self, one: Input) -> None:
-        """An input comes back: it is the first of its call."""
+        """An input comes back: it is the first of its call, and queued again."""
+        one.is_queued = True
         self._lane(one.call, is_next=True).appendleft(one)
         self._size += 1
 
@@ -78,7 +81,7 @@ class InputQueue:
         return lane
 
     def take(self, count: int) -> list[Input]:
-        """The next `count` inputs, fewer if there are no more."""
+        """The next `count` inputs, fewer if there are no more; they are queued no longer."""
         taken: list[Input] = []
         while len(taken) < count and self._turns:
             caller = self._turns[0]
@@ -90,11 +93,13 @@ class InputQueue:
                     one = lane.popleft()
                     self._size -= 1
                     if one.is_queued:
+                        one.is_queued = False
                         taken.append(one)
             else:
                 one = lane.popleft()
                 self._size -= 1
                 if one.is_queued:
+                    one.is_queued = False
                     taken.append(one)
                 caller.turns.rotate(-1)
                 self._turns.rotate(-1)
@@ -113,7 +118,7 @@ class InputQueue:
 
     def forget_gone(self) -> None:
         """Let go of inputs that have left it."""
-        left = [one for one in self if one.is_queued]
+        left = self.queued()
         self.clear()
         for one in left:
             self._lane(one.call).append(one)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol.container import ContainerExec
 from squall.protocol.empty import Empty
+from squall.protocol.errors import ChannelClosed
 from squall.protocol.function import FunctionSpec
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted, NodeHello, NodeReport
 from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
@@ -102,7 +103,8 @@ class Node:
             spec.is_network_blocked,
             spec.version,
         )
-        assert self.peer is not None
+        if self.peer is None:
+            raise ChannelClosed(f"ContainerStart: {self.node_id} went away before it was asked")
         started = await self.peer.request("ContainerStart", record, ContainerStarted, timeout_s=START_TIMEOUT_S)
         self.has_image(spec.image_id)
         return started
@@ -144,5 +146,6 @@ class Node:
         Raises:
             ChannelClosed: the agent is away.
         """
-        assert self.peer is not None
+        if self.peer is None:
+            raise ChannelClosed(f"NodeExec: {self.node_id} is away")
         return self.peer.stream("NodeExec", record)

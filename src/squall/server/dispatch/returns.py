@@ -51,7 +51,6 @@ class Returns:
             if one.trouble is not None and one.trouble.cut_short_by:
                 self._dispatcher.attempts.end_cut_short(one)
             else:
-                one.is_queued = True
                 self._dispatcher.put_back(one)
 
     def _after_return(self, container: Container) -> None:

@@ -1,0 +1,180 @@
+"""Kills a server, its agent, their spawner and containers at random while a program makes calls.
+
+`chaos.py CALLS SEED` prints one JSON object: what `chaos_calls.py` has counted, and what was killed. Server and agent
+are two programs here, started again at once as an init system does; what they find is what the killed ones left. The
+seed decides what is killed and when, as far as a seed can: the processes have clocks of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from squall.main.ask import ask
+from squall.main.data_dir import read_server_file
+from squall.main.spawner import instance_name
+from squall.protocol.server import ServerStatus, ServerStatusRequest
+
+PROGRAMS = Path(__file__).resolve().parent
+START_S = 60.0
+CALLS_S = 1_800.0
+QUIET_S = (0.2, 1.5)
+"""Between two kills."""
+WEIGHTS = {"container": 6, "server": 2, "agent": 2, "spawner": 1}
+
+
+class Machine:
+    """A server and a node, as processes that may die."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._server_dir, self._node_dir = data_dir / "s", data_dir / "n"
+        self._token = secrets.token_hex(16)
+        self._programs: dict[str, subprocess.Popen[bytes]] = {}
+        self._url = ""
+        for directory in (self._server_dir, self._node_dir):
+            directory.mkdir(parents=True, exist_ok=True)
+        if (data_dir / "layers").is_dir() and not (self._node_dir / "layers").exists():
+            # Never changed in place: the base need not be made again.
+            subprocess.run(["cp", "-al", str(data_dir / "layers"), str(self._node_dir / "layers")], check=True)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables of a client."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SQUALL_", "SUDO_"))}
+        kept |= {name: value for name, value in os.environ.items() if name.startswith("SQUALL_TEST")}
+        return {**kept, "SQUALL_SERVER_URL": self._url, "SQUALL_TOKEN": self._token}
+
+    def start(self) -> None:
+        """Start both, and wait until they know each other."""
+        self.start_program("server")
+        _wait(lambda: self._nodes() >= 0, "the server answers")
+        found = read_server_file(self._server_dir)
+        assert found is not None, "the server answers and has no server.json"
+        self._url = found.url
+        self.start_program("agent")
+        _wait(lambda: self._nodes() == 1, "the agent joins")
+
+    def start_program(self, name: str) -> None:
+        """Start one of the two, at the address that it has had before."""
+        module, directory = ("serverd", self._server_dir) if name == "server" else ("agentd", self._node_dir)
+        more = {"SQUALL_DATA_DIR": str(directory), "SQUALL_NETWORK_SLOTS": "4"}
+        if name == "server":
+            more["SQUALL_HTTP_PORT"] = self._url.rpartition(":")[2] or "0"
+        with open(directory / "log", "ab") as log:
+            self._programs[name] = subprocess.Popen(
+                [sys.executable, "-m", f"squall.main.{module}"],
+                env={**self.environ, **more}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def kill(self, name: str, rng: random.Random) -> bool:
+        """Kill -9 one of them, and start it again where somebody would; whether there was one."""
+        if name in self._programs:
+            program = self._programs[name]
+            program.kill()
+            program.wait()
+            self.start_program(name)
+            return True
+        found = self._spawners() if name == "spawner" else self._in_containers()
+        if not found:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(found), signal.SIGKILL)
+        return True
+
+    def revive(self) -> Iterator[str]:
+        """Start again what has ended by itself; gives what that was. Nothing should."""
+        for name, program in list(self._programs.items()):
+            if program.poll() is not None:
+                self.start_program(name)
+                yield name
+
+    def stop(self) -> None:
+        """End everything, and take away what is left of it."""
+        for program in self._programs.values():
+            program.terminate()
+        for program in self._programs.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(30)
+            program.kill()
+        for directory in (self._node_dir, self._server_dir):
+            argv = [sys.executable, "-m", "squall.main.dev", "stop", "--force", "--data-dir", str(directory)]
+            subprocess.run(argv, env=self.environ, timeout=90, check=False, stdout=subprocess.DEVNULL)
+
+    def _nodes(self) -> int:
+        """Nodes that the server knows; -1 when it does not answer."""
+        socket = self._server_dir / "server.sock"
+        try:
+            return asyncio.run(ask(socket, "ServerStatus", ServerStatusRequest(), ServerStatus)).node_count
+        except OSError:
+            return -1
+
+    def _spawners(self) -> list[int]:
+        wanted = os.fsencode(self._node_dir / "spawner")
+        return [pid for pid, argv in _processes() if b"spawner" in argv.replace(wanted, b"") and wanted in argv]
+
+    def _in_containers(self) -> list[int]:
+        """Processes in containers of the node: their first one, the guest and what it has started."""
+        mark = f"/{instance_name(self._node_dir)}"
+        found = []
+        for pid, _ in _processes():
+            with contextlib.suppress(OSError):
+                if mark in Path(f"/proc/{pid}/cgroup").read_text():
+                    found.append(pid)
+        return sorted(found)
+
+
+def _processes() -> Iterator[tuple[int, bytes]]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            yield int(pid), Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _wait(is_so: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_S
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {START_S:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+def run(data_dir: Path, calls: int, seed: int) -> dict[str, object]:
+    """Make so many calls and kill meanwhile."""
+    rng = random.Random(seed)
+    machine = Machine(data_dir)
+    kills: Counter[str] = Counter()
+    try:
+        machine.start()
+        argv = [sys.executable, str(PROGRAMS / "chaos_calls.py"), str(calls), str(seed)]
+        with subprocess.Popen(argv, env=machine.environ, stdout=subprocess.PIPE, text=True) as program:
+            deadline = time.monotonic() + CALLS_S
+            while program.poll() is None:
+                if time.monotonic() > deadline:
+                    program.kill()
+                    raise SystemExit(f"seed {seed}: the calls hang; killed so far: {dict(kills)}")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    program.wait(rng.uniform(*QUIET_S))
+                    break
+                for name in machine.revive():
+                    kills[f"{name} by itself"] += 1
+                victim = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+                kills[victim] += machine.kill(victim, rng)
+            said = program.stdout.read() if program.stdout is not None else ""
+    finally:
+        machine.stop()
+    counted: dict[str, object] = json.loads(said.strip().splitlines()[-1]) if said.strip() else {"lost": calls}
+    return {**counted, **{f"kills_{name.replace(' ', '_')}": count for name, count in kills.items()}, "seed": seed}
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(Path(os.environ["SQUALL_DATA_DIR"]), int(sys.argv[1]), int(sys.argv[2]))))
