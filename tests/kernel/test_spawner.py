@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.lasting_runtime import LastingRuntime
 from squall.runtime import client
 from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.client import SpawnerRuntime
-from squall.runtime.errors import RuntimeFailure
+from squall.runtime.errors import ContainerMissing, RuntimeFailure
 from squall.runtime.removal import mounts_below
 from squall.runtime.spec import Limits
 from squall.runtime.sweep import remove_parents, sweep
@@ -283,3 +284,22 @@ async def test_spawner_keeps_no_descriptor_of_what_was_removed(containers: Conta
 
     # One more: the user namespace of the range.
     assert len(os.listdir(f"/proc/{runtime.spawner_pid}/fd")) <= before + 1
+
+
+async def test_agent_that_begins_asks_the_next_spawner_when_its_own_has_died(open_runtime: OpenRuntime) -> None:
+    pids: list[int] = []
+
+    async def open_one() -> SpawnerRuntime:
+        opened = await open_runtime()
+        pids.append(opened.spawner_pid)
+        return opened
+
+    async with LastingRuntime(open_one) as runtime:
+        for ask in (runtime.list, lambda: runtime.remove("ct-none"), runtime.drop_removed_layers):
+            os.kill(pids[-1], signal.SIGKILL)
+            await ask()
+        os.kill(pids[-1], signal.SIGKILL)
+        with pytest.raises(ContainerMissing):
+            await runtime.adopt("ct-none")
+
+    assert len(pids) == len(set(pids)) == 5

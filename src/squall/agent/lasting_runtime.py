@@ -1,7 +1,8 @@
 """The runtime as an agent keeps it: when its spawner has died it is opened again, and only the containers are lost.
 
-The spawner's death is told by `exits`, which an agent always follows: it raises, the agent asks what is left (nothing),
-and goes on with a new spawner. Requests that were under way fail and may be repeated.
+The spawner's death is told by `exits`, which an agent follows: it raises, the agent asks what is left (nothing), and
+goes on with a new spawner. An agent that begins follows nothing yet, and must not end because its spawner does: what
+may be asked twice is asked again by itself. Other requests that were under way fail and may be repeated.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from squall.runtime.contract import ExecStarted, Runtime, Started
 from squall.runtime.errors import RuntimeFailure
@@ -25,9 +26,14 @@ class ClosableRuntime(Runtime, Protocol):
     async def shutdown(self) -> None:
         """Remove every container and end the spawner."""
 
+    @property
+    def is_lost(self) -> bool:
+        """The spawner is gone: nothing that is asked is answered any more."""
+
 
 # Inside the class below, `list` is the method of the contract.
 Statuses = Sequence[ContainerStatus]
+T = TypeVar("T")
 
 
 class LastingRuntime:
@@ -54,9 +60,22 @@ class LastingRuntime:
 
     async def _current(self) -> ClosableRuntime:
         async with self._opening:
+            if self._inner is not None and self._inner.is_lost:
+                await self._inner.close()
+                self._inner = None
             if self._inner is None:
                 self._inner = await self._open()
             return self._inner
+
+    async def _repeatedly(self, ask: Callable[[ClosableRuntime], Awaitable[T]]) -> T:
+        """Ask; once more if the spawner died of it, or meanwhile."""
+        inner = await self._current()
+        try:
+            return await ask(inner)
+        except RuntimeFailure:
+            if not inner.is_lost:
+                raise
+            return await ask(await self._current())
 
     async def start(self, spec: ContainerSpec) -> Started:
         """See `contract.Runtime`."""
@@ -76,11 +95,11 @@ class LastingRuntime:
 
     async def adopt(self, container_id: str) -> Started:
         """See `contract.Runtime`."""
-        return await (await self._current()).adopt(container_id)
+        return await self._repeatedly(lambda inner: inner.adopt(container_id))
 
     async def list(self) -> Statuses:
         """See `contract.Runtime`."""
-        return await (await self._current()).list()
+        return await self._repeatedly(lambda inner: inner.list())
 
     async def usage(self, container_id: str) -> ContainerUsage:
         """See `contract.Runtime`."""
@@ -96,11 +115,11 @@ class LastingRuntime:
 
     async def remove(self, container_id: str) -> None:
         """See `contract.Runtime`."""
-        await (await self._current()).remove(container_id)
+        await self._repeatedly(lambda inner: inner.remove(container_id))
 
     async def drop_removed_layers(self) -> None:
         """See `contract.Runtime`."""
-        await (await self._current()).drop_removed_layers()
+        await self._repeatedly(lambda inner: inner.drop_removed_layers())
 
     async def shutdown(self) -> None:
         """Remove every container and end the spawner, for a node that is taken down."""

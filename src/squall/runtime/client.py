@@ -92,6 +92,11 @@ class SpawnerRuntime:
     ) -> None:
         await self.close()
 
+    @property
+    def is_lost(self) -> bool:
+        """The spawner, or the connection to it, is gone."""
+        return self._failure is not None
+
     async def close(self) -> None:
         """Disconnect. Idempotent; what is pending fails."""
         self._disconnect(RuntimeFailure("the connection to the spawner was closed"))
