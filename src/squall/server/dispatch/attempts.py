@@ -101,7 +101,7 @@ class Attempts:
         if one.call.items_passed or trouble.losses > LOSSES_MAX:
             self._dispatcher.fail([one], self.items_lost(container))
         else:
-            self._carry_out(one, Retry(0.0, is_counted=False))
+            self._carry_out(one, Retry(0.0, is_counted=False), wire.LOST, self.items_lost(container))
 
     def items_lost(self, container: Container | None) -> Failure:
         """What the caller is told of a generator with a gap."""
