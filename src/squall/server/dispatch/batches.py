@@ -36,9 +36,8 @@ class Batches:
         """When inputs were queued, oldest first; may hold those that have left the queue."""
         self._timer: Timer | None = None
         self._last_number = 0
-        for one in dispatcher.queue:
-            if one.is_queued:
-                self.came_back(one, has_waited=True)
+        for one in dispatcher.queue.queued():
+            self.came_back(one, has_waited=True)
 
     def revise(self, batching: Batching) -> None:
         """From now on batches are these."""
