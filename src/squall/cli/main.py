@@ -27,6 +27,7 @@ _COMMANDS = {
     "deploy": ("squall.cli.deploy", "deploy", "Make an app one that stays, or its next version."),
     "shell": ("squall.cli.shell", "shell", "Open a shell in an image, or before a step that fails."),
     "app": ("squall.cli.app", "app_group", "Apps: what runs, what ran, what it printed."),
+    "schedule": ("squall.cli.schedule", "schedule_group", "Schedules: what deployed apps run by themselves."),
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
     "server": ("squall.cli.server", "server_group", "The server of this machine."),

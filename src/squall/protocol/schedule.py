@@ -23,6 +23,8 @@ class ScheduleList:
     app: str = ""
     """Only those of this app, by id or name."""
     limit: int = 10_000
+    environment: str = ""
+    """That a name of an app is looked up in."""
 
 
 @record
@@ -43,6 +45,8 @@ class ScheduleInfo:
     """`running`, or how it ended as in `STATUS_NAMES`; empty before the first run."""
     skipped_count: int = 0
     """How many times it was due since then and passed over, because that run went on."""
+    environment: str = ""
+    """Of the app."""
 
 
 @record
@@ -60,6 +64,8 @@ class ScheduleRun:
     """Id or name."""
     function: str
     """Name."""
+    environment: str = ""
+    """That a name of an app is looked up in."""
 
 
 @record

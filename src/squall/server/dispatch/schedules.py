@@ -293,7 +293,7 @@ class Schedules:
             PlatformError: `not_found` for a function without a schedule that is followed, `conflict` while its last run
                 goes on, and what the store raises.
         """
-        row = await self._apps.find(record.app)
+        row = await self._apps.find(record.app, environment=record.environment)
         app = self._apps.live.get(row.app_id)
         dispatcher = app.dispatchers.get(record.function) if app is not None else None
         entry = self._entries.get(dispatcher.spec.function_id) if dispatcher is not None else None
@@ -318,7 +318,7 @@ class Schedules:
         Raises:
             PlatformError: `not_found` for an app that there is not.
         """
-        app_id = (await self._apps.find(record.app)).app_id if record.app else ""
+        app_id = (await self._apps.find(record.app, environment=record.environment)).app_id if record.app else ""
         infos = [self._info(spec) for spec, _ in self._scheduled() if not app_id or spec.app_id == app_id]
         infos.sort(key=lambda info: (info.app_name, info.app_id, info.function_name))
         return ScheduleListing(tuple(infos[: max(0, min(record.limit, LIST_MAX))]))
@@ -327,9 +327,10 @@ class Schedules:
         entry = self._entries.get(spec.function_id)
         assert spec.schedule is not None
         row = entry.row if entry is not None else StoredSchedule(spec.function_id, spec.schedule)
+        app = self._apps.live[spec.app_id].row
         return ScheduleInfo(
             app_id=spec.app_id,
-            app_name=self._apps.live[spec.app_id].row.name,
+            app_name=app.name,
             function_id=spec.function_id,
             function_name=spec.name,
             schedule=spec.schedule,
@@ -338,6 +339,7 @@ class Schedules:
             last_call_id=row.last_call_id,
             last_outcome=RUNNING if row.is_running else row.last_outcome,
             skipped_count=row.skipped_count,
+            environment=app.environment,
         )
 
     # Small things
