@@ -11,6 +11,7 @@ from tests.mutations.isolation import ISOLATION
 from tests.mutations.limit_faults import LIMIT_FAULTS
 from tests.mutations.machine_faults import MACHINE_FAULTS
 from tests.mutations.mutation import Mutation
+from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
 from tests.mutations.user_faults import USER_FAULTS
 
@@ -23,6 +24,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *IMAGE_LAYER_FAULTS,
     *IMAGE_REMOVAL_FAULTS,
     *IMAGE_STORE_FAULTS,
+    *SCHEDULE_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
 )

@@ -78,6 +78,12 @@ def test_clocks_that_are_set_forward_and_back(expression: str, zone: str, after:
     assert following(expression, zone, after, len(expected)) == expected
 
 
+def test_second_of_two_equal_hours_is_not_the_first_again() -> None:
+    due = cron.first_after("30 2 * * *", BERLIN, at("2026-10-25 01:10"))
+
+    assert due == at("2026-10-26 01:30")
+
+
 ZONES = [BERLIN, CAIRO, LORD_HOWE, "America/New_York", "UTC"]
 MINUTES, HOURS = ["*", "*/7", "0", "30", "0,15", "5-10"], ["*", "*/2", "0", "1", "2", "2,3", "23"]
 SEEN = timedelta(days=3)
