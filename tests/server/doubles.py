@@ -147,7 +147,8 @@ def make_spec(app_id: str, name: str = "square", **fields: Any) -> FunctionSpec:
     scaling = Scaling(**{key: fields.pop(key) for key in list(fields) if key in scaling_names})
     resources = Resources(**{key: fields.pop(key) for key in list(fields) if key in Resources.__dataclass_fields__})
     retries = RetryPolicy(fields.pop("retries", 0), initial_delay_s=1.0, backoff_coefficient=2.0)
-    definition = Definition(BY_FILE, "hello", name, is_generator=fields.pop("is_generator", False))
+    kinds = {kind: fields.pop(kind, False) for kind in ("is_generator", "is_async")}
+    definition = Definition(BY_FILE, "hello", name, **kinds)
     return FunctionSpec(
         new_id("fu"),
         app_id,
@@ -370,6 +371,7 @@ class FakeNode:
         self.started: list[FakeGuest] = []
         self.starts: list[ContainerStart] = []
         self.ended: list[str] = []
+        self.grace_s: dict[str, float] = {}
         self.refusal: PlatformError | None = None
         self.startup_failure: Failure | None = None
         self.is_slow_to_load = False
@@ -403,9 +405,11 @@ class FakeNode:
         if request.method == "ContainerStart":
             return await self.start(request.record(ContainerStart)), b""
         if request.method == "ContainerEnd":
-            guest = self.guests.get(request.record(ContainerEnd).container_id)
+            end = request.record(ContainerEnd)
+            guest = self.guests.get(end.container_id)
             if guest is not None:
                 self.ended.append(guest.container_id)
+                self.grace_s[guest.container_id] = end.grace_s
                 guest.exit(None, 9)
             return Empty(), b""
         if request.method == "NodeImageBuild":

@@ -343,6 +343,79 @@ async def test_cancel_may_end_containers_too() -> None:
         assert other.outputs[0].value == b"2"
 
 
+async def test_thread_that_goes_on_takes_its_container_along_and_the_others_run_elsewhere() -> None:
+    async with staged(ServerConfig(cancel_grace_s=2.0)) as stage:
+        spec = await stage.client.function(max_containers=1, max_inputs=2, min_containers=1)
+        stage.node.run = forever
+        call, other = stage.client.call(spec.function_id, 1), stage.client.call(spec.function_id, 2)
+        await stage.until(lambda: stage.node.started and len(stage.node.started[0].running) == 2)
+        first = stage.node.started[0]
+        first.is_deaf = True
+
+        await stage.client.ask("CallCancel", CallCancel(call.call_id), Empty)
+        late = stage.client.call(spec.function_id, 3)
+        await stage.pass_time(1.9)
+        assert first.container_id in stage.node.guests
+        assert len(first.received) == 2
+
+        stage.node.run = lambda guest, value: asyncio.sleep(0, value)
+        assert (await stage.done(other, 1))[0].value == b"2"
+        assert (await stage.done(late, 1))[0].value == b"3"
+        assert (await stage.done(call, 1))[0].status == wire.CANCELLED
+        assert len(first.received) == 2
+        assert stage.node.grace_s[first.container_id] == 2.0
+
+
+async def test_container_whose_thread_ends_in_time_goes_on() -> None:
+    async with staged(ServerConfig(cancel_grace_s=2.0)) as stage:
+        spec = await stage.client.function(max_containers=1, max_inputs=2, min_containers=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        first = await running(stage)
+
+        await stage.client.ask("CallCancel", CallCancel(call.call_id), Empty)
+        await stage.done(call, 1)
+        stage.node.run = lambda guest, value: asyncio.sleep(0, value)
+        await stage.done(stage.client.call(spec.function_id, 2), 1)
+        await stage.pass_time(3.0)
+
+        assert [guest.container_id for guest in stage.node.started] == [first.container_id]
+
+
+async def test_input_that_others_took_containers_from_is_not_lost_for_it() -> None:
+    async with staged(ServerConfig(cancel_grace_s=0.5)) as stage:
+        spec = await stage.client.function(max_containers=1, max_inputs=2)
+        stage.node.run = forever
+        patient = stage.client.call(spec.function_id, 1)
+        for number in range(2, 14):
+            call = stage.client.call(spec.function_id, number)
+            await stage.until(lambda: stage.node.started and len(stage.node.started[-1].running) == 2)
+            await stage.client.ask("CallCancel", CallCancel(call.call_id, terminate_containers=True), Empty)
+            await stage.done(call, 1)
+
+        stage.node.run = lambda guest, value: asyncio.sleep(0, value)
+        await stage.until(lambda: stage.node.started[-1].container_id in stage.node.guests)
+        stage.node.started[-1].exit(0, signal=None)
+        outputs = await stage.done(patient, 1)
+
+        assert outputs[0].value == b"1"
+
+
+async def test_async_container_goes_on_being_used_while_an_input_is_being_stopped() -> None:
+    async with staged(ServerConfig(cancel_grace_s=2.0)) as stage:
+        spec = await stage.client.function(max_containers=1, max_inputs=2, min_containers=1, is_async=True)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        first = await running(stage)
+        first.is_deaf = True
+
+        await stage.client.ask("CallCancel", CallCancel(call.call_id), Empty)
+        stage.client.call(spec.function_id, 2)
+        await settle()
+
+        assert len(first.received) == 2
+
+
 async def test_cancelled_input_is_not_retried() -> None:
     async with staged() as stage:
         spec = await stage.client.function(retries=3)

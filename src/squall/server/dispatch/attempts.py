@@ -214,6 +214,7 @@ class Attempts:
             for one in held:
                 self._cut(one, "cancelled")
             for container in {one.container for one in held if one.container is not None}:
+                container.is_sacrificed = True
                 self._dispatcher.fleet.kill(container, "one of its inputs was cancelled with terminate_containers")
         else:
             self._ask_to_stop(held, "cancelled")
@@ -233,6 +234,11 @@ class Attempts:
                 asked.setdefault((one.container, one.call.call_id), []).append(one.index)
         for (container, call_id), indexes in asked.items():
             container.tell("CancelInputs", InputRefs(call_id, tuple(indexes)))
+            self._dispatcher.refresh(container)
+
+    def is_ending(self, container: Container) -> bool:
+        """Whether something in it was told to stop that only stops by itself, or with its container."""
+        return self._dispatcher.runs_in_threads and any(one.container is container for one in self.cut_short)
 
     def end_cut_short(self, one: Input) -> None:
         """An input that was being stopped has stopped."""
@@ -271,7 +277,10 @@ class Attempts:
                 stuck.add(one.container)
         self._ask_to_stop(overdue, "timed_out")
         for container in stuck:
-            dispatcher.fleet.kill(container, "an input did not stop when it was told to")
+            container.is_sacrificed = True
+            # Where inputs run in threads, the guest itself is not stuck: its hooks are run.
+            hooks_s = grace_s if dispatcher.runs_in_threads else 0.0
+            dispatcher.fleet.kill(container, "an input did not stop when it was told to", hooks_s)
 
     # Containers that end
 
@@ -315,7 +324,7 @@ class Attempts:
                     over_disk=over_disk,
                 )
             )
-            trouble.losses += not container.is_replaced
+            trouble.losses += not container.is_sacrificed
             trouble.crashes += has_crashed and is_only
             if isinstance(verdict, Retry):
                 why = Failure("crashed" if has_crashed else "lost", ending, container_id=container.container_id)

@@ -51,8 +51,8 @@ class Container:
         self.drain_reason = ""
         self.is_booted = False
         """The guest was told what to load."""
-        self.is_replaced = False
-        """It is ended for the sake of a new version: that it held an input is no fault of the input."""
+        self.is_sacrificed = False
+        """It is ended for the sake of a new version or of one input: that it held an input is no fault of the input."""
         self.ending = ""
         """Why we end it; empty while we do not."""
         self.exit: ContainerExited | None = None

@@ -224,7 +224,7 @@ class Deployments:
                 leaving += dispatcher.revise(spec)
         for container in leaving:
             if version.strategy == wire.RECREATE:
-                container.is_replaced = True
+                container.is_sacrificed = True
                 self._fleet.kill(container, reason, RECREATE_GRACE_S)
             else:
                 self._fleet.drain(container, reason)

@@ -88,6 +88,7 @@ class Dispatcher:
         """What the autoscaler goes by."""
         self.batches: Batches | None = None
         self.batches_at_once = self.max_inputs = self.target = 1
+        self.runs_in_threads = False
         self.root_app_id = root_app_id or spec.app_id
         """Whose share of the nodes its containers count for."""
         self.app_name = app_name
@@ -129,10 +130,12 @@ class Dispatcher:
 
     def _size_containers(self) -> None:
         """What a container may run at once: `batches_at_once`, each of them one input where there are no batches;
-        `target` of them it is meant to run; `max_inputs` are the inputs in them."""
+        `target` of them it is meant to run; `max_inputs` are the inputs in them. Those that run in threads cannot be
+        stopped one by one."""
         scaling, batching = self.spec.scaling, self.spec.batching
         self.batches_at_once = max(1, scaling.max_inputs)
         self.max_inputs = self.batches_at_once * (batching.max_batch_size if batching is not None else 1)
+        self.runs_in_threads = self.batches_at_once > 1 and not self.spec.definition.is_async
         self.target = min(self.batches_at_once, max(1, scaling.target_inputs or self.batches_at_once))
         if batching is None:
             self.batches = None
@@ -271,6 +274,8 @@ class Dispatcher:
 
     def window(self, container: Container) -> int:
         """How many inputs the container may hold now."""
+        if self.attempts.cut_short and self.attempts.is_ending(container):
+            return 0
         if self.batches is not None:
             return self.batches.window(container)
         if self.spec.scaling.is_single_use:
