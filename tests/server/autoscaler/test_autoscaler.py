@@ -43,6 +43,13 @@ def idle(*since: float) -> tuple[IdleContainer, ...]:
         (make_load(queued=990, running=1, busy=1, service_s=20e-6), 1),
         (make_load(queued=1_000_000, service_s=1.0), 1_000),
         (make_load(running=3, busy=3, service_s=0.001), 3),
+        # Above the target: for as long as a burst lasts nothing is done, then there are more.
+        (make_load(running=10, busy=1, service_s=0.1, max_inputs=10, target_inputs=4), 1),
+        (make_load(running=10, busy=1, service_s=0.1, above_target_since=999.8, max_inputs=10, target_inputs=4), 1),
+        (make_load(running=10, busy=1, service_s=0.1, above_target_since=999.7, max_inputs=10, target_inputs=4), 3),
+        (make_load(running=10, busy=1, above_target_since=999.7, max_inputs=10, target_inputs=4), 3),
+        (make_load(running=10, busy=1, service_s=0.001, above_target_since=999.7, max_inputs=10, target_inputs=4), 1),
+        (make_load(running=4, busy=1, service_s=0.1, max_inputs=4), 1),
     ],
 )
 def test_as_many_containers_are_wanted_as_the_load_is_worth(load: Load, wanted: int) -> None:

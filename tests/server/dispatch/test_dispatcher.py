@@ -244,6 +244,44 @@ async def test_least_loaded_container_is_served_first() -> None:
         assert [len(guest.waiting) for guest in stage.node.started] == [3, 3]
 
 
+async def test_container_runs_more_than_its_target_until_others_have_started() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_inputs=8, target_inputs=2)
+        stage.node.run = _hold
+        stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        dispatcher.service_us = dispatcher.expected_us = 100_000.0  # so that one input more is not worth a container
+
+        for number in range(2, 7):
+            stage.client.call(spec.function_id, number)
+        await settle()
+        assert len(stage.node.started[0].running) == 6
+        await stage.pass_time(1.0)
+
+        assert len(dispatcher.containers) == 3
+        for number in range(7, 11):
+            stage.client.call(spec.function_id, number)
+            await settle()
+        assert sorted(len(guest.running) for guest in stage.node.started) == [2, 2, 6]
+
+
+async def test_container_is_filled_to_its_target_before_a_spare_one_is_used() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1, max_inputs=4, target_inputs=3)
+        await stage.until(lambda: len(stage.node.started) == 1)
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        stage.plane.fleet.request(dispatcher, 2)
+        await stage.until(lambda: len(dispatcher.free) == 3)
+        stage.node.run = _hold
+
+        for number in range(4):
+            stage.client.call(spec.function_id, number)
+            await settle()
+
+        assert sorted(len(guest.running) for guest in stage.node.started) == [0, 1, 3]
+
+
 async def test_container_that_ran_last_is_used_again() -> None:
     async with staged() as stage:
         spec = await stage.client.function(min_containers=5, max_containers=5)
@@ -496,6 +534,11 @@ async def test_only_so_many_inputs_are_handed_out_before_others_have_a_turn() ->
 
         assert first_turn == TURN_INPUTS_MAX
         assert len(container.held) == 2 * TURN_INPUTS_MAX
+
+
+async def _hold(guest: FakeGuest, value: bytes) -> bytes:
+    await asyncio.Event().wait()
+    return value
 
 
 async def _put_many(stage: Stage, spec: FunctionSpec, count: int) -> None:

@@ -30,7 +30,9 @@ STEP_S = 1.0
 WORTH_S = 0.5
 """A container is worth starting for at least this much work."""
 BLOCKED_S = 0.25
-"""An input that runs for so long, where inputs were short, blocks its container."""
+"""An input that runs for so long, where inputs were short, blocks its container; containers that run more than their
+target for so long need others beside them."""
+SHORT_S = 0.01
 LOOK_S = 0.05
 """How soon to look again while inputs wait and others run."""
 BACKOFF_FIRST_S = 0.5
@@ -65,6 +67,8 @@ class Load:
     """How long inputs have taken, on average; None before the first output."""
     blocked: int = 0
     """Of the busy ones, those whose input has been running for `BLOCKED_S`."""
+    above_target_since: float = math.inf
+    """Since when more has run than all containers there are, or are to come, are meant to run."""
     last_step_at: float = -math.inf
     """When containers were last started."""
     failures_in_a_row: int = 0
@@ -96,9 +100,18 @@ def desired(load: Load) -> int:
     need = 0
     if outstanding:
         target = max(1, scaling.target_inputs or scaling.max_inputs)
-        need = min(math.ceil(outstanding / target), _worth(load))
+        need = min(math.ceil(outstanding / target), max(_worth(load), _relief(load, target)))
         need += scaling.buffer_containers
     return min(max(scaling.min_containers, need), max(limit, 0))
+
+
+def _relief(load: Load, target: int) -> int:
+    """Containers that bring those that run more than their target down to it, once that has lasted. Of short inputs,
+    which are handed out ahead, most of what a container seems to run waits in it."""
+    is_short = load.service_s is not None and load.service_s < SHORT_S
+    if is_short or load.now - load.above_target_since < BLOCKED_S:
+        return 0
+    return math.ceil(load.running / target)
 
 
 def _worth(load: Load) -> int:
@@ -142,6 +155,8 @@ def look_again_s(load: Load, decision: Decision) -> float | None:
         waits.append(LOOK_S if load.busy else max(LOOK_S, step_at + STEP_S - load.now))
     if load.failures_in_a_row > 0:
         waits.append(load.last_failure_at + backoff_s(load.failures_in_a_row) - load.now)
+    if load.above_target_since < math.inf:
+        waits.append(load.above_target_since + BLOCKED_S - load.now)
     window_s = load.scaling.scaledown_window_s
     waits += [one.idle_since + window_s - load.now for one in load.idle]
     return min((wait_s for wait_s in waits if wait_s > 0.0), default=None)

@@ -116,6 +116,7 @@ class Dispatcher:
         self.last_failure_at = float("-inf")
         self.last_step_at = float("-inf")
         self.last_scaled_at = float("-inf")
+        self.above_target_since = float("inf")
         self.next_look: Timer | None = None
         """When the autoscaler looks again even if nothing changes."""
         self.stopped: Failure | None = None

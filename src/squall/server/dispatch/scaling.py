@@ -3,6 +3,7 @@ would say. So a function that has nothing to do, or has containers that wait for
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from squall.server.autoscaler import BLOCKED_S, IdleContainer, Load, decide, look_again_s
@@ -40,6 +41,10 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
             blocked += now - max(began_at, container.last_output_at) >= BLOCKED_S
         else:
             idle.append(IdleContainer(container.container_id, container.idle_since))
+    if running <= dispatcher.target * (busy + len(idle) + starting + pending):
+        dispatcher.above_target_since = math.inf
+    elif dispatcher.above_target_since == math.inf:
+        dispatcher.above_target_since = now
     return Load(
         now=now,
         scaling=dispatcher.scaling,
@@ -51,6 +56,7 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
         idle=tuple(idle),
         service_s=dispatcher.service_us / 1e6 if dispatcher.service_us else None,
         blocked=blocked,
+        above_target_since=dispatcher.above_target_since,
         last_step_at=dispatcher.last_step_at,
         failures_in_a_row=dispatcher.failures_in_a_row,
         last_failure_at=dispatcher.last_failure_at,
