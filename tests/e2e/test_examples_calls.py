@@ -11,7 +11,7 @@ from tests.e2e.installation import Installation
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "calls"
 PRINTS: dict[str, str] = {}
 """Of those that one command runs: the last line that each prints."""
-ELSEWHERE: set[str] = {"schedules"}
+ELSEWHERE: set[str] = {"replay", "schedules"}
 """They have tests of their own, beside those of the feature."""
 
 

@@ -1,7 +1,8 @@
-"""`squall container`: list, logs, stop, exec."""
+"""`squall container`: list, show, logs, stop, exec."""
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
@@ -12,7 +13,9 @@ from squall.cli.server_calls import ask, is_list_empty, is_terminal, open_stream
 from squall.cli.terminal import carry, size
 from squall.protocol.container import ContainerExec, ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
+from squall.protocol.flight import ContainerFlight, ContainerShow
 from squall.protocol.log import LogRead
+from squall.protocol.records import to_wire
 
 LIST_MAX = 10_000
 
@@ -45,6 +48,22 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
     why = ("Ended because",) if include_stopped else ()
     headings = ("Container ID", "App ID", "App Name", "Function", "State", "Start Time", *why)
     tables.show(headings, rows, is_json=is_json)
+
+
+@container_group.command("show", epilog="Example: squall container show ct-…")
+@click.argument("container_id")
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def show(container_id: str, is_json: bool) -> None:
+    """Show how a container started, what it served and how it ended."""
+    require_server()
+    flight = ask("ContainerShow", ContainerShow(container_id), ContainerFlight)
+    if is_json:
+        click.echo(json.dumps(to_wire(flight), indent=2))
+        return
+    from squall.cli.container_view import lines_of  # cold start: for people only
+
+    for line in lines_of(flight):
+        click.echo(line)
 
 
 @container_group.command("logs", epilog="Example: squall container logs ct-… --timestamps")

@@ -45,8 +45,8 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
         query = LogRead(
             is_following=is_following,
             tail=_tail(tail, is_all=is_all, has_beginning=bool(since)),
-            since=_moment(since),
-            until=_moment(until),
+            since=moment_of(since),
+            until=moment_of(until),
             search=search,
             source=source,
         )
@@ -123,7 +123,7 @@ def _tail(tail: int | None, *, is_all: bool, has_beginning: bool) -> int:
     return -1 if is_all or has_beginning else TAIL
 
 
-def _moment(text: str) -> float | None:
+def moment_of(text: str) -> float | None:
     """Seconds since 1970 of `2h` (that long ago) or an ISO date and time (local without an offset)."""
     if not text:
         return None

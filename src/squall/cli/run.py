@@ -88,7 +88,7 @@ def run(
     if result_path is not None:
         result_file.check(result_path, raw, target.name, is_generator=_is_generator(target))
     output = None if is_quiet else _output.PlainOutput(has_timestamps=has_timestamps)
-    with _output.use(output), _reported():
+    with _output.use(output), reported():
         with app.run(name=app_name, detach=is_detached, interactive=is_interactive):
             terminal: AbstractContextManager[None] = nullcontext()
             if is_interactive:
@@ -137,7 +137,7 @@ def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_quie
     return target.remote(*args, **kwargs)
 
 
-class _reported:  # noqa: N801 - a context manager used like a function
+class reported:  # noqa: N801 - a context manager used like a function
     """What user code raises is shown as its own traceback, exit code 1; our errors stay one message.
 
     sys.exit() here ends the command as it says; in a function it is a failure, whatever it says.

@@ -242,10 +242,12 @@ class ShownLines:
 class LogFollower:
     """Shows the log lines of an app, from its first to its last, in a thread of its own."""
 
-    def __init__(self, client: Client, app_id: str, output: Output) -> None:
+    def __init__(self, client: Client, app_id: str, output: Output, since: float | None = None) -> None:
+        """`since`: from lines of that time on, seconds since 1970; None for all."""
         self._client = client
         self._app_id = app_id
         self._output = output
+        self._since = since
         self._is_stopping = False
         self._is_server_there = True
         self._is_silent = False
@@ -278,6 +280,7 @@ class LogFollower:
         from squall.protocol.log import LogBatch, LogRead  # cold start: only where output is shown
 
         shown = ShownLines()
+        shown.last_at = self._since
         while True:
             await self._client.connect()
             request = LogRead(app=self._app_id, is_following=True, tail=-1, since=shown.last_at)

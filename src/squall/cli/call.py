@@ -1,0 +1,110 @@
+"""`squall call`: what was called, what became of it, and once more."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from squall.cli import tables
+from squall.cli.log import moment_of
+from squall.cli.server_calls import ask, is_list_empty, require_server
+from squall.cli.timeline import shown
+from squall.protocol.flight import INPUTS_SHOWN_MAX, CallFlight, CallList, CallListing, CallShow, CallSummary
+from squall.protocol.records import to_wire
+
+
+@click.group("call", epilog="Example: squall call list --failed")
+def call_group() -> None:
+    """Calls: what ran, why it was slow, why it failed."""
+
+
+@call_group.command("list", epilog="Example: squall call list --app hello --failed")
+@click.option("--app", default="", metavar="APP", help="Only calls of this app, by name or id.")
+@click.option("--function", default="", metavar="FN", help="Only of this function: app/function, or its id.")
+@click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
+@click.option("--since", default="", help="Made since then: 2h, 1d, or a date and time.")
+@click.option("--until", default="", help="Made until then.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most N."
+)
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def list_calls(app: str, function: str, is_failed: bool, since: str, until: str, limit: int, is_json: bool) -> None:
+    """List calls, newest first: the last ones, and those that are kept."""
+    named_app, slash, name = function.partition("/")
+    if slash and app and app != named_app:
+        raise click.UsageError(f"--app {app} and --function {function} name different apps")
+    wanted = CallList(
+        app=app or (named_app if slash else ""),
+        function=name if slash else function,
+        is_failed=is_failed,
+        since=moment_of(since),
+        until=moment_of(until),
+        limit=limit,
+    )
+    listing = CallListing(()) if is_list_empty() else ask("CallList", wanted, CallListing)
+    show_summaries(listing.calls, is_json=is_json)
+
+
+def show_summaries(calls: tuple[CallSummary, ...], *, is_json: bool) -> None:
+    """A table of calls."""
+    rows = [
+        (
+            one.call_id,
+            f"{one.function_name}{f'.{one.method}' if one.method else ''}" or one.function_id,
+            one.app_name or one.app_id,
+            one.kind,
+            one.status,
+            one.input_count,
+            one.failed_count,
+            tables.local_time(one.created_at),
+            one.duration_ms if is_json else shown(one.duration_ms),
+        )
+        for one in calls
+    ]
+    headings = ("Call ID", "Function", "App", "Kind", "Status", "Inputs", "Failed", "Made at", "Took")
+    tables.show(headings, rows, is_json=is_json)
+
+
+@call_group.command("show", epilog="Example: squall call show fc-…")
+@click.argument("call_id")
+@click.option("--failed", "is_failed", is_flag=True, help="Only inputs that failed.")
+@click.option("--first", type=click.IntRange(min=0), default=0, metavar="INDEX", help="Begin with this input.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(0, INPUTS_SHOWN_MAX), metavar="N", default=20, show_default=True,
+    help="At most N inputs.",
+)  # fmt: skip
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def show_call(call_id: str, is_failed: bool, first: int, limit: int, is_json: bool) -> None:
+    """Show what became of a call: who made it, where its time went, how it failed."""
+    require_server()
+    flight = ask("CallShow", CallShow(call_id, first, limit, is_failed), CallFlight)
+    if is_json:
+        click.echo(json.dumps(to_wire(flight), indent=2))
+        return
+    from squall.cli.call_view import lines_of  # cold start: for people only
+
+    for line in lines_of(flight):
+        click.echo(line)
+
+
+@call_group.command("replay", epilog="Example: squall call replay fc-… --index 3 --local")
+@click.argument("call_id")
+@click.option("--index", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Which input.")
+@click.option("--local", "is_local", is_flag=True, help="Run it here, in the debugger when it fails.")
+@click.option("--file", "path", type=click.Path(), default="", help="With --local: where the function's module is.")
+def replay(call_id: str, index: int, is_local: bool, path: str) -> None:
+    """Run an input of a call again: in a container, or here.
+
+    Arguments are kept of inputs that failed, and of spawned calls. A function of an app that has stopped is run in an
+    app of its own, as it was then; one that is deployed runs as it is now.
+    """
+    require_server()
+    if path and not is_local:
+        raise click.UsageError("--file says where a module is for --local; add that, or leave it out")
+    from squall.cli import call_replay  # cold start: as above
+
+    if is_local:
+        call_replay.run_here(call_id, index, path)
+    else:
+        call_replay.run_in_container(call_id, index)

@@ -1,0 +1,213 @@
+"""`squall call replay`: a kept input, run once more in a container or in this process."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CoroutineType, GeneratorType, TracebackType
+from typing import Any
+
+import click
+
+from squall.cli import reference
+from squall.cli.run import reported
+from squall.cli.server_calls import ask, is_terminal
+from squall.protocol.app import (
+    EPHEMERAL,
+    STOPPED,
+    STOPPING,
+    AppCreate,
+    AppCreated,
+    AppGet,
+    AppInfo,
+    AppStop,
+    AppStopped,
+)
+from squall.protocol.call import CallSpawned
+from squall.protocol.flight import CallInput, CallInputGet, CallReplay
+from squall.protocol.function import SERIALIZED, FunctionCreate, FunctionCreated, FunctionGet, FunctionSpec
+from squall.protocol.ids import input_id, new_id
+from squall.protocol.log import LogEntry
+from squall.protocol.parameters import decode
+from squall.protocol.records import replace
+from squall.sdk import _blob, _client, _container, _durable, _output
+from squall.sdk._pending import run
+from squall.sdk._serialization import deserialize
+from squall.sdk._traceback import is_ours
+from squall.sdk.cls import Cls
+
+CLOCKS_S = 5.0
+"""Lines are looked for from so long before the replay was asked for: their times are those of another clock."""
+
+
+# In a container
+
+
+def run_in_container(call_id: str, index: int) -> None:
+    """Run the input in a container and show its lines and result; what it raises ends the command with code 1."""
+    kept, spec = _origin(call_id, index)
+    new_call_id = new_id("fc")
+    client = _client.current()
+    output = _LinesOf(input_id(new_call_id, 0))
+    with _output.use(output), reported(), _app_of(spec) as (app_id, function_id):
+        since = time.time() - CLOCKS_S  # tidy: lines are stamped with the time of day
+        follower = _output.LogFollower(client, app_id, output, since)
+        try:
+            ask("CallReplay", CallReplay(call_id, new_call_id, kept.index, function_id), CallSpawned)
+            click.echo(f"Replays input {index} of {call_id} as {new_call_id}", err=True)
+            value = run(_durable.get(client, new_call_id, 0, None))
+        finally:
+            follower.finish(0.0)
+        if value is not None:
+            click.echo(str(value))
+
+
+class _LinesOf(_output.PlainOutput):
+    """Shows the lines of one input."""
+
+    def __init__(self, one: str) -> None:
+        super().__init__()
+        self._input_id = one
+
+    def log(self, entry: LogEntry) -> None:
+        """See `Output`."""
+        if entry.input_id == self._input_id:
+            super().log(entry)
+
+
+def _origin(call_id: str, index: int) -> tuple[CallInput, FunctionSpec]:
+    kept = ask("CallInputGet", CallInputGet(call_id, index), CallInput)
+    return kept, ask("FunctionGet", FunctionGet(function_id=kept.function_id), FunctionSpec)
+
+
+@contextmanager
+def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
+    """The app and the function to run it by: its own, or while the block runs one made like it."""
+    app = ask("AppGet", AppGet(spec.app_id), AppInfo)
+    if app.state not in (STOPPED, STOPPING):
+        yield app.app_id, spec.function_id
+        return
+    app_id = new_id("ap")
+    # All functions of the app: this one may call the others.
+    specs = [ask("FunctionGet", FunctionGet(function_id=one), FunctionSpec) for one in app.functions.values()]
+    ids = {one.function_id: new_id("fu") for one in [*specs, spec]}
+    made = {
+        one.function_id: replace(
+            one, app_id=app_id, function_id=ids[one.function_id], schedule=None,
+            variant_of=ids.get(one.variant_of, ""), scaling=replace(one.scaling, min_containers=0, buffer_containers=0),
+        )
+        for one in [*specs, spec]
+    }  # fmt: skip
+    client = _client.current()
+    record = AppCreate(app_id, f"replay of {app.name or app.app_id}"[:64], EPHEMERAL)
+    functions = FunctionCreate(tuple(made.values()))
+    ask("AppCreate", record, AppCreated)
+    try:
+        ask("FunctionCreate", functions, FunctionCreated)
+        client.keep_app(record, functions)
+        yield app_id, ids[spec.function_id]
+    finally:
+        client.drop_app(app_id)
+        ask("AppStop", AppStop(app_id, "its replay has ended"), AppStopped)
+
+
+# Here
+
+
+def run_here(call_id: str, index: int, path: str) -> None:
+    """Run the raw function here, on the kept arguments; when it raises, the debugger opens where it did."""
+    kept, spec = _origin(call_id, index)
+    client = _client.current()
+    value: Any = run(_kept_value(client, call_id, index))
+    # The module first: arguments may be of its classes.
+    function = _callable(spec, kept.method, path)
+    args, kwargs = deserialize(value)
+    try:
+        returned = _finished(function(*args, **kwargs))
+    except BaseException as error:
+        # Ctrl-C and leaving the debugger are the user's.
+        if type(error).__name__ == "BdbQuit" or isinstance(error, KeyboardInterrupt):
+            raise click.exceptions.Exit(1) from error
+        reference.show_user_traceback(error)
+        if is_terminal():
+            import pdb  # cold start: when it failed
+
+            pdb.post_mortem(_without_ours(error.__traceback__))
+        raise click.exceptions.Exit(1) from error
+    if returned is not None:
+        click.echo(str(returned))
+
+
+async def _kept_value(client: _client.Client, call_id: str, index: int) -> Any:
+    found, body = await client.request_with_body("CallInputGet", CallInputGet(call_id, index), CallInput)
+    return await _blob.get(client, found.blob_sha256) if found.blob_sha256 else body
+
+
+def _finished(returned: Any) -> Any:
+    """What it gives in the end; items of a generator are shown as they come."""
+    if isinstance(returned, CoroutineType):
+        import asyncio  # cold start: as long as all the rest together
+
+        return asyncio.run(returned)
+    if isinstance(returned, GeneratorType):
+        for item in returned:
+            click.echo(str(item))
+        return None
+    return returned
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """From the first frame of user code on."""
+    found = trace
+    while found is not None and is_ours(found.tb_frame.f_code.co_filename):
+        found = found.tb_next
+    return found or trace
+
+
+def _callable(spec: FunctionSpec, method: str, path: str) -> Callable[..., Any]:
+    """The function as the user wrote it, from the module here.
+
+    Raises:
+        click.ClickException: it is not here.
+    """
+    definition = spec.definition
+    if definition.kind == SERIALIZED:
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if definition.python_version not in ("", here):
+            what = f"function {spec.name} was pickled by Python {definition.python_version}, and this is {here}"
+            raise click.ClickException(f"{what}; run this command by that one, or replay it in a container")
+        found: Any = deserialize(_container.get_blob(definition.blob_sha256))
+    else:
+        module = reference.load(_where(definition.module, path))
+        found = module
+        for name in definition.qualname.split("."):
+            found = getattr(found, name, None)
+        if found is None:
+            where = getattr(module, "__file__", definition.module)
+            raise click.ClickException(f"{where} has no {definition.qualname}, which the call was of")
+    if isinstance(found, Cls):
+        bound = found(**decode(spec.parameters))
+        local: Callable[..., Any] = getattr(bound, method).local
+        return local
+    return _container.unwrap(found)  # type: ignore[return-value]
+
+
+def _where(module: str, path: str) -> reference.Reference:
+    if path:
+        return reference.parse(path, is_module=False)
+    file = Path(f"{module}.py")
+    if "." not in module and file.is_file():
+        return reference.Reference(str(file))
+    from importlib.util import find_spec  # cold start: packages only
+
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        is_there = find_spec(module) is not None
+    except (ImportError, ValueError):
+        is_there = False
+    if not is_there:
+        raise click.ClickException(f"no module {module} here: go to the program's folder, or say --file path/to/it.py")
+    return reference.Reference(module, is_module=True)

@@ -1,0 +1,152 @@
+"""What became of a call can be seen, and a failed one run again: in a container, and in the debugger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.installation import PROGRAMS, Installation
+from tests.e2e.terminal import Terminal
+
+PROGRAM = str(PROGRAMS / "flights.py")
+EXAMPLE = str(Path(__file__).parent.parent.parent / "examples" / "calls" / "replay.py")
+
+
+def listed(squall: Installation, *options: str) -> list[dict[str, Any]]:
+    ended = squall.command("call", "list", "--limit", "1000", "--json", *options)
+    assert ended.code == 0, ended
+    found: list[dict[str, Any]] = json.loads(ended.out)
+    return found
+
+
+@pytest.fixture(scope="module")
+def failed(session_installation: Installation) -> dict[str, str]:
+    """Calls of a program that failed, and ended: by function."""
+    known = {one["call_id"] for one in listed(session_installation)}
+    ended = session_installation.command("run", PROGRAM, timeout_s=120)
+    assert ended.code == 1, ended
+    return {one["function"]: one["call_id"] for one in listed(session_installation) if one["call_id"] not in known}
+
+
+@pytest.mark.timeout(240)
+def test_show_says_who_called_where_time_went_and_why_it_failed(
+    session_installation: Installation, failed: dict[str, str]
+) -> None:
+    inner = session_installation.command("call", "show", failed["charge"])
+    outer = session_installation.command("call", "show", failed["checkout"])
+
+    assert inner.code == outer.code == 0, inner
+    assert f"{failed['checkout'][3:]}:0 (checkout)" in inner.out
+    assert "ValueError: negative: -14" in inner.out
+    assert ", in charge" in inner.out
+    assert "put off by 1.0 s, as retries= of the function say" in inner.out
+    assert inner.out.count("failed: queue") == 2, inner
+    assert f"{failed['charge']}  charge  failed" in outer.out
+    flight = json.loads(session_installation.command("call", "show", failed["charge"], "--json").out)
+    attempts = flight["inputs"][0]["attempts"]
+    assert [one["status"] for one in attempts] == ["failed", "failed"]
+    assert attempts[0]["retry_delay_ms"] == 1_000
+    container_id = attempts[0]["container_id"]
+    shown = session_installation.command("container", "show", container_id)
+    assert all(name in shown.out for name in ("rootfs", "sandbox", "process", "first input", "2 failed")), shown
+    assert "its app was stopped" in shown.out
+
+
+@pytest.mark.timeout(240)
+def test_list_finds_failed_calls_by_app_and_function(
+    session_installation: Installation, failed: dict[str, str]
+) -> None:
+    names = {one["function"] for one in listed(session_installation, "--failed")}
+    assert {"charge", "checkout"} <= names
+    wrong = session_installation.command("call", "list", "--app", "no-such-app")
+    assert wrong.code == 1
+    assert "no app is called 'no-such-app'" in wrong.err
+
+
+@pytest.mark.timeout(240)
+def test_failed_call_is_shown_and_replayed_after_a_restart_of_the_server(
+    session_installation: Installation, failed: dict[str, str]
+) -> None:
+    assert session_installation.command("server", "stop", "--force").code == 0
+    assert session_installation.command("server", "start").code == 0
+
+    shown = session_installation.command("call", "show", failed["charge"])
+    replayed = session_installation.command("call", "replay", failed["charge"], timeout_s=120)
+
+    assert "ValueError: negative: -14" in shown.out
+    assert "Not all is known" in shown.out
+    assert replayed.code == 1, replayed
+    assert replayed.out.count("charging -7") == 2, "the lines of both attempts"
+    assert "negative: -14" in replayed.err
+    apps = json.loads(session_installation.command("app", "list", "--json").out)
+    assert {one["state"] for one in apps if one["description"] == "replay of flights"} == {"stopped"}
+
+
+@pytest.mark.timeout(240)
+def test_replay_of_large_arguments_which_are_in_a_blob(session_installation: Installation) -> None:
+    known = {one["call_id"] for one in listed(session_installation)}
+    session_installation.command("run", PROGRAM, "--padding", str(3 * 2**20), timeout_s=120)
+    call_id = next(one["call_id"] for one in listed(session_installation, "--failed") if one["call_id"] not in known)
+
+    replayed = session_installation.command("call", "replay", call_id, timeout_s=120)
+
+    assert "charging -7" in replayed.out, replayed
+
+
+@pytest.mark.timeout(240)
+def test_local_replay_opens_the_debugger_where_it_failed(
+    session_installation: Installation, failed: dict[str, str]
+) -> None:
+    with Terminal(session_installation, "call", "replay", failed["charge"], "--local", "--file", PROGRAM) as terminal:
+        terminal.wait_said("(Pdb)", 60)
+        assert "negative: -14" in terminal.said
+        terminal.type("p order.price, secret_sum\n")
+        terminal.wait_said("(-7, -14)")
+        terminal.type("q\n")
+        assert terminal.wait() == 1
+
+
+@pytest.mark.timeout(240)
+def test_local_replay_of_what_is_mended_prints_its_result(
+    session_installation: Installation, failed: dict[str, str]
+) -> None:
+    arguments = ("call", "replay", failed["charge"], "--local", "--file", PROGRAM)
+
+    ended = session_installation.command(*arguments, environ={"FLIGHTS_FIXED": "1"})
+
+    assert (ended.code, ended.out.splitlines()) == (0, ["charging -7", "-7"]), ended
+
+
+@pytest.mark.timeout(240)
+def test_local_replay_says_where_it_looked_for_the_module(
+    session_installation: Installation, failed: dict[str, str], tmp_path: Path
+) -> None:
+    ended = session_installation.command("call", "replay", failed["charge"], "--local", cwd=tmp_path)
+
+    assert ended.code == 1
+    assert "no module flights here" in ended.err
+
+
+@pytest.mark.timeout(240)
+def test_example(session_installation: Installation) -> None:
+    known = {one["call_id"] for one in listed(session_installation)}
+    ended = session_installation.command("run", EXAMPLE, timeout_s=120)
+
+    assert "[30.0, 2.5], and input 2 failed: division by zero" in ended.out, ended
+    (call,) = [one for one in listed(session_installation, "--failed") if one["call_id"] not in known]
+    again = session_installation.command(
+        "call", "replay", call["call_id"], "--index", "2", "--local", "--file", EXAMPLE
+    )
+    assert "ZeroDivisionError" in again.err
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("call_id", ["fc-00000000nonesuch", "nonsense", "fc-'; DROP TABLE calls; --"])
+def test_unknown_calls_are_one_message(session_installation: Installation, call_id: str) -> None:
+    for command in (("show",), ("replay",), ("replay", "--local")):
+        ended = session_installation.command("call", command[0], call_id, *command[1:])
+        assert ended.code == 1
+        assert ended.err.startswith("Error: no call"), ended
