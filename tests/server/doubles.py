@@ -148,7 +148,7 @@ def make_spec(app_id: str, name: str = "square", **fields: Any) -> FunctionSpec:
     resources = Resources(**{key: fields.pop(key) for key in list(fields) if key in Resources.__dataclass_fields__})
     retries = RetryPolicy(fields.pop("retries", 0), initial_delay_s=1.0, backoff_coefficient=2.0)
     kinds = {kind: fields.pop(kind, False) for kind in ("is_generator", "is_async")}
-    definition = Definition(BY_FILE, "hello", name, **kinds)
+    definition = fields.pop("definition", None) or Definition(BY_FILE, "hello", name, **kinds)
     return FunctionSpec(
         new_id("fu"),
         app_id,
@@ -529,11 +529,13 @@ class FakeClient:
         await self.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
         return spec
 
-    def open(self, function_id: str, kind: str = wire.MAP, parent: str = "", call_id: str = "") -> FakeCall:
+    def open(
+        self, function_id: str, kind: str = wire.MAP, parent: str = "", call_id: str = "", method: str = ""
+    ) -> FakeCall:
         """Begin a call."""
         call = FakeCall(call_id or new_id("fc") + owner_mark(self.client_id), function_id, kind)
         self.calls[call.call_id] = call
-        self.tell("CallOpen", CallOpen(call.call_id, function_id, kind, parent))
+        self.tell("CallOpen", CallOpen(call.call_id, function_id, kind, parent, method))
         return call
 
     def put(self, call: FakeCall, values: dict[int, bytes]) -> None:

@@ -52,6 +52,8 @@ class App:
         self.row = row
         self.dispatchers: dict[str, Dispatcher] = {}
         """By name of the function."""
+        self.variants: dict[str, dict[str, Dispatcher]] = {}
+        """Functions made from these, as far as they are in memory: by the id of that one, then by their own."""
         self.holders: set[Client] = set()
         self.last_holder: Client | None = None
         self.free_since: float | None = None
@@ -70,6 +72,15 @@ class App:
     def app_id(self) -> str:
         """Its id."""
         return self.row.app_id
+
+    @property
+    def all_dispatchers(self) -> list[Dispatcher]:
+        """Of its functions and of their variants."""
+        return [*self.dispatchers.values(), *(one for some in self.variants.values() for one in some.values())]
+
+    def following(self, function_id: str) -> list[Dispatcher]:
+        """The variants of a function that change with it."""
+        return [one for one in self.variants.get(function_id, {}).values() if not one.spec.is_pinned]
 
     @property
     def functions(self) -> dict[str, str]:
@@ -200,7 +211,7 @@ class Apps:
     async def _set_state(self, app: App, state: str) -> None:
         await self._store.set_app_state(app.app_id, state)
         app.row = replace(app.row, state=state)
-        for dispatcher in app.dispatchers.values():
+        for dispatcher in app.all_dispatchers:
             dispatcher.outlives_client = state != wire.EPHEMERAL
             dispatcher.is_deployed = state == wire.DEPLOYED
 
@@ -265,7 +276,7 @@ class Apps:
         do. Only a detached one does, for calls that are not the client's own; those are cancelled."""
         if app.row.state != wire.DETACHED or app.stopping is not None or not self.is_busy(app, besides=client):
             return False
-        for dispatcher in app.dispatchers.values():
+        for dispatcher in app.all_dispatchers:
             for call in self._calls.of(dispatcher):
                 if call.sink is client:
                     dispatcher.attempts.cancel(list(call.inputs.values()))
@@ -280,7 +291,7 @@ class Apps:
         return any(
             self.stored_count(one.spec.function_id)
             or any(call.inputs and call.sink is not besides for call in self._calls.of(one))
-            for one in app.dispatchers.values()
+            for one in app.all_dispatchers
         )
 
     # Functions
@@ -323,6 +334,28 @@ class Apps:
 
     def add_function(self, app: App, spec: FunctionSpec) -> None:
         """The app has one more function; the store knows it already."""
+        dispatcher = app.dispatchers[spec.name] = self._add(app, spec)
+        if spec.scaling.min_containers > 0:
+            self._fleet.changed(dispatcher)
+
+    def add_variant(self, app: App, spec: FunctionSpec) -> Dispatcher:
+        """One of its functions has a variant in use."""
+        dispatcher = self._add(app, spec)
+        app.variants.setdefault(spec.variant_of, {})[spec.function_id] = dispatcher
+        return dispatcher
+
+    def forget_variant(self, function_id: str) -> None:
+        """It has neither calls nor containers; the store can bring it back."""
+        dispatcher = self.dispatchers.pop(function_id, None)
+        app = self.live.get(dispatcher.spec.app_id) if dispatcher is not None else None
+        if dispatcher is None or app is None:
+            return
+        variants = app.variants.get(dispatcher.spec.variant_of, {})
+        variants.pop(function_id, None)
+        if not variants:
+            app.variants.pop(dispatcher.spec.variant_of, None)
+
+    def _add(self, app: App, spec: FunctionSpec) -> Dispatcher:
         dispatcher = Dispatcher(
             spec,
             app.row.name,
@@ -334,10 +367,8 @@ class Apps:
         )
         dispatcher.outlives_client = app.row.state != wire.EPHEMERAL
         dispatcher.is_deployed = app.row.state == wire.DEPLOYED
-        app.dispatchers[spec.name] = dispatcher
         self.dispatchers[spec.function_id] = dispatcher
-        if spec.scaling.min_containers > 0:
-            self._fleet.changed(dispatcher)
+        return dispatcher
 
     # Versions
 
@@ -432,7 +463,7 @@ class Apps:
         """An app as listed."""
         app = self.live.get(row.app_id)
         names = app.functions if app is not None else functions or {}
-        count = sum(len(one.containers) for one in app.dispatchers.values()) if app is not None else 0
+        count = sum(len(one.containers) for one in app.all_dispatchers) if app is not None else 0
         return AppInfo(
             row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, names, row.tags, row.parent_app_id,
             row.environment, app.version if app is not None else 0,
@@ -529,7 +560,7 @@ def _schedule_problem(spec: FunctionSpec) -> str:
     return schedule.problem(spec.schedule)
 
 
-def check_spec(spec: FunctionSpec) -> None:
+def check_spec(spec: FunctionSpec, operation: str = "FunctionCreate") -> None:
     """Refuse what cannot be run.
 
     Raises:
@@ -570,4 +601,4 @@ def check_spec(spec: FunctionSpec) -> None:
     )
     for is_wrong, message in problems:
         if is_wrong:
-            raise PlatformError(INVALID, f"FunctionCreate: function {spec.name!r}: {message}")
+            raise PlatformError(INVALID, f"{operation}: function {spec.name!r}: {message}")

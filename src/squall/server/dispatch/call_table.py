@@ -62,6 +62,10 @@ class CallTable:
         """The calls of one function."""
         return iter([call for call in self._calls.values() if call.dispatcher is dispatcher])
 
+    def dispatchers(self) -> set[Dispatcher]:
+        """Of all functions that have calls."""
+        return {call.dispatcher for call in self._calls.values()}
+
     def waited_for(self) -> Iterator[Call]:
         """Calls that inputs have made, with inputs of their own that have no output."""
         for call in self._calls.values():

@@ -83,10 +83,19 @@ def check_function(spec: FunctionSpec, *, is_network_blocked: bool) -> None:
     if size > SPEC_BYTES_MAX:
         message = f"its variables, mounts and names are {size} characters, at most {SPEC_BYTES_MAX}"
         raise PlatformError(INVALID, f"FunctionCreate: function {spec.name!r}: {message}")
+    check_numbers(spec, "FunctionCreate")
+
+
+def check_numbers(spec: FunctionSpec, operation: str) -> None:
+    """Whether the numbers of a function are such as there are.
+
+    Raises:
+        PlatformError: `invalid`.
+    """
     for name, value, most in _numbers(spec):
         if value is not None and not 0 <= value <= most:
             message = f"{name} of {value:g} is not between 0 and {most:g}"
-            raise PlatformError(INVALID, f"FunctionCreate: function {spec.name!r}: {message}")
+            raise PlatformError(INVALID, f"{operation}: function {spec.name!r}: {message}")
 
 
 def check_count(specs: Sequence[FunctionSpec], existing: Iterable[str], root_app_id: str) -> None:

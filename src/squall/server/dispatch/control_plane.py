@@ -43,6 +43,7 @@ from squall.server.dispatch.shelf import Shelf
 from squall.server.dispatch.standstill import Standstill
 from squall.server.dispatch.streams import Streams, Uploads, no_uploads
 from squall.server.dispatch.terminal import Terminals
+from squall.server.dispatch.variants import Variants
 from squall.server.dispatch.windows import Windows
 from squall.server.model.blobs import BlobStore
 from squall.server.model.clock import Clock
@@ -119,6 +120,15 @@ class ControlPlane:
         )
         self.apps.on_change = self.schedules.app_changed
         self.durable.on_kept = self.schedules.output_kept
+        self.variants = Variants(
+            apps=self.apps,
+            calls=self.calls,
+            store=store,
+            clock=self.clock,
+            config=config,
+            tasks=self.tasks,
+            in_version=lambda app_id, version, name: self.deployments.function_in(app_id, version, name),
+        )
         self.blob_budgets = BlobBudgets(
             store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max
         )
@@ -146,6 +156,7 @@ class ControlPlane:
         if self.apps.live:
             self.fleet.starts.expect_nodes()
         await self.schedules.load()
+        await self.variants.load()
         await self.durable.load()
         self._every(SWEEP_S, self.sweep)
         self._every(TICK_S, self.tick)
@@ -182,6 +193,7 @@ class ControlPlane:
         now = self.clock.monotonic()
         self.fleet.tick(now)
         self.apps.tick(now)
+        self.variants.tick(now)
         self.standstill.tick(now)
         self.schedules.tick()
         self.tasks.start(self.durable.tick(now))

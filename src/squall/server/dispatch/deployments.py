@@ -43,6 +43,7 @@ from squall.server.dispatch.near import near
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.model.store import Store, StoredApp
+from squall.server.model.variant import remade
 from squall.server.model.version import VERSIONS_KEPT, StoredVersion, needs_of
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ class Deployments:
             app.dispatchers[spec.name] = dispatcher
             if dispatcher.spec != spec or dispatcher.stopped is not None:
                 leaving += dispatcher.revise(spec)
+                for variant in app.following(spec.function_id):
+                    leaving += variant.revise(remade(variant.spec, spec))
         for container in leaving:
             if version.strategy == wire.RECREATE:
                 container.is_sacrificed = True
@@ -236,6 +239,9 @@ class Deployments:
         for container in dispatcher.retire(failure):
             self._fleet.drain(container, f"its function was deleted in version {version} of its app")
         self._apps.retire(dispatcher)
+        for variant in app.following(dispatcher.spec.function_id):
+            for container in variant.retire(failure):
+                self._fleet.drain(container, f"its function was deleted in version {version} of its app")
 
     async def _left(self, leaving: list[Container], strategy: str) -> int:
         """How many of these are still there, after the time they have."""

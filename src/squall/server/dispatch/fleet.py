@@ -276,7 +276,6 @@ class ContainerFleet:
     def log(self, container: Container, text: str) -> None:
         """Say something in the app's log."""
         spec = container.spec
-        entry = LogEntry(
-            self._clock.now(), SYSTEM, text, container.container_id, "", spec.app_id, spec.function_id
-        )  # fmt: skip
+        function_id = spec.variant_of or spec.function_id
+        entry = LogEntry(self._clock.now(), SYSTEM, text, container.container_id, "", spec.app_id, function_id)
         self._logs.append((entry,))

@@ -34,6 +34,8 @@ from squall.protocol.container import ContainerList, ContainerListing, Container
 from squall.protocol.empty import Empty
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import (
+    FunctionBind,
+    FunctionBound,
     FunctionCreate,
     FunctionCreated,
     FunctionGet,
@@ -85,6 +87,7 @@ class Methods:
             "AppStop": self._app_stop,
             "FunctionCreate": self._function_create,
             "FunctionGet": self._function_get,
+            "FunctionBind": self._function_bind,
             "FunctionStats": self._function_stats,
             "MountCreate": self._mount_create,
             "MountGet": self._mount_get,
@@ -223,7 +226,11 @@ class Methods:
     async def _function_get(self, caller: Caller, record: FunctionGet, body: bytes) -> tuple[FunctionSpec, bytes]:
         spec: FunctionSpec | None
         if record.function_id:
-            spec = await self._plane.store.get_function(record.function_id)
+            dispatcher = await self._plane.variants.find(record.function_id)
+            if dispatcher is not None and dispatcher.spec.variant_of:
+                spec = dispatcher.spec
+            else:
+                spec = await self._plane.store.get_function(record.function_id)
         else:
             row = await self._plane.apps.find(record.app, caller.scope_app_id, record.environment)
             caller.check_use("FunctionGet", row)
@@ -240,15 +247,19 @@ class Methods:
         caller.check_use("FunctionGet", await self._plane.apps.get(spec.app_id))
         return spec, b""
 
+    async def _function_bind(self, caller: Caller, record: FunctionBind, body: bytes) -> tuple[FunctionBound, bytes]:
+        await self._dispatcher(caller, "FunctionBind", record.function_id)
+        return FunctionBound(await self._plane.variants.bind(record)), b""
+
     async def _function_stats(
         self, caller: Caller, record: FunctionStatsGet, body: bytes
     ) -> tuple[FunctionStats, bytes]:
-        dispatcher = self._dispatcher(caller, "FunctionStats", record.function_id)
+        dispatcher = await self._dispatcher(caller, "FunctionStats", record.function_id)
         stats, waiting = dispatcher.stats(), self._plane.durable.backlog.count(record.function_id)
         return replace(stats, queued_inputs=stats.queued_inputs + waiting), b""
 
-    def _dispatcher(self, caller: Caller, method: str, function_id: str) -> Dispatcher:
-        dispatcher = self._plane.apps.dispatchers.get(function_id)
+    async def _dispatcher(self, caller: Caller, method: str, function_id: str) -> Dispatcher:
+        dispatcher = await self._plane.variants.find(function_id)
         if dispatcher is None:
             raise PlatformError(NOT_FOUND, f"{method}: function {function_id} does not exist, or its app was stopped")
         caller.check_use(method, self._plane.apps.row_of(dispatcher))
@@ -284,7 +295,7 @@ class Methods:
     # Durable calls
 
     async def _call_spawn(self, caller: Caller, record: CallSpawn, body: bytes) -> tuple[CallSpawned, bytes]:
-        dispatcher = self._dispatcher(caller, "CallSpawn", record.call.function_id)
+        dispatcher = await self._dispatcher(caller, "CallSpawn", record.call.function_id)
         check_method("CallSpawn", dispatcher.spec, record.call.method, record.call.kind)
         if dispatcher.spec.definition.is_generator:
             raise PlatformError(INVALID, f"CallSpawn: {dispatcher.spec.name} is a generator; use remote_gen")
@@ -299,7 +310,7 @@ class Methods:
     async def _call_extend(self, caller: Caller, record: CallExtend, body: bytes) -> tuple[CallSpawned, bytes]:
         call_id = record.inputs.call_id
         await self._check_call(caller, "CallExtend", call_id)
-        dispatcher = self._dispatcher(caller, "CallExtend", await self._plane.durable.function_of(call_id))
+        dispatcher = await self._dispatcher(caller, "CallExtend", await self._plane.durable.function_of(call_id))
         try:
             return CallSpawned(call_id, await self._plane.durable.spawns.extend(record, body, dispatcher)), b""
         except NoRoom:

@@ -44,8 +44,10 @@ from squall.server.dispatch.callers import CONTAINER_METHODS, Caller
 from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.node import Node
+from squall.server.dispatch.open_gate import OpenGate
 from squall.server.dispatch.printed_before import Gate
 from squall.server.model.definition import check_method
+from squall.server.model.variant import plain_name
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -85,6 +87,7 @@ class ClientService:
         self._is_network_blocked = scope is not None and scope.is_network_blocked
         self.client: Client | None = None
         self._blob_reads = asyncio.Semaphore(BLOB_READS_MAX)
+        self._gate = OpenGate(peer.channel, self._pass, plane.tasks)
         self._events: dict[str, tuple[type[Any], Callable[[Client, Any, bytes], None]]] = {
             "PutInputs": (InputBatch, lambda client, record, body: client.put_inputs(record, body)),
             "CallOpen": (CallOpen, self._call_open),
@@ -144,15 +147,29 @@ class ClientService:
         client, found = self.client, self._events.get(method)
         if client is None or found is None or (self._scope_app_id and method not in CONTAINER_METHODS):
             _log.warning("event %.80r of a client was ignored", method)
-            return
-        cls, handle = found
-        handle(client, self._peer.codec.record(cls, params), body)
+        elif self._gate.is_closed:
+            self._gate.hold(method, params, body)
+        else:
+            self._pass(method, params, body)
+
+    def _pass(self, method: str, params: Any, body: bytes) -> None:
+        cls, handle = self._events[method]
+        if self.client is not None:
+            handle(self.client, self._peer.codec.record(cls, params), body)
 
     def _call_open(self, client: Client, record: CallOpen, body: bytes) -> None:
-        dispatcher = self._plane.apps.dispatchers.get(record.function_id)
-        failure = None
         if not is_id(record.call_id, "fc") or len(record.kind) > KIND_CHARS_MAX:
             raise ValueError(f"{record.call_id[:80]!r} is no id of a call, or {record.kind[:80]!r} no kind of one")
+        if record.function_id in self._plane.apps.dispatchers:
+            self._open(client, record)
+        else:
+            # A variant that nobody has used for a while is in the store only.
+            looking = self._plane.variants.find(record.function_id)
+            self._gate.wait(looking, lambda: self._open(client, record))
+
+    def _open(self, client: Client, record: CallOpen) -> None:
+        dispatcher = self._plane.apps.dispatchers.get(record.function_id)
+        failure = None
         if dispatcher is None:
             message = f"function {record.function_id[:80]} does not exist, or its app was stopped"
             failure = Failure("invalid", message)
@@ -173,6 +190,7 @@ class ClientService:
 
     def closed(self, reason: str) -> None:
         """See `Service`."""
+        self._gate.end()
         if self.client is not None:
             self._plane.clients.gone(self.client, self._peer)
 
@@ -199,6 +217,7 @@ class AgentService:
 
     async def _hello(self, hello: NodeHello) -> NodeWelcome:
         check_version("agent", hello.version, hello.protocol_version)
+        await self._plane.variants.restore(one.function_id for one in hello.containers)
         self.node, unwanted = self._plane.nodes.greet(hello, self._peer)
         return NodeWelcome(self._plane.server_id, unwanted)
 
@@ -228,7 +247,8 @@ class AgentService:
                 continue
             if container is not None:
                 spec = container.spec
-                entry = replace(entry, app_id=spec.app_id, function_id=spec.function_id)
+                # Lines of a variant are those of its function, to whoever asks for these.
+                entry = replace(entry, app_id=spec.app_id, function_id=spec.variant_of or spec.function_id)
             entries.append(entry)
         self._plane.logs.append(tuple(entries))
         node.lines_came(len(batch.entries))
@@ -368,7 +388,7 @@ class GuestService:
             spec.app_id,
             container.dispatcher.app_name,
             spec.function_id,
-            spec.name,
+            plain_name(spec),
             spec.definition,
             app.functions if app is not None else {},
             spec.image_id,

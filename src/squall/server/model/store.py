@@ -22,6 +22,7 @@ from squall.protocol.mount import MountManifest
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
+from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion
 
 
@@ -171,6 +172,20 @@ class Store(Protocol):
 
     async def list_functions(self, app_id: str) -> tuple[FunctionSpec, ...]:
         """The app's functions, by name."""
+
+    # Variants
+
+    async def put_variant(self, variant: StoredVariant) -> None:
+        """Keep a variant, or note that it is used now. Callers at the same time share a transaction."""
+
+    async def get_variants(self, function_ids: frozenset[str]) -> tuple[StoredVariant, ...]:
+        """Those of these that are variants."""
+
+    async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
+        """They are used now; unknown ones are passed over."""
+
+    async def forget_variants(self, before: float) -> int:
+        """Forget those that were used before that time and of which no call has unfinished inputs; how many."""
 
     # Versions
 

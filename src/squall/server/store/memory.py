@@ -14,6 +14,7 @@ from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion, superseded
 
 K = TypeVar("K")
@@ -25,6 +26,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
+        self._variants: dict[str, StoredVariant] = {}
         self._versions: dict[tuple[str, int], tuple[StoredVersion, tuple[FunctionSpec, ...]]] = {}
         self._mounts: dict[str, tuple[MountManifest, float]] = {}
         """With the time they were used last."""
@@ -84,6 +86,7 @@ class MemoryStore:
         gone = {app.app_id for app in ended[keep:]}
         self._apps = {app_id: app for app_id, app in self._apps.items() if app_id not in gone}
         self._functions = {key: one for key, one in self._functions.items() if one.app_id not in gone}
+        self._variants = {key: one for key, one in self._variants.items() if one.app_id not in gone}
         return tuple(gone)
 
     def _newest_first(self) -> list[StoredApp]:
@@ -127,6 +130,27 @@ class MemoryStore:
         found = (function for function in self._functions.values() if function.app_id == app_id)
         return tuple(sorted(found, key=lambda function: function.name))
 
+    async def put_variant(self, variant: StoredVariant) -> None:
+        """See `Store`."""
+        self._variants[variant.function_id] = variant
+
+    async def get_variants(self, function_ids: frozenset[str]) -> tuple[StoredVariant, ...]:
+        """See `Store`."""
+        return tuple(self._variants[key] for key in sorted(function_ids) if key in self._variants)
+
+    async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
+        """See `Store`."""
+        for key in function_ids & self._variants.keys():
+            self._variants[key] = replace(self._variants[key], used_at=now)
+
+    async def forget_variants(self, before: float) -> int:
+        """See `Store`."""
+        working = {call.function_id for call in self._calls.values() if self._unfinished(call) or call.is_growing}
+        gone = [key for key, one in self._variants.items() if one.used_at < before and key not in working]
+        for key in gone:
+            del self._variants[key]
+        return len(gone)
+
     async def publish_version(
         self, app: StoredApp, version: StoredVersion, functions: tuple[FunctionSpec, ...], gone_ids: frozenset[str],
         keep: int,
@@ -146,6 +170,7 @@ class MemoryStore:
         self._versions[app_id, version.version] = version, functions
         known = [number for key, number in self._versions if key == app_id]
         pinned = [one.version for one in self._functions.values() if one.app_id == app_id and one.is_pinned]
+        pinned += [one.version for one in self._variants.values() if one.app_id == app_id]
         for old in superseded(known, keep, pinned):
             del self._versions[app_id, old]
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0012"
+SCHEMA_VERSION = "0013"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -85,6 +85,23 @@ VERSIONS = Table(
     Column("functions", LargeBinary, nullable=False),
 )
 
+VARIANTS = Table(
+    "variants",
+    METADATA,
+    Column("function_id", String, primary_key=True),
+    # No foreign keys: a call outlives the app it was made for, and so does what it was made of.
+    Column("base_id", String, nullable=False),
+    Column("app_id", String, nullable=False),
+    Column("parameters", Text, nullable=False),
+    # As JSON; empty where it has none of its own.
+    Column("options", Text, nullable=False),
+    # The one it is held to; 0 for none.
+    Column("version", Integer, nullable=False),
+    Column("used_at", Float, nullable=False),
+    Index("variants_by_app", "app_id", "version"),
+    Index("variants_by_use", "used_at"),
+)
+
 MOUNTS = Table(
     "mounts",
     METADATA,
@@ -140,6 +157,7 @@ CALLS = Table(
     Column("method", String, nullable=False, server_default=""),
     Column("is_growing", Boolean, nullable=False, server_default=false()),
     Index("calls_by_progress", "unfinished_count", "finished_at"),
+    Index("calls_by_function", "function_id", "unfinished_count"),
     Index("calls_by_age", "created_at"),
 )
 

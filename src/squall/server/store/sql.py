@@ -28,6 +28,7 @@ from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion
 from squall.server.store import (
     sql_apps,
@@ -38,6 +39,7 @@ from squall.server.store import (
     sql_mounts,
     sql_portions,
     sql_schedules,
+    sql_variants,
     sql_versions,
 )
 from squall.server.store.room import check_room
@@ -169,6 +171,30 @@ class SqlStore:
         query = sa.select(FUNCTIONS.c.spec).where(is_it)
         specs = await self._read(lambda connection: connection.execute(query).scalars().all())
         return [from_wire(FunctionSpec, json.loads(spec)) for spec in specs]
+
+    # Variants
+
+    async def put_variant(self, variant: StoredVariant) -> None:
+        """See `Store`."""
+        if self._directory:
+            size_bytes = len(variant.parameters)
+            check_room(self._directory, f"cannot keep variant {variant.function_id}", size_bytes, part=CALLS_PART)
+        await self._write(sql_variants.put_variants, variant)
+
+    async def get_variants(self, function_ids: frozenset[str]) -> tuple[StoredVariant, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_variants.get_variants(connection, function_ids))
+
+    async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
+        """See `Store`."""
+        await self._write(sql_variants.use_variants, (function_ids, now))
+
+    async def forget_variants(self, before: float) -> int:
+        """See `Store`."""
+        total = 0
+        while count := await self._write(sql_variants.forget_some, before):
+            total += count
+        return total
 
     # Versions
 

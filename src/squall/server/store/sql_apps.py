@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from squall.protocol.app import STOPPED
 from squall.server.model.store import StoredApp
-from squall.server.store.schema import APPS, FUNCTIONS
+from squall.server.store.schema import APPS, FUNCTIONS, VARIANTS
 from squall.server.store.upsert import upsert
 
 FORGOTTEN_MAX = 500
@@ -70,6 +70,7 @@ def _forget(connection: Connection, root_app_id: str, keep: int) -> tuple[str, .
     newest_first = sa.select(APPS.c.app_id).where(is_it).order_by(APPS.c.created_at.desc(), APPS.c.app_id.desc())
     gone = tuple(connection.execute(newest_first.offset(keep).limit(FORGOTTEN_MAX)).scalars())
     if gone:
+        connection.execute(sa.delete(VARIANTS).where(VARIANTS.c.app_id.in_(gone)))
         connection.execute(sa.delete(FUNCTIONS).where(FUNCTIONS.c.app_id.in_(gone)))
         connection.execute(sa.delete(APPS).where(APPS.c.app_id.in_(gone)))
     return gone

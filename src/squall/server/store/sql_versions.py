@@ -18,7 +18,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.store import StoredApp
 from squall.server.model.version import StoredVersion, superseded
-from squall.server.store import sql_apps, sql_functions
+from squall.server.store import sql_apps, sql_functions, sql_variants
 from squall.server.store.schema import APPS, FUNCTIONS, VERSIONS
 
 _INFO = [column for column in VERSIONS.columns if column.name != "functions"]
@@ -71,7 +71,8 @@ def _publish(connection: Connection, one: Publication) -> None:
             (FUNCTIONS.c.app_id == version.app_id) & (FUNCTIONS.c.pinned_version > 0)
         )
     ).scalars()
-    for old in superseded({*known, version.version}, one.keep, pinned):
+    held = {*pinned, *sql_variants.pinned_versions(connection, version.app_id)}
+    for old in superseded({*known, version.version}, one.keep, held):
         connection.execute(
             sa.delete(VERSIONS).where((VERSIONS.c.app_id == version.app_id) & (VERSIONS.c.version == old))
         )

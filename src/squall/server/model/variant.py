@@ -1,0 +1,190 @@
+"""Variants: functions made from others, by parameters, by other options, or by being held to a version.
+
+Pure: what is asked for and the record of the function it is of give the variant's record and its id, the same on every
+server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from squall.protocol.errors import INVALID, PlatformError
+from squall.protocol.function import FunctionBind, FunctionOptions, FunctionSpec, Resources, Scaling
+from squall.protocol.parameters import PARAMETERS_CHARS_MAX, ParametersInvalid, check, decode, shown
+from squall.protocol.records import replace, to_wire
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ID_CHARS = 22
+NAME_CHARS_MAX = 300
+OPTIONS_CHARS_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVariant:
+    """A variant as the store has it: what was asked for. Its record is made anew from that of its function."""
+
+    function_id: str
+    base_id: str
+    app_id: str
+    parameters: str = ""
+    options: FunctionOptions | None = None
+    version: int = 0
+    """The one it is held to; 0 for none."""
+    used_at: float = 0.0
+
+    def asked(self) -> FunctionBind:
+        """What makes it again."""
+        return FunctionBind(self.base_id, self.parameters, self.options, self.version)
+
+
+def composed(base: FunctionSpec, asked: FunctionBind) -> FunctionBind:
+    """What is asked of the function that `base` is a variant of; of a function that is none, what is asked."""
+    if not base.variant_of:
+        return replace(asked, options=_or_none(asked.options))
+    options = _or_none(asked.options)
+    if base.options is not None:
+        options = base.options if options is None else _over(base.options, options)
+    version = asked.version or (base.version if base.is_pinned else 0)
+    return FunctionBind(base.variant_of, asked.parameters or base.parameters, options, version)
+
+
+def is_plain(asked: FunctionBind) -> bool:
+    """Whether nothing is asked for that the function has not."""
+    return not asked.parameters and asked.options is None and not asked.version
+
+
+def variant_id(asked: FunctionBind) -> str:
+    """The id of what is asked for."""
+    parts = [asked.function_id, asked.parameters, to_wire(asked.options), asked.version]
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+    digits = []
+    for _ in range(_ID_CHARS):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return "fu-" + "".join(digits)
+
+
+def merged(base: FunctionSpec, asked: FunctionBind) -> FunctionSpec:
+    """The record of a variant of `base`, which is the function's own record, or that of the version asked for.
+
+    Containers are not kept waiting for it, whatever the function says: nobody would ever let them go.
+    """
+    options = asked.options or FunctionOptions()
+    scaling, concurrency = base.scaling, {}
+    if options.max_inputs is not None:
+        concurrency = {"max_inputs": options.max_inputs, "target_inputs": options.target_inputs}
+    limits = {
+        "max_containers": _or(options.max_containers, scaling.max_containers),
+        "buffer_containers": _or(options.buffer_containers, scaling.buffer_containers),
+        "scaledown_window_s": _or(options.scaledown_window_s, scaling.scaledown_window_s),
+    }
+    return replace(
+        base,
+        function_id=variant_id(asked),
+        name=name_of(base.name, asked),
+        variant_of=asked.function_id,
+        parameters=asked.parameters,
+        options=asked.options,
+        is_pinned=asked.version > 0,
+        schedule=None,
+        env=base.env if options.env is None else options.env,
+        resources=base.resources if options.resources is None else _sized(base.resources, options.resources),
+        scaling=replace(scaling, min_containers=0, **limits, **concurrency),
+        retries=base.retries if options.retries is None else options.retries,
+        timeout_s=_or(options.timeout_s, base.timeout_s),
+        batching=base.batching if options.batching is None else options.batching,
+    )
+
+
+def remade(variant: FunctionSpec, base: FunctionSpec) -> FunctionSpec:
+    """The record of a variant that follows its function, which has another one now."""
+    return merged(base, FunctionBind(variant.variant_of, variant.parameters, variant.options))
+
+
+def check_asked(base: FunctionSpec, asked: FunctionBind) -> None:
+    """Whether there can be such a variant.
+
+    Raises:
+        PlatformError: `invalid`, naming what does not fit.
+    """
+    options, name = asked.options or FunctionOptions(), base.name
+    scaling: Scaling = base.scaling
+    try:
+        if len(asked.parameters) > PARAMETERS_CHARS_MAX:
+            raise ParametersInvalid(f"the parameters are longer than {PARAMETERS_CHARS_MAX} characters")
+        values = decode(asked.parameters)
+        if values and not base.definition.is_class:
+            raise ParametersInvalid(f"function {name} is no class, and has no parameters")
+        if base.definition.is_class:
+            check(name, base.definition.parameters, values)
+    except ParametersInvalid as error:
+        raise PlatformError(INVALID, f"FunctionBind: {error}") from None
+    most = options.max_inputs or 1
+    target = options.target_inputs
+    batching = options.batching
+    problems = (
+        (len(json.dumps(to_wire(options))) > OPTIONS_CHARS_MAX, f"options are longer than {OPTIONS_CHARS_MAX}"),
+        (batching is not None and base.batching is None, f"{name} takes no batches, so there is no size of them"),
+        (batching is not None and (batching.max_batch_size < 1 or batching.wait_ms < 0), "a batch of no size"),
+        (scaling.is_single_use and most > 1, f"containers of {name} are for a single input; max_inputs must be 1"),
+        (target is not None and not 1 <= target <= most, "target_inputs must be from 1 to max_inputs"),
+        (asked.version < 0, "a version counts from 1"),
+    )
+    for is_wrong, message in problems:
+        if is_wrong:
+            raise PlatformError(INVALID, f"FunctionBind: {message}")
+
+
+def name_of(base_name: str, asked: FunctionBind) -> str:
+    """What lists call it: `Model(size=3)`, `square[cpu_milli=4000]`, `square[v2]`."""
+    objects = f"({shown(decode(asked.parameters))})" if asked.parameters else ""
+    extras = [*_shown_options(asked.options), *([f"v{asked.version}"] if asked.version else [])]
+    options = f"[{', '.join(extras)}]" if extras else ""
+    name = base_name + objects + options
+    return name if len(name) <= NAME_CHARS_MAX else name[: NAME_CHARS_MAX - 1] + "…"
+
+
+def plain_name(spec: FunctionSpec) -> str:
+    """The name of the function that it is, or is a variant of."""
+    return spec.name.partition("(")[0].partition("[")[0] if spec.variant_of else spec.name
+
+
+def _shown_options(options: FunctionOptions | None) -> Iterator[str]:
+    for name, value in (to_wire(options) if options is not None else {}).items():
+        if name == "env":
+            yield "env"  # what is in it is for nobody's eyes
+        elif isinstance(value, dict):
+            yield from (f"{key}={one}" for key, one in value.items())
+        else:
+            yield f"{name}={value}"
+
+
+def _sized(base: Resources, own: Resources) -> Resources:
+    """A request goes with its limit, or with there being none."""
+    sizes: dict[str, Any] = {}
+    if own.cpu_milli is not None:
+        sizes |= {"cpu_milli": own.cpu_milli, "cpu_limit_milli": own.cpu_limit_milli}
+    if own.memory_mib is not None:
+        sizes |= {"memory_mib": own.memory_mib, "memory_limit_mib": own.memory_limit_mib}
+    return replace(base, **sizes)
+
+
+def _over(earlier: FunctionOptions, later: FunctionOptions) -> FunctionOptions:
+    """Both; of what both have, the later."""
+    values = {name: value for name, value in vars(later).items() if value is not None}
+    if earlier.resources is not None and later.resources is not None:
+        values["resources"] = _sized(earlier.resources, later.resources)
+    return replace(earlier, **values)
+
+
+def _or_none(options: FunctionOptions | None) -> FunctionOptions | None:
+    return None if options == FunctionOptions() else options
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
