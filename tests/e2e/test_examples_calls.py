@@ -9,7 +9,10 @@ import pytest
 from tests.e2e.installation import Installation
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "calls"
-PRINTS: dict[str, str] = {}
+PRINTS: dict[str, str] = {
+    "batched": "vectors [1, 2, 3, 4, 5, 6], in batches of up to 4",
+    "several_at_once": "20 pages by one container, 20 parts by at most two: True",
+}
 """Of those that one command runs: the last line that each prints."""
 ELSEWHERE: set[str] = {"replay", "schedules"}
 """They have tests of their own, beside those of the feature."""
