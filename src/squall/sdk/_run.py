@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from squall.exception import Error
 from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop, AppStopped
-from squall.protocol.function import FunctionCreate, FunctionCreated
+from squall.protocol.function import EXIT_GRACE_S, FunctionCreate, FunctionCreated
 from squall.protocol.ids import new_id
 from squall.sdk import _output
 from squall.sdk._client import Client
@@ -66,6 +66,12 @@ class Running:
             self._output.schedules_rest([spec.name for spec in specs if spec.schedule is not None])
         self._is_started = True
 
+    def _stop_s(self) -> float:
+        """How long its end may take: exit hooks of its classes run then."""
+        classes = [one.user_class for one in self._app.registered_classes.values()]
+        has_hooks = any(one is not None and one.exit_hooks for one in classes)
+        return STOP_S + EXIT_GRACE_S if has_hooks else STOP_S
+
     async def stop(self, *, is_aborted: bool, is_detached: bool) -> None:
         """Stop the app and show its last lines. A detached one that was interrupted, or spawned calls, goes on."""
         if os.getpid() != self._pid:
@@ -77,7 +83,7 @@ class Running:
             if self._is_created and not end.goes_on:
                 reason = "its program was interrupted" if is_aborted else "its program ended"
                 pending = self._client.ask("AppStop", AppStop(self.app_id, reason, is_sparing=is_detached))
-                if await pending.within(STOP_S):
+                if await pending.within(self._stop_s()):
                     end, is_server_there = self._client.codec.record(AppStopped, pending.result()[0]), True
         except Error as error:
             self._output.notice(f"app {self.app_id} was not stopped from here: {error}")

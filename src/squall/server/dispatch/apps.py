@@ -42,7 +42,7 @@ _log = logging.getLogger("squall.server.dispatch.apps")
 LIVE = (wire.EPHEMERAL, wire.DETACHED, wire.DEPLOYED)
 FUNCTIONS_MAX = 2_000
 END_GRACE_S = 1.0
-"""What containers of a stopped app get between the request to exit and the end."""
+"""What containers of a stopped app get between the request to exit and the end; those with exit hooks get longer."""
 
 
 class App:
@@ -503,7 +503,8 @@ class Apps:
             await self._store.set_app_state(app.app_id, wire.STOPPING)
         except PlatformError as error:
             _log.error("app %s: its state could not be kept: %s", app.app_id, error.message)
-        await self.gone(containers, self._config.stop_timeout_s)
+        hooks_s = max((one.grace_s(END_GRACE_S) for one in containers), default=0.0)
+        await self.gone(containers, self._config.stop_timeout_s + hooks_s)
         if ends:
             await asyncio.wait(ends)
         app.row = replace(app.row, state=wire.STOPPED, stopped_at=self._clock.now())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.protocol import container as wire
 from squall.protocol.container import ContainerInfo
+from squall.protocol.function import EXIT_GRACE_S
 from squall.protocol.node import ContainerExited
 
 SIGTERM = 15
@@ -139,6 +140,11 @@ class Container:
         if left:
             self.batches[one.batch] = left
         one.batch = 0
+
+    def grace_s(self, otherwise_s: float) -> float:
+        """How long it gets to end when it is asked to: enough for exit hooks, if it has any to run."""
+        has_hooks = self.is_ready and self.spec.definition.has_exit_hooks
+        return max(otherwise_s, EXIT_GRACE_S) if has_hooks and otherwise_s > 0 else otherwise_s
 
     def tell(self, method: str, record: Any, body: bytes = b"") -> None:
         """An event for the guest; without a connection it is dropped, and made good when the guest comes back."""

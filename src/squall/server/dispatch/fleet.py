@@ -178,6 +178,7 @@ class ContainerFleet:
         if node is None:
             self.finish(container)
             return
+        grace_s = container.grace_s(grace_s)
         self._tasks.start(self.end_at(node, container, grace_s))
         timer = self._clock.call_later(grace_s + END_SLACK_S, lambda: self.finish(container))
         container.timers.append(timer)

@@ -34,7 +34,7 @@ class ServerConfig:
     node_grace_s: float = 20.0
     """How long the containers of a node that is gone are kept for its return."""
     stop_timeout_s: float = 15.0
-    """How long stopping an app waits for its containers to be gone."""
+    """How long stopping an app waits for its containers to be gone, beside the time that their exit hooks have."""
     cancel_grace_s: float = 2.0
     """How long an input that was cancelled or ran out of time may take to end before its container is killed."""
     drain_grace_s: float = 30.0
