@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from squall.cli import reference, result_file
+from squall.cli.class_method import ClassMethod
 from squall.cli.signature import SignatureInvalid, bind
 from squall.cli.target import Target, choose
 from squall.exception import Error
@@ -78,9 +79,14 @@ def run(
     parsed = reference.parse(ref, is_module=is_module)
     module = reference.load(parsed)
     app, target = choose(module, parsed.name, parsed.source)
-    raw: Callable[..., Any] = target.raw_f if isinstance(target, LocalEntrypoint) else _local_callable(target)
+    raw: Callable[..., Any] = _local_callable(target) if isinstance(target, Function) else target.raw_f
     try:
-        bound = bind(raw, target.name, arguments, typed=f"squall run {'-m ' if is_module else ''}{ref}")
+        bound = bind(
+            target.pooled() if isinstance(target, ClassMethod) else raw,
+            target.name,
+            arguments,
+            typed=f"squall run {'-m ' if is_module else ''}{ref}",
+        )
     except SignatureInvalid as error:
         raise click.UsageError(str(error)) from error
     except click.NoSuchOption as error:
@@ -119,6 +125,8 @@ def _is_generator(target: Target) -> bool:
 
 
 def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_quiet: bool, is_detached: bool) -> Any:
+    if isinstance(target, ClassMethod):
+        target, kwargs = target.with_parameters(kwargs)
     if isinstance(target, LocalEntrypoint):
         returned = target.raw_f(*args, **kwargs)
         if isinstance(returned, CoroutineType):

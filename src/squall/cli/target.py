@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from squall.cli.class_method import ClassMethod
 from squall.protocol.records import record
 from squall.sdk._entrypoint import LocalEntrypoint
 from squall.sdk.app import App
 from squall.sdk.function import Function
 
-Target = LocalEntrypoint[..., Any] | Function[..., Any]
+Target = LocalEntrypoint[..., Any] | Function[..., Any] | ClassMethod
 
 
 @record
@@ -32,7 +33,7 @@ class _Candidate:
 
 
 def choose_function(module: ModuleType, name: str, source: str) -> tuple[App, Function[..., Any]]:
-    """As `choose`, where an entrypoint is no choice."""
+    """As `choose`, where an entrypoint is no choice, and a class is the function that serves it."""
     found = _choose(module, name, source, is_function=True)
     assert isinstance(found.target, Function)
     return found.app, found.target
@@ -64,7 +65,7 @@ def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
 
     Args:
         name: `target`, `app.target` or `app`, the variable that the app is in; without one the only local entrypoint is
-            meant, else the only function.
+            meant, else the only function or method. A method is `Class.method`, or `Class` if it has no other.
         source: what was typed before the name, for messages that can be typed again.
 
     Raises:
@@ -100,16 +101,30 @@ def _candidates(apps: Mapping[str, App], *, is_function: bool) -> list[_Candidat
         variables.setdefault(app, variable)
     pairs = variables.items()
     entrypoints = [_Candidate(app, key, one) for app, key in pairs for one in app.registered_entrypoints.values()]
+    if is_function:
+        return [_Candidate(app, key, one) for app, key in pairs for one in app.served_functions.values()]
     functions = [_Candidate(app, key, one) for app, key in pairs for one in app.registered_functions.values()]
-    return functions if is_function else [*entrypoints, *functions]
+    methods = [
+        _Candidate(app, key, ClassMethod(cls, method))
+        for app, key in pairs
+        for cls in app.registered_classes.values()
+        for method in (cls.user_class.methods if cls.user_class is not None else ())
+    ]
+    return [*entrypoints, *functions, *methods]
 
 
 def _named(
     candidates: Sequence[_Candidate], all_of_them: Sequence[_Candidate], name: str, where: str, source: str
 ) -> _Candidate:
     found = [one for one in candidates if one.target.name == name]
+    if not found:
+        of_class = [one for one in candidates if _class_name(one.target) == name]
+        if len(of_class) > 1:
+            names = [one.target.name for one in of_class]
+            raise click.UsageError(f"{name} has several methods; name one, as in {source}::{names[0]}: {_list(names)}")
+        found = of_class
     # An entrypoint before a function of its own app; one that several apps include is one.
-    rivals = [one for one in found if one.app is not found[0].app and one.target is not found[0].target]
+    rivals = [one for one in found if one.app is not found[0].app and not _is_same(one.target, found[0].target)]
     if rivals:
         names = [one.long_name for one in (found[0], *rivals)]
         raise click.UsageError(f"{name!r} is in several apps; name one, as in {source}::{names[0]}: {_list(names)}")
@@ -125,10 +140,20 @@ def _named(
     raise click.UsageError(f"{where} has no function or entrypoint {name!r}; {hint}it has: {_list(names)}")
 
 
+def _is_same(one: Target, other: Target) -> bool:
+    if isinstance(one, ClassMethod) and isinstance(other, ClassMethod):
+        return one.cls is other.cls and one.method == other.method
+    return one is other
+
+
+def _class_name(target: Target) -> str:
+    return target.cls.service_function.name if isinstance(target, ClassMethod) else ""
+
+
 def _only(candidates: Sequence[_Candidate], where: str, source: str) -> _Candidate:
     entrypoints = [one for one in candidates if isinstance(one.target, LocalEntrypoint)]
     for kind in (entrypoints, candidates):
-        if len({id(one.target) for one in kind}) == 1:
+        if kind and all(_is_same(one.target, kind[0].target) for one in kind):
             return kind[0]
         if kind:
             names = [one.target.name for one in kind]
