@@ -64,7 +64,9 @@ class Context:
         command = [self.python, "-c", COMMAND, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, env=self.env, check=False)
 
-    def program(self, name: str, *arguments: object, python: str | None = None) -> dict[str, float]:
+    def program(
+        self, name: str, *arguments: object, python: str | None = None, timeout_s: float = PROGRAM_TIMEOUT_S
+    ) -> dict[str, float]:
         """Run a program of bench/programs and return the numbers in its last line, a JSON object.
 
         Raises:
@@ -72,7 +74,7 @@ class Context:
         """
         command = [python or self.python, str(PROGRAMS / name), *map(str, arguments)]
         ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S, env=self.env, cwd=ROOT, check=False
+            command, capture_output=True, text=True, timeout=timeout_s, env=self.env, cwd=ROOT, check=False
         )
         if ran.returncode != 0:
             last = (ran.stderr.strip().splitlines() or [f"ended with status {ran.returncode}"])[-1]

@@ -69,6 +69,7 @@ BENCHMARKS = [
     Benchmark("lazy_traced", ratios={"import_cold": 1.3}),
     Benchmark("lazy_untraced", ratios={"import_cold": 2.5}),
     Benchmark("lazy_bytes", limit=25),
+    Benchmark("chaos", limit=0),
     Benchmark("idle_server_memory", limit=120),
     Benchmark("idle_server_cpu", limit=1),
 ]

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 import squall
 
 app = squall.App("chaos")
-apart = squall.App("chaos-apart")
-"""Another app, whose functions are called by name, as programs call what is deployed."""
+deployed = squall.App("chaos-deployed")
+"""Another app, whose function is called by name."""
 
 ITEMS = 5
 MAP_INPUTS = 250
@@ -59,7 +59,7 @@ def several(number: int, pause_s: float = 0.0) -> Iterator[Value]:
         yield work(number * ITEMS + item, pause_s)
 
 
-@apart.function(max_containers=2)
+@deployed.function(max_containers=2)
 def by_name(number: int, pause_s: float = 0.0) -> Value:
     """As `soon`, of another app."""
     return work(number, pause_s)
@@ -177,9 +177,10 @@ def main(count: int, seed: int) -> int:
     """Make so many calls; 0 when each had its one output."""
     account = Account()
     started = time.monotonic()
-    with app.run(), apart.run(detach=True):
+    deployed.deploy()
+    with app.run():
         # A handle as another program has it.
-        named = squall.Function.from_name("chaos-apart", "by_name")
+        named = squall.Function.from_name("chaos-deployed", "by_name")
         shares: list[tuple[str, Callable[[Caller], None]]] = [
             ("map", lambda caller: caller.maps(soon, count * 4 // 10)),
             ("map-retried", lambda caller: caller.maps(later, count * 15 // 100)),
