@@ -140,6 +140,16 @@ def _processes() -> Iterator[tuple[int, bytes]]:
             yield int(pid), Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+@contextlib.contextmanager
+def _killed(program: subprocess.Popen[str]) -> Iterator[None]:
+    """Whatever happens here, it does not run on."""
+    try:
+        yield
+    except BaseException:
+        program.kill()
+        raise
+
+
 def _wait(is_so: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + START_S
     while not is_so():
@@ -156,11 +166,13 @@ def run(data_dir: Path, calls: int, seed: int) -> dict[str, object]:
     try:
         machine.start()
         argv = [sys.executable, str(PROGRAMS / "chaos_calls.py"), str(calls), str(seed)]
-        with subprocess.Popen(argv, env=machine.environ, stdout=subprocess.PIPE, text=True) as program:
+        with (
+            subprocess.Popen(argv, env=machine.environ, stdout=subprocess.PIPE, text=True) as program,
+            _killed(program),
+        ):
             deadline = time.monotonic() + CALLS_S
             while program.poll() is None:
                 if time.monotonic() > deadline:
-                    program.kill()
                     raise SystemExit(f"seed {seed}: the calls hang; killed so far: {dict(kills)}")
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     program.wait(rng.uniform(*QUIET_S))

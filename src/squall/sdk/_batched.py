@@ -9,6 +9,7 @@ from squall.exception import InvalidError
 from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, Batching
 from squall.sdk import _source
 from squall.sdk._partial import Partial, is_method, mark
+from squall.sdk._value_text import value_text
 
 
 class BatchedDecorator:
@@ -50,7 +51,7 @@ def check_batching(what: str, max_batch_size: object, wait_ms: object) -> Batchi
 
 def _whole(what: str, name: str, value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidError(f"{what}: {name}={value!r} must be an integer from {least} to {most:,}")
+        raise InvalidError(f"{what}: {name}={value_text(value)} must be an integer from {least} to {most:,}")
     return value
 
 

@@ -9,6 +9,7 @@ from squall.exception import InvalidError
 from squall.protocol.function import INPUTS_AT_ONCE_MAX
 from squall.protocol.records import record
 from squall.sdk._partial import Partial, mark
+from squall.sdk._value_text import value_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,5 +76,5 @@ def _count(what: str, name: str, value: object, most: int) -> int:
         raise InvalidError(f"{what} needs {name}=, an integer from 1 to {most:,}")
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         limit = f"max_inputs={most}" if name == "target_inputs" else f"{most:,}"
-        raise InvalidError(f"{what}: {name}={value!r} must be an integer from 1 to {limit}")
+        raise InvalidError(f"{what}: {name}={value_text(value)} must be an integer from 1 to {limit}")
     return value

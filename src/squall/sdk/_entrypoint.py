@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from squall.exception import InvalidError
+from squall.sdk._names import check_name
 from squall.sdk._partial import Partial
 from squall.sdk.function import Function
 
@@ -48,5 +49,5 @@ class EntrypointDecorator:
             )
         if isinstance(raw_f, (type, Partial)) or not callable(raw_f):
             raise InvalidError(f"@app.local_entrypoint() on {raw_f!r}: it takes a plain function")
-        name = self._name if self._name is not None else raw_f.__qualname__
+        name = check_name(self._name, "entrypoint name") if self._name is not None else raw_f.__qualname__
         return self._app._add_entrypoint(LocalEntrypoint(raw_f, name, self._app))

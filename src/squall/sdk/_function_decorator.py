@@ -54,7 +54,11 @@ class FunctionDecorator:
         options = Options(name, given, asked)
         if given["include_source"] is not None:
             check_flag("include_source", given["include_source"], f"function {name}")
-        is_generator = _source.is_generator(raw_f) if given["is_generator"] is None else bool(given["is_generator"])
+        is_generator = given["is_generator"]
+        if is_generator is None:
+            is_generator = _source.is_generator(raw_f)
+        else:
+            check_flag("is_generator", is_generator, f"function {name}")
         if is_generator and options.retries is not None:
             raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
         if is_generator and options.batching is not None:

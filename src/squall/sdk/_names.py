@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from squall.exception import InvalidError
+from squall.sdk._value_text import value_text
 
 _NAME = r"[A-Za-z0-9._-]{1,64}\Z"
 _TAG = r"[A-Za-z0-9._-]{1,63}\Z"
@@ -20,7 +21,7 @@ def check_name(name: object, what: str) -> str:
     if not isinstance(name, str):
         raise InvalidError(f"{what} must be a string, not {type(name).__name__}")
     if not re.match(_NAME, name):
-        raise InvalidError(f"{what} {name!r}: use 1 to 64 letters, digits, dots, dashes and underscores")
+        raise InvalidError(f"{what} {value_text(name)}: use 1 to 64 letters, digits, dots, dashes and underscores")
     if re.match(_APP_ID, name):
         raise InvalidError(f"{what} {name!r}: looks like the id of an app; choose another name")
     return name
@@ -39,5 +40,7 @@ def check_tags(tags: object) -> dict[str, str]:
     for key, value in tags.items():
         for text in (key, value):
             if not isinstance(text, str) or not re.match(_TAG, text):
-                raise InvalidError(f"tag {text!r}: use 1 to 63 letters, digits, dots, dashes and underscores")
+                raise InvalidError(
+                    f"tags: {value_text(text)} is none: use 1 to 63 letters, digits, dots, dashes and underscores"
+                )
     return dict(tags)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
+from squall.sdk._value_text import value_text
 from squall.sdk.retries import Retries
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ NOT_YET = (
 )
 TIMEOUT_S_MAX = 24 * 3600
 SCALEDOWN_S = (2, 3600)
+COUNT_MAX = 1_000_000
+"""Containers: more than any server has."""
+CPU_MAX = 100_000
+MIB_MAX = 2**30
+"""A pebibyte."""
 
 
 class _Checked:
@@ -47,37 +53,42 @@ class _Checked:
             return retries
         if isinstance(retries, int) and not isinstance(retries, bool):
             return Retries(max_retries=retries, backoff_coefficient=1.0, initial_delay=1.0)
-        raise self._wrong(f"retries={retries!r} must be an integer or squall.Retries(...)")
+        raise self._wrong(f"retries={value_text(retries)} must be an integer or squall.Retries(...)")
 
     def _seconds(self, name: str, value: object, least: float, most: float) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self._wrong(f"{name}={value!r} must be a number of seconds")
+            raise self._wrong(f"{name}={value_text(value)} must be a number of seconds, from {least:g} to {most:g}")
         if not least <= value <= most:
-            raise self._wrong(f"{name}={value!r} must be from {least:g} to {most:g} seconds")
+            raise self._wrong(f"{name}={value_text(value)} must be from {least:g} to {most:g} seconds")
         return float(value)
 
-    def _count(self, name: str, value: object, least: int) -> int | None:
+    def _count(self, name: str, value: object, least: int, most: int = COUNT_MAX) -> int | None:
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self._wrong(f"{name}={value!r} must be an integer of at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self._wrong(f"{name}={value_text(value)} must be an integer from {least} to {most:,}")
         return value
 
-    def _pair(self, name: str, value: object, least: float) -> tuple[float | None, float | None]:
+    def _pair(self, name: str, value: object, least: float, most: float) -> tuple[float | None, float | None]:
         """A request, or (request, limit)."""
         if value is None:
             return None, None
         parts: Sequence[object] = value if isinstance(value, (tuple, list)) else (value,)
-        if len(parts) > 2:
-            raise self._wrong(f"{name}={value!r} must be a number or (request, limit)")
+        what = f"{name}={value_text(value)} must be a number from {least:g} to {most:,}, or (request, limit)"
+        if not 1 <= len(parts) <= 2:
+            raise self._wrong(what)
         numbers: list[float] = []
         for part in parts:
-            if isinstance(part, bool) or not isinstance(part, (int, float)) or part < least:
-                raise self._wrong(f"{name}={value!r} must be a number of at least {least:g}, or (request, limit)")
+            if isinstance(part, bool) or not isinstance(part, (int, float)) or not least <= part <= most:
+                raise self._wrong(what)
             numbers.append(part)
         if len(numbers) == 2 and numbers[1] < numbers[0]:
-            raise self._wrong(f"{name}={value!r}: the limit is less than the request")
+            raise self._wrong(f"{name}={value_text(value)}: the limit is less than the request")
         return numbers[0], numbers[1] if len(numbers) == 2 else None
+
+    def _flag(self, name: str, value: object) -> bool:
+        check_flag(name, value, f"{self._kind} {self._name}")
+        return bool(value)
 
 
 class Options(_Checked):
@@ -91,6 +102,7 @@ class Options(_Checked):
         """
         self._name = name
         refuse_not_yet(name, given)
+        self._flag("serialized", given.get("serialized", False))
         self.env = check_env(given["env"], f"function {name}")
         self.schedule = self._schedule(given.get("schedule"))
         self.retries = self._retries(given["retries"])
@@ -99,9 +111,9 @@ class Options(_Checked):
         self.startup_timeout_s = (
             self.timeout_s if startup is None else self._seconds("startup_timeout", startup, 1, TIMEOUT_S_MAX)
         )
-        self.cpu, self.cpu_limit = self._pair("cpu", given["cpu"], 0.001)
-        self.memory, self.memory_limit = self._pair("memory", given["memory"], 1)
-        self.ephemeral_disk = self._count("ephemeral_disk", given["ephemeral_disk"], 1)
+        self.cpu, self.cpu_limit = self._pair("cpu", given["cpu"], 0.001, CPU_MAX)
+        self.memory, self.memory_limit = self._pair("memory", given["memory"], 1, MIB_MAX)
+        self.ephemeral_disk = self._count("ephemeral_disk", given["ephemeral_disk"], 1, MIB_MAX)
         self.min_containers = self._count("min_containers", given["min_containers"], 0) or 0
         self.max_containers = self._count("max_containers", given["max_containers"], 1)
         self.buffer_containers = self._count("buffer_containers", given["buffer_containers"], 0) or 0
@@ -109,8 +121,8 @@ class Options(_Checked):
             raise self._wrong(f"max_containers={self.max_containers} is less than min_containers={self.min_containers}")
         window = given["scaledown_window"]
         self.scaledown_window_s = 60.0 if window is None else self._seconds("scaledown_window", window, *SCALEDOWN_S)
-        self.is_network_blocked = bool(given["block_network"])
-        self.is_single_use = bool(given["single_use_containers"])
+        self.is_network_blocked = self._flag("block_network", given["block_network"])
+        self.is_single_use = self._flag("single_use_containers", given["single_use_containers"])
         self.concurrency: Concurrency | None = asked.get("concurrent")
         self.batching: Batching | None = asked.get("batched")
         if self.is_single_use and self.concurrency is not None and self.concurrency.max_inputs > 1:
@@ -155,7 +167,7 @@ class Options(_Checked):
 
         if isinstance(schedule, (Cron, Period)):
             return schedule
-        raise self._wrong(f"schedule={schedule!r} must be squall.Cron(…) or squall.Period(…)")
+        raise self._wrong(f"schedule={value_text(schedule)} must be squall.Cron(…) or squall.Period(…)")
 
 
 class VariantOptions(_Checked):
@@ -171,8 +183,8 @@ class VariantOptions(_Checked):
         self._retry = self._retries(given["retries"])
         timeout = given["timeout"]
         self._timeout_s = None if timeout is None else self._seconds("timeout", timeout, 1, TIMEOUT_S_MAX)
-        self._cpu = self._pair("cpu", given["cpu"], 0.001)
-        self._memory = self._pair("memory", given["memory"], 1)
+        self._cpu = self._pair("cpu", given["cpu"], 0.001, CPU_MAX)
+        self._memory = self._pair("memory", given["memory"], 1, MIB_MAX)
         self._most = self._count("max_containers", given["max_containers"], 1)
         self._buffer = self._count("buffer_containers", given["buffer_containers"], 0)
         window = given["scaledown_window"]
@@ -231,10 +243,23 @@ def check_env(env: object, what: str) -> dict[str, str]:
     for key, value in env.items():
         if value is None:
             continue
-        if not isinstance(key, str) or not isinstance(value, str) or not key or "=" in key:
-            raise InvalidError(f"{what}: env {key!r}={value!r} must be a name and a string")
+        if not _is_variable(key) or not _is_variable(value) or not key or "=" in key:
+            raise InvalidError(
+                f"{what}: env {value_text(key)}={value_text(value)} must be a name and a string, of Unicode without NUL"
+            )
         found[key] = value
     return found
+
+
+def _is_variable(text: object) -> bool:
+    """Whether the kernel takes it as (a part of) a variable."""
+    if not isinstance(text, str) or "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_flag(name: str, value: object, what: str) -> None:
@@ -242,4 +267,4 @@ def check_flag(name: str, value: object, what: str) -> None:
     InvalidError: it is neither True nor False.
     """
     if not isinstance(value, bool):
-        raise InvalidError(f"{what}: {name}={value!r} must be True or False")
+        raise InvalidError(f"{what}: {name}={value_text(value)} must be True or False")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from squall.exception import InvalidError
+from squall.sdk._value_text import value_text
 
 RETRIES_MAX = 10_000
 
@@ -25,7 +26,9 @@ class Retries:
         InvalidError: a value is out of its range; the message names both.
         """
         if not isinstance(max_retries, int) or isinstance(max_retries, bool) or not 0 <= max_retries <= RETRIES_MAX:
-            raise InvalidError(f"Retries(max_retries={max_retries!r}): must be an integer from 0 to {RETRIES_MAX}")
+            raise InvalidError(
+                f"Retries(max_retries={value_text(max_retries)}): must be an integer from 0 to {RETRIES_MAX}"
+            )
         _check("backoff_coefficient", backoff_coefficient, 1.0, 10.0)
         _check("initial_delay", initial_delay, 0.0, 60.0)
         _check("max_delay", max_delay, 1.0, 60.0)
@@ -43,4 +46,4 @@ class Retries:
 
 def _check(name: str, value: float, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise InvalidError(f"Retries({name}={value!r}): must be from {least:g} to {most:g}")
+        raise InvalidError(f"Retries({name}={value_text(value)}): must be from {least:g} to {most:g}")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
 from squall.sdk import _container
+from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
     from squall.protocol.function import Schedule
 
 YEARS_MAX = 100
 DAY_S = 86_400
+SECONDS_MAX = YEARS_MAX * 366 * DAY_S
+NUMBER_MAX = YEARS_MAX * 366 * 24 * 60
+"""Minutes, the smallest that are whole."""
 _SECONDS_OF = {"weeks": 7 * DAY_S, "days": DAY_S, "hours": 3_600, "minutes": 60}
 
 
@@ -32,7 +35,7 @@ class Cron:
         """
         for name, value in (("cron_string", cron_string), ("timezone", timezone)):
             if not isinstance(value, str):
-                raise InvalidError(f"Cron({name}={value!r}): must be a string")
+                raise InvalidError(f"Cron({name}={value_text(value)}): must be a string")
         # In a container the module is imported again, and what reads expressions is not there.
         if _container.is_local():
             _check_cron(cron_string, timezone)
@@ -74,9 +77,11 @@ class Period:
         given = {"years": years, "months": months, "weeks": weeks, "days": days, "hours": hours, "minutes": minutes}
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise InvalidError(f"Period({name}={value!r}): must be an integer of at least 0")
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
-            raise InvalidError(f"Period(seconds={seconds!r}): must be a number of at least 0")
+                raise InvalidError(f"Period({name}={value_text(value)}): must be an integer of at least 0")
+            if value > NUMBER_MAX:
+                raise InvalidError(f"Period({name}={value_text(value)}): must be at most {YEARS_MAX} years")
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= SECONDS_MAX:
+            raise InvalidError(f"Period(seconds={value_text(seconds)}): must be a number from 0 to {SECONDS_MAX:,}")
         self._given: dict[str, float] = {**given, "seconds": seconds}
         self._months = 12 * years + months
         self._seconds = sum(given[name] * length for name, length in _SECONDS_OF.items()) + float(seconds)
@@ -100,7 +105,7 @@ def _check_cron(cron_string: str, timezone: str) -> None:
 
     # A machine without a database of time zones knows none: the server looks at them when the app is deployed.
     zone = timezone if cron.has_zones() else cron.UTC
-    what = f"Cron({cron_string!r}, timezone={timezone!r})"
+    what = f"Cron(cron_string={value_text(cron_string)}, timezone={value_text(timezone)})"
     if problem := cron.problem(cron_string, zone):
         raise InvalidError(f"{what}: {problem}")
     # Looked for from 1970 on: the calendar has come round to everything since, but for what it never does.

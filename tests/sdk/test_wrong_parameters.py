@@ -1,0 +1,244 @@
+"""Every wrong value of every parameter of a decorator is refused where it is written, with the parameter and what it
+may be: a matrix of parameters and values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+import squall
+from squall.exception import InvalidError
+from squall.sdk._value_text import value_text
+
+HUGE = 10**5_000
+"""Python refuses to write it out: more digits than `sys.get_int_max_str_digits`."""
+SURROGATE = "a\ud800b"
+"""Half a character: no UTF-8, and no file or variable, has it."""
+
+NO_NUMBERS: dict[str, Any] = {
+    "text": "1", "no text": "", "bytes": b"1", "list": [], "mapping": {}, "object": object(), "true": True,
+    "false": False, "nan": math.nan, "infinite": math.inf, "less than anything": -math.inf, "complex": 1j,
+    "surrogate": SURROGATE, "class": int,
+}  # fmt: skip
+NO_COUNTS = {**NO_NUMBERS, "fraction": 1.5, "negative": -1, "huge": HUGE, "too large": 2**63, "float": 1e300}
+NO_SECONDS = {**NO_NUMBERS, "negative": -1, "zero": 0, "huge": HUGE, "too long": 86_401, "barely negative": -1e-9}
+NO_FLAGS = {"text": "yes", "no text": "", "number": 1, "zero": 0, "list": [], "object": object()}
+NO_NAMES = {
+    "no text": "", "bytes": b"name", "number": 1, "space": "a b", "long": "a" * 65, "surrogate": SURROGATE,
+    "newline": "a\n", "null": "a\0", "list": [], "true": True, "slash": "a/b",
+}  # fmt: skip
+NO_ENV = {
+    "text": "A=1", "list": [("A", "1")], "number": 1, "value": {"A": 1}, "name": {1: "a"}, "no name": {"": "a"},
+    "name with =": {"A=B": "1"}, "null": {"A": "b\0c"}, "null in name": {"A\0": "b"}, "surrogate": {"A": SURROGATE},
+    "surrogate in name": {SURROGATE: "a"}, "true": True,
+}  # fmt: skip
+NO_PAIRS = {
+    **{name: value for name, value in NO_NUMBERS.items() if name != "list"},
+    "zero": 0, "negative": -1, "huge": HUGE, "three": (1, 2, 3), "nothing": (), "limit below": (2, 1),
+    "limit of text": (1, "2"), "limit nan": (1, math.nan), "request nan": (math.nan, 1), "too large": 1e18,
+    "limit infinite": (1, math.inf),
+}  # fmt: skip
+NO_RETRIES = {
+    **NO_NUMBERS,
+    "negative": -1,
+    "fraction": 1.5,
+    "huge": HUGE,
+    "too many": 10_001,
+    "none of ours": "Retries",
+}
+NO_TAGS = {"text": "a", "list": ["a"], "number": {"a": 1}, "key": {1: "a"}, "long": {"a": "b" * 64},
+           "none": {"a": None}, "no text": {"": "a"}, "surrogate": {"a": SURROGATE},
+           "newline": {"a": "b\n"}}  # fmt: skip
+
+Wrong = Mapping[str, Any]
+
+OF_SCALING: dict[str, Wrong] = {
+    "min_containers": {**NO_COUNTS},
+    "max_containers": {**NO_COUNTS, "zero": 0},
+    "buffer_containers": {**NO_COUNTS},
+    "scaledown_window": {**NO_SECONDS, "too short": 1, "too long": 3_601},
+}
+OF_BOTH: dict[str, Wrong] = {
+    **OF_SCALING,
+    "env": NO_ENV,
+    "cpu": NO_PAIRS,
+    "memory": {**NO_PAIRS, "fraction": 0.5},
+    "ephemeral_disk": {**NO_COUNTS, "zero": 0},
+    "retries": NO_RETRIES,
+    "timeout": {**NO_SECONDS, "none": None},
+    "startup_timeout": NO_SECONDS,
+    "image": {"text": "debian", "number": 1, "class": squall.Image},
+    "serialized": NO_FLAGS,
+    "block_network": NO_FLAGS,
+    "single_use_containers": NO_FLAGS,
+    "include_source": NO_FLAGS,
+}
+
+
+def function(**given: Any) -> None:
+    """Decorate a function."""
+
+    def body(x: int) -> int:
+        return x
+
+    body.__qualname__ = "body"
+    squall.App("matrix").function(**given)(body)
+
+
+def class_(**given: Any) -> None:
+    """Decorate a class."""
+
+    class Body:
+        @squall.method()
+        def run(self, x: int) -> int:
+            return x
+
+    Body.__qualname__ = "Body"
+    squall.App("matrix").cls(**given)(Body)
+
+
+def entrypoint(**given: Any) -> None:
+    """Decorate a local entrypoint."""
+    squall.App("matrix").local_entrypoint(**given)(lambda: None)
+
+
+def batched(**given: Any) -> None:
+    """Decorate a function that takes lists."""
+    squall.batched(**{"max_batch_size": 4, "wait_ms": 10, **given})(lambda values: values)
+
+
+def concurrent(**given: Any) -> None:
+    """Decorate a function that runs several inputs."""
+    squall.concurrent(**{"max_inputs": 4, **given})(lambda x: x)
+
+
+def retries(**given: Any) -> None:
+    """Make retries."""
+    squall.Retries(**{"max_retries": 1, **given})
+
+
+def with_options(**given: Any) -> None:
+    """A variant of a function."""
+    squall.Function.from_name("matrix", "body").with_options(**given)
+
+
+MATRIX: dict[str, tuple[Callable[..., object], dict[str, Wrong]]] = {
+    "App": (
+        squall.App,
+        {
+            "name": NO_NAMES,
+            "tags": NO_TAGS,
+            "image": OF_BOTH["image"],
+            "include_source": {**NO_FLAGS, "none": None},
+        },
+    ),
+    "app.function": (
+        function,
+        {**OF_BOTH, "name": NO_NAMES, "is_generator": NO_FLAGS, "schedule": {"text": "* * * * *", "number": 1}},
+    ),
+    "app.cls": (class_, OF_BOTH),
+    "app.local_entrypoint": (entrypoint, {"name": NO_NAMES}),
+    "Retries": (
+        retries,
+        {
+            "max_retries": {**NO_RETRIES, "none": None},
+            "backoff_coefficient": {**NO_NUMBERS, "less": 0.99, "more": 10.01, "huge": HUGE, "none": None},
+            "initial_delay": {**NO_NUMBERS, "negative": -1, "more": 60.1, "huge": HUGE, "none": None},
+            "max_delay": {**NO_NUMBERS, "less": 0.9, "more": 61, "huge": HUGE, "none": None},
+        },
+    ),
+    "batched": (
+        batched,
+        {
+            "max_batch_size": {**NO_COUNTS, "zero": 0, "more": 1_001, "none": None},
+            "wait_ms": {**NO_COUNTS, "more": 600_001, "none": None},
+        },
+    ),
+    "concurrent": (
+        concurrent,
+        {
+            "max_inputs": {**NO_COUNTS, "zero": 0, "none": None},
+            "target_inputs": {**NO_COUNTS, "zero": 0, "more than max_inputs": 5},
+        },
+    ),
+    "method": (lambda **given: squall.method(**given)(_method()), {"is_generator": NO_FLAGS}),
+    "enter": (lambda **given: squall.enter(**given)(_method()), {"snap": {**NO_FLAGS, "none": None}}),
+    "parameter": (lambda **given: squall.parameter(**given), {"init": {**NO_FLAGS, "none": None}}),
+    "Cron": (
+        lambda **given: squall.Cron(**{"cron_string": "* * * * *", **given}),
+        {
+            "cron_string": {"no text": "", "number": 1, "words": "every day", "four": "* * * *", "minute": "60 * * * *",
+                            "surrogate": SURROGATE, "bytes": b"* * * * *", "none": None, "long": "* " * 5_000},
+            "timezone": {"no text": "", "number": 1, "nowhere": "Mars/Base", "surrogate": SURROGATE, "none": None,
+                         "path": "../../etc/passwd"},
+        },
+    ),
+    "Period": (
+        squall.Period,
+        {
+            **{name: {**NO_COUNTS, "none": None} for name in ("years", "months", "weeks", "days", "hours", "minutes")},
+            "seconds": {**NO_NUMBERS, "negative": -1, "huge": HUGE, "none": None, "less than anything": -1e300},
+        },
+    ),
+    "with_options": (
+        with_options,
+        {
+            name: {key: value for key, value in wrong.items() if value is not None}
+            for name, wrong in OF_BOTH.items()
+            if name in ("cpu", "memory", "env", "retries", "max_containers", "buffer_containers", "scaledown_window",
+                        "timeout")
+        },
+    ),
+}  # fmt: skip
+
+
+def _method() -> Callable[..., None]:
+    def method(self: object) -> None:
+        return None
+
+    method.__qualname__ = "Body.method"
+    return method
+
+
+CASES = [
+    pytest.param(make, parameter, wrong, id=f"{name}({parameter})")
+    for name, (make, parameters) in MATRIX.items()
+    for parameter, wrong in parameters.items()
+]
+ALLOWED = ("must", "from", "at least", "use ", "is less than", "one of", "takes", "such as", "more than")
+"""One of these words says what may be given instead."""
+
+
+@pytest.mark.parametrize(("make", "parameter", "wrong"), CASES)
+def test_wrong_values_are_refused_with_their_parameter_and_what_it_may_be(
+    make: Callable[..., object], parameter: str, wrong: Wrong
+) -> None:
+    for what, value in wrong.items():
+        try:
+            make(**{parameter: value})
+        except InvalidError as error:
+            text = str(error)
+        else:
+            pytest.fail(f"{what} is taken")
+
+        assert parameter.replace("_", " ") in text.replace("_", " "), (what, text)
+        assert any(word in text for word in ALLOWED), (what, text)
+        assert len(text) < 1_000, f"{what} is repeated whole"
+        text.encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (HUGE, "<a int that cannot be shown>"),
+        ("a\ud800", "'a\\ud800'"),
+        ("x" * 1_000, "'" + "x" * 119 + "…"),
+        (1.5, "1.5"),
+    ],
+    ids=["huge", "surrogate", "long", "number"],
+)
+def test_a_value_is_repeated_short_and_whatever_it_is(value: object, text: str) -> None:
+    assert value_text(value) == text
