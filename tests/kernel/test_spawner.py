@@ -303,3 +303,38 @@ async def test_agent_that_begins_asks_the_next_spawner_when_its_own_has_died(ope
             await runtime.adopt("ct-none")
 
     assert len(pids) == len(set(pids)) == 5
+
+
+async def test_spawner_that_is_killed_on_its_way_up_is_started_again(
+    data_dir: Path, open_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = client._launch
+    launches = 0
+
+    async def launch_and_kill(state_dir: str, instance: str, idle_s: float) -> None:
+        nonlocal launches
+        launches += 1
+        launching = asyncio.create_task(launch(state_dir, instance, idle_s))
+        if launches == 1:
+            await until(lambda: bool(launched(state_dir)))
+            os.kill(launched(state_dir)[0], signal.SIGKILL)
+        await launching
+
+    monkeypatch.setattr(client, "_launch", launch_and_kill)
+    runtime = await open_runtime()
+
+    assert launches == 2
+    assert is_alive(runtime.spawner_pid)
+
+
+def launched(state_dir: str) -> list[int]:
+    """Processes that are, or become, the spawner of that directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            argv = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"squall.runtime.spawner" in argv and state_dir.encode() in argv:
+            found.append(int(path.parent.name))
+    return found

@@ -68,21 +68,30 @@ class SpawnerRuntime:
         Raises:
             RuntimeFailure: it cannot be started (with its reason), or speaks another version.
         """
-        connection = await _connect_or_launch(state_dir, instance, idle_s)
-        runtime = cls(connection, state_dir)
-        try:
-            hello, _ = await asyncio.wait_for(runtime._request("hello"), HELLO_TIMEOUT_S)
-            if hello["version"] != PROTOCOL_VERSION or hello["instance"] != instance:
-                raise RuntimeFailure(
-                    f"cannot use the spawner in {state_dir} (process {hello['pid']}): it speaks version "
-                    f"{hello['version']} for instance {hello['instance']}, wanted is {PROTOCOL_VERSION} for "
-                    f"{instance}; stop its containers, or end it with `shutdown`"
-                )
-            runtime.spawner_pid = hello["pid"]
-        except BaseException:
-            await runtime.close()
-            raise
-        return runtime
+        attempts_left = CONNECT_ATTEMPTS
+        while True:
+            runtime = cls(await _connect_or_launch(state_dir, instance, idle_s), state_dir)
+            attempts_left -= 1
+            try:
+                await runtime._greet(instance)
+                return runtime
+            except BaseException:
+                # Killed since it took the connection: the next one may live.
+                is_worth_another = runtime.is_lost and attempts_left > 0
+                await runtime.close()
+                if not is_worth_another:
+                    raise
+
+    async def _greet(self, instance: str) -> None:
+        """Find out who listens."""
+        hello, _ = await asyncio.wait_for(self._request("hello"), HELLO_TIMEOUT_S)
+        if hello["version"] != PROTOCOL_VERSION or hello["instance"] != instance:
+            raise RuntimeFailure(
+                f"cannot use the spawner in {self._state_dir} (process {hello['pid']}): it speaks version "
+                f"{hello['version']} for instance {hello['instance']}, wanted is {PROTOCOL_VERSION} for "
+                f"{instance}; stop its containers, or end it with `shutdown`"
+            )
+        self.spawner_pid = hello["pid"]
 
     async def __aenter__(self) -> SpawnerRuntime:
         return self
@@ -290,5 +299,7 @@ async def _launch(state_dir: str, instance: str, idle_s: float) -> None:
         process.kill()
         await process.wait()
         raise RuntimeFailure(f"cannot start the spawner in {state_dir}: not ready after {LAUNCH_TIMEOUT_S} s") from None
+    if process.returncode is not None and process.returncode < 0:
+        return  # killed on its way up: whoever connects finds out whether that happens again
     if process.returncode:
         raise RuntimeFailure(f"cannot start the spawner in {state_dir}: {errors.decode(errors='replace').strip()}")
