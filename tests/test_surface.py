@@ -23,7 +23,6 @@ DECIDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "surfac
 FUNCTIONS: dict[str, str] = DECIDED.pop("functions")
 
 DEPLOYMENTS = "deployments, environments and tags"
-SCALING = "containers that serve several inputs, and the autoscaler"
 RECORDS = "the flight recorder, statistics and graphs of calls"
 SERVERS = "web functions and servers"
 LOGS = "logs and metrics of the past"
@@ -45,7 +44,6 @@ TO_COME: dict[str, str] = {
     "Environment": DEPLOYMENTS,
     "Environment.billing": BILLING,
     "Environment.roles": USERS,
-    "Function.autoscaler": SCALING,
     "Function.client": DEPLOYMENTS,
     "Function.get_dashboard_url": DASHBOARD,
     "Function.get_web_url": SERVERS,

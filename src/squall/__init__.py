@@ -100,7 +100,7 @@ def __getattr__(name: str) -> object:
         found = getattr(importlib.import_module(place), name)
         globals()[name] = found
         return found
-    if name in ("exception", "file_pattern_matcher", "functions"):
+    if name in ("exception", "file_pattern_matcher", "functions", "types"):
         return importlib.import_module(f"squall.{name}")
     if name == "__version__":
         return importlib.import_module("squall.protocol.version").VERSION

@@ -11,6 +11,7 @@ from typing import Any
 
 from squall.protocol import (
     app,
+    autoscaler,
     blob,
     call,
     container,
@@ -97,6 +98,8 @@ METHODS = _table(
     _ask("FunctionGet", function.FunctionGet, function.FunctionSpec, "One function by id or name"),
     _ask("FunctionBind", function.FunctionBind, function.FunctionBound, "Make or find a variant of a function"),
     _ask("FunctionStats", function.FunctionStatsGet, function.FunctionStats, "How busy a function is"),
+    _ask("AutoscalerGet", autoscaler.AutoscalerGet, autoscaler.AutoscalerSettings, "What an autoscaler goes by"),
+    _ask("AutoscalerUpdate", autoscaler.AutoscalerUpdate, autoscaler.AutoscalerSettings, "Change that"),
     _ask("MountCreate", mount.MountCreate, mount.MountCreated, "Register a manifest of files"),
     _ask("BlobStat", blob.BlobStat, blob.BlobMissing, "Which blobs the store lacks"),
     _ask("BlobPut", blob.BlobPut, Empty, "Put one chunk of a blob", has_body=True),

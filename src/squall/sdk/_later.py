@@ -25,7 +25,6 @@ OF_PACKAGE = frozenset(
         "fastapi_endpoint",
         "forward",
         "sessioned",
-        "types",
         "web_server",
         "wsgi_app",
     ]
@@ -46,7 +45,6 @@ OF_APP = frozenset(
 )
 OF_FUNCTION = frozenset(
     [
-        "autoscaler",
         "client",
         "get_dashboard_url",
         "get_web_url",

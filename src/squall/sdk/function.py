@@ -16,6 +16,7 @@ from squall.sdk._with import With
 if TYPE_CHECKING:
     from squall.protocol.function import FunctionOptions, MethodSpec
     from squall.protocol.guest import Boot
+    from squall.sdk._autoscaler import FunctionAutoscaler
     from squall.sdk._client import Client
     from squall.sdk._object import Obj
     from squall.sdk._variant import Variant
@@ -283,6 +284,13 @@ class Function(With, Generic[P, R]):
         return self._app
 
     @property
+    def autoscaler(self) -> FunctionAutoscaler:
+        """What its autoscaler goes by: `.autoscaler.settings()`, and `.autoscaler.update(…)` while it runs."""
+        from squall.sdk._autoscaler import FunctionAutoscaler  # cold start: as above
+
+        return FunctionAutoscaler(self, self._name)
+
+    @property
     def is_generator(self) -> bool:
         """Whether it is called by `remote_gen`."""
         return self._is_generator
@@ -355,6 +363,10 @@ class Function(With, Generic[P, R]):
             return function_id
         is_ours = any(app.has_function(self) for app in served._held_by)
         return function_id if is_ours else None
+
+    async def scaled(self) -> tuple[Client, str]:
+        """Whom to ask about its containers, and its id there."""
+        return self._get_client(), await self._resolve()
 
     def held_by(self, app: App) -> None:
         """Another app includes it."""

@@ -10,6 +10,7 @@ import pytest
 
 from squall.protocol import ids
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
+from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppTagsPut, Commit
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionGet, FunctionSpec
@@ -215,6 +216,23 @@ async def test_a_function_that_stayed_as_it_was_keeps_its_containers() -> None:
         await stage.restart()
         await stage.pass_time(5.0, 0.5)
         assert set(stage.node.guests) == before
+
+
+async def test_a_deploy_resets_what_autoscalers_go_by() -> None:
+    async with staged() as stage:
+        prepared = await prepare(stage)
+        same = deployable(prepared.app_id, "same", env={"CODE": "1"})
+        first = await publish(stage, prepared.app_id, same, deployable(prepared.app_id, "other", env={"CODE": "1"}))
+        for name in ("same", "other"):
+            update = AutoscalerUpdate(function_id(first, name), min_containers=2)
+            await stage.client.ask("AutoscalerUpdate", update, AutoscalerSettings)
+
+        await publish(stage, prepared.app_id, same, deployable(prepared.app_id, "other", env={"CODE": "2"}))
+
+        for name in ("same", "other"):
+            asked = AutoscalerGet(function_id(first, name))
+            assert (await stage.client.ask("AutoscalerGet", asked, AutoscalerSettings)).min_containers == 0
+        assert await stage.store.list_scaling(prepared.app_id) == {}
 
 
 async def test_containers_of_an_old_version_drain_after_a_restart() -> None:

@@ -19,7 +19,7 @@ from squall.protocol import schedule
 from squall.protocol.app import AppCreate, AppInfo
 from squall.protocol.call import Failure
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
-from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, INPUTS_AT_ONCE_MAX, FunctionSpec
+from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, INPUTS_AT_ONCE_MAX, FunctionSpec, Scaling
 from squall.protocol.ids import is_id
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch import children
@@ -54,6 +54,8 @@ class App:
         """By name of the function."""
         self.variants: dict[str, dict[str, Dispatcher]] = {}
         """Functions made from these, as far as they are in memory: by the id of that one, then by their own."""
+        self.scaling: dict[str, Scaling] = {}
+        """What autoscalers go by instead of what their specs say, until the next deploy, by id of the function."""
         self.holders: set[Client] = set()
         self.last_holder: Client | None = None
         self.free_since: float | None = None
@@ -128,6 +130,7 @@ class Apps:
             self.live[row.app_id] = app
             if row.state == wire.DEPLOYED:
                 app.versions = {one.version: one for one in await self._store.list_versions(row.app_id)}
+            app.scaling = await self._store.list_scaling(row.app_id)
             for spec in await self._store.list_functions(row.app_id):
                 self.add_function(app, spec)
             self._released(app, max(self._config.restart_grace_s, self._config.app_grace_s))
@@ -335,7 +338,7 @@ class Apps:
     def add_function(self, app: App, spec: FunctionSpec) -> None:
         """The app has one more function; the store knows it already."""
         dispatcher = app.dispatchers[spec.name] = self._add(app, spec)
-        if spec.scaling.min_containers > 0:
+        if dispatcher.scaling.min_containers > 0:
             self._fleet.changed(dispatcher)
 
     def add_variant(self, app: App, spec: FunctionSpec) -> Dispatcher:
@@ -367,6 +370,7 @@ class Apps:
         )
         dispatcher.outlives_client = app.row.state != wire.EPHEMERAL
         dispatcher.is_deployed = app.row.state == wire.DEPLOYED
+        dispatcher.scaling = app.scaling.get(spec.function_id, spec.scaling)
         self.dispatchers[spec.function_id] = dispatcher
         return dispatcher
 

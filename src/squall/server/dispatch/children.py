@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from squall.protocol import app as wire
 from squall.protocol.app import AppCreate
+from squall.protocol.autoscaler import AutoscalerUpdate
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.server.model.store import StoredApp
@@ -96,6 +97,18 @@ def check_numbers(spec: FunctionSpec, operation: str) -> None:
         if value is not None and not 0 <= value <= most:
             message = f"{name} of {value:g} is not between 0 and {most:g}"
             raise PlatformError(INVALID, f"{operation}: function {spec.name!r}: {message}")
+
+
+def check_scaling(record: AutoscalerUpdate) -> None:
+    """Whether a container may let a function have so many containers.
+
+    Raises:
+        PlatformError: `invalid`, naming the value.
+    """
+    for name in ("min_containers", "max_containers", "buffer_containers"):
+        value = getattr(record, name)
+        if value is not None and value > CONTAINERS_MAX:
+            raise PlatformError(INVALID, f"AutoscalerUpdate: {name} of {value} is not between 0 and {CONTAINERS_MAX}")
 
 
 def check_count(specs: Sequence[FunctionSpec], existing: Iterable[str], root_app_id: str) -> None:

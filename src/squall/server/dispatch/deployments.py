@@ -225,6 +225,13 @@ class Deployments:
                 leaving += dispatcher.revise(spec)
                 for variant in app.following(spec.function_id):
                     leaving += variant.revise(remade(variant.spec, spec))
+        app.scaling.clear()
+        for dispatcher in (
+            *app.dispatchers.values(),
+            *(one for some in app.variants.values() for one in some.values()),
+        ):
+            if dispatcher.scaling != dispatcher.spec.scaling:
+                dispatcher.rescale(dispatcher.spec.scaling)
         for container in leaving:
             if version.strategy == wire.RECREATE:
                 container.is_sacrificed = True

@@ -18,7 +18,7 @@ from typing import Protocol
 from squall.protocol import call as wire
 from squall.protocol.blob import is_sha256
 from squall.protocol.call import Failure, InputBatch, ItemBatch, OutputBatch, cut
-from squall.protocol.function import FunctionSpec, FunctionStats
+from squall.protocol.function import FunctionSpec, FunctionStats, Scaling
 from squall.server.dispatch.attempts import Attempts
 from squall.server.dispatch.batches import Batches
 from squall.server.dispatch.call_table import CallTable
@@ -532,6 +532,19 @@ class Dispatcher:
         self.failures_in_a_row = 0
         self.fleet.changed(self)
         return [one for one in self.containers.values() if one.spec.version != spec.version and not one.ending]
+
+    def rescale(self, scaling: Scaling) -> None:
+        """From now on its autoscaler goes by this: what is missing starts, what is too much ends when it has finished
+        what it runs."""
+        self.scaling = scaling
+        most = scaling.max_containers
+        if most is not None:
+            staying = [one for one in self.containers.values() if not one.is_draining and not one.ending]
+            # Those that have least to lose: not ready, then idle, then with the fewest inputs.
+            staying.sort(key=lambda one: (one.is_ready, len(one.held), one.idle_since))
+            for container in staying[: max(0, len(staying) - most)]:
+                self.fleet.drain(container, f"its function may have {most} containers from now on")
+        self.fleet.changed(self)
 
     def retire(self, failure: Failure) -> list[Container]:
         """A deploy left the function out: what waits ends with this failure, and so does what comes later; what runs

@@ -18,6 +18,7 @@ from squall.protocol.app import (
     AppStop,
     AppStopped,
 )
+from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
 from squall.protocol.call import (
     CallCancel,
@@ -47,7 +48,7 @@ from squall.protocol.ids import parse_input_id
 from squall.protocol.image_catalog import ImageGet, ImageInfo
 from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
-from squall.server.dispatch import children
+from squall.server.dispatch import autoscaling, children
 from squall.server.dispatch.apps import FUNCTIONS_MAX
 from squall.server.dispatch.callers import Caller
 from squall.server.dispatch.container import Container
@@ -89,6 +90,8 @@ class Methods:
             "FunctionGet": self._function_get,
             "FunctionBind": self._function_bind,
             "FunctionStats": self._function_stats,
+            "AutoscalerGet": self._autoscaler_get,
+            "AutoscalerUpdate": self._autoscaler_update,
             "MountCreate": self._mount_create,
             "MountGet": self._mount_get,
             "BlobStat": self._blob_stat,
@@ -257,6 +260,21 @@ class Methods:
         dispatcher = await self._dispatcher(caller, "FunctionStats", record.function_id)
         stats, waiting = dispatcher.stats(), self._plane.durable.backlog.count(record.function_id)
         return replace(stats, queued_inputs=stats.queued_inputs + waiting), b""
+
+    async def _autoscaler_get(
+        self, caller: Caller, record: AutoscalerGet, body: bytes
+    ) -> tuple[AutoscalerSettings, bytes]:
+        dispatcher = await self._dispatcher(caller, "AutoscalerGet", record.function_id)
+        return autoscaling.settings(dispatcher.scaling), b""
+
+    async def _autoscaler_update(
+        self, caller: Caller, record: AutoscalerUpdate, body: bytes
+    ) -> tuple[AutoscalerSettings, bytes]:
+        dispatcher = await self._dispatcher(caller, "AutoscalerUpdate", record.function_id)
+        if caller.scope_app_id:
+            children.check_scaling(record)
+        app = self._plane.apps.get_live(dispatcher.spec.app_id)
+        return await autoscaling.update(app, dispatcher, self._plane.store, record), b""
 
     async def _dispatcher(self, caller: Caller, method: str, function_id: str) -> Dispatcher:
         dispatcher = await self._plane.variants.find(function_id)

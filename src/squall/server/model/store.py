@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from squall.protocol.app import EPHEMERAL
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
@@ -186,6 +186,15 @@ class Store(Protocol):
 
     async def forget_variants(self, before: float) -> int:
         """Forget those that were used before that time and of which no call has unfinished inputs; how many."""
+
+    # Autoscalers
+
+    async def set_scaling(self, app_id: str, function_id: str, scaling: Scaling) -> None:
+        """Keep what the autoscaler of a function or variant goes by, until the function is put again, or a version of
+        its app is published."""
+
+    async def list_scaling(self, app_id: str) -> dict[str, Scaling]:
+        """What was kept so, by id of the function."""
 
     # Versions
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from squall.protocol.app import DEPLOYED, STOPPED, STOPPING
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
@@ -27,6 +27,7 @@ class MemoryStore:
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
         self._variants: dict[str, StoredVariant] = {}
+        self._scaling: dict[str, tuple[str, Scaling]] = {}
         self._versions: dict[tuple[str, int], tuple[StoredVersion, tuple[FunctionSpec, ...]]] = {}
         self._mounts: dict[str, tuple[MountManifest, float]] = {}
         """With the time they were used last."""
@@ -86,6 +87,7 @@ class MemoryStore:
         gone = {app.app_id for app in ended[keep:]}
         self._apps = {app_id: app for app_id, app in self._apps.items() if app_id not in gone}
         self._functions = {key: one for key, one in self._functions.items() if one.app_id not in gone}
+        self._scaling = {key: one for key, one in self._scaling.items() if one[0] not in gone}
         self._variants = {key: one for key, one in self._variants.items() if one.app_id not in gone}
         return tuple(gone)
 
@@ -110,6 +112,8 @@ class MemoryStore:
                 )
             after[function.function_id] = function
         self._functions = after
+        for function in functions:
+            self._scaling.pop(function.function_id, None)
 
     async def get_function(self, function_id: str) -> FunctionSpec:
         """See `Store`."""
@@ -151,6 +155,14 @@ class MemoryStore:
             del self._variants[key]
         return len(gone)
 
+    async def set_scaling(self, app_id: str, function_id: str, scaling: Scaling) -> None:
+        """See `Store`."""
+        self._scaling[function_id] = app_id, scaling
+
+    async def list_scaling(self, app_id: str) -> dict[str, Scaling]:
+        """See `Store`."""
+        return {key: scaling for key, (owner_id, scaling) in self._scaling.items() if owner_id == app_id}
+
     async def publish_version(
         self, app: StoredApp, version: StoredVersion, functions: tuple[FunctionSpec, ...], gone_ids: frozenset[str],
         keep: int,
@@ -167,6 +179,7 @@ class MemoryStore:
         except PlatformError:
             self._apps, self._functions = before
             raise
+        self._scaling = {key: one for key, one in self._scaling.items() if one[0] != app_id}
         self._versions[app_id, version.version] = version, functions
         known = [number for key, number in self._versions if key == app_id]
         pinned = [one.version for one in self._functions.values() if one.app_id == app_id and one.is_pinned]

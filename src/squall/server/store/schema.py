@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -60,6 +60,17 @@ FUNCTIONS = Table(
     # Of a function that is held to a version of its app; 0 for all others.
     Column("pinned_version", Integer, nullable=False, server_default="0"),
     UniqueConstraint("app_id", "name", name="functions_by_name"),
+)
+
+# What autoscalers go by instead of what the specs of their functions say.
+SCALING = Table(
+    "scaling",
+    METADATA,
+    # Of a function or a variant, which are kept apart.
+    Column("function_id", String, primary_key=True),
+    Column("app_id", String, ForeignKey("apps.app_id"), nullable=False),
+    Column("scaling", Text, nullable=False),
+    Index("scaling_by_app", "app_id"),
 )
 
 VERSIONS = Table(

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from squall.protocol.app import DEPLOYED, STOPPED, STOPPING
 from squall.protocol.errors import EXHAUSTED, NOT_FOUND, UNAVAILABLE, PlatformError
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
@@ -38,6 +38,7 @@ from squall.server.store import (
     sql_images,
     sql_mounts,
     sql_portions,
+    sql_scaling,
     sql_schedules,
     sql_variants,
     sql_versions,
@@ -195,6 +196,14 @@ class SqlStore:
         while count := await self._write(sql_variants.forget_some, before):
             total += count
         return total
+
+    async def set_scaling(self, app_id: str, function_id: str, scaling: Scaling) -> None:
+        """See `Store`."""
+        await self._write(sql_scaling.set_scaling, (app_id, function_id, scaling))
+
+    async def list_scaling(self, app_id: str) -> dict[str, Scaling]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_scaling.list_scaling(connection, app_id))
 
     # Versions
 

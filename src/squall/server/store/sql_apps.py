@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from squall.protocol.app import STOPPED
 from squall.server.model.store import StoredApp
+from squall.server.store import sql_scaling
 from squall.server.store.schema import APPS, FUNCTIONS, VARIANTS
 from squall.server.store.upsert import upsert
 
@@ -71,6 +72,7 @@ def _forget(connection: Connection, root_app_id: str, keep: int) -> tuple[str, .
     gone = tuple(connection.execute(newest_first.offset(keep).limit(FORGOTTEN_MAX)).scalars())
     if gone:
         connection.execute(sa.delete(VARIANTS).where(VARIANTS.c.app_id.in_(gone)))
+        sql_scaling.reset_apps(connection, gone)
         connection.execute(sa.delete(FUNCTIONS).where(FUNCTIONS.c.app_id.in_(gone)))
         connection.execute(sa.delete(APPS).where(APPS.c.app_id.in_(gone)))
     return gone

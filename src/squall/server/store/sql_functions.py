@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.records import to_wire
+from squall.server.store import sql_scaling
 from squall.server.store.schema import APPS, FUNCTIONS
 from squall.server.store.upsert import upsert
 
@@ -52,3 +53,4 @@ def _put(connection: Connection, functions: tuple[FunctionSpec, ...]) -> None:
     ]
     if rows:
         upsert(connection, FUNCTIONS, rows)
+        sql_scaling.reset(connection, [function.function_id for function in functions])

@@ -18,7 +18,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.store import StoredApp
 from squall.server.model.version import StoredVersion, superseded
-from squall.server.store import sql_apps, sql_functions, sql_variants
+from squall.server.store import sql_apps, sql_functions, sql_scaling, sql_variants
 from squall.server.store.schema import APPS, FUNCTIONS, VERSIONS
 
 _INFO = [column for column in VERSIONS.columns if column.name != "functions"]
@@ -65,6 +65,7 @@ def _publish(connection: Connection, one: Publication) -> None:
         some = gone[start : start + sql_apps.FORGOTTEN_MAX]
         connection.execute(sa.delete(FUNCTIONS).where(FUNCTIONS.c.function_id.in_(some)))
     sql_functions.put_functions(connection, (one.functions,))
+    sql_scaling.reset_apps(connection, (one.app.app_id,))
     connection.execute(sa.insert(VERSIONS).values(_row(version, one.packed)))
     pinned = connection.execute(
         sa.select(FUNCTIONS.c.pinned_version).where(
