@@ -26,6 +26,7 @@ from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import BEGINNING, Portion, Store, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.variant import StoredVariant
 from squall.server.store.migration import upgrade
 from squall.server.store.schema import METADATA, SCHEMA_VERSION
 from squall.server.store.sql import SqlStore
@@ -736,6 +737,26 @@ async def test_flights_and_calls_are_listed_newest_first(store: Store) -> None:
     assert [one.call_id for one in await store.list_flights((), 9, failed=True)] == ["fc-3", "fc-2", "fc-1"]
     assert [one.call_id for one in await store.list_calls(("fu-1",), 9)] == ["fc-d3", "fc-d1"]
     assert [one.call_id for one in await store.list_calls((), 9, since=2.0)] == ["fc-d3", "fc-d2"]
+
+
+async def test_flights_and_calls_of_an_app_are_found_by_it(store: Store) -> None:
+    for number in (1, 2):
+        app_id = f"ap-{number}"
+        await store.put_flights((replace(flight(f"fc-{number}"), app_id=app_id),), (), 1.0)
+        call = StoredCall(f"fc-d{number}", "fu-1", app_id, "spawn", 1.0)
+        await store.put_call(call, (StoredInput(call.call_id, 0, b"x"),))
+
+    assert [one.call_id for one in await store.list_flights((), 9, app_id="ap-2")] == ["fc-2"]
+    assert [one.call_id for one in await store.list_calls((), 9, app_id="ap-2")] == ["fc-d2"]
+    assert await store.list_calls(("fu-2",), 9, app_id="ap-2") == ()
+
+
+async def test_variants_of_an_app_are_listed_last_used_first(store: Store) -> None:
+    made = [StoredVariant(f"fu-{n}", "fu-base", f"ap-{n % 2}", f'{{"n":{n}}}', used_at=float(n)) for n in range(5)]
+    for variant in made:
+        await store.put_variant(variant)
+
+    assert await store.list_variants("ap-0", 2) == (made[4], made[2])
 
 
 async def test_input_of_a_durable_call_is_found_until_it_expires(store: Store) -> None:

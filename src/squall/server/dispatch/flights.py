@@ -39,6 +39,7 @@ from squall.server.dispatch.flight_words import why
 from squall.server.dispatch.graphs import call_of, graph_of
 from squall.server.dispatch.recorder import CallTrack, cut_short, failure_of
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
+from squall.server.model.variant import merged
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 LIST_MAX = 1_000
 CHILDREN_MAX = 100
+VARIANTS_MAX = 1_000
 
 _RESTARTED = (
     "the server was started again since, or has forgotten it: of inputs that succeeded only what their outputs tell is "
@@ -74,24 +76,25 @@ class Flights:
             PlatformError: `not_found` for an app or function.
         """
         limit = max(0, min(record.limit, LIST_MAX))
-        specs = await self._wanted(caller, record)
-        if specs is not None and not specs:
-            return CallListing(())
-        ids = frozenset(specs or ())
+        app_id, specs = await self._wanted(caller, record)
+        ids = frozenset(specs)
         found: dict[str, CallSummary] = {}
         for track in (*self._recorder.living.values(), *self._recorder.ended.values()):
-            if (not ids or track.spec.function_id in ids) and (track.has_failed or not record.is_failed):
+            is_theirs = (not ids or track.spec.function_id in ids) and app_id in ("", track.spec.app_id)
+            if is_theirs and (track.has_failed or not record.is_failed):
                 found[track.call_id] = summary_of(track)
         since, store = record.since or 0.0, self._plane.store
         names = tuple(sorted(ids))
-        flights = await store.list_flights(names, limit, since, record.until, failed=record.is_failed)
+        flights = await store.list_flights(names, limit, since, record.until, failed=record.is_failed, app_id=app_id)
         for flight in flights:
             found.setdefault(flight.call_id, from_wire(CallSummary, json.loads(flight.summary)))
         if not record.is_failed:
             stored = [
-                one for one in await store.list_calls(names, limit, since, record.until) if one.call_id not in found
+                one
+                for one in await store.list_calls(names, limit, since, record.until, app_id=app_id)
+                if one.call_id not in found
             ]
-            for summary in await self._summaries(stored, specs or {}):
+            for summary in await self._summaries(stored, specs):
                 found.setdefault(summary.call_id, summary)
         wanted = [
             one
@@ -101,38 +104,43 @@ class Flights:
         wanted.sort(key=lambda one: (one.created_at, one.call_id), reverse=True)
         return CallListing(tuple(wanted[:limit]))
 
-    async def _wanted(self, caller: Caller, record: CallList) -> dict[str, FunctionSpec] | None:
-        """The functions whose calls are asked for, by id; None for all."""
+    async def _wanted(self, caller: Caller, record: CallList) -> tuple[str, dict[str, FunctionSpec]]:
+        """The app or the functions whose calls are asked for; nothing for all."""
         plane = self._plane
-        if is_id(record.function, "fu"):
-            spec = await plane.store.get_function(record.function)
-            caller.check_use("CallList", await plane.apps.get(spec.app_id))
-            specs = [spec]
-        elif record.app:
+        app_id = ""
+        if record.app:
             row = await plane.apps.find(record.app, caller.scope_app_id)
             caller.check_use("CallList", row)
-            specs = list(await plane.store.list_functions(row.app_id))
-            if record.function:
-                specs = [one for one in specs if one.name == record.function]
-                if not specs:
-                    raise PlatformError(
-                        NOT_FOUND, f"CallList: app {record.app!r} has no function {record.function[:200]!r}"
-                    )
-        elif record.function:
-            raise PlatformError(INVALID, "CallList: a function's name says nothing without its app; name that too")
+            app_id = row.app_id
+        if not record.function:
+            return app_id, {}
+        if is_id(record.function, "fu"):
+            spec = await plane.variants.spec_of(record.function)
+            caller.check_use("CallList", await plane.apps.get(spec.app_id))
+        elif app_id:
+            named = await plane.store.find_function(app_id, record.function)
+            if named is None:
+                raise PlatformError(
+                    NOT_FOUND, f"CallList: app {record.app!r} has no function {record.function[:200]!r}"
+                )
+            spec = named
         else:
-            return None
-        found = {one.function_id: one for one in specs}
-        if record.has_variants:
-            for spec in specs:
-                found |= {one.function_id: one for one in await self.variants_of(spec)}
-        return found
+            raise PlatformError(INVALID, "CallList: a function's name says nothing without its app; name that too")
+        found = {spec.function_id: spec}
+        if record.has_variants or spec.definition.is_class:
+            # Calls of a class are those of its objects.
+            found |= {one.function_id: one for one in await self.variants_of(spec)}
+        return app_id, found
 
     async def variants_of(self, spec: FunctionSpec) -> list[FunctionSpec]:
-        """The variants of a function that the store knows, or that live."""
-        known = {one.function_id: one for one in await self._plane.store.list_functions(spec.app_id)}
-        known |= {one.spec.function_id: one.spec for one in self._plane.apps.dispatchers.values()}
-        return [one for one in known.values() if one.variant_of == spec.function_id]
+        """The variants of a function: those in use, and those that the store has."""
+        found: dict[str, FunctionSpec] = {}
+        for stored in await self._plane.store.list_variants(spec.app_id, VARIANTS_MAX):
+            if stored.base_id == spec.function_id:
+                dispatcher = self._plane.apps.dispatchers.get(stored.function_id)
+                asked = stored.asked()
+                found[stored.function_id] = merged(spec, asked) if dispatcher is None else dispatcher.spec
+        return list(found.values())
 
     async def _summaries(self, calls: Iterable[StoredCall], specs: dict[str, FunctionSpec]) -> list[CallSummary]:
         calls = list(calls)
@@ -145,7 +153,7 @@ class Flights:
         spec = known.get(call.function_id)
         if spec is None:
             try:
-                spec = known[call.function_id] = await self._plane.store.get_function(call.function_id)
+                spec = known[call.function_id] = await self._plane.variants.spec_of(call.function_id)
             except PlatformError as error:
                 if error.code != NOT_FOUND:
                     raise
@@ -157,13 +165,18 @@ class Flights:
             status = wire.STATUS_NAMES[wire.FAILED]
         elif is_over:
             status = wire.STATUS_NAMES[wire.CANCELLED if counts.get(wire.CANCELLED) else wire.SUCCEEDED]
-        app = self._plane.apps.live.get(call.app_id)
+        try:
+            app_name = (await self._plane.apps.get(call.app_id)).name
+        except PlatformError as error:
+            if error.code != NOT_FOUND:
+                raise
+            app_name = ""
         return CallSummary(
             call.call_id,
             call.function_id,
             spec.name if spec is not None else "",
             call.app_id,
-            app.row.name if app is not None else "",
+            app_name,
             call.kind,
             call.created_at,
             status,

@@ -233,7 +233,7 @@ class Methods:
             if dispatcher is not None and dispatcher.spec.variant_of:
                 spec = dispatcher.spec
             else:
-                spec = await self._plane.store.get_function(record.function_id)
+                spec = await self._plane.variants.spec_of(record.function_id)
         else:
             row = await self._plane.apps.find(record.app, caller.scope_app_id, record.environment)
             caller.check_use("FunctionGet", row)

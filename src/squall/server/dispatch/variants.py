@@ -152,6 +152,20 @@ class Variants:
             self._use(stored.function_id)
         return known
 
+    async def spec_of(self, function_id: str) -> FunctionSpec:
+        """The record of a function or variant, also of an app that has stopped.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        known = self._apps.dispatchers.get(function_id)
+        if known is not None:
+            return known.spec
+        found = await self._store.get_variants(frozenset({function_id}))
+        if not found:
+            return await self._store.get_function(function_id)
+        return merged(await self._store.get_function(found[0].base_id), found[0].asked())
+
     async def _made(self, app_id: str, asked: FunctionBind) -> FunctionSpec:
         """The record of what is asked for, as things are.
 

@@ -60,13 +60,15 @@ class Windows:
             PlatformError: `not_found`, `invalid` for a window that there cannot be.
         """
         since, until = self._window("FunctionWindow", record.since, record.until)
-        spec = await self._plane.store.get_function(record.function_id)
+        spec = await self._plane.variants.spec_of(record.function_id)
         caller.check_use("FunctionWindow", await self._plane.apps.get(spec.app_id))
         variants = await self._plane.flights.variants_of(spec)
         if record.container_id:
             window = self._of_container(record.function_id, record.container_id, since, until)
             return replace(window, variant_count=len(variants))
-        ids = (spec.function_id, *(one.function_id for one in variants if record.has_variants))
+        # What a class does, its objects do: pools of containers, one for each set of parameters.
+        has_variants = record.has_variants or spec.definition.is_class
+        ids = (spec.function_id, *(one.function_id for one in variants if has_variants))
         found = await self._minutes(ids, since, until)
         window = _window_of([one for some in found.values() for one in some], since, until)
         return replace(window, variant_count=len(variants))
@@ -81,16 +83,16 @@ class Windows:
         row = await self._plane.apps.find(record.app, caller.scope_app_id)
         caller.check_use("AppWindow", row)
         specs = await self._plane.store.list_functions(row.app_id)
-        found = await self._minutes(tuple(one.function_id for one in specs), since, until)
-        by_name: dict[str, list[FunctionMinute]] = {}
         names = {one.function_id: one.name for one in specs}
-        ids: dict[str, str] = {}
-        for spec in specs:
+        ids = {one.name: one.function_id for one in specs}
+        for variant in await self._plane.store.list_variants(row.app_id, VARIANTS_MAX):
             # What a variant did counts as its function's.
-            name = names.get(spec.variant_of, spec.name)
-            by_name.setdefault(name, []).extend(found.get(spec.function_id, ()))
-            if not spec.variant_of:
-                ids[name] = spec.function_id
+            names[variant.function_id] = names.get(variant.base_id, "")
+        found = await self._minutes(tuple(names), since, until)
+        by_name: dict[str, list[FunctionMinute]] = {name: [] for name in ids}
+        for function_id, name in names.items():
+            by_name.setdefault(name, []).extend(found.get(function_id, ()))
+        by_name.pop("", None)
         functions = {
             name: replace(
                 _window_of(minutes, since, until), queue=Distribution(), run=Distribution(), start=Distribution()
@@ -101,7 +103,7 @@ class Windows:
 
     async def variants(self, caller: Caller, record: VariantList) -> VariantListing:
         """See `VariantList`."""
-        spec = await self._plane.store.get_function(record.function_id)
+        spec = await self._plane.variants.spec_of(record.function_id)
         caller.check_use("VariantList", await self._plane.apps.get(spec.app_id))
         found = await self._plane.flights.variants_of(spec)
         found.sort(key=lambda one: one.function_id)

@@ -181,6 +181,9 @@ class Store(Protocol):
     async def get_variants(self, function_ids: frozenset[str]) -> tuple[StoredVariant, ...]:
         """Those of these that are variants."""
 
+    async def list_variants(self, app_id: str, limit: int) -> tuple[StoredVariant, ...]:
+        """Variants of an app's functions, the last used first."""
+
     async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
         """They are used now; unknown ones are passed over."""
 
@@ -350,9 +353,15 @@ class Store(Protocol):
     # What became of calls
 
     async def list_calls(
-        self, function_ids: tuple[str, ...], limit: int, since: float = 0.0, until: float | None = None
+        self,
+        function_ids: tuple[str, ...],
+        limit: int,
+        since: float = 0.0,
+        until: float | None = None,
+        *,
+        app_id: str = "",
     ) -> tuple[StoredCall, ...]:
-        """Durable calls of these functions (of all, if none is named), newest first."""
+        """Durable calls of these functions, or of an app (of all, if none is named), newest first."""
 
     async def get_input(self, call_id: str, index: int) -> StoredInput | None:
         """The arguments of an input: of a durable call, or kept because it failed. None where there are none."""
@@ -382,8 +391,9 @@ class Store(Protocol):
         until: float | None = None,
         *,
         failed: bool = False,
+        app_id: str = "",
     ) -> tuple[StoredFlight, ...]:
-        """Flights of these functions (of all, if none is named), newest first, without their details.
+        """Flights of calls of these functions, or of an app (of all, if none is named), newest first, without details.
 
         With `failed` only those of calls with an input that failed.
         """

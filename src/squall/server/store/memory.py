@@ -142,6 +142,11 @@ class MemoryStore:
         """See `Store`."""
         return tuple(self._variants[key] for key in sorted(function_ids) if key in self._variants)
 
+    async def list_variants(self, app_id: str, limit: int) -> tuple[StoredVariant, ...]:
+        """See `Store`."""
+        found = [one for one in self._variants.values() if one.app_id == app_id]
+        return tuple(sorted(found, key=lambda one: (-one.used_at, one.function_id))[:limit])
+
     async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
         """See `Store`."""
         for key in function_ids & self._variants.keys():
@@ -438,10 +443,16 @@ class MemoryStore:
         return frozenset(named - {""})
 
     async def list_calls(
-        self, function_ids: tuple[str, ...], limit: int, since: float = 0.0, until: float | None = None
+        self,
+        function_ids: tuple[str, ...],
+        limit: int,
+        since: float = 0.0,
+        until: float | None = None,
+        *,
+        app_id: str = "",
     ) -> tuple[StoredCall, ...]:
         """See `Store`."""
-        found = [one for one in self._calls.values() if _is_wanted(one, function_ids, since, until)]
+        found = [one for one in self._calls.values() if _is_wanted(one, function_ids, since, until, app_id)]
         return tuple(sorted(found, key=lambda one: (one.created_at, one.call_id), reverse=True)[:limit])
 
     async def get_input(self, call_id: str, index: int) -> StoredInput | None:
@@ -488,9 +499,10 @@ class MemoryStore:
         until: float | None = None,
         *,
         failed: bool = False,
+        app_id: str = "",
     ) -> tuple[StoredFlight, ...]:
         """See `Store`."""
-        found = [one for one in self._flights.values() if _is_wanted(one, function_ids, since, until)]
+        found = [one for one in self._flights.values() if _is_wanted(one, function_ids, since, until, app_id)]
         found = [replace(one, detail="") for one in found if one.is_failed or not failed]
         return tuple(sorted(found, key=lambda one: (one.created_at, one.call_id), reverse=True)[:limit])
 
@@ -554,9 +566,9 @@ class MemoryStore:
 
 
 def _is_wanted(
-    one: StoredCall | StoredFlight, function_ids: tuple[str, ...], since: float, until: float | None
+    one: StoredCall | StoredFlight, function_ids: tuple[str, ...], since: float, until: float | None, app_id: str
 ) -> bool:
-    is_function = not function_ids or one.function_id in function_ids
+    is_function = (not function_ids or one.function_id in function_ids) and app_id in ("", one.app_id)
     return is_function and one.created_at >= since and (until is None or one.created_at <= until)
 
 

@@ -186,6 +186,10 @@ class SqlStore:
         """See `Store`."""
         return await self._read(lambda connection: sql_variants.get_variants(connection, function_ids))
 
+    async def list_variants(self, app_id: str, limit: int) -> tuple[StoredVariant, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_variants.list_variants(connection, app_id, limit))
+
     async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
         """See `Store`."""
         await self._write(sql_variants.use_variants, (function_ids, now))
@@ -394,11 +398,17 @@ class SqlStore:
     # What became of calls
 
     async def list_calls(
-        self, function_ids: tuple[str, ...], limit: int, since: float = 0.0, until: float | None = None
+        self,
+        function_ids: tuple[str, ...],
+        limit: int,
+        since: float = 0.0,
+        until: float | None = None,
+        *,
+        app_id: str = "",
     ) -> tuple[StoredCall, ...]:
         """See `Store`."""
         return await self._read(
-            lambda connection: sql_flights.list_calls(connection, function_ids, limit, since, until)
+            lambda connection: sql_flights.list_calls(connection, function_ids, limit, since, until, app_id)
         )
 
     async def get_input(self, call_id: str, index: int) -> StoredInput | None:
@@ -434,10 +444,11 @@ class SqlStore:
         until: float | None = None,
         *,
         failed: bool = False,
+        app_id: str = "",
     ) -> tuple[StoredFlight, ...]:
         """See `Store`."""
         return await self._read(
-            lambda connection: sql_flights.list_flights(connection, function_ids, limit, since, until, failed)
+            lambda connection: sql_flights.list_flights(connection, function_ids, limit, since, until, failed, app_id)
         )
 
     async def kept_inputs(self, call_id: str) -> frozenset[int]:

@@ -24,20 +24,32 @@ BLOB_INPUT_BYTES = 64
 
 
 def list_calls(
-    connection: Connection, function_ids: tuple[str, ...], limit: int, since: float, until: float | None
+    connection: Connection,
+    function_ids: tuple[str, ...],
+    limit: int,
+    since: float,
+    until: float | None,
+    app_id: str = "",
 ) -> tuple[StoredCall, ...]:
     """See `Store`."""
     query = sa.select(*[CALLS.c[name] for name in StoredCall.__slots__])
-    query = _between(query, CALLS, function_ids, since, until)
+    query = _between(query, CALLS, function_ids, since, until, app_id)
     rows = connection.execute(query.order_by(CALLS.c.created_at.desc(), CALLS.c.call_id.desc()).limit(limit))
     return tuple(StoredCall(**row) for row in rows.mappings())
 
 
 def _between(
-    query: sa.Select[Any], table: sa.Table, function_ids: tuple[str, ...], since: float, until: float | None
+    query: sa.Select[Any],
+    table: sa.Table,
+    function_ids: tuple[str, ...],
+    since: float,
+    until: float | None,
+    app_id: str,
 ) -> sa.Select[Any]:
     if function_ids:
         query = query.where(table.c.function_id.in_(function_ids[:NAMES_MAX]))
+    if app_id:
+        query = query.where(table.c.app_id == app_id)
     if since:
         query = query.where(table.c.created_at >= since)
     return query if until is None else query.where(table.c.created_at <= until)
@@ -132,10 +144,16 @@ def get_flight(connection: Connection, call_id: str) -> StoredFlight | None:
 
 
 def list_flights(
-    connection: Connection, function_ids: tuple[str, ...], limit: int, since: float, until: float | None, failed: bool
+    connection: Connection,
+    function_ids: tuple[str, ...],
+    limit: int,
+    since: float,
+    until: float | None,
+    failed: bool,
+    app_id: str,
 ) -> tuple[StoredFlight, ...]:
     """See `Store`."""
-    query = _between(sa.select(*_FLIGHT_COLUMNS[:-1]), FLIGHTS, function_ids, since, until)
+    query = _between(sa.select(*_FLIGHT_COLUMNS[:-1]), FLIGHTS, function_ids, since, until, app_id)
     if failed:
         query = query.where(FLIGHTS.c.is_failed)
     query = query.order_by(FLIGHTS.c.created_at.desc(), FLIGHTS.c.call_id.desc()).limit(limit)

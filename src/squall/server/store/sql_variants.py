@@ -49,6 +49,13 @@ def get_variants(connection: Connection, function_ids: Iterable[str]) -> tuple[S
     return tuple(found)
 
 
+def list_variants(connection: Connection, app_id: str, limit: int) -> tuple[StoredVariant, ...]:
+    """See `Store`."""
+    query = sa.select(VARIANTS).where(VARIANTS.c.app_id == app_id)
+    query = query.order_by(VARIANTS.c.used_at.desc(), VARIANTS.c.function_id).limit(limit)
+    return tuple(variant_of(row) for row in connection.execute(query).mappings())
+
+
 def variant_of(row: Mapping[Any, Any]) -> StoredVariant:
     """A row as the store's own record."""
     options = from_wire(FunctionOptions, json.loads(row["options"])) if row["options"] else None
