@@ -1,23 +1,31 @@
-"""What methods of Squall's objects return: plain records.
-
-Each is made by one method only and has no behaviour; fields may be added in later versions.
-"""
+"""Where programs look for what calls about apps, functions and inputs return."""
 
 from __future__ import annotations
 
-from squall.protocol.records import record
+from squall.sdk.types import AppInfo as AppInfo
+from squall.sdk.types import AppLifecycle as AppLifecycle
+from squall.sdk.types import AppState as AppState
+from squall.sdk.types import AppStats as AppStats
+from squall.sdk.types import FunctionAutoscalerSettings as FunctionAutoscalerSettings
+from squall.sdk.types import FunctionCurrentStats as FunctionCurrentStats
+from squall.sdk.types import FunctionInfo as FunctionInfo
+from squall.sdk.types import FunctionStats as FunctionStats
+from squall.sdk.types import InputInfo as InputInfo
+from squall.sdk.types import InputStatus as InputStatus
+from squall.sdk.types import StatsPercentile as StatsPercentile
+from squall.sdk.types import StatsPercentileDistribution as StatsPercentileDistribution
 
-
-@record
-class FunctionAutoscalerSettings:
-    """What the autoscaler of a function goes by now: returned by `Function.autoscaler.settings()` and `update()`."""
-
-    min_containers: int | None
-    max_containers: int | None
-    """None when the function may have as many as it needs."""
-    scaledown_window: int | None
-    """Seconds."""
-    buffer_containers: int | None
-
-
-__all__ = ["FunctionAutoscalerSettings"]
+__all__ = [
+    "AppInfo",
+    "AppLifecycle",
+    "AppState",
+    "AppStats",
+    "FunctionAutoscalerSettings",
+    "FunctionCurrentStats",
+    "FunctionInfo",
+    "FunctionStats",
+    "InputInfo",
+    "InputStatus",
+    "StatsPercentile",
+    "StatsPercentileDistribution",
+]

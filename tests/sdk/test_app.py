@@ -343,8 +343,8 @@ def test_a_function_of_code_without_a_file_is_serialized(server: ServerDouble, d
 def test_what_comes_in_a_later_version_is_called_so() -> None:
     with pytest.raises(AttributeError, match=r"App\.server is not in this version of Squall yet"):
         _ = squall.App("x").server  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=r"Function\.info is not in this version of Squall yet"):
-        _ = squall.Function.from_name("x", "y").info  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"Function\.get_web_url is not in this version of Squall yet"):
+        _ = squall.Function.from_name("x", "y").get_web_url  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"FunctionCall\.iter is not in this version of Squall yet"):
         _ = squall.FunctionCall.from_id("fc-1").iter  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="'FunctionCall' object has no attribute 'nonsense'"):

@@ -29,18 +29,16 @@ OF_PACKAGE = frozenset(
         "wsgi_app",
     ]
 )
-OF_SECRET = frozenset(["from_name", "hydrate", "info", "name", "object_id", "objects", "update"])
+OF_SECRET = frozenset(["from_name", "info", "name", "object_id", "objects", "update"])
 OF_APP = frozenset(
     [
         "get_dashboard_url",
         "get_tags",
-        "info",
         "logs",
         "lookup",
         "sandboxes",
         "server",
         "set_tags",
-        "stats",
     ]
 )
 OF_FUNCTION = frozenset(
@@ -48,14 +46,12 @@ OF_FUNCTION = frozenset(
         "client",
         "get_dashboard_url",
         "get_web_url",
-        "info",
         "logs",
         "metrics",
-        "stats",
         "update_autoscaler",
     ]
 )
-OF_FUNCTION_CALL = frozenset(["client", "get_call_graph", "get_dashboard_url", "hydrate", "iter", "logs"])
+OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url", "iter", "logs"])
 
 
 def missing(kind: str, names: frozenset[str], name: str) -> AttributeError:

@@ -20,6 +20,7 @@ from squall.sdk.image import Image
 from squall.sdk.retries import Retries
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import PurePosixPath
 
     from typing_extensions import dataclass_transform
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from squall.sdk._parameter import parameter
     from squall.sdk.cls import Cls
     from squall.sdk.schedule import Cron, Period
+    from squall.sdk.types import AppInfo, AppStats
 
 else:
     parameter = None
@@ -78,6 +80,7 @@ class App:
         self._classes: dict[str, Cls] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._app_id: str | None = None
+        self._info: AppInfo | None = None
         self._is_running = False
 
     # Building it
@@ -442,6 +445,38 @@ class App:
     def deployed_as(self, app_id: str) -> None:
         """It is deployed, and this is its id."""
         self._app_id = app_id
+
+    @blocking
+    async def info(self, refresh: bool = False) -> AppInfo:
+        """How the app is, as it was asked for first; `refresh` asks again.
+
+        Raises:
+            InvalidError: it does not run, and was not looked up.
+        """
+        from squall.sdk import _client, _stats  # cold start: as above
+
+        app_id = self._known_id("info")
+        if self._info is None or self._info.app_id != app_id or refresh:
+            self._info = await _stats.app_info(_client.current(), app_id)
+        return self._info
+
+    @blocking
+    async def stats(self, *, since: datetime | None = None, until: datetime | None = None) -> AppStats:
+        """What its functions did between two times, at most 7 days apart; the last hour, if nothing is said.
+
+        Raises:
+            InvalidError: it does not run; `since` is not before `until`, or more than 7 days are.
+        """
+        from squall.sdk import _client, _stats  # cold start: as above
+
+        begin, end = _stats.window(f"{self!r}.stats()", since, until)
+        return await _stats.app_stats(_client.current(), self._known_id("stats"), begin, end)
+
+    def _known_id(self, method: str) -> str:
+        app_id = self.app_id
+        if app_id is None:
+            raise InvalidError(f"{self!r}.{method}(): the app has no id yet: run it, deploy it or look it up first")
+        return app_id
 
     @blocking
     async def stop(self, *, client: Client | None = None) -> None:

@@ -14,6 +14,8 @@ from squall.sdk._remote_call import blocking_remote, invoke
 from squall.sdk._with import With
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from squall.protocol.function import FunctionOptions, MethodSpec
     from squall.protocol.guest import Boot
     from squall.sdk._autoscaler import FunctionAutoscaler
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from squall.sdk._variant import Variant
     from squall.sdk.app import App
     from squall.sdk.function_call import FunctionCall
+    from squall.sdk.types import FunctionInfo, FunctionStats
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,6 +61,8 @@ class Function(With, Generic[P, R]):
     _owner: Obj | None
     _methods: tuple[MethodSpec, ...] | None
     """Of a class that was looked up."""
+    _info: FunctionInfo | None
+    """As it was asked for last."""
 
     @classmethod
     def _make(
@@ -87,6 +92,7 @@ class Function(With, Generic[P, R]):
         function._method = method
         function._owner = owner
         function._methods = None
+        function._info = None
         if definition is not None:
             function.__doc__ = definition.raw_f.__doc__
             function.__wrapped__ = definition.raw_f
@@ -246,6 +252,37 @@ class Function(With, Generic[P, R]):
         return FunctionCurrentStats(
             stats.queued_inputs, stats.container_count, stats.running_inputs, stats.idle_containers
         )
+
+    @blocking
+    async def info(self, *, refresh: bool = False) -> FunctionInfo:
+        """What the function runs with, as it was asked for first; `refresh` asks again."""
+        from squall.sdk import _stats  # cold start: as above
+
+        if self._info is None or refresh:
+            self._info = await _stats.function_info(self._get_client(), await self._resolve())
+        return self._info
+
+    @blocking
+    async def stats(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        container: str | None = None,
+        all_variants: bool = False,
+    ) -> FunctionStats:
+        """What it did between two times, at most 7 days apart; the last hour, if nothing is said.
+
+        Of one `container` that is remembered, what it did in its whole life. A time without a zone is local.
+
+        Raises:
+            InvalidError: `since` is not before `until`, or more than 7 days are.
+        """
+        from squall.sdk import _stats  # cold start: as above
+
+        begin, end = _stats.window(f"{self._name}.stats()", since, until)
+        function_id = await self._resolve()
+        return await _stats.function_stats(self._get_client(), function_id, begin, end, container or "", all_variants)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(

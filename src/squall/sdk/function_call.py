@@ -9,6 +9,7 @@ from squall.sdk._facade import blocking, blocking_static
 
 if TYPE_CHECKING:
     from squall.sdk._client import Client
+    from squall.sdk.types import InputInfo
 
 T = TypeVar("T")
 
@@ -67,6 +68,28 @@ class FunctionCall(Generic[T]):
         from squall.sdk import _durable  # cold start: as above
 
         await _durable.cancel(self._get_client(), self._call_id, terminate_containers)
+
+    @blocking
+    async def hydrate(self, client: Client | None = None) -> FunctionCall[T]:
+        """Look the call up now; returns itself.
+
+        Raises:
+            NotFoundError: there never was such a call.
+            OutputExpiredError: it is not kept any more.
+        """
+        from squall.sdk import _durable  # cold start: as above
+
+        if client is not None:
+            self._client = client
+        await _durable.info(self._get_client(), self._call_id)
+        return self
+
+    @blocking
+    async def get_call_graph(self) -> list[InputInfo]:
+        """Its inputs, each with the inputs that it called below it: as much as the server remembers, at most 1,000."""
+        from squall.sdk import _stats  # cold start: as above
+
+        return await _stats.call_graph(self._get_client(), self._call_id)
 
     @blocking
     async def num_inputs(self) -> int:

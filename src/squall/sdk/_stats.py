@@ -1,0 +1,237 @@
+"""Asks the server about apps, functions and call graphs, and makes of the answers what `squall.types` has."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from squall.exception import InvalidError, NotFoundError, PermissionDeniedError
+from squall.protocol.app import AppGet
+from squall.protocol.app import AppInfo as AppAnswer
+from squall.protocol.deployment import AppHistory, AppHistoryGet
+from squall.protocol.flight import CallGraph, CallGraphed
+from squall.protocol.function import CRON, FunctionGet, FunctionSpec
+from squall.protocol.function_window import (
+    PERCENTILES,
+    WINDOW_S,
+    WINDOW_S_MAX,
+    AppWindow,
+    AppWindowGet,
+    Distribution,
+    FunctionWindow,
+    FunctionWindowGet,
+)
+from squall.protocol.image_catalog import ImageGet, ImageInfo
+from squall.sdk.types import (
+    AppInfo,
+    AppLifecycle,
+    AppState,
+    AppStats,
+    FunctionInfo,
+    FunctionStats,
+    InputInfo,
+    InputStatus,
+    StatsPercentile,
+    StatsPercentileDistribution,
+)
+
+if TYPE_CHECKING:
+    from squall.sdk._client import Client
+
+_STATUSES = {
+    "queued": InputStatus.PENDING,
+    "running": InputStatus.PENDING,
+    "succeeded": InputStatus.SUCCESS,
+    "failed": InputStatus.FAILURE,
+    "lost": InputStatus.FAILURE,
+    "timed_out": InputStatus.TIMEOUT,
+    "cancelled": InputStatus.TERMINATED,
+}
+
+
+def window(what: str, since: object, until: object) -> tuple[float | None, float | None]:
+    """The two ends as seconds since 1970; a time without a zone is local.
+
+    Raises:
+        InvalidError: they are no times, the end does not come after the beginning, or they are over a week apart.
+    """
+    for name, value in (("since", since), ("until", until)):
+        if value is not None and not isinstance(value, datetime):
+            raise InvalidError(f"{what}: {name} must be a datetime, not {value!r}")
+    begin = since.timestamp() if isinstance(since, datetime) else None
+    end = until.timestamp() if isinstance(until, datetime) else None
+    end_known = end if end is not None else datetime.now(timezone.utc).timestamp()
+    begin_known = begin if begin is not None else end_known - WINDOW_S
+    if begin_known >= end_known:
+        raise InvalidError(f"{what}: since must be before until; {since} is not before {until or 'now'}")
+    if end_known - begin_known > WINDOW_S_MAX:
+        raise InvalidError(f"{what}: at most {WINDOW_S_MAX / 86_400:.0f} days lie between since and until")
+    return begin, end
+
+
+async def app_info(client: Client, app_id: str) -> AppInfo:
+    """About an app, by id."""
+    found = await client.request("AppGet", AppGet(app_id), AppAnswer)
+    return AppInfo(found.app_id, found.name, await _lifecycle(client, found), dict(found.functions))
+
+
+async def _lifecycle(client: Client, app: AppAnswer) -> AppLifecycle:
+    deployed_at, deployed_by = None, None
+    if app.version:
+        try:
+            history = await client.request("AppHistory", AppHistoryGet(app.app_id), AppHistory)
+        except (NotFoundError, PermissionDeniedError):
+            history = AppHistory(app.app_id, ())
+        current = next((one for one in history.versions if one.version == app.version), None)
+        if current is not None:
+            deployed_at, deployed_by = _moment(current.deployed_at), current.deployed_by or None
+    return AppLifecycle(
+        AppState(app.state),
+        app.version or None,
+        _moment(app.created_at),
+        "",
+        deployed_at,
+        deployed_by,
+        _moment(app.stopped_at) if app.stopped_at is not None else None,
+    )
+
+
+async def app_stats(client: Client, app_id: str, since: float | None, until: float | None) -> AppStats:
+    """What an app's functions did."""
+    found = await client.request("AppWindow", AppWindowGet(app_id, since, until), AppWindow)
+    app = await client.request("AppGet", AppGet(app_id), AppAnswer)
+    by_name = {
+        name: AppStats.FunctionStats(found.function_ids.get(name, ""), _counts([one]))
+        for name, one in found.functions.items()
+    }
+    none = AppStats.ServerCounts(AppStats.RequestCounts(0, 0, 0), AppStats.ContainerCounts(0, 0))
+    return AppStats(
+        _moment(found.since),
+        _moment(found.until),
+        AppStats.FunctionStatsGroup(_counts(list(found.functions.values())), by_name),
+        AppStats.ServerStatsGroup(none, {}),
+        AppStats.SandboxCounts(0, 0, 0),
+        await _lifecycle(client, app),
+        app.version or None,
+    )
+
+
+def _counts(windows: list[FunctionWindow]) -> AppStats.FunctionCounts:
+    succeeded = sum(one.succeeded_inputs for one in windows)
+    failed = sum(one.failed_inputs + one.timed_out_inputs + one.cancelled_inputs for one in windows)
+    errors, total = sum(one.failed_containers for one in windows), sum(one.container_count for one in windows)
+    return AppStats.FunctionCounts(
+        AppStats.CallCounts(succeeded + failed, succeeded, failed), AppStats.ContainerCounts(errors, total)
+    )
+
+
+async def function_info(client: Client, function_id: str) -> FunctionInfo:
+    """About a function, by id."""
+    spec = await client.request("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)
+    try:
+        names = (await client.request("ImageGet", ImageGet(spec.image_id), ImageInfo)).names
+    except NotFoundError:
+        names = ()
+    return info_of(spec, names[0] if names else None)
+
+
+def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
+    """The function's record as users read it."""
+    resources, scaling, batching = spec.resources, spec.scaling, spec.batching
+    is_concurrent = scaling.max_inputs > 1 and batching is None
+    return FunctionInfo(
+        cpu=_amount(resources.cpu_milli, resources.cpu_limit_milli, 1000),
+        memory_mib=_amount(resources.memory_mib, resources.memory_limit_mib, 1),
+        gpus=[],
+        ephemeral_disk_mib=resources.disk_mib,
+        image_info=FunctionInfo.ImageInfo(image_name, spec.image_id),
+        startup_timeout=int(spec.startup_timeout_s),
+        timeout=int(spec.timeout_s),
+        max_retries=spec.retries.max_retries or None,
+        nonpreemptible=False,
+        regions=None,
+        routing_region=None,
+        cloud=None,
+        cluster_info=None,
+        batching_info=FunctionInfo.BatchingInfo(batching.max_batch_size, batching.wait_ms) if batching else None,
+        concurrency_info=FunctionInfo.ConcurrencyInfo(scaling.max_inputs, scaling.target_inputs)
+        if is_concurrent
+        else None,
+        schedule=_schedule(spec),
+        restrict_modal_access=False,
+        block_network=spec.is_network_blocked,
+        single_use_containers=scaling.is_single_use,
+        volumes={},
+        cloud_bucket_mounts={},
+        secrets=[],
+        web_info=None,
+        method_names=[one.name for one in spec.definition.methods] if spec.definition.is_class else None,
+        method_details=None,
+    )
+
+
+def _amount(request: int | None, limit: int | None, scale: int) -> Any:
+    asked = None if request is None else request / scale if scale > 1 else request
+    if limit is None:
+        return asked
+    return (asked or 0, limit / scale if scale > 1 else limit)
+
+
+def _schedule(spec: FunctionSpec) -> str | None:
+    schedule = spec.schedule
+    if schedule is None:
+        return None
+    if schedule.kind == CRON:
+        return f"{schedule.cron} ({schedule.timezone})"
+    parts = [f"{schedule.months} months"] if schedule.months else []
+    parts += [f"{schedule.seconds:g} s"] if schedule.seconds or not parts else []
+    return f"every {' and '.join(parts)}"
+
+
+async def function_stats(
+    client: Client, function_id: str, since: float | None, until: float | None, container: str, all_variants: bool
+) -> FunctionStats:
+    """What a function did."""
+    asked = FunctionWindowGet(function_id, since, until, container, all_variants)
+    found = await client.request("FunctionWindow", asked, FunctionWindow)
+    times = (("queue_time", found.queue), ("run_time", found.run))
+    return FunctionStats(
+        _moment(found.since),
+        _moment(found.until),
+        found.succeeded_inputs,
+        found.failed_inputs + found.cancelled_inputs,
+        found.timed_out_inputs,
+        found.running_inputs,
+        {name: _distribution(one) for name, one in times if one.values_s},
+        found.started_containers,
+        found.failed_containers,
+        found.starting_containers,
+        {"startup_time": _distribution(found.start)} if found.start.values_s else {},
+        found.container_count,
+        found.variant_count,
+        all_variants,
+    )
+
+
+def _distribution(found: Distribution) -> StatsPercentileDistribution:
+    pairs = zip(PERCENTILES, found.values_s, strict=True)
+    return StatsPercentileDistribution("s", [StatsPercentile(at, value) for at, value in pairs])
+
+
+async def call_graph(client: Client, call_id: str) -> list[InputInfo]:
+    """The inputs of a call, each with those that it called below it."""
+    found = await client.request("CallGraph", CallGraph(call_id), CallGraphed)
+    by_id: dict[str, InputInfo] = {}
+    roots: list[InputInfo] = []
+    for one in found.inputs:
+        status = _STATUSES.get(one.status, InputStatus.PENDING)
+        info = InputInfo(one.input_id, one.call_id, one.container_id, status, one.function_name, one.module)
+        by_id[one.input_id] = info
+        # Parents come first; the parent of the call that was asked for is not among them.
+        parent = by_id.get(one.parent_input_id)
+        (parent.children if parent is not None else roots).append(info)
+    return roots
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

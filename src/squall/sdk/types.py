@@ -1,0 +1,280 @@
+"""What methods of Squall's objects return: plain records, without behaviour. Later versions may add fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from squall.sdk.function import FunctionCurrentStats as FunctionCurrentStats
+
+Amount = float | tuple[float, float] | None
+"""A request, or a request and a limit; None: a share of what is there."""
+
+
+@dataclass(frozen=True)
+class FunctionAutoscalerSettings:
+    """What the autoscaler of a function goes by now: returned by `Function.autoscaler.settings()` and `update()`."""
+
+    min_containers: int | None
+    max_containers: int | None
+    """None when the function may have as many as it needs."""
+    scaledown_window: int | None
+    """Seconds."""
+    buffer_containers: int | None
+
+
+class AppState(Enum):
+    """How far an app is."""
+
+    EPHEMERAL = "ephemeral"
+    DETACHED = "detached"
+    DEPLOYED = "deployed"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    INITIALIZING = "initializing"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True)
+class AppLifecycle:
+    """An app's state, and when it came to it."""
+
+    state: AppState
+    version: int | None
+    created_at: datetime
+    created_by: str
+    deployed_at: datetime | None = None
+    deployed_by: str | None = None
+    stopped_at: datetime | None = None
+    stopped_by: str | None = None
+
+
+@dataclass(frozen=True)
+class AppInfo:
+    """About an app."""
+
+    app_id: str
+    description: str
+    lifecycle: AppLifecycle
+    functions: dict[str, str]
+    """Name to id."""
+    servers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AppStats:
+    """What an app did in a stretch of time."""
+
+    @dataclass(frozen=True)
+    class CallCounts:
+        """Inputs that ended."""
+
+        total: int
+        succeeded: int
+        failed: int
+
+    @dataclass(frozen=True)
+    class ContainerCounts:
+        """Containers that were there, and those that failed."""
+
+        errors: int
+        total: int
+
+    @dataclass(frozen=True)
+    class RequestCounts:
+        """Requests to a server."""
+
+        total: int
+        ok: int
+        failed: int
+
+    @dataclass(frozen=True)
+    class FunctionCounts:
+        """Of a function, or of several."""
+
+        calls: AppStats.CallCounts
+        containers: AppStats.ContainerCounts
+
+    @dataclass(frozen=True)
+    class ServerCounts:
+        """Of a server, or of several."""
+
+        requests: AppStats.RequestCounts
+        containers: AppStats.ContainerCounts
+
+    @dataclass(frozen=True)
+    class FunctionStats:
+        """Of one function."""
+
+        object_id: str
+        counts: AppStats.FunctionCounts
+
+    @dataclass(frozen=True)
+    class ServerStats:
+        """Of one server."""
+
+        object_id: str
+        counts: AppStats.ServerCounts
+
+    @dataclass(frozen=True)
+    class FunctionStatsGroup:
+        """Of all functions."""
+
+        total: AppStats.FunctionCounts
+        by_name: dict[str, AppStats.FunctionStats]
+
+    @dataclass(frozen=True)
+    class ServerStatsGroup:
+        """Of all servers."""
+
+        total: AppStats.ServerCounts
+        by_name: dict[str, AppStats.ServerStats]
+
+    @dataclass(frozen=True)
+    class SandboxCounts:
+        """Of sandboxes."""
+
+        total: int
+        finished: int
+        live: int
+
+    since: datetime
+    until: datetime
+    functions: FunctionStatsGroup
+    servers: ServerStatsGroup
+    sandboxes: SandboxCounts
+    lifecycle: AppLifecycle
+    deployment_count: int | None
+
+
+@dataclass(frozen=True)
+class FunctionInfo:
+    """About a function. What there is not in Squall is None, or nothing."""
+
+    @dataclass(frozen=True)
+    class WebInfo:
+        """Of a web function."""
+
+        web_url: str
+        method: str
+        unauthenticated: bool
+
+    @dataclass(frozen=True)
+    class ImageInfo:
+        """Its image."""
+
+        image_name: str | None
+        image_id: str
+
+    @dataclass(frozen=True)
+    class ClusterInfo:
+        """Of a function that runs on several containers at once."""
+
+        size: int
+        rdma: bool
+        fabric_size: int | None = None
+
+    @dataclass(frozen=True)
+    class BatchingInfo:
+        """Of one that takes batches."""
+
+        max_batch_size: int
+        wait_ms: int
+
+    @dataclass(frozen=True)
+    class ConcurrencyInfo:
+        """Of one that runs several inputs at once."""
+
+        max_inputs: int
+        target_inputs: int | None
+
+    cpu: Amount
+    memory_mib: Amount
+    gpus: list[tuple[str, int]]
+    ephemeral_disk_mib: int | None
+    image_info: ImageInfo
+    startup_timeout: int | None
+    timeout: int
+    max_retries: int | None
+    nonpreemptible: bool
+    regions: list[str] | None
+    routing_region: str | None
+    cloud: str | None
+    cluster_info: ClusterInfo | None
+    batching_info: BatchingInfo | None
+    concurrency_info: ConcurrencyInfo | None
+    schedule: str | None
+    restrict_modal_access: bool
+    block_network: bool
+    single_use_containers: bool
+    volumes: dict[str, Any]
+    cloud_bucket_mounts: dict[str, Any]
+    secrets: list[str]
+    web_info: WebInfo | None
+    method_names: list[str] | None
+    method_details: dict[str, WebInfo] | None
+
+
+@dataclass(frozen=True)
+class StatsPercentile:
+    """One percentile of a distribution."""
+
+    percentile: float
+    value: float
+
+
+@dataclass(frozen=True)
+class StatsPercentileDistribution:
+    """How values are spread; right to about 5 %."""
+
+    unit: str
+    percentiles: list[StatsPercentile]
+
+
+@dataclass(frozen=True)
+class FunctionStats:
+    """What a function did in a stretch of time; counts at its two ends are right to about a minute."""
+
+    since: datetime
+    until: datetime
+    input_success_count: int
+    input_failure_count: int
+    input_timeout_count: int
+    input_running_at_end_count: int
+    input_percentile_stats: dict[str, StatsPercentileDistribution]
+    """`queue_time` and `run_time`."""
+    container_started_count: int
+    container_error_count: int
+    container_creating_at_end_count: int
+    container_percentile_stats: dict[str, StatsPercentileDistribution]
+    """`startup_time`: from the request for a container until it was ready."""
+    container_total_count: int
+    variant_count: int
+    all_variants: bool
+
+
+class InputStatus(Enum):
+    """How far an input is."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    INIT_FAILURE = "init_failure"
+    TERMINATED = "terminated"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """One input of a call graph."""
+
+    input_id: str
+    function_call_id: str
+    task_id: str
+    """The container that ran it last; empty while none has."""
+    status: InputStatus
+    function_name: str
+    module_name: str
+    children: list[InputInfo] = field(default_factory=list)
