@@ -26,7 +26,7 @@ def listed(squall: Installation, *options: str) -> list[dict[str, Any]]:
 def failed(session_installation: Installation) -> dict[str, str]:
     """Calls of a program that failed, and ended: by function."""
     known = {one["call_id"] for one in listed(session_installation)}
-    ended = session_installation.command("run", PROGRAM, timeout_s=120)
+    ended = session_installation.command("run", f"{PROGRAM}::main", timeout_s=120)
     assert ended.code == 1, ended
     return {one["function"]: one["call_id"] for one in listed(session_installation) if one["call_id"] not in known}
 
@@ -88,7 +88,7 @@ def test_failed_call_is_shown_and_replayed_after_a_restart_of_the_server(
 @pytest.mark.timeout(240)
 def test_replay_of_large_arguments_which_are_in_a_blob(session_installation: Installation) -> None:
     known = {one["call_id"] for one in listed(session_installation)}
-    session_installation.command("run", PROGRAM, "--padding", str(3 * 2**20), timeout_s=120)
+    session_installation.command("run", f"{PROGRAM}::main", "--padding", str(3 * 2**20), timeout_s=120)
     call_id = next(one["call_id"] for one in listed(session_installation, "--failed") if one["call_id"] not in known)
 
     replayed = session_installation.command("call", "replay", call_id, timeout_s=120)
@@ -141,6 +141,45 @@ def test_example(session_installation: Installation) -> None:
         "call", "replay", call["call_id"], "--index", "2", "--local", "--file", EXAMPLE
     )
     assert "ZeroDivisionError" in again.err
+
+
+@pytest.mark.timeout(240)
+def test_program_asks_about_its_calls_and_a_method_is_replayed(session_installation: Installation) -> None:
+    known = {one["call_id"] for one in listed(session_installation)}
+    ended = session_installation.command("run", f"{PROGRAM}::ask", timeout_s=120)
+
+    assert [line for line in ended.out.splitlines() if not line.startswith("charging")] == [
+        "2.0",
+        "3",
+        "checkout SUCCESS [('charge', 'SUCCESS')]",
+        "1 True 1",
+        "EPHEMERAL 1",
+    ], ended
+    (call,) = [one for one in listed(session_installation, "--failed") if one["call_id"] not in known]
+    assert call["function"] == "Till(rate=5).change"
+    again = session_installation.command("call", "replay", call["call_id"], timeout_s=120)
+    here = session_installation.command("call", "replay", call["call_id"], "--local", "--file", PROGRAM)
+    assert again.code == here.code == 1, again
+    assert "ZeroDivisionError" in again.err
+    assert "ZeroDivisionError" in here.err
+
+
+@pytest.mark.timeout(240)
+def test_numbers_of_an_ended_app_are_shown(session_installation: Installation, failed: dict[str, str]) -> None:
+    shown = session_installation.command("call", "show", failed["charge"], "--json")
+    app_id = json.loads(shown.out)["summary"]["app_id"]
+
+    info = session_installation.command("app", "info", app_id)
+    stats = session_installation.command("app", "stats", app_id, "--json")
+    function = session_installation.command("function", "stats", f"{app_id}/charge")
+    calls = session_installation.command("function", "calls", f"{app_id}/charge", "--json")
+    wrong = session_installation.command("function", "info", f"{app_id}/chrage")
+
+    assert "stopped" in info.out, info
+    assert json.loads(stats.out)["functions"]["charge"]["failed_inputs"] == 1, stats
+    assert "1 failed" in function.out, function
+    assert [one["call_id"] for one in json.loads(calls.out)] == [failed["charge"]]
+    assert (wrong.code, f"did you mean {app_id}/charge?" in wrong.err) == (1, True), wrong
 
 
 @pytest.mark.timeout(60)

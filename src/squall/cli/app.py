@@ -7,7 +7,7 @@ import time
 
 import click
 
-from squall.cli import tables
+from squall.cli import app_info, tables
 from squall.cli.deploy import say_what_is_left, strategy_option
 from squall.cli.log import log_options, show_logs
 from squall.cli.server_calls import ask, is_list_empty, require_server
@@ -23,6 +23,10 @@ from squall.sdk._deploy import deployer
 @click.group("app", epilog="Example: squall app list --json")
 def app_group() -> None:
     """Apps: what runs, what ran, what it printed."""
+
+
+app_group.add_command(app_info.info)
+app_group.add_command(app_info.stats)
 
 
 @app_group.command("list", epilog="Example: squall app list --limit 5")

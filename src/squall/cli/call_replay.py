@@ -28,7 +28,15 @@ from squall.protocol.app import (
 )
 from squall.protocol.call import CallSpawned
 from squall.protocol.flight import CallInput, CallInputGet, CallReplay
-from squall.protocol.function import SERIALIZED, FunctionCreate, FunctionCreated, FunctionGet, FunctionSpec
+from squall.protocol.function import (
+    SERIALIZED,
+    FunctionBind,
+    FunctionBound,
+    FunctionCreate,
+    FunctionCreated,
+    FunctionGet,
+    FunctionSpec,
+)
 from squall.protocol.ids import input_id, new_id
 from squall.protocol.log import LogEntry
 from squall.protocol.parameters import decode
@@ -93,25 +101,28 @@ def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
     app_id = new_id("ap")
     # All functions of the app: this one may call the others.
     specs = [ask("FunctionGet", FunctionGet(function_id=one), FunctionSpec) for one in app.functions.values()]
-    ids = {one.function_id: new_id("fu") for one in [*specs, spec]}
-    made = {
-        one.function_id: replace(
-            one, app_id=app_id, function_id=ids[one.function_id], schedule=None,
-            variant_of=ids.get(one.variant_of, ""), scaling=replace(one.scaling, min_containers=0, buffer_containers=0),
-        )
-        for one in [*specs, spec]
-    }  # fmt: skip
+    ids = {one.function_id: new_id("fu") for one in specs}
+    functions = FunctionCreate(tuple(_made_for(app_id, ids[one.function_id], one) for one in specs))
     client = _client.current()
     record = AppCreate(app_id, f"replay of {app.name or app.app_id}"[:64], EPHEMERAL)
-    functions = FunctionCreate(tuple(made.values()))
     ask("AppCreate", record, AppCreated)
     try:
         ask("FunctionCreate", functions, FunctionCreated)
         client.keep_app(record, functions)
-        yield app_id, ids[spec.function_id]
+        function_id = ids.get(spec.variant_of or spec.function_id, "")
+        if spec.variant_of:
+            asked = FunctionBind(function_id, spec.parameters, spec.options)
+            function_id = ask("FunctionBind", asked, FunctionBound).function_id
+        yield app_id, function_id
     finally:
         client.drop_app(app_id)
         ask("AppStop", AppStop(app_id, "its replay has ended"), AppStopped)
+
+
+def _made_for(app_id: str, function_id: str, spec: FunctionSpec) -> FunctionSpec:
+    """The function in another app, where nothing runs by itself."""
+    scaling = replace(spec.scaling, min_containers=0, buffer_containers=0)
+    return replace(spec, app_id=app_id, function_id=function_id, schedule=None, scaling=scaling, version=0)
 
 
 # Here

@@ -1,15 +1,146 @@
-"""`squall function`: one function of an app that runs or is deployed."""
+"""`squall function`: what a function runs with, what it did, its calls and variants."""
 
 from __future__ import annotations
 
+import difflib
+
 import click
 
+from squall.cli import tables
 from squall.cli.autoscaler import autoscaler_group
+from squall.cli.call import show_summaries
+from squall.cli.server_calls import ask, require_server
+from squall.cli.window_options import show_json, show_window, window_options
+from squall.protocol.app import AppGet, AppInfo
+from squall.protocol.flight import CallList, CallListing
+from squall.protocol.function import FunctionGet, FunctionSpec
+from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, VariantList, VariantListing
+from squall.protocol.ids import is_id
 
 
-@click.group("function", epilog="Example: squall function autoscaler settings my-app/square")
+@click.group("function", epilog="Example: squall function stats greeter/hello --since 2h")
 def function_group() -> None:
-    """Functions of apps that run or are deployed."""
+    """Functions: what they run with, what they did."""
 
 
 function_group.add_command(autoscaler_group)
+
+
+def find_function(text: str) -> FunctionSpec:
+    """The function that `app/function` or an id names.
+
+    Raises:
+        click.ClickException: there is none, with what may have been meant.
+    """
+    if is_id(text, "fu"):
+        return ask("FunctionGet", FunctionGet(function_id=text), FunctionSpec)
+    app, slash, name = text.partition("/")
+    if not slash or not app or not name:
+        raise click.UsageError(f"{text!r} names no function; write app/function, or its id")
+    found = ask("AppGet", AppGet(app), AppInfo)
+    function_id = found.functions.get(name)
+    if function_id is None:
+        close = difflib.get_close_matches(name, found.functions, n=1)
+        hint = f"did you mean {app}/{close[0]}?" if close else f"it has: {', '.join(sorted(found.functions)) or 'none'}"
+        raise click.ClickException(f"app {app} has no function {name!r}; {hint}")
+    return ask("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)
+
+
+@function_group.command("info", epilog="Example: squall function info greeter/hello")
+@click.argument("fn", metavar="FN")
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def info(fn: str, is_json: bool) -> None:
+    """Show what a function runs with; FN is app/function, or its id."""
+    require_server()
+    spec = find_function(fn)
+    if is_json:
+        show_json(spec)
+        return
+    from squall.sdk._stats import info_of  # cold start: for people only
+
+    found = info_of(spec, None)
+    click.echo(f"{spec.function_id}  {spec.name}")
+    lines = [
+        ("version", f"v{spec.version}" if spec.version else None),
+        ("variant of", spec.variant_of or None),
+        ("image", spec.image_id),
+        ("cpu", found.cpu),
+        ("memory", f"{found.memory_mib} MiB" if found.memory_mib is not None else None),
+        ("disk", f"{found.ephemeral_disk_mib} MiB" if found.ephemeral_disk_mib else None),
+        ("timeout", f"{found.timeout} s; of a start {found.startup_timeout} s"),
+        ("retries", found.max_retries),
+        ("containers", _scaling(spec)),
+        ("inputs", f"up to {found.concurrency_info.max_inputs} at once" if found.concurrency_info else None),
+        ("batches", f"up to {found.batching_info.max_batch_size}" if found.batching_info else None),
+        ("schedule", found.schedule),
+        ("network", "blocked" if found.block_network else None),
+        ("methods", ", ".join(found.method_names) if found.method_names else None),
+    ]
+    for name, text in lines:
+        if text is not None:
+            click.echo(f"  {name:<11} {text}")
+
+
+def _scaling(spec: FunctionSpec) -> str:
+    scaling = spec.scaling
+    limit = f"at most {scaling.max_containers}" if scaling.max_containers is not None else "as many as fit"
+    least = f"at least {scaling.min_containers}, " if scaling.min_containers else ""
+    spare = f", {scaling.buffer_containers} spare" if scaling.buffer_containers else ""
+    once = ", each for one input" if scaling.is_single_use else ""
+    return f"{least}{limit}{spare}; idle ones end after {scaling.scaledown_window_s:g} s{once}"
+
+
+@function_group.command("stats", epilog="Example: squall function stats greeter/hello --since 1d")
+@click.argument("fn", metavar="FN")
+@click.option("--container", "container_id", default="", help="Only of this container, over its whole life.")
+@click.option("--all-variants", "has_variants", is_flag=True, help="With its variants.")
+@window_options
+def stats(
+    fn: str, container_id: str, has_variants: bool, since: float | None, until: float | None, is_json: bool
+) -> None:
+    """Show what a function did; FN is app/function, or its id."""
+    require_server()
+    asked = FunctionWindowGet(find_function(fn).function_id, since, until, container_id, has_variants)
+    window = ask("FunctionWindow", asked, FunctionWindow)
+    if is_json:
+        show_json(window)
+    else:
+        show_window(window)
+
+
+@function_group.command("calls", epilog="Example: squall function calls greeter/hello -n 50")
+@click.argument("fn", metavar="FN")
+@click.option("-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True)
+@click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
+@click.option("--all-variants", "has_variants", is_flag=True, help="With those of its variants.")
+@window_options
+def calls(
+    fn: str, limit: int, is_failed: bool, has_variants: bool, since: float | None, until: float | None, is_json: bool
+) -> None:
+    """List calls of a function, newest first; FN is app/function, or its id."""
+    require_server()
+    asked = CallList("", find_function(fn).function_id, is_failed, since, until, limit, has_variants)
+    show_summaries(ask("CallList", asked, CallListing).calls, is_json=is_json)
+
+
+@function_group.command("variants", epilog="Example: squall function variants greeter/Model")
+@click.argument("fn", metavar="FN")
+@click.option("-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=100, show_default=True)
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def variants(fn: str, limit: int, is_json: bool) -> None:
+    """List variants of a function: with parameters or options of their own, or held to a version."""
+    require_server()
+    listing = ask("VariantList", VariantList(find_function(fn).function_id, limit), VariantListing)
+    rows = [
+        (
+            one.function_id,
+            one.parameters or None,
+            one.options or None,
+            f"v{one.version}" if one.is_pinned else None,
+            one.container_count,
+            one.queued_inputs,
+        )
+        for one in listing.variants
+    ]
+    headings = ("Function ID", "Parameters", "Options", "Held to", "Containers", "Queued")
+    tables.show(headings, rows, is_json=is_json)

@@ -28,6 +28,7 @@ _COMMANDS = {
     "shell": ("squall.cli.shell", "shell", "Open a shell in an image, or before a step that fails."),
     "app": ("squall.cli.app", "app_group", "Apps: what runs, what ran, what it printed."),
     "schedule": ("squall.cli.schedule", "schedule_group", "Schedules: what deployed apps run by themselves."),
+    "function": ("squall.cli.function", "function_group", "Functions: what they run with, what they did."),
     "call": ("squall.cli.call", "call_group", "Calls: what ran, why it was slow, why it failed."),
     "function": ("squall.cli.function", "function_group", "Functions: how many containers they may have."),
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from squall.exception import InvalidError
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.sdk._facade import blocking
-from squall.types import FunctionAutoscalerSettings
+from squall.sdk.types import FunctionAutoscalerSettings
 
 if TYPE_CHECKING:
     from squall.sdk._client import Client

@@ -31,6 +31,34 @@ def checkout(price: int) -> int:
     return charge.remote(Order(price))
 
 
+@app.cls()
+class Till:
+    rate: int = squall.parameter()
+
+    @squall.enter()
+    def open_up(self) -> None:
+        self.open = True
+
+    @squall.method()
+    def change(self, given: int) -> float:
+        assert self.open
+        return given / (given - self.rate)
+
+
+@app.local_entrypoint()
+def ask() -> None:
+    till = Till(rate=5)  # type: ignore[call-arg]
+    print(till.change.remote(10))
+    call = checkout.spawn(3)
+    print(call.get())
+    (root,) = call.get_call_graph()
+    print(root.function_name, root.status.name, [(one.function_name, one.status.name) for one in root.children])
+    stats, info = charge.stats(), charge.info()
+    print(stats.input_success_count, "run_time" in stats.input_percentile_stats, info.max_retries)
+    print(app.info().lifecycle.state.name, app.stats().functions.by_name["Till"].counts.calls.succeeded)
+    print(till.change.remote(5))
+
+
 @app.local_entrypoint()
 def main(price: int = -7, padding: int = 0) -> None:
     if padding:

@@ -1,0 +1,65 @@
+"""`squall app info` and `squall app stats`."""
+
+from __future__ import annotations
+
+import click
+
+from squall.cli import tables
+from squall.cli.server_calls import ask, require_server
+from squall.cli.window_options import show_json, window_options
+from squall.protocol.app import AppGet, AppInfo
+from squall.protocol.function_window import AppWindow, AppWindowGet
+
+
+@click.command("info", epilog="Example: squall app info greeter")
+@click.argument("app")
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def info(app: str, is_json: bool) -> None:
+    """Show how an app is, and its functions; APP is its name or id."""
+    require_server()
+    found = ask("AppGet", AppGet(app), AppInfo)
+    if is_json:
+        show_json(found)
+        return
+    click.echo(f"{found.app_id}  {found.name or '-'}  {found.state}")
+    lines = [
+        ("version", f"v{found.version}" if found.version else None),
+        ("environment", found.environment or None),
+        ("made", tables.local_time(found.created_at)),
+        ("stopped", tables.local_time(found.stopped_at)),
+        ("parent", found.parent_app_id or None),
+        ("tags", ", ".join(f"{key}={value}" for key, value in sorted(found.tags.items())) or None),
+        ("containers", str(found.container_count)),
+    ]
+    for name, text in lines:
+        if text is not None:
+            click.echo(f"  {name:<11} {text}")
+    if found.functions:
+        click.echo("")
+        tables.show(("Function", "Function ID"), sorted(found.functions.items()), is_json=False)
+
+
+@click.command("stats", epilog="Example: squall app stats greeter --since 2h")
+@click.argument("app")
+@window_options
+def stats(app: str, since: float | None, until: float | None, is_json: bool) -> None:
+    """Show what an app's functions did; APP is its name or id."""
+    require_server()
+    found = ask("AppWindow", AppWindowGet(ask("AppGet", AppGet(app), AppInfo).app_id, since, until), AppWindow)
+    if is_json:
+        show_json(found)
+        return
+    rows = [
+        (
+            name,
+            one.succeeded_inputs,
+            one.failed_inputs + one.timed_out_inputs,
+            one.cancelled_inputs,
+            one.running_inputs,
+            one.container_count,
+            one.failed_containers,
+        )
+        for name, one in sorted(found.functions.items())
+    ]
+    headings = ("Function", "Succeeded", "Failed", "Cancelled", "Running", "Containers", "Container errors")
+    tables.show(headings, rows, is_json=False)
