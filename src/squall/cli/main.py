@@ -30,7 +30,6 @@ _COMMANDS = {
     "schedule": ("squall.cli.schedule", "schedule_group", "Schedules: what deployed apps run by themselves."),
     "function": ("squall.cli.function", "function_group", "Functions: what they run with, what they did."),
     "call": ("squall.cli.call", "call_group", "Calls: what ran, why it was slow, why it failed."),
-    "function": ("squall.cli.function", "function_group", "Functions: how many containers they may have."),
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
     "server": ("squall.cli.server", "server_group", "The server of this machine."),
