@@ -96,8 +96,8 @@ SERVER_ISOLATION = (
         (
             Change(
                 "src/squall/server/dispatch/services.py",
-                "elif self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:",
-                "elif self._scope_app_id and not dispatcher.spec.app_id:",
+                "if self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:",
+                "if self._scope_app_id and not dispatcher.spec.app_id:",
             ),
         ),
         {f"{E2E}test_container_cannot_use_other_apps_or_the_server": "call another app's function"},

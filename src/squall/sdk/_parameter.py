@@ -10,6 +10,8 @@ from squall.protocol.function import ParameterSpec
 from squall.protocol.parameters import KINDS
 
 NO_DEFAULT = object()
+_AS_TEXT = 4
+"""`annotationlib.Format.STRING`, of Pythons from 3.14 on."""
 
 
 class Parameter:
@@ -73,8 +75,8 @@ def _read(user_class: type, name: str, field: Parameter, hints: dict[str, Any]) 
 def _annotations(one: type) -> dict[str, Any]:
     """Those that a class itself has."""
     if sys.version_info >= (3, 14):
-        import annotationlib  # cold start: classes with parameters only
+        import inspect  # cold start: classes with parameters only
 
         # As text: another field's annotation may be of something that cannot be imported here.
-        return annotationlib.get_annotations(one, format=annotationlib.Format.STRING)
+        return inspect.get_annotations(one, format=_AS_TEXT)
     return dict(vars(one).get("__annotations__", {}))
