@@ -70,6 +70,8 @@ class AppList:
 
     limit: int = 100
     include_stopped: bool = True
+    environment: str | None = None
+    """Those of this environment, of the one that is meant for the empty name; all for None."""
 
 
 @record

@@ -135,3 +135,4 @@ class AppTagsPut:
 
     app: str
     tags: dict[str, str]
+    environment: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from squall.protocol.environment import DEFAULT
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec
 from squall.protocol.records import field, record, replace
@@ -256,8 +257,8 @@ def parse_name(text: str, environment: str = "") -> ImageRef:
     """
     before, slash, rest = text.rpartition("/")
     name, colon, tag = rest.partition(":")
-    found = ImageRef(before if slash else environment, name, tag if colon else LATEST)
-    words = [found.name, found.tag, *([found.environment] if slash else [])]
+    found = ImageRef(("" if before == DEFAULT else before) if slash else environment, name, tag if colon else LATEST)
+    words = [found.name, found.tag, *([before] if slash else [])]
     if not all(_WORD.match(word) for word in words) or found.name.startswith("im-"):
         also = " and do not begin with `im-`, as ids do" if found.name.startswith("im-") else ""
         raise PlatformError(

@@ -260,6 +260,8 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "AppRollback": AppRollback("greeter", "once"),
             "AppHistory": AppHistoryGet("greeter"),
             "AppTagsPut": AppTagsPut("greeter", {}),
+            "EnvironmentCreate": methods.METHODS["EnvironmentCreate"].request("dev"),
+            "EnvironmentDelete": methods.METHODS["EnvironmentDelete"].request("dev"),
             "ContainerExec": ContainerExec("ct-1", ("sh",)),
             "TerminalOffer": TerminalOffer(family.child.app_id, 24, 80),
             "ImagePush": methods.METHODS["ImagePush"].request("im-1", "registry.test/app:1"),

@@ -9,6 +9,7 @@ import pytest
 
 from squall.protocol.app import AppStop
 from squall.protocol.empty import Empty
+from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.errors import PlatformError
 from squall.protocol.image import BuildEvent, BuiltLayer, ImageBuild, ImageConfig, ImageSpec, image_id
 from squall.protocol.image_catalog import (
@@ -153,6 +154,7 @@ async def test_image_is_found_by_the_name_it_was_given() -> None:
 
 async def test_names_are_apart_by_environment_and_history_is_shown_when_asked_for() -> None:
     async with staged() as stage:
+        await ask(stage, "EnvironmentCreate", EnvironmentCreate("dev"), EnvironmentInfo)
         other = ImageSpec((debian_slim("3.12"),))
         await build(stage)
         await build(stage, spec=other)

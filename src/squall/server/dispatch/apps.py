@@ -26,6 +26,7 @@ from squall.server.dispatch import children
 from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container
 from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.environments import shown
 from squall.server.dispatch.fleet import ContainerFleet
 from squall.server.dispatch.near import near
 from squall.server.model.clock import Clock, Timer
@@ -190,6 +191,9 @@ class Apps:
             await self._store.put_app(row)
             return self._begin(row)
         parent = self.get_live(scope_app_id)
+        if row.environment != parent.row.environment:
+            message = "an app made inside a container is in the environment of the app it is made by"
+            raise PlatformError(INVALID, f"AppCreate: {message}; leave the environment out")
         self._check_room(parent)
         row = replace(row, ancestors=(*parent.row.ancestors, parent.app_id))
         await self._store.put_app(row)
@@ -470,7 +474,7 @@ class Apps:
         count = sum(len(one.containers) for one in app.all_dispatchers) if app is not None else 0
         return AppInfo(
             row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, names, row.tags, row.parent_app_id,
-            row.environment, app.version if app is not None else 0,
+            shown(row.environment), app.version if app is not None else 0,
         )  # fmt: skip
 
     # Ending

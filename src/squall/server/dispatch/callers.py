@@ -16,7 +16,7 @@ CONTAINER_METHODS = frozenset({
     "Hello", "AppCreate", "AppGet", "AppStop", "FunctionBind", "FunctionCreate", "FunctionGet", "FunctionStats",
     "MountCreate", "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallExtend", "CallRead", "CallGet", "CallInfo",
     "CallCancel", "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
-    "CallGraph", "FunctionWindow", "AppWindow", "AutoscalerGet", "AutoscalerUpdate",
+    "CallGraph", "FunctionWindow", "AppWindow", "AutoscalerGet", "AutoscalerUpdate", "EnvironmentGet",
 })  # fmt: skip
 
 

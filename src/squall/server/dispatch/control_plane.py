@@ -27,6 +27,7 @@ from squall.server.dispatch.clients import Clients
 from squall.server.dispatch.clock import StoppableClock
 from squall.server.dispatch.deployments import Deployments
 from squall.server.dispatch.durable import Durable
+from squall.server.dispatch.environments import Environments
 from squall.server.dispatch.fleet import ContainerFleet
 from squall.server.dispatch.flight_keeper import FlightKeeper
 from squall.server.dispatch.flights import Flights
@@ -101,6 +102,7 @@ class ControlPlane:
             config=config,
             tasks=self.tasks,
         )
+        self.environments = Environments(apps=self.apps, store=store, clock=self.clock)
         self.deployments = Deployments(
             apps=self.apps, fleet=self.fleet, store=store, clock=self.clock, config=config, tasks=self.tasks
         )
@@ -152,6 +154,7 @@ class ControlPlane:
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        await self.environments.load()
         await self.apps.load()
         if self.apps.live:
             self.fleet.starts.expect_nodes()

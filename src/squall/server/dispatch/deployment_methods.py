@@ -1,4 +1,4 @@
-"""The methods of deployed apps; who may ask them is `callers.py`'s to say."""
+"""The methods of deployed apps and of environments; who may ask them is `callers.py`'s to say."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from squall.protocol.deployment import (
     AppPublished,
     AppRollback,
     AppTagsPut,
+)
+from squall.protocol.environment import (
+    EnvironmentCreate,
+    EnvironmentDelete,
+    EnvironmentDeleted,
+    EnvironmentGet,
+    EnvironmentInfo,
+    EnvironmentList,
+    EnvironmentListing,
 )
 from squall.protocol.function import FunctionCreate
 from squall.server.dispatch.callers import Caller
@@ -44,10 +53,32 @@ def deployment_methods(plane: ControlPlane) -> dict[str, Unary]:
         return await plane.deployments.history(row), b""
 
     async def put_tags(caller: Caller, record: AppTagsPut, body: bytes) -> tuple[AppInfo, bytes]:
-        row = await plane.apps.find(record.app)
+        row = await plane.apps.find(record.app, environment=record.environment)
         return await plane.deployments.put_tags(row.app_id, record), b""
 
+    async def create_environment(
+        caller: Caller, record: EnvironmentCreate, body: bytes
+    ) -> tuple[EnvironmentInfo, bytes]:
+        return await plane.environments.create(record), b""
+
+    async def get_environment(caller: Caller, record: EnvironmentGet, body: bytes) -> tuple[EnvironmentInfo, bytes]:
+        return await plane.environments.get(record), b""
+
+    async def list_environments(
+        caller: Caller, record: EnvironmentList, body: bytes
+    ) -> tuple[EnvironmentListing, bytes]:
+        return await plane.environments.list_all(record), b""
+
+    async def delete_environment(
+        caller: Caller, record: EnvironmentDelete, body: bytes
+    ) -> tuple[EnvironmentDeleted, bytes]:
+        return await plane.environments.delete(record), b""
+
     return {
+        "EnvironmentCreate": create_environment,
+        "EnvironmentGet": get_environment,
+        "EnvironmentList": list_environments,
+        "EnvironmentDelete": delete_environment,
         "AppPrepare": prepare,
         "AppPublish": publish,
         "AppRollback": roll_back,

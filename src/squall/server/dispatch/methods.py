@@ -131,7 +131,7 @@ class Methods:
         unary = self.table.get(method)
         if unary is None:
             raise PlatformError(INVALID, f"{method}: this server has no such method")
-        return await unary(caller, record, body)
+        return await unary(caller, self._plane.environments.meant(method, record, caller), body)
 
     # Images
 
@@ -180,7 +180,7 @@ class Methods:
     async def _app_list(self, caller: Caller, record: AppList, body: bytes) -> tuple[AppListing, bytes]:
         limit = max(0, min(record.limit, LIST_MAX))
         states = () if record.include_stopped else ("ephemeral", "detached", "deployed", "stopping")
-        rows = await self._plane.store.list_apps(limit, states)
+        rows = await self._plane.store.list_apps(limit, states, record.environment)
         return AppListing(tuple(self._plane.apps.info(row) for row in rows)), b""
 
     async def _app_stop(self, caller: Caller, record: AppStop, body: bytes) -> tuple[AppStopped, bytes]:

@@ -41,6 +41,7 @@ class Streams:
             PlatformError: `invalid` for an unknown stream, `forbidden`; the iterator raises what the method says.
         """
         caller.check_method(method)
+        record = self._plane.environments.meant(method, record, caller)
         if method == "ImageBuild":
             return self._image_build(caller, record)
         if method in ("ImagePush", "ImageExport"):

@@ -143,8 +143,10 @@ class Store(Protocol):
         Children have names that code in containers chose: none may stand in for an app that a user named.
         """
 
-    async def list_apps(self, limit: int = 100, states: tuple[str, ...] = ()) -> tuple[StoredApp, ...]:
-        """Apps, newest first; with `states`, those in one of them."""
+    async def list_apps(
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None
+    ) -> tuple[StoredApp, ...]:
+        """Apps, newest first; with `states`, those in one of them, with an environment, those in it."""
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
         """Change an app's state; `stopped_at` of None leaves the time it stopped as it is.
@@ -198,6 +200,17 @@ class Store(Protocol):
 
     async def list_scaling(self, app_id: str) -> dict[str, Scaling]:
         """What was kept so, by id of the function."""
+
+    # Environments
+
+    async def put_environment(self, name: str, now: float) -> None:
+        """There is an environment of that name; one that was there before keeps its age."""
+
+    async def list_environments(self) -> dict[str, float]:
+        """Name to when it was made; the default is not kept."""
+
+    async def delete_environment(self, name: str) -> None:
+        """Forget it; what is in it is somebody else's to take away."""
 
     # Versions
 

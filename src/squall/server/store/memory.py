@@ -28,6 +28,7 @@ class MemoryStore:
         self._functions: dict[str, FunctionSpec] = {}
         self._variants: dict[str, StoredVariant] = {}
         self._scaling: dict[str, tuple[str, Scaling]] = {}
+        self._environments: dict[str, float] = {}
         self._versions: dict[tuple[str, int], tuple[StoredVersion, tuple[FunctionSpec, ...]]] = {}
         self._mounts: dict[str, tuple[MountManifest, float]] = {}
         """With the time they were used last."""
@@ -72,9 +73,12 @@ class MemoryStore:
                 return app
         return None
 
-    async def list_apps(self, limit: int = 100, states: tuple[str, ...] = ()) -> tuple[StoredApp, ...]:
+    async def list_apps(
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None
+    ) -> tuple[StoredApp, ...]:
         """See `Store`."""
-        return tuple(app for app in self._newest_first() if not states or app.state in states)[:limit]
+        found = (app for app in self._newest_first() if environment in (None, app.environment))
+        return tuple(app for app in found if not states or app.state in states)[:limit]
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
         """See `Store`."""
@@ -167,6 +171,18 @@ class MemoryStore:
     async def list_scaling(self, app_id: str) -> dict[str, Scaling]:
         """See `Store`."""
         return {key: scaling for key, (owner_id, scaling) in self._scaling.items() if owner_id == app_id}
+
+    async def put_environment(self, name: str, now: float) -> None:
+        """See `Store`."""
+        self._environments.setdefault(name, now)
+
+    async def list_environments(self) -> dict[str, float]:
+        """See `Store`."""
+        return dict(self._environments)
+
+    async def delete_environment(self, name: str) -> None:
+        """See `Store`."""
+        self._environments.pop(name, None)
 
     async def publish_version(
         self, app: StoredApp, version: StoredVersion, functions: tuple[FunctionSpec, ...], gone_ids: frozenset[str],

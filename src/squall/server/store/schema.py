@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0014"
+SCHEMA_VERSION = "0015"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -47,6 +47,14 @@ APPS = Table(
     Index("apps_by_name", "name", "environment"),
     Index("apps_by_age", "created_at"),
     Index("apps_by_root", "root_app_id"),
+)
+
+# Besides the default, which always is.
+ENVIRONMENTS = Table(
+    "environments",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("created_at", Float, nullable=False),
 )
 
 FUNCTIONS = Table(

@@ -44,7 +44,17 @@ from squall.server.store import (
     sql_versions,
 )
 from squall.server.store.room import check_room
-from squall.server.store.schema import APPS, FUNCTIONS, IMAGES, METADATA, MOUNTS, SCHEMA_VERSION, SETTINGS, complete_for
+from squall.server.store.schema import (
+    APPS,
+    ENVIRONMENTS,
+    FUNCTIONS,
+    IMAGES,
+    METADATA,
+    MOUNTS,
+    SCHEMA_VERSION,
+    SETTINGS,
+    complete_for,
+)
 from squall.server.store.upsert import upsert
 from squall.server.store.writes import GroupCommit, is_disk_full
 
@@ -125,9 +135,13 @@ class SqlStore:
         rows = await self._apps(_newest_first(sa.select(APPS).where(is_it).order_by(deployed_first)).limit(1))
         return rows[0] if rows else None
 
-    async def list_apps(self, limit: int = 100, states: tuple[str, ...] = ()) -> tuple[StoredApp, ...]:
+    async def list_apps(
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None
+    ) -> tuple[StoredApp, ...]:
         """See `Store`."""
         query = sa.select(APPS).where(APPS.c.state.in_(states)) if states else sa.select(APPS)
+        if environment is not None:
+            query = query.where(APPS.c.environment == environment)
         return await self._apps(_newest_first(query).limit(limit))
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
@@ -208,6 +222,22 @@ class SqlStore:
     async def list_scaling(self, app_id: str) -> dict[str, Scaling]:
         """See `Store`."""
         return await self._read(lambda connection: sql_scaling.list_scaling(connection, app_id))
+
+    # Environments
+
+    async def put_environment(self, name: str, now: float) -> None:
+        """See `Store`."""
+        await self._write(sql_apps.put_environments, {"name": name, "created_at": now})
+
+    async def list_environments(self) -> dict[str, float]:
+        """See `Store`."""
+        query = sa.select(ENVIRONMENTS.c.name, ENVIRONMENTS.c.created_at)
+        rows = await self._read(lambda connection: connection.execute(query).all())
+        return {row.name: row.created_at for row in rows}
+
+    async def delete_environment(self, name: str) -> None:
+        """See `Store`."""
+        await self._write(sql_apps.delete_environments, name)
 
     # Versions
 

@@ -11,8 +11,7 @@ from sqlalchemy import Connection
 
 from squall.protocol.app import STOPPED
 from squall.server.model.store import StoredApp
-from squall.server.store import sql_scaling
-from squall.server.store.schema import APPS, FUNCTIONS, VARIANTS
+from squall.server.store.schema import APPS, ENVIRONMENTS, FUNCTIONS, VARIANTS
 from squall.server.store.upsert import upsert
 
 FORGOTTEN_MAX = 500
@@ -76,3 +75,19 @@ def _forget(connection: Connection, root_app_id: str, keep: int) -> tuple[str, .
         connection.execute(sa.delete(FUNCTIONS).where(FUNCTIONS.c.app_id.in_(gone)))
         connection.execute(sa.delete(APPS).where(APPS.c.app_id.in_(gone)))
     return gone
+
+
+def put_environments(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[None]:
+    """See `Store.put_environment`; several of them."""
+    known = set(connection.execute(sa.select(ENVIRONMENTS.c.name)).scalars())
+    for row in rows:
+        if row["name"] not in known:
+            connection.execute(sa.insert(ENVIRONMENTS).values(row))
+            known.add(row["name"])
+    return [None] * len(rows)
+
+
+def delete_environments(connection: Connection, names: Sequence[str]) -> list[None]:
+    """See `Store.delete_environment`; several of them."""
+    connection.execute(sa.delete(ENVIRONMENTS).where(ENVIRONMENTS.c.name.in_(names)))
+    return [None] * len(names)

@@ -1,0 +1,139 @@
+"""Environments: the same names apart, which one is meant, and what goes with one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing
+from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppRollback, AppTagsPut
+from squall.protocol.environment import (
+    EnvironmentCreate,
+    EnvironmentDelete,
+    EnvironmentDeleted,
+    EnvironmentGet,
+    EnvironmentInfo,
+    EnvironmentList,
+    EnvironmentListing,
+)
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import FunctionGet, FunctionSpec
+from squall.protocol.ids import new_id
+from squall.protocol.image import ImageConfig, ImageSpec
+from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageName, ImagePublish
+from squall.server.model.image import StoredImage
+from tests.server.dispatch.deploying import deployable, prepare, publish
+from tests.server.doubles import FakeClient, Stage, staged
+
+
+async def create(stage: Stage, name: str = "dev") -> EnvironmentInfo:
+    made: EnvironmentInfo = await stage.client.ask("EnvironmentCreate", EnvironmentCreate(name), EnvironmentInfo)
+    return made
+
+
+async def deploy_into(stage: Stage, environment: str, code: str) -> AppPublished:
+    prepared = await prepare(stage, environment=environment)
+    spec = deployable(prepared.app_id, env={"CODE": code})
+    return await publish(stage, prepared.app_id, spec, environment=environment)
+
+
+async def failure_of(awaitable: Any) -> PlatformError:
+    with pytest.raises(PlatformError) as caught:
+        await awaitable
+    return caught.value
+
+
+async def test_one_name_is_another_app_in_another_environment() -> None:
+    async with staged() as stage:
+        await create(stage)
+        here, there = await deploy_into(stage, "", "here"), await deploy_into(stage, "dev", "there")
+
+        assert here.app_id != there.app_id
+        for environment, code in (("", "here"), ("main", "here"), ("dev", "there")):
+            asked = FunctionGet(app="greeter", name="square", environment=environment)
+            spec = await stage.client.ask("FunctionGet", asked, FunctionSpec)
+            info = await stage.client.ask("AppGet", AppGet("greeter", environment), AppInfo)
+            assert (spec.env["CODE"], info.environment) == (code, environment or "main")
+        await stage.client.ask("AppTagsPut", AppTagsPut("greeter", {"a": "b"}, "dev"), AppInfo)
+        history = await stage.client.ask("AppHistory", AppHistoryGet("greeter", "dev"), AppHistory)
+        assert history.app_id == there.app_id
+        assert stage.plane.apps.live[here.app_id].row.tags == {}
+        listing = await stage.client.ask("AppList", AppList(environment="dev"), AppListing)
+        everything = await stage.client.ask("AppList", AppList(), AppListing)
+        assert ([one.app_id for one in listing.apps], len(everything.apps)) == ([there.app_id], 2)
+
+
+async def test_an_environment_that_there_is_not_is_refused_wherever_it_is_named() -> None:
+    async with staged() as stage:
+        await create(stage, "staging")
+        records: tuple[tuple[str, Any, type[Any]], ...] = (
+            ("AppCreate", AppCreate(new_id("ap"), "x", environment="stagin"), AppCreated),
+            ("AppGet", AppGet("greeter", "stagin"), AppInfo),
+            ("AppHistory", AppHistoryGet("greeter", "stagin"), AppHistory),
+            ("AppRollback", AppRollback("greeter", "once", "stagin"), AppPublished),
+            ("FunctionGet", FunctionGet(app="greeter", name="f", environment="stagin"), FunctionSpec),
+            ("ImageGet", ImageGet("web", "stagin"), ImageInfo),
+            ("EnvironmentGet", EnvironmentGet("stagin"), EnvironmentInfo),
+        )
+        for method, record, reply in records:
+            error = await failure_of(stage.client.ask(method, record, reply))
+            assert error.code == "not_found"
+            assert "did you mean 'staging'" in error.message
+
+
+async def test_names_of_environments_are_checked_and_taken_once() -> None:
+    async with staged() as stage:
+        for name in ("", "-a", "a.b", "a" * 65, "a b"):
+            assert (await failure_of(create(stage, name))).code == "invalid"
+        await create(stage)
+        assert (await failure_of(create(stage))).code == "conflict"
+        assert (await failure_of(create(stage, "main"))).code == "conflict"
+
+        await stage.restart()
+        await stage.client.connect()
+        listing = await stage.client.ask("EnvironmentList", EnvironmentList(), EnvironmentListing)
+        assert [one.name for one in listing.environments] == ["main", "dev"]
+
+
+async def test_what_is_in_an_environment_goes_with_it() -> None:
+    async with staged() as stage:
+        await create(stage)
+        await stage.store.put_image(StoredImage("im-1", ImageSpec(()), ImageConfig(), (), 1.0, 1.0))
+        here, there = await deploy_into(stage, "", "here"), await deploy_into(stage, "dev", "there")
+        for environment in ("", "dev"):
+            await stage.client.ask("ImagePublish", ImagePublish("im-1", "web", environment), ImageName)
+
+        gone = await stage.client.ask("EnvironmentDelete", EnvironmentDelete("dev"), EnvironmentDeleted)
+
+        assert (gone.app_count, gone.image_name_count) == (1, 1)
+        assert set(stage.plane.apps.live) == {here.app_id}
+        assert (await stage.store.get_app(there.app_id)).state == "stopped"
+        assert len(await stage.store.list_image_names()) == 1
+        assert (await failure_of(deploy_into(stage, "dev", "again"))).code == "not_found"
+        main = await failure_of(stage.client.ask("EnvironmentDelete", EnvironmentDelete("main"), EnvironmentDeleted))
+        assert main.code == "invalid"
+
+
+async def test_in_a_container_names_are_of_the_environment_of_its_app() -> None:
+    async with staged() as stage:
+        await create(stage)
+        published = await deploy_into(stage, "dev", "there")
+        dispatcher = stage.plane.apps.live[published.app_id].dispatchers["square"]
+        stage.client.call(dispatcher.spec.function_id, 1)
+        await stage.until(lambda: stage.node.guests)
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(next(iter(stage.node.guests)))
+        await stage.store.put_image(StoredImage("im-1", ImageSpec(()), ImageConfig(), (), 1.0, 1.0))
+        await stage.client.ask("ImagePublish", ImagePublish("im-1", "web", "dev"), ImageName)
+
+        info = await inside.ask("EnvironmentGet", EnvironmentGet(), EnvironmentInfo)
+        child = new_id("ap")
+        await inside.ask("AppCreate", AppCreate(child, "child"), AppCreated)
+        elsewhere = await failure_of(
+            inside.ask("AppCreate", AppCreate(new_id("ap"), "child", environment="main"), AppCreated)
+        )
+
+        assert info.name == "dev"
+        assert (await inside.ask("ImageGet", ImageGet("web"), ImageInfo)).image_id == "im-1"
+        assert stage.plane.apps.live[child].row.environment == "dev"
+        assert elsewhere.code == "invalid"
