@@ -33,13 +33,9 @@ BILLING = "not ours: nobody is billed"
 
 TO_COME: dict[str, str] = {
     "App.get_dashboard_url": DASHBOARD,
-    "App.get_tags": DEPLOYMENTS,
     "App.logs": LOGS,
-    "App.lookup": DEPLOYMENTS,
     "App.sandboxes": SANDBOXES,
     "App.server": SERVERS,
-    "App.set_tags": DEPLOYMENTS,
-    "Environment": DEPLOYMENTS,
     "Environment.billing": BILLING,
     "Environment.roles": USERS,
     "Function.client": DEPLOYMENTS,

@@ -9,6 +9,7 @@ import click
 
 from squall.cli import app_info, tables
 from squall.cli.deploy import say_what_is_left, strategy_option
+from squall.cli.environment import environment_option
 from squall.cli.log import log_options, show_logs
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.protocol.app import DEPLOYED, STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
@@ -18,6 +19,7 @@ from squall.protocol.log import LogRead
 from squall.protocol.records import replace
 from squall.protocol.version import VERSION
 from squall.sdk._deploy import deployer
+from squall.sdk._environment import environment_of
 
 
 @click.group("app", epilog="Example: squall app list --json")
@@ -30,6 +32,7 @@ app_group.add_command(app_info.stats)
 
 
 @app_group.command("list", epilog="Example: squall app list --limit 5")
+@environment_option
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -41,7 +44,8 @@ app_group.add_command(app_info.stats)
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_apps(limit: int, is_json: bool) -> None:
     """List apps, newest first."""
-    listing = AppListing(()) if is_list_empty() else ask("AppList", AppList(limit=limit), AppListing)
+    query = AppList(limit=limit, environment=environment_of(None))
+    listing = AppListing(()) if is_list_empty() else ask("AppList", query, AppListing)
     rows = [
         (
             app.app_id,
@@ -61,23 +65,25 @@ def list_apps(limit: int, is_json: bool) -> None:
 
 
 @app_group.command("logs", epilog="Example: squall app logs ap-… --follow")
+@environment_option
 @click.argument("app")
 @click.option("--function", default="", help="Only this function's lines.")
 @log_options
 def logs(app: str, function: str, query: LogRead, is_timestamped: bool) -> None:
     """Show what an app printed; APP is its id or name."""
     require_server()
-    info = ask("AppGet", AppGet(app), AppInfo)
+    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     show_logs(query, is_timestamped, app=info.app_id, function=info.functions.get(function, function))
 
 
 @app_group.command("history", epilog="Example: squall app history greeter --json")
+@environment_option
 @click.argument("app")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def history(app: str, is_json: bool) -> None:
     """List the versions of a deployed app, newest first; APP is its name or id."""
     require_server()
-    found = ask("AppHistory", AppHistoryGet(app), AppHistory)
+    found = ask("AppHistory", AppHistoryGet(app, environment_of(None)), AppHistory)
     rows = [
         (
             f"v{one.version}",
@@ -104,6 +110,7 @@ def _commit(commit: Commit | None, *, is_json: bool) -> object:
 
 
 @app_group.command("rollback", epilog="Example: squall app rollback greeter v3")
+@environment_option
 @click.argument("app")
 @click.argument("version", required=False, metavar="[vN]")
 @strategy_option
@@ -112,7 +119,7 @@ def rollback(app: str, version: str | None, strategy: str, yes: bool) -> None:
     """Deploy an earlier version of APP again, as a new one: vN, or the one before the current."""
     number = _version_number(version)
     require_server()
-    info = ask("AppGet", AppGet(app), AppInfo)
+    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     to = f"version {number}" if number else "the version before"
     if not yes:
         click.confirm(f"Deploy {to} of {info.name} again, in place of version {info.version}?", abort=True)
@@ -122,12 +129,13 @@ def rollback(app: str, version: str | None, strategy: str, yes: bool) -> None:
 
 
 @app_group.command("rollover", epilog="Example: squall app rollover greeter")
+@environment_option
 @click.argument("app")
 @strategy_option
 def rollover(app: str, strategy: str) -> None:
     """Replace all containers of APP by new ones, with the same code."""
     require_server()
-    info = ask("AppGet", AppGet(app), AppInfo)
+    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     began_at = time.monotonic()
     published = _roll_back(AppRollback(info.app_id, new_id("rq"), is_rollover=True, strategy=strategy))
     seconds = time.monotonic() - began_at
@@ -154,12 +162,13 @@ def _version_number(text: str | None) -> int:
 
 
 @app_group.command("stop", epilog="Example: squall app stop ap-… --yes")
+@environment_option
 @click.argument("app")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def stop(app: str, yes: bool) -> None:
     """Stop an app: cancel its inputs, end its containers."""
     require_server()
-    info = ask("AppGet", AppGet(app), AppInfo)
+    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     if info.state == STOPPED:
         click.echo(f"{info.app_id} was stopped already.", err=True)
         return

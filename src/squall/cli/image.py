@@ -7,6 +7,7 @@ import json
 import click
 
 from squall.cli import tables
+from squall.cli.environment import environment_option
 from squall.cli.image_build import build, import_file, pull
 from squall.cli.image_gc import gc
 from squall.cli.image_names import names_group
@@ -19,6 +20,7 @@ from squall.protocol.image import step_title
 from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageList, ImageListing, ImageLogRead
 from squall.protocol.log import LogBatch
 from squall.protocol.records import to_wire
+from squall.sdk._environment import environment_of
 from squall.sdk._terminal_text import size_text
 
 
@@ -60,12 +62,13 @@ def _listing(limit: int) -> ImageListing:
 
 
 @image_group.command("show", epilog="Example: squall image show web:latest")
+@environment_option
 @click.argument("image")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def show(image: str, is_json: bool) -> None:
     """Show all that is known of IMAGE, its id or name."""
     require_server()
-    info = ask("ImageGet", ImageGet(image), ImageInfo)
+    info = ask("ImageGet", ImageGet(image, environment_of(None)), ImageInfo)
     if is_json:
         click.echo(json.dumps({**to_wire(info), "size_bytes": info.size_bytes}, indent=2))
         return
@@ -96,12 +99,13 @@ def show(image: str, is_json: bool) -> None:
 
 
 @image_group.command("history", epilog="Example: squall image history im-…")
+@environment_option
 @click.argument("image")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def history(image: str, is_json: bool) -> None:
     """Show the steps of IMAGE, its id or name, with what each added."""
     require_server()
-    info = ask("ImageGet", ImageGet(image), ImageInfo)
+    info = ask("ImageGet", ImageGet(image, environment_of(None)), ImageInfo)
     assert info.spec is not None, "a single image comes with it"
     rows = []
     for number, step in enumerate(info.spec.steps, start=1):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from squall.cli.environment import environment_option
 from squall.cli.registry_login import from_env_option, login_variables
 from squall.cli.server_calls import ask
 from squall.protocol.errors import PlatformError
 from squall.protocol.image_catalog import ImageName, ImagePublish, parse_name
+from squall.sdk._environment import environment_of
 from squall.sdk._image_archive import image_of_archive
 from squall.sdk._output import enable_output
 from squall.sdk._terminal_text import size_text
@@ -48,6 +50,7 @@ def _build_arguments(ctx: click.Context, parameter: click.Parameter, given: tupl
 
 
 @click.command("build", epilog="Example: squall image build . --name app:1")
+@environment_option
 @click.argument("context", metavar="CONTEXT_DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_name
 @click.option(
@@ -89,6 +92,7 @@ def build(
 
 
 @click.command("pull", epilog="Example: squall image pull registry.example.com/team/app:1 --name app:1")
+@environment_option
 @click.argument("reference", metavar="REF")
 @_name
 @_force_build
@@ -103,6 +107,7 @@ def pull(reference: str, name: str, force_build: bool, has_secret: bool, is_json
 
 
 @click.command("import", epilog="Example: squall image import app.tar --name app:1")
+@environment_option
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @_name
 @_json
@@ -130,7 +135,7 @@ def _build(image: Image, name: str, is_json: bool) -> None:
         image.build()
     image_id, published = image.object_id, None
     if name:
-        published = ask("ImagePublish", ImagePublish(image_id, name), ImageName).name
+        published = ask("ImagePublish", ImagePublish(image_id, name, environment_of(None)), ImageName).name
     if is_json:
         click.echo(json.dumps({"image_id": image_id, "name": published}))
         return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from squall.cli import tables
+from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.protocol.empty import Empty
 from squall.protocol.image_catalog import ImageNameDelete, ImageNameList, ImageNameListing
+from squall.sdk._environment import environment_of
 
 
 @click.group("names", epilog="Example: squall image names list --prefix web")
@@ -16,6 +18,7 @@ def names_group() -> None:
 
 
 @names_group.command("list", epilog="Example: squall image names list --prefix web:")
+@environment_option
 @click.option("--prefix", default="", help="Only names that begin so.")
 @click.option("--all", "is_all", is_flag=True, help="Also what they pointed to before, the newest first.")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
@@ -24,7 +27,7 @@ def list_names(prefix: str, is_all: bool, is_json: bool) -> None:
     if is_list_empty():
         listing = ImageNameListing(())
     else:
-        query = ImageNameList(prefix, include_earlier=is_all, limit=tables.LIST_MAX)
+        query = ImageNameList(prefix, environment_of(None), include_earlier=is_all, limit=tables.LIST_MAX)
         listing = ask("ImageNameList", query, ImageNameListing)
     rows = [
         (
@@ -45,6 +48,7 @@ def _now(is_current: bool) -> str | None:
 
 
 @names_group.command("delete", epilog="Example: squall image names delete web:old --yes")
+@environment_option
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
@@ -55,5 +59,5 @@ def delete(name: str, yes: bool) -> None:
     require_server()
     if not yes:
         click.confirm(f"Delete the name {name}?", abort=True)
-    ask("ImageNameDelete", ImageNameDelete(name), Empty)
+    ask("ImageNameDelete", ImageNameDelete(name, environment_of(None)), Empty)
     click.echo(f"Deleted {name}.", err=True)

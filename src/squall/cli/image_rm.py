@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import click
 
+from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask, require_server
 from squall.protocol.image_catalog import ImageDelete, ImageDeleteDone, LayerUse
+from squall.sdk._environment import environment_of
 from squall.sdk._terminal_text import size_text
 
 
 @click.command("rm", epilog="Example: squall image rm web:old --yes")
+@environment_option
 @click.argument("images", metavar="NAME_OR_ID...", nargs=-1, required=True)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def remove(images: tuple[str, ...], yes: bool) -> None:
@@ -20,9 +23,13 @@ def remove(images: tuple[str, ...], yes: bool) -> None:
     """
     require_server()
     if not yes:
-        click.confirm(_question(ask("ImageDelete", ImageDelete(images, is_dry_run=True), ImageDeleteDone)), abort=True)
+        query = ImageDelete(images, is_dry_run=True, environment=environment_of(None))
+        click.confirm(
+            _question(ask("ImageDelete", query, ImageDeleteDone)),
+            abort=True,
+        )
     # Layers may have to be deleted, which takes as long as it takes: the server has a limit of its own.
-    _tell(ask("ImageDelete", ImageDelete(images), ImageDeleteDone))
+    _tell(ask("ImageDelete", ImageDelete(images, environment=environment_of(None)), ImageDeleteDone))
 
 
 def _question(dry: ImageDeleteDone) -> str:

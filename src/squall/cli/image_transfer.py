@@ -12,12 +12,15 @@ from typing import BinaryIO
 
 import click
 
+from squall.cli.environment import environment_option
 from squall.cli.registry_login import from_env_option, login_variables
 from squall.cli.server_calls import follow, require_server
 from squall.protocol.image_transfer import COMPRESSIONS, FORMS, GZIP, OCI, ImageExport, ImagePush, TransferEvent
+from squall.sdk._environment import environment_of
 
 
 @click.command("push", epilog="Example: squall image push registry.example.com/team/app:1 --image im-…")
+@environment_option
 @click.argument("name")
 @click.option("--image", required=True, help="Its id, or the name it is published by.")
 @click.option("--username", default="", help="Who pushes (default: whom the node's machine is logged in as).")
@@ -34,7 +37,7 @@ def push(name: str, image: str, username: str, is_password_piped: bool, has_secr
     secret = {variable: os.environ[variable] for variable in login_variables()} if has_secret else {}
     require_server()
     password = _password(username, is_password_piped)
-    record = ImagePush(image, name, username, password, compression, secret=secret)
+    record = ImagePush(image, name, username, password, compression, secret=secret, environment=environment_of(None))
     for event, _ in follow("ImagePush", record, TransferEvent):
         if event.kind == "line":
             click.echo(event.text, err=True)
@@ -54,6 +57,7 @@ def _password(username: str, is_piped: bool) -> str:
 
 
 @click.command("export", epilog="Example: squall image export im-… --output app.tar")
+@environment_option
 @click.argument("image")
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), required=True, help="The new file.")
 @click.option(
@@ -68,7 +72,9 @@ def export(image: str, path: Path, form: str, tag: str, compression: str) -> Non
     """
     require_server()
     with _written(path) as file:
-        for event, body in follow("ImageExport", ImageExport(image, form, tag, compression), TransferEvent):
+        for event, body in follow(
+            "ImageExport", ImageExport(image, form, tag, compression, environment=environment_of(None)), TransferEvent
+        ):
             if event.kind == "line":
                 click.echo(event.text, err=True)
             elif event.kind == "data":

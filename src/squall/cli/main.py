@@ -31,6 +31,7 @@ _COMMANDS = {
     "function": ("squall.cli.function", "function_group", "Functions: what they run with, what they did."),
     "call": ("squall.cli.call", "call_group", "Calls: what ran, why it was slow, why it failed."),
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
+    "environment": ("squall.cli.environment", "environment_group", "Environments: names apart from those of others."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
     "server": ("squall.cli.server", "server_group", "The server of this machine."),
     "doctor": ("squall.cli.doctor", "doctor", "What this machine has and lacks."),

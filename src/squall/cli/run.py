@@ -15,6 +15,7 @@ import click
 
 from squall.cli import reference, result_file
 from squall.cli.class_method import ClassMethod
+from squall.cli.environment import environment_option
 from squall.cli.signature import SignatureInvalid, bind
 from squall.cli.target import Target, choose
 from squall.exception import Error
@@ -43,6 +44,7 @@ from squall.sdk.function import Function
     help="Let the app go on if this command is interrupted, and until what it spawned is done.",
 )
 @click.option("-i", "--interactive", "is_interactive", is_flag=True, help="breakpoint() in a container works here.")
+@environment_option
 @click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
 @click.option("-n", "--name", "app_name", default=None, help="What lists call the app.")
 @click.option(

@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from squall.cli import reference
+from squall.cli.environment import environment_option
 from squall.cli.server_calls import is_terminal, open_stream
 from squall.cli.target import choose_function
 from squall.cli.terminal import carry, size
 from squall.protocol.image_shell import ImageShell
 from squall.sdk import _output
+from squall.sdk._environment import environment_of
 from squall.sdk.image import Image
 
 _RUNNING = ("ct-", "ta-", "sb-")
@@ -35,6 +37,7 @@ class _ImageStep(click.ParamType[tuple[str, int]]):
 
 
 @click.command("shell", epilog="Example: squall shell im-… -c 'pip list'")
+@environment_option
 @click.option("-c", "--cmd", "command", default="", help="Run this instead; its exit code becomes ours.")
 @click.option(
     "--image-step", type=_ImageStep(), help="Before step N of an image, for one that fails to be tried by hand."
@@ -57,7 +60,7 @@ def shell(
     image, step = image_step or (_image_of(ref, is_module), 0)
     with_pty = is_terminal() if has_pty is None else has_pty
     rows, columns = size()
-    request = ImageShell(image, step, command, with_pty, rows, columns)
+    request = ImageShell(image, step, command, with_pty, rows, columns, environment=environment_of(None))
     sys.exit(carry(open_stream("ImageShell", request), is_raw=with_pty and sys.stdin.isatty()))
 
 

@@ -37,3 +37,6 @@ class Handle:
     name: str = ""
     is_class: bool = False
     """A class is meant, and not a function."""
+    environment: str = ""
+    version: int = 0
+    """Of the app, to be held to; 0 follows the current one."""

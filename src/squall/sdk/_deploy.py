@@ -7,15 +7,18 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from squall.exception import InvalidError
+from squall.exception import InvalidError, NotFoundError
 from squall.protocol import codec as wire
 from squall.protocol import ids
+from squall.protocol.app import DEPLOYED, AppGet, AppInfo
 from squall.protocol.deployment import ROLLING, STRATEGIES, AppPrepare, AppPrepared, AppPublish, AppPublished
 from squall.protocol.function import FunctionCreate
 from squall.protocol.version import VERSION
 from squall.sdk import _output, _source
 from squall.sdk._client import Client, current
 from squall.sdk._commit import find_commit
+from squall.sdk._container import is_local
+from squall.sdk._environment import environment_of
 from squall.sdk._image_build import Builds
 from squall.sdk._names import check_name
 from squall.sdk._specs import Specs
@@ -78,7 +81,7 @@ async def deploy(
         raise InvalidError("App.deploy: an app without a name cannot be deployed; give it one, or deploy(name=…)")
     client = client or current()
     await client.connect()
-    published = await _publish(app, client, check_name(found, "app name"), environment or "", tag, strategy)
+    published = await _publish(app, client, check_name(found, "app name"), environment_of(environment), tag, strategy)
     app.deployed_as(published.app_id)
     return published
 
@@ -120,6 +123,39 @@ async def _publish(app: App, client: Client, name: str, environment: str, tag: s
     for spec in specs:
         output.function_created(spec.name, spec.function_id)
     return published
+
+
+async def look_up(client: Client, name: object, environment: str | None, *, is_created: bool) -> AppInfo:
+    """A deployed app by name, or any app by id; one without functions where there is none and that is asked for.
+
+    Raises:
+        Error: there is no such app; or as `App.lookup`.
+    """
+    if isinstance(name, str) and ids.is_id(name, "ap"):
+        if is_created:
+            raise InvalidError(f"App.lookup({name!r}, create_if_missing=True): ids are given, not chosen; use a name")
+        return await client.request("AppGet", AppGet(name), AppInfo)
+    asked = AppGet(check_name(name, "app name"), environment_of(environment))
+    try:
+        found = await client.request("AppGet", asked, AppInfo)
+        if found.state == DEPLOYED:
+            return found
+        if not is_created:
+            raise NotFoundError(f"no app is deployed as {name!r}: {found.app_id} of that name is {found.state}")
+    except NotFoundError:
+        if not is_created:
+            raise
+    if not is_local():
+        raise InvalidError("App.lookup(create_if_missing=True) in a container: apps are deployed from outside")
+    prepared = await client.request("AppPrepare", AppPrepare(asked.app, asked.environment), AppPrepared)
+    # Without a version it is not there; whoever deploys meanwhile has made it.
+    if not prepared.version:
+        record = AppPublish(
+            prepared.app_id, asked.app, os.urandom(12).hex(), asked.environment, "", ROLLING, {}, VERSION, deployer()
+        )
+        body = client.codec.encode(wire.EVENT, 0, "FunctionCreate", FunctionCreate(()))
+        await client.request("AppPublish", record, AppPublished, body)
+    return await client.request("AppGet", AppGet(prepared.app_id), AppInfo)
 
 
 def _folder_of(app: App) -> str:

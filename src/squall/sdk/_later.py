@@ -7,7 +7,6 @@ OF_PACKAGE = frozenset(
         "CloudBucketMount",
         "Cluster",
         "Dict",
-        "Environment",
         "Probe",
         "Proxy",
         "Queue",
@@ -33,14 +32,12 @@ OF_SECRET = frozenset(["from_name", "info", "name", "object_id", "objects", "upd
 OF_APP = frozenset(
     [
         "get_dashboard_url",
-        "get_tags",
         "logs",
-        "lookup",
         "sandboxes",
         "server",
-        "set_tags",
     ]
 )
+OF_ENVIRONMENT = frozenset(["billing", "roles"])
 OF_FUNCTION = frozenset(
     [
         "client",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from squall.exception import NotFoundError
-from squall.protocol.function import FunctionGet, FunctionSpec
+from squall.exception import InvalidError, NotFoundError
+from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
+from squall.protocol.records import replace
 from squall.sdk._client import Client
 from squall.sdk._definition import Handle
 
@@ -14,7 +15,7 @@ async def look_up(client: Client, handle: Handle) -> FunctionSpec:
     Raises:
         NotFoundError: there is no such thing, or a class where a function is meant, or the other way round.
     """
-    asked = FunctionGet(handle.function_id, handle.app, handle.name)
+    asked = FunctionGet(handle.function_id, handle.app, handle.name, handle.environment, handle.version)
     try:
         spec = await client.request("FunctionGet", asked, FunctionSpec)
     except NotFoundError as error:
@@ -27,4 +28,22 @@ async def look_up(client: Client, handle: Handle) -> FunctionSpec:
         is_what, kind = ("a class", "Cls") if spec.definition.is_class else ("a function", "Function")
         how = f"{kind}.from_name({handle.app!r}, {handle.name!r})"
         raise NotFoundError(f"{handle.name} of app {handle.app!r} is {is_what}: use {how}")
+    if handle.version:
+        bound = await client.request(
+            "FunctionBind", FunctionBind(spec.function_id, version=handle.version), FunctionBound
+        )
+        spec = replace(spec, function_id=bound.function_id)
     return spec
+
+
+def check_version(version: object, what: str) -> int:
+    """The version to be held to, 0 for none.
+
+    Raises:
+        InvalidError: it is no number of one.
+    """
+    if version is None:
+        return 0
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise InvalidError(f"{what}: version={version!r} must be the number of a version, as in `squall app history`")
+    return version

@@ -34,7 +34,7 @@ class Running:
         self._is_created = False
         self._is_started = False
 
-    async def start(self, name: str, *, is_detached: bool, is_interactive: bool) -> None:
+    async def start(self, name: str, environment: str, *, is_detached: bool, is_interactive: bool) -> None:
         """Create the app, its images, files and functions.
 
         Raises:
@@ -44,7 +44,7 @@ class Running:
         functions = app.served_functions
         ids = {function_name: new_id("fu") for function_name in functions}
         await client.connect()
-        record = AppCreate(self.app_id, name, DETACHED if is_detached else EPHEMERAL, app.tags)
+        record = AppCreate(self.app_id, name, DETACHED if is_detached else EPHEMERAL, app.tags, environment)
         self._is_created = True
         created = await client.request("AppCreate", record, AppCreated)
         client.keep_app(record, None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from squall.exception import InvalidError
 from squall.sdk import _container
 from squall.sdk._entrypoint import EntrypointDecorator, LocalEntrypoint
-from squall.sdk._facade import blocking, blocking_context
+from squall.sdk._facade import blocking, blocking_context, blocking_static
 from squall.sdk._function_decorator import FunctionDecorator
 from squall.sdk._names import check_name, check_tags
 from squall.sdk._options import check_flag, refuse_not_yet
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import dataclass_transform
 
+    from squall.protocol.app import AppInfo
     from squall.sdk._class_decorator import ClassDecorator
     from squall.sdk._client import Client
     from squall.sdk._image_build import Builds
@@ -351,16 +352,18 @@ class App:
             ImageBuildError: an image cannot be built.
             ConnectionError: (of `squall.exception`) no server can be reached or started.
         """
-        self._check_runnable(environment_name, is_detached=detach)
+        self._check_runnable(is_detached=detach)
         from squall.sdk import _client, _run  # cold start: a container that runs no app loads none of this
+        from squall.sdk._environment import environment_of  # cold start: as above
 
+        environment = environment_of(environment_name)
         running = _run.Running(self, client or _client.current())
         app_name = check_name(name, "app name") if name is not None else self._description or _program()
         self._app_id, self._builds = running.app_id, running.builds
         self._is_running = True
         is_aborted = True
         try:
-            await running.start(app_name, is_detached=detach, is_interactive=interactive)
+            await running.start(app_name, environment, is_detached=detach, is_interactive=interactive)
             yield self
             is_aborted = False
         except (Exception, SystemExit):
@@ -382,7 +385,7 @@ class App:
                 for function in self._functions.values():
                     function.bind(None)
 
-    def _check_runnable(self, environment_name: str | None, *, is_detached: bool) -> None:
+    def _check_runnable(self, *, is_detached: bool) -> None:
         state = _container.current()
         if state is not None and is_detached:
             raise InvalidError(
@@ -397,8 +400,6 @@ class App:
         if self._app_id is not None:
             what = f"{self!r} runs already" if self._is_running else f"{self!r} is deployed: call its functions"
             raise InvalidError(f"{what}, as {self._app_id}")
-        if environment_name:
-            raise InvalidError("App.run: environment_name= is not in this version of Squall yet; leave it out")
 
     # Deploying it
 
@@ -445,6 +446,69 @@ class App:
     def deployed_as(self, app_id: str) -> None:
         """It is deployed, and this is its id."""
         self._app_id = app_id
+
+    @blocking_static
+    async def lookup(
+        name: str,  # noqa: N805 - static
+        *,
+        client: Client | None = None,
+        environment_name: str | None = None,
+        create_if_missing: bool = False,
+    ) -> App:
+        """The deployed app of that name, or the app of that id; asked for now.
+
+        With `create_if_missing` an app without functions is deployed where there is none of that name.
+
+        Raises:
+            NotFoundError: there is no such app.
+            InvalidError: `create_if_missing` with an id, which is given to apps and not chosen; this is a container.
+        """
+        from squall.sdk import _client, _deploy  # cold start: as above
+
+        found = client or _client.current()
+        return App._found(await _deploy.look_up(found, name, environment_name, is_created=create_if_missing))
+
+    @classmethod
+    def _found(cls, info: AppInfo) -> App:
+        """A handle to an app that is there."""
+        app = cls(tags=info.tags)
+        app._name = app._description = info.name or None
+        app._app_id = info.app_id
+        return app
+
+    @blocking
+    async def set_tags(self, tags: Mapping[str, str], *, client: Client | None = None) -> None:
+        """Replace the tags of the app, which runs or is deployed.
+
+        Raises:
+            InvalidError: the app does neither, or these are no tags.
+        """
+        from squall.protocol.app import AppInfo  # cold start: as above
+        from squall.protocol.deployment import AppTagsPut  # cold start: as above
+        from squall.sdk import _client  # cold start: as above
+
+        record = AppTagsPut(self._live_id("set_tags"), check_tags(dict(tags)))
+        info = await (client or _client.current()).request("AppTagsPut", record, AppInfo)
+        self._tags = dict(info.tags)
+
+    @blocking
+    async def get_tags(self, *, client: Client | None = None) -> dict[str, str]:
+        """The tags that the app has, which runs or is deployed.
+
+        Raises:
+            InvalidError: it does neither.
+        """
+        from squall.protocol.app import AppGet, AppInfo  # cold start: as above
+        from squall.sdk import _client  # cold start: as above
+
+        record = AppGet(self._live_id("get_tags"))
+        info = await (client or _client.current()).request("AppGet", record, AppInfo)
+        return dict(info.tags)
+
+    def _live_id(self, method: str) -> str:
+        if self._app_id is None:
+            raise InvalidError(f"{self!r}.{method}(): it neither runs nor is deployed by this program")
+        return self._app_id
 
     @blocking
     async def info(self, refresh: bool = False) -> AppInfo:

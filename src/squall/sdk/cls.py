@@ -69,14 +69,15 @@ class Cls(With):
 
         What its objects' methods raise then: NotFoundError, where there is no such class or it has no such method.
         """
-        if version is not None:
-            raise InvalidError("Cls.from_name: version= is not in this version of Squall yet; leave it out")
-        if environment_name:
-            raise InvalidError("Cls.from_name: environment_name= is not in this version of Squall yet; leave it out")
+        from squall.sdk._environment import environment_of  # cold start: programs only
+        from squall.sdk._lookup import check_version  # cold start: as above
+
+        number = check_version(version, "Cls.from_name")
+        environment = environment_of(environment_name)
         check_name(app_name, "app name")
         if not isinstance(name, str) or not name:
             raise InvalidError("Cls.from_name: the class's name must be a string")
-        handle = Handle(app=app_name, name=name, is_class=True)
+        handle = Handle(app=app_name, name=name, is_class=True, environment=environment, version=number)
         return cls._make(Function[..., Any]._make(name, handle=handle, client=client), None)
 
     def __call__(self, /, *args: object, **kwargs: Any) -> Obj:

@@ -112,17 +112,21 @@ class Function(With, Generic[P, R]):
         environment_name: str | None = None,
         client: Client | None = None,
     ) -> Function[..., Any]:
-        """A handle to a function of an app that runs or is deployed. Nothing is asked before its first use."""
-        if version is not None:
-            raise InvalidError("Function.from_name: version= is not in this version of Squall yet; leave it out")
-        if environment_name:
-            raise InvalidError(
-                "Function.from_name: environment_name= is not in this version of Squall yet; leave it out"
-            )
+        """A handle to a function of an app that runs or is deployed. Nothing is asked before its first use.
+
+        With `version` it runs as it was in that version of its app, whatever is deployed later, and so do the functions
+        of its app that it calls.
+        """
+        from squall.sdk._environment import environment_of  # cold start: as below
+        from squall.sdk._lookup import check_version  # cold start: as below
+
+        number = check_version(version, "Function.from_name")
+        environment = environment_of(environment_name)
         check_name(app_name, "app name")
         if not isinstance(name, str) or not name:
             raise InvalidError("Function.from_name: the function's name must be a string")
-        return Function[..., Any]._make(name, handle=Handle(app=app_name, name=name), client=client)
+        handle = Handle(app=app_name, name=name, environment=environment, version=number)
+        return Function[..., Any]._make(name, handle=handle, client=client)
 
     @classmethod
     def from_id(cls, function_id: str, *, client: Client | None = None) -> Function[..., Any]:

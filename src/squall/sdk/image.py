@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
 from squall.sdk import _container
+from squall.sdk._environment import environment_of
 from squall.sdk._facade import blocking
 from squall.sdk._image_steps import LocalAdd, Reading, Step
 from squall.sdk._options import check_env
@@ -169,7 +170,7 @@ class Image:
         """
         if not isinstance(name, str) or not name:
             raise InvalidError(f"Image.from_name({name!r}): give the name that an image was published under")
-        return Image._make((Step("from_image", published=(name, environment_name or "")),))
+        return Image._make((Step("from_image", published=(name, environment_of(environment_name))),))
 
     @staticmethod
     def micromamba(python_version: str | None = None, force_build: bool = False) -> Image:
@@ -646,7 +647,7 @@ class Image:
         _refuse("publish", experimental_options=experimental_options)
         if not self._object_id:
             raise InvalidError(f"Image.publish({name!r}): this image has no id yet; build it with image.build() first")
-        request = ImagePublish(self._object_id, name, environment_name or "")
+        request = ImagePublish(self._object_id, name, environment_of(environment_name))
         await (client or _client.current()).request("ImagePublish", request, ImageName)
 
     @property

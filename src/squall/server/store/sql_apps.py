@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from squall.protocol.app import STOPPED
 from squall.server.model.store import StoredApp
+from squall.server.store import sql_scaling
 from squall.server.store.schema import APPS, ENVIRONMENTS, FUNCTIONS, VARIANTS
 from squall.server.store.upsert import upsert
 
