@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from squall.protocol import app, blob, call, function, image, image_catalog, log, mount, server
+from squall.protocol import app, blob, call, function, image, image_catalog, log, mount, parameters, server
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import JsonCodec
@@ -29,6 +29,7 @@ from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.sdk._serialization import deserialize, encode_exception, serialize
+from squall.server.model import variant
 
 
 async def pass_by(spec: image.ImageSpec) -> None:
@@ -67,6 +68,8 @@ class ServerDouble:
         self.hellos: list[server.Hello] = []
         self.guest_hellos: list[GuestHello] = []
         self.opened: list[call.CallOpen] = []
+        self.bound: list[function.FunctionBind] = []
+        """Variants that were asked for."""
         self.closed_calls: list[str] = []
         self.cancelled: list[str] = []
         self.outputs: dict[tuple[str, int], tuple[int, bytes, str]] = {}
@@ -158,6 +161,16 @@ class ServerDouble:
             found = getattr(found, name)
         return getattr(found, "raw_f", found)  # type: ignore[no-any-return]
 
+    def method(self, spec: function.FunctionSpec, name: str) -> Callable[..., Any]:
+        """A method of a class, of an instance as a container makes it, and entered."""
+        found: Any = sys.modules[spec.definition.module]
+        for part in spec.definition.qualname.split("."):
+            found = getattr(found, part)
+        instance = found.user_class.make(parameters.decode(spec.parameters))
+        for hook in found.user_class.enter_hooks:
+            hook(instance)
+        return found.user_class.raw_methods[name].__get__(instance)  # type: ignore[no-any-return]
+
 
 class Connection:
     """One client's channel."""
@@ -218,14 +231,17 @@ class Connection:
         if opened.kind == call.GENERATOR:
             output = await loop.run_in_executor(self.double.executor, self._generate, spec, opened, value)
         else:
-            output = await loop.run_in_executor(self.double.executor, self._compute, spec, value)
+            output = await loop.run_in_executor(self.double.executor, self._compute, spec, opened, value)
         self.double.outputs[key] = output
         self._send(*key)
 
-    def _compute(self, spec: function.FunctionSpec, value: bytes) -> tuple[int, bytes, str]:
+    def _callable(self, spec: function.FunctionSpec, opened: call.CallOpen) -> Callable[..., Any]:
+        return self.double.method(spec, opened.method) if opened.method else self.double.find(spec)
+
+    def _compute(self, spec: function.FunctionSpec, opened: call.CallOpen, value: bytes) -> tuple[int, bytes, str]:
         try:
             args, kwargs = deserialize(value)
-            result = self.double.find(spec)(*args, **kwargs)
+            result = self._callable(spec, opened)(*args, **kwargs)
             if inspect.isawaitable(result):
                 result = asyncio.run(as_coroutine(result))
             return self._stored(serialize(result))
@@ -244,7 +260,7 @@ class Connection:
         count = 0
         try:
             args, kwargs = deserialize(value)
-            for item in self.double.find(spec)(*args, **kwargs):
+            for item in self._callable(spec, opened)(*args, **kwargs):
                 if opened.call_id in self.double.closed_calls:
                     break
                 data = serialize(item)
@@ -323,6 +339,15 @@ class Connection:
             if spec.function_id == asked.function_id or (asked.app == app_name and asked.name == spec.name):
                 return spec, b""
         raise PlatformError("not_found", f"no function {asked.name or asked.function_id}")
+
+    def _answer_FunctionBind(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        asked = request.record(function.FunctionBind)
+        self.double.bound.append(asked)
+        base = self.double.functions[asked.function_id]
+        variant.check_asked(base, asked)
+        spec = variant.merged(base, asked)
+        self.double.functions[spec.function_id] = spec
+        return function.FunctionBound(spec.function_id), b""
 
     def _answer_FunctionStats(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         return function.FunctionStats(3, 2, 5, 1), b""

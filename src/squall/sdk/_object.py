@@ -35,7 +35,12 @@ class Obj:
         self._squall_is_entered = instance is not None
         self._squall_loop: asyncio.AbstractEventLoop | None = None
 
-    if not TYPE_CHECKING:
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """To type checkers an object is one of the user's class; where that is not here, it may have anything."""
+
+    else:
 
         def __getattr__(self, name: str) -> object:
             if name.startswith(("__", "_squall_")):
@@ -152,6 +157,11 @@ class Obj:
         except BaseException:
             self._squall_is_entered = False
             raise
+
+    def __del__(self) -> None:
+        loop = self.__dict__.get("_squall_loop")
+        if loop is not None and not loop.is_running():
+            loop.close()
 
     def __repr__(self) -> str:
         from squall.protocol.parameters import shown  # cold start: only where it is shown

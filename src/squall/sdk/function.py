@@ -419,13 +419,13 @@ class Function(With, Generic[P, R]):
         return invoke().current()  # type: ignore[no-any-return]
 
     async def _resolve(self) -> str:
-        function_id = self._known_id()
-        if function_id is not None:
-            return function_id
-        if self._variant is not None:
+        if self._variant is not None and self._function_id is None:
             function_id = await self._variant.resolve(self._get_client())
             self._learn()
             return function_id
+        known_id = self._known_id()
+        if known_id is not None:
+            return known_id
         if self._handle is None:
             raise ExecutionError(
                 f"function {self._name} cannot be called: its app does not run; call it inside `with app.run():`, or "

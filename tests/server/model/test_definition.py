@@ -6,13 +6,15 @@ import pytest
 
 from squall.protocol.call import GENERATOR, MAP, REMOTE, SPAWN
 from squall.protocol.errors import INVALID, PlatformError
-from squall.protocol.function import BY_FILE, Definition, FunctionSpec, MethodSpec
+from squall.protocol.function import BY_FILE, Definition, FunctionSpec, MethodSpec, ParameterSpec
+from squall.protocol.records import replace
 from squall.server.model.definition import check_method, is_generator
 
 FUNCTION = Definition(BY_FILE, "hello", "count", is_generator=True)
 CLASS = Definition(
     BY_FILE, "hello", "Model", is_class=True, methods=(MethodSpec("predict"), MethodSpec("stream", is_generator=True))
 )
+SIZED = replace(CLASS, parameters=(ParameterSpec("size", "int", is_required=True), ParameterSpec("name", "str")))
 
 
 def make_spec(definition: Definition) -> FunctionSpec:
@@ -50,6 +52,7 @@ def test_what_there_is_can_be_called(definition: Definition, method: str, kind: 
 @pytest.mark.parametrize(
     ("definition", "method", "kind", "message"),
     [
+        (SIZED, "predict", REMOTE, "an object of class Model needs size="),
         (CLASS, "gone", REMOTE, "CallOpen: class Model has no method 'gone'; it has: predict, stream"),
         (CLASS, "", REMOTE, "class Model has methods, and the call names none; it has: predict, stream"),
         (CLASS, "stream", SPAWN, "method stream of class Model is a generator: call .remote_gen()"),

@@ -34,6 +34,10 @@ def check_method(operation: str, spec: FunctionSpec, method: str, kind: str) -> 
         more = ", …" if len(definition.methods) > NAMED_MAX else ""
         what = f"no method {method[:80]!r}" if method else "methods, and the call names none"
         raise PlatformError(INVALID, f"{operation}: class {spec.name} has {what}; it has: {names}{more}")
+    missing = [one.name for one in definition.parameters if one.is_required] if not spec.parameters else []
+    if missing:
+        needs = ", ".join(f"{name}=" for name in missing)
+        raise PlatformError(INVALID, f"{operation}: an object of class {spec.name} needs {needs}")
     if found.is_generator != (kind == GENERATOR):
         is_what, how = ("a generator", "remote_gen()") if found.is_generator else ("no generator", "remote()")
         raise PlatformError(INVALID, f"{operation}: method {method} of class {spec.name} is {is_what}: call .{how}")
