@@ -62,6 +62,24 @@ def test_memory_up_to_the_limit_can_be_used_and_no_more(options: Any) -> None:
         options.take_memory.remote(300)
 
 
+def test_container_that_cannot_start_for_want_of_memory_says_which_option_gives_more(options: Any) -> None:
+    with pytest.raises(exception.RemoteError, match=r"went over its memory limit.*memory="):
+        options.far_too_little_memory.remote()
+
+
+def test_processor_time_is_limited_where_a_limit_was_asked_for_and_only_there(options: Any) -> None:
+    # Not above it; how much of it there is depends on what else the machine does.
+    assert options.throttled.remote(3.0) <= 1.0
+    wait_until(lambda: options.free_running.remote(1.0) > 0.35, "a container without a limit gets more", 60)
+
+
+def test_disk_up_to_the_limit_can_be_used_and_no_more(options: Any) -> None:
+    assert options.write.remote(40) == 40 * 2**20
+    with pytest.raises(exception.RemoteError, match="ephemeral_disk="):
+        options.write.remote(160)
+    assert options.write.remote(1) == 2**20
+
+
 def test_blocked_network_leaves_loopback_alone(options: Any) -> None:
     found = options.cut_off.remote()
 

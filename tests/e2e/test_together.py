@@ -64,6 +64,14 @@ def test_timeout_of_one_thread_is_its_own_and_the_other_input_runs_again(togethe
     assert together.short.remote(0.1) == 0.1
 
 
+def test_input_that_takes_too_much_memory_is_found_among_those_beside_it(together: Any) -> None:
+    found = list(together.take.map([1, 2, 300, 3], return_exceptions=True))
+
+    assert found[:2] + found[3:] == [1, 2, 3]
+    assert isinstance(found[2], exception.RemoteError)
+    assert "ran out of memory" in str(found[2])
+
+
 def test_consumer_that_leaves_ends_a_generator_and_not_its_container(together: Any) -> None:
     items = together.count_up.remote_gen(100_000)
     container_id = next(items)[0]

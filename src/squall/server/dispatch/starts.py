@@ -304,6 +304,8 @@ class Starts:
         if exited.exit_code == 0:
             # Nothing of ours ends so early and well.
             message += "; an entrypoint of its image must end in executing its arguments"
+        if exited.is_oom:
+            message += "; give the function more with memory=, or let it use less when its module is imported"
         kind = "oom" if exited.is_oom else "disk" if exited.over_disk else "crashed"
         failure = Failure(kind, message, container_id=container.container_id)
         container.dispatcher.attempts.start_failed(container, failure, is_final=kind != "crashed")

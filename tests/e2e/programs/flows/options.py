@@ -37,6 +37,42 @@ def take_memory(mib: int) -> int:
     return len(bytearray(mib * 2**20))
 
 
+@app.function(memory=(2, 3))
+def far_too_little_memory() -> None: ...
+
+
+def burn(wall_s: float) -> float:
+    """How much time of a processor it gets in so much time."""
+    began, before = time.monotonic(), time.process_time()
+    while time.monotonic() - began < wall_s:
+        sum(range(10_000))
+    return time.process_time() - before
+
+
+@app.function(cpu=(0.1, 0.2))
+def throttled(wall_s: float) -> float:
+    return burn(wall_s)
+
+
+@app.function()
+def free_running(wall_s: float) -> float:
+    return burn(wall_s)
+
+
+@app.function(ephemeral_disk=64)
+def write(mib: int) -> int:
+    """Write so much, in pieces, and stay a while."""
+    with open("/root/written", "wb") as file:
+        for _ in range(mib):
+            file.write(os.urandom(2**20))
+            file.flush()
+            time.sleep(0.02)
+    time.sleep(2)
+    size = os.path.getsize("/root/written")
+    os.remove("/root/written")
+    return size
+
+
 @app.function(block_network=True)
 def cut_off() -> dict[str, Any]:
     devices = sorted(os.path.basename(path) for path in glob.glob("/sys/class/net/*"))

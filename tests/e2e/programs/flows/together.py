@@ -53,6 +53,13 @@ def short(seconds: float) -> float:
     return seconds
 
 
+@app.function(max_containers=1, memory=(64, 128))
+@squall.concurrent(max_inputs=4)
+def take(mib: int) -> int:
+    time.sleep(0.5)
+    return len(bytearray(mib * 2**20)) // 2**20
+
+
 @app.function(max_containers=1)
 @squall.concurrent(max_inputs=2)
 def count_up(to: int) -> Iterator[tuple[str, int]]:
