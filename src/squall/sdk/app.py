@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import dataclass_transform
 
-    from squall.protocol.app import AppInfo
+    from squall.protocol import app as wire
     from squall.sdk._class_decorator import ClassDecorator
     from squall.sdk._client import Client
     from squall.sdk._image_build import Builds
@@ -469,7 +469,7 @@ class App:
         return App._found(await _deploy.look_up(found, name, environment_name, is_created=create_if_missing))
 
     @classmethod
-    def _found(cls, info: AppInfo) -> App:
+    def _found(cls, info: wire.AppInfo) -> App:
         """A handle to an app that is there."""
         app = cls(tags=info.tags)
         app._name = app._description = info.name or None
