@@ -76,6 +76,14 @@ class ServerDouble:
         self.attempts: list[tuple[str, int]] = []
         self.callables: dict[str, Callable[..., Any]] = {}
         """By name of function; anything else is looked up as a container would."""
+        self.spawned: dict[str, tuple[call.CallOpen, int, bool]] = {}
+        """Durable calls: how many inputs they have, and whether they grow."""
+        self.portions: list[int] = []
+        """How many inputs came with each request for one."""
+        self.refusals: list[float] = []
+        """The next requests of growing calls are told to come again after so long."""
+        self.spawn_s = 0.0
+        """How long a spawn takes to be on disk."""
         self.is_holding_outputs = False
         self.prints_before_results = False
         self.items_sent_max: int | None = None
@@ -429,10 +437,52 @@ class Connection:
 
     async def _answer_CallSpawn(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         record = request.record(call.CallSpawn)
-        self.calls[record.call.call_id] = record.call
-        self.double.opened.append(record.call)
-        self._run_batch(record.call, record.inputs, request.body)
-        return call.CallSpawned(record.call.call_id), b""
+        if record.is_growing and self.double.refusals:
+            return call.CallSpawned(record.call.call_id, retry_s=self.double.refusals.pop(0)), b""
+        await asyncio.sleep(self.double.spawn_s)
+        call_id = record.call.call_id
+        if call_id not in self.double.spawned:
+            self.double.opened.append(record.call)
+            self.double.spawned[call_id] = (record.call, 0, record.is_growing)
+        return self._extended(record.inputs, request.body, record.is_growing)
+
+    async def _answer_CallExtend(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(call.CallExtend)
+        if self.double.refusals:
+            return call.CallSpawned(record.inputs.call_id, retry_s=self.double.refusals.pop(0)), b""
+        if record.inputs.call_id not in self.double.spawned:
+            raise PlatformError("not_found", f"CallExtend: no call {record.inputs.call_id}")
+        return self._extended(record.inputs, request.body, not record.is_last)
+
+    def _extended(self, batch: call.InputBatch, body: bytes, is_growing: bool) -> tuple[Any, bytes]:
+        """What is in `spawned` is on disk: it outlives a restart."""
+        opened, count, _ = self.double.spawned[batch.call_id]
+        self.double.portions.append(len(batch.indexes))
+        if batch.indexes and batch.indexes[0] == count:
+            count += len(batch.indexes)
+            self._run_batch(opened, batch, body)
+        assert not batch.indexes or batch.indexes[-1] < count, "inputs that do not follow"
+        self.double.spawned[batch.call_id] = (opened, count, is_growing)
+        return call.CallSpawned(batch.call_id, count), b""
+
+    async def _answer_CallRead(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(call.CallRead)
+        outputs = self.double.outputs
+        deadline = asyncio.get_running_loop().time() + record.timeout_s
+        while (record.call_id, record.first) not in outputs:
+            if asyncio.get_running_loop().time() >= deadline:
+                return call.OutputBatch(record.call_id, (), (), ()), b""
+            await asyncio.sleep(0.005)
+        found: list[tuple[int, bytes, str]] = []
+        while len(found) < record.count and (record.call_id, record.first + len(found)) in outputs:
+            found.append(outputs[record.call_id, record.first + len(found)])
+        indexes = tuple(range(record.first, record.first + len(found)))
+        statuses = tuple(status for status, _, _ in found)
+        sizes = tuple(-1 if sha256 else len(value) for _, value, sha256 in found)
+        blobs = {str(index): one[2] for index, one in zip(indexes, found, strict=True) if one[2]}
+        return call.OutputBatch(record.call_id, indexes, statuses, sizes, blobs=blobs), b"".join(
+            value for _, value, _ in found
+        )
 
     async def _answer_CallGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         record = request.record(call.CallGet)
@@ -448,7 +498,8 @@ class Connection:
 
     def _answer_CallInfo(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         call_id = request.record(call.CallInfoGet).call_id
-        return call.CallInfo(call_id, "", call.SPAWN, 1, 0.0), b""
+        _, count, is_growing = self.double.spawned[call_id]
+        return call.CallInfo(call_id, "", call.SPAWN, count, 0.0, is_growing=is_growing), b""
 
     def _answer_CallCancel(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         self.double.cancelled.append(request.record(call.CallCancel).call_id)

@@ -423,16 +423,6 @@ def test_gather_keeps_the_order_and_raises_the_first_failure(server: ServerDoubl
             squall.FunctionCall.gather(odd_fails.spawn(2), odd_fails.spawn(1))
 
 
-def test_spawn_map_starts_every_input(server: ServerDouble) -> None:
-    with app.run():
-        square.spawn_map(range(600))
-        deadline = time.monotonic() + 10
-        while len(server.attempts) < 600 and time.monotonic() < deadline:
-            time.sleep(0.01)
-
-    assert len(server.attempts) == 600
-
-
 def test_a_handle_by_name_is_looked_up_when_used(server: ServerDouble) -> None:
     unknown = squall.Function.from_name("calls", "cube")
 

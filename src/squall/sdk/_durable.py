@@ -1,76 +1,26 @@
-"""Durable calls: on disk before their id is known, found again from anywhere."""
+"""Durable calls, found again from anywhere: their outputs, waited for one by one, in order or together."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from squall.exception import TimeoutError  # noqa: A004 - ours, not the builtin
-from squall.protocol.call import (
-    SPAWN,
-    CallCancel,
-    CallGet,
-    CallInfo,
-    CallInfoGet,
-    CallOpen,
-    CallSpawn,
-    CallSpawned,
-    InputBatch,
-)
+from squall.protocol.call import CallCancel, CallGet, CallInfo, CallInfoGet, CallRead
 from squall.protocol.empty import Empty
-from squall.protocol.ids import new_id
-from squall.sdk import _container, _invoke, _map
-from squall.sdk._calls import Payload, outputs_of
+from squall.sdk import _container, _invoke
+from squall.sdk._calls import outputs_of
 from squall.sdk._client import Client
 from squall.sdk._pending import Pending
 
 POLL_S = 50.0
 """How long one question for an output waits on the server."""
-SPAWN_MAP_INPUTS = 256
-
-
-async def spawn(
-    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
-) -> str:
-    """Start a call of one input; returns its id when it is on disk."""
-    parent_id = _invoke.parent_input_id()
-    return await _spawn(client, function_id, parent_id, [await _invoke.pack(client, args, kwargs)], method)
-
-
-async def spawn_map(
-    client: Client, function_id: str, iterables: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
-) -> None:
-    """Start calls for all inputs of a map."""
-    parent_id = _invoke.parent_input_id()
-    feed = _map.Feed(iterables, is_star=False)
-    payloads: list[Payload] = []
-    while True:
-        args = await feed.pull_async()
-        if args is not None:
-            payloads.append(await _invoke.pack(client, args, kwargs))
-        if payloads and (args is None or len(payloads) == SPAWN_MAP_INPUTS or _bytes(payloads) > _map.BATCH_BYTES):
-            await _spawn(client, function_id, parent_id, payloads, method)
-            payloads = []
-        if args is None:
-            return
-
-
-def _bytes(payloads: list[Payload]) -> int:
-    return sum(len(payload.value) for payload in payloads)
-
-
-async def _spawn(client: Client, function_id: str, parent_id: str, payloads: list[Payload], method: str) -> str:
-    call_id = new_id("fc")
-    inputs = InputBatch(
-        call_id,
-        tuple(range(len(payloads))),
-        tuple(-1 if payload.blob_sha256 else len(payload.value) for payload in payloads),
-        blobs={str(index): payload.blob_sha256 for index, payload in enumerate(payloads) if payload.blob_sha256},
-    )
-    record = CallSpawn(CallOpen(call_id, function_id, SPAWN, parent_id, method), inputs)
-    body = b"".join([payload.value for payload in payloads])
-    return (await client.request("CallSpawn", record, CallSpawned, body)).call_id
+READ_OUTPUTS = 1_000
+"""Of a call's outputs in one answer, or as many as have a few megabytes."""
+GATHER_MAX = 1_000
+"""Questions of one `gather` that wait on the server."""
 
 
 async def get(client: Client, call_id: str, index: int, timeout_s: float | None) -> Any:
@@ -102,22 +52,57 @@ async def cancel(client: Client, call_id: str, has_containers: bool) -> None:
     await client.request("CallCancel", CallCancel(call_id, has_containers), Empty)
 
 
-async def gather(calls: Sequence[tuple[Client, str]]) -> list[Any]:
-    """Results of several calls, in the order given; raises the first failure there is, whichever call it is of."""
-    results: dict[int, Any] = {}
-    asked: dict[int, Pending[Any]] = {}
+async def results(client: Client, call_id: str, start: int, end: int | None) -> AsyncGenerator[Any, None]:
+    """Results of a call in the order of its inputs, as they come: from `start` up to `end`, which may be those there
+    are now. What a function raised is raised in its place.
+
+    Raises:
+        ValueError: the call has no such inputs.
+    """
+    count = (await info(client, call_id)).input_count
+    end = count if end is None else end
+    if not 0 <= start <= end <= count:
+        has = "1 input" if count == 1 else f"{count} inputs"
+        raise ValueError(f"call {call_id} has {has}: there is no range from {start} to {end}")
+    following = start
     parent = _container.current_input_id() or ""
-    while len(results) < len(calls):
-        signal: Pending[None] = Pending(calls[0][0].connection)
-        for number, (client, call_id) in enumerate(calls):
-            if number not in results and number not in asked:
-                asked[number] = client.ask("CallGet", CallGet(call_id, 0, POLL_S, parent))
-        for pending in asked.values():
-            pending.add_callback(lambda signal=signal: signal.set(None))  # type: ignore[misc]
-        await signal
-        for number in [number for number, pending in asked.items() if pending.is_done]:
+    while following < end:
+        asked = CallRead(call_id, following, min(READ_OUTPUTS, end - following), POLL_S, parent)
+        params, body = await client.ask("CallRead", asked)
+        for output in outputs_of({"sizes": (), "statuses": (), "indexes": (), **params}, body):
+            following = output.number + 1
+            yield await _invoke.unpack(client, output)
+
+
+async def gather(calls: Sequence[tuple[Client, str]]) -> list[Any]:
+    """Results of several calls, in the order given; raises the first failure there is, whichever of the calls that are
+    asked about it is of: some thousand at a time."""
+    results: list[Any] = [None] * len(calls)
+    parent = _container.current_input_id() or ""
+    waiting = deque(range(len(calls)))
+    asked: dict[int, Pending[Any]] = {}
+    answered: deque[int] = deque()
+    signal: list[Pending[None]] = []
+    while waiting or asked:
+        signal[:] = [Pending(calls[0][0].connection)]
+        while waiting and len(asked) < GATHER_MAX:
+            number = waiting.popleft()
+            client, call_id = calls[number]
+            asked[number] = client.ask("CallGet", CallGet(call_id, 0, POLL_S, parent))
+
+            def note(number: int = number) -> None:
+                answered.append(number)
+                signal[0].set(None)
+
+            asked[number].add_callback(note)
+        if not answered:
+            await signal[0]
+        while answered:
+            number = answered.popleft()
             params, body = asked.pop(number).result()
             outputs = outputs_of({"sizes": (), "statuses": (), "indexes": (), **params}, body)
             if outputs:
                 results[number] = await _invoke.unpack(calls[number][0], outputs[0])
-    return [results[number] for number in range(len(calls))]
+            else:
+                waiting.append(number)
+    return results

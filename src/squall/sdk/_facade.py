@@ -138,13 +138,19 @@ class BlockingIterator(Generic[T]):
 
     def __del__(self) -> None:
         if getattr(self, "_generator", None) is not None:
-            instead = ", or use .for_each() or .spawn_map() where the results do not matter"
             warnings.warn(
-                f"the result of .{self._name}() was never iterated, so nothing was run; iterate it"
-                + ("" if self._name == "remote_gen" else instead),
+                f"the result of .{self._name}() was never iterated, so {_UNDONE.get(self._name, _NOTHING_WAS_RUN)}",
                 UserWarning,
                 stacklevel=2,
             )
+
+
+_NOTHING_WAS_RUN = "nothing was run; iterate it, or use .for_each() or .spawn_map() where the results do not matter"
+_UNDONE = {
+    "remote_gen": "nothing was run; iterate it",
+    "iter": "nothing was fetched; iterate it",
+}
+"""What did not happen, by the method whose result nobody iterated."""
 
 
 class IteratorCall(Generic[P, T]):

@@ -48,7 +48,7 @@ OF_FUNCTION = frozenset(
         "update_autoscaler",
     ]
 )
-OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url", "iter", "logs"])
+OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url", "logs"])
 
 
 def missing(kind: str, names: frozenset[str], name: str) -> AttributeError:

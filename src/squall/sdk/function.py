@@ -227,24 +227,39 @@ class Function(With, Generic[P, R]):
     @blocking
     async def spawn(self, /, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
         """Start a durable call and return at once; its result is kept for 7 days."""
-        from squall.sdk import _durable  # cold start: as above
+        from squall.sdk import _spawn  # cold start: as above
         from squall.sdk.function_call import FunctionCall  # cold start: as above
 
         function_id = await self._resolve_for("spawn")
-        call_id = await _durable.spawn(self._get_client(), function_id, args, kwargs, self._method)
+        call_id = await _spawn.spawn(self._get_client(), function_id, args, kwargs, self._method)
         return FunctionCall[R]._make(call_id, self._client)
 
     @blocking
     async def spawn_map(
         self, *input_iterators: Iterable[Any] | AsyncIterable[Any], kwargs: dict[str, Any] | None = None
     ) -> None:
-        """Start one durable call for the inputs of a map; their results are not collected."""
-        from squall.sdk import _durable  # cold start: as above
+        """Start one durable call for the inputs of a map, pulled as the server takes them: with a million waiting, it
+        waits. Returns when all are on disk; the results are not collected."""
+        await self._spawn_map("spawn_map", input_iterators, kwargs)
 
-        if not input_iterators:
-            raise InvalidError(f"{self._name}.spawn_map(): give at least one iterable")
-        function_id = await self._resolve_for("spawn_map")
-        await _durable.spawn_map(self._get_client(), function_id, input_iterators, dict(kwargs or {}), self._method)
+    @blocking
+    async def experimental_spawn_map(
+        self, *input_iterators: Iterable[Any] | AsyncIterable[Any], kwargs: dict[str, Any] | None = None
+    ) -> FunctionCall[R]:
+        """As `spawn_map`, and returns the call: its results can be had by `get(index=…)` and `iter()`."""
+        from squall.sdk.function_call import FunctionCall  # cold start: as above
+
+        call_id = await self._spawn_map("experimental_spawn_map", input_iterators, kwargs)
+        return FunctionCall[R]._make(call_id, self._client)
+
+    async def _spawn_map(self, method: str, iterables: tuple[Any, ...], kwargs: dict[str, Any] | None) -> str:
+        from squall.sdk import _spawn  # cold start: as above
+
+        if not iterables:
+            raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
+        function_id = await self._resolve_for(method)
+        given = dict(kwargs or {})
+        return await _spawn.spawn_map(self._get_client(), function_id, iterables, given, self._method)
 
     @blocking
     async def get_current_stats(self) -> FunctionCurrentStats:

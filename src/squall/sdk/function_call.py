@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from squall.exception import InvalidError
-from squall.sdk._facade import blocking, blocking_static
+from squall.sdk._facade import blocking, blocking_iterator, blocking_static
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from squall.sdk._client import Client
     from squall.sdk.types import InputInfo
 
@@ -98,9 +100,31 @@ class FunctionCall(Generic[T]):
 
         return (await _durable.info(self._get_client(), self._call_id)).input_count
 
+    @blocking_iterator
+    def iter(self, *, start: int = 0, end: int | None = None) -> AsyncGenerator[T, None]:
+        """Results of inputs `start` up to `end`, in order, as they come; what the function raised is raised.
+
+        Without `end`, up to the last input there is when the iteration begins: `spawn_map` may still be adding some.
+
+        Raises:
+            ValueError: the call has no such inputs.
+        """
+        return self._results(start, end)
+
+    async def _results(self, start: int, end: int | None) -> AsyncGenerator[T, None]:
+        from squall.sdk import _durable  # cold start: as above
+
+        results = _durable.results(self._get_client(), self._call_id, start, end)
+        try:
+            async for result in results:
+                yield result
+        finally:
+            await results.aclose()
+
     @blocking_static
     async def gather(*function_calls: FunctionCall[Any]) -> list[Any]:
-        """Wait for several calls; their results in the order given. The first failure is raised."""
+        """Wait for several calls; their results in the order given. The first failure is raised, and the other calls
+        go on."""
         from squall.sdk import _durable  # cold start: as above
 
         return await _durable.gather([(call._get_client(), call._call_id) for call in function_calls])

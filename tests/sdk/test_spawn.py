@@ -1,0 +1,289 @@
+"""Starting many durable calls, and their results in order."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import squall
+from squall.exception import InvalidError
+from squall.sdk import _client, _durable, _map, _spawn
+from tests.sdk.double import ServerDouble
+
+app = squall.App("spawn", include_source=False)
+
+
+@app.function()
+def square(x: int) -> int:
+    return x * x
+
+
+@app.function()
+def size_of(value: bytes) -> int:
+    return len(value)
+
+
+@app.function()
+def odd_fails(x: int) -> int:
+    if x % 2:
+        raise ValueError(f"odd {x}")
+    return x
+
+
+def late_square(x: int) -> int:
+    time.sleep(0.005 * (x % 5))
+    return x * x
+
+
+def eventually(server: ServerDouble, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while len(server.attempts) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(server.attempts) == count
+
+
+def test_spawn_map_is_one_call_that_grows_in_portions(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_spawn, "PORTION_INPUTS", 100)
+    with app.run():
+        assert square.spawn_map(range(250)) is None
+        eventually(server, 250)
+
+    ((opened, count, is_growing),) = server.spawned.values()
+    assert (opened.kind, count, is_growing) == ("spawn_map", 250, False)
+    assert server.portions == [100, 100, 50]
+
+
+def test_large_inputs_make_small_portions(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_map, "BATCH_BYTES", 100_000)
+    with app.run():
+        call = size_of.experimental_spawn_map(bytes(30_000) for _ in range(9))
+        assert list(call.iter()) == [30_000] * 9
+
+    assert server.portions == [4, 4, 1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 512])
+def test_call_of_few_inputs_is_whole(server: ServerDouble, count: int) -> None:
+    with app.run():
+        call = square.experimental_spawn_map(range(count))
+        assert call.num_inputs() == count
+        assert list(call.iter()) == [x * x for x in range(count)]
+
+    assert [is_growing for _, _, is_growing in server.spawned.values()] == [False]
+
+
+def test_inputs_are_pulled_no_further_than_the_server_takes_them(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spawn, "PORTION_INPUTS", 10)
+    server.spawn_s = 0.3
+    pulled: list[tuple[int, int]] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            pulled.append((number, sum(count for _, count, _ in server.spawned.values())))
+            yield number
+
+    with app.run():
+        square.spawn_map(numbers())
+
+    assert max(number - kept for number, kept in pulled) <= 20
+
+
+def test_where_too_many_wait_spawn_map_waits(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_spawn, "PORTION_INPUTS", 10)
+    server.refusals = [0.02, 0.02, 0.02]
+
+    with app.run():
+        call = square.experimental_spawn_map(range(35))
+        assert list(call.iter()) == [x * x for x in range(35)]
+
+    assert server.refusals == []
+    assert server.portions == [10, 10, 10, 5]
+
+
+def test_what_an_iterator_gave_before_it_raised_is_run_and_the_error_comes_out(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spawn, "PORTION_INPUTS", 10)
+
+    def numbers() -> Iterator[int]:
+        yield from range(25)
+        raise RuntimeError("the file ends here")
+
+    with app.run():
+        with pytest.raises(RuntimeError, match="the file ends here"):
+            square.spawn_map(numbers())
+        eventually(server, 20)
+
+
+def test_spawn_map_goes_on_over_a_reconnect_with_nothing_twice(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spawn, "PORTION_INPUTS", 10)
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            if number in (35, 70):
+                server.hang_up()
+                server.listen()
+            yield number
+
+    with app.run():
+        call = square.experimental_spawn_map(numbers())
+        assert list(call.iter()) == [x * x for x in range(100)]
+
+    assert len(server.attempts) == len(set(server.attempts)) == 100
+
+
+async def test_spawn_map_takes_async_iterators_in_its_async_form(server: ServerDouble) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(5):
+            await asyncio.sleep(0)
+            yield number
+
+    async with app.run():
+        call = await square.experimental_spawn_map.aio(numbers())
+        assert [value async for value in call.iter.aio()] == [0, 1, 4, 9, 16]
+
+
+def test_async_iterators_are_refused_by_the_blocking_form(server: ServerDouble) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    with app.run(), pytest.raises(InvalidError, match="need the async form"):
+        square.spawn_map(numbers())
+
+
+# Many at once
+
+
+class Crowd:
+    """How many requests are on their way at most."""
+
+    def __init__(self, client: _client.Client) -> None:
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+        self._ask = client.ask
+        client.ask = self.ask  # type: ignore[assignment, method-assign]
+
+    def ask(self, method: str, record: object, body: bytes = b"") -> object:
+        pending = self._ask(method, record, body)
+        if method == "CallSpawn":
+            with self._lock:
+                self.now += 1
+                self.most = max(self.most, self.now)
+            pending.add_callback(self._answered)
+        return pending
+
+    def _answered(self) -> None:
+        with self._lock:
+            self.now -= 1
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten small spawns may be on their way at once."""
+    monkeypatch.setattr(_spawn, "SPAWN_BYTES", 1_000)
+    monkeypatch.setattr(_spawn.Window.__init__, "__defaults__", (10_000,))
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_spawns_of_one_loop_wait_for_their_turn(server: ServerDouble) -> None:
+    server.spawn_s = 0.01
+    async with app.run():
+        crowd = Crowd(_client.current())
+        calls = await asyncio.gather(*(square.spawn.aio(number) for number in range(200)))
+        values = await asyncio.gather(*(call.get.aio() for call in calls))
+
+    assert values == [x * x for x in range(200)]
+    assert crowd.most == 10
+
+
+@pytest.mark.usefixtures("narrow")
+def test_spawns_of_threads_wait_for_their_turn(server: ServerDouble) -> None:
+    server.spawn_s = 0.01
+    with app.run(), ThreadPoolExecutor(30) as pool:
+        crowd = Crowd(_client.current())
+        calls = list(pool.map(square.spawn, range(200)))
+
+        assert squall.FunctionCall.gather(*calls) == [x * x for x in range(200)]
+    assert crowd.most == 10
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_spawn_that_is_given_up_leaves_its_place_to_others(server: ServerDouble) -> None:
+    server.spawn_s = 0.05
+    async with app.run():
+        spawning = [asyncio.ensure_future(square.spawn.aio(number)) for number in range(40)]
+        await asyncio.sleep(0.02)
+        for task in spawning[:30]:
+            task.cancel()
+        await asyncio.gather(*spawning, return_exceptions=True)
+        calls = await asyncio.gather(*(square.spawn.aio(number) for number in range(20)))
+
+        assert [await call.get.aio() for call in calls] == [x * x for x in range(20)]
+
+
+# Results
+
+
+def test_results_come_in_order_and_of_the_range_asked_for(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_durable, "READ_OUTPUTS", 7)
+    with app.run():
+        call = square.experimental_spawn_map(range(40))
+
+        assert list(call.iter()) == [x * x for x in range(40)]
+        assert list(call.iter(start=10, end=30)) == [x * x for x in range(10, 30)]
+        assert list(call.iter(start=40)) == []
+        assert call.get(index=39) == 39 * 39
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, None), (0, 6), (4, 3), (6, None)])
+def test_range_that_the_call_does_not_have_is_refused(server: ServerDouble, start: int, end: int | None) -> None:
+    with app.run():
+        call = square.experimental_spawn_map(range(5))
+
+        with pytest.raises(ValueError, match="has 5 inputs: there is no range from"):
+            list(call.iter(start=start, end=end))
+
+
+def test_failure_is_raised_in_its_place(server: ServerDouble) -> None:
+    with app.run():
+        results = iter(odd_fails.experimental_spawn_map(range(3)).iter())
+
+        assert next(results) == 0
+        with pytest.raises(ValueError, match="odd 1"):
+            next(results)
+
+
+def test_results_that_are_never_iterated_are_warned_of(server: ServerDouble) -> None:
+    with app.run():
+        call = square.experimental_spawn_map(range(5))
+
+        with pytest.warns(UserWarning, match=r"the result of \.iter\(\) was never iterated, so nothing was fetched"):
+            call.iter()
+
+
+def test_many_calls_are_gathered_some_at_a_time(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_durable, "GATHER_MAX", 20)
+    server.callables["square"] = late_square
+    with app.run():
+        calls = [square.spawn(x) for x in range(150)]
+
+        assert squall.FunctionCall.gather(*calls) == [x * x for x in range(150)]
+        assert squall.FunctionCall.gather() == []
+
+
+def test_gather_asks_again_until_results_are_there(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_durable, "POLL_S", 0.001)
+    server.callables["square"] = late_square
+    with app.run():
+        assert squall.FunctionCall.gather(square.spawn(2), square.spawn(3)) == [4, 9]
