@@ -1,7 +1,7 @@
 """A user's program that spawns durable calls: `spawning.py WAY COUNT` prints one JSON object.
 
-Ways: `gather` (single spawns, a thousand on their way at a time), `threads`, and `map` (one `spawn_map`). The rate is that of
-acknowledgements, while a container runs what was spawned; what is printed beside it is when the last result was there.
+Ways: `gather` (single spawns in an event loop), `threads`, and `map` (one `spawn_map`). The rate is that of
+acknowledgements, while a container runs what was spawned; beside it stands when the last result was there.
 """
 
 from __future__ import annotations
@@ -58,10 +58,7 @@ def main() -> None:
         call_ids = spawn(count)
         took_s = time.perf_counter() - started
         calls = [squall.FunctionCall.from_id(call_id) for call_id in call_ids]
-        if len(calls) == 1:
-            results = list(calls[0].iter())
-        else:
-            results = squall.FunctionCall.gather(*calls)
+        results = list(calls[0].iter()) if len(calls) == 1 else squall.FunctionCall.gather(*calls)
         done_s = time.perf_counter() - started
     assert results == list(range(count)), "results were lost or changed places"
     print(json.dumps({"inputs_per_s": count / took_s, "took_s": took_s, "done_s": done_s}))

@@ -154,3 +154,11 @@ async def test_call_that_was_never_said_to_be_whole_expires_after_its_last_input
     late = await store.expire(101.5)
 
     assert (early, late) == (0, 1)
+
+
+async def test_calls_that_are_put_together_are_new_one_by_one(store: Store) -> None:
+    await store.put_call(make_call("fc-2"), make_inputs("fc-2"))
+    calls = tuple((make_call(f"fc-{number}"), make_inputs(f"fc-{number}")) for number in range(4))
+
+    assert await store.put_calls(calls) == (True, True, False, True)
+    assert await store.unfinished_counts() == {"fu-1": 4}

@@ -80,6 +80,10 @@ class ServerDouble:
         """Durable calls: how many inputs they have, and whether they grow."""
         self.portions: list[int] = []
         """How many inputs came with each request for one."""
+        self.durable_tasks: set[asyncio.Future[Any]] = set()
+        self.batches: list[int] = []
+        """How many calls came with each request for several."""
+        self.spawn_error: PlatformError | None = None
         self.refusals: list[float] = []
         """The next requests of growing calls are told to come again after so long."""
         self.spawn_s = 0.0
@@ -228,8 +232,10 @@ class Connection:
                 self._send(opened.call_id, index)
                 continue
             task = asyncio.ensure_future(self._run(opened, index, value))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            # Durable calls outlive the connection they came by.
+            owner = self.double.durable_tasks if opened.call_id in self.double.spawned else self.tasks
+            owner.add(task)
+            task.add_done_callback(owner.discard)
 
     async def _run(self, opened: call.CallOpen, index: int, value: bytes) -> None:
         key = (opened.call_id, index)
@@ -241,7 +247,8 @@ class Connection:
         else:
             output = await loop.run_in_executor(self.double.executor, self._compute, spec, opened, value)
         self.double.outputs[key] = output
-        self._send(*key)
+        if opened.call_id not in self.double.spawned:
+            self._send(*key)
 
     def _callable(self, spec: function.FunctionSpec, opened: call.CallOpen) -> Callable[..., Any]:
         return self.double.method(spec, opened.method) if opened.method else self.double.find(spec)
@@ -445,6 +452,22 @@ class Connection:
             self.double.opened.append(record.call)
             self.double.spawned[call_id] = (record.call, 0, record.is_growing)
         return self._extended(record.inputs, request.body, record.is_growing)
+
+    async def _answer_CallSpawnMany(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(call.SpawnBatch)
+        if self.double.spawn_error is not None:
+            raise self.double.spawn_error
+        self.double.batches.append(len(record.call_ids))
+        await asyncio.sleep(self.double.spawn_s)
+        values = call.cut(request.body, record.sizes)
+        for number, (call_id, size, value) in enumerate(zip(record.call_ids, record.sizes, values, strict=True)):
+            opened = call.CallOpen(call_id, record.function_id, call.SPAWN, record.parent_input_id, record.method)
+            blobs = {"0": record.blobs[str(number)]} if size < 0 else {}
+            if call_id not in self.double.spawned:
+                self.double.opened.append(opened)
+                self.double.spawned[call_id] = (opened, 0, False)
+            self._extended(call.InputBatch(call_id, (0,), (size,), (), blobs), value, False)
+        return Empty(), b""
 
     async def _answer_CallExtend(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         record = request.record(call.CallExtend)

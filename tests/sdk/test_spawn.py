@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import squall
-from squall.exception import InvalidError
-from squall.sdk import _client, _durable, _map, _spawn
+from squall.exception import InvalidError, ResourceExhaustedError
+from squall.protocol.errors import EXHAUSTED, PlatformError
+from squall.sdk import _durable, _map, _spawn
 from tests.sdk.double import ServerDouble
 
 app = squall.App("spawn", include_source=False)
@@ -163,71 +163,112 @@ def test_async_iterators_are_refused_by_the_blocking_form(server: ServerDouble) 
 # Many at once
 
 
-class Crowd:
-    """How many requests are on their way at most."""
-
-    def __init__(self, client: _client.Client) -> None:
-        self.now = self.most = 0
-        self._lock = threading.Lock()
-        self._ask = client.ask
-        client.ask = self.ask  # type: ignore[assignment, method-assign]
-
-    def ask(self, method: str, record: object, body: bytes = b"") -> object:
-        pending = self._ask(method, record, body)
-        if method == "CallSpawn":
-            with self._lock:
-                self.now += 1
-                self.most = max(self.most, self.now)
-            pending.add_callback(self._answered)
-        return pending
-
-    def _answered(self) -> None:
-        with self._lock:
-            self.now -= 1
-
-
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten small spawns may be on their way at once."""
-    monkeypatch.setattr(_spawn, "SPAWN_BYTES", 1_000)
-    monkeypatch.setattr(_spawn.Window.__init__, "__defaults__", (10_000,))
-
-
-@pytest.mark.usefixtures("narrow")
-async def test_spawns_of_one_loop_wait_for_their_turn(server: ServerDouble) -> None:
-    server.spawn_s = 0.01
+async def test_spawns_of_one_loop_share_few_requests(server: ServerDouble) -> None:
+    server.spawn_s = 0.05
     async with app.run():
-        crowd = Crowd(_client.current())
-        calls = await asyncio.gather(*(square.spawn.aio(number) for number in range(200)))
-        values = await asyncio.gather(*(call.get.aio() for call in calls))
+        calls = await asyncio.gather(*(square.spawn.aio(number) for number in range(1_200)))
+        values = await asyncio.gather(*(call.get.aio() for call in calls[:50]))
 
-    assert values == [x * x for x in range(200)]
-    assert crowd.most == 10
+    assert values == [x * x for x in range(50)]
+    assert len({call.object_id for call in calls}) == len(server.spawned) == 1_200
+    assert sum(server.batches) == 1_200
+    assert server.batches[0] == 1
+    assert len(server.batches) <= 20
 
 
-@pytest.mark.usefixtures("narrow")
-def test_spawns_of_threads_wait_for_their_turn(server: ServerDouble) -> None:
-    server.spawn_s = 0.01
+def test_spawns_of_threads_share_requests(server: ServerDouble) -> None:
+    server.spawn_s = 0.05
     with app.run(), ThreadPoolExecutor(30) as pool:
-        crowd = Crowd(_client.current())
         calls = list(pool.map(square.spawn, range(200)))
 
         assert squall.FunctionCall.gather(*calls) == [x * x for x in range(200)]
-    assert crowd.most == 10
+    assert sum(server.batches) == 200
+    assert len(server.batches) < 40
 
 
-@pytest.mark.usefixtures("narrow")
-async def test_spawn_that_is_given_up_leaves_its_place_to_others(server: ServerDouble) -> None:
+def test_one_spawn_waits_for_no_other(server: ServerDouble) -> None:
+    with app.run():
+        square.spawn(1)
+        square.spawn(2)
+
+    assert server.batches == [1, 1]
+
+
+async def test_inputs_that_are_large_share_a_request_with_few(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_map, "BATCH_BYTES", 100_000)
+    server.spawn_s = 0.02
+    async with app.run():
+        values = [bytes(30_000)] * 8 + [bytes(2**21)]
+        calls = await asyncio.gather(*(size_of.spawn.aio(value) for value in values))
+
+        assert [await call.get.aio() for call in calls] == [len(value) for value in values]
+    assert max(server.batches) == 4
+
+
+async def test_spawns_of_several_functions_keep_apart(server: ServerDouble) -> None:
+    server.spawn_s = 0.02
+    async with app.run():
+        functions = [square if number % 3 else odd_fails for number in range(30)]
+        calls = await asyncio.gather(*(function.spawn.aio(2) for function in functions))
+
+        assert [await call.get.aio() for call in calls] == [4 if number % 3 else 2 for number in range(30)]
+
+
+async def test_refusal_is_raised_by_each_spawn_that_it_is_of(server: ServerDouble) -> None:
+    async with app.run():
+        await square.spawn.aio(1)
+        server.spawn_error = PlatformError(EXHAUSTED, "CallSpawnMany: the disk is full")
+        refused = await asyncio.gather(*(square.spawn.aio(n) for n in range(20)), return_exceptions=True)
+        server.spawn_error = None
+        assert await (await square.spawn.aio(3)).get.aio() == 9
+
+    assert {str(one) for one in refused} == {"cannot spawn the call: the disk is full"}
+    assert {type(one) for one in refused} == {ResourceExhaustedError}
+    assert len({id(one) for one in refused}) == 20
+
+
+async def test_spawns_that_are_given_up_do_not_hold_up_the_others(server: ServerDouble) -> None:
     server.spawn_s = 0.05
     async with app.run():
         spawning = [asyncio.ensure_future(square.spawn.aio(number)) for number in range(40)]
         await asyncio.sleep(0.02)
         for task in spawning[:30]:
             task.cancel()
-        await asyncio.gather(*spawning, return_exceptions=True)
-        calls = await asyncio.gather(*(square.spawn.aio(number) for number in range(20)))
+        done = await asyncio.gather(*spawning, return_exceptions=True)
 
-        assert [await call.get.aio() for call in calls] == [x * x for x in range(20)]
+        assert [await call.get.aio() for call in done[30:]] == [x * x for x in range(30, 40)]  # type: ignore[union-attr]
+
+
+def test_spawns_of_a_thread_go_out_though_a_loop_that_spawned_stands_still(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spawn, "LOOK_S", 0.1)
+    server.spawn_s = 0.05
+
+    async def stand_still() -> None:
+        spawning = [asyncio.ensure_future(square.spawn.aio(number)) for number in range(2)]
+        await asyncio.sleep(0)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(lambda: square.spawn(5).get()).result(5) == 25
+        await asyncio.gather(*spawning)
+
+    with app.run():
+        asyncio.run(stand_still())
+
+
+async def test_spawns_survive_a_reconnect_and_start_nothing_twice(server: ServerDouble) -> None:
+    server.spawn_s = 0.05
+    async with app.run():
+        spawning = [asyncio.ensure_future(square.spawn.aio(number)) for number in range(700)]
+        await asyncio.sleep(0.07)
+        await asyncio.to_thread(server.hang_up)
+        await asyncio.to_thread(server.listen)
+        calls = await asyncio.gather(*spawning)
+        assert [await call.get.aio() for call in calls] == [x * x for x in range(700)]
+
+    assert len(server.attempts) == len(set(server.attempts)) == 700
 
 
 # Results

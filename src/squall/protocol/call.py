@@ -154,6 +154,21 @@ class CallSpawn:
 
 
 @record
+class SpawnBatch:
+    """Durable calls of one input each, of one function: all of them are on disk, or none. As many `CallSpawn`s, and the
+    way of a client that spawns many: the arguments are in the body, cut by `sizes`."""
+
+    function_id: str
+    call_ids: tuple[str, ...]
+    sizes: tuple[int, ...]
+    blobs: dict[str, str] = field(default_factory=dict)
+    """Number of the call (as text) to SHA-256."""
+    parent_input_id: str = ""
+    method: str = ""
+    """As of `CallOpen`."""
+
+
+@record
 class CallSpawned:
     """The inputs are on disk."""
 

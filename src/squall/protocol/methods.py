@@ -110,6 +110,7 @@ METHODS = _table(
     _ask("BlobPut", blob.BlobPut, Empty, "Put one chunk of a blob", has_body=True),
     _ask("BlobGet", blob.BlobGet, blob.BlobChunk, "Get one chunk of a blob", has_body=True),
     _ask("CallSpawn", call.CallSpawn, call.CallSpawned, "Start a durable call", has_body=True),
+    _ask("CallSpawnMany", call.SpawnBatch, Empty, "Start durable calls of one input each", has_body=True),
     _ask("CallExtend", call.CallExtend, call.CallSpawned, "Add inputs to a durable call that grows", has_body=True),
     _ask("CallRead", call.CallRead, call.OutputBatch, "Wait for outputs of a durable call, in order", has_body=True),
     _ask("CallGet", call.CallGet, call.OutputBatch, "Wait for an output of a durable call", has_body=True),

@@ -92,8 +92,8 @@ class Client:
         """Frames that say which calls are over; each waits for a connection."""
         self._has_drops = False
         """Some of those calls may still run: worth a connection of its own."""
-        self.spawning: object = None
-        """What lets spawns go out (`_spawn.py`), once there is one."""
+        self.spawner: object = None
+        """What sends spawns (`_spawn.py`), once there is one."""
         self.connection = Connection(self._take, self._lost, self._ensure_connected)
         self._keeper = Keeper(self, self.connection)
 

@@ -69,6 +69,11 @@ class Pending(Generic[T]):
             raise self._error
         return cast("T", self._value)
 
+    @property
+    def error(self) -> BaseException | None:
+        """Why it will never be there, if so. Only when done."""
+        return self._error
+
     def add_callback(self, callback: Callable[[], None]) -> None:
         """Called once when it is done, in whichever thread sets it."""
         if self._callbacks is None:

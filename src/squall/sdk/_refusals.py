@@ -36,6 +36,7 @@ _IN_WORDS = {
     "CallInfo": "cannot find the call",
     "CallRead": "cannot get the call's outputs",
     "CallSpawn": "cannot spawn the call",
+    "CallSpawnMany": "cannot spawn the call",
     "ContainerExec": "cannot run the command",
     "ContainerList": "cannot list containers",
     "ContainerStop": "cannot stop the container",

@@ -2,74 +2,146 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import Any
 
 from squall.exception import InvalidError
-from squall.protocol.call import SPAWN, SPAWN_MAP, CallExtend, CallOpen, CallSpawn, CallSpawned, InputBatch
+from squall.protocol.call import (
+    IN_BLOB,
+    SPAWN_MAP,
+    CallExtend,
+    CallOpen,
+    CallSpawn,
+    CallSpawned,
+    InputBatch,
+    SpawnBatch,
+)
 from squall.protocol.ids import new_id
 from squall.sdk import _invoke, _map, _pending
 from squall.sdk._calls import Payload
 from squall.sdk._client import Client
-from squall.sdk._pending import Pending, running_loop
+from squall.sdk._pending import Pending, Reader, running_loop
 
 PORTION_INPUTS = 512
-"""Of a `spawn_map` in one request, or as many as have `_map.BATCH_BYTES`."""
-WINDOW_BYTES = 64 * 2**20
-"""Of spawns that wait for their answer; the server refuses what has four times that under way."""
-SPAWN_BYTES = 64 * 2**10
-"""What a spawn counts at least: a thousand small ones wait at a time."""
+"""In one request, or as many as have `_map.BATCH_BYTES`."""
+REQUESTS_MAX = 2
+"""Of single spawns, that are on their way at a time: one is being committed while the next one comes."""
+LOOK_S = 10.0
 RETRY_S_MAX = 5.0
 """Between two questions whether there is room for more inputs."""
 
 
-class Window:
-    """Lets only so much of this process be on its way to the server; who comes first goes first."""
+_Key = tuple[str, str, str]
+"""Function, method and the input that spawns: what goes together has it in common."""
 
-    def __init__(self, client: Client, bytes_max: int = WINDOW_BYTES) -> None:
-        self._reader = client.connection
-        self._left = bytes_max
-        self._lock = threading.Lock()
-        self._waiting: deque[tuple[Pending[None], int]] = deque()
 
-    async def enter(self, size_bytes: int) -> None:
-        """Wait until there is room."""
-        with self._lock:
-            if not self._waiting and self._left > 0:
-                self._left -= size_bytes
-                return
-            place = (Pending[None](self._reader), size_bytes)
-            self._waiting.append(place)
+class _Spawn:
+    """One input on its way, or about to be."""
+
+    __slots__ = ("call_id", "key", "payload", "pending")
+
+    def __init__(self, key: _Key, payload: Payload, reader: Reader) -> None:
+        self.call_id = new_id("fc")
+        self.key = key
+        self.payload = payload
+        self.pending: Pending[None] = Pending(reader)
+
+
+class Spawner:
+    """Sends the spawns of a client, from whichever threads and tasks. Those that come while requests are on their way
+    share the next one: one alone leaves at once, and a hundred thousand take few requests, as many calls in one
+    transaction.
+
+    Without locks: see `_turn.py`. Each step here may be taken by two threads at once, or be interrupted after.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._waiting: deque[_Spawn] = deque()
+        self._under_way: dict[int, int] = {}
+
+    async def spawn(self, key: _Key, payload: Payload) -> str:
+        """Start a call of one input; its id, once it is on disk."""
+        one = _Spawn(key, payload, self._client.connection)
+        self._waiting.append(one)
         try:
-            await place[0]
-        except BaseException:  # given up: whoever comes next must not wait for us
-            with self._lock:
-                was_let_in = place not in self._waiting
-                if not was_let_in:
-                    self._waiting.remove(place)
-            if was_let_in:
-                self.leave(size_bytes)
+            self.send()
+            # Whoever is answered sends for those who wait, before going on. That may be a task in a loop that does not
+            # turn: so look again.
+            while not await one.pending.within(LOOK_S):
+                self.send()
+            one.pending.result()
+        finally:
+            self.send()
+        return one.call_id
+
+    def send(self) -> None:
+        """Send what waits, if not too much is under way."""
+        while self._waiting and len(self._under_way) < REQUESTS_MAX:
+            taken: list[_Spawn] = []
+            try:
+                self._take(taken)
+                if taken:
+                    self._ask(taken)
+            except BaseException:
+                # A Ctrl-C of ours, and they are of others, too. Said twice, the server has them once.
+                self._waiting.extendleft(reversed(taken))
+                raise
+
+    def _take(self, taken: list[_Spawn]) -> None:
+        """The next that go together."""
+        size_bytes = 0
+        while self._waiting and len(taken) < PORTION_INPUTS and size_bytes < _map.BATCH_BYTES:
+            try:
+                one = self._waiting.popleft()
+            except IndexError:
+                return  # another thread was faster
+            if taken and one.key != taken[0].key:
+                self._waiting.appendleft(one)
+                return
+            taken.append(one)
+            size_bytes += len(one.payload.value)
+
+    def _ask(self, spawns: list[_Spawn]) -> None:
+        function_id, method, parent_id = spawns[0].key
+        payloads = [one.payload for one in spawns]
+        record = SpawnBatch(
+            function_id,
+            tuple([one.call_id for one in spawns]),
+            _sizes(payloads),
+            _blobs(payloads, 0),
+            parent_id,
+            method,
+        )
+        number = id(record)
+        self._under_way[number] = len(spawns)
+        try:
+            answer = self._client.ask("CallSpawnMany", record, b"".join([one.value for one in payloads]))
+        except BaseException:
+            self._under_way.pop(number, None)
             raise
+        answer.add_callback(lambda: self._answered(number, answer, spawns))
 
-    def leave(self, size_bytes: int) -> None:
-        """It has been answered."""
-        let_in = []
-        with self._lock:
-            self._left += size_bytes
-            while self._waiting and self._left > 0:
-                pending, its_bytes = self._waiting.popleft()
-                self._left -= its_bytes
-                let_in.append(pending)
-        for pending in let_in:
-            pending.set(None)
+    def _answered(self, number: int, answer: Pending[Any], spawns: list[_Spawn]) -> None:
+        self._under_way.pop(number, None)
+        error = answer.error
+        for one in spawns:
+            if error is None:
+                one.pending.set(None)
+            else:
+                one.pending.fail(error if one is spawns[-1] else _same(error))
 
 
-def _window(client: Client) -> Window:
-    window = client.spawning
-    if not isinstance(window, Window):
-        window = client.spawning = Window(client)
-    return window
+def _same(error: BaseException) -> BaseException:
+    """The error again: raised in many places, one object would collect all their tracebacks."""
+    return type(error)(*error.args)
+
+
+def _spawner(client: Client) -> Spawner:
+    spawner = client.spawner
+    if not isinstance(spawner, Spawner):
+        spawner = client.spawner = Spawner(client)
+    return spawner
 
 
 async def spawn(
@@ -80,17 +152,8 @@ async def spawn(
     Raises:
         ResourceExhaustedError: too many inputs of the function wait, or the server's disk is full.
     """
-    parent_id = _invoke.parent_input_id()
-    payload = await _invoke.pack(client, args, kwargs)
-    call_id = new_id("fc")
-    record = CallSpawn(CallOpen(call_id, function_id, SPAWN, parent_id, method), _batch(call_id, 0, [payload]))
-    window, size_bytes = _window(client), max(len(payload.value), SPAWN_BYTES)
-    await window.enter(size_bytes)
-    try:
-        await client.ask("CallSpawn", record, payload.value)
-    finally:
-        window.leave(size_bytes)
-    return call_id
+    key = (function_id, method, _invoke.parent_input_id())
+    return await _spawner(client).spawn(key, await _invoke.pack(client, args, kwargs))
 
 
 async def spawn_map(
@@ -174,10 +237,13 @@ class _GrowingCall:
 
 
 def _batch(call_id: str, first: int, payloads: list[Payload]) -> InputBatch:
-    blobs = {str(index): payload.blob_sha256 for index, payload in enumerate(payloads, first) if payload.blob_sha256}
-    return InputBatch(
-        call_id,
-        tuple(range(first, first + len(payloads))),
-        tuple([-1 if payload.blob_sha256 else len(payload.value) for payload in payloads]),
-        blobs=blobs,
-    )
+    indexes = tuple(range(first, first + len(payloads)))
+    return InputBatch(call_id, indexes, _sizes(payloads), blobs=_blobs(payloads, first))
+
+
+def _sizes(payloads: list[Payload]) -> tuple[int, ...]:
+    return tuple([IN_BLOB if payload.blob_sha256 else len(payload.value) for payload in payloads])
+
+
+def _blobs(payloads: list[Payload], first: int) -> dict[str, str]:
+    return {str(index): payload.blob_sha256 for index, payload in enumerate(payloads, first) if payload.blob_sha256}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,12 @@ from squall.protocol.call import (
     CallSpawned,
     InputBatch,
     OutputBatch,
+    SpawnBatch,
 )
 from squall.protocol.empty import Empty
 from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.ids import new_id
+from squall.protocol.records import replace
 from squall.server.dispatch import backlog, durable
 from squall.server.model.config import ServerConfig
 from squall.server.model.store import Portion
@@ -327,3 +330,67 @@ async def test_waiting_for_an_input_that_is_to_come_ends_without_it() -> None:
         await stage.pass_time(2.5)
 
         assert waiting.result()[0].indexes == ()
+
+
+# Several calls in one request
+
+
+async def spawn_many(stage: Stage, function_id: str, call_ids: list[str], /, **changes: Any) -> None:
+    values = [str(number).encode() for number in range(len(call_ids))]
+    record = SpawnBatch(function_id, tuple(call_ids), tuple(len(value) for value in values))
+    await stage.client.ask("CallSpawnMany", replace(record, **changes), Empty, b"".join(values))
+
+
+async def test_several_calls_of_one_request_are_calls_like_others() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call_ids = [new_id("fc") for _ in range(5)]
+
+        for _ in range(2):  # said again: the answer was lost
+            await spawn_many(stage, spec.function_id, call_ids)
+            for call_id in call_ids:
+                await done(stage, call_id, 1)
+        await stage.pass_time(1.0)
+
+        outputs = [await stage.plane.durable.get(call_id, 0, 0.0) for call_id in call_ids]
+        assert [value for _, value in outputs] == [b"%d" % (2 * number) for number in range(5)]
+        assert runs(stage) == 5
+        assert [(await info(stage, call_id)).kind for call_id in call_ids] == [wire.SPAWN] * 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"call_ids": ("fc-1", "fc-1")}, "each with an id of its own"),
+        ({"call_ids": (), "sizes": ()}, "takes one call or more"),
+        ({"call_ids": ("in-1", "fc-2")}, "a call needs an id"),
+        ({"sizes": (1,)}, "each with a size"),
+        ({"sizes": (1, 5)}, "do not add up"),
+        ({"sizes": (1, -1), "blobs": {"1": "x"}}, "blobs"),
+        ({"parent_input_id": "x" * 300}, "no id of an input"),
+        ({"method": "there_is_none"}, "no class"),
+    ],
+)
+async def test_calls_of_a_request_that_is_wrong_are_all_refused(changes: dict[str, Any], match: str) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call_ids = [new_id("fc") for _ in range(2)]
+
+        with pytest.raises(PlatformError, match=match) as caught:
+            await spawn_many(stage, spec.function_id, call_ids, **changes)
+
+        assert caught.value.code == "invalid"
+        assert not await stage.store.unfinished_counts()
+
+
+async def test_calls_of_a_request_for_which_there_is_no_room_are_all_refused() -> None:
+    async with staged(ServerConfig(spawned_inputs_max=5)) as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.is_slow_to_load = True
+        await spawn_many(stage, spec.function_id, [new_id("fc") for _ in range(4)])
+
+        with pytest.raises(PlatformError, match="at most 5 may") as caught:
+            await spawn_many(stage, spec.function_id, [new_id("fc") for _ in range(2)])
+
+        assert caught.value.code == "exhausted"
+        assert await stage.store.unfinished_counts() == {spec.function_id: 4}

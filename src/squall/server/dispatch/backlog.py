@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 from squall.protocol.call import Failure
@@ -118,15 +118,16 @@ class Backlog:
         return self._made_at
 
     @contextmanager
-    def coming(self, call_id: str, first: int) -> Iterator[Callable[[], bool]]:
-        """While a portion is put in the store: gives a function that tells whether it was read or cancelled
-        meanwhile."""
-        key = (call_id, first)
-        self._coming.setdefault(key, False)
+    def coming(self, keys: Sequence[Key]) -> Iterator[Callable[[Key], bool]]:
+        """While portions (by call and first index) are put in the store: gives a function that tells of one whether it
+        was read or cancelled meanwhile."""
+        for key in keys:
+            self._coming.setdefault(key, False)
         try:
-            yield lambda: self._coming.get(key, False)
+            yield lambda key: self._coming.get(key, False)
         finally:
-            self._coming.pop(key, None)
+            for key in keys:
+                self._coming.pop(key, None)
 
     async def load(self) -> None:
         """Find out what there is, and read the beginning of each."""

@@ -21,6 +21,7 @@ from squall.protocol.app import (
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
 from squall.protocol.call import (
+    SPAWN,
     CallCancel,
     CallExtend,
     CallGet,
@@ -30,6 +31,7 @@ from squall.protocol.call import (
     CallSpawn,
     CallSpawned,
     OutputBatch,
+    SpawnBatch,
 )
 from squall.protocol.container import ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
@@ -98,6 +100,7 @@ class Methods:
             "BlobPut": self._blob_put,
             "BlobGet": self._blob_get,
             "CallSpawn": self._call_spawn,
+            "CallSpawnMany": self._call_spawn_many,
             "CallExtend": self._call_extend,
             "CallRead": self._call_read,
             "CallGet": self._call_get,
@@ -313,10 +316,8 @@ class Methods:
     # Durable calls
 
     async def _call_spawn(self, caller: Caller, record: CallSpawn, body: bytes) -> tuple[CallSpawned, bytes]:
-        dispatcher = await self._dispatcher(caller, "CallSpawn", record.call.function_id)
-        check_method("CallSpawn", dispatcher.spec, record.call.method, record.call.kind)
-        if dispatcher.spec.definition.is_generator:
-            raise PlatformError(INVALID, f"CallSpawn: {dispatcher.spec.name} is a generator; use remote_gen")
+        opened = record.call
+        dispatcher = await self._spawned(caller, "CallSpawn", opened.function_id, opened.method, opened.kind)
         try:
             count = await self._plane.durable.spawns.spawn(record, body, dispatcher)
         except NoRoom:
@@ -324,6 +325,18 @@ class Methods:
                 raise
             return CallSpawned(record.call.call_id, retry_s=RETRY_S), b""
         return CallSpawned(record.call.call_id, count), b""
+
+    async def _spawned(self, caller: Caller, name: str, function_id: str, method: str, kind: str) -> Dispatcher:
+        dispatcher = await self._dispatcher(caller, name, function_id)
+        check_method(name, dispatcher.spec, method, kind)
+        if dispatcher.spec.definition.is_generator:
+            raise PlatformError(INVALID, f"{name}: {dispatcher.spec.name} is a generator; use remote_gen")
+        return dispatcher
+
+    async def _call_spawn_many(self, caller: Caller, record: SpawnBatch, body: bytes) -> tuple[Empty, bytes]:
+        dispatcher = await self._spawned(caller, "CallSpawnMany", record.function_id, record.method, SPAWN)
+        await self._plane.durable.spawns.spawn_many(record, body, dispatcher)
+        return Empty(), b""
 
     async def _call_extend(self, caller: Caller, record: CallExtend, body: bytes) -> tuple[CallSpawned, bytes]:
         call_id = record.inputs.call_id

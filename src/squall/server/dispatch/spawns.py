@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from squall.protocol.call import CallExtend, CallOpen, CallSpawn, InputBatch, cut
+from squall.protocol.call import SPAWN, CallExtend, CallSpawn, InputBatch, SpawnBatch, cut
 from squall.protocol.call_id import is_marked
 from squall.protocol.errors import EXHAUSTED, INVALID, PlatformError
 from squall.protocol.ids import is_id
@@ -25,6 +25,8 @@ INPUTS_MAX = 10_000
 CALL_INPUTS_MAX = 2**31 - 1
 """Of one call, however it grows: databases number inputs with 32 bits."""
 NAMES_CHARS_MAX = 200
+Calls = tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]
+
 RETRY_S = 0.5
 """After so long, callers of calls that grow may ask again whether there is room."""
 
@@ -64,9 +66,11 @@ class Spawns:
             PlatformError: `invalid`, and what the store raises: `exhausted` when the disk is full.
         """
         opened, batch = record.call, record.inputs
-        _check_opened(opened, batch)
+        if batch.call_id != opened.call_id:
+            raise PlatformError(INVALID, "CallSpawn: its inputs are of another call")
         if batch.indexes and batch.indexes[0] != 0:
             raise PlatformError(INVALID, "CallSpawn: the indexes of its inputs are not 0, 1 and so on")
+        _check_names("CallSpawn", (opened.call_id,), opened.kind, opened.parent_input_id)
         inputs = self._admit("CallSpawn", batch, body, dispatcher)
         stored = StoredCall(
             opened.call_id, opened.function_id, dispatcher.spec.app_id, opened.kind,
@@ -74,17 +78,49 @@ class Spawns:
             method=opened.method, is_growing=record.is_growing,
         )  # fmt: skip
         # To its end, whoever gives up waiting for it: what is on disk must not be forgotten there.
-        return await asyncio.shield(self._tasks.start(self._begin(stored, inputs, dispatcher)))
+        counts: list[int] = await asyncio.shield(self._tasks.start(self._begin(((stored, inputs),), dispatcher)))
+        return counts[0]
 
-    async def _begin(self, stored: StoredCall, inputs: tuple[StoredInput, ...], dispatcher: Dispatcher) -> int:
-        with self._backlog.coming(stored.call_id, 0) as is_read:
-            if not await self._store.put_call(stored, inputs):
-                # Its request was repeated. The one before may have come to nothing after it was on disk.
-                stored = await self._store.get_call(stored.call_id)
-                self._backlog.look_again(stored.function_id, (stored.created_at, stored.call_id, 0))
-            elif inputs and not is_read():
-                self._queue(Portion(stored, 0, stored.created_at, inputs), dispatcher)
-        return stored.input_count
+    async def spawn_many(self, record: SpawnBatch, body: bytes, dispatcher: Dispatcher) -> None:
+        """Put calls of one input each on disk, all or none, and queue them.
+
+        Raises:
+            PlatformError: as `spawn`.
+        """
+        count = len(record.call_ids)
+        if not count or len(set(record.call_ids)) != count:
+            raise PlatformError(INVALID, "CallSpawnMany: takes one call or more, each with an id of its own")
+        _check_names("CallSpawnMany", record.call_ids, SPAWN, record.parent_input_id)
+        batch = InputBatch("", tuple(range(count)), record.sizes, (), record.blobs)
+        inputs = self._admit("CallSpawnMany", batch, body, dispatcher)
+        now = self._clock.now()
+        app_id = dispatcher.spec.app_id
+        calls = tuple([
+            (
+                StoredCall(
+                    call_id, record.function_id, app_id, SPAWN, self._backlog.next_time(now), 1,
+                    record.parent_input_id, method=record.method,
+                ),
+                (StoredInput(call_id, 0, one.value, one.blob_sha256),),
+            )
+            for call_id, one in zip(record.call_ids, inputs, strict=True)
+        ])  # fmt: skip
+        await asyncio.shield(self._tasks.start(self._begin(calls, dispatcher)))
+
+    async def _begin(self, calls: Calls, dispatcher: Dispatcher) -> list[int]:
+        """How many inputs each of them has then."""
+        with self._backlog.coming([(stored.call_id, 0) for stored, _ in calls]) as is_read:
+            are_new = await self._store.put_calls(calls)
+            counts = []
+            for (stored, inputs), is_new in zip(calls, are_new, strict=True):
+                if is_new and inputs and not is_read((stored.call_id, 0)):
+                    self._queue(Portion(stored, 0, stored.created_at, inputs), dispatcher)
+                elif not is_new:
+                    # Its request was repeated. The one before may have come to nothing after it was on disk.
+                    stored = await self._store.get_call(stored.call_id)
+                    self._backlog.look_again(stored.function_id, (stored.created_at, stored.call_id, 0))
+                counts.append(stored.input_count)
+        return counts
 
     async def extend(self, record: CallExtend, body: bytes, dispatcher: Dispatcher) -> int:
         """Put more inputs of a call on disk and queue them; how many it has then.
@@ -105,11 +141,11 @@ class Spawns:
             first = stored.input_count
         else:
             first = inputs[0].index
-        with self._backlog.coming(call_id, first) as is_read:
+        with self._backlog.coming([(call_id, first)]) as is_read:
             portion = await self._store.extend_call(call_id, first, inputs, made_at, is_last=record.is_last)
             if portion.made_at != made_at:
                 self._backlog.look_again(portion.call.function_id, portion.place)
-            elif inputs and not is_read():
+            elif inputs and not is_read((call_id, first)):
                 self._queue(portion, dispatcher)
         return portion.call.input_count
 
@@ -144,11 +180,12 @@ class Spawns:
             raise PlatformError(INVALID, f"{method}: {error}") from error
 
 
-def _check_opened(opened: CallOpen, batch: InputBatch) -> None:
-    if not is_id(opened.call_id, "fc") or batch.call_id != opened.call_id:
-        raise PlatformError(INVALID, "CallSpawn: the call needs an id, the same for its inputs")
-    if is_marked(opened.call_id):
-        message = f"CallSpawn: {opened.call_id} is the id of a client's call; a spawned one needs an id of its own"
-        raise PlatformError(INVALID, message)
-    if len(opened.kind) + len(opened.parent_input_id) > NAMES_CHARS_MAX:
-        raise PlatformError(INVALID, "CallSpawn: its kind is no word, or its parent no id of an input")
+def _check_names(method: str, call_ids: tuple[str, ...], kind: str, parent_input_id: str) -> None:
+    for call_id in call_ids:
+        if not is_id(call_id, "fc"):
+            raise PlatformError(INVALID, f"{method}: a call needs an id, fc- and what makes it unlike any other")
+        if is_marked(call_id):
+            message = f"{method}: {call_id} is the id of a client's call; a spawned one needs an id of its own"
+            raise PlatformError(INVALID, message)
+    if len(kind) + len(parent_input_id) > NAMES_CHARS_MAX:
+        raise PlatformError(INVALID, f"{method}: its kind is no word, or its parent no id of an input")

@@ -297,6 +297,9 @@ class Store(Protocol):
         Callers at the same time share one transaction every few milliseconds.
         """
 
+    async def put_calls(self, calls: tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]) -> tuple[bool, ...]:
+        """As `put_call`, several: all of them or none."""
+
     async def extend_call(
         self, call_id: str, first: int, inputs: tuple[StoredInput, ...], made_at: float, *, is_last: bool
     ) -> Portion:

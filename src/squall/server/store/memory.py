@@ -323,6 +323,10 @@ class MemoryStore:
         self._outputs[call.call_id] = {}
         return True
 
+    async def put_calls(self, calls: tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]) -> tuple[bool, ...]:
+        """See `Store`."""
+        return tuple([await self.put_call(call, inputs) for call, inputs in calls])
+
     async def extend_call(
         self, call_id: str, first: int, inputs: tuple[StoredInput, ...], made_at: float, *, is_last: bool
     ) -> Portion:

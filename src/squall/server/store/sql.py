@@ -351,22 +351,26 @@ class SqlStore:
 
     async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
         """See `Store`."""
-        self._check_room(call.call_id, inputs)
-        is_new: bool = await self._write(sql_calls.put_calls, (call, inputs))
-        return is_new
+        return (await self.put_calls(((call, inputs),)))[0]
+
+    async def put_calls(self, calls: tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]) -> tuple[bool, ...]:
+        """See `Store`."""
+        size_bytes = sum([len(one.value) for _, inputs in calls for one in inputs])
+        self._check_room(calls[0][0].call_id, size_bytes)
+        are_new: tuple[bool, ...] = await self._write(sql_calls.put_calls, calls)
+        return are_new
 
     async def extend_call(
         self, call_id: str, first: int, inputs: tuple[StoredInput, ...], made_at: float, *, is_last: bool
     ) -> Portion:
         """See `Store`."""
-        self._check_room(call_id, inputs)
+        self._check_room(call_id, sum([len(one.value) for one in inputs]))
         more = sql_portions.More(call_id, first, inputs, made_at, is_last)
         portion: Portion = await self._write(sql_portions.extend_calls, more)
         return portion
 
-    def _check_room(self, call_id: str, inputs: tuple[StoredInput, ...]) -> None:
+    def _check_room(self, call_id: str, size_bytes: int) -> None:
         if self._directory:
-            size_bytes = sum(len(one.value) for one in inputs)
             check_room(self._directory, f"cannot keep call {call_id}", size_bytes, part=CALLS_PART)
 
     async def get_call(self, call_id: str) -> StoredCall:

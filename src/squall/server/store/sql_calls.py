@@ -18,20 +18,23 @@ EXPIRE_CALLS_MAX = 200
 READ_ROWS = 16
 
 
-def put_calls(connection: Connection, writes: Sequence[tuple[StoredCall, tuple[StoredInput, ...]]]) -> list[bool]:
-    """See `Store.put_call`; several of them."""
-    known = _known_calls(connection, {call.call_id for call, _ in writes})
+Calls = tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]
+
+
+def put_calls(connection: Connection, writes: Sequence[Calls]) -> list[tuple[bool, ...]]:
+    """See `Store.put_calls`; several of them."""
+    together = [one for calls in writes for one in calls]
+    known = _known_calls(connection, {call.call_id for call, _ in together})
     new: dict[str, tuple[StoredCall, tuple[StoredInput, ...]]] = {}
-    for call, inputs in writes:
+    for call, inputs in together:
         if call.call_id not in known:
             new.setdefault(call.call_id, (call, inputs))
     if new:
-        calls = [_call_row(call, len(inputs)) for call, inputs in new.values()]
-        connection.execute(sa.insert(CALLS), calls)
+        connection.execute(sa.insert(CALLS), [_call_row(call, len(inputs)) for call, inputs in new.values()])
         rows = [sql_portions.row_of(call, 0, call.created_at, inputs) for call, inputs in new.values() if inputs]
         if rows:
             connection.execute(sa.insert(PORTIONS), rows)
-    return [new.pop(call.call_id, None) is not None for call, _ in writes]
+    return [tuple([new.pop(call.call_id, None) is not None for call, _ in calls]) for calls in writes]
 
 
 def cancel_calls(connection: Connection, call_ids: Sequence[str]) -> list[None]:
