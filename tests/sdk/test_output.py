@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import pytest
 
 import squall
 from squall.protocol.image import BuildEvent
 from squall.protocol.log import LogEntry
-from squall.sdk import _output
+from squall.sdk import _map, _output
+from squall.sdk._map_view import MapState, MapView
 from tests.sdk.double import ServerDouble
 
 app = squall.App("shown", include_source=False)
@@ -106,18 +108,119 @@ def test_a_richer_output_can_be_used() -> None:
     assert not _output.is_enabled()
 
 
-def test_progress_is_shown_on_terminals_only() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
-    plain, terminal = io.StringIO(), Terminal()
 
-    for stream in (plain, terminal):
-        _output.PlainOutput(stream, stream).map_progress("square", 3, 10, True)
+def far(name: str, *counts: tuple[float, int, int, int, bool]) -> MapState:
+    """A map that got so far."""
+    state = MapState(name, 0.0)
+    for now, done, failed, total, is_total_known in counts:
+        state.got_on(now, done, failed, total, is_total_known)
+    return state
+
+
+def test_progress_says_rate_total_and_failures() -> None:
+    assert far("square", (2.0, 50_000, 0, 1_000_000, True)).text() == "square: 50,000 of 1,000,000 · 25,000/s"
+    assert far("square", (4.0, 6, 2, 1_006, False)).text() == "square: 6 of 1,006+ · 1.5/s · 2 failed"
+    assert far("square").text() == "square: 0 of 0+ · 0.0/s"
+    # Of the last seconds, not of an hour.
+    slowed = far("square", (3_600.0, 900_000, 0, 10**6, True), (3_605.0, 900_050, 0, 10**6, True))
+    assert slowed.text() == "square: 900,050 of 1,000,000 · 10/s"
+
+
+def test_progress_is_drawn_on_a_terminal_and_gone_at_the_end() -> None:
+    terminal = Terminal()
+    output = _output.PlainOutput(terminal, terminal)
+    state = far("square", (1.0, 3, 0, 10, True))
+
+    output.map_progress(state)
+    drawn = terminal.getvalue()
+    state.is_over = True
+    output.map_progress(state)
+
+    assert drawn == "\x1b[2msquare: 3 of 10 · 3.0/s\x1b[0m\r"
+    assert terminal.getvalue() == drawn + "\x1b[2K\r"
+
+
+def test_maps_in_maps_are_drawn_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    terminal = Terminal()
+    output = _output.PlainOutput(terminal, terminal)
+    outer, inner = far("outer", (1.0, 3, 0, 10, True)), far("inner", (1.0, 5, 0, 5, True))
+
+    output.map_progress(outer)
+    output.map_progress(inner)
+    both = terminal.getvalue()
+    inner.is_over = True
+    output.map_progress(inner)
+
+    assert "outer: 3 of 10 · 3.0/s | inner: 5 of 5 · 5.0/s" in both
+    assert terminal.getvalue()[len(both) :] == "\x1b[2K\r\x1b[2mouter: 3 of 10 · 3.0/s\x1b[0m\r"
+
+
+def test_elsewhere_a_map_that_takes_long_has_a_line_now_and_then() -> None:
+    view = MapView()
+    state = far("square", (1.0, 3, 0, 10, True))
+
+    said = [view.line(state, now) for now in (100.0, 105.0, 110.0, 115.0, 119.9, 120.5)]
+    state.is_over = True
+    said.append(view.line(state, 121.0))
+
+    line = "square: 3 of 10 · 3.0/s"
+    assert said == ["", "", line, "", "", line, line]
+
+
+def test_elsewhere_a_short_map_says_nothing() -> None:
+    plain = io.StringIO()
+    output = _output.PlainOutput(plain, plain)
+    state = far("square", (1.0, 3, 0, 10, True))
+
+    output.map_progress(state)
+    state.is_over = True
+    output.map_progress(state)
 
     assert plain.getvalue() == ""
-    assert "square: 3 of 10" in terminal.getvalue()
+
+
+def test_total_of_a_map_is_known_where_its_inputs_tell() -> None:
+    def size(*iterables: object) -> int | None:
+        return _map.Feed(iterables, is_star=False).size
+
+    assert size(range(7)) == 7
+    assert size([1, 2, 3], range(7)) == 3
+    assert size([1, 2, 3], iter([1])) is None
+    assert size(itertools.count()) is None
+
+
+def test_end_of_a_map_tells_how_many_failed(server: ServerDouble) -> None:
+    told: list[tuple[int, int, int, bool]] = []
+
+    class Recorder(_output.Output):
+        def map_progress(self, state: MapState) -> None:
+            told.append((state.done, state.failed, state.total, state.is_total_known))
+
+    server.callables["square"] = lambda x: 1 // x
+    with _output.use(Recorder()), app.run():
+        list(square.map(range(3), return_exceptions=True))
+
+    assert told[-1] == (3, 1, 3, True)
+
+
+def test_map_that_is_given_up_is_over(server: ServerDouble) -> None:
+    told: list[bool] = []
+
+    class Recorder(_output.Output):
+        def map_progress(self, state: MapState) -> None:
+            told.append(state.is_over)
+
+    with _output.use(Recorder()), app.run():
+        results = iter(square.map(itertools.count()))
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+
+    assert told[-1]
 
 
 def test_a_closed_terminal_does_not_stop_the_run() -> None:

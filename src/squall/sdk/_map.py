@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Any, Protocol
 
 from squall.exception import InvalidError
 from squall.protocol.call import OUTSTANDING_MAX, SUCCEEDED
@@ -40,6 +40,8 @@ class Feed:
                     f"inputs of type {type(one).__name__}: a map takes {wanted}; say .remote(…) for a single input"
                 )
         self._is_star = is_star
+        are_sized = all(hasattr(type(one), "__len__") for one in iterables)
+        self._size = min(len(one) for one in iterables) if are_sized else None
         self._iterators: list[Iterator[Any]] | None = None
         self._async_iterators: list[AsyncIterator[Any]] | None = None
         if any(hasattr(one, "__aiter__") for one in iterables):
@@ -51,6 +53,11 @@ class Feed:
     def is_async(self) -> bool:
         """Whether pulling may wait."""
         return self._async_iterators is not None
+
+    @property
+    def size(self) -> int | None:
+        """How many inputs there will be, where the iterables tell."""
+        return self._size
 
     def pull(self) -> tuple[Any, ...] | None:
         """The next positional arguments, or None at the end of the shortest iterator."""
@@ -89,6 +96,16 @@ async def _as_async(iterable: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenera
             yield item
 
 
+class Progress(Protocol):
+    """Is told how far a map is: outputs, failures among them, inputs, and whether those are all there will be."""
+
+    def __call__(self, done: int, failed: int, total: int, is_total_known: bool) -> None:
+        """It got on, or looked whether it did."""
+
+    def end(self, done: int, failed: int, total: int, is_total_known: bool) -> None:
+        """It is over, or was given up."""
+
+
 class Mapping:
     """One map under way."""
 
@@ -98,15 +115,16 @@ class Mapping:
         function_id: str,
         feed: Feed,
         kwargs: dict[str, Any],
-        on_progress: Callable[[int, int, bool], None],
+        progress: Progress,
         method: str = "",
     ) -> None:
         self._client = client
         self._feed = feed
         self._kwargs = kwargs
-        self._on_progress = on_progress
+        self._progress = progress
         self._input_count = 0
         self._output_count = 0
+        self._failed_count = 0
         self._is_fed = False
         self._held: dict[int, Output] = {}
         self._held_bytes = 0
@@ -122,9 +140,11 @@ class Mapping:
                     if self._has_room():
                         await feeder.feed()
                     while call.ready:
+                        output = call.ready.popleft()
                         self._output_count += 1
-                        yield call.ready.popleft()
-                    self._on_progress(self._output_count, self._input_count, self._is_fed)
+                        self._failed_count += output.status != SUCCEEDED
+                        yield output
+                    self._progress(*self._counts())
                     if call.error is not None:
                         raise call.error
                     if self._is_fed and not call.outstanding and not call.ready:
@@ -136,6 +156,12 @@ class Mapping:
                         await signal
         finally:
             self._client.close_call(call, is_prompt=not is_done)
+            self._progress.end(*self._counts())
+
+    def _counts(self) -> tuple[int, int, int, bool]:
+        """Of outputs, failures among them, and inputs; and whether those are all there will be."""
+        total = self._input_count if self._is_fed else self._feed.size
+        return self._output_count, self._failed_count, total or self._input_count, total is not None
 
     def hold(self, output: Output) -> None:
         """It waits for an earlier one."""

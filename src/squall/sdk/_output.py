@@ -16,6 +16,7 @@ from squall.exception import Error
 from squall.sdk import _client, _shown
 from squall.sdk._build_view import BuildView
 from squall.sdk._client import ConnectionLost
+from squall.sdk._map_view import MapState, MapView
 from squall.sdk._pending import run
 from squall.sdk._terminal_text import for_stream
 from squall.sdk._turn import join
@@ -58,8 +59,8 @@ class Output:
     def log(self, entry: LogEntry) -> None:
         """A container, or Squall about one, said a line."""
 
-    def map_progress(self, function_name: str, done: int, total: int, is_total_known: bool) -> None:
-        """A map got on. Called at most a few times a second, and at the end."""
+    def map_progress(self, state: MapState) -> None:
+        """A map got on. Called at most a few times a second, and at its end, however that comes."""
 
     def app_stopped(self, app_id: str, is_aborted: bool, was_stopped: bool) -> None:
         """The run is over, perhaps because somebody stopped the app; no line comes after this."""
@@ -79,6 +80,7 @@ class PlainOutput(Output):
         self._lock = threading.Lock()
         self._progress = ""
         self._builds = BuildView()
+        self._maps = MapView()
         self._ticker: threading.Thread | None = None
 
     def notice(self, text: str) -> None:
@@ -137,14 +139,18 @@ class PlainOutput(Output):
             self._clear_progress()
             _write(stream, f"{stamp}{for_stream(stream, text)}\n")
 
-    def map_progress(self, function_name: str, done: int, total: int, is_total_known: bool) -> None:
+    def map_progress(self, state: MapState) -> None:
         """See `Output`."""
-        if not self._is_terminal:
-            return
         with self._lock:
+            if not self._is_terminal:
+                line = self._maps.line(state, time.monotonic())
+                if line:
+                    self._write_dim(line)
+                return
+            status = self._maps.status(state)
             self._clear_progress()
-            if not is_total_known or done < total:
-                self._progress = f"{function_name}: {done} of {total}{'' if is_total_known else '+'}"
+            if status:
+                self._progress = status[: _columns() - 1]
                 _write(self._err, f"\x1b[2m{self._progress}\x1b[0m\r")
 
     def app_stopped(self, app_id: str, is_aborted: bool, was_stopped: bool) -> None:
@@ -306,15 +312,24 @@ class MapProgress:
     """Tells the output of a map's progress, a few times a second at most."""
 
     def __init__(self, function_name: str) -> None:
-        self._name = function_name
         self._output = current()
-        self._said_at = 0.0
+        now = time.monotonic()
+        self._state = MapState(function_name, now)
+        self._said_at = now
 
-    def __call__(self, done: int, total: int, is_total_known: bool) -> None:
+    def __call__(self, done: int, failed: int, total: int, is_total_known: bool) -> None:
         """The map got on."""
         if self._output is _SILENT:
             return
         now = time.monotonic()
-        if now - self._said_at >= PROGRESS_S or (is_total_known and done == total):
+        if now - self._said_at >= PROGRESS_S:
             self._said_at = now
-            self._output.map_progress(self._name, done, total, is_total_known)
+            self._state.got_on(now, done, failed, total, is_total_known)
+            self._output.map_progress(self._state)
+
+    def end(self, done: int, failed: int, total: int, is_total_known: bool) -> None:
+        """It is over, or was given up."""
+        if self._output is not _SILENT:
+            self._state.got_on(time.monotonic(), done, failed, total, is_total_known)
+            self._state.is_over = True
+            self._output.map_progress(self._state)
