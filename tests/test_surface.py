@@ -45,7 +45,6 @@ TO_COME: dict[str, str] = {
     "Function.metrics": LOGS,
     "FunctionCall.client": DEPLOYMENTS,
     "FunctionCall.get_dashboard_url": DASHBOARD,
-    "FunctionCall.iter": RECORDS,
     "FunctionCall.logs": LOGS,
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
