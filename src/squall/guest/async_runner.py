@@ -93,11 +93,11 @@ class AsyncRunner:
         instance = self._parts.instance
         if instance is not None:
             await instance.enter_async()
-        if self._start_inputs is not None:
-            self._start_inputs()
-        reader = threading.Thread(target=self._read_inputs, args=(self._loop,), name="squall-reader", daemon=True)
-        reader.start()
         try:
+            if self._start_inputs is not None:
+                self._start_inputs()
+            reader = threading.Thread(target=self._read_inputs, args=(self._loop,), name="squall-reader", daemon=True)
+            reader.start()
             await self._done.wait()
         finally:
             if self._running:
