@@ -13,6 +13,7 @@ from tests.mutations.machine_faults import MACHINE_FAULTS
 from tests.mutations.mutation import Mutation
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
+from tests.mutations.together_faults import TOGETHER_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -27,4 +28,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *SCHEDULE_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
+    *TOGETHER_FAULTS,
 )

@@ -345,7 +345,7 @@ async def test_cancel_may_end_containers_too() -> None:
 
 async def test_thread_that_goes_on_takes_its_container_along_and_the_others_run_elsewhere() -> None:
     async with staged(ServerConfig(cancel_grace_s=2.0)) as stage:
-        spec = await stage.client.function(max_containers=1, max_inputs=2, min_containers=1)
+        spec = await stage.client.function(max_containers=1, max_inputs=3, min_containers=1)
         stage.node.run = forever
         call, other = stage.client.call(spec.function_id, 1), stage.client.call(spec.function_id, 2)
         await stage.until(lambda: stage.node.started and len(stage.node.started[0].running) == 2)
@@ -392,6 +392,7 @@ async def test_input_that_others_took_containers_from_is_not_lost_for_it() -> No
             await stage.until(lambda: stage.node.started and len(stage.node.started[-1].running) == 2)
             await stage.client.ask("CallCancel", CallCancel(call.call_id, terminate_containers=True), Empty)
             await stage.done(call, 1)
+            assert not patient.outputs
 
         stage.node.run = lambda guest, value: asyncio.sleep(0, value)
         await stage.until(lambda: stage.node.started[-1].container_id in stage.node.guests)
