@@ -75,6 +75,10 @@ class Attempt:
     delay_s: float = 0.0
 
 
+_NO_ATTEMPTS: dict[int, list[Attempt]] = {}
+_NONE_KEPT: frozenset[int] = frozenset()
+
+
 class CallTrack:
     """What is known of one call."""
 
@@ -100,8 +104,9 @@ class CallTrack:
         self.input_count = 0
         """Without those that the call has counted while it lives."""
         self.batches: list[Batch] = []
+        """Most calls have one, and most have nothing in the next: what is empty is shared until there is something."""
         self.detailed = 0
-        self.attempts: dict[int, list[Attempt]] = {}
+        self.attempts: dict[int, list[Attempt]] = _NO_ATTEMPTS
         """By input, of those that had attempts that failed."""
         self.failed = 0
         """Of these, how many ended so."""
@@ -113,7 +118,7 @@ class CallTrack:
         """When its last output came."""
         self.latest = ("", 0.0)
         """Who brought the last output, and when its input began to wait."""
-        self.kept_indexes: set[int] = set()
+        self.kept_indexes: frozenset[int] = _NONE_KEPT
         """Of inputs that failed, whose arguments are kept."""
         self.bytes = _CALL_BYTES
 
@@ -167,7 +172,10 @@ class FlightRecorder:
         track = call.track = known or CallTrack(call, opened_at)
         track.call = call
         self.living[call.call_id] = track
-        self._grown(track, 0 if known is not None else _CALL_BYTES)
+        if known is None:
+            self._bytes += _CALL_BYTES
+            if len(self.living) + len(self.ended) > self._calls_max or self._bytes > self._bytes_max:
+                self._make_room()
 
     def ended_call(self, call: Call) -> None:
         """Nothing of it runs, and nobody waits for it."""
@@ -179,9 +187,8 @@ class FlightRecorder:
         if self.living.pop(track.call_id, None) is not None:
             self.ended[track.call_id] = track
 
-    def _grown(self, track: CallTrack, size: int) -> None:
-        """What is known grows; what ended first is forgotten, then the oldest of what lives."""
-        self._bytes += size
+    def _make_room(self) -> None:
+        """Forget what ended first, then the oldest of what lives."""
         while self._bytes > self._bytes_max or len(self.living) + len(self.ended) > self._calls_max:
             of = self.ended or self.living
             if len(of) == 1 and of is self.living:
@@ -191,7 +198,7 @@ class FlightRecorder:
             self._bytes -= oldest.bytes
             oldest.bytes = 0
             oldest.batches = []
-            oldest.attempts = {}
+            oldest.attempts = _NO_ATTEMPTS
             oldest.detailed = DETAILED_MAX
             oldest.failed = FAILED_MAX
             if oldest.call is not None:
@@ -236,7 +243,9 @@ class FlightRecorder:
             track.batches.append(batch)
             size = _BATCH_BYTES + _INPUT_BYTES * count
             track.bytes += size
-            self._grown(track, size)
+            self._bytes += size
+            if self._bytes > self._bytes_max:
+                self._make_room()
 
     def failed(self, call: Call, inputs: Sequence[Input], container_id: str, status: int, failure: Failure) -> None:
         """Inputs have ended without a result."""
@@ -283,6 +292,8 @@ class FlightRecorder:
         self._change(track)
 
     def _note(self, track: CallTrack, one: Input, attempt: Attempt) -> None:
+        if track.attempts is _NO_ATTEMPTS:
+            track.attempts = {}
         known = track.attempts.setdefault(one.index, [])
         if len(known) >= ATTEMPTS_MAX:
             del known[ATTEMPTS_MAX // 2]
@@ -290,13 +301,14 @@ class FlightRecorder:
             failure = attempt.failure
             size = _ATTEMPT_BYTES + len(failure.traceback) + len(failure.message) + 200 * len(failure.frames)
             track.bytes += size
-            self._grown(track, size)
+            self._bytes += size
+            self._make_room()
         known.append(attempt)
 
     def _keep_input(self, track: CallTrack, one: Input) -> None:
         keep = self.keep_input
         if keep is not None and keep(track, StoredInput(track.call_id, one.index, one.value, one.blob)):
-            track.kept_indexes.add(one.index)
+            track.kept_indexes |= {one.index}
 
     def _change(self, track: CallTrack) -> None:
         if track.bytes:
