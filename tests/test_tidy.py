@@ -92,7 +92,11 @@ UNKNOWN_WORDS = {
     "nodelet": "agent",
 }
 # Terms of other fields that happen to use one: DNS has stub resolvers.
-TERMS_OF_OTHERS = {"stub": ("src/squall/runtime/network/", "tests/runtime/test_network.py", "tests/runtime/network/")}
+TERMS_OF_OTHERS = {
+    "stub": ("src/squall/runtime/network/", "tests/runtime/test_network.py", "tests/runtime/network/"),
+    # A field that programs read by this name.
+    "task_id": ("src/squall/sdk/types.py",),
+}
 EMPTY_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "core", "manager", "managers", "misc"}
 
 UNFINISHED = re.compile(r"\b(" + "|".join(["TODO", "FIXME", "XXX", "HACK"]) + r")\b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutations.flight_faults import FLIGHT_FAULTS
 from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
 from tests.mutations.image_faults import IMAGE_FAULTS
 from tests.mutations.image_layer_faults import IMAGE_LAYER_FAULTS
@@ -26,6 +27,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *IMAGE_REMOVAL_FAULTS,
     *IMAGE_STORE_FAULTS,
     *SCHEDULE_FAULTS,
+    *FLIGHT_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
     *TOGETHER_FAULTS,

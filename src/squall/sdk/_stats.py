@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def window(what: str, since: object, until: object) -> tuple[float | None, float
             raise InvalidError(f"{what}: {name} must be a datetime, not {value!r}")
     begin = since.timestamp() if isinstance(since, datetime) else None
     end = until.timestamp() if isinstance(until, datetime) else None
-    end_known = end if end is not None else datetime.now(timezone.utc).timestamp()
+    end_known = end if end is not None else time.time()  # tidy: users speak of the wall clock
     begin_known = begin if begin is not None else end_known - WINDOW_S
     if begin_known >= end_known:
         raise InvalidError(f"{what}: since must be before until; {since} is not before {until or 'now'}")
