@@ -10,6 +10,8 @@ from tests.e2e.installation import Installation
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "calls"
 PRINTS: dict[str, str] = {
+    "classes": "exit at 10",
+    "parameters": "['Hallo Ada!', 'Hello Ada?'] test nowhere",
     "autoscaling": "kept: 0 at most: None",
     "batched": "vectors [1, 2, 3, 4, 5, 6], in batches of up to 4",
     "several_at_once": "20 pages by one container, 20 parts by at most two: True",
