@@ -8,7 +8,8 @@ from typing import Any
 
 from squall.protocol import call as wire
 from squall.protocol.function import Batching, FunctionSpec
-from squall.server.dispatch.batches import FROM_BEFORE, GONE_MAX
+from squall.server.dispatch.batches import GONE_MAX
+from squall.server.dispatch.container import FROM_BEFORE
 from squall.server.dispatch.dispatcher import FRAME_BYTES_MAX, Dispatcher
 from squall.server.dispatch.scaling import load_of
 from tests.server.doubles import Failed, FakeGuest, Stage, settle, staged
@@ -318,6 +319,22 @@ async def test_what_ran_before_a_restart_fills_its_container_until_it_is_answere
         assert [outputs[index].value for index in range(3)] == [b"1", b"2", b"3"]
         assert (await stage.done(late, 1))[0].value == b"4"
         assert len(guest.begun) == 4
+
+
+async def test_what_was_lost_with_a_connection_is_run_in_another_batch() -> None:
+    async with staged() as stage:
+        spec = await function(stage, 3, 600_000, min_containers=1, max_containers=1)
+        (guest,) = await started(stage)
+        call = stage.client.call(spec.function_id, 1, 2, 3)
+        await settle()
+        assert sizes(guest) == [3]
+
+        await guest.connect(is_reconnect=True)
+        guest.is_holding = False
+        outputs = await stage.done(call, 3)
+
+        assert {one.status for one in outputs.values()} == {wire.SUCCEEDED}
+        assert sizes(guest) == [3, 3]
 
 
 async def test_deploy_changes_what_a_batch_is_for_what_waits_already() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from squall.protocol import call as wire
 from squall.protocol.call import SPAWN, CallGet, CallOpen, CallSpawn, CallSpawned, InputBatch, OutputBatch
-from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec
+from squall.protocol.function import Batching, FunctionCreate, FunctionCreated, FunctionSpec
 from squall.protocol.ids import input_id, new_id
 from squall.server.dispatch.standstill import STANDSTILL_S
 from squall.server.model.config import ServerConfig
@@ -332,6 +332,35 @@ async def test_container_with_all_its_places_taken_by_a_circle_fails_one() -> No
 
         assert call.outputs[0].status == wire.FAILED
         assert call.outputs[0].failure.kind == "user"
+
+
+@pytest.mark.parametrize("is_circle", [True, False])
+async def test_batch_waits_as_a_whole_for_what_one_of_its_inputs_calls(is_circle: bool) -> None:
+    async with staged() as stage:
+        app_id, ended = await stage.client.app(), asyncio.Event()
+        spec = make_spec(app_id, "rec", max_containers=1, max_inputs=1 if is_circle else 2, batching=Batching(2, 0))
+        await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+
+        async def run(guest: FakeGuest, value: bytes) -> bytes:
+            if value == b"0":
+                return value
+            if value == b"2":
+                await ended.wait()  # all of a batch end together
+                return value
+            inside = await FakeClient(stage.plane, stage.codec).connect_inside(guest.container_id)
+            status, body = await wait_by_call(inside, spec.function_id, b"0", input_id(call.call_id, 0))
+            ended.set()
+            if status != wire.SUCCEEDED:
+                raise Failed("user", wire.decode_failure(body)[0].message)
+            return value
+
+        stage.node.run = run
+        call = stage.client.call(spec.function_id, 1, 2)
+        await stage.pass_time(STANDSTILL_S + 3.0, 0.25)
+
+        assert call.outputs[0].status == (wire.FAILED if is_circle else wire.SUCCEEDED)
+        if is_circle:
+            assert "function rec has as many containers as it may" in call.outputs[0].failure.message
 
 
 async def test_function_that_may_still_have_a_container_is_waited_for() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from squall.protocol.function import Batching
-from squall.server.dispatch.container import Container
+from squall.server.dispatch.container import FROM_BEFORE, Container
 from squall.server.dispatch.input import Input
 from squall.server.policy.batching import batches_of, due_at, size_now
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from squall.server.dispatch.dispatcher import Dispatcher
     from squall.server.model.clock import Timer
 
-FROM_BEFORE = -1
-"""The number of what a container had begun before this server did, in however many batches."""
 GONE_MAX = 1_000
 """Inputs that have left the queue and may be remembered as having come."""
 

@@ -16,6 +16,8 @@ from squall.protocol.function import EXIT_GRACE_S
 from squall.protocol.node import ContainerExited
 
 SIGTERM = 15
+FROM_BEFORE = -1
+"""The number of what it had begun before this server did, in however many batches."""
 
 if TYPE_CHECKING:
     from squall.protocol.peer import Peer
@@ -127,7 +129,11 @@ class Container:
     def is_waiting(self) -> bool:
         """All it runs waits for calls of its own: it needs no cpu now."""
         running = list(self.held)[: self.dispatcher.max_inputs]
-        return bool(running) and all(one.trouble is not None and one.trouble.children > 0 for one in running)
+        waiting = [one for one in running if one.trouble is not None and one.trouble.children > 0]
+        if not self.batches:
+            return bool(running) and len(waiting) == len(running)
+        # Who calls in a batch is its first input, and all of them wait. What is of before the restart is in doubt.
+        return self.batches.keys() <= {one.batch for one in waiting if one.batch != FROM_BEFORE}
 
     def took_of_batch(self, one: Input, number: int) -> None:
         """It holds an input of that batch."""

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol.call import InputRefs, OutputBatch, cut
 from squall.protocol.guest import Holding
-from squall.server.dispatch.batches import FROM_BEFORE
-from squall.server.dispatch.container import Container
+from squall.server.dispatch.container import FROM_BEFORE, Container
 from squall.server.dispatch.input import Call, Input
 from squall.server.model.definition import is_generator
 

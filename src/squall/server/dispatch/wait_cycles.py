@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from squall.server.autoscaler import CONTAINERS_MAX
 from squall.server.dispatch.call_table import CallTable
-from squall.server.dispatch.container import Container
+from squall.server.dispatch.container import FROM_BEFORE, Container
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.input import Call, Input
 
@@ -69,6 +69,7 @@ class WaitCycles:
         self._clogged = {one: [other for other in begun if other.call.dispatcher is one] for one in full}
         self._reached: dict[Dispatcher, set[Input]] = {}
         in_doubt = self._collect(begun, calls, awaited)
+        self._share_in_batches(begun, in_doubt)
         for one, container in begun.items():
             is_ending = not container.is_open or (one.trouble is not None and bool(one.trouble.cut_short_by))
             if one in self._needs and one not in in_doubt and not is_ending:
@@ -96,6 +97,19 @@ class WaitCycles:
             need = _Need((awaited_one,), None) if awaited_one in begun else _Need((), awaited_one)
             self._needs.setdefault(parent, []).append(need)
         return in_doubt
+
+    def _share_in_batches(self, begun: dict[Input, Container], in_doubt: set[Input]) -> None:
+        """What one input of a batch waits for, all of the batch wait for."""
+        batches: dict[tuple[Container, int], list[Input]] = {}
+        for one, container in begun.items():
+            if one.batch:
+                batches.setdefault((container, one.batch), []).append(one)
+        for (_, number), together in batches.items():
+            needs = [need for one in together for need in self._needs.get(one, ())]
+            if number == FROM_BEFORE or not in_doubt.isdisjoint(together):
+                in_doubt.update(together)
+            elif needs:
+                self._needs.update(dict.fromkeys(together, needs))
 
     def _eliminate(self) -> None:
         """Take out whatever can move."""
