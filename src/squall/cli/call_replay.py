@@ -108,7 +108,7 @@ def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
     ask("AppCreate", record, AppCreated)
     try:
         ask("FunctionCreate", functions, FunctionCreated)
-        client.keep_app(record, functions)
+        client.keep_app(record, (functions,))
         function_id = ids.get(spec.variant_of or spec.function_id, "")
         if spec.variant_of:
             asked = FunctionBind(function_id, spec.parameters, spec.options)

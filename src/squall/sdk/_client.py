@@ -87,7 +87,7 @@ class Client:
         self._requests: dict[int, _Request] = {}
         self._streams: dict[int, ClientStream] = {}
         self._calls: dict[str, OpenCall] = {}
-        self._apps: dict[str, tuple[AppCreate, FunctionCreate | None]] = {}
+        self._apps: dict[str, tuple[AppCreate, tuple[FunctionCreate, ...]]] = {}
         self._closes: deque[bytes] = deque()
         """Frames that say which calls are over; each waits for a connection."""
         self._has_drops = False
@@ -203,7 +203,7 @@ class Client:
         """Frames of an open call; lost with the connection, because the call is sent again as a whole."""
         self.connection.write(frames)
 
-    def keep_app(self, app: AppCreate, functions: FunctionCreate | None) -> None:
+    def keep_app(self, app: AppCreate, functions: tuple[FunctionCreate, ...] = ()) -> None:
         """Take this app up again after each reconnect."""
         self._apps[app.app_id] = (app, functions)
         self.connection.news.ring()  # from now on the keeper looks at an idle connection

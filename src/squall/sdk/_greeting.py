@@ -59,7 +59,7 @@ class Greeted:
     welcome: Welcome
 
 
-def connect(introduction: Introduction, apps: Iterable[tuple[AppCreate, FunctionCreate | None]]) -> Greeted:
+def connect(introduction: Introduction, apps: Iterable[tuple[AppCreate, tuple[FunctionCreate, ...]]]) -> Greeted:
     """Make a connection.
 
     Raises:
@@ -146,12 +146,12 @@ class _Asking:
             )
         return welcome
 
-    def take_up(self, app: AppCreate, functions: FunctionCreate | None) -> None:
+    def take_up(self, app: AppCreate, functions: tuple[FunctionCreate, ...]) -> None:
         """Hold an app again."""
         try:
             self.ask("AppCreate", app, AppCreated)
-            if functions is not None:
-                self.ask("FunctionCreate", functions, FunctionCreated)
+            for some in functions:
+                self.ask("FunctionCreate", some, FunctionCreated)
         except (exception.ConflictError, exception.NotFoundError):
             # A container runs its own function on this connection, too: an app that it started and that was stopped
             # meanwhile fails its own calls, and no others.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from squall.sdk.app import App
 
 STOP_S = 10.0
+PIECE_MAX = 1_000
+"""Functions that are created by one request."""
 
 
 class Running:
@@ -47,7 +49,7 @@ class Running:
         record = AppCreate(self.app_id, name, DETACHED if is_detached else EPHEMERAL, app.tags, environment)
         self._is_created = True
         created = await client.request("AppCreate", record, AppCreated)
-        client.keep_app(record, None)
+        client.keep_app(record)
         self._output.app_created(self.app_id, name, created.url)
         if _output.is_enabled():
             self._follower = _output.LogFollower(client, self.app_id, self._output)
@@ -56,10 +58,11 @@ class Running:
             function.bind(ids[function_name])
         made = Specs(app, self.app_id, client, self.builds, self._output)
         specs = await made.make(ids, is_interactive=is_interactive)
-        created_functions = FunctionCreate(specs)
-        if specs:
-            await client.request("FunctionCreate", created_functions, FunctionCreated)
-        client.keep_app(record, created_functions if specs else None)
+        # Some at a time: one frame does not take them all.
+        pieces = [FunctionCreate(specs[at : at + PIECE_MAX]) for at in range(0, len(specs), PIECE_MAX)]
+        for piece in pieces:
+            await client.request("FunctionCreate", piece, FunctionCreated)
+        client.keep_app(record, tuple(pieces))
         for spec in specs:
             self._output.function_created(spec.name, spec.function_id)
         if any(spec.schedule is not None for spec in specs):
