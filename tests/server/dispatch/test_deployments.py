@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,14 +12,16 @@ import pytest
 from squall.protocol import ids
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
+from squall.protocol.call import SPAWN, CallOpen, CallSpawn, CallSpawned, InputBatch
 from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppTagsPut, Commit
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import FunctionGet, FunctionSpec
+from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
+from squall.protocol.ids import new_id
 from squall.protocol.image import ImageConfig, ImageSpec
 from squall.protocol.mount import MountRef
 from squall.server.model.image import StoredImage
 from tests.server.dispatch.deploying import deploy, deployable, prepare, publish, roll_back
-from tests.server.doubles import FakeGuest, Stage, settle, staged
+from tests.server.doubles import FakeCall, FakeClient, FakeGuest, Stage, settle, staged
 
 
 class Gate:
@@ -502,3 +505,55 @@ async def test_many_functions_are_one_version() -> None:
         assert published.version == 1
         assert len(stage.plane.apps.live[prepared.app_id].functions) == 3_000
         await settle()
+
+
+def all_done(*calls: FakeCall) -> bool:
+    return all(call.outputs for call in calls)
+
+
+async def bind(stage: Stage, function: str, version: int) -> str:
+    record = FunctionBind(function, version=version)
+    bound: FunctionBound = await stage.client.ask("FunctionBind", record, FunctionBound)
+    return bound.function_id
+
+
+async def test_what_is_held_to_a_version_runs_its_code_whatever_is_deployed() -> None:
+    async with staged() as stage:
+        await answer_code(stage)
+        first = await deploy(stage)
+        held_id = await bind(stage, function_id(first), 1)
+        await deploy(stage, code="2")
+
+        for _ in range(2):
+            held, current = stage.client.call(held_id, 1), stage.client.call(function_id(first), 1)
+            await stage.until(partial(all_done, held, current))
+            assert (held.outputs[0].value, current.outputs[0].value) == (b"1", b"2")
+            await stage.restart()
+            await stage.client.connect()
+
+
+async def test_calls_of_what_is_held_to_a_version_are_held_to_it() -> None:
+    async with staged() as stage:
+        gate = stage.node.run = Gate(stage)
+        prepared = await prepare(stage)
+
+        async def deploy_both(code: str) -> None:
+            outer = deployable(prepared.app_id, "outer", env={"CODE": "always"})
+            await publish(stage, prepared.app_id, outer, deployable(prepared.app_id, "inner", env={"CODE": code}))
+
+        await deploy_both("1")
+        await deploy_both("2")
+        held_id = await bind(stage, ids.function_id(prepared.app_id, "outer"), 2)
+        await deploy_both("3")
+        stage.client.call(held_id, 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[0].container_id)
+        gate.opened.set()
+
+        inner_id = ids.function_id(prepared.app_id, "inner")
+        calls = [inside.call(inner_id, 1), inside.call(inner_id, 2)]
+        opened = CallOpen(new_id("fc"), inner_id, SPAWN)
+        await inside.ask("CallSpawn", CallSpawn(opened, InputBatch(opened.call_id, (0,), (1,))), CallSpawned, b"7")
+        await stage.until(lambda: all(call.outputs for call in calls))
+        assert [call.outputs[0].value for call in calls] == [b"2", b"2"]
+        assert (await stage.store.get_call(opened.call_id)).function_id != inner_id

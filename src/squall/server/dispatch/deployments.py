@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -55,6 +56,8 @@ RECREATE_GRACE_S = 30.0
 """What those get between the request to exit and the end."""
 DRAFTS_MAX = 1_000
 """Apps that were asked for and of which no version has come yet; the oldest are forgotten."""
+NAMES_MAX = 100
+"""Versions whose functions' names are remembered."""
 TEXT_CHARS_MAX = 200
 
 _log = logging.getLogger("squall.server.dispatch.deployments")
@@ -80,6 +83,7 @@ class Deployments:
         self._config = config
         self._tasks = tasks
         self._drafts: dict[Key, str] = {}
+        self._names: OrderedDict[tuple[str, int], dict[str, str]] = OrderedDict()
         self._turns: dict[Key, tuple[asyncio.Lock, int]] = {}
         """With how many want it: a lock that nobody wants is forgotten."""
 
@@ -333,6 +337,10 @@ class Deployments:
                 message = f"image {image_id} of version {version.version} was removed; deploy its code again"
                 raise PlatformError(CONFLICT, f"AppRollback: {message}") from error
 
+    def names_in(self, app_id: str, version: int) -> dict[str, str] | None:
+        """Name to id of the functions of a version, if it was read lately: as what is held to it was made."""
+        return self._names.get((app_id, version))
+
     async def functions_of(self, app: App, version: int) -> tuple[FunctionSpec, ...]:
         """The functions of a version, as they were published.
 
@@ -340,7 +348,11 @@ class Deployments:
             PlatformError: `not_found`.
         """
         try:
-            return await self._store.list_version_functions(app.app_id, version)
+            functions = await self._store.list_version_functions(app.app_id, version)
+            self._names[app.app_id, version] = {spec.name: spec.function_id for spec in functions}
+            while len(self._names) > NAMES_MAX:
+                self._names.popitem(last=False)
+            return functions
         except PlatformError as error:
             if error.code != NOT_FOUND:
                 raise

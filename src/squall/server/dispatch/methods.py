@@ -57,6 +57,7 @@ from squall.server.dispatch.container import Container
 from squall.server.dispatch.deployment_methods import deployment_methods
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.flight_methods import flight_methods
+from squall.server.dispatch.held_version import HeldVersion
 from squall.server.dispatch.image_delete import delete_images
 from squall.server.dispatch.image_garbage import collect_images
 from squall.server.dispatch.input import Input
@@ -255,6 +256,8 @@ class Methods:
 
     async def _function_bind(self, caller: Caller, record: FunctionBind, body: bytes) -> tuple[FunctionBound, bytes]:
         await self._dispatcher(caller, "FunctionBind", record.function_id)
+        if not record.version:
+            record = replace(record, function_id=await self._held(caller, record.function_id))
         return FunctionBound(await self._plane.variants.bind(record)), b""
 
     async def _function_stats(
@@ -278,6 +281,13 @@ class Methods:
             children.check_scaling(record)
         app = self._plane.apps.get_live(dispatcher.spec.app_id)
         return await autoscaling.update(app, dispatcher, self._plane.store, record), b""
+
+    async def _held(self, caller: Caller, function_id: str) -> str:
+        """What stands for the function in the version that the caller's container is held to, if it is."""
+        container = self._plane.fleet.containers.get(caller.client.container_id) if caller.client is not None else None
+        if container is None or not container.spec.is_pinned:
+            return function_id
+        return await HeldVersion(self._plane, container).find(function_id)
 
     async def _dispatcher(self, caller: Caller, method: str, function_id: str) -> Dispatcher:
         dispatcher = await self._plane.variants.find(function_id)
@@ -316,7 +326,8 @@ class Methods:
     # Durable calls
 
     async def _call_spawn(self, caller: Caller, record: CallSpawn, body: bytes) -> tuple[CallSpawned, bytes]:
-        opened = record.call
+        opened = replace(record.call, function_id=await self._held(caller, record.call.function_id))
+        record = replace(record, call=opened)
         dispatcher = await self._spawned(caller, "CallSpawn", opened.function_id, opened.method, opened.kind)
         try:
             count = await self._plane.durable.spawns.spawn(record, body, dispatcher)

@@ -43,6 +43,7 @@ from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.server.dispatch.callers import CONTAINER_METHODS, Caller
 from squall.server.dispatch.client import Client
 from squall.server.dispatch.container import Container
+from squall.server.dispatch.held_version import HeldVersion
 from squall.server.dispatch.node import Node
 from squall.server.dispatch.open_gate import OpenGate
 from squall.server.dispatch.printed_before import Gate
@@ -88,6 +89,7 @@ class ClientService:
         self.client: Client | None = None
         self._blob_reads = asyncio.Semaphore(BLOB_READS_MAX)
         self._gate = OpenGate(peer.channel, self._pass, plane.tasks)
+        self._held = HeldVersion(plane, container)
         self._events: dict[str, tuple[type[Any], Callable[[Client, Any, bytes], None]]] = {
             "PutInputs": (InputBatch, lambda client, record, body: client.put_inputs(record, body)),
             "CallOpen": (CallOpen, self._call_open),
@@ -160,12 +162,16 @@ class ClientService:
     def _call_open(self, client: Client, record: CallOpen, body: bytes) -> None:
         if not is_id(record.call_id, "fc") or len(record.kind) > KIND_CHARS_MAX:
             raise ValueError(f"{record.call_id[:80]!r} is no id of a call, or {record.kind[:80]!r} no kind of one")
-        if record.function_id in self._plane.apps.dispatchers:
-            self._open(client, record)
+        target = self._held.known(record.function_id)
+        if target is not None and target in self._plane.apps.dispatchers:
+            self._open(client, replace(record, function_id=target))
         else:
             # A variant that nobody has used for a while is in the store only.
-            looking = self._plane.variants.find(record.function_id)
-            self._gate.wait(looking, lambda: self._open(client, record))
+            looking = self._held.find(record.function_id)
+            self._gate.wait(looking, lambda: self._open_found(client, record))
+
+    def _open_found(self, client: Client, record: CallOpen) -> None:
+        self._open(client, replace(record, function_id=self._held.known(record.function_id) or record.function_id))
 
     def _open(self, client: Client, record: CallOpen) -> None:
         dispatcher = self._plane.apps.dispatchers.get(record.function_id)
@@ -383,6 +389,9 @@ class GuestService:
     def _boot(self, container: Container) -> Boot:
         spec = container.spec
         app = self._plane.apps.live.get(spec.app_id)
+        functions = app.functions if app is not None else {}
+        if spec.is_pinned:
+            functions = self._plane.deployments.names_in(spec.app_id, spec.version) or functions
         return Boot(
             container.container_id,
             spec.app_id,
@@ -390,7 +399,7 @@ class GuestService:
             spec.function_id,
             plain_name(spec),
             spec.definition,
-            app.functions if app is not None else {},
+            functions,
             spec.image_id,
             spec.timeout_s,
             spec.scaling.max_inputs,

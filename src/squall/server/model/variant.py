@@ -91,6 +91,8 @@ def merged(base: FunctionSpec, asked: FunctionBind) -> FunctionSpec:
         parameters=asked.parameters,
         options=asked.options,
         is_pinned=asked.version > 0,
+        # The version asked for and not the one since when the function is so: its others may be newer than it.
+        version=asked.version or base.version,
         schedule=None,
         env=base.env if options.env is None else options.env,
         resources=base.resources if options.resources is None else _sized(base.resources, options.resources),
