@@ -18,6 +18,7 @@ from squall.protocol.records import replace
 from squall.sdk import _image_lowering, _mount
 from squall.sdk._image_steps import Reading, Step
 from squall.sdk._mount import Content, LocalFile
+from squall.sdk._shipped import took_file
 from squall.sdk.dockerfile import parse, parse_lines, read_text
 from squall.sdk.dockerfile.context import Context, Found, ignore_of
 from squall.sdk.dockerfile.copy import ends_as_directory
@@ -51,6 +52,7 @@ def read_file(path: str, reading: Reading) -> tuple[Step, ...]:
     Raises:
         InvalidError: it cannot be read or built; the message has the line.
     """
+    took_file(path)
     found = parse(read_text(path), name=path, build_args=reading.build_args)
     return _Lowering(found, reading, path).steps()
 

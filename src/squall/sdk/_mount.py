@@ -16,7 +16,7 @@ from squall.exception import InvalidError, ServiceError
 from squall.protocol.hashing import new_sha256, sha256_hex
 from squall.protocol.mount import BLOCK_BYTES, MountCreate, MountCreated, MountFile, MountManifest
 from squall.protocol.records import record
-from squall.sdk import _blob, _container
+from squall.sdk import _blob, _container, _shipped
 from squall.sdk._client import Client
 from squall.sdk.file_pattern_matcher import can_prune
 
@@ -109,6 +109,7 @@ def _walk(
             f"cannot ship {root}: more than {FILES_MAX} directories, each counted as often as links lead to it; use "
             "ignore= to leave some out"
         )
+    _shipped.took_directory(os.path.join(root, below))
     try:
         with os.scandir(os.path.join(root, below)) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -161,6 +162,7 @@ def make_mount(
         try:
             status = os.stat(file.local_path)
             hashes = _hash(file.local_path, status)
+            _shipped.took_file(file.local_path, status)
         except OSError as error:
             raise InvalidError(f"cannot ship {what}: {file.local_path}: {error.strerror}{_where()}") from error
         mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from squall.exception import InvalidError
 from squall.sdk._mount import Content, LocalFile
+from squall.sdk._shipped import took_directory, took_file
 from squall.sdk.dockerfile.archive import is_archive
 from squall.sdk.dockerfile.copy import ends_as_directory
 from squall.sdk.dockerfile.error import DockerfileError, Line, shown
@@ -77,6 +78,7 @@ def ignore_of(dockerfile: str, context_dir: str, ignore: IgnoreArgument | None) 
     beside = [f"{dockerfile}.dockerignore"] if dockerfile else []
     for path in [*beside, os.path.join(context_dir, ".dockerignore")]:
         if os.path.lexists(path):
+            took_file(path)
             matcher = FilePatternMatcher.from_file(path)
             try:
                 matcher.can_prune_directories()
@@ -335,6 +337,7 @@ class _Finding:
     def _walk(self, local: str, path: str, below: str, target: str, above: frozenset[str]) -> None:
         """All of a directory; `below` is the path from the source on."""
         is_empty = True
+        took_directory(local)
         for entry in self._tree.entries(local, path):
             inner, here = inside(path, entry.name), inside(below, entry.name)
             self._tree.checked(inner)
