@@ -49,7 +49,8 @@ class AppPrepared:
 @record
 class AppPublish:
     """Make a new version of the app out of the functions in the body: a `FunctionCreate`, encoded as the parameters of
-    an event. Repeating with the same `deploy_id` is harmless.
+    an event. Repeating with the same `deploy_id` is harmless. With the id of an ephemeral app it stays one, and goes on
+    with these functions (`squall serve`).
 
     Answered when inputs go to the new version only, and with `recreate` when the containers of the one before are gone,
     or the time for it is over. Errors: `conflict` when the app was stopped, or made by another deploy, meanwhile.

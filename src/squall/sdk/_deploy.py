@@ -11,7 +11,7 @@ from squall.exception import InvalidError, NotFoundError
 from squall.protocol import codec as wire
 from squall.protocol import ids
 from squall.protocol.app import DEPLOYED, AppGet, AppInfo
-from squall.protocol.deployment import ROLLING, STRATEGIES, AppPrepare, AppPrepared, AppPublish, AppPublished
+from squall.protocol.deployment import RECREATE, ROLLING, STRATEGIES, AppPrepare, AppPrepared, AppPublish, AppPublished
 from squall.protocol.function import FunctionCreate
 from squall.protocol.version import VERSION
 from squall.sdk import _output, _source
@@ -86,9 +86,27 @@ async def deploy(
     return published
 
 
-async def _publish(app: App, client: Client, name: str, environment: str, tag: str, strategy: str) -> AppPublished:
+async def serve(app: App, app_id: str, name: str, environment: str = "", client: Client | None = None) -> AppPublished:
+    """Let the ephemeral app of that id, held by another program, go on with what this one is made of.
+
+    Containers of what has changed are ended, and what they run begins again in new ones.
+
+    Raises:
+        Error: something cannot be made; the app goes on as it was.
+    """
+    client = client or current()
+    await client.connect()
+    return await _publish(app, client, name, environment, "", RECREATE, app_id)
+
+
+async def _publish(
+    app: App, client: Client, name: str, environment: str, tag: str, strategy: str, app_id: str = ""
+) -> AppPublished:
     output = _output.current()
-    prepared = await client.request("AppPrepare", AppPrepare(name, environment), AppPrepared)
+    if app_id:
+        prepared = AppPrepared(app_id)
+    else:
+        prepared = await client.request("AppPrepare", AppPrepare(name, environment), AppPrepared)
     functions = app.served_functions
     function_ids = {function_name: ids.function_id(prepared.app_id, function_name) for function_name in functions}
     builds = Builds(client, prepared.app_id, output)

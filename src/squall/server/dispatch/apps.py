@@ -129,7 +129,8 @@ class Apps:
                 continue
             app = App(row)
             self.live[row.app_id] = app
-            if row.state == wire.DEPLOYED:
+            # Also of ephemeral ones that `squall serve` changes.
+            if row.state != wire.DETACHED and not row.ancestors:
                 app.versions = {one.version: one for one in await self._store.list_versions(row.app_id)}
             app.scaling = await self._store.list_scaling(row.app_id)
             for spec in await self._store.list_functions(row.app_id):

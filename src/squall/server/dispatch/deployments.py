@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol import deployment as wire
 from squall.protocol import ids
-from squall.protocol.app import DEPLOYED, AppInfo
+from squall.protocol.app import DEPLOYED, EPHEMERAL, AppInfo
 from squall.protocol.call import Failure
 from squall.protocol.deployment import (
     AppHistory,
@@ -167,7 +167,12 @@ class Deployments:
         return self._published(app, number, left=await self._left(leaving, record.strategy))
 
     async def _app_of(self, record: AppPublish) -> App:
-        """The app of that name, or one that lives from its first version on."""
+        """The app of that name, or one that lives from its first version on; or the ephemeral one of that id."""
+        served = self._apps.live.get(record.app_id)
+        if served is not None and served.row.state == EPHEMERAL and not served.row.ancestors:
+            if served.stopping is not None:
+                raise PlatformError(CONFLICT, f"AppPublish: app {record.app_id} is being stopped")
+            return served
         app = self._find((record.environment, record.name))
         if app is not None:
             if app.app_id != record.app_id:
