@@ -46,7 +46,7 @@ def deploy(
 
     It stays until `squall app stop`, and is deployed again as a new version.
     """
-    parsed = reference.parse(ref, is_module=is_module)
+    parsed = reference.parse(ref, is_module=is_module, command="deploy")
     module = reference.load(parsed)
     app = choose_app(module, parsed.name, parsed.source)
     name = app_name or app.name

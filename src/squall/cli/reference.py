@@ -31,9 +31,11 @@ class Reference:
     name: str = ""
     """What in it; empty to choose."""
     is_module: bool = False
+    command: str = "run"
+    """Of ours, that it was given to: for messages."""
 
 
-def parse(text: str, *, is_module: bool) -> Reference:
+def parse(text: str, *, is_module: bool, command: str = "run") -> Reference:
     """Split a reference.
 
     Raises:
@@ -47,11 +49,11 @@ def parse(text: str, *, is_module: bool) -> Reference:
         if Path(f"{source}.py").is_file():
             hint = f"; did you mean {source}.py?"
         elif all(part.isidentifier() for part in dotted.split(".")) and Path(source).suffix not in _NO_MODULES:
-            hint = f"; to run a module, write: squall run -m {dotted}"
+            hint = f"; to run a module, write: squall {command} -m {dotted}"
         else:
             hint = ""
         raise click.UsageError(f"no file {source!r}{hint}")
-    return Reference(source, name, is_module)
+    return Reference(source, name, is_module, command)
 
 
 def load(reference: Reference) -> ModuleType:
@@ -68,15 +70,17 @@ def load(reference: Reference) -> ModuleType:
         return _run(lambda: importlib.import_module(reference.source))
     path = Path(reference.source).resolve()
     if path.is_dir():
-        raise click.ClickException(f"cannot run {reference.source}: it is a directory; name a file in it")
+        raise click.ClickException(
+            f"cannot {reference.command} {reference.source}: it is a directory; name a file in it"
+        )
     if not path.is_file():
-        raise click.ClickException(f"cannot run {reference.source}: no such file{_similar(path)}")
+        raise click.ClickException(f"cannot {reference.command} {reference.source}: no such file{_similar(path)}")
     sys.path.insert(0, str(path.parent))
     try:
         return _run(lambda: _module_of_file(path))
     except click.exceptions.Exit as ended:
         if "attempted relative import with no known parent" in str(ended.__cause__):
-            command = _as_module(path) + (f"::{reference.name}" if reference.name else "")
+            command = _as_module(path, reference.command) + (f"::{reference.name}" if reference.name else "")
             click.echo(f"It imports its package, which a file has none of; run it as a module: {command}", err=True)
         raise
 
@@ -91,7 +95,7 @@ def _similar(path: Path) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _as_module(path: Path) -> str:
+def _as_module(path: Path, command: str) -> str:
     """The command that runs the file at a path as a module of its package, typed here."""
     cwd, package = Path.cwd(), path.parent
     while (package.parent / "__init__.py").is_file():
@@ -99,7 +103,7 @@ def _as_module(path: Path) -> str:
     # A package is found from outside of it.
     top = cwd if package != cwd and package.is_relative_to(cwd) else package.parent
     change = "" if top == cwd else f"cd {shlex.quote(os.path.relpath(top, cwd))}; "
-    return f"{change}squall run -m {'.'.join(path.with_suffix('').relative_to(top).parts)}"
+    return f"{change}squall {command} -m {'.'.join(path.with_suffix('').relative_to(top).parts)}"
 
 
 def _module_of_file(path: Path) -> ModuleType:
