@@ -13,7 +13,7 @@ from tests.e2e import flows
 from tests.e2e.installation import SQUALL, Ended, Installation, wait_until
 from tests.e2e.terminal import Terminal
 
-GROUPS = ("run", "app", "schedule", "container", "image", "server", "doctor", "completion")
+GROUPS = ("run", "serve", "app", "schedule", "container", "image", "server", "doctor", "completion")
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from squall.protocol.version import VERSION
 _COMMANDS = {
     "run": ("squall.cli.run", "run", "Run a function or entrypoint of a file."),
     "deploy": ("squall.cli.deploy", "deploy", "Make an app one that stays, or its next version."),
+    "serve": ("squall.cli.serve", "serve", "Run an app, and again with each change of its files."),
     "shell": ("squall.cli.shell", "shell", "Open a shell in an image, or before a step that fails."),
     "app": ("squall.cli.app", "app_group", "Apps: what runs, what ran, what it printed."),
     "schedule": ("squall.cli.schedule", "schedule_group", "Schedules: what deployed apps run by themselves."),

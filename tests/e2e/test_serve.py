@@ -1,0 +1,177 @@
+"""`squall serve`: real edits of real files, seen by callers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.installation import Installation, Running, wait_until
+
+PROGRAM = """
+import squall
+
+app = squall.App("{name}")
+image = squall.Image.debian_slim().add_local_file("{folder}/words.txt", "/words.txt")
+
+
+@app.function(image=image)
+def greet() -> str:
+    return "{answer} " + open("/words.txt").read()
+"""
+
+ASKING = """
+import sys, time
+import squall
+
+greet = squall.Function.from_name(sys.argv[1], "greet")
+while True:
+    print(greet.remote(), flush=True)
+    time.sleep(0.05)
+"""
+
+
+class Served:
+    """A program that is served, and somebody who calls it again and again."""
+
+    def __init__(self, squall: Installation, folder: Path, name: str) -> None:
+        self.squall = squall
+        self.folder = folder
+        self.name = name
+        self.file = folder / "greeter.py"
+        self.edit("one")
+        (folder / "words.txt").write_text("world")
+        self.running: Running = squall.start("serve", str(self.file), cwd=folder)
+        self.running.wait_said("Watched, until Ctrl-C", 120)
+        self.asking = Running([sys.executable, "-c", ASKING, name], squall.environ(), folder)
+
+    def edit(self, answer: str) -> None:
+        self.file.write_text(PROGRAM.format(name=self.name, folder=self.folder, answer=answer))
+
+    def wait_answer(self, answer: str) -> None:
+        wait_until(lambda: self.asking.said().splitlines()[-1:] == [answer], f"{answer!r} is answered", 30)
+
+    def close(self) -> None:
+        self.asking.close()
+        self.running.close()
+
+
+@pytest.fixture
+def served(squall: Installation, tmp_path: Path) -> Iterator[Served]:
+    one = Served(squall, tmp_path, f"served-{tmp_path.name[-20:]}"[:60].rstrip("-"))
+    yield one
+    one.close()
+
+
+def states(squall: Installation, name: str) -> list[str]:
+    apps = json.loads(squall.command("app", "list", "--json").out)
+    return [one["state"] for one in apps if one["description"] == name]
+
+
+def test_edits_are_seen_by_who_calls_and_code_that_is_wrong_by_who_edits(served: Served) -> None:
+    said = served.running.said
+    assert "├─ greeter.py" in said()
+    assert "└─ words.txt" in said()
+    served.wait_answer("one world")
+
+    served.edit("two")
+    served.wait_answer("two world")
+    assert "Changed: greeter.py; reloading" in said()
+
+    (served.folder / "words.txt").write_text("moon")
+    served.wait_answer("two moon")
+
+    served.file.write_text("def (")
+    served.running.wait_said("It was not reloaded: what ran before goes on", 30)
+    assert "SyntaxError" in said()
+    count = len(served.asking.said().splitlines())
+    wait_until(lambda: len(served.asking.said().splitlines()) > count + 3, "what ran before answers", 20)
+    served.wait_answer("two moon")
+
+    served.edit("three")
+    served.wait_answer("three moon")
+    # Nobody who called in all that time was refused.
+    assert served.asking.process.poll() is None
+
+    served.asking.close()
+    served.running.signal(signal.SIGINT)
+    ended = served.running.wait(30)
+    assert ended.code == 0, ended
+    assert states(served.squall, served.name) == ["stopped"]
+
+
+def test_image_that_cannot_be_built_leaves_what_ran(served: Served) -> None:
+    served.wait_answer("one world")
+
+    text = served.file.read_text().replace("debian_slim()", 'debian_slim().run_commands("exit 7")')
+    served.file.write_text(text.replace("one ", "two "))
+    served.running.wait_said("It was not reloaded", 60)
+
+    assert "exit 7" in served.running.said()
+    served.wait_answer("one world")
+
+
+def test_editions_end_with_the_command_whatever_ends_it(served: Served) -> None:
+    children = _children(served.running.pid)
+    assert len(children) == 1
+
+    os.kill(served.running.pid, signal.SIGKILL)
+
+    wait_until(lambda: not any(map(_is_alive, children)), "the edition ends", 20)
+    served.asking.close()
+    served.squall.command("app", "stop", served.name, "--yes")
+
+
+def test_module_is_served_until_its_time_is_over(squall: Installation, tmp_path: Path) -> None:
+    package = tmp_path / "greeters"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "polite.py").write_text(
+        "import squall\n"
+        "app = squall.App('polite')\n"
+        "@app.function(schedule=squall.Period(days=1))\n"
+        "def greet() -> str:\n"
+        "    return 'good day'\n"
+    )
+
+    ended = squall.command("serve", "-m", "greeters.polite", "--timeout", "3", timeout_s=120, cwd=tmp_path)
+
+    assert ended.code == 0, ended
+    assert f"└─ greeters{os.sep} (2 files)" in ended.err
+    assert ended.err.count("The schedule of greet rests") == 1
+    assert states(squall, "polite") == ["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "text"),
+    [("def (", 1, "SyntaxError"), ("x = 1", 2, "has no app"), (None, 1, "cannot serve gone.py: no such file")],
+)
+def test_what_cannot_be_loaded_at_all_is_not_served(
+    squall: Installation, tmp_path: Path, program: str | None, code: int, text: str
+) -> None:
+    if program is not None:
+        (tmp_path / "gone.py").write_text(program)
+
+    ended = squall.command("serve", "gone.py", timeout_s=60, cwd=tmp_path)
+
+    assert ended.code == code, ended
+    assert text in ended.err
+
+
+def _children(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
+    return [int(word) for word in listed.stdout.split()]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
