@@ -1,4 +1,4 @@
-"""Mutations of schedules: run once, one at a time, and not forgotten."""
+"""Mutations of schedules: run once, one at a time, and not forgotten; and of what is served."""
 
 from __future__ import annotations
 
@@ -57,6 +57,19 @@ SCHEDULE_FAULTS = (
         "periods wait until the clock is where it was",
         (Change(FOLLOWER, "            self._tasks.start(self._correct_all())\n", "            pass\n"),),
         {f"{TESTS}test_clock_set_back_does_not_hold_up_a_period": "len(runs_of(stage).inputs) == 2"},
+    ),
+    Mutation(
+        "serve-edit-meanwhile",
+        "a file is edited while it is loaded",
+        "files are watched from when they were loaded, not from when they were read",
+        (
+            Change(
+                "src/squall/cli/watch.py",
+                "self._files: dict[str, Stamp | None] = dict(files)",
+                "self._files: dict[str, Stamp | None] = {path: _stamp(path) for path in files}",
+            ),
+        ),
+        {"tests/cli/test_watch.py::test_change_between_reading_and_watching_is_told": ".changes() == [str("},
     ),
     Mutation(
         "schedule-fold",
