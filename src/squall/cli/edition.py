@@ -29,6 +29,7 @@ from squall.cli.target import choose_app
 from squall.cli.watch import PERIOD_S, SCAN_SHARE, Watch, describe
 from squall.exception import Error
 from squall.sdk import _deploy, _output, _shipped
+from squall.sdk._environment import choose
 from squall.sdk._pending import run
 from squall.sdk.app import App
 
@@ -83,10 +84,11 @@ def main(arguments: list[str]) -> int:
     sys.argv = [ref]
     line = Line(socket.socket(fileno=descriptor))
     try:
+        choose(environment)
         parsed = reference.parse(ref, is_module=is_module, command="serve")
         app = choose_app(reference.load(parsed), parsed.name, parsed.source)
         with _output.use(_output.PlainOutput()):
-            _serve(app, line, environment)
+            _serve(app, line)
         _watch(line)
     except EOFError:
         return 0
@@ -100,11 +102,11 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def _serve(app: App, line: Line, environment: str) -> None:
+def _serve(app: App, line: Line) -> None:
     line.tell(loaded={"name": app.name, "tags": app.tags})
     told = line.hear(None)
     assert told is not None
-    published = run(_deploy.serve(app, told["app_id"], told["name"], environment))
+    published = run(_deploy.serve(app, told["app_id"], told["name"]))
     line.tell(
         served={
             "is_unchanged": published.is_unchanged,

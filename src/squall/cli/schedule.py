@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from squall.cli import tables
+from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.protocol.schedule import (
     ScheduleInfo,
@@ -14,6 +15,7 @@ from squall.protocol.schedule import (
     ScheduleStarted,
     describe,
 )
+from squall.sdk._environment import environment_of
 
 
 @click.group("schedule", epilog="Example: squall schedule list")
@@ -23,10 +25,12 @@ def schedule_group() -> None:
 
 @schedule_group.command("list", epilog="Example: squall schedule list --app reports --json")
 @click.option("--app", default="", help="Only this app's, by id or name.")
+@environment_option
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_schedules(app: str, is_json: bool) -> None:
     """List the schedules of deployed apps."""
-    listing = ScheduleListing(()) if is_list_empty() else ask("ScheduleList", ScheduleList(app), ScheduleListing)
+    wanted = ScheduleList(app, environment=environment_of(None))
+    listing = ScheduleListing(()) if is_list_empty() else ask("ScheduleList", wanted, ScheduleListing)
     headings = ("App", "Function", "Schedule", "Next run", "Last run", "Result", "Passed over", "Last call")
     # Few are passed over, and a call's id is for programs: people see the first where it says something.
     has_passed = any(one.skipped_count for one in listing.schedules)
@@ -48,6 +52,7 @@ def _row(one: ScheduleInfo) -> tuple[object, ...]:
 
 
 @schedule_group.command("run", epilog="Example: squall schedule run reports/nightly")
+@environment_option
 @click.argument("function", metavar="APP/FUNCTION")
 def run(function: str) -> None:
     """Run a function with a schedule now, and print the id of its call.
@@ -58,4 +63,4 @@ def run(function: str) -> None:
     if not app or not name:
         raise click.UsageError(f"{function!r} names no function: write APP/FUNCTION, as in reports/nightly")
     require_server()
-    click.echo(ask("ScheduleRun", ScheduleRun(app, name), ScheduleStarted).call_id)
+    click.echo(ask("ScheduleRun", ScheduleRun(app, name, environment_of(None)), ScheduleStarted).call_id)

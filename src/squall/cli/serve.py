@@ -15,8 +15,10 @@ import click
 
 from squall.cli import reference
 from squall.cli.edition import Line
+from squall.cli.environment import environment_option
 from squall.cli.tables import counted
 from squall.sdk import _output
+from squall.sdk._environment import environment_of
 from squall.sdk.app import App
 
 END_S = 5.0
@@ -26,6 +28,7 @@ NAMES_SHOWN = 5
 
 @click.command("serve", epilog="Example: squall serve examples/calls/deployed.py --timeout 600")
 @click.option("-n", "--name", "app_name", default=None, help="What lists call the app, and callers by name.")
+@environment_option
 @click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="End after that many seconds."
@@ -55,7 +58,7 @@ class _Edition:
         here, there = socket.socketpair()
         kind = "module" if is_module else "file"
         with there:
-            command = [sys.executable, "-m", "squall.cli.edition", str(there.fileno()), ref, kind, ""]
+            command = [sys.executable, "-m", "squall.cli.edition", str(there.fileno()), ref, kind, environment_of(None)]
             self._process = subprocess.Popen(command, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL)
         self.line = Line(here)
 

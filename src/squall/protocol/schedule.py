@@ -24,7 +24,7 @@ class ScheduleList:
     """Only those of this app, by id or name."""
     limit: int = 10_000
     environment: str = ""
-    """That a name of an app is looked up in."""
+    """Of the apps; empty for the caller's."""
 
 
 @record

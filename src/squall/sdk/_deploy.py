@@ -86,7 +86,7 @@ async def deploy(
     return published
 
 
-async def serve(app: App, app_id: str, name: str, environment: str = "", client: Client | None = None) -> AppPublished:
+async def serve(app: App, app_id: str, name: str, client: Client | None = None) -> AppPublished:
     """Let the ephemeral app of that id, held by another program, go on with what this one is made of.
 
     Containers of what has changed are ended, and what they run begins again in new ones.
@@ -96,7 +96,7 @@ async def serve(app: App, app_id: str, name: str, environment: str = "", client:
     """
     client = client or current()
     await client.connect()
-    return await _publish(app, client, name, environment, "", RECREATE, app_id)
+    return await _publish(app, client, name, environment_of(None), "", RECREATE, app_id)
 
 
 async def _publish(

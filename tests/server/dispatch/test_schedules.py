@@ -12,6 +12,7 @@ import pytest
 from squall.protocol import call as wire
 from squall.protocol.app import DEPLOYED, AppStop, AppStopped
 from squall.protocol.call import CallGet, CallInfo, CallInfoGet, OutputBatch
+from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.errors import EXHAUSTED, PlatformError
 from squall.protocol.function import CRON, PERIOD, FunctionCreate, FunctionCreated, FunctionSpec, Schedule
 from squall.protocol.schedule import (
@@ -525,6 +526,24 @@ async def test_schedules_of_a_stopped_app_are_gone(stage: Stage) -> None:
     assert await listed(stage) == ()
     assert await stage.store.list_schedules() == ()
     assert runs_of(stage).inputs == []
+
+
+async def test_environments_keep_their_schedules_apart(stage: Stage) -> None:
+    await stage.client.ask("EnvironmentCreate", EnvironmentCreate("staging"), EnvironmentInfo)
+    for environment in ("", "staging"):
+        prepared = await prepare(stage, environment=environment)
+        await publish(stage, prepared.app_id, deployable(prepared.app_id, schedule=EVERY_10_S), environment=environment)
+    await settle()
+
+    for environment, name in (("", "main"), ("main", "main"), ("staging", "staging")):
+        asked = ScheduleList(environment=environment)
+        listing: ScheduleListing = await stage.client.ask("ScheduleList", asked, ScheduleListing)
+        assert [info.environment for info in listing.schedules] == [name]
+    started = await stage.client.ask("ScheduleRun", ScheduleRun("greeter", "square", "staging"), ScheduleStarted)
+    await stage.pass_time(0.5)
+    listing = await stage.client.ask("ScheduleList", ScheduleList(environment="staging"), ScheduleListing)
+    assert [info.last_call_id for info in listing.schedules] == [started.call_id]
+    assert (await only(stage)).last_call_id == ""
 
 
 @pytest.mark.parametrize(

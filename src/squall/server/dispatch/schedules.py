@@ -35,10 +35,11 @@ from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.apps import App, Apps
 from squall.server.dispatch.dispatcher import Dispatcher
 from squall.server.dispatch.durable import Durable
+from squall.server.dispatch.environments import shown
 from squall.server.model.clock import Clock, Timer
 from squall.server.model.logs import LogStore
 from squall.server.model.schedule import StoredSchedule
-from squall.server.model.store import Store, StoredOutput
+from squall.server.model.store import Store, StoredApp, StoredOutput
 from squall.server.schedule import plan
 
 _log = logging.getLogger("squall.server.dispatch.schedules")
@@ -313,13 +314,17 @@ class Schedules:
         return ScheduleStarted(call_id)
 
     async def list_schedules(self, record: ScheduleList) -> ScheduleListing:
-        """All that are followed, by app and function.
+        """All that are followed in an environment, by app and function.
 
         Raises:
             PlatformError: `not_found` for an app that there is not.
         """
         app_id = (await self._apps.find(record.app, environment=record.environment)).app_id if record.app else ""
-        infos = [self._info(spec) for spec, _ in self._scheduled() if not app_id or spec.app_id == app_id]
+        infos = [
+            self._info(spec)
+            for spec, _ in self._scheduled()
+            if spec.app_id == app_id or (not app_id and self._row_of(spec).environment == record.environment)
+        ]
         infos.sort(key=lambda info: (info.app_name, info.app_id, info.function_name))
         return ScheduleListing(tuple(infos[: max(0, min(record.limit, LIST_MAX))]))
 
@@ -327,7 +332,7 @@ class Schedules:
         entry = self._entries.get(spec.function_id)
         assert spec.schedule is not None
         row = entry.row if entry is not None else StoredSchedule(spec.function_id, spec.schedule)
-        app = self._apps.live[spec.app_id].row
+        app = self._row_of(spec)
         return ScheduleInfo(
             app_id=spec.app_id,
             app_name=app.name,
@@ -339,8 +344,11 @@ class Schedules:
             last_call_id=row.last_call_id,
             last_outcome=RUNNING if row.is_running else row.last_outcome,
             skipped_count=row.skipped_count,
-            environment=app.environment,
+            environment=shown(app.environment),
         )
+
+    def _row_of(self, spec: FunctionSpec) -> StoredApp:
+        return self._apps.live[spec.app_id].row
 
     # Small things
 
