@@ -12,6 +12,7 @@ from tests.mutations.isolation import ISOLATION
 from tests.mutations.limit_faults import LIMIT_FAULTS
 from tests.mutations.machine_faults import MACHINE_FAULTS
 from tests.mutations.mutation import Mutation
+from tests.mutations.scaling_faults import SCALING_FAULTS
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
 from tests.mutations.together_faults import TOGETHER_FAULTS
@@ -28,6 +29,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *IMAGE_STORE_FAULTS,
     *SCHEDULE_FAULTS,
     *FLIGHT_FAULTS,
+    *SCALING_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
     *TOGETHER_FAULTS,

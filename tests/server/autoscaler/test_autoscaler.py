@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from squall.protocol.function import Scaling
-from squall.server.autoscaler import BACKOFF_MAX_S, STEP_MIN, Decision, IdleContainer, Load, backoff_s, decide, desired
+from squall.server.autoscaler import (
+    BACKOFF_MAX_S,
+    LOOK_S,
+    STEP_MIN,
+    STEP_S,
+    Decision,
+    IdleContainer,
+    Load,
+    backoff_s,
+    decide,
+    desired,
+    look_again_s,
+)
 
 
 def make_load(**fields: object) -> Load:
@@ -81,6 +94,35 @@ def test_as_many_containers_are_wanted_as_the_load_is_worth(load: Load, wanted: 
 )
 def test_load_decides_what_is_started_stopped_and_cancelled(load: Load, decision: Decision) -> None:
     assert decide(load) == decision
+
+
+@pytest.mark.parametrize(
+    ("load", "again_s"),
+    [
+        (make_load(), None),
+        (make_load(running=1, busy=1), None),
+        (make_load(queued=5, running=1, busy=1), LOOK_S),
+        (make_load(queued=50, starting=4, last_step_at=999.75), STEP_S - 0.25),
+        (make_load(queued=5), STEP_S),
+        (make_load(idle=idle(990.0, 970.0)), 30.0),
+        (make_load(idle=idle(900.0, 990.0), min_containers=1), 50.0),
+        (make_load(min_containers=1, failures_in_a_row=3, last_failure_at=999.5), 1.5),
+    ],
+    ids=["nothing", "busy", "queued", "step", "first-step", "idle", "spare", "backoff"],
+)
+def test_time_alone_is_waited_for_only_when_it_changes_something(load: Load, again_s: float | None) -> None:
+    assert look_again_s(load, decide(load)) == again_s
+
+
+@given(since=st.floats(0, 1e6), window_s=st.floats(2, 3_600), failed_at=st.floats(0, 1e6), failures=st.integers(1, 9))
+def test_what_is_waited_for_is_over_then(since: float, window_s: float, failed_at: float, failures: int) -> None:
+    idling = make_load(now=since, idle=idle(since), scaledown_window_s=window_s)
+    failing = make_load(now=failed_at, queued=1, failures_in_a_row=failures, last_failure_at=failed_at)
+
+    later = replace(idling, now=since + window_s)
+    assert decide(later).stop == ("ct-0",)
+    assert look_again_s(later, decide(later)) is None
+    assert decide(replace(failing, now=failed_at + backoff_s(failures))).start == 1
 
 
 def test_backoff_grows_and_is_bounded() -> None:

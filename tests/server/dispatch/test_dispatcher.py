@@ -518,7 +518,7 @@ async def test_a_single_call_overtakes_the_map_of_another_client() -> None:
         assert len(stage.node.started[0].begun) < 20
 
 
-async def test_only_so_many_inputs_are_handed_out_before_others_have_a_turn() -> None:
+async def test_only_so_many_inputs_are_handed_out_in_a_turn() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)
         stage.node.is_slow_to_load = True

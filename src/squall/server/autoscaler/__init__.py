@@ -140,14 +140,17 @@ def decide(load: Load) -> Decision:
     excess -= cancelled
     window_s = load.scaling.scaledown_window_s
     ripe = sorted(
-        (one for one in load.idle if load.now - one.idle_since >= window_s),
+        (one for one in load.idle if one.idle_since + window_s <= load.now),
         key=lambda one: (one.idle_since, one.container_id),
     )
     return Decision(stop=tuple(one.container_id for one in ripe[:excess]), cancel_pending=cancelled)
 
 
 def look_again_s(load: Load, decision: Decision) -> float | None:
-    """After how long to ask again if nothing changes until then; None when time alone changes nothing."""
+    """After how long to ask again if nothing changes until then; None when time alone changes nothing.
+
+    The sums are those of `decide`, to the last bit: asked at that moment it must not find that it is not over yet.
+    """
     waits: list[float] = []
     if load.queued:
         # That inputs are long, and that starts are slow, shows in that nothing happens.
@@ -164,7 +167,7 @@ def look_again_s(load: Load, decision: Decision) -> float | None:
 
 def _startable(load: Load, missing: int, existing: int) -> int:
     if load.failures_in_a_row > 0:
-        is_waiting = load.now - load.last_failure_at < backoff_s(load.failures_in_a_row)
+        is_waiting = load.last_failure_at + backoff_s(load.failures_in_a_row) > load.now
         return 0 if is_waiting or load.starting + load.pending > 0 else 1
     floor = max(STEP_MIN, load.scaling.min_containers + load.scaling.buffer_containers)
     if load.now - load.last_step_at >= STEP_S:

@@ -122,8 +122,7 @@ class Container:
     @property
     def is_spare(self) -> bool:
         """It runs nothing, and its function may do with one fewer."""
-        dispatcher = self.dispatcher
-        return self.is_open and not self.is_busy and len(dispatcher.containers) > dispatcher.scaling.min_containers
+        return self.is_open and not self.is_busy and self.dispatcher.may_lose_one
 
     @property
     def is_waiting(self) -> bool:

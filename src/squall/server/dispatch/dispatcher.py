@@ -516,6 +516,12 @@ class Dispatcher:
         self.holdings.arrived(container)
         self.fleet.changed(self)
 
+    @property
+    def may_lose_one(self) -> bool:
+        """Whether it has more containers that stay than it has to keep."""
+        least = self.scaling.min_containers
+        return not least or sum(not one.is_draining and not one.ending for one in self.containers.values()) > least
+
     # Versions
 
     def revise(self, spec: FunctionSpec) -> list[Container]:

@@ -166,7 +166,8 @@ class Starts:
             if container.is_spare and self.scheduler.may_evict(container.container_id, idle_s):
                 leaving.append(container)
         for container in leaving:
-            self._fleet.drain(container, "another function needs its place")
+            if container.is_spare:  # another one of its function may have been the last that it could lose
+                self._fleet.drain(container, "another function needs its place")
 
     def tick(self, now: float) -> None:
         """Once a second: those that have most give way to those that have waited long."""
@@ -175,7 +176,7 @@ class Starts:
             return
         for function_id, one in self.scheduler.give_way(now, GIVE_WAY_MAX - len(self._fleet.leaving)):
             dispatcher = self._fleet.active.get(function_id)
-            if dispatcher is None or len(dispatcher.containers) <= dispatcher.scaling.min_containers:
+            if dispatcher is None or not dispatcher.may_lose_one:
                 continue
             # The newest: it has least to lose. What waits for calls itself might wait for this very one.
             giving = next(
