@@ -33,7 +33,6 @@ BILLING = "not ours: nobody is billed"
 
 TO_COME: dict[str, str] = {
     "App.get_dashboard_url": DASHBOARD,
-    "App.logs": LOGS,
     "App.sandboxes": SANDBOXES,
     "App.server": SERVERS,
     "Environment.billing": BILLING,
@@ -41,11 +40,9 @@ TO_COME: dict[str, str] = {
     "Function.client": DEPLOYMENTS,
     "Function.get_dashboard_url": DASHBOARD,
     "Function.get_web_url": SERVERS,
-    "Function.logs": LOGS,
     "Function.metrics": LOGS,
     "FunctionCall.client": DEPLOYMENTS,
     "FunctionCall.get_dashboard_url": DASHBOARD,
-    "FunctionCall.logs": LOGS,
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
 

@@ -12,6 +12,7 @@ from squall.sdk.types import FunctionInfo as FunctionInfo
 from squall.sdk.types import FunctionStats as FunctionStats
 from squall.sdk.types import InputInfo as InputInfo
 from squall.sdk.types import InputStatus as InputStatus
+from squall.sdk.types import LogEntry as LogEntry
 from squall.sdk.types import StatsPercentile as StatsPercentile
 from squall.sdk.types import StatsPercentileDistribution as StatsPercentileDistribution
 
@@ -26,6 +27,7 @@ __all__ = [
     "FunctionStats",
     "InputInfo",
     "InputStatus",
+    "LogEntry",
     "StatsPercentile",
     "StatsPercentileDistribution",
 ]

@@ -24,7 +24,7 @@ FLIGHT_FAULTS = (
         "the server is started again",
         "what failed is not written to the store",
         (Change(f"{DISPATCH}flight_keeper.py", "if flights or inputs:", "if not flights and inputs:"),),
-        {f"{RECORDER}test_failed_call_is_known_to_the_next_server": "await show(stage, call.call_id)"},
+        {f"{RECORDER}test_what_is_kept_of_one_call_is_bounded": "kept is not None"},
     ),
     Mutation(
         "flight-foreign-parent",

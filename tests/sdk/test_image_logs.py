@@ -9,8 +9,8 @@ import pytest
 from squall.exception import InvalidError
 from squall.protocol import log
 from squall.protocol.image_catalog import ImageLogRead
-from squall.sdk._image_logs import LogEntry
 from squall.sdk.image import Image
+from squall.sdk.types import LogEntry
 from tests.sdk.double import ServerDouble
 
 IMAGE_ID = "im-0123456789abcdef"

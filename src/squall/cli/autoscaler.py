@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from squall.cli import tables
+from squall.cli.function_name import find_function
 from squall.cli.server_calls import ask, require_server
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
-from squall.protocol.function import FunctionGet, FunctionSpec
 
 NONE = "none"
 
@@ -42,7 +42,7 @@ def autoscaler_group() -> None:
 def settings(function: str, is_json: bool) -> None:
     """Show what the autoscaler of FUNCTION (app/name or fu-…) goes by now."""
     require_server()
-    _show(ask("AutoscalerGet", AutoscalerGet(find_function(function)), AutoscalerSettings), is_json)
+    _show(ask("AutoscalerGet", AutoscalerGet(find_function(function).function_id), AutoscalerSettings), is_json)
 
 
 @autoscaler_group.command(
@@ -68,7 +68,7 @@ def update(
         raise click.UsageError("nothing to change: give --min-containers, --max-containers, … (see --help)")
     require_server()
     asked = AutoscalerUpdate(
-        find_function(function),
+        find_function(function).function_id,
         min_containers=0 if min_containers == NONE else _number(min_containers),
         max_containers=_number(max_containers),
         is_unbounded=max_containers == NONE,
@@ -76,20 +76,6 @@ def update(
         scaledown_window_s=None if scaledown_window is None else float(scaledown_window),
     )
     _show(ask("AutoscalerUpdate", asked, AutoscalerSettings), is_json)
-
-
-def find_function(text: str) -> str:
-    """The id of a function that is given by id or as `app/name`.
-
-    Raises:
-        click.UsageError: it is neither.
-    """
-    if text.startswith("fu-"):
-        return text
-    app, slash, name = text.partition("/")
-    if not (app and slash and name):
-        raise click.UsageError(f"{text!r} names no function: write app/function, or its id (fu-…)")
-    return ask("FunctionGet", FunctionGet(app=app, name=name), FunctionSpec).function_id
 
 
 def _number(value: int | str | None) -> int | None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 from squall.cli import tables
 from squall.cli.autoscaler import autoscaler_group
 from squall.cli.call import show_summaries
+from squall.cli.function_name import find_function
 from squall.cli.server_calls import ask, require_server
 from squall.cli.window_options import show_json, show_window, window_options
-from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.flight import CallList, CallListing
-from squall.protocol.function import FunctionGet, FunctionSpec
+from squall.protocol.function import FunctionSpec
 from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, VariantList, VariantListing
-from squall.protocol.ids import is_id
 
 
 @click.group("function", epilog="Example: squall function stats greeter/hello --since 2h")
@@ -24,26 +21,6 @@ def function_group() -> None:
 
 
 function_group.add_command(autoscaler_group)
-
-
-def find_function(text: str) -> FunctionSpec:
-    """The function that `app/function` or an id names.
-
-    Raises:
-        click.ClickException: there is none, with what may have been meant.
-    """
-    if is_id(text, "fu"):
-        return ask("FunctionGet", FunctionGet(function_id=text), FunctionSpec)
-    app, slash, name = text.partition("/")
-    if not slash or not app or not name:
-        raise click.UsageError(f"{text!r} names no function; write app/function, or its id")
-    found = ask("AppGet", AppGet(app), AppInfo)
-    function_id = found.functions.get(name)
-    if function_id is None:
-        close = difflib.get_close_matches(name, found.functions, n=1)
-        hint = f"did you mean {app}/{close[0]}?" if close else f"it has: {', '.join(sorted(found.functions)) or 'none'}"
-        raise click.ClickException(f"app {app} has no function {name!r}; {hint}")
-    return ask("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)
 
 
 @function_group.command("info", epilog="Example: squall function info greeter/hello")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from squall.exception import InvalidError
@@ -12,19 +11,7 @@ from squall.protocol.image_catalog import ImageLogRead
 from squall.protocol.log import LogBatch
 from squall.sdk import _client
 from squall.sdk._facade import blocking_iterator
-
-
-@dataclass(frozen=True)
-class LogEntry:
-    """One line."""
-
-    message: str
-    timestamp: datetime.datetime
-    """When it was printed, in UTC."""
-    source: Literal["stdout", "stderr", "system"]
-    object_id: str
-    """Of what it is a line."""
-    context_ids: list[str] = field(default_factory=list)
+from squall.sdk.types import LogEntry
 
 
 class ImageLogs:

@@ -32,7 +32,6 @@ OF_SECRET = frozenset(["from_name", "info", "name", "object_id", "objects", "upd
 OF_APP = frozenset(
     [
         "get_dashboard_url",
-        "logs",
         "sandboxes",
         "server",
     ]
@@ -43,12 +42,11 @@ OF_FUNCTION = frozenset(
         "client",
         "get_dashboard_url",
         "get_web_url",
-        "logs",
         "metrics",
         "update_autoscaler",
     ]
 )
-OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url", "logs"])
+OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url"])
 
 
 def missing(kind: str, names: frozenset[str], name: str) -> AttributeError:

@@ -75,8 +75,8 @@ class ClientStream:
             self._acknowledge()
             yield self._client.codec.record(cls, params), body
 
-    async def items(self, cls: type[R]) -> AsyncGenerator[tuple[R, bytes], None]:
-        """All items. Leaving early gives the request up.
+    async def items(self, cls: type[R], silence_s: float | None = None) -> AsyncGenerator[tuple[R, bytes], None]:
+        """All items, or those until none comes for `silence_s`. Leaving early gives the request up.
 
         Raises:
             ConnectionLost: the connection broke before the end.
@@ -92,8 +92,8 @@ class ClientStream:
                     return
                 signal: Pending[None] = Pending(self._client.connection)
                 self._signal = signal
-                if not self._items and not self.is_ended:
-                    await signal
+                if not self._items and not self.is_ended and not await signal.within(silence_s):
+                    return
         finally:
             self.cancel()
 

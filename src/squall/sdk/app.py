@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from squall.sdk._class_decorator import ClassDecorator
     from squall.sdk._client import Client
     from squall.sdk._image_build import Builds
+    from squall.sdk._logs import Logs, Place
     from squall.sdk._parameter import parameter
     from squall.sdk.cls import Cls
     from squall.sdk.schedule import Cron, Period
@@ -509,6 +510,20 @@ class App:
         if self._app_id is None:
             raise InvalidError(f"{self!r}.{method}(): it neither runs nor is deployed by this program")
         return self._app_id
+
+    @property
+    def logs(self) -> Logs:
+        """The lines that its containers printed."""
+        from squall.sdk._logs import Logs  # cold start: only where somebody reads them
+
+        return Logs(f"{self!r}.logs", self._log_place)
+
+    async def _log_place(self) -> Place:
+        from squall.protocol.log import LogRead  # cold start: as above
+        from squall.sdk import _client  # cold start: as above
+        from squall.sdk._logs import Place  # cold start: as above
+
+        return Place(_client.current(), LogRead(app=self._known_id("logs")))
 
     @blocking
     async def info(self, refresh: bool = False) -> AppInfo:

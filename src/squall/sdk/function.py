@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from squall.protocol.guest import Boot
     from squall.sdk._autoscaler import FunctionAutoscaler
     from squall.sdk._client import Client
+    from squall.sdk._logs import Logs, Place
     from squall.sdk._object import Obj
     from squall.sdk._variant import Variant
     from squall.sdk.app import App
@@ -271,6 +272,22 @@ class Function(With, Generic[P, R]):
         return FunctionCurrentStats(
             stats.queued_inputs, stats.container_count, stats.running_inputs, stats.idle_containers
         )
+
+    @property
+    def logs(self) -> Logs:
+        """The lines that its containers printed."""
+        from squall.sdk._logs import Logs  # cold start: only where somebody reads them
+
+        return Logs(f"{self._name}.logs", self._log_place)
+
+    async def _log_place(self) -> Place:
+        from squall.protocol.function import FunctionGet, FunctionSpec  # cold start: as above
+        from squall.protocol.log import LogRead  # cold start: as above
+        from squall.sdk._logs import Place  # cold start: as above
+
+        client, function_id = self._get_client(), await self._resolve()
+        spec = await client.request("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)
+        return Place(client, LogRead(app=spec.app_id, function=spec.function_id))
 
     @blocking
     async def info(self, *, refresh: bool = False) -> FunctionInfo:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from squall.sdk._client import Client
+    from squall.sdk._logs import CallLogs, Place
     from squall.sdk.types import InputInfo
 
 T = TypeVar("T")
@@ -85,6 +86,25 @@ class FunctionCall(Generic[T]):
             self._client = client
         await _durable.info(self._get_client(), self._call_id)
         return self
+
+    @property
+    def logs(self) -> CallLogs:
+        """The lines that its inputs printed."""
+        from squall.sdk._logs import CallLogs  # cold start: only where somebody reads them
+
+        return CallLogs("FunctionCall.logs", self._log_place)
+
+    async def _log_place(self) -> Place:
+        from squall.protocol.function import FunctionGet, FunctionSpec  # cold start: as above
+        from squall.protocol.log import LogRead  # cold start: as above
+        from squall.sdk import _durable  # cold start: as above
+        from squall.sdk._logs import Place  # cold start: as above
+
+        client = self._get_client()
+        info = await _durable.info(client, self._call_id)
+        spec = await client.request("FunctionGet", FunctionGet(function_id=info.function_id), FunctionSpec)
+        wanted = LogRead(app=spec.app_id, function=spec.function_id)
+        return Place(client, wanted, f"in-{self._call_id[3:]}:", info.created_at - 1.0)
 
     @blocking
     async def get_call_graph(self) -> list[InputInfo]:

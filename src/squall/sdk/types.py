@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from squall.sdk.function import FunctionCurrentStats as FunctionCurrentStats
 
@@ -253,6 +253,20 @@ class FunctionStats:
     container_total_count: int
     variant_count: int
     all_variants: bool
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One line."""
+
+    message: str
+    timestamp: datetime
+    """When it was printed, in UTC."""
+    source: Literal["stdout", "stderr", "system"]
+    object_id: str
+    """Of what it is a line: an image, a function, or an app."""
+    context_ids: list[str] = field(default_factory=list)
+    """The app, the container and the input, as far as there are any."""
 
 
 class InputStatus(Enum):

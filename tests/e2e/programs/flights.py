@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 
@@ -51,11 +52,18 @@ def ask() -> None:
     print(till.change.remote(10))
     call = checkout.spawn(3)
     print(call.get())
+    other = charge.spawn(Order(4))
+    other.get()
     (root,) = call.get_call_graph()
     print(root.function_name, root.status.name, [(one.function_name, one.status.name) for one in root.children])
     stats, info = charge.stats(), charge.info()
     print(stats.input_success_count, "run_time" in stats.input_percentile_stats, info.max_retries)
     print(app.info().lifecycle.state.name, app.stats().functions.by_name["Till"].counts.calls.succeeded)
+    (last,) = charge.logs.tail(1)
+    before = last.timestamp - datetime.timedelta(hours=1)
+    print(last.message, last.source, [entry.message for entry in app.logs.fetch(since=before, search_text="charging")])
+    mine = squall.FunctionCall.from_id(other.object_id).logs
+    print([entry.message for entry in mine.fetch()], [entry.message for entry in mine.stream(timeout=0.5)])
     print(till.change.remote(5))
 
 

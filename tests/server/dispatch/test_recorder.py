@@ -522,6 +522,20 @@ def test_calls_that_live_are_forgotten_when_they_alone_are_too_many() -> None:
     assert recorder.get(calls[0].call_id) is None
 
 
+def test_durable_call_that_leaves_memory_and_comes_back_is_one() -> None:
+    recorder = FlightRecorder(ManualClock())
+    for first in (0, 1):
+        call = make_call(1, is_durable=True)
+        recorder.opened(call)
+        recorder.outputs(call, None, (first,), (), (5,), 0.0, 1.0)
+        call.input_count = 1
+        recorder.ended_call(call)
+
+    track = recorder.get(call.call_id)
+    assert track is not None
+    assert (track.counts[0], track.input_count, len(recorder.ended)) == (2, 2, 1)
+
+
 def test_texts_of_failures_are_bounded_and_clean() -> None:
     frames = tuple(TraceFrame("f" * 9_999, 1, "n\ud800", "t" * 9_999) for _ in range(99))
     failure = cut_short(Failure("user", "m\ud800" * 9_999, "T" * 9_999, "b" * 99_999, frames))
