@@ -165,8 +165,8 @@ USER_FAULTS = (
         (
             Change(
                 "src/squall/sdk/_failure.py",
-                "return RemoteError(_described(failure, str(error)))",
-                "return RemoteError(str(error))",
+                "return ExecutionError(_described(failure, str(error)))",
+                "return ExecutionError(str(error))",
             ),
         ),
         {f"{CODE}test_exception_of_a_class_unknown_here_is_described": "caught: Foreign: far away"},

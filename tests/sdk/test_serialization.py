@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import squall
-from squall.exception import DeserializationError, FunctionTimeoutError, RemoteError, SerializationError
+from squall.exception import DeserializationError, ExecutionError, FunctionTimeoutError, RemoteError, SerializationError
 from squall.protocol.call import Failure, decode_failure, encode_failure
 from squall.sdk._failure import to_exception
 from squall.sdk._serialization import deserialize, encode_exception, serialize
@@ -55,7 +55,7 @@ def test_an_exception_whose_class_is_missing_is_described() -> None:
 
     error = to_exception(data)
 
-    assert isinstance(error, RemoteError)
+    assert isinstance(error, ExecutionError)
     assert "GhostError: gone wrong" in str(error)
     assert "ghost_errors" in str(error)
 

@@ -66,7 +66,7 @@ def _loaded(failure: Failure, pickled: bytes) -> BaseException:
     try:
         return read_exception(pickled)
     except DeserializationError as error:
-        return RemoteError(_described(failure, str(error)))
+        return ExecutionError(_described(failure, str(error)))
 
 
 def _described(failure: Failure, why: str) -> str:

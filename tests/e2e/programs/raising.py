@@ -90,7 +90,7 @@ def with_foreign_cause() -> None:
 def foreign_class() -> None:
     try:
         raise_foreign.remote()
-    except squall.exception.RemoteError as error:
+    except squall.exception.ExecutionError as error:
         print("caught:", error)
 
 

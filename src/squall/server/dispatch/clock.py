@@ -88,6 +88,10 @@ class ManualClock:
         """Somebody sets the clock on the wall forward, or back; no time passes."""
         self._start += seconds
 
+    def set_wall(self, seconds: float) -> None:
+        """Somebody sets the clock on the wall, so much forward or back: alarms and `monotonic` know nothing of it."""
+        self._start += seconds
+
     def advance(self, seconds: float) -> None:
         """Let time pass, ringing every alarm on the way at its own time."""
         until = self._elapsed_s + seconds
