@@ -3,8 +3,36 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from tests.e2e.installation import Installation
+import pytest
+
+from tests.e2e.installation import Installation, wait_until
+
+BROKEN = """
+import squall
+
+app = squall.App("comes-later")
+
+@app.cls()
+class Greeter:
+    @squall.enter()
+    def load(self):
+        raise ConnectionError("the database is away")
+
+    @squall.method()
+    def greet(self, name):
+        return "hello " + name
+"""
+CALLER = """
+import squall
+
+app = squall.App()
+
+@app.local_entrypoint()
+def main():
+    print(squall.Cls.from_name("comes-later", "Greeter")().greet.remote("you"))
+"""
 
 
 def test_time_limits_end_every_kind_of_call(squall: Installation) -> None:
@@ -60,3 +88,34 @@ def test_container_that_never_gets_ready_fails_who_waits_with_its_limit(squall: 
     found = re.search(r"^seconds: ([\d.]+)$", ended.out, re.MULTILINE)
     assert found, ended
     assert 2 < float(found[1]) < 15, ended
+
+
+@pytest.mark.timeout(240)
+def test_caller_of_a_deployed_class_whose_hook_raises_waits_and_the_log_says_for_what(
+    squall: Installation, tmp_path: Path
+) -> None:
+    program, caller = tmp_path / "comes_later.py", tmp_path / "calls_it.py"
+    program.write_text(BROKEN)
+    caller.write_text(CALLER)
+    deployed = squall.command("deploy", str(program), timeout_s=120)
+    assert deployed.code == 0, deployed
+    try:
+        running = squall.start("run", str(caller))
+
+        def said() -> str:
+            shown = squall.command("app", "logs", "comes-later")
+            return shown.out + shown.err
+
+        wait_until(lambda: "1 input waits, and another container is started in 1 s" in said(), "the log says it", 60)
+        listed = squall.command("container", "list", "--all", "--json").out
+        program.write_text(BROKEN.replace('raise ConnectionError("the database is away")', "pass"))
+        mended = squall.command("deploy", str(program), timeout_s=120)
+        ended = running.wait(60)
+    finally:
+        stopped = squall.command("app", "stop", "comes-later", "--yes")
+
+    assert "the database is away" in listed
+    assert mended.code == 0, mended
+    assert ended.code == 0, ended
+    assert ended.out == "hello you\n", ended
+    assert stopped.code == 0, stopped

@@ -175,7 +175,14 @@ LIMIT_FAULTS = (
         "a spawner that has died is not replaced",
         (
             Change(
-                "src/squall/agent/lasting_runtime.py", "                self._inner = None\n", "                pass\n"
+                "src/squall/agent/lasting_runtime.py",
+                "if self._inner is not None and self._inner.is_lost:",
+                "if self._inner is None and False:",
+            ),
+            Change(
+                "src/squall/agent/lasting_runtime.py",
+                "            if self._inner is inner:\n                self._inner = None\n",
+                "",
             ),
         ),
         {f"{SERVER}test_idle_server_goes_on_after_its_spawner_was_killed": "ended.code == 0"},

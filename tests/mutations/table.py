@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutations.attempt_faults import ATTEMPT_FAULTS
 from tests.mutations.flight_faults import FLIGHT_FAULTS
 from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
 from tests.mutations.image_faults import IMAGE_FAULTS
@@ -20,6 +21,7 @@ from tests.mutations.user_faults import USER_FAULTS
 
 MUTATIONS: tuple[Mutation, ...] = (
     *USER_FAULTS,
+    *ATTEMPT_FAULTS,
     *LIMIT_FAULTS,
     *MACHINE_FAULTS,
     *IMAGE_FAULTS,

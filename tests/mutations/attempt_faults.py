@@ -1,0 +1,106 @@
+"""Mutations of what becomes of attempts that do not succeed: crashes, retries, items and places in queues."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+POLICY = "tests/server/policy/test_policy.py::"
+RETRIES = "tests/server/dispatch/test_retries.py::"
+ATTEMPTS = "tests/server/dispatch/test_attempts.py::"
+
+ATTEMPT_FAULTS = (
+    Mutation(
+        "crash-again",
+        "poison input that kills its container",
+        "an input fails with the first container that ends under it",
+        (Change("src/squall/server/policy/crash.py", "CRASHES_MAX = 3\n", "CRASHES_MAX = 1\n"),),
+        {
+            f"{POLICY}test_crash_of_the_only_input_is_tried_in_three_containers_apart_from_the_users_retries": (
+                "first == Retry("
+            )
+        },
+    ),
+    Mutation(
+        "poison-named",
+        "poison input that kills its container",
+        "the error does not say which input of the map it was",
+        (Change("src/squall/server/policy/crash.py", 'f", input {event.index} of its call"', '""'),),
+        {f"{ATTEMPTS}test_poison_input_of_a_map_is_named_and_the_others_go_on": "input 7 of its call"},
+    ),
+    Mutation(
+        "deployed-waits",
+        "container that never gets ready",
+        "a deployed function that cannot start fails its callers",
+        (
+            Change(
+                "src/squall/server/policy/startup.py",
+                "if event.is_deployed and event.failure.kind in OF_ITS_CODE:",
+                "if event.is_deployed and event.failure.kind in ():",
+            ),
+        ),
+        {
+            f"{ATTEMPTS}test_deployed_function_waits_until_it_can_be_loaded_and_its_log_says_why[crashed]": (
+                "not call.outputs"
+            )
+        },
+    ),
+    Mutation(
+        "delay-limit",
+        "retries",
+        "the longest delay of the policy is not honoured",
+        (
+            Change(
+                "src/squall/server/policy/retries.py",
+                "return max(0.0, min(delay_s, retries.max_delay_s))",
+                "return max(0.0, delay_s)",
+            ),
+        ),
+        {f"{RETRIES}test_longest_delay_is_that_of_the_policy": "== [2, 5, 5]"},
+    ),
+    Mutation(
+        "items-counted",
+        "chaos",
+        "a generator whose last items were lost ends as if that were all",
+        (
+            Change(
+                "src/squall/server/dispatch/attempts.py",
+                "call.kind == wire.GENERATOR and not _is_count(",
+                "call.kind == wire.GENERATOR and False and not _is_count(",
+            ),
+        ),
+        {f"{ATTEMPTS}test_generator_whose_items_were_all_lost_begins_again_a_few_times": "runs == list(range(9))"},
+    ),
+    Mutation(
+        "queue-once",
+        "chaos",
+        "an input that left the queue and came back leaves it twice",
+        (
+            Change(
+                "src/squall/server/dispatch/input_queue.py",
+                "return list(dict.fromkeys(one for one in held if one.is_queued))",
+                "return [one for one in held if one.is_queued]",
+            ),
+        ),
+        {
+            "tests/server/dispatch/test_input_queue.py::test_an_input_that_left_and_came_back_leaves_once": (
+                "queue.queued()] == [1, 0, 2]"
+            )
+        },
+    ),
+    Mutation(
+        "no-number",
+        "wrong parameters",
+        "cpu and memory may be no numbers",
+        (
+            Change(
+                "src/squall/sdk/_options.py",
+                "not isinstance(part, (int, float)) or not least <= part <= most:",
+                "not isinstance(part, (int, float)) or part < least or part > most:",
+            ),
+        ),
+        {
+            "tests/sdk/test_wrong_parameters.py::"
+            "test_wrong_values_are_refused_with_their_parameter_and_what_it_may_be[app.function(cpu)]": "text is not None"
+        },
+    ),
+)
