@@ -6,6 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 POLICY = "tests/server/policy/test_policy.py::"
 RETRIES = "tests/server/dispatch/test_retries.py::"
+WRONG = "tests/sdk/test_wrong_parameters.py::"
 ATTEMPTS = "tests/server/dispatch/test_attempts.py::"
 
 ATTEMPT_FAULTS = (
@@ -99,8 +100,9 @@ ATTEMPT_FAULTS = (
             ),
         ),
         {
-            "tests/sdk/test_wrong_parameters.py::"
-            "test_wrong_values_are_refused_with_their_parameter_and_what_it_may_be[app.function(cpu)]": "text is not None"
+            f"{WRONG}test_wrong_values_are_refused_with_their_parameter_and_what_it_may_be[app.function(cpu)]": (
+                "text is not None"
+            )
         },
     ),
 )
