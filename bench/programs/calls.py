@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from pathlib import Path
 
 import squall
 
@@ -86,6 +88,51 @@ def map_trivial(count: int) -> dict[str, float]:
     return {"inputs_per_s": count / took_s, "took_s": took_s}
 
 
+def map_million(count: int) -> dict[str, float]:
+    """As `map_trivial`, with results taken as they come and kept by nobody; also the memory of who takes part."""
+    tenth = max(1, count // 10)
+    marks, peaks = [], [0.0, 0.0, 0.0]
+    with app.run():
+        list(identity.map(range(100)))
+        started = time.perf_counter()
+        for number, value in enumerate(identity.map(iter(range(count)))):
+            assert value == number, "the map lost or reordered results"
+            if value % tenth == tenth - 1:
+                marks.append(time.perf_counter())
+                peaks = [max(pair) for pair in zip(peaks, resident_mb(), strict=True)]
+        took_s = time.perf_counter() - started
+    slowest_s = max(end - begin for begin, end in pairwise([started, *marks]))
+    client_mb, server_mb, guest_mb = peaks
+    return {
+        "inputs_per_s": count / took_s,
+        "took_s": took_s,
+        "slowest_per_s": tenth / slowest_s,
+        "client_mb": client_mb,
+        "server_mb": server_mb,
+        "guest_mb": guest_mb,
+    }
+
+
+def resident_mb() -> tuple[float, float, float]:
+    """Memory of this process, of the server that it uses, and of the largest guest there is (with its `init`)."""
+    server_mb = guest_mb = 0.0
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if "squall.main.dev" in argv and os.environ["SQUALL_DATA_DIR"] in argv:
+                server_mb = max(server_mb, resident_of(path))
+            elif argv[-2:] == ["/run/squall/lib/squall/guest/__main__.py", ""]:
+                guest_mb = max(guest_mb, resident_of(path))
+        except OSError:
+            continue  # it has ended
+    return resident_of(Path("/proc/self")), server_mb, guest_mb
+
+
+def resident_of(path: Path) -> float:
+    """In MB of a million bytes."""
+    return int((path / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def argument(count: int) -> dict[str, float]:
     """A large argument to a container that is there, and a large result from it; never the same bytes twice."""
     out_s, back_s = [], []
@@ -155,7 +202,16 @@ def timed_ms(action: Callable[[], object]) -> float:
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
     measurement.__name__: measurement
-    for measurement in (warm_call, map_trivial, argument, cold_start, many_containers, import_inside, import_outside)
+    for measurement in (
+        warm_call,
+        map_trivial,
+        map_million,
+        argument,
+        cold_start,
+        many_containers,
+        import_inside,
+        import_outside,
+    )
 }
 
 if __name__ == "__main__":

@@ -94,3 +94,11 @@ def test_client_that_is_killed_while_it_spawns_leaves_what_was_acknowledged_runn
     assert results == list(range(len(results)))
     assert len(results) >= input_count >= 1_024
     assert stopped.code == 0, stopped
+
+
+def test_result_that_does_not_fit_into_the_container_is_told_as_that(squall: Installation) -> None:
+    ended = squall.run("counting.py::large")
+
+    assert ended.code == 0, ended
+    assert "caught: the container ran out of memory while it ran this input (" in ended.out, ended
+    assert f"afterwards: {20 * 2**20}\n" in ended.out, ended

@@ -12,7 +12,7 @@ import pytest
 import squall
 from squall.exception import InvalidError, ResourceExhaustedError
 from squall.protocol.errors import EXHAUSTED, PlatformError
-from squall.sdk import _durable, _map, _spawn
+from squall.sdk import _durable, _map, _pieces, _spawn
 from tests.sdk.double import ServerDouble
 
 app = squall.App("spawn", include_source=False)
@@ -269,6 +269,21 @@ async def test_spawns_survive_a_reconnect_and_start_nothing_twice(server: Server
         assert [await call.get.aio() for call in calls] == [x * x for x in range(700)]
 
     assert len(server.attempts) == len(set(server.attempts)) == 700
+
+
+def test_input_that_is_too_large_is_refused_before_anything_is_sent(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pieces, "VALUE_BYTES_MAX", 3 * 2**20)
+    with app.run():
+        for call in (size_of.spawn, size_of.remote):
+            with pytest.raises(InvalidError, match=r"the input has .* GiB, and a value may have"):
+                call(bytes(4 * 2**20))
+        with pytest.raises(InvalidError, match="the input has"):
+            list(size_of.map([bytes(4 * 2**20)]))
+
+    assert not server.blobs_put
+    assert not server.opened
 
 
 # Results

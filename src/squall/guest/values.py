@@ -12,7 +12,7 @@ from squall.exception import InvalidError, SerializationError
 from squall.guest.inbox import Input
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _container
-from squall.sdk._pieces import size_of
+from squall.sdk._pieces import checked_size
 from squall.sdk._serialization import deserialize, serialize_pieces
 
 
@@ -33,7 +33,7 @@ class Values:
 
         Raises:
             SerializationError: it cannot be pickled.
-            InvalidError: it is a generator, of a function that is not known to be one.
+            InvalidError: it is too large, or a generator, of a function that is not known to be one.
         """
         try:
             pieces = serialize_pieces(value, value if type(value) is tuple else (value,))
@@ -54,6 +54,6 @@ class Values:
                 f"{where} result of type {type(value).__name__} cannot be pickled: {cause or error}; "
                 "return plain data, such as numbers, text, lists and dicts"
             ) from (cause if is_users else None)
-        if size_of(pieces) <= INLINE_BYTES_MAX:
+        if checked_size(pieces, "the function's result") <= INLINE_BYTES_MAX:
             return b"".join(pieces), ""
         return b"", self._put_blob(pieces)

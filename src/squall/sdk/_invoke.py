@@ -13,7 +13,7 @@ from squall.sdk._calls import GeneratorCall, Output, Payload, RemoteCall, call_o
 from squall.sdk._client import Client
 from squall.sdk._client import current as current
 from squall.sdk._pending import run
-from squall.sdk._pieces import is_large, size_of
+from squall.sdk._pieces import checked_size, is_large
 from squall.sdk._serialization import deserialize, raise_failure, serialize, serialize_pieces
 
 ITEM_CREDIT_STEP = 256
@@ -29,7 +29,7 @@ def parent_input_id() -> str:
 async def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
     """Arguments as they travel; large ones are put in the blob store first."""
     pieces = serialize_pieces((args, kwargs), (*args, *kwargs.values()))
-    if size_of(pieces) <= INLINE_BYTES_MAX:
+    if checked_size(pieces, "the input") <= INLINE_BYTES_MAX:
         return Payload(b"".join(pieces))
     return Payload(b"", await _blob.put(client, pieces))
 

@@ -6,9 +6,12 @@ each join in between would be another copy, of memory that must be had first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from squall.protocol.frames import INLINE_BYTES_MAX
+
+VALUE_BYTES_MAX = 8 * 2**30
+"""The input or the result of a call: whoever gets it has it in memory, as whoever sends it has."""
 
 _SIZED = frozenset({bytes, bytearray, str})
 
@@ -105,3 +108,18 @@ class PieceReader:
                 return False
             self._piece = memoryview(self._left.pop())
         return True
+
+
+def checked_size(pieces: Sequence[bytes | memoryview], what: str) -> int:
+    """How many bytes they are, of arguments or a result.
+
+    Raises:
+        InvalidError: more than a value may have; the message begins with `what`.
+    """
+    size_bytes = size_of(pieces)
+    if size_bytes > VALUE_BYTES_MAX:
+        from squall.exception import InvalidError  # cold start: only when something is wrong
+
+        has = f"{what} has {size_bytes / 2**30:.1f} GiB, and a value may have {VALUE_BYTES_MAX / 2**30:g} GiB"
+        raise InvalidError(f"{has}; send it in parts, yield it, or put it where both sides can read it")
+    return size_bytes

@@ -79,12 +79,15 @@ def feed() -> None:
     identity.spawn_map(numbers())
 
 
-@app.function()
-def build(mebibytes: int) -> list[bytes]:
-    """A result of many values, so that no limit of one value stops it."""
-    return [secrets.token_bytes(2**20) for _ in range(mebibytes)]
-
-
 @app.function(memory=(128, 256))
-def build_in_little(mebibytes: int) -> bytes:
+def build(mebibytes: int) -> bytes:
     return b"".join(secrets.token_bytes(2**20) for _ in range(mebibytes))
+
+
+@app.local_entrypoint()
+def large() -> None:
+    try:
+        build.remote(400)
+    except squall.exception.Error as error:
+        print(f"caught: {error}", flush=True)
+    print(f"afterwards: {len(build.remote(20))}", flush=True)

@@ -1,0 +1,11 @@
+"""Single spawns in an event loop, in SQLite."""
+
+from __future__ import annotations
+
+from bench import spawning
+from bench.figure import Context, Figure
+
+
+def run(context: Context) -> Figure:
+    """Rate of acknowledgements, while a container runs what was spawned."""
+    return spawning.measure(context, "gather", "sqlite")
