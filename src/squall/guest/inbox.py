@@ -43,7 +43,7 @@ Key = tuple[str, int]
 class Input:
     """One input to run."""
 
-    __slots__ = ("attempt", "blob_sha256", "call_id", "index", "method", "value")
+    __slots__ = ("attempt", "blob_sha256", "call_id", "index", "keys", "method", "value")
 
     def __init__(
         self, call_id: str, index: int, attempt: int, value: bytes, blob_sha256: str, method: str = ""
@@ -54,16 +54,13 @@ class Input:
         self.attempt = attempt
         self.value = value
         self.blob_sha256 = blob_sha256
+        self.keys: tuple[Key, ...] = ((call_id, index),)
+        """What it is found by."""
 
     @property
     def input_id(self) -> str:
         """Its id, as users see it."""
         return f"in-{self.call_id[3:]}:{self.index}"
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """What it is found by."""
-        return ((self.call_id, self.index),)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -77,7 +74,7 @@ class Input:
 
     def without(self, gone: set[Key]) -> Work | None:
         """What is left of it when these were given back."""
-        return None if (self.call_id, self.index) in gone else self
+        return None if self.keys[0] in gone else self
 
 
 class Stopping(BaseException):
@@ -149,7 +146,7 @@ class Inbox:
             item = self._held.popleft()
             now = time.monotonic()
             for one in item.inputs:
-                self._begun[one.call_id, one.index] = (one, now, item)
+                self._begun[one.keys[0]] = (one, now, item)
             return item
 
     def answered(self, item: Work) -> None:
@@ -157,7 +154,8 @@ class Inbox:
         with self._lock:
             for key in item.keys:
                 self._begun.pop(key, None)
-                self._cancelled.discard(key)
+            if self._cancelled:
+                self._cancelled.difference_update(item.keys)
 
     def has_begun(self, call_id: str, index: int) -> bool:
         """Whether the runner has taken it and not answered yet."""

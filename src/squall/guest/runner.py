@@ -81,7 +81,8 @@ class RunnerParts(NamedTuple):
 
     def arguments(self, item: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What to call the function with."""
-        return self.values.arguments(item.inputs[0])
+        one: Any = item  # batches have parts of their own
+        return self.values.arguments(one)
 
     def returned(self, item: Work, result: Any) -> Outcome:
         """What became of an input whose function has returned."""
@@ -89,7 +90,7 @@ class RunnerParts(NamedTuple):
 
     def answer(self, item: Work, outcome: Outcome, run_us: int) -> None:
         """Put it into the outbox."""
-        one = item.inputs[0]
+        one: Any = item  # as above
         status, value, blob_sha256 = outcome
         self.outbox.add(one.call_id, one.index, one.attempt, status, value, run_us, blob_sha256)
         self.inbox.answered(one)
