@@ -31,8 +31,10 @@ from squall.protocol.function_window import AppWindow, AppWindowGet, FunctionWin
 from squall.protocol.ids import input_id, new_id
 from squall.server.dispatch.clock import ManualClock
 from squall.server.dispatch.flight_keeper import DETAIL_CHARS_MAX
+from squall.server.dispatch.flights import COUNTED_MAX
 from squall.server.dispatch.recorder import DETAILED_MAX, FAILED_MAX, KEPT_INPUTS_MAX, FlightRecorder, cut_short
 from squall.server.model.config import ServerConfig
+from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from tests.server.doubles import Failed, FakeGuest, Stage, made_at, settle, staged
 
 
@@ -264,6 +266,22 @@ async def test_durable_call_is_known_to_the_next_server() -> None:
         assert flight.summary.function_name == "square"
         assert await listed(stage) == [call_id]
         assert await listed(stage, is_failed=True) == []
+
+
+async def test_large_calls_in_the_store_are_not_counted_output_by_output() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        count = COUNTED_MAX + 1
+        call = StoredCall("fc-00000000large", spec.function_id, spec.app_id, "spawn", stage.clock.now(), count)
+        await stage.store.put_call(call, tuple(StoredInput(call.call_id, index) for index in range(count)))
+        listing: CallListing = await stage.client.ask("CallList", CallList(), CallListing)
+        assert [one.status for one in listing.calls] == ["queued"]
+
+        await stage.store.put_outputs(tuple(StoredOutput(call.call_id, index, 0) for index in range(count)))
+        listing = await stage.client.ask("CallList", CallList(), CallListing)
+
+        assert [(one.status, one.input_count) for one in listing.calls] == [("succeeded", count)]
+        assert (await show(stage, call.call_id, limit=5)).counts == {"succeeded": count}
 
 
 async def test_call_that_was_not_durable_and_succeeded_is_forgotten_with_its_server() -> None:

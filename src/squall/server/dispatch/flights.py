@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from squall.server.dispatch.input import Call
 
 LIST_MAX = 1_000
+COUNTED_MAX = 10_000
+"""Outputs of a call in the store that are counted when somebody asks."""
+_OVER = frozenset(wire.STATUS_NAMES)
 CHILDREN_MAX = 100
 VARIANTS_MAX = 1_000
 
@@ -144,9 +147,20 @@ class Flights:
 
     async def _summaries(self, calls: Iterable[StoredCall], specs: dict[str, FunctionSpec]) -> list[CallSummary]:
         calls = list(calls)
-        counts = await self._plane.store.count_outputs(tuple(call.call_id for call in calls))
+        counts = await self._counts(calls)
         known = dict(specs)
         return [await self._summary(call, counts.get(call.call_id, {}), known) for call in calls]
+
+    async def _counts(self, calls: list[StoredCall]) -> dict[str, dict[int, int]]:
+        """Call to status to number of outputs. Those of a large call are not counted, which would read all of them: it
+        is taken for one that succeeded unless inputs are left; one that failed has a flight, too."""
+        store = self._plane.store
+        small = tuple(call.call_id for call in calls if call.input_count <= COUNTED_MAX)
+        counts = await store.count_outputs(small)
+        for call in calls:
+            if call.input_count > COUNTED_MAX and not await store.unfinished_indexes(call.call_id, 0, 1):
+                counts[call.call_id] = {wire.SUCCEEDED: call.input_count}
+        return counts
 
     async def _summary(self, call: StoredCall, counts: dict[int, int], known: dict[str, FunctionSpec]) -> CallSummary:
         """A durable call that is in the store only."""
@@ -262,8 +276,11 @@ class Flights:
         """A durable call from its outputs, and what else was kept of it."""
         store = self._plane.store
         outputs = await store.list_outputs(call.call_id, first, limit, failed=is_failed)
-        counts = (await store.count_outputs((call.call_id,))).get(call.call_id, {})
+        counts = (await self._counts([call])).get(call.call_id, {})
         summary = await self._summary(call, counts, {})
+        if kept is not None and call.input_count > COUNTED_MAX:
+            summary = replace(kept.summary, input_count=call.input_count)
+            counts = {wire.STATUS_NAMES.index(name): count for name, count in kept.counts.items() if name in _OVER}
         inputs = {output.index: _input_of(call, output) for output in outputs}
         inputs |= {one.index: one for one in (kept.inputs if kept is not None else ()) if one.index >= first}
         ordered = tuple(inputs[index] for index in sorted(inputs))
