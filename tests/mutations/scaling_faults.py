@@ -21,7 +21,7 @@ SCALING_FAULTS = (
                 "existing = load.busy + len(load.idle) + load.pending",
             ),
         ),
-        {f"{SIMULATION}[0]": "assert most is None or there <= most"},
+        {f"{SIMULATION}[0]": "await simulate(seed, SMALL)"},
     ),
     Mutation(
         "scaling-idle",

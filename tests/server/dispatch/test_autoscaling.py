@@ -160,3 +160,23 @@ async def test_a_container_may_change_its_own_function_and_no_other() -> None:
         most = AutoscalerUpdate(mine.function_id, min_containers=50_000)
         with pytest.raises(PlatformError, match="is not between 0 and 10000"):
             await inside.ask("AutoscalerUpdate", most, AutoscalerSettings)
+
+
+async def test_setting_the_clock_of_the_machine_starts_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(scaledown_window_s=30.0)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        idle = await stage.client.function(scaledown_window_s=30.0, min_containers=1)
+        await stage.until(lambda: len(stage.node.guests) == 2)
+        now = stage.clock.now
+
+        for jump_s in (10 * 365 * 24 * 3_600.0, -20 * 365 * 24 * 3_600.0):
+            monkeypatch.setattr(stage.clock, "now", lambda jump_s=jump_s: now() + jump_s)
+            await stage.pass_time(20.0, 1.0)
+
+        assert len(stage.node.guests) == 2
+        assert len(stage.node.starts) == 2
+        assert not call.outputs
+        assert len(stage.plane.apps.dispatchers[idle.function_id].idle) == 1

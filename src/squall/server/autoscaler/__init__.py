@@ -109,7 +109,7 @@ def _relief(load: Load, target: int) -> int:
     """Containers that bring those that run more than their target down to it, once that has lasted. Of short inputs,
     which are handed out ahead, most of what a container seems to run waits in it."""
     is_short = load.service_s is not None and load.service_s < SHORT_S
-    if is_short or load.now - load.above_target_since < BLOCKED_S:
+    if is_short or load.above_target_since + BLOCKED_S > load.now:
         return 0
     return math.ceil(load.running / target)
 
