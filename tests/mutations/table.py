@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutations.attempt_faults import ATTEMPT_FAULTS
+from tests.mutations.class_faults import CLASS_FAULTS
 from tests.mutations.flight_faults import FLIGHT_FAULTS
 from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
 from tests.mutations.image_faults import IMAGE_FAULTS
@@ -29,6 +30,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *IMAGE_LAYER_FAULTS,
     *IMAGE_REMOVAL_FAULTS,
     *IMAGE_STORE_FAULTS,
+    *CLASS_FAULTS,
     *SCHEDULE_FAULTS,
     *FLIGHT_FAULTS,
     *SCALING_FAULTS,

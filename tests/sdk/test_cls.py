@@ -279,6 +279,11 @@ def test_wrong_parameters_are_refused_by_name(args: tuple[Any, ...], kwargs: dic
         Model(*args, **kwargs)
 
 
+def test_an_object_is_refused_what_its_class_has_not() -> None:
+    with pytest.raises(InvalidError, match="has no parameter 'depth'"):
+        Model(size=3, depth=1)
+
+
 def test_a_method_needs_an_object() -> None:
     with pytest.raises(AttributeError, match=r"Plain\.hello\.remote: instantiate the class first, as in Plain\(\)"):
         Plain.hello.remote()

@@ -28,6 +28,7 @@ from squall.protocol.ids import new_id
 from squall.protocol.parameters import encode
 from squall.server.dispatch import variants
 from squall.server.model.config import ServerConfig
+from tests.server.dispatch.deploying import deploy
 from tests.server.dispatch.test_callers import container_of
 from tests.server.doubles import FakeClient, FakeGuest, Stage, settle, staged
 
@@ -323,3 +324,61 @@ async def test_the_store_forgets_what_nobody_uses() -> None:
 async def _never(guest: FakeGuest, value: bytes) -> bytes:
     await asyncio.Event().wait()
     return value
+
+
+# Deploys
+
+
+async def env_of(stage: Stage, function_id: str) -> tuple[dict[str, str], int]:
+    """Of the container that runs a call of it: what it was started with."""
+    await ran(stage, function_id)
+    start = next(one for one in reversed(stage.node.starts) if one.function_id == function_id)
+    return start.env, start.version
+
+
+async def test_a_deploy_changes_variants_with_their_function() -> None:
+    async with staged() as stage:
+        published = await deploy(stage, code="1", function="Model", definition=MODEL)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        function_id = await bind(stage.client, base)
+        sleeping = await bind(stage.client, base, 4)
+        assert await env_of(stage, function_id) == ({"CODE": "1"}, 1)
+        stage.plane.apps.forget_variant(sleeping)
+
+        await deploy(stage, code="2", function="Model", definition=MODEL)
+
+        assert await env_of(stage, function_id) == ({"CODE": "2"}, 2)
+        assert await env_of(stage, sleeping) == ({"CODE": "2"}, 2)
+        assert await bind(stage.client, base) == function_id
+
+
+async def test_what_is_held_to_a_version_stays_what_it_was_also_after_a_restart() -> None:
+    async with staged() as stage:
+        published = await deploy(stage, code="1", function="Model", definition=MODEL)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        record = FunctionBind(base.function_id, encode({"size": 3}), version=1)
+        held = (await stage.client.ask("FunctionBind", record, FunctionBound)).function_id
+        await deploy(stage, code="2", function="Model", definition=MODEL)
+        assert await env_of(stage, held) == ({"CODE": "1"}, 1)
+
+        await stage.restart()
+        await stage.client.connect()
+        for guest in list(stage.node.guests.values()):
+            guest.exit(0)
+        await settle()
+
+        assert await env_of(stage, held) == ({"CODE": "1"}, 1)
+
+
+async def test_variants_of_a_function_that_is_deleted_are_told_so() -> None:
+    async with staged() as stage:
+        published = await deploy(stage, function="Model", definition=MODEL)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        function_id = await bind(stage.client, base)
+        await ran(stage, function_id)
+
+        await deploy(stage, function="other")
+
+        outputs = await stage.done(run(stage, function_id), 1)
+        assert outputs[0].status != wire.SUCCEEDED
+        assert "Model" in outputs[0].failure.message or "does not exist" in outputs[0].failure.message

@@ -116,6 +116,17 @@ def test_asking_of_a_variant_is_asking_of_its_function_for_both() -> None:
     assert composed(merged(BASE, ask(version=2)), FunctionBind("fu-x", "", None)) == ask(version=2)
 
 
+def test_what_is_held_to_a_version_says_the_one_that_was_asked_for() -> None:
+    found = merged(BASE, ask(version=9))
+
+    assert (found.version, found.is_pinned) == (9, True)
+    assert composed(found, FunctionBind(found.function_id, encode({"size": 3}))) == ask({"size": 3}, 9)
+
+
+def test_a_class_that_needs_parameters_may_be_held_to_a_version_without() -> None:
+    check_asked(BASE, ask(version=2))
+
+
 def test_asking_for_nothing_is_plain() -> None:
     assert is_plain(composed(BASE, ask(env=None)))
     assert is_plain(composed(BASE, FunctionBind("fu-base", "", FunctionOptions())))
@@ -158,7 +169,6 @@ def test_long_parameters_make_no_long_name() -> None:
         (BASE, ask({"size": True}), "parameter size of class Model must be int, not bool"),
         (BASE, ask({"height": 3}), "class Model has no parameter 'height'; it has: size, name"),
         (BASE, ask({"name": "x"}), "class Model needs size="),
-        (BASE, ask(timeout_s=4.0), "class Model needs size="),
         (BASE, FunctionBind("fu-base", '{"size": 3}'), "not written as they are compared"),
         (BASE, FunctionBind("fu-base", '{"size":{"bytes":"?"}}'), "cannot be read"),
         (BASE, FunctionBind("fu-base", "[" * 9_000), "cannot be read"),

@@ -122,7 +122,8 @@ def check_asked(base: FunctionSpec, asked: FunctionBind) -> None:
         values = decode(asked.parameters)
         if values and not base.definition.is_class:
             raise ParametersInvalid(f"function {name} is no class, and has no parameters")
-        if base.definition.is_class:
+        # A class with other options, or held to a version, is no object yet: that is bound to it later.
+        if values and base.definition.is_class:
             check(name, base.definition.parameters, values)
     except ParametersInvalid as error:
         raise PlatformError(INVALID, f"FunctionBind: {error}") from None
