@@ -177,6 +177,12 @@ def test_numbers_of_an_ended_app_are_shown(session_installation: Installation, f
     calls = session_installation.command("function", "calls", f"{app_id}/charge", "--json")
     wrong = session_installation.command("function", "info", f"{app_id}/chrage")
 
+    lines = session_installation.command("app", "logs", app_id, "--function-call", failed["charge"])
+    none = session_installation.command("function", "logs", f"{app_id}/charge", "--function-call", failed["checkout"])
+    container = session_installation.command("function", "logs", f"{app_id}/charge", "--container", "ct-none")
+
+    assert [line for line in lines.out.splitlines() if line.startswith("charging")] == ["charging -7"] * 2, lines
+    assert (none.code, none.out, container.out) == (0, "", ""), none
     assert "stopped" in info.out, info
     assert json.loads(stats.out)["functions"]["charge"]["failed_inputs"] == 1, stats
     assert "1 failed" in function.out, function

@@ -8,11 +8,13 @@ from squall.cli import tables
 from squall.cli.autoscaler import autoscaler_group
 from squall.cli.call import show_summaries
 from squall.cli.function_name import find_function
+from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, require_server
 from squall.cli.window_options import show_json, show_window, window_options
 from squall.protocol.flight import CallList, CallListing
 from squall.protocol.function import FunctionSpec
 from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, VariantList, VariantListing
+from squall.protocol.log import LogRead
 
 
 @click.group("function", epilog="Example: squall function stats greeter/hello --since 2h")
@@ -121,3 +123,22 @@ def variants(fn: str, limit: int, is_json: bool) -> None:
     ]
     headings = ("Function ID", "Parameters", "Options", "Held to", "Containers", "Queued")
     tables.show(headings, rows, is_json=is_json)
+
+
+@function_group.command("logs", epilog="Example: squall function logs greeter/hello --function-call fc-…")
+@click.argument("fn", metavar="FN")
+@click.option("--function-call", "call_id", default="", help="Only lines of this call's inputs.")
+@click.option("--container", "container_id", default="", help="Only this container's lines.")
+@log_options
+def logs(fn: str, call_id: str, container_id: str, query: LogRead, is_timestamped: bool) -> None:
+    """Show what a function printed; FN is app/function, or its id."""
+    require_server()
+    spec = find_function(fn)
+    show_logs(
+        query,
+        is_timestamped,
+        app=spec.app_id,
+        function=spec.function_id,
+        container_id=container_id,
+        inputs=inputs_of(call_id),
+    )

@@ -13,6 +13,7 @@ import click
 
 from squall.cli.server_calls import ask, follow, wait_for_server
 from squall.protocol.app import STOPPED, AppGet, AppInfo
+from squall.protocol.ids import input_id, is_id
 from squall.protocol.log import STDERR, SYSTEM, LogBatch, LogEntry, LogRead
 from squall.protocol.records import replace
 from squall.sdk._client import ConnectionLost
@@ -78,16 +79,22 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def show_logs(
-    query: LogRead, is_timestamped: bool, *, app: str = "", container_id: str = "", function: str = ""
+    query: LogRead, is_timestamped: bool, *, app: str = "", container_id: str = "", function: str = "", inputs: str = ""
 ) -> None:
-    """Print matching lines; returns when there are no more (or, following, when the app has stopped)."""
+    """Print matching lines; returns when there are no more (or, following, when the app has stopped).
+
+    With `inputs` only those of inputs whose ids begin so.
+    """
+    if inputs:
+        # Those are picked here: what is not theirs is among the last lines, too.
+        query = replace(query, tail=-1)
     wanted = replace(query, app=app, container_id=container_id, function=function, source=query.source or "")
     shown = ShownLines()
     while True:
         try:
             for batch, _ in follow("LogRead", wanted, LogBatch):
                 for entry in batch.entries:
-                    if shown.is_new(entry):
+                    if shown.is_new(entry) and entry.input_id.startswith(inputs):
                         show_entry(entry, is_timestamped)
         except ConnectionLost:
             if not wanted.is_following or not wait_for_server(SERVER_BACK_S):
@@ -100,6 +107,19 @@ def show_logs(
             return
         wanted = replace(wanted, tail=-1, since=shown.last_at or wanted.since)
         time.sleep(AGAIN_S)
+
+
+def inputs_of(call_id: str) -> str:
+    """How the ids of a call's inputs begin; empty for no call.
+
+    Raises:
+        click.UsageError: it is no id of a call.
+    """
+    if not call_id:
+        return ""
+    if not is_id(call_id, "fc"):
+        raise click.UsageError(f"{call_id!r} is no id of a call: those begin with fc-")
+    return input_id(call_id, 0).removesuffix("0")
 
 
 def show_entry(entry: LogEntry, is_timestamped: bool) -> None:
