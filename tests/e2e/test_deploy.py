@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.installation import Ended, Installation, wait_until
 
+EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "calls"
 PROGRAM = """
 import time
 import squall
@@ -77,6 +78,16 @@ def python(squall: Installation, program: str, **how: object) -> subprocess.Comp
 def stop(squall: Installation, name: str) -> None:
     ended = squall.command("app", "stop", name, "--yes")
     assert ended.code == 0, ended
+
+
+@pytest.mark.timeout(200)
+def test_the_example_is_called_by_name_from_another_program(squall: Installation) -> None:
+    deployed = squall.command("deploy", str(EXAMPLES / "deployed.py"), timeout_s=120)
+    called = python(squall, 'import squall; print(squall.Function.from_name("greeter", "greet").remote("world"))')
+
+    assert deployed.code == 0, deployed
+    assert (called.stdout, called.returncode) == ("hello world\n", 0), called.stderr
+    stop(squall, "greeter")
 
 
 @pytest.mark.timeout(300)
@@ -211,3 +222,66 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
     stop(squall, name)
     gone = python(squall, f"import squall; squall.Function.from_name({name!r}, 'version').remote()")
     assert "NotFoundError" in gone.stderr or "stopped" in gone.stderr
+
+
+IN_PROGRAM = """
+import os, sys
+import squall
+
+app = squall.App({name!r}, tags={{"team": "blue"}})
+
+@app.function()
+def inner() -> str:
+    return os.environ["CODE"]
+
+@app.function()
+def outer() -> str:
+    return inner.remote()
+
+def main():
+    os.chdir({folder!r})
+    for code in ("one", "two"):
+        globals()["app"] = again = squall.App({name!r}, tags={{"team": "blue"}})
+        made = [again.function(env={{"CODE": code}})(f.raw_f) for f in (inner, outer)]
+        assert again.deploy(environment_name="staging") is again
+        assert made[0].remote() == code, code
+    held = squall.Function.from_name({name!r}, "outer", version=1, environment_name="staging")
+    current = squall.Function.from_name({name!r}, "outer", environment_name="staging")
+    print(held.remote(), current.remote())
+    found = squall.App.lookup({name!r}, environment_name="staging")
+    found.set_tags({{"team": "red"}})
+    print(found.app_id == again.app_id, again.get_tags())
+    try:
+        squall.App.lookup({name!r})
+    except squall.exception.NotFoundError:
+        empty = squall.App.lookup({name!r}, create_if_missing=True)
+        print(empty.app_id == squall.App.lookup(empty.app_id).app_id != found.app_id)
+        empty.stop()
+    print([one.name for one in squall.Environment.from_name("staging").apps.list()])
+    again.stop()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.timeout(200)
+def test_programs_deploy_look_up_and_hold_to_versions(squall: Installation, tmp_path: Path) -> None:
+    name = "from-a-program"
+    path = tmp_path / "program.py"
+    path.write_text(IN_PROGRAM.format(name=name, folder=str(tmp_path)))
+    created = squall.command("environment", "create", "staging")
+
+    ended = subprocess.run(
+        [sys.executable, str(path)], env=squall.environ(), capture_output=True, text=True, timeout=150, check=False
+    )
+    listed = squall.command("environment", "list", "--json")
+    deleted = squall.command("environment", "delete", "staging", "--yes")
+    unknown = squall.command("app", "list", "--env", "stagin")
+
+    assert created.code == 0, created
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == ["one two", "True {'team': 'red'}", "True", f"['{name}']"]
+    assert [one["name"] for one in json.loads(listed.out)] == ["main", "staging"]
+    assert deleted.code == 0, deleted
+    assert (unknown.code, "no environment 'stagin'" in unknown.err) == (1, True), unknown

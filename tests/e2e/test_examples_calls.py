@@ -20,7 +20,7 @@ PRINTS: dict[str, str] = {
     "spawn": "cancelled: the input was cancelled before it began",
 }
 """Of those that one command runs: the last line that each prints."""
-ELSEWHERE: set[str] = {"replay", "schedules"}
+ELSEWHERE: set[str] = {"deployed", "replay", "schedules"}
 """They have tests of their own, beside those of the feature."""
 
 

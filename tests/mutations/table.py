@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.attempt_faults import ATTEMPT_FAULTS
 from tests.mutations.class_faults import CLASS_FAULTS
+from tests.mutations.deploy_faults import DEPLOY_FAULTS
 from tests.mutations.flight_faults import FLIGHT_FAULTS
 from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
 from tests.mutations.image_faults import IMAGE_FAULTS
@@ -34,6 +35,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *SCHEDULE_FAULTS,
     *FLIGHT_FAULTS,
     *SCALING_FAULTS,
+    *DEPLOY_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
     *TOGETHER_FAULTS,

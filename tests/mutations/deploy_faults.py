@@ -1,0 +1,126 @@
+"""Mutations of deploys: nothing half, no request lost, old code answers nothing new, and the way back stays open."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+TESTS = "tests/server/dispatch/test_deployments.py::"
+ENVIRONMENTS = "tests/server/dispatch/test_environments.py::"
+DEPLOYMENTS = "src/squall/server/dispatch/deployments.py"
+DISPATCHER = "src/squall/server/dispatch/dispatcher.py"
+HELD = "src/squall/server/dispatch/held_version.py"
+FLEET = "src/squall/server/dispatch/fleet.py"
+
+DEPLOY_FAULTS = (
+    Mutation(
+        "deploy-half",
+        "two deploys at once",
+        "deploys of one app do not take turns",
+        (
+            Change(
+                DEPLOYMENTS,
+                "            async with lock:\n                yield\n",
+                "            yield\n",
+            ),
+        ),
+        {f"{TESTS}test_two_deploys_at_once_become_versions_one_after_the_other": "asyncio.gather(*publishing)"},
+    ),
+    Mutation(
+        "deploy-again",
+        "deploy answered to nobody",
+        "a publish that is repeated after a break makes another version",
+        (
+            Change(
+                DEPLOYMENTS,
+                "known = _by_deploy_id(app, record.deploy_id)\n            if known is not None:\n"
+                "                return self._published(app, known.version)\n            number",
+                "number",
+            ),
+        ),
+        {f"{TESTS}test_a_publish_that_comes_again_is_the_same_version": "(first.version, False)"},
+    ),
+    Mutation(
+        "deploy-drain",
+        "deploys",
+        "containers of the version before go on",
+        (Change(DISPATCHER, "if one.spec.version != spec.version and not one.ending", "if one.ending"),),
+        {f"{TESTS}test_rolling_lets_what_runs_finish_and_gives_what_comes_to_new_code": "len(stage.node.started) == 2"},
+    ),
+    Mutation(
+        "deploy-restart",
+        "server killed during a deploy",
+        "containers of an old version are taken for ones of the new",
+        (Change(FLEET, "        if version != dispatcher.spec.version:\n", "        if version < 0:\n"),),
+        {f"{TESTS}test_containers_of_an_old_version_drain_after_a_restart": '(b"1", b"2")'},
+    ),
+    Mutation(
+        "deploy-recreate",
+        "deploys",
+        "inputs that were cut off by deploys count as lost",
+        (
+            Change(
+                "src/squall/server/dispatch/attempts.py",
+                "trouble.losses += not container.is_sacrificed",
+                "trouble.losses += 1",
+            ),
+        ),
+        {f"{TESTS}test_an_input_survives_any_number_of_deploys_that_recreate": '(0, b"12")'},
+    ),
+    Mutation(
+        "deploy-images",
+        "rollback",
+        "images of earlier versions are garbage",
+        (
+            Change(
+                "src/squall/server/dispatch/image_users.py",
+                "apps.setdefault(deployed.app_id, set()).update(version.image_ids)",
+                "pass",
+            ),
+        ),
+        {f"{TESTS}test_what_kept_versions_need_is_in_use": '{"im-old", "im-new"}'},
+    ),
+    Mutation(
+        "deploy-started-twice",
+        "server killed while apps are deployed",
+        "what a node brings is started again",
+        (
+            Change(
+                "src/squall/server/dispatch/nodes.py",
+                "        self._fleet.cancel_replaced(adopted)\n",
+                "",
+            ),
+        ),
+        {f"{TESTS}test_containers_that_come_with_their_node_are_not_started_again": "len(stage.node.starts) == 4"},
+    ),
+    Mutation(
+        "deploy-shadow",
+        "deploys",
+        "a run takes the callers of what is deployed under its name",
+        (Change("src/squall/server/store/memory.py", "key=lambda app: app.state != DEPLOYED", "key=lambda app: 0"),),
+        {f"{TESTS}test_what_is_deployed_goes_before_a_newer_run_of_the_same_name": "deployed.app_id"},
+    ),
+    Mutation(
+        "deploy-held",
+        "function held to a version",
+        "what it calls of its app is of the current version",
+        (
+            Change(
+                "src/squall/server/dispatch/held_version.py", "        return target\n", "        return function_id\n"
+            ),
+        ),
+        {f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it": "function_id != inner_id"},
+    ),
+    Mutation(
+        "environment-unknown",
+        "environments",
+        "one that there is not is taken for an empty one",
+        (
+            Change(
+                "src/squall/server/dispatch/environments.py",
+                "        self.check(method, kept(named))\n",
+                "",
+            ),
+        ),
+        {f"{ENVIRONMENTS}test_an_environment_that_there_is_not_is_refused_wherever_it_is_named": "failure_of"},
+    ),
+)
