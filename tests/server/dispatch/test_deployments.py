@@ -105,9 +105,16 @@ async def test_a_publish_that_comes_again_is_the_same_version() -> None:
         assert len(await stage.store.list_versions(first.app_id)) == 2
 
 
-async def test_two_deploys_at_once_become_versions_one_after_the_other() -> None:
+async def test_two_deploys_at_once_become_versions_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     async with staged() as stage:
         prepared = await prepare(stage)
+        publish_version = stage.store.publish_version
+
+        async def publish_slowly(*arguments: Any) -> None:
+            await settle(20)
+            await publish_version(*arguments)
+
+        monkeypatch.setattr(stage.store, "publish_version", publish_slowly)
         publishing = [
             publish(
                 stage,
@@ -179,7 +186,7 @@ async def test_an_input_survives_any_number_of_deploys_that_recreate() -> None:
         first = await deploy(stage, code="0")
         call = stage.client.call(function_id(first), 1)
         for number in range(1, 13):
-            await stage.until(lambda: any(one.running for one in stage.node.guests.values()))
+            await stage.until(lambda: call.outputs or any(one.running for one in stage.node.guests.values()))
             deploying = asyncio.ensure_future(deploy(stage, code=str(number), strategy="recreate"))
             await stage.until(deploying.done)
         gate.opened.set()
