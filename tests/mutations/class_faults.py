@@ -62,8 +62,8 @@ CLASS_FAULTS = (
         (
             Change(
                 "src/squall/server/dispatch/services.py",
-                "        if record.function_id in self._plane.apps.dispatchers:\n",
-                "        if record.function_id:\n",
+                "        if target is not None and target in self._plane.apps.dispatchers:\n",
+                "        if target is not None:\n",
             ),
         ),
         {WAITS: "call.outputs[index]"},

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import squall
 from squall.exception import ExecutionError, InvalidError, NotFoundError
 from squall.protocol.function import MethodSpec, ParameterSpec
+from squall.sdk._user_class import UserClass
 from squall.sdk.cls import Cls
 from squall.sdk.function import Function
 from tests.sdk.double import ServerDouble
@@ -289,6 +291,31 @@ def test_a_method_needs_an_object() -> None:
         Plain.hello.remote()
     with pytest.raises(TypeError, match="is not callable"):
         Plain.hello()
+
+
+def test_a_serialized_class_is_read_as_before() -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        copy = pickle.loads(cloudpickle.dumps(Single))
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+    found = UserClass(copy)
+
+    assert found.givable == (ParameterSpec("size", "int", is_required=True), ParameterSpec("name", "str"))
+    assert found.make({"size": 3}).name == "n"
+    assert [hook.__name__ for hook in found.enter_hooks] == ["load"]
+
+
+class Single:
+    size: int = squall.parameter()
+    name: str = squall.parameter(default="n")
+
+    @squall.enter()
+    def load(self) -> None: ...
+
+    @squall.method()
+    def run(self) -> None: ...
 
 
 # Here

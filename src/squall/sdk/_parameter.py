@@ -9,7 +9,15 @@ from squall.exception import InvalidError
 from squall.protocol.function import ParameterSpec
 from squall.protocol.parameters import KINDS
 
-NO_DEFAULT = object()
+
+class _NoDefault:
+    """Of a parameter that must be given; the same one also in a class that was pickled."""
+
+    def __reduce__(self) -> str:
+        return "NO_DEFAULT"
+
+
+NO_DEFAULT = _NoDefault()
 _AS_TEXT = 4
 """`annotationlib.Format.STRING`, of Pythons from 3.14 on."""
 
