@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +201,25 @@ def test_unknown_calls_are_one_message(session_installation: Installation, call_
         ended = session_installation.command("call", command[0], call_id, *command[1:])
         assert ended.code == 1
         assert ended.err.startswith("Error: no call"), ended
+
+
+@pytest.mark.timeout(240)
+def test_failed_and_spawned_calls_are_known_after_the_server_was_killed(
+    make_installation: Callable[[Mapping[str, str]], Installation],
+) -> None:
+    squall = make_installation({})
+    ended = squall.command("run", f"{PROGRAM}::ask", timeout_s=120)
+    assert ended.code == 1, ended
+    before = {one["call_id"]: one for one in listed(squall)}
+    time.sleep(2.0)  # failures are written once a second
+
+    os.kill(squall.server_pid(), signal.SIGKILL)
+    assert squall.command("server", "start", timeout_s=60).code == 0
+
+    after = {one["call_id"]: one for one in listed(squall)}
+    kept = {key for key, one in before.items() if one["status"] == "failed" or one["kind"] == "spawn"}
+    assert after.keys() == kept
+    assert {key: one["status"] for key, one in after.items()} == {key: before[key]["status"] for key in kept}
+    (failed,) = [key for key in kept if before[key]["status"] == "failed"]
+    assert "ZeroDivisionError" in squall.command("call", "show", failed).out
+    assert squall.command("call", "replay", failed, timeout_s=120).code == 1
