@@ -275,6 +275,29 @@ async def test_run_that_outlives_the_server_is_not_joined_and_its_end_is_heard(s
     assert (await stored(stage)).last_outcome == "succeeded"
 
 
+async def test_end_of_a_run_that_only_the_server_before_knew_is_found(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deploy(stage, EVERY_10_S)
+
+    async def refuse(rows: tuple[StoredSchedule, ...]) -> None:
+        raise PlatformError(EXHAUSTED, "the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.store, "put_schedules", refuse)
+        await stage.pass_time(11.0, 0.5)
+        await end_server(stage)
+    # So late that another is due soon: it must not find the first still running.
+    stage.clock.set(8.0)
+    await begin_server(stage)
+    await stage.pass_time(0.5)
+    assert (await only(stage)).last_outcome == "succeeded"
+    await stage.pass_time(3.0, 0.5)
+
+    assert len(runs_of(stage).inputs) == 2
+    assert (await only(stage)).skipped_count == 0
+
+
 async def test_end_of_a_run_that_was_not_noted_is_found(stage: Stage) -> None:
     await deploy(stage, EVERY_10_S)
     await stage.pass_time(11.0, 0.5)
