@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from squall.protocol import app, blob, call, function, image, image_catalog, log, mount, parameters, server
+from squall.protocol import app, autoscaler, blob, call, function, image, image_catalog, log, mount, parameters, server
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import JsonCodec
@@ -68,6 +68,7 @@ class ServerDouble:
         self.hellos: list[server.Hello] = []
         self.guest_hellos: list[GuestHello] = []
         self.opened: list[call.CallOpen] = []
+        self.rescaled: list[autoscaler.AutoscalerUpdate] = []
         self.bound: list[function.FunctionBind] = []
         """Variants that were asked for."""
         self.closed_calls: list[str] = []
@@ -363,6 +364,11 @@ class Connection:
         spec = variant.merged(base, asked)
         self.double.functions[spec.function_id] = spec
         return function.FunctionBound(spec.function_id), b""
+
+    def _answer_AutoscalerUpdate(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        asked = request.record(autoscaler.AutoscalerUpdate)
+        self.double.rescaled.append(asked)
+        return autoscaler.AutoscalerSettings(asked.min_containers or 0, asked.max_containers, 0, 60.0), b""
 
     def _answer_FunctionStats(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         return function.FunctionStats(3, 2, 5, 1), b""

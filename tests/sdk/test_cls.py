@@ -451,6 +451,19 @@ def test_options_are_checked_when_they_are_given() -> None:
         Model(size=1).times.with_options(timeout=3)
 
 
+def test_an_object_has_an_autoscaler_of_its_own(server: ServerDouble) -> None:
+    with app.run():
+        three = Model(size=3)
+        three.update_autoscaler(min_containers=1, scaledown_window=20)
+        three.times.autoscaler.update(max_containers=None)
+
+    (spec,) = [one for one in server.functions.values() if one.variant_of]
+    first, second = server.rescaled
+    assert {first.function_id, second.function_id} == {spec.function_id}
+    assert (first.min_containers, first.max_containers, first.is_unbounded) == (1, None, False)
+    assert (first.scaledown_window_s, second.is_unbounded, second.min_containers) == (20.0, True, None)
+
+
 def test_functions_have_options_too(server: ServerDouble) -> None:
     functions = squall.App("functions", include_source=False)
     made = functions.function(name="asked_size")(asked_size)

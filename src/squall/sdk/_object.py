@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.exception import ExecutionError, InvalidError, NotFoundError
 from squall.sdk import _source
+from squall.sdk._facade import blocking
 from squall.sdk._pending import running_loop
 from squall.sdk._user_class import OBJECT_ATTRIBUTE
 from squall.sdk._variant import Variant
@@ -53,6 +54,30 @@ class Obj:
                 object.__setattr__(self, name, value)
             else:
                 setattr(self._squall_local(), name, value)
+
+    @blocking
+    async def update_autoscaler(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        scaledown_window: int | None = None,
+        buffer_containers: int | None = None,
+    ) -> None:
+        """Change what the containers of this object are scaled by; what is None stays as it is.
+
+        Raises:
+            InvalidError: a value is impossible, or contradicts one that stays.
+        """
+        given = {
+            "min_containers": min_containers,
+            "max_containers": max_containers,
+            "scaledown_window": scaledown_window,
+            "buffer_containers": buffer_containers,
+        }
+        cls = self._squall_cls
+        pool = Function[..., Any]._make(cls._name, client=cls.service_function._client, variant=self._squall_variant)
+        await pool.autoscaler.update.aio(**{name: value for name, value in given.items() if value is not None})
 
     def _squall_method(self, name: str) -> Function[..., Any] | None:
         """Its method of that name. A class that was looked up may have any."""

@@ -9,6 +9,7 @@ import pytest
 
 from squall.protocol import call as wire
 from squall.protocol.app import AppStop, AppStopped
+from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.call import CallOpen, CallSpawn, CallSpawned, InputBatch
 from squall.protocol.container import ContainerList, ContainerListing
 from squall.protocol.errors import PlatformError
@@ -324,6 +325,25 @@ async def test_the_store_forgets_what_nobody_uses() -> None:
 async def _never(guest: FakeGuest, value: bytes) -> bytes:
     await asyncio.Event().wait()
     return value
+
+
+async def test_an_object_that_is_kept_ready_stays_so_also_after_it_was_forgotten() -> None:
+    async with staged() as stage:
+        spec = await make_model(stage, scaledown_window_s=5.0)
+        function_id = await bind(stage.client, spec)
+        await stage.client.ask("AutoscalerUpdate", AutoscalerUpdate(function_id, min_containers=1), AutoscalerSettings)
+        await stage.until(lambda: len(stage.node.guests) == 1)
+
+        await stage.pass_time(3 * variants.IDLE_S, 1.0)
+        assert len(stage.node.guests) == 1
+        await stage.client.ask(
+            "AutoscalerUpdate", AutoscalerUpdate(function_id, min_containers=0, max_containers=7), AutoscalerSettings
+        )
+        await stage.pass_time(3 * variants.IDLE_S, 1.0)
+        assert function_id not in stage.plane.apps.dispatchers
+
+        found = await stage.client.ask("AutoscalerGet", AutoscalerGet(function_id), AutoscalerSettings)
+        assert (found.min_containers, found.max_containers) == (0, 7)
 
 
 # Deploys
