@@ -234,3 +234,5 @@ class FunctionStats:
     running_inputs: int
     container_count: int
     idle_containers: int
+    input_headroom: int = 0
+    """Inputs that the containers there are could begin now."""

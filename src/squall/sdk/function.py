@@ -38,6 +38,7 @@ class FunctionCurrentStats(NamedTuple):
     num_total_runners: int
     num_running_inputs: int
     input_headroom: int
+    """How many more the containers there are could begin now."""
 
 
 class Function(With, Generic[P, R]):
@@ -270,7 +271,7 @@ class Function(With, Generic[P, R]):
         function_id = await self._resolve()
         stats = await self._get_client().request("FunctionStats", FunctionStatsGet(function_id), FunctionStats)
         return FunctionCurrentStats(
-            stats.queued_inputs, stats.container_count, stats.running_inputs, stats.idle_containers
+            stats.queued_inputs, stats.container_count, stats.running_inputs, stats.input_headroom
         )
 
     @property

@@ -9,7 +9,7 @@ import pytest
 
 from squall.protocol import call as wire
 from squall.protocol.call import InputRefs, ItemBatch
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import Batching, FunctionSpec
 from squall.server.dispatch.dispatcher import GONE_MAX, ITEMS_WAITING_MAX, TURN_INPUTS_MAX
 from squall.server.model.config import ServerConfig
 from tests.server.doubles import FakeClient, FakeGuest, Stage, settle, staged
@@ -264,6 +264,29 @@ async def test_container_runs_more_than_its_target_until_others_have_started() -
             stage.client.call(spec.function_id, number)
             await settle()
         assert sorted(len(guest.running) for guest in stage.node.started) == [2, 2, 6]
+
+
+@pytest.mark.parametrize(
+    ("fields", "count", "headroom"),
+    [
+        ({}, 1, 1),
+        ({"max_inputs": 4}, 3, 5),
+        ({"max_inputs": 4}, 9, 0),
+        ({"batching": Batching(5, 0)}, 3, 5),
+        ({"batching": Batching(5, 0), "max_inputs": 2}, 3, 15),
+        ({"is_single_use": True}, 1, 1),
+    ],
+)
+async def test_headroom_is_what_containers_could_begin_now(fields: dict[str, Any], count: int, headroom: int) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=2, max_containers=2, **fields)
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        await stage.until(lambda: len(dispatcher.free) == 2)
+        stage.node.run = _hold
+        stage.client.call(spec.function_id, *range(count))
+        await settle()
+
+        assert dispatcher.stats().input_headroom == headroom
 
 
 async def test_container_is_filled_to_its_target_before_a_spare_one_is_used() -> None:

@@ -606,8 +606,18 @@ class Dispatcher:
         """How busy it is."""
         held = [len(one.held) for one in self.containers.values()]
         running = sum(min(count, self.max_inputs) for count in held)
-        idle = sum(1 for one in self.containers.values() if one.is_open and not one.is_busy)
-        return FunctionStats(self.queued + self.delayed + sum(held) - running, running, len(self.containers), idle)
+        usable = [one for one in self.containers.values() if one.is_open]
+        idle = sum(1 for one in usable if not one.is_busy)
+        headroom = sum(self._headroom(one) for one in usable)
+        waiting = self.queued + self.delayed + sum(held) - running
+        return FunctionStats(waiting, running, len(self.containers), idle, headroom)
+
+    def _headroom(self, container: Container) -> int:
+        """How many inputs it could begin now."""
+        room = self.window(container) - len(container.held)
+        if self.batches is not None and room > 0 and not self.attempts.suspects:
+            return (self.batches_at_once - self.load(container)) * self.batches.batching.max_batch_size
+        return max(0, min(room, self.max_inputs - len(container.held)))
 
 
 def _check_sizes(sizes: tuple[int, ...], blobs: dict[str, str], body: bytes) -> None:
