@@ -31,5 +31,5 @@ def main() -> None:
     later.cancel()
     try:
         later.get(index=99_999)
-    except squall.exception.RemoteError as error:
-        print("cancelled:", error)
+    except squall.exception.RemoteError:
+        print("cancelled")

@@ -17,7 +17,7 @@ PRINTS: dict[str, str] = {
     "map": "failures in their place: ['ZeroDivisionError', 'float', 'float']",
     "retries": "cancelled",
     "several_at_once": "20 pages by one container, 20 parts by at most two: True",
-    "spawn": "cancelled: the input was cancelled before it began",
+    "spawn": "cancelled",
 }
 """Of those that one command runs: the last line that each prints."""
 ELSEWHERE: set[str] = {"deployed", "replay", "schedules"}

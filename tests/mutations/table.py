@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.attempt_faults import ATTEMPT_FAULTS
 from tests.mutations.class_faults import CLASS_FAULTS
 from tests.mutations.deploy_faults import DEPLOY_FAULTS
+from tests.mutations.durable_faults import DURABLE_FAULTS
 from tests.mutations.flight_faults import FLIGHT_FAULTS
 from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
 from tests.mutations.image_faults import IMAGE_FAULTS
@@ -33,6 +34,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *IMAGE_STORE_FAULTS,
     *CLASS_FAULTS,
     *SCHEDULE_FAULTS,
+    *DURABLE_FAULTS,
     *FLIGHT_FAULTS,
     *SCALING_FAULTS,
     *DEPLOY_FAULTS,

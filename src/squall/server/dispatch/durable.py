@@ -228,10 +228,13 @@ class Durable:
         self._waiters.setdefault(key, set()).add(waiter)
         timer = None
         try:
-            output = await self._known(call_id, self._store.get_output(call_id, index))
-            # What is in memory has an input of index 0, nearly all there are: for those the store is not asked twice.
-            if output is None and (index != 0 or self._calls.get(call_id) is None):
-                await self._check_index(call_id, index)
+            call = self._calls.get(call_id)
+            if call is not None and call.is_durable and index in call.inputs:
+                output = None  # the store has none: it would be told to us
+            else:
+                output = await self._known(call_id, self._store.get_output(call_id, index))
+                if output is None:
+                    await self._check_index(call_id, index)
             if output is None and timeout_s > 0:
                 timer = self._clock.call_later(
                     min(timeout_s, WAIT_MAX_S), lambda: None if waiter.done() else waiter.set_result(None)

@@ -1,0 +1,83 @@
+"""Mutations of durable calls that grow, of spawning many, and of maps that nobody wants any more."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+SERVER = "tests/server/dispatch/test_spawns.py::"
+STORE = "tests/conformance/test_store_growing.py::"
+SDK = "tests/sdk/test_spawn.py::"
+SPAWNS = "src/squall/server/dispatch/spawns.py"
+SPAWN = "src/squall/sdk/_spawn.py"
+
+DURABLE_FAULTS = (
+    Mutation(
+        "spawn-given-up",
+        "client gone while its spawn is committed",
+        "a request ends with its client, and what is on disk is forgotten there",
+        (
+            Change(
+                SPAWNS,
+                "return await asyncio.shield(self._tasks.start(self._extend(record, inputs, dispatcher)))",
+                "return await self._extend(record, inputs, dispatcher)",
+            ),
+        ),
+        {f"{SERVER}test_inputs_whose_caller_went_away_while_they_were_kept_run": "await done(stage, call_id, 2)"},
+    ),
+    Mutation(
+        "spawn-again",
+        "spawn repeated after its answer was lost",
+        "what the store has already is taken for being run",
+        (Change(SPAWNS, "self._backlog.look_again(portion.call.function_id, portion.place)", "pass"),),
+        {
+            f"{SERVER}test_inputs_that_are_known_to_be_kept_only_by_the_store_run_when_they_are_put_again": (
+                "await done(stage, call_id, 3)"
+            )
+        },
+    ),
+    Mutation(
+        "grown-twice",
+        "spawn repeated after its answer was lost",
+        "inputs that the store has already are taken for new ones",
+        (
+            Change(
+                "src/squall/server/store/sql_portions.py",
+                "if more.inputs and end <= call.input_count:",
+                "if more.inputs and end < 0:",
+            ),
+        ),
+        {f"{STORE}test_repeated_inputs_of_a_growing_call_are_there_once[sqlite]": ("again = await store.extend_call(")},
+    ),
+    Mutation(
+        "spawn-map-waits",
+        "more is spawned than may wait",
+        "spawn_map takes a refusal for an answer",
+        (Change(SPAWN, "            if not retry_s:\n", "            if True:\n"),),
+        {f"{SDK}test_where_too_many_wait_spawn_map_waits": "assert list(call.iter()) =="},
+    ),
+    Mutation(
+        "spawns-share",
+        "100,000 spawns at once",
+        "each spawn is a request of its own",
+        (Change(SPAWN, "REQUESTS_MAX = 2\n", "REQUESTS_MAX = 200_000\n"),),
+        {f"{SDK}test_spawns_of_one_loop_share_few_requests": "assert len(server.batches) <= 20"},
+    ),
+    Mutation(
+        "value-limit",
+        "result larger than memory limits",
+        "a result of any size is sent",
+        (Change("src/squall/sdk/_pieces.py", "    if size_bytes > VALUE_BYTES_MAX:\n", "    if size_bytes < 0:\n"),),
+        {
+            "tests/guest/test_values.py::test_result_that_is_too_large_is_refused_before_anything_is_sent": (
+                "with pytest.raises(InvalidError"
+            )
+        },
+    ),
+    Mutation(
+        "map-line",
+        "map that is given up",
+        "its line stays on the terminal",
+        (Change("src/squall/sdk/_map.py", "            self._progress.end(*self._counts())\n", ""),),
+        {"tests/sdk/test_output.py::test_map_that_is_given_up_is_over": "assert told[-1]"},
+    ),
+)
