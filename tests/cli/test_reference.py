@@ -172,3 +172,9 @@ def test_package_is_to_be_run_from_outside_of_it(
         load(parse(typed, is_module=False))
 
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "deploy", "serve"])
+def test_dotted_module_without_m_is_told_what_to_type(command: str) -> None:
+    with pytest.raises(click.UsageError, match=f"to run a module, write: squall {command} -m pkg.mod$"):
+        parse("pkg.mod::app", is_module=False, command=command)
