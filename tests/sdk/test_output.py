@@ -220,7 +220,7 @@ def test_map_that_is_given_up_is_over(server: ServerDouble) -> None:
         next(results)
         results.close()  # type: ignore[attr-defined]
 
-    assert told[-1]
+    assert told[-1:] == [True]
 
 
 def test_a_closed_terminal_does_not_stop_the_run() -> None:
