@@ -239,3 +239,15 @@ def test_cancelled_call_ends_its_input_and_tells_the_caller(squall: Installation
     assert re.search(r"caught: \w+ .*cancelled", ended.out), ended
     assert seconds(ended.out) < 8, ended
     assert "slept: 0.1" in ended.out, ended
+
+
+def test_hooks_are_run_in_a_container_that_ends_for_a_thread(squall: Installation) -> None:
+    ended = squall.run("stuck_thread.py", timeout_s=60)
+
+    assert ended.code == 0, ended
+    first, second = (re.search(f"^{which}: (.*)$", ended.out, re.MULTILINE) for which in ("first", "second"))
+    assert first is not None, ended
+    assert second is not None, ended
+    assert first[1] != second[1], ended
+    assert f"left {first[1]}" in ended.out, ended
+    assert f"entered {second[1]}" in ended.out, ended

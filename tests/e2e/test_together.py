@@ -82,18 +82,6 @@ def test_consumer_that_leaves_ends_a_generator_and_not_its_container(together: A
     assert {container for container, _ in together.count_up.remote_gen(2)} == {container_id}
 
 
-def test_hooks_are_run_in_a_container_that_ends_for_a_thread(squall: Installation) -> None:
-    ended = squall.run("stuck_thread.py", timeout_s=60)
-
-    assert ended.code == 0, ended
-    first, second = (re.search(f"^{which}: (.*)$", ended.out, re.MULTILINE) for which in ("first", "second"))
-    assert first is not None, ended
-    assert second is not None, ended
-    assert first[1] != second[1], ended
-    assert f"left {first[1]}" in ended.out, ended
-    assert f"entered {second[1]}" in ended.out, ended
-
-
 # On an event loop
 
 
