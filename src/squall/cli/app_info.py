@@ -5,19 +5,22 @@ from __future__ import annotations
 import click
 
 from squall.cli import tables
+from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask, require_server
 from squall.cli.window_options import show_json, window_options
 from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.function_window import AppWindow, AppWindowGet
+from squall.sdk._environment import environment_of
 
 
 @click.command("info", epilog="Example: squall app info greeter")
+@environment_option
 @click.argument("app")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def info(app: str, is_json: bool) -> None:
     """Show how an app is, and its functions; APP is its name or id."""
     require_server()
-    found = ask("AppGet", AppGet(app), AppInfo)
+    found = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     if is_json:
         show_json(found)
         return
@@ -40,12 +43,17 @@ def info(app: str, is_json: bool) -> None:
 
 
 @click.command("stats", epilog="Example: squall app stats greeter --since 2h")
+@environment_option
 @click.argument("app")
 @window_options
 def stats(app: str, since: float | None, until: float | None, is_json: bool) -> None:
     """Show what an app's functions did; APP is its name or id."""
     require_server()
-    found = ask("AppWindow", AppWindowGet(ask("AppGet", AppGet(app), AppInfo).app_id, since, until), AppWindow)
+    found = ask(
+        "AppWindow",
+        AppWindowGet(ask("AppGet", AppGet(app, environment_of(None)), AppInfo).app_id, since, until),
+        AppWindow,
+    )
     if is_json:
         show_json(found)
         return

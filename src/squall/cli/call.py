@@ -7,11 +7,14 @@ import json
 import click
 
 from squall.cli import tables
+from squall.cli.environment import environment_option
 from squall.cli.log import moment_of
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.cli.timeline import shown
+from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.flight import INPUTS_SHOWN_MAX, CallFlight, CallList, CallListing, CallShow, CallSummary
 from squall.protocol.records import to_wire
+from squall.sdk._environment import environment_of
 
 
 @click.group("call", epilog="Example: squall call list --failed")
@@ -20,6 +23,7 @@ def call_group() -> None:
 
 
 @call_group.command("list", epilog="Example: squall call list --app hello --failed")
+@environment_option
 @click.option("--app", default="", metavar="APP", help="Only calls of this app, by name or id.")
 @click.option("--function", default="", metavar="FN", help="Only of this function: app/function, or its id.")
 @click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
@@ -34,15 +38,19 @@ def list_calls(app: str, function: str, is_failed: bool, since: str, until: str,
     named_app, slash, name = function.partition("/")
     if slash and app and app != named_app:
         raise click.UsageError(f"--app {app} and --function {function} name different apps")
+    app = app or (named_app if slash else "")
+    is_empty = is_list_empty()
+    if app and not is_empty:
+        app = ask("AppGet", AppGet(app, environment_of(None)), AppInfo).app_id
     wanted = CallList(
-        app=app or (named_app if slash else ""),
+        app=app,
         function=name if slash else function,
         is_failed=is_failed,
         since=moment_of(since),
         until=moment_of(until),
         limit=limit,
     )
-    listing = CallListing(()) if is_list_empty() else ask("CallList", wanted, CallListing)
+    listing = CallListing(()) if is_empty else ask("CallList", wanted, CallListing)
     show_summaries(listing.calls, is_json=is_json)
 
 

@@ -7,6 +7,7 @@ import click
 from squall.cli import tables
 from squall.cli.autoscaler import autoscaler_group
 from squall.cli.call import show_summaries
+from squall.cli.environment import environment_option
 from squall.cli.function_name import find_function
 from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, require_server
@@ -26,6 +27,7 @@ function_group.add_command(autoscaler_group)
 
 
 @function_group.command("info", epilog="Example: squall function info greeter/hello")
+@environment_option
 @click.argument("fn", metavar="FN")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def info(fn: str, is_json: bool) -> None:
@@ -70,6 +72,7 @@ def _scaling(spec: FunctionSpec) -> str:
 
 
 @function_group.command("stats", epilog="Example: squall function stats greeter/hello --since 1d")
+@environment_option
 @click.argument("fn", metavar="FN")
 @click.option("--container", "container_id", default="", help="Only of this container, over its whole life.")
 @click.option("--all-variants", "has_variants", is_flag=True, help="With its variants.")
@@ -88,6 +91,7 @@ def stats(
 
 
 @function_group.command("calls", epilog="Example: squall function calls greeter/hello -n 50")
+@environment_option
 @click.argument("fn", metavar="FN")
 @click.option("-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True)
 @click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
@@ -103,6 +107,7 @@ def calls(
 
 
 @function_group.command("variants", epilog="Example: squall function variants greeter/Model")
+@environment_option
 @click.argument("fn", metavar="FN")
 @click.option("-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=100, show_default=True)
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
@@ -126,6 +131,7 @@ def variants(fn: str, limit: int, is_json: bool) -> None:
 
 
 @function_group.command("logs", epilog="Example: squall function logs greeter/hello --function-call fc-…")
+@environment_option
 @click.argument("fn", metavar="FN")
 @click.option("--function-call", "call_id", default="", help="Only lines of this call's inputs.")
 @click.option("--container", "container_id", default="", help="Only this container's lines.")

@@ -10,6 +10,7 @@ from squall.cli.server_calls import ask
 from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.function import FunctionGet, FunctionSpec
 from squall.protocol.ids import is_id
+from squall.sdk._environment import environment_of
 
 
 def find_function(text: str) -> FunctionSpec:
@@ -23,7 +24,7 @@ def find_function(text: str) -> FunctionSpec:
     app, slash, name = text.partition("/")
     if not slash or not app or not name:
         raise click.UsageError(f"{text!r} names no function: write app/function, or its id (fu-…)")
-    found = ask("AppGet", AppGet(app), AppInfo)
+    found = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     function_id = found.functions.get(name)
     if function_id is None:
         close = difflib.get_close_matches(name, found.functions, n=1)
