@@ -23,7 +23,7 @@ DEPLOY_FAULTS = (
                 "            yield\n",
             ),
         ),
-        {f"{TESTS}test_two_deploys_at_once_become_versions_one_after_the_other": "self.peer.request(method, record"},
+        {f"{TESTS}test_two_deploys_at_once_become_versions_one_after_the_other": "[1, 2], answers"},
     ),
     Mutation(
         "deploy-again",
