@@ -285,3 +285,43 @@ def test_programs_deploy_look_up_and_hold_to_versions(squall: Installation, tmp_
     assert [one["name"] for one in json.loads(listed.out)] == ["main", "staging"]
     assert deleted.code == 0, deleted
     assert (unknown.code, "no environment 'stagin'" in unknown.err) == (1, True), unknown
+
+
+PAIR = """
+import squall
+
+app = squall.App("pair")
+
+@app.function()
+def left() -> str:
+    return {code!r}
+
+@app.function()
+def right() -> str:
+    return {code!r}
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_server_that_is_killed_during_deploys_has_one_version_or_the_other(
+    make_installation: Callable[[Mapping[str, str]], Installation], tmp_path: Path
+) -> None:
+    squall = make_installation({})
+    path = tmp_path / "pair.py"
+    ask = "import squall; print(*[squall.Function.from_name('pair', name).remote() for name in ('left', 'right')])"
+    path.write_text(PAIR.format(code="v0"))
+    assert squall.command("deploy", str(path), timeout_s=120).code == 0
+    for number, wait_s in enumerate((0.15, 0.25, 0.35, 0.45, 0.6), start=1):
+        path.write_text(PAIR.format(code=f"v{number}"))
+        deploying = squall.start("deploy", str(path))
+        time.sleep(wait_s)
+        os.kill(squall.server_pid(), signal.SIGKILL)
+        ended = deploying.wait(90)
+        got = python(squall, ask)
+
+        # The command finds the next server, and asks it the same again.
+        assert ended.code == 0, ended
+        assert got.stdout.split() == [f"v{number}"] * 2, got
+    versions = json.loads(squall.command("app", "history", "pair", "--json").out)
+    assert [one["version"] for one in versions] == [f"v{number}" for number in range(6, 0, -1)]
+    stop(squall, "pair")
