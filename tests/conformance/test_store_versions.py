@@ -128,3 +128,15 @@ async def test_what_is_deployed_is_found_before_a_newer_run(store: Store) -> Non
     await store.put_app(StoredApp("ap-2", "greeter", created_at=900.0))
 
     assert await store.find_app("greeter") == APP
+
+
+async def test_versions_of_an_app_that_has_stopped_are_listed_and_no_more(store: Store) -> None:
+    await publish(store, 1, make_function("a"))
+    await publish(store, 2, make_function("a"))
+
+    await store.set_app_state("ap-1", STOPPED)
+
+    assert await numbers(store) == [2, 1]
+    with pytest.raises(PlatformError, match="version 2") as caught:
+        await store.list_version_functions("ap-1", 2)
+    assert caught.value.code == "not_found"

@@ -151,6 +151,8 @@ class Store(Protocol):
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
         """Change an app's state; `stopped_at` of None leaves the time it stopped as it is.
 
+        Of the versions of one that has stopped only what is listed is kept: nothing goes back to them any more.
+
         Raises PlatformError `not_found`.
         """
 

@@ -29,7 +29,7 @@ class MemoryStore:
         self._variants: dict[str, StoredVariant] = {}
         self._scaling: dict[str, tuple[str, Scaling]] = {}
         self._environments: dict[str, float] = {}
-        self._versions: dict[tuple[str, int], tuple[StoredVersion, tuple[FunctionSpec, ...]]] = {}
+        self._versions: dict[tuple[str, int], tuple[StoredVersion, tuple[FunctionSpec, ...] | None]] = {}
         self._mounts: dict[str, tuple[MountManifest, float]] = {}
         """With the time they were used last."""
         self._images: dict[str, StoredImage] = {}
@@ -83,6 +83,9 @@ class MemoryStore:
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
         """See `Store`."""
         app = await self.get_app(app_id)
+        if state == STOPPED:
+            for key in [key for key in self._versions if key[0] == app_id]:
+                self._versions[key] = self._versions[key][0], None
         self._apps[app_id] = replace(app, state=state, stopped_at=app.stopped_at if stopped_at is None else stopped_at)
 
     async def forget_children(self, root_app_id: str, keep: int) -> tuple[str, ...]:
@@ -216,7 +219,7 @@ class MemoryStore:
     async def list_version_functions(self, app_id: str, version: int) -> tuple[FunctionSpec, ...]:
         """See `Store`."""
         found = self._versions.get((app_id, version))
-        if found is None:
+        if found is None or found[1] is None:
             raise PlatformError(NOT_FOUND, f"app {app_id} has no version {version}, or no longer")
         return found[1]
 

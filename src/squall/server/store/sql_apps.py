@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from squall.protocol.app import STOPPED
 from squall.server.model.store import StoredApp
 from squall.server.store import sql_scaling
-from squall.server.store.schema import APPS, ENVIRONMENTS, FUNCTIONS, VARIANTS
+from squall.server.store.schema import APPS, ENVIRONMENTS, FUNCTIONS, VARIANTS, VERSIONS
 from squall.server.store.upsert import upsert
 
 FORGOTTEN_MAX = 500
@@ -55,6 +55,9 @@ def put_apps(connection: Connection, apps: Sequence[StoredApp]) -> list[None]:
 
 def set_app_states(connection: Connection, changes: Sequence[tuple[str, dict[str, Any]]]) -> list[bool]:
     """See `Store.set_app_state`; for each, whether there is such an app."""
+    stopped = [app_id for app_id, values in changes if values["state"] == STOPPED]
+    if stopped:
+        connection.execute(sa.update(VERSIONS).where(VERSIONS.c.app_id.in_(stopped)).values(functions=b""))
     return [
         connection.execute(sa.update(APPS).where(APPS.c.app_id == app_id).values(values)).rowcount > 0
         for app_id, values in changes

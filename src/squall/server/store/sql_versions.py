@@ -129,7 +129,7 @@ def functions_of(connection: Connection, app_id: str, version: int) -> tuple[Fun
     """See `Store.list_version_functions`."""
     is_it = (VERSIONS.c.app_id == app_id) & (VERSIONS.c.version == version)
     packed = connection.execute(sa.select(VERSIONS.c.functions).where(is_it)).scalar()
-    if packed is None:
+    if not packed:
         raise PlatformError(NOT_FOUND, f"app {app_id} has no version {version}, or no longer")
     return unpack(packed)
 
