@@ -76,7 +76,13 @@ class Obj:
             "buffer_containers": buffer_containers,
         }
         cls = self._squall_cls
-        pool = Function[..., Any]._make(cls._name, client=cls.service_function._client, variant=self._squall_variant)
+        pool = Function[..., Any]._make(
+            cls._name,
+            app=cls.service_function._app,
+            function_id=self._squall_function_id,
+            client=cls.service_function._client,
+            variant=self._squall_variant,
+        )
         await pool.autoscaler.update.aio(**{name: value for name, value in given.items() if value is not None})
 
     def _squall_method(self, name: str) -> Function[..., Any] | None:
@@ -103,41 +109,6 @@ class Obj:
             made.__wrapped__ = user_class.raw_methods[name]
         self._squall_functions[name] = made
         return made
-
-    @blocking
-    async def update_autoscaler(
-        self,
-        *,
-        min_containers: int | None = None,
-        max_containers: int | None = None,
-        scaledown_window: int | None = None,
-        buffer_containers: int | None = None,
-    ) -> None:
-        """Change how many containers this object has, until the next deploy; what is None stays as it is.
-
-        `obj.method.autoscaler.update(…)` does the same for all methods together, and can take a maximum away.
-
-        Raises:
-            InvalidError: a value is impossible, or contradicts one that stays.
-        """
-        from squall.sdk._autoscaler import FunctionAutoscaler  # cold start: only where it is used
-
-        cls = self._squall_cls
-        function = Function[..., Any]._make(
-            cls._name,
-            app=cls.service_function._app,
-            function_id=self._squall_function_id,
-            client=cls.service_function._client,
-            variant=self._squall_variant,
-        )
-        given: dict[str, Any] = {
-            "min_containers": min_containers,
-            "max_containers": max_containers,
-            "scaledown_window": scaledown_window,
-            "buffer_containers": buffer_containers,
-        }
-        changes = {name: value for name, value in given.items() if value is not None}
-        await FunctionAutoscaler(function, cls._name).update.aio(**changes)
 
     # Here
 

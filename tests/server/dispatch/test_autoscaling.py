@@ -9,9 +9,11 @@ import pytest
 
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import FunctionSpec, Scaling
+from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec, Scaling
+from squall.server.dispatch import scaling
 from squall.server.dispatch.autoscaling import changed
-from tests.server.doubles import FakeClient, FakeGuest, Stage, staged
+from squall.server.dispatch.dispatcher import Dispatcher
+from tests.server.doubles import FakeClient, FakeGuest, Stage, make_spec, staged
 
 
 async def update(stage: Stage, spec: FunctionSpec, **fields: object) -> AutoscalerSettings:
@@ -180,3 +182,21 @@ async def test_setting_the_clock_of_the_machine_starts_and_ends_nothing(monkeypa
         assert len(stage.node.starts) == 2
         assert not call.outputs
         assert len(stage.plane.apps.dispatchers[idle.function_id].idle) == 1
+
+
+async def test_ten_thousand_functions_of_one_app_that_do_nothing_are_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with staged() as stage:
+        app_id = await stage.client.app()
+        specs = tuple(make_spec(app_id, f"f{number}") for number in range(10_000))
+        await stage.client.ask("FunctionCreate", FunctionCreate(specs), FunctionCreated)
+        await stage.done(stage.client.call(specs[77].function_id, 1), 1)
+        await stage.pass_time(1.0)
+        looks: list[str] = []
+        monkeypatch.setattr(Dispatcher, "sweep", lambda self, now: looks.append(self.spec.name))
+        monkeypatch.setattr(scaling, "load_of", lambda dispatcher, now: looks.append(dispatcher.spec.name))
+
+        await stage.pass_time(5.0)
+
+        assert set(looks) == {"f77"}  # it has a container

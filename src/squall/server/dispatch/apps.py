@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("squall.server.dispatch.apps")
 
 LIVE = (wire.EPHEMERAL, wire.DETACHED, wire.DEPLOYED)
-FUNCTIONS_MAX = 2_000
+FUNCTIONS_MAX = 20_000
 END_GRACE_S = 1.0
 """What containers of a stopped app get between the request to exit and the end; those with exit hooks get longer."""
 

@@ -104,14 +104,10 @@ class MemoryStore:
     async def put_functions(self, functions: tuple[FunctionSpec, ...]) -> None:
         """See `Store`."""
         after = dict(self._functions)
+        owners = {(one.app_id, one.name): one.function_id for one in after.values()}
         for function in functions:
             await self.get_app(function.app_id)
-            same_name = [
-                other.function_id
-                for other in after.values()
-                if (other.app_id, other.name) == (function.app_id, function.name)
-            ]
-            if same_name and same_name != [function.function_id]:
+            if owners.setdefault((function.app_id, function.name), function.function_id) != function.function_id:
                 raise PlatformError(
                     CONFLICT,
                     f"cannot create function {function.name!r}: app {function.app_id} has one of that name already;"
