@@ -1,5 +1,7 @@
 """Durable calls: on disk when `spawn` returns, their results kept for 7 days and found again by an id."""
 
+import time
+
 import squall
 
 app = squall.App("spawn")
@@ -8,6 +10,11 @@ app = squall.App("spawn")
 @app.function()
 def square(x: int) -> int:
     return x * x
+
+
+@app.function(max_containers=2)
+def nap(duration_s: float) -> None:
+    time.sleep(duration_s)
 
 
 @app.local_entrypoint()
@@ -27,9 +34,9 @@ def main() -> None:
     total = sum(many.iter())
     print("of", many.num_inputs(), "inputs:", total, "the last is", many.get(index=9_999))
 
-    later = square.experimental_spawn_map(range(100_000))
-    later.cancel()
+    naps = nap.experimental_spawn_map([60.0] * 1_000)
+    naps.cancel()
     try:
-        later.get(index=99_999)
+        naps.get(index=999)
     except squall.exception.RemoteError:
         print("cancelled")
