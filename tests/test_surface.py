@@ -22,9 +22,8 @@ import squall
 DECIDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "surface.json").read_text())
 FUNCTIONS: dict[str, str] = DECIDED.pop("functions")
 
-DEPLOYMENTS = "deployments, environments and tags"
-RECORDS = "the flight recorder, statistics and graphs of calls"
 SERVERS = "web functions and servers"
+CLIENTS = "clients with credentials of their own"
 LOGS = "logs and metrics of the past"
 DASHBOARD = "the dashboard"
 SANDBOXES = "sandboxes"
@@ -37,11 +36,11 @@ TO_COME: dict[str, str] = {
     "App.server": SERVERS,
     "Environment.billing": BILLING,
     "Environment.roles": USERS,
-    "Function.client": DEPLOYMENTS,
+    "Function.client": CLIENTS,
     "Function.get_dashboard_url": DASHBOARD,
     "Function.get_web_url": SERVERS,
     "Function.metrics": LOGS,
-    "FunctionCall.client": DEPLOYMENTS,
+    "FunctionCall.client": CLIENTS,
     "FunctionCall.get_dashboard_url": DASHBOARD,
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -295,6 +296,46 @@ async def test_two_builds_of_one_image_are_one() -> None:
 
         assert await one == await two == ["step", "built"]
         assert stage.node.builds == 1
+
+
+async def test_build_goes_on_when_its_agent_is_back() -> None:
+    async with staged() as stage:
+        stage.node.build_gate.clear()
+        record = ImageBuild(ImageSpec((debian_slim("3.11"),)))
+        assert stage.client.peer is not None
+        stream = stage.client.peer.stream("ImageBuild", record)
+        building = asyncio.ensure_future(_kinds(stream))
+        await settle()
+        assert stage.node.builds == 1
+        assert stage.node.peer is not None
+
+        stage.node.peer.channel.close()
+        await settle()
+        stage.node.build_gate.set()
+        await stage.node.connect()
+
+        assert await building == ["step", "step", "built"]
+        assert stage.node.builds == 2
+
+
+async def test_build_that_is_given_up_is_joined_by_nobody() -> None:
+    async with staged() as stage:
+        stage.node.build_gate.clear()
+        record = ImageBuild(ImageSpec((debian_slim("3.11"),)))
+        first: Any = stage.plane.images.build(record)
+        assert (await first.__anext__()).kind == "step"
+
+        # In the same turn of the loop: the client is gone, and back.
+        await first.aclose()
+        second = stage.plane.images.build(record)
+        stage.node.build_gate.set()
+
+        assert [event.kind async for event in second] == ["step", "built"]
+        assert stage.node.builds == 2
+
+
+async def _kinds(stream: Stream) -> list[str]:
+    return [event.kind async for event, _ in stream.items(BuildEvent)]
 
 
 async def test_builds_of_one_image_with_other_secrets_are_two() -> None:

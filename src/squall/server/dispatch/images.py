@@ -24,6 +24,8 @@ from squall.server.model.clock import Clock
 
 EVENTS_MAX = 5_000
 """Of one build, kept for those who join it later."""
+NODES_MAX = 4
+"""How many nodes may go away during one build before those who wait are told."""
 BUILDS_INSIDE_MAX = 4
 """At a time, asked for by containers of one app and of what descends from it; the others wait."""
 NODE_WAIT_S = 15.0
@@ -100,6 +102,8 @@ class Images:
         finally:
             build.listeners -= 1
             if build.listeners == 0 and not build.is_over:
+                # Whoever asks now begins anew: what is being given up has no result.
+                self._forget(key, build)
                 running.cancel()
 
     async def build_inside(self, record: ImageBuild, root_app_id: str) -> AsyncIterator[BuildEvent]:
@@ -127,26 +131,42 @@ class Images:
                                 "app that uses it")  # fmt: skip
         yield BuildEvent("built", image_id=image_id)
 
+    def _forget(self, key: str, build: _Build) -> None:
+        found = self._builds.get(key)
+        if found is not None and found[0] is build:
+            del self._builds[key]
+
     async def _run(self, key: str, build: _Build, record: ImageBuild) -> None:
         try:
-            node = await self._choose(record.spec)
-            assert node.peer is not None
-            async for event, _ in node.peer.stream("NodeImageBuild", record).items(BuildEvent):
-                if event.kind == "built":
-                    node.has_image(event.image_id)
-                    await self._catalog.built(record, event)
-                if len(build.events) < EVENTS_MAX or event.kind != "line":
-                    build.events.append(event)
-                else:
-                    build.dropped += 1
-                build.wake()
+            for tries_left in range(NODES_MAX - 1, -1, -1):
+                try:
+                    await self._run_at(await self._choose(record.spec), build, record)
+                    break
+                except ChannelClosed:
+                    # What it had built is there when it is back; another one takes what the cache of that one has.
+                    if not tries_left:
+                        raise
         except ChannelClosed:
-            build.error = PlatformError(UNAVAILABLE, "ImageBuild: the node that built the image is gone; run it again")
+            message = f"ImageBuild: {NODES_MAX} times the node that built the image went away; run it again"
+            build.error = PlatformError(UNAVAILABLE, message)
         except PlatformError as error:
             build.error = error
         finally:
             build.is_over = True
-            self._builds.pop(key, None)
+            self._forget(key, build)
+            build.wake()
+
+    async def _run_at(self, node: Node, build: _Build, record: ImageBuild) -> None:
+        if node.peer is None:
+            raise ChannelClosed(f"NodeImageBuild: {node.node_id} went away before it was asked")
+        async for event, _ in node.peer.stream("NodeImageBuild", record).items(BuildEvent):
+            if event.kind == "built":
+                node.has_image(event.image_id)
+                await self._catalog.built(record, event)
+            if len(build.events) < EVENTS_MAX or event.kind != "line":
+                build.events.append(event)
+            else:
+                build.dropped += 1
             build.wake()
 
     async def _choose(self, spec: wire.ImageSpec) -> Node:
