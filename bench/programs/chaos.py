@@ -24,13 +24,17 @@ from pathlib import Path
 from squall.main.ask import ask
 from squall.main.data_dir import read_server_file
 from squall.main.spawner import instance_name
+from squall.protocol.errors import PlatformError
 from squall.protocol.server import ServerStatus, ServerStatusRequest
 
 PROGRAMS = Path(__file__).resolve().parent
 START_S = 60.0
+ANSWER_S = 2.0
 CALLS_S = 1_800.0
 QUIET_S = (0.2, 1.5)
 """Between two kills."""
+STARTING_SHARE = 0.25
+"""How often what is on its way up is killed, too. Always would be never up where starting takes longer than `QUIET_S`."""
 WEIGHTS = {"container": 6, "server": 2, "agent": 2, "spawner": 1}
 
 
@@ -77,6 +81,12 @@ class Machine:
                 env={**self.environ, **more}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
+    def is_up(self, name: str) -> bool:
+        """Whether it has come back since it was killed last; of what others start again, always."""
+        if name not in self._programs:
+            return True
+        return self._nodes() >= (0 if name == "server" else 1)
+
     def kill(self, name: str, rng: random.Random) -> bool:
         """Kill -9 one of them, and start it again where somebody would; whether there was one."""
         if name in self._programs:
@@ -114,9 +124,10 @@ class Machine:
     def _nodes(self) -> int:
         """Nodes that the server knows; -1 when it does not answer."""
         socket = self._server_dir / "server.sock"
+        asking = ask(socket, "ServerStatus", ServerStatusRequest(), ServerStatus)
         try:
-            return asyncio.run(ask(socket, "ServerStatus", ServerStatusRequest(), ServerStatus)).node_count
-        except OSError:
+            return asyncio.run(asyncio.wait_for(asking, ANSWER_S)).node_count
+        except (TimeoutError, OSError, PlatformError):
             return -1
 
     def _spawners(self) -> list[int]:
@@ -180,6 +191,8 @@ def run(data_dir: Path, calls: int, seed: int) -> dict[str, object]:
                 for name in machine.revive():
                     kills[f"{name} by itself"] += 1
                 victim = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+                if not machine.is_up(victim) and rng.random() >= STARTING_SHARE:
+                    continue
                 kills[victim] += machine.kill(victim, rng)
             said = program.stdout.read() if program.stdout is not None else ""
     finally:
