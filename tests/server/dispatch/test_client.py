@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from squall.protocol.call import OutputBatch
 from squall.server.dispatch.call_table import ORPHANS_MAX, CallTable
-from squall.server.dispatch.client import MERGED_BYTES_MAX, merged
+from squall.server.dispatch.client import MERGED_BYTES_MAX, TURN_OUTPUTS_MAX, merged
 from squall.server.dispatch.input import SENT_MAX
+from squall.server.dispatch.shelf import Kept
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import Progress
 from tests.server.doubles import FakeClient, FakeGuest, settle, staged
@@ -138,3 +140,24 @@ async def test_results_that_follow_large_ones_do_not_pass_a_line_either() -> Non
 
         assert 3 not in came_before_the_line
         assert set(call.outputs) == {0, 1, 2, 3}
+
+
+async def test_only_so_many_outputs_are_sent_before_others_have_a_turn() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        calls = [stage.client.open(spec.function_id) for _ in range(3 * TURN_OUTPUTS_MAX // 500)]
+        await settle()
+        record, body = make_batch(0, 500)
+        kept: list[Kept] = []
+        for call in calls:
+            its = stage.plane.calls.get(call.call_id)
+            assert its is not None
+            its.sink.put_outputs(its, replace(record, call_id=call.call_id), body)
+            kept += its.sent
+
+        await asyncio.sleep(0)
+        sent = sum(not one.is_unsent or not one.is_queued for one in kept) * 500
+        await settle()
+
+        assert TURN_OUTPUTS_MAX <= sent <= TURN_OUTPUTS_MAX + 500
+        assert all(len(call.outputs) == 500 for call in calls)

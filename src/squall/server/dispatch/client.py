@@ -32,6 +32,9 @@ MERGED_BYTES_MAX = 16 * 2**20
 """Outputs of one turn of the loop are joined into one frame up to this size."""
 TURN_BYTES_MAX = 4 * 2**20
 """What is sent in one turn, or one value more; then the client has to read."""
+TURN_OUTPUTS_MAX = 4_000
+"""The same for outputs and items, or one batch more: a hundred thousand small ones take a tenth of a second to join, and
+other clients wait meanwhile."""
 
 _log = logging.getLogger("squall.server.dispatch.client")
 
@@ -175,8 +178,8 @@ class Client:
         if peer is None or peer.channel.is_full:
             return
         batch: list[Kept] = []
-        size = 0
-        while self._unsent and count > 0 and size <= TURN_BYTES_MAX:
+        size = outputs = 0
+        while self._unsent and count > 0 and size <= TURN_BYTES_MAX and outputs <= TURN_OUTPUTS_MAX:
             count -= 1
             kept = self._unsent.popleft()
             kept.is_queued = False
@@ -184,6 +187,7 @@ class Client:
             if not kept.call.is_closed:
                 batch.append(kept)
                 size += len(kept.body)
+                outputs += len(kept.record.sizes)
         if len(batch) == 1:
             peer.event_now(_event_of(batch[0].record), batch[0].record, batch[0].body)
             return
