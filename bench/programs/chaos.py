@@ -34,7 +34,7 @@ CALLS_S = 1_800.0
 QUIET_S = (0.2, 1.5)
 """Between two kills."""
 STARTING_SHARE = 0.25
-"""How often what is on its way up is killed, too. Always would be never up where starting takes longer than `QUIET_S`."""
+"""How often what is on its way up is killed, too. Where a start takes longer than `QUIET_S`, nothing would ever be up."""
 WEIGHTS = {"container": 6, "server": 2, "agent": 2, "spawner": 1}
 
 
