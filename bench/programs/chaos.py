@@ -34,7 +34,7 @@ CALLS_S = 1_800.0
 QUIET_S = (0.2, 1.5)
 """Between two kills."""
 STARTING_SHARE = 0.25
-"""How often what is on its way up is killed, too. Where a start takes longer than `QUIET_S`, nothing would ever be up."""
+"""How often what is on its way up is killed, too: always, and nothing were ever up where starts take long."""
 WEIGHTS = {"container": 6, "server": 2, "agent": 2, "spawner": 1}
 
 
