@@ -33,7 +33,7 @@ MERGED_BYTES_MAX = 16 * 2**20
 TURN_BYTES_MAX = 4 * 2**20
 """What is sent in one turn, or one value more; then the client has to read."""
 TURN_OUTPUTS_MAX = 4_000
-"""The same for outputs and items, or one batch more: to join a hundred thousand small ones takes a tenth of a second."""
+"""The same for outputs and items, or one batch more: to join 100,000 small ones takes a tenth of a second."""
 
 _log = logging.getLogger("squall.server.dispatch.client")
 
