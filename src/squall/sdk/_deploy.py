@@ -79,9 +79,10 @@ async def deploy(
     found = app.name if name is None else name
     if found is None:
         raise InvalidError("App.deploy: an app without a name cannot be deployed; give it one, or deploy(name=…)")
+    app_name, environment = check_name(found, "app name"), environment_of(environment)
     client = client or current()
     await client.connect()
-    published = await _publish(app, client, check_name(found, "app name"), environment_of(environment), tag, strategy)
+    published = await _publish(app, client, app_name, environment, tag, strategy)
     app.deployed_as(published.app_id)
     return published
 
