@@ -2,8 +2,8 @@
 
 Five fields, read as Debian's cron reads them, also where clocks are set forward or back: what names an hour and a
 minute is due once that day, at the first moment after a missing hour and in the first of two equal ones; what has a `*`
-in either goes on by the time that passes. One zone of the database is set by half an hour, Australia/Lord_Howe: there, a
-step of hours (`0 */2`) leaves out the hour after the change in autumn.
+in either goes on by the time that passes. One zone of the database is set by half an hour, Australia/Lord_Howe: there,
+a step of hours (`0 */2`) leaves out the hour after the change in autumn.
 """
 
 from __future__ import annotations
