@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 POLICY = "tests/server/policy/test_policy.py::"
-RETRIES = "tests/server/dispatch/test_retries.py::"
+RETRIES = "tests/server/dispatch/function/test_retries.py::"
 WRONG = "tests/sdk/test_wrong_parameters.py::"
-ATTEMPTS = "tests/server/dispatch/test_attempts.py::"
+ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
 
 ATTEMPT_FAULTS = (
     Mutation(
@@ -64,7 +64,7 @@ ATTEMPT_FAULTS = (
         "a generator whose last items were lost ends as if that were all",
         (
             Change(
-                "src/squall/server/dispatch/attempts.py",
+                "src/squall/server/dispatch/function/attempts.py",
                 "call.kind == wire.GENERATOR and not _is_count(",
                 "call.kind == wire.GENERATOR and False and not _is_count(",
             ),
@@ -77,13 +77,13 @@ ATTEMPT_FAULTS = (
         "an input that left the queue and came back leaves it twice",
         (
             Change(
-                "src/squall/server/dispatch/input_queue.py",
+                "src/squall/server/dispatch/function/input_queue.py",
                 "return list(dict.fromkeys(one for one in held if one.is_queued))",
                 "return [one for one in held if one.is_queued]",
             ),
         ),
         {
-            "tests/server/dispatch/test_input_queue.py::test_an_input_that_left_and_came_back_leaves_once": (
+            "tests/server/dispatch/function/test_input_queue.py::test_an_input_that_left_and_came_back_leaves_once": (
                 "queue.queued()] == [1, 0, 2]"
             )
         },

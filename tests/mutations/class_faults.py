@@ -5,10 +5,11 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 GUEST = "tests/guest/test_instance.py::"
-VARIANTS = "tests/server/dispatch/test_variants.py::"
+VARIANTS = "tests/server/dispatch/app/test_variants.py::"
+IN_MEMORY = "src/squall/server/dispatch/app/variants.py"
 RAISES = f"{GUEST}test_what_an_enter_hook_raises_is_told_with_its_traceback"
 WAITS = f"{VARIANTS}test_a_call_that_waits_for_its_variant_keeps_its_order_and_may_be_closed"
-GRACE = "tests/server/dispatch/test_exit_grace.py::"
+GRACE = "tests/server/dispatch/fleet/test_exit_grace.py::"
 CLS = "tests/sdk/test_cls.py::"
 
 CLASS_FAULTS = (
@@ -30,7 +31,7 @@ CLASS_FAULTS = (
         "exit-grace",
         "hooks of a class",
         "a container with exit hooks is ended as quickly as others",
-        (Change("src/squall/server/dispatch/fleet.py", "        grace_s = container.grace_s(grace_s)\n", ""),),
+        (Change("src/squall/server/dispatch/fleet/fleet.py", "        grace_s = container.grace_s(grace_s)\n", ""),),
         {f"{GRACE}test_at_the_end_of_an_app[True-30.0]": "[grace_s]"},
     ),
     Mutation(
@@ -44,15 +45,15 @@ CLASS_FAULTS = (
         "variant-forgotten",
         "a million objects of a class",
         "what nobody uses stays in memory",
-        (Change("src/squall/server/dispatch/variants.py", "now - used_at >= idle_s", "now - used_at >= 10 * idle_s"),),
+        (Change(IN_MEMORY, "now - used_at >= idle_s", "now - used_at >= 10 * idle_s"),),
         {f"{VARIANTS}test_an_idle_variant_is_forgotten_and_found_again_when_it_is_called": "not in"},
     ),
     Mutation(
         "variant-busy",
         "a million objects of a class",
         "what has calls is forgotten",
-        (Change("src/squall/server/dispatch/variants.py", " or dispatcher in with_calls", ""),
-         Change("src/squall/server/dispatch/variants.py", " or dispatcher.containers)", ")")),
+        (Change(IN_MEMORY, " or dispatcher in with_calls", ""),
+         Change(IN_MEMORY, " or dispatcher.containers)", ")")),
         {f"{VARIANTS}test_what_has_calls_or_containers_is_not_forgotten_for_room": '.code == "exhausted"'},
     ),
     Mutation(

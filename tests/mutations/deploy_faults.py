@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Change, Mutation
 
-TESTS = "tests/server/dispatch/test_deployments.py::"
-ENVIRONMENTS = "tests/server/dispatch/test_environments.py::"
-DEPLOYMENTS = "src/squall/server/dispatch/deployments.py"
-DISPATCHER = "src/squall/server/dispatch/dispatcher.py"
-HELD = "src/squall/server/dispatch/held_version.py"
-FLEET = "src/squall/server/dispatch/fleet.py"
+TESTS = "tests/server/dispatch/app/test_deployments.py::"
+ENVIRONMENTS = "tests/server/dispatch/app/test_environments.py::"
+DEPLOYMENTS = "src/squall/server/dispatch/app/deployments.py"
+DISPATCHER = "src/squall/server/dispatch/function/dispatcher.py"
+HELD = "src/squall/server/dispatch/app/held_version.py"
+FLEET = "src/squall/server/dispatch/fleet/fleet.py"
 
 DEPLOY_FAULTS = (
     Mutation(
@@ -59,7 +59,7 @@ DEPLOY_FAULTS = (
         "inputs that were cut off by deploys count as lost",
         (
             Change(
-                "src/squall/server/dispatch/attempts.py",
+                "src/squall/server/dispatch/function/attempts.py",
                 "trouble.losses += not container.is_sacrificed",
                 "trouble.losses += 1",
             ),
@@ -72,7 +72,7 @@ DEPLOY_FAULTS = (
         "images of earlier versions are garbage",
         (
             Change(
-                "src/squall/server/dispatch/image_users.py",
+                "src/squall/server/dispatch/image/users.py",
                 "apps.setdefault(deployed.app_id, set()).update(version.image_ids)",
                 "pass",
             ),
@@ -85,7 +85,7 @@ DEPLOY_FAULTS = (
         "what a node brings is started again",
         (
             Change(
-                "src/squall/server/dispatch/nodes.py",
+                "src/squall/server/dispatch/fleet/nodes.py",
                 "        self._fleet.cancel_replaced(adopted)\n",
                 "",
             ),
@@ -105,7 +105,9 @@ DEPLOY_FAULTS = (
         "what it calls of its app is of the current version",
         (
             Change(
-                "src/squall/server/dispatch/held_version.py", "        return target\n", "        return function_id\n"
+                "src/squall/server/dispatch/app/held_version.py",
+                "        return target\n",
+                "        return function_id\n",
             ),
         ),
         {f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it": "function_id != inner_id"},
@@ -116,7 +118,7 @@ DEPLOY_FAULTS = (
         "one that there is not is taken for an empty one",
         (
             Change(
-                "src/squall/server/dispatch/environments.py",
+                "src/squall/server/dispatch/app/environments.py",
                 "        self.check(method, kept(named))\n",
                 "",
             ),

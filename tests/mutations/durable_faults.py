@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Change, Mutation
 
-SERVER = "tests/server/dispatch/test_spawns.py::"
+SERVER = "tests/server/dispatch/durable/test_spawns.py::"
 STORE = "tests/conformance/test_store_growing.py::"
 SDK = "tests/sdk/test_spawn.py::"
-SPAWNS = "src/squall/server/dispatch/spawns.py"
+SPAWNS = "src/squall/server/dispatch/durable/spawns.py"
 SPAWN = "src/squall/sdk/_spawn.py"
 
 DURABLE_FAULTS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Change, Mutation
 
-RECORDER = "tests/server/dispatch/test_recorder.py::"
+RECORDER = "tests/server/dispatch/flight/test_recorder.py::"
 STORE = "tests/conformance/test_store_flights.py::"
 DISPATCH = "src/squall/server/dispatch/"
 

@@ -346,13 +346,13 @@ IMAGE_BUILD_FAULTS = (
         "a published image is needed by nobody",
         (
             Change(
-                "src/squall/server/dispatch/image_garbage.py",
+                "src/squall/server/dispatch/image/garbage.py",
                 "        named = await plane.store.list_image_names()\n",
                 "        named = (await plane.store.list_image_names())[:0]\n",
             ),
         ),
         {
-            "tests/server/dispatch/test_image_garbage.py::test_published_image_stays_until_its_name_is_taken_away": (
+            "tests/server/dispatch/image/test_garbage.py::test_published_image_stays_until_its_name_is_taken_away": (
                 'needed == {IMAGE_ID: ("name web:latest",)}'
             ),
         },

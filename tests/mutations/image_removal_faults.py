@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 DELETE = "tests/agent/image/test_delete.py::"
-ON_SERVER = "tests/server/dispatch/test_image_delete.py::"
+ON_SERVER = "tests/server/dispatch/image/test_delete.py::"
 
 IMAGE_REMOVAL_FAULTS = (
     Mutation(
@@ -14,7 +14,7 @@ IMAGE_REMOVAL_FAULTS = (
         "the image of an app is removed",
         (
             Change(
-                "src/squall/server/dispatch/image_delete.py",
+                "src/squall/server/dispatch/image/delete.py",
                 "        if image_id in users:\n",
                 "        if image_id in ():\n",
             ),
@@ -31,7 +31,7 @@ IMAGE_REMOVAL_FAULTS = (
         "a published image is removed by its id",
         (
             Change(
-                "src/squall/server/dispatch/image_delete.py",
+                "src/squall/server/dispatch/image/delete.py",
                 "        if others and image_id in by_id:\n",
                 "        if others and image_id in ():\n",
             ),

@@ -7,11 +7,11 @@ from tests.mutations.mutation import Change, Mutation
 PUT = "src/squall/agent/image/block/put.py"
 SWEEP = "src/squall/agent/image/block/sweep.py"
 TURN = "src/squall/agent/image/block/turn.py"
-ON_SERVER = "src/squall/server/dispatch/image_store.py"
+ON_SERVER = "src/squall/server/dispatch/image/store.py"
 STORED = "tests/agent/image/block/test_stored.py::"
 SWEEPS = "tests/agent/image/block/test_sweep.py::"
 TURNS = "tests/agent/image/block/test_turn.py::"
-SERVERS = "tests/server/dispatch/test_image_store.py::"
+SERVERS = "tests/server/dispatch/image/test_store.py::"
 
 IMAGE_STORE_FAULTS = (
     Mutation(

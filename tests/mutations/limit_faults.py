@@ -6,7 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 ABUSE = "tests/e2e/test_fault_abuse.py::"
 CLIENT = "tests/e2e/test_fault_client.py::"
-RESTART = "tests/server/dispatch/test_restart.py::"
+RESTART = "tests/server/dispatch/function/test_restart.py::"
 SERVER = "tests/e2e/test_fault_server.py::"
 _FLUSH = "        self._outbox.flush()\n"
 _READY = '        if self._ready is not None:\n            self._link.send("Ready", self._ready)\n'
@@ -99,7 +99,7 @@ LIMIT_FAULTS = (
         "client-killed",
         "client killed -9",
         "the app of a client that is gone lives on",
-        (Change("src/squall/server/dispatch/clients.py", "        self._apps.released_by(client)\n", ""),),
+        (Change("src/squall/server/dispatch/client/clients.py", "        self._apps.released_by(client)\n", ""),),
         {
             f"{CLIENT}test_containers_of_a_killed_client_end_after_the_grace_time": "wait_no_processes(APP_GRACE_S +",
         },
@@ -136,7 +136,7 @@ LIMIT_FAULTS = (
         "the server takes an input that it has an output of for a new one",
         (
             Change(
-                "src/squall/server/dispatch/dispatcher.py",
+                "src/squall/server/dispatch/function/dispatcher.py",
                 "if index in inputs or (done is not None and index in done):",
                 "if index in inputs:",
             ),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 AUTOSCALER = "tests/server/autoscaler/test_autoscaler.py::"
-PLACES = "tests/server/dispatch/test_fair_places.py::"
+PLACES = "tests/server/dispatch/fleet/test_fair_places.py::"
 SIMULATION = "tests/simulation/test_scaling.py::test_limits_hold_and_everything_ends_whatever_happens"
-DISPATCHER = "tests/server/dispatch/test_dispatcher.py::"
+DISPATCHER = "tests/server/dispatch/function/test_dispatcher.py::"
 
 SCALING_FAULTS = (
     Mutation(
@@ -57,7 +57,7 @@ SCALING_FAULTS = (
         "callers of a function take no turns",
         (
             Change(
-                "src/squall/server/dispatch/input_queue.py",
+                "src/squall/server/dispatch/function/input_queue.py",
                 "                caller.turns.rotate(-1)\n                self._turns.rotate(-1)\n",
                 "                pass\n",
             ),
@@ -70,7 +70,7 @@ SCALING_FAULTS = (
         "all that waits is handed out in one turn of the event loop",
         (
             Change(
-                "src/squall/server/dispatch/dispatcher.py",
+                "src/squall/server/dispatch/function/dispatcher.py",
                 "                    left -= count\n",
                 "                    left -= 0\n",
             ),
@@ -83,7 +83,7 @@ SCALING_FAULTS = (
         "containers that are on their way out count as kept",
         (
             Change(
-                "src/squall/server/dispatch/dispatcher.py",
+                "src/squall/server/dispatch/function/dispatcher.py",
                 "sum(not one.is_draining and not one.ending for one in self.containers.values()) > least",
                 "len(self.containers) > least",
             ),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Change, Mutation
 
-TESTS = "tests/server/dispatch/test_schedules.py::"
-FOLLOWER = "src/squall/server/dispatch/schedules.py"
+TESTS = "tests/server/dispatch/app/test_schedules.py::"
+FOLLOWER = "src/squall/server/dispatch/app/schedules.py"
 PLAN = "src/squall/server/schedule/plan.py"
 
 SCHEDULE_FAULTS = (

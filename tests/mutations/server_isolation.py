@@ -69,7 +69,7 @@ SERVER_ISOLATION = (
         "a container may list apps",
         (
             Change(
-                "src/squall/server/dispatch/callers.py",
+                "src/squall/server/dispatch/client/callers.py",
                 '    "Hello", "AppCreate",',
                 '    "Hello", "AppList", "AppCreate",',
             ),
@@ -82,7 +82,7 @@ SERVER_ISOLATION = (
         "a container may look at other apps",
         (
             Change(
-                "src/squall/server/dispatch/callers.py",
+                "src/squall/server/dispatch/client/callers.py",
                 "        if app.app_id != self.scope_app_id:\n            self.check_change(",
                 "        if not app.app_id:\n            self.check_change(",
             ),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Change, Mutation
 
-ATTEMPTS = "tests/server/dispatch/test_attempts.py::"
-BATCHES = "tests/server/dispatch/test_batches.py::"
-DISPATCHER = "tests/server/dispatch/test_dispatcher.py::"
+ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
+BATCHES = "tests/server/dispatch/function/test_batches.py::"
+DISPATCHER = "tests/server/dispatch/function/test_dispatcher.py::"
 GUEST_BATCH = "tests/guest/test_batch.py::"
 THREADS = "tests/guest/test_thread_runner.py::"
 
@@ -30,7 +30,7 @@ TOGETHER_FAULTS = (
         "what came last decides when a batch is due",
         (
             Change(
-                "src/squall/server/dispatch/batches.py",
+                "src/squall/server/dispatch/function/batches.py",
                 "return self._came[0][0] if self._came",
                 "return self._came[-1][0] if self._came",
             ),
@@ -64,7 +64,7 @@ TOGETHER_FAULTS = (
         "a container is handed batches as long as there are any",
         (
             Change(
-                "src/squall/server/dispatch/batches.py",
+                "src/squall/server/dispatch/function/batches.py",
                 "if len(container.batches) < at_once else 0)",
                 "if len(container.batches) < 9 * at_once else 0)",
             ),
@@ -77,7 +77,7 @@ TOGETHER_FAULTS = (
         "its container is handed new inputs until it is ended",
         (
             Change(
-                "src/squall/server/dispatch/dispatcher.py",
+                "src/squall/server/dispatch/function/dispatcher.py",
                 "if self.attempts.cut_short and self.attempts.is_ending(container):",
                 "if False:",
             ),
@@ -94,7 +94,7 @@ TOGETHER_FAULTS = (
         "the others in its container lose one of their eight chances",
         (
             Change(
-                "src/squall/server/dispatch/attempts.py",
+                "src/squall/server/dispatch/function/attempts.py",
                 "trouble.losses += not container.is_sacrificed",
                 "trouble.losses += 1",
             ),
@@ -124,7 +124,7 @@ TOGETHER_FAULTS = (
         "inputs always go to the container that runs least, so that none is ever idle",
         (
             Change(
-                "src/squall/server/dispatch/dispatcher.py",
+                "src/squall/server/dispatch/function/dispatcher.py",
                 "return self.target if len(self.containers) > self.scaling.min_containers else 0",
                 "return 0",
             ),

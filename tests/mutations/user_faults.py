@@ -7,6 +7,7 @@ from tests.mutations.mutation import Change, Mutation
 SOURCE = "tests/e2e/test_fault_source.py::"
 VALUES = "tests/e2e/test_fault_values.py::"
 CODE = "tests/e2e/test_fault_user_code.py::"
+ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
 
 USER_FAULTS = (
     Mutation(
@@ -183,13 +184,17 @@ USER_FAULTS = (
         "os._exit in user code",
         "whatever else the container held fails with the input that ended it",
         (Change("src/squall/server/policy/crash.py", "event.losses < LOSSES_MAX and", "event.losses < 0 and"),),
-        {"tests/server/dispatch/test_attempts.py::test_only_the_input_that_ends_its_container_fails": "failed == [13]"},
+        {f"{ATTEMPTS}test_only_the_input_that_ends_its_container_fails": "failed == [13]"},
     ),
     Mutation(
         "segfault",
         "segfault in user code",
         "the signal is not told",
-        (Change("src/squall/server/dispatch/container.py", 'return f"signal {exited.signal}"', 'return "it ended"'),),
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/container.py", 'return f"signal {exited.signal}"', 'return "it ended"'
+            ),
+        ),
         {f"{CODE}test_exit_and_segfault_are_clear_errors_quickly": "SIGSEGV|signal 11|139"},
     ),
     Mutation(

@@ -16,8 +16,8 @@ import pytest
 
 from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec
 from squall.protocol.node import ContainerStart, ContainerStarted
-from squall.server.dispatch.container import Container
-from squall.server.dispatch.dispatcher import Dispatcher
+from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.function.dispatcher import Dispatcher
 from squall.server.model.config import ServerConfig
 from squall.server.scheduler.giving_way import GIVE_WAY_S
 from tests.server.doubles import FakeCall, FakeGuest, FakeNode, Stage, heartbeat, make_spec, settle, staged

@@ -19,33 +19,33 @@ from squall.protocol.peer import Peer, Service
 from squall.protocol.server import ServerStatus, Welcome
 from squall.protocol.task_set import TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
-from squall.server.dispatch.apps import Apps
-from squall.server.dispatch.blob_budget import BlobBudgets
-from squall.server.dispatch.call_table import CallTable
-from squall.server.dispatch.callers import Caller
-from squall.server.dispatch.clients import Clients
+from squall.server.dispatch.app.apps import Apps
+from squall.server.dispatch.app.deployments import Deployments
+from squall.server.dispatch.app.environments import Environments
+from squall.server.dispatch.app.schedules import Schedules
+from squall.server.dispatch.app.variants import Variants
+from squall.server.dispatch.client.blob_budget import BlobBudgets
+from squall.server.dispatch.client.callers import Caller
+from squall.server.dispatch.client.clients import Clients
+from squall.server.dispatch.client.shelf import Shelf
+from squall.server.dispatch.client.terminal import Terminals
 from squall.server.dispatch.clock import StoppableClock
-from squall.server.dispatch.deployments import Deployments
-from squall.server.dispatch.durable import Durable
-from squall.server.dispatch.environments import Environments
-from squall.server.dispatch.fleet import ContainerFleet
-from squall.server.dispatch.flight_keeper import FlightKeeper
-from squall.server.dispatch.flights import Flights
-from squall.server.dispatch.image_catalog import ImageCatalog
-from squall.server.dispatch.image_store import ImageStore
-from squall.server.dispatch.image_users import ImageUsers
-from squall.server.dispatch.images import Images
+from squall.server.dispatch.durable.durable import Durable
+from squall.server.dispatch.fleet.fleet import ContainerFleet
+from squall.server.dispatch.fleet.nodes import Nodes
+from squall.server.dispatch.fleet.standstill import Standstill
+from squall.server.dispatch.flight.flights import Flights
+from squall.server.dispatch.flight.keeper import FlightKeeper
+from squall.server.dispatch.flight.recorder import FlightRecorder
+from squall.server.dispatch.flight.windows import Windows
+from squall.server.dispatch.function.call_table import CallTable
+from squall.server.dispatch.image.catalog import ImageCatalog
+from squall.server.dispatch.image.images import Images
+from squall.server.dispatch.image.store import ImageStore
+from squall.server.dispatch.image.users import ImageUsers
 from squall.server.dispatch.methods import Methods
-from squall.server.dispatch.nodes import Nodes
-from squall.server.dispatch.recorder import FlightRecorder
-from squall.server.dispatch.schedules import Schedules
 from squall.server.dispatch.services import AgentService, ClientService, ContainerService
-from squall.server.dispatch.shelf import Shelf
-from squall.server.dispatch.standstill import Standstill
 from squall.server.dispatch.streams import Streams, Uploads, no_uploads
-from squall.server.dispatch.terminal import Terminals
-from squall.server.dispatch.variants import Variants
-from squall.server.dispatch.windows import Windows
 from squall.server.model.blobs import BlobStore
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig

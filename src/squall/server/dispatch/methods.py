@@ -50,19 +50,20 @@ from squall.protocol.ids import parse_input_id
 from squall.protocol.image_catalog import ImageGet, ImageInfo
 from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
-from squall.server.dispatch import autoscaling, children
-from squall.server.dispatch.apps import FUNCTIONS_MAX
-from squall.server.dispatch.callers import Caller
-from squall.server.dispatch.container import Container
-from squall.server.dispatch.deployment_methods import deployment_methods
-from squall.server.dispatch.dispatcher import Dispatcher
-from squall.server.dispatch.flight_methods import flight_methods
-from squall.server.dispatch.held_version import HeldVersion
-from squall.server.dispatch.image_delete import delete_images
-from squall.server.dispatch.image_garbage import collect_images
-from squall.server.dispatch.input import Input
-from squall.server.dispatch.near import near
-from squall.server.dispatch.spawns import RETRY_S, NoRoom
+from squall.server.dispatch.app import children
+from squall.server.dispatch.app.apps import FUNCTIONS_MAX
+from squall.server.dispatch.app.held_version import HeldVersion
+from squall.server.dispatch.app.methods import deployment_methods
+from squall.server.dispatch.app.near import near
+from squall.server.dispatch.client.callers import Caller
+from squall.server.dispatch.durable.spawns import RETRY_S, NoRoom
+from squall.server.dispatch.fleet import autoscaling
+from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.flight.methods import flight_methods
+from squall.server.dispatch.function.dispatcher import Dispatcher
+from squall.server.dispatch.function.input import Input
+from squall.server.dispatch.image.delete import delete_images
+from squall.server.dispatch.image.garbage import collect_images
 from squall.server.model.definition import check_method
 
 if TYPE_CHECKING:

@@ -40,13 +40,13 @@ from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.server import Hello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
-from squall.server.dispatch.callers import CONTAINER_METHODS, Caller
-from squall.server.dispatch.client import Client
-from squall.server.dispatch.container import Container
-from squall.server.dispatch.held_version import HeldVersion
-from squall.server.dispatch.node import Node
-from squall.server.dispatch.open_gate import OpenGate
-from squall.server.dispatch.printed_before import Gate
+from squall.server.dispatch.app.held_version import HeldVersion
+from squall.server.dispatch.client.callers import CONTAINER_METHODS, Caller
+from squall.server.dispatch.client.client import Client
+from squall.server.dispatch.client.open_gate import OpenGate
+from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.fleet.node import Node
+from squall.server.dispatch.fleet.printed_before import Gate
 from squall.server.model.definition import check_method
 from squall.server.model.variant import plain_name
 

@@ -17,8 +17,8 @@ from squall.protocol.image_store import ImageStoreGc
 from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.log import LogBatch, LogRead
 from squall.protocol.stream import Stream
-from squall.server.dispatch.callers import Caller
-from squall.server.dispatch.image_transfer import transfer
+from squall.server.dispatch.client.callers import Caller
+from squall.server.dispatch.image.transfer import transfer
 from squall.server.model.logs import Progress
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Apps, their versions, variants and schedules, and the environments they are in."""

@@ -1,0 +1,147 @@
+"""Environments: which there are, which one a request means, and what goes with one that is deleted.
+
+The default is kept under the empty name wherever names are kept: what came before there were others is in it. What is
+sent and what is shown has its real name; the border is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from squall.protocol.environment import (
+    DEFAULT,
+    NAME_RULE,
+    EnvironmentCreate,
+    EnvironmentDelete,
+    EnvironmentDeleted,
+    EnvironmentGet,
+    EnvironmentInfo,
+    EnvironmentList,
+    EnvironmentListing,
+    is_environment_name,
+)
+from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.records import replace as replaced
+from squall.server.dispatch.app.near import near
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.app.apps import App, Apps
+    from squall.server.dispatch.client.callers import Caller
+    from squall.server.model.clock import Clock
+    from squall.server.model.store import Store
+
+ENVIRONMENTS_MAX = 1_000
+
+
+def shown(environment: str) -> str:
+    """The name of an environment as it is kept, as people know it."""
+    return environment or DEFAULT
+
+
+def kept(environment: str) -> str:
+    """The other way round."""
+    return "" if environment == DEFAULT else environment
+
+
+class Environments:
+    """All of them, which are few, in memory."""
+
+    def __init__(self, *, apps: Apps, store: Store, clock: Clock) -> None:
+        self._apps = apps
+        self._store = store
+        self._clock = clock
+        self._created_at: dict[str, float] = {}
+        """Besides the default."""
+        self._going: set[str] = set()
+        """Being deleted: nothing new comes into them."""
+
+    async def load(self) -> None:
+        """Read which there are."""
+        self._created_at = dict(await self._store.list_environments())
+
+    # Which one is meant
+
+    def meant(self, method: str, record: Any, caller: Caller) -> Any:
+        """The request with the environment that it means, as it is kept; one that names none is of the caller's.
+
+        Raises:
+            PlatformError: `not_found` for one that there is not, `conflict` for one that is being deleted.
+        """
+        named: str | None = getattr(record, "environment", None)
+        if named is None:
+            return record
+        if not named and caller.scope_app_id:
+            app = self._apps.live.get(caller.scope_app_id)
+            return replaced(record, environment=app.row.environment if app is not None else "")
+        self.check(method, kept(named))
+        return replaced(record, environment=kept(named))
+
+    def check(self, method: str, environment: str) -> None:
+        """Whether there is this environment, by the name it is kept under.
+
+        Raises:
+            PlatformError: as `meant`.
+        """
+        if environment and environment not in self._created_at:
+            hint = near(environment, [DEFAULT, *self._created_at]) or "; `squall environment list` shows them"
+            raise PlatformError(NOT_FOUND, f"{method}: there is no environment {environment[:80]!r}{hint}")
+        if environment in self._going:
+            raise PlatformError(CONFLICT, f"{method}: environment {environment} is being deleted")
+
+    # Methods
+
+    async def create(self, record: EnvironmentCreate) -> EnvironmentInfo:
+        """See `EnvironmentCreate`."""
+        name = record.name
+        if not is_environment_name(name):
+            raise PlatformError(INVALID, f"EnvironmentCreate: {name[:80]!r} is no name of one: use {NAME_RULE}")
+        if name == DEFAULT or name in self._created_at:
+            raise PlatformError(CONFLICT, f"EnvironmentCreate: there is an environment {name} already")
+        if len(self._created_at) >= ENVIRONMENTS_MAX:
+            raise PlatformError(EXHAUSTED, f"EnvironmentCreate: there are {ENVIRONMENTS_MAX} already; delete some")
+        now = self._clock.now()
+        # Taken before the wait: of two that ask at once, one is told.
+        self._created_at[name] = now
+        try:
+            await self._store.put_environment(name, now)
+        except PlatformError:
+            del self._created_at[name]
+            raise
+        return EnvironmentInfo(name, now)
+
+    async def get(self, record: EnvironmentGet) -> EnvironmentInfo:
+        """See `EnvironmentGet`; what is meant was found out before."""
+        return self._info(record.environment)
+
+    async def list_all(self, record: EnvironmentList) -> EnvironmentListing:
+        """See `EnvironmentList`."""
+        return EnvironmentListing(tuple(self._info(one) for one in ("", *sorted(self._created_at))))
+
+    def _info(self, environment: str) -> EnvironmentInfo:
+        created_at = self._created_at.get(environment, 0.0)
+        return EnvironmentInfo(shown(environment), created_at, len(self._apps_in(environment)))
+
+    def _apps_in(self, environment: str) -> list[App]:
+        live = self._apps.live.values()
+        return [app for app in live if app.row.environment == environment and not app.row.ancestors]
+
+    async def delete(self, record: EnvironmentDelete) -> EnvironmentDeleted:
+        """See `EnvironmentDelete`."""
+        name = record.name
+        if name == DEFAULT:
+            raise PlatformError(INVALID, f"EnvironmentDelete: {DEFAULT} is the default, which always is")
+        self.check("EnvironmentDelete", name)
+        self._going.add(name)
+        try:
+            apps = self._apps_in(name)
+            reason = f"environment {name} was deleted"
+            await asyncio.gather(*(self._apps.stop(app, reason) for app in apps))
+            names = await self._store.list_image_names(name)
+            for one in names:
+                await self._store.delete_image_name(one.ref)
+            await self._store.delete_environment(name)
+            self._created_at.pop(name, None)
+        finally:
+            self._going.discard(name)
+        return EnvironmentDeleted(len(apps), len(names))

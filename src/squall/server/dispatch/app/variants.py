@@ -1,0 +1,248 @@
+"""Variants while they are used: made when asked for, forgotten when nothing uses them, found again in the store.
+
+Each has a dispatcher like any function. An app may have millions in the store; in memory are those that have calls or
+containers, or had some a moment ago.
+
+Invariants:
+  * a variant with unfinished calls or containers is in memory
+  * its record is made from that of its function, as it is now, or as it was in the version that it is held to
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+
+from squall.protocol.errors import CONFLICT, EXHAUSTED, NOT_FOUND, PlatformError
+from squall.protocol.function import FunctionBind, FunctionSpec
+from squall.protocol.task_set import TaskSet
+from squall.server.dispatch.app.apps import Apps, check_spec
+from squall.server.dispatch.app.children import check_numbers
+from squall.server.dispatch.function.call_table import CallTable
+from squall.server.dispatch.function.dispatcher import Dispatcher
+from squall.server.model.clock import Clock
+from squall.server.model.config import ServerConfig
+from squall.server.model.store import Store
+from squall.server.model.variant import (
+    StoredVariant,
+    check_asked,
+    composed,
+    is_plain,
+    merged,
+    variant_id,
+)  # fmt: skip
+
+IN_MEMORY_MAX = 10_000
+"""With calls or containers, over all apps; asking for one more is refused."""
+IDLE_S = 60.0
+"""How long one without either stays."""
+JUST_ASKED_S = 5.0
+"""How long it stays at least, even when there are too many: whoever asked is about to call it."""
+SWEEP_EVERY_S = 10.0
+NOTE_EVERY_S = 600.0
+"""Between two notes in the store of which are used."""
+
+_log = logging.getLogger("squall.server.dispatch.app.variants")
+
+InVersion = Callable[[str, int, str], Awaitable[FunctionSpec]]
+"""The record of a function, by app, version and name."""
+
+
+class Variants:
+    """All variants of functions of living apps."""
+
+    def __init__(
+        self, *, apps: Apps, calls: CallTable, store: Store, clock: Clock, config: ServerConfig, tasks: TaskSet,
+        in_version: InVersion,
+    ) -> None:  # fmt: skip
+        self._apps = apps
+        self._calls = calls
+        self._store = store
+        self._clock = clock
+        self._config = config
+        self._tasks = tasks
+        self._in_version = in_version
+        self._used_at: OrderedDict[str, float] = OrderedDict()
+        """Of those in memory, the one that was used longest ago first."""
+        self._coming: dict[str, asyncio.Future[Dispatcher | None]] = {}
+        self._noted_at = self._swept_at = clock.monotonic()
+        self._unnoted: set[str] = set()
+        """Used since the last note."""
+
+    async def load(self) -> None:
+        """Take up those with calls to finish."""
+        await self.restore(await self._store.unfinished_counts())
+
+    async def restore(self, function_ids: Iterable[str]) -> None:
+        """Bring those of these into memory that are variants and are not there."""
+        missing = frozenset(one for one in function_ids if one not in self._apps.dispatchers)
+        for stored in await self._store.get_variants(missing) if missing else ():
+            await self._take_up(stored)
+
+    # Asking
+
+    async def bind(self, asked: FunctionBind) -> str:
+        """The id of what is asked for; it is made, unless there is such a one.
+
+        Raises:
+            PlatformError: `not_found` for the function or its version, `invalid`, `exhausted` when too many are in use.
+        """
+        base = await self.find(asked.function_id)
+        if base is None:
+            raise _unknown("FunctionBind", asked.function_id)
+        asked = composed(base.spec, asked)
+        if is_plain(asked):
+            return asked.function_id
+        function_id = variant_id(asked)
+        known = self._apps.dispatchers.get(function_id)
+        if known is not None:
+            if known.spec.variant_of != asked.function_id:
+                raise PlatformError(CONFLICT, f"FunctionBind: {function_id} is a function of its own")
+            self._use(function_id)
+            return function_id
+        spec = await self._made(base.spec.app_id, asked)
+        check_spec(spec, "FunctionBind")
+        check_numbers(spec, "FunctionBind")
+        self._make_room()
+        stored = StoredVariant(
+            function_id, asked.function_id, spec.app_id, asked.parameters, asked.options, asked.version,
+            self._clock.now(),
+        )  # fmt: skip
+        await self._store.put_variant(stored)
+        if await self.find(function_id, stored) is None:
+            raise _unknown("FunctionBind", asked.function_id)
+        return function_id
+
+    async def find(self, function_id: str, stored: StoredVariant | None = None) -> Dispatcher | None:
+        """The dispatcher of a function, variant or not; one that is in the store only comes into memory."""
+        known = self._apps.dispatchers.get(function_id)
+        if known is not None:
+            if known.spec.variant_of:
+                self._use(function_id)
+            return known
+        coming = self._coming.get(function_id)
+        if coming is None:
+            coming = self._coming[function_id] = self._tasks.start(self._read(function_id, stored))
+            coming.add_done_callback(lambda _: self._coming.pop(function_id, None))
+        return await asyncio.shield(coming)
+
+    async def _read(self, function_id: str, stored: StoredVariant | None) -> Dispatcher | None:
+        if stored is None:
+            found = await self._store.get_variants(frozenset({function_id}))
+            if not found:
+                return None
+            stored = found[0]
+        return await self._take_up(stored)
+
+    async def _take_up(self, stored: StoredVariant) -> Dispatcher | None:
+        """Into memory; None when its function is gone."""
+        try:
+            spec = await self._made(stored.app_id, stored.asked())
+        except PlatformError as error:
+            _log.info("variant %s cannot be used: %s", stored.function_id, error.message)
+            return None
+        # Again, after the waits.
+        app = self._apps.live.get(stored.app_id)
+        known = self._apps.dispatchers.get(stored.function_id)
+        if known is None and app is not None and app.stopping is None:
+            known = self._apps.add_variant(app, spec)
+        if known is not None:
+            self._use(stored.function_id)
+        return known
+
+    async def spec_of(self, function_id: str) -> FunctionSpec:
+        """The record of a function or variant, also of an app that has stopped.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        known = self._apps.dispatchers.get(function_id)
+        if known is not None:
+            return known.spec
+        found = await self._store.get_variants(frozenset({function_id}))
+        if not found:
+            return await self._store.get_function(function_id)
+        return merged(await self._store.get_function(found[0].base_id), found[0].asked())
+
+    async def _made(self, app_id: str, asked: FunctionBind) -> FunctionSpec:
+        """The record of what is asked for, as things are.
+
+        Raises:
+            PlatformError: `not_found`, `invalid`.
+        """
+        known = self._apps.dispatchers.get(asked.function_id)
+        if known is not None and not asked.version:
+            base = known.spec
+        elif asked.version:
+            # It may have been left out of later versions.
+            name = known.spec.name if known is not None else (await self._store.get_function(asked.function_id)).name
+            base = await self._in_version(app_id, asked.version, name)
+        else:
+            raise _unknown("FunctionBind", asked.function_id)
+        check_asked(base, asked)
+        return merged(base, asked)
+
+    # Forgetting
+
+    def _use(self, function_id: str) -> None:
+        self._used_at[function_id] = self._clock.monotonic()
+        self._used_at.move_to_end(function_id)
+        self._unnoted.add(function_id)
+
+    def _make_room(self) -> None:
+        """Raises PlatformError `exhausted` when too many are in use."""
+        if len(self._used_at) >= IN_MEMORY_MAX:
+            self._sweep(JUST_ASKED_S, len(self._used_at) - IN_MEMORY_MAX + 1 + IN_MEMORY_MAX // 10)
+        if len(self._used_at) >= IN_MEMORY_MAX:
+            what = f"{IN_MEMORY_MAX} objects of classes and functions with other options are in use"
+            raise PlatformError(EXHAUSTED, f"FunctionBind: {what}, as many as may be; let calls of some of them end")
+
+    def _sweep(self, idle_s: float, at_most: int) -> None:
+        """Forget some that nothing uses, those that were used longest ago first."""
+        now = self._clock.monotonic()
+        self._swept_at = now
+        with_calls = self._calls.dispatchers()
+        for function_id, used_at in list(self._used_at.items()):
+            dispatcher = self._apps.dispatchers.get(function_id)
+            if dispatcher is not None and not self._is_idle(dispatcher, with_calls):
+                self._use(function_id)
+            elif dispatcher is None or now - used_at >= idle_s:
+                self._forget(function_id)
+                at_most -= 1
+                if at_most <= 0:
+                    return
+
+    def _is_idle(self, dispatcher: Dispatcher, with_calls: set[Dispatcher]) -> bool:
+        has_work = dispatcher.queued or dispatcher.delayed or dispatcher in with_calls
+        is_stored = self._apps.stored_count(dispatcher.spec.function_id)
+        return not (has_work or is_stored or dispatcher.containers)
+
+    def _forget(self, function_id: str) -> None:
+        del self._used_at[function_id]
+        self._apps.forget_variant(function_id)
+
+    def tick(self, now: float) -> None:
+        """Each second: forget what is idle, note what is used, let the store forget what nobody has used in long."""
+        if now - self._swept_at >= SWEEP_EVERY_S:
+            self._sweep(IDLE_S, len(self._used_at))
+        if now - self._noted_at >= NOTE_EVERY_S:
+            self._noted_at = now
+            self._tasks.start(self._note())
+
+    async def _note(self) -> None:
+        used, self._unnoted = frozenset(self._unnoted), set()
+        now = self._clock.now()
+        try:
+            if used:
+                await self._store.use_variants(used, now)
+            await self._store.forget_variants(now - self._config.results_kept_s)
+        except PlatformError as error:
+            self._unnoted |= used
+            _log.warning("cannot note which variants are used: %s", error.message)
+
+
+def _unknown(method: str, function_id: str) -> PlatformError:
+    message = f"{method}: function {function_id[:80]} does not exist, or its app was stopped"
+    return PlatformError(NOT_FOUND, message)

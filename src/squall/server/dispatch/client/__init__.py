@@ -1,0 +1,1 @@
+"""Clients: who they are, what they may, and what waits for them."""

@@ -1,0 +1,60 @@
+"""Who asks, and what they may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from squall.protocol.errors import FORBIDDEN, PlatformError
+from squall.server.dispatch.client.client import Client
+from squall.server.model.store import StoredApp
+
+# What the SDK inside a container may ask: to use its own app and those that descend from it, and to make and change the
+# latter. Everything else is for clients outside: a container can neither look at other apps nor stop anything that was
+# not started inside. What is named by a hash (blobs, mounts, images) is open to whoever knows the hash,
+# and a published image to whoever knows its name.
+CONTAINER_METHODS = frozenset({
+    "Hello", "AppCreate", "AppGet", "AppStop", "FunctionBind", "FunctionCreate", "FunctionGet", "FunctionStats",
+    "MountCreate", "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallExtend", "CallRead", "CallGet", "CallInfo",
+    "CallCancel", "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
+    "CallGraph", "FunctionWindow", "AppWindow", "AutoscalerGet", "AutoscalerUpdate", "EnvironmentGet",
+    "CallSpawnMany",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever asks for a method."""
+
+    client: Client | None = None
+    """Its session; None over plain HTTP, which has no events and holds no app."""
+    scope_app_id: str = ""
+    """For the SDK in a container: its app, which with its descendants is all it may use."""
+    is_network_blocked: bool = False
+    """It is in a container without a network, and must not get one by way of another."""
+
+    def check_method(self, method: str) -> None:
+        """Raises PlatformError `forbidden`."""
+        if self.scope_app_id and method not in CONTAINER_METHODS:
+            raise PlatformError(FORBIDDEN, f"{method}: not allowed from inside a container")
+
+    def check_use(self, method: str, app: StoredApp) -> None:
+        """Whether it may use the app: call its functions, look at them.
+
+        Raises:
+            PlatformError: `forbidden`.
+        """
+        if app.app_id != self.scope_app_id:
+            self.check_change(method, app)
+
+    def check_change(self, method: str, app: StoredApp) -> None:
+        """Whether it may change the app, stop it, or read its log.
+
+        Raises:
+            PlatformError: `forbidden`.
+        """
+        if not self.scope_app_id or self.scope_app_id in app.ancestors:
+            return
+        if app.app_id == self.scope_app_id:
+            raise PlatformError(FORBIDDEN, f"{method}: not allowed from inside a container on its own app")
+        message = f"a container may use its own app and those started from it only, and {app.app_id} is another"
+        raise PlatformError(FORBIDDEN, f"{method}: {message}")

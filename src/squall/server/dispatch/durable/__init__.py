@@ -1,0 +1,1 @@
+"""Durable calls: on disk before they are acknowledged."""

@@ -1,0 +1,74 @@
+"""What the autoscaler of a function goes by, changed while the function runs; the next deploy of its app resets it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from squall.protocol.autoscaler import AutoscalerSettings, AutoscalerUpdate
+from squall.protocol.errors import INVALID, PlatformError
+from squall.protocol.function import Scaling
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.app.apps import App
+    from squall.server.dispatch.function.dispatcher import Dispatcher
+    from squall.server.model.store import Store
+
+COUNT_MAX = 100_000
+"""Of containers that may be asked for; what fits the nodes is less."""
+SCALEDOWN_S = (2.0, 3_600.0)
+
+
+def settings(scaling: Scaling) -> AutoscalerSettings:
+    """What it goes by, as it is shown."""
+    return AutoscalerSettings(
+        scaling.min_containers, scaling.max_containers, scaling.buffer_containers, scaling.scaledown_window_s
+    )
+
+
+async def update(app: App, dispatcher: Dispatcher, store: Store, record: AutoscalerUpdate) -> AutoscalerSettings:
+    """Change it: on disk first, then at once.
+
+    Raises:
+        PlatformError: `invalid`, naming the value and what it may be.
+    """
+    spec = dispatcher.spec
+    scaling = changed(dispatcher.scaling, record, spec.name)
+    if scaling != dispatcher.scaling:
+        await store.set_scaling(spec.app_id, spec.function_id, scaling)
+        if dispatcher.spec is spec:  # a deploy meanwhile has reset it, also on disk
+            app.scaling[spec.function_id] = scaling
+            dispatcher.rescale(scaling)
+    return settings(dispatcher.scaling)
+
+
+def changed(scaling: Scaling, record: AutoscalerUpdate, name: str) -> Scaling:
+    """What there is, with what is asked for.
+
+    Raises:
+        PlatformError: `invalid`.
+    """
+    given = {
+        key: value
+        for key in ("min_containers", "max_containers", "buffer_containers", "scaledown_window_s")
+        if (value := getattr(record, key)) is not None
+    }
+    if record.is_unbounded:
+        given["max_containers"] = None
+    for key, least in (("min_containers", 0), ("max_containers", 1), ("buffer_containers", 0)):
+        value = given.get(key)
+        if value is not None and not least <= value <= COUNT_MAX:
+            raise _wrong(name, f"{key}={value} must be between {least} and {COUNT_MAX}")
+    window_s = given.get("scaledown_window_s")
+    if window_s is not None and not SCALEDOWN_S[0] <= window_s <= SCALEDOWN_S[1]:
+        least_s, most_s = SCALEDOWN_S
+        raise _wrong(name, f"scaledown_window={window_s:g} must be between {least_s:g} and {most_s:g} seconds")
+    after = replace(scaling, **given)
+    if after.max_containers is not None and after.max_containers < after.min_containers:
+        what = f"max_containers={after.max_containers} is less than min_containers={after.min_containers}"
+        raise _wrong(name, f"{what}; change both")
+    return after
+
+
+def _wrong(name: str, message: str) -> PlatformError:
+    return PlatformError(INVALID, f"AutoscalerUpdate: function {name}: {message}")

@@ -1,0 +1,102 @@
+"""When the autoscaler is asked, and with what: on every change, at most each 50 ms, and when time alone changes what it
+would say. So a function that has nothing to do, or has containers that wait for work, costs nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from squall.server.autoscaler import BLOCKED_S, IdleContainer, Load, decide, look_again_s
+from squall.server.model.clock import Clock
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.fleet.fleet import ContainerFleet
+    from squall.server.dispatch.function.dispatcher import Dispatcher
+
+INTERVAL_S = 0.05
+
+
+def load_of(dispatcher: Dispatcher, now: float) -> Load:
+    """The function as it is now; of one that takes batches, these are counted."""
+    running = busy = pending = starting = ahead = blocked = 0
+    idle: list[IdleContainer] = []
+    batches = dispatcher.batches
+    for container in dispatcher.containers.values():
+        if container.is_draining or container.ending:
+            continue
+        if not container.is_ready:
+            if container.node is None:
+                pending += 1
+            else:
+                starting += 1
+        elif container.is_busy:
+            held, most = len(container.held) + len(container.unknown), dispatcher.max_inputs
+            if batches is not None:
+                held, most = batches.held_by(container), dispatcher.batches_at_once
+            count = min(held, most)
+            busy += 1
+            running += count
+            ahead += held - count
+            began_at = next(iter(container.held)).began_at or now if container.held else now
+            blocked += now - max(began_at, container.last_output_at) >= BLOCKED_S
+        else:
+            idle.append(IdleContainer(container.container_id, container.idle_since))
+    if running <= dispatcher.target * (busy + len(idle) + starting + pending):
+        dispatcher.above_target_since = math.inf
+    elif dispatcher.above_target_since == math.inf:
+        dispatcher.above_target_since = now
+    return Load(
+        now=now,
+        scaling=dispatcher.scaling,
+        queued=(dispatcher.queued if batches is None else batches.of(dispatcher.queued)) + ahead,
+        running=running,
+        busy=busy,
+        pending=pending,
+        starting=starting,
+        idle=tuple(idle),
+        service_s=dispatcher.service_us / 1e6 if dispatcher.service_us else None,
+        blocked=blocked,
+        above_target_since=dispatcher.above_target_since,
+        last_step_at=dispatcher.last_step_at,
+        failures_in_a_row=dispatcher.failures_in_a_row,
+        last_failure_at=dispatcher.last_failure_at,
+    )
+
+
+class Scaling:
+    """Asks the autoscaler about the functions whose load changed."""
+
+    def __init__(self, fleet: ContainerFleet, clock: Clock) -> None:
+        self._fleet = fleet
+        self._clock = clock
+        self._due: dict[Dispatcher, None] = {}
+
+    def changed(self, dispatcher: Dispatcher) -> None:
+        """Look at it now, or when 50 ms have passed since the last look."""
+        if dispatcher in self._due:
+            return
+        self._due[dispatcher] = None
+        wait_s = dispatcher.last_scaled_at + INTERVAL_S - self._clock.monotonic()
+        self._clock.call_later(max(0.0, wait_s), lambda: self._look(dispatcher))
+
+    def _look(self, dispatcher: Dispatcher) -> None:
+        self._due.pop(dispatcher, None)
+        if dispatcher.next_look is not None:
+            dispatcher.next_look.cancel()
+            dispatcher.next_look = None
+        if dispatcher.stopped is not None:
+            return
+        now = self._clock.monotonic()
+        dispatcher.last_scaled_at = now
+        load = load_of(dispatcher, now)
+        decision = decide(load)
+        wait_s = look_again_s(load, decision)
+        if wait_s is not None:
+            dispatcher.next_look = self._clock.call_later(wait_s, lambda: self.changed(dispatcher))
+        if decision.start:
+            dispatcher.last_step_at = now
+            self._fleet.request(dispatcher, decision.start)
+        if decision.cancel_pending:
+            self._fleet.cancel_pending(dispatcher, decision.cancel_pending)
+        for container_id in decision.stop:
+            self._fleet.drain(dispatcher.containers[container_id], "nothing to do")

@@ -1,0 +1,312 @@
+"""Containers on their way: given to nodes, started there, and watched until their guest serves.
+
+Which container goes to which node is the scheduler's decision; this carries it out, and tells those who wait when a
+container cannot be started.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from squall.protocol import errors
+from squall.protocol.call import Failure
+from squall.protocol.errors import ChannelClosed, PlatformError
+from squall.protocol.task_set import TaskSet
+from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.fleet.node import Node, claim_of
+from squall.server.model.clock import Clock
+from squall.server.model.config import ServerConfig
+from squall.server.policy.timeouts import startup_message
+from squall.server.scheduler import Pending, Scheduler
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.fleet.fleet import ContainerFleet
+
+_log = logging.getLogger("squall.server.dispatch.fleet.starts")
+
+REFUSAL_FIRST_S = 0.25
+REFUSAL_MAX_S = 10.0
+REFUSALS_MAX = 5
+"""Refusals, other than for lack of room or of the image, before those who wait are told."""
+PICKLED_BYTES_MAX = 256 * 1024
+"""Of a user's exception at a start: each call that waits gets it."""
+NODES_S = 15.0
+"""How long after a restart nodes may take to be back; an agent tries each 5 s at least."""
+
+ROOM_EVERY_S = 0.05
+"""Between two looks at which idle containers may end for others."""
+GIVE_WAY_MAX = 32
+"""Containers that are on their way out at a time for those who wait."""
+
+
+def _pending_of(container: Container) -> Pending:
+    spec = container.spec
+    return Pending(
+        container.container_id, spec.function_id, spec.image_id, claim_of(spec), container.dispatcher.root_app_id,
+        container.asked_at,
+    )  # fmt: skip
+
+
+class Starts:
+    """The fleet's containers that do not serve yet."""
+
+    def __init__(self, fleet: ContainerFleet, *, clock: Clock, config: ServerConfig, tasks: TaskSet) -> None:
+        self._fleet = fleet
+        self._clock = clock
+        self._config = config
+        self._tasks = tasks
+        self.pending: dict[str, Container] = {}
+        """Those that no node has been asked for yet."""
+        self._is_placing = self._is_due = False
+        self.scheduler = Scheduler()
+        self._nodes_expected_until_s = 0.0
+        self._room_made_at = float("-inf")
+
+    def request(self, container: Container) -> None:
+        """A container needs a node."""
+        self.pending[container.container_id] = container
+        self.scheduler.want(_pending_of(container))
+
+    def held(self, container: Container, node: Node) -> None:
+        """A container is on that node that this server has not put there."""
+        self.scheduler.hold(_pending_of(container), node.node_id)
+
+    def ended(self, container: Container) -> None:
+        """A container is gone: its place is free, or it needs none any more."""
+        self.pending.pop(container.container_id, None)
+        self.scheduler.unwant(container.container_id)
+        self.scheduler.ended(container.container_id)
+
+    def node_changed(self, node: Node) -> None:
+        """A node is there, or its agent has gone or come back."""
+        self.scheduler.node_came(node.view(self._config.containers_per_node_max))
+
+    def claim_changed(self, container: Container) -> None:
+        """What it runs waits for calls of its own, or not any more: that changes what it claims."""
+        if self.scheduler.waits(container.container_id, is_waiting=container.is_waiting) and self.pending:
+            self._clock.call_later(0.0, self.place)
+
+    def place(self) -> None:
+        """Give pending containers to nodes, as many as fit."""
+        self._is_due = True
+        # To end one places the others: after it, and not inside of it, once for each that ends.
+        if self._is_placing:
+            return
+        self._is_placing = True
+        try:
+            while self._is_due:
+                self._is_due = False
+                self._place()
+        finally:
+            self._is_placing = False
+
+    def _place(self) -> None:
+        if not self.pending:
+            return
+        now = self._clock.monotonic()
+        made = self.scheduler.place()
+        for placement in made.placements:
+            container = self.pending.pop(placement.container_id)
+            node = self._fleet.nodes[placement.node_id]
+            container.node = node
+            node.containers[container.container_id] = container
+            container.mark("placed", now)
+            self._tasks.start(self._start(container, node))
+        for container_id, reason in made.impossible:
+            refused = self.pending.get(container_id)
+            if refused is None:
+                continue  # it was not wanted any more when an earlier one had failed
+            refused.exit_reason = f"could not be started: {reason}"
+            self._fleet.finish(refused)
+            refused.dispatcher.fail_queued(Failure("invalid", f"function {refused.dispatcher.spec.name}: {reason}"))
+        if made.has_more:
+            self._clock.call_later(0.0, self.place)
+        elif self.scheduler.waiting_count:
+            self._fail_those_without_image()
+            self._make_room(now)
+
+    def _fail_those_without_image(self) -> None:
+        for image_id in self.scheduler.images_wanted():
+            if not self._is_nowhere(image_id):
+                continue
+            why = f"image {image_id} is on no node that is connected; run or deploy the app again to build it"
+            for container_id in self.scheduler.waiting_for(image_id):
+                without = self.pending.get(container_id)
+                if without is not None:
+                    self._lacks_image(without, why)
+
+    def expect_nodes(self) -> None:
+        """There are functions from before this server began: nodes that it does not know yet may have their images."""
+        self._nodes_expected_until_s = self._clock.monotonic() + NODES_S
+
+    def _is_nowhere(self, image_id: str) -> bool:
+        nodes = self._fleet.nodes.values()
+        if not nodes or self._clock.monotonic() < self._nodes_expected_until_s:
+            return False
+        return all(image_id in node.missing_image_ids for node in nodes)
+
+    def _lacks_image(self, container: Container, why: str) -> None:
+        """No node has its image."""
+        container.exit_reason = f"could not be started: {why}"
+        self._fleet.finish(container)
+        container.dispatcher.attempts.start_failed(container, Failure("image", why), is_final=True)
+
+    def _make_room(self, now: float) -> None:
+        """End idle containers of other functions, longest idle first, for those that fit nowhere."""
+        if now < self._room_made_at + ROOM_EVERY_S:
+            return  # the fleet asks again each second, and whatever ends asks, too
+        self._room_made_at = now
+        missing = self.scheduler.waiting_count - len(self._fleet.leaving)
+        leaving: list[Container] = []
+        for container in self._fleet.idle:
+            if len(leaving) >= missing:
+                break
+            idle_s = now - container.idle_since
+            if container.is_spare and self.scheduler.may_evict(container.container_id, idle_s):
+                leaving.append(container)
+        for container in leaving:
+            if container.is_spare:  # another one of its function may have been the last that it could lose
+                self._fleet.drain(container, "another function needs its place")
+
+    def tick(self, now: float) -> None:
+        """Once a second: those that have most give way to those that have waited long."""
+        self.place()
+        if not self.scheduler.waiting_count:
+            return
+        for function_id, one in self.scheduler.give_way(now, GIVE_WAY_MAX - len(self._fleet.leaving)):
+            dispatcher = self._fleet.active.get(function_id)
+            if dispatcher is None or not dispatcher.may_lose_one:
+                continue
+            # The newest: it has least to lose. What waits for calls itself might wait for this very one.
+            giving = next(
+                (
+                    his
+                    for his in reversed(dispatcher.containers.values())
+                    if his.is_open
+                    and his.is_busy
+                    and not his.is_waiting
+                    and self.scheduler.would_fit(one, his.container_id)
+                ),
+                None,
+            )
+            if giving is not None:
+                self._fleet.drain(giving, "another function has waited long for a place")
+
+    async def _start(self, container: Container, node: Node) -> None:
+        try:
+            started = await node.start(container)
+        except ChannelClosed:
+            # Whether it was started is unknown: its agent says so when it is back (`nodes.py`), or the node is lost.
+            self.watch(container, container.spec.startup_timeout_s)
+            return
+        except PlatformError as error:
+            if error.code == errors.TIMED_OUT and not container.is_stopped:
+                self._fleet.kill(container, "its node did not start it in time")
+                failure = Failure("startup_timed_out", error.message, container_id=container.container_id)
+                container.dispatcher.attempts.start_failed(container, failure, is_final=False)
+            else:
+                self._refused(container, node, error)
+            return
+        for phase, duration_ms in started.phase_ms.items():
+            container.phase_ms.setdefault(f"start.{phase}", duration_ms)
+        container.mark("process", self._clock.monotonic())
+        if container.ending:
+            # The request to end it may have overtaken its start, when there was nothing to end yet.
+            await self._fleet.end_at(node, container)
+            return
+        if not container.is_ready and not container.is_stopped:
+            self.watch(container, container.spec.startup_timeout_s)
+
+    def _refused(self, container: Container, node: Node, error: PlatformError) -> None:
+        """The node did not start it: somewhere else, or later, or never."""
+        node.containers.pop(container.container_id, None)
+        self.scheduler.ended(container.container_id)
+        if container.is_stopped:
+            return
+        container.node = None
+        if container.ending:
+            self._fleet.finish(container)
+            return
+        if error.code == errors.NOT_FOUND:
+            self._elsewhere(container, node, error)
+            return
+        container.refusals += 1
+        failure = self._why_never(container, error)
+        if failure is not None:
+            container.exit_reason = f"could not be started: {error.message}"
+            self._fleet.finish(container)
+            container.dispatcher.attempts.start_failed(container, failure, is_final=True)
+            return
+        _log.warning("container %s was refused by %s: %s", container.container_id, node.node_id, error.message)
+        delay_s = min(REFUSAL_FIRST_S * 2.0 ** (container.refusals - 1), REFUSAL_MAX_S)
+        self.pending[container.container_id] = container
+        self._clock.call_later(delay_s, lambda: self._again(container))
+
+    def _again(self, container: Container) -> None:
+        """The time to wait after a refusal is over."""
+        if self.pending.get(container.container_id) is container:
+            self.request(container)
+            self.place()
+
+    def _elsewhere(self, container: Container, node: Node, error: PlatformError) -> None:
+        """The node lacks the image: each is asked once, and however many lack it, one that has it starts it."""
+        image_id = container.spec.image_id
+        node.lacks_image(image_id)
+        if self._is_nowhere(image_id):
+            self._lacks_image(container, error.message)
+            return
+        _log.info("container %s goes elsewhere: %s", container.container_id, error.message)
+        self.request(container)
+        self.place()
+
+    def _why_never(self, container: Container, error: PlatformError) -> Failure | None:
+        """What those who wait are told, unless it may be tried again."""
+        is_hopeless = container.refusals >= REFUSALS_MAX and error.code != errors.EXHAUSTED
+        if error.code in (errors.UNSUPPORTED, errors.INVALID):
+            return Failure("invalid", error.message)
+        return Failure("lost", error.message) if is_hopeless else None
+
+    def watch(self, container: Container, timeout_s: float) -> None:
+        """End the container unless its guest serves by then."""
+        container.timers.append(self._clock.call_later(timeout_s, lambda: self._overdue(container)))
+
+    def _overdue(self, container: Container) -> None:
+        if container.is_ready or container.is_stopped or container.ending:
+            return
+        if not container.is_adopted:
+            message = startup_message(container.spec.startup_timeout_s)
+            failure = Failure("startup_timed_out", message, container_id=container.container_id)
+            container.start_failure = True
+            self._fleet.kill(container, "it was not ready in time")
+            container.dispatcher.attempts.start_failed(container, failure, is_final=True)
+        else:
+            self._fleet.kill(container, "it did not come back to this server")
+
+    def failed(self, container: Container, failure: Failure, pickled: bytes = b"") -> None:
+        """The guest could not load the function, or a hook of its class raised what is pickled; it exits by itself."""
+        if container.is_ready or container.start_failure:
+            return
+        container.start_failure = True
+        container.exit_reason = f"{failure.kind}: {failure.message}"[:500]
+        self._fleet.kill(container, "its function could not be loaded", 1.0)
+        is_final = failure.kind not in ("lost", "crashed")
+        if len(pickled) > PICKLED_BYTES_MAX:
+            pickled = b""
+        container.dispatcher.attempts.start_failed(container, failure, is_final=is_final, pickled=pickled)
+
+    def crashed(self, container: Container) -> None:
+        """The container ended by itself before its guest served."""
+        exited = container.exit
+        if exited is None or exited.is_lost:
+            return  # its node's fault, not its function's: whoever waits for it gets another one
+        ending = container.ending_in_words()
+        message = f"the container ended before its function was loaded ({ending}); its log has what it printed last"
+        if exited.exit_code == 0:
+            # Nothing of ours ends so early and well.
+            message += "; an entrypoint of its image must end in executing its arguments"
+        if exited.is_oom:
+            message += "; give the function more with memory=, or let it use less when its module is imported"
+        kind = "oom" if exited.is_oom else "disk" if exited.over_disk else "crashed"
+        failure = Failure(kind, message, container_id=container.container_id)
+        container.dispatcher.attempts.start_failed(container, failure, is_final=kind != "crashed")

@@ -1,0 +1,1 @@
+"""The flight recorder: what became of calls, containers and functions."""

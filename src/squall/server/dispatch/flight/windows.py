@@ -1,0 +1,217 @@
+"""What functions did between two times: the minutes that are kept, put together.
+
+A minute counts whole if it began in the window, or less than a minute before: windows are right to about a minute.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
+from squall.protocol.function import FunctionSpec
+from squall.protocol.function_window import (
+    PERCENTILES,
+    WINDOW_S,
+    WINDOW_S_MAX,
+    AppWindow,
+    AppWindowGet,
+    Distribution,
+    FunctionWindow,
+    FunctionWindowGet,
+    VariantInfo,
+    VariantList,
+    VariantListing,
+)
+from squall.protocol.records import replace, to_wire
+from squall.server.dispatch.client.callers import Caller
+from squall.server.dispatch.flight.recorder import MINUTE_S
+from squall.server.model.function_minute import FunctionMinute, Histogram, add_all, merge, percentiles
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.control_plane import ControlPlane
+
+NOW_S = 5.0
+"""A window that ended no longer ago ends now."""
+VARIANTS_MAX = 1_000
+
+
+class Windows:
+    """Answers about numbers of functions and apps."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    def look(self, minute: FunctionMinute) -> None:
+        """Note how the function is now."""
+        dispatcher = self._plane.apps.dispatchers.get(minute.function_id)
+        if dispatcher is None:
+            return
+        containers = dispatcher.containers.values()
+        minute.running = dispatcher.stats().running_inputs
+        minute.starting = sum(1 for one in containers if not one.is_ready)
+        minute.containers = max(minute.containers, len(containers) - minute.starting)
+
+    async def function(self, caller: Caller, record: FunctionWindowGet) -> FunctionWindow:
+        """See `FunctionWindowGet`.
+
+        Raises:
+            PlatformError: `not_found`, `invalid` for a window that there cannot be.
+        """
+        since, until = self._window("FunctionWindow", record.since, record.until)
+        spec = await self._plane.variants.spec_of(record.function_id)
+        caller.check_use("FunctionWindow", await self._plane.apps.get(spec.app_id))
+        variants = await self._plane.flights.variants_of(spec)
+        if record.container_id:
+            window = self._of_container(record.function_id, record.container_id, since, until)
+            return replace(window, variant_count=len(variants))
+        # What a class does, its objects do: pools of containers, one for each set of parameters.
+        has_variants = record.has_variants or spec.definition.is_class
+        ids = (spec.function_id, *(one.function_id for one in variants if has_variants))
+        found = await self._minutes(ids, since, until)
+        window = _window_of([one for some in found.values() for one in some], since, until)
+        return replace(window, variant_count=len(variants))
+
+    async def app(self, caller: Caller, record: AppWindowGet) -> AppWindow:
+        """See `AppWindowGet`.
+
+        Raises:
+            PlatformError: as `function`.
+        """
+        since, until = self._window("AppWindow", record.since, record.until)
+        row = await self._plane.apps.find(record.app, caller.scope_app_id)
+        caller.check_use("AppWindow", row)
+        specs = await self._plane.store.list_functions(row.app_id)
+        names = {one.function_id: one.name for one in specs}
+        ids = {one.name: one.function_id for one in specs}
+        for variant in await self._plane.store.list_variants(row.app_id, VARIANTS_MAX):
+            # What a variant did counts as its function's.
+            names[variant.function_id] = names.get(variant.base_id, "")
+        found = await self._minutes(tuple(names), since, until)
+        by_name: dict[str, list[FunctionMinute]] = {name: [] for name in ids}
+        for function_id, name in names.items():
+            by_name.setdefault(name, []).extend(found.get(function_id, ()))
+        by_name.pop("", None)
+        functions = {
+            name: replace(
+                _window_of(minutes, since, until), queue=Distribution(), run=Distribution(), start=Distribution()
+            )
+            for name, minutes in by_name.items()
+        }
+        return AppWindow(since, until, functions, ids)
+
+    async def variants(self, caller: Caller, record: VariantList) -> VariantListing:
+        """See `VariantList`."""
+        spec = await self._plane.variants.spec_of(record.function_id)
+        caller.check_use("VariantList", await self._plane.apps.get(spec.app_id))
+        found = await self._plane.flights.variants_of(spec)
+        found.sort(key=lambda one: one.function_id)
+        return VariantListing(tuple(self._variant(one) for one in found[: max(0, min(record.limit, VARIANTS_MAX))]))
+
+    def _variant(self, spec: FunctionSpec) -> VariantInfo:
+        dispatcher = self._plane.apps.dispatchers.get(spec.function_id)
+        options = json.dumps(to_wire(spec.options), sort_keys=True) if spec.options is not None else ""
+        count, queued = (0, 0) if dispatcher is None else (len(dispatcher.containers), dispatcher.queued)
+        return VariantInfo(spec.function_id, spec.parameters, options, spec.version, spec.is_pinned, count, queued)
+
+    def _window(self, method: str, since: float | None, until: float | None) -> tuple[float, float]:
+        until = self._plane.clock.now() if until is None else until
+        since = until - WINDOW_S if since is None else since
+        if not since < until:
+            raise PlatformError(INVALID, f"{method}: the window ends before it begins; since must be before until")
+        if until - since > WINDOW_S_MAX + 1:
+            days = WINDOW_S_MAX / 86_400
+            raise PlatformError(INVALID, f"{method}: a window of at most {days:.0f} days can be asked for")
+        return since, until
+
+    async def _minutes(self, ids: tuple[str, ...], since: float, until: float) -> dict[str, list[FunctionMinute]]:
+        keeper = self._plane.flight_keeper
+        keeper.fold()
+        found: dict[tuple[str, float], FunctionMinute] = {}
+        for stored in await self._plane.store.list_minutes(ids, since - MINUTE_S, until):
+            minute = FunctionMinute.decoded(stored.function_id, stored.began_at, stored.detail)
+            found[stored.function_id, stored.began_at] = minute
+        for function_id in ids:
+            for minute in keeper.minutes_over(function_id):
+                if since - MINUTE_S <= minute.began_at <= until:
+                    found[function_id, minute.began_at] = minute
+        is_now = until >= self._plane.clock.now() - NOW_S
+        by_id: dict[str, list[FunctionMinute]] = {}
+        for minute in sorted(found.values(), key=lambda one: one.began_at):
+            by_id.setdefault(minute.function_id, []).append(minute)
+        if is_now:
+            for function_id in ids:
+                minutes = by_id.setdefault(function_id, [])
+                if not minutes and function_id in self._plane.apps.dispatchers:
+                    minutes.append(FunctionMinute(function_id, until))
+                if minutes:
+                    self.look(minutes[-1])
+        return by_id
+
+    def _of_container(self, function_id: str, container_id: str, since: float, until: float) -> FunctionWindow:
+        """What is known of one container's inputs."""
+        container = self._plane.flights.find_container(container_id)
+        if container is None or container.dispatcher.spec.function_id != function_id:
+            message = f"FunctionWindow: {container_id[:100]} is no container of this function that is remembered"
+            raise PlatformError(NOT_FOUND, message)
+        run: Histogram = {}
+        queue: Histogram = {}
+        for track in self._plane.flights.tracks():
+            for batch in track.batches:
+                if batch.container_id == container_id:
+                    add_all(run, batch.run_us)
+                    ran_us = sum(batch.run_us) / len(batch.run_us) if batch.run_us else 0.0
+                    waited_us = int((batch.finished_at - batch.queued_at) * 1e6 - ran_us)
+                    add_all(queue, [max(0, waited_us)], len(batch.indexes))
+        ready_ms = container.phase_ms.get("ready")
+        start: Histogram = {}
+        if ready_ms is not None:
+            add_all(start, [int(ready_ms * 1000)])
+        return FunctionWindow(
+            since,
+            until,
+            container.succeeded_inputs,
+            container.failed_inputs,
+            running_inputs=min(len(container.held), container.dispatcher.max_inputs),
+            started_containers=1 if container.is_ready else 0,
+            failed_containers=1 if container.start_failure else 0,
+            starting_containers=0 if container.is_ready or container.is_stopped else 1,
+            container_count=1,
+            queue=_distribution(queue),
+            run=_distribution(run),
+            start=_distribution(start),
+        )
+
+
+def _window_of(minutes: list[FunctionMinute], since: float, until: float) -> FunctionWindow:
+    """Minutes of one function, or of several, as one window."""
+    totals: Counter[str] = Counter()
+    first: dict[str, FunctionMinute] = {}
+    last: dict[str, FunctionMinute] = {}
+    for minute in minutes:
+        for name in ("succeeded", "failed", "timed_out", "cancelled", "started", "container_errors"):
+            totals[name] += getattr(minute, name)
+        first.setdefault(minute.function_id, minute)
+        last[minute.function_id] = minute
+    before = sum(max(0, one.containers - one.started) for one in first.values())
+    return FunctionWindow(
+        since,
+        until,
+        totals["succeeded"],
+        totals["failed"],
+        totals["timed_out"],
+        totals["cancelled"],
+        sum(one.running for one in last.values()),
+        totals["started"],
+        totals["container_errors"],
+        sum(one.starting for one in last.values()),
+        totals["started"] + before,
+        queue=_distribution(merge(one.queue_us for one in minutes)),
+        run=_distribution(merge(one.run_us for one in minutes)),
+        start=_distribution(merge(one.start_us for one in minutes)),
+    )
+
+
+def _distribution(histogram: Histogram) -> Distribution:
+    return Distribution(tuple(round(value / 1e6, 6) for value in percentiles(histogram, PERCENTILES)))

@@ -1,0 +1,1 @@
+"""One function: its queue, its inputs and attempts, and who gets what."""

@@ -1,0 +1,649 @@
+"""One function's queue and the containers that serve it: who gets which input, and whose output counts.
+
+This is the hot path: work is done per batch, bodies are cut once and passed on whole, nothing here awaits.
+
+Invariants:
+  * an input is in the queue, waits for its retry, or is held by exactly one container, until its output is accepted
+  * an output is accepted from the container that holds the input, for the attempt it was handed out as, once
+  * a container holds no more inputs than its window (`policy/credit.py`)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from squall.protocol import call as wire
+from squall.protocol.blob import is_sha256
+from squall.protocol.call import Failure, InputBatch, ItemBatch, OutputBatch, cut
+from squall.protocol.function import FunctionSpec, FunctionStats, Scaling
+from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.function.attempts import Attempts
+from squall.server.dispatch.function.batches import Batches
+from squall.server.dispatch.function.call_table import CallTable
+from squall.server.dispatch.function.holdings import Holdings
+from squall.server.dispatch.function.input import Call, Input, failed_batch
+from squall.server.dispatch.function.input_queue import InputQueue
+from squall.server.dispatch.function.returns import RESYNC_S, Returns
+from squall.server.model.clock import Clock, Timer
+from squall.server.model.config import ServerConfig
+from squall.server.policy import credit
+from squall.server.policy.sharing import shares
+
+SPREAD_US = 1_000
+"""Work that is handed to one container before a second one gets a frame of its own."""
+TURN_INPUTS_MAX = 2_000
+"""Inputs handed out in one turn of the event loop: those of other functions come in between."""
+TURN_BATCHES_MAX = 20
+"""The same, of batches."""
+FRAME_BYTES_MAX = 16 * 2**20
+"""Of arguments in one frame; a single input may have more."""
+
+ITEMS_WAITING_MAX = 4 * wire.GENERATOR_WINDOW
+"""Items of one call that its client has not taken. Guests stop at a window of them; a retry may begin another one."""
+
+PICKLED_BYTES_MAX = 32 * 2**20
+"""Of an exception that ends many inputs at once, all together; beyond it they are told in words only."""
+ATTEMPT_MAX = 2**31 - 1
+RUN_US_MAX = 2**53
+"""What a container may say of an output; databases and JSON elsewhere have no larger numbers."""
+
+GONE_MAX = 1_000
+"""Inputs that the queue may keep although they have left it."""
+
+
+class Fleet(Protocol):
+    """What a dispatcher asks of whoever starts and ends containers."""
+
+    idle: dict[Container, None]
+    """All containers that run nothing, the one that was busy last at the end."""
+
+    def changed(self, dispatcher: Dispatcher) -> None:
+        """Its load changed: look soon whether it has the right number of containers."""
+
+    def claim_changed(self, container: Container) -> None:
+        """Of a container that claims cpu: what it runs has changed, or whether that waits for calls."""
+
+    def drain(self, container: Container, reason: str) -> None:
+        """Let it finish what it holds, then end it."""
+
+    def kill(self, container: Container, reason: str, grace_s: float = 0.0) -> None:
+        """End it now."""
+
+    def log(self, container: Container, text: str) -> None:
+        """Say something in the app's log."""
+
+
+class Dispatcher:
+    """The dispatcher of one function."""
+
+    def __init__(
+        self, spec: FunctionSpec, app_name: str, *, calls: CallTable, fleet: Fleet, clock: Clock,
+        config: ServerConfig, root_app_id: str = "",
+    ) -> None:  # fmt: skip
+        self.spec = spec
+        self.scaling = spec.scaling
+        """What the autoscaler goes by."""
+        self.batches: Batches | None = None
+        self.batches_at_once = self.max_inputs = self.target = 1
+        self.runs_in_threads = False
+        self.root_app_id = root_app_id or spec.app_id
+        """Whose share of the nodes its containers count for."""
+        self.app_name = app_name
+        self.calls = calls
+        self.fleet = fleet
+        self.clock = clock
+        self.config = config
+        self.attempts = Attempts(self)
+        self.returns = Returns(self)
+        self.holdings = Holdings(self)
+        self.queue = InputQueue()
+        self.queued = 0
+        self.delayed = 0
+        """Inputs that wait for their retry."""
+        self.containers: dict[str, Container] = {}
+        self.free: dict[Container, None] = {}
+        """Containers that may be handed an input now."""
+        self.idle: dict[Container, None] = {}
+        """Those of them that hold none, the one that was busy last at the end."""
+        self.service_us = 0.0
+        """How long inputs have taken, on average."""
+        self.expected_us = 0.0
+        """The same, but longer as soon as a container goes quiet: for handing out, where a wrong guess costs little."""
+        self.failures_in_a_row = 0
+        self.last_failure_at = float("-inf")
+        self.last_step_at = float("-inf")
+        self.last_scaled_at = float("-inf")
+        self.above_target_since = float("inf")
+        self.next_look: Timer | None = None
+        """When the autoscaler looks again even if nothing changes."""
+        self.stopped: Failure | None = None
+        """Set once its app stops: nothing is queued any more."""
+        self.outlives_client = False
+        """Its app goes on without its client, and so do calls under way."""
+        self.is_deployed = False
+        """Its app goes on until somebody stops it: what waits for a container waits as long as it takes."""
+        self._is_scheduled = False
+        self._loop = asyncio.get_running_loop()
+        self._size_containers()
+
+    def _size_containers(self) -> None:
+        """What a container may run at once: `batches_at_once`, each of them one input where there are no batches;
+        `target` of them it is meant to run; `max_inputs` are the inputs in them. Those that run in threads cannot be
+        stopped one by one."""
+        scaling, batching = self.spec.scaling, self.spec.batching
+        self.batches_at_once = max(1, scaling.max_inputs)
+        self.max_inputs = self.batches_at_once * (batching.max_batch_size if batching is not None else 1)
+        self.runs_in_threads = self.batches_at_once > 1 and not self.spec.definition.is_async
+        self.target = min(self.batches_at_once, max(1, scaling.target_inputs or self.batches_at_once))
+        if batching is None:
+            self.batches = None
+        elif self.batches is None:
+            self.batches = Batches(self, batching)
+        else:
+            self.batches.revise(batching)
+
+    # Inputs come
+
+    def put(self, call: Call, record: InputBatch, body: bytes) -> None:
+        """Queue inputs of a call; those it has already, or has an output of, are passed over.
+
+        Raises:
+            ValueError: the columns do not fit together.
+        """
+        if len(record.indexes) != len(record.sizes):
+            raise ValueError("as many indexes as sizes are needed")
+        if record.blobs:
+            check_blobs(record.indexes, record.sizes, record.blobs)
+        inputs, done, blobs = call.inputs, call.done, record.blobs
+        now = self.clock.monotonic()
+        added: list[Input] = []
+        for index, value in zip(record.indexes, cut(body, record.sizes), strict=True):
+            if index in inputs or (done is not None and index in done):
+                continue
+            one = Input(call, index, value, blobs.get(str(index), "") if blobs else "", now)
+            inputs[index] = one
+            added.append(one)
+        if not added:
+            return
+        call.input_count += len(added)
+        self.calls.waiting_bytes += sum([len(one.value) for one in added])
+        if self.holdings.has_unknown and self.stopped is None:
+            added = self.holdings.claim(call, added)
+        refusal = self._refusal(call, len(added))
+        if refusal is not None:
+            for one in added:
+                one.is_queued = False
+            self.fail(added, refusal)
+            return
+        self.queue.extend(call, added)
+        self.queued += len(added)
+        if self.batches is not None:
+            self.batches.came(added)
+        self.schedule()
+        self.fleet.changed(self)
+
+    def _refusal(self, call: Call, count: int) -> Failure | None:
+        """Why no more inputs can be taken, if so."""
+        if self.stopped is not None:
+            return self.stopped
+        limit = self.config.spawned_inputs_max if call.is_durable else self.config.queued_inputs_max
+        if self.queued + count > limit:
+            what = f"function {self.spec.name} has {self.queued} inputs queued, at most {limit} may wait"
+            return Failure("exhausted", f"{what}; send fewer at a time, or let more containers run (max_containers=)")
+        if self.calls.waiting_bytes > self.config.queued_bytes_max:
+            what = f"inputs that wait use {self.calls.waiting_bytes >> 20} MiB, the limit of this server"
+            return Failure("exhausted", f"{what}; send fewer at a time")
+        return None
+
+    def put_back(self, one: Input, *, has_waited: bool = True) -> None:
+        """An input is to run (again): it comes before all others of its call."""
+        self.queue.put_back(one)
+        self.queued += 1
+        if self.batches is not None:
+            self.batches.came_back(one, has_waited=has_waited)
+
+    # Inputs go out
+
+    def schedule(self) -> None:
+        """Hand out inputs at the end of this turn of the event loop: what came in one turn leaves in few frames."""
+        if not self._is_scheduled and self.queued and self.free and not self.holdings.absent:
+            self._is_scheduled = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._is_scheduled = False
+        if self.batches is not None:
+            if not self.holdings.absent:
+                self.batches.hand_out(TURN_BATCHES_MAX)
+            return
+        left = TURN_INPUTS_MAX
+        while self.queued and self.free and left > 0 and not self.holdings.absent:
+            chosen = self._choose()
+            if self.batches_at_once > 1:
+                held, windows = [len(one.held) for one in chosen], [self.window(one) for one in chosen]
+                counts = shares(held, windows, self._packed_to, min(self.queued, left))
+            else:
+                # Fill up to one level, so that who holds least gets most.
+                level = -(-(sum([len(one.held) for one in chosen]) + self.queued) // len(chosen))
+                counts = [min(self.window(one), level) - len(one.held) for one in chosen]
+            for container, count in zip(chosen, counts, strict=True):
+                count = min(count, left)
+                if count > 0 and self.queued:
+                    self.hand_out(container, count)
+                    left -= count
+                self.refresh(container)
+        self.schedule()
+
+    def _choose(self) -> list[Container]:
+        """The containers that share what is queued: as many as the work is worth, those that hold least."""
+        wanted = self.queued
+        if self.expected_us:
+            wanted = min(wanted, int(self.queued * self.expected_us / SPREAD_US) + 1)
+        if self.batches_at_once > 1:
+            return self._in_order_of_use()[:wanted]
+        if wanted <= len(self.idle):
+            # Who ran last is warmest, and the others may reach the end of their scaledown window.
+            return list(itertools.islice(reversed(self.idle), wanted))
+        free = list(self.free)
+        if len(free) > 1:
+            free.sort(key=lambda container: len(container.held))
+        return free[:wanted]
+
+    def _in_order_of_use(self) -> list[Container]:
+        """The containers that may be handed something: those to be packed, the fullest first; then those that run
+        nothing, the one that ran last first; then all others, the emptiest first."""
+        packed_to = self._packed_to
+        busy = sorted([one for one in self.free if one.is_busy], key=self.load, reverse=True)
+        below = [one for one in busy if self.load(one) < packed_to]
+        return [*below, *reversed(self.idle), *reversed(busy[: len(busy) - len(below)])]
+
+    @property
+    def _packed_to(self) -> int:
+        """The target, where fewer containers may do; those that the function keeps anyway share what there is."""
+        return self.target if len(self.containers) > self.scaling.min_containers else 0
+
+    def next_in_use(self) -> Container:
+        """The first of them; there is one."""
+        return self._in_order_of_use()[0]
+
+    def load(self, container: Container) -> int:
+        """How much it runs: inputs, or batches."""
+        return len(container.held) if self.batches is None else self.batches.held_by(container)
+
+    def window(self, container: Container) -> int:
+        """How many inputs the container may hold now."""
+        if self.attempts.cut_short and self.attempts.is_ending(container):
+            return 0
+        if self.batches is not None:
+            return self.batches.window(container)
+        if self.spec.scaling.is_single_use:
+            return 0 if container.has_served else 1
+        window = 1 if self.attempts.suspects else container.credit
+        return self.holdings.room(container, window) if container.unknown else window
+
+    def refresh(self, container: Container) -> None:
+        """Put a container among the free ones, or take it from them, as it is now."""
+        if container.is_open and len(container.held) < self.window(container):
+            self.free[container] = None
+            if container.is_busy:
+                self._not_idle(container)
+            else:
+                self.idle[container] = self.fleet.idle[container] = None
+        else:
+            self.free.pop(container, None)
+            self._not_idle(container)
+        if container.claims_cpu:
+            self.fleet.claim_changed(container)
+
+    def _not_idle(self, container: Container) -> None:
+        self.idle.pop(container, None)
+        self.fleet.idle.pop(container, None)
+
+    def refresh_all(self) -> None:
+        """The same for all of them."""
+        for container in self.containers.values():
+            self.refresh(container)
+        self.schedule()
+
+    def hand_out(self, container: Container, count: int, batch: int = 0) -> None:
+        """Give the container the next inputs of the queue; with a number, as a batch."""
+        held = container.held
+        now = self.clock.monotonic()
+        can_begin = self.max_inputs - len(held)
+        by_call: dict[Call, list[Input]] = {}
+        taken = self.queue.take(count)
+        for one in taken:
+            one.container = container
+            one.began_at = now if can_begin > 0 else 0.0
+            can_begin -= 1
+            self.queued -= 1
+            held[one] = None
+            if batch:
+                container.took_of_batch(one, batch)
+            of_call = by_call.get(one.call)
+            if of_call is None:
+                by_call[one.call] = [one]
+            else:
+                of_call.append(one)
+        container.handed_out_at = now
+        if not container.has_served:
+            container.has_served = True
+            container.mark("first_input", now)
+        tell = container.tell_now if len(by_call) == 1 else container.tell
+        for call, inputs in by_call.items():
+            self._send(tell, call, inputs, batch, len(taken))
+
+    def _send(
+        self, tell: Callable[[str, InputBatch, bytes], None], call: Call, inputs: list[Input], batch: int, size: int
+    ) -> None:
+        blobs = {str(one.index): one.blob for one in inputs if one.blob}
+        if blobs:
+            sizes = tuple([wire.IN_BLOB if one.blob else len(one.value) for one in inputs])
+        else:
+            sizes = tuple([len(one.value) for one in inputs])
+        if len(inputs) > 1 and sum(sizes) > FRAME_BYTES_MAX:
+            half = len(inputs) // 2
+            self._send(tell, call, inputs[:half], batch, size)
+            self._send(tell, call, inputs[half:], batch, size)
+            return
+        record = InputBatch(
+            call.call_id,
+            tuple([one.index for one in inputs]),
+            sizes,
+            tuple([one.attempt for one in inputs]),
+            blobs,
+            call.method,
+            batch,
+            size if batch else 0,
+        )
+        body = inputs[0].value if len(inputs) == 1 else b"".join([one.value for one in inputs])
+        tell("Inputs", record, body)
+
+    # Outputs come
+
+    def put_outputs(self, container: Container, record: OutputBatch, body: bytes) -> None:
+        """Outputs of inputs that the container holds.
+
+        Raises:
+            ValueError: the record is not of its body, or its columns are not of one length: joined with outputs of
+                others it would shift theirs.
+        """
+        _check_sizes(record.sizes, record.blobs, body)
+        _check_outputs(record)
+        if container.unknown:
+            record, body = self.holdings.answered(container, record, body)
+        call = self.calls.get(record.call_id)
+        if call is None or call.dispatcher is not self:
+            if call is None and container.is_adopted and record.indexes and not self.spec.definition.is_generator:
+                self.calls.keep_orphan(self.spec.function_id, record, body)
+            self._measure(container, record)
+            self._served(container)
+            return
+        inputs, held = call.inputs, container.held
+        is_simple = not (call.is_closed or any(record.statuses) or call.kind == wire.GENERATOR)
+        if not (is_simple and record.indexes and self._are_held(container, call, record)):
+            self.attempts.settle(container, call, record, body)
+        else:
+            freed = 0
+            for index in record.indexes:
+                one = inputs.pop(index)
+                del held[one]
+                if one.batch:
+                    container.left_batch(one)
+                freed += len(one.value)
+                if one.trouble is not None:
+                    self.attempts.forget(one)
+            self.calls.waiting_bytes -= freed
+            self.calls.recorder.outputs(
+                call, container, record.indexes, record.attempts, record.run_us, one.queued_at, self.clock.monotonic()
+            )
+            call.sink.put_outputs(call, record, body)
+        self._measure(container, record)
+        self._served(container)
+
+    def _are_held(self, container: Container, call: Call, record: OutputBatch) -> bool:
+        """Whether every output of the batch is of an attempt that the container holds."""
+        inputs = call.inputs
+        for index, attempt in zip(record.indexes, record.attempts or (0,) * len(record.indexes), strict=True):
+            one = inputs.get(index)
+            if one is None or one.container is not container or one.attempt != attempt:
+                return False
+        return len(set(record.indexes)) == len(record.indexes)
+
+    def _measure(self, container: Container, record: OutputBatch) -> None:
+        container.last_output_at = self.clock.monotonic()
+        succeeded = record.statuses.count(wire.SUCCEEDED)
+        container.succeeded_inputs += succeeded
+        container.failed_inputs += len(record.statuses) - succeeded
+        if not record.run_us:
+            return
+        mean_us = sum(record.run_us) / len(record.run_us)
+        container.run_us = credit.smoothed_us(container.run_us, mean_us)
+        container.credit = credit.window(container.credit, self.max_inputs, container.credit_max, container.run_us)
+        self.service_us = self.service_us * 0.8 + mean_us * 0.2 if self.service_us else max(mean_us, 1.0)
+        self.expected_us = self.expected_us * 0.8 + mean_us * 0.2 if self.expected_us else max(mean_us, 1.0)
+
+    def _served(self, container: Container) -> None:
+        """The container may have room again."""
+        if not container.is_busy:
+            container.idle_since = container.last_output_at
+            if self.spec.scaling.is_single_use and not container.is_draining:
+                self.fleet.drain(container, "it is for one input only")
+            elif container.is_draining:
+                self.fleet.drain(container, container.drain_reason)
+        self.refresh(container)
+        self.schedule()
+        self.fleet.changed(self)
+
+    def put_items(self, container: Container, record: ItemBatch, body: bytes) -> None:
+        """Items of a generator that the container runs.
+
+        Raises:
+            ValueError: the record is not of its body.
+        """
+        _check_sizes(record.sizes, record.blobs, body)
+        if record.blobs:
+            check_blobs(range(record.first, record.first + len(record.sizes)), record.sizes, record.blobs)
+        call = self.calls.get(record.call_id)
+        one = call.inputs.get(record.index) if call is not None else None
+        if call is None or one is None or one.container is not container or one.attempt != record.attempt:
+            return
+        container.last_output_at = self.clock.monotonic()
+        if call.items_waiting > ITEMS_WAITING_MAX:
+            self.fleet.kill(container, "its generator went on without being asked")
+        elif not call.is_closed and (call.is_durable or record.first == call.items_passed):
+            call.sink.put_items(call, record, body)
+        elif not call.is_closed:
+            self.fail([one], self.attempts.items_lost(container))
+            container.tell("CancelInputs", wire.InputRefs(call.call_id, (one.index,)))
+
+    def credit_items(self, call: Call, index: int, count: int) -> None:
+        """The client took items: let the generator go on."""
+        call.items_taken(count)
+        one = call.inputs.get(index)
+        if one is not None and one.container is not None:
+            one.container.tell("ItemCredit", wire.ItemCredit(call.call_id, index, count))
+
+    def put_orphan(self, call: Call, record: OutputBatch, body: bytes) -> None:
+        """An output that came before its call was known again; no container is asked about it."""
+        self.attempts.settle(None, call, record, body)
+
+    def sweep(self, now: float) -> None:
+        """Look at time limits, and at inputs that wait behind long ones."""
+        if any(one.held for one in self.containers.values()):
+            self.attempts.sweep(now)
+            self.returns.sweep(now)
+
+    # Containers
+
+    def add(self, container: Container) -> None:
+        """A container of this function was asked for, or found."""
+        self.containers[container.container_id] = container
+        if container.is_adopted:
+            self.holdings.expect(container)
+
+    def ready(self, container: Container, credit_max: int) -> None:
+        """The guest serves; after a reconnect it says what it no longer has."""
+        now = self.clock.monotonic()
+        if not container.is_ready:
+            self.calls.recorder.container_ready(container, now)
+        container.is_ready = True
+        container.credit_max = max(credit_max, self.max_inputs)
+        container.credit = container.credit or self.max_inputs
+        container.idle_since = now
+        container.mark("ready", now)
+        self.failures_in_a_row = 0
+        if container.held:
+            before = list(container.held)
+            self.returns.take_back(container, before)
+            container.timers.append(self.clock.call_later(RESYNC_S, lambda: self.returns.resync(container, before)))
+        self.refresh(container)
+        self.holdings.arrived(container)
+        self.schedule()
+        self.fleet.changed(self)
+
+    def remove(self, container: Container) -> None:
+        """A container is gone; its inputs have been dealt with."""
+        self.containers.pop(container.container_id, None)
+        if container.start_failure or (container.has_crashed and not container.ending and not container.is_draining):
+            self.calls.recorder.container_failed(container)
+        self.free.pop(container, None)
+        self._not_idle(container)
+        self.holdings.forget(container)
+        self.holdings.arrived(container)
+        self.fleet.changed(self)
+
+    @property
+    def may_lose_one(self) -> bool:
+        """Whether it has more containers that stay than it has to keep."""
+        least = self.scaling.min_containers
+        return not least or sum(not one.is_draining and not one.ending for one in self.containers.values()) > least
+
+    # Versions
+
+    def revise(self, spec: FunctionSpec) -> list[Container]:
+        """A deploy changed the function: from now on this is what inputs are handed out to. The containers of what it
+        was before are the caller's to end; they are handed nothing more once they drain."""
+        if spec.definition.is_generator != self.spec.definition.is_generator:
+            is_what = "a generator" if spec.definition.is_generator else "no generator any more"
+            message = f"function {spec.name} is {is_what} since version {spec.version} of its app; call it again"
+            self.fail_queued(Failure("invalid", message))
+        self.spec = spec
+        self.scaling = spec.scaling
+        self._size_containers()
+        self.stopped = None
+        self.failures_in_a_row = 0
+        self.fleet.changed(self)
+        return [one for one in self.containers.values() if one.spec.version != spec.version and not one.ending]
+
+    def rescale(self, scaling: Scaling) -> None:
+        """From now on its autoscaler goes by this: what is missing starts, what is too much ends when it has finished
+        what it runs."""
+        self.scaling = scaling
+        most = scaling.max_containers
+        if most is not None:
+            staying = [one for one in self.containers.values() if not one.is_draining and not one.ending]
+            # Those that have least to lose: not ready, then idle, then with the fewest inputs.
+            staying.sort(key=lambda one: (one.is_ready, len(one.held), one.idle_since))
+            for container in staying[: max(0, len(staying) - most)]:
+                self.fleet.drain(container, f"its function may have {most} containers from now on")
+        self.fleet.changed(self)
+
+    def retire(self, failure: Failure) -> list[Container]:
+        """A deploy left the function out: what waits ends with this failure, and so does what comes later; what runs
+        goes on. Returns its containers, which are the caller's to drain."""
+        self.stopped = failure
+        self.fail_waiting(failure)
+        return [one for one in self.containers.values() if not one.ending]
+
+    # Ends
+
+    def fail(self, inputs: list[Input], failure: Failure, pickled: bytes = b"") -> None:
+        """These inputs end without a result; `pickled` is the user's exception, if it was that."""
+        if len(pickled) * len(inputs) > PICKLED_BYTES_MAX:
+            pickled = b""
+        by_call: dict[Call, list[Input]] = {}
+        for one in inputs:
+            by_call.setdefault(one.call, []).append(one)
+            self.attempts.detach(one)
+        for call, ended in by_call.items():
+            indexes = tuple(one.index for one in ended)
+            record, body = failed_batch(call.call_id, indexes, tuple(one.attempt for one in ended), failure, pickled)
+            for one in ended:
+                call.inputs.pop(one.index, None)
+            self.calls.recorder.failed(call, ended, failure.container_id, record.statuses[0], failure)
+            if not call.is_closed:
+                call.sink.put_outputs(call, record, body)
+            self.calls.end_if_over(call)
+
+    def forget_gone(self) -> None:
+        """Let go of inputs that have left the queue, once they are most of it: no container may come by for hours."""
+        if len(self.queue) > 2 * self.queued + GONE_MAX:
+            self.queue.forget_gone()
+
+    def fail_queued(self, failure: Failure, pickled: bytes = b"") -> None:
+        """All that waits for a container ends with this failure."""
+        self.fail(self.queue.queued(), failure, pickled)
+        self.queue.clear()
+
+    def fail_waiting(self, failure: Failure) -> None:
+        """The same for what waits for its retry, too."""
+        waiting = [one for call in self.calls.of(self) for one in call.inputs.values() if one.container is None]
+        self.fail(waiting, failure)
+        self.queue.clear()
+
+    def stop(self, failure: Failure) -> None:
+        """Take no more inputs and end all there are."""
+        self.stopped = failure
+        calls = list(self.calls.of(self))
+        self.fail([one for call in calls for one in list(call.inputs.values())], failure)
+        self.queue.clear()
+
+    def stats(self) -> FunctionStats:
+        """How busy it is."""
+        held = [len(one.held) for one in self.containers.values()]
+        running = sum(min(count, self.max_inputs) for count in held)
+        usable = [one for one in self.containers.values() if one.is_open]
+        idle = sum(1 for one in usable if not one.is_busy)
+        headroom = sum(self._headroom(one) for one in usable)
+        waiting = self.queued + self.delayed + sum(held) - running
+        return FunctionStats(waiting, running, len(self.containers), idle, headroom)
+
+    def _headroom(self, container: Container) -> int:
+        """How many inputs it could begin now."""
+        room = self.window(container) - len(container.held)
+        if self.batches is not None and room > 0 and not self.attempts.suspects:
+            return (self.batches_at_once - self.load(container)) * self.batches.batching.max_batch_size
+        return max(0, min(room, self.max_inputs - len(container.held)))
+
+
+def _check_sizes(sizes: tuple[int, ...], blobs: dict[str, str], body: bytes) -> None:
+    """Raises ValueError when these are not the sizes of the body; those in blobs count as -1 each."""
+    if not sizes or min(sizes) < wire.IN_BLOB or sum(sizes) + len(blobs) != len(body):
+        raise ValueError(f"{len(sizes)} sizes do not add up to a body of {len(body)} bytes")
+
+
+def _check_outputs(record: OutputBatch) -> None:
+    """Raises ValueError when a container says what no store and no client could take."""
+    count = len(record.indexes)
+    columns = (record.sizes, record.statuses, record.attempts or record.indexes, record.run_us or record.indexes)
+    if not count or any(len(column) != count for column in columns):
+        raise ValueError(f"{count} outputs with {', '.join(str(len(column)) for column in columns)} sizes and others")
+    if min(record.statuses) < 0 or max(record.statuses) >= len(wire.STATUS_NAMES):
+        raise ValueError("an output with a status that there is not")
+    if record.attempts and not 0 <= min(record.attempts) <= max(record.attempts) <= ATTEMPT_MAX:
+        raise ValueError("an output of an attempt that there is not")
+    if record.run_us and not 0 <= min(record.run_us) <= max(record.run_us) <= RUN_US_MAX:
+        raise ValueError("an output that ran for longer than there is time")
+    if record.blobs:
+        check_blobs(record.indexes, record.sizes, record.blobs)
+
+
+def check_blobs(numbers: Sequence[int], sizes: tuple[int, ...], blobs: dict[str, str]) -> None:
+    """Raises ValueError when these are not the blobs of the values that are in one."""
+    named = {str(number) for number, size in zip(numbers, sizes, strict=True) if size == wire.IN_BLOB}
+    if named != blobs.keys() or not all(is_sha256(sha256) for sha256 in blobs.values()):
+        raise ValueError(f"{len(blobs)} blobs that are not those of its {len(named)} values in blobs")

@@ -1,0 +1,1 @@
+"""Images, as far as the server knows them."""

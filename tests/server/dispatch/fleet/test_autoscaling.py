@@ -1,0 +1,202 @@
+"""Autoscalers that are changed while their functions run."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec, Scaling
+from squall.server.dispatch.fleet import scaling
+from squall.server.dispatch.fleet.autoscaling import changed
+from squall.server.dispatch.function.dispatcher import Dispatcher
+from tests.server.doubles import FakeClient, FakeGuest, Stage, make_spec, staged
+
+
+async def update(stage: Stage, spec: FunctionSpec, **fields: object) -> AutoscalerSettings:
+    record = AutoscalerUpdate(spec.function_id, **fields)  # type: ignore[arg-type]
+    settings: AutoscalerSettings = await stage.client.ask("AutoscalerUpdate", record, AutoscalerSettings)
+    return settings
+
+
+def count(stage: Stage) -> int:
+    return sum(not one.is_draining and not one.ending for one in stage.plane.fleet.containers.values())
+
+
+async def test_settings_are_what_the_function_was_made_with() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=7, scaledown_window_s=30.0)
+
+        found = await stage.client.ask("AutoscalerGet", AutoscalerGet(spec.function_id), AutoscalerSettings)
+
+        assert found == AutoscalerSettings(0, 7, 0, 30.0)
+
+
+async def test_raising_the_minimum_starts_containers_at_once() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+
+        assert (await update(stage, spec, min_containers=3)).min_containers == 3
+        await stage.until(lambda: len(stage.node.started) == 3)
+
+        await stage.pass_time(200.0, 1.0)
+        assert count(stage) == 3
+
+
+async def test_lowering_the_minimum_lets_them_go_after_the_window() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=3, scaledown_window_s=10.0)
+        await stage.until(lambda: len(stage.node.started) == 3)
+        await stage.pass_time(30.0, 1.0)
+
+        await update(stage, spec, min_containers=1)
+        await stage.pass_time(0.2)
+
+        assert count(stage) == 1
+
+
+async def test_lowering_the_maximum_drains_what_is_too_much_and_ends_no_input() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, *range(4))
+        await stage.until(lambda: len(stage.node.started) == 4 and all(one.running for one in stage.node.started))
+
+        await update(stage, spec, max_containers=1)
+        await stage.pass_time(1.0)
+
+        assert count(stage) == 1
+        assert len(stage.node.guests) == 4
+        assert not call.outputs
+
+
+async def forever(guest: FakeGuest, value: bytes) -> bytes:
+    await asyncio.Event().wait()
+    return value
+
+
+async def test_taking_the_maximum_away_starts_more() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        stage.client.call(spec.function_id, *range(4))
+        await stage.pass_time(3.0)
+        assert count(stage) == 1
+
+        assert (await update(stage, spec, is_unbounded=True)).max_containers is None
+        await stage.until(lambda: count(stage) == 4)
+
+
+async def test_a_shorter_window_counts_for_containers_that_are_idle_already() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(scaledown_window_s=600.0)
+        await stage.done(stage.client.call(spec.function_id, 1), 1)
+        await stage.pass_time(20.0, 1.0)
+        assert count(stage) == 1
+
+        await update(stage, spec, scaledown_window_s=10.0)
+        await stage.pass_time(0.2)
+
+        assert count(stage) == 0
+
+
+async def test_what_was_changed_outlives_the_server() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        await update(stage, spec, min_containers=2, scaledown_window_s=5.0)
+
+        await stage.restart()
+        await stage.client.connect()
+        await stage.take_up(spec)
+        found = await stage.client.ask("AutoscalerGet", AutoscalerGet(spec.function_id), AutoscalerSettings)
+
+        assert found == AutoscalerSettings(2, None, 0, 5.0)
+
+
+async def test_what_contradicts_is_refused_and_changes_nothing() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=2)
+
+        with pytest.raises(PlatformError, match="max_containers=1 is less than min_containers=2"):
+            await update(stage, spec, max_containers=1)
+
+        assert stage.plane.apps.dispatchers[spec.function_id].scaling == spec.scaling
+        assert await stage.store.list_scaling(spec.app_id) == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"min_containers": -1}, "min_containers=-1 must be between 0 and"),
+        ({"min_containers": 10**9}, "min_containers=1000000000 must be between 0 and"),
+        ({"max_containers": 0}, "max_containers=0 must be between 1 and"),
+        ({"buffer_containers": -5}, "buffer_containers=-5 must be between 0 and"),
+        ({"scaledown_window_s": 1.0}, "scaledown_window=1 must be between 2 and 3600"),
+        ({"scaledown_window_s": float("nan")}, "scaledown_window=nan must be between 2 and 3600"),
+    ],
+)
+def test_impossible_values_are_named(fields: dict[str, float], message: str) -> None:
+    with pytest.raises(PlatformError, match=message):
+        changed(Scaling(), AutoscalerUpdate("fu-1", **fields), "square")  # type: ignore[arg-type]
+
+
+def test_what_is_left_out_stays() -> None:
+    before = Scaling(min_containers=1, max_containers=9, buffer_containers=2, scaledown_window_s=30.0, max_inputs=4)
+
+    assert changed(before, AutoscalerUpdate("fu-1", buffer_containers=0), "f") == replace(before, buffer_containers=0)
+
+
+async def test_a_container_may_change_its_own_function_and_no_other() -> None:
+    async with staged() as stage:
+        mine, other = await stage.client.function(), await stage.client.function()
+        await stage.done(stage.client.call(mine.function_id, 1), 1)
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[0].container_id)
+
+        await inside.ask("AutoscalerUpdate", AutoscalerUpdate(mine.function_id, min_containers=1), AutoscalerSettings)
+
+        with pytest.raises(PlatformError, match="another"):
+            await inside.ask("AutoscalerUpdate", AutoscalerUpdate(other.function_id), AutoscalerSettings)
+        most = AutoscalerUpdate(mine.function_id, min_containers=50_000)
+        with pytest.raises(PlatformError, match="is not between 0 and 10000"):
+            await inside.ask("AutoscalerUpdate", most, AutoscalerSettings)
+
+
+async def test_setting_the_clock_of_the_machine_starts_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(scaledown_window_s=30.0)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        idle = await stage.client.function(scaledown_window_s=30.0, min_containers=1)
+        await stage.until(lambda: len(stage.node.guests) == 2)
+        now = stage.clock.now
+
+        for jump_s in (10 * 365 * 24 * 3_600.0, -20 * 365 * 24 * 3_600.0):
+            monkeypatch.setattr(stage.clock, "now", lambda jump_s=jump_s: now() + jump_s)
+            await stage.pass_time(20.0, 1.0)
+
+        assert len(stage.node.guests) == 2
+        assert len(stage.node.starts) == 2
+        assert not call.outputs
+        assert len(stage.plane.apps.dispatchers[idle.function_id].idle) == 1
+
+
+async def test_ten_thousand_functions_of_one_app_that_do_nothing_are_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with staged() as stage:
+        app_id = await stage.client.app()
+        specs = tuple(make_spec(app_id, f"f{number}") for number in range(10_000))
+        await stage.client.ask("FunctionCreate", FunctionCreate(specs), FunctionCreated)
+        await stage.done(stage.client.call(specs[77].function_id, 1), 1)
+        await stage.pass_time(1.0)
+        looks: list[str] = []
+        monkeypatch.setattr(Dispatcher, "sweep", lambda self, now: looks.append(self.spec.name))
+        monkeypatch.setattr(scaling, "load_of", lambda dispatcher, now: looks.append(dispatcher.spec.name))
+
+        await stage.pass_time(5.0)
+
+        assert set(looks) == {"f77"}  # it has a container
