@@ -179,6 +179,14 @@ def test_method_of_a_class_is_run_in_batches(together: Any) -> None:
     assert max(size for _, size in found) == 4
 
 
+def test_batches_are_turned_on_where_a_function_is_called(together: Any) -> None:
+    many = together.count_each.with_batching(max_batch_size=4, wait_ms=2_000)
+
+    assert list(many.map(range(4))) == [(x, 4) for x in range(4)]
+    with pytest.raises(exception.InvalidError, match="generator"):
+        together.count_up.with_batching(max_batch_size=2, wait_ms=1)
+
+
 def test_batches_survive_their_server(fresh_squall: Installation) -> None:
     running = fresh_squall.start_run("batching.py")
     wait_until(lambda: running.said().count("result:") >= 4, "the first results are there", 60)

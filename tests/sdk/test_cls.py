@@ -470,7 +470,7 @@ def test_functions_have_options_too(server: ServerDouble) -> None:
     more = made.with_options(env={"A": "1"}).with_options(env={"B": "2"})
     with functions.run():
         assert more.remote() == made.remote() == 1
-    with pytest.raises(InvalidError, match="is not batched"):
+    with pytest.raises(InvalidError, match="it takes nothing that there could be a list of"):
         made.with_batching(max_batch_size=2, wait_ms=1)
 
     assert more.local() == 1

@@ -20,7 +20,7 @@ class BatchedDecorator:
 
     def __call__(self, target: Callable[..., Any]) -> Partial[..., Any]:
         marked = mark(target, "batched", self._batching)
-        _check_parameters(marked.raw)
+        check_parameters(f"@squall.batched() on {marked.raw.__qualname__}", marked.raw)
         return marked
 
 
@@ -66,8 +66,12 @@ def _parameters(raw: Any) -> list[Any]:
     return list(inspect.signature(raw).parameters.values())[is_method(raw) :]
 
 
-def _check_parameters(raw: Any) -> None:
-    where = f"@squall.batched() on {raw.__qualname__}"
+def check_parameters(where: str, raw: Any) -> None:
+    """Whether each parameter can be given as a list.
+
+    Raises:
+        InvalidError: as `batched` says of what is decorated.
+    """
     if _source.is_generator(raw):
         raise InvalidError(f"{where}: it is a generator, and a batch has a list of results; return one")
     parameters = _parameters(raw)

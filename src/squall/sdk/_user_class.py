@@ -71,6 +71,20 @@ class UserClass:
             )
         return partial.raw
 
+    def check_batchable(self, where: str) -> None:
+        """Whether its method can be given lists.
+
+        Raises:
+            InvalidError: it has several methods, or a parameter cannot be a list.
+        """
+        from squall.sdk._batched import check_parameters  # cold start: batched classes only
+
+        if len(self.methods) > 1:
+            names = ", ".join(self.methods)
+            raise InvalidError(f"{where}: batches need a class with a single method, and this one has {names}")
+        for raw in self.raw_methods.values():
+            check_parameters(where, raw)
+
     def _check_methods(self) -> None:
         if not self.methods:
             raise InvalidError(f"class {self.name} has nothing to call: put @squall.method() on a function in it")

@@ -67,10 +67,11 @@ class With:
         return self._with(of_concurrency(self._name, max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Self:
-        """The same in a pool of its own, with batches of another size; see `squall.batched`.
+        """The same in a pool of its own, with batches, or with batches of another size; see `squall.batched`. Its code
+        is given lists there, whether it was decorated for them or not.
 
         Raises:
-            InvalidError: a value is none that a batch can have, or nothing in it is batched.
+            InvalidError: a value is none that a batch can have, or it cannot be given lists.
         """
         from squall.sdk._variant_options import of_batching  # cold start: as above
 

@@ -101,6 +101,8 @@ class Cls(With):
         return [one.name for one in self._user_class.givable] if self._user_class is not None else ["name"]
 
     def _with(self, options: FunctionOptions) -> Cls:
+        if options.batching is not None and self._user_class is not None:
+            self._user_class.check_batchable(f"{self._name}.with_batching()")
         return Cls._make(self._function, self._user_class, self._variant.with_options(options))
 
     @property

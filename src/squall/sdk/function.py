@@ -507,8 +507,10 @@ class Function(With, Generic[P, R]):
         from squall.sdk._variant import Variant  # cold start: as above
 
         variant = (self._variant or Variant(self)).with_options(options)
-        if options.batching is not None and self._definition is not None and not self._is_batched:
-            raise InvalidError(f"{self._name}.with_batching(): function {self._name} is not batched; it takes no lists")
+        if options.batching is not None and self._definition is not None:
+            from squall.sdk._batched import check_parameters  # cold start: as above
+
+            check_parameters(f"{self._name}.with_batching()", self._definition.raw_f)
         return Function[P, R]._make(
             self._name,
             app=self._app,

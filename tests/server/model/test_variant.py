@@ -51,6 +51,10 @@ BASE = FunctionSpec(
     version=7,
 )  # fmt: skip
 
+TWO_METHODS = replace(
+    BASE, definition=Definition(BY_FILE, "m", "Model", is_class=True, methods=(MethodSpec("one"), MethodSpec("two")))
+)
+
 
 def ask(parameters: dict[str, Any] | None = None, version: int = 0, **options: Any) -> FunctionBind:
     given = FunctionOptions(**options) if options else None
@@ -146,8 +150,8 @@ def test_a_deploy_makes_the_record_anew() -> None:
     ("asked", "name"),
     [
         (ask({"size": 3, "name": "a"}), "Model(name='a', size=3)"),
-        (ask(timeout_s=5.0), "Model[timeout_s=5.0]"),
-        (ask({"size": 3}, 2, resources=Resources(500)), "Model(size=3)[cpu_milli=500, v2]"),
+        (ask(timeout_s=5.0), "Model[timeout=5]"),
+        (ask({"size": 3}, 2, resources=Resources(500)), "Model(size=3)[cpu=0.5, v2]"),
         (ask(env={"SECRET": "x"}), "Model[env]"),
     ],
 )
@@ -174,7 +178,12 @@ def test_long_parameters_make_no_long_name() -> None:
         (BASE, FunctionBind("fu-base", "[" * 9_000), "cannot be read"),
         (BASE, ask({"size": 1, "name": "x" * 20_000}), "longer than 16384"),
         (BASE, ask({"size": 1}, target_inputs=5, max_inputs=3), "target_inputs must be from 1 to max_inputs"),
-        (replace(BASE, batching=None), ask({"size": 1}, batching=Batching(2, 1)), "takes no batches"),
+        (TWO_METHODS, ask(batching=Batching(2, 1)), "cannot be given lists"),
+        (
+            replace(BASE, definition=Definition(BY_FILE, "m", "f", is_generator=True)),
+            ask(batching=Batching(2, 1)),
+            "cannot be given lists",
+        ),
         (replace(BASE, scaling=Scaling(is_single_use=True)), ask({"size": 1}, max_inputs=2), "for a single input"),
         (replace(BASE, definition=Definition(BY_FILE, "m", "f")), ask({"size": 1}), "is no class"),
         (BASE, ask({"size": 1}, env={"A": "x" * 70_000}), "options are longer"),

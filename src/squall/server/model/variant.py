@@ -132,7 +132,7 @@ def check_asked(base: FunctionSpec, asked: FunctionBind) -> None:
     batching = options.batching
     problems = (
         (len(json.dumps(to_wire(options))) > OPTIONS_CHARS_MAX, f"options are longer than {OPTIONS_CHARS_MAX}"),
-        (batching is not None and base.batching is None, f"{name} takes no batches, so there is no size of them"),
+        (batching is not None and not _can_batch(base), f"{name} cannot be given lists: it yields, or has methods"),
         (batching is not None and (batching.max_batch_size < 1 or batching.wait_ms < 0), "a batch of no size"),
         (scaling.is_single_use and most > 1, f"containers of {name} are for a single input; max_inputs must be 1"),
         (target is not None and not 1 <= target <= most, "target_inputs must be from 1 to max_inputs"),
@@ -143,8 +143,15 @@ def check_asked(base: FunctionSpec, asked: FunctionBind) -> None:
             raise PlatformError(INVALID, f"FunctionBind: {message}")
 
 
+def _can_batch(base: FunctionSpec) -> bool:
+    """Whether there is one thing that is called, and it returns."""
+    definition = base.definition
+    called = definition.methods if definition.is_class else (definition,)
+    return len(called) == 1 and not called[0].is_generator
+
+
 def name_of(base_name: str, asked: FunctionBind) -> str:
-    """What lists call it: `Model(size=3)`, `square[cpu_milli=4000]`, `square[v2]`."""
+    """What lists call it: `Model(size=3)`, `square[cpu=4]`, `square[v2]`."""
     objects = f"({shown(decode(asked.parameters))})" if asked.parameters else ""
     extras = [*_shown_options(asked.options), *([f"v{asked.version}"] if asked.version else [])]
     options = f"[{', '.join(extras)}]" if extras else ""
@@ -162,9 +169,20 @@ def _shown_options(options: FunctionOptions | None) -> Iterator[str]:
         if name == "env":
             yield "env"  # what is in it is for nobody's eyes
         elif isinstance(value, dict):
-            yield from (f"{key}={one}" for key, one in value.items())
+            yield from (_shown_option(key, one) for key, one in value.items())
         else:
-            yield f"{name}={value}"
+            yield _shown_option(name, value)
+
+
+_UNITS = {"cpu_milli": "cpu", "cpu_limit_milli": "cpu_limit"}
+_SHORT = {"timeout_s": "timeout", "scaledown_window_s": "scaledown_window", "memory_mib": "memory"}
+"""What users write for what the records call otherwise."""
+
+
+def _shown_option(name: str, value: Any) -> str:
+    if name in _UNITS:
+        return f"{_UNITS[name]}={value / 1000:g}"
+    return f"{_SHORT.get(name, name)}={value:g}" if isinstance(value, float) else f"{_SHORT.get(name, name)}={value}"
 
 
 def _sized(base: Resources, own: Resources) -> Resources:

@@ -94,6 +94,11 @@ async def slow_batches(xs: list[float]) -> list[tuple[int, str]]:
     return [(len(xs), os.environ["SQUALL_CONTAINER_ID"])] * len(xs)
 
 
+@app.function(max_containers=1)
+def count_each(xs: list[int]) -> list[tuple[int, int]]:
+    return [(x, len(xs)) for x in xs]
+
+
 @app.cls(max_containers=1)
 @squall.concurrent(max_inputs=2)
 class Model:
