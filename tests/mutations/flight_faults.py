@@ -6,7 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 RECORDER = "tests/server/dispatch/flight/test_recorder.py::"
 STORE = "tests/conformance/test_store_flights.py::"
-DISPATCH = "src/squall/server/dispatch/"
+FLIGHT = "src/squall/server/dispatch/flight/"
 
 FLIGHT_FAULTS = (
     Mutation(
@@ -14,8 +14,8 @@ FLIGHT_FAULTS = (
         "a hundred thousand calls",
         "the recorder remembers every call",
         (
-            Change(f"{DISPATCH}recorder.py", "> self._calls_max or", "> 10**9 or"),
-            Change(f"{DISPATCH}recorder.py", "> self._calls_max:", "> 10**9:"),
+            Change(f"{FLIGHT}recorder.py", "> self._calls_max or", "> 10**9 or"),
+            Change(f"{FLIGHT}recorder.py", "> self._calls_max:", "> 10**9:"),
         ),
         {f"{RECORDER}test_hundred_thousand_calls_stay_within_the_bounds": "<= 1_000"},
     ),
@@ -23,21 +23,21 @@ FLIGHT_FAULTS = (
         "flight-lost-with-server",
         "the server is started again",
         "what failed is not written to the store",
-        (Change(f"{DISPATCH}flight_keeper.py", "if flights or inputs:", "if not flights and inputs:"),),
+        (Change(f"{FLIGHT}keeper.py", "if flights or inputs:", "if not flights and inputs:"),),
         {f"{RECORDER}test_what_is_kept_of_one_call_is_bounded": "kept is not None"},
     ),
     Mutation(
         "flight-foreign-parent",
         "a call says what it was made by",
         "a call of another app that names a parent is believed",
-        (Change(f"{DISPATCH}flights.py", "return app is not None and of_app_id in app.row.ancestors", "return True"),),
+        (Change(f"{FLIGHT}flights.py", "return app is not None and of_app_id in app.row.ancestors", "return True"),),
         {f"{RECORDER}test_graph_follows_calls_to_what_they_called": "is not believed"},
     ),
     Mutation(
         "flight-circle",
         "calls name each other as parents",
         "the call graph goes round and round",
-        (Change(f"{DISPATCH}graphs.py", "track.call_id not in seen and ", ""),),
+        (Change(f"{FLIGHT}graphs.py", "track.call_id not in seen and ", ""),),
         {f"{RECORDER}test_calls_that_name_each_other_as_parents_make_no_circle": "[first, second]"},
     ),
     Mutation(
@@ -45,8 +45,8 @@ FLIGHT_FAULTS = (
         "arguments are not to be kept",
         "arguments of inputs that failed are kept although that is turned off",
         (
-            Change(f"{DISPATCH}flight_keeper.py", "if config.failed_input_bytes_max > 0:", "if True:"),
-            Change(f"{DISPATCH}flight_keeper.py", "is_full or size > self._config.failed_input_bytes_max", "is_full"),
+            Change(f"{FLIGHT}keeper.py", "if config.failed_input_bytes_max > 0:", "if True:"),
+            Change(f"{FLIGHT}keeper.py", "is_full or size > self._config.failed_input_bytes_max", "is_full"),
         ),
         {f"{RECORDER}test_no_arguments_are_kept_where_that_is_turned_off": "is_kept"},
     ),
@@ -56,7 +56,7 @@ FLIGHT_FAULTS = (
         "the arguments of all of them are kept",
         (
             Change(
-                f"{DISPATCH}recorder.py", "len(track.kept_indexes) < KEPT_INPUTS_MAX", "len(track.kept_indexes) < 10**9"
+                f"{FLIGHT}recorder.py", "len(track.kept_indexes) < KEPT_INPUTS_MAX", "len(track.kept_indexes) < 10**9"
             ),
         ),
         {f"{RECORDER}test_failures_are_listed_and_their_arguments_kept_up_to_a_bound": "KEPT_INPUTS_MAX"},
