@@ -194,6 +194,41 @@ def test_numbers_of_an_ended_app_are_shown(session_installation: Installation, f
     assert (wrong.code, f"did you mean {app_id}/charge?" in wrong.err) == (1, True), wrong
 
 
+@pytest.mark.timeout(240)
+def test_no_list_shows_what_is_in_variables_and_a_replay_has_it(session_installation: Installation) -> None:
+    ran = session_installation.command("run", str(PROGRAMS / "variables.py"), timeout_s=120)
+    assert ran.code == 0, ran
+    (own, plain) = listed(session_installation, "--app", "variables")
+    app_id = "variables"
+
+    lists = [
+        ("app", "list", "--json"),
+        ("app", "info", app_id),
+        ("app", "stats", app_id, "--json"),
+        ("call", "list", "--json"),
+        *(("call", "show", one["call_id"], "--json") for one in (own, plain)),
+        ("container", "list", "--all", "--json"),
+        ("function", "info", f"{app_id}/Vault"),
+        ("function", "info", f"{app_id}/Vault", "--json"),
+        ("function", "variants", f"{app_id}/Vault"),
+        ("function", "variants", f"{app_id}/Vault", "--json"),
+        ("function", "stats", f"{app_id}/Vault", "--json"),
+        ("function", "calls", f"{app_id}/Vault", "--json"),
+        ("schedule", "list", "--json"),
+        ("environment", "list", "--json"),
+        ("image", "list", "--json"),
+        ("server", "status", "--json"),
+    ]
+    for command in lists:
+        shown = session_installation.command(*command)
+        assert (shown.code, "planted" in shown.out + shown.err) == (0, False), (command, shown)
+    again = session_installation.command("call", "replay", plain["call_id"], timeout_s=120)
+    other = session_installation.command("call", "replay", own["call_id"], timeout_s=120)
+
+    assert "12 and 12 characters" in again.err, again
+    assert "13 and 0 characters" in other.err, other
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("call_id", ["fc-00000000nonesuch", "nonsense", "fc-'; DROP TABLE calls; --"])
 def test_unknown_calls_are_one_message(session_installation: Installation, call_id: str) -> None:

@@ -88,7 +88,7 @@ class _LinesOf(_output.PlainOutput):
 
 def _origin(call_id: str, index: int) -> tuple[CallInput, FunctionSpec]:
     kept = ask("CallInputGet", CallInputGet(call_id, index), CallInput)
-    return kept, ask("FunctionGet", FunctionGet(function_id=kept.function_id), FunctionSpec)
+    return kept, ask("FunctionGet", FunctionGet(function_id=kept.function_id, has_env=True), FunctionSpec)
 
 
 @contextmanager
@@ -100,7 +100,8 @@ def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
         return
     app_id = new_id("ap")
     # All functions of the app: this one may call the others.
-    specs = [ask("FunctionGet", FunctionGet(function_id=one), FunctionSpec) for one in app.functions.values()]
+    wanted = [FunctionGet(function_id=one, has_env=True) for one in app.functions.values()]
+    specs = [ask("FunctionGet", one, FunctionSpec) for one in wanted]
     ids = {one.function_id: new_id("fu") for one in specs}
     functions = FunctionCreate(tuple(_made_for(app_id, ids[one.function_id], one) for one in specs))
     client = _client.current()

@@ -217,6 +217,9 @@ class FunctionGet:
     """Of the app, where it is named."""
     version: int = 0
     """As it was in that version of its app; 0 is the current one."""
+    has_env: bool = False
+    """With what is in its variables, of which else only the names are told: to run it somewhere else. Containers may
+    not ask so."""
 
 
 @record

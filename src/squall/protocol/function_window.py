@@ -88,7 +88,7 @@ class VariantInfo:
     function_id: str
     parameters: str = ""
     options: str = ""
-    """What it has of its own, as JSON."""
+    """What it has of its own, as JSON; of its variables the names."""
     version: int = 0
     is_pinned: bool = False
     container_count: int = 0

@@ -65,6 +65,7 @@ from squall.server.dispatch.function.input import Input
 from squall.server.dispatch.image.delete import delete_images
 from squall.server.dispatch.image.garbage import collect_images
 from squall.server.model.definition import check_method
+from squall.server.model.variables import without_values
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -232,6 +233,13 @@ class Methods:
                 raise PlatformError(FORBIDDEN, f"FunctionCreate: {spec.function_id} is a function of another app")
 
     async def _function_get(self, caller: Caller, record: FunctionGet, body: bytes) -> tuple[FunctionSpec, bytes]:
+        if record.has_env and caller.scope_app_id:
+            message = "what is in the variables of a function is not for containers; leave has_env out"
+            raise PlatformError(FORBIDDEN, f"FunctionGet: {message}")
+        spec = await self._find_function(caller, record)
+        return spec if record.has_env else without_values(spec), b""
+
+    async def _find_function(self, caller: Caller, record: FunctionGet) -> FunctionSpec:
         spec: FunctionSpec | None
         if record.function_id:
             dispatcher = await self._plane.variants.find(record.function_id)
@@ -243,7 +251,7 @@ class Methods:
             row = await self._plane.apps.find(record.app, caller.scope_app_id, record.environment)
             caller.check_use("FunctionGet", row)
             if record.version:
-                return await self._plane.deployments.function_in(row.app_id, record.version, record.name), b""
+                return await self._plane.deployments.function_in(row.app_id, record.version, record.name)
             spec = await self._plane.store.find_function(row.app_id, record.name)
             if spec is None:
                 app = self._plane.apps.live.get(row.app_id)
@@ -253,7 +261,7 @@ class Methods:
                     NOT_FOUND, f"FunctionGet: {what}{hint or '; `squall app list` shows what there is'}"
                 )
         caller.check_use("FunctionGet", await self._plane.apps.get(spec.app_id))
-        return spec, b""
+        return spec
 
     async def _function_bind(self, caller: Caller, record: FunctionBind, body: bytes) -> tuple[FunctionBound, bytes]:
         await self._dispatcher(caller, "FunctionBind", record.function_id)

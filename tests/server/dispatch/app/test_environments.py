@@ -51,7 +51,7 @@ async def test_one_name_is_another_app_in_another_environment() -> None:
 
         assert here.app_id != there.app_id
         for environment, code in (("", "here"), ("main", "here"), ("dev", "there")):
-            asked = FunctionGet(app="greeter", name="square", environment=environment)
+            asked = FunctionGet(app="greeter", name="square", environment=environment, has_env=True)
             spec = await stage.client.ask("FunctionGet", asked, FunctionSpec)
             info = await stage.client.ask("AppGet", AppGet("greeter", environment), AppInfo)
             assert (spec.env["CODE"], info.environment) == (code, environment or "main")

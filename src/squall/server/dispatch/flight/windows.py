@@ -5,7 +5,6 @@ A minute counts whole if it began in the window, or less than a minute before: w
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -24,10 +23,11 @@ from squall.protocol.function_window import (
     VariantList,
     VariantListing,
 )
-from squall.protocol.records import replace, to_wire
+from squall.protocol.records import replace
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.flight.recorder import MINUTE_S
 from squall.server.model.function_minute import FunctionMinute, Histogram, add_all, merge, percentiles
+from squall.server.model.variables import shown_options
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -111,9 +111,16 @@ class Windows:
 
     def _variant(self, spec: FunctionSpec) -> VariantInfo:
         dispatcher = self._plane.apps.dispatchers.get(spec.function_id)
-        options = json.dumps(to_wire(spec.options), sort_keys=True) if spec.options is not None else ""
         count, queued = (0, 0) if dispatcher is None else (len(dispatcher.containers), dispatcher.queued)
-        return VariantInfo(spec.function_id, spec.parameters, options, spec.version, spec.is_pinned, count, queued)
+        return VariantInfo(
+            spec.function_id,
+            spec.parameters,
+            shown_options(spec.options),
+            spec.version,
+            spec.is_pinned,
+            count,
+            queued,
+        )
 
     def _window(self, method: str, since: float | None, until: float | None) -> tuple[float, float]:
         until = self._plane.clock.now() if until is None else until
