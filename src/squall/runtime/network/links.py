@@ -7,6 +7,7 @@ it is the interface that holds the gateway address and makes the subnet visible 
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,25 @@ from squall.runtime.errors import RuntimeFailure, describe_errno
 from squall.runtime.network.names import Names
 from squall.runtime.network.namespaces import new_namespace, unpin
 from squall.runtime.network.netlink import IPRoute, NetlinkError
+from squall.runtime.network.rtnl import (
+    Request,
+    RoutingSocket,
+    VethEnd,
+    add_address,
+    add_default_route,
+    add_neighbour,
+    add_route,
+    add_veth,
+    delete_link,
+    interface_index,
+    set_up,
+)
 from squall.runtime.network.subnet import PREFIX_LENGTH, Subnet
 
 FALLBACK_MTU = 1500
 INSIDE = "eth0"
+LOOPBACK_INDEX, INSIDE_INDEX = 1, 2
+"""The numbers of the interfaces inside a slot."""
 # Locally administered; the same on the machine's end of every pair, because nobody else is on that link.
 GATEWAY_MAC = "02:73:71:00:00:01"
 
@@ -129,9 +145,8 @@ def make_bridge(names: Names, subnet: Subnet, mtu: int) -> None:
 
 def remove_link(name: str) -> None:
     """Remove an interface (a veth takes its other end along). Idempotent."""
-    with _netlink("remove interface", name) as route:
-        for index in route.link_lookup(ifname=name):
-            route.link("del", index=index)
+    with RoutingSocket() as routing:
+        routing.ask("remove", name, delete_link(name), ignored=(errno.ENODEV,))
 
 
 def _let_ordinary_programs_work() -> None:
@@ -145,8 +160,8 @@ def _let_ordinary_programs_work() -> None:
 
 def make_blocked_namespace(path: str, home_fd: int) -> None:
     """A namespace with nothing but its loopback."""
-    with new_namespace(path, home_fd), _netlink("start", "loopback") as route:
-        route.link("set", index=1, state="up")
+    with new_namespace(path, home_fd), RoutingSocket() as routing:
+        routing.ask("set up", "a namespace without network", set_up(LOOPBACK_INDEX))
         _let_ordinary_programs_work()
 
 
@@ -158,10 +173,10 @@ def make_slot(names: Names, subnet: Subnet, index: int, *, path: str, mtu: int, 
     """
     address, veth = subnet.slot(index), names.veth(index)
     try:
-        with new_namespace(path, home_fd), _netlink("set up", f"network slot {veth}") as route:
+        with new_namespace(path, home_fd), RoutingSocket() as routing:
             _let_ordinary_programs_work()
-            route.link("set", index=1, state="up")
-            _add_inner_end(route, subnet, index, mtu=mtu, peer=veth, home_fd=home_fd)
+            inner = _inner_end(subnet, index, mtu=mtu, peer=veth, home_fd=home_fd)
+            routing.ask("set up", f"network slot {veth}", *inner)
         _finish_outer_end(veth, subnet, address, container_mac(index))
     except BaseException:
         unpin(path)
@@ -169,18 +184,21 @@ def make_slot(names: Names, subnet: Subnet, index: int, *, path: str, mtu: int, 
         raise
 
 
-def _add_inner_end(route: IPRoute, subnet: Subnet, index: int, *, mtu: int, peer: str, home_fd: int) -> None:
+def _inner_end(subnet: Subnet, index: int, *, mtu: int, peer: str, home_fd: int) -> tuple[Request, ...]:
     # Made here and the peer sent home, not the other way round: the rules of the machine's namespace are not walked for
     # an interface that is about to leave.
-    other_end = {"ifname": peer, "net_ns_fd": home_fd, "address": GATEWAY_MAC, "mtu": mtu}
-    route.link("add", ifname=INSIDE, kind="veth", address=container_mac(index), mtu=mtu, peer=other_end)
-    link = route.link_lookup(ifname=INSIDE)[0]
-    # A /32, so that other containers are beyond the gateway, which refuses at once; on-link they would be waited for.
-    route.addr("add", index=link, address=subnet.slot(index), prefixlen=32)
-    route.link("set", index=link, state="up")
-    route.route("add", dst=f"{subnet.gateway}/32", oif=link, scope="link")
-    route.route("add", dst="default", gateway=subnet.gateway, oif=link)
-    route.neigh("add", dst=subnet.gateway, lladdr=GATEWAY_MAC, ifindex=link, state="permanent")
+    inner, outer = VethEnd(INSIDE, container_mac(index), mtu), VethEnd(peer, GATEWAY_MAC, mtu)
+    return (
+        set_up(LOOPBACK_INDEX),
+        add_veth(inner, INSIDE_INDEX, outer, home_fd),
+        # A /32, so that other containers are beyond the gateway, which refuses at once; on-link they would be waited
+        # for.
+        add_address(INSIDE_INDEX, subnet.slot(index)),
+        set_up(INSIDE_INDEX),
+        add_route(INSIDE_INDEX, subnet.gateway),
+        add_default_route(INSIDE_INDEX, subnet.gateway),
+        add_neighbour(INSIDE_INDEX, subnet.gateway, GATEWAY_MAC),
+    )
 
 
 def _finish_outer_end(veth: str, subnet: Subnet, address: str, mac: str) -> None:
@@ -189,11 +207,15 @@ def _finish_outer_end(veth: str, subnet: Subnet, address: str, mac: str) -> None
     write_sysctl(f"net/ipv4/conf/{veth}/send_redirects", "0")
     write_sysctl(f"net/ipv4/conf/{veth}/route_localnet", "1")
     write_sysctl(f"net/ipv4/conf/{veth}/forwarding", "1")
-    with _netlink("set up", f"network slot {veth}") as route:
-        link = route.link_lookup(ifname=veth)[0]
-        route.link("set", index=link, state="up")
-        route.route("add", dst=f"{address}/32", oif=link, scope="link", prefsrc=subnet.gateway)
-        route.neigh("add", dst=address, lladdr=mac, ifindex=link, state="permanent")
+    link = interface_index(veth)
+    with RoutingSocket() as routing:
+        routing.ask(
+            "set up",
+            f"network slot {veth}",
+            set_up(link),
+            add_route(link, address, source=subnet.gateway),
+            add_neighbour(link, address, mac),
+        )
 
 
 def remove_slot(names: Names, index: int, path: str) -> None:

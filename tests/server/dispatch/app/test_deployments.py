@@ -66,7 +66,9 @@ async def test_functions_keep_their_id_from_version_to_version() -> None:
 
         assert (first.version, second.version) == (1, 2)
         assert first.app_id == second.app_id
-        spec = await stage.client.ask("FunctionGet", FunctionGet(app="greeter", name="square", has_env=True), FunctionSpec)
+        spec = await stage.client.ask(
+            "FunctionGet", FunctionGet(app="greeter", name="square", has_env=True), FunctionSpec
+        )
         assert (spec.function_id, spec.version, spec.env) == (function_id(first), 2, {"CODE": "2"})
 
 
