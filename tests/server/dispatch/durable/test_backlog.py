@@ -25,6 +25,7 @@ from squall.protocol.function import FunctionStats, FunctionStatsGet
 from squall.protocol.ids import new_id
 from squall.server.dispatch import control_plane
 from squall.server.dispatch.durable import backlog, durable
+from squall.server.model.config import ServerConfig
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
 from tests.server.doubles import FakeGuest, Stage, settle, staged
@@ -122,6 +123,39 @@ async def test_after_a_restart_all_of_it_runs_once() -> None:
 
         assert runs(stage) == 90
         assert [await kept(stage, call_id) for call_id in call_ids] == [b"%d" % (2 * n) for n in range(90)]
+
+
+@pytest.mark.parametrize("is_restarted", [True, False])
+async def test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails(is_restarted: bool) -> None:
+    value, functions, of_each = b"7" + b" " * 99_999, 8, 10
+    async with staged(ServerConfig(queued_bytes_max=1_000_000)) as stage:
+        specs = [await stage.client.function(name=f"f{number}") for number in range(functions)]
+        stage.node.is_slow_to_load = True
+        for _ in range(of_each):
+            for spec in specs:
+                call_id = new_id("fc")
+                batch = InputBatch(call_id, (0,), (len(value),))
+                record = CallSpawn(CallOpen(call_id, spec.function_id, wire.SPAWN), batch)
+                await stage.client.ask("CallSpawn", record, CallSpawned, value)
+
+        if is_restarted:
+            await stage.restart()
+        await stage.pass_time(3.0)
+        # Half of it, and of each function that has nothing else one input.
+        assert stage.plane.calls.waiting_bytes <= 500_000 + functions * len(value)
+        assert not any(stage.store._outputs.values())  # type: ignore[attr-defined]
+        stage.node.is_slow_to_load = False
+        await stage.client.connect()
+        for spec in specs:
+            await stage.take_up(spec)
+        for guest in list(stage.node.guests.values()):
+            guest.exit(0)
+        await done(stage, functions * of_each)
+
+        outputs = [one for of_call in stage.store._outputs.values() for one in of_call.values()]  # type: ignore[attr-defined]
+        assert {(one.status, one.value) for one in outputs} == {(wire.SUCCEEDED, b"14")}
+        assert runs(stage) == functions * of_each
+        assert stage.plane.calls.waiting_bytes == 0
 
 
 async def test_what_waits_in_the_store_fails_with_its_app() -> None:

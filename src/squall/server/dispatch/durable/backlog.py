@@ -1,7 +1,9 @@
 """Durable inputs that wait in the store: each function has a few thousand in memory, and more come in as these go out.
 
 A million spawned inputs would take minutes to read at a start, and gigabytes. So a function's portions are read oldest
-first, a page at a time, and new ones stay where they are, on disk, while older ones of their function do.
+first, a page at a time, and new ones stay where they are, on disk, while older ones of their function do. When what
+waits in memory, of whichever function, uses half of what may, no more comes in, but for one portion of a function that
+has nothing there: it would never get on otherwise.
 
 Invariants:
   * a function without an entry here has all its unfinished inputs in memory
@@ -10,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
@@ -29,7 +32,7 @@ ALL_INPUTS_MAX = 50_000
 """The same for all functions that have some in the store, shared between them."""
 SHARE_INPUTS_MIN = 200
 PAGE_INPUTS = 250
-"""Read at a time: a value may have a megabyte."""
+"""Read at a time, for one function at a time: a value may have a megabyte."""
 
 CANCELLED = Failure("cancelled", "it was cancelled before it was run")
 STOPPED = Failure("stopped", "its app was stopped before the input was run")
@@ -101,6 +104,7 @@ class Backlog:
         self._unkept = unkept
         self._entries: dict[str, _Entry] = {}
         self._made_at = 0.0
+        self._reading = asyncio.Lock()
         self._coming: dict[Key, bool] = {}
         """Portions that are being put in the store: whether they were read from it already, or cancelled."""
 
@@ -142,7 +146,7 @@ class Backlog:
         entry = self._entries.get(function_id)
         if entry is None:
             has_room = dispatcher.queued + len(portion.inputs) <= MEMORY_INPUTS_MAX
-            if has_room and self._calls.waiting_bytes <= self._config.queued_bytes_max // 2:
+            if has_room and self._has_memory:
                 return False
             entry = self._entries[function_id] = _Entry(function_id, _before(portion.place), 0)
         entry.count += len(portion.inputs)
@@ -194,12 +198,22 @@ class Backlog:
     def _share(self) -> int:
         return max(SHARE_INPUTS_MIN, min(MEMORY_INPUTS_MAX, ALL_INPUTS_MAX // max(1, len(self._entries))))
 
-    def _is_wanted(self, entry: _Entry, inputs_max: int) -> bool:
+    @property
+    def _has_memory(self) -> bool:
+        return self._calls.waiting_bytes <= self._config.queued_bytes_max // 2
+
+    def _runner(self, entry: _Entry) -> Dispatcher | None:
+        """Who can run the inputs; nobody, if their app was stopped."""
         dispatcher = self._find(entry.function_id)
-        if dispatcher is None or dispatcher.stopped is not None or not dispatcher.queued:
-            return True
-        has_memory = self._calls.waiting_bytes <= self._config.queued_bytes_max // 2
-        return dispatcher.queued < inputs_max and has_memory
+        return None if dispatcher is None or dispatcher.stopped is not None else dispatcher
+
+    def _is_wanted(self, entry: _Entry, inputs_max: int) -> bool:
+        dispatcher = self._runner(entry)
+        if dispatcher is None:
+            return True  # they only end
+        if self._has_memory:
+            return not dispatcher.queued or dispatcher.queued < inputs_max
+        return not dispatcher.has_inputs
 
     async def _page(self, entry: _Entry) -> None:
         """Read pages until there is enough in memory, or nothing left."""
@@ -207,31 +221,36 @@ class Backlog:
             return
         entry.is_paging = True
         try:
-            is_wanted = True
-            while is_wanted:
-                if not await self._read(entry):
-                    self._entries.pop(entry.function_id, None)
-                    return
-                is_wanted = self._is_wanted(entry, self._share())
+            while True:
+                async with self._reading:
+                    # Not before it is our turn: those before us may have taken the memory.
+                    if not self._is_wanted(entry, self._share()):
+                        return
+                    if not await self._read(entry):
+                        self._entries.pop(entry.function_id, None)
+                        return
         except PlatformError as error:
             _log.warning("cannot read inputs of %s that wait, trying again: %s", entry.function_id, error.message)
         finally:
             entry.is_paging = False
 
     async def _read(self, entry: _Entry) -> bool:
-        """Read one page; whether there may be more."""
-        entry.goes_back()  # for a page that could not be read
+        """Read a page, or one portion at least and as many as there is memory for; whether there may be more."""
+        entry.goes_back()  # for a page that was not read to its end
         entry.ended, entry.cancelled = self._unkept(), set()
-        page = await self._store.unfinished_inputs(entry.function_id, entry.after, PAGE_INPUTS)
+        limit = PAGE_INPUTS if self._has_memory or self._runner(entry) is None else 1
+        page = await self._store.unfinished_inputs(entry.function_id, entry.after, limit)
         # Both go on to grow while what was read is taken in.
         ended, cancelled = entry.ended, entry.cancelled
         read = 0
         for portion in page:
+            if read and not self._has_memory and self._runner(entry) is not None:
+                return True
             read += len(portion.inputs)
             entry.after = portion.place
             self._made_at = max(self._made_at, portion.made_at)
             await self._take(entry, portion, ended, cancelled)
-        return entry.goes_back() or read >= PAGE_INPUTS
+        return entry.goes_back() or read >= limit
 
     async def _take(self, entry: _Entry, portion: Portion, ended: set[Key], cancelled: set[str]) -> None:
         """Bring what waits of a portion into memory, or end what nobody can run."""

@@ -145,6 +145,11 @@ class Dispatcher:
         else:
             self.batches.revise(batching)
 
+    @property
+    def has_inputs(self) -> bool:
+        """Whether any input without an output is here: one that waits, for its retry or its turn, or runs."""
+        return bool(self.queued or self.delayed or any(container.held for container in self.containers.values()))
+
     # Inputs come
 
     def put(self, call: Call, record: InputBatch, body: bytes) -> None:
@@ -189,7 +194,11 @@ class Dispatcher:
         """Why no more inputs can be taken, if so."""
         if self.stopped is not None:
             return self.stopped
-        limit = self.config.spawned_inputs_max if call.is_durable else self.config.queued_inputs_max
+        if call.is_durable:
+            # What was acknowledged is not refused any more: spawns are before they are put on disk, and the backlog
+            # brings in what there is room for.
+            return None
+        limit = self.config.queued_inputs_max
         if self.queued + count > limit:
             what = f"function {self.spec.name} has {self.queued} inputs queued, at most {limit} may wait"
             return Failure("exhausted", f"{what}; send fewer at a time, or let more containers run (max_containers=)")
