@@ -28,6 +28,7 @@ from squall.protocol.function import (
 from squall.protocol.ids import new_id
 from squall.protocol.parameters import encode
 from squall.server.dispatch.app import variants
+from squall.server.dispatch.app.deployments import Deployments
 from squall.server.model.config import ServerConfig
 from tests.server.dispatch.client.test_callers import container_of
 from tests.server.dispatch.deploying import deploy
@@ -388,6 +389,36 @@ async def test_what_is_held_to_a_version_stays_what_it_was_also_after_a_restart(
         await settle()
 
         assert await env_of(stage, held) == ({"CODE": "1"}, 1)
+
+
+async def test_what_waits_for_a_variant_is_not_ended_because_the_store_was_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with staged() as stage:
+        published = await deploy(stage, code="1", function="Model", definition=MODEL)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        record = FunctionBind(base.function_id, encode({"size": 3}), version=1)
+        held = (await stage.client.ask("FunctionBind", record, FunctionBound)).function_id
+        await deploy(stage, code="2", function="Model", definition=MODEL)
+        stage.node.is_slow_to_load = True
+        call_id = new_id("fc")
+        spawned = CallSpawn(CallOpen(call_id, held, wire.SPAWN, method="run"), InputBatch(call_id, (0,), (1,)))
+        await stage.client.ask("CallSpawn", spawned, CallSpawned, b"4")
+
+        async def fail(*asked: object) -> FunctionSpec:
+            raise PlatformError("unavailable", "the database cannot be reached")
+
+        with monkeypatch.context() as away:
+            away.setattr(Deployments, "function_in", fail)
+            with pytest.raises(PlatformError, match="cannot be reached"):
+                await stage.restart()
+        await stage.restart()
+        stage.node.is_slow_to_load = False
+        for guest in list(stage.node.guests.values()):
+            guest.exit(0)
+
+        await stage.until(lambda: stage.store._outputs[call_id])
+        assert stage.store._outputs[call_id][0].value == b"8"
 
 
 async def test_variants_of_a_function_that_is_deleted_are_told_so() -> None:

@@ -15,7 +15,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 
-from squall.protocol.errors import CONFLICT, EXHAUSTED, NOT_FOUND, PlatformError
+from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionBind, FunctionSpec
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app.apps import Apps, check_spec
@@ -72,7 +72,12 @@ class Variants:
         """Used since the last note."""
 
     async def load(self) -> None:
-        """Take up those with calls to finish."""
+        """Take up those with calls to finish.
+
+        Raises:
+            PlatformError: the store cannot be read now. What it has of a variant that is not here would be taken for
+                what nobody can run any more.
+        """
         await self.restore(await self._store.unfinished_counts())
 
     async def restore(self, function_ids: Iterable[str]) -> None:
@@ -137,10 +142,16 @@ class Variants:
         return await self._take_up(stored)
 
     async def _take_up(self, stored: StoredVariant) -> Dispatcher | None:
-        """Into memory; None when its function is gone."""
+        """Into memory; None when its function is gone.
+
+        Raises:
+            PlatformError: the store cannot be read now.
+        """
         try:
             spec = await self._made(stored.app_id, stored.asked())
         except PlatformError as error:
+            if error.code not in (NOT_FOUND, INVALID, CONFLICT):
+                raise  # it may be there
             _log.info("variant %s cannot be used: %s", stored.function_id, error.message)
             return None
         # Again, after the waits.
