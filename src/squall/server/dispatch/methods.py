@@ -354,6 +354,7 @@ class Methods:
         return dispatcher
 
     async def _call_spawn_many(self, caller: Caller, record: SpawnBatch, body: bytes) -> tuple[Empty, bytes]:
+        record = replace(record, function_id=await self._held(caller, record.function_id))
         dispatcher = await self._spawned(caller, "CallSpawnMany", record.function_id, record.method, SPAWN)
         await self._plane.durable.spawns.spawn_many(record, body, dispatcher)
         return Empty(), b""

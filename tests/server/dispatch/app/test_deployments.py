@@ -12,8 +12,9 @@ import pytest
 from squall.protocol import ids
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
-from squall.protocol.call import SPAWN, CallOpen, CallSpawn, CallSpawned, InputBatch
+from squall.protocol.call import SPAWN, CallOpen, CallSpawn, CallSpawned, InputBatch, SpawnBatch
 from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppTagsPut, Commit
+from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
 from squall.protocol.ids import new_id
@@ -563,6 +564,11 @@ async def test_calls_of_what_is_held_to_a_version_are_held_to_it() -> None:
         calls = [inside.call(inner_id, 1), inside.call(inner_id, 2)]
         opened = CallOpen(new_id("fc"), inner_id, SPAWN)
         await inside.ask("CallSpawn", CallSpawn(opened, InputBatch(opened.call_id, (0,), (1,))), CallSpawned, b"7")
+        # What `.spawn` sends.
+        many = SpawnBatch(inner_id, (new_id("fc"), new_id("fc")), (1, 1))
+        await inside.ask("CallSpawnMany", many, Empty, b"77")
         await stage.until(lambda: all(call.outputs for call in calls))
         assert [call.outputs[0].value for call in calls] == [b"2", b"2"]
-        assert (await stage.store.get_call(opened.call_id)).function_id != inner_id
+        for call_id in (opened.call_id, *many.call_ids):
+            await stage.until(partial(stage.store._outputs[call_id].get, 0))
+            assert stage.store._outputs[call_id][0].value == b"2"
