@@ -259,7 +259,8 @@ class Failure:
     Kinds: user (the function raised), import (its module could not be loaded), unserializable (result or exception
     could not be pickled), timed_out, startup_timed_out, cancelled, crashed (the process ended), oom, disk (it wrote too
     much), lost (node or container gone), exhausted (too much queued), stopped (its app was stopped), image (no image to
-    run in), invalid.
+    run in), invalid, not_found (no such function in the version that its caller is held to), unavailable (the server
+    could not find out now).
     """
 
     kind: str

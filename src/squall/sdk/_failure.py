@@ -23,6 +23,7 @@ from squall.exception import (
     RemoteError,
     ResourceExhaustedError,
     SerializationError,
+    ServiceError,
 )
 from squall.protocol.call import Failure, TraceFrame, decode_failure
 from squall.sdk._serialization import read_exception
@@ -43,6 +44,7 @@ _KINDS: dict[str, type[Error]] = {
     "image": ImageBuildError,
     "invalid": InvalidError,
     "not_found": NotFoundError,
+    "unavailable": ServiceError,
 }
 _LINE_MAX = 100_000
 

@@ -21,7 +21,7 @@ from squall.protocol.call import (
     OutputBatch,
 )
 from squall.protocol.container import TerminalInput
-from squall.protocol.errors import CONFLICT, INVALID, UNAUTHENTICATED, PlatformError
+from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, UNAUTHENTICATED, UNAVAILABLE, PlatformError
 from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Holding, Ready, StartupFailed, TerminalData
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogBatch
@@ -59,6 +59,8 @@ BLOB_READS_MAX = 8
 """Of one client at a time."""
 KIND_CHARS_MAX = 32
 """Of the kind of a call, a word: `protocol/call.py`."""
+FAILURE_KINDS = frozenset({INVALID, NOT_FOUND, EXHAUSTED, UNAVAILABLE})
+"""Codes of errors that are kinds of failures, too."""
 
 Answer = tuple[Any, bytes]
 
@@ -168,10 +170,14 @@ class ClientService:
         else:
             # A variant that nobody has used for a while is in the store only.
             looking = self._held.find(record.function_id)
-            self._gate.wait(looking, lambda: self._open_found(client, record))
+            self._gate.wait(looking, lambda found: self._open_found(client, record, found))
 
-    def _open_found(self, client: Client, record: CallOpen) -> None:
-        self._open(client, replace(record, function_id=self._held.known(record.function_id) or record.function_id))
+    def _open_found(self, client: Client, record: CallOpen, found: str | PlatformError) -> None:
+        if isinstance(found, PlatformError):
+            # Nothing stands in for what a caller is held to: the current version is other code.
+            client.open(record, None, Failure(found.code if found.code in FAILURE_KINDS else INVALID, found.message))
+        else:
+            self._open(client, replace(record, function_id=found))
 
     def _open(self, client: Client, record: CallOpen) -> None:
         dispatcher = self._plane.apps.dispatchers.get(record.function_id)

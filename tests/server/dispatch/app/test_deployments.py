@@ -12,7 +12,7 @@ import pytest
 from squall.protocol import ids
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
-from squall.protocol.call import SPAWN, CallOpen, CallSpawn, CallSpawned, InputBatch, SpawnBatch
+from squall.protocol.call import SPAWN, CallOpen, CallSpawn, CallSpawned, Failure, InputBatch, SpawnBatch
 from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppTagsPut, Commit
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
@@ -572,3 +572,39 @@ async def test_calls_of_what_is_held_to_a_version_are_held_to_it() -> None:
         for call_id in (opened.call_id, *many.call_ids):
             await stage.until(partial(stage.store._outputs[call_id].get, 0))
             assert stage.store._outputs[call_id][0].value == b"2"
+
+
+async def test_a_call_of_what_is_held_to_a_version_fails_where_that_version_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with staged() as stage:
+        gate = stage.node.run = Gate(stage)
+        prepared = await prepare(stage)
+        outer = partial(deployable, prepared.app_id, "outer", env={"CODE": "always"})
+        await publish(stage, prepared.app_id, outer(), deployable(prepared.app_id, "other", env={"CODE": "1"}))
+        added = (deployable(prepared.app_id, name, env={"CODE": "2"}) for name in ("other", "inner"))
+        await publish(stage, prepared.app_id, outer(), *added)
+        held_id = await bind(stage, ids.function_id(prepared.app_id, "outer"), 1)
+        stage.client.call(held_id, 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[0].container_id)
+        gate.opened.set()
+
+        missing = inside.call(ids.function_id(prepared.app_id, "inner"), 1)
+        await stage.until(lambda: missing.outputs)
+        put_variant = stage.store.put_variant
+
+        async def fail(variant: object) -> None:
+            raise PlatformError("unavailable", "the database cannot be reached")
+
+        monkeypatch.setattr(stage.store, "put_variant", fail)
+        unknown = inside.call(ids.function_id(prepared.app_id, "other"), 1)
+        await stage.until(lambda: unknown.outputs)
+        monkeypatch.setattr(stage.store, "put_variant", put_variant)
+        found = inside.call(ids.function_id(prepared.app_id, "other"), 1)
+        await stage.until(lambda: found.outputs)
+
+        assert missing.outputs[0].failure.kind == "not_found"
+        assert "version 1 of app greeter has no function 'inner'" in missing.outputs[0].failure.message
+        assert unknown.outputs[0].failure == Failure("unavailable", "the database cannot be reached")
+        assert found.outputs[0].value == b"1"

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from squall.protocol.channel.contract import Channel
 from squall.protocol.errors import PlatformError
 from squall.protocol.task_set import TaskSet
+
+T = TypeVar("T")
 
 _log = logging.getLogger("squall.server.dispatch.client.open_gate")
 
@@ -29,21 +31,23 @@ class OpenGate:
         self._is_ended = False
         self.is_closed = False
 
-    def wait(self, looking: Awaitable[object], then: Callable[[], None]) -> None:
-        """Do something when a search has ended, however it did; hold what comes until then."""
+    def wait(self, looking: Awaitable[T], then: Callable[[T | PlatformError], None]) -> None:
+        """Do something with what a search finds, or why it could not; hold what comes until then."""
         self.is_closed = True
         self._channel.pause()
         self._tasks.start(self._wait(looking, then))
 
-    async def _wait(self, looking: Awaitable[object], then: Callable[[], None]) -> None:
+    async def _wait(self, looking: Awaitable[T], then: Callable[[T | PlatformError], None]) -> None:
+        found: T | PlatformError
         try:
-            await looking
+            found = await looking
         except PlatformError as error:
             _log.warning("a function could not be looked up: %s", error.message)
+            found = error
         self.is_closed = False
         if self._is_ended:
             return  # the client opens its calls again when it is back
-        then()
+        then(found)
         while self._held and not self.is_closed:
             method, params, body = self._held.popleft()
             try:
