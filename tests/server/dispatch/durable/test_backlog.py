@@ -143,7 +143,7 @@ async def test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails(is_res
         await stage.pass_time(3.0)
         # Half of it, and of each function that has nothing else one input.
         assert stage.plane.calls.waiting_bytes <= 500_000 + functions * len(value)
-        assert not any(stage.store._outputs.values())  # type: ignore[attr-defined]
+        assert not any(stage.store._outputs.values())
         stage.node.is_slow_to_load = False
         await stage.client.connect()
         for spec in specs:
@@ -152,7 +152,7 @@ async def test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails(is_res
             guest.exit(0)
         await done(stage, functions * of_each)
 
-        outputs = [one for of_call in stage.store._outputs.values() for one in of_call.values()]  # type: ignore[attr-defined]
+        outputs = [one for of_call in stage.store._outputs.values() for one in of_call.values()]
         assert {(one.status, one.value) for one in outputs} == {(wire.SUCCEEDED, b"14")}
         assert runs(stage) == functions * of_each
         assert stage.plane.calls.waiting_bytes == 0
