@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import time
@@ -39,8 +40,9 @@ def kill_at_random(
 
 
 def last_number(running: Running, word: str) -> int:
-    numbers = [int(line.split()[-1]) for line in running.said().splitlines() if line.startswith(word)]
-    return numbers[-1] if numbers else 0
+    """The last it has said after this word; a line that is still being written says nothing yet."""
+    numbers = re.findall(rf"^{word}(\d+)\n", running.said(), re.MULTILINE)
+    return int(numbers[-1]) if numbers else 0
 
 
 @pytest.mark.timeout(400)

@@ -236,7 +236,7 @@ def inner() -> str:
 
 @app.function()
 def outer() -> str:
-    return inner.remote()
+    return inner.remote() + ", " + inner.spawn().get()
 
 def main():
     os.chdir({folder!r})
@@ -281,7 +281,7 @@ def test_programs_deploy_look_up_and_hold_to_versions(squall: Installation, tmp_
 
     assert created.code == 0, created
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines() == ["one two", "True {'team': 'red'}", "True", f"['{name}']"]
+    assert ended.stdout.splitlines() == ["one, one two, two", "True {'team': 'red'}", "True", f"['{name}']"]
     assert [one["name"] for one in json.loads(listed.out)] == ["main", "staging"]
     assert deleted.code == 0, deleted
     assert (unknown.code, "no environment 'stagin'" in unknown.err) == (1, True), unknown
