@@ -49,12 +49,13 @@ async def test_flights_and_calls_of_an_app_are_found_by_it(store: Store) -> None
     assert await store.list_calls(("fu-2",), 9, app_id="ap-2") == ()
 
 
-async def test_variants_of_an_app_are_listed_last_used_first(store: Store) -> None:
-    made = [StoredVariant(f"fu-{n}", "fu-base", f"ap-{n % 2}", f'{{"n":{n}}}', used_at=float(n)) for n in range(5)]
+async def test_variants_of_a_function_are_listed_last_used_first_and_counted(store: Store) -> None:
+    made = [StoredVariant(f"fu-{n}", f"fu-base{n % 2}", "ap-1", f'{{"n":{n}}}', used_at=float(n)) for n in range(5)]
     for variant in made:
         await store.put_variant(variant)
 
-    assert await store.list_variants("ap-0", 2) == (made[4], made[2])
+    assert await store.list_variants("fu-base0", 2) == (made[4], made[2])
+    assert [await store.count_variants(f"fu-base{n}") for n in range(3)] == [3, 2, 0]
 
 
 async def test_input_of_a_durable_call_is_found_until_it_expires(store: Store) -> None:
@@ -105,10 +106,21 @@ async def test_minutes_of_functions_are_kept_within_bounds(store: Store) -> None
     await store.put_minutes(tuple(StoredMinute(f"fu-{n % 2}", float(n), str(n)) for n in range(6)))
     await store.put_minutes((StoredMinute("fu-1", 3.0, "again"),))
 
-    assert await store.list_minutes(("fu-1",), 2.0, 5.0) == (
+    assert await store.list_minutes(("fu-1",), 2.0, 5.0, 9) == (
         StoredMinute("fu-1", 3.0, "again"),
         StoredMinute("fu-1", 5.0, "5"),
     )
     assert await store.prune_minutes(1.0, 100) == 1
     assert await store.prune_minutes(0.0, 2) == 3
-    assert [one.began_at for one in await store.list_minutes(("fu-0", "fu-1"), 0.0, 9.0)] == [4.0, 5.0]
+    assert [one.began_at for one in await store.list_minutes(("fu-0", "fu-1"), 0.0, 9.0, 9)] == [4.0, 5.0]
+
+
+async def test_minutes_of_variants_are_found_by_their_function(store: Store) -> None:
+    minutes = [StoredMinute(f"fu-{n % 3}", float(n), "", "fu-base" if n % 3 else "") for n in range(9)]
+    await store.put_minutes(tuple(minutes))
+
+    found = await store.list_minutes(("fu-0",), 2.0, 8.0, 9, base_ids=("fu-base",))
+    last = await store.list_minutes(("fu-1",), 2.0, 8.0, 3, base_ids=("fu-base", "fu-none"))
+
+    assert list(found) == minutes[2:]
+    assert [one.began_at for one in last] == [5.0, 7.0, 8.0]

@@ -87,3 +87,12 @@ async def test_variants_go_with_a_child_that_is_forgotten(store: Store) -> None:
     await store.forget_children("ap-0", 0)
 
     assert await kept(store) == set()
+
+
+async def test_variants_of_an_app_are_counted_with_those_of_its_children(store: Store) -> None:
+    await store.put_app(StoredApp("ap-0", "root", DEPLOYED, 1.0))
+    await store.put_app(StoredApp("ap-1", "child", STOPPED, 2.0, 3.0, ancestors=("ap-0",)))
+    for function_id, app_id in (("fu-1", "ap-0"), ("fu-2", "ap-1"), ("fu-3", "ap-2")):
+        await store.put_variant(replace(ONE, function_id=function_id, app_id=app_id))
+
+    assert [await store.count_variants_below(app_id) for app_id in ("ap-0", "ap-2", "ap-3")] == [2, 1, 0]

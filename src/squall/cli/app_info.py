@@ -71,3 +71,7 @@ def stats(app: str, since: float | None, until: float | None, is_json: bool) -> 
     ]
     headings = ("Function", "Succeeded", "Failed", "Cancelled", "Running", "Containers", "Container errors")
     tables.show(headings, rows, is_json=False)
+    if found.is_cut:
+        click.echo(
+            "There is more than is counted at once, and the earliest is left out: ask for a shorter time.", err=True
+        )

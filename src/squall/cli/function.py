@@ -103,7 +103,10 @@ def calls(
     """List calls of a function, newest first; FN is app/function, or its id."""
     require_server()
     asked = CallList("", find_function(fn).function_id, is_failed, since, until, limit, has_variants)
-    show_summaries(ask("CallList", asked, CallListing).calls, is_json=is_json)
+    listing = ask("CallList", asked, CallListing)
+    show_summaries(listing.calls, is_json=is_json)
+    if listing.is_cut:
+        click.echo("Earlier calls of variants that were not used lately are left out.", err=True)
 
 
 @function_group.command("variants", epilog="Example: squall function variants greeter/Model")
@@ -128,6 +131,8 @@ def variants(fn: str, limit: int, is_json: bool) -> None:
     ]
     headings = ("Function ID", "Parameters", "Options", "Held to", "Containers", "Queued")
     tables.show(headings, rows, is_json=is_json)
+    if listing.is_cut:
+        click.echo(f"These are the {len(rows):,} that were used last; there are more.", err=True)
 
 
 @function_group.command("logs", epilog="Example: squall function logs greeter/hello --function-call fc-…")

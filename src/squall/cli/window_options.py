@@ -54,6 +54,8 @@ def show_window(window: FunctionWindow) -> None:
     click.echo(
         f"  containers  {window.container_count:,} in all, {window.started_containers:,} started{errors}{starting}"
     )
+    if window.is_cut:
+        click.echo("  (there is more than is counted at once, and the earliest is left out: ask for a shorter time)")
     if window.variant_count:
         click.echo(f"  variants    {window.variant_count:,}")
     rows = [

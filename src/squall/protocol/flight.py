@@ -128,6 +128,8 @@ class CallListing:
     """The answer to `CallList`."""
 
     calls: tuple[CallSummary, ...]
+    is_cut: bool = False
+    """Of a function with very many variants: only calls of the last used ones were looked for in the store."""
 
 
 @record

@@ -52,6 +52,8 @@ class FunctionWindow:
     run: Distribution = Distribution()
     start: Distribution = Distribution()
     """Of containers, from the request for one until it was ready."""
+    is_cut: bool = False
+    """There was more than one answer is made of: the earliest of it is left out."""
 
 
 @record
@@ -71,6 +73,8 @@ class AppWindow:
     until: float
     functions: dict[str, FunctionWindow] = field(default_factory=dict)
     function_ids: dict[str, str] = field(default_factory=dict)
+    is_cut: bool = False
+    """As in `FunctionWindow`."""
 
 
 @record
@@ -97,6 +101,8 @@ class VariantInfo:
 
 @record
 class VariantListing:
-    """The answer to `VariantList`: those in use."""
+    """The answer to `VariantList`: the last used first."""
 
     variants: tuple[VariantInfo, ...]
+    is_cut: bool = False
+    """There are more."""

@@ -43,3 +43,5 @@ class StoredMinute:
     function_id: str
     began_at: float
     detail: str
+    base_id: str = ""
+    """Of a variant, the function that it is of."""

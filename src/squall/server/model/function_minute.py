@@ -77,6 +77,8 @@ class FunctionMinute:
     function_id: str
     began_at: float
     """Seconds since 1970; no two of a function begin at one time."""
+    base_id: str = ""
+    """Of a variant, the function that it is of."""
     succeeded: int = 0
     failed: int = 0
     timed_out: int = 0
@@ -101,10 +103,10 @@ class FunctionMinute:
         return json.dumps(values, separators=(",", ":"))
 
     @classmethod
-    def decoded(cls, function_id: str, began_at: float, text: str) -> FunctionMinute:
+    def decoded(cls, function_id: str, began_at: float, text: str, base_id: str = "") -> FunctionMinute:
         """The minute that `encoded` wrote."""
         values = json.loads(text)
-        minute = cls(function_id, began_at)
+        minute = cls(function_id, began_at, base_id)
         for name in _COUNTS:
             setattr(minute, name, int(values.get(name, 0)))
         for name in _HISTOGRAMS:

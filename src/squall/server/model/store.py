@@ -185,8 +185,14 @@ class Store(Protocol):
     async def get_variants(self, function_ids: frozenset[str]) -> tuple[StoredVariant, ...]:
         """Those of these that are variants."""
 
-    async def list_variants(self, app_id: str, limit: int) -> tuple[StoredVariant, ...]:
-        """Variants of an app's functions, the last used first."""
+    async def list_variants(self, base_id: str, limit: int) -> tuple[StoredVariant, ...]:
+        """Variants of a function, the last used first."""
+
+    async def count_variants(self, base_id: str) -> int:
+        """How many variants of a function there are."""
+
+    async def count_variants_below(self, root_app_id: str) -> int:
+        """How many variants there are of functions of an app and of all that descend from it."""
 
     async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
         """They are used now; unknown ones are passed over."""
@@ -425,8 +431,17 @@ class Store(Protocol):
     async def put_minutes(self, minutes: tuple[StoredMinute, ...]) -> None:
         """Keep minutes of functions, in the place of those of the same beginning."""
 
-    async def list_minutes(self, function_ids: tuple[str, ...], since: float, until: float) -> tuple[StoredMinute, ...]:
-        """Minutes of these functions that began in that time, by their beginning."""
+    async def list_minutes(
+        self,
+        function_ids: tuple[str, ...],
+        since: float,
+        until: float,
+        limit: int,
+        *,
+        base_ids: tuple[str, ...] = (),
+    ) -> tuple[StoredMinute, ...]:
+        """Minutes of these functions, and of all variants of those, that began in that time, by their beginning; of
+        more than `limit` the last."""
 
     async def prune_minutes(self, before: float, count_max: int) -> int:
         """Forget minutes that began before that time, then the oldest beyond that number; how many."""

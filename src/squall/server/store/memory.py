@@ -145,10 +145,19 @@ class MemoryStore:
         """See `Store`."""
         return tuple(self._variants[key] for key in sorted(function_ids) if key in self._variants)
 
-    async def list_variants(self, app_id: str, limit: int) -> tuple[StoredVariant, ...]:
+    async def list_variants(self, base_id: str, limit: int) -> tuple[StoredVariant, ...]:
         """See `Store`."""
-        found = [one for one in self._variants.values() if one.app_id == app_id]
+        found = [one for one in self._variants.values() if one.base_id == base_id]
         return tuple(sorted(found, key=lambda one: (-one.used_at, one.function_id))[:limit])
+
+    async def count_variants(self, base_id: str) -> int:
+        """See `Store`."""
+        return sum(1 for one in self._variants.values() if one.base_id == base_id)
+
+    async def count_variants_below(self, root_app_id: str) -> int:
+        """See `Store`."""
+        apps = {root_app_id} | {app.app_id for app in self._apps.values() if app.ancestors[:1] == (root_app_id,)}
+        return sum(1 for one in self._variants.values() if one.app_id in apps)
 
     async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
         """See `Store`."""
@@ -547,12 +556,22 @@ class MemoryStore:
         """See `Store`."""
         self._minutes.update({(one.function_id, one.began_at): one for one in minutes})
 
-    async def list_minutes(self, function_ids: tuple[str, ...], since: float, until: float) -> tuple[StoredMinute, ...]:
+    async def list_minutes(
+        self,
+        function_ids: tuple[str, ...],
+        since: float,
+        until: float,
+        limit: int,
+        *,
+        base_ids: tuple[str, ...] = (),
+    ) -> tuple[StoredMinute, ...]:
         """See `Store`."""
         found = [
-            one for one in self._minutes.values() if one.function_id in function_ids and since <= one.began_at <= until
+            one
+            for one in self._minutes.values()
+            if (one.function_id in function_ids or one.base_id in base_ids) and since <= one.began_at <= until
         ]
-        return tuple(sorted(found, key=lambda one: (one.began_at, one.function_id)))
+        return tuple(sorted(found, key=lambda one: (one.began_at, one.function_id))[-limit:])
 
     async def prune_minutes(self, before: float, count_max: int) -> int:
         """See `Store`."""

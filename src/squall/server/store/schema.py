@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0015"
+SCHEMA_VERSION = "0016"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -119,6 +119,7 @@ VARIANTS = Table(
     Column("used_at", Float, nullable=False),
     Index("variants_by_app", "app_id", "version"),
     Index("variants_by_use", "used_at"),
+    Index("variants_by_base", "base_id", "used_at"),
 )
 
 MOUNTS = Table(
@@ -254,7 +255,10 @@ FUNCTION_MINUTES = Table(
     Column("function_id", String, primary_key=True),
     Column("began_at", Float, primary_key=True),
     Column("detail", Text, nullable=False),
+    # Of a variant, the function it is of; empty for others.
+    Column("base_id", String, nullable=False, server_default=""),
     Index("function_minutes_by_age", "began_at"),
+    Index("function_minutes_by_base", "base_id", "began_at"),
 )
 
 SCHEDULES = Table(

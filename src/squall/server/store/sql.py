@@ -200,9 +200,17 @@ class SqlStore:
         """See `Store`."""
         return await self._read(lambda connection: sql_variants.get_variants(connection, function_ids))
 
-    async def list_variants(self, app_id: str, limit: int) -> tuple[StoredVariant, ...]:
+    async def list_variants(self, base_id: str, limit: int) -> tuple[StoredVariant, ...]:
         """See `Store`."""
-        return await self._read(lambda connection: sql_variants.list_variants(connection, app_id, limit))
+        return await self._read(lambda connection: sql_variants.list_variants(connection, base_id, limit))
+
+    async def count_variants(self, base_id: str) -> int:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_variants.count_variants(connection, base_id))
+
+    async def count_variants_below(self, root_app_id: str) -> int:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_variants.count_variants_below(connection, root_app_id))
 
     async def use_variants(self, function_ids: frozenset[str], now: float) -> None:
         """See `Store`."""
@@ -500,9 +508,19 @@ class SqlStore:
         """See `Store`."""
         await self._write(sql_flights.put_minutes, minutes)
 
-    async def list_minutes(self, function_ids: tuple[str, ...], since: float, until: float) -> tuple[StoredMinute, ...]:
+    async def list_minutes(
+        self,
+        function_ids: tuple[str, ...],
+        since: float,
+        until: float,
+        limit: int,
+        *,
+        base_ids: tuple[str, ...] = (),
+    ) -> tuple[StoredMinute, ...]:
         """See `Store`."""
-        return await self._read(lambda connection: sql_flights.list_minutes(connection, function_ids, since, until))
+        return await self._read(
+            lambda connection: sql_flights.list_minutes(connection, function_ids, base_ids, since, until, limit)
+        )
 
     async def prune_minutes(self, before: float, count_max: int) -> int:
         """See `Store`."""

@@ -210,16 +210,24 @@ def put_minutes(connection: Connection, writes: Sequence[tuple[StoredMinute, ...
 
 
 def list_minutes(
-    connection: Connection, function_ids: tuple[str, ...], since: float, until: float
+    connection: Connection,
+    function_ids: tuple[str, ...],
+    base_ids: tuple[str, ...],
+    since: float,
+    until: float,
+    limit: int,
 ) -> tuple[StoredMinute, ...]:
     """See `Store`."""
     table = FUNCTION_MINUTES
-    found: list[StoredMinute] = []
-    for start in range(0, len(function_ids), NAMES_MAX):
-        is_theirs = table.c.function_id.in_(function_ids[start : start + NAMES_MAX])
-        is_it = is_theirs & (table.c.began_at >= since) & (table.c.began_at <= until)
-        found += [StoredMinute(*row) for row in connection.execute(sa.select(table).where(is_it))]
-    return tuple(sorted(found, key=lambda one: (one.began_at, one.function_id)))
+    found: dict[tuple[str, float], StoredMinute] = {}
+    for column, ids in ((table.c.function_id, function_ids), (table.c.base_id, base_ids)):
+        for start in range(0, len(ids), NAMES_MAX):
+            is_theirs = column.in_(ids[start : start + NAMES_MAX])
+            is_it = is_theirs & (table.c.began_at >= since) & (table.c.began_at <= until)
+            last_first = (table.c.began_at.desc(), table.c.function_id.desc())
+            for row in connection.execute(sa.select(table).where(is_it).order_by(*last_first).limit(limit)):
+                found[row.function_id, row.began_at] = StoredMinute(*row)
+    return tuple(sorted(found.values(), key=lambda one: (one.began_at, one.function_id))[-limit:])
 
 
 def prune_minutes(connection: Connection, requests: Sequence[tuple[float, int]]) -> list[int]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from squall.protocol.function import FunctionOptions
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.variant import StoredVariant
-from squall.server.store.schema import CALLS, VARIANTS
+from squall.server.store.schema import APPS, CALLS, VARIANTS
 from squall.server.store.upsert import upsert
 
 NAMES_MAX = 500
@@ -49,11 +49,24 @@ def get_variants(connection: Connection, function_ids: Iterable[str]) -> tuple[S
     return tuple(found)
 
 
-def list_variants(connection: Connection, app_id: str, limit: int) -> tuple[StoredVariant, ...]:
+def list_variants(connection: Connection, base_id: str, limit: int) -> tuple[StoredVariant, ...]:
     """See `Store`."""
-    query = sa.select(VARIANTS).where(VARIANTS.c.app_id == app_id)
+    query = sa.select(VARIANTS).where(VARIANTS.c.base_id == base_id)
     query = query.order_by(VARIANTS.c.used_at.desc(), VARIANTS.c.function_id).limit(limit)
     return tuple(variant_of(row) for row in connection.execute(query).mappings())
+
+
+def count_variants(connection: Connection, base_id: str) -> int:
+    """See `Store`."""
+    query = sa.select(sa.func.count()).select_from(VARIANTS).where(VARIANTS.c.base_id == base_id)
+    return connection.execute(query).scalar_one()
+
+
+def count_variants_below(connection: Connection, root_app_id: str) -> int:
+    """See `Store`."""
+    below = sa.select(APPS.c.app_id).where(APPS.c.root_app_id == root_app_id)
+    is_it = (VARIANTS.c.app_id == root_app_id) | VARIANTS.c.app_id.in_(below)
+    return connection.execute(sa.select(sa.func.count()).select_from(VARIANTS).where(is_it)).scalar_one()
 
 
 def variant_of(row: Mapping[Any, Any]) -> StoredVariant:

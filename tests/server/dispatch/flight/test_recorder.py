@@ -491,7 +491,7 @@ async def test_impossible_windows_are_refused(since: float, until: float) -> Non
 
 
 class _Spec:
-    function_id, app_id, name = "fu-1", "ap-1", "f"
+    function_id, app_id, name, variant_of = "fu-1", "ap-1", "f", ""
 
 
 class _Dispatcher:

@@ -352,6 +352,12 @@ class Apps:
         app.variants.setdefault(spec.variant_of, {})[spec.function_id] = dispatcher
         return dispatcher
 
+    def variants_in_use(self, function_id: str) -> list[FunctionSpec]:
+        """Of a function of a living app: the variants that are in memory."""
+        base = self.dispatchers.get(function_id)
+        app = self.live.get(base.spec.app_id) if base is not None else None
+        return [one.spec for one in app.variants.get(function_id, {}).values()] if app is not None else []
+
     def forget_variant(self, function_id: str) -> None:
         """It has neither calls nor containers; the store can bring it back."""
         dispatcher = self.dispatchers.pop(function_id, None)

@@ -79,11 +79,13 @@ class Flights:
             PlatformError: `not_found` for an app or function.
         """
         limit = max(0, min(record.limit, LIST_MAX))
-        app_id, specs = await self._wanted(caller, record)
+        app_id, specs, is_cut = await self._wanted(caller, record)
         ids = frozenset(specs)
         found: dict[str, CallSummary] = {}
         for track in (*self._recorder.living.values(), *self._recorder.ended.values()):
-            is_theirs = (not ids or track.spec.function_id in ids) and app_id in ("", track.spec.app_id)
+            # Also of a variant that the store lists too late.
+            is_of = not ids or track.spec.function_id in ids or (len(ids) > 1 and track.spec.variant_of in ids)
+            is_theirs = is_of and app_id in ("", track.spec.app_id)
             if is_theirs and (track.has_failed or not record.is_failed):
                 found[track.call_id] = summary_of(track)
         since, store = record.since or 0.0, self._plane.store
@@ -105,10 +107,10 @@ class Flights:
             if one.created_at >= since and (record.until is None or one.created_at <= record.until)
         ]
         wanted.sort(key=lambda one: (one.created_at, one.call_id), reverse=True)
-        return CallListing(tuple(wanted[:limit]))
+        return CallListing(tuple(wanted[:limit]), is_cut)
 
-    async def _wanted(self, caller: Caller, record: CallList) -> tuple[str, dict[str, FunctionSpec]]:
-        """The app or the functions whose calls are asked for; nothing for all."""
+    async def _wanted(self, caller: Caller, record: CallList) -> tuple[str, dict[str, FunctionSpec], bool]:
+        """The app or the functions whose calls are asked for, nothing for all; and whether there are more of these."""
         plane = self._plane
         app_id = ""
         if record.app:
@@ -116,7 +118,7 @@ class Flights:
             caller.check_use("CallList", row)
             app_id = row.app_id
         if not record.function:
-            return app_id, {}
+            return app_id, {}, False
         if is_id(record.function, "fu"):
             spec = await plane.variants.spec_of(record.function)
             caller.check_use("CallList", await plane.apps.get(spec.app_id))
@@ -129,21 +131,21 @@ class Flights:
             spec = named
         else:
             raise PlatformError(INVALID, "CallList: a function's name says nothing without its app; name that too")
-        found = {spec.function_id: spec}
+        found, is_cut = {spec.function_id: spec}, False
         if record.has_variants or spec.definition.is_class:
             # Calls of a class are those of its objects.
-            found |= {one.function_id: one for one in await self.variants_of(spec)}
-        return app_id, found
+            variants, is_cut = await self.variants_of(spec, VARIANTS_MAX)
+            found |= {one.function_id: one for one in variants}
+        return app_id, found, is_cut
 
-    async def variants_of(self, spec: FunctionSpec) -> list[FunctionSpec]:
-        """The variants of a function: those in use, and those that the store has."""
-        found: dict[str, FunctionSpec] = {}
-        for stored in await self._plane.store.list_variants(spec.app_id, VARIANTS_MAX):
-            if stored.base_id == spec.function_id:
-                dispatcher = self._plane.apps.dispatchers.get(stored.function_id)
-                asked = stored.asked()
-                found[stored.function_id] = merged(spec, asked) if dispatcher is None else dispatcher.spec
-        return list(found.values())
+    async def variants_of(self, spec: FunctionSpec, limit: int) -> tuple[list[FunctionSpec], bool]:
+        """The variants of a function, the last used first, and whether there are more."""
+        found: list[FunctionSpec] = []
+        stored = await self._plane.store.list_variants(spec.function_id, limit + 1)
+        for one in stored[:limit]:
+            dispatcher = self._plane.apps.dispatchers.get(one.function_id)
+            found.append(merged(spec, one.asked()) if dispatcher is None else dispatcher.spec)
+        return found, len(stored) > limit
 
     async def _summaries(self, calls: Iterable[StoredCall], specs: dict[str, FunctionSpec]) -> list[CallSummary]:
         calls = list(calls)

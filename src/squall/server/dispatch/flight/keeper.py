@@ -135,7 +135,7 @@ class FlightKeeper:
         for minute in minutes:
             self._look(minute)
         await self._store.put_minutes(
-            tuple(StoredMinute(one.function_id, one.began_at, one.encoded()) for one in minutes)
+            tuple(StoredMinute(one.function_id, one.began_at, one.encoded(), one.base_id) for one in minutes)
         )
         del self._over[:count]
 
@@ -152,11 +152,9 @@ class FlightKeeper:
         )
         await self._store.prune_minutes(now - MINUTES_KEPT_S, MINUTES_MAX)
 
-    def minutes_over(self, function_id: str) -> list[FunctionMinute]:
-        """Minutes of a function that the store may not have in full yet."""
-        found = [one for one in self._over if one.function_id == function_id]
-        current = self._recorder.minutes.get(function_id)
-        return found if current is None else [*found, current]
+    def unwritten_minutes(self) -> list[FunctionMinute]:
+        """Those that the store may not have in full yet."""
+        return [*self._over, *self._recorder.minutes.values()]
 
 
 def stored_flight(track: CallTrack, find: Find) -> StoredFlight:

@@ -146,10 +146,9 @@ class FlightRecorder:
         self.changed: dict[str, CallTrack] = {}
         """Calls with failures that the store does not know."""
         self.minutes: dict[str, FunctionMinute] = {}
-        self._unfolded: dict[str, list[Batch]] = {}
+        self._unfolded: dict[str, tuple[FunctionSpec, list[Batch]]] = {}
         """By function: what the histograms lack."""
-        self._starts_us: dict[str, list[int]] = {}
-        self._containers: dict[str, list[int]] = {}
+        self._starts_us: dict[str, tuple[FunctionSpec, list[int]]] = {}
         self.keep_input: Callable[[CallTrack, StoredInput], bool] | None = None
         """Where arguments of inputs that failed go, if they are kept; whether there was room."""
 
@@ -216,12 +215,12 @@ class FlightRecorder:
         batch = Batch(
             container.container_id if container is not None else "", indexes, attempts, run_us, queued_at, now
         )
-        function_id = call.dispatcher.spec.function_id
-        unfolded = self._unfolded.get(function_id)
+        spec = call.dispatcher.spec
+        unfolded = self._unfolded.get(spec.function_id)
         if unfolded is None:
-            self._unfolded[function_id] = [batch]
+            self._unfolded[spec.function_id] = (spec, [batch])
         else:
-            unfolded.append(batch)
+            unfolded[1].append(batch)
         track = call.track
         if track is None:
             return
@@ -251,7 +250,7 @@ class FlightRecorder:
         """Inputs have ended without a result."""
         if self._clock is None or not inputs:
             return
-        minute = self._minute(call.dispatcher.spec.function_id)
+        minute = self._minute(call.dispatcher.spec)
         if status == wire.CANCELLED:
             minute.cancelled += len(inputs)
         elif status == wire.TIMED_OUT:
@@ -320,27 +319,29 @@ class FlightRecorder:
         """Its guest serves."""
         if self._clock is None or container.is_adopted:
             return
-        function_id = container.dispatcher.spec.function_id
-        self._minute(function_id).started += 1
-        self._starts_us.setdefault(function_id, []).append(int((now - container.asked_at) * 1e6))
+        spec = container.dispatcher.spec
+        self._minute(spec).started += 1
+        _, starts_us = self._starts_us.setdefault(spec.function_id, (spec, []))
+        starts_us.append(int((now - container.asked_at) * 1e6))
 
     def container_failed(self, container: Container) -> None:
         """It crashed, or could not be started."""
         if self._clock is not None:
-            self._minute(container.dispatcher.spec.function_id).container_errors += 1
+            self._minute(container.dispatcher.spec).container_errors += 1
 
-    def _minute(self, function_id: str) -> FunctionMinute:
-        minute = self.minutes.get(function_id)
+    def _minute(self, spec: FunctionSpec) -> FunctionMinute:
+        minute = self.minutes.get(spec.function_id)
         if minute is None:
             assert self._clock is not None
-            minute = self.minutes[function_id] = FunctionMinute(function_id, self._clock.now())
+            minute = FunctionMinute(spec.function_id, self._clock.now(), spec.variant_of)
+            self.minutes[spec.function_id] = minute
         return minute
 
     def fold(self) -> None:
         """Count up what came since the last time."""
         unfolded, self._unfolded = self._unfolded, {}
-        for function_id, batches in unfolded.items():
-            minute = self._minute(function_id)
+        for spec, batches in unfolded.values():
+            minute = self._minute(spec)
             run_us: list[int] = []
             queue_us: list[int] = []
             for batch in batches:
@@ -352,8 +353,8 @@ class FlightRecorder:
             add_all(minute.run_us, run_us)
             add_all(minute.queue_us, queue_us, max(1, len(run_us) // len(queue_us)))
         starts, self._starts_us = self._starts_us, {}
-        for function_id, starts_us in starts.items():
-            add_all(self._minute(function_id).start_us, starts_us)
+        for spec, starts_us in starts.values():
+            add_all(self._minute(spec).start_us, starts_us)
 
     def take_minutes(self, now: float) -> tuple[FunctionMinute, ...]:
         """Minutes that are over; new ones begin."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 NOW_S = 5.0
 """A window that ended no longer ago ends now."""
 VARIANTS_MAX = 1_000
+MINUTES_MAX = 50_000
+"""That one answer is made of, the last; to read them takes about a second, and not of the loop's."""
 
 
 class Windows:
@@ -62,16 +64,15 @@ class Windows:
         since, until = self._window("FunctionWindow", record.since, record.until)
         spec = await self._plane.variants.spec_of(record.function_id)
         caller.check_use("FunctionWindow", await self._plane.apps.get(spec.app_id))
-        variants = await self._plane.flights.variants_of(spec)
+        variant_count = await self._plane.store.count_variants(spec.function_id)
         if record.container_id:
             window = self._of_container(record.function_id, record.container_id, since, until)
-            return replace(window, variant_count=len(variants))
+            return replace(window, variant_count=variant_count)
         # What a class does, its objects do: pools of containers, one for each set of parameters.
         has_variants = record.has_variants or spec.definition.is_class
-        ids = (spec.function_id, *(one.function_id for one in variants if has_variants))
-        found = await self._minutes(ids, since, until)
+        found, is_cut = await self._minutes({spec.function_id}, since, until, has_variants=has_variants)
         window = _window_of([one for some in found.values() for one in some], since, until)
-        return replace(window, variant_count=len(variants))
+        return replace(window, variant_count=variant_count, is_cut=is_cut)
 
     async def app(self, caller: Caller, record: AppWindowGet) -> AppWindow:
         """See `AppWindowGet`.
@@ -82,32 +83,25 @@ class Windows:
         since, until = self._window("AppWindow", record.since, record.until)
         row = await self._plane.apps.find(record.app, caller.scope_app_id)
         caller.check_use("AppWindow", row)
-        specs = await self._plane.store.list_functions(row.app_id)
-        names = {one.function_id: one.name for one in specs}
-        ids = {one.name: one.function_id for one in specs}
-        for variant in await self._plane.store.list_variants(row.app_id, VARIANTS_MAX):
-            # What a variant did counts as its function's.
-            names[variant.function_id] = names.get(variant.base_id, "")
-        found = await self._minutes(tuple(names), since, until)
-        by_name: dict[str, list[FunctionMinute]] = {name: [] for name in ids}
-        for function_id, name in names.items():
-            by_name.setdefault(name, []).extend(found.get(function_id, ()))
-        by_name.pop("", None)
+        ids = {one.name: one.function_id for one in await self._plane.store.list_functions(row.app_id)}
+        # What a variant did counts as its function's.
+        found, is_cut = await self._minutes(set(ids.values()), since, until, has_variants=True)
+        by_name = {name: found.get(function_id, []) for name, function_id in ids.items()}
         functions = {
             name: replace(
                 _window_of(minutes, since, until), queue=Distribution(), run=Distribution(), start=Distribution()
             )
             for name, minutes in by_name.items()
         }
-        return AppWindow(since, until, functions, ids)
+        return AppWindow(since, until, functions, ids, is_cut)
 
     async def variants(self, caller: Caller, record: VariantList) -> VariantListing:
         """See `VariantList`."""
         spec = await self._plane.variants.spec_of(record.function_id)
         caller.check_use("VariantList", await self._plane.apps.get(spec.app_id))
-        found = await self._plane.flights.variants_of(spec)
-        found.sort(key=lambda one: one.function_id)
-        return VariantListing(tuple(self._variant(one) for one in found[: max(0, min(record.limit, VARIANTS_MAX))]))
+        limit = max(0, min(record.limit, VARIANTS_MAX))
+        found, is_cut = await self._plane.flights.variants_of(spec, limit)
+        return VariantListing(tuple(self._variant(one) for one in found), is_cut)
 
     def _variant(self, spec: FunctionSpec) -> VariantInfo:
         dispatcher = self._plane.apps.dispatchers.get(spec.function_id)
@@ -132,29 +126,40 @@ class Windows:
             raise PlatformError(INVALID, f"{method}: a window of at most {days:.0f} days can be asked for")
         return since, until
 
-    async def _minutes(self, ids: tuple[str, ...], since: float, until: float) -> dict[str, list[FunctionMinute]]:
-        keeper = self._plane.flight_keeper
+    async def _minutes(
+        self, ids: set[str], since: float, until: float, *, has_variants: bool
+    ) -> tuple[dict[str, list[FunctionMinute]], bool]:
+        """By function, with those of its variants if they count; and whether there are more than are read."""
+        keeper, dispatchers = self._plane.flight_keeper, self._plane.apps.dispatchers
         keeper.fold()
+        names = tuple(sorted(ids))
+        stored = await self._plane.store.list_minutes(
+            names, since - MINUTE_S, until, MINUTES_MAX + 1, base_ids=names if has_variants else ()
+        )
         found: dict[tuple[str, float], FunctionMinute] = {}
-        for stored in await self._plane.store.list_minutes(ids, since - MINUTE_S, until):
-            minute = FunctionMinute.decoded(stored.function_id, stored.began_at, stored.detail)
-            found[stored.function_id, stored.began_at] = minute
-        for function_id in ids:
-            for minute in keeper.minutes_over(function_id):
-                if since - MINUTE_S <= minute.began_at <= until:
-                    found[function_id, minute.began_at] = minute
-        is_now = until >= self._plane.clock.now() - NOW_S
+        for one in stored[-MINUTES_MAX:]:
+            minute = FunctionMinute.decoded(one.function_id, one.began_at, one.detail, one.base_id)
+            found[one.function_id, one.began_at] = minute
+        for minute in keeper.unwritten_minutes():
+            is_theirs = minute.function_id in ids or (has_variants and minute.base_id in ids)
+            if is_theirs and since - MINUTE_S <= minute.began_at <= until:
+                found[minute.function_id, minute.began_at] = minute
+        last: dict[str, FunctionMinute] = {}
         by_id: dict[str, list[FunctionMinute]] = {}
         for minute in sorted(found.values(), key=lambda one: one.began_at):
-            by_id.setdefault(minute.function_id, []).append(minute)
-        if is_now:
+            by_id.setdefault(minute.function_id if minute.function_id in ids else minute.base_id, []).append(minute)
+            last[minute.function_id] = minute
+        if until >= self._plane.clock.now() - NOW_S:
             for function_id in ids:
-                minutes = by_id.setdefault(function_id, [])
-                if not minutes and function_id in self._plane.apps.dispatchers:
-                    minutes.append(FunctionMinute(function_id, until))
-                if minutes:
-                    self.look(minutes[-1])
-        return by_id
+                base = dispatchers.get(function_id)
+                variants = self._plane.apps.variants_in_use(function_id) if has_variants else ()
+                for spec in (*((base.spec,) if base is not None else ()), *variants):
+                    if spec.function_id not in last:
+                        last[spec.function_id] = FunctionMinute(spec.function_id, until, spec.variant_of)
+                        by_id.setdefault(function_id, []).append(last[spec.function_id])
+            for minute in last.values():
+                self.look(minute)
+        return by_id, len(stored) > MINUTES_MAX
 
     def _of_container(self, function_id: str, container_id: str, since: float, until: float) -> FunctionWindow:
         """What is known of one container's inputs."""

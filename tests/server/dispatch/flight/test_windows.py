@@ -1,0 +1,86 @@
+"""Numbers, calls and variants of a function: all of its own, however many others there are beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from squall.protocol.flight import CallList, CallListing
+from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec
+from squall.protocol.function_window import (
+    AppWindow,
+    AppWindowGet,
+    FunctionWindow,
+    FunctionWindowGet,
+    VariantList,
+    VariantListing,
+)
+from squall.server.dispatch.flight import windows
+from squall.server.model.variant import StoredVariant
+from tests.server.dispatch.app.test_variants import MODEL, bind, ran
+from tests.server.doubles import Stage, make_spec, staged
+
+
+async def crowded(stage: Stage) -> FunctionSpec:
+    """A class of which two objects have run, beside another one that has had many objects since."""
+    app_id = await stage.client.app()
+    specs = [make_spec(app_id, name, definition=MODEL) for name in ("Model", "Crowd")]
+    await create(stage, *specs)
+    for size in (3, 4):
+        await ran(stage, await bind(stage.client, specs[0], size))
+    for number in range(1_100):
+        await stage.store.put_variant(
+            StoredVariant(f"fu-crowd{number}", specs[1].function_id, app_id, used_at=stage.clock.now() + 1)
+        )
+    return specs[0]
+
+
+async def create(stage: Stage, *specs: FunctionSpec) -> None:
+    await stage.client.ask("FunctionCreate", FunctionCreate(specs), FunctionCreated)
+
+
+async def window(stage: Stage, function_id: str, **fields: Any) -> FunctionWindow:
+    found: FunctionWindow = await stage.client.ask(
+        "FunctionWindow", FunctionWindowGet(function_id, **fields), FunctionWindow
+    )
+    return found
+
+
+async def test_class_shows_all_of_its_own_beside_one_with_a_thousand_objects() -> None:
+    async with staged() as stage:
+        spec = await crowded(stage)
+        await stage.restart()
+        await stage.client.connect()
+
+        numbers = await window(stage, spec.function_id)
+        variants = await stage.client.ask("VariantList", VariantList(spec.function_id), VariantListing)
+        of_app = await stage.client.ask("AppWindow", AppWindowGet(spec.app_id), AppWindow)
+
+        assert (numbers.succeeded_inputs, numbers.variant_count, numbers.is_cut) == (2, 2, False)
+        assert {one.parameters for one in variants.variants} == {'{"size":3}', '{"size":4}'}
+        assert of_app.functions["Model"].succeeded_inputs == 2
+
+
+async def test_calls_of_a_class_are_listed_beside_one_with_a_thousand_objects() -> None:
+    async with staged() as stage:
+        spec = await crowded(stage)
+
+        listing = await stage.client.ask("CallList", CallList(function=spec.function_id), CallListing)
+
+        assert len(listing.calls) == 2
+        assert not listing.is_cut
+
+
+async def test_what_is_cut_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MINUTES_MAX", 1)
+    async with staged() as stage:
+        spec = await crowded(stage)
+        await stage.restart()
+        await stage.client.connect()
+
+        numbers = await window(stage, spec.function_id)
+        variants = await stage.client.ask("VariantList", VariantList(spec.function_id, 1), VariantListing)
+
+        assert (numbers.succeeded_inputs, numbers.variant_count, numbers.is_cut) == (1, 2, True)
+        assert (len(variants.variants), variants.is_cut) == (1, True)
