@@ -110,7 +110,47 @@ DEPLOY_FAULTS = (
                 "        return function_id\n",
             ),
         ),
-        {f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it": "function_id != inner_id"},
+        {
+            f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it": (
+                "assert [call.outputs[0].value for call in calls]"
+            )
+        },
+    ),
+    Mutation(
+        "deploy-held-spawn",
+        "function held to a version",
+        "what it spawns is of the current version",
+        (
+            Change(
+                "src/squall/server/dispatch/methods.py",
+                """        record = replace(record, function_id=await self._held(caller, record.function_id))
+        dispatcher = await self._spawned(caller, "CallSpawnMany\"""",
+                """        dispatcher = await self._spawned(caller, "CallSpawnMany\"""",
+            ),
+        ),
+        {
+            f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it": (
+                "assert stage.store._outputs[call_id][0].value"
+            )
+        },
+    ),
+    Mutation(
+        "deploy-held-open",
+        "function held to a version",
+        "what its version has not is of the current one",
+        (
+            Change(
+                "src/squall/server/dispatch/services.py",
+                "            client.open(record, None, Failure(found.code if found.code in FAILURE_KINDS else INVALID, "
+                "found.message))\n",
+                "            self._open(client, record)\n",
+            ),
+        ),
+        {
+            f"{TESTS}test_a_call_of_what_is_held_to_a_version_fails_where_that_version_cannot_be_had": (
+                "assert missing.outputs[0].status"
+            )
+        },
     ),
     Mutation(
         "environment-unknown",

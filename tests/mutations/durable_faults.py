@@ -8,6 +8,7 @@ SERVER = "tests/server/dispatch/durable/test_spawns.py::"
 STORE = "tests/conformance/test_store_growing.py::"
 SDK = "tests/sdk/test_spawn.py::"
 SPAWNS = "src/squall/server/dispatch/durable/spawns.py"
+BACKLOG = "src/squall/server/dispatch/durable/backlog.py"
 SPAWN = "src/squall/sdk/_spawn.py"
 
 DURABLE_FAULTS = (
@@ -47,6 +48,16 @@ DURABLE_FAULTS = (
             ),
         ),
         {f"{STORE}test_repeated_inputs_of_a_growing_call_are_there_once[sqlite]": "assert again.made_at == 101.0"},
+    ),
+    Mutation(
+        "backlog-memory",
+        "spawned inputs beyond the memory of the server",
+        "each function reads what it has",
+        (Change(BACKLOG, "return not dispatcher.has_inputs", "return dispatcher.queued < inputs_max"),),
+        {
+            "tests/server/dispatch/durable/test_backlog.py::"
+            "test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails[True]": "waiting_bytes <= 500_000"
+        },
     ),
     Mutation(
         "spawns-share",

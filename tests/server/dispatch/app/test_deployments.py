@@ -12,7 +12,7 @@ import pytest
 from squall.protocol import ids
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
-from squall.protocol.call import SPAWN, CallOpen, CallSpawn, CallSpawned, Failure, InputBatch, SpawnBatch
+from squall.protocol.call import FAILED, SPAWN, CallOpen, CallSpawn, CallSpawned, Failure, InputBatch, SpawnBatch
 from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppTagsPut, Commit
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
@@ -604,6 +604,7 @@ async def test_a_call_of_what_is_held_to_a_version_fails_where_that_version_cann
         found = inside.call(ids.function_id(prepared.app_id, "other"), 1)
         await stage.until(lambda: found.outputs)
 
+        assert missing.outputs[0].status == FAILED
         assert missing.outputs[0].failure.kind == "not_found"
         assert "version 1 of app greeter has no function 'inner'" in missing.outputs[0].failure.message
         assert unknown.outputs[0].failure == Failure("unavailable", "the database cannot be reached")
