@@ -101,14 +101,31 @@ def test_load_decides_what_is_started_stopped_and_cancelled(load: Load, decision
     [
         (make_load(), None),
         (make_load(running=1, busy=1), None),
-        (make_load(queued=5, running=1, busy=1), LOOK_S),
+        (make_load(queued=5, running=1, busy=1), STEP_S),
+        (make_load(queued=5, running=1, busy=1, service_s=0.01), LOOK_S),
+        (make_load(queued=5, running=1, busy=1, service_s=0.01, blocked=1), STEP_S),
+        (make_load(queued=5, pending=5, last_step_at=998.9), None),
+        (make_load(queued=5, running=1, busy=1, pending=5, service_s=9.0, last_step_at=998.9), None),
         (make_load(queued=50, starting=4, last_step_at=999.75), STEP_S - 0.25),
         (make_load(queued=5), STEP_S),
         (make_load(idle=idle(990.0, 970.0)), 30.0),
         (make_load(idle=idle(900.0, 990.0), min_containers=1), 50.0),
         (make_load(min_containers=1, failures_in_a_row=3, last_failure_at=999.5), 1.5),
     ],
-    ids=["nothing", "busy", "queued", "step", "first-step", "idle", "spare", "backoff"],
+    ids=[
+        "nothing",
+        "busy",
+        "queued",
+        "short",
+        "blocked",
+        "placeless",
+        "placeless-busy",
+        "step",
+        "first-step",
+        "idle",
+        "spare",
+        "backoff",
+    ],
 )
 def test_time_alone_is_waited_for_only_when_it_changes_something(load: Load, again_s: float | None) -> None:
     assert look_again_s(load, decide(load)) == again_s
@@ -119,6 +136,9 @@ def test_what_is_waited_for_is_over_then(since: float, window_s: float, failed_a
     idling = make_load(now=since, idle=idle(since), scaledown_window_s=window_s)
     failing = make_load(now=failed_at, queued=1, failures_in_a_row=failures, last_failure_at=failed_at)
 
+    stepping = make_load(now=since, queued=9, starting=4, last_step_at=since)
+
+    assert decide(replace(stepping, now=since + STEP_S)).start > 0
     later = replace(idling, now=since + window_s)
     assert decide(later).stop == ("ct-0",)
     assert look_again_s(later, decide(later)) is None

@@ -105,6 +105,11 @@ def desired(load: Load) -> int:
     return min(max(scaling.min_containers, need), max(limit, 0))
 
 
+def _may_grow_desired(load: Load) -> bool:
+    """Whether time alone may make more desired: what is short, as a rule, turns out long while it runs."""
+    return load.service_s is not None and load.service_s < WORTH_S and load.blocked < load.busy
+
+
 def _relief(load: Load, target: int) -> int:
     """Containers that bring those that run more than their target down to it, once that has lasted. Of short inputs,
     which are handed out ahead, most of what a container seems to run waits in it."""
@@ -153,9 +158,14 @@ def look_again_s(load: Load, decision: Decision) -> float | None:
     """
     waits: list[float] = []
     if load.queued:
-        # That inputs are long, and that starts are slow, shows in that nothing happens.
+        # That inputs are long, and that starts are slow, shows in that nothing happens. Who only waits for a place is
+        # not asked about: that it has got one is told.
+        if _may_grow_desired(load):
+            waits.append(LOOK_S)
         step_at = load.now if decision.start else load.last_step_at
-        waits.append(LOOK_S if load.busy else max(LOOK_S, step_at + STEP_S - load.now))
+        wait_s = step_at + STEP_S - load.now
+        if wait_s > 0.0:
+            waits.append(max(LOOK_S, wait_s))
     if load.failures_in_a_row > 0:
         waits.append(load.last_failure_at + backoff_s(load.failures_in_a_row) - load.now)
     if load.above_target_since < math.inf:
@@ -170,7 +180,7 @@ def _startable(load: Load, missing: int, existing: int) -> int:
         is_waiting = load.last_failure_at + backoff_s(load.failures_in_a_row) > load.now
         return 0 if is_waiting or load.starting + load.pending > 0 else 1
     floor = max(STEP_MIN, load.scaling.min_containers + load.scaling.buffer_containers)
-    if load.now - load.last_step_at >= STEP_S:
+    if load.last_step_at + STEP_S <= load.now:
         return min(missing, max(floor, existing))
     ready = load.busy + len(load.idle)
     return max(0, min(missing, max(floor, ready) - load.starting - load.pending))
