@@ -32,6 +32,8 @@ class CallTable:
         self.shelf = shelf or Shelf()
         """What is kept for their clients."""
         self._calls: dict[str, Call] = {}
+        self._of: dict[Dispatcher, dict[str, Call]] = {}
+        """The same by function, of those that have some: a function is asked for its own while others have many."""
         self._orphans: OrderedDict[tuple[str, str], list[tuple[OutputBatch, bytes]]] = OrderedDict()
         """By call and the function that brought them."""
         self._orphan_count = 0
@@ -60,11 +62,11 @@ class CallTable:
 
     def of(self, dispatcher: Dispatcher) -> Iterator[Call]:
         """The calls of one function."""
-        return iter([call for call in self._calls.values() if call.dispatcher is dispatcher])
+        return iter(list(self._of.get(dispatcher, {}).values()))
 
     def dispatchers(self) -> set[Dispatcher]:
         """Of all functions that have calls."""
-        return {call.dispatcher for call in self._calls.values()}
+        return set(self._of)
 
     def waited_for(self) -> Iterator[Call]:
         """Calls that inputs have made, with inputs of their own that have no output."""
@@ -80,6 +82,7 @@ class CallTable:
     def add(self, call: Call) -> None:
         """A call begins; the input that made it, if any, waits from now on."""
         self._calls[call.call_id] = call
+        self._of.setdefault(call.dispatcher, {})[call.call_id] = call
         self.recorder.opened(call)
         if call.parent is not None:
             call.parent.with_trouble().children += 1
@@ -88,6 +91,10 @@ class CallTable:
     def end_if_over(self, call: Call) -> None:
         """Forget a call that nobody wants and of which nothing runs."""
         if call.is_closed and not call.inputs and self._calls.pop(call.call_id, None) is not None:
+            of_function = self._of[call.dispatcher]
+            del of_function[call.call_id]
+            if not of_function:
+                del self._of[call.dispatcher]
             self.recorder.ended_call(call)
             call.sink.call_ended(call)
 
