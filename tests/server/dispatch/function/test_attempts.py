@@ -682,3 +682,23 @@ async def test_generator_whose_items_were_all_lost_begins_again_a_few_times() ->
 
         assert runs == list(range(9))
         assert outputs[0].failure.kind == "lost"
+
+
+async def test_inputs_told_to_stop_are_counted_where_they_run_until_they_have_stopped() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_inputs=4, max_containers=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, *range(4))
+        guest = await running(stage)
+        await stage.until(lambda: len(guest.running) == 4)
+        attempts = stage.plane.apps.dispatchers[spec.function_id].attempts
+        container = stage.plane.fleet.containers[guest.container_id]
+
+        attempts.cancel(list(container.held)[:3])
+        attempts.cancel(list(container.held)[:3])
+
+        assert container.cut_short == len(attempts.cut_short) == 3
+        assert attempts.is_ending(container)
+        await stage.until(lambda: len(call.outputs) == 3)
+        assert container.cut_short == len(attempts.cut_short) == 0
+        assert not attempts.is_ending(container)

@@ -74,6 +74,8 @@ class Container:
         """Of a function that takes batches: how many inputs of each it holds (`batches.py`)."""
         self.unknown: dict[tuple[str, int], Held] = {}
         """What its guest says it runs, and nobody here has handed out (`holdings.py`)."""
+        self.cut_short = 0
+        """Of those, how many its guest was asked to stop (`attempts.py` counts)."""
         self.credit = 0
         self.credit_max = 0
         self.run_us = 0.0

@@ -34,8 +34,8 @@ class Attempts:
         self._policies = default_policies()
         self.suspects: set[Input] = set()
         """One of these has ended a container. While there are any, every container holds one input at most."""
-        self.cut_short: set[Input] = set()
-        """Inputs that a guest was asked to stop."""
+        self.cut_short: dict[Input, Container] = {}
+        """Inputs that a guest was asked to stop, and where they run."""
 
     # Outputs
 
@@ -196,7 +196,9 @@ class Attempts:
             self._dispatcher.delayed -= 1
         trouble.cut_short_by = ""
         trouble.asked_at = None
-        self.cut_short.discard(one)
+        container = self.cut_short.pop(one, None)
+        if container is not None:
+            container.cut_short -= 1
         if trouble.is_suspect:
             trouble.is_suspect = False
             self.suspects.discard(one)
@@ -211,26 +213,29 @@ class Attempts:
         self._dispatcher.fail(waiting, Failure("cancelled", "the input was cancelled before it began"))
         held = [one for one in inputs if one.container is not None]
         if is_killing:
-            for one in held:
-                self._cut(one, "cancelled")
-            for container in {one.container for one in held if one.container is not None}:
+            containers = [one.container for one in held if one.container is not None]
+            for one, container in zip(held, containers, strict=True):
+                self._cut(one, container, "cancelled")
+            for container in dict.fromkeys(containers):
                 container.is_sacrificed = True
                 self._dispatcher.fleet.kill(container, "one of its inputs was cancelled with terminate_containers")
         else:
             self._ask_to_stop(held, "cancelled")
 
-    def _cut(self, one: Input, reason: str) -> None:
+    def _cut(self, one: Input, container: Container, reason: str) -> None:
         trouble = one.with_trouble()
         if reason == "cancelled" or not trouble.cut_short_by:
             trouble.cut_short_by = reason  # one that is over its time may have retries; cancelled, it has none
         trouble.asked_at = self._dispatcher.clock.monotonic() if trouble.asked_at is None else trouble.asked_at
-        self.cut_short.add(one)
+        if one not in self.cut_short:
+            self.cut_short[one] = container
+            container.cut_short += 1
 
     def _ask_to_stop(self, inputs: list[Input], reason: str) -> None:
         asked: dict[tuple[Container, str], list[int]] = {}
         for one in inputs:
             if one.container is not None:
-                self._cut(one, reason)
+                self._cut(one, one.container, reason)
                 asked.setdefault((one.container, one.call.call_id), []).append(one.index)
         for (container, call_id), indexes in asked.items():
             container.tell("CancelInputs", InputRefs(call_id, tuple(indexes)))
@@ -238,7 +243,7 @@ class Attempts:
 
     def is_ending(self, container: Container) -> bool:
         """Whether something in it was told to stop that only stops by itself, or with its container."""
-        return self._dispatcher.runs_in_threads and any(one.container is container for one in self.cut_short)
+        return self._dispatcher.runs_in_threads and container.cut_short > 0
 
     def end_cut_short(self, one: Input) -> None:
         """An input that was being stopped has stopped."""

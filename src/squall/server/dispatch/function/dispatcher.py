@@ -284,7 +284,7 @@ class Dispatcher:
 
     def window(self, container: Container) -> int:
         """How many inputs the container may hold now."""
-        if self.attempts.cut_short and self.attempts.is_ending(container):
+        if self.attempts.is_ending(container):
             return 0
         if self.batches is not None:
             return self.batches.window(container)
