@@ -6,7 +6,7 @@ import heapq
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
-Rank = tuple[int, int]
+Rank = tuple[float, ...]
 
 _STALE_MAX = 64
 
