@@ -1,8 +1,9 @@
 """A control plane without wires: 1,000 nodes, 10,000 functions in 100 apps, events by a seed.
 
 An event is a burst of one function that comes, or ends: the load is taken, the autoscaler asked, containers are wanted,
-placed or stopped. `idle_ms`: what a second costs in which nothing happens. `full_ms`: an event while every place is
-taken and a thousand containers wait.
+placed or stopped. `idle_ms`: what a second costs in which nothing happens. `full_ms`: an event while every core is
+taken and thousands of containers with a thousand images wait. `tick_ms`: what the server does about those each second:
+place again, and choose who gives way. `stall_ms` is the longest that anything of all this held the event loop.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ FUNCTIONS = 10_000
 APPS = 100
 PLACES = 40
 """Of each node."""
-WAITING = 1_000
+IMAGES = 1_000
+IMAGES_OF_NODE = 25
+CLAIM = Claim(cpu_milli=800)
+"""Twenty of them fill the cores of a node, and half of its places."""
+WAITING = 4_000
 """Containers that wait for a place in a full cluster."""
+GIVE_WAY_MAX = 32
 
 
 class Function:
@@ -32,7 +38,7 @@ class Function:
 
     def __init__(self, number: int) -> None:
         self.spec = FunctionSpec(
-            f"fu-{number}", f"ap-{number % APPS}", f"f{number}", Definition(BY_FILE, "m", "f"), f"im-{number % 50}",
+            f"fu-{number}", f"ap-{number % APPS}", f"f{number}", Definition(BY_FILE, "m", "f"), f"im-{number % IMAGES}",
             scaling=Scaling(buffer_containers=number % 3),
         )  # fmt: skip
         self.queued = 0
@@ -58,9 +64,9 @@ class World:
         self.functions = [Function(number) for number in range(FUNCTIONS)]
         self.owner: dict[str, Function] = {}
         self._number = 0
-        images = [f"im-{number}" for number in range(50)]
+        images = [f"im-{number}" for number in range(IMAGES)]
         for number in range(NODES):
-            known = frozenset(rng.sample(images, 25))
+            known = frozenset(rng.sample(images, IMAGES_OF_NODE))
             self.scheduler.node_came(NodeView(f"nd-{number:04}", 16_000, 65_536, PLACES, image_ids=known))
 
     def come(self, function: Function, count: int) -> None:
@@ -80,7 +86,7 @@ class World:
         spec = function.spec
         for _ in range(decision.start):
             self._number += 1
-            one = Pending(f"ct-{self._number}", spec.function_id, spec.image_id, Claim(), spec.app_id, self.now)
+            one = Pending(f"ct-{self._number}", spec.function_id, spec.image_id, CLAIM, spec.app_id, self.now)
             self.owner[one.container_id] = function
             function.pending[one.container_id] = None
             self.scheduler.want(one)
@@ -117,6 +123,12 @@ class World:
             self.come(function, self.rng.choice((1, 1, 1, 2, 5, 50)))
             self.begin(function)
 
+    def tick(self) -> None:
+        """What `starts.tick` asks each second."""
+        self.now += 1.0
+        self.scheduler.place()
+        self.scheduler.give_way(self.now, GIVE_WAY_MAX)
+
     def replace_one(self) -> None:
         """A container ends in a full cluster; its place goes to who is next."""
         function = self.rng.choice(self.functions)
@@ -151,10 +163,15 @@ def main(events: int) -> dict[str, float]:
             break
         world.now += 2.0
         world.come(function, 200)
+    full = sorted(timed_ms(500, world.replace_one))
+    ticks = timed_ms(20, world.tick)
     return {
         "p50_ms": statistics.median(times),
         "p99_ms": times[len(times) * 99 // 100],
-        "full_ms": statistics.median(timed_ms(500, world.replace_one)),
+        "full_ms": statistics.median(full),
+        "full_p99_ms": full[len(full) * 99 // 100],
+        "tick_ms": statistics.median(ticks),
+        "stall_ms": max(*times, *full, *ticks),
         "idle_ms": statistics.median(idle),
         "containers": containers,
     }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squall.server.scheduler import MEMORY_FLOOR_MIB, PLACEMENTS_MAX, Claim, NodeView, Pending, Plan, Scheduler
+from squall.server.scheduler import MEMORY_FLOOR_MIB, PLACEMENTS_MAX, Claim, NodeView, Pending, Plan, Scheduler, cluster
 from squall.server.scheduler.scheduler import KEPT_S
 
 
@@ -308,3 +308,29 @@ def test_what_is_kept_chooses_as_a_look_at_everything_would(seed: int, node_coun
             assert model.choices(one)[0] == placement.node_id
             model.held[one.container_id] = (one, placement.node_id, False)
         assert not [one for one in waiting.values() if model.choices(one)]
+
+
+def test_where_no_cpu_is_left_nodes_are_looked_at_once_and_not_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, images = 30, 200
+    scheduler = make_scheduler(*(make_node(f"{number:02}", cpu_milli=1_000) for number in range(nodes)))
+    running = [make_pending(number, 1_000, function="first", app="first") for number in range(nodes)]
+    assert len(planned(scheduler, *running).placements) == nodes
+    for number in range(images):
+        one = make_pending(1_000 + number, 1_000, function=f"f{number}", app="second")
+        scheduler.want(replace(one, image_id=f"im-{number}"))
+    looks = 0
+    has_room = cluster._Node.has_room
+
+    def counted(node: cluster._Node, claim: Claim) -> bool:
+        nonlocal looks
+        looks += 1
+        return has_room(node, claim)
+
+    monkeypatch.setattr(cluster._Node, "has_room", counted)
+    scheduler.ended("ct-3")
+    made = scheduler.place()
+
+    assert [one.container_id for one in made.placements] == ["ct-1000"]
+    assert looks <= 5 * nodes
+    scheduler.ended("ct-4")
+    assert len(scheduler.place().placements) == 1

@@ -90,6 +90,8 @@ class Cluster:
         """Of each function, how many containers it has on which nodes."""
         self._with_image: dict[str, frozenset[str]] = {}
         """Where an image is, as far as it was asked since that last changed."""
+        self._no_room: set[Claim] = set()
+        """Claims that no node has room for, whatever its images, until one has more room than it had."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -103,6 +105,7 @@ class Cluster:
             node = self._nodes[view.node_id] = _Node(view)
         node.view = view
         self._with_image.clear()
+        self._no_room.clear()
         self._reindex(node)
 
     def remove(self, node_id: str) -> list[Pending]:
@@ -136,6 +139,7 @@ class Cluster:
         if held is None:
             return None
         self._count(held.one, held.node, -1, is_waiting=held.is_waiting)
+        self._no_room.clear()
         return held.one
 
     def _count(self, one: Pending, node: _Node, sign: int, *, is_waiting: bool = False) -> None:
@@ -159,6 +163,7 @@ class Cluster:
         held.is_waiting = is_waiting
         held.node.cpu_claimed_milli += -held.one.claim.cpu_milli if is_waiting else held.one.claim.cpu_milli
         self._reindex(held.node)
+        self._no_room.clear()
         return True
 
     def held(self, container_id: str) -> Pending | None:
@@ -188,8 +193,23 @@ class Cluster:
         """No node takes anything at all."""
         return not self._by_load
 
+    def has_room(self, claim: Claim) -> bool:
+        """Whether any node has room for it now, if it has the image. All that wait are asked about whenever a container
+        ends, so the answer is kept until there is more room."""
+        if claim in self._no_room:
+            return False
+        is_by_memory = claim.memory_mib > MEMORY_FLOOR_MIB
+        order = self._by_free if is_by_memory else self._by_load
+        first = bisect_left(order, (claim.memory_mib, "")) if is_by_memory else 0
+        if any(self._nodes[order[index][1]].has_room(claim) for index in range(first, len(order))):
+            return True
+        self._no_room.add(claim)
+        return False
+
     def choose(self, one: Pending) -> str | None:
         """The node for a container; None when none has room for it now."""
+        if not self.has_room(one.claim):
+            return None
         with_image = self._holders(one.image_id)
         if with_image and (found := self._first(one, with_image)) is not None:
             return found

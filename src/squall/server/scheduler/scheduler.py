@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from squall.server.scheduler.claim import Pending, Placement
+from squall.server.scheduler.claim import Claim, Pending, Placement
 from squall.server.scheduler.cluster import Cluster, NodeView
 from squall.server.scheduler.giving_way import give_way
 from squall.server.scheduler.turns import Shape, Turns
@@ -88,12 +88,15 @@ class Scheduler:
         turns, cluster = self._turns, self._cluster
         placements: list[Placement] = []
         unfit: set[Shape] = set()
+        without_room: set[Claim] = set()
+        """Claims that fit nowhere, whatever the image."""
         while (one := turns.first()) is not None and len(placements) < PLACEMENTS_MAX:
             if cluster.is_full:
-                unfit.update(turns.shapes)
+                without_room.update(turns.claims)
                 break
             shape = (one.claim, one.image_id)
-            node_id = None if shape in unfit else cluster.choose(one)
+            is_unfit = one.claim in without_room or shape in unfit
+            node_id = None if is_unfit else cluster.choose(one)
             if node_id is not None:
                 turns.unwant(one.container_id)
                 self.hold(one, node_id)
@@ -101,16 +104,18 @@ class Scheduler:
                 continue
             # Placing others makes no room: what is like it does not fit, either.
             unfit.add(shape)
-            if len(unfit) == len(turns.shapes):
+            if not cluster.has_room(one.claim):
+                without_room.add(one.claim)
+            if len(without_room) == len(turns.claims) or len(unfit) == len(turns.shapes):
                 break
             turns.set_aside(one)
         turns.restore()
         has_more = len(placements) == PLACEMENTS_MAX
         self._is_changed |= has_more
-        return Plan(tuple(placements), self._impossible(unfit), has_more)
+        return Plan(tuple(placements), self._impossible(without_room), has_more)
 
-    def _impossible(self, unfit: set[Shape]) -> tuple[tuple[str, str], ...]:
-        never = {claim: reason for claim, _ in unfit if (reason := self._cluster.why_never(claim))}
+    def _impossible(self, without_room: set[Claim]) -> tuple[tuple[str, str], ...]:
+        never = {claim: reason for claim in without_room if (reason := self._cluster.why_never(claim))}
         if not never:
             return ()
         return tuple((one.container_id, never[one.claim]) for one in self._turns.waiting() if one.claim in never)

@@ -63,6 +63,8 @@ class Turns:
         self._number = 0
         self.shapes: Counter[Shape] = Counter()
         """What waits, by what it needs."""
+        self.claims: Counter[Claim] = Counter()
+        """The same, whatever its image."""
 
     def __len__(self) -> int:
         return len(self._owner)
@@ -76,6 +78,7 @@ class Turns:
         function.waiting[one.container_id] = (self._number, one)
         self._owner[one.container_id] = function
         self.shapes[one.claim, one.image_id] += 1
+        self.claims[one.claim] += 1
         self._rank(function)
 
     def unwant(self, container_id: str) -> None:
@@ -88,6 +91,9 @@ class Turns:
         self.shapes[shape] -= 1
         if not self.shapes[shape]:
             del self.shapes[shape]
+        self.claims[one.claim] -= 1
+        if not self.claims[one.claim]:
+            del self.claims[one.claim]
         self._rank(function)
 
     def add_share(self, one: Pending, sign: int) -> None:
@@ -180,5 +186,5 @@ class Turns:
     def standings(self) -> Iterator[Standing]:
         """How all functions stand that have or want places."""
         for function in self._functions.values():
-            waiting = tuple(one for _, one in function.waiting.values())
+            waiting = (one for _, one in function.waiting.values())
             yield Standing(function.app.app_id, function.function_id, function.share, function.weight, waiting)
