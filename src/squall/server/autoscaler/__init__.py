@@ -7,8 +7,9 @@ no second container), *desired* is the lesser of both plus the buffer, between m
 
 Invariants of a decision:
   * containers that are pending or starting count as capacity, so that a burst is answered once
-  * no more start at a time than are ready, or `STEP_MIN`: a machine starts only so many at once, and what the first
-    ones measure decides about the others. After `STEP_S` without progress loading takes long, and more may start
+  * no more start at a time than are ready, or `STEP_MIN`, or `STEP_KEPT_MAX` of those that are always kept: a machine
+    starts only so many at once, and what the first ones measure decides about the others. After `STEP_S` without
+    progress loading takes long, and more may start
   * never more than `max_containers`; never below `min_containers` by stopping
   * a container is stopped only when it is idle and has been for the whole scaledown window, longest idle first
   * after failed starts nothing is started until the backoff is over, and then one at a time
@@ -25,6 +26,8 @@ CONTAINERS_MAX = 1_000
 """Of a function that names no maximum."""
 STEP_MIN = 4
 """Containers that may start at a time while few are ready."""
+STEP_KEPT_MAX = 64
+"""The same of those that are to be there in any case, `min_containers` and `buffer_containers`."""
 STEP_S = 1.0
 """How long none was started before as many again as there are may start, whether those are ready or not."""
 WORTH_S = 0.5
@@ -105,6 +108,10 @@ def desired(load: Load) -> int:
     return min(max(scaling.min_containers, need), max(limit, 0))
 
 
+def _existing(load: Load) -> int:
+    return load.busy + len(load.idle) + load.starting + load.pending
+
+
 def _may_grow_desired(load: Load) -> bool:
     """Whether time alone may make more desired: what is short, as a rule, turns out long while it runs."""
     return load.service_s is not None and load.service_s < WORTH_S and load.blocked < load.busy
@@ -137,7 +144,7 @@ def _worth(load: Load) -> int:
 def decide(load: Load) -> Decision:
     """What to start and stop, to come from what there is to what there should be."""
     wanted = desired(load)
-    existing = load.busy + len(load.idle) + load.starting + load.pending
+    existing = _existing(load)
     if existing < wanted:
         return Decision(start=_startable(load, wanted - existing, existing))
     excess = existing - wanted
@@ -157,10 +164,11 @@ def look_again_s(load: Load, decision: Decision) -> float | None:
     The sums are those of `decide`, to the last bit: asked at that moment it must not find that it is not over yet.
     """
     waits: list[float] = []
-    if load.queued:
+    is_short = _existing(load) + decision.start < desired(load)
+    if load.queued or is_short:
         # That inputs are long, and that starts are slow, shows in that nothing happens. Who only waits for a place is
         # not asked about: that it has got one is told.
-        if _may_grow_desired(load):
+        if load.queued and _may_grow_desired(load):
             waits.append(LOOK_S)
         step_at = load.now if decision.start else load.last_step_at
         wait_s = step_at + STEP_S - load.now
@@ -179,7 +187,8 @@ def _startable(load: Load, missing: int, existing: int) -> int:
     if load.failures_in_a_row > 0:
         is_waiting = load.last_failure_at + backoff_s(load.failures_in_a_row) > load.now
         return 0 if is_waiting or load.starting + load.pending > 0 else 1
-    floor = max(STEP_MIN, load.scaling.min_containers + load.scaling.buffer_containers)
+    kept = load.scaling.min_containers + load.scaling.buffer_containers
+    floor = max(STEP_MIN, min(kept, STEP_KEPT_MAX))
     if load.last_step_at + STEP_S <= load.now:
         return min(missing, max(floor, existing))
     ready = load.busy + len(load.idle)

@@ -125,6 +125,14 @@ class Scheduler:
         """How many containers wait for a node."""
         return len(self._turns)
 
+    def waiting_of(self, app_id: str) -> int:
+        """How many of them count for that app."""
+        return self._turns.waiting_of_app(app_id)
+
+    def is_waiting(self, function_id: str) -> bool:
+        """Whether one of them is of that function."""
+        return self._turns.is_waiting(function_id)
+
     def images_wanted(self) -> set[str]:
         """The images of those."""
         return {image_id for _, image_id in self._turns.shapes}

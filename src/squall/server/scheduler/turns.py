@@ -41,12 +41,13 @@ class _Function:
 class _App:
     """What an app has, and the order of its functions that wait."""
 
-    __slots__ = ("app_id", "function_count", "order", "share")
+    __slots__ = ("app_id", "function_count", "order", "share", "waiting_count")
 
     def __init__(self, app_id: str) -> None:
         self.app_id = app_id
         self.share = 0
         self.function_count = 0
+        self.waiting_count = 0
         self.order: Order[_Function] = Order()
 
 
@@ -76,6 +77,7 @@ class Turns:
         function = self._function(one.app_id, one.function_id)
         self._number += 1
         function.waiting[one.container_id] = (self._number, one)
+        function.app.waiting_count += 1
         self._owner[one.container_id] = function
         self.shapes[one.claim, one.image_id] += 1
         self.claims[one.claim] += 1
@@ -87,6 +89,7 @@ class Turns:
         if function is None:
             return
         _, one = function.waiting.pop(container_id)
+        function.app.waiting_count -= 1
         shape = (one.claim, one.image_id)
         self.shapes[shape] -= 1
         if not self.shapes[shape]:
@@ -166,6 +169,11 @@ class Turns:
         """What an app has."""
         app = self._apps.get(app_id)
         return app.share if app is not None else 0
+
+    def waiting_of_app(self, app_id: str) -> int:
+        """How many containers of it wait."""
+        app = self._apps.get(app_id)
+        return app.waiting_count if app is not None else 0
 
     def share_of_function(self, function_id: str) -> int:
         """What a function has."""

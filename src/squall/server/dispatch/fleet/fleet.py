@@ -31,6 +31,9 @@ _log = logging.getLogger("squall.server.dispatch.fleet.fleet")
 LAST_FRAMES_S = 2.0
 """How long after a container's exit its connection may bring what it sent last."""
 END_SLACK_S = 30.0
+PENDING_MAX = 2_000
+"""Containers of one app, and of those that it started, that may wait for a place: they are served in turns, and more
+would get none sooner."""
 MEMORY_PRESSURE = 0.92
 """Share of a node's memory in use from which idle containers are ended."""
 
@@ -64,14 +67,20 @@ class ContainerFleet:
 
     # Asking for containers
 
-    def request(self, dispatcher: Dispatcher, count: int) -> None:
-        """Ask for more containers of a function."""
+    def request(self, dispatcher: Dispatcher, count: int) -> int:
+        """Ask for more containers of a function; returns how many were asked for, which is fewer where so many of its
+        app wait for a place already. A function that has none waiting gets one in any case."""
+        root_app_id, function_id = dispatcher.root_app_id, dispatcher.spec.function_id
+        room = PENDING_MAX - self.starts.scheduler.waiting_of(root_app_id)
+        least = 0 if self.starts.scheduler.is_waiting(function_id) else 1
+        count = min(count, max(room, least))
         for _ in range(count):
             container = Container(new_id("ct"), dispatcher, self._clock.now(), self._clock.monotonic())
             self._add(container)
             self.starts.request(container)
         if count:
             self.starts.place()
+        return count
 
     def cancel_pending(self, dispatcher: Dispatcher, count: int) -> None:
         """Ask for fewer, the latest first, before they are placed."""

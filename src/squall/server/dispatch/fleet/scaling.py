@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from squall.server.autoscaler import BLOCKED_S, IdleContainer, Load, decide, look_again_s
+from squall.server.autoscaler import BLOCKED_S, STEP_S, IdleContainer, Load, decide, look_again_s
 from squall.server.model.clock import Clock
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ class Scaling:
             dispatcher.next_look = self._clock.call_later(wait_s, lambda: self.changed(dispatcher))
         if decision.start:
             dispatcher.last_step_at = now
-            self._fleet.request(dispatcher, decision.start)
+            count = self._fleet.request(dispatcher, decision.start)
+            if count < decision.start and dispatcher.next_look is None:
+                dispatcher.next_look = self._clock.call_later(STEP_S, lambda: self.changed(dispatcher))
         if decision.cancel_pending:
             self._fleet.cancel_pending(dispatcher, decision.cancel_pending)
         for container_id in decision.stop:
