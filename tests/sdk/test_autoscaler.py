@@ -47,10 +47,10 @@ def test_none_is_zero_or_no_limit() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"min_containers": -1}, "min_containers=-1 must be an integer of at least 0, or None"),
-        ({"min_containers": 1.5}, "min_containers=1.5 must be an integer of at least 0, or None"),
-        ({"max_containers": 0}, "max_containers=0 must be an integer of at least 1, or None"),
-        ({"buffer_containers": True}, "buffer_containers=True must be an integer of at least 0, or None"),
+        ({"min_containers": -1}, "min_containers=-1 must be an integer from 0 to 100,000, or None"),
+        ({"min_containers": 1.5}, "min_containers=1.5 must be an integer from 0 to 100,000, or None"),
+        ({"max_containers": 0}, "max_containers=0 must be an integer from 1 to 100,000, or None"),
+        ({"buffer_containers": True}, "buffer_containers=True must be an integer from 0 to 100,000, or None"),
         ({"scaledown_window": 1}, "scaledown_window=1 must be between 2 and 3600 seconds"),
         ({"scaledown_window": 3_601}, "scaledown_window=3601 must be between 2 and 3600 seconds"),
         ({"scaledown_window": None}, "scaledown_window=None must be a whole number of seconds"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from squall.exception import InvalidError
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
+from squall.protocol.limits import CONTAINERS_MAX
 from squall.sdk._facade import blocking
 from squall.sdk.types import FunctionAutoscalerSettings
 
@@ -91,8 +92,8 @@ class FunctionAutoscaler:
         """The number, if one is given."""
         if value is None or isinstance(value, _Keep):
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self._wrong(f"{name}={value!r} must be an integer of at least {least}, or None")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= CONTAINERS_MAX:
+            raise self._wrong(f"{name}={value!r} must be an integer from {least} to {CONTAINERS_MAX:,}, or None")
         return value
 
     def _wrong(self, message: str) -> InvalidError:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
+from squall.protocol.limits import CONTAINERS_MAX
 from squall.sdk._value_text import value_text
 from squall.sdk.retries import Retries
 
@@ -32,8 +33,6 @@ NOT_YET = (
 )
 TIMEOUT_S_MAX = 24 * 3600
 SCALEDOWN_S = (2, 3600)
-COUNT_MAX = 1_000_000
-"""Containers: more than any server has."""
 CPU_MAX = 100_000
 MIB_MAX = 2**30
 """A pebibyte."""
@@ -62,7 +61,7 @@ class _Checked:
             raise self._wrong(f"{name}={value_text(value)} must be from {least:g} to {most:g} seconds")
         return float(value)
 
-    def _count(self, name: str, value: object, least: int, most: int = COUNT_MAX) -> int | None:
+    def _count(self, name: str, value: object, least: int, most: int = CONTAINERS_MAX) -> int | None:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from squall.exception import InvalidError
+from squall.protocol.limits import RETRIES_MAX
 from squall.sdk._value_text import value_text
-
-RETRIES_MAX = 10_000
 
 
 class Retries:

@@ -20,6 +20,7 @@ from squall.protocol.function import (
     FunctionStatsGet,
 )
 from squall.protocol.ids import new_id
+from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest, MountRef
 from squall.server.model.config import ServerConfig
 from squall.server.model.store import StoredApp
@@ -402,3 +403,13 @@ async def test_client_that_leaves_while_its_app_ends_leaves_no_timer_behind() ->
 
         assert not stage.plane.apps.live
         assert not stage.plane.apps._timers
+
+
+async def test_what_may_be_asked_for_at_most_is_what_the_sdk_lets_through() -> None:
+    async with staged() as stage:
+        await stage.client.function(retries=RETRIES_MAX, min_containers=0, max_containers=CONTAINERS_MAX)
+        with pytest.raises(PlatformError, match=f"retries must be between 0 and {RETRIES_MAX}"):
+            await stage.client.function(retries=RETRIES_MAX + 1)
+        for name in ("max_containers", "buffer_containers"):
+            with pytest.raises(PlatformError, match=f"counts of containers must be from 0 to {CONTAINERS_MAX}"):
+                await stage.client.function(**{name: CONTAINERS_MAX + 1})

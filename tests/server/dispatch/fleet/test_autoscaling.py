@@ -9,10 +9,24 @@ import pytest
 
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec, Scaling
-from squall.server.dispatch.fleet import scaling
+from squall.protocol.function import (
+    BY_FILE,
+    Definition,
+    FunctionBind,
+    FunctionBound,
+    FunctionCreate,
+    FunctionCreated,
+    FunctionSpec,
+    MethodSpec,
+    ParameterSpec,
+    Scaling,
+)
+from squall.protocol.parameters import encode
+from squall.server.autoscaler import STEP_KEPT_MAX
+from squall.server.dispatch.fleet import fleet, scaling
 from squall.server.dispatch.fleet.autoscaling import changed
 from squall.server.dispatch.function.dispatcher import Dispatcher
+from squall.server.model.config import ServerConfig
 from tests.server.doubles import FakeClient, FakeGuest, Stage, make_spec, staged
 
 
@@ -162,6 +176,75 @@ async def test_a_container_may_change_its_own_function_and_no_other() -> None:
         most = AutoscalerUpdate(mine.function_id, min_containers=50_000)
         with pytest.raises(PlatformError, match="is not between 0 and 10000"):
             await inside.ask("AutoscalerUpdate", most, AutoscalerSettings)
+
+
+async def test_of_two_changes_at_once_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        store, set_scaling = stage.store, stage.store.set_scaling
+
+        async def slow(app_id: str, function_id: str, changed_to: Scaling) -> None:
+            await asyncio.sleep(0)
+            await set_scaling(app_id, function_id, changed_to)
+
+        monkeypatch.setattr(store, "set_scaling", slow)
+        await asyncio.gather(update(stage, spec, buffer_containers=2), update(stage, spec, max_containers=5))
+
+        found = await stage.client.ask("AutoscalerGet", AutoscalerGet(spec.function_id), AutoscalerSettings)
+        assert (found.buffer_containers, found.max_containers) == (2, 5)
+        on_disk = (await store.list_scaling(spec.app_id))[spec.function_id]
+        assert (on_disk.buffer_containers, on_disk.max_containers) == (2, 5)
+
+
+async def test_containers_are_kept_for_objects_and_not_for_a_class_that_needs_parameters() -> None:
+    parameters = (ParameterSpec("size", "int", is_required=True), ParameterSpec("name", "str"))
+    definition = Definition(BY_FILE, "m", "Model", is_class=True, methods=(MethodSpec("run"),), parameters=parameters)
+    async with staged() as stage:
+        spec = await stage.client.function(name="Model", definition=definition)
+        given = FunctionBind(spec.function_id, encode({"size": 3}))
+        bound = await stage.client.ask("FunctionBind", given, FunctionBound)
+
+        with pytest.raises(PlatformError, match=r"update the autoscaler of one of them, Model\(size=…\)"):
+            await update(stage, spec, min_containers=2)
+        await update(stage, spec, max_containers=7)
+        assert not stage.node.starts
+
+        await update(stage, replace(spec, function_id=bound.function_id), min_containers=2)
+        await stage.until(lambda: len(stage.node.started) == 2)
+
+
+async def test_containers_of_an_app_that_wait_for_a_place_are_bounded_and_none_waits_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet, "PENDING_MAX", 20)
+    async with staged(ServerConfig(containers_per_node_max=10)) as stage:
+        greedy = await stage.client.function(name="greedy", min_containers=1_000)
+        await stage.pass_time(5.0)
+        pending = stage.plane.fleet.starts.pending
+        assert len(pending) == 20
+
+        modest = make_spec(greedy.app_id, "modest")
+        await stage.client.ask("FunctionCreate", FunctionCreate((modest,)), FunctionCreated)
+        stage.client.call(modest.function_id, 1)
+        await stage.pass_time(1.0)
+        assert len(pending) == 21
+        await update(stage, greedy, min_containers=0)
+        await stage.until(lambda: not pending)
+
+        await update(stage, greedy, min_containers=9, max_containers=9)
+        await stage.until(lambda: count(stage) >= 9)
+
+
+async def test_what_is_kept_starts_in_steps_until_all_are_there() -> None:
+    async with staged(ServerConfig(containers_per_node_max=500)) as stage:
+        stage.node.is_slow_to_load = True
+        await stage.client.function(min_containers=200)
+        await stage.pass_time(0.5)
+        assert len(stage.plane.fleet.containers) == STEP_KEPT_MAX
+
+        await stage.pass_time(4.0)
+
+        assert len(stage.plane.fleet.containers) == 200
 
 
 async def test_setting_the_clock_of_the_machine_starts_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from squall.protocol.call import Failure
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, INPUTS_AT_ONCE_MAX, FunctionSpec, Scaling
 from squall.protocol.ids import is_id
+from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app import children
 from squall.server.dispatch.app.environments import shown
@@ -57,6 +58,8 @@ class App:
         """Functions made from these, as far as they are in memory: by the id of that one, then by their own."""
         self.scaling: dict[str, Scaling] = {}
         """What autoscalers go by instead of what their specs say, until the next deploy, by id of the function."""
+        self.scaling_lock = asyncio.Lock()
+        """Held while that is changed, in memory and on disk: of two changes at once, the second sees the first."""
         self.holders: set[Client] = set()
         self.last_holder: Client | None = None
         self.free_since: float | None = None
@@ -576,6 +579,10 @@ def _schedule_problem(spec: FunctionSpec) -> str:
     return schedule.problem(spec.schedule)
 
 
+def _counts(scaling: Scaling) -> tuple[int, ...]:
+    return scaling.min_containers, scaling.buffer_containers, scaling.max_containers or 0
+
+
 def check_spec(spec: FunctionSpec, operation: str = "FunctionCreate") -> None:
     """Refuse what cannot be run.
 
@@ -606,13 +613,16 @@ def check_spec(spec: FunctionSpec, operation: str = "FunctionCreate") -> None:
             and (scaling.max_inputs > 1 or (batching is not None and batching.max_batch_size > 1)),
             "a container for one input only cannot run several at once",
         ),
-        (scaling.min_containers < 0 or scaling.buffer_containers < 0, "counts of containers cannot be negative"),
+        (
+            not all(0 <= count <= CONTAINERS_MAX for count in _counts(scaling)),
+            f"counts of containers must be from 0 to {CONTAINERS_MAX}",
+        ),
         (
             scaling.max_containers is not None and scaling.max_containers < max(1, scaling.min_containers),
             "max_containers must be at least 1 and at least min_containers",
         ),
         (spec.timeout_s <= 0 or spec.startup_timeout_s <= 0, "timeouts must be above zero"),
-        (not 0 <= spec.retries.max_retries <= 100, "retries must be between 0 and 100"),
+        (not 0 <= spec.retries.max_retries <= RETRIES_MAX, f"retries must be between 0 and {RETRIES_MAX}"),
         (bool(_schedule_problem(spec)), f"schedule: {_schedule_problem(spec)}"),
     )
     for is_wrong, message in problems:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 from squall.protocol.autoscaler import AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.errors import INVALID, PlatformError
-from squall.protocol.function import Scaling
+from squall.protocol.function import FunctionSpec, Scaling
+from squall.protocol.limits import CONTAINERS_MAX
 
 if TYPE_CHECKING:
     from squall.server.dispatch.app.apps import App
     from squall.server.dispatch.function.dispatcher import Dispatcher
     from squall.server.model.store import Store
 
-COUNT_MAX = 100_000
-"""Of containers that may be asked for; what fits the nodes is less."""
 SCALEDOWN_S = (2.0, 3_600.0)
 
 
@@ -32,14 +31,25 @@ async def update(app: App, dispatcher: Dispatcher, store: Store, record: Autosca
     Raises:
         PlatformError: `invalid`, naming the value and what it may be.
     """
-    spec = dispatcher.spec
-    scaling = changed(dispatcher.scaling, record, spec.name)
-    if scaling != dispatcher.scaling:
-        await store.set_scaling(spec.app_id, spec.function_id, scaling)
-        if dispatcher.spec is spec:  # a deploy meanwhile has reset it, also on disk
-            app.scaling[spec.function_id] = scaling
-            dispatcher.rescale(scaling)
-    return settings(dispatcher.scaling)
+    async with app.scaling_lock:
+        spec = dispatcher.spec
+        scaling = changed(dispatcher.scaling, record, spec.name)
+        _check_can_serve(spec, scaling)
+        if scaling != dispatcher.scaling:
+            await store.set_scaling(spec.app_id, spec.function_id, scaling)
+            if dispatcher.spec is spec:  # a deploy meanwhile has reset it, also on disk
+                app.scaling[spec.function_id] = scaling
+                dispatcher.rescale(scaling)
+        return settings(dispatcher.scaling)
+
+
+def _check_can_serve(spec: FunctionSpec, scaling: Scaling) -> None:
+    """Raises PlatformError when containers were kept that could serve no object of their class."""
+    required = [one.name for one in spec.definition.parameters if one.is_required]
+    if scaling.min_containers and required and not spec.variant_of:
+        names = ", ".join(f"{name}=…" for name in required)
+        what = f"min_containers={scaling.min_containers}: its objects need {', '.join(required)}, and have containers"
+        raise _wrong(spec.name, f"{what} each; update the autoscaler of one of them, {spec.name}({names})")
 
 
 def changed(scaling: Scaling, record: AutoscalerUpdate, name: str) -> Scaling:
@@ -57,8 +67,8 @@ def changed(scaling: Scaling, record: AutoscalerUpdate, name: str) -> Scaling:
         given["max_containers"] = None
     for key, least in (("min_containers", 0), ("max_containers", 1), ("buffer_containers", 0)):
         value = given.get(key)
-        if value is not None and not least <= value <= COUNT_MAX:
-            raise _wrong(name, f"{key}={value} must be between {least} and {COUNT_MAX}")
+        if value is not None and not least <= value <= CONTAINERS_MAX:
+            raise _wrong(name, f"{key}={value} must be between {least} and {CONTAINERS_MAX}")
     window_s = given.get("scaledown_window_s")
     if window_s is not None and not SCALEDOWN_S[0] <= window_s <= SCALEDOWN_S[1]:
         least_s, most_s = SCALEDOWN_S

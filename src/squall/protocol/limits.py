@@ -1,0 +1,11 @@
+"""What may be asked for at most, checked where it is written and again by the server.
+
+Imports nothing: every container loads what checks its decorators.
+"""
+
+from __future__ import annotations
+
+RETRIES_MAX = 100
+"""Of one input."""
+CONTAINERS_MAX = 100_000
+"""That a function may name as a count; what fits the nodes is less."""
