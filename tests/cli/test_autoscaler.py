@@ -24,3 +24,10 @@ def test_what_cannot_be_is_wrong_usage(options: list[str], message: str) -> None
 
     assert ended.exit_code == 2, ended.output
     assert message in ended.output
+
+
+@pytest.mark.parametrize("command", ["settings", "update"])
+def test_the_function_is_looked_for_in_the_environment_that_is_named(command: str) -> None:
+    ended = CliRunner().invoke(main.squall, ["function", "autoscaler", command, "--help"])
+
+    assert "-e, --env" in ended.output

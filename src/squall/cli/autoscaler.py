@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from squall.cli import tables
+from squall.cli.environment import environment_option
 from squall.cli.function_name import find_function
 from squall.cli.server_calls import ask, require_server
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
@@ -37,6 +38,7 @@ def autoscaler_group() -> None:
 
 
 @autoscaler_group.command("settings", epilog="Example: squall function autoscaler settings my-app/square --json")
+@environment_option
 @click.argument("function")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def settings(function: str, is_json: bool) -> None:
@@ -48,6 +50,7 @@ def settings(function: str, is_json: bool) -> None:
 @autoscaler_group.command(
     "update", epilog="Example: squall function autoscaler update my-app/square --min-containers 2 --max-containers none"
 )
+@environment_option
 @click.argument("function")
 @click.option("--min-containers", type=_CountOrNone(), help="Containers that are kept when nothing runs; none is 0.")
 @click.option("--max-containers", type=_CountOrNone(), help="The most there may be; none takes the limit away.")
