@@ -5,9 +5,11 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 TESTS = "tests/server/dispatch/app/test_deployments.py::"
+OVERLAPS = "tests/server/dispatch/app/test_overlaps.py::"
 ENVIRONMENTS = "tests/server/dispatch/app/test_environments.py::"
 DEPLOYMENTS = "src/squall/server/dispatch/app/deployments.py"
 DISPATCHER = "src/squall/server/dispatch/function/dispatcher.py"
+APPS = "src/squall/server/dispatch/app/apps.py"
 HELD = "src/squall/server/dispatch/app/held_version.py"
 FLEET = "src/squall/server/dispatch/fleet/fleet.py"
 
@@ -32,8 +34,8 @@ DEPLOY_FAULTS = (
         (
             Change(
                 DEPLOYMENTS,
-                "known = _by_deploy_id(app, record.deploy_id)\n            if known is not None:\n"
-                "                return self._published(app, known.version)\n            number",
+                "known = _by_deploy_id(app, record.deploy_id)\n        if known is not None:\n"
+                "            return self._published(app, known.version), []\n        number",
                 "number",
             ),
         ),
@@ -164,5 +166,22 @@ DEPLOY_FAULTS = (
             ),
         ),
         {f"{ENVIRONMENTS}test_an_environment_that_there_is_not_is_refused_wherever_it_is_named": "failure_of"},
+    ),
+    Mutation(
+        "deploy-stopped",
+        "app stopped while it is published",
+        "the end of an app does not wait for who changes it",
+        (
+            Change(
+                APPS,
+                "        async with app.turn:\n            await self._end",
+                "        if app:\n            await self._end",
+            ),
+        ),
+        {
+            f"{OVERLAPS}test_an_app_that_is_stopped_while_it_is_published_ends[ephemeral-False-publish_version]": (
+                "await ended"
+            )
+        },
     ),
 )

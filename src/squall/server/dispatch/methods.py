@@ -198,11 +198,7 @@ class Methods:
         if record.is_sparing and self._plane.apps.leave(app, caller.client):
             return AppStopped(goes_on=True), b""
         was_stopped = app.stopping is not None
-        if row.state != DEPLOYED:
-            await self._plane.apps.stop(app, record.reason)
-        else:
-            async with self._plane.deployments.turn(row.environment, row.name):
-                await self._plane.apps.stop(app, record.reason)
+        await self._plane.apps.stop(app, record.reason)
         return AppStopped(was_stopped=was_stopped), b""
 
     # Functions

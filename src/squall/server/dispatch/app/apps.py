@@ -4,13 +4,18 @@ An *ephemeral* app lives as long as a client holds it: the connection that creat
 grace time. A *detached* one lives on without its client until none of its inputs is outstanding (again plus the grace
 time, unless its program ended as programs do and left it); a *deployed* one until it is stopped. A *child*
 (`children.py`) is ephemeral, and ends with its parent, too.
+
+Invariants:
+  * who changes the record of an app or replaces its functions has its *turn*; so has its end, which comes last
+  * an app that has ended never lives again
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -65,7 +70,10 @@ class App:
         self.free_since: float | None = None
         self.is_left = False
         """Its program has ended: nobody comes back for it."""
+        self.turn = asyncio.Lock()
+        """Of whoever changes it: see `Apps.changing`."""
         self.stopping: asyncio.Future[None] | None = None
+        """Set as soon as its end is asked for, which comes when it has its turn."""
         self.versions: dict[int, StoredVersion] = {}
         """Of one that is deployed: those that are kept."""
 
@@ -158,10 +166,10 @@ class Apps:
             children.check_new(record)
         app = self.live.get(record.app_id) or await self._create_once(record, scope_app_id)
         _check_take_up(app.row, record, scope_app_id)
-        if app.stopping is not None:
-            raise PlatformError(CONFLICT, f"AppCreate: app {record.app_id} is being stopped; create another")
+        check_going("AppCreate", app)
         if app.row.state != record.state:
             await self._set_state(app, record.state)
+            check_going("AppCreate", app)
         if holder is not None:
             self._hold(app, holder)
         else:
@@ -220,11 +228,23 @@ class Apps:
         children.check_room(parent.row, is_stopping, (app.row for app in self.live.values()))
 
     async def _set_state(self, app: App, state: str) -> None:
-        await self._store.set_app_state(app.app_id, state)
-        app.row = replace(app.row, state=state)
-        for dispatcher in app.all_dispatchers:
-            dispatcher.outlives_client = state != wire.EPHEMERAL
-            dispatcher.is_deployed = state == wire.DEPLOYED
+        async with self.changing("AppCreate", app):
+            await self._store.set_app_state(app.app_id, state)
+            app.row = replace(app.row, state=state)
+            for dispatcher in app.all_dispatchers:
+                dispatcher.outlives_client = state != wire.EPHEMERAL
+                dispatcher.is_deployed = state == wire.DEPLOYED
+
+    @asynccontextmanager
+    async def changing(self, method: str, app: App) -> AsyncIterator[None]:
+        """Nobody else changes the app meanwhile, and an end that is asked for comes after it.
+
+        Raises:
+            PlatformError: `conflict` when its end was asked for before.
+        """
+        async with app.turn:
+            check_going(method, app)
+            yield
 
     def _hold(self, app: App, holder: Client) -> None:
         app.holders.add(holder)
@@ -316,7 +336,8 @@ class Apps:
         """
         if not specs or len(specs) > FUNCTIONS_MAX or len({spec.app_id for spec in specs}) != 1:
             raise PlatformError(INVALID, f"FunctionCreate: takes 1 to {FUNCTIONS_MAX} functions of one app")
-        app = self._get_going(specs[0].app_id)
+        app = self.get_live(specs[0].app_id)
+        check_going("FunctionCreate", app)
         new = []
         for spec in specs:
             check_spec(spec)
@@ -330,7 +351,7 @@ class Apps:
         if new:
             await self._store.put_functions(tuple(new))
         # Again, after the waits: what is added to an app that is ending would be stopped by nobody.
-        self._get_going(app.app_id)
+        check_going("FunctionCreate", app)
         for spec in new:
             if spec.function_id not in self.dispatchers:
                 self.add_function(app, spec)
@@ -423,12 +444,6 @@ class Apps:
             raise PlatformError(NOT_FOUND, f"app {app_id} does not exist or was stopped; `squall app list` shows them")
         return app
 
-    def _get_going(self, app_id: str) -> App:
-        app = self.get_live(app_id)
-        if app.stopping is not None:
-            raise PlatformError(CONFLICT, f"FunctionCreate: app {app_id} is being stopped; create another")
-        return app
-
     def row_of(self, dispatcher: Dispatcher) -> StoredApp:
         """The living app that a function belongs to.
 
@@ -495,7 +510,8 @@ class Apps:
         await asyncio.shield(self._begin_stop(app, reason))
 
     def _begin_stop(self, app: App, reason: str) -> asyncio.Future[None]:
-        if app.stopping is None:
+        has_failed = app.stopping is not None and app.stopping.done() and self.live.get(app.app_id) is app
+        if app.stopping is None or has_failed:
             app.stopping = self._tasks.start(self._stop(app, reason))
         return app.stopping
 
@@ -505,6 +521,10 @@ class Apps:
         timer = self._timers.pop(app.app_id, None)
         if timer is not None:
             timer.cancel()
+        async with app.turn:
+            await self._end(app, reason)
+
+    async def _end(self, app: App, reason: str) -> None:
         failure = Failure("stopped", f"app {app.row.name or app.app_id} was stopped: {reason or 'it was asked to'}")
         below = [one for one in list(self.live.values()) if one.row.parent_app_id == app.app_id]
         ends = [
@@ -555,6 +575,13 @@ class Apps:
         if left:
             await all_gone.wait()
         timer.cancel()
+
+
+def check_going(method: str, app: App) -> None:
+    """Raises PlatformError `conflict` when the end of the app was asked for."""
+    if app.stopping is not None:
+        what = f"app {app.row.name or app.app_id} is being stopped"
+        raise PlatformError(CONFLICT, f"{method}: {what}; run or deploy it again, which makes another")
 
 
 def _check_take_up(row: StoredApp, record: AppCreate, scope_app_id: str) -> None:

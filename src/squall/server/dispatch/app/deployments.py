@@ -4,7 +4,8 @@ A version is published in two steps. The store takes it as a whole, which is whe
 between, each function's dispatcher goes on with its new record. A server that dies between the two is followed by one
 that reads the new version, and tells containers of the old one by the version they were started with.
 
-Deploys of one app, and its end, take turns: each sees the app as the one before left it.
+Changes of one app take turns (`Apps.changing`), and so do deploys under one name: each sees what the one before left.
+An end that is asked for while a version is published comes right after it: the version then counts, and never begins.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.ids import is_id, new_id
 from squall.protocol.records import replace as replaced
 from squall.protocol.task_set import TaskSet
-from squall.server.dispatch.app.apps import App, Apps, check_spec
+from squall.server.dispatch.app.apps import App, Apps, check_going, check_spec
 from squall.server.dispatch.app.near import near
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.fleet import ContainerFleet
@@ -74,8 +75,9 @@ class Deployments:
     """What makes apps stay, and changes those that do."""
 
     def __init__(
-        self, *, apps: Apps, fleet: ContainerFleet, store: Store, clock: Clock, config: ServerConfig, tasks: TaskSet
-    ) -> None:
+        self, *, apps: Apps, fleet: ContainerFleet, store: Store, clock: Clock,
+        config: ServerConfig, tasks: TaskSet,
+    ) -> None:  # fmt: skip
         self._apps = apps
         self._fleet = fleet
         self._store = store
@@ -114,16 +116,16 @@ class Deployments:
             self._apps.drafts.discard(app_id)
 
     def _find(self, key: Key) -> App | None:
-        for app in self._apps.live.values():
-            row = app.row
-            if row.state == DEPLOYED and (row.environment, row.name) == key and app.stopping is None:
-                return app
-        return None
+        return next((app for app in self._deployed_as(key) if app.stopping is None), None)
+
+    def _deployed_as(self, key: Key) -> list[App]:
+        """Also those that are ending."""
+        rows = ((app, app.row) for app in self._apps.live.values())
+        return [app for app, row in rows if row.state == DEPLOYED and (row.environment, row.name) == key]
 
     @asynccontextmanager
-    async def turn(self, environment: str, name: str) -> AsyncIterator[None]:
-        """Nobody else changes the deployed app of that name meanwhile."""
-        key = (environment, name)
+    async def _turn(self, key: Key) -> AsyncIterator[None]:
+        """Nobody else publishes under that name meanwhile."""
         lock, count = self._turns.get(key) or (asyncio.Lock(), 0)
         self._turns[key] = lock, count + 1
         try:
@@ -148,32 +150,41 @@ class Deployments:
         return await asyncio.shield(self._tasks.start(self._publish(record, functions)))
 
     async def _publish(self, record: AppPublish, functions: tuple[FunctionSpec, ...]) -> AppPublished:
-        async with self.turn(record.environment, record.name):
+        async with self._turn((record.environment, record.name)):
             app = await self._app_of(record)
-            known = _by_deploy_id(app, record.deploy_id)
-            if known is not None:
-                return self._published(app, known.version)
-            number = app.version + 1
-            specs = _numbered(app, functions, number)
-            is_same = app.row.tags == record.app_tags and record.tag in ("", _tag_of(app))
-            if app.version and is_same and _is_unchanged(app, specs):
-                return self._published(app, app.version, is_unchanged=True)
-            row = replace(app.row, tags=record.app_tags)
-            version = StoredVersion(
-                app.app_id, number, self._clock.now(), record.deploy_id, record.strategy, record.tag,
-                record.client_version, record.deployed_by, record.commit,
-            )  # fmt: skip
-            leaving = await self._carry_out(app, row, version, specs)
-        return self._published(app, number, left=await self._left(leaving, record.strategy))
+            async with self._apps.changing("AppPublish", app):
+                published, leaving = await self._publish_as(app, record, functions)
+        return replaced(published, left_container_count=await self._left(leaving, record.strategy))
+
+    async def _publish_as(
+        self, app: App, record: AppPublish, functions: tuple[FunctionSpec, ...]
+    ) -> tuple[AppPublished, list[Container]]:
+        """The answer, and the containers that are to end."""
+        known = _by_deploy_id(app, record.deploy_id)
+        if known is not None:
+            return self._published(app, known.version), []
+        number = app.version + 1
+        specs = _numbered(app, functions, number)
+        is_same = app.row.tags == record.app_tags and record.tag in ("", _tag_of(app))
+        if app.version and is_same and _is_unchanged(app, specs):
+            return self._published(app, app.version, is_unchanged=True), []
+        row = replace(app.row, tags=record.app_tags)
+        version = StoredVersion(
+            app.app_id, number, self._clock.now(), record.deploy_id, record.strategy, record.tag,
+            record.client_version, record.deployed_by, record.commit,
+        )  # fmt: skip
+        leaving = await self._carry_out("AppPublish", app, row, version, specs)
+        return self._published(app, number), leaving
 
     async def _app_of(self, record: AppPublish) -> App:
         """The app of that name, or one that lives from its first version on; or the ephemeral one of that id."""
         served = self._apps.live.get(record.app_id)
         if served is not None and served.row.state == EPHEMERAL and not served.row.ancestors:
-            if served.stopping is not None:
-                raise PlatformError(CONFLICT, f"AppPublish: app {record.app_id} is being stopped")
             return served
-        app = self._find((record.environment, record.name))
+        key = (record.environment, record.name)
+        if ends := [app.stopping for app in self._deployed_as(key) if app.stopping is not None]:
+            await asyncio.wait(ends)
+        app = self._find(key)
         if app is not None:
             if app.app_id != record.app_id:
                 what = f"app {record.name} was deployed by somebody else meanwhile, as {app.app_id}"
@@ -189,9 +200,13 @@ class Deployments:
         raise PlatformError(CONFLICT, f"AppPublish: app {record.app_id} was stopped meanwhile; deploy again")
 
     async def _carry_out(
-        self, app: App, row: StoredApp, version: StoredVersion, specs: tuple[FunctionSpec, ...]
+        self, method: str, app: App, row: StoredApp, version: StoredVersion, specs: tuple[FunctionSpec, ...]
     ) -> list[Container]:
-        """Let the store have it, then everybody; the containers that are to end."""
+        """Let the store have it, then everybody; the containers that are to end.
+
+        Raises:
+            PlatformError: `conflict` when its end is asked for meanwhile: nothing of the version begins then.
+        """
         image_ids, mount_ids, blob_sha256s = needs_of(specs)
         version = replace(
             version,
@@ -205,7 +220,9 @@ class Deployments:
         gone_ids = frozenset(one.spec.function_id for one in gone.values())
         if mount_ids:
             await self._store.use_mounts(frozenset(mount_ids), self._clock.now())
+            check_going(method, app)
         await self._store.publish_version(row, version, specs, gone_ids, VERSIONS_KEPT)
+        check_going(method, app)
         # From here on it counts: nothing waits or fails until every function has its new record.
         self._forget_draft((row.environment, row.name))
         self._apps.published(app, row, version)
@@ -265,8 +282,8 @@ class Deployments:
             await self._apps.gone(leaving, RECREATE_S)
         return sum(not one.is_stopped for one in leaving) if strategy == wire.RECREATE else 0
 
-    def _published(self, app: App, version: int, *, is_unchanged: bool = False, left: int = 0) -> AppPublished:
-        return AppPublished(app.app_id, version, self._config.url, is_unchanged, left)
+    def _published(self, app: App, version: int, *, is_unchanged: bool = False) -> AppPublished:
+        return AppPublished(app.app_id, version, self._config.url, is_unchanged)
 
     # Earlier versions
 
@@ -281,9 +298,8 @@ class Deployments:
         return await asyncio.shield(self._tasks.start(self._rollback(app_id, record)))
 
     async def _rollback(self, app_id: str, record: AppRollback) -> AppPublished:
-        row = self._deployed(app_id, "AppRollback").row
-        async with self.turn(row.environment, row.name):
-            app = self._deployed(app_id, "AppRollback")
+        app = self._deployed(app_id, "AppRollback")
+        async with self._apps.changing("AppRollback", app):
             known = _by_deploy_id(app, record.deploy_id)
             if known is not None:
                 return self._published(app, known.version)
@@ -299,16 +315,16 @@ class Deployments:
                 app_id, number, self._clock.now(), record.deploy_id, record.strategy, before.tag,
                 record.client_version, record.deployed_by, before.commit, before.version,
             )  # fmt: skip
-            leaving = await self._carry_out(app, app.row, version, specs)
-        return self._published(app, number, left=await self._left(leaving, record.strategy))
+            leaving = await self._carry_out("AppRollback", app, app.row, version, specs)
+        published = self._published(app, number)
+        return replaced(published, left_container_count=await self._left(leaving, record.strategy))
 
     def _deployed(self, app_id: str, method: str) -> App:
         app = self._apps.get_live(app_id)
         if app.row.state != DEPLOYED:
             what = f"app {app.row.name or app_id} is {app.row.state}: it has no versions"
             raise PlatformError(INVALID, f"{method}: {what}; deploy it first, by `squall deploy`")
-        if app.stopping is not None:
-            raise PlatformError(CONFLICT, f"{method}: app {app.row.name} is being stopped")
+        check_going(method, app)
         return app
 
     def _version_meant(self, app: App, record: AppRollback) -> StoredVersion:
@@ -386,12 +402,11 @@ class Deployments:
         """Replace the tags of an app that lives.
 
         Raises:
-            PlatformError: `not_found`, `invalid`.
+            PlatformError: `not_found`, `invalid`, `conflict` when it is being stopped.
         """
         _check_tags("AppTagsPut", record.tags)
-        row = self._apps.get_live(app_id).row
-        async with self.turn(row.environment, row.name):
-            app = self._apps.get_live(app_id)
+        app = self._apps.get_live(app_id)
+        async with self._apps.changing("AppTagsPut", app):
             await self._store.put_app(replace(app.row, tags=record.tags))
             app.row = replace(app.row, tags=record.tags)
             return self._apps.info(app.row)
