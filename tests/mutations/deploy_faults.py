@@ -7,6 +7,7 @@ from tests.mutations.mutation import Change, Mutation
 TESTS = "tests/server/dispatch/app/test_deployments.py::"
 OVERLAPS = "tests/server/dispatch/app/test_overlaps.py::"
 ENVIRONMENTS = "tests/server/dispatch/app/test_environments.py::"
+ENVIRONMENT_OVERLAPS = "tests/server/dispatch/app/test_environment_overlaps.py::"
 DEPLOYMENTS = "src/squall/server/dispatch/app/deployments.py"
 DISPATCHER = "src/squall/server/dispatch/function/dispatcher.py"
 APPS = "src/squall/server/dispatch/app/apps.py"
@@ -183,5 +184,12 @@ DEPLOY_FAULTS = (
                 "await ended"
             )
         },
+    ),
+    Mutation(
+        "deploy-into-deleted",
+        "environment deleted while an app is deployed into it",
+        "a deletion does not wait for who has entered",
+        (Change("src/squall/server/dispatch/app/environments.py", "if self._entering[name]:", "if False:"),),
+        {f"{ENVIRONMENT_OVERLAPS}test_what_is_deployed_meanwhile_goes_with_it[True-True]": "app_count == 1"},
     ),
 )

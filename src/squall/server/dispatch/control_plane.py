@@ -102,10 +102,12 @@ class ControlPlane:
             config=config,
             tasks=self.tasks,
         )
-        self.environments = Environments(apps=self.apps, store=store, clock=self.clock)
+        self.environments = Environments(apps=self.apps, store=store, clock=self.clock, tasks=self.tasks)
+        self.apps.entering = self.environments.entering
         self.deployments = Deployments(
-            apps=self.apps, fleet=self.fleet, store=store, clock=self.clock, config=config, tasks=self.tasks
-        )
+            apps=self.apps, environments=self.environments, fleet=self.fleet, store=store, clock=self.clock,
+            config=config, tasks=self.tasks,
+        )  # fmt: skip
         self.clients = Clients(apps=self.apps, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks)
         self.nodes = Nodes(fleet=self.fleet, apps=self.apps, clock=self.clock, config=config)
         self.durable = Durable(

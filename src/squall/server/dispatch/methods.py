@@ -47,7 +47,7 @@ from squall.protocol.function import (
     FunctionStatsGet,
 )
 from squall.protocol.ids import parse_input_id
-from squall.protocol.image_catalog import ImageGet, ImageInfo
+from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageName, ImagePublish
 from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
 from squall.server.dispatch.app import children
@@ -118,7 +118,7 @@ class Methods:
         self.table |= {
             "ImageGet": self._image_get,
             "ImageList": _bodiless(catalog.list_images),
-            "ImagePublish": _bodiless(catalog.publish),
+            "ImagePublish": self._image_publish,
             "ImageNameList": _bodiless(catalog.list_names),
             "ImageNameDelete": _bodiless(catalog.delete_name),
             "ImageDelete": _bodiless(lambda record: delete_images(plane, record)),
@@ -147,6 +147,10 @@ class Methods:
             # What a container needs to start one; which others use it and how it is made is not for it to know.
             info = ImageInfo(info.image_id, info.built_at, info.used_at, info.layers, config=info.config)
         return info, b""
+
+    async def _image_publish(self, caller: Caller, record: ImagePublish, body: bytes) -> tuple[ImageName, bytes]:
+        with self._plane.environments.entering("ImagePublish", record.environment):
+            return await self._plane.catalog.publish(record), b""
 
     # Server
 

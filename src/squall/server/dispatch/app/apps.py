@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -128,6 +128,8 @@ class Apps:
         """Told when a deployed app has other functions, and when it begins to end."""
         self.stored_count: Callable[[str], int] = lambda function_id: 0
         """How many inputs of a function are in the store only."""
+        self.entering: Callable[[str, str], AbstractContextManager[None]] = lambda method, environment: nullcontext()
+        """Held while an app comes into an environment: see `Environments.entering`."""
 
     async def load(self) -> None:
         """Take up what the store says lives; ephemeral apps wait for their clients for a time."""
@@ -188,6 +190,10 @@ class Apps:
         return await asyncio.shield(creating)
 
     async def _create(self, record: AppCreate, scope_app_id: str) -> App:
+        with self.entering("AppCreate", record.environment):
+            return await self._create_in(record, scope_app_id)
+
+    async def _create_in(self, record: AppCreate, scope_app_id: str) -> App:
         try:
             row = await self._store.get_app(record.app_id)
         except PlatformError as error:

@@ -39,6 +39,7 @@ from squall.protocol.ids import is_id, new_id
 from squall.protocol.records import replace as replaced
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app.apps import App, Apps, check_going, check_spec
+from squall.server.dispatch.app.environments import Environments
 from squall.server.dispatch.app.near import near
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.fleet import ContainerFleet
@@ -75,10 +76,11 @@ class Deployments:
     """What makes apps stay, and changes those that do."""
 
     def __init__(
-        self, *, apps: Apps, fleet: ContainerFleet, store: Store, clock: Clock,
+        self, *, apps: Apps, environments: Environments, fleet: ContainerFleet, store: Store, clock: Clock,
         config: ServerConfig, tasks: TaskSet,
     ) -> None:  # fmt: skip
         self._apps = apps
+        self._environments = environments
         self._fleet = fleet
         self._store = store
         self._clock = clock
@@ -150,10 +152,11 @@ class Deployments:
         return await asyncio.shield(self._tasks.start(self._publish(record, functions)))
 
     async def _publish(self, record: AppPublish, functions: tuple[FunctionSpec, ...]) -> AppPublished:
-        async with self._turn((record.environment, record.name)):
-            app = await self._app_of(record)
-            async with self._apps.changing("AppPublish", app):
-                published, leaving = await self._publish_as(app, record, functions)
+        with self._environments.entering("AppPublish", record.environment):
+            async with self._turn((record.environment, record.name)):
+                app = await self._app_of(record)
+                async with self._apps.changing("AppPublish", app):
+                    published, leaving = await self._publish_as(app, record, functions)
         return replaced(published, left_container_count=await self._left(leaving, record.strategy))
 
     async def _publish_as(

@@ -2,11 +2,17 @@
 
 The default is kept under the empty name wherever names are kept: what came before there were others is in it. What is
 sent and what is shown has its real name; the border is here.
+
+Who brings something into an environment *enters* it; a deletion lets nobody enter, waits for those who have, and takes
+along what they brought.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol.environment import (
@@ -23,6 +29,7 @@ from squall.protocol.environment import (
 )
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.records import replace as replaced
+from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app.near import near
 
 if TYPE_CHECKING:
@@ -47,14 +54,17 @@ def kept(environment: str) -> str:
 class Environments:
     """All of them, which are few, in memory."""
 
-    def __init__(self, *, apps: Apps, store: Store, clock: Clock) -> None:
+    def __init__(self, *, apps: Apps, store: Store, clock: Clock, tasks: TaskSet) -> None:
         self._apps = apps
         self._store = store
         self._clock = clock
+        self._tasks = tasks
         self._created_at: dict[str, float] = {}
         """Besides the default."""
-        self._going: set[str] = set()
-        """Being deleted: nothing new comes into them."""
+        self._entering: Counter[str] = Counter()
+        """How many bring something into each just now."""
+        self._going: dict[str, asyncio.Event] = {}
+        """Being deleted: nobody enters them any more; set once all who had entered are done."""
 
     async def load(self) -> None:
         """Read which there are."""
@@ -88,6 +98,24 @@ class Environments:
             raise PlatformError(NOT_FOUND, f"{method}: there is no environment {environment[:80]!r}{hint}")
         if environment in self._going:
             raise PlatformError(CONFLICT, f"{method}: environment {environment} is being deleted")
+
+    @contextmanager
+    def entering(self, method: str, environment: str) -> Iterator[None]:
+        """Held while something is brought into an environment, until it can be found there.
+
+        Raises:
+            PlatformError: as `meant`.
+        """
+        self.check(method, environment)
+        self._entering[environment] += 1
+        try:
+            yield
+        finally:
+            self._entering[environment] -= 1
+            if not self._entering[environment]:
+                del self._entering[environment]
+                if environment in self._going:
+                    self._going[environment].set()
 
     # Methods
 
@@ -127,13 +155,18 @@ class Environments:
         return [app for app in live if app.row.environment == environment and not app.row.ancestors]
 
     async def delete(self, record: EnvironmentDelete) -> EnvironmentDeleted:
-        """See `EnvironmentDelete`."""
+        """See `EnvironmentDelete`. Carried out to the end, whatever becomes of who asked."""
         name = record.name
         if name == DEFAULT:
             raise PlatformError(INVALID, f"EnvironmentDelete: {DEFAULT} is the default, which always is")
+        return await asyncio.shield(self._tasks.start(self._delete(name)))
+
+    async def _delete(self, name: str) -> EnvironmentDeleted:
         self.check("EnvironmentDelete", name)
-        self._going.add(name)
+        entered = self._going[name] = asyncio.Event()
         try:
+            if self._entering[name]:
+                await entered.wait()
             apps = self._apps_in(name)
             reason = f"environment {name} was deleted"
             await asyncio.gather(*(self._apps.stop(app, reason) for app in apps))
@@ -143,5 +176,5 @@ class Environments:
             await self._store.delete_environment(name)
             self._created_at.pop(name, None)
         finally:
-            self._going.discard(name)
+            del self._going[name]
         return EnvironmentDeleted(len(apps), len(names))
