@@ -10,6 +10,8 @@ from squall.protocol.codec import EVENT
 from squall.protocol.deployment import AppPrepare, AppPrepared, AppPublish, AppPublished, AppRollback
 from squall.protocol.function import FunctionCreate, FunctionSpec
 from squall.protocol.ids import new_id
+from squall.protocol.image import ImageConfig, ImageSpec
+from squall.server.model.image import StoredImage
 from tests.server.doubles import Stage, make_spec
 
 
@@ -49,3 +51,8 @@ async def roll_back(stage: Stage, app: str = "greeter", version: int = 0, **fiel
     record = AppRollback(app, new_id("rq"), version=version, **fields)
     published: AppPublished = await stage.client.ask("AppRollback", record, AppPublished)
     return published
+
+
+async def keep_image(stage: Stage) -> None:
+    """Have the image that functions of tests need, so that a rollback finds it."""
+    await stage.store.put_image(StoredImage("im-test", ImageSpec(()), ImageConfig(), (), 1.0, 1.0))

@@ -18,10 +18,8 @@ from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
 from squall.protocol.ids import new_id
-from squall.protocol.image import ImageConfig, ImageSpec
 from squall.protocol.mount import MountRef
-from squall.server.model.image import StoredImage
-from tests.server.dispatch.deploying import deploy, deployable, prepare, publish, roll_back
+from tests.server.dispatch.deploying import deploy, deployable, keep_image, prepare, publish, roll_back
 from tests.server.doubles import FakeCall, FakeClient, FakeGuest, Stage, settle, staged
 
 
@@ -379,10 +377,6 @@ async def test_what_is_deployed_goes_before_a_newer_run_of_the_same_name() -> No
         info = await stage.client.ask("AppGet", AppGet("greeter"), AppInfo)
 
         assert (info.app_id, info.state, info.version) == (deployed.app_id, "deployed", 1)
-
-
-async def keep_image(stage: Stage) -> None:
-    await stage.store.put_image(StoredImage("im-test", ImageSpec(()), ImageConfig(), (), 1.0, 1.0))
 
 
 async def test_rollback_publishes_the_version_before_as_a_new_one() -> None:

@@ -31,8 +31,8 @@ from squall.server.dispatch.app import variants
 from squall.server.dispatch.app.deployments import Deployments
 from squall.server.model.config import ServerConfig
 from tests.server.dispatch.client.test_callers import container_of
-from tests.server.dispatch.deploying import deploy
-from tests.server.doubles import FakeClient, FakeGuest, Stage, settle, staged
+from tests.server.dispatch.deploying import deploy, keep_image, roll_back
+from tests.server.doubles import Failed, FakeClient, FakeGuest, Stage, settle, staged
 
 MODEL = Definition(
     BY_FILE, "hello", "Model", is_class=True,
@@ -433,3 +433,93 @@ async def test_variants_of_a_function_that_is_deleted_are_told_so() -> None:
         outputs = await stage.done(run(stage, function_id), 1)
         assert outputs[0].status != wire.SUCCEEDED
         assert "Model" in outputs[0].failure.message or "does not exist" in outputs[0].failure.message
+
+
+@pytest.mark.parametrize("is_rollback", [False, True])
+@pytest.mark.parametrize("is_base_forgotten", [False, True])
+async def test_objects_of_a_class_that_comes_back_are_there_again(is_base_forgotten: bool, is_rollback: bool) -> None:
+    async with staged() as stage:
+        await keep_image(stage)
+        published = await deploy(stage, function="Model", definition=MODEL)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        function_id = await bind(stage.client, base)
+        await ran(stage, function_id)
+        await deploy(stage, function="other")
+        if is_base_forgotten:
+            await stage.pass_time(5.0, 1.0)
+            assert base.function_id not in stage.plane.apps.dispatchers
+
+        if is_rollback:
+            await roll_back(stage)
+        else:
+            await deploy(stage, code="3", function="Model", definition=MODEL)
+
+        assert await bind(stage.client, base) == function_id
+        assert await env_of(stage, function_id) == ({"CODE": "1" if is_rollback else "3"}, 3)
+
+
+async def test_an_object_of_a_class_that_comes_back_while_it_runs_is_there_again() -> None:
+    async with staged() as stage:
+        opened = asyncio.Event()
+
+        async def wait(guest: FakeGuest, value: bytes) -> bytes:
+            await opened.wait()
+            return value
+
+        stage.node.run = wait
+        await keep_image(stage)
+        published = await deploy(stage, function="Model", definition=MODEL)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        function_id = await bind(stage.client, base)
+        running = run(stage, function_id)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        await deploy(stage, function="other")
+        await stage.pass_time(5.0, 1.0)
+        assert base.function_id not in stage.plane.apps.dispatchers
+
+        await roll_back(stage)
+        later = run(stage, function_id, b"5")
+        await stage.pass_time(1.0)
+        opened.set()
+
+        assert (await stage.done(running, 1))[0].value == b"4"
+        assert (await stage.done(later, 1))[0].value == b"5"
+
+
+async def test_what_an_object_of_a_deleted_class_would_try_again_ends() -> None:
+    async with staged() as stage:
+        opened = asyncio.Event()
+
+        async def fail(guest: FakeGuest, value: bytes) -> bytes:
+            await opened.wait()
+            raise Failed()
+
+        stage.node.run = fail
+        published = await deploy(stage, function="Model", definition=MODEL, retries=3)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        function_id = await bind(stage.client, base)
+        call = run(stage, function_id)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        await deploy(stage, function="other")
+        opened.set()
+        await stage.pass_time(60.0, 0.5)
+
+        assert "Model was deleted in version 2" in call.outputs[0].failure.message
+        assert len(stage.node.starts) == 1
+        assert function_id not in stage.plane.apps.dispatchers
+
+
+async def test_an_object_of_a_class_that_was_deleted_a_moment_ago_is_told_so() -> None:
+    async with staged() as stage:
+        published = await deploy(stage, function="Model", definition=MODEL)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        await deploy(stage, function="other")
+        assert base.function_id in stage.plane.apps.dispatchers
+
+        function_id = await bind(stage.client, base)
+        outputs = await stage.done(run(stage, function_id), 1)
+
+        assert "Model was deleted in version 2" in outputs[0].failure.message
+        assert stage.node.starts == []
+        await stage.pass_time(2.0, 1.0)
+        assert function_id not in stage.plane.apps.dispatchers

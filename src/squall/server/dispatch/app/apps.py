@@ -380,6 +380,11 @@ class Apps:
         """One of its functions has a variant in use."""
         dispatcher = self._add(app, spec)
         app.variants.setdefault(spec.variant_of, {})[spec.function_id] = dispatcher
+        base = self.dispatchers.get(spec.variant_of)
+        if base is not None and base.stopped is not None and not spec.is_pinned:
+            # A deploy left its function out a moment ago.
+            dispatcher.stopped = base.stopped
+            self.retire(dispatcher)
         return dispatcher
 
     def variants_in_use(self, function_id: str) -> list[FunctionSpec]:
@@ -424,7 +429,7 @@ class Apps:
         self.live[app.app_id] = app
 
     def retire(self, dispatcher: Dispatcher) -> None:
-        """A deploy left the function out: it is known for as long as anything of it runs."""
+        """A deploy left the function or variant out: it is known for as long as anything of it runs."""
         self._retired.append(dispatcher)
 
     def _forget_retired(self) -> None:
@@ -435,7 +440,10 @@ class Apps:
             dispatcher.fail_waiting(dispatcher.stopped)
             if not dispatcher.containers and not self.stored_count(dispatcher.spec.function_id):
                 self._retired.remove(dispatcher)
-                self.dispatchers.pop(dispatcher.spec.function_id, None)
+                if dispatcher.spec.variant_of:
+                    self.forget_variant(dispatcher.spec.function_id)
+                else:
+                    self.dispatchers.pop(dispatcher.spec.function_id, None)
 
     # Finding
 

@@ -248,12 +248,14 @@ class Deployments:
             dispatcher = app.dispatchers.get(spec.name) or self._apps.dispatchers.get(spec.function_id)
             if dispatcher is None:
                 self._apps.add_function(app, spec)
+            elif dispatcher.spec == spec and dispatcher.stopped is None:
                 continue
-            app.dispatchers[spec.name] = dispatcher
-            if dispatcher.spec != spec or dispatcher.stopped is not None:
+            else:
+                app.dispatchers[spec.name] = dispatcher
                 leaving += dispatcher.revise(spec)
-                for variant in app.following(spec.function_id):
-                    leaving += variant.revise(remade(variant.spec, spec))
+            # Also of a function that is new here: it was left out for a while, and its variants have work to finish.
+            for variant in app.following(spec.function_id):
+                leaving += variant.revise(remade(variant.spec, spec))
         app.scaling.clear()
         for dispatcher in (
             *app.dispatchers.values(),
@@ -272,12 +274,10 @@ class Deployments:
     def _retire(self, dispatcher: Dispatcher, app: App, version: int) -> None:
         message = f"function {dispatcher.spec.name} was deleted in version {version} of app {app.row.name}"
         failure = Failure("not_found", message + near(dispatcher.spec.name, app.dispatchers))
-        for container in dispatcher.retire(failure):
-            self._fleet.drain(container, f"its function was deleted in version {version} of its app")
-        self._apps.retire(dispatcher)
-        for variant in app.following(dispatcher.spec.function_id):
-            for container in variant.retire(failure):
+        for one in (dispatcher, *app.following(dispatcher.spec.function_id)):
+            for container in one.retire(failure):
                 self._fleet.drain(container, f"its function was deleted in version {version} of its app")
+            self._apps.retire(one)
 
     async def _left(self, leaving: list[Container], strategy: str) -> int:
         """How many of these are still there, after the time they have."""
