@@ -13,7 +13,7 @@ from squall.protocol import ids
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.call import FAILED, SPAWN, CallOpen, CallSpawn, CallSpawned, Failure, InputBatch, SpawnBatch
-from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppTagsPut, Commit
+from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppRollback, AppTagsPut, Commit
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
@@ -410,6 +410,18 @@ async def test_rollback_says_what_it_cannot_go_back_to() -> None:
         assert "image im-test of version 1 was removed" in (await failure_of(roll_back(stage))).message
         app_id = await stage.client.app("running")
         assert "is ephemeral" in (await failure_of(roll_back(stage, app_id))).message
+
+
+async def test_rollback_has_an_id_that_tells_it_from_others() -> None:
+    async with staged() as stage:
+        await keep_image(stage)
+        for code in "123":
+            await deploy(stage, code=code)
+
+        error = await failure_of(stage.client.ask("AppRollback", AppRollback("greeter", ""), AppPublished))
+
+        assert (error.code, "deploy_id is missing" in error.message) == ("invalid", True)
+        assert (await roll_back(stage)).version == 4
 
 
 async def test_rollover_replaces_every_container() -> None:

@@ -298,6 +298,8 @@ class Deployments:
                 was removed, `invalid`.
         """
         _check_words("AppRollback", record.strategy, record.client_version, record.deployed_by, record.deploy_id)
+        if not record.deploy_id:
+            raise PlatformError(INVALID, "AppRollback: deploy_id is missing")
         return await asyncio.shield(self._tasks.start(self._rollback(app_id, record)))
 
     async def _rollback(self, app_id: str, record: AppRollback) -> AppPublished:
