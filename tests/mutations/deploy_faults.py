@@ -7,6 +7,7 @@ from tests.mutations.mutation import Change, Mutation
 TESTS = "tests/server/dispatch/app/test_deployments.py::"
 OVERLAPS = "tests/server/dispatch/app/test_overlaps.py::"
 ENVIRONMENTS = "tests/server/dispatch/app/test_environments.py::"
+VARIANTS = "tests/server/dispatch/app/test_variants.py::"
 ENVIRONMENT_OVERLAPS = "tests/server/dispatch/app/test_environment_overlaps.py::"
 DEPLOYMENTS = "src/squall/server/dispatch/app/deployments.py"
 DISPATCHER = "src/squall/server/dispatch/function/dispatcher.py"
@@ -191,5 +192,25 @@ DEPLOY_FAULTS = (
         "a deletion does not wait for who has entered",
         (Change("src/squall/server/dispatch/app/environments.py", "if self._entering[name]:", "if False:"),),
         {f"{ENVIRONMENT_OVERLAPS}test_what_is_deployed_meanwhile_goes_with_it[True-True]": "app_count == 1"},
+    ),
+    Mutation(
+        "deploy-class-again",
+        "deploy without a class, and back",
+        "objects of a class that was forgotten meanwhile stay deleted",
+        (
+            Change(
+                DEPLOYMENTS,
+                "in app.following(spec.function_id):\n                leaving",
+                "in app.following(spec.function_id) if dispatcher is not None else ():\n                leaving",
+            ),
+        ),
+        {f"{VARIANTS}test_an_object_of_a_class_that_comes_back_while_it_runs_is_there_again": 'b"5"'},
+    ),
+    Mutation(
+        "deploy-other-kind",
+        "function becomes a generator",
+        "what a deploy cut off is run by what is a generator now",
+        (Change(DISPATCHER, "            self.fail([one], misfit)\n            return\n", "            pass\n"),),
+        {f"{TESTS}test_what_runs_is_not_run_again_by_what_became_a_generator": "[CHANGED in one"},
     ),
 )

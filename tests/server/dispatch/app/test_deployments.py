@@ -20,7 +20,7 @@ from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, F
 from squall.protocol.ids import new_id
 from squall.protocol.mount import MountRef
 from tests.server.dispatch.deploying import deploy, deployable, keep_image, prepare, publish, roll_back
-from tests.server.doubles import FakeCall, FakeClient, FakeGuest, Stage, settle, staged
+from tests.server.doubles import Failed, FakeCall, FakeClient, FakeGuest, Stage, settle, staged
 
 
 class Gate:
@@ -162,6 +162,62 @@ async def test_rolling_lets_what_runs_finish_and_gives_what_comes_to_new_code() 
         assert old.outputs[0].value == b"1"
         assert {old.outputs[1].value, new.outputs[0].value} == {b"2"}
         await stage.until(lambda: len(stage.node.guests) == 1)
+
+
+CHANGED = "square is a generator since version 2 of app greeter; call it again"
+
+
+async def become_generator(stage: Stage, **fields: Any) -> None:
+    """The next version of `square` yields what it returned."""
+    await deploy(stage, code="2", is_generator=True, **fields)
+
+
+async def test_what_waits_for_its_retry_is_not_run_by_what_became_a_generator() -> None:
+    async with staged() as stage:
+
+        async def fail(guest: FakeGuest, value: bytes) -> bytes:
+            raise Failed()
+
+        stage.node.run = fail
+        first = await deploy(stage, retries=3)
+        call = stage.client.call(function_id(first), 1)
+        dispatcher = stage.plane.apps.dispatchers[function_id(first)]
+        await stage.until(lambda: dispatcher.delayed)
+
+        await become_generator(stage)
+        await stage.pass_time(5.0, 0.5)
+
+        assert CHANGED in call.outputs[0].failure.message
+        assert (dispatcher.delayed, dispatcher.queued) == (0, 0)
+        assert {start.version for start in stage.node.starts} == {1}
+
+
+async def test_what_runs_is_not_run_again_by_what_became_a_generator() -> None:
+    async with staged() as stage:
+        stage.node.run = Gate(stage)
+        first = await deploy(stage, retries=3)
+        call = stage.client.call(function_id(first), 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+
+        deploying = asyncio.ensure_future(become_generator(stage, strategy="recreate"))
+        await stage.until(deploying.done)
+
+        assert [CHANGED in one.failure.message for one in call.outputs.values()] == [True]
+        assert {start.version for start in stage.node.starts} == {1}
+
+
+async def test_a_call_that_was_open_is_not_run_by_what_became_a_generator() -> None:
+    async with staged() as stage:
+        first = await deploy(stage)
+        call = stage.client.call(function_id(first), 1)
+        await stage.done(call, 1)
+
+        await become_generator(stage)
+        stage.client.put(call, {1: b"2"})
+        await stage.until(lambda: len(call.outputs) == 2)
+
+        assert CHANGED in call.outputs[1].failure.message
+        assert {start.version for start in stage.node.starts} == {1}
 
 
 async def test_recreate_ends_what_runs_and_runs_it_again_in_new_code() -> None:

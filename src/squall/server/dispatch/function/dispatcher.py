@@ -29,6 +29,7 @@ from squall.server.dispatch.function.input_queue import InputQueue
 from squall.server.dispatch.function.returns import RESYNC_S, Returns
 from squall.server.model.clock import Clock, Timer
 from squall.server.model.config import ServerConfig
+from squall.server.model.definition import is_generator
 from squall.server.policy import credit
 from squall.server.policy.sharing import shares
 
@@ -190,10 +191,22 @@ class Dispatcher:
         self.schedule()
         self.fleet.changed(self)
 
+    def _misfit(self, call: Call) -> Failure | None:
+        """Why what is run now cannot answer a call, if so: it yields where the call wants a value, or the other way."""
+        is_now = is_generator(self.spec.definition, call.method)
+        if is_now == (call.kind == wire.GENERATOR):
+            return None
+        what = f"method {call.method} of class {self.spec.name}" if call.method else f"function {self.spec.name}"
+        since = f" since version {self.spec.version} of app {self.app_name}" if self.spec.version else ""
+        return Failure("invalid", f"{what} is {'a' if is_now else 'no'} generator{since}; call it again")
+
     def _refusal(self, call: Call, count: int) -> Failure | None:
         """Why no more inputs can be taken, if so."""
         if self.stopped is not None:
             return self.stopped
+        misfit = self._misfit(call)
+        if misfit is not None:
+            return misfit
         if call.is_durable:
             # What was acknowledged is not refused any more: spawns are before they are put on disk, and the backlog
             # brings in what there is room for.
@@ -208,7 +221,12 @@ class Dispatcher:
         return None
 
     def put_back(self, one: Input, *, has_waited: bool = True) -> None:
-        """An input is to run (again): it comes before all others of its call."""
+        """An input is to run (again): it comes before all others of its call. It ends where it cannot be run any more:
+        a deploy has changed what is run."""
+        misfit = self._misfit(one.call)
+        if misfit is not None:
+            self.fail([one], misfit)
+            return
         self.queue.put_back(one)
         self.queued += 1
         if self.batches is not None:
@@ -536,15 +554,16 @@ class Dispatcher:
     def revise(self, spec: FunctionSpec) -> list[Container]:
         """A deploy changed the function: from now on this is what inputs are handed out to. The containers of what it
         was before are the caller's to end; they are handed nothing more once they drain."""
-        if spec.definition.is_generator != self.spec.definition.is_generator:
-            is_what = "a generator" if spec.definition.is_generator else "no generator any more"
-            message = f"function {spec.name} is {is_what} since version {spec.version} of its app; call it again"
-            self.fail_queued(Failure("invalid", message))
+        is_other = spec.definition != self.spec.definition
         self.spec = spec
         self.scaling = spec.scaling
         self._size_containers()
         self.stopped = None
         self.failures_in_a_row = 0
+        for call in self.calls.of(self) if is_other else ():
+            misfit = self._misfit(call)
+            if misfit is not None:
+                self.fail([one for one in call.inputs.values() if one.container is None], misfit)
         self.fleet.changed(self)
         return [one for one in self.containers.values() if one.spec.version != spec.version and not one.ending]
 
