@@ -17,8 +17,8 @@ SCALING_FAULTS = (
         (
             Change(
                 "src/squall/server/autoscaler/__init__.py",
-                "existing = load.busy + len(load.idle) + load.starting + load.pending",
-                "existing = load.busy + len(load.idle) + load.pending",
+                "return load.busy + len(load.idle) + load.starting + load.pending",
+                "return load.busy + len(load.idle) + load.pending",
             ),
         ),
         {f"{SIMULATION}[0]": "await simulate(seed, SMALL)"},
@@ -45,7 +45,7 @@ SCALING_FAULTS = (
         (
             Change(
                 "src/squall/server/scheduler/giving_way.py",
-                "    while waiting and len(found) < count:",
+                "    while len(found) < count and (first := waiting.first()) is not None:",
                 "    while False and len(found) < count:",
             ),
         ),

@@ -78,7 +78,7 @@ TOGETHER_FAULTS = (
         (
             Change(
                 "src/squall/server/dispatch/function/dispatcher.py",
-                "if self.attempts.cut_short and self.attempts.is_ending(container):",
+                "if self.attempts.is_ending(container):",
                 "if False:",
             ),
         ),
