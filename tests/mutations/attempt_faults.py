@@ -7,9 +7,37 @@ from tests.mutations.mutation import Change, Mutation
 POLICY = "tests/server/policy/test_policy.py::"
 RETRIES = "tests/server/dispatch/function/test_retries.py::"
 WRONG = "tests/sdk/test_wrong_parameters.py::"
+QUARANTINE = "tests/server/dispatch/function/test_quarantine.py::"
 ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
 
 ATTEMPT_FAULTS = (
+    Mutation(
+        "suspects-alone",
+        "poison input that kills its container",
+        "a container that runs a suspect is handed others beside it",
+        (
+            Change(
+                "src/squall/server/dispatch/function/quarantine.py",
+                "return container is self._reserved or self._runs_one(container)",
+                "return container is self._reserved",
+            ),
+        ),
+        {f"{QUARANTINE}test_after_a_crash_new_calls_run_side_by_side_and_each_suspect_alone": "it did not happen"},
+    ),
+    Mutation(
+        "suspects-apart",
+        "poison input that kills its container",
+        "while there are suspects every container of the function holds one input",
+        (
+            Change(
+                "src/squall/server/dispatch/function/dispatcher.py",
+                "if self.attempts.suspects and self.quarantine.is_apart(container):\n"
+                "            return len(container.held)",
+                "if self.attempts.suspects:\n            return 1",
+            ),
+        ),
+        {f"{QUARANTINE}test_after_a_crash_new_calls_run_side_by_side_and_each_suspect_alone": "it did not happen"},
+    ),
     Mutation(
         "crash-again",
         "poison input that kills its container",

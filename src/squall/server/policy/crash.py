@@ -5,8 +5,8 @@ ones, too. So the input is run again, alone in its container; when the third con
 poison, and fails with what the last one ended with. That is apart from the user's retries, which are for what user code
 raises: a function that has more of them may lose as many containers.
 
-With several inputs in the container it is not known: all of them are queued again as suspects, which the dispatcher
-hands out one at a time, so that the next crash names its input and the innocent ones succeed.
+With several inputs in the container it is not known: all of them are queued again as suspects, which run alone
+(`dispatch/function/quarantine.py`), so that the next crash names its input and the innocent ones succeed.
 """
 
 from __future__ import annotations

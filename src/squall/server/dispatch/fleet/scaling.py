@@ -35,12 +35,14 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
                 held, most = batches.held_by(container), dispatcher.batches_at_once
             count = min(held, most)
             busy += 1
-            running += count
+            # What runs alone leaves no room beside it.
+            running += dispatcher.target if dispatcher.quarantine.is_apart(container) else count
             ahead += held - count
             began_at = next(iter(container.held)).began_at or now if container.held else now
             blocked += now - max(began_at, container.last_output_at) >= BLOCKED_S
         else:
             idle.append(IdleContainer(container.container_id, container.idle_since))
+    ordinary = dispatcher.ordinary
     if running <= dispatcher.target * (busy + len(idle) + starting + pending):
         dispatcher.above_target_since = math.inf
     elif dispatcher.above_target_since == math.inf:
@@ -48,7 +50,7 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
     return Load(
         now=now,
         scaling=dispatcher.scaling,
-        queued=(dispatcher.queued if batches is None else batches.of(dispatcher.queued)) + ahead,
+        queued=(ordinary if batches is None else batches.of(ordinary)) + dispatcher.quarantine.wanted + ahead,
         running=running,
         busy=busy,
         pending=pending,

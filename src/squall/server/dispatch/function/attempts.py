@@ -33,7 +33,7 @@ class Attempts:
         self._dispatcher = dispatcher
         self._policies = default_policies()
         self.suspects: set[Input] = set()
-        """One of these has ended a container. While there are any, every container holds one input at most."""
+        """One of these has ended a container: they are run alone (`quarantine.py`)."""
         self.cut_short: dict[Input, Container] = {}
         """Inputs that a guest was asked to stop, and where they run."""
 
@@ -173,9 +173,7 @@ class Attempts:
         dispatcher = self._dispatcher
         dispatcher.calls.waiting_bytes -= len(one.value)
         if one.is_queued:
-            one.is_queued = False
-            dispatcher.queued -= 1
-            dispatcher.forget_gone()
+            dispatcher.unqueue(one)
         container = one.container
         if container is not None:
             container.held.pop(one, None)

@@ -76,23 +76,25 @@ class Batches:
         """Hand out what is due and finds room, so many at most; look again when the next is due."""
         dispatcher = self._dispatcher
         for _ in range(batches_max):
-            if not dispatcher.queued or not dispatcher.free:
+            if not dispatcher.ordinary or not dispatcher.free:
                 return
             size = self._next_size()
             if not size:
                 self._look_again()
                 return
             container = dispatcher.next_in_use()
-            self._last_number += 1
-            dispatcher.hand_out(container, size, batch=self._last_number)
+            dispatcher.hand_out(container, size, self.new_number())
             dispatcher.refresh(container)
         dispatcher.schedule()
 
+    def new_number(self) -> int:
+        """The number of the next batch."""
+        self._last_number += 1
+        return self._last_number
+
     def _next_size(self) -> int:
         dispatcher = self._dispatcher
-        if dispatcher.attempts.suspects:
-            return 1  # the next crash is to name its input
-        return size_now(self.batching, dispatcher.queued, self._oldest_at(), dispatcher.clock.monotonic())
+        return size_now(self.batching, dispatcher.ordinary, self._oldest_at(), dispatcher.clock.monotonic())
 
     def _look_again(self) -> None:
         if self._timer is None:
@@ -115,6 +117,4 @@ class Batches:
         held, at_once = len(container.held), self._dispatcher.batches_at_once
         if container.unknown or FROM_BEFORE in container.batches:
             return held
-        if self._dispatcher.attempts.suspects:
-            return held or 1
         return held + (self.batching.max_batch_size if len(container.batches) < at_once else 0)

@@ -26,6 +26,7 @@ from squall.server.dispatch.function.call_table import CallTable
 from squall.server.dispatch.function.holdings import Holdings
 from squall.server.dispatch.function.input import Call, Input, failed_batch
 from squall.server.dispatch.function.input_queue import InputQueue
+from squall.server.dispatch.function.quarantine import Quarantine
 from squall.server.dispatch.function.returns import RESYNC_S, Returns
 from squall.server.model.clock import Clock, Timer
 from squall.server.model.config import ServerConfig
@@ -101,7 +102,9 @@ class Dispatcher:
         self.returns = Returns(self)
         self.holdings = Holdings(self)
         self.queue = InputQueue()
+        self.quarantine = Quarantine(self)
         self.queued = 0
+        """There and in the queue."""
         self.delayed = 0
         """Inputs that wait for their retry."""
         self.containers: dict[str, Container] = {}
@@ -227,38 +230,58 @@ class Dispatcher:
         if misfit is not None:
             self.fail([one], misfit)
             return
-        self.queue.put_back(one)
         self.queued += 1
+        if one.trouble is not None and one.trouble.is_suspect:
+            self.quarantine.put_back(one)
+            return
+        self.queue.put_back(one)
         if self.batches is not None:
             self.batches.came_back(one, has_waited=has_waited)
 
+    def unqueue(self, one: Input) -> None:
+        """An input that was queued is not any more, and no container took it."""
+        one.is_queued = False
+        self.queued -= 1
+        if one.trouble is not None and one.trouble.is_suspect:
+            self.quarantine.left()
+        self.forget_gone()
+
     # Inputs go out
+
+    @property
+    def ordinary(self) -> int:
+        """How many of those that are queued may run beside others."""
+        return self.queued - self.quarantine.queued
 
     def schedule(self) -> None:
         """Hand out inputs at the end of this turn of the event loop: what came in one turn leaves in few frames."""
-        if not self._is_scheduled and self.queued and self.free and not self.holdings.absent:
+        if self._is_scheduled or not self.queued or self.holdings.absent:
+            return
+        if (self.free and self.ordinary) or self.quarantine.can_go():
             self._is_scheduled = True
             self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._is_scheduled = False
+        if not self.holdings.absent:
+            self.quarantine.hand_out()
         if self.batches is not None:
             if not self.holdings.absent:
                 self.batches.hand_out(TURN_BATCHES_MAX)
             return
         left = TURN_INPUTS_MAX
-        while self.queued and self.free and left > 0 and not self.holdings.absent:
+        while self.ordinary and self.free and left > 0 and not self.holdings.absent:
             chosen = self._choose()
             if self.batches_at_once > 1:
                 held, windows = [len(one.held) for one in chosen], [self.window(one) for one in chosen]
-                counts = shares(held, windows, self._packed_to, min(self.queued, left))
+                counts = shares(held, windows, self._packed_to, min(self.ordinary, left))
             else:
                 # Fill up to one level, so that who holds least gets most.
-                level = -(-(sum([len(one.held) for one in chosen]) + self.queued) // len(chosen))
+                level = -(-(sum([len(one.held) for one in chosen]) + self.ordinary) // len(chosen))
                 counts = [min(self.window(one), level) - len(one.held) for one in chosen]
             for container, count in zip(chosen, counts, strict=True):
                 count = min(count, left)
-                if count > 0 and self.queued:
+                if count > 0 and self.ordinary:
                     self.hand_out(container, count)
                     left -= count
                 self.refresh(container)
@@ -266,9 +289,9 @@ class Dispatcher:
 
     def _choose(self) -> list[Container]:
         """The containers that share what is queued: as many as the work is worth, those that hold least."""
-        wanted = self.queued
+        wanted = self.ordinary
         if self.expected_us:
-            wanted = min(wanted, int(self.queued * self.expected_us / SPREAD_US) + 1)
+            wanted = min(wanted, int(wanted * self.expected_us / SPREAD_US) + 1)
         if self.batches_at_once > 1:
             return self._in_order_of_use()[:wanted]
         if wanted <= len(self.idle):
@@ -304,12 +327,13 @@ class Dispatcher:
         """How many inputs the container may hold now."""
         if self.attempts.is_ending(container):
             return 0
+        if self.attempts.suspects and self.quarantine.is_apart(container):
+            return len(container.held)
         if self.batches is not None:
             return self.batches.window(container)
         if self.spec.scaling.is_single_use:
             return 0 if container.has_served else 1
-        window = 1 if self.attempts.suspects else container.credit
-        return self.holdings.room(container, window) if container.unknown else window
+        return self.holdings.room(container, container.credit) if container.unknown else container.credit
 
     def refresh(self, container: Container) -> None:
         """Put a container among the free ones, or take it from them, as it is now."""
@@ -335,13 +359,13 @@ class Dispatcher:
             self.refresh(container)
         self.schedule()
 
-    def hand_out(self, container: Container, count: int, batch: int = 0) -> None:
-        """Give the container the next inputs of the queue; with a number, as a batch."""
+    def hand_out(self, container: Container, count: int, batch: int = 0, queue: InputQueue | None = None) -> None:
+        """Give the container the next inputs of the queue, or of another one; with a number, as a batch."""
         held = container.held
         now = self.clock.monotonic()
         can_begin = self.max_inputs - len(held)
         by_call: dict[Call, list[Input]] = {}
-        taken = self.queue.take(count)
+        taken = (self.queue if queue is None else queue).take(count)
         for one in taken:
             one.container = container
             one.began_at = now if can_begin > 0 else 0.0
@@ -609,26 +633,31 @@ class Dispatcher:
 
     def forget_gone(self) -> None:
         """Let go of inputs that have left the queue, once they are most of it: no container may come by for hours."""
-        if len(self.queue) > 2 * self.queued + GONE_MAX:
-            self.queue.forget_gone()
+        for queue in (self.queue, self.quarantine.queue):
+            if len(queue) > 2 * self.queued + GONE_MAX:
+                queue.forget_gone()
 
     def fail_queued(self, failure: Failure, pickled: bytes = b"") -> None:
         """All that waits for a container ends with this failure."""
-        self.fail(self.queue.queued(), failure, pickled)
+        self.fail([*self.quarantine.queue.queued(), *self.queue.queued()], failure, pickled)
+        self._clear_queues()
+
+    def _clear_queues(self) -> None:
         self.queue.clear()
+        self.quarantine.queue.clear()
 
     def fail_waiting(self, failure: Failure) -> None:
         """The same for what waits for its retry, too."""
         waiting = [one for call in self.calls.of(self) for one in call.inputs.values() if one.container is None]
         self.fail(waiting, failure)
-        self.queue.clear()
+        self._clear_queues()
 
     def stop(self, failure: Failure) -> None:
         """Take no more inputs and end all there are."""
         self.stopped = failure
         calls = list(self.calls.of(self))
         self.fail([one for call in calls for one in list(call.inputs.values())], failure)
-        self.queue.clear()
+        self._clear_queues()
 
     def stats(self) -> FunctionStats:
         """How busy it is."""
@@ -643,7 +672,7 @@ class Dispatcher:
     def _headroom(self, container: Container) -> int:
         """How many inputs it could begin now."""
         room = self.window(container) - len(container.held)
-        if self.batches is not None and room > 0 and not self.attempts.suspects:
+        if self.batches is not None and room > 0:
             return (self.batches_at_once - self.load(container)) * self.batches.batching.max_batch_size
         return max(0, min(room, self.max_inputs - len(container.held)))
 

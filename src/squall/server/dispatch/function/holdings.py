@@ -140,9 +140,7 @@ class Holdings:
 
     def _bind(self, one: Input, held: Held) -> None:
         """The queue's input is the container's."""
-        one.is_queued = False
-        self._dispatcher.queued -= 1
-        self._dispatcher.forget_gone()
+        self._dispatcher.unqueue(one)
         self._give(one, held)
 
     def _give(self, one: Input, held: Held) -> None:

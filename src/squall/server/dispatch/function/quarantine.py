@@ -1,0 +1,117 @@
+"""Inputs of which one has ended a container: each of them runs alone, and all others go on beside them.
+
+A *suspect* is handed to a container that holds nothing, which is *apart* until it has answered: it is handed nothing
+else, so that its crash names the input. Suspects take few containers, and leave one to all others if there are several.
+Where every container is busy and none is apart, the emptiest is *reserved*: it ends what it runs, and is
+next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.function.input import Input
+from squall.server.dispatch.function.input_queue import InputQueue
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.function.dispatcher import Dispatcher
+
+APART_MAX = 10
+"""Containers of a function that suspects take at a time."""
+
+
+class Quarantine:
+    """The suspects of one function that wait, and the containers that are apart."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self.queue = InputQueue()
+        self.queued = 0
+        self._reserved: Container | None = None
+
+    def put_back(self, one: Input) -> None:
+        """A suspect is to run (again)."""
+        self.queue.put_back(one)
+        self.queued += 1
+
+    def left(self, count: int = 1) -> None:
+        """So many wait no longer."""
+        self.queued -= count
+        reserved = self._reserved
+        if not self.queued and reserved is not None:
+            self._reserved = None
+            self._dispatcher.refresh(reserved)
+            self._dispatcher.schedule()
+
+    def is_apart(self, container: Container) -> bool:
+        """Whether it is handed nothing that is no suspect."""
+        return container is self._reserved or self._runs_one(container)
+
+    @staticmethod
+    def _runs_one(container: Container) -> bool:
+        if len(container.held) != 1:
+            return False
+        trouble = next(iter(container.held)).trouble
+        return trouble is not None and trouble.is_suspect
+
+    @property
+    def wanted(self) -> int:
+        """What those that wait count for where containers are asked for: few of them fill a container each."""
+        return self.queued + (self._dispatcher.target - 1) * min(self.queued, APART_MAX)
+
+    # Handing out
+
+    def can_go(self) -> bool:
+        """Whether there is something to hand out, or to reserve for it."""
+        if not self.queued:
+            return False
+        count = self._count()
+        return (count < self._count_max() and self._next() is not None) or self._emptiest(count) is not None
+
+    def hand_out(self) -> None:
+        """Give suspects to containers that hold nothing."""
+        dispatcher = self._dispatcher
+        if not self.queued:
+            return
+        count = self._count()
+        while self.queued and count < self._count_max() and (container := self._next()) is not None:
+            number = dispatcher.batches.new_number() if dispatcher.batches is not None else 0
+            if container is self._reserved:
+                self._reserved = None
+            dispatcher.hand_out(container, 1, number, self.queue)
+            self.left()
+            dispatcher.refresh(container)
+            count += 1
+        emptiest = self._emptiest(count)
+        if self.queued and emptiest is not None:
+            self._reserved = emptiest
+            dispatcher.refresh(emptiest)
+
+    def _count(self) -> int:
+        return sum(self._runs_one(one) for one in self._dispatcher.containers.values())
+
+    def _count_max(self) -> int:
+        dispatcher = self._dispatcher
+        if dispatcher.batches_at_once == 1 and not dispatcher.ordinary:
+            return APART_MAX
+        # One is left to those that come, which need not wait until a suspect has ended.
+        return min(APART_MAX, max(1, sum(one.is_open for one in dispatcher.containers.values()) - 1))
+
+    def _next(self) -> Container | None:
+        """The container for the next one: it holds nothing, and may be handed something."""
+        reserved = self._reserved
+        if reserved is not None and reserved.is_open and not reserved.is_busy:
+            return reserved
+        return next(reversed(self._dispatcher.idle), None)
+
+    def _emptiest(self, count: int) -> Container | None:
+        """The container to reserve, if so many are apart; none where one is, or where each has a single input."""
+        dispatcher = self._dispatcher
+        reserved = self._reserved
+        is_reserved = reserved is not None and reserved.is_open
+        if count or is_reserved or dispatcher.spec.scaling.is_single_use:
+            return None
+        return min(
+            (one for one in dispatcher.containers.values() if one.is_open), key=lambda one: len(one.held), default=None
+        )
