@@ -12,7 +12,7 @@ import pytest
 import squall
 from squall.exception import InvalidError, ResourceExhaustedError
 from squall.protocol.errors import EXHAUSTED, PlatformError
-from squall.sdk import _durable, _map, _pieces, _spawn
+from squall.sdk import _durable, _invoke, _map, _pieces, _spawn
 from tests.sdk.double import ServerDouble
 
 app = squall.App("spawn", include_source=False)
@@ -214,6 +214,55 @@ async def test_spawns_of_several_functions_keep_apart(server: ServerDouble) -> N
         calls = await asyncio.gather(*(function.spawn.aio(2) for function in functions))
 
         assert [await call.get.aio() for call in calls] == [4 if number % 3 else 2 for number in range(30)]
+
+
+async def test_spawns_of_two_functions_in_turn_share_few_requests(server: ServerDouble) -> None:
+    server.spawn_s = 0.05
+    async with app.run():
+        functions = [square if number % 2 else odd_fails for number in range(1_200)]
+        await asyncio.gather(*(function.spawn.aio(2) for function in functions))
+
+    assert sum(server.batches) == 1_200
+    assert len(server.batches) <= 40
+
+
+async def test_spawn_of_one_function_waits_for_few_of_another(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spawn, "PORTION_INPUTS", 10)
+    server.spawn_s = 0.02
+    async with app.run():
+        many = [asyncio.ensure_future(square.spawn.aio(number)) for number in range(500)]
+        await asyncio.sleep(0)
+        await size_of.spawn.aio(b"1")
+        waiting = sum(not one.done() for one in many)
+        await asyncio.gather(*many)
+
+    assert waiting > 400
+
+
+async def test_spawns_that_share_nothing_are_under_way_together_within_a_limit(server: ServerDouble) -> None:
+    server.spawn_s = 0.05
+    under_way_max = 0
+    async with app.run():
+        spawner = _spawn.Spawner(square._get_client())
+        function_id = str(square.object_id)
+
+        async def one(number: int) -> None:
+            nonlocal under_way_max
+            payload = await _invoke.pack(spawner._client, (number,), {})
+            await spawner.spawn((function_id, "", f"fc-parent{number}:0"), payload)
+
+        spawning = [asyncio.ensure_future(one(number)) for number in range(60)]
+        while not all(task.done() for task in spawning):
+            under_way_max = max(under_way_max, len(spawner._under_way))
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*spawning)
+
+        assert not spawner._lines
+        assert not spawner._turns
+    assert under_way_max == _spawn.ALL_REQUESTS_MAX
+    assert server.batches == [1] * 60
 
 
 async def test_refusal_is_raised_by_each_spawn_that_it_is_of(server: ServerDouble) -> None:

@@ -25,7 +25,9 @@ from squall.sdk._pending import Pending, Reader, running_loop
 PORTION_INPUTS = 512
 """In one request, or as many as have `_map.BATCH_BYTES`."""
 REQUESTS_MAX = 2
-"""Of single spawns, that are on their way at a time: one is being committed while the next one comes."""
+"""Of spawns that go together, that are on their way at a time: one is being committed while the next one comes."""
+ALL_REQUESTS_MAX = 16
+"""The same of all single spawns."""
 LOOK_S = 10.0
 RETRY_S_MAX = 5.0
 """Between two questions whether there is room for more inputs."""
@@ -38,72 +40,127 @@ _Key = tuple[str, str, str]
 class _Spawn:
     """One input on its way, or about to be."""
 
-    __slots__ = ("call_id", "key", "payload", "pending")
+    __slots__ = ("call_id", "payload", "pending")
 
-    def __init__(self, key: _Key, payload: Payload, reader: Reader) -> None:
+    def __init__(self, payload: Payload, reader: Reader) -> None:
         self.call_id = new_id("fc")
-        self.key = key
         self.payload = payload
         self.pending: Pending[None] = Pending(reader)
 
 
+class _Line(deque[_Spawn]):
+    """Spawns that wait and may go together."""
+
+    def __init__(self, key: _Key) -> None:
+        super().__init__()
+        self.key = key
+        self.is_listed = False
+        """Among those whose turn comes."""
+
+    def begins_with(self, one: _Spawn) -> bool:
+        """Whether it is the next."""
+        try:
+            return self[0] is one
+        except IndexError:
+            return False
+
+
 class Spawner:
     """Sends the spawns of a client, from whichever threads and tasks. Those that come while requests are on their way
-    share the next one: one alone leaves at once, and a hundred thousand take few requests, as many calls in one
-    transaction.
+    share the next one, if they are of the same function and parent: one alone leaves at once, and a hundred thousand
+    take few requests, as many calls in one transaction. The others take turns.
 
-    Without locks: see `_turn.py`. Each step here may be taken by two threads at once, or be interrupted after.
+    Without locks: see `_turn.py`. Each step here may be taken by two threads at once, or be interrupted after. A line
+    may be listed twice, and one that is taken off `_lines` may be listed still: neither does harm.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._waiting: deque[_Spawn] = deque()
-        self._under_way: dict[int, int] = {}
+        self._lines: dict[_Key, _Line] = {}
+        self._turns: deque[_Line] = deque()
+        self._under_way: dict[int, _Key] = {}
+        self._answer_count = 0
 
     async def spawn(self, key: _Key, payload: Payload) -> str:
         """Start a call of one input; its id, once it is on disk."""
-        one = _Spawn(key, payload, self._client.connection)
-        self._waiting.append(one)
+        one = _Spawn(payload, self._client.connection)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines.setdefault(key, _Line(key))
+        line.append(one)
+        if not line.is_listed:
+            self._list(line)
         try:
             self.send()
             # Whoever is answered sends for those who wait, before going on. That may be a task in a loop that does not
-            # turn: so look again.
+            # turn, or a Ctrl-C may have come while it looked at our line: so look again.
             while not await one.pending.within(LOOK_S):
+                if line.begins_with(one) and not any(listed is line for listed in list(self._turns)):
+                    self._list(line)
                 self.send()
             one.pending.result()
         finally:
             self.send()
         return one.call_id
 
+    def _list(self, line: _Line) -> None:
+        line.is_listed = True
+        self._turns.append(line)
+
     def send(self) -> None:
         """Send what waits, if not too much is under way."""
-        while self._waiting and len(self._under_way) < REQUESTS_MAX:
-            taken: list[_Spawn] = []
-            try:
-                self._take(taken)
-                if taken:
-                    self._ask(taken)
-            except BaseException:
-                # A Ctrl-C of ours, and they are of others, too. Said twice, the server has them once.
-                self._waiting.extendleft(reversed(taken))
-                raise
+        while self._turns and len(self._under_way) < ALL_REQUESTS_MAX:
+            count = self._answer_count
+            if not self._send_round() and count == self._answer_count:
+                return  # else, whoever was answered meanwhile may not have found the line that was being looked at
 
-    def _take(self, taken: list[_Spawn]) -> None:
+    def _send_round(self) -> bool:
+        """Give each line a turn; whether anything was sent."""
+        has_sent = False
+        for _ in range(len(self._turns)):
+            if len(self._under_way) >= ALL_REQUESTS_MAX:
+                break
+            try:
+                line = self._turns.popleft()
+            except IndexError:
+                break  # another thread was faster
+            try:
+                if list(self._under_way.values()).count(line.key) < REQUESTS_MAX:
+                    has_sent |= self._send_some(line)
+            finally:
+                # In this order: who finds the line listed leaves it at that, and what it has put there is seen here.
+                line.is_listed = False
+                if line:
+                    self._list(line)
+            if not line and self._lines.get(line.key) is line:
+                self._lines.pop(line.key, None)
+        return has_sent
+
+    def _send_some(self, line: _Line) -> bool:
+        taken: list[_Spawn] = []
+        try:
+            self._take(line, taken)
+            if taken:
+                self._ask(line.key, taken)
+        except BaseException:
+            # A Ctrl-C of ours, and they are of others, too. Said twice, the server has them once.
+            line.extendleft(reversed(taken))
+            raise
+        return bool(taken)
+
+    def _take(self, line: _Line, taken: list[_Spawn]) -> None:
         """The next that go together."""
         size_bytes = 0
-        while self._waiting and len(taken) < PORTION_INPUTS and size_bytes < _map.BATCH_BYTES:
+        while len(taken) < PORTION_INPUTS and size_bytes < _map.BATCH_BYTES:
             try:
-                one = self._waiting.popleft()
+                one = line.popleft()
             except IndexError:
-                return  # another thread was faster
-            if taken and one.key != taken[0].key:
-                self._waiting.appendleft(one)
                 return
             taken.append(one)
             size_bytes += len(one.payload.value)
 
-    def _ask(self, spawns: list[_Spawn]) -> None:
-        function_id, method, parent_id = spawns[0].key
+    def _ask(self, key: _Key, spawns: list[_Spawn]) -> None:
+        function_id, method, parent_id = key
         payloads = [one.payload for one in spawns]
         record = SpawnBatch(
             function_id,
@@ -114,7 +171,7 @@ class Spawner:
             method,
         )
         number = id(record)
-        self._under_way[number] = len(spawns)
+        self._under_way[number] = key
         try:
             answer = self._client.ask("CallSpawnMany", record, b"".join([one.value for one in payloads]))
         except BaseException:
@@ -124,6 +181,7 @@ class Spawner:
 
     def _answered(self, number: int, answer: Pending[Any], spawns: list[_Spawn]) -> None:
         self._under_way.pop(number, None)
+        self._answer_count += 1
         error = answer.error
         for one in spawns:
             if error is None:
