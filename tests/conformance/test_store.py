@@ -25,8 +25,9 @@ from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import BEGINNING, Portion, Store, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.store import sql_calls
 from squall.server.store.migration import upgrade
-from squall.server.store.schema import METADATA, SCHEMA_VERSION
+from squall.server.store.schema import METADATA, OUTPUTS, SCHEMA_VERSION
 from squall.server.store.sql import SqlStore
 from squall.server.store.writes import GroupCommit
 from tests.conformance.conftest import POSTGRES, new_postgres_database
@@ -607,6 +608,47 @@ async def test_expiry_forgets_finished_calls_only(store: Store) -> None:
     assert await store.get_output("fc-late", 0) is not None
     with pytest.raises(PlatformError):
         await store.get_output("fc-old-3", 0)
+    assert await store.expire(25.0) == 0
+
+
+async def test_expiry_takes_a_bounded_number_of_outputs_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_calls, "EXPIRE_ROWS_MAX", 10)
+    counts = {"fc-large": 35, "fc-small": 3, "fc-other": 8, "fc-whole": 10, "fc-none": 0}
+    for call_id, count in counts.items():
+        await store.put_call(
+            replace(make_call(call_id, 10.0), input_count=count),
+            tuple(StoredInput(call_id, index) for index in range(count)),
+        )
+        await store.put_outputs(
+            tuple(StoredOutput(call_id, index, SUCCEEDED, finished_at=20.0) for index in range(count))
+        )
+    most = 0
+    if isinstance(store, SqlStore):
+        write = store._write
+
+        async def counted(apply: Any, value: Any) -> Any:
+            nonlocal most
+
+            def apply_and_count(connection: sa.Connection, values: Any) -> Any:
+                nonlocal most
+                rows = sa.select(sa.func.count()).select_from(OUTPUTS)
+                before = connection.execute(rows).scalar_one()
+                result = apply(connection, values)
+                most = max(most, before - connection.execute(rows).scalar_one())
+                return result
+
+            return await write(apply_and_count, value)
+
+        monkeypatch.setattr(store, "_write", counted)
+
+    assert await store.expire(25.0) == len(counts)
+
+    assert most <= 10
+    for call_id in counts:
+        with pytest.raises(PlatformError):
+            await store.get_call(call_id)
     assert await store.expire(25.0) == 0
 
 

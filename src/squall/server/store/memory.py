@@ -449,9 +449,11 @@ class MemoryStore:
             for call_id, outputs in self._outputs.items()
             if not self._unfinished(self._calls[call_id])
             and max(
-                self._calls[call_id].created_at,
-                *(portion.made_at for portion in self._portions[call_id]),
-                *(output.finished_at for output in outputs.values()),
+                [
+                    self._calls[call_id].created_at,
+                    *(portion.made_at for portion in self._portions[call_id]),
+                    *(output.finished_at for output in outputs.values()),
+                ]
             )
             < before
         ]

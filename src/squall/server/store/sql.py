@@ -427,9 +427,10 @@ class SqlStore:
 
     async def expire(self, before: float) -> int:
         """See `Store`."""
-        total = 0
+        total, has_more = 0, True
         # Some at a time, so that spawns in between do not wait for all of it.
-        while count := await self._write(sql_calls.expire_some, before):
+        while has_more:
+            count, has_more = await self._write(sql_calls.expire_some, before)
             total += count
         return total
 

@@ -15,6 +15,8 @@ from squall.server.store.batches import batches
 from squall.server.store.schema import CALLS, OUTPUTS, PORTIONS
 
 EXPIRE_CALLS_MAX = 200
+EXPIRE_ROWS_MAX = 2_000
+"""Outputs, and portions, that go in one transaction: spawns wait for it."""
 READ_ROWS = 16
 
 
@@ -171,17 +173,39 @@ def output_statuses(connection: Connection, call_id: str, limit: int) -> dict[in
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def expire_some(connection: Connection, befores: Sequence[float]) -> list[int]:
-    """Part of `Store.expire`: forget a bounded number of calls; how many."""
-    counts = []
-    for before in befores:
-        is_old = (CALLS.c.unfinished_count <= 0) & (CALLS.c.finished_at < before)
-        query = sa.select(CALLS.c.call_id).where(is_old).limit(EXPIRE_CALLS_MAX)
-        call_ids = list(connection.execute(query).scalars())
-        for table in (OUTPUTS, PORTIONS, CALLS):
-            connection.execute(sa.delete(table).where(table.c.call_id.in_(call_ids)))
-        counts.append(len(call_ids))
-    return counts
+def expire_some(connection: Connection, befores: Sequence[float]) -> list[tuple[int, bool]]:
+    """Part of `Store.expire`: forget a bounded number of calls, or part of a large one; how many are gone, and whether
+    there may be more."""
+    return [_expire_some(connection, before) for before in befores]
+
+
+def _expire_some(connection: Connection, before: float) -> tuple[int, bool]:
+    is_old = (CALLS.c.unfinished_count <= 0) & (CALLS.c.finished_at < before)
+    query = sa.select(CALLS.c.call_id, CALLS.c.input_count).where(is_old).limit(EXPIRE_CALLS_MAX)
+    call_ids: list[str] = []
+    rows = 0
+    for call_id, input_count in connection.execute(query).all():
+        rows += input_count
+        if rows > EXPIRE_ROWS_MAX and not call_ids and _forget_inputs(connection, call_id):
+            return 0, True
+        if rows > EXPIRE_ROWS_MAX and call_ids:
+            break
+        call_ids.append(call_id)
+    for table in (OUTPUTS, PORTIONS, CALLS):
+        connection.execute(sa.delete(table).where(table.c.call_id.in_(call_ids)))
+    return len(call_ids), bool(call_ids)
+
+
+def _forget_inputs(connection: Connection, call_id: str) -> bool:
+    """Forget the first outputs and portions of a call that is done; whether there were any."""
+    has_some = False
+    for table, index in ((OUTPUTS, OUTPUTS.c.input_index), (PORTIONS, PORTIONS.c.first_index)):
+        is_of_call = table.c.call_id == call_id
+        first = connection.execute(sa.select(sa.func.min(index)).where(is_of_call)).scalar()
+        if first is not None:
+            has_some = True
+            connection.execute(sa.delete(table).where(is_of_call & (index < first + EXPIRE_ROWS_MAX)))
+    return has_some
 
 
 def live_blobs(connection: Connection) -> set[str]:
