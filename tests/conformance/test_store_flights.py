@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
-from squall.server.model.store import Store, StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import OutputCounts, Store, StoredCall, StoredInput, StoredOutput
 from squall.server.model.variant import StoredVariant
 
 
@@ -73,18 +73,18 @@ async def test_outputs_are_listed_with_who_brought_them_and_values_of_failures_o
     await store.put_call(call, tuple(StoredInput("fc-1", index, b"x") for index in range(3)))
     await store.put_outputs((
         StoredOutput("fc-1", 0, 0, b"result", finished_at=2.0, queued_at=1.5, container_id="ct-1"),
-        StoredOutput("fc-1", 2, 1, b"failure", attempt=1, run_us=9, finished_at=3.0),
+        StoredOutput("fc-1", 2, 1, b"failure", attempt=1, run_us=9, finished_at=3.25),
     ))  # fmt: skip
 
     outputs = await store.list_outputs("fc-1", 0, 10)
 
     assert outputs == (
         StoredOutput("fc-1", 0, 0, b"", finished_at=2.0, queued_at=1.5, container_id="ct-1"),
-        StoredOutput("fc-1", 2, 1, b"failure", attempt=1, run_us=9, finished_at=3.0),
+        StoredOutput("fc-1", 2, 1, b"failure", attempt=1, run_us=9, finished_at=3.25),
     )
     assert await store.list_outputs("fc-1", 0, 10, failed=True) == outputs[1:]
     assert await store.list_outputs("fc-1", 1, 1) == outputs[1:]
-    assert await store.count_outputs(("fc-1", "fc-none")) == {"fc-1": {0: 1, 1: 1, -1: 3}}
+    assert await store.count_outputs(("fc-1", "fc-none")) == {"fc-1": OutputCounts({0: 1, 1: 1}, 3.25)}
 
 
 async def test_flights_beyond_the_limits_are_forgotten_oldest_first(store: Store) -> None:

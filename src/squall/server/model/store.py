@@ -82,6 +82,15 @@ class StoredInput:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputCounts:
+    """How many outputs a call has."""
+
+    by_status: dict[int, int] = field(default_factory=dict)
+    last_at: float = 0.0
+    """When the last of them came; 0 where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Portion:
     """Consecutive inputs of a durable call that came with one request: they are kept, and read again, together."""
 
@@ -398,8 +407,8 @@ class Store(Protocol):
         With `failed` only these.
         """
 
-    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, dict[int, int]]:
-        """Call to status to number of outputs; also when the last came, as status -1 in whole seconds."""
+    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, OutputCounts]:
+        """Of each of these calls that has outputs, how many."""
 
     async def put_flights(self, flights: tuple[StoredFlight, ...], inputs: tuple[StoredInput, ...], now: float) -> None:
         """Keep flights, in the place of earlier ones of the same calls, and the arguments of inputs that failed."""

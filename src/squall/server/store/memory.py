@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TypeVar
 
@@ -13,7 +14,16 @@ from squall.protocol.mount import MountManifest
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
-from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import (
+    BEGINNING,
+    OutputCounts,
+    Place,
+    Portion,
+    StoredApp,
+    StoredCall,
+    StoredInput,
+    StoredOutput,
+)
 from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion, superseded
 
@@ -502,14 +512,14 @@ class MemoryStore:
         wanted = [one for one in outputs if one.status or not failed][:limit]
         return tuple(one if one.status else replace(one, value=b"") for one in wanted)
 
-    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, dict[int, int]]:
+    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, OutputCounts]:
         """See `Store`."""
-        counts: dict[str, dict[int, int]] = {}
+        counts: dict[str, OutputCounts] = {}
         for call_id in call_ids:
-            for output in self._outputs.get(call_id, {}).values():
-                of_call = counts.setdefault(call_id, {-1: 0})
-                of_call[output.status] = of_call.get(output.status, 0) + 1
-                of_call[-1] = max(of_call[-1], int(output.finished_at))
+            outputs = self._outputs.get(call_id, {}).values()
+            if outputs:
+                by_status = dict(Counter(output.status for output in outputs))
+                counts[call_id] = OutputCounts(by_status, max(output.finished_at for output in outputs))
         return counts
 
     async def put_flights(self, flights: tuple[StoredFlight, ...], inputs: tuple[StoredInput, ...], now: float) -> None:

@@ -27,7 +27,16 @@ from squall.protocol.records import from_wire, to_wire
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
-from squall.server.model.store import BEGINNING, Place, Portion, StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import (
+    BEGINNING,
+    OutputCounts,
+    Place,
+    Portion,
+    StoredApp,
+    StoredCall,
+    StoredInput,
+    StoredOutput,
+)
 from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion
 from squall.server.store import (
@@ -464,7 +473,7 @@ class SqlStore:
         """See `Store`."""
         return await self._read(lambda connection: sql_flights.list_outputs(connection, call_id, first, limit, failed))
 
-    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, dict[int, int]]:
+    async def count_outputs(self, call_ids: tuple[str, ...]) -> dict[str, OutputCounts]:
         """See `Store`."""
         return await self._read(lambda connection: sql_flights.count_outputs(connection, call_ids))
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from squall.protocol import call as wire
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
-from squall.server.model.store import StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import OutputCounts, StoredCall, StoredInput, StoredOutput
 from squall.server.store.schema import CALLS, FAILED_INPUTS, FLIGHTS, FUNCTION_MINUTES, OUTPUTS, PORTIONS
 from squall.server.store.sql_portions import inputs_of
 from squall.server.store.upsert import upsert
@@ -88,17 +88,16 @@ def list_outputs(
 _COLUMN_OF = {"index": "input_index"}
 
 
-def count_outputs(connection: Connection, call_ids: tuple[str, ...]) -> dict[str, dict[int, int]]:
+def count_outputs(connection: Connection, call_ids: tuple[str, ...]) -> dict[str, OutputCounts]:
     """See `Store`."""
-    counts: dict[str, dict[int, int]] = {}
+    counts: dict[str, OutputCounts] = {}
     for start in range(0, len(call_ids), NAMES_MAX):
         some = call_ids[start : start + NAMES_MAX]
         columns = (OUTPUTS.c.call_id, OUTPUTS.c.status)
         query = sa.select(*columns, sa.func.count(), sa.func.max(OUTPUTS.c.finished_at)).group_by(*columns)
         for call_id, status, count, last_at in connection.execute(query.where(OUTPUTS.c.call_id.in_(some))):
-            of_call = counts.setdefault(call_id, {-1: 0})
-            of_call[status] = count
-            of_call[-1] = max(of_call[-1], int(last_at))
+            known = counts.get(call_id, OutputCounts())
+            counts[call_id] = OutputCounts({**known.by_status, status: count}, max(known.last_at, last_at))
     return counts
 
 

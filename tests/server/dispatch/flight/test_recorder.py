@@ -264,6 +264,7 @@ async def test_durable_call_is_known_to_the_next_server() -> None:
         assert new.began_ms == pytest.approx(old.began_ms, abs=2.0)
         assert flight.summary.status == "succeeded"
         assert flight.summary.function_name == "square"
+        assert flight.summary.duration_ms == pytest.approx(new.finished_ms, abs=2.0)
         assert await listed(stage) == [call_id]
         assert await listed(stage, is_failed=True) == []
 

@@ -38,7 +38,7 @@ from squall.server.dispatch.flight.account import account_of, container_flight, 
 from squall.server.dispatch.flight.graphs import call_of, graph_of
 from squall.server.dispatch.flight.recorder import CallTrack, cut_short, failure_of
 from squall.server.dispatch.flight.words import why
-from squall.server.model.store import StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import OutputCounts, StoredCall, StoredInput, StoredOutput
 from squall.server.model.variant import merged
 
 if TYPE_CHECKING:
@@ -151,20 +151,20 @@ class Flights:
         calls = list(calls)
         counts = await self._counts(calls)
         known = dict(specs)
-        return [await self._summary(call, counts.get(call.call_id, {}), known) for call in calls]
+        return [await self._summary(call, counts.get(call.call_id, OutputCounts()), known) for call in calls]
 
-    async def _counts(self, calls: list[StoredCall]) -> dict[str, dict[int, int]]:
-        """Call to status to number of outputs. Those of a large call are not counted, which would read all of them: it
+    async def _counts(self, calls: list[StoredCall]) -> dict[str, OutputCounts]:
+        """Of each call how many outputs it has. Those of a large call are not counted, which would read all of them: it
         is taken for one that succeeded unless inputs are left; one that failed has a flight, too."""
         store = self._plane.store
         small = tuple(call.call_id for call in calls if call.input_count <= COUNTED_MAX)
         counts = await store.count_outputs(small)
         for call in calls:
             if call.input_count > COUNTED_MAX and not await store.unfinished_indexes(call.call_id, 0, 1):
-                counts[call.call_id] = {wire.SUCCEEDED: call.input_count}
+                counts[call.call_id] = OutputCounts({wire.SUCCEEDED: call.input_count})
         return counts
 
-    async def _summary(self, call: StoredCall, counts: dict[int, int], known: dict[str, FunctionSpec]) -> CallSummary:
+    async def _summary(self, call: StoredCall, outputs: OutputCounts, known: dict[str, FunctionSpec]) -> CallSummary:
         """A durable call that is in the store only."""
         spec = known.get(call.function_id)
         if spec is None:
@@ -173,7 +173,8 @@ class Flights:
             except PlatformError as error:
                 if error.code != NOT_FOUND:
                     raise
-        done = sum(count for status, count in counts.items() if status >= 0)
+        counts = outputs.by_status
+        done = sum(counts.values())
         failed = done - counts.get(wire.SUCCEEDED, 0) - counts.get(wire.CANCELLED, 0)
         is_over = done >= call.input_count
         status = RUNNING if done else QUEUED
@@ -198,7 +199,7 @@ class Flights:
             status,
             call.input_count,
             failed,
-            max(0.0, (counts[-1] - call.created_at) * 1000) if is_over and counts.get(-1) else None,
+            max(0.0, (outputs.last_at - call.created_at) * 1000) if is_over and outputs.last_at else None,
             call.method,
             is_durable=True,
         )
@@ -278,15 +279,16 @@ class Flights:
         """A durable call from its outputs, and what else was kept of it."""
         store = self._plane.store
         outputs = await store.list_outputs(call.call_id, first, limit, failed=is_failed)
-        counts = (await self._counts([call])).get(call.call_id, {})
-        summary = await self._summary(call, counts, {})
+        known = (await self._counts([call])).get(call.call_id, OutputCounts())
+        summary = await self._summary(call, known, {})
+        counts = known.by_status
         if kept is not None and call.input_count > COUNTED_MAX:
             summary = replace(kept.summary, input_count=call.input_count)
             counts = {wire.STATUS_NAMES.index(name): count for name, count in kept.counts.items() if name in _OVER}
         inputs = {output.index: _input_of(call, output) for output in outputs}
         inputs |= {one.index: one for one in (kept.inputs if kept is not None else ()) if one.index >= first}
         ordered = tuple(inputs[index] for index in sorted(inputs))
-        by_name = {wire.STATUS_NAMES[status]: count for status, count in counts.items() if status >= 0}
+        by_name = {wire.STATUS_NAMES[status]: count for status, count in counts.items()}
         waiting = call.input_count - sum(by_name.values())
         if waiting > 0:
             by_name[QUEUED] = waiting
