@@ -22,6 +22,7 @@ from squall.protocol import call as wire
 from squall.protocol.app import DEPLOYED, EPHEMERAL, AppCreate, AppCreated
 from squall.protocol.call import (
     CallCancel,
+    CallExtend,
     CallGet,
     CallOpen,
     CallSpawn,
@@ -29,6 +30,7 @@ from squall.protocol.call import (
     Failure,
     InputBatch,
     OutputBatch,
+    SpawnBatch,
     decode_failure,
 )
 from squall.protocol.empty import Empty
@@ -38,11 +40,13 @@ from squall.protocol.ids import new_id
 from squall.protocol.peer import Peer
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch import ControlPlane
-from squall.server.model.store import StoredApp, StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import Portion, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
 from tests.server.doubles import Failed, FakeCall, FakeClient, FakeGuest, FakeNode, Stage, heartbeat, make_spec, settle
 
 CALLS_MAX = 12
+PORTION_INPUTS = 4
+"""Of a call that grows."""
 TROUBLE_KINDS = frozenset({"crashed", "lost", "cancelled", "oom"})
 """How an input may end that could not be run, or was cancelled."""
 
@@ -74,11 +78,19 @@ class SlowDisk(MemoryStore):
         await self._write()
         await super().put_functions(functions)
 
-    async def put_call(self, call: StoredCall, inputs: tuple[StoredInput, ...]) -> bool:
+    async def put_calls(self, calls: tuple[tuple[StoredCall, tuple[StoredInput, ...]], ...]) -> tuple[bool, ...]:
         await self._write()
-        is_new = await super().put_call(call, inputs)
+        are_new = await super().put_calls(calls)
         await self._write()
-        return is_new
+        return are_new
+
+    async def extend_call(
+        self, call_id: str, first: int, inputs: tuple[StoredInput, ...], made_at: float, *, is_last: bool
+    ) -> Portion:
+        await self._write()
+        portion = await super().extend_call(call_id, first, inputs, made_at, is_last=is_last)
+        await self._write()
+        return portion
 
     async def cancel_call(self, call_id: str) -> StoredCall:
         await self._write()
@@ -109,6 +121,12 @@ class Spawned:
     def is_done(self) -> bool:
         """Whether every input was answered."""
         return self.is_acknowledged and len(self.answers) == len(self.values)
+
+    def portion(self, first: int, count: int) -> tuple[InputBatch, bytes]:
+        """So many of its inputs, as a request brings them."""
+        values = self.values[first : first + count]
+        indexes = tuple(range(first, first + len(values)))
+        return InputBatch(self.call_id, indexes, tuple(len(value) for value in values)), b"".join(values)
 
 
 class Program:
@@ -171,17 +189,54 @@ class Program:
 
     def spawn(self, spec: FunctionSpec, count: int) -> None:
         """A durable call."""
-        if len(self.spawned) < CALLS_MAX:
-            values = tuple(self.world.value(index) for index in range(count))
-            spawned = Spawned(new_id("fc"), spec.function_id, values)
-            self.spawned.append(spawned)
-            self.tasks.start(self._follow(spawned))
+        for spawned in self._made(spec, 1, count):
+            self.tasks.start(self._spawn(spawned))
+
+    def spawn_many(self, spec: FunctionSpec, count: int) -> None:
+        """Durable calls of one input each, in one request."""
+        if many := self._made(spec, count, 1):
+            self.tasks.start(self._spawn_many(spec.function_id, many))
+
+    def grow(self, spec: FunctionSpec, portions: int) -> None:
+        """A durable call whose inputs come little by little."""
+        for spawned in self._made(spec, 1, portions * PORTION_INPUTS):
+            self.tasks.start(self._grow(spawned))
+
+    def _made(self, spec: FunctionSpec, calls: int, inputs: int) -> list[Spawned]:
+        """Durable calls to be, so many as there may be more."""
+        made = []
+        for _ in range(min(calls, CALLS_MAX - len(self.spawned))):
+            values = tuple(self.world.value(index) for index in range(inputs))
+            made.append(Spawned(new_id("fc"), spec.function_id, values))
+        self.spawned += made
+        return made
+
+    async def _spawn(self, spawned: Spawned) -> None:
+        opened = CallOpen(spawned.call_id, spawned.function_id, wire.SPAWN)
+        batch, body = spawned.portion(0, len(spawned.values))
+        await self.ask("CallSpawn", CallSpawn(opened, batch), CallSpawned, body)
+        await self._follow(spawned)
+
+    async def _spawn_many(self, function_id: str, many: list[Spawned]) -> None:
+        values = [one.values[0] for one in many]
+        record = SpawnBatch(function_id, tuple(one.call_id for one in many), tuple(len(value) for value in values))
+        await self.ask("CallSpawnMany", record, Empty, b"".join(values))
+        for one in many:
+            self.tasks.start(self._follow(one))
+
+    async def _grow(self, spawned: Spawned) -> None:
+        opened = CallOpen(spawned.call_id, spawned.function_id, wire.SPAWN_MAP)
+        batch, body = spawned.portion(0, PORTION_INPUTS)
+        await self.ask("CallSpawn", CallSpawn(opened, batch, is_growing=True), CallSpawned, body)
+        for first in range(PORTION_INPUTS, len(spawned.values), PORTION_INPUTS):
+            batch, body = spawned.portion(first, PORTION_INPUTS)
+            await self.ask("CallExtend", CallExtend(batch), CallSpawned, body)
+        batch, body = spawned.portion(len(spawned.values), 0)
+        await self.ask("CallExtend", CallExtend(batch, is_last=True), CallSpawned, body)
+        await self._follow(spawned)
 
     async def _follow(self, spawned: Spawned) -> None:
-        opened = CallOpen(spawned.call_id, spawned.function_id, wire.SPAWN)
-        sizes = tuple(len(value) for value in spawned.values)
-        batch = InputBatch(spawned.call_id, tuple(range(len(sizes))), sizes)
-        await self.ask("CallSpawn", CallSpawn(opened, batch), CallSpawned, b"".join(spawned.values))
+        """It was answered: its outputs are to come."""
         spawned.is_acknowledged = True
         for index in range(len(spawned.values)):
             await self.get(spawned, index)
@@ -286,6 +341,14 @@ class World:
     async def spawn(self) -> None:
         program = self.rng.choice(self.programs)
         program.spawn(self.rng.choice(self.specs), self.rng.choice((1, 1, 2, 20)))
+
+    async def spawn_many(self) -> None:
+        program = self.rng.choice(self.programs)
+        program.spawn_many(self.rng.choice(self.specs), self.rng.choice((1, 2, 5)))
+
+    async def grow(self) -> None:
+        program = self.rng.choice(self.programs)
+        program.grow(self.rng.choice(self.specs), self.rng.choice((1, 3, 6)))
 
     async def cancel(self) -> None:
         program = self.rng.choice(self.programs)
@@ -465,7 +528,8 @@ class World:
 
 
 HAPPENINGS = {
-    "nothing": 40, "map": 10, "spawn": 10, "cancel": 1, "crash": 3, "break_guest": 4, "break_node": 1, "leave": 2,
+    "nothing": 40, "map": 10, "spawn": 4, "spawn_many": 4, "grow": 3, "cancel": 1, "crash": 3,
+    "break_guest": 4, "break_node": 1, "leave": 2,
     "come_back": 8, "take_back": 2, "kill_server": 2, "beat": 6,
 }  # fmt: skip
 """What happens, and how often."""
