@@ -42,7 +42,7 @@ from squall.protocol.function import (
     Scaling,
 )  # fmt: skip
 from squall.protocol.guest import Boot, GuestStop, Heartbeat, Holding, Ready, StartupFailed, TerminalData
-from squall.protocol.ids import new_id
+from squall.protocol.ids import function_id, new_id
 from squall.protocol.image import BuildEvent
 from squall.protocol.log import LogEntry, LogRead
 from squall.protocol.node import (
@@ -150,7 +150,7 @@ def make_spec(app_id: str, name: str = "square", **fields: Any) -> FunctionSpec:
     kinds = {kind: fields.pop(kind, False) for kind in ("is_generator", "is_async")}
     definition = fields.pop("definition", None) or Definition(BY_FILE, "hello", name, **kinds)
     return FunctionSpec(
-        new_id("fu"),
+        function_id(app_id, name),
         app_id,
         name,
         definition,

@@ -92,7 +92,8 @@ def is_id(text: str, kind: str | None = None) -> bool:
 
 
 def function_id(app_id: str, name: str) -> str:
-    """The id of a function of a deployed app. Derived, not stored: it is the same in every version that has it."""
+    """The id of a function of an app. Derived: it is the same in every version of a deployed app that has it, and no
+    container can choose that of another app's."""
     import hashlib  # cold start: no program needs it that only calls
 
     digest = hashlib.sha256(f"{app_id}:{name}".encode()).digest()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from squall.exception import Error
 from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop, AppStopped
 from squall.protocol.function import EXIT_GRACE_S, FunctionCreate, FunctionCreated
-from squall.protocol.ids import new_id
+from squall.protocol.ids import function_id, new_id
 from squall.sdk import _output
 from squall.sdk._client import Client
 from squall.sdk._image_build import Builds
@@ -44,7 +44,7 @@ class Running:
         """
         client, app = self._client, self._app
         functions = app.served_functions
-        ids = {function_name: new_id("fu") for function_name in functions}
+        ids = {function_name: function_id(self.app_id, function_name) for function_name in functions}
         await client.connect()
         record = AppCreate(self.app_id, name, DETACHED if is_detached else EPHEMERAL, app.tags, environment)
         self._is_created = True

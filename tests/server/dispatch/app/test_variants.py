@@ -18,6 +18,8 @@ from squall.protocol.function import (
     Definition,
     FunctionBind,
     FunctionBound,
+    FunctionCreate,
+    FunctionCreated,
     FunctionGet,
     FunctionOptions,
     FunctionSpec,
@@ -27,12 +29,14 @@ from squall.protocol.function import (
 )
 from squall.protocol.ids import new_id
 from squall.protocol.parameters import encode
+from squall.protocol.records import replace
 from squall.server.dispatch.app import variants
 from squall.server.dispatch.app.deployments import Deployments
 from squall.server.model.config import ServerConfig
+from squall.server.model.variant import variant_id
 from tests.server.dispatch.client.test_callers import container_of
 from tests.server.dispatch.deploying import deploy, keep_image, roll_back
-from tests.server.doubles import Failed, FakeClient, FakeGuest, Stage, settle, staged
+from tests.server.doubles import Failed, FakeClient, FakeGuest, Stage, make_spec, settle, staged
 
 MODEL = Definition(
     BY_FILE, "hello", "Model", is_class=True,
@@ -523,3 +527,33 @@ async def test_an_object_of_a_class_that_was_deleted_a_moment_ago_is_told_so() -
         assert stage.node.starts == []
         await stage.pass_time(2.0, 1.0)
         assert function_id not in stage.plane.apps.dispatchers
+
+
+async def test_a_container_takes_no_ids_but_those_of_its_own_functions() -> None:
+    async with staged() as stage:
+        spec = await make_model(stage)
+        await ran(stage, await bind(stage.client, spec, 3))
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[0].container_id)
+        child = await inside.app("child")
+        free = variant_id(FunctionBind(spec.function_id, encode({"size": 4})))
+
+        for taken in (free, spec.function_id, new_id("fu")):
+            squatter = replace(make_spec(child, "square"), function_id=taken)
+            error = await refusal(inside.ask("FunctionCreate", FunctionCreate((squatter,)), FunctionCreated))
+            assert (error.code, "has the id of another" in error.message) == ("invalid", True)
+        await inside.ask("FunctionCreate", FunctionCreate((make_spec(child, "square"),)), FunctionCreated)
+
+        assert await bind(stage.client, spec, 4) == free
+
+
+async def test_no_function_is_created_under_the_id_of_a_variant() -> None:
+    async with staged() as stage:
+        spec = await make_model(stage)
+        three = await bind(stage.client, spec, 3)
+        await stage.pass_time(variants.IDLE_S + variants.SWEEP_EVERY_S, 1.0)
+        assert three not in stage.plane.apps.dispatchers
+
+        squatter = replace(make_spec(spec.app_id, "other"), function_id=three)
+        error = await refusal(stage.client.ask("FunctionCreate", FunctionCreate((squatter,)), FunctionCreated))
+
+        assert (error.code, f"is a variant of {spec.function_id}" in error.message) == ("conflict", True)

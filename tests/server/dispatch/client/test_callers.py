@@ -197,7 +197,7 @@ async def test_container_takes_over_no_ended_app_and_learns_nothing_of_it() -> N
         stolen = replace(make_spec(family.child.app_id, "stolen"), function_id=family.foreign.function_id)
 
         assert await code_of(family.inside, "AppCreate", AppCreate(family.foreign.app_id, "hello")) == "forbidden"
-        assert await code_of(family.inside, "FunctionCreate", FunctionCreate((stolen,))) == "forbidden"
+        assert await code_of(family.inside, "FunctionCreate", FunctionCreate((stolen,))) == "invalid"
         assert (await stage.store.get_function(family.foreign.function_id)).app_id == family.foreign.app_id
 
 

@@ -355,6 +355,7 @@ class Apps:
         if mount_ids := frozenset(mount.mount_id for spec in new for mount in spec.mounts):
             await self._store.use_mounts(mount_ids, self._clock.now())
         if new:
+            await self._check_no_variants(new)
             await self._store.put_functions(tuple(new))
         # Again, after the waits: what is added to an app that is ending would be stopped by nobody.
         check_going("FunctionCreate", app)
@@ -363,6 +364,13 @@ class Apps:
                 self.add_function(app, spec)
         self.on_change(app)
         return tuple(spec.function_id for spec in specs)
+
+    async def _check_no_variants(self, specs: list[FunctionSpec]) -> None:
+        """Raises PlatformError `conflict` when one would be found in the place of a variant."""
+        taken = await self._store.get_variants(frozenset(spec.function_id for spec in specs))
+        if taken:
+            message = f"{taken[0].function_id} is a variant of {taken[0].base_id}; create it under another id"
+            raise PlatformError(CONFLICT, f"FunctionCreate: {message}")
 
     def functions_below(self, root_app_id: str) -> Iterator[str]:
         """The ids of functions of living apps that descend from that one."""

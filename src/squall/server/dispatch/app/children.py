@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from squall.protocol import app as wire
+from squall.protocol import ids
 from squall.protocol.app import AppCreate
 from squall.protocol.autoscaler import AutoscalerUpdate
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, PlatformError
@@ -77,6 +78,10 @@ def check_function(spec: FunctionSpec, *, is_network_blocked: bool) -> None:
     if not spec.name or not _NAME.match(spec.name):
         message = "a name is 1 to 64 letters, digits, dots, dashes and underscores"
         raise PlatformError(INVALID, f"FunctionCreate: {message}; give function {spec.name[:80]!r} another one")
+    # Derived: who chose freely could take the id of another app's function, or of a variant that is yet to be made.
+    if spec.function_id != ids.function_id(spec.app_id, spec.name):
+        message = f"function {spec.name!r} has the id of another; take ids.function_id(app_id, name)"
+        raise PlatformError(INVALID, f"FunctionCreate: {message}")
     if is_network_blocked and not spec.is_network_blocked:
         message = f"function {spec.name!r} would have the network that the function creating it is kept from"
         raise PlatformError(INVALID, f"FunctionCreate: {message}; give it block_network=True, too")

@@ -183,6 +183,10 @@ class Deployments:
         """The app of that name, or one that lives from its first version on; or the ephemeral one of that id."""
         served = self._apps.live.get(record.app_id)
         if served is not None and served.row.state == EPHEMERAL and not served.row.ancestors:
+            if served.dispatchers and not served.versions:
+                # Not one that was made to be served: its program would run what somebody else wrote.
+                what = f"app {record.app_id} is that of a program that runs, and is not changed by others"
+                raise PlatformError(CONFLICT, f"AppPublish: {what}; deploy it under a name")
             return served
         key = (record.environment, record.name)
         if ends := [app.stopping for app in self._deployed_as(key) if app.stopping is not None]:
