@@ -45,7 +45,7 @@ CLASS_FAULTS = (
         "variant-forgotten",
         "a million objects of a class",
         "what nobody uses stays in memory",
-        (Change(IN_MEMORY, "now - used_at >= idle_s", "now - used_at >= 10 * idle_s"),),
+        (Change(IN_MEMORY, "now - used_at < idle_s", "now - used_at < 10 * idle_s"),),
         {f"{VARIANTS}test_an_idle_variant_is_forgotten_and_found_again_when_it_is_called": "not in"},
     ),
     Mutation(

@@ -208,7 +208,7 @@ async def test_a_million_objects_do_not_fill_the_memory(monkeypatch: pytest.Monk
         for size in range(20):
             await bind(stage.client, spec, size)
         refused = await refusal(bind(stage.client, spec, 20))
-        await stage.pass_time(variants.JUST_ASKED_S, 1.0)
+        await stage.pass_time(variants.JUST_ASKED_S + variants.SWEEP_FOR_ROOM_S, 1.0)
         for size in range(20, 200):
             await bind(stage.client, spec, size)
             await stage.pass_time(1.0, 1.0)
@@ -216,6 +216,91 @@ async def test_a_million_objects_do_not_fill_the_memory(monkeypatch: pytest.Monk
         assert refused.code == "exhausted"
         assert len(stage.plane.apps.dispatchers) <= 21
         assert len(stage.store._variants) == 200
+
+
+async def test_objects_of_one_app_keep_those_of_another_out_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variants, "IN_MEMORY_MAX", 20)
+    async with staged() as stage:
+        greedy, other = await make_model(stage), await make_model(stage)
+        for size in range(20):
+            await bind(stage.client, greedy, size)
+
+        assert (await refusal(bind(stage.client, greedy, 20))).code == "exhausted"
+        await ran(stage, await bind(stage.client, other, 1))
+
+
+async def test_what_is_started_from_an_app_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variants, "IN_MEMORY_MAX", 3)
+    async with staged() as stage:
+        spec = await make_model(stage)
+        await ran(stage, await bind(stage.client, spec, 0))
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[0].container_id)
+        child = make_spec(await inside.app("child"), "Model", definition=MODEL)
+        await inside.ask("FunctionCreate", FunctionCreate((child,)), FunctionCreated)
+        for size in (1, 2):
+            await bind(inside, child, size)
+
+        assert (await refusal(bind(inside, child, 3))).code == "exhausted"
+        assert (await refusal(bind(stage.client, spec, 3))).code == "exhausted"
+
+
+async def test_who_is_refused_has_the_variants_searched_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variants, "IN_MEMORY_MAX", 3)
+    async with staged() as stage:
+        spec = await make_model(stage)
+        for size in range(3):
+            await bind(stage.client, spec, size)
+        searches = 0
+        dispatchers = stage.plane.calls.dispatchers
+
+        def counted() -> Any:
+            nonlocal searches
+            searches += 1
+            return dispatchers()
+
+        monkeypatch.setattr(stage.plane.calls, "dispatchers", counted)
+        for size in range(3, 50):
+            await refusal(bind(stage.client, spec, size))
+
+        assert searches == 1
+
+
+async def test_an_app_has_a_bounded_number_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variants, "STORED_MAX", 3)
+    async with staged() as stage:
+        spec, other = await make_model(stage), await make_model(stage)
+        ids = [await bind(stage.client, spec, size) for size in range(3)]
+
+        refused = await refusal(bind(stage.client, spec, 3))
+
+        assert (refused.code, "are forgotten" in refused.message) == ("exhausted", True)
+        assert [await bind(stage.client, spec, size) for size in range(3)] == ids
+        await bind(stage.client, other, 1)
+        await stage.pass_time(stage.plane.config.results_kept_s + 3 * 3_600.0, 3_600.0)
+        assert await bind(stage.client, spec, 3) not in ids
+
+
+async def test_what_the_store_has_comes_into_memory_within_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variants, "IN_MEMORY_MAX", 4)
+    async with staged() as stage:
+        spec = await make_model(stage)
+        ids = []
+        for size in range(8):
+            ids.append(await bind(stage.client, spec, size))
+            await stage.pass_time(variants.JUST_ASKED_S + variants.SWEEP_FOR_ROOM_S, 1.0)
+
+        outcomes = [await code_of(stage, function_id) for function_id in ids]
+
+        assert outcomes.count("exhausted") >= 3
+        assert len(stage.plane.apps.dispatchers) <= 5
+
+
+async def code_of(stage: Stage, function_id: str) -> str:
+    try:
+        await stage.client.ask("FunctionGet", FunctionGet(function_id), FunctionSpec)
+    except PlatformError as error:
+        return error.code
+    return ""
 
 
 async def test_what_has_calls_or_containers_is_not_forgotten_for_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Variants while they are used: made when asked for, forgotten when nothing uses them, found again in the store.
 
-Each has a dispatcher like any function. An app may have millions in the store; in memory are those that have calls or
+Each has a dispatcher like any function. An app may have very many in the store; in memory are those that have calls or
 containers, or had some a moment ago.
 
 Invariants:
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionBind, FunctionSpec
@@ -35,7 +35,12 @@ from squall.server.model.variant import (
 )  # fmt: skip
 
 IN_MEMORY_MAX = 10_000
-"""With calls or containers, over all apps; asking for one more is refused."""
+"""Of an app and of all started from it, with calls or containers; asking for one more is refused. Containers may ask,
+so no app's variants count for another's; how many apps there are is up to who owns the server."""
+STORED_MAX = 100_000
+"""Of an app and of all started from it, in the store, where those are forgotten that were not used for days."""
+SWEEP_FOR_ROOM_S = 1.0
+"""Between two searches for room for variants of one app: who is refused asks again, and each search looks at all."""
 IDLE_S = 60.0
 """How long one without either stays."""
 JUST_ASKED_S = 5.0
@@ -64,8 +69,11 @@ class Variants:
         self._config = config
         self._tasks = tasks
         self._in_version = in_version
-        self._used_at: OrderedDict[str, float] = OrderedDict()
-        """Of those in memory, the one that was used longest ago first."""
+        self._used_at: dict[str, OrderedDict[str, float]] = {}
+        """Of those in memory, by root app, the one that was used longest ago first."""
+        self._made_room_at: dict[str, float] = {}
+        self._stored: dict[str, int] = {}
+        """How many the store has, by root app, since the last note; of those that asked for new ones."""
         self._coming: dict[str, asyncio.Future[Dispatcher | None]] = {}
         self._noted_at = self._swept_at = clock.monotonic()
         self._unnoted: set[str] = set()
@@ -105,41 +113,49 @@ class Variants:
         if known is not None:
             if known.spec.variant_of != asked.function_id:
                 raise PlatformError(CONFLICT, f"FunctionBind: {function_id} is a function of its own")
-            self._use(function_id)
+            self._use(known)
+            return function_id
+        root_app_id = base.root_app_id
+        self._make_room(root_app_id)
+        if await self.find(function_id) is not None:
             return function_id
         spec = await self._made(base.spec.app_id, asked)
         check_spec(spec, "FunctionBind")
         check_numbers(spec, "FunctionBind")
-        self._make_room()
+        await self._count_stored(root_app_id)
         stored = StoredVariant(
             function_id, asked.function_id, spec.app_id, asked.parameters, asked.options, asked.version,
             self._clock.now(),
         )  # fmt: skip
         await self._store.put_variant(stored)
-        if await self.find(function_id, stored) is None:
+        if await self._take_up(stored) is None:
             raise _unknown("FunctionBind", asked.function_id)
         return function_id
 
-    async def find(self, function_id: str, stored: StoredVariant | None = None) -> Dispatcher | None:
-        """The dispatcher of a function, variant or not; one that is in the store only comes into memory."""
+    async def find(self, function_id: str) -> Dispatcher | None:
+        """The dispatcher of a function, variant or not; one that is in the store only comes into memory.
+
+        Raises:
+            PlatformError: `exhausted` when too many of its app are in use.
+        """
         known = self._apps.dispatchers.get(function_id)
         if known is not None:
             if known.spec.variant_of:
-                self._use(function_id)
+                self._use(known)
             return known
         coming = self._coming.get(function_id)
         if coming is None:
-            coming = self._coming[function_id] = self._tasks.start(self._read(function_id, stored))
+            coming = self._coming[function_id] = self._tasks.start(self._read(function_id))
             coming.add_done_callback(lambda _: self._coming.pop(function_id, None))
         return await asyncio.shield(coming)
 
-    async def _read(self, function_id: str, stored: StoredVariant | None) -> Dispatcher | None:
-        if stored is None:
-            found = await self._store.get_variants(frozenset({function_id}))
-            if not found:
-                return None
-            stored = found[0]
-        return await self._take_up(stored)
+    async def _read(self, function_id: str) -> Dispatcher | None:
+        found = await self._store.get_variants(frozenset({function_id}))
+        app = self._apps.live.get(found[0].app_id) if found else None
+        if app is None:
+            return None
+        self._make_room(app.row.root_app_id)
+        return await self._take_up(found[0])
 
     async def _take_up(self, stored: StoredVariant) -> Dispatcher | None:
         """Into memory; None when its function is gone.
@@ -160,7 +176,7 @@ class Variants:
         if known is None and app is not None and app.stopping is None:
             known = self._apps.add_variant(app, spec)
         if known is not None:
-            self._use(stored.function_id)
+            self._use(known)
         return known
 
     async def spec_of(self, function_id: str) -> FunctionSpec:
@@ -197,47 +213,81 @@ class Variants:
 
     # Forgetting
 
-    def _use(self, function_id: str) -> None:
-        self._used_at[function_id] = self._clock.monotonic()
-        self._used_at.move_to_end(function_id)
+    def _use(self, dispatcher: Dispatcher) -> None:
+        function_id = dispatcher.spec.function_id
+        used_at = self._used_at.setdefault(dispatcher.root_app_id, OrderedDict())
+        used_at[function_id] = self._clock.monotonic()
+        used_at.move_to_end(function_id)
         self._unnoted.add(function_id)
 
-    def _make_room(self) -> None:
-        """Raises PlatformError `exhausted` when too many are in use."""
-        if len(self._used_at) >= IN_MEMORY_MAX:
-            self._sweep(JUST_ASKED_S, len(self._used_at) - IN_MEMORY_MAX + 1 + IN_MEMORY_MAX // 10)
-        if len(self._used_at) >= IN_MEMORY_MAX:
-            what = f"{IN_MEMORY_MAX} objects of classes and functions with other options are in use"
-            raise PlatformError(EXHAUSTED, f"FunctionBind: {what}, as many as may be; let calls of some of them end")
-
-    def _sweep(self, idle_s: float, at_most: int) -> None:
-        """Forget some that nothing uses, those that were used longest ago first."""
+    def _make_room(self, root_app_id: str) -> None:
+        """Raises PlatformError `exhausted` when too many of the app are in use."""
+        used_at: Mapping[str, float] = self._used_at.get(root_app_id, {})
         now = self._clock.monotonic()
-        self._swept_at = now
+        is_search_due = now - self._made_room_at.get(root_app_id, float("-inf")) >= SWEEP_FOR_ROOM_S
+        if len(used_at) >= IN_MEMORY_MAX and is_search_due:
+            self._made_room_at[root_app_id] = now
+            self._sweep(root_app_id, JUST_ASKED_S, len(used_at) - IN_MEMORY_MAX // 2)
+        if len(used_at) >= IN_MEMORY_MAX:
+            what = f"{IN_MEMORY_MAX} objects of classes and functions with other options are in use by this app"
+            raise PlatformError(
+                EXHAUSTED, f"cannot use one more: {what}, as many as may be; let calls of some of them end"
+            )
+
+    async def _count_stored(self, root_app_id: str) -> None:
+        """One more of the app is about to be stored.
+
+        Raises:
+            PlatformError: `exhausted` when it has too many.
+        """
+        if root_app_id not in self._stored:
+            count = await self._store.count_variants_below(root_app_id)
+            self._stored.setdefault(root_app_id, count)
+        if self._stored[root_app_id] >= STORED_MAX:
+            days = self._config.results_kept_s / 86_400
+            what = f"this app has {STORED_MAX} objects of classes and functions with other options"
+            why = f"those that are not used for {days:g} days are forgotten; give fewer different parameters until then"
+            raise PlatformError(EXHAUSTED, f"FunctionBind: {what}, as many as may be: {why}")
+        self._stored[root_app_id] += 1
+
+    def _sweep(self, root_app_id: str, idle_s: float, at_most: int) -> None:
+        """Forget some of an app that nothing uses, those that were used longest ago first."""
+        now = self._clock.monotonic()
         with_calls = self._calls.dispatchers()
-        for function_id, used_at in list(self._used_at.items()):
+        for function_id, used_at in list(self._used_at.get(root_app_id, {}).items()):
             dispatcher = self._apps.dispatchers.get(function_id)
-            if dispatcher is not None and not self._is_idle(dispatcher, with_calls):
-                self._use(function_id)
-            elif dispatcher is None or now - used_at >= idle_s:
-                self._forget(function_id)
-                at_most -= 1
-                if at_most <= 0:
-                    return
+            if dispatcher is None:
+                self._forget(root_app_id, function_id)
+            elif now - used_at < idle_s:
+                return
+            elif not self._is_idle(dispatcher, with_calls):
+                self._use(dispatcher)
+                continue
+            else:
+                self._forget(root_app_id, function_id)
+            at_most -= 1
+            if at_most <= 0:
+                return
 
     def _is_idle(self, dispatcher: Dispatcher, with_calls: set[Dispatcher]) -> bool:
         has_work = dispatcher.queued or dispatcher.delayed or dispatcher in with_calls
         is_stored = self._apps.stored_count(dispatcher.spec.function_id)
         return not (has_work or is_stored or dispatcher.containers)
 
-    def _forget(self, function_id: str) -> None:
-        del self._used_at[function_id]
+    def _forget(self, root_app_id: str, function_id: str) -> None:
+        used_at = self._used_at[root_app_id]
+        del used_at[function_id]
+        if not used_at:
+            del self._used_at[root_app_id]
+            self._made_room_at.pop(root_app_id, None)
         self._apps.forget_variant(function_id)
 
     def tick(self, now: float) -> None:
         """Each second: forget what is idle, note what is used, let the store forget what nobody has used in long."""
         if now - self._swept_at >= SWEEP_EVERY_S:
-            self._sweep(IDLE_S, len(self._used_at))
+            self._swept_at = now
+            for root_app_id, used_at in list(self._used_at.items()):
+                self._sweep(root_app_id, IDLE_S, len(used_at))
         if now - self._noted_at >= NOTE_EVERY_S:
             self._noted_at = now
             self._tasks.start(self._note())
@@ -249,6 +299,7 @@ class Variants:
             if used:
                 await self._store.use_variants(used, now)
             await self._store.forget_variants(now - self._config.results_kept_s)
+            self._stored.clear()
         except PlatformError as error:
             self._unnoted |= used
             _log.warning("cannot note which variants are used: %s", error.message)
