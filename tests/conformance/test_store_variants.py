@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from squall.protocol.app import DEPLOYED, STOPPED
 from squall.protocol.call import SPAWN, SUCCEEDED
-from squall.protocol.function import Batching, Definition, FunctionOptions, FunctionSpec, Resources
+from squall.protocol.function import Batching, Definition, FunctionOptions, FunctionSpec, Resources, Scaling
 from squall.server.model.store import Store, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion
@@ -41,11 +41,15 @@ async def test_putting_again_notes_that_it_is_used(store: Store) -> None:
 async def test_unused_variants_are_forgotten_and_used_ones_are_not(store: Store) -> None:
     await store.put_variant(ONE)
     await store.put_variant(TWO)
+    await store.put_app(StoredApp("ap-1", "greeter", DEPLOYED, 100.0))
+    for one in (ONE, TWO):
+        await store.set_scaling("ap-1", one.function_id, Scaling(min_containers=2))
     await store.use_variants(frozenset({"fu-one", "fu-three"}), 500.0)
 
     assert await store.forget_variants(400.0) == 1
 
     assert await kept(store) == {"fu-one"}
+    assert set(await store.list_scaling("ap-1")) == {"fu-one"}
 
 
 async def test_a_variant_with_unfinished_calls_is_never_forgotten(store: Store) -> None:

@@ -207,7 +207,8 @@ class Store(Protocol):
         """They are used now; unknown ones are passed over."""
 
     async def forget_variants(self, before: float) -> int:
-        """Forget those that were used before that time and of which no call has unfinished inputs; how many."""
+        """Forget those that were used before that time and of which no call has unfinished inputs, and what their
+        autoscalers go by; how many."""
 
     # Autoscalers
 

@@ -180,6 +180,7 @@ class MemoryStore:
         gone = [key for key, one in self._variants.items() if one.used_at < before and key not in working]
         for key in gone:
             del self._variants[key]
+            self._scaling.pop(key, None)
         return len(gone)
 
     async def set_scaling(self, app_id: str, function_id: str, scaling: Scaling) -> None:

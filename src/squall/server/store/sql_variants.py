@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from squall.protocol.function import FunctionOptions
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.variant import StoredVariant
+from squall.server.store import sql_scaling
 from squall.server.store.schema import APPS, CALLS, VARIANTS
 from squall.server.store.upsert import upsert
 
@@ -97,6 +98,7 @@ def forget_some(connection: Connection, befores: Sequence[float]) -> list[int]:
         is_old = (VARIANTS.c.used_at < before) & ~has_unfinished
         ids = list(connection.execute(sa.select(VARIANTS.c.function_id).where(is_old).limit(FORGOTTEN_MAX)).scalars())
         connection.execute(sa.delete(VARIANTS).where(VARIANTS.c.function_id.in_(ids)))
+        sql_scaling.reset(connection, ids)
         counts.append(len(ids))
     return counts
 

@@ -642,3 +642,23 @@ async def test_no_function_is_created_under_the_id_of_a_variant() -> None:
         error = await refusal(stage.client.ask("FunctionCreate", FunctionCreate((squatter,)), FunctionCreated))
 
         assert (error.code, f"is a variant of {spec.function_id}" in error.message) == ("conflict", True)
+
+
+async def test_what_the_autoscaler_of_a_variant_goes_by_is_forgotten_with_it_and_comes_back_until_a_deploy() -> None:
+    async with staged() as stage:
+        published = await deploy(stage, function="Model", definition=MODEL)
+        base = (await stage.plane.store.list_functions(published.app_id))[0]
+        function_id = await bind(stage.client, base)
+        app = stage.plane.apps.live[base.app_id]
+        record = AutoscalerUpdate(function_id, max_containers=7)
+        await stage.client.ask("AutoscalerUpdate", record, AutoscalerSettings)
+
+        stage.plane.apps.forget_variant(function_id)
+        assert not app.scaling
+        found = await stage.client.ask("AutoscalerGet", AutoscalerGet(function_id), AutoscalerSettings)
+        assert found.max_containers == 7
+
+        stage.plane.apps.forget_variant(function_id)
+        await deploy(stage, code="2", function="Model", definition=MODEL)
+        found = await stage.client.ask("AutoscalerGet", AutoscalerGet(function_id), AutoscalerSettings)
+        assert found.max_containers is None

@@ -63,6 +63,8 @@ class App:
         """Functions made from these, as far as they are in memory: by the id of that one, then by their own."""
         self.scaling: dict[str, Scaling] = {}
         """What autoscalers go by instead of what their specs say, until the next deploy, by id of the function."""
+        self.is_scaling_stored = False
+        """The store has more of that: of variants that are not in memory."""
         self.scaling_lock = asyncio.Lock()
         """Held while that is changed, in memory and on disk: of two changes at once, the second sees the first."""
         self.holders: set[Client] = set()
@@ -407,6 +409,8 @@ class Apps:
         app = self.live.get(dispatcher.spec.app_id) if dispatcher is not None else None
         if dispatcher is None or app is None:
             return
+        if app.scaling.pop(function_id, None) is not None:
+            app.is_scaling_stored = True
         variants = app.variants.get(dispatcher.spec.variant_of, {})
         variants.pop(function_id, None)
         if not variants:

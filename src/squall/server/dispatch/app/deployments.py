@@ -261,6 +261,7 @@ class Deployments:
             for variant in app.following(spec.function_id):
                 leaving += variant.revise(remade(variant.spec, spec))
         app.scaling.clear()
+        app.is_scaling_stored = False
         for dispatcher in (
             *app.dispatchers.values(),
             *(one for some in app.variants.values() for one in some.values()),

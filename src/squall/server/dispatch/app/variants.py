@@ -164,6 +164,7 @@ class Variants:
             PlatformError: the store cannot be read now.
         """
         try:
+            await self._read_scaling(stored)
             spec = await self._made(stored.app_id, stored.asked())
         except PlatformError as error:
             if error.code not in (NOT_FOUND, INVALID, CONFLICT):
@@ -178,6 +179,15 @@ class Variants:
         if known is not None:
             self._use(known)
         return known
+
+    async def _read_scaling(self, stored: StoredVariant) -> None:
+        """What its autoscaler went by when it was forgotten here, unless a deploy has reset that meanwhile."""
+        app = self._apps.live.get(stored.app_id)
+        if app is None or not app.is_scaling_stored:
+            return
+        found = (await self._store.list_scaling(stored.app_id)).get(stored.function_id)
+        if found is not None and app.is_scaling_stored:
+            app.scaling.setdefault(stored.function_id, found)
 
     async def spec_of(self, function_id: str) -> FunctionSpec:
         """The record of a function or variant, also of an app that has stopped.
