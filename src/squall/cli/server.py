@@ -56,6 +56,9 @@ def status(is_json: bool) -> None:
     )
     for name, value in lines:
         click.echo(f"{click.style(name + ':', bold=True):<24} {value}")
+    if found.dropped_inputs:
+        lost = f"arguments of {found.dropped_inputs:,} inputs that failed: too large, or too many at once"
+        click.echo(f"{click.style('Not kept:', bold=True):<24} {lost}")
 
 
 @server_group.command("logs", epilog="Example: squall server logs -n 50")

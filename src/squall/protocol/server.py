@@ -50,6 +50,8 @@ class ServerStatus:
     client_count: int
     node_count: int
     memory_bytes: int
+    dropped_inputs: int = 0
+    """Arguments of inputs that failed which were not kept since it started: too large, or too many at once."""
 
 
 @record

@@ -292,6 +292,7 @@ class ControlPlane:
             self.clients.connected,
             sum(1 for node in self.fleet.nodes.values() if node.peer is not None),
             resident_bytes(),
+            self.flight_keeper.dropped_inputs,
         )
 
     def request_stop(self) -> None:

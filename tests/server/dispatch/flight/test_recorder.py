@@ -29,12 +29,15 @@ from squall.protocol.flight import (
 from squall.protocol.function import FunctionSpec
 from squall.protocol.function_window import AppWindow, AppWindowGet, FunctionWindow, FunctionWindowGet
 from squall.protocol.ids import input_id, new_id
+from squall.protocol.server import ServerStatus, ServerStatusRequest
+from squall.server.dispatch.app import variants
 from squall.server.dispatch.clock import ManualClock
 from squall.server.dispatch.flight.flights import COUNTED_MAX
 from squall.server.dispatch.flight.keeper import DETAIL_CHARS_MAX
 from squall.server.dispatch.flight.recorder import DETAILED_MAX, FAILED_MAX, KEPT_INPUTS_MAX, FlightRecorder, cut_short
 from squall.server.model.config import ServerConfig
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
+from tests.server.dispatch.app.test_variants import MODEL, bind
 from tests.server.doubles import Failed, FakeGuest, Stage, made_at, settle, staged
 
 
@@ -346,6 +349,37 @@ async def test_replay_runs_the_kept_input_again() -> None:
         assert output is not None
         assert output.value == b"again 5"
         assert (await show(stage, new)).summary.kind == "spawn"
+
+
+async def test_replay_wakes_an_object_that_sleeps() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(name="Model", definition=MODEL, scaledown_window_s=2.0)
+        function_id = await bind(stage.client, spec)
+        stage.node.run = fail
+        call = stage.client.open(function_id, wire.REMOTE, method="run")
+        stage.client.put(call, {0: b"4"})
+        await stage.done(call, 1)
+        stage.client.close_call(call)
+        await stage.pass_time(2 * variants.IDLE_S, 1.0)
+        assert function_id not in stage.plane.apps.dispatchers
+
+        new = new_id("fc")
+        await stage.client.ask("CallReplay", CallReplay(call.call_id, new), CallSpawned)
+
+        assert (await show(stage, new)).summary.function_id == function_id
+
+
+async def test_server_says_how_many_arguments_it_did_not_keep() -> None:
+    async with staged(ServerConfig(failed_input_bytes_max=10)) as stage:
+        spec = await stage.client.function()
+        stage.node.run = fail
+        call = stage.client.open(spec.function_id)
+        stage.client.put(call, {0: b"1" * 11, 1: b"2" * 12, 2: b"3"})
+        await stage.done(call, 3)
+
+        status = await stage.client.ask("ServerStatus", ServerStatusRequest(), ServerStatus)
+
+        assert status.dropped_inputs == 2
 
 
 async def test_replay_needs_a_function_that_runs() -> None:

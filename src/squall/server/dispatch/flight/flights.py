@@ -407,11 +407,13 @@ class Flights:
         """See `CallReplay`.
 
         Raises:
-            PlatformError: as `stored_input`; `not_found` when the function's app does not run.
+            PlatformError: as `stored_input`; `not_found` when the function's app does not run, `exhausted` when too
+                many objects of it are in use.
         """
         one, origin = await self.stored_input(caller, "CallReplay", record.call_id, record.index)
         function_id = record.function_id or origin.function_id
-        dispatcher = self._plane.apps.dispatchers.get(function_id)
+        # Also of an object that sleeps: the store has it, and its app runs.
+        dispatcher = await self._plane.variants.find(function_id)
         if dispatcher is None:
             raise PlatformError(
                 NOT_FOUND, f"CallReplay: the app of function {function_id[:80]} does not run; run or deploy it again"

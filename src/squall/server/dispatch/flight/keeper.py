@@ -33,6 +33,8 @@ DETAIL_CHARS_MAX = 64 * 2**10
 INPUTS_MAX = 10_000
 UNKEPT_INPUTS_MAX = 1_000
 UNKEPT_BYTES_MAX = 32 * 2**20
+"""Of all apps together, as is what the store keeps: it is for looking at failures, and who fails most has most. What
+was spawned is kept whatever others do."""
 TICK_FLIGHTS_MAX = 200
 MINUTES_KEPT_S = 7 * 24 * 3600.0
 MINUTES_MAX = 500_000
@@ -60,7 +62,7 @@ class FlightKeeper:
         self._is_writing = False
         self._minutes_at = self._pruned_at = clock.monotonic()
         self.dropped_inputs = 0
-        """Arguments that were not kept because too many came at once."""
+        """Arguments that were not kept: they were too large, or too many came at once."""
         if config.failed_input_bytes_max > 0:
             recorder.keep_input = self.keep_input
 

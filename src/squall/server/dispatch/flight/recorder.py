@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CALLS_MAX = 10_000
 BYTES_MAX = 64 * 2**20
+"""Of all apps together: the last calls, whosever they are. An app that makes very many shortens what is remembered of
+others and refuses them nothing; failures and durable calls are in the store for longer."""
 DETAILED_MAX = 1_000
 FAILED_MAX = 1_000
 ATTEMPTS_MAX = 20

@@ -43,10 +43,13 @@ def _parts(attempt: AttemptFlight, container: ContainerFlight | None, *, is_last
         cold_ms = cold_start_ms(attempt, container)
         if cold_ms and container is not None:
             parts.append((cold_ms, f"waited {shown(cold_ms)} for a container to start{_start_in_words(container)}"))
-        reason = "no container had room" if cold_ms < waited_ms / 2 else "besides"
-        parts.append((waited_ms - cold_ms, f"waited {shown(waited_ms - cold_ms)} in the queue ({reason})"))
+        rest_ms = waited_ms - cold_ms
+        if cold_ms >= waited_ms / 2 and cold_ms:
+            parts.append((rest_ms, f"waited {shown(rest_ms)} more to be handed over"))
+        else:
+            parts.append((rest_ms, f"waited {shown(rest_ms)} in the queue, as no container had room"))
     else:
-        parts.append((float("inf"), "waits in the queue"))
+        parts.append((float("inf"), "is still in the queue"))
     if began_ms is not None and attempt.finished_ms is not None:
         ran_ms = attempt.finished_ms - began_ms
         text = f"ran for {shown(ran_ms)}"
@@ -54,7 +57,7 @@ def _parts(attempt: AttemptFlight, container: ContainerFlight | None, *, is_last
             text += f" and {attempt.status.replace('_', ' ')}"
         parts.append((ran_ms, text))
     elif began_ms is not None:
-        parts.append((float("inf"), "still runs"))
+        parts.append((float("inf"), "is still running"))
     if attempt.retry_delay_ms:
         text = f"its next attempt was put off by {shown(attempt.retry_delay_ms)}, as retries= of the function say"
         parts.append((attempt.retry_delay_ms, text))
