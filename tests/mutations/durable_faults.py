@@ -64,7 +64,7 @@ DURABLE_FAULTS = (
         "100,000 spawns at once",
         "each spawn is a request of its own",
         (Change(SPAWN, "REQUESTS_MAX = 2\n", "REQUESTS_MAX = 200_000\n"),),
-        {f"{SDK}test_spawns_of_one_loop_share_few_requests": "assert len(server.batches) <= 20"},
+        {f"{SDK}test_spawns_of_one_loop_share_few_requests": "assert len(server.batches) <= 12"},
     ),
     Mutation(
         "value-limit",

@@ -173,7 +173,7 @@ async def test_spawns_of_one_loop_share_few_requests(server: ServerDouble) -> No
     assert len({call.object_id for call in calls}) == len(server.spawned) == 1_200
     assert sum(server.batches) == 1_200
     assert server.batches[0] == 1
-    assert len(server.batches) <= 20
+    assert len(server.batches) <= 12
 
 
 def test_spawns_of_threads_share_requests(server: ServerDouble) -> None:
