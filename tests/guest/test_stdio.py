@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
+
+import pytest
 
 from squall.guest.stdio import MarkedStream
 from squall.protocol.log import LINE_BYTES_MAX, split_mark
@@ -148,3 +151,15 @@ def test_bytes_pass_through_the_buffer() -> None:
     buffer.flush()
 
     assert read_lines(reader) == [("", b"raw")]
+
+
+def test_stream_is_configured_as_a_plain_one_and_stays_what_it_is() -> None:
+    reader, stream = make_stream("in-abc:0")
+
+    stream.reconfigure(line_buffering=True, encoding="utf-8", errors="strict")
+    print("line", file=stream)
+
+    assert (stream.line_buffering, stream.write_through) == (True, False)
+    assert read_lines(reader) == [("in-abc:0", b"line")]
+    with pytest.raises(io.UnsupportedOperation, match="latin-1"):
+        stream.reconfigure(encoding="latin-1")

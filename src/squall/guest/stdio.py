@@ -44,6 +44,25 @@ class MarkedStream(io.TextIOBase):
         """The bare descriptor, without marks, for programs that write bytes."""
         return io.BufferedWriter(_Descriptor(self._descriptor))
 
+    @property
+    def line_buffering(self) -> bool:
+        """Lines leave as they end."""
+        return True
+
+    @property
+    def write_through(self) -> bool:
+        """What is no line yet waits."""
+        return False
+
+    def reconfigure(self, *, encoding: str | None = None, **_: object) -> None:
+        """Of a plain text stream; how lines leave here cannot be changed, and is what most ask for.
+
+        Raises:
+            UnsupportedOperation: (of `io`) another encoding than UTF-8.
+        """
+        if encoding is not None and encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+            raise io.UnsupportedOperation(f"output of a function is UTF-8; encoding={encoding!r} cannot be had")
+
     def fileno(self) -> int:
         """The descriptor, for subprocesses."""
         return self._descriptor
@@ -67,9 +86,9 @@ class MarkedStream(io.TextIOBase):
             if "\r" in whole:
                 whole = whole.replace("\r\n", "\n").replace("\r", "\n")
             *lines, rest = whole.split("\n")
-            while len(rest) > LINE_BYTES_MAX:
-                lines.append(rest[:LINE_BYTES_MAX])
-                rest = rest[LINE_BYTES_MAX:]
+            if len(rest) > LINE_BYTES_MAX:
+                *pieces, rest = [rest[at : at + LINE_BYTES_MAX] for at in range(0, len(rest), LINE_BYTES_MAX)]
+                lines += pieces
             if rest:
                 self._partial[key] = rest
             self._emit(input_id, lines)
