@@ -184,7 +184,7 @@ class ClientService:
         failure = None
         if dispatcher is None:
             message = f"function {record.function_id[:80]} does not exist, or its app was stopped"
-            failure = Failure("invalid", message)
+            failure = Failure("not_found", f"{message}; if it runs again, look it up by its name once more")
         else:
             try:
                 if self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:

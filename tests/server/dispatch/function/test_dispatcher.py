@@ -43,7 +43,7 @@ async def test_call_of_an_unknown_function_fails_and_is_not_silent() -> None:
         call = stage.client.call("fu-00000000nobody", 1, 2)
         outputs = await stage.done(call, 2)
 
-        assert outputs[0].failure.kind == "invalid"
+        assert outputs[0].failure.kind == "not_found"
         assert "does not exist" in outputs[1].failure.message
 
 
