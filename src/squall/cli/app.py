@@ -39,7 +39,7 @@ app_group.add_command(app_info.stats)
     metavar="N",
     default=20,
     show_default=True,
-    help="At most N, newest first.",
+    help="At most N that have stopped; those that live are all shown.",
 )
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_apps(limit: int, is_json: bool) -> None:

@@ -66,9 +66,10 @@ class AppGet:
 
 @record
 class AppList:
-    """Ask for apps, newest first."""
+    """Ask for apps, newest first: all that live, and with `include_stopped` also some that do not."""
 
     limit: int = 100
+    """Of those that have stopped; without them, of those that live."""
     include_stopped: bool = True
     environment: str | None = None
     """Those of this environment, of the one that is meant for the empty name; all for None."""

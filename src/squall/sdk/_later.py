@@ -43,7 +43,6 @@ OF_FUNCTION = frozenset(
         "get_dashboard_url",
         "get_web_url",
         "metrics",
-        "update_autoscaler",
     ]
 )
 OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url"])
@@ -51,6 +50,8 @@ OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url"])
 
 def missing(kind: str, names: frozenset[str], name: str) -> AttributeError:
     """What to raise where an object of that kind has no such attribute; `names` come later."""
+    if name == "update_autoscaler":
+        return AttributeError(f"{kind} has no update_autoscaler any more; write .autoscaler.update(…)")
     if name in names:
         return AttributeError(f"{kind}.{name} is not in this version of Squall yet")
     return AttributeError(f"{kind!r} object has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from squall.protocol.app import AppList, AppListing, AppStop
+from squall.protocol.app import AppList, AppListing, AppStop, AppStopped
 from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
 from squall.protocol.codec import STREAM_WINDOW
 from squall.protocol.container import (
@@ -561,3 +561,18 @@ async def test_container_of_a_node_that_went_away_before_it_was_asked_is_started
         outputs = await stage.done(call, 1)
 
         assert outputs[0].value == b"8"
+
+
+async def test_apps_that_live_are_listed_however_many_have_ended() -> None:
+    async with staged() as stage:
+        living = await stage.client.app()
+        ended = [await stage.client.app() for _ in range(3)]
+        for app_id in ended:
+            await stage.client.ask("AppStop", AppStop(app_id), AppStopped)
+
+        some = await stage.client.ask("AppList", AppList(limit=1), AppListing)
+        going = await stage.client.ask("AppList", AppList(limit=10, include_stopped=False), AppListing)
+
+        assert living in [one.app_id for one in some.apps]
+        assert len(some.apps) == 2
+        assert [one.app_id for one in going.apps] == [living]

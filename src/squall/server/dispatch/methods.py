@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from squall.protocol.app import (
     DEPLOYED,
+    STOPPED,
+    STOPPING,
     AppCreate,
     AppCreated,
     AppGet,
@@ -51,7 +53,7 @@ from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageName, ImageP
 from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
 from squall.server.dispatch.app import children
-from squall.server.dispatch.app.apps import FUNCTIONS_MAX
+from squall.server.dispatch.app.apps import FUNCTIONS_MAX, LIVE
 from squall.server.dispatch.app.held_version import HeldVersion
 from squall.server.dispatch.app.methods import deployment_methods
 from squall.server.dispatch.app.near import near
@@ -188,9 +190,13 @@ class Methods:
         return self._plane.apps.info(row, {spec.name: spec.function_id for spec in functions}), b""
 
     async def _app_list(self, caller: Caller, record: AppList, body: bytes) -> tuple[AppListing, bytes]:
-        limit = max(0, min(record.limit, LIST_MAX))
-        states = () if record.include_stopped else ("ephemeral", "detached", "deployed", "stopping")
-        rows = await self._plane.store.list_apps(limit, states, record.environment)
+        limit, store = max(0, min(record.limit, LIST_MAX)), self._plane.store
+        going = LIST_MAX if record.include_stopped else limit
+        rows = await store.list_apps(going, (*LIVE, STOPPING), record.environment)
+        if record.include_stopped:
+            # Those that live are never cut off by runs that have ended.
+            rows += await store.list_apps(limit, (STOPPED,), record.environment)
+            rows = tuple(sorted(rows, key=lambda row: (row.created_at, row.app_id), reverse=True))
         return AppListing(tuple(self._plane.apps.info(row) for row in rows)), b""
 
     async def _app_stop(self, caller: Caller, record: AppStop, body: bytes) -> tuple[AppStopped, bytes]:
