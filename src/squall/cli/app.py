@@ -8,6 +8,7 @@ import time
 import click
 
 from squall.cli import app_info, tables
+from squall.cli.confirmation import confirm
 from squall.cli.deploy import say_what_is_left, strategy_option
 from squall.cli.environment import environment_option
 from squall.cli.log import inputs_of, log_options, show_logs
@@ -132,7 +133,7 @@ def rollback(app: str, version: str | None, strategy: str, yes: bool) -> None:
     info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     to = f"version {number}" if number else "the version before"
     if not yes:
-        click.confirm(f"Deploy {to} of {info.name} again, in place of version {info.version}?", abort=True)
+        confirm(f"Deploy {to} of {info.name} again, in place of version {info.version}?")
     published = _roll_back(AppRollback(info.app_id, new_id("rq"), version=number, strategy=strategy))
     click.echo(f"Rolled back {info.name} to {to}, which is now version {published.version}.{_at(published)}", err=True)
     say_what_is_left(published.left_container_count)
@@ -185,6 +186,6 @@ def stop(app: str, yes: bool) -> None:
     if not yes:
         what = "deployed app" if info.state == DEPLOYED else "app"
         containers = tables.counted(info.container_count, "container")
-        click.confirm(f"Stop {what} {info.name or info.app_id} with {containers}, for good?", abort=True)
+        confirm(f"Stop {what} {info.name or info.app_id} with {containers}, for good?")
     ask("AppStop", AppStop(info.app_id, reason="squall app stop"), AppStopped)
     click.echo(f"Stopped {info.app_id}.", err=True)

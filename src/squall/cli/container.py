@@ -8,6 +8,7 @@ import sys
 import click
 
 from squall.cli import tables
+from squall.cli.confirmation import confirm
 from squall.cli.log import log_options, show_logs
 from squall.cli.server_calls import ask, is_list_empty, is_terminal, open_stream, require_server
 from squall.cli.terminal import carry, size
@@ -84,7 +85,7 @@ def stop(container_id: str, is_graceful: bool, yes: bool) -> None:
     require_server()
     # One that does not run is not worth a question: the server says what is wrong.
     if not yes and _is_running(container_id):
-        click.confirm(f"End container {container_id}?", abort=True)
+        confirm(f"End container {container_id}?")
     ask("ContainerStop", ContainerStop(container_id, is_graceful), Empty)
 
 

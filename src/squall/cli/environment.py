@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from squall.cli import tables
+from squall.cli.confirmation import confirm
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.protocol.environment import (
     DEFAULT,
@@ -68,7 +69,7 @@ def delete(name: str, yes: bool) -> None:
     info = ask("EnvironmentGet", EnvironmentGet(check_environment(name, "NAME")), EnvironmentInfo)
     if not yes:
         what = tables.counted(info.app_count, "app")
-        click.confirm(f"Delete environment {name}, and stop its {what} for good?", abort=True)
+        confirm(f"Delete environment {name}, and stop its {what} for good?")
     gone = ask("EnvironmentDelete", EnvironmentDelete(name), EnvironmentDeleted)
     images = tables.counted(gone.image_name_count, "name") + " of images"
     click.echo(f"Deleted {name}, with {tables.counted(gone.app_count, 'app')} and {images}.", err=True)

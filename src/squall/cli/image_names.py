@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from squall.cli import tables
+from squall.cli.confirmation import confirm
 from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.protocol.empty import Empty
@@ -58,6 +59,6 @@ def delete(name: str, yes: bool) -> None:
     """
     require_server()
     if not yes:
-        click.confirm(f"Delete the name {name}?", abort=True)
+        confirm(f"Delete the name {name}?")
     ask("ImageNameDelete", ImageNameDelete(name, environment_of(None)), Empty)
     click.echo(f"Deleted {name}.", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from squall.cli.confirmation import confirm
 from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask, require_server
 from squall.protocol.image_catalog import ImageDelete, ImageDeleteDone, LayerUse
@@ -24,10 +25,7 @@ def remove(images: tuple[str, ...], yes: bool) -> None:
     require_server()
     if not yes:
         query = ImageDelete(images, is_dry_run=True, environment=environment_of(None))
-        click.confirm(
-            _question(ask("ImageDelete", query, ImageDeleteDone)),
-            abort=True,
-        )
+        confirm(_question(ask("ImageDelete", query, ImageDeleteDone)))
     # Layers may have to be deleted, which takes as long as it takes: the server has a limit of its own.
     _tell(ask("ImageDelete", ImageDelete(images, environment=environment_of(None)), ImageDeleteDone))
 

@@ -1,0 +1,25 @@
+"""Questions before something is ended or deleted."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+def confirm(question: str) -> None:
+    """Go on only after a yes.
+
+    Raises:
+        Abort: (of `click`) the answer was no.
+        ClickException: nobody is there to answer.
+    """
+    try:
+        is_wanted = click.confirm(question)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)
+        raise click.ClickException("nobody answered; with --yes there is no question, as a script needs it") from None
+    if not is_wanted:
+        raise click.Abort
