@@ -188,7 +188,8 @@ def _remove_by_name(squall: Installation, below: dict[str, Any], above: dict[str
     done = flows.command_ok(squall, "image", "rm", above["image_id"][:16], "web:1", "--yes")
     twice = flows.command(squall, "image", "rm", above["image_id"], "--yes")
 
-    assert (published.code, unsaid.code, twice.code) == (1, 130, 1)
+    assert (published.code, unsaid.code, twice.code) == (1, 1, 1)
+    assert "with --yes there is no question" in unsaid.err
     assert f"cannot remove images: {below['image_id']} is published as web:1; remove it by its name" in published.err
     assert f"Remove the name web:1, image {below['image_id']} and free " in unsaid.out
     assert done.err.startswith("Deleted the name web:1.\n")
