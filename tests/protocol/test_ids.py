@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 
-from squall.protocol.ids import KINDS, born_at, input_id, is_id, new_id, parse_input_id
+from squall.protocol.ids import (
+    KINDS,
+    born_at,
+    derived_id,
+    function_id,
+    hashed_id,
+    input_id,
+    is_id,
+    new_id,
+    parse_input_id,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,3 +89,21 @@ def test_input_id_is_made_of_its_call_and_index() -> None:
 def test_what_is_no_input_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an input id"):
         parse_input_id(text)
+
+
+def test_id_that_follows_from_what_it_is_for_never_changes() -> None:
+    assert function_id("ap-0000000000000000000000", "square") == "fu-7X5BGmNAUfdsYiQpbFJjst"
+    assert is_id(hashed_id("fu", "anything"), "fu")
+    assert hashed_id("fu", "one") != hashed_id("fu", "two")
+    assert derived_id("fc", 1000.0, "fu-1 1000.0") == "fc-00004C921d5VIezYcXnBAd"
+    assert born_at(derived_id("fc", 1000.0, "fu-1 1000.0")) == 1000.0
+
+
+def test_ids_are_derived_without_openssl() -> None:
+    """`squall run` derives one for each function; loading OpenSSL takes as long as a tenth of all its imports."""
+    code = (
+        "import sys; from squall.protocol.ids import function_id\n"
+        "function_id('ap-1', 'f'); assert 'hashlib' not in sys.modules"
+    )
+
+    subprocess.run([sys.executable, "-S", "-c", code], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)})

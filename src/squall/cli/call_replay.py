@@ -37,7 +37,7 @@ from squall.protocol.function import (
     FunctionGet,
     FunctionSpec,
 )
-from squall.protocol.ids import function_id as derived_id
+from squall.protocol.ids import function_id as function_id_of
 from squall.protocol.ids import input_id, new_id
 from squall.protocol.log import LogEntry
 from squall.protocol.parameters import decode
@@ -103,7 +103,7 @@ def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
     # All functions of the app: this one may call the others.
     wanted = [FunctionGet(function_id=one, has_env=True) for one in app.functions.values()]
     specs = [ask("FunctionGet", one, FunctionSpec) for one in wanted]
-    ids = {one.function_id: derived_id(app_id, one.name) for one in specs}
+    ids = {one.function_id: function_id_of(app_id, one.name) for one in specs}
     functions = FunctionCreate(tuple(_made_for(app_id, ids[one.function_id], one) for one in specs))
     client = _client.current()
     record = AppCreate(app_id, f"replay of {app.name or app.app_id}"[:64], EPHEMERAL)

@@ -64,11 +64,15 @@ def new_id(kind: str) -> str:
 
 def derived_id(kind: str, at: float, seed: str) -> str:
     """An id that follows from what it is for: made again, it is the same. Born `at`, in seconds since 1970."""
-    assert kind in KINDS, f"no such kind of id: {kind}"
-    from squall.protocol.hashing import sha256_hex  # cold start: servers only
+    return f"{kind}-{_base62(int(at * 1000), _TIME_CHARS)}{hashed_id(kind, seed)[-_RANDOM_CHARS:]}"
 
-    digest = sha256_hex(seed.encode())
-    return f"{kind}-{_base62(int(at * 1000), _TIME_CHARS)}{_base62(int(digest, 16), _RANDOM_CHARS)}"
+
+def hashed_id(kind: str, seed: str) -> str:
+    """An id that follows from what it is for alone, whenever it is made."""
+    assert kind in KINDS, f"no such kind of id: {kind}"
+    from squall.protocol.hashing import sha256_hex  # cold start: no container needs it
+
+    return f"{kind}-{_base62(int(sha256_hex(seed.encode()), 16), _TIME_CHARS + _RANDOM_CHARS)[::-1]}"
 
 
 def born_at(text: str) -> float:
@@ -94,10 +98,7 @@ def is_id(text: str, kind: str | None = None) -> bool:
 def function_id(app_id: str, name: str) -> str:
     """The id of a function of an app. Derived: it is the same in every version of a deployed app that has it, and no
     container can choose that of another app's."""
-    import hashlib  # cold start: no program needs it that only calls
-
-    digest = hashlib.sha256(f"{app_id}:{name}".encode()).digest()
-    return f"fu-{_base62(int.from_bytes(digest[:16], 'big'), _TIME_CHARS + _RANDOM_CHARS)}"
+    return hashed_id("fu", f"{app_id}:{name}")
 
 
 def input_id(call_id: str, index: int) -> str:

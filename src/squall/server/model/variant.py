@@ -6,7 +6,6 @@ server.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from typing import Any
 
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.function import FunctionBind, FunctionOptions, FunctionSpec, Resources, Scaling
+from squall.protocol.ids import hashed_id
 from squall.protocol.parameters import PARAMETERS_CHARS_MAX, ParametersInvalid, check, decode, shown
 from squall.protocol.records import replace, to_wire
 
-_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_ID_CHARS = 22
 NAME_CHARS_MAX = 300
 OPTIONS_CHARS_MAX = 64 * 1024
 
@@ -60,13 +58,7 @@ def is_plain(asked: FunctionBind) -> bool:
 def variant_id(asked: FunctionBind) -> str:
     """The id of what is asked for."""
     parts = [asked.function_id, asked.parameters, to_wire(asked.options), asked.version]
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
-    digits = []
-    for _ in range(_ID_CHARS):
-        number, digit = divmod(number, len(_ALPHABET))
-        digits.append(_ALPHABET[digit])
-    return "fu-" + "".join(digits)
+    return hashed_id("fu", json.dumps(parts, sort_keys=True, separators=(",", ":")))
 
 
 def merged(base: FunctionSpec, asked: FunctionBind) -> FunctionSpec:
