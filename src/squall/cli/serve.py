@@ -17,6 +17,7 @@ from squall.cli import reference
 from squall.cli.edition import Line
 from squall.cli.environment import environment_option
 from squall.cli.tables import counted
+from squall.protocol.names import NAME, NAME_RULE
 from squall.sdk import _output
 from squall.sdk._environment import environment_of
 from squall.sdk.app import App
@@ -45,8 +46,8 @@ def serve(app_name: str | None, is_module: bool, timeout_s: float | None, has_ti
     parsed = reference.parse(ref, is_module=is_module, command="serve")
     if parsed.source == "-":
         raise click.UsageError("standard input cannot be served: it does not change; write the program to a file")
-    if app_name is not None and not re.match(r"[A-Za-z0-9._-]{1,64}\Z", app_name):
-        raise click.UsageError(f"--name {app_name!r}: use at most 64 letters, digits, dots, dashes and underscores")
+    if app_name is not None and not re.match(NAME, app_name):
+        raise click.UsageError(f"--name {app_name!r}: use {NAME_RULE}")
     with _output.use(_output.PlainOutput(has_timestamps=has_timestamps)):
         Serving(ref, is_module=is_module, name=app_name, timeout_s=timeout_s).run()
 

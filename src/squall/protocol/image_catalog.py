@@ -11,10 +11,10 @@ import re
 from squall.protocol.environment import DEFAULT
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec
+from squall.protocol.names import NAME
 from squall.protocol.records import field, record, replace
 
 LATEST = "latest"
-_WORD = re.compile(r"^[A-Za-z0-9._-]{1,64}\Z")
 NAME_RULE = "letters, digits, `.`, `_` and `-`, at most 64 of them"
 
 
@@ -259,7 +259,7 @@ def parse_name(text: str, environment: str = "") -> ImageRef:
     name, colon, tag = rest.partition(":")
     found = ImageRef(("" if before == DEFAULT else before) if slash else environment, name, tag if colon else LATEST)
     words = [found.name, found.tag, *([before] if slash else [])]
-    if not all(_WORD.match(word) for word in words) or found.name.startswith("im-"):
+    if not all(re.match(NAME, word) for word in words) or found.name.startswith("im-"):
         also = " and do not begin with `im-`, as ids do" if found.name.startswith("im-") else ""
         raise PlatformError(
             INVALID,

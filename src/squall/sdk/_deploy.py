@@ -13,6 +13,7 @@ from squall.protocol import ids
 from squall.protocol.app import DEPLOYED, AppGet, AppInfo
 from squall.protocol.deployment import RECREATE, ROLLING, STRATEGIES, AppPrepare, AppPrepared, AppPublish, AppPublished
 from squall.protocol.function import FunctionCreate
+from squall.protocol.names import VERSION_TAG, VERSION_TAG_RULE
 from squall.protocol.version import VERSION
 from squall.sdk import _output, _source
 from squall.sdk._client import Client, current
@@ -25,8 +26,6 @@ from squall.sdk._specs import Specs
 
 if TYPE_CHECKING:
     from squall.sdk.app import App
-
-_TAG = r"[A-Za-z0-9._-]{0,50}\Z"
 
 
 def check_strategy(strategy: object) -> str:
@@ -46,8 +45,8 @@ def check_tag(tag: object) -> str:
     Raises:
         InvalidError: no text, too long, or with other characters.
     """
-    if not isinstance(tag, str) or not re.match(_TAG, tag):
-        raise InvalidError(f"tag={tag!r}: use at most 50 letters, digits, dots, dashes and underscores")
+    if not isinstance(tag, str) or not re.match(VERSION_TAG, tag):
+        raise InvalidError(f"tag={tag!r}: use {VERSION_TAG_RULE}")
     return tag
 
 

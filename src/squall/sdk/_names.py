@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from squall.exception import InvalidError
+from squall.protocol.names import APP_TAG, APP_TAG_RULE, NAME, NAME_RULE
 from squall.sdk._value_text import value_text
 
-_NAME = r"[A-Za-z0-9._-]{1,64}\Z"
-_TAG = r"[A-Za-z0-9._-]{1,63}\Z"
 _APP_ID = r"ap-[0-9A-Za-z]{22}\Z"
 
 
@@ -20,8 +19,8 @@ def check_name(name: object, what: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidError(f"{what} must be a string, not {type(name).__name__}")
-    if not re.match(_NAME, name):
-        raise InvalidError(f"{what} {value_text(name)}: use 1 to 64 letters, digits, dots, dashes and underscores")
+    if not re.match(NAME, name):
+        raise InvalidError(f"{what} {value_text(name)}: use {NAME_RULE}")
     if re.match(_APP_ID, name):
         raise InvalidError(f"{what} {name!r}: looks like the id of an app; choose another name")
     return name
@@ -39,8 +38,6 @@ def check_tags(tags: object) -> dict[str, str]:
         raise InvalidError(f"tags must be a dictionary of strings, not {type(tags).__name__}")
     for key, value in tags.items():
         for text in (key, value):
-            if not isinstance(text, str) or not re.match(_TAG, text):
-                raise InvalidError(
-                    f"tags: {value_text(text)} is none: use 1 to 63 letters, digits, dots, dashes and underscores"
-                )
+            if not isinstance(text, str) or not re.match(APP_TAG, text):
+                raise InvalidError(f"tags: {value_text(text)} is none: use {APP_TAG_RULE}")
     return dict(tags)

@@ -15,6 +15,7 @@ from squall.protocol.app import AppCreate
 from squall.protocol.autoscaler import AutoscalerUpdate
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, PlatformError
 from squall.protocol.function import FunctionSpec
+from squall.protocol.names import NAME, NAME_RULE
 from squall.server.model.store import StoredApp
 
 DEPTH_MAX = 32
@@ -34,7 +35,6 @@ RESOURCE_MAX = 2**31
 SECONDS_MAX = 7 * 24 * 3600.0
 
 # What the SDK lets through: names that code in a container chose are shown in the terminals of people outside.
-_NAME = re.compile(r"[A-Za-z0-9._-]{0,64}\Z")
 
 
 def check_new(record: AppCreate) -> None:
@@ -47,7 +47,7 @@ def check_new(record: AppCreate) -> None:
         message = f"AppCreate: an app made inside a container ends with it, so it cannot be {record.state}"
         raise PlatformError(INVALID, f"{message}; leave detach out")
     texts = [record.name, record.environment, *record.tags, *record.tags.values()]
-    if len(record.tags) > TAGS_MAX or not all(_NAME.match(text) for text in texts):
+    if len(record.tags) > TAGS_MAX or not all(not text or re.match(NAME, text) for text in texts):
         message = "names and tags are at most 64 letters, digits, dots, dashes and underscores"
         raise PlatformError(INVALID, f"AppCreate: {message}, with at most {TAGS_MAX} tags; choose others")
 
@@ -75,8 +75,8 @@ def check_function(spec: FunctionSpec, *, is_network_blocked: bool) -> None:
     Raises:
         PlatformError: `invalid`.
     """
-    if not spec.name or not _NAME.match(spec.name):
-        message = "a name is 1 to 64 letters, digits, dots, dashes and underscores"
+    if not re.match(NAME, spec.name):
+        message = f"a name is {NAME_RULE}"
         raise PlatformError(INVALID, f"FunctionCreate: {message}; give function {spec.name[:80]!r} another one")
     # Derived: who chose freely could take the id of another app's function, or of a variant that is yet to be made.
     if spec.function_id != ids.function_id(spec.app_id, spec.name):

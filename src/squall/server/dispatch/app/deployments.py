@@ -36,6 +36,7 @@ from squall.protocol.deployment import (
 from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.ids import is_id, new_id
+from squall.protocol.names import APP_TAG, APP_TAG_RULE, NAME, NAME_RULE, VERSION_TAG, VERSION_TAG_RULE
 from squall.protocol.records import replace as replaced
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app.apps import App, Apps, check_going, check_spec
@@ -63,10 +64,6 @@ NAMES_MAX = 100
 TEXT_CHARS_MAX = 200
 
 _log = logging.getLogger("squall.server.dispatch.app.deployments")
-
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_TAG = re.compile(r"[A-Za-z0-9._-]{0,50}\Z")
-_APP_TAG = re.compile(r"[A-Za-z0-9._-]{1,63}\Z")
 
 Key = tuple[str, str]
 """The environment and the name of a deployed app."""
@@ -462,14 +459,14 @@ def _is_unchanged(app: App, specs: Sequence[FunctionSpec]) -> bool:
 
 
 def _check_name(method: str, name: str) -> None:
-    if not _NAME.match(name) or is_id(name, "ap"):
-        message = "an app is deployed under a name of 1 to 64 letters, digits, dots, dashes and underscores"
+    if not re.match(NAME, name) or is_id(name, "ap"):
+        message = f"an app is deployed under a name of {NAME_RULE}"
         raise PlatformError(INVALID, f"{method}: {message}, not {name[:80]!r}")
 
 
 def _check_tags(method: str, tags: dict[str, str]) -> None:
-    if len(tags) > 100 or not all(_APP_TAG.match(text) for pair in tags.items() for text in pair):
-        message = "tags are at most 100 pairs of 1 to 63 letters, digits, dots, dashes and underscores"
+    if len(tags) > 100 or not all(re.match(APP_TAG, text) for pair in tags.items() for text in pair):
+        message = f"tags are at most 100 pairs of {APP_TAG_RULE}"
         raise PlatformError(INVALID, f"{method}: {message}")
 
 
@@ -495,7 +492,7 @@ def _check_publish(record: AppPublish, functions: tuple[FunctionSpec, ...]) -> N
     problems = (
         (not record.deploy_id, "deploy_id is missing"),
         (not is_id(record.app_id, "ap"), f"{record.app_id[:80]!r} is no id of an app; ask by AppPrepare"),
-        (not _TAG.match(record.tag), "a tag is at most 50 letters, digits, dots, dashes and underscores"),
+        (not re.match(VERSION_TAG, record.tag), f"a tag is {VERSION_TAG_RULE}"),
         (len(functions) > wire.FUNCTIONS_MAX, f"an app has at most {wire.FUNCTIONS_MAX} functions"),
         (len(names) != len(functions), "two functions have one name"),
     )
