@@ -12,7 +12,7 @@ from squall.protocol.call import CallCancel, CallOpen, CallSpawn, CallSpawned, F
 from squall.protocol.call_id import owner_mark
 from squall.protocol.container import ContainerStop
 from squall.protocol.empty import Empty
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.flight import (
     CallFlight,
     CallGraph,
@@ -33,10 +33,20 @@ from squall.protocol.server import ServerStatus, ServerStatusRequest
 from squall.server.dispatch.app import variants
 from squall.server.dispatch.clock import ManualClock
 from squall.server.dispatch.flight.flights import COUNTED_MAX
-from squall.server.dispatch.flight.keeper import DETAIL_CHARS_MAX
-from squall.server.dispatch.flight.recorder import DETAILED_MAX, FAILED_MAX, KEPT_INPUTS_MAX, FlightRecorder, cut_short
+from squall.server.dispatch.flight.keeper import DETAIL_CHARS_MAX, FlightKeeper
+from squall.server.dispatch.flight.recorder import (
+    CALL_SHARE,
+    DETAILED_MAX,
+    FAILED_MAX,
+    KEPT_INPUTS_MAX,
+    FlightRecorder,
+    cut_short,
+)
+from squall.server.dispatch.function.input import Input
 from squall.server.model.config import ServerConfig
+from squall.server.model.flight import StoredMinute
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
+from squall.server.store.memory import MemoryStore
 from tests.server.dispatch.app.test_variants import MODEL, bind
 from tests.server.doubles import Failed, FakeGuest, Stage, made_at, settle, staged
 
@@ -529,6 +539,13 @@ class _Spec:
     function_id, app_id, name, variant_of = "fu-1", "ap-1", "f", ""
 
 
+class _StoreAway(MemoryStore):
+    """Nothing can be written."""
+
+    async def put_minutes(self, minutes: tuple[StoredMinute, ...]) -> None:
+        raise PlatformError(UNAVAILABLE, "the database is away")
+
+
 class _Dispatcher:
     spec, app_name = _Spec(), "app"
 
@@ -573,6 +590,42 @@ def test_calls_that_live_are_forgotten_when_they_alone_are_too_many() -> None:
     recorder.outputs(calls[0], None, (0,), (), (5,), 0.0, 1.0)
     recorder.ended_call(calls[0])
     assert recorder.get(calls[0].call_id) is None
+
+
+def test_one_call_does_not_fill_the_memory_of_all() -> None:
+    recorder = FlightRecorder(ManualClock(), bytes_max=2**20)
+    call = make_call(1)
+    recorder.opened(call)
+    failure = Failure("user", "no", traceback="t" * 8_000)
+
+    for index in range(500):
+        for _ in range(5):
+            recorder.retried(Input(call, index, b"", "", 0.0), "ct-1", wire.FAILED, failure, 1.0)
+        recorder.failed(call, (Input(call, index, b"", "", 0.0),), "ct-1", wire.FAILED, failure)
+
+    track = recorder.get(call.call_id)
+    assert track is not None
+    assert track.bytes < 2**20 // CALL_SHARE + 10_000
+    assert track.counts[wire.FAILED] == 500, "what is not known one by one is counted"
+    assert 0 in track.attempts
+
+
+async def test_numbers_that_cannot_be_written_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squall.server.dispatch.flight.keeper.UNWRITTEN_MINUTES_MAX", 50)
+    clock = ManualClock()
+    recorder = FlightRecorder(clock)
+    keeper = FlightKeeper(recorder, _StoreAway(), clock, ServerConfig(), find=lambda _: None, look=lambda _: None)
+
+    for number in range(200):
+        call = make_call(number)
+        recorder.opened(call)
+        recorder.outputs(call, None, (0,), (), (5,), clock.monotonic(), clock.monotonic())
+        await keeper.tick()
+        clock.advance(61.0)
+
+    left = keeper.unwritten_minutes()
+    assert len(left) <= 51
+    assert max(one.began_at for one in left) > clock.now() - 200, "the latest stay"
 
 
 def test_durable_call_that_leaves_memory_and_comes_back_is_one() -> None:

@@ -39,6 +39,8 @@ TICK_FLIGHTS_MAX = 200
 MINUTES_KEPT_S = 7 * 24 * 3600.0
 MINUTES_MAX = 500_000
 MINUTES_EVERY_S = 15.0
+UNWRITTEN_MINUTES_MAX = 50_000
+"""That wait for a store that is away; the oldest are lost."""
 PRUNE_EVERY_S = 60.0
 
 
@@ -132,6 +134,7 @@ class FlightKeeper:
 
     async def _write_minutes(self) -> None:
         self._over += self._recorder.take_minutes(self._clock.now())
+        del self._over[:-UNWRITTEN_MINUTES_MAX]
         minutes = [*self._over, *self._recorder.minutes.values()]
         count = len(self._over)
         for minute in minutes:

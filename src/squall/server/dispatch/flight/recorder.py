@@ -4,8 +4,9 @@ On the way of an input nothing is worked out: a batch of outputs leaves the colu
 Whoever asks (`flights.py`) makes an account of them, once a second the histograms of functions are counted up, and
 what must outlive the server is handed to `keeper.py`.
 
-Bounds: `CALLS_MAX` calls and `BYTES_MAX` of what is known about them, ended ones that ended first go first. Of a
-call the first `DETAILED_MAX` inputs are known one by one and `FAILED_MAX` of those that failed; the rest is counted.
+Bounds: `CALLS_MAX` calls and `BYTES_MAX` of what is known about them, ended ones that ended first go first; one call
+has an eighth of it at most. Of a call the first `DETAILED_MAX` inputs are known one by one and `FAILED_MAX` of those
+that failed; the rest is counted.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ CALLS_MAX = 10_000
 BYTES_MAX = 64 * 2**20
 """Of all apps together: the last calls, whosever they are. An app that makes very many shortens what is remembered of
 others and refuses them nothing; failures and durable calls are in the store for longer."""
+CALL_SHARE = 8
+"""One call may take the n-th part of that; attempts of it beyond are counted only."""
 DETAILED_MAX = 1_000
 FAILED_MAX = 1_000
 ATTEMPTS_MAX = 20
@@ -293,6 +296,8 @@ class FlightRecorder:
         self._change(track)
 
     def _note(self, track: CallTrack, one: Input, attempt: Attempt) -> None:
+        if track.bytes >= self._bytes_max // CALL_SHARE:
+            return
         if track.attempts is _NO_ATTEMPTS:
             track.attempts = {}
         known = track.attempts.setdefault(one.index, [])
