@@ -60,6 +60,16 @@ def test_first_failure_is_told_and_what_follows_is_done(inside: None) -> None:
     assert "UP" in shown("link", "show", "dev", "lo").split(">")[0]
 
 
+def test_socket_that_cannot_be_opened_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr("squall.runtime.network.rtnl.socket.socket", refuse)
+
+    with pytest.raises(RuntimeFailure, match=r"cannot open a routing socket: .*EMFILE"):
+        RoutingSocket()
+
+
 def test_error_that_is_none_is_passed_over(inside: None) -> None:
     with RoutingSocket() as routing:
         routing.ask("remove", "nothing", delete_link("nothing"), ignored=(errno.ENODEV,))

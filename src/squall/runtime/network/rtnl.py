@@ -101,11 +101,18 @@ def add_neighbour(index: int, address: str, mac: str) -> Request:
 
 
 class RoutingSocket:
-    """A connection to the routing tables of the namespace that the thread is in when it is made."""
+    """A connection to the routing tables of the namespace that the thread is in when it is made.
+
+    Raises (when it is made):
+        RuntimeFailure: the process has no descriptor left.
+    """
 
     def __init__(self) -> None:
         flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
+        except OSError as error:
+            raise RuntimeFailure(describe_errno("open", "a routing socket", error.errno or 0)) from error
         self._socket.settimeout(_ANSWER_S)
 
     def __enter__(self) -> RoutingSocket:
@@ -130,6 +137,8 @@ class RoutingSocket:
         try:
             self._socket.send(message)
             errors = self._answers(len(requests))
+        except TimeoutError as error:
+            raise RuntimeFailure(f"cannot {operation} {subject}: no answer within {_ANSWER_S:g} s") from error
         except OSError as error:
             raise RuntimeFailure(describe_errno(operation, subject, error.errno or 0)) from error
         for number, request in enumerate(requests, 1):
