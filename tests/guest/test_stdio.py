@@ -161,5 +161,7 @@ def test_stream_is_configured_as_a_plain_one_and_stays_what_it_is() -> None:
 
     assert (stream.line_buffering, stream.write_through) == (True, False)
     assert read_lines(reader) == [("in-abc:0", b"line")]
+    with pytest.raises(TypeError, match="buffering"):
+        stream.reconfigure(buffering=1)  # type: ignore[call-arg]
     with pytest.raises(io.UnsupportedOperation, match="latin-1"):
         stream.reconfigure(encoding="latin-1")

@@ -54,7 +54,15 @@ class MarkedStream(io.TextIOBase):
         """What is no line yet waits."""
         return False
 
-    def reconfigure(self, *, encoding: str | None = None, **_: object) -> None:
+    def reconfigure(
+        self,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        line_buffering: bool | None = None,
+        write_through: bool | None = None,
+    ) -> None:
         """Of a plain text stream; how lines leave here cannot be changed, and is what most ask for.
 
         Raises:
