@@ -48,10 +48,14 @@ OF_FUNCTION = frozenset(
 OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url"])
 
 
+INSTEAD = {("Function", "update_autoscaler"): ".autoscaler.update(…)"}
+"""What is not to come, and what to write for it."""
+
+
 def missing(kind: str, names: frozenset[str], name: str) -> AttributeError:
     """What to raise where an object of that kind has no such attribute; `names` come later."""
-    if name == "update_autoscaler":
-        return AttributeError(f"{kind} has no update_autoscaler any more; write .autoscaler.update(…)")
+    if (kind, name) in INSTEAD:
+        return AttributeError(f"{kind}.{name} is deprecated where it comes from; write {INSTEAD[kind, name]}")
     if name in names:
         return AttributeError(f"{kind}.{name} is not in this version of Squall yet")
     return AttributeError(f"{kind!r} object has no attribute {name!r}")
