@@ -148,6 +148,15 @@ def test_module_is_served_until_its_time_is_over(squall: Installation, tmp_path:
     assert states(squall, "polite") == ["stopped"]
 
 
+def test_the_time_also_ends_for_what_is_still_loading(squall: Installation, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(50)\n")
+
+    ended = squall.command("serve", "slow.py", "--timeout", "2", timeout_s=30, cwd=tmp_path)
+
+    assert ended.code == 0, ended
+    assert "still loading" in ended.err
+
+
 @pytest.mark.parametrize(
     ("program", "code", "text"),
     [("def (", 1, "SyntaxError"), ("x = 1", 2, "has no app"), (None, 1, "cannot serve gone.py: no such file")],

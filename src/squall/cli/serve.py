@@ -83,6 +83,10 @@ class _Edition:
         return self._process.wait()
 
 
+class _TimeIsOver(Exception):
+    """`--timeout`, while an edition was awaited."""
+
+
 class Serving:
     """The parent's side: it holds the app, and begins one edition after the other."""
 
@@ -103,7 +107,7 @@ class Serving:
         """
         self._edition = _Edition(self._ref, self._is_module)
         try:
-            loaded = self._edition.hear("loaded")
+            loaded = self._await(self._edition, "loaded")
             self._name = self._name or loaded["name"] or _name_of(self._ref)
             app = App(self._name, tags=loaded["tags"])
             with app.run(name=self._name):
@@ -111,6 +115,8 @@ class Serving:
                 self._app_id = app.app_id
                 self._publish(self._edition)
                 self._follow()
+        except _TimeIsOver:
+            click.echo("The time is over, and it was still loading.", err=True)
         except EOFError:
             raise click.exceptions.Exit(self._edition.end() or 1) from None
         finally:
@@ -124,7 +130,7 @@ class Serving:
         """
         began_at = time.monotonic()
         edition.line.tell(app_id=self._app_id, name=self._name)
-        served = edition.hear("served")
+        served = self._await(edition, "served")
         if served["left_container_count"]:
             left = counted(served["left_container_count"], "container")
             click.echo(f"{left} of before did not end in time; `squall container list` shows what runs.", err=True)
@@ -157,6 +163,18 @@ class Serving:
             if type(interrupt) is not KeyboardInterrupt:
                 raise
 
+    def _await(self, edition: _Edition, word: str) -> Any:
+        """What it has to say under that word, for as long as the app is served.
+
+        Raises:
+            EOFError: it has ended.
+            _TimeIsOver: the time for all is.
+        """
+        said = edition.hear(word, self._left_s())
+        if said is None:
+            raise _TimeIsOver
+        return said
+
     def _left_s(self) -> float | None:
         return None if self._until is None else self._until - time.monotonic()
 
@@ -174,7 +192,7 @@ class Serving:
         """
         successor = _Edition(self._ref, self._is_module)
         try:
-            successor.hear("loaded")
+            self._await(successor, "loaded")
             self._publish(successor)
         except BaseException:
             successor.end()
