@@ -21,9 +21,10 @@ class With:
 
     _name: str
 
-    def _with(self, options: FunctionOptions) -> Self:
-        """The same with these options, too."""
-        raise NotImplementedError  # tidy: Function and Cls each have their own
+    if TYPE_CHECKING:
+
+        def _with(self, options: FunctionOptions) -> Self:
+            """The same with these options, too; of each its own."""
 
     def with_options(
         self,
