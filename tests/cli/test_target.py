@@ -8,7 +8,7 @@ import click
 import pytest
 
 import squall
-from squall.cli.target import choose, choose_function
+from squall.cli.target import choose, choose_function, listed
 
 
 def square(x: int) -> int:
@@ -106,3 +106,9 @@ def test_file_with_nothing_to_run_is_told_what_it_lacks(source: str, content: di
         choose(make_module(**content), "", source)
 
     assert caught.value.message.startswith(said)
+
+
+def test_ten_thousand_names_are_no_message() -> None:
+    assert listed([]) == "nothing"
+    assert listed(["b", "a", "b"]) == "b, a"
+    assert listed([f"f{number}" for number in range(10_000)]).endswith("f18, f19 and 9980 more")

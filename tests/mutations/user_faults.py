@@ -51,7 +51,7 @@ USER_FAULTS = (
         "function-not-found-list",
         "function not found",
         "what there is instead is not listed",
-        (Change("src/squall/cli/target.py", "{hint}it has: {_list(names)}", "{hint}"),),
+        (Change("src/squall/cli/target.py", "{hint}it has: {listed(names)}", "{hint}"),),
         {f"{SOURCE}test_function_that_is_not_there_is_named_with_the_nearest": '"main, square" in ended.err'},
     ),
     Mutation(

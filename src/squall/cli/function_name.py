@@ -7,6 +7,7 @@ import difflib
 import click
 
 from squall.cli.server_calls import ask
+from squall.cli.target import listed
 from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.function import FunctionGet, FunctionSpec
 from squall.protocol.ids import is_id
@@ -28,6 +29,6 @@ def find_function(text: str) -> FunctionSpec:
     function_id = found.functions.get(name)
     if function_id is None:
         close = difflib.get_close_matches(name, found.functions, n=1)
-        hint = f"did you mean {app}/{close[0]}?" if close else f"it has: {', '.join(sorted(found.functions)) or 'none'}"
+        hint = f"did you mean {app}/{close[0]}?" if close else f"it has: {listed(sorted(found.functions))}"
         raise click.ClickException(f"app {app} has no function {name!r}; {hint}")
     return ask("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)

@@ -17,9 +17,11 @@ from squall.cli import reference
 from squall.cli.edition import Line
 from squall.cli.environment import environment_option
 from squall.cli.tables import counted
+from squall.cli.target import listed
 from squall.protocol.names import NAME, NAME_RULE
 from squall.sdk import _output
 from squall.sdk._environment import environment_of
+from squall.sdk._names import program_name
 from squall.sdk.app import App
 
 END_S = 5.0
@@ -202,11 +204,9 @@ class Serving:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [os.path.relpath(name) if os.path.isabs(name) else name for name in names[:NAMES_SHOWN]]
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return (", ".join(shown) or "nothing") + more
+    return listed([os.path.relpath(name) if os.path.isabs(name) else name for name in names], NAMES_SHOWN)
 
 
 def _name_of(ref: str) -> str:
     """What an app without a name is listed as: its program."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(ref.partition("::")[0]))[:64] or "python"
+    return program_name(ref.partition("::")[0])

@@ -15,6 +15,9 @@ from squall.sdk._entrypoint import LocalEntrypoint
 from squall.sdk.app import App
 from squall.sdk.function import Function
 
+NAMES_SHOWN = 20
+"""Of an app with ten thousand functions, in a message."""
+
 Target = LocalEntrypoint[..., Any] | Function[..., Any] | ClassMethod
 
 
@@ -53,11 +56,11 @@ def choose_app(module: ModuleType, name: str, source: str) -> App:
 
         close = difflib.get_close_matches(name, apps, n=1)
         hint = _hint(close)
-        raise click.UsageError(f"{where} has no app {name!r}; {hint}it has: {_list(list(apps))}")
+        raise click.UsageError(f"{where} has no app {name!r}; {hint}it has: {listed(list(apps))}")
     if len(set(map(id, apps.values()))) == 1 or "app" in apps:
         return apps.get("app") or next(iter(apps.values()))
     names = list(apps)
-    raise click.UsageError(f"{where} has several apps; name one, as in {source}::{names[0]}: {_list(names)}")
+    raise click.UsageError(f"{where} has several apps; name one, as in {source}::{names[0]}: {listed(names)}")
 
 
 def choose(module: ModuleType, name: str, source: str) -> tuple[App, Target]:
@@ -121,13 +124,13 @@ def _named(
         of_class = [one for one in candidates if _class_name(one.target) == name]
         if len(of_class) > 1:
             names = [one.target.name for one in of_class]
-            raise click.UsageError(f"{name} has several methods; name one, as in {source}::{names[0]}: {_list(names)}")
+            raise click.UsageError(f"{name} has several methods; name one, as in {source}::{names[0]}: {listed(names)}")
         found = of_class
     # An entrypoint before a function of its own app; one that several apps include is one.
     rivals = [one for one in found if one.app is not found[0].app and not _is_same(one.target, found[0].target)]
     if rivals:
         names = [one.long_name for one in (found[0], *rivals)]
-        raise click.UsageError(f"{name!r} is in several apps; name one, as in {source}::{names[0]}: {_list(names)}")
+        raise click.UsageError(f"{name!r} is in several apps; name one, as in {source}::{names[0]}: {listed(names)}")
     if found:
         return found[0]
     known = {key: key for one in all_of_them for key in (one.long_name, one.target.name)}
@@ -137,7 +140,7 @@ def _named(
     close = elsewhere or difflib.get_close_matches(name, known, n=1)
     hint = _hint(close)
     names = [one.target.name for one in candidates]
-    raise click.UsageError(f"{where} has no function or entrypoint {name!r}; {hint}it has: {_list(names)}")
+    raise click.UsageError(f"{where} has no function or entrypoint {name!r}; {hint}it has: {listed(names)}")
 
 
 def _is_same(one: Target, other: Target) -> bool:
@@ -158,12 +161,15 @@ def _only(candidates: Sequence[_Candidate], where: str, source: str) -> _Candida
         if kind:
             names = [one.target.name for one in kind]
             names = names if len(set(names)) == len(names) else [one.long_name for one in kind]
-            raise click.UsageError(f"{where} has several to run; name one, as in {source}::{names[0]}: {_list(names)}")
+            raise click.UsageError(f"{where} has several to run; name one, as in {source}::{names[0]}: {listed(names)}")
     raise click.UsageError(f"{where} has nothing to run: decorate a function with @app.function()")
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(names)) or "nothing"
+def listed(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
+    """The names in a sentence, as many as can be read in one."""
+    some = list(dict.fromkeys(names))
+    more = f" and {len(some) - most} more" if len(some) > most else ""
+    return (", ".join(some[:most]) or "nothing") + more
 
 
 def _hint(close: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from squall.exception import InvalidError
@@ -41,3 +42,8 @@ def check_tags(tags: object) -> dict[str, str]:
             if not isinstance(text, str) or not re.match(APP_TAG, text):
                 raise InvalidError(f"tags: {value_text(text)} is none: use {APP_TAG_RULE}")
     return dict(tags)
+
+
+def program_name(path: str) -> str:
+    """What an app without a name is listed as: the program it is run from."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(path))[:64] or "python"

@@ -13,7 +13,7 @@ from squall.sdk import _container
 from squall.sdk._entrypoint import EntrypointDecorator, LocalEntrypoint
 from squall.sdk._facade import blocking, blocking_context, blocking_static
 from squall.sdk._function_decorator import FunctionDecorator
-from squall.sdk._names import check_name, check_tags
+from squall.sdk._names import check_name, check_tags, program_name
 from squall.sdk._options import check_flag, refuse_not_yet
 from squall.sdk.function import Function
 from squall.sdk.image import Image
@@ -578,10 +578,7 @@ def _program() -> str:
     state = _container.current()
     if state is not None:
         return state.boot.function_name
-    import re  # cold start: only where an app is run
-
-    path = sys.argv[0] if sys.argv else ""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", os.path.basename(path))[:64] or "python"
+    return program_name(sys.argv[0] if sys.argv else "")
 
 
 def _place(function: Function[..., Any]) -> str:
