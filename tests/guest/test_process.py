@@ -135,6 +135,40 @@ def signals_children():
         said.append(os.waitpid(child, 0)[1])
     return said
 
+def ends_children(count):
+    import os
+    said = []
+    for _ in range(count):
+        child = os.fork()
+        if not child:
+            time.sleep(0.2)
+            os._exit(1)
+        os.kill(child, signal.SIGTERM)
+        said.append(os.waitpid(child, 0)[1])
+    return said
+
+def forks_on():
+    import os
+    try:
+        print("forking")
+        while True:
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+    finally:
+        print("cleaned up")
+
+def own_handler():
+    import os
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(9))
+    child = os.fork()
+    if not child:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        os._exit(1)
+    return os.waitpid(child, 0)[1]
+
 def items(n):
     yield from range(n)
 
@@ -629,6 +663,36 @@ def test_forked_children_take_signals_as_anywhere(guest: Process) -> None:
     status, value = guest.output()
 
     assert (status, pickle.loads(value)) == (SUCCEEDED, [7 << 8, signal.SIGTERM])
+
+
+def test_forked_children_that_are_ended_at_once_are_ended(guest: Process) -> None:
+    guest.boot("ends_children")
+    guest.give(0, 20)
+
+    status, value = guest.output()
+
+    assert (status, pickle.loads(value)) == (SUCCEEDED, [signal.SIGTERM] * 20)
+
+
+def test_forked_child_keeps_a_handler_of_user_code(guest: Process) -> None:
+    guest.boot("own_handler")
+    guest.give(0)
+
+    status, value = guest.output()
+
+    assert (status, pickle.loads(value)) == (SUCCEEDED, 9 << 8)
+
+
+def test_user_code_that_forks_all_the_time_is_interrupted_when_the_guest_ends(guest: Process) -> None:
+    guest.boot("forks_on")
+    guest.give(0)
+    guest.wait_for_line("forking")
+
+    guest.terminate()
+
+    code, printed = guest.end()
+    assert code == 0
+    assert "cleaned up" in printed
 
 
 def test_function_that_is_not_there_is_told(guest: Process) -> None:

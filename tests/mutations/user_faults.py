@@ -7,6 +7,7 @@ from tests.mutations.mutation import Change, Mutation
 SOURCE = "tests/e2e/test_fault_source.py::"
 VALUES = "tests/e2e/test_fault_values.py::"
 CODE = "tests/e2e/test_fault_user_code.py::"
+GUEST = "tests/guest/test_process.py::"
 ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
 
 USER_FAULTS = (
@@ -227,5 +228,12 @@ USER_FAULTS = (
             ),
         ),
         {f"{CODE}test_input_over_its_time_limit_is_stopped_and_the_limit_named": "timeout="},
+    ),
+    Mutation(
+        "forked-signals",
+        "processes that user code forks",
+        "forked children keep the guest's handlers of signals",
+        (Change("src/squall/guest/signals.py", ", after_in_child=restore)", ", after_in_child=let_go)"),),
+        {f"{GUEST}test_forked_children_that_are_ended_at_once_are_ended[python]": "(SUCCEEDED, [signal.SIGTERM] * 20)"},
     ),
 )

@@ -6,11 +6,9 @@ Exit codes: 0 asked to end; 1 the function could not be loaded; 2 no server came
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InputCancellation
@@ -20,6 +18,7 @@ from squall.guest.link import Link, LinkLost
 from squall.guest.loading import LoadFailed, load, load_instance
 from squall.guest.outbox import Outbox
 from squall.guest.runner import InputListener, Runner, RunnerParts
+from squall.guest.signals import install_signals
 from squall.guest.stdio import MarkedStream
 from squall.guest.values import Values
 from squall.protocol.guest import (
@@ -49,7 +48,7 @@ def main(socket_path: str = SOCKET_PATH) -> int:
     started = time.monotonic()
     interrupter = Interrupter()
     streams = _take_over_streams()
-    _install_signals(interrupter)
+    install_signals(interrupter)
     try:
         code = _live(socket_path, interrupter, streams, started)
         interrupter.is_closed = True
@@ -207,33 +206,6 @@ def _take_over_streams() -> tuple[MarkedStream, ...]:
     for stream in (out, err):
         os.register_at_fork(after_in_child=stream.forked)
     return out, err
-
-
-def _install_signals(interrupter: Interrupter) -> None:
-    pid = os.getpid()
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != pid:
-            # A child that user code forked ends as it would anywhere.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        if interrupter.is_closed:
-            return
-        # In user code: let its finally blocks run, then end. Waiting for work: end now.
-        interrupter.end_all()
-        raise Stopping
-
-    signal.signal(signal.SIGTERM, terminate)
-
-    def disregard(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != pid:
-            signal.default_int_handler(number, frame)
-
-    # Nobody ends a container by SIGINT. Not SIG_IGN: programs that user code starts would inherit that, and a Ctrl-C
-    # or `Popen.send_signal` meant for them would be lost. Calls of native code that it interrupts go on by themselves.
-    signal.signal(signal.SIGINT, disregard)
-    signal.siginterrupt(signal.SIGINT, False)
-    interrupter.install()
 
 
 def _refuse_breakpoint(*args: Any, **kwargs: Any) -> None:
