@@ -106,6 +106,57 @@ def test_edits_are_seen_by_who_calls_and_code_that_is_wrong_by_who_edits(served:
     assert states(served.squall, served.name) == ["stopped"]
 
 
+def test_serving_beside_a_deployed_app_says_which_one_its_name_means(squall: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "twice.py"
+    program = "import squall\napp = squall.App('twice')\n@app.function()\ndef one() -> int:\n    return {answer}\n"
+    asking = "import squall; print(squall.Function.from_name('twice', 'one').remote())"
+    file.write_text(program.format(answer=1))
+    assert squall.command("deploy", str(file), timeout_s=120).code == 0
+    deployed_id = _app_id(squall, "twice", "deployed")
+    file.write_text(program.format(answer=2))
+
+    served = squall.start("serve", str(file), cwd=tmp_path)
+    served.wait_said("--name twice-dev", 60)
+
+    assert f"The deployed app {deployed_id} (version 1) has the name twice, too" in served.said()
+    assert f"mean {deployed_id}." in served.said()
+    assert _program(squall, asking) == "1"
+
+    squall.command("app", "stop", deployed_id, "--yes")
+    file.write_text(program.format(answer=3))
+    served.wait_said("The name twice means what is served here again.", 60)
+
+    assert _program(squall, asking) == "3"
+    served.close()
+
+
+def test_of_two_that_are_served_under_one_name_the_later_has_it_and_both_are_told(served: Served) -> None:
+    served.wait_answer("one world")
+    first_id = _app_id(served.squall, served.name, "ephemeral")
+    (served.folder / "other").mkdir()
+    other = served.folder / "other" / "greeter.py"
+    other.write_text(PROGRAM.format(name=served.name, folder=served.folder, answer="other"))
+
+    later = served.squall.start("serve", str(other))
+    later.wait_said("mean what is served here.", 60)
+
+    assert f"The ephemeral app {first_id}" in later.said()
+    later_id = next(one for one in _app_ids(served.squall, served.name, "ephemeral") if one != first_id)
+    served.edit("two")
+    served.running.wait_said(f"mean {later_id}.", 60)
+    later.close()
+
+
+def test_app_that_is_renamed_keeps_the_name_it_is_served_as_and_says_so(served: Served) -> None:
+    served.wait_answer("one world")
+
+    served.file.write_text(PROGRAM.format(name="renamed", folder=served.folder, answer="two"))
+
+    served.running.wait_said(f"calls its app renamed now; it is served as {served.name} still", 60)
+    assert "end this with Ctrl-C and begin again" in served.running.said()
+    served.wait_answer("two world")
+
+
 def test_image_that_cannot_be_built_leaves_what_ran(served: Served) -> None:
     served.wait_answer("one world")
 
@@ -171,6 +222,21 @@ def test_what_cannot_be_loaded_at_all_is_not_served(
 
     assert ended.code == code, ended
     assert text in ended.err
+
+
+def _app_ids(squall: Installation, name: str, state: str) -> list[str]:
+    apps = json.loads(squall.command("app", "list", "--json").out)
+    return [one["app_id"] for one in apps if (one["description"], one["state"]) == (name, state)]
+
+
+def _app_id(squall: Installation, name: str, state: str) -> str:
+    (found,) = _app_ids(squall, name, state)
+    return found
+
+
+def _program(squall: Installation, source: str) -> str:
+    argv = [sys.executable, "-c", source]
+    return subprocess.run(argv, env=squall.environ(), capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _children(pid: int) -> list[int]:

@@ -16,6 +16,7 @@ import click
 from squall.cli import reference
 from squall.cli.edition import Line
 from squall.cli.environment import environment_option
+from squall.cli.namesake import Namesakes
 from squall.cli.tables import counted
 from squall.cli.target import listed
 from squall.protocol.names import NAME, NAME_RULE
@@ -96,10 +97,13 @@ class Serving:
         self._ref = ref
         self._is_module = is_module
         self._name = name or ""
+        self._is_name_given = bool(name)
+        self._program_name = ""
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
         self._app_id = ""
         self._shown_count = 0
         self._edition: _Edition
+        self._namesakes: Namesakes
 
     def run(self) -> None:
         """Serve until the time is over, or Ctrl-C.
@@ -110,7 +114,9 @@ class Serving:
         self._edition = _Edition(self._ref, self._is_module)
         try:
             loaded = self._await(self._edition, "loaded")
-            self._name = self._name or loaded["name"] or _name_of(self._ref)
+            self._program_name = loaded["name"] or _name_of(self._ref)
+            self._name = self._name or self._program_name
+            self._namesakes = Namesakes(self._name)
             app = App(self._name, tags=loaded["tags"])
             with app.run(name=self._name):
                 assert app.app_id is not None
@@ -146,6 +152,16 @@ class Serving:
         click.echo(f"{did} {_listed(served['functions'])} of {self._name}. Watched, until Ctrl-C:", err=True)
         for line in served["watched"]:
             click.echo(f"  {line}", err=True)
+        self._namesakes.tell(self._app_id)
+
+    def _tell_name(self, name: str) -> None:
+        """Say so where the program gives its app another name than the edition before: callers know it by the first."""
+        if self._is_name_given or name == self._program_name:
+            return
+        self._program_name = name
+        if name != self._name:
+            how = f"To serve it as {name}, end this with Ctrl-C and begin again."
+            click.echo(f"The program calls its app {name} now; it is served as {self._name} still. {how}", err=True)
 
     def _follow(self) -> None:
         """One edition after the other, until the time is over."""
@@ -194,8 +210,9 @@ class Serving:
         """
         successor = _Edition(self._ref, self._is_module)
         try:
-            self._await(successor, "loaded")
+            loaded = self._await(successor, "loaded")
             self._publish(successor)
+            self._tell_name(loaded["name"] or _name_of(self._ref))
         except BaseException:
             successor.end()
             raise
