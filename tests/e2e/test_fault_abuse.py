@@ -69,6 +69,19 @@ def test_endless_output_is_dropped_aloud_and_costs_the_server_no_memory(squall: 
     assert peak.grown_bytes < 120 * 2**20, f"the server grew by {peak.grown_bytes / 2**20:.0f} MiB"
 
 
+def test_what_a_function_says_after_endless_output_is_shown(squall: Installation) -> None:
+    ended = squall.run("abusing.py::flooded", timeout_s=90)
+
+    assert ended.code == 0, ended.err[-2_000:]
+    assert re.search(r"dropped \d+ lines of stdout here", ended.err), ended.err[-2_000:]
+    shown = ended.out.splitlines()
+    assert [line[:16] for line in shown[-2:]] == ["the result is 49", "caught: raised a"], ended.out[-200:]
+    last = 60 * 1024 - 1
+    assert [int(line.split()[0]) for line in shown[-52:-2]] == list(range(last - 49, last + 1))
+    assert "in flood\n" in ended.err
+    assert "ValueError: raised after a flood\n" in ended.err
+
+
 class Peak:
     """How much resident memory a process takes at most, while the block runs."""
 

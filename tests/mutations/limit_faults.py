@@ -52,22 +52,58 @@ LIMIT_FAULTS = (
         "endless-output",
         "endless output",
         "lines are dropped without a word",
-        (Change("src/squall/agent/logs.py", "        if source.dropped:\n", "        if source.dropped < 0:\n"),),
+        (Change("src/squall/agent/logs.py", "        if left_out:\n", "        if left_out < 0:\n"),),
         {f"{ABUSE}test_endless_output_is_dropped_aloud_and_costs_the_server_no_memory": "assert dropped"},
     ),
     Mutation(
         "endless-output-count",
         'endless output: visible "dropped N lines"',
         "the number of lines dropped is wrong",
-        (Change("src/squall/agent/logs.py", "        source.dropped += count\n", "        source.dropped += 1\n"),),
+        (Change("src/squall/agent/flood.py", "left_out = self._line_count - ", "left_out = 1 + self._line_count - "),),
         {f"{ABUSE}test_endless_output_is_dropped_aloud_and_costs_the_server_no_memory": "== 100 * 1024"},
     ),
     Mutation(
         "endless-output-memory",
         "endless output: bounded memory",
         "a container may print as fast as it likes",
-        (Change("src/squall/agent/logs.py", "        return not source.is_over\n", "        return True\n"),),
+        (Change("src/squall/agent/logs.py", "        return not pipe.is_over\n", "        return True\n"),),
         {f"{ABUSE}test_endless_output_is_dropped_aloud_and_costs_the_server_no_memory": "assert dropped"},
+    ),
+    Mutation(
+        "flood-end",
+        "the end of a flood is kept",
+        "what comes over the rate is only counted",
+        (Change("src/squall/agent/flood.py", "[-END_BYTES_MAX:]", "[:END_BYTES_MAX]"),),
+        {"tests/agent/test_logs.py::test_end_of_a_flood_comes_when_it_is_over": "until"},
+    ),
+    Mutation(
+        "flood-before-result",
+        "the end of a flood comes before the result",
+        "who floods is not caught up with",
+        (
+            Change(
+                "src/squall/agent/logs.py",
+                "            if pipe.flood is not None and self._has_room_for_end():\n                self._end_flood",
+                "            if False:\n                self._end_flood",
+            ),
+        ),
+        {"tests/agent/test_logs.py::test_end_of_a_flood_comes_before_what_comes_after_it": "assert"},
+    ),
+    Mutation(
+        "overflow-source",
+        "lines of one source do not push out those of another",
+        "the last lines kept of a container are of all sources together",
+        (
+            Change(
+                "src/squall/server/store/log_overflow.py",
+                ".setdefault(entry.source, _Last())",
+                '.setdefault("", _Last())',
+            ),
+        ),
+        {
+            "tests/server/test_store_log.py::"
+            "test_more_of_one_source_than_can_be_written_takes_nothing_of_the_other": "assert"
+        },
     ),
     Mutation(
         "ctrl-c",

@@ -12,7 +12,7 @@ import pytest
 
 from squall.protocol.log import LogEntry, LogRead
 from squall.server.model.logs import Progress
-from squall.server.store import log
+from squall.server.store import log, log_overflow
 from squall.server.store.log import FileLogStore
 
 MIB = 2**20
@@ -94,15 +94,48 @@ async def test_oldest_lines_go_when_the_budget_is_used_up(tmp_path: Path) -> Non
 
 
 async def test_more_than_can_be_written_is_dropped_and_said(logs: FileLogStore) -> None:
-    logs.append(make_entries(log.QUEUE_ENTRIES_MAX))
-    logs.append(make_entries(70, "ct-1"))
+    count = log.QUEUE_ENTRIES_MAX
+    logs.append(make_entries(count + 170, "ct-1"))
     logs.append(make_entries(5, "ct-2"))
 
     await logs.flush()
     logs.append(make_entries(1, "ct-1", first=7))
 
-    assert await read(logs, LogRead(container_id="ct-1", tail=2)) == ["dropped 70 lines", "line 7"]
-    assert await read(logs, LogRead(container_id="ct-2")) == ["dropped 5 lines"]
+    kept = [f"line {number}" for number in range(count + 70, count + 170)]
+    before = f"line {count - 1}"
+    assert await read(logs, LogRead(container_id="ct-1", tail=103)) == [
+        before,
+        "dropped 70 lines here",
+        *kept,
+        "line 7",
+    ]
+    assert await read(logs, LogRead(container_id="ct-2")) == [f"line {number}" for number in range(5)]
+
+
+async def test_more_of_one_source_than_can_be_written_takes_nothing_of_the_other(logs: FileLogStore) -> None:
+    flood = make_entries(log.QUEUE_ENTRIES_MAX + 5_000)
+    trace = tuple(replace(entry, source="stderr", text=f"frame {entry.text}") for entry in make_entries(3))
+
+    logs.append((*flood[:-2_000], *trace, *flood[-2_000:]))
+
+    assert await read(logs, LogRead(app="ap-1", source="stderr")) == ["frame line 0", "frame line 1", "frame line 2"]
+    assert await read(logs, LogRead(app="ap-1", tail=1)) == [flood[-1].text]
+
+
+async def test_last_lines_of_many_containers_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_overflow, "BYTES_MAX", 10_000)
+    overflow = log_overflow.Overflow()
+
+    for number in range(1_000):
+        for entry in make_entries(4, f"ct-{number}"):
+            overflow.add(entry)
+    taken = overflow.take(container_id="ct-0") + overflow.take(app_id="ap-2") + overflow.take()
+
+    said = [entry for entry in taken if entry.source == "system"]
+    assert sum(map(log_overflow.entry_bytes, taken)) - sum(map(log_overflow.entry_bytes, said)) <= 10_000
+    assert [entry.text for entry in taken[:4]] == ["line 0", "line 1", "line 2", "line 3"]
+    assert sum(int(entry.text.split()[1]) for entry in said) + len(taken) - len(said) == 4_000
+    assert not overflow
 
 
 async def test_what_a_full_disk_refuses_is_said_later(logs: FileLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +148,7 @@ async def test_what_a_full_disk_refuses_is_said_later(logs: FileLogStore, monkey
         await logs.flush()
     await logs.flush()
 
-    assert await read(logs, LogRead(app="ap-1")) == ["dropped 4 lines"]
+    assert await read(logs, LogRead(app="ap-1")) == ["dropped 4 lines here"]
 
 
 async def test_text_that_is_no_unicode_is_kept_as_well_as_it_can_be(logs: FileLogStore) -> None:
@@ -159,6 +192,7 @@ async def test_follower_gets_every_line_once_from_before_and_after(logs: FileLog
 
 async def test_slow_follower_is_told_what_it_missed(logs: FileLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "FOLLOWER_ENTRIES_MAX", 5)
+    monkeypatch.setattr(log_overflow, "LAST_ENTRIES", 2)
     following = logs.follow(LogRead(app="ap-1", is_following=True))
     logs.append(make_entries(1))
     first = await anext(following)
@@ -168,7 +202,21 @@ async def test_slow_follower_is_told_what_it_missed(logs: FileLogStore, monkeypa
     rest = [entry.text async for batch in following for entry in batch]
 
     assert [entry.text for entry in first] == ["line 0"]
-    assert rest == ["line 1", "line 2", "line 3", "line 4", "line 5", "dropped 4 lines"]
+    assert rest == [*(f"line {number}" for number in range(1, 6)), "dropped 2 lines here", "line 8", "line 9"]
+
+
+async def test_what_waits_for_a_slow_follower_is_bounded(logs: FileLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "FOLLOWER_BYTES_MAX", 10_000)
+    following = logs.follow(LogRead(app="ap-1", is_following=True))
+    logs.append(make_entries(1))
+    await anext(following)
+
+    logs.append(tuple(replace(entry, text="x" * 1_000) for entry in make_entries(500)))
+    logs.finish("ap-1")
+    rest = [entry.text async for batch in following for entry in batch]
+
+    assert rest.count("x" * 1_000) == 9 + log_overflow.LAST_ENTRIES
+    assert rest[9] == f"dropped {500 - 9 - log_overflow.LAST_ENTRIES} lines here"
 
 
 async def test_follower_of_a_container_ends_with_it(logs: FileLogStore) -> None:

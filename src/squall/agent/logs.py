@@ -1,13 +1,14 @@
 """Reads what containers print, cuts it into lines and sends them on in batches, within bounds.
 
 A pipe is always read, so user code never waits for its own output. What is bounded instead is what is kept: each
-container may send `RATE_BYTES_S` sustained and `BURST_BYTES` at once, and all together wait in at most
-`PENDING_BYTES_MAX` for a server that is slow or gone. The rest is dropped, and once a second a line of source `system`
-says how many lines that were. While a container is over its rate its pipe is emptied at a bounded pace, so that an
-endless loop of prints costs its own processor and not the agent's.
+pipe may send `RATE_BYTES_S` sustained and `BURST_BYTES` at once, and all together wait in at most `PENDING_BYTES_MAX`
+for a server that is slow or gone. What is over that is a flood (`flood.py`), whose end comes when it is over or within
+its rate again, after a line of source `system` that says how many lines are left out. While a pipe is over its rate it
+is emptied at a bounded pace, so that an endless loop of prints costs its own processor and not the agent's. What a
+flood on one pipe takes is nothing of the other's: the traceback after it is there whole.
 
 What a container printed before it says something to the server goes to the server before that: `add` returns how to
-catch up with its pipes. Within bounds, too: who prints over its rate is not caught up with.
+catch up with its pipes. Within bounds, too: with a flood it is caught up every `FLOOD_S` at most.
 """
 
 from __future__ import annotations
@@ -23,17 +24,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from squall.agent.flood import END_BYTES_MAX, END_LINES_MAX, Flood
 from squall.protocol.log import LINE_BYTES_MAX, STDERR, STDOUT, SYSTEM, LogBatch, LogEntry, split_mark, unmarked_bytes
 
 RATE_BYTES_S = 2 * 2**20
 BURST_BYTES = 8 * 2**20
 PENDING_BYTES_MAX = 32 * 2**20
+ENDS_BYTES_MAX = 8 * 2**20
+"""Beside these: the ends of floods of containers that are gone."""
 LINE_COST_BYTES = 32
 """What a line counts beside its text: very short ones are not free."""
 BATCH_LINES = 500
 BATCH_BYTES = 2**20
 BATCH_S = 0.02
-DROP_REPORT_S = 1.0
+OVER_S = 1.0
+"""How long a flood that goes on is left out before a stretch of it is kept again: better to read than every tenth."""
+FLOOD_S = 0.1
+"""A flood is over when nothing has come for so long."""
 READ_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 _PAUSE_S = 0.004
@@ -47,11 +54,20 @@ class _Pipe:
 
     descriptor: int
     source: str
+    budget_bytes: float
+    budget_at: float
     partial: bytes = b""
     continued_id: str | None = None
     """The input whose over-long line is being cut; None at the beginning of a line."""
     is_open: bool = True
     pause: asyncio.TimerHandle | None = None
+    is_over: bool = False
+    """Over its rate: nothing is kept until there is room for a while."""
+    flood: Flood | None = None
+    look: asyncio.TimerHandle | None = None
+    """While there is a flood: looks whether it is over."""
+    caught_up_at: float = 0.0
+    """When a flood was last read to its end for what comes after it."""
 
 
 @dataclass(slots=True)
@@ -66,13 +82,6 @@ class _Source:
     """Of its open pipes: says in one call of the kernel that there is nothing to read."""
     has_news: bool = False
     """Lines were added since it was last caught up with."""
-    budget_bytes: float = BURST_BYTES
-    budget_at: float = 0.0
-    is_over: bool = False
-    """Over its rate: nothing is kept until there is room for a while."""
-    dropped: int = 0
-    """Lines, not yet reported."""
-    report: asyncio.TimerHandle | None = None
 
 
 class Logs:
@@ -97,8 +106,9 @@ class Logs:
         Returns:
             What reads all that was printed until now, never waiting; True if there are lines since it was last called.
         """
-        pipes = [_Pipe(stdout_fd, STDOUT), _Pipe(stderr_fd, STDERR)]
-        source = _Source(container_id, app_id, function_id, pipes, budget_at=time.monotonic())
+        now = time.monotonic()
+        pipes = [_Pipe(stdout_fd, STDOUT, BURST_BYTES, now), _Pipe(stderr_fd, STDERR, BURST_BYTES, now)]
+        source = _Source(container_id, app_id, function_id, pipes)
         self._sources[container_id] = source
         for pipe in pipes:
             # A larger pipe means fewer turns; refused on machines that limit it, which is fine.
@@ -122,14 +132,13 @@ class Logs:
             while pipe.is_open and left > 0 and (count := self._read(source, pipe)) > 0:
                 left -= count
             self._end(source, pipe)
-        self._report_dropped(source)
 
     def close(self) -> None:
         """Stop reading. What is in the pipes stays there for the next agent."""
         for source in self._sources.values():
             for pipe in source.pipes:
+                self._end_flood(source, pipe)
                 self._close(source, pipe)
-            self._report_dropped(source)
         self._sources.clear()
 
     def take(self) -> LogBatch | None:
@@ -162,7 +171,7 @@ class Logs:
         count = self._read(source, pipe)
         if not count:
             self._end(source, pipe)
-        elif source.is_over and pipe.is_open:
+        elif pipe.is_over and pipe.is_open:
             for _ in range(PIPE_BYTES // READ_BYTES - 1):
                 if self._read(source, pipe) <= 0:
                     break
@@ -171,15 +180,26 @@ class Logs:
             pipe.pause = loop.call_later(_PAUSE_S, self._watch, source, pipe)
 
     def _catch_up(self, source: _Source) -> bool:
-        if source.poll.poll(0) and not source.is_over:
-            for pipe in source.pipes:
-                for _ in range(_CATCH_UP_READS):
-                    if not pipe.is_open or (count := self._read(source, pipe)) < 0:
-                        break
-                    if count == 0:
-                        self._end(source, pipe)
+        has_unread = bool(source.poll.poll(0))
+        for pipe in source.pipes:
+            if pipe.is_over:
+                now = time.monotonic()
+                if now - pipe.caught_up_at < FLOOD_S:
+                    continue
+                pipe.caught_up_at = now
+            if has_unread:
+                self._read_all(source, pipe)
+            if pipe.flood is not None and self._has_room_for_end():
+                self._end_flood(source, pipe)
         has_news, source.has_news = source.has_news, False
         return has_news
+
+    def _read_all(self, source: _Source, pipe: _Pipe) -> None:
+        for _ in range(_CATCH_UP_READS):
+            if not pipe.is_open or (count := self._read(source, pipe)) < 0:
+                return
+            if count == 0:
+                self._end(source, pipe)
 
     def _read(self, source: _Source, pipe: _Pipe) -> int:
         """Read once: how many bytes, 0 at the end, -1 when there are none now."""
@@ -194,13 +214,17 @@ class Logs:
         return len(chunk)
 
     def _feed(self, source: _Source, pipe: _Pipe, chunk: bytes) -> None:
-        if not self._may_keep(source, len(chunk)):
-            # Not even cut into lines: counting is thirty times cheaper.
-            count = chunk.count(b"\n")
-            tail = chunk[chunk.rfind(b"\n") + 1 :] if count else b""
-            pipe.partial, pipe.continued_id = tail[:LINE_BYTES_MAX], (None if count else pipe.continued_id)
-            self._drop(source, count)
+        if self._may_keep(pipe, chunk):
+            self._end_flood(source, pipe)
+            self._cut(source, pipe, chunk)
             return
+        # Not even cut into lines: counting is thirty times cheaper.
+        if pipe.flood is None:
+            pipe.flood, pipe.partial = Flood(pipe.partial), b""
+            pipe.look = asyncio.get_running_loop().call_later(FLOOD_S, self._look_at_flood, source, pipe)
+        pipe.flood.add(chunk)
+
+    def _cut(self, source: _Source, pipe: _Pipe, chunk: bytes) -> None:
         *lines, rest = (pipe.partial + chunk).split(b"\n")
         at = self._now()
         for line in lines:
@@ -230,46 +254,61 @@ class Logs:
         input_id, text = split_mark(piece) if pipe.continued_id is None else (pipe.continued_id, piece)
         shown = text.decode("utf-8", "replace")
         entry = LogEntry(at, pipe.source, shown, source.container_id, input_id, source.app_id, source.function_id)
-        source.budget_bytes -= len(piece) + LINE_COST_BYTES
+        pipe.budget_bytes -= len(piece) + LINE_COST_BYTES
         source.has_news = True
-        if not self._append(entry):
-            self._drop(source, 1)
+        self._append(entry)
         return input_id
 
-    def _may_keep(self, source: _Source, count: int) -> bool:
-        """Whether the container is within its rate; fills its budget up for the time that has passed."""
+    def _may_keep(self, pipe: _Pipe, chunk: bytes) -> bool:
+        """Whether the pipe is within its rate and there is room; fills its budget up for the time that has passed."""
         now = time.monotonic()
-        source.budget_bytes = min(BURST_BYTES, source.budget_bytes + (now - source.budget_at) * RATE_BYTES_S)
-        source.budget_at = now
-        # Having dropped, go on only when there is room for a while: a stretch of lines reads better than every tenth.
-        source.is_over = source.budget_bytes <= (RATE_BYTES_S / 4 if source.is_over else 0)
-        return not source.is_over
+        pipe.budget_bytes = min(BURST_BYTES, pipe.budget_bytes + (now - pipe.budget_at) * RATE_BYTES_S)
+        pipe.budget_at = now
+        room = PENDING_BYTES_MAX - self._pending_bytes
+        cost = len(chunk) + (chunk.count(b"\n") + 1) * LINE_COST_BYTES
+        if pipe.is_over:
+            pipe.is_over = pipe.budget_bytes <= OVER_S * RATE_BYTES_S or room < PENDING_BYTES_MAX / 2
+        else:
+            pipe.is_over = pipe.budget_bytes <= 0 or room < cost
+        return not pipe.is_over
 
-    def _append(self, entry: LogEntry) -> bool:
-        cost = _cost(entry)
-        if self._pending_bytes + cost > PENDING_BYTES_MAX and entry.source != SYSTEM:
-            return False
-        self._pending.append(entry)
-        self._pending_bytes += cost
-        self._has_pending.set()
-        return True
+    def _look_at_flood(self, source: _Source, pipe: _Pipe) -> None:
+        flood = pipe.flood
+        assert flood is not None
+        is_over = flood.is_quiet() or flood.is_whole
+        if is_over and self._has_room_for_end():
+            self._end_flood(source, pipe)
+        else:
+            pipe.look = asyncio.get_running_loop().call_later(FLOOD_S, self._look_at_flood, source, pipe)
 
-    def _drop(self, source: _Source, count: int) -> None:
-        source.dropped += count
-        if source.report is None and count:
-            source.report = asyncio.get_running_loop().call_later(DROP_REPORT_S, self._report_dropped, source)
+    def _has_room_for_end(self) -> bool:
+        return self._pending_bytes + END_BYTES_MAX + END_LINES_MAX * LINE_COST_BYTES <= PENDING_BYTES_MAX
 
-    def _report_dropped(self, source: _Source) -> None:
-        if source.report is not None:
-            source.report.cancel()
-            source.report = None
-        if source.dropped:
-            rate = f"{RATE_BYTES_S // 2**20} MiB a second"
-            text = f"dropped {source.dropped} lines: output came faster than {rate}, or than the server took it"
-            source.dropped = 0
+    def _end_flood(self, source: _Source, pipe: _Pipe) -> None:
+        flood, pipe.flood = pipe.flood, None
+        if flood is None:
+            return
+        if pipe.look is not None:
+            pipe.look.cancel()
+            pipe.look = None
+        left_out, end = flood.end()
+        if self._pending_bytes > PENDING_BYTES_MAX + ENDS_BYTES_MAX:
+            left_out, end = left_out + end.count(b"\n") + (end[-1:] not in (b"", b"\n")), b""
+        if left_out:
+            pipe.continued_id = None
+            why = f"output came faster than {RATE_BYTES_S // 2**20} MiB a second, or than the server took it"
+            text = f"dropped {left_out} line{'s' if left_out > 1 else ''} of {pipe.source} here: {why}"
             self.say(source.container_id, source.app_id, source.function_id, text)
+            source.has_news = True
+        self._cut(source, pipe, end)
+
+    def _append(self, entry: LogEntry) -> None:
+        self._pending.append(entry)
+        self._pending_bytes += _cost(entry)
+        self._has_pending.set()
 
     def _end(self, source: _Source, pipe: _Pipe) -> None:
+        self._end_flood(source, pipe)
         if pipe.is_open and (pipe.partial or pipe.continued_id is not None):
             self._add_line(source, pipe, pipe.partial, self._now())
         self._close(source, pipe)

@@ -45,6 +45,22 @@ def fork(count: int = 400) -> None:
     fork_many.remote(count)
 
 
+@app.function()
+def flood(mib: int) -> None:
+    for number in range(mib * 1024):
+        print(f"{number:08}", "x" * 1014)
+    print("the result is 49")
+    raise ValueError("raised after a flood")
+
+
+@app.local_entrypoint()
+def flooded(mib: int = 60) -> None:
+    try:
+        flood.remote(mib)
+    except ValueError as error:
+        print("caught:", error)
+
+
 @app.local_entrypoint()
 def output(mib: int = 100) -> None:
     print("seconds:", print_much.remote(mib), file=sys.stderr)

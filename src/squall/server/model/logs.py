@@ -30,8 +30,9 @@ class LogStore(Protocol):
     def append(self, entries: tuple[LogEntry, ...]) -> None:
         """Take lines in. Never blocks, never fails.
 
-        What cannot be written as fast as it comes is dropped, and the container's log says so where it happened: an
-        entry of source `system` with the text "dropped N lines".
+        Of what cannot be written as fast as it comes the last lines of each source of a container are kept; the
+        others are dropped, and the container's log says so where it happened: an entry of source `system` with the
+        text "dropped N lines here".
         """
 
     async def flush(self) -> None:
@@ -44,7 +45,8 @@ class LogStore(Protocol):
         """As `read`, then what comes later, without gap or repetition, until `finish` or until the caller leaves.
 
         `progress` counts what comes later from the moment it is appended.
-        A reader slower than the writer loses lines in the middle, and reads an entry that says how many.
+        A reader slower than the writer loses lines in the middle, never the last ones of a source of a container, and
+        reads an entry that says how many.
         """
 
     def finish(self, app_id: str, container_id: str = "") -> None:

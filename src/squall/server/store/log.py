@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from squall.protocol.log import SYSTEM, LogEntry, LogRead
+from squall.protocol.log import LogEntry, LogRead
 from squall.server.model.logs import Progress
+from squall.server.store.log_overflow import Overflow, entry_bytes
 from squall.server.store.log_segments import BATCH_ENTRIES, Marks, Segments
 
 R = TypeVar("R")
@@ -23,6 +24,7 @@ R = TypeVar("R")
 QUEUE_ENTRIES_MAX = 50_000
 QUEUE_BYTES_MAX = 16 * 2**20
 FOLLOWER_ENTRIES_MAX = 20_000
+FOLLOWER_BYTES_MAX = 16 * 2**20
 WRITE_EVERY_S = 0.05
 
 _log = logging.getLogger("squall.server.store.log")
@@ -34,9 +36,9 @@ class _Follower:
     def __init__(self, query: LogRead, progress: Progress) -> None:
         self.query = query
         self._progress = progress
-        self.waiting: deque[LogEntry] = deque()
-        self.dropped = 0
-        self.last: LogEntry | None = None
+        self._waiting: deque[LogEntry] = deque()
+        self._waiting_bytes = 0
+        self._overflow = Overflow()
         self.is_joined = False
         """Whether lines that come now are for it to hear: earlier ones it reads from the files."""
         self.is_finished = False
@@ -46,12 +48,10 @@ class _Follower:
         """A line came."""
         if not self.is_joined or not matches(self.query, entry):
             return
-        if len(self.waiting) >= FOLLOWER_ENTRIES_MAX:
-            self.dropped += 1
-            self.last = entry
+        if len(self._waiting) >= FOLLOWER_ENTRIES_MAX or self._waiting_bytes >= FOLLOWER_BYTES_MAX:
+            self._overflow.add(entry)
         else:
-            if self.dropped:
-                self._say_dropped()
+            self._take_overflow()
             self._add(entry)
         self.changed.set()
 
@@ -72,24 +72,21 @@ class _Follower:
             await self.changed.wait()
 
     def _take(self) -> tuple[LogEntry, ...]:
-        batch = tuple(self.waiting.popleft() for _ in range(min(BATCH_ENTRIES, len(self.waiting))))
-        if not self.waiting and self.dropped:
-            self._say_dropped()
+        batch = tuple(self._waiting.popleft() for _ in range(min(BATCH_ENTRIES, len(self._waiting))))
+        self._waiting_bytes -= sum(map(entry_bytes, batch))
+        if not self._waiting:
+            self._take_overflow()
         return batch
 
-    def _say_dropped(self) -> None:
-        assert self.last is not None
-        self._add(dropped_entry(self.last, self.dropped))
-        self.dropped = 0
+    def _take_overflow(self) -> None:
+        if self._overflow:
+            for entry in self._overflow.take():
+                self._add(entry)
 
     def _add(self, entry: LogEntry) -> None:
-        self.waiting.append(entry)
+        self._waiting.append(entry)
+        self._waiting_bytes += entry_bytes(entry)
         self._progress.came += 1
-
-
-def dropped_entry(near: LogEntry, count: int) -> LogEntry:
-    """The line that stands for `count` dropped ones, next to one of them."""
-    return LogEntry(near.at, SYSTEM, f"dropped {count} lines", near.container_id, "", near.app_id, near.function_id)
 
 
 def matches(query: LogRead, entry: LogEntry) -> bool:
@@ -112,7 +109,7 @@ class FileLogStore:
         self._segments = Segments(Path(folder), bytes_max)
         self._queue: list[LogEntry] = []
         self._queue_bytes = 0
-        self._dropped: dict[str, tuple[LogEntry, int]] = {}
+        self._overflow = Overflow()
         self._followers: set[_Follower] = set()
         self._thread = ThreadPoolExecutor(1, "log-write")
         self._readers = ThreadPoolExecutor(2, "log-read")
@@ -141,16 +138,16 @@ class FileLogStore:
         """See `LogStore`."""
         for entry in entries:
             if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queue_bytes >= QUEUE_BYTES_MAX:
-                self._drop(entry)
+                self._overflow.add(entry)
                 continue
-            if entry.container_id in self._dropped:
-                self._say_dropped("", entry.container_id)
+            if self._overflow.has(entry.container_id):
+                self._take_overflow(container_id=entry.container_id)
             self._take(entry)
         self._has_entries.set()
 
     def _take(self, entry: LogEntry) -> None:
         self._queue.append(entry)
-        self._queue_bytes += len(entry.text) + 200
+        self._queue_bytes += entry_bytes(entry)
         for follower in self._followers:
             follower.add(entry)
 
@@ -158,7 +155,7 @@ class FileLogStore:
         """See `LogStore`."""
         # One at a time: lines that another flush took out of the queue must be written before this one returns.
         async with self._write_lock:
-            self._say_dropped("", "")
+            self._take_overflow()
             entries, self._queue, self._queue_bytes = self._queue, [], 0
             if not entries:
                 return
@@ -167,18 +164,12 @@ class FileLogStore:
             except OSError as error:
                 _log.error("cannot write log lines: %s; free space, or lower the budget of logs", error)
                 for entry in entries:
-                    self._drop(entry)
+                    self._overflow.count(entry)
 
-    def _drop(self, entry: LogEntry) -> None:
-        _, count = self._dropped.get(entry.container_id, (entry, 0))
-        self._dropped[entry.container_id] = (entry, count + 1)
-
-    def _say_dropped(self, app_id: str, container_id: str) -> None:
-        """Put what stands for dropped lines of an app, a container or all into the queue."""
-        for name, (entry, count) in list(self._dropped.items()):
-            if (not app_id or entry.app_id == app_id) and (not container_id or name == container_id):
-                del self._dropped[name]
-                self._take(dropped_entry(entry, count))
+    def _take_overflow(self, *, app_id: str = "", container_id: str = "") -> None:
+        """Put what stands for lines of an app, a container or all into the queue."""
+        for entry in self._overflow.take(app_id=app_id, container_id=container_id):
+            self._take(entry)
 
     async def read(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
         """See `LogStore`."""
@@ -210,7 +201,7 @@ class FileLogStore:
 
     def finish(self, app_id: str, container_id: str = "") -> None:
         """See `LogStore`."""
-        self._say_dropped(app_id, container_id)
+        self._take_overflow(app_id=app_id, container_id=container_id)
         for follower in self._followers:
             query = follower.query
             if query.container_id == container_id if container_id else query.app == app_id:
