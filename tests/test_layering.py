@@ -85,7 +85,8 @@ def layer_imported(name: str) -> str:
 
 
 def is_third_party(name: str) -> bool:
-    return name.partition(".")[0] not in sys.stdlib_module_names | {"squall"}
+    # `annotationlib` came with Python 3.14.
+    return name.partition(".")[0] not in sys.stdlib_module_names | {"squall", "annotationlib"}
 
 
 def has_cold_start_note(path: Path, found: Imported) -> bool:

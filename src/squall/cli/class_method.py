@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from squall.cli.annotations import annotations_of, parameters_of
 from squall.protocol.records import record
 
 if TYPE_CHECKING:
@@ -44,25 +45,21 @@ class ClassMethod:
         """Something with the signature of both.
 
         Raises:
-            click.UsageError: both have a parameter of one name, or an annotation cannot be read.
+            click.UsageError: both have a parameter of one name.
         """
         import inspect  # cold start: classes only
-        import typing  # cold start: as above
 
         from squall.protocol.parameters import KINDS  # cold start: as above
 
         user_class = self.cls.user_class
         assert user_class is not None
-        own = list(inspect.signature(self.raw_f).parameters.values())[1:]
+        own = parameters_of(self.raw_f)[1:]
         twice = {one.name for one in own} & {one.name for one in user_class.givable}
         if twice:
             raise click.UsageError(
                 f"cannot run {self.name} from the command line: its class and it both have a parameter {min(twice)}"
             )
-        try:
-            hints = typing.get_type_hints(self.raw_f)
-        except (NameError, TypeError) as error:
-            raise click.UsageError(f"cannot read the annotations of {self.name}: {error}") from error
+        hints = annotations_of(self.raw_f)
         of_class = []
         for one in user_class.givable:
             field = user_class.fields[one.name]

@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from squall.cli.annotations import annotations_of
+
 _ADVICE = "return str(…), json.dumps(…) or pickle.dumps(…) of it"
 
 
@@ -30,7 +32,7 @@ def check(path: Path, function: Callable[..., Any], name: str, *, is_generator: 
     reason = _obstacle(path)
     if reason:
         raise click.UsageError(f"--write-result: cannot write {path}: {reason}")
-    hint = _returned(function)
+    hint = annotations_of(function).get("return", Any)
     if not _can_be_written(hint):
         says = "None" if hint is type(None) else hint.__name__ if isinstance(hint, type) else str(hint)
         raise click.UsageError(
@@ -66,14 +68,6 @@ def _obstacle(path: Path) -> str:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return "permission denied"
     return ""
-
-
-def _returned(function: Callable[..., Any]) -> Any:
-    """What the function says it returns; Any when it says nothing that can be read."""
-    try:
-        return typing.get_type_hints(function).get("return", Any)
-    except (NameError, TypeError):
-        return Any
 
 
 def _can_be_written(hint: Any) -> bool:
