@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e import flows
 from tests.e2e.installation import RUN_S, SQUALL, Installation, wait_until
+from tests.e2e.terminal import Terminal
 
 
 def test_output_of_functions_is_shown_where_it_was_written(session_installation: Installation) -> None:
@@ -147,6 +148,21 @@ def test_value_of_a_function_is_printed_unless_quiet(session_installation: Insta
 
     assert shown.out == "9\n"
     assert quiet.out == ""
+
+
+def test_person_is_shown_the_beginning_of_a_large_result(session_installation: Installation, tmp_path: Path) -> None:
+    program = tmp_path / "large.py"
+    program.write_text(
+        "import squall\napp = squall.App('large')\n@app.function()\ndef f():\n    return 'x' * 3_000_000 + 'end'\n"
+    )
+
+    piped = flows.command_ok(session_installation, "run", str(program))
+    with Terminal(session_installation, "run", str(program)) as terminal:
+        assert terminal.wait(RUN_S) == 0
+
+    assert piped.out == "x" * 3_000_000 + "end\n"
+    assert terminal.said.count("x") < 11_000
+    assert "the first 10,000 characters. With `> FILE` all of it goes to a file" in terminal.said
 
 
 def test_option_of_the_command_after_the_reference_is_told_its_place(session_installation: Installation) -> None:

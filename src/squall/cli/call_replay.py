@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from squall.cli import reference
+from squall.cli import reference, result_view
 from squall.cli.run import reported
 from squall.cli.server_calls import ask, is_terminal
 from squall.protocol.app import (
@@ -71,7 +71,7 @@ def run_in_container(call_id: str, index: int) -> None:
         finally:
             follower.finish(0.0)
         if value is not None:
-            click.echo(str(value))
+            result_view.show(value)
 
 
 class _LinesOf(_output.PlainOutput):
@@ -151,7 +151,7 @@ def run_here(call_id: str, index: int, path: str) -> None:
             pdb.post_mortem(_without_ours(error.__traceback__))
         raise click.exceptions.Exit(1) from error
     if returned is not None:
-        click.echo(str(returned))
+        result_view.show(returned)
 
 
 async def _kept_value(client: _client.Client, call_id: str, index: int) -> Any:
@@ -167,7 +167,7 @@ def _finished(returned: Any) -> Any:
         return asyncio.run(returned)
     if isinstance(returned, GeneratorType):
         for item in returned:
-            click.echo(str(item))
+            result_view.show(item)
         return None
     return returned
 

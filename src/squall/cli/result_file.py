@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from squall.cli import result_view
 from squall.cli.annotations import annotations_of
 
 _ADVICE = "return str(…), json.dumps(…) or pickle.dumps(…) of it"
@@ -48,13 +49,13 @@ def write(path: Path, result: Any) -> None:
         click.ClickException: it is neither str nor bytes, or the file cannot be written; it has been printed then.
     """
     if not isinstance(result, (str, bytes)):
-        click.echo(str(result))
+        result_view.show(result)
         kind = type(result).__name__
         raise click.ClickException(f"cannot write the result to {path}: it is {kind}, not str or bytes; {_ADVICE}")
     try:
         path.write_bytes(result.encode("utf-8", "surrogateescape") if isinstance(result, str) else result)
     except OSError as error:
-        click.echo(result)
+        result_view.show(result)
         raise click.ClickException(f"cannot write the result to {path}: {error.strerror}") from error
     click.echo(f"Result written to {path}", err=True)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from squall.cli import reference, result_file
+from squall.cli import reference, result_file, result_view
 from squall.cli.class_method import ClassMethod
 from squall.cli.environment import environment_option
 from squall.cli.signature import SignatureInvalid, bind
@@ -109,7 +109,7 @@ def run(
             is_shown = result_path is None and not is_quiet and not isinstance(target, LocalEntrypoint)
             if is_shown and result is not None:
                 # As items of a generator: after what the function printed, before the end of the app is told.
-                click.echo(str(result))
+                result_view.show(result)
     if result_path is not None:
         result_file.write(result_path, result)
 
@@ -140,7 +140,7 @@ def _call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], is_quie
         for item in target.remote_gen(*args, **kwargs):
             # As the result of any other function: not shown when quiet. It runs to its end all the same.
             if not is_quiet:
-                click.echo(str(item))
+                result_view.show(item)
         return None
     if is_detached:
         return target.spawn(*args, **kwargs).get()
