@@ -13,7 +13,8 @@ from squall.protocol.app import AppStop, AppStopped
 from squall.protocol.call import CallCancel, CallGet, CallOpen, CallSpawn, CallSpawned, InputBatch, OutputBatch
 from squall.protocol.empty import Empty
 from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec, RetryPolicy
-from squall.protocol.ids import new_id
+from squall.protocol.ids import input_id, new_id
+from squall.protocol.log import SYSTEM
 from tests.server.doubles import Failed, FakeGuest, Stage, make_spec, settle, staged
 
 
@@ -70,6 +71,76 @@ async def test_spawned_input_is_retried_and_its_last_failure_is_kept() -> None:
 
         assert status == wire.FAILED
         assert wire.decode_failure(body)[0].message == "attempt 2"
+
+
+def said(stage: Stage) -> list[str]:
+    """What Squall itself has put into the app's log."""
+    return [entry.text for entry in stage.logs.entries if entry.source == SYSTEM]
+
+
+async def test_log_says_which_attempt_failed_and_when_the_next_one_follows() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(retries=2)
+        stage.node.run = fail
+
+        call = stage.client.call(spec.function_id, 1)
+        await stage.pass_time(8.0)
+
+        assert said(stage) == [
+            "attempt 1 of 3 failed: attempt 0; the next one follows in 1 s",
+            "attempt 2 of 3 failed: attempt 1; the next one follows in 2 s",
+        ]
+        entries = [entry for entry in stage.logs.entries if entry.source == SYSTEM]
+        assert {entry.input_id for entry in entries} == {input_id(call.call_id, 0)}
+        assert all(entry.container_id.startswith("ct-") for entry in entries)
+
+
+async def test_log_says_that_an_input_whose_container_ended_is_run_again() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        deaths = 0
+
+        async def die_once(guest: FakeGuest, value: bytes) -> bytes:
+            nonlocal deaths
+            deaths += 1
+            if deaths == 1:
+                guest.exit(3)
+                await asyncio.Event().wait()
+            return value
+
+        stage.node.run = die_once
+        call = stage.client.call(spec.function_id, 1, 2)
+        await stage.pass_time(10.0)
+
+        assert len(call.outputs) == 2
+        assert said(stage) == ["container ended: exit code 3", "input 0 that it held is run again, as attempt 2"]
+
+
+async def test_log_says_which_input_is_run_again_when_its_container_ended() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = lambda guest, value: asyncio.sleep(1e9, value)
+        stage.client.call(spec.function_id, 1)
+        await stage.pass_time(1.0)
+
+        next(guest for guest in stage.node.guests.values() if guest.running).exit(3)
+        await stage.pass_time(1.0)
+
+        assert said(stage) == ["container ended: exit code 3", "the input that it held is run again, as attempt 2"]
+
+
+async def test_of_many_attempts_that_fail_the_log_tells_the_number() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(retries=1)
+        stage.node.run = fail
+
+        stage.client.call(spec.function_id, *range(200))
+        await stage.pass_time(60.0)
+
+        lines = said(stage)
+        counts = [int(line.split()[0]) for line in lines if line[0].isdigit()]
+        assert len(lines) - len(counts) + sum(counts) == 200
+        assert len(lines) < 100
 
 
 async def test_longest_delay_is_that_of_the_policy() -> None:

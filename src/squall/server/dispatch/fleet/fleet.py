@@ -283,9 +283,9 @@ class ContainerFleet:
             node.report = None  # the next report tells whether it helped
             self.drain(max(idle, key=lambda one: one.created_at), "its node is short of memory")
 
-    def log(self, container: Container, text: str) -> None:
-        """Say something in the app's log."""
+    def log(self, container: Container, text: str, input_id: str = "") -> None:
+        """Say something in the app's log, perhaps of one input."""
         spec = container.spec
         function_id = spec.variant_of or spec.function_id
-        entry = LogEntry(self._clock.now(), SYSTEM, text, container.container_id, "", spec.app_id, function_id)
+        entry = LogEntry(self._clock.now(), SYSTEM, text, container.container_id, input_id, spec.app_id, function_id)
         self._logs.append((entry,))

@@ -14,6 +14,7 @@ from squall.server.autoscaler import backoff_s
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.flight.recorder import failure_of
 from squall.server.dispatch.function.input import Call, Input
+from squall.server.dispatch.function.retry_lines import RetryLines
 from squall.server.policy import default_policies, timeouts
 from squall.server.policy.crash import LOSSES_MAX
 from squall.server.policy.events import AttemptFailed, AttemptLost, Fail, Retry, StartFailed, Verdict
@@ -36,6 +37,7 @@ class Attempts:
         """One of these has ended a container: they are run alone (`quarantine.py`)."""
         self.cut_short: dict[Input, Container] = {}
         """Inputs that a guest was asked to stop, and where they run."""
+        self._lines = RetryLines(dispatcher)
 
     # Outputs
 
@@ -138,6 +140,7 @@ class Attempts:
             trouble.retries_used += 1
         container_id = one.container.container_id if one.container is not None else failure.container_id
         self._dispatcher.calls.recorder.retried(one, container_id, status, failure, verdict.delay_s)
+        self._lines.say(one, failure, verdict)
         self.detach(one)
         one.attempt += 1
         self._dispatcher.calls.waiting_bytes += len(one.value)
@@ -297,6 +300,7 @@ class Attempts:
         over_disk = container.exit.over_disk if container.exit is not None else ""
         lost: list[tuple[Input, Fail]] = []
         back: list[Input] = []
+        again: list[Input] = []
         # From the last to the first, since each becomes the first of its call.
         for position in range(len(held) - 1, -1, -1):
             one = held[position]
@@ -332,8 +336,11 @@ class Attempts:
             if isinstance(verdict, Retry):
                 why = Failure("crashed" if has_crashed else "lost", ending, container_id=container.container_id)
                 self._carry_out(one, verdict, wire.LOST, why)
+                again.append(one)
             else:
                 lost.append((one, verdict))
+        if again:
+            self._lines.say_lost(again, container, "" if has_crashed else ending)
         dispatcher.returns.to_queue(back[::-1])
         for one, failed in lost:
             dispatcher.fail([one], failed.failure or Failure("lost", ending, container_id=container.container_id))

@@ -74,7 +74,7 @@ class Fleet(Protocol):
     def kill(self, container: Container, reason: str, grace_s: float = 0.0) -> None:
         """End it now."""
 
-    def log(self, container: Container, text: str) -> None:
+    def log(self, container: Container, text: str, input_id: str = "") -> None:
         """Say something in the app's log."""
 
 
