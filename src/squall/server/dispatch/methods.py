@@ -346,6 +346,8 @@ class Methods:
 
     async def _spawned(self, caller: Caller, name: str, function_id: str, method: str, kind: str) -> Dispatcher:
         dispatcher = await self._dispatcher(caller, name, function_id)
+        if dispatcher.stopped is not None:
+            raise PlatformError(NOT_FOUND, f"{name}: {dispatcher.stopped.message}")
         check_method(name, dispatcher.spec, method, kind)
         if dispatcher.spec.definition.is_generator:
             raise PlatformError(INVALID, f"{name}: {dispatcher.spec.name} is a generator; use remote_gen")

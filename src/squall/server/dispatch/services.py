@@ -185,6 +185,9 @@ class ClientService:
         if dispatcher is None:
             message = f"function {record.function_id[:80]} does not exist, or its app was stopped"
             failure = Failure("not_found", f"{message}; if it runs again, look it up by its name once more")
+        elif dispatcher.stopped is not None:
+            # Not its kind, which is also that of inputs that have begun: of this call none will.
+            failure = Failure("not_found", dispatcher.stopped.message)
         else:
             try:
                 if self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:

@@ -63,6 +63,27 @@ async def test_stop_answers_even_when_a_container_stays() -> None:
         assert stopping.done()
 
 
+async def test_calls_of_an_app_that_is_being_stopped_are_told_that_none_has_begun() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.guests)
+        stage.node.guests.clear()
+        stopping = asyncio.ensure_future(stage.client.ask("AppStop", AppStop(spec.app_id), Empty))
+        await stage.pass_time(1.0, 1.0)
+
+        called = await stage.done(stage.client.call(spec.function_id, 1), 1)
+        call_id = new_id("fc")
+        spawn = CallSpawn(CallOpen(call_id, spec.function_id, SPAWN), InputBatch(call_id, (0,), (1,)))
+        with pytest.raises(PlatformError, match="was stopped") as refused:
+            await stage.client.ask("CallSpawn", spawn, CallSpawned, b"x")
+
+        assert not stopping.done()
+        assert (called[0].failure.kind, refused.value.code) == ("not_found", "not_found")
+        assert "was stopped" in called[0].failure.message
+        await stage.pass_time(20.0, 1.0)
+        assert stopping.done()
+
+
 async def test_app_that_is_being_stopped_takes_no_functions() -> None:
     async with staged() as stage:
         spec = await stage.client.function(min_containers=1)
