@@ -287,6 +287,87 @@ def test_programs_deploy_look_up_and_hold_to_versions(squall: Installation, tmp_
     assert (unknown.code, "no environment 'stagin'" in unknown.err) == (1, True), unknown
 
 
+NAMED = """
+import sys
+import squall
+
+version = squall.Function.from_name({name!r}, "version")
+teller = squall.Cls.from_name({name!r}, "Teller")(code="mine")
+
+def tell(what, ask):
+    try:
+        print(what, ask(), flush=True)
+    except squall.exception.Error as error:
+        print(what, type(error).__name__, flush=True)
+
+for line in sys.stdin:
+    if line.strip() == "slow":
+        tell("slow", lambda: version.remote(60.0))
+        continue
+    tell("remote", lambda: version.remote())
+    tell("spawn", lambda: version.spawn().get())
+    tell("map", lambda: list(version.map([0.0])))
+    tell("method", lambda: teller.tell.remote())
+    tell("stats", lambda: version.get_current_stats().backlog)
+"""
+TELLER = """
+@app.cls()
+class Teller:
+    code: str = squall.parameter(default="")
+
+    @squall.method()
+    def tell(self) -> str:
+        return self.code + {code!r}
+"""
+
+
+@pytest.mark.timeout(200)
+def test_a_name_stands_for_the_app_that_runs_now(squall: Installation, tmp_path: Path) -> None:
+    name = "named"
+
+    def deploy_both(code: str) -> None:
+        path = write(tmp_path, name, code)
+        path.write_text(path.read_text() + TELLER.format(code=code))
+        ended = squall.command("deploy", str(path), timeout_s=120)
+        assert ended.code == 0, ended
+
+    def answers(program: subprocess.Popen[str], ask: str, count: int) -> list[str]:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write(ask + "\n")
+        program.stdin.flush()
+        return [program.stdout.readline().rstrip() for _ in range(count)]
+
+    def expected(code: str) -> list[str]:
+        return [f"remote {code}", f"spawn {code}", f"map ['{code}']", f"method mine{code}", "stats 0"]
+
+    deploy_both("one")
+    program = subprocess.Popen(
+        [sys.executable, "-c", NAMED.format(name=name)],
+        env=squall.environ(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert answers(program, "all", 5) == expected("one")
+        stop(squall, name)
+        assert answers(program, "all", 5) == [
+            f"{what} NotFoundError" for what in ("remote", "spawn", "map", "method", "stats")
+        ]
+        deploy_both("two")
+        assert answers(program, "all", 5) == expected("two")
+
+        # What runs when its app is stopped is lost, and says so; it is not begun again in the next one.
+        assert program.stdin is not None
+        program.stdin.write("slow\n")
+        program.stdin.flush()
+        wait_until(lambda: "running" in squall.command("call", "list", "--json").out, "the slow call", 60)
+        stop(squall, name)
+        deploy_both("three")
+        assert answers(program, "all", 6) == ["slow ConflictError", *expected("three")]
+    finally:
+        program.communicate("", timeout=60)
+    stop(squall, name)
+
+
 PAIR = """
 import squall
 

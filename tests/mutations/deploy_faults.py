@@ -15,7 +15,24 @@ APPS = "src/squall/server/dispatch/app/apps.py"
 HELD = "src/squall/server/dispatch/app/held_version.py"
 FLEET = "src/squall/server/dispatch/fleet/fleet.py"
 
+TARGET = "src/squall/sdk/_target.py"
+FOUND_AGAIN = "tests/sdk/test_found_again.py::"
+
 DEPLOY_FAULTS = (
+    Mutation(
+        "deploy-found-again",
+        "an app that is stopped and deployed anew",
+        "a handle by name stands for the app it found first, for ever",
+        (Change(TARGET, "if self._is_last or not function.forget():", "if self._is_last or function:"),),
+        {f"{FOUND_AGAIN}test_the_async_forms_find_it_too": "await one.remote.aio(3) == 9"},
+    ),
+    Mutation(
+        "deploy-run-twice",
+        "an app that is stopped and deployed anew",
+        "a call that may have been begun is made again",
+        (Change(TARGET, "self.client.connection_count > self._sent_over", "self._sent_over < 0"),),
+        {f"{FOUND_AGAIN}test_a_call_that_may_have_run_is_not_repeated": "whether it had begun"},
+    ),
     Mutation(
         "deploy-half",
         "two deploys at once",

@@ -163,6 +163,11 @@ class ServerDouble:
 
         self.do(release())
 
+    def known(self, function_id: str) -> function.FunctionSpec | None:
+        """A function, unless its app was stopped."""
+        spec = self.functions.get(function_id)
+        return spec if spec is not None and spec.app_id not in self.stopped else None
+
     def find(self, spec: function.FunctionSpec) -> Callable[..., Any]:
         """The callable of a function, as a container finds it."""
         if spec.name in self.callables:
@@ -240,8 +245,13 @@ class Connection:
 
     async def _run(self, opened: call.CallOpen, index: int, value: bytes) -> None:
         key = (opened.call_id, index)
+        spec = self.double.known(opened.function_id)
+        if spec is None:
+            failure = call.Failure("not_found", f"function {opened.function_id} does not exist")
+            self.double.outputs[key] = call.FAILED, call.encode_failure(failure), ""
+            self._send(*key)
+            return
         self.double.attempts.append(key)
-        spec = self.double.functions[opened.function_id]
         loop = asyncio.get_running_loop()
         if opened.kind == call.GENERATOR:
             output = await loop.run_in_executor(self.double.executor, self._generate, spec, opened, value)
@@ -350,16 +360,20 @@ class Connection:
 
     def _answer_FunctionGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         asked = request.record(function.FunctionGet)
-        for spec in self.double.functions.values():
+        # Of a name: the one whose app runs, or else one whose app did.
+        for spec in sorted(self.double.functions.values(), key=lambda one: one.app_id in self.double.stopped):
             app_name = self.double.apps[spec.app_id].name
-            if spec.function_id == asked.function_id or (asked.app == app_name and asked.name == spec.name):
+            is_named = asked.app == app_name and asked.name == spec.name and not spec.variant_of
+            if spec.function_id == asked.function_id or is_named:
                 return spec, b""
         raise PlatformError("not_found", f"no function {asked.name or asked.function_id}")
 
     def _answer_FunctionBind(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         asked = request.record(function.FunctionBind)
         self.double.bound.append(asked)
-        base = self.double.functions[asked.function_id]
+        base = self.double.known(asked.function_id)
+        if base is None:
+            raise PlatformError("not_found", f"FunctionBind: function {asked.function_id} does not exist")
         variant.check_asked(base, asked)
         spec = variant.merged(base, asked)
         self.double.functions[spec.function_id] = spec
@@ -463,6 +477,8 @@ class Connection:
         record = request.record(call.SpawnBatch)
         if self.double.spawn_error is not None:
             raise self.double.spawn_error
+        if self.double.known(record.function_id) is None:
+            raise PlatformError("not_found", f"CallSpawnMany: function {record.function_id} does not exist")
         self.double.batches.append(len(record.call_ids))
         await asyncio.sleep(self.double.spawn_s)
         values = call.cut(request.body, record.sizes)

@@ -94,6 +94,8 @@ class Client:
         """Some of those calls may still run: worth a connection of its own."""
         self.spawner: object = None
         """What sends spawns (`_spawn.py`), once there is one."""
+        self.connection_count = 0
+        """How many connections there have been."""
         self.connection = Connection(self._take, self._lost, self._ensure_connected)
         self._keeper = Keeper(self, self.connection)
 
@@ -152,6 +154,12 @@ class Client:
     def forget_stream(self, number: int) -> None:
         """Its items are no longer wanted."""
         self._streams.pop(number, None)
+
+    @property
+    def sending_over(self) -> int:
+        """The number of the connection that what is sent now goes over first: the one there is, or the next. What was
+        sent over one that is gone may have come to something."""
+        return self.connection_count + (self.connection.line is None)
 
     def new_call_id(self) -> str:
         """An id of a call that nobody else can open, not even with a server that knows no calls yet."""
@@ -290,6 +298,7 @@ class Client:
         # The connection becomes visible first and what waits is sent then: a call that begins in between is sent
         # twice, which is harmless; the other way round it would not be sent at all.
         self.connection.adopt(greeted.transport, greeted.decoder)
+        self.connection_count += 1
         self._send_again()
         return greeted.welcome
 

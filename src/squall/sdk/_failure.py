@@ -49,6 +49,15 @@ _KINDS: dict[str, type[Error]] = {
 _LINE_MAX = 100_000
 
 
+def is_unknown(value: bytes) -> bool:
+    """Whether a failed output says that there is no such function; what the function itself did not find is another
+    kind."""
+    try:
+        return decode_failure(value)[0].kind == "not_found"
+    except ValueError:
+        return False
+
+
 def to_exception(value: bytes) -> BaseException:
     """The exception that a failed output stands for, with the remote frames in its traceback."""
     try:

@@ -15,6 +15,7 @@ from squall.sdk._client import current as current
 from squall.sdk._pending import run
 from squall.sdk._pieces import checked_size, is_large
 from squall.sdk._serialization import deserialize, raise_failure, serialize, serialize_pieces
+from squall.sdk._target import NoFunction
 
 ITEM_CREDIT_STEP = 256
 
@@ -43,6 +44,15 @@ async def unpack(client: Client, output: Output) -> Any:
     return deserialize(await _blob.get(client, output.blob_sha256) if output.blob_sha256 else output.value)
 
 
+def check_known(output: Output) -> None:
+    """Raises NoFunction when the output says that the server does not know the function that was called."""
+    if output.status != SUCCEEDED and not output.blob_sha256:
+        from squall.sdk._failure import is_unknown, to_exception  # cold start: only when something failed
+
+        if is_unknown(output.value):
+            raise NoFunction(to_exception(output.value))
+
+
 async def failure_bytes(client: Client, output: Output) -> bytes:
     """The failure of an output, wherever it is kept."""
     return b"".join(await _blob.get(client, output.blob_sha256)) if output.blob_sha256 else output.value
@@ -51,7 +61,12 @@ async def failure_bytes(client: Client, output: Output) -> bytes:
 async def remote(
     client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
 ) -> Any:
-    """Run one input and wait for its value."""
+    """Run one input and wait for its value.
+
+    Raises:
+        BaseException: why there is none.
+        NoFunction: the server does not know the function.
+    """
     parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
     call_id = client.new_call_id()
@@ -65,6 +80,7 @@ async def remote(
     finally:
         # Given up (Ctrl-C, a cancelled task): the server should drop the input now, not with our next call.
         client.close_call(call, is_prompt=not is_answered)
+    check_known(output)
     return await unpack(client, output)
 
 
@@ -91,13 +107,14 @@ def remote_now(
         client.close_call(call, is_prompt=not is_answered)
     if output.status == SUCCEEDED and not output.blob_sha256 and not (_shown.displays and _shown.is_behind()):
         return deserialize(output.value)
+    check_known(output)
     return run(unpack(client, output))
 
 
 async def generate(
     client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
 ) -> AsyncGenerator[Any, None]:
-    """Run one input of a generator function and yield its items as they come."""
+    """Run one input of a generator function and yield its items as they come; raises as `remote`."""
     parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
     call = GeneratorCall(client.new_call_id(), function_id, parent_id, payload, client.connection, method)
@@ -120,6 +137,7 @@ async def generate(
             # The last items come before the output does, and are put where they are looked for before it is.
             if call.output is not None and not call.items:
                 if call.output.status != SUCCEEDED:
+                    check_known(call.output)
                     await unpack(client, call.output)
                 if taken < int(call.output.value or b"0"):
                     raise InternalFailure(

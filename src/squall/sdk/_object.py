@@ -92,8 +92,8 @@ class Obj:
         spec = user_class.methods.get(name) if user_class is not None else None
         if spec is None and user_class is not None:
             return None
-        if user_class is None:
-            cls.service_function._check_method(name)
+        if user_class is None and not cls.service_function.has_method(name):
+            cls.service_function.forget()  # a later version may have it
         made = Function[..., Any]._make(
             f"{cls._name}.{name}",
             app=cls.service_function._app,

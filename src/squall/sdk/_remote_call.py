@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from squall.sdk._facade import BlockingCall, blocking, warn_in_loop
 from squall.sdk._pending import run, running_loop
+from squall.sdk._target import NoFunction, Target
 
 if TYPE_CHECKING:
     from squall.sdk.function import Function
@@ -32,7 +33,24 @@ class RemoteCall(BlockingCall[P, R]):
             # Not by super(): one frame more, and the warning would show this line instead of the caller's.
             warn_in_loop(".remote()", "`await ….remote.aio(…)`")
             return run(self._core(*args, **kwargs))
-        return cast("R", invoke().remote_now(function._get_client(), function_id, args, kwargs, function._method))
+        client = function._get_client()
+        sent_over = client.sending_over
+        try:
+            return cast("R", invoke().remote_now(client, function_id, args, kwargs, function._method))
+        except NoFunction as error:
+            refused = error.error
+        target = run(Target(function, client, function_id, sent_over).again(refused, "remote"))
+        return cast("R", run(remote_of(target, args, kwargs, function._method)))
+
+
+async def remote_of(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> Any:
+    """Run one input and wait for its value, whatever id the function has by now."""
+    while True:
+        try:
+            return await invoke().remote(target.client, target.function_id, args, kwargs, method)
+        except NoFunction as error:
+            refused = error.error
+        target = await target.again(refused, "remote")
 
 
 class blocking_remote(blocking[S, P, R]):  # noqa: N801 - a decorator

@@ -67,7 +67,8 @@ class Cls(With):
     ) -> Cls:
         """A handle to a class of an app that runs or is deployed. Nothing is asked before the first call.
 
-        What its objects' methods raise then: NotFoundError, where there is no such class or it has no such method.
+        What its objects' methods raise then: NotFoundError, where there is no such class or it has no such method. When
+        the app was stopped and another of its name runs, the next call finds that one.
         """
         from squall.sdk._environment import environment_of  # cold start: programs only
         from squall.sdk._lookup import check_version  # cold start: as above

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
-from squall.exception import ExecutionError, InvalidError
+from squall.exception import ExecutionError, InvalidError, NotFoundError
 from squall.sdk import _container
 from squall.sdk._definition import Definition, Handle
 from squall.sdk._facade import blocking, blocking_iterator
 from squall.sdk._names import check_name
-from squall.sdk._remote_call import blocking_remote, invoke
+from squall.sdk._remote_call import blocking_remote, invoke, remote_of
+from squall.sdk._target import NoFunction, Target
 from squall.sdk._with import With
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ class Function(With, Generic[P, R]):
     ) -> Function[..., Any]:
         """A handle to a function of an app that runs or is deployed. Nothing is asked before its first use.
 
+        It stays one of that name: when the app was stopped and another of its name runs, the next call finds that one.
+
         With `version` it runs as it was in that version of its app, whatever is deployed later, and so do the functions
         of its app that it calls.
         """
@@ -146,7 +149,7 @@ class Function(With, Generic[P, R]):
         """
         if client is not None:
             self._client = client
-        await self._resolve()
+        await self._resolve_anew()
         return self
 
     # Calling
@@ -160,8 +163,7 @@ class Function(With, Generic[P, R]):
             FunctionTimeoutError: it ran longer than its `timeout`.
             InvalidError: it is a generator; use `remote_gen`.
         """
-        function_id = await self._resolve_for("remote")
-        return cast("R", await invoke().remote(self._get_client(), function_id, args, kwargs, self._method))
+        return cast("R", await remote_of(await self.target("remote"), args, kwargs, self._method))
 
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function right here, in this process; an async one gives its coroutine.
@@ -178,15 +180,18 @@ class Function(With, Generic[P, R]):
     @blocking_iterator
     async def remote_gen(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
         """Run a generator function and yield its items while it still runs."""
-        function_id = await self._resolve()
-        if not self._is_generator:
-            raise InvalidError(f"function {self._name} is no generator: call .remote()")
-        items = invoke().generate(self._get_client(), function_id, args, kwargs, self._method)
-        try:
-            async for item in items:
-                yield item
-        finally:
-            await items.aclose()
+        target = await self.target("remote_gen")
+        while True:
+            items = invoke().generate(target.client, target.function_id, args, kwargs, self._method)
+            try:
+                async for item in items:
+                    yield item
+                return
+            except NoFunction as error:
+                refused = error.error
+            finally:
+                await items.aclose()
+            target = await target.again(refused, "remote_gen")
 
     @blocking_iterator
     def map(
@@ -232,9 +237,14 @@ class Function(With, Generic[P, R]):
         from squall.sdk import _spawn  # cold start: as above
         from squall.sdk.function_call import FunctionCall  # cold start: as above
 
-        function_id = await self._resolve_for("spawn")
-        call_id = await _spawn.spawn(self._get_client(), function_id, args, kwargs, self._method)
-        return FunctionCall[R]._make(call_id, self._client)
+        target = await self.target("spawn")
+        while True:
+            try:
+                call_id = await _spawn.spawn(target.client, target.function_id, args, kwargs, self._method)
+                return FunctionCall[R]._make(call_id, self._client)
+            except NotFoundError as error:
+                refused = error
+            target = await target.again(refused, "spawn")
 
     @blocking
     async def spawn_map(
@@ -259,7 +269,7 @@ class Function(With, Generic[P, R]):
 
         if not iterables:
             raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
-        function_id = await self._resolve_for(method)
+        function_id = await self._resolve_for(method, is_anew=True)
         given = dict(kwargs or {})
         return await _spawn.spawn_map(self._get_client(), function_id, iterables, given, self._method)
 
@@ -268,7 +278,7 @@ class Function(With, Generic[P, R]):
         """How busy the function is now."""
         from squall.protocol.function import FunctionStats, FunctionStatsGet  # cold start: as above
 
-        function_id = await self._resolve()
+        function_id = await self._resolve_anew()
         stats = await self._get_client().request("FunctionStats", FunctionStatsGet(function_id), FunctionStats)
         return FunctionCurrentStats(
             stats.queued_inputs, stats.container_count, stats.running_inputs, stats.input_headroom
@@ -286,7 +296,7 @@ class Function(With, Generic[P, R]):
         from squall.protocol.log import LogRead  # cold start: as above
         from squall.sdk._logs import Place  # cold start: as above
 
-        client, function_id = self._get_client(), await self._resolve()
+        client, function_id = self._get_client(), await self._resolve_anew()
         spec = await client.request("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)
         return Place(client, LogRead(app=spec.app_id, function=spec.function_id))
 
@@ -296,7 +306,7 @@ class Function(With, Generic[P, R]):
         from squall.sdk import _stats  # cold start: as above
 
         if self._info is None or refresh:
-            self._info = await _stats.function_info(self._get_client(), await self._resolve())
+            self._info = await _stats.function_info(self._get_client(), await self._resolve_anew())
         return self._info
 
     @blocking
@@ -318,7 +328,7 @@ class Function(With, Generic[P, R]):
         from squall.sdk import _stats  # cold start: as above
 
         begin, end = _stats.window(f"{self._name}.stats()", since, until)
-        function_id = await self._resolve()
+        function_id = await self._resolve_anew()
         return await _stats.function_stats(self._get_client(), function_id, begin, end, container or "", all_variants)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> NoReturn:
@@ -410,7 +420,9 @@ class Function(With, Generic[P, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         function_id = self._known_id()
-        variant = self._variant if function_id is None else None
+        variant = self._variant
+        if variant is not None and function_id is not None and variant.base._handle is None:
+            variant = None
         if function_id is None and self._handle is None and variant is None:
             raise InvalidError(f"function {self._name} cannot be pickled: its app does not run, so it has no id yet")
         return _from_handle, (self._name, function_id, self._handle, self._is_generator, self._method, variant)
@@ -440,7 +452,7 @@ class Function(With, Generic[P, R]):
 
     async def scaled(self) -> tuple[Client, str]:
         """Whom to ask about its containers, and its id there."""
-        return self._get_client(), await self._resolve()
+        return self._get_client(), await self._resolve_anew()
 
     def held_by(self, app: App) -> None:
         """Another app includes it."""
@@ -484,6 +496,10 @@ class Function(With, Generic[P, R]):
         else:
             self._is_generator = base._is_generator
 
+    def has_method(self, name: str) -> bool:
+        """Whether the class that was looked up has it, as far as is known."""
+        return self._methods is None or any(one.name == name for one in self._methods)
+
     def _check_method(self, name: str) -> bool:
         """Whether the method of a class that was looked up is a generator; as far as is known.
 
@@ -492,8 +508,6 @@ class Function(With, Generic[P, R]):
         """
         found = next((one for one in self._methods or () if one.name == name), None)
         if found is None and self._methods is not None:
-            from squall.exception import NotFoundError  # cold start: as above
-
             names = ", ".join(one.name for one in self._methods)
             raise NotFoundError(f"class {self._name} has no method {name!r}; it has: {names}")
         return found is not None and found.is_generator
@@ -524,12 +538,35 @@ class Function(With, Generic[P, R]):
     def _is_batched(self) -> bool:
         return self._definition is not None and self._definition.options.batching is not None
 
-    async def _resolve_for(self, method: str) -> str:
-        """As `_resolve`, for a method that cannot run a generator."""
-        self._refuse_generator(method)
-        function_id = await self._resolve()
+    async def target(self, method: str, *, is_last: bool = False) -> Target:
+        """What a call by that method is made of; when it `is_last`, whatever becomes of it."""
+        function_id = await self._resolve_for(method)
+        client = self._get_client()
+        return Target(self, client, function_id, client.sending_over, is_last=is_last)
+
+    def forget(self) -> bool:
+        """Look it up again at its next use; whether that may find another one."""
+        named = self if self._variant is None else self._variant.base
+        if named._handle is None or not named._handle.name:
+            return False
+        named._function_id = self._function_id = None
+        return True
+
+    async def _resolve_anew(self) -> str:
+        """As `_resolve`, of what its name stands for now: where asking once more is worth it."""
+        self.forget()
+        return await self._resolve()
+
+    async def _resolve_for(self, method: str, *, is_anew: bool = False) -> str:
+        """As `_resolve` or `_resolve_anew`, for a method of calling it: what it runs is of the kind that it can run."""
+        if method != "remote_gen":
+            self._refuse_generator(method)
+        function_id = await (self._resolve_anew() if is_anew else self._resolve())
         # Again: what a handle stands for is known only now.
-        self._refuse_generator(method)
+        if method != "remote_gen":
+            self._refuse_generator(method)
+        elif not self._is_generator:
+            raise InvalidError(f"function {self._name} is no generator: call .remote()")
         return function_id
 
     def _refuse_generator(self, method: str) -> None:
@@ -549,7 +586,7 @@ class Function(With, Generic[P, R]):
 
         if not iterables:
             raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
-        function_id = await self._resolve_for(method)
+        function_id = await self._resolve_for(method, is_anew=True)
         client = self._get_client()
         mapping = _map.Mapping(
             client,
