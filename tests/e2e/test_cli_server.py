@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from squall.main.data_dir import ServerLock
 from tests.e2e import flows
-from tests.e2e.installation import Installation, wait_until
+from tests.e2e.installation import Installation, Running, wait_until
 
 
 def test_server_is_started_asked_and_stopped_by_hand(fresh_squall: Installation) -> None:
@@ -82,9 +83,39 @@ def test_server_with_a_running_app_stops_by_force_only(fresh_squall: Installatio
     client.wait_said("tick", 60)
 
     refused = fresh_squall.command("server", "stop")
+    shown = fresh_squall.command("server", "status")
+    status = fresh_squall.status()
 
     assert refused.code == 1
-    assert "--force" in refused.out + refused.err
+    assert refused.err.startswith("Error: cannot stop the server: an app runs: ")
+    (app,) = status["apps"]
+    assert f"({app['app_id']}, ephemeral); wait for the end, or use `squall server stop --force`" in refused.err
+    assert f"({app['app_id']}, ephemeral)" in shown.out
     client.close()
     assert fresh_squall.command("server", "stop", "--force").code == 0
     fresh_squall.wait_no_processes(10)
+
+
+def test_forced_stop_is_no_start_for_who_waits_in_a_call_of_a_deployed_app(
+    fresh_squall: Installation, tmp_path: Path
+) -> None:
+    file = tmp_path / "napping.py"
+    file.write_text(
+        "import time, squall\n"
+        "app = squall.App('napping')\n"
+        "@app.function()\n"
+        "def nap() -> None:\n"
+        "    print('asleep', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    assert fresh_squall.command("deploy", str(file), timeout_s=120).code == 0
+    asking = "import squall; squall.Function.from_name('napping', 'nap').remote()"
+    client = Running([sys.executable, "-c", asking], fresh_squall.environ(), tmp_path)
+    wait_until(lambda: "asleep" in fresh_squall.command("app", "logs", "napping").out, "it sleeps", 60)
+
+    stopped = fresh_squall.command("server", "stop", "--force")
+    ended = client.wait(20)
+
+    assert stopped.code == 0, stopped
+    assert "ConflictError: call of nap: the server was stopped" in ended.err, ended
+    assert fresh_squall.command("server", "status").code == 3, "the client has started another server"

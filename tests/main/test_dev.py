@@ -31,5 +31,5 @@ def test_strangers_are_told_who_may_in_one_line(
 
     assert code == 1
     said = capsys.readouterr().err
-    assert said.startswith("squall: may not use ")
+    assert said.startswith("Error: may not use ")
     assert "Permission denied; use sudo, or join the group 'squall'" in said

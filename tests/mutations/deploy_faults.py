@@ -230,4 +230,30 @@ DEPLOY_FAULTS = (
         (Change(DISPATCHER, "            self.fail([one], misfit)\n            return\n", "            pass\n"),),
         {f"{TESTS}test_what_runs_is_not_run_again_by_what_became_a_generator": "[CHANGED in one"},
     ),
+    Mutation(
+        "server-stop-started-again",
+        "server stopped by force",
+        "calls of deployed apps are left to callers that start another server",
+        (
+            Change(
+                "src/squall/server/dispatch/server_stop.py",
+                "    _fail_calls(plane, {app.app_id for app in apps if app.row.state == DEPLOYED})\n",
+                "",
+            ),
+        ),
+        {
+            "tests/server/dispatch/test_server_stop.py::"
+            "test_forced_stop_fails_calls_of_deployed_apps_but_those_that_are_on_disk": 'failure.kind == "stopped"'
+        },
+    ),
+    Mutation(
+        "server-stop-durable",
+        "server stopped by force",
+        "calls on disk fail with the others, instead of going on in the next server",
+        (Change("src/squall/server/dispatch/server_stop.py", "if not call.is_durable and call.", "if call."),),
+        {
+            "tests/server/dispatch/test_server_stop.py::"
+            "test_forced_stop_fails_calls_of_deployed_apps_but_those_that_are_on_disk": "kept is not None"
+        },
+    ),
 )

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from squall.cli import tables
 from squall.cli.server_calls import ask, data_dir, is_server_running
+from squall.cli.target import listed
+from squall.protocol.app import AppInfo, AppList, AppListing
 from squall.protocol.server import ServerStatus, ServerStatusRequest
+
+APPS_SHOWN = 5
 
 
 @click.group("server", epilog="Example: squall server status")
@@ -26,9 +32,14 @@ def start() -> None:
 
 
 @server_group.command("stop", epilog="Example: squall server stop --force")
-@click.option("--force", "is_forced", is_flag=True, help="Although apps run: they are stopped.")
+@click.option("--force", "is_forced", is_flag=True, help="Also while apps run or it does not answer: end what runs.")
 def stop(is_forced: bool) -> None:
-    """Stop the server."""
+    """Stop the server, unless something runs: the refusal names it.
+
+    Deployed apps stay deployed, whether forced or not: the next server takes them up, with the calls that are on disk
+    (`.spawn`). With --force apps that run or are served are stopped for good, other calls of deployed apps fail, and
+    every container ends.
+    """
     sys.exit(_control("stop", *(["--force"] if is_forced else [])))
 
 
@@ -41,15 +52,17 @@ def status(is_json: bool) -> None:
         click.echo(json.dumps({"state": "stopped"}) if is_json else "The server does not run.")
         sys.exit(3)
     found = ask("ServerStatus", ServerStatusRequest(), ServerStatus)
+    apps = ask("AppList", AppList(tables.LIST_MAX, include_stopped=False), AppListing).apps
     if is_json:
-        click.echo(json.dumps({"state": "running", **asdict(found)}, indent=2))
+        named = [{"app_id": app.app_id, "name": app.name, "state": app.state} for app in apps]
+        click.echo(json.dumps({"state": "running", **asdict(found), "apps": named}, indent=2))
         return
     lines = (
         ("Server", f"{found.server_id} (version {found.version}, process {found.pid})"),
         ("Address", found.url or "-"),
         ("Data", found.data_dir),
         ("Running for", f"{found.uptime_s:.0f} s"),
-        ("Apps", found.app_count),
+        ("Apps", _named(apps)),
         ("Containers", found.container_count),
         ("Clients", found.client_count),
         ("Memory", f"{found.memory_bytes / 2**20:.0f} MiB"),
@@ -59,6 +72,12 @@ def status(is_json: bool) -> None:
     if found.dropped_inputs:
         lost = f"arguments of {found.dropped_inputs:,} inputs that failed: too large, or too many at once"
         click.echo(f"{click.style('Not kept:', bold=True):<24} {lost}")
+
+
+def _named(apps: Sequence[AppInfo]) -> str:
+    """How many there are, and the names of the newest."""
+    names = [f"{app.name or 'without a name'} ({app.app_id}, {app.state})" for app in apps]
+    return f"{len(apps)}: {listed(names, APPS_SHOWN)}" if apps else "0"
 
 
 @server_group.command("logs", epilog="Example: squall server logs -n 50")

@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=text)
         command.add_argument("--data-dir", help="default: SQUALL_DATA_DIR, or /var/lib/squall")
         if name == "stop":
-            command.add_argument("--force", action="store_true", help="also when apps run, or it does not answer")
+            command.add_argument(
+                "--force", action="store_true", help="also while apps run: they end; also when it does not answer"
+            )
         if name == "status":
             command.add_argument("--json", action="store_true", help="for programs")
         if name == "serve":
@@ -68,10 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     except PermissionError as error:
         what = error.filename or "the data directory"
         advice = "use sudo, or join the group 'squall' (which is as good as root)"
-        print(f"squall: may not use {what}: {error.strerror}; {advice}", file=sys.stderr)
+        print(f"Error: may not use {what}: {error.strerror}; {advice}", file=sys.stderr)
         return 1
     except (ConfigError, DataDirError, PlatformError) as error:
-        print(f"squall: {error}", file=sys.stderr)
+        print(f"Error: {error}", file=sys.stderr)
         return 1
 
 

@@ -68,33 +68,6 @@ async def test_server_is_idle_only_without_apps_and_clients() -> None:
         assert was_idle == [False, True, False, True]
 
 
-async def test_server_stops_when_asked_but_not_under_a_running_app() -> None:
-    async with staged() as stage:
-        await stage.client.app()
-        with pytest.raises(PlatformError, match="an app runs; stop it, or use `squall server stop --force`"):
-            await stage.client.ask("ServerStop", ServerStop(), Empty)
-
-        await stage.client.ask("ServerStop", ServerStop(is_forced=True), Empty)
-        stage.clock.advance(1.0)
-
-        await asyncio.wait_for(stage.plane.wait_stop(), 1.0)
-
-
-async def test_server_stopped_by_force_tells_those_who_wait_why() -> None:
-    async with staged() as stage:
-        stage.node.run = forever
-        spec = await stage.client.function()
-        call = stage.client.call(spec.function_id, 1)
-        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
-
-        await stage.client.ask("ServerStop", ServerStop(is_forced=True), Empty)
-        await settle()
-
-        assert call.outputs[0].failure.kind == "stopped"
-        assert "the server was stopped" in call.outputs[0].failure.message
-        assert not stage.plane.apps.live
-
-
 async def test_status_counts_apps_containers_clients_and_nodes() -> None:
     async with staged() as stage:
         spec = await stage.client.function()

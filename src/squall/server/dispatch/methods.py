@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol.app import (
-    DEPLOYED,
     STOPPED,
     STOPPING,
     AppCreate,
@@ -66,6 +64,7 @@ from squall.server.dispatch.function.dispatcher import Dispatcher
 from squall.server.dispatch.function.input import Input
 from squall.server.dispatch.image.delete import delete_images
 from squall.server.dispatch.image.garbage import collect_images
+from squall.server.dispatch.server_stop import stop_server
 from squall.server.model.definition import check_method
 from squall.server.model.variables import without_values
 
@@ -74,8 +73,6 @@ if TYPE_CHECKING:
 
 LIST_MAX = 10_000
 CHUNKS_MAX = 16 * 2**20
-FORCED_STOP_S = 5.0
-"""How long a server that is stopped by force waits for its apps to end as they do when they are stopped."""
 
 Answer = tuple[Any, bytes]
 Unary = Callable[[Caller, Any, bytes], Awaitable[Answer]]
@@ -162,19 +159,7 @@ class Methods:
         return self._plane.status(), b""
 
     async def _server_stop(self, caller: Caller, record: ServerStop, body: bytes) -> tuple[Empty, bytes]:
-        apps = list(self._plane.apps.live.values())
-        # What is deployed stays so, and the next server takes it up.
-        ending = [app for app in apps if app.row.state != DEPLOYED]
-        busy = [*ending, *(app for app in apps if app.row.state == DEPLOYED and self._plane.apps.is_busy(app))]
-        if not record.is_forced and busy:
-            count = len(busy)
-            what, which = ("an app runs", "it") if count == 1 else (f"{count} apps run", "them")
-            raise PlatformError(CONFLICT, f"ServerStop: {what}; stop {which}, or use `squall server stop --force`")
-        # Who waits in a call hears why before its containers and the server are gone.
-        stops = [asyncio.ensure_future(self._plane.apps.stop(app, "the server was stopped")) for app in ending]
-        if stops:
-            await asyncio.wait(stops, timeout=FORCED_STOP_S)
-        self._plane.request_stop()
+        await stop_server(self._plane, record)
         return Empty(), b""
 
     # Apps
