@@ -24,3 +24,12 @@ async def test_apps_are_listed_by_environment(store: Store) -> None:
     assert [app.app_id for app in await store.list_apps(environment="dev")] == ["ap-2", "ap-1"]
     assert [app.app_id for app in await store.list_apps(environment="")] == ["ap-0"]
     assert len(await store.list_apps()) == 3
+
+
+async def test_apps_are_listed_by_name(store: Store) -> None:
+    for number, name in enumerate(("hello", "other", "hello")):
+        await store.put_app(StoredApp(f"ap-{number}", name, created_at=float(number)))
+
+    assert [app.app_id for app in await store.list_apps(name="hello")] == ["ap-2", "ap-0"]
+    assert [app.app_id for app in await store.list_apps(1, name="hello", environment="")] == ["ap-2"]
+    assert await store.list_apps(name="none") == ()

@@ -44,9 +44,10 @@ async def test_flights_and_calls_of_an_app_are_found_by_it(store: Store) -> None
         call = StoredCall(f"fc-d{number}", "fu-1", app_id, "spawn", 1.0)
         await store.put_call(call, (StoredInput(call.call_id, 0, b"x"),))
 
-    assert [one.call_id for one in await store.list_flights((), 9, app_id="ap-2")] == ["fc-2"]
-    assert [one.call_id for one in await store.list_calls((), 9, app_id="ap-2")] == ["fc-d2"]
-    assert await store.list_calls(("fu-2",), 9, app_id="ap-2") == ()
+    assert [one.call_id for one in await store.list_flights((), 9, app_ids=("ap-2",))] == ["fc-2"]
+    assert [one.call_id for one in await store.list_calls((), 9, app_ids=("ap-2",))] == ["fc-d2"]
+    assert await store.list_calls(("fu-2",), 9, app_ids=("ap-2",)) == ()
+    assert [one.call_id for one in await store.list_calls((), 9, app_ids=("ap-1", "ap-2"))] == ["fc-d2", "fc-d1"]
 
 
 async def test_variants_of_a_function_are_listed_last_used_first_and_counted(store: Store) -> None:

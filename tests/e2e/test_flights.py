@@ -90,14 +90,22 @@ def test_failed_call_is_shown_and_replayed_after_a_restart_of_the_server(
 
 
 @pytest.mark.timeout(240)
-def test_replay_of_large_arguments_which_are_in_a_blob(session_installation: Installation) -> None:
+def test_replay_of_large_arguments_which_are_in_a_blob(
+    session_installation: Installation, failed: dict[str, str]
+) -> None:
     known = {one["call_id"] for one in listed(session_installation)}
     session_installation.command("run", f"{PROGRAM}::main", "--padding", str(3 * 2**20), timeout_s=120)
     call_id = next(one["call_id"] for one in listed(session_installation, "--failed") if one["call_id"] not in known)
 
     replayed = session_installation.command("call", "replay", call_id, timeout_s=120)
+    of_all_runs = listed(session_installation, "--app", "flights", "--failed")
+    of_function = session_installation.command("function", "calls", "flights/charge")
 
     assert "charging -7" in replayed.out, replayed
+    assert {failed["charge"], call_id} <= {one["call_id"] for one in of_all_runs}
+    assert len({one["app_id"] for one in of_all_runs}) > 1
+    assert "App ID" in of_function.out
+    assert failed["charge"] in of_function.out
 
 
 @pytest.mark.timeout(240)

@@ -11,8 +11,7 @@ from squall.cli.environment import environment_option
 from squall.cli.log import moment_of
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.cli.timeline import shown
-from squall.protocol.app import AppGet, AppInfo
-from squall.protocol.flight import INPUTS_SHOWN_MAX, CallFlight, CallList, CallListing, CallShow, CallSummary
+from squall.protocol.flight import INPUTS_SHOWN_MAX, CallFlight, CallList, CallListing, CallShow
 from squall.protocol.records import to_wire
 from squall.sdk._environment import environment_of
 
@@ -24,7 +23,7 @@ def call_group() -> None:
 
 @call_group.command("list", epilog="Example: squall call list --app hello --failed")
 @environment_option
-@click.option("--app", default="", metavar="APP", help="Only calls of this app, by name or id.")
+@click.option("--app", default="", metavar="APP", help="Only calls of this app, by id, or of all runs of that name.")
 @click.option("--function", default="", metavar="FN", help="Only of this function: app/function, or its id.")
 @click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
 @click.option("--since", default="", help="Made since then: 2h, 1d, or a date and time.")
@@ -38,29 +37,31 @@ def list_calls(app: str, function: str, is_failed: bool, since: str, until: str,
     named_app, slash, name = function.partition("/")
     if slash and app and app != named_app:
         raise click.UsageError(f"--app {app} and --function {function} name different apps")
-    app = app or (named_app if slash else "")
-    is_empty = is_list_empty()
-    if app and not is_empty:
-        app = ask("AppGet", AppGet(app, environment_of(None)), AppInfo).app_id
     wanted = CallList(
-        app=app,
+        app=app or (named_app if slash else ""),
         function=name if slash else function,
         is_failed=is_failed,
         since=moment_of(since),
         until=moment_of(until),
         limit=limit,
+        environment=environment_of(None),
     )
-    listing = CallListing(()) if is_empty else ask("CallList", wanted, CallListing)
-    show_summaries(listing.calls, is_json=is_json)
+    show_calls(CallListing(()) if is_list_empty() else ask("CallList", wanted, CallListing), is_json=is_json)
 
 
-def show_summaries(calls: tuple[CallSummary, ...], *, is_json: bool) -> None:
+def show_calls(listing: CallListing, *, is_json: bool) -> None:
     """A table of calls."""
+    app_ids: dict[str, set[str]] = {}
+    for one in listing.calls:
+        app_ids.setdefault(one.app_name or one.app_id, set()).add(one.app_id)
+    # Ids are long, and wanted where the name says too little.
+    has_app_id = is_json or any(len(ids) > 1 for ids in app_ids.values())
     rows = [
         (
             one.call_id,
             f"{one.function_name}{f'.{one.method}' if one.method else ''}" or one.function_id,
             one.app_name or one.app_id,
+            *((one.app_id,) if has_app_id else ()),
             one.kind,
             one.status,
             one.input_count,
@@ -68,10 +69,13 @@ def show_summaries(calls: tuple[CallSummary, ...], *, is_json: bool) -> None:
             tables.local_time(one.created_at),
             one.duration_ms if is_json else shown(one.duration_ms),
         )
-        for one in calls
+        for one in listing.calls
     ]
-    headings = ("Call ID", "Function", "App", "Kind", "Status", "Inputs", "Failed", "Made at", "Took")
+    of_app = ("App ID",) if has_app_id else ()
+    headings = ("Call ID", "Function", "App", *of_app, "Kind", "Status", "Inputs", "Failed", "Made at", "Took")
     tables.show(headings, rows, is_json=is_json)
+    if listing.is_cut:
+        click.echo("Calls of earlier apps of that name, or of variants not used lately, are left out.", err=True)
 
 
 @call_group.command("show", epilog="Example: squall call show fc-…")

@@ -6,16 +6,18 @@ import click
 
 from squall.cli import tables
 from squall.cli.autoscaler import autoscaler_group
-from squall.cli.call import show_summaries
+from squall.cli.call import show_calls
 from squall.cli.environment import environment_option
-from squall.cli.function_name import find_function
+from squall.cli.function_name import find_function, split
 from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, require_server
 from squall.cli.window_options import show_json, show_window, window_options
 from squall.protocol.flight import CallList, CallListing
 from squall.protocol.function import FunctionSpec
 from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, VariantList, VariantListing
+from squall.protocol.ids import is_id
 from squall.protocol.log import LogRead
+from squall.sdk._environment import environment_of
 
 
 @click.group("function", epilog="Example: squall function stats greeter/hello --since 2h")
@@ -100,13 +102,11 @@ def stats(
 def calls(
     fn: str, limit: int, is_failed: bool, has_variants: bool, since: float | None, until: float | None, is_json: bool
 ) -> None:
-    """List calls of a function, newest first; FN is app/function, or its id."""
+    """List calls of a function, newest first; FN is app/function, of all runs of that name, or its id."""
     require_server()
-    asked = CallList("", find_function(fn).function_id, is_failed, since, until, limit, has_variants)
-    listing = ask("CallList", asked, CallListing)
-    show_summaries(listing.calls, is_json=is_json)
-    if listing.is_cut:
-        click.echo("Earlier calls of variants that were not used lately are left out.", err=True)
+    app, name = ("", fn) if is_id(fn, "fu") else split(fn)
+    asked = CallList(app, name, is_failed, since, until, limit, has_variants, environment_of(None))
+    show_calls(ask("CallList", asked, CallListing), is_json=is_json)
 
 
 @function_group.command("variants", epilog="Example: squall function variants greeter/Model")

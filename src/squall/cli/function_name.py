@@ -22,9 +22,7 @@ def find_function(text: str) -> FunctionSpec:
     """
     if is_id(text, "fu"):
         return ask("FunctionGet", FunctionGet(function_id=text), FunctionSpec)
-    app, slash, name = text.partition("/")
-    if not slash or not app or not name:
-        raise click.UsageError(f"{text!r} names no function: write app/function, or its id (fu-…)")
+    app, name = split(text)
     found = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     function_id = found.functions.get(name)
     if function_id is None:
@@ -32,3 +30,15 @@ def find_function(text: str) -> FunctionSpec:
         hint = f"did you mean {app}/{close[0]}?" if close else f"it has: {listed(sorted(found.functions))}"
         raise click.ClickException(f"app {app} has no function {name!r}; {hint}")
     return ask("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)
+
+
+def split(text: str) -> tuple[str, str]:
+    """The app and the function of `app/function`.
+
+    Raises:
+        click.UsageError: it is not so.
+    """
+    app, slash, name = text.partition("/")
+    if not slash or not app or not name:
+        raise click.UsageError(f"{text!r} names no function: write app/function, or its id (fu-…)")
+    return app, name

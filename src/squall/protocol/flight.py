@@ -111,7 +111,7 @@ class CallList:
     """Ask for calls, newest first: those that are remembered and those that are kept."""
 
     app: str = ""
-    """Id or name."""
+    """Id; or name, of which there may be several: each run of a program is one."""
     function: str = ""
     """Id, or name in the app."""
     is_failed: bool = False
@@ -121,6 +121,8 @@ class CallList:
     limit: int = 100
     has_variants: bool = False
     """Of a function, those of its variants too."""
+    environment: str = ""
+    """Of the app, where it is named."""
 
 
 @record
@@ -129,7 +131,7 @@ class CallListing:
 
     calls: tuple[CallSummary, ...]
     is_cut: bool = False
-    """Of a function with very many variants: only calls of the last used ones were looked for in the store."""
+    """Of very many apps of the name, or variants of a function, only the newest ones were looked for in the store."""
 
 
 @record

@@ -153,9 +153,10 @@ class Store(Protocol):
         """
 
     async def list_apps(
-        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = ""
     ) -> tuple[StoredApp, ...]:
-        """Apps, newest first; with `states`, those in one of them, with an environment, those in it."""
+        """Apps, newest first; with `states`, those in one of them, with an environment, those in it, with a name, those
+        that have it."""
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
         """Change an app's state; `stopped_at` of None leaves the time it stopped as it is.
@@ -393,9 +394,9 @@ class Store(Protocol):
         since: float = 0.0,
         until: float | None = None,
         *,
-        app_id: str = "",
+        app_ids: tuple[str, ...] = (),
     ) -> tuple[StoredCall, ...]:
-        """Durable calls of these functions, or of an app (of all, if none is named), newest first."""
+        """Durable calls of these functions, or of these apps (of all, if none is named), newest first."""
 
     async def get_input(self, call_id: str, index: int) -> StoredInput | None:
         """The arguments of an input: of a durable call, or kept because it failed. None where there are none."""
@@ -425,9 +426,10 @@ class Store(Protocol):
         until: float | None = None,
         *,
         failed: bool = False,
-        app_id: str = "",
+        app_ids: tuple[str, ...] = (),
     ) -> tuple[StoredFlight, ...]:
-        """Flights of calls of these functions, or of an app (of all, if none is named), newest first, without details.
+        """Flights of calls of these functions, or of these apps (of all, if none is named), newest first, without
+        details.
 
         With `failed` only those of calls with an input that failed.
         """

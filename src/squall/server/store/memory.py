@@ -84,10 +84,11 @@ class MemoryStore:
         return None
 
     async def list_apps(
-        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = ""
     ) -> tuple[StoredApp, ...]:
         """See `Store`."""
         found = (app for app in self._newest_first() if environment in (None, app.environment))
+        found = (app for app in found if name in ("", app.name))
         return tuple(app for app in found if not states or app.state in states)[:limit]
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
@@ -490,10 +491,10 @@ class MemoryStore:
         since: float = 0.0,
         until: float | None = None,
         *,
-        app_id: str = "",
+        app_ids: tuple[str, ...] = (),
     ) -> tuple[StoredCall, ...]:
         """See `Store`."""
-        found = [one for one in self._calls.values() if _is_wanted(one, function_ids, since, until, app_id)]
+        found = [one for one in self._calls.values() if _is_wanted(one, function_ids, since, until, app_ids)]
         return tuple(sorted(found, key=lambda one: (one.created_at, one.call_id), reverse=True)[:limit])
 
     async def get_input(self, call_id: str, index: int) -> StoredInput | None:
@@ -540,10 +541,10 @@ class MemoryStore:
         until: float | None = None,
         *,
         failed: bool = False,
-        app_id: str = "",
+        app_ids: tuple[str, ...] = (),
     ) -> tuple[StoredFlight, ...]:
         """See `Store`."""
-        found = [one for one in self._flights.values() if _is_wanted(one, function_ids, since, until, app_id)]
+        found = [one for one in self._flights.values() if _is_wanted(one, function_ids, since, until, app_ids)]
         found = [replace(one, detail="") for one in found if one.is_failed or not failed]
         return tuple(sorted(found, key=lambda one: (one.created_at, one.call_id), reverse=True)[:limit])
 
@@ -617,10 +618,15 @@ class MemoryStore:
 
 
 def _is_wanted(
-    one: StoredCall | StoredFlight, function_ids: tuple[str, ...], since: float, until: float | None, app_id: str
+    one: StoredCall | StoredFlight,
+    function_ids: tuple[str, ...],
+    since: float,
+    until: float | None,
+    app_ids: tuple[str, ...],
 ) -> bool:
-    is_function = (not function_ids or one.function_id in function_ids) and app_id in ("", one.app_id)
-    return is_function and one.created_at >= since and (until is None or one.created_at <= until)
+    is_function = not function_ids or one.function_id in function_ids
+    is_theirs = is_function and (not app_ids or one.app_id in app_ids)
+    return is_theirs and one.created_at >= since and (until is None or one.created_at <= until)
 
 
 def _beyond(ages: list[tuple[K, float, int]], before: float, count_max: int, bytes_max: int) -> list[K]:

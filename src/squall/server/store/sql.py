@@ -145,12 +145,14 @@ class SqlStore:
         return rows[0] if rows else None
 
     async def list_apps(
-        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = ""
     ) -> tuple[StoredApp, ...]:
         """See `Store`."""
         query = sa.select(APPS).where(APPS.c.state.in_(states)) if states else sa.select(APPS)
         if environment is not None:
             query = query.where(APPS.c.environment == environment)
+        if name:
+            query = query.where(APPS.c.name == name)
         return await self._apps(_newest_first(query).limit(limit))
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
@@ -456,11 +458,11 @@ class SqlStore:
         since: float = 0.0,
         until: float | None = None,
         *,
-        app_id: str = "",
+        app_ids: tuple[str, ...] = (),
     ) -> tuple[StoredCall, ...]:
         """See `Store`."""
         return await self._read(
-            lambda connection: sql_flights.list_calls(connection, function_ids, limit, since, until, app_id)
+            lambda connection: sql_flights.list_calls(connection, function_ids, limit, since, until, app_ids)
         )
 
     async def get_input(self, call_id: str, index: int) -> StoredInput | None:
@@ -496,11 +498,11 @@ class SqlStore:
         until: float | None = None,
         *,
         failed: bool = False,
-        app_id: str = "",
+        app_ids: tuple[str, ...] = (),
     ) -> tuple[StoredFlight, ...]:
         """See `Store`."""
         return await self._read(
-            lambda connection: sql_flights.list_flights(connection, function_ids, limit, since, until, failed, app_id)
+            lambda connection: sql_flights.list_flights(connection, function_ids, limit, since, until, failed, app_ids)
         )
 
     async def kept_inputs(self, call_id: str) -> frozenset[int]:

@@ -29,11 +29,11 @@ def list_calls(
     limit: int,
     since: float,
     until: float | None,
-    app_id: str = "",
+    app_ids: tuple[str, ...] = (),
 ) -> tuple[StoredCall, ...]:
     """See `Store`."""
     query = sa.select(*[CALLS.c[name] for name in StoredCall.__slots__])
-    query = _between(query, CALLS, function_ids, since, until, app_id)
+    query = _between(query, CALLS, function_ids, since, until, app_ids)
     rows = connection.execute(query.order_by(CALLS.c.created_at.desc(), CALLS.c.call_id.desc()).limit(limit))
     return tuple(StoredCall(**row) for row in rows.mappings())
 
@@ -44,12 +44,12 @@ def _between(
     function_ids: tuple[str, ...],
     since: float,
     until: float | None,
-    app_id: str,
+    app_ids: tuple[str, ...],
 ) -> sa.Select[Any]:
     if function_ids:
         query = query.where(table.c.function_id.in_(function_ids[:NAMES_MAX]))
-    if app_id:
-        query = query.where(table.c.app_id == app_id)
+    if app_ids:
+        query = query.where(table.c.app_id.in_(app_ids[:NAMES_MAX]))
     if since:
         query = query.where(table.c.created_at >= since)
     return query if until is None else query.where(table.c.created_at <= until)
@@ -149,10 +149,10 @@ def list_flights(
     since: float,
     until: float | None,
     failed: bool,
-    app_id: str,
+    app_ids: tuple[str, ...],
 ) -> tuple[StoredFlight, ...]:
     """See `Store`."""
-    query = _between(sa.select(*_FLIGHT_COLUMNS[:-1]), FLIGHTS, function_ids, since, until, app_id)
+    query = _between(sa.select(*_FLIGHT_COLUMNS[:-1]), FLIGHTS, function_ids, since, until, app_ids)
     if failed:
         query = query.where(FLIGHTS.c.is_failed)
     query = query.order_by(FLIGHTS.c.created_at.desc(), FLIGHTS.c.call_id.desc()).limit(limit)

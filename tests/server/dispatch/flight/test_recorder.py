@@ -26,7 +26,7 @@ from squall.protocol.flight import (
     ContainerFlight,
     ContainerShow,
 )
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec
 from squall.protocol.function_window import AppWindow, AppWindowGet, FunctionWindow, FunctionWindowGet
 from squall.protocol.ids import input_id, new_id
 from squall.protocol.server import ServerStatus, ServerStatusRequest
@@ -48,7 +48,7 @@ from squall.server.model.flight import StoredMinute
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
 from tests.server.dispatch.app.test_variants import MODEL, bind
-from tests.server.doubles import Failed, FakeGuest, Stage, made_at, settle, staged
+from tests.server.doubles import Failed, FakeGuest, Stage, made_at, make_spec, settle, staged
 
 
 async def show(stage: Stage, call_id: str, **fields: Any) -> CallFlight:
@@ -422,6 +422,27 @@ async def test_calls_are_listed_by_app_function_and_failure() -> None:
         assert await listed(stage, limit=1) == [second.call_id]
         assert (await code_of(stage, "CallList", CallList(app=bad.app_id, function="none")))[0] == "not_found"
         assert (await code_of(stage, "CallList", CallList(function="bad")))[0] == "invalid"
+
+
+async def test_name_of_an_app_means_all_its_runs_also_after_a_restart() -> None:
+    store = MemoryStore()
+    async with staged(store=store) as stage:
+        stage.node.run = fail
+        calls = []
+        for name in ("hello", "other", "hello"):
+            spec = make_spec(await stage.client.app(name), name="f")
+            await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+            calls.append(stage.client.call(spec.function_id, 1))
+            await stage.done(calls[-1], 1)
+            await stage.pass_time(2.0)
+        first, _, second = (call.call_id for call in calls)
+
+        assert await listed(stage, app="hello") == [second, first]
+        assert await listed(stage, app="hello", function="f", is_failed=True) == [second, first]
+        assert await listed(stage, app="hello", limit=1) == [second]
+        assert await listed(stage, app=spec.app_id) == [second]
+    async with staged(store=store) as stage:
+        assert await listed(stage, app="hello", function="f") == [second, first]
 
 
 async def test_graph_follows_calls_to_what_they_called() -> None:

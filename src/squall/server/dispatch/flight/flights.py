@@ -37,9 +37,9 @@ from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.flight.account import account_of, container_flight, containers_of, summary_of
 from squall.server.dispatch.flight.graphs import call_of, graph_of
 from squall.server.dispatch.flight.recorder import CallTrack, cut_short, failure_of
+from squall.server.dispatch.flight.wanted import wanted_of
 from squall.server.dispatch.flight.words import why
 from squall.server.model.store import OutputCounts, StoredCall, StoredInput, StoredOutput
-from squall.server.model.variant import merged
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -50,7 +50,6 @@ COUNTED_MAX = 10_000
 """Outputs of a call in the store that are counted when somebody asks."""
 _OVER = frozenset(wire.STATUS_NAMES)
 CHILDREN_MAX = 100
-VARIANTS_MAX = 1_000
 
 _RESTARTED = (
     "the server was started again since, or has forgotten it: of inputs that succeeded only what their outputs tell is "
@@ -79,73 +78,28 @@ class Flights:
             PlatformError: `not_found` for an app or function.
         """
         limit = max(0, min(record.limit, LIST_MAX))
-        app_id, specs, is_cut = await self._wanted(caller, record)
-        ids = frozenset(specs)
+        wanted, since, store = await wanted_of(self._plane, caller, record), record.since or 0.0, self._plane.store
         found: dict[str, CallSummary] = {}
         for track in (*self._recorder.living.values(), *self._recorder.ended.values()):
-            # Also of a variant that the store lists too late.
-            is_of = not ids or track.spec.function_id in ids or (len(ids) > 1 and track.spec.variant_of in ids)
-            is_theirs = is_of and app_id in ("", track.spec.app_id)
-            if is_theirs and (track.has_failed or not record.is_failed):
+            if wanted.has(track) and (track.has_failed or not record.is_failed):
                 found[track.call_id] = summary_of(track)
-        since, store = record.since or 0.0, self._plane.store
-        names = tuple(sorted(ids))
-        flights = await store.list_flights(names, limit, since, record.until, failed=record.is_failed, app_id=app_id)
+        ids = tuple(sorted(wanted.specs))
+        flights = await store.list_flights(
+            ids, limit, since, record.until, failed=record.is_failed, app_ids=wanted.app_ids
+        )
         for flight in flights:
             found.setdefault(flight.call_id, from_wire(CallSummary, json.loads(flight.summary)))
         if not record.is_failed:
-            stored = [
-                one
-                for one in await store.list_calls(names, limit, since, record.until, app_id=app_id)
-                if one.call_id not in found
-            ]
-            for summary in await self._summaries(stored, specs):
+            calls = await store.list_calls(ids, limit, since, record.until, app_ids=wanted.app_ids)
+            for summary in await self._summaries([one for one in calls if one.call_id not in found], wanted.specs):
                 found.setdefault(summary.call_id, summary)
-        wanted = [
+        listed = [
             one
             for one in found.values()
             if one.created_at >= since and (record.until is None or one.created_at <= record.until)
         ]
-        wanted.sort(key=lambda one: (one.created_at, one.call_id), reverse=True)
-        return CallListing(tuple(wanted[:limit]), is_cut)
-
-    async def _wanted(self, caller: Caller, record: CallList) -> tuple[str, dict[str, FunctionSpec], bool]:
-        """The app or the functions whose calls are asked for, nothing for all; and whether there are more of these."""
-        plane = self._plane
-        app_id = ""
-        if record.app:
-            row = await plane.apps.find(record.app, caller.scope_app_id)
-            caller.check_use("CallList", row)
-            app_id = row.app_id
-        if not record.function:
-            return app_id, {}, False
-        if is_id(record.function, "fu"):
-            spec = await plane.variants.spec_of(record.function)
-            caller.check_use("CallList", await plane.apps.get(spec.app_id))
-        elif app_id:
-            named = await plane.store.find_function(app_id, record.function)
-            if named is None:
-                raise PlatformError(
-                    NOT_FOUND, f"CallList: app {record.app!r} has no function {record.function[:200]!r}"
-                )
-            spec = named
-        else:
-            raise PlatformError(INVALID, "CallList: a function's name says nothing without its app; name that too")
-        found, is_cut = {spec.function_id: spec}, False
-        if record.has_variants or spec.definition.is_class:
-            # Calls of a class are those of its objects.
-            variants, is_cut = await self.variants_of(spec, VARIANTS_MAX)
-            found |= {one.function_id: one for one in variants}
-        return app_id, found, is_cut
-
-    async def variants_of(self, spec: FunctionSpec, limit: int) -> tuple[list[FunctionSpec], bool]:
-        """The variants of a function, the last used first, and whether there are more."""
-        found: list[FunctionSpec] = []
-        stored = await self._plane.store.list_variants(spec.function_id, limit + 1)
-        for one in stored[:limit]:
-            dispatcher = self._plane.apps.dispatchers.get(one.function_id)
-            found.append(merged(spec, one.asked()) if dispatcher is None else dispatcher.spec)
-        return found, len(stored) > limit
+        listed.sort(key=lambda one: (one.created_at, one.call_id), reverse=True)
+        return CallListing(tuple(listed[:limit]), wanted.is_cut)
 
     async def _summaries(self, calls: Iterable[StoredCall], specs: dict[str, FunctionSpec]) -> list[CallSummary]:
         calls = list(calls)

@@ -27,6 +27,7 @@ from squall.protocol.function_window import (
 from squall.protocol.records import replace
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.flight.recorder import MINUTE_S
+from squall.server.dispatch.flight.wanted import variants_of
 from squall.server.model.function_minute import FunctionMinute, Histogram, add_all, merge, percentiles
 from squall.server.model.variables import shown_options
 
@@ -103,7 +104,7 @@ class Windows:
         spec = await self._plane.variants.spec_of(record.function_id)
         caller.check_use("VariantList", await self._plane.apps.get(spec.app_id))
         limit = max(0, min(record.limit, VARIANTS_MAX))
-        found, is_cut = await self._plane.flights.variants_of(spec, limit)
+        found, is_cut = await variants_of(self._plane, spec, limit)
         return VariantListing(tuple(self._variant(one) for one in found), is_cut)
 
     def _variant(self, spec: FunctionSpec) -> VariantInfo:
