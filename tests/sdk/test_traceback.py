@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 import traceback
@@ -10,7 +11,9 @@ import pytest
 
 from squall.exception import DeserializationError, InvalidError, SerializationError
 from squall.protocol.call import Failure, TraceFrame, encode_failure
+from squall.protocol.log import LogEntry
 from squall.sdk._failure import to_exception
+from squall.sdk._output import PlainOutput
 from squall.sdk._serialization import deserialize, encode_exception, raise_failure, serialize
 from squall.sdk._traceback import CAUSES_MAX, FRAMES_KEPT, format_for_user
 
@@ -27,6 +30,44 @@ def test_our_frames_between_the_users_and_the_containers_are_left_out() -> None:
 
     assert "squall/sdk" not in text
     assert "raise_failure(encode_failure(FAILURE))" in text
+    assert 'File "<ct-1>:/root/app.py", line 7, in inner\n    broken()\n' in text
+
+
+LOG = ["Traceback (most recent call last):", '  File "/root/app.py", line 7, in inner', "    broken()", "    ^^^^^^^^"]
+
+
+def shown_of(container_id: str, *lines: str) -> PlainOutput:
+    output = PlainOutput(io.StringIO(), io.StringIO())
+    for line in lines:
+        output.log(LogEntry(1.0, "stderr", line, container_id))
+        output.log(LogEntry(1.0, "stderr", "of another", "ct-2"))
+        output.log(LogEntry(1.0, "stdout", line, "ct-1"))
+    return output
+
+
+def test_frames_of_a_container_that_have_been_shown_are_not_shown_again() -> None:
+    said = "squall.exception.InvalidError: refused (container ct-1)"
+    output = shown_of("ct-1", *LOG, said)
+
+    text = format_for_user(to_exception(encode_failure(FAILURE)), output.has_shown)
+
+    assert text == f"Traceback (most recent call last):\n  … in container ct-1, shown above\n{said}\n"
+
+
+@pytest.mark.parametrize(
+    ("container_id", "lines"),
+    [
+        ("ct-2", (*LOG, "squall.exception.InvalidError: refused (container ct-1)")),
+        ("ct-1", (*LOG, "squall.exception.InvalidError: something else")),
+        ("ct-1", (LOG[0], "squall.exception.InvalidError: refused (container ct-1)", LOG[1])),
+        ("ct-1", (*LOG, "squall.exception.InvalidError: refused (container ct-1)", *["later"] * 200)),
+    ],
+)
+def test_frames_of_a_container_that_have_not_been_shown_are(container_id: str, lines: tuple[str, ...]) -> None:
+    output = shown_of(container_id, *lines)
+
+    text = format_for_user(to_exception(encode_failure(FAILURE)), output.has_shown)
+
     assert 'File "<ct-1>:/root/app.py", line 7, in inner\n    broken()\n' in text
 
 

@@ -16,6 +16,7 @@ from types import ModuleType
 import click
 
 from squall.protocol.records import record
+from squall.sdk import _output
 from squall.sdk._source import module_name_of
 
 # Endings of files that people have beside their programs: what is missing is that file, not a module.
@@ -138,7 +139,15 @@ def _run(load_module: object) -> ModuleType:
 
 
 def show_user_traceback(error: BaseException) -> None:
-    """Print a traceback of the user's own code and of containers: our frames tell them nothing."""
+    """Print a traceback of the user's own code and of containers: our frames tell them nothing.
+
+    What a container's log has shown of it just now is not printed again. With SQUALL_TRACEBACK all of it is.
+    """
+    if os.environ.get("SQUALL_TRACEBACK"):
+        import traceback  # cold start: when something failed
+
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        return
     from squall.sdk._traceback import format_for_user  # cold start: when something failed
 
-    click.echo(format_for_user(error), err=True, nl=False)
+    click.echo(format_for_user(error, _output.current().has_shown), err=True, nl=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -30,6 +31,8 @@ DRAIN_S = 5.0
 """How long the end of a run waits for the last log lines."""
 PROGRESS_S = 0.2
 TICK_S = 1.0
+RECENT_LINES = 200
+"""What was shown before those has left the screen, or will have been forgotten."""
 
 
 class Output:
@@ -59,6 +62,10 @@ class Output:
     def log(self, entry: LogEntry) -> None:
         """A container, or Squall about one, said a line."""
 
+    def has_shown(self, container_id: str, lines: list[str]) -> bool:
+        """Whether these lines of a container's errors, in this order, are among the last that were shown."""
+        return False
+
     def map_progress(self, state: MapState) -> None:
         """A map got on. Called at most a few times a second, and at its end, however that comes."""
 
@@ -82,6 +89,7 @@ class PlainOutput(Output):
         self._builds = BuildView()
         self._maps = MapView()
         self._ticker: threading.Thread | None = None
+        self._recent: deque[LogEntry] = deque(maxlen=RECENT_LINES)
 
     def notice(self, text: str) -> None:
         """See `Output`."""
@@ -136,8 +144,16 @@ class PlainOutput(Output):
         stamp = time.strftime("%H:%M:%S ", time.localtime(entry.at)) if self._has_timestamps else ""
         text = f"[squall] {entry.text}" if entry.source == "system" else entry.text
         with self._lock:
+            self._recent.append(entry)
             self._clear_progress()
             _write(stream, f"{stamp}{for_stream(stream, text)}\n")
+
+    def has_shown(self, container_id: str, lines: list[str]) -> bool:
+        """See `Output`."""
+        with self._lock:
+            recent = [entry for entry in self._recent if entry.container_id == container_id]
+        shown = iter([entry.text for entry in recent if entry.source == "stderr"])
+        return all(line in shown for line in lines)
 
     def map_progress(self, state: MapState) -> None:
         """See `Output`."""

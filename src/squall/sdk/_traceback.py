@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
@@ -111,12 +111,18 @@ def frame_of(file_name: str, function_name: str, line: int) -> types.FrameType:
     raise AssertionError("the code raises")
 
 
-def format_for_user(error: BaseException) -> str:
-    """The error, and what it came from, as Python prints them, with the frames of user code."""
+def format_for_user(error: BaseException, has_shown: Callable[[str, list[str]], bool] | None = None) -> str:
+    """The error, and what it came from, as Python prints them, with the frames of user code.
+
+    Args:
+        has_shown: whether lines of a container, others between them, are before the reader's eyes already; then one
+            line stands for the frames of the container where the error was raised.
+    """
     shorten(error)
     shown = traceback.TracebackException(type(error), error, error.__traceback__)
     _reduce(shown)
-    text = "".join(shown.format())
+    stands_for = _leave_out_shown(shown, has_shown) if has_shown is not None else ("", "")
+    text = "".join(shown.format()).replace(*stands_for) if stands_for[0] else "".join(shown.format())
     if sys.version_info < (3, 11):
         text += "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
     return text
@@ -134,6 +140,23 @@ def _reduce(shown: traceback.TracebackException) -> None:
     for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
         if other is not None and other.stack is not None:
             _reduce(other)
+
+
+def _leave_out_shown(
+    shown: traceback.TracebackException, has_shown: Callable[[str, list[str]], bool]
+) -> tuple[str, str]:
+    """Replace the frames of a container by one, if they have been shown; how that is printed, and what is to be."""
+    frames = list(shown.stack or ())
+    remote = [frame for frame in frames if frame.filename.startswith(REMOTE_FILE)]
+    if not remote or frames[-len(remote) :] != remote:
+        return "", ""
+    container_id = remote[-1].filename[1:].partition(">:")[0]
+    lines = [f'  File "{frame.filename.partition(">:")[2]}", line {frame.lineno}, in {frame.name}' for frame in remote]
+    if not has_shown(container_id, lines + "".join(shown.format_exception_only()).splitlines()):
+        return "", ""
+    frame = traceback.FrameSummary("<shown>", 1, container_id, line="")
+    shown.stack = traceback.StackSummary.from_list([*frames[: -len(remote)], frame])
+    return f'  File "<shown>", line 1, in {container_id}\n', f"  … in container {container_id}, shown above\n"
 
 
 def _is_internal(shown: traceback.TracebackException) -> bool:
