@@ -23,11 +23,10 @@ USER_FAULTS = (
         "syntax error in the user's file",
         "frames of the command are shown among the user's own",
         (
-            Change("src/squall/cli/reference.py", "import sys\nfrom", "import sys\nimport traceback\nfrom"),
             Change(
                 "src/squall/cli/reference.py",
-                "click.echo(format_for_user(error), ",
-                'click.echo("".join(traceback.format_exception(error)), ',
+                '    if os.environ.get("SQUALL_TRACEBACK"):\n        import',
+                "    if True:\n        import",
             ),
         ),
         {
