@@ -159,3 +159,19 @@ def test_time_limit_asks_first_and_ends_the_container_then() -> None:
     assert timeouts.check(11.0, 1.0, 10.0, None, 5.0) == timeouts.Overdue(True, False)
     assert timeouts.check(16.9, 1.0, 10.0, 12.0, 5.0) == timeouts.Overdue(False, False)
     assert timeouts.check(17.0, 1.0, 10.0, 12.0, 5.0) == timeouts.Overdue(False, True)
+
+
+@pytest.mark.parametrize(
+    ("run_us", "mean_us"),
+    [
+        ([3], 3.0),
+        ([2, 3, 2, 3, 2, 3, 4_000], 573.571),
+        ([2] * 99 + [8_000], 2.0),
+        ([2] * 99 + [500_000], 5_001.98),
+        ([2] * 50 + [8_000] * 50, 3_960.606),
+        ([100] * 100, 100.0),
+    ],
+    ids=["one", "few", "interrupted", "one is long", "half are long", "alike"],
+)
+def test_what_an_interruption_adds_to_one_of_many_inputs_does_not_count(run_us: list[int], mean_us: float) -> None:
+    assert credit.mean_us(run_us) == pytest.approx(mean_us, abs=0.001)
