@@ -335,6 +335,51 @@ async def test_short_inputs_go_out_in_few_frames_and_long_ones_to_everybody() ->
         assert [after - count for after, count in zip(both, short, strict=True)] == [1] * 5
 
 
+@pytest.mark.parametrize(
+    ("count", "later_s", "goes_on"),
+    [(4, 0.0, True), (1, 0.0, False), (4, 0.015, False)],
+    ids=["several", "one alone", "behind what seems to be long"],
+)
+async def test_short_inputs_go_on_where_others_run(count: int, later_s: float, goes_on: bool) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=3, max_containers=3)
+        await stage.until(lambda: len(stage.node.started) == 3)
+        await stage.done(stage.client.call(spec.function_id, *range(300)), 300)
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        for guest in stage.node.started:
+            guest.is_holding = True
+        dispatcher.expected_us = 20.0
+        stage.client.call(spec.function_id, 1, 2, 3, 4)
+        await settle()
+        busy = next(one for one in dispatcher.containers.values() if one.held)
+
+        await stage.pass_time(later_s)
+        dispatcher.expected_us = 20.0
+        stage.client.call(spec.function_id, *range(count))
+        await settle()
+
+        held = sorted((len(one.held) for one in dispatcher.containers.values() if one is not busy), reverse=True)
+        assert (len(busy.held), held) == ((4 + count, [0, 0]) if goes_on else (4, [count, 0]))
+
+
+async def test_short_inputs_do_not_go_on_where_much_waits() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=2, max_containers=2)
+        await stage.until(lambda: len(stage.node.started) == 2)
+        await stage.done(stage.client.call(spec.function_id, *range(2_000)), 2_000)
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        for guest in stage.node.started:
+            guest.is_holding = True
+        dispatcher.expected_us = 20.0
+
+        for _ in range(4):
+            stage.client.call(spec.function_id, *range(49))
+            await settle()
+
+        # Before the third call less than 2 ms of work waited there, before the fourth more.
+        assert sorted(len(one.held) for one in dispatcher.containers.values()) == [49, 3 * 49]
+
+
 async def test_too_many_queued_inputs_fail_with_exhausted() -> None:
     async with staged(ServerConfig(queued_inputs_max=25_000)) as stage:
         spec = await stage.client.function()

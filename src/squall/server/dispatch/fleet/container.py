@@ -148,6 +148,10 @@ class Container:
             self.batches[one.batch] = left
         one.batch = 0
 
+    def quiet_s(self, now: float) -> float:
+        """For how long it has brought no output of what it runs; it runs something."""
+        return now - max(self.last_output_at, next(iter(self.held)).began_at)
+
     def grace_s(self, otherwise_s: float) -> float:
         """How long it gets to end when it is asked to: enough for exit hooks, if it has any to run."""
         has_hooks = self.is_ready and self.spec.definition.has_exit_hooks

@@ -36,6 +36,10 @@ from squall.server.policy.sharing import shares
 
 SPREAD_US = 1_000
 """Work that is handed to one container before a second one gets a frame of its own."""
+PACK_US = 2_000
+"""Work up to which a container that is busy takes short inputs before one that is idle is woken for them."""
+PACK_QUIET_S = 0.01
+"""After that long without an output it may run something long, and gets no more."""
 TURN_INPUTS_MAX = 2_000
 """Inputs handed out in one turn of the event loop: those of other functions come in between."""
 TURN_BATCHES_MAX = 20
@@ -288,12 +292,15 @@ class Dispatcher:
         self.schedule()
 
     def _choose(self) -> list[Container]:
-        """The containers that share what is queued: as many as the work is worth, those that hold least."""
+        """The containers that share what is queued, as many as the work is worth: where several inputs are for each,
+        those that run already; else those that hold least."""
         wanted = self.ordinary
         if self.expected_us:
             wanted = min(wanted, int(wanted * self.expected_us / SPREAD_US) + 1)
         if self.batches_at_once > 1:
             return self._in_order_of_use()[:wanted]
+        if wanted < self.ordinary and len(self.idle) < len(self.free):
+            return self._running_first()[:wanted]
         if wanted <= len(self.idle):
             # Who ran last is warmest, and the others may reach the end of their scaledown window.
             return list(itertools.islice(reversed(self.idle), wanted))
@@ -301,6 +308,15 @@ class Dispatcher:
         if len(free) > 1:
             free.sort(key=lambda container: len(container.held))
         return free[:wanted]
+
+    def _running_first(self) -> list[Container]:
+        """The containers that may be handed short inputs: those that run and hold little, the fullest first, for one
+        process that goes on leaves more of the machine to others than several that take turns; then those that run
+        nothing; then all others, the emptiest first."""
+        now, few = self.clock.monotonic(), PACK_US / self.expected_us
+        running = sorted([one for one in self.free if one.held], key=lambda container: len(container.held))
+        packed = [one for one in reversed(running) if len(one.held) < few and one.quiet_s(now) < PACK_QUIET_S]
+        return list(dict.fromkeys([*packed, *reversed(self.idle), *running]))
 
     def _in_order_of_use(self) -> list[Container]:
         """The containers that may be handed something: those to be packed, the fullest first; then those that run
@@ -471,7 +487,7 @@ class Dispatcher:
         container.failed_inputs += len(record.statuses) - succeeded
         if not record.run_us:
             return
-        mean_us = sum(record.run_us) / len(record.run_us)
+        mean_us = credit.mean_us(record.run_us)
         container.run_us = credit.smoothed_us(container.run_us, mean_us)
         container.credit = credit.window(container.credit, self.max_inputs, container.credit_max, container.run_us)
         self.service_us = self.service_us * 0.8 + mean_us * 0.2 if self.service_us else max(mean_us, 1.0)
