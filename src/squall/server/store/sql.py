@@ -569,7 +569,9 @@ class SqlStore:
 def _engine(url: str) -> Engine:
     complete_for(url)
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0, pool_pre_ping=True)
+        # A plan that was kept from when a table was small reads the whole of it ever after.
+        plans = {"prepare_threshold": None}
+        return sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0, pool_pre_ping=True, connect_args=plans)
     engine = sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0)
 
     @sa.event.listens_for(engine, "connect")

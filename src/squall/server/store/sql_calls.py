@@ -12,6 +12,7 @@ from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store import sql_portions
 from squall.server.store.batches import batches
+from squall.server.store.many import Given, for_rows, insert_rows, present
 from squall.server.store.schema import CALLS, OUTPUTS, PORTIONS
 
 EXPIRE_CALLS_MAX = 200
@@ -32,10 +33,9 @@ def put_calls(connection: Connection, writes: Sequence[Calls]) -> list[tuple[boo
         if call.call_id not in known:
             new.setdefault(call.call_id, (call, inputs))
     if new:
-        connection.execute(sa.insert(CALLS), [_call_row(call, len(inputs)) for call, inputs in new.values()])
+        insert_rows(connection, CALLS, [_call_row(call, len(inputs)) for call, inputs in new.values()])
         rows = [sql_portions.row_of(call, 0, call.created_at, inputs) for call, inputs in new.values() if inputs]
-        if rows:
-            connection.execute(sa.insert(PORTIONS), rows)
+        insert_rows(connection, PORTIONS, rows)
     return [tuple([new.pop(call.call_id, None) is not None for call, _ in calls]) for calls in writes]
 
 
@@ -57,7 +57,7 @@ def put_outputs(connection: Connection, writes: Sequence[tuple[StoredOutput, ...
     taken = _taken(connection, [key for key in first if key[0] in known])
     new = {key: output for key, output in first.items() if key[0] in known and key not in taken}
     if new:
-        connection.execute(sa.insert(OUTPUTS), [_output_row(output) for output in new.values()])
+        insert_rows(connection, OUTPUTS, [_output_row(output) for output in new.values()])
         _count_down(connection, new.values())
     # The first of its input is the one that was kept; equal ones after it in the same transaction were not.
     unsaid = set(new)
@@ -76,26 +76,22 @@ def _count_down(connection: Connection, outputs: Any) -> None:
         count = counts.setdefault(output.call_id, [0, 0.0])
         count[0] += 1
         count[1] = max(count[1], output.finished_at)
-    statement = (
-        sa.update(CALLS)
-        .where(CALLS.c.call_id == sa.bindparam("of_call"))
-        .values(
-            unfinished_count=CALLS.c.unfinished_count - sa.bindparam("done"),
-            finished_at=sa.case(
-                (CALLS.c.finished_at < sa.bindparam("at"), sa.bindparam("at")), else_=CALLS.c.finished_at
-            ),
-        )
-    )
     rows = [{"of_call": call_id, "done": int(done), "at": at} for call_id, (done, at) in counts.items()]
-    connection.execute(statement, rows)
+    for_rows(connection, _counted_down, {"of_call": sa.String(), "done": sa.Integer(), "at": sa.Float()}, rows)
     sql_portions.count_down(connection, outputs)
 
 
+def _counted_down(given: Given) -> sa.Update:
+    later = sa.case((CALLS.c.finished_at < given["at"], given["at"]), else_=CALLS.c.finished_at)
+    return (
+        sa.update(CALLS)
+        .where(CALLS.c.call_id == given["of_call"])
+        .values(unfinished_count=CALLS.c.unfinished_count - given["done"], finished_at=later)
+    )
+
+
 def _known_calls(connection: Connection, call_ids: set[str]) -> set[str]:
-    known: set[str] = set()
-    for some in batches(sorted(call_ids)):
-        known.update(connection.execute(sa.select(CALLS.c.call_id).where(CALLS.c.call_id.in_(some))).scalars())
-    return known
+    return {row[0] for row in present(connection, sa.select(CALLS.c.call_id), CALLS.c.call_id, call_ids)}
 
 
 def _taken(connection: Connection, keys: list[tuple[str, int]]) -> set[tuple[str, int]]:
@@ -103,18 +99,14 @@ def _taken(connection: Connection, keys: list[tuple[str, int]]) -> set[tuple[str
     by_call: dict[str, list[int]] = {}
     for call_id, index in keys:
         by_call.setdefault(call_id, []).append(index)
-    # Calls of one input, nearly all, are asked for together; a call of many by ranges of its own.
-    single = [call_id for call_id, indexes in by_call.items() if len(indexes) == 1]
-    columns = sa.select(OUTPUTS.c.call_id, OUTPUTS.c.input_index)
-    for names in batches(single):
-        pairs = [(call_id, by_call[call_id][0]) for call_id in names]
-        found = connection.execute(columns.where(sa.tuple_(OUTPUTS.c.call_id, OUTPUTS.c.input_index).in_(pairs)))
-        taken.update((row[0], row[1]) for row in found)
+    # Calls of one input, nearly all, are asked for together; a call of many by itself.
+    first_only = [call_id for call_id, indexes in by_call.items() if indexes == [0]]
+    is_first = sa.select(OUTPUTS.c.call_id).where(OUTPUTS.c.input_index == 0)
+    taken.update((row[0], 0) for row in present(connection, is_first, OUTPUTS.c.call_id, first_only))
     for call_id, indexes in by_call.items():
-        if len(indexes) > 1:
-            for some in batches(indexes):
-                is_it = (OUTPUTS.c.call_id == call_id) & OUTPUTS.c.input_index.in_(some)
-                taken.update((row[0], row[1]) for row in connection.execute(columns.where(is_it)))
+        if indexes != [0]:
+            of_call = sa.select(OUTPUTS.c.input_index).where(OUTPUTS.c.call_id == call_id)
+            taken.update((call_id, row[0]) for row in present(connection, of_call, OUTPUTS.c.input_index, indexes))
     return taken
 
 

@@ -15,6 +15,7 @@ from squall.protocol.call import IN_BLOB, cut
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.server.model.store import Place, Portion, StoredCall, StoredInput, StoredOutput
 from squall.server.store.batches import batches
+from squall.server.store.many import Given, for_rows
 from squall.server.store.schema import CALLS, OUTPUTS, PORTIONS
 
 CALL_COLUMNS = tuple(CALLS.c[name] for name in StoredCall.__slots__)
@@ -111,13 +112,18 @@ def count_down(connection: Connection, outputs: Collection[StoredOutput]) -> Non
         for index in indexes:
             key = call_id, firsts[bisect_right(firsts, index) - 1]
             counts[key] = counts.get(key, 0) + 1
-    statement = (
-        sa.update(PORTIONS)
-        .where((PORTIONS.c.call_id == sa.bindparam("of_call")) & (PORTIONS.c.first_index == sa.bindparam("from_index")))
-        .values(unfinished_count=PORTIONS.c.unfinished_count - sa.bindparam("done"))
-    )
     rows = [{"of_call": call_id, "from_index": first, "done": done} for (call_id, first), done in counts.items()]
-    connection.execute(statement, rows)
+    for_rows(
+        connection, _counted_down, {"of_call": sa.String(), "from_index": sa.Integer(), "done": sa.Integer()}, rows
+    )
+
+
+def _counted_down(given: Given) -> sa.Update:
+    return (
+        sa.update(PORTIONS)
+        .where((PORTIONS.c.call_id == given["of_call"]) & (PORTIONS.c.first_index == given["from_index"]))
+        .values(unfinished_count=PORTIONS.c.unfinished_count - given["done"])
+    )
 
 
 def _firsts(connection: Connection, call_id: str, lowest: int, highest: int) -> list[int]:

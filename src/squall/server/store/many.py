@@ -1,0 +1,108 @@
+"""Statements about many rows, as each database likes them.
+
+SQLite runs one statement for each row, in this process. For PostgreSQL each is an exchange, so there the rows are
+columns of a table that one statement reads (`unnest`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.types import TypeEngine
+
+from squall.server.store.batches import batches
+
+Row = Mapping[str, Any]
+Given = Mapping[str, sa.ColumnElement[Any]]
+"""What a row gives to a statement, by name."""
+
+STATEMENT_BYTES = 8 * 2**20
+"""Of values in one statement; the first row counts, however large."""
+ROWS_MAX = 1_000
+
+
+def insert_rows(connection: Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Insert rows; all have the same columns."""
+    if not rows:
+        return
+    if not _is_postgres(connection):
+        connection.execute(sa.insert(table), rows)
+        return
+    statement = _insertion(table, tuple(rows[0]))
+    for some in _pieces(rows):
+        connection.execute(statement, _columns(some))
+
+
+def for_rows(
+    connection: Connection,
+    statement: Callable[[Given], sa.Executable],
+    types: Mapping[str, TypeEngine[Any]],
+    rows: Sequence[Row],
+) -> None:
+    """Update by rows: no two may be about the same row of the table, or only one of them counts.
+
+    Args:
+        statement: an update by what one row gives.
+        types: of what rows give, by name.
+    """
+    if not rows:
+        return
+    if not _is_postgres(connection):
+        connection.execute(statement({name: sa.bindparam(name, type_=kind) for name, kind in types.items()}), rows)
+        return
+    given = _table(types)
+    made = statement({name: given.c[name] for name in types})
+    for some in _pieces(rows):
+        connection.execute(made, _columns(some))
+
+
+def present(connection: Connection, query: sa.Select[Any], column: sa.ColumnElement[Any], of: Collection[Any]) -> Any:
+    """What the query finds where the column is one of these; rows, in any order."""
+    if _is_postgres(connection):
+        is_one = column == sa.any_(sa.bindparam("one_of", list(of), type_=sa.ARRAY(column.type)))
+        return connection.execute(query.where(is_one))
+    return _in_pieces(connection, query, column, of)
+
+
+def _in_pieces(
+    connection: Connection, query: sa.Select[Any], column: sa.ColumnElement[Any], of: Collection[Any]
+) -> Iterator[Any]:
+    for some in batches(sorted(of)):
+        yield from connection.execute(query.where(column.in_(some)))
+
+
+def _is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+@cache
+def _insertion(table: sa.Table, names: tuple[str, ...]) -> sa.Insert:
+    given = _table({name: table.c[name].type for name in names})
+    return sa.insert(table).from_select(names, sa.select(*given.c))
+
+
+def _table(types: Mapping[str, TypeEngine[Any]]) -> sa.TableValuedAlias:
+    lists = [sa.bindparam(name, type_=sa.ARRAY(kind)) for name, kind in types.items()]
+    columns = [sa.column(name, kind) for name, kind in types.items()]
+    return sa.func.unnest(*lists).table_valued(*columns).render_derived(name="given")
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _pieces(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    some: list[Row] = []
+    size_bytes = 0
+    for row in rows:
+        row_bytes = sum([len(value) for value in row.values() if isinstance(value, (bytes, str))])
+        if some and (size_bytes + row_bytes > STATEMENT_BYTES or len(some) == ROWS_MAX):
+            yield some
+            some, size_bytes = [], 0
+        some.append(row)
+        size_bytes += row_bytes
+    yield some
