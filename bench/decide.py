@@ -10,7 +10,8 @@ def run(context: Context) -> Figure:
     numbers = context.program("decide.py", 2_000 if context.is_quick else 20_000)
     note = (
         f"p50 of processor time, {numbers['containers']:.0f} containers; p99 {numbers['p99_ms']:.2f} ms; when full "
-        f"{numbers['full_ms']:.2f} ms, p99 {numbers['full_p99_ms']:.2f} ms; longest stall {numbers['stall_ms']:.1f} ms"
+        f"{numbers['full_ms']:.2f} ms, p99 {numbers['full_p99_ms']:.2f} ms; longest turn {numbers['stall_ms']:.1f} ms, "
+        f"longest garbage collection {numbers['collect_ms']:.1f} ms"
     )
-    names = ("p99_ms", "full_ms", "full_p99_ms", "tick_ms", "stall_ms", "idle_ms")
+    names = ("p99_ms", "full_ms", "full_p99_ms", "tick_ms", "stall_ms", "collect_ms", "idle_ms")
     return Figure(numbers["p50_ms"], "ms", note, {name: numbers[name] for name in names})

@@ -45,8 +45,8 @@ SCALING_FAULTS = (
         (
             Change(
                 "src/squall/server/scheduler/giving_way.py",
-                "    while len(found) < count and (first := waiting.first()) is not None:",
-                "    while False and len(found) < count:",
+                "            donor = self._donor(function, one)\n",
+                "            donor = None\n",
             ),
         ),
         {f"{PLACES}test_a_single_call_of_another_app_gets_a_place": "in call.outputs.values()]"},

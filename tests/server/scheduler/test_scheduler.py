@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squall.server.scheduler import MEMORY_FLOOR_MIB, PLACEMENTS_MAX, Claim, NodeView, Pending, Plan, Scheduler, cluster
@@ -254,6 +254,7 @@ class Model:
         return [node_id for *_, node_id in sorted(ranked)]
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), node_count=st.integers(1, 40))
 def test_what_is_kept_chooses_as_a_look_at_everything_would(seed: int, node_count: int) -> None:
     rng = random.Random(seed)

@@ -39,6 +39,7 @@ from squall.server.dispatch.flight.keeper import FlightKeeper
 from squall.server.dispatch.flight.recorder import FlightRecorder
 from squall.server.dispatch.flight.windows import Windows
 from squall.server.dispatch.function.call_table import CallTable
+from squall.server.dispatch.function.dispatcher import Dispatcher
 from squall.server.dispatch.image.catalog import ImageCatalog
 from squall.server.dispatch.image.images import Images
 from squall.server.dispatch.image.store import ImageStore
@@ -46,6 +47,7 @@ from squall.server.dispatch.image.users import ImageUsers
 from squall.server.dispatch.methods import Methods
 from squall.server.dispatch.services import AgentService, ClientService, ContainerService
 from squall.server.dispatch.streams import Streams, Uploads, no_uploads
+from squall.server.dispatch.walk import Walk
 from squall.server.model.blobs import BlobStore
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
@@ -54,6 +56,8 @@ from squall.server.model.store import Store
 
 TICK_S = 1.0
 SWEEP_S = 0.1
+SWEPT_MAX = 1_000
+"""Functions that are looked at in one turn of the event loop."""
 BLOBS_S = 60.0
 IMAGES_S = 600.0
 """Between two notes of which images containers run on."""
@@ -147,6 +151,7 @@ class ControlPlane:
         )
         self.image_store = ImageStore(self)
         self.terminals = Terminals(self.tasks)
+        self._sweep = Walk[Dispatcher](clock, lambda one: one.sweep(clock.monotonic()), at_a_time=SWEPT_MAX)
         self.methods = Methods(self)
         self.streams = Streams(self)
         self._peers: set[Peer] = set()
@@ -189,14 +194,12 @@ class ControlPlane:
 
     def sweep(self) -> None:
         """Time limits, and inputs that wait in one container while another is idle."""
-        now = self.clock.monotonic()
-        for dispatcher in list(self.fleet.active.values()):
-            dispatcher.sweep(now)
+        self._sweep.begin(self.fleet.active.values())
 
     def tick(self) -> None:
         """What needs a look each second."""
         now = self.clock.monotonic()
-        self.fleet.tick(now)
+        self.fleet.tick()
         self.apps.tick(now)
         self.variants.tick(now)
         self.standstill.tick(now)

@@ -5,189 +5,209 @@ container that gives way takes no more inputs, ends what it runs, and ends. Nobo
 less than who gets it: two that want everything come to a half each, and nothing moves then. Only who has nothing at all
 gets somebody's last place.
 
-All of it is decided in one turn of the event loop, so it costs one pass over the functions and a few steps of heaps for
-each place, however many wait: of each function only the one that has waited longest is looked at, and when nobody may
-give to one, then nobody may to others of its app that ask for as much.
+It is told of each change, and keeps in order who has most and who has least of those that have waited long enough. So a
+choice costs a few steps of heaps for each line that is looked at, `LOOKS_MAX` at most in one turn of the event loop,
+however many functions there are: of each only the one that has waited longest is looked at, and when nobody may give to
+one, then nobody may to others of its app that ask for as much.
+
+Lines are looked at in *rounds*: one that has had its turn comes last until all others have had theirs, also where that
+takes several turns. When no more may give way for now, the round goes on with who has least, whoever has got a promise.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from squall.server.scheduler.claim import Pending
 from squall.server.scheduler.order import Order
+from squall.server.scheduler.standing import App, Function, Line
+
+K = TypeVar("K")
 
 GIVE_WAY_S = 2.0
 """How long somebody waits for a place before others give one up."""
-
-_Line = tuple[str, int]
-"""Those of one app that wait for places of one weight: they have the same to hope for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a function has and wants."""
-
-    app_id: str
-    function_id: str
-    share: int
-    weight: int
-    """Of one of its containers."""
-    waiting: Iterable[Pending] = ()
-    """Who has waited longest comes first."""
+LOOKS_MAX = 250
+"""Lines, and functions that have come to wait long enough, that are looked at in one turn of the event loop."""
 
 
-def give_way(standings: Iterable[Standing], now: float, count: int) -> list[tuple[str, Pending]]:
-    """The function that should give up a container, and for whom; at most `count` of them."""
-    if count <= 0:
-        return []
-    shares = _Shares(standings)
-    waiting = _Waiting(shares, asked_before=now - GIVE_WAY_S)
-    found: list[tuple[str, Pending]] = []
-    while len(found) < count and (first := waiting.first()) is not None:
-        line, one = first
-        donor = shares.donor(one)
-        if donor is None:
-            waiting.give_up(line)
+class Chosen(NamedTuple):
+    """The function that should give up a container, and for whom."""
+
+    moves: list[tuple[str, Pending]]
+    has_more: bool = False
+    """Not everybody was looked at: ask again in the next turn."""
+
+
+class GivingWay:
+    """Told of what everybody has and waits for; says who should give to whom."""
+
+    def __init__(self) -> None:
+        self._asked_before = float("-inf")
+        self._round = 0
+        self._soon: Order[Function] = Order()
+        """Those whose first has not waited long enough when it was looked at, by when it asked."""
+        self._richest: Order[App] = Order()
+        self._poorest: Order[App] = Order()
+        """Apps that have lines."""
+
+    def changed(self, function: Function) -> None:
+        """What it has is not what it was, or who of it waits."""
+        app, one = function.app, function.first_without
+        _put(app.owners, function, function.share)
+        _put(self._richest, app, app.share)
+        if one is None or one.asked_at <= self._asked_before:
+            self._soon.discard(function)
         else:
-            shares.move(donor, one)
-            waiting.moved(donor, line, one)
-            found.append((donor, one))
-    return found
+            self._soon.set(function, (one.asked_at,))
+            one = None
+        if function.line is not None and (one is None or one.claim.weight != function.line.weight):
+            self._leave(function, function.line)
+        if one is not None:
+            self._enter(function, one)
+        self._rank(app)
 
+    # Who waits
 
-class _Shares:
-    """What everybody has, as it changes with each container that is given up."""
+    def _enter(self, function: Function, one: Pending) -> None:
+        app, weight = function.app, one.claim.weight
+        line = app.line_of.get(weight)
+        if line is None:
+            line = app.line_of[weight] = Line(app, weight, self._round)
+        function.line = line
+        line.functions.set(function, (function.share, one.asked_at))
+        self._rank_line(line)
 
-    def __init__(self, standings: Iterable[Standing]) -> None:
-        self.known = {one.function_id: one for one in standings}
-        self.functions = {one.function_id: one.share for one in self.known.values()}
-        self.apps: Counter[str] = Counter()
-        self._of_app: dict[str, list[str]] = {}
-        for one in self.known.values():
-            self.apps[one.app_id] += one.share
-            self._of_app.setdefault(one.app_id, []).append(one.function_id)
-        self._richest: Order[str] = Order()
-        for app_id, share in self.apps.items():
-            self._richest.set(app_id, (-share,))
-        self._largest_of: dict[str, Order[str]] = {}
-        """Of an app, its functions that have anything; made when it is asked for."""
+    def _leave(self, function: Function, line: Line) -> None:
+        function.line = None
+        line.functions.discard(function)
+        if not len(line.functions):
+            del line.app.line_of[line.weight]
+        self._rank_line(line)
 
-    def donor(self, one: Pending) -> str | None:
+    def _rank_line(self, line: Line) -> None:
+        head = line.functions.first()
+        if head is None:
+            line.app.lines.discard(line)
+        else:
+            line.app.lines.set(line, (line.round, *head[0]))
+
+    def _rank(self, app: App) -> None:
+        head = app.lines.first()
+        if head is None:
+            self._poorest.discard(app)
+        else:
+            round_number, *rank = head[0]
+            self._poorest.set(app, (round_number, app.share, *rank))
+
+    def _next(self) -> Line | None:
+        """The line of who has least, in this round."""
+        first = self._poorest.first()
+        if first is None or first[0][0] > self._round:
+            return None
+        head = first[1].lines.first()
+        assert head is not None, "an app in this order has a line"
+        return head[1]
+
+    def _pass_over(self, line: Line) -> None:
+        """It has had its turn in this round."""
+        line.round = self._round + 1
+        self._rank_line(line)
+        self._rank(line.app)
+
+    # Who gives
+
+    def choose(self, now: float, count: int) -> Chosen:
+        """Who should give up a container, and for whom: who has least comes first; at most `count` of them.
+
+        Nothing is changed by it: what each has is told when containers end and get their places.
+        """
+        if count <= 0:
+            return Chosen([])
+        self._asked_before = max(self._asked_before, now - GIVE_WAY_S)
+        if not self._has_looked_at_all():
+            return Chosen([], has_more=True)
+        first = self._poorest.first()
+        if first is not None:
+            self._round = max(self._round, int(first[0][0]))
+        moved: list[tuple[Function, Function, Pending]] = []
+        for _ in range(LOOKS_MAX):
+            line = self._next()
+            if line is None or len(moved) == count:
+                break
+            head = line.functions.first()
+            assert head is not None, "a line has somebody in it"
+            function, one = head[1], head[1].first_without
+            assert one is not None, "who stands in a line waits"
+            donor = self._donor(function, one)
+            if donor is None:
+                self._pass_over(line)
+            else:
+                moved.append((donor, function, one))
+                self._move(donor, function, one, +1)
+        is_cut = len(moved) == count
+        has_more = not is_cut and self._next() is not None
+        for donor, function, one in reversed(moved):
+            self._move(donor, function, one, -1)
+            if not is_cut and function.line is not None:
+                self._pass_over(function.line)
+        if not is_cut and not has_more:
+            self._round += 1
+        return Chosen([(donor.function_id, one) for donor, _, one in moved], has_more)
+
+    def _has_looked_at_all(self) -> bool:
+        """Whether everybody who has waited long enough stands in a line; some more do."""
+        for _ in range(LOOKS_MAX):
+            first = self._soon.first()
+            if first is None or first[0][0] > self._asked_before:
+                return True
+            self.changed(first[1])
+        return False
+
+    def _donor(self, function: Function, one: Pending) -> Function | None:
         """The function with most of the app with most, or else of its own app, if it would still have as much as who
         gets the place."""
         first = self._richest.first()
-        richest = one.app_id if first is None else first[1]
-        if richest != one.app_id:
-            function_id = self._largest(richest, one)
-            if function_id is not None and self._may_give(function_id, self.apps[richest], self.apps[one.app_id], one):
-                return function_id
-        function_id = self._largest(one.app_id, one)
-        if function_id is None:
-            return None
-        shares = self.functions[function_id], self.functions[one.function_id]
-        return function_id if self._may_give(function_id, *shares, one) else None
-
-    def _largest(self, app_id: str, one: Pending) -> str | None:
-        order = self._largest_of.get(app_id)
-        if order is None:
-            order = self._largest_of[app_id] = Order()
-            for function_id in self._of_app[app_id]:
-                if self.functions[function_id] > 0:
-                    order.set(function_id, (-self.functions[function_id],))
-        first = order.first()
-        if first is not None and first[1] == one.function_id:
-            order.discard(one.function_id)
-            rank, first = first[0], order.first()
-            order.set(one.function_id, rank)
-        return None if first is None else first[1]
-
-    def _may_give(self, function_id: str, has: int, lacks: int, one: Pending) -> bool:
-        # Who has nothing at all gets the last place, too: they take turns then.
-        return lacks == 0 or has - self.known[function_id].weight >= lacks + one.claim.weight
-
-    def move(self, donor: str, one: Pending) -> None:
-        """The place changes hands."""
-        self._change(donor, -self.known[donor].weight)
-        self._change(one.function_id, one.claim.weight)
-
-    def _change(self, function_id: str, weight: int) -> None:
-        app_id = self.known[function_id].app_id
-        self.functions[function_id] += weight
-        self.apps[app_id] += weight
-        self._richest.set(app_id, (-self.apps[app_id],))
-        order = self._largest_of.get(app_id)
-        if order is None:
-            return
-        if self.functions[function_id] > 0:
-            order.set(function_id, (-self.functions[function_id],))
-        else:
-            order.discard(function_id)
-
-
-class _Waiting:
-    """The first of each function that have waited long enough, the one whose app and function have least first."""
-
-    def __init__(self, shares: _Shares, asked_before: float) -> None:
-        self._shares = shares
-        self._asked_before = asked_before
-        self._left: dict[str, Iterator[Pending]] = {}
-        self._first: dict[str, Pending] = {}
-        """Of each function that stands in a line."""
-        self._lines: dict[_Line, Order[str]] = {}
-        self._lines_of: dict[str, set[_Line]] = {}
-        self._order: Order[_Line] = Order()
-        for known in shares.known.values():
-            self._left[known.function_id] = iter(known.waiting)
-            self._enqueue(known.function_id)
-        for line in self._lines:
-            self._rank(line)
-
-    def _enqueue(self, function_id: str) -> _Line | None:
-        """The next of a function stands in its line, if it has one more."""
-        one = next(self._left[function_id], None)
-        if one is None or one.asked_at > self._asked_before:
-            return None
-        app_id = self._shares.known[function_id].app_id
-        line = (app_id, one.claim.weight)
-        self._first[function_id] = one
-        self._lines_of.setdefault(app_id, set()).add(line)
-        self._lines.setdefault(line, Order()).set(function_id, (self._shares.functions[function_id], one.asked_at))
-        return line
-
-    def _rank(self, line: _Line) -> None:
-        first = self._lines[line].first()
-        if first is None:
-            self._order.discard(line)
-        else:
-            self._order.set(line, (self._shares.apps[line[0]], *first[0]))
-
-    def first(self) -> tuple[_Line, Pending] | None:
-        """Who has least, and its line."""
-        first = self._order.first()
         if first is None:
             return None
-        head = self._lines[first[1]].first()
-        assert head is not None, "a line in the order has somebody in it"
-        return first[1], self._first[head[1]]
+        app, richest = function.app, first[1]
+        if richest is not app:
+            donor = _largest(richest, function)
+            if donor is not None and _may_give(donor, richest.share, app.share, one):
+                return donor
+        donor = _largest(app, function)
+        if donor is None:
+            return None
+        return donor if _may_give(donor, donor.share, function.share, one) else None
 
-    def give_up(self, line: _Line) -> None:
-        """Nobody may give to the first of it, nor to the others, who have as much or more."""
-        self._order.discard(line)
-        self._lines_of[line[0]].discard(line)
+    def _move(self, donor: Function, function: Function, one: Pending, sign: int) -> None:
+        """The place changes hands, or goes back."""
+        donor.share -= sign * donor.weight
+        donor.app.share -= sign * donor.weight
+        function.share += sign * one.claim.weight
+        function.app.share += sign * one.claim.weight
+        function.promised += sign
+        self.changed(donor)
+        self.changed(function)
 
-    def moved(self, donor: str, line: _Line, one: Pending) -> None:
-        """That one got a place of the donor."""
-        self._lines[line].discard(one.function_id)
-        del self._first[one.function_id]
-        self._enqueue(one.function_id)
-        given = self._first.get(donor)
-        giver = self._shares.known[donor].app_id
-        if given is not None:
-            its_line = (giver, given.claim.weight)
-            self._lines[its_line].set(donor, (self._shares.functions[donor], given.asked_at))
-        for app_id in {giver, line[0]}:
-            for other in self._lines_of.get(app_id, ()):
-                self._rank(other)
+
+def _put(order: Order[K], key: K, share: int) -> None:
+    """Those that have most come first, those that have nothing not at all."""
+    if share > 0:
+        order.set(key, (-share,))
+    else:
+        order.discard(key)
+
+
+def _largest(app: App, function: Function) -> Function | None:
+    """Of an app, another function than that one, with most."""
+    first = app.owners.first()
+    if first is not None and first[1] is function:
+        app.owners.discard(function)
+        rank, first = first[0], app.owners.first()
+        app.owners.set(function, rank)
+    return None if first is None else first[1]
+
+
+def _may_give(donor: Function, has: int, lacks: int, one: Pending) -> bool:
+    # Who has nothing at all gets the last place, too: they take turns then.
+    return lacks == 0 or has - donor.weight >= lacks + one.claim.weight

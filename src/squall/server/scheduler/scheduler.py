@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from squall.server.scheduler.claim import Claim, Pending, Placement
 from squall.server.scheduler.cluster import Cluster, NodeView
-from squall.server.scheduler.giving_way import give_way
+from squall.server.scheduler.giving_way import Chosen
 from squall.server.scheduler.turns import Shape, Turns
 
 PLACEMENTS_MAX = 200
@@ -157,9 +157,9 @@ class Scheduler:
             shares = functions(one.function_id), functions(first.function_id)
         return shares[0] - one.claim.weight >= shares[1]
 
-    def give_way(self, now: float, count: int) -> list[tuple[str, Pending]]:
+    def give_way(self, now: float, count: int) -> Chosen:
         """Functions that should give up a busy container each, at most `count`, and for whom."""
-        return give_way(self._turns.standings(), now, count)
+        return self._turns.giving_way.choose(now, count)
 
     def would_fit(self, one: Pending, without: str) -> bool:
         """Whether it would have room if that container were not there."""

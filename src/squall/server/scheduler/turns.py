@@ -11,57 +11,27 @@ from collections import Counter
 from collections.abc import Iterator
 
 from squall.server.scheduler.claim import Claim, Pending
-from squall.server.scheduler.giving_way import Standing
+from squall.server.scheduler.giving_way import GivingWay
 from squall.server.scheduler.order import Order
+from squall.server.scheduler.standing import App, Function
 
 Shape = tuple[Claim, str]
 """A claim and an image: what decides whether a container fits."""
-
-
-class _Function:
-    """What a function has and waits for."""
-
-    __slots__ = ("app", "function_id", "is_aside", "share", "waiting", "weight")
-
-    def __init__(self, app: _App, function_id: str) -> None:
-        self.app = app
-        self.function_id = function_id
-        self.share = 0
-        self.weight = 0
-        """Of the container that got a place last."""
-        self.waiting: dict[str, tuple[int, Pending]] = {}
-        self.is_aside = False
-
-    @property
-    def first(self) -> tuple[int, Pending] | None:
-        """Who has waited longest."""
-        return next(iter(self.waiting.values()), None)
-
-
-class _App:
-    """What an app has, and the order of its functions that wait."""
-
-    __slots__ = ("app_id", "function_count", "order", "share", "waiting_count")
-
-    def __init__(self, app_id: str) -> None:
-        self.app_id = app_id
-        self.share = 0
-        self.function_count = 0
-        self.waiting_count = 0
-        self.order: Order[_Function] = Order()
 
 
 class Turns:
     """Who waits, and who is next."""
 
     def __init__(self) -> None:
-        self._apps: dict[str, _App] = {}
-        self._functions: dict[str, _Function] = {}
-        self._order: Order[_App] = Order()
-        self._aside: list[_Function] = []
-        self._owner: dict[str, _Function] = {}
+        self._apps: dict[str, App] = {}
+        self._functions: dict[str, Function] = {}
+        self._order: Order[App] = Order()
+        self._aside: list[Function] = []
+        self._owner: dict[str, Function] = {}
         """Of each container that waits."""
         self._number = 0
+        self.giving_way = GivingWay()
+        """Told of all that changes here."""
         self.shapes: Counter[Shape] = Counter()
         """What waits, by what it needs."""
         self.claims: Counter[Claim] = Counter()
@@ -75,13 +45,14 @@ class Turns:
         if one.container_id in self._owner:
             return
         function = self._function(one.app_id, one.function_id)
+        function.weight = function.weight or one.claim.weight
         self._number += 1
         function.waiting[one.container_id] = (self._number, one)
         function.app.waiting_count += 1
         self._owner[one.container_id] = function
         self.shapes[one.claim, one.image_id] += 1
         self.claims[one.claim] += 1
-        self._rank(function)
+        self._changed(function)
 
     def unwant(self, container_id: str) -> None:
         """It waits no longer."""
@@ -97,7 +68,7 @@ class Turns:
         self.claims[one.claim] -= 1
         if not self.claims[one.claim]:
             del self.claims[one.claim]
-        self._rank(function)
+        self._changed(function)
 
     def add_share(self, one: Pending, sign: int) -> None:
         """A container of it got a place (+1) or gave one up (-1)."""
@@ -105,19 +76,23 @@ class Turns:
         function.weight = one.claim.weight
         function.share += sign * one.claim.weight
         function.app.share += sign * one.claim.weight
-        self._rank(function)
+        self._changed(function)
 
-    def _function(self, app_id: str, function_id: str) -> _Function:
+    def _function(self, app_id: str, function_id: str) -> Function:
         function = self._functions.get(function_id)
         if function is None:
             app = self._apps.get(app_id)
             if app is None:
-                app = self._apps[app_id] = _App(app_id)
+                app = self._apps[app_id] = App(app_id)
             app.function_count += 1
-            function = self._functions[function_id] = _Function(app, function_id)
+            function = self._functions[function_id] = Function(app, function_id)
         return function
 
-    def _rank(self, function: _Function) -> None:
+    def _changed(self, function: Function) -> None:
+        self.giving_way.changed(function)
+        self._rank(function)
+
+    def _rank(self, function: Function) -> None:
         """Put it, and its app, where they belong now."""
         app, first = function.app, function.first
         if first is not None and not function.is_aside:
@@ -190,9 +165,3 @@ class Turns:
         for function in list(self._functions.values()):
             for _, one in list(function.waiting.values()):
                 yield one
-
-    def standings(self) -> Iterator[Standing]:
-        """How all functions stand that have or want places."""
-        for function in self._functions.values():
-            waiting = (one for _, one in function.waiting.values())
-            yield Standing(function.app.app_id, function.function_id, function.share, function.weight, waiting)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from squall.protocol.function import FunctionSpec
 from squall.server.model.config import ServerConfig
+from squall.server.scheduler import giving_way
 from tests.server.doubles import FakeGuest, Stage, staged
 
 FOUR_PLACES = ServerConfig(containers_per_node_max=4)
@@ -40,6 +43,18 @@ async def test_a_single_call_of_another_app_gets_a_place() -> None:
         dispatcher = stage.plane.apps.dispatchers[greedy.function_id]
         assert dispatcher.queued > 0
         assert len(dispatcher.containers) >= 3
+
+
+async def test_so_it_does_where_one_is_looked_at_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(giving_way, "LOOKS_MAX", 1)
+    async with staged(FOUR_PLACES) as stage:
+        await taken_by_one(stage)
+        singles = [await stage.client.function() for _ in range(3)]
+
+        calls = [stage.client.call(single.function_id, 7) for single in singles]
+        await stage.pass_time(6.0)
+
+        assert [one.value for call in calls for one in call.outputs.values()] == [b"7"] * 3
 
 
 async def test_its_idle_container_is_left_alone_between_its_calls() -> None:

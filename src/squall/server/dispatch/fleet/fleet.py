@@ -22,6 +22,7 @@ from squall.server.dispatch.fleet.node import Node
 from squall.server.dispatch.fleet.scaling import Scaling
 from squall.server.dispatch.fleet.starts import Starts
 from squall.server.dispatch.function.dispatcher import Dispatcher
+from squall.server.dispatch.walk import Walk
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import LogStore
@@ -34,6 +35,8 @@ END_SLACK_S = 30.0
 PENDING_MAX = 2_000
 """Containers of one app, and of those that it started, that may wait for a place: they are served in turns, and more
 would get none sooner."""
+LOOKS_MAX = 2_000
+"""Containers that are looked at in one turn of the event loop."""
 MEMORY_PRESSURE = 0.92
 """Share of a node's memory in use from which idle containers are ended."""
 
@@ -56,6 +59,7 @@ class ContainerFleet:
         self.stopped: OrderedDict[str, Container] = OrderedDict()
         self.starts = Starts(self, clock=clock, config=config, tasks=tasks)
         self._scaling = Scaling(self, clock)
+        self._walk = Walk(clock, self._look, at_a_time=LOOKS_MAX)
 
     def changed(self, dispatcher: Dispatcher) -> None:
         """See `dispatcher.Fleet`."""
@@ -261,17 +265,19 @@ class ContainerFleet:
         container.exit_reason = container.exit_reason or "its node was lost"
         self.finish(container)
 
-    def tick(self, now: float) -> None:
+    def tick(self) -> None:
         """Once a second: guests that fell silent, nodes that run out of memory, who waits for a place."""
-        for container in list(self.containers.values()):
-            is_silent = now - container.last_heard_at > self._config.heartbeat_timeout_s
-            if container.is_ready and not container.ending and is_silent:
-                self.kill(container, "it was silent for too long")
-            if container.claims_cpu:
-                self.starts.claim_changed(container)
+        self._walk.begin(self.containers.values())
         for node in self.nodes.values():
             self._relieve(node)
-        self.starts.tick(now)
+        self.starts.tick()
+
+    def _look(self, container: Container) -> None:
+        is_silent = self._clock.monotonic() - container.last_heard_at > self._config.heartbeat_timeout_s
+        if container.is_ready and not container.ending and is_silent:
+            self.kill(container, "it was silent for too long")
+        if container.claims_cpu:
+            self.starts.claim_changed(container)
 
     def _relieve(self, node: Node) -> None:
         """Memory of the node runs out: end the newest idle container, the one that costs least to start again."""

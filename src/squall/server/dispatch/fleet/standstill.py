@@ -62,8 +62,10 @@ class Standstill:
         if self._has_broken_cycles(now):
             self._since = None
             return
-        running = [one for one in self._fleet.containers.values() if one.container_id not in self._fleet.starts.pending]
-        if not self._fleet.starts.pending or not running or any(_moves(one) for one in running):
+        pending, containers = self._fleet.starts.pending, self._fleet.containers
+        running = len(containers) - len(pending)
+        # All of them are looked at only when none of those before moves.
+        if not pending or not running or any(_moves(one) for key, one in containers.items() if key not in pending):
             self._since = None
             return
         if self._since is None:
@@ -73,12 +75,12 @@ class Standstill:
         self._since = None
         one = min(self._blocked(), key=lambda one: (one.call.created_at, one.index), default=None)
         if one is not None:
-            self._give_up(one, len(running))
+            self._give_up(one, running)
 
     def _has_broken_cycles(self, now: float) -> bool:
         """Give up one call of each circle there has been for long."""
         containers = self._fleet.containers.values()
-        full = [one for one in {container.dispatcher for container in containers} if is_full(one)]
+        full = [one for one in self._fleet.active.values() if is_full(one)]
         if not full:
             self._circling_since.clear()
             return False

@@ -7,6 +7,7 @@ container cannot be started.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from squall.protocol import errors
@@ -22,6 +23,7 @@ from squall.server.scheduler import Pending, Scheduler
 
 if TYPE_CHECKING:
     from squall.server.dispatch.fleet.fleet import ContainerFleet
+    from squall.server.dispatch.function.dispatcher import Dispatcher
 
 _log = logging.getLogger("squall.server.dispatch.fleet.starts")
 
@@ -38,6 +40,8 @@ ROOM_EVERY_S = 0.05
 """Between two looks at which idle containers may end for others."""
 GIVE_WAY_MAX = 32
 """Containers that are on their way out at a time for those who wait."""
+LOOKS_MAX = 2_000
+"""Containers that are looked at in one turn of the event loop for those that could give way."""
 
 
 def _pending_of(container: Container) -> Pending:
@@ -58,7 +62,7 @@ class Starts:
         self._tasks = tasks
         self.pending: dict[str, Container] = {}
         """Those that no node has been asked for yet."""
-        self._is_placing = self._is_due = False
+        self._is_placing = self._is_due = self._is_choosing = False
         self.scheduler = Scheduler()
         self._nodes_expected_until_s = 0.0
         self._room_made_at = float("-inf")
@@ -169,29 +173,35 @@ class Starts:
             if container.is_spare:  # another one of its function may have been the last that it could lose
                 self._fleet.drain(container, "another function needs its place")
 
-    def tick(self, now: float) -> None:
+    def tick(self) -> None:
         """Once a second: those that have most give way to those that have waited long."""
         self.place()
-        if not self.scheduler.waiting_count:
-            return
-        for function_id, one in self.scheduler.give_way(now, GIVE_WAY_MAX - len(self._fleet.leaving)):
+        if self.scheduler.waiting_count and not self._is_choosing:
+            self._give_way()
+
+    def _give_way(self) -> None:
+        count = GIVE_WAY_MAX - len(self._fleet.leaving)
+        chosen = self.scheduler.give_way(self._clock.monotonic(), count)
+        looks = iter(range(LOOKS_MAX))
+        for function_id, one in chosen.moves:
             dispatcher = self._fleet.active.get(function_id)
-            if dispatcher is None or not dispatcher.may_lose_one:
-                continue
-            # The newest: it has least to lose. What waits for calls itself might wait for this very one.
-            giving = next(
-                (
-                    his
-                    for his in reversed(dispatcher.containers.values())
-                    if his.is_open
-                    and his.is_busy
-                    and not his.is_waiting
-                    and self.scheduler.would_fit(one, his.container_id)
-                ),
-                None,
-            )
+            giving = None if dispatcher is None else self._giving(dispatcher, one, looks)
             if giving is not None:
                 self._fleet.drain(giving, "another function has waited long for a place")
+        self._is_choosing = chosen.has_more
+        if chosen.has_more:
+            self._clock.call_later(0.0, self._give_way)
+
+    def _giving(self, dispatcher: Dispatcher, one: Pending, looks: Iterator[int]) -> Container | None:
+        """The container of a function that gives way to that one, if any does; as many are looked at as `looks` has."""
+        if not dispatcher.may_lose_one:
+            return None
+        # The newest: it has least to lose. What waits for calls itself might wait for this very one.
+        for his, _ in zip(reversed(dispatcher.containers.values()), looks, strict=False):
+            may_leave = his.is_open and his.is_busy and not his.is_waiting
+            if may_leave and self.scheduler.would_fit(one, his.container_id):
+                return his
+        return None
 
     async def _start(self, container: Container, node: Node) -> None:
         try:
