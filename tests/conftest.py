@@ -10,9 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from squall.runtime.removal import mounts_below, remove_tree
 from tests.leaks import RUN_MARK
+
+# A busy machine is no fault of what is tested: speed is for `make bench`.
+settings.register_profile("squall", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("squall")
 
 MARK_OF_FOLDER = {"kernel": pytest.mark.kernel, "e2e": pytest.mark.e2e}
 

@@ -21,7 +21,7 @@ PAIRS: dict[str, tuple[Codec, Codec]] = {
     "fast-to-fast": (FAST, FAST),
 }
 # Making up the larger records takes longer than hypothesis thinks is usual.
-MADE_UP = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+MADE_UP = settings(max_examples=15, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("record_type", record_types(), ids=lambda record_type: record_type.__name__)

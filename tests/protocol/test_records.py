@@ -26,7 +26,7 @@ BY_NAME = {record_type.__name__: record_type for record_type in record_types()}
 
 
 @pytest.mark.parametrize("record_type", record_types(), ids=lambda record_type: record_type.__name__)
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_record_survives_the_wire(record_type: type[Any], data: st.DataObject) -> None:
     record = data.draw(strategy_of(record_type))

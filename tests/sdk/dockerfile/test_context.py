@@ -183,7 +183,7 @@ _SOURCES = st.lists(
 
 
 @pytest.mark.long
-@settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_SOURCES, st.booleans(), st.booleans(), st.lists(_SOURCES, max_size=2))
 def test_any_source_is_found_or_refused(
     top: Path, source: str, keeps_parents: bool, follows_links: bool, ignored: list[str]

@@ -228,7 +228,7 @@ _TEXTS = st.one_of(st.text(max_size=200), st.lists(_WORDS, max_size=60).map(" ".
 
 
 @pytest.mark.long
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=400)
 @given(_TEXTS, st.booleans(), st.dictionaries(st.sampled_from(["a", "b"]), st.text(max_size=10), max_size=2))
 def test_any_text_is_read_or_refused_by_the_one_exception(
     content: str, has_from: bool, build_args: dict[str, str]

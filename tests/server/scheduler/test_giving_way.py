@@ -197,7 +197,7 @@ def test_what_is_kept_chooses_as_what_is_told_of_everything_anew(seed: int) -> N
             assert kept.giving_way.choose(now, 1_000) == anew.giving_way.choose(now, 1_000)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 4), st.sampled_from((0, 1_000, 9_000))),
