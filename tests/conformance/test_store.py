@@ -221,6 +221,10 @@ async def test_functions_may_be_put_again_and_change(store: Store) -> None:
     await store.put_functions((changed,))
 
     assert await store.list_functions("ap-1") == (make_function("fu-2", name="Alpha"), changed)
+    (first,) = await store.page_functions("ap-1", "", 1)
+    (second,) = await store.page_functions("ap-1", first.name, 2)
+    assert sorted((first, second), key=lambda one: one.name) == [make_function("fu-2", name="Alpha"), changed]
+    assert await store.page_functions("ap-1", second.name, 2) == ()
 
 
 async def test_two_functions_of_one_name_are_refused_and_none_is_kept(store: Store) -> None:

@@ -109,6 +109,28 @@ def test_replay_of_large_arguments_which_are_in_a_blob(
 
 
 @pytest.mark.timeout(240)
+def test_replay_takes_the_only_input_that_failed_and_asks_which_of_several(session_installation: Installation) -> None:
+    def ran(*prices: int) -> str:
+        known = {one["call_id"] for one in listed(session_installation)}
+        options = [text for price in prices for text in ("--prices", str(price))]
+        assert session_installation.command("run", f"{PROGRAM}::several", *options, timeout_s=120).code == 0
+        (made,) = [one["call_id"] for one in listed(session_installation) if one["call_id"] not in known]
+        return str(made)
+
+    local = ("--local", "--file", PROGRAM)
+    one = session_installation.command("call", "replay", ran(1, 2, -3, 4), *local)
+    call_id = ran(1, -2, 3, -4)
+    two = session_installation.command("call", "replay", call_id, *local)
+    named = session_installation.command("call", "replay", call_id, "--index", "3", *local)
+
+    assert "charging -3" in one.out, one
+    assert "Input 2 is the one of 4 that failed" in one.err
+    assert (two.code, two.out) == (2, ""), two
+    assert f"2 inputs of call {call_id} failed; name one, as in --index 1: 1, 3." in two.err
+    assert "charging -4" in named.out, named
+
+
+@pytest.mark.timeout(240)
 def test_local_replay_opens_the_debugger_where_it_failed(
     session_installation: Installation, failed: dict[str, str]
 ) -> None:

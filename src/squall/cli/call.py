@@ -102,10 +102,12 @@ def show_call(call_id: str, is_failed: bool, first: int, limit: int, is_json: bo
 
 @call_group.command("replay", epilog="Example: squall call replay fc-… --index 3 --local")
 @click.argument("call_id")
-@click.option("--index", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Which input.")
+@click.option(
+    "--index", type=click.IntRange(min=0), metavar="N", help="Which input (default: the only one, or that failed)."
+)
 @click.option("--local", "is_local", is_flag=True, help="Run it here, in the debugger when it fails.")
 @click.option("--file", "path", type=click.Path(), default="", help="With --local: where the function's module is.")
-def replay(call_id: str, index: int, is_local: bool, path: str) -> None:
+def replay(call_id: str, index: int | None, is_local: bool, path: str) -> None:
     """Run an input of a call again: in a container, or here.
 
     Arguments are kept of inputs that failed, and of spawned calls. A function of an app that has stopped is run in an
@@ -116,6 +118,7 @@ def replay(call_id: str, index: int, is_local: bool, path: str) -> None:
         raise click.UsageError("--file says where a module is for --local; add that, or leave it out")
     from squall.cli import call_replay  # cold start: as above
 
+    index = call_replay.chosen_index(call_id) if index is None else index
     if is_local:
         call_replay.run_here(call_id, index, path)
     else:

@@ -15,6 +15,7 @@ import click
 from squall.cli import reference, result_view
 from squall.cli.run import reported
 from squall.cli.server_calls import ask, is_terminal
+from squall.cli.target import listed
 from squall.protocol.app import (
     EPHEMERAL,
     STOPPED,
@@ -26,8 +27,8 @@ from squall.protocol.app import (
     AppStop,
     AppStopped,
 )
-from squall.protocol.call import CallSpawned
-from squall.protocol.flight import CallInput, CallInputGet, CallReplay
+from squall.protocol.call import CANCELLED, STATUS_NAMES, CallSpawned
+from squall.protocol.flight import INPUTS_SHOWN_MAX, CallFlight, CallInput, CallInputGet, CallReplay, CallShow
 from squall.protocol.function import (
     SERIALIZED,
     FunctionBind,
@@ -35,6 +36,8 @@ from squall.protocol.function import (
     FunctionCreate,
     FunctionCreated,
     FunctionGet,
+    FunctionList,
+    FunctionListing,
     FunctionSpec,
 )
 from squall.protocol.ids import function_id as function_id_of
@@ -48,8 +51,34 @@ from squall.sdk._serialization import deserialize
 from squall.sdk._traceback import is_ours
 from squall.sdk.cls import Cls
 
+FAILED_SHOWN = 20
+"""Inputs of a call to choose from, in a message."""
 CLOCKS_S = 5.0
 """Lines are looked for from so long before the replay was asked for: their times are those of another clock."""
+
+
+def chosen_index(call_id: str) -> int:
+    """The input that is meant when none is named: the only one, or the only one that failed.
+
+    Raises:
+        click.UsageError: there is a choice to make; the message lists some.
+    """
+    flight = ask("CallShow", CallShow(call_id, limit=INPUTS_SHOWN_MAX, is_failed=True), CallFlight)
+    count = flight.summary.input_count
+    if count <= 1:
+        return 0
+    failed = [one for one in flight.inputs if one.status != STATUS_NAMES[CANCELLED]]
+    kept = [one.index for one in failed if one.is_kept] or [one.index for one in failed]
+    if len(kept) == 1:
+        click.echo(f"Input {kept[0]} is the one of {count:,} that failed.", err=True)
+        return kept[0]
+    if not kept:
+        raise click.UsageError(f"call {call_id} has {count:,} inputs, of which none failed; name one with --index")
+    listed_ones = listed([str(index) for index in kept], FAILED_SHOWN)
+    raise click.UsageError(
+        f"{flight.summary.failed_count:,} inputs of call {call_id} failed; name one, as in --index {kept[0]}:"
+        f" {listed_ones}. `squall call show {call_id} --failed` says how"
+    )
 
 
 # In a container
@@ -100,18 +129,18 @@ def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
         yield app.app_id, spec.function_id
         return
     app_id = new_id("ap")
-    # All functions of the app: this one may call the others.
-    wanted = [FunctionGet(function_id=one, has_env=True) for one in app.functions.values()]
-    specs = [ask("FunctionGet", one, FunctionSpec) for one in wanted]
-    ids = {one.function_id: function_id_of(app_id, one.name) for one in specs}
-    functions = FunctionCreate(tuple(_made_for(app_id, ids[one.function_id], one) for one in specs))
     client = _client.current()
     record = AppCreate(app_id, f"replay of {app.name or app.app_id}"[:64], EPHEMERAL)
     ask("AppCreate", record, AppCreated)
     try:
-        ask("FunctionCreate", functions, FunctionCreated)
-        client.keep_app(record, (functions,))
-        function_id = ids.get(spec.variant_of or spec.function_id, "")
+        pieces, function_id = [], ""
+        # All functions of the app: this one may call the others.
+        for some in _functions_of(app.app_id):
+            pieces.append(FunctionCreate(tuple(_made_for(app_id, one) for one in some)))
+            ask("FunctionCreate", pieces[-1], FunctionCreated)
+            wanted = [one for one in some if one.function_id == (spec.variant_of or spec.function_id)]
+            function_id = function_id_of(app_id, wanted[0].name) if wanted else function_id
+        client.keep_app(record, tuple(pieces))
         if spec.variant_of:
             asked = FunctionBind(function_id, spec.parameters, spec.options)
             function_id = ask("FunctionBind", asked, FunctionBound).function_id
@@ -121,8 +150,20 @@ def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
         ask("AppStop", AppStop(app_id, "its replay has ended"), AppStopped)
 
 
-def _made_for(app_id: str, function_id: str, spec: FunctionSpec) -> FunctionSpec:
+def _functions_of(app_id: str) -> Iterator[tuple[FunctionSpec, ...]]:
+    """An app's functions, some at a time: one frame does not take them all."""
+    after, is_cut = "", True
+    while is_cut:
+        listing = ask("FunctionList", FunctionList(app_id, after, has_env=True), FunctionListing)
+        if listing.functions:
+            yield listing.functions
+            after = listing.functions[-1].name
+        is_cut = listing.is_cut
+
+
+def _made_for(app_id: str, spec: FunctionSpec) -> FunctionSpec:
     """The function in another app, where nothing runs by itself."""
+    function_id = function_id_of(app_id, spec.name)
     scaling = replace(spec.scaling, min_containers=0, buffer_containers=0)
     return replace(spec, app_id=app_id, function_id=function_id, schedule=None, scaling=scaling, version=0)
 

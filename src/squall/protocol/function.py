@@ -222,6 +222,30 @@ class FunctionGet:
     not ask so."""
 
 
+FUNCTIONS_SHOWN_MAX = 200
+"""Of one answer to `FunctionList`."""
+
+
+@record
+class FunctionList:
+    """Ask for the functions of an app as they are now, at most `FUNCTIONS_SHOWN_MAX` of them."""
+
+    app_id: str
+    after: str = ""
+    """The name of the last one of the answer before."""
+    has_env: bool = False
+    """As `FunctionGet` has it."""
+
+
+@record
+class FunctionListing:
+    """The answer to `FunctionList`, in an order of the server's own."""
+
+    functions: tuple[FunctionSpec, ...]
+    is_cut: bool = False
+    """There are more."""
+
+
 @record
 class FunctionStatsGet:
     """Ask how busy a function is."""

@@ -101,6 +101,7 @@ METHODS = _table(
     _ask("AppTagsPut", deployment.AppTagsPut, app.AppInfo, "Replace an app's tags"),
     _ask("FunctionCreate", function.FunctionCreate, function.FunctionCreated, "Create an app's functions"),
     _ask("FunctionGet", function.FunctionGet, function.FunctionSpec, "One function by id or name"),
+    _ask("FunctionList", function.FunctionList, function.FunctionListing, "Functions of an app, some at a time"),
     _ask("FunctionBind", function.FunctionBind, function.FunctionBound, "Make or find a variant of a function"),
     _ask("FunctionStats", function.FunctionStatsGet, function.FunctionStats, "How busy a function is"),
     _ask("AutoscalerGet", autoscaler.AutoscalerGet, autoscaler.AutoscalerSettings, "What an autoscaler goes by"),

@@ -68,6 +68,12 @@ def ask() -> None:
 
 
 @app.local_entrypoint()
+def several(prices: list[int]) -> None:
+    orders = (Order(price) for price in prices)
+    print(sum(isinstance(result, ValueError) for result in charge.map(orders, return_exceptions=True)), "failed")
+
+
+@app.local_entrypoint()
 def main(price: int = -7, padding: int = 0) -> None:
     if padding:
         charge.remote(Order(price), bytes(padding))

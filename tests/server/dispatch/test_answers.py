@@ -41,6 +41,7 @@ ASKED: dict[str, Callable[[str, str, str, str], Any]] = {
     "EnvironmentList": lambda app_id, base, variant, call_id: environment.EnvironmentList(),
     "FunctionBind": lambda app_id, base, variant, call_id: wire.FunctionBind(variant, encode({"size": 9})),
     "FunctionGet": lambda app_id, base, variant, call_id: wire.FunctionGet(variant),
+    "FunctionList": lambda app_id, base, variant, call_id: wire.FunctionList(app_id),
     "FunctionStats": lambda app_id, base, variant, call_id: wire.FunctionStatsGet(base),
     "FunctionWindow": lambda app_id, base, variant, call_id: window.FunctionWindowGet(base, has_variants=True),
     "ImageList": lambda app_id, base, variant, call_id: image_catalog.ImageList(),

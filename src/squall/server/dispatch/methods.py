@@ -37,11 +37,14 @@ from squall.protocol.container import ContainerList, ContainerListing, Container
 from squall.protocol.empty import Empty
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import (
+    FUNCTIONS_SHOWN_MAX,
     FunctionBind,
     FunctionBound,
     FunctionCreate,
     FunctionCreated,
     FunctionGet,
+    FunctionList,
+    FunctionListing,
     FunctionSpec,
     FunctionStats,
     FunctionStatsGet,
@@ -92,6 +95,7 @@ class Methods:
             "AppStop": self._app_stop,
             "FunctionCreate": self._function_create,
             "FunctionGet": self._function_get,
+            "FunctionList": self._function_list,
             "FunctionBind": self._function_bind,
             "FunctionStats": self._function_stats,
             "AutoscalerGet": self._autoscaler_get,
@@ -221,6 +225,13 @@ class Methods:
             raise PlatformError(FORBIDDEN, f"FunctionGet: {message}")
         spec = await self._find_function(caller, record)
         return spec if record.has_env else without_values(spec), b""
+
+    async def _function_list(self, caller: Caller, record: FunctionList, body: bytes) -> tuple[FunctionListing, bytes]:
+        row = await self._plane.apps.get(record.app_id)
+        found = await self._plane.store.page_functions(row.app_id, record.after, FUNCTIONS_SHOWN_MAX + 1)
+        shown = found[:FUNCTIONS_SHOWN_MAX]
+        listed = shown if record.has_env else tuple(map(without_values, shown))
+        return FunctionListing(listed, len(found) > FUNCTIONS_SHOWN_MAX), b""
 
     async def _find_function(self, caller: Caller, record: FunctionGet) -> FunctionSpec:
         spec: FunctionSpec | None

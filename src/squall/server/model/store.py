@@ -184,6 +184,9 @@ class Store(Protocol):
     async def find_function(self, app_id: str, name: str) -> FunctionSpec | None:
         """The app's function of that name."""
 
+    async def page_functions(self, app_id: str, after: str, limit: int) -> tuple[FunctionSpec, ...]:
+        """The next functions of an app after a name, in an order of the store's own; the first ones after none."""
+
     async def list_functions(self, app_id: str) -> tuple[FunctionSpec, ...]:
         """The app's functions, by name."""
 

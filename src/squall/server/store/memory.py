@@ -143,6 +143,10 @@ class MemoryStore:
                 return function
         return None
 
+    async def page_functions(self, app_id: str, after: str, limit: int) -> tuple[FunctionSpec, ...]:
+        """See `Store`."""
+        return tuple(spec for spec in await self.list_functions(app_id) if spec.name > after)[:limit]
+
     async def list_functions(self, app_id: str) -> tuple[FunctionSpec, ...]:
         """See `Store`."""
         found = (function for function in self._functions.values() if function.app_id == app_id)

@@ -188,13 +188,20 @@ class SqlStore:
         found = await self._functions((FUNCTIONS.c.app_id == app_id) & (FUNCTIONS.c.name == name))
         return found[0] if found else None
 
+    async def page_functions(self, app_id: str, after: str, limit: int) -> tuple[FunctionSpec, ...]:
+        """See `Store`."""
+        query = sa.select(FUNCTIONS.c.spec).where((FUNCTIONS.c.app_id == app_id) & (FUNCTIONS.c.name > after))
+        return tuple(await self._specs(query.order_by(FUNCTIONS.c.name).limit(limit)))
+
     async def list_functions(self, app_id: str) -> tuple[FunctionSpec, ...]:
         """See `Store`."""
         # Sorted here: PostgreSQL would sort by the rules of its locale.
         return tuple(sorted(await self._functions(FUNCTIONS.c.app_id == app_id), key=lambda function: function.name))
 
     async def _functions(self, is_it: sa.ColumnElement[bool]) -> list[FunctionSpec]:
-        query = sa.select(FUNCTIONS.c.spec).where(is_it)
+        return await self._specs(sa.select(FUNCTIONS.c.spec).where(is_it))
+
+    async def _specs(self, query: sa.Select[Any]) -> list[FunctionSpec]:
         specs = await self._read(lambda connection: connection.execute(query).scalars().all())
         return [from_wire(FunctionSpec, json.loads(spec)) for spec in specs]
 
