@@ -197,6 +197,9 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
     history = squall.command("app", "history", name, "--json")
     shown = squall.command("app", "history", name)
     over = squall.command("app", "rollover", name)
+    python(squall, f"import squall; squall.Function.from_name({name!r}, 'version').remote()")
+    asked = squall.command("app", "rollover", name, "--strategy", "recreate")
+    over_at_once = squall.command("app", "rollover", name, "--strategy", "recreate", "--yes")
     wrong = [
         squall.command("app", "history", "talkativ"),
         squall.command("app", "rollback", name, "latest"),
@@ -213,9 +216,11 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
     assert new["commit"]["is_dirty"]
     assert f"{sha[:9]}+" in shown.out
     assert "version 3" in over.err
+    assert (asked.code, f"End the 1 container of {name}" in asked.out + asked.err) == (1, True), asked
+    assert "version 4" in over_at_once.err
     assert "did you mean 'talkative'" in wrong[0].err
     assert "names no version" in wrong[1].err
-    assert "it has v3, v2, v1" in wrong[2].err
+    assert "it has v4, v3, v2, v1" in wrong[2].err
     assert "did you mean 'app'" in wrong[3].err
     assert [one.code for one in wrong] == [1, 2, 1, 2]
     assert (no.code, "with --yes there is no question" in no.err) == (1, True)

@@ -14,7 +14,7 @@ from squall.cli.environment import environment_option
 from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.protocol.app import DEPLOYED, STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
-from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppRollback, Commit
+from squall.protocol.deployment import RECREATE, AppHistory, AppHistoryGet, AppPublished, AppRollback, Commit
 from squall.protocol.ids import new_id
 from squall.protocol.log import LogRead
 from squall.protocol.records import replace
@@ -35,6 +35,7 @@ app_group.add_command(app_info.stats)
 @app_group.command("list", epilog="Example: squall app list --limit 5")
 @environment_option
 @click.option(
+    "-n",
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
@@ -143,10 +144,14 @@ def rollback(app: str, version: str | None, strategy: str, yes: bool) -> None:
 @environment_option
 @click.argument("app")
 @strategy_option
-def rollover(app: str, strategy: str) -> None:
-    """Replace all containers of APP by new ones, with the same code."""
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def rollover(app: str, strategy: str, yes: bool) -> None:
+    """Replace all containers of APP by new ones, with the same code; asks where that cuts off what they run."""
     require_server()
     info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
+    if strategy == RECREATE and info.container_count and not yes:
+        containers = tables.counted(info.container_count, "container")
+        confirm(f"End the {containers} of {info.name}, and run again in new ones what they run?")
     began_at = time.monotonic()
     published = _roll_back(AppRollback(info.app_id, new_id("rq"), is_rollover=True, strategy=strategy))
     seconds = time.monotonic() - began_at

@@ -39,7 +39,7 @@ def autoscaler_group() -> None:
 
 @autoscaler_group.command("settings", epilog="Example: squall function autoscaler settings my-app/square --json")
 @environment_option
-@click.argument("function")
+@click.argument("function", metavar="FN")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def settings(function: str, is_json: bool) -> None:
     """Show what the autoscaler of FUNCTION (app/name or fu-…) goes by now."""
@@ -51,7 +51,7 @@ def settings(function: str, is_json: bool) -> None:
     "update", epilog="Example: squall function autoscaler update my-app/square --min-containers 2 --max-containers none"
 )
 @environment_option
-@click.argument("function")
+@click.argument("function", metavar="FN")
 @click.option("--min-containers", type=_CountOrNone(), help="Containers that are kept when nothing runs; none is 0.")
 @click.option("--max-containers", type=_CountOrNone(), help="The most there may be; none takes the limit away.")
 @click.option("--buffer-containers", type=_CountOrNone(), help="Spare ones while inputs run; none is 0.")

@@ -23,11 +23,11 @@ def call_group() -> None:
 
 @call_group.command("list", epilog="Example: squall call list --app hello --failed")
 @environment_option
-@click.option("--app", default="", metavar="APP", help="Only calls of this app, by id, or of all runs of that name.")
+@click.option("--app", default="", metavar="APP", help="Only this app's, by name or id; a name means all its runs.")
 @click.option("--function", default="", metavar="FN", help="Only of this function: app/function, or its id.")
 @click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
-@click.option("--since", default="", help="Made since then: 2h, 1d, or a date and time.")
-@click.option("--until", default="", help="Made until then.")
+@click.option("--since", default="", help="From then on: 2h, 1d, or a date and time.")
+@click.option("--until", default="", help="Up to then: 2h, 1d, or a date and time.")
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most N."
 )

@@ -95,9 +95,11 @@ def stats(
 @function_group.command("calls", epilog="Example: squall function calls greeter/hello -n 50")
 @environment_option
 @click.argument("fn", metavar="FN")
-@click.option("-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True)
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most N."
+)
 @click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
-@click.option("--all-variants", "has_variants", is_flag=True, help="With those of its variants.")
+@click.option("--all-variants", "has_variants", is_flag=True, help="With its variants.")
 @window_options
 def calls(
     fn: str, limit: int, is_failed: bool, has_variants: bool, since: float | None, until: float | None, is_json: bool
@@ -112,7 +114,9 @@ def calls(
 @function_group.command("variants", epilog="Example: squall function variants greeter/Model")
 @environment_option
 @click.argument("fn", metavar="FN")
-@click.option("-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=100, show_default=True)
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most N."
+)
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def variants(fn: str, limit: int, is_json: bool) -> None:
     """List variants of a function: with parameters or options of their own, or held to a version."""

@@ -31,6 +31,7 @@ def image_group() -> None:
 
 @image_group.command("list", epilog="Example: squall image list --limit 5")
 @click.option(
+    "-n",
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
@@ -134,7 +135,7 @@ def tree(is_json: bool) -> None:
 @click.argument("image_id")
 @click.option("--layers", type=click.IntRange(min=1), metavar="N", default=None, help="Of the last N [default: 1].")
 @click.option("--all", "is_all", is_flag=True, help="Of all layers.")
-@click.option("--timestamps", "is_timestamped", is_flag=True, help="Begin each line with its time.")
+@click.option("--timestamps", "is_timestamped", is_flag=True, help="Begin each log line with its time.")
 def logs(image_id: str, layers: int | None, is_all: bool, is_timestamped: bool) -> None:
     """Show what the steps of an image printed.
 

@@ -26,7 +26,7 @@ _DAYS = int(ImageGc().older_than_s / _SECONDS["d"])
 @click.option("--all", "is_all", is_flag=True, help="However lately it was used.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only show each layer, and whether it would go.")
 @click.option("--store", "is_store", is_flag=True, help="From the store that nodes share, not from the nodes.")
-@click.option("--json", "is_json", is_flag=True, help="Every layer, as JSON; of a store what is there of each kind.")
+@click.option("--json", "is_json", is_flag=True, help="As JSON: every layer; of a store what is there of each kind.")
 def gc(older_than: str | None, is_all: bool, is_dry_run: bool, is_store: bool, is_json: bool) -> None:
     """Remove layers that nothing needs.
 

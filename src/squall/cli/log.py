@@ -70,8 +70,14 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--since", default="", help="From then on: 2h, 1d, or a date and time."),
             click.option("--until", default="", help="Up to then: 2h, 1d, or a date and time."),
             click.option("--search", default="", help="Only lines with this text."),
-            click.option("-s", "--source", type=click.Choice(["stdout", "stderr", "system"]), default=None),
-            click.option("--timestamps", "is_timestamped", is_flag=True, help="Begin each line with its time."),
+            click.option(
+                "-s",
+                "--source",
+                type=click.Choice(["stdout", "stderr", "system"]),
+                default=None,
+                help="Only lines of this source.",
+            ),
+            click.option("--timestamps", "is_timestamped", is_flag=True, help="Begin each log line with its time."),
         )
     ):
         wrapped = option(wrapped)

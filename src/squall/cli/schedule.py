@@ -24,8 +24,8 @@ def schedule_group() -> None:
 
 
 @schedule_group.command("list", epilog="Example: squall schedule list --app reports --json")
-@click.option("--app", default="", help="Only this app's, by id or name.")
 @environment_option
+@click.option("--app", default="", metavar="APP", help="Only this app's, by name or id.")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_schedules(app: str, is_json: bool) -> None:
     """List the schedules of deployed apps."""

@@ -82,9 +82,15 @@ def _named(apps: Sequence[AppInfo]) -> str:
 
 @server_group.command("logs", epilog="Example: squall server logs -n 50")
 @click.option(
-    "-n", "--tail", type=click.IntRange(min=0), metavar="N", default=100, show_default=True, help="The last N lines."
+    "-n",
+    "--tail",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Start with the last N lines.",
 )
-@click.option("-f", "--follow", "is_following", is_flag=True, help="Go on.")
+@click.option("-f", "--follow", "is_following", is_flag=True, help="Go on until Ctrl-C.")
 def logs(tail: int, is_following: bool) -> None:
     """Show the server's own log."""
     path = Path(data_dir(), "server.log")

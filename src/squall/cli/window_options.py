@@ -21,7 +21,11 @@ def window_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("--since", callback=_moment, help="From then on: 2h, 1d, or a date and time (default: 1h)."),
-            click.option("--until", callback=_moment, help="Up to then (default: now); at most 7 days after."),
+            click.option(
+                "--until",
+                callback=_moment,
+                help="Up to then: 2h, 1d, or a date and time (default: now); at most 7 days after.",
+            ),
             click.option("--json", "is_json", is_flag=True, help="As JSON."),
         )
     ):
