@@ -15,7 +15,7 @@ import pytest
 from squall.agent import logs
 from squall.agent.flood import END_BYTES_MAX
 from squall.agent.logs import Logs
-from squall.protocol.log import LINE_BYTES_MAX, MARK, SEPARATOR, LogEntry
+from squall.protocol.log import GOES_ON, LINE_BYTES_MAX, MARK, SEPARATOR, LogEntry
 from tests.agent.parts import until
 
 
@@ -207,6 +207,104 @@ async def test_one_flood_does_not_cost_another_container_a_line() -> None:
 
     assert [entry.text for entry in entries if entry.container_id == "ct-quiet"] == [f"line {n}" for n in range(200)]
     assert any(entry.source == "system" for entry in [*entries, *taken(made)])
+
+
+def piece(text: bytes, label: bytes = b"in-abc:0") -> bytes:
+    return MARK + GOES_ON + label + SEPARATOR + text + b"\n"
+
+
+def whole(text: bytes, label: bytes = b"in-abc:0") -> bytes:
+    return MARK + label + SEPARATOR + text + b"\n"
+
+
+async def test_text_that_was_flushed_is_told_soon_and_once_more_as_a_whole_line(reading: Reading) -> None:
+    made, printer = reading
+    os.write(printer.stdout, piece(b"one ") + piece(b"two "))
+
+    passing = await taken_until(made, "one two ")
+    await asyncio.sleep(0.3)
+    silence = taken(made)
+    os.write(printer.stdout, whole(b"three"))
+    (line,) = await taken_until(made, "one two three")
+
+    assert [(entry.stage, entry.input_id, entry.source) for entry in passing] == [("passing", "in-abc:0", "stdout")]
+    assert silence == []
+    assert line.stage == ""
+
+
+async def test_pieces_of_several_inputs_and_threads_make_lines_of_their_own(reading: Reading) -> None:
+    made, printer = reading
+    os.write(printer.stdout, piece(b"a") + piece(b"b", b"in-abc:1") + piece(b"c", b"~7") + piece(b"d", b"~8"))
+    os.write(printer.stdout, whole(b"A", b"in-abc:0") + whole(b"D", b"~8") + whole(b"C", b"~7") + b"plain\n")
+    made.finish("ct-1")
+
+    assert [(entry.input_id, entry.text) for entry in taken(made)] == [
+        ("in-abc:0", "aA"),
+        ("", "dD"),
+        ("", "cC"),
+        ("", "plain"),
+        ("in-abc:1", "b"),
+    ]
+
+
+async def test_progress_is_told_as_it_is_then_and_kept_as_it_was_last(reading: Reading) -> None:
+    made, printer = reading
+    for percent in range(100):
+        os.write(printer.stdout, piece(b"\r%d%%" % percent))
+    os.write(printer.stdout, b"from a child: 1%\rfrom a child: 2%\r\n")
+    passing = await taken_until(made, "99%")
+    os.write(printer.stdout, piece(b"\r100%") + whole(b""))
+    (last,) = await taken_until(made, "100%")
+
+    assert [(entry.text, entry.stage) for entry in passing if entry.input_id] == [("99%", "passing")]
+    assert [entry.text for entry in passing if not entry.input_id] == ["from a child: 2%"]
+    assert last.stage == ""
+
+
+async def test_line_that_goes_on_for_long_is_told_to_all_now_and_then(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, printer = reading
+    monkeypatch.setattr(logs, "STANDING_S", 0.3)
+    entries: list[LogEntry] = []
+    for percent in range(100):
+        os.write(printer.stdout, piece(b"\r%d%%" % percent))
+        await asyncio.sleep(0.01)
+        entries.extend(taken(made))
+    await asyncio.sleep(0.5)
+    entries.extend(taken(made))
+    await asyncio.sleep(0.5)
+
+    standing = [entry.text for entry in entries if entry.stage == "standing"]
+    assert 2 <= len(standing) <= 6
+    assert standing[-1] == "99%"
+    assert len([entry for entry in entries if entry.stage == "passing"]) <= 20
+    assert taken(made) == []
+
+
+async def test_lines_that_go_on_without_end_stay_within_bounds(reading: Reading) -> None:
+    made, printer = reading
+    for number in range(500):
+        os.write(printer.stdout, piece(b"begun", b"in-abc:%d" % number))
+    for _ in range(20):
+        os.write(printer.stdout, piece(b"x" * 10_000, b"in-long:0"))
+    await printer.has_been_read()
+    made.finish("ct-1")
+
+    entries = [entry for entry in taken(made) if not entry.stage]
+    begun = [entry.input_id for entry in entries if entry.text == "begun"]
+    assert sorted(begun) == sorted(f"in-abc:{number}" for number in range(500))
+    assert sum(len(entry.text) for entry in entries if entry.input_id == "in-long:0") == 200_000
+    assert all(len(entry.text) <= LINE_BYTES_MAX for entry in entries)
+
+
+async def test_text_that_was_flushed_before_a_container_died_is_a_line(reading: Reading) -> None:
+    made, printer = reading
+    os.write(printer.stdout, piece(b"about to crash"))
+
+    made.finish("ct-1")
+
+    assert [(entry.text, entry.stage, entry.input_id) for entry in taken(made)] == [("about to crash", "", "in-abc:0")]
 
 
 FLOOD = b"".join(b"line %d of the flood\n" % number for number in range(40_000))

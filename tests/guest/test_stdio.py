@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from squall.guest.stdio import MarkedStream
-from squall.protocol.log import LINE_BYTES_MAX, split_mark
+from squall.protocol.log import LINE_BYTES_MAX, read_mark, split_mark
 
 
 def read_lines(descriptor: int) -> list[tuple[str, bytes]]:
@@ -94,13 +94,82 @@ def test_nothing_is_left_when_the_process_ends() -> None:
     assert read_lines(reader) == [("", b"loading")]
 
 
-def test_progress_bar_becomes_lines() -> None:
+def read_raw(descriptor: int) -> bytes:
+    os.set_blocking(descriptor, False)
+    try:
+        return os.read(descriptor, 1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+def test_flushed_text_leaves_as_a_piece_and_its_line_goes_on() -> None:
+    reader, stream = make_stream("in-abc:0")
+
+    print("one ", end="", flush=True, file=stream)
+    stream.flush()
+    first = read_raw(reader)
+    print("two ", end="", flush=True, file=stream)
+    print("three\nfour", file=stream)
+    stream.flush()
+
+    assert first == b"\x1e+in-abc:0\x1fone \n"
+    assert read_raw(reader) == b"\x1e+in-abc:0\x1ftwo \n\x1ein-abc:0\x1fthree\n\x1ein-abc:0\x1ffour\n"
+
+
+def test_flushed_text_of_an_input_that_ends_is_a_line() -> None:
+    reader, stream = make_stream("in-abc:0")
+
+    print("one", end="", flush=True, file=stream)
+    stream.end_input("in-abc:0")
+    stream.end_input("in-abc:0")
+    stream.end()
+
+    assert read_raw(reader) == b"\x1e+in-abc:0\x1fone\n\x1ein-abc:0\x1f\n"
+
+
+def test_flushed_text_of_threads_that_run_no_input_does_not_mix() -> None:
     reader, stream = make_stream(None)
+    thread = threading.Thread(target=lambda: print("there", end="", flush=True, file=stream))
 
-    stream.write("\r10%")
-    stream.write("\r20%\r\n")
+    print("here", end="", flush=True, file=stream)
+    thread.start()
+    thread.join()
+    print(" and on\nplain", file=stream)
+    stream.end()
 
-    assert [text for _, text in read_lines(reader)] == [b"", b"10%", b"20%"]
+    lines = read_raw(reader).split(b"\n")
+    marks = [read_mark(line) for line in lines]
+    here, there = marks[0], marks[1]
+    assert here is not None
+    assert there is not None
+    assert here[0] != there[0]
+    assert (here[1:], there[1:]) == ((True, b"here"), (True, b"there"))
+    assert marks[2] == (here[0], False, b" and on")
+    assert lines[3] == b"plain"
+    assert marks[4] == (there[0], False, b"")
+    assert [split_mark(line)[0] for line in lines] == [""] * 6
+
+
+def test_progress_bar_is_one_line_of_many_pieces() -> None:
+    reader, stream = make_stream("in-abc:0")
+
+    for percent in (10, 20, 30):
+        stream.write(f"\r{percent}%")
+    stream.write("\r\n")
+    stream.write("old\rnew\n")
+
+    texts = [split_mark(line)[1] for line in read_raw(reader).split(b"\n")]
+    assert texts == [b"\r10%", b"\r20%", b"\r30%", b"", b"new", b""]
+
+
+def test_child_does_not_end_a_line_of_its_parent() -> None:
+    reader, stream = make_stream("in-abc:0")
+
+    print("one", end="", flush=True, file=stream)
+    stream.forked()
+    stream.end()
+
+    assert read_raw(reader) == b"\x1e+in-abc:0\x1fone\n"
 
 
 def test_long_line_is_cut_and_nothing_is_lost() -> None:

@@ -74,7 +74,7 @@ LIMIT_FAULTS = (
         "the end of a flood is kept",
         "what comes over the rate is only counted",
         (Change("src/squall/agent/flood.py", "[-END_BYTES_MAX:]", "[:END_BYTES_MAX]"),),
-        {"tests/agent/test_logs.py::test_end_of_a_flood_comes_when_it_is_over": "until"},
+        {"tests/agent/test_logs.py::test_end_of_a_flood_comes_when_it_is_over[asyncio]": "asyncio.timeout"},
     ),
     Mutation(
         "flood-before-result",
@@ -87,7 +87,34 @@ LIMIT_FAULTS = (
                 "            if False:\n                self._end_flood",
             ),
         ),
-        {"tests/agent/test_logs.py::test_end_of_a_flood_comes_before_what_comes_after_it": "assert"},
+        {"tests/agent/test_logs.py::test_end_of_a_flood_comes_before_what_comes_after_it[asyncio]": "entries[-1].text"},
+    ),
+    Mutation(
+        "flushed-lost",
+        "flushed text of a container that dies is a line",
+        "what has no end of line goes with its container",
+        (
+            Change(
+                "src/squall/agent/logs.py",
+                "self._now())\n        self._end_unfinished(source, pipe)\n",
+                "self._now())\n",
+            ),
+        ),
+        {"tests/agent/test_logs.py::test_text_that_was_flushed_before_a_container_died_is_a_line[asyncio]": "assert"},
+    ),
+    Mutation(
+        "passing-kept",
+        "what passes is not kept",
+        "each state of a progress bar is written to the files",
+        (
+            Change(
+                "src/squall/server/store/log.py",
+                "            if entry.stage == PASSING:\n                for follower in self._followers:\n"
+                "                    follower.add(entry)\n                continue\n",
+                "",
+            ),
+        ),
+        {"tests/server/test_store_log.py::test_what_passes_goes_to_followers_that_ask_and_is_not_kept": "assert"},
     ),
     Mutation(
         "overflow-source",

@@ -144,6 +144,40 @@ def test_progress_is_drawn_on_a_terminal_and_gone_at_the_end() -> None:
     assert terminal.getvalue() == drawn + "\x1b[2K\r"
 
 
+def entry(text: str, source: str = "stdout", stage: str = "") -> LogEntry:
+    return LogEntry(1.0, source, text, "ct-1", "in-abc:0", stage=stage)
+
+
+def test_line_that_goes_on_is_drawn_on_a_terminal_until_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    out, err = Terminal(), Terminal()
+    output = _output.PlainOutput(out, err)
+
+    output.unfinished(entry("10%", stage="passing"))
+    output.unfinished(entry("\x1b]0;title\x07\x1b[31m20%", stage="passing"))
+    output.unfinished(entry("0123456789" * 3, stage="passing"))
+    output.log(entry("20%", stage="standing"))
+    output.log(entry("100%"))
+
+    cleared = "\x1b[2K\r"
+    drawn = ["10%\r", cleared, "\x1b[31m20%\x1b[0m\r", cleared, "…234567890123456789\r", cleared, "100%\n"]
+    assert out.getvalue() == "".join(drawn)
+    assert err.getvalue() == ""
+    assert output.is_live
+
+
+def test_elsewhere_a_line_that_goes_on_is_shown_when_it_is_whole_and_now_and_then() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    output = _output.PlainOutput(out, err)
+
+    output.unfinished(entry("10%", stage="passing"))
+    output.log(entry("20%", stage="standing"))
+    output.log(entry("100%"))
+
+    assert out.getvalue() == "20%\n100%\n"
+    assert not output.is_live
+
+
 def test_maps_in_maps_are_drawn_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     terminal = Terminal()

@@ -205,6 +205,30 @@ async def test_slow_follower_is_told_what_it_missed(logs: FileLogStore, monkeypa
     assert rest == [*(f"line {number}" for number in range(1, 6)), "dropped 2 lines here", "line 8", "line 9"]
 
 
+async def test_what_passes_goes_to_followers_that_ask_and_is_not_kept(
+    logs: FileLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "PASSING_BEHIND_MAX", 3)
+    asking = logs.follow(LogRead(app="ap-1", is_following=True, has_passing=True))
+    others = logs.follow(LogRead(app="ap-1", is_following=True))
+    logs.append(make_entries(1))
+    await anext(asking)
+    await anext(others)
+
+    passing = tuple(replace(entry, stage="passing", text=f"passing {entry.text}") for entry in make_entries(9))
+    logs.append((*passing, *make_entries(1, first=1)))
+    logs.finish("ap-1")
+
+    assert [entry.text async for batch in asking for entry in batch] == [
+        "passing line 0",
+        "passing line 1",
+        "passing line 2",
+        "line 1",
+    ]
+    assert [entry.text async for batch in others for entry in batch] == ["line 1"]
+    assert await read(logs, LogRead(app="ap-1", tail=-1, has_passing=True)) == ["line 0", "line 1"]
+
+
 async def test_what_waits_for_a_slow_follower_is_bounded(logs: FileLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "FOLLOWER_BYTES_MAX", 10_000)
     following = logs.follow(LogRead(app="ap-1", is_following=True))

@@ -25,7 +25,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from squall.agent.flood import END_BYTES_MAX, END_LINES_MAX, Flood
-from squall.protocol.log import LINE_BYTES_MAX, STDERR, STDOUT, SYSTEM, LogBatch, LogEntry, split_mark, unmarked_bytes
+from squall.agent.unfinished import STANDING_S, Unfinished
+from squall.protocol.log import (
+    LINE_BYTES_MAX,
+    MARK,
+    PASSING,
+    SEPARATOR,
+    STANDING,
+    STDERR,
+    STDOUT,
+    SYSTEM,
+    LogBatch,
+    LogEntry,
+    input_of,
+    read_mark,
+    split_mark,
+    unmarked_bytes,
+    visible,
+)
 
 RATE_BYTES_S = 2 * 2**20
 BURST_BYTES = 8 * 2**20
@@ -41,6 +58,10 @@ OVER_S = 1.0
 """How long a flood that goes on is left out before a stretch of it is kept again: better to read than every tenth."""
 FLOOD_S = 0.1
 """A flood is over when nothing has come for so long."""
+PASSING_S = 0.1
+"""How often it is told, at most, what is there of a line that goes on."""
+PASSING_BYTES = 1_000
+"""Of its end: more than a row of a terminal."""
 READ_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
 _PAUSE_S = 0.004
@@ -68,6 +89,8 @@ class _Pipe:
     """While there is a flood: looks whether it is over."""
     caught_up_at: float = 0.0
     """When a flood was last read to its end for what comes after it."""
+    unfinished: Unfinished = field(default_factory=Unfinished)
+    telling: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True)
@@ -239,8 +262,51 @@ class Logs:
             last = self._add_full_pieces(source, pipe, line[:unfinished], at)
             self._add_piece(source, pipe, last, at)
             pipe.continued_id, line = None, line[unfinished:]
+        mark = read_mark(line) if pipe.continued_id is None else None
+        if mark is not None:
+            label, goes_on, text = mark
+            if goes_on:
+                self._add_to_unfinished(source, pipe, label, text, at)
+                return
+            line = MARK + label + SEPARATOR + visible(pipe.unfinished.end(label) + text)
+        elif b"\r" in line:
+            line = visible(line)
         last = self._add_full_pieces(source, pipe, line, at)
-        self._add_piece(source, pipe, last.removesuffix(b"\r"), at)
+        self._add_piece(source, pipe, last, at)
+
+    def _add_to_unfinished(self, source: _Source, pipe: _Pipe, label: bytes, piece: bytes, at: float) -> None:
+        """Of a line that goes on: told in a moment, as it is then."""
+        for ended, text in pipe.unfinished.add(label, piece, time.monotonic()):
+            self._add_whole(source, pipe, ended, text, at)
+        if pipe.telling is None:
+            pipe.telling = asyncio.get_running_loop().call_later(PASSING_S, self._tell_unfinished, source, pipe)
+
+    def _tell_unfinished(self, source: _Source, pipe: _Pipe) -> None:
+        pipe.telling = None
+        now, due_s = time.monotonic(), STANDING_S
+        for label, line in pipe.unfinished:
+            text = visible(line.text)
+            if not line.is_shown:
+                line.is_shown = True
+                if self._may_keep(pipe, text[-PASSING_BYTES:]):
+                    self._add_entry(source, pipe, input_of(label), text[-PASSING_BYTES:], self._now(), PASSING)
+            if not line.is_said and now - line.said_at >= STANDING_S:
+                line.is_said, line.said_at = True, now
+                if text.strip():
+                    self._add_entry(source, pipe, input_of(label), text, self._now(), STANDING)
+            if not line.is_said:
+                due_s = min(due_s, max(PASSING_S, line.said_at + STANDING_S - now))
+        if any(not line.is_said for _, line in pipe.unfinished):
+            pipe.telling = asyncio.get_running_loop().call_later(due_s, self._tell_unfinished, source, pipe)
+
+    def _end_unfinished(self, source: _Source, pipe: _Pipe) -> None:
+        """No more of these lines will come, or some of it is lost."""
+        for label, _ in pipe.unfinished:
+            self._add_whole(source, pipe, label, pipe.unfinished.end(label), self._now())
+
+    def _add_whole(self, source: _Source, pipe: _Pipe, label: bytes, text: bytes, at: float) -> None:
+        if shown := visible(text):
+            self._add_entry(source, pipe, input_of(label), shown, at)
 
     def _add_full_pieces(self, source: _Source, pipe: _Pipe, line: bytes, at: float) -> bytes:
         """Add what is over the length of one line, in pieces; returns the rest."""
@@ -252,12 +318,15 @@ class Logs:
     def _add_piece(self, source: _Source, pipe: _Pipe, piece: bytes, at: float) -> str:
         """Add a line, or the next piece of one; returns the input it belongs to."""
         input_id, text = split_mark(piece) if pipe.continued_id is None else (pipe.continued_id, piece)
-        shown = text.decode("utf-8", "replace")
-        entry = LogEntry(at, pipe.source, shown, source.container_id, input_id, source.app_id, source.function_id)
-        pipe.budget_bytes -= len(piece) + LINE_COST_BYTES
-        source.has_news = True
-        self._append(entry)
+        self._add_entry(source, pipe, input_id, text, at)
         return input_id
+
+    def _add_entry(self, source: _Source, pipe: _Pipe, input_id: str, text: bytes, at: float, stage: str = "") -> None:
+        shown = text.decode("utf-8", "replace")
+        ids = (source.container_id, input_id, source.app_id, source.function_id)
+        pipe.budget_bytes -= len(text) + LINE_COST_BYTES
+        source.has_news = True
+        self._append(LogEntry(at, pipe.source, shown, *ids, stage))
 
     def _may_keep(self, pipe: _Pipe, chunk: bytes) -> bool:
         """Whether the pipe is within its rate and there is room; fills its budget up for the time that has passed."""
@@ -296,6 +365,7 @@ class Logs:
             left_out, end = left_out + end.count(b"\n") + (end[-1:] not in (b"", b"\n")), b""
         if left_out:
             pipe.continued_id = None
+            self._end_unfinished(source, pipe)
             why = f"output came faster than {RATE_BYTES_S // 2**20} MiB a second, or than the server took it"
             text = f"dropped {left_out} line{'s' if left_out > 1 else ''} of {pipe.source} here: {why}"
             self.say(source.container_id, source.app_id, source.function_id, text)
@@ -311,11 +381,15 @@ class Logs:
         self._end_flood(source, pipe)
         if pipe.is_open and (pipe.partial or pipe.continued_id is not None):
             self._add_line(source, pipe, pipe.partial, self._now())
+        self._end_unfinished(source, pipe)
         self._close(source, pipe)
 
     def _close(self, source: _Source, pipe: _Pipe) -> None:
         if pipe.pause is not None:
             pipe.pause.cancel()
+        if pipe.telling is not None:
+            pipe.telling.cancel()
+            pipe.telling = None
         if pipe.is_open:
             pipe.is_open = False
             source.poll.unregister(pipe.descriptor)

@@ -1,7 +1,8 @@
 """`sys.stdout` and `sys.stderr` of user code: each line says which input printed it.
 
 Lines leave as they end, each with the mark of `protocol.log` in one write, so that lines of several threads do not
-mix and nothing is lost when the process dies. A carriage return ends a line too: progress bars become lines.
+mix and nothing is lost when the process dies. What is flushed before its line ends leaves as a piece of that line, and
+so does what a carriage return lets others write over: progress bars.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 
-from squall.protocol.log import LINE_BYTES_MAX, MARK, SEPARATOR
+from squall.protocol.log import GOES_ON, LINE_BYTES_MAX, MARK, NO_INPUT, SEPARATOR, visible
 
 
 class MarkedStream(io.TextIOBase):
@@ -22,7 +23,9 @@ class MarkedStream(io.TextIOBase):
         self._descriptor = descriptor
         self._current_input_id = current_input_id
         self._partial: dict[str | threading.Thread, str] = {}
-        """By input; of threads that run none, by thread."""
+        """What has not left of a line; by input, of threads that run none, by thread."""
+        self._begun: set[str | threading.Thread] = set()
+        """Of these a piece of their line has left."""
         self._lock = threading.RLock()
         self.name = name
         self.mode = "w"
@@ -84,22 +87,26 @@ class MarkedStream(io.TextIOBase):
         return False
 
     def write(self, text: str) -> int:
-        """Write whole lines now; keep the rest until its line ends."""
+        """Write whole lines now; keep the rest until it is flushed or its line ends."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         input_id = self._current_input_id() or ""
         key = input_id or threading.current_thread()
         with self._lock:
             whole = self._partial.pop(key, "") + text
-            if "\r" in whole:
-                whole = whole.replace("\r\n", "\n").replace("\r", "\n")
+            is_progress = "\r" in whole
+            if is_progress:
+                whole = whole.replace("\r\n", "\n")
             *lines, rest = whole.split("\n")
             if len(rest) > LINE_BYTES_MAX:
                 *pieces, rest = [rest[at : at + LINE_BYTES_MAX] for at in range(0, len(rest), LINE_BYTES_MAX)]
                 lines += pieces
             if rest:
                 self._partial[key] = rest
-            self._emit(input_id, lines)
+            if lines:
+                self._emit(key, lines)
+            if is_progress and rest:
+                self._emit_piece(key)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
@@ -108,34 +115,57 @@ class MarkedStream(io.TextIOBase):
             self.write(line)
 
     def flush(self) -> None:
-        """Lines leave as they end; there is nothing to flush."""
+        """Let go what is there of a line that this input, or this thread, has not ended."""
+        if self._partial:
+            with self._lock:
+                self._emit_piece(self._current_input_id() or threading.current_thread())
 
     def end_input(self, input_id: str) -> None:
         """Write what is left without an end of line: by the input, by this thread, by threads that have ended."""
-        if self._partial:
+        if self._partial or self._begun:
             here = threading.current_thread()
             with self._lock:
-                for key in list(self._partial):
+                for key in [*self._partial, *(self._begun - self._partial.keys())]:
                     if key == input_id or key is here or (isinstance(key, threading.Thread) and not key.is_alive()):
-                        self._emit(input_id if key == input_id else "", [self._partial.pop(key)])
+                        self._emit(key, [self._partial.pop(key, "")])
 
     def forked(self) -> None:
         """This is a child now: a thread that its parent has may have been writing, and will not let go of the lock."""
         self._lock = threading.RLock()
+        # Its parent's, who goes on with them.
+        self._begun = set()
 
     def end(self) -> None:
         """Write all that is left without an end of line: the process ends."""
         with self._lock:
-            partial, self._partial = self._partial, {}
-            for key, rest in partial.items():
-                self._emit(key if isinstance(key, str) else "", [rest])
+            for key in [*self._partial, *(self._begun - self._partial.keys())]:
+                self._emit(key, [self._partial.pop(key, "")])
 
-    def _emit(self, input_id: str, lines: list[str]) -> None:
-        mark = MARK + input_id.encode() + SEPARATOR if input_id else b""
+    def _emit(self, key: str | threading.Thread, lines: list[str]) -> None:
+        mark = _mark(key) if key in self._begun or isinstance(key, str) else b""
         for line in lines:
             data = line.encode("utf-8", "backslashreplace")
-            for start in range(0, len(data) or 1, LINE_BYTES_MAX):
-                _write_all(self._descriptor, mark + data[start : start + LINE_BYTES_MAX] + b"\n")
+            if key in self._begun:
+                self._begun.discard(key)
+                self._write(mark, data)
+                mark = mark if isinstance(key, str) else b""
+            else:
+                self._write(mark, visible(data))
+
+    def _emit_piece(self, key: str | threading.Thread) -> None:
+        rest = self._partial.pop(key, "")
+        if rest:
+            self._begun.add(key)
+            self._write(_mark(key, GOES_ON), rest.encode("utf-8", "backslashreplace"))
+
+    def _write(self, mark: bytes, data: bytes) -> None:
+        for start in range(0, len(data) or 1, LINE_BYTES_MAX):
+            _write_all(self._descriptor, mark + data[start : start + LINE_BYTES_MAX] + b"\n")
+
+
+def _mark(key: str | threading.Thread, prefix: bytes = b"") -> bytes:
+    label = key.encode() if isinstance(key, str) else b"%s%d" % (NO_INPUT, key.ident or 0)
+    return MARK + prefix + label + SEPARATOR
 
 
 class _Descriptor(io.RawIOBase):

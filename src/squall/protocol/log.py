@@ -2,7 +2,11 @@
 
 A container's stdout and stderr are plain pipes. The guest's own `sys.stdout` puts a mark before each line:
 
-    0x1e input-id 0x1f text newline
+    0x1e label 0x1f text newline
+
+The label is the id of the input; where there is none, and the line comes in pieces, `~` and a number of whoever prints.
+A piece of a line that goes on, flushed before its end, has a `+` before the label: the text of the next line with that
+label follows it without a gap. A carriage return in a line takes away what was before it, as in a terminal.
 
 What subprocesses and C code print carries no mark and belongs to the container. User code can forge marks: that only
 mislabels its own lines.
@@ -14,12 +18,18 @@ from squall.protocol.records import record
 
 MARK = b"\x1e"
 SEPARATOR = b"\x1f"
+GOES_ON = b"+"
+NO_INPUT = b"~"
+LABEL_BYTES_MAX = 100
 LINE_BYTES_MAX = 16 * 1024
 """Longer lines are cut into pieces."""
 
 STDOUT = "stdout"
 STDERR = "stderr"
 SYSTEM = "system"
+
+PASSING = "passing"
+STANDING = "standing"
 
 
 @record
@@ -35,6 +45,9 @@ class LogEntry:
     input_id: str = ""
     app_id: str = ""
     function_id: str = ""
+    stage: str = ""
+    """Empty for a whole line. `passing`: what is there of one that goes on or is written over, for terminals; it is not
+    kept, and may be left out. `standing`: the same, said to all now and then."""
 
 
 @record
@@ -58,21 +71,48 @@ class LogRead:
     until: float | None = None
     search: str = ""
     source: str = ""
+    has_passing: bool = False
+    """Following, also entries that are `passing`."""
+
+
+def read_mark(line: bytes) -> tuple[bytes, bool, bytes] | None:
+    """The label a line is marked with, whether it goes on, and its text; None if it has no mark."""
+    if not line.startswith(MARK):
+        return None
+    label, separator, text = line[1:].partition(SEPARATOR)
+    if not separator or len(label) > LABEL_BYTES_MAX:
+        return None
+    goes_on = label.startswith(GOES_ON)
+    return label[len(GOES_ON) :] if goes_on else label, goes_on, text
 
 
 def split_mark(line: bytes) -> tuple[str, bytes]:
     """The input id a line is marked with (empty if none) and its text."""
-    if not line.startswith(MARK):
+    mark = read_mark(line)
+    if mark is None:
         return "", line
-    input_id, separator, text = line[1:].partition(SEPARATOR)
-    if not separator or len(input_id) > 100:
-        return "", line
-    return input_id.decode("ascii", "replace"), text
+    return input_of(mark[0]), mark[2]
+
+
+def input_of(label: bytes) -> str:
+    """The input id that a label is; empty if it is none."""
+    return "" if label.startswith(NO_INPUT) else label.decode("ascii", "replace")
 
 
 def unmarked_bytes(line: bytes) -> int:
     """How much comes before a mark inside a line that begins without one; 0 if there is none."""
     start = line.find(MARK)
-    if start <= 0 or not split_mark(line[start:])[0]:
-        return 0
-    return start
+    mark = read_mark(line[start:]) if start > 0 else None
+    return start if mark is not None and mark[0] else 0
+
+
+def visible(text: bytes, *, has_more: bool = False) -> bytes:
+    """What a terminal would show of a line: what was written over is gone.
+
+    With `has_more` a carriage return at its end stays: what comes next is written over it.
+    """
+    if b"\r" not in text:
+        return text
+    shown = text.rstrip(b"\r")
+    end = b"\r" if has_more and len(shown) < len(text) else b""
+    return shown.rpartition(b"\r")[2] + end

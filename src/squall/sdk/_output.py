@@ -19,7 +19,7 @@ from squall.sdk._build_view import BuildView
 from squall.sdk._client import ConnectionLost
 from squall.sdk._map_view import MapState, MapView
 from squall.sdk._pending import run
-from squall.sdk._terminal_text import for_stream
+from squall.sdk._terminal_text import for_stream, harmless
 from squall.sdk._turn import join
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ RECENT_LINES = 200
 
 class Output:
     """Told what happens. Every method may be called from another thread, and must neither raise nor block for long."""
+
+    is_live = False
+    """Whether `unfinished` is to be called."""
 
     def notice(self, text: str) -> None:
         """Something takes long: a server is being started."""
@@ -62,6 +65,9 @@ class Output:
     def log(self, entry: LogEntry) -> None:
         """A container, or Squall about one, said a line."""
 
+    def unfinished(self, entry: LogEntry) -> None:
+        """What is there of a line that goes on or is written over. The whole line comes by `log`, in the end."""
+
     def has_shown(self, container_id: str, lines: list[str]) -> bool:
         """Whether these lines of a container's errors, in this order, are among the last that were shown."""
         return False
@@ -84,8 +90,10 @@ class PlainOutput(Output):
         self._err = err or sys.stderr
         self._has_timestamps = has_timestamps
         self._is_terminal = self._err.isatty()
+        self.is_live = _is_terminal(self._out) or _is_terminal(self._err)
         self._lock = threading.Lock()
         self._progress = ""
+        self._progress_stream = self._err
         self._builds = BuildView()
         self._maps = MapView()
         self._ticker: threading.Thread | None = None
@@ -144,9 +152,26 @@ class PlainOutput(Output):
         stamp = time.strftime("%H:%M:%S ", time.localtime(entry.at)) if self._has_timestamps else ""
         text = f"[squall] {entry.text}" if entry.source == "system" else entry.text
         with self._lock:
+            if entry.stage == "standing" and _is_terminal(stream):
+                return  # has been seen as it passed
             self._recent.append(entry)
             self._clear_progress()
             _write(stream, f"{stamp}{for_stream(stream, text)}\n")
+
+    def unfinished(self, entry: LogEntry) -> None:
+        """See `Output`."""
+        stream = self._out if entry.source == "stdout" else self._err
+        if not _is_terminal(stream):
+            return
+        text = harmless(entry.text).replace("\t", " ")
+        columns = _columns() - 1
+        with self._lock:
+            self._clear_progress()
+            # A row only: what has wrapped cannot be taken back.
+            self._progress = text if len(text) <= columns else "…" + text[len(text) - columns + 1 :]
+            self._progress_stream = stream
+            if self._progress:
+                _write(stream, f"{self._progress}\r")
 
     def has_shown(self, container_id: str, lines: list[str]) -> bool:
         """See `Output`."""
@@ -188,7 +213,15 @@ class PlainOutput(Output):
     def _clear_progress(self) -> None:
         if self._progress:
             self._progress = ""
-            _write(self._err, "\x1b[2K\r")
+            _write(self._progress_stream, "\x1b[2K\r")
+            self._progress_stream = self._err
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False  # closed
 
 
 def _columns() -> int:
@@ -299,18 +332,24 @@ class LogFollower:
             _shown.displays.remove(self._display)
 
     async def _read_all(self) -> None:
-        from squall.protocol.log import LogBatch, LogRead  # cold start: only where output is shown
+        from squall.protocol.log import PASSING, LogBatch, LogRead  # cold start: only where output is shown
 
         shown = ShownLines()
         shown.last_at = self._since
         while True:
             await self._client.connect()
-            request = LogRead(app=self._app_id, is_following=True, tail=-1, since=shown.last_at)
+            request = LogRead(
+                app=self._app_id, is_following=True, tail=-1, since=shown.last_at, has_passing=self._output.is_live
+            )
             stream = self._client.stream("LogRead", request)
             self._display.begin(stream)
             try:
                 async for batch, _ in stream.items(LogBatch):
                     for entry in batch.entries:
+                        if entry.stage == PASSING:
+                            if not self._is_silent:
+                                self._output.unfinished(entry)
+                            continue
                         if not shown.is_new(entry):
                             continue
                         if self._is_silent:

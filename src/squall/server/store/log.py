@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from squall.protocol.log import LogEntry, LogRead
+from squall.protocol.log import PASSING, LogEntry, LogRead
 from squall.server.model.logs import Progress
 from squall.server.store.log_overflow import Overflow, entry_bytes
 from squall.server.store.log_segments import BATCH_ENTRIES, Marks, Segments
@@ -25,6 +25,8 @@ QUEUE_ENTRIES_MAX = 50_000
 QUEUE_BYTES_MAX = 16 * 2**20
 FOLLOWER_ENTRIES_MAX = 20_000
 FOLLOWER_BYTES_MAX = 16 * 2**20
+PASSING_BEHIND_MAX = 100
+"""Who is further behind is not told what is there of lines that go on."""
 WRITE_EVERY_S = 0.05
 
 _log = logging.getLogger("squall.server.store.log")
@@ -47,6 +49,12 @@ class _Follower:
     def add(self, entry: LogEntry) -> None:
         """A line came."""
         if not self.is_joined or not matches(self.query, entry):
+            return
+        if entry.stage == PASSING:
+            # Left out, never counted: the whole line comes.
+            if self.query.has_passing and len(self._waiting) < PASSING_BEHIND_MAX and not self._overflow:
+                self._add(entry)
+                self.changed.set()
             return
         if len(self._waiting) >= FOLLOWER_ENTRIES_MAX or self._waiting_bytes >= FOLLOWER_BYTES_MAX:
             self._overflow.add(entry)
@@ -137,6 +145,10 @@ class FileLogStore:
     def append(self, entries: tuple[LogEntry, ...]) -> None:
         """See `LogStore`."""
         for entry in entries:
+            if entry.stage == PASSING:
+                for follower in self._followers:
+                    follower.add(entry)
+                continue
             if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queue_bytes >= QUEUE_BYTES_MAX:
                 self._overflow.add(entry)
                 continue
