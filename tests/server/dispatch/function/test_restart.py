@@ -10,10 +10,11 @@ import pytest
 from squall.protocol import call as wire
 from squall.protocol.app import AppStop
 from squall.protocol.call import CallOpen, CallSpawn, CallSpawned, InputBatch
+from squall.protocol.container import ContainerList, ContainerListing
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionSpec
-from squall.protocol.ids import new_id
+from squall.protocol.ids import born_at, new_id
 from tests.server.dispatch.client.test_callers import container_of
 from tests.server.doubles import FakeCall, FakeClient, FakeGuest, Stage, settle, staged
 
@@ -123,6 +124,26 @@ async def test_ephemeral_app_waits_for_its_client_for_its_time_only() -> None:
         await stage.pass_time(2.0, 1.0)
 
         assert spec.app_id not in stage.plane.apps.live
+
+
+async def test_adopted_container_is_listed_with_the_time_it_was_asked_for() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = lambda guest, value: asyncio.sleep(1e9, value)
+        stage.client.call(spec.function_id, 5)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        container_id = stage.node.started[0].container_id
+        stage.clock.set_wall(born_at(container_id) + 3_600 - stage.clock.now())
+
+        await stage.restart()
+        await stage.client.connect()
+        await stage.take_up(spec)
+        await settle()
+
+        listing = await stage.client.ask("ContainerList", ContainerList(), ContainerListing)
+        assert [(one.container_id, one.created_at) for one in listing.containers] == [
+            (container_id, pytest.approx(born_at(container_id)))
+        ]
 
 
 async def test_adopted_container_that_stays_away_is_ended() -> None:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from squall.protocol.errors import PlatformError
 from squall.protocol.guest import GuestStop, Ready
-from squall.protocol.ids import new_id
+from squall.protocol.ids import born_at, new_id
 from squall.protocol.log import SYSTEM, LogEntry
 from squall.protocol.node import ContainerExited
 from squall.protocol.peer import Peer
@@ -101,7 +101,7 @@ class ContainerFleet:
         """A container that ran before this server did: wait for its guest. One of an earlier version of its function
         may finish what it runs."""
         now = self._clock.monotonic()
-        container = Container(container_id, dispatcher, self._clock.now(), now)
+        container = Container(container_id, dispatcher, self._asked_for_at(container_id), now)
         container.is_adopted = True
         if version != dispatcher.spec.version:
             container.spec = replace(dispatcher.spec, version=version)
@@ -116,6 +116,14 @@ class ContainerFleet:
         self.starts.held(container, node)
         self._add(container)
         self.starts.watch(container, self._config.heartbeat_timeout_s)
+
+    def _asked_for_at(self, container_id: str) -> float:
+        """Of a container that another server asked for: its id says when."""
+        now = self._clock.now()
+        try:
+            return min(born_at(container_id), now)
+        except ValueError:
+            return now
 
     def cancel_replaced(self, adopted: dict[Dispatcher, int]) -> None:
         """So many containers of these functions came with a node: as many that were asked for before are not wanted."""
