@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from squall.exception import ConflictError, Error, OutputExpiredError, ServiceError
+from squall.protocol.call import Failure, encode_failure
 from squall.protocol.errors import CONFLICT, EXPIRED, HTTP_STATUS, PlatformError
+from squall.protocol.methods import CLIENT, METHODS
+from squall.sdk._failure import to_exception
 from squall.sdk._refusals import translate
 
 
@@ -22,6 +25,19 @@ def test_method_is_told_in_words(message: str, said: str) -> None:
 
     assert isinstance(error, ConflictError)
     assert str(error) == said
+
+
+@pytest.mark.parametrize("name", sorted(name for name, method in METHODS.items() if method.asked_by == CLIENT))
+def test_no_method_that_a_client_asks_is_told_by_its_name(name: str) -> None:
+    assert name not in str(translate(PlatformError(CONFLICT, f"{name}: no")))
+
+
+def test_call_that_is_refused_is_told_in_words() -> None:
+    refused = Failure("exhausted", "CallOpen: call fc-1: too many calls are open; let some of them end first")
+
+    said = str(to_exception(encode_failure(refused)))
+
+    assert said == "cannot call the function: call fc-1: too many calls are open; let some of them end first"
 
 
 def test_outputs_that_have_expired_are_told_from_calls_that_never_were() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from squall.cli import tables
 from squall.cli.timeline import Span, bar, marks, shown
 from squall.protocol.flight import AttemptFlight, CallFlight, ContainerFlight, InputFlight
+from squall.sdk._refusals import in_words
 from squall.sdk._terminal_text import harmless
 
 FAILURES_SHOWN = 3
@@ -128,7 +129,7 @@ def _failures(inputs: tuple[InputFlight, ...], call_id: str) -> Iterator[str]:
         yield ""
         type_name = f"{failure.type_name}: " if failure.type_name else ""
         yield f"Input {one.index} {_name_of(one.status)} ({failure.kind}):"
-        text = failure.traceback.rstrip() or f"{type_name}{failure.message}"
+        text = failure.traceback.rstrip() or f"{type_name}{in_words(failure.message)}"
         yield from (f"  {harmless(line)}" for line in text.splitlines())
     if len(failed) > FAILURES_SHOWN:
         yield ""

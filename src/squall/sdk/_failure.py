@@ -26,6 +26,7 @@ from squall.exception import (
     ServiceError,
 )
 from squall.protocol.call import Failure, TraceFrame, decode_failure
+from squall.sdk._refusals import in_words
 from squall.sdk._serialization import read_exception
 from squall.sdk._traceback import frame_of
 
@@ -91,7 +92,7 @@ def _message(failure: Failure) -> str:
     # Its frames are in the traceback of the exception; the text is for what has none, such as a syntax error.
     is_shown = failure.frames or failure.traceback in failure.message
     remote = "" if is_shown else f"\n\n{failure.traceback}"
-    return f"{failure.message or failure.kind}{where}{remote}"
+    return f"{in_words(failure.message) or failure.kind}{where}{remote}"
 
 
 def _traceback(frames: Sequence[TraceFrame], container_id: str) -> types.TracebackType | None:
