@@ -59,5 +59,5 @@ def local_time(seconds: float | None) -> str | None:
 
 
 def counted(number: int, thing: str) -> str:
-    """`1 layer`, `2 layers`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    """`1 layer`, `2,000 layers`."""
+    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"

@@ -148,6 +148,22 @@ async def test_retries_are_told_with_their_failures_and_delays() -> None:
         assert any("put off by 2.0 s" in one for one in flight.why)
 
 
+async def test_input_that_was_handed_ahead_and_failed_ran_as_long_as_its_container_says() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = fail
+        call = stage.client.call(spec.function_id, *range(20))
+        await stage.done(call, 20)
+
+        flight = await show(stage, call.call_id)
+
+        ran_ms = [
+            (one.finished_ms or 0.0) - (one.began_ms or 0.0) for (one,) in (each.attempts for each in flight.inputs)
+        ]
+        assert len(ran_ms) == 20
+        assert all(took == pytest.approx(0.05, abs=1e-3) for took in ran_ms), ran_ms
+
+
 async def test_crash_of_a_container_is_an_attempt_with_how_it_ended() -> None:
     async with staged() as stage:
         spec = await stage.client.function()

@@ -26,9 +26,37 @@ def test_wait_for_a_container_and_what_came_after_it() -> None:
 
 
 def test_wait_in_the_queue_says_why() -> None:
-    told = words(AttemptFlight(0, "succeeded", 0.0, 250.0, 260.0, "ct-1"))
+    told = words(AttemptFlight(0, "succeeded", 500.0, 750.0, 760.0, "ct-1"), ready_ms=100.0)
 
     assert told == ("waited 250 ms in the queue, as no container had room", "ran for 10 ms")
+
+
+def test_of_a_container_that_is_forgotten_nothing_is_made_up() -> None:
+    told = words(AttemptFlight(0, "succeeded", 0.0, 250.0, 260.0, "ct-forgotten"), ready_ms=100.0)
+
+    assert told == ("waited 250 ms for a container", "ran for 10 ms")
+
+
+def test_crash_is_not_told_as_one_of_the_retries_of_the_function() -> None:
+    told = words(AttemptFlight(1, "lost", 0.0, 10.0, 30.0, "ct-1", retry_delay_ms=500.0), ready_ms=5.0)
+
+    assert told[0] == "its next attempt was put off by 500 ms, as its container had ended"
+
+
+def test_slowest_input_is_the_one_that_took_longest_not_the_last() -> None:
+    slow = AttemptFlight(0, "succeeded", 0.0, 10.0, 910.0, "ct-1")
+    late = AttemptFlight(0, "succeeded", 1_000.0, 1_010.0, 1_020.0, "ct-1")
+    flights = [InputFlight(index, f"in-1:{index}", one.status, (one,)) for index, one in enumerate((slow, late))]
+
+    assert why(flights, ())[0] == "of the slowest of these inputs, 0: ran for 900 ms"
+
+
+def test_input_that_still_runs_is_slower_than_all_that_are_done() -> None:
+    done = AttemptFlight(0, "succeeded", 0.0, 10.0, 910.0, "ct-1")
+    runs = AttemptFlight(0, "running", 1_000.0, 1_010.0, None, "ct-1")
+    flights = [InputFlight(index, f"in-1:{index}", one.status, (one,)) for index, one in enumerate((done, runs))]
+
+    assert why(flights, ())[0] == "of the slowest of these inputs, 1: is still running"
 
 
 def test_what_is_not_over_is_told_so() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from squall.protocol import call as wire
 from squall.protocol.flight import AttemptFlight, ContainerFlight, InputFlight
 
+_LOST = wire.STATUS_NAMES[wire.LOST]
 TOLD_MS = 1.0
 """What took less is not told."""
 
 
 def why(inputs: Sequence[InputFlight], containers: Sequence[ContainerFlight]) -> tuple[str, ...]:
     """The parts that the time of the slowest of these inputs is made of, the largest first."""
-    slowest = max(inputs, key=_end_of, default=None)
+    slowest = max(inputs, key=_took_ms, default=None)
     if slowest is None:
         return ()
     by_id = {one.container.container_id: one for one in containers}
@@ -29,9 +31,10 @@ def why(inputs: Sequence[InputFlight], containers: Sequence[ContainerFlight]) ->
     return tuple(told)
 
 
-def _end_of(one: InputFlight) -> float:
-    last = one.attempts[-1]
-    return last.finished_ms if last.finished_ms is not None else last.began_ms or float("inf")
+def _took_ms(one: InputFlight) -> float:
+    """From when it began to wait; what goes on may take any time yet."""
+    end_ms = one.attempts[-1].finished_ms
+    return end_ms - one.attempts[0].queued_ms if end_ms is not None else float("inf")
 
 
 def _parts(attempt: AttemptFlight, container: ContainerFlight | None, *, is_last: bool) -> list[tuple[float, str]]:
@@ -46,6 +49,8 @@ def _parts(attempt: AttemptFlight, container: ContainerFlight | None, *, is_last
         rest_ms = waited_ms - cold_ms
         if cold_ms >= waited_ms / 2 and cold_ms:
             parts.append((rest_ms, f"waited {shown(rest_ms)} more to be handed over"))
+        elif attempt.container_id and container is None:
+            parts.append((rest_ms, f"waited {shown(rest_ms)} for a container"))
         else:
             parts.append((rest_ms, f"waited {shown(rest_ms)} in the queue, as no container had room"))
     else:
@@ -53,13 +58,16 @@ def _parts(attempt: AttemptFlight, container: ContainerFlight | None, *, is_last
     if began_ms is not None and attempt.finished_ms is not None:
         ran_ms = attempt.finished_ms - began_ms
         text = f"ran for {shown(ran_ms)}"
-        if not is_last:
+        if attempt.status == _LOST:
+            text += ", until its container ended"
+        elif not is_last:
             text += f" and {attempt.status.replace('_', ' ')}"
         parts.append((ran_ms, text))
     elif began_ms is not None:
         parts.append((float("inf"), "is still running"))
     if attempt.retry_delay_ms:
-        text = f"its next attempt was put off by {shown(attempt.retry_delay_ms)}, as retries= of the function say"
+        reason = "its container had ended" if attempt.status == _LOST else "retries= of the function say"
+        text = f"its next attempt was put off by {shown(attempt.retry_delay_ms)}, as {reason}"
         parts.append((attempt.retry_delay_ms, text))
     return parts
 

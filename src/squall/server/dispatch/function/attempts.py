@@ -63,6 +63,9 @@ class Attempts:
                 self._end_without_items(one, container)
                 continue
             if status != wire.SUCCEEDED:
+                if ran_us:
+                    # What it was handed ahead has begun at a time that only the guest knows.
+                    one.began_at = max(one.queued_at, self._dispatcher.clock.monotonic() - ran_us / 1e6)
                 if self._is_retried(one, status, value):
                     continue
                 recorder.failed_output(call, one, container, status, value)
