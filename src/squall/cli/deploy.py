@@ -7,6 +7,7 @@ import time
 import click
 
 from squall.cli import reference
+from squall.cli.app_name import name_option
 from squall.cli.environment import environment_option
 from squall.cli.log import show_logs
 from squall.cli.target import choose_app
@@ -25,7 +26,7 @@ strategy_option = click.option(
 
 
 @click.command("deploy", epilog="Example: squall deploy examples/calls/deployed.py --tag first")
-@click.option("-n", "--name", "app_name", default=None, help="Deploy under this name instead of the app's.")
+@name_option("Deploy under this name instead of the app's.")
 @environment_option
 @click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
 @click.option("--tag", default="", help="A word for the history of versions.")

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from squall.cli import reference, result_file, result_view
+from squall.cli.app_name import name_option
 from squall.cli.class_method import ClassMethod
 from squall.cli.environment import environment_option
 from squall.cli.signature import SignatureInvalid, bind
@@ -46,7 +47,7 @@ from squall.sdk.function import Function
 @click.option("-i", "--interactive", "is_interactive", is_flag=True, help="breakpoint() in a container works here.")
 @environment_option
 @click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
-@click.option("-n", "--name", "app_name", default=None, help="What lists call the app.")
+@name_option("What lists call the app.")
 @click.option(
     "-w",
     "--write-result",

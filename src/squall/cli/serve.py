@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -14,12 +13,12 @@ from typing import Any
 import click
 
 from squall.cli import reference
+from squall.cli.app_name import name_option
 from squall.cli.edition import Line
 from squall.cli.environment import environment_option
 from squall.cli.namesake import Namesakes
 from squall.cli.tables import counted
 from squall.cli.target import listed
-from squall.protocol.names import NAME, NAME_RULE
 from squall.sdk import _output
 from squall.sdk._environment import environment_of
 from squall.sdk._names import program_name
@@ -31,7 +30,7 @@ NAMES_SHOWN = 5
 
 
 @click.command("serve", epilog="Example: squall serve examples/calls/deployed.py --timeout 600")
-@click.option("-n", "--name", "app_name", default=None, help="What lists call the app, and callers by name.")
+@name_option("What lists call the app, and callers by name.")
 @environment_option
 @click.option("-m", "is_module", is_flag=True, help="REF is a dotted module name.")
 @click.option(
@@ -49,8 +48,6 @@ def serve(app_name: str | None, is_module: bool, timeout_s: float | None, has_ti
     parsed = reference.parse(ref, is_module=is_module, command="serve")
     if parsed.source == "-":
         raise click.UsageError("standard input cannot be served: it does not change; write the program to a file")
-    if app_name is not None and not re.match(NAME, app_name):
-        raise click.UsageError(f"--name {app_name!r}: use {NAME_RULE}")
     with _output.use(_output.PlainOutput(has_timestamps=has_timestamps)):
         Serving(ref, is_module=is_module, name=app_name, timeout_s=timeout_s).run()
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 
+from squall.protocol.names import ENVIRONMENT
 from squall.protocol.records import record
 
 DEFAULT = "main"
 """Always there. Requests that name no environment mean it; in a container, they mean that of its app."""
-NAME_RULE = "1 to 64 letters, digits, dashes and underscores, the first a letter or digit"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 
 
 def is_environment_name(text: str) -> bool:
     """Whether an environment may be called that."""
-    return bool(_NAME.match(text))
+    return re.match(ENVIRONMENT, text) is not None
 
 
 @record

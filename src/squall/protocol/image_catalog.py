@@ -11,11 +11,10 @@ import re
 from squall.protocol.environment import DEFAULT
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.image import BuiltLayer, ImageConfig, ImageSpec
-from squall.protocol.names import NAME
+from squall.protocol.names import NAME, NAME_RULE
 from squall.protocol.records import field, record, replace
 
 LATEST = "latest"
-NAME_RULE = "letters, digits, `.`, `_` and `-`, at most 64 of them"
 
 
 @record

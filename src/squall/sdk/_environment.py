@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from squall.exception import InvalidError
-from squall.protocol.environment import NAME_RULE, is_environment_name
+from squall.protocol.environment import is_environment_name
+from squall.protocol.names import ENVIRONMENT_RULE
 
 _chosen = ""
 
@@ -27,7 +28,7 @@ def check_environment(name: object, what: str) -> str:
         InvalidError: it cannot.
     """
     if not isinstance(name, str) or not is_environment_name(name):
-        raise InvalidError(f"{what}: {name!r} is no name of an environment: use {NAME_RULE}")
+        raise InvalidError(f"{what}: {name!r} is no name of an environment: use {ENVIRONMENT_RULE}")
     return name
 
 

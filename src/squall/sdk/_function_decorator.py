@@ -49,7 +49,8 @@ class FunctionDecorator:
             )
         _source.check_definable(raw_f, given["serialized"])
         name = given["name"] if given["name"] is not None else raw_f.__qualname__.rpartition("<locals>.")[2]
-        check_name(name, "function name")
+        way_out = "" if given["name"] is not None else "; or give it another one: @app.function(name=…)"
+        check_name(name, "function name", way_out)
         check_function(name, asked)
         options = Options(name, given, asked)
         if given["include_source"] is not None:

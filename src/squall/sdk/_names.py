@@ -12,8 +12,8 @@ from squall.sdk._value_text import value_text
 _APP_ID = r"ap-[0-9A-Za-z]{22}\Z"
 
 
-def check_name(name: object, what: str) -> str:
-    """The name, if it can be one.
+def check_name(name: object, what: str, way_out: str = "") -> str:
+    """The name, if it can be one; `way_out` is what else to do where it cannot.
 
     Raises:
         InvalidError: it is no text, too long, has other characters, or looks like an app's id.
@@ -21,7 +21,7 @@ def check_name(name: object, what: str) -> str:
     if not isinstance(name, str):
         raise InvalidError(f"{what} must be a string, not {type(name).__name__}")
     if not re.match(NAME, name):
-        raise InvalidError(f"{what} {value_text(name)}: use {NAME_RULE}")
+        raise InvalidError(f"{what} {value_text(name)}: use {NAME_RULE}{way_out}")
     if re.match(_APP_ID, name):
         raise InvalidError(f"{what} {name!r}: looks like the id of an app; choose another name")
     return name

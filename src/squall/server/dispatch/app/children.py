@@ -48,7 +48,7 @@ def check_new(record: AppCreate) -> None:
         raise PlatformError(INVALID, f"{message}; leave detach out")
     texts = [record.name, record.environment, *record.tags, *record.tags.values()]
     if len(record.tags) > TAGS_MAX or not all(not text or re.match(NAME, text) for text in texts):
-        message = "names and tags are at most 64 letters, digits, dots, dashes and underscores"
+        message = f"names and tags are {NAME_RULE}"
         raise PlatformError(INVALID, f"AppCreate: {message}, with at most {TAGS_MAX} tags; choose others")
 
 

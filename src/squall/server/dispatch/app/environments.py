@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from squall.protocol.environment import (
     DEFAULT,
-    NAME_RULE,
     EnvironmentCreate,
     EnvironmentDelete,
     EnvironmentDeleted,
@@ -28,6 +27,7 @@ from squall.protocol.environment import (
     is_environment_name,
 )
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.names import ENVIRONMENT_RULE
 from squall.protocol.records import replace as replaced
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app.near import near
@@ -123,7 +123,7 @@ class Environments:
         """See `EnvironmentCreate`."""
         name = record.name
         if not is_environment_name(name):
-            raise PlatformError(INVALID, f"EnvironmentCreate: {name[:80]!r} is no name of one: use {NAME_RULE}")
+            raise PlatformError(INVALID, f"EnvironmentCreate: {name[:80]!r} is no name of one: use {ENVIRONMENT_RULE}")
         if name == DEFAULT or name in self._created_at:
             raise PlatformError(CONFLICT, f"EnvironmentCreate: there is an environment {name} already")
         if len(self._created_at) >= ENVIRONMENTS_MAX:
