@@ -25,9 +25,8 @@ from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import BEGINNING, Portion, Store, StoredApp, StoredCall, StoredInput, StoredOutput
-from squall.server.store import sql_calls
 from squall.server.store.migration import upgrade
-from squall.server.store.schema import METADATA, OUTPUTS, SCHEMA_VERSION
+from squall.server.store.schema import METADATA, SCHEMA_VERSION
 from squall.server.store.sql import SqlStore
 from squall.server.store.writes import GroupCommit
 from tests.conformance.conftest import POSTGRES, new_postgres_database
@@ -476,6 +475,26 @@ async def test_unfinished_inputs_come_page_by_page_of_one_function(store: Store)
     assert found == [[("fc-0", 2), ("fc-2", 1)], [("fc-3", 2), ("fc-4", 2)], [("fc-5", 2)]]
 
 
+async def test_a_page_of_unfinished_inputs_ends_with_so_many_bytes(store: Store) -> None:
+    for number in range(6):
+        call_id = f"fc-{number}"
+        inputs = tuple(StoredInput(call_id, index, b"x" * 500) for index in range(2))
+        await store.put_call(make_call(call_id, 100.0 + number, 2), inputs)
+    await store.put_outputs((StoredOutput("fc-1", 0, SUCCEEDED),))
+
+    found, after = [], BEGINNING
+    while page := await store.unfinished_inputs("fu-1", after, 1_000, 2_000):
+        found.append([(one.call.call_id, one.size_bytes) for one in page])
+        after = page[-1].place
+
+    assert found == [
+        [("fc-0", 1_000), ("fc-1", 500), ("fc-2", 1_000)],
+        [("fc-3", 1_000), ("fc-4", 1_000)],
+        [("fc-5", 1_000)],
+    ]
+    assert [one.place for one in await store.unfinished_inputs("fu-1", BEGINNING, 1_000, 1)] == [(100.0, "fc-0", 0)]
+
+
 async def test_call_put_again_stays_as_it_was(store: Store) -> None:
     await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
 
@@ -592,68 +611,6 @@ async def test_refused_write_does_not_take_its_neighbours_with_it(store: Store) 
     assert isinstance(refused, PlatformError)
     assert await store.get_call("fc-1") == make_call("fc-1")
     assert await store.get_setting("colour") == "grün"
-
-
-@pytest.mark.long
-async def test_expiry_forgets_finished_calls_only(store: Store) -> None:
-    for number in range(450):
-        await store.put_call(make_call(f"fc-old-{number}", 10.0), make_inputs(f"fc-old-{number}"))
-    await store.put_outputs(
-        tuple(StoredOutput(f"fc-old-{number}", 0, SUCCEEDED, finished_at=20.0) for number in range(450))
-    )
-    await store.put_call(make_call("fc-open", 10.0), make_inputs("fc-open"))
-    await store.put_call(make_call("fc-late", 10.0), make_inputs("fc-late"))
-    await store.put_outputs((StoredOutput("fc-late", 0, SUCCEEDED, finished_at=30.0),))
-
-    count = await store.expire(25.0)
-
-    assert count == 450
-    assert await store.get_call("fc-open") == make_call("fc-open", 10.0)
-    assert await store.get_output("fc-late", 0) is not None
-    with pytest.raises(PlatformError):
-        await store.get_output("fc-old-3", 0)
-    assert await store.expire(25.0) == 0
-
-
-async def test_expiry_takes_a_bounded_number_of_outputs_at_a_time(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sql_calls, "EXPIRE_ROWS_MAX", 10)
-    counts = {"fc-large": 35, "fc-small": 3, "fc-other": 8, "fc-whole": 10, "fc-none": 0}
-    for call_id, count in counts.items():
-        await store.put_call(
-            replace(make_call(call_id, 10.0), input_count=count),
-            tuple(StoredInput(call_id, index) for index in range(count)),
-        )
-        await store.put_outputs(
-            tuple(StoredOutput(call_id, index, SUCCEEDED, finished_at=20.0) for index in range(count))
-        )
-    most = 0
-    if isinstance(store, SqlStore):
-        write = store._write
-
-        async def counted(apply: Any, value: Any) -> Any:
-            nonlocal most
-
-            def apply_and_count(connection: sa.Connection, values: Any) -> Any:
-                nonlocal most
-                rows = sa.select(sa.func.count()).select_from(OUTPUTS)
-                before = connection.execute(rows).scalar_one()
-                result = apply(connection, values)
-                most = max(most, before - connection.execute(rows).scalar_one())
-                return result
-
-            return await write(apply_and_count, value)
-
-        monkeypatch.setattr(store, "_write", counted)
-
-    assert await store.expire(25.0) == len(counts)
-
-    assert most <= 10
-    for call_id in counts:
-        with pytest.raises(PlatformError):
-            await store.get_call(call_id)
-    assert await store.expire(25.0) == 0
 
 
 async def test_blobs_that_something_names_are_live(store: Store) -> None:

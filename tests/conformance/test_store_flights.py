@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.store import OutputCounts, Store, StoredCall, StoredInput, StoredOutput
 from squall.server.model.variant import StoredVariant
+from squall.server.store import sql_flights
 
 
 def flight(call_id: str, finished_at: float = 2.0, detail: str = "{}", function_id: str = "fu-1") -> StoredFlight:
@@ -88,7 +91,11 @@ async def test_outputs_are_listed_with_who_brought_them_and_values_of_failures_o
     assert await store.count_outputs(("fc-1", "fc-none")) == {"fc-1": OutputCounts({0: 1, 1: 1}, 3.25)}
 
 
-async def test_flights_beyond_the_limits_are_forgotten_oldest_first(store: Store) -> None:
+@pytest.mark.parametrize("bytes_at_once", [10**6, 150])
+async def test_flights_beyond_the_limits_are_forgotten_oldest_first(
+    store: Store, bytes_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_flights, "PRUNED_BYTES_MAX", bytes_at_once)
     for number in range(6):
         inputs = (StoredInput(f"fc-{number}", 0, bytes(100), "ab" * 32 if number == 0 else ""),)
         await store.put_flights((flight(f"fc-{number}", float(number), " " * 10),), inputs, float(number))

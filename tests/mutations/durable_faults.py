@@ -6,6 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 SERVER = "tests/server/dispatch/durable/test_spawns.py::"
 STORE = "tests/conformance/test_store_growing.py::"
+EXPIRY = "tests/conformance/test_store_expiry.py::"
 SDK = "tests/sdk/test_spawn.py::"
 SPAWNS = "src/squall/server/dispatch/durable/spawns.py"
 BACKLOG = "src/squall/server/dispatch/durable/backlog.py"
@@ -58,6 +59,26 @@ DURABLE_FAULTS = (
             "tests/server/dispatch/durable/test_backlog.py::"
             "test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails[True]": "waiting_bytes <= 500_000"
         },
+    ),
+    Mutation(
+        "backlog-page-bytes",
+        "spawned inputs beyond the memory of the server",
+        "a page is of so many inputs, whatever their size",
+        (Change(BACKLOG, "min(PAGE_BYTES, self._bytes_left)", "PAGE_BYTES"),),
+        {
+            "tests/server/dispatch/durable/test_backlog.py::"
+            "test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails[True]": "max(page_bytes) <= 500_000"
+        },
+    ),
+    Mutation(
+        "expiry-bytes",
+        "large results expire while others spawn",
+        "outputs expire by their number",
+        (
+            Change("src/squall/server/store/sql_calls.py", "EXPIRE_CALLS_MAX, EXPIRE_BYTES_MAX))", "200, 10**9))"),
+            Change("src/squall/server/store/sql_calls.py", "EXPIRE_ROWS_MAX, EXPIRE_BYTES_MAX):", "200, 10**9):"),
+        ),
+        {f"{EXPIRY}test_expiry_takes_a_bounded_number_of_bytes_at_a_time[sqlite]": "outputs.bytes <= 10_000"},
     ),
     Mutation(
         "spawns-share",

@@ -105,6 +105,11 @@ class Portion:
         """Where it stands among all portions of its function."""
         return self.made_at, self.call.call_id, self.first
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the values of those inputs that were read."""
+        return sum(len(one.value) for one in self.inputs)
+
 
 Place = tuple[float, str, int]
 """Portions are read in this order: by the time they were made, then by call and first index."""
@@ -347,11 +352,11 @@ class Store(Protocol):
         """Function to number of inputs without an output; functions that have some."""
 
     async def unfinished_inputs(
-        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000
+        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000, bytes_max: int = 2**22
     ) -> tuple[Portion, ...]:
         """A function's portions with inputs that have no output, and those inputs by index; oldest portion first.
 
-        Those after a place, until together they have `limit` inputs or more.
+        Those after a place, until together they have `limit` inputs or more, or values of `bytes_max` or more.
         """
 
     async def unfinished_indexes(self, call_id: str, first: int = 0, limit: int = 1_000) -> tuple[int, ...]:

@@ -395,7 +395,7 @@ class MemoryStore:
         return counts
 
     async def unfinished_inputs(
-        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000
+        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000, bytes_max: int = 2**22
     ) -> tuple[Portion, ...]:
         """See `Store`."""
         found: list[Portion] = []
@@ -409,9 +409,10 @@ class MemoryStore:
             call = self._calls[portion.call.call_id]
             done = self._outputs[call.call_id]
             inputs = tuple(one for one in portion.inputs if one.index not in done)
-            if inputs and portion.place > after and limit > 0:
+            if inputs and portion.place > after and limit > 0 and bytes_max > 0:
                 found.append(Portion(call, portion.first, portion.made_at, inputs))
                 limit -= len(inputs)
+                bytes_max -= found[-1].size_bytes
         return tuple(found)
 
     async def unfinished_indexes(self, call_id: str, first: int = 0, limit: int = 1_000) -> tuple[int, ...]:

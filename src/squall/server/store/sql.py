@@ -413,11 +413,11 @@ class SqlStore:
         return await self._read(sql_calls.unfinished_counts)
 
     async def unfinished_inputs(
-        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000
+        self, function_id: str, after: Place = BEGINNING, limit: int = 1_000, bytes_max: int = 2**22
     ) -> tuple[Portion, ...]:
         """See `Store`."""
         return await self._read(
-            lambda connection: sql_portions.unfinished_inputs(connection, function_id, after, limit)
+            lambda connection: sql_portions.unfinished_inputs(connection, function_id, after, limit, bytes_max)
         )
 
     async def unfinished_indexes(self, call_id: str, first: int = 0, limit: int = 1_000) -> tuple[int, ...]:

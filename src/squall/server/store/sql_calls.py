@@ -11,13 +11,15 @@ from sqlalchemy import Connection
 from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store import sql_portions
-from squall.server.store.batches import batches
+from squall.server.store.batches import batches, within
 from squall.server.store.many import Given, for_rows, insert_rows, present
 from squall.server.store.schema import CALLS, OUTPUTS, PORTIONS
 
 EXPIRE_CALLS_MAX = 200
 EXPIRE_ROWS_MAX = 2_000
 """Outputs, and portions, that go in one transaction: spawns wait for it."""
+EXPIRE_BYTES_MAX = 16 * 2**20
+"""Of their values, likewise; one that is larger goes alone."""
 READ_ROWS = 16
 
 
@@ -174,30 +176,44 @@ def expire_some(connection: Connection, befores: Sequence[float]) -> list[tuple[
 def _expire_some(connection: Connection, before: float) -> tuple[int, bool]:
     is_old = (CALLS.c.unfinished_count <= 0) & (CALLS.c.finished_at < before)
     query = sa.select(CALLS.c.call_id, CALLS.c.input_count).where(is_old).limit(EXPIRE_CALLS_MAX)
-    call_ids: list[str] = []
-    rows = 0
-    for call_id, input_count in connection.execute(query).all():
-        rows += input_count
-        if rows > EXPIRE_ROWS_MAX and not call_ids and _forget_inputs(connection, call_id):
-            return 0, True
-        if rows > EXPIRE_ROWS_MAX and call_ids:
-            break
-        call_ids.append(call_id)
+    counts = [(row[0], row[1]) for row in connection.execute(query)]
+    if not counts:
+        return 0, False
+    some = next(within(counts, [input_count for _, input_count in counts], EXPIRE_CALLS_MAX, EXPIRE_ROWS_MAX))
+    call_id, input_count = some[0]
+    is_large = input_count > EXPIRE_ROWS_MAX
+    call_ids = [call_id]
+    if not is_large:
+        sizes = _sizes(connection, [one for one, _ in some])
+        is_large = sizes[call_id] > EXPIRE_BYTES_MAX
+        call_ids = next(within(list(sizes), list(sizes.values()), EXPIRE_CALLS_MAX, EXPIRE_BYTES_MAX))
+    if is_large and _forget_inputs(connection, call_id):
+        return 0, True
     for table in (OUTPUTS, PORTIONS, CALLS):
         connection.execute(sa.delete(table).where(table.c.call_id.in_(call_ids)))
-    return len(call_ids), bool(call_ids)
+    return len(call_ids), True
+
+
+def _sizes(connection: Connection, call_ids: list[str]) -> dict[str, int]:
+    """How many bytes the values of these calls have."""
+    sizes = dict.fromkeys(call_ids, 0)
+    for table in (OUTPUTS, PORTIONS):
+        query = sa.select(table.c.call_id, sa.func.sum(sa.func.length(table.c.value)))
+        for call_id, size in connection.execute(query.where(table.c.call_id.in_(call_ids)).group_by(table.c.call_id)):
+            sizes[call_id] += int(size)
+    return sizes
 
 
 def _forget_inputs(connection: Connection, call_id: str) -> bool:
-    """Forget the first outputs and portions of a call that is done; whether there were any."""
-    has_some = False
+    """Forget the first outputs, or else portions, of a call that is done; whether there were any."""
     for table, index in ((OUTPUTS, OUTPUTS.c.input_index), (PORTIONS, PORTIONS.c.first_index)):
         is_of_call = table.c.call_id == call_id
-        first = connection.execute(sa.select(sa.func.min(index)).where(is_of_call)).scalar()
-        if first is not None:
-            has_some = True
-            connection.execute(sa.delete(table).where(is_of_call & (index < first + EXPIRE_ROWS_MAX)))
-    return has_some
+        query = sa.select(index, sa.func.length(table.c.value)).where(is_of_call).order_by(index).limit(EXPIRE_ROWS_MAX)
+        rows = [(row[0], row[1]) for row in connection.execute(query)]
+        for some in within(rows, [size for _, size in rows], EXPIRE_ROWS_MAX, EXPIRE_BYTES_MAX):
+            connection.execute(sa.delete(table).where(is_of_call & (index <= some[-1][0])))
+            return True
+    return False
 
 
 def live_blobs(connection: Connection) -> set[str]:

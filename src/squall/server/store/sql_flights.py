@@ -11,12 +11,15 @@ from sqlalchemy import Connection
 from squall.protocol import call as wire
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.store import OutputCounts, StoredCall, StoredInput, StoredOutput
+from squall.server.store.batches import within
 from squall.server.store.schema import CALLS, FAILED_INPUTS, FLIGHTS, FUNCTION_MINUTES, OUTPUTS, PORTIONS
 from squall.server.store.sql_portions import inputs_of
 from squall.server.store.upsert import upsert
 
 NAMES_MAX = 500
 PRUNED_MAX = 500
+PRUNED_BYTES_MAX = 16 * 2**20
+"""Of what goes in one transaction."""
 """At once, so that other writes need not wait long."""
 
 BLOB_INPUT_BYTES = 64
@@ -180,19 +183,21 @@ def _prune(
     connection: Connection, table: sa.Table, age: sa.Column[float], before: float, count_max: int, bytes_max: int
 ) -> int:
     keys = list(table.primary_key)
-    gone = [tuple(row) for row in connection.execute(sa.select(*keys).where(age < before).limit(PRUNED_MAX))]
+    columns = (*keys, table.c.size_bytes)
+    rows = [tuple(row) for row in connection.execute(sa.select(*columns).where(age < before).limit(PRUNED_MAX))]
     count, size = connection.execute(sa.select(sa.func.count(), sa.func.sum(table.c.size_bytes))).one()
-    count, size = count - len(gone), int(size or 0)
-    if not gone and (count > count_max or size > bytes_max):
-        query = sa.select(*keys, table.c.size_bytes).order_by(age, *keys).limit(PRUNED_MAX)
-        for row in connection.execute(query):
+    size = int(size or 0)
+    if not rows and (count > count_max or size > bytes_max):
+        for row in connection.execute(sa.select(*columns).order_by(age, *keys).limit(PRUNED_MAX)):
             if count <= count_max and size <= bytes_max:
                 break
-            gone.append(tuple(row)[:-1])
+            rows.append(tuple(row))
             count, size = count - 1, size - row[-1]
-    if gone:
-        named = sa.tuple_(*keys).in_(gone) if len(keys) > 1 else keys[0].in_([row[0] for row in gone])
-        connection.execute(sa.delete(table).where(named))
+    if not rows:
+        return 0
+    gone = [row[:-1] for row in next(within(rows, [row[-1] for row in rows], PRUNED_MAX, PRUNED_BYTES_MAX))]
+    named = sa.tuple_(*keys).in_(gone) if len(keys) > 1 else keys[0].in_([row[0] for row in gone])
+    connection.execute(sa.delete(table).where(named))
     return len(gone)
 
 

@@ -14,9 +14,11 @@ from sqlalchemy import Connection
 from squall.protocol.call import IN_BLOB, cut
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.server.model.store import Place, Portion, StoredCall, StoredInput, StoredOutput
-from squall.server.store.batches import batches
+from squall.server.store.batches import batches, within
 from squall.server.store.many import Given, for_rows
 from squall.server.store.schema import CALLS, OUTPUTS, PORTIONS
+
+ROWS_AT_ONCE = 50
 
 CALL_COLUMNS = tuple(CALLS.c[name] for name in StoredCall.__slots__)
 
@@ -135,12 +137,15 @@ def _firsts(connection: Connection, call_id: str, lowest: int, highest: int) -> 
     return list(connection.execute(query).scalars())
 
 
-def unfinished_inputs(connection: Connection, function_id: str, after: Place, limit: int) -> tuple[Portion, ...]:
+def unfinished_inputs(
+    connection: Connection, function_id: str, after: Place, limit: int, bytes_max: int
+) -> tuple[Portion, ...]:
     """See `Store`."""
     found: list[Portion] = []
     rows = _waiting(connection, function_id, after, limit)
     calls = _calls(connection, sorted({row["call_id"] for row in rows}))
-    for some in batches(rows, 50):
+    # What is done of a portion is read with it, so that some of what its row has may be for nothing.
+    for some in within(rows, [row["size_bytes"] for row in rows], ROWS_AT_ONCE, bytes_max):
         keys = [(row["call_id"], row["first_index"]) for row in some]
         is_it = sa.tuple_(PORTIONS.c.call_id, PORTIONS.c.first_index).in_(keys)
         columns = (PORTIONS.c.call_id, PORTIONS.c.first_index, PORTIONS.c.sizes, PORTIONS.c.blobs, PORTIONS.c.value)
@@ -152,6 +157,9 @@ def unfinished_inputs(connection: Connection, function_id: str, after: Place, li
                 done = _done(connection, key[0], first, first + len(inputs))
                 inputs = tuple(one for one in inputs if one.index not in done)
             found.append(Portion(calls[key[0]], first, row["made_at"], inputs))
+            bytes_max -= found[-1].size_bytes
+            if bytes_max <= 0:
+                return tuple(found)
     return tuple(found)
 
 
@@ -161,7 +169,7 @@ def _waiting(connection: Connection, function_id: str, after: Place, limit: int)
     place = sa.tuple_(PORTIONS.c.made_at, PORTIONS.c.call_id, PORTIONS.c.first_index)
     names = (PORTIONS.c.call_id, PORTIONS.c.first_index, PORTIONS.c.made_at, PORTIONS.c.unfinished_count)
     query = (
-        sa.select(*names)
+        sa.select(*names, sa.func.length(PORTIONS.c.value).label("size_bytes"))
         # Said twice, for the sake of the index: not every database sees from the tuple where to begin.
         .where((PORTIONS.c.function_id == function_id) & (PORTIONS.c.unfinished_count > 0))
         .where((PORTIONS.c.made_at >= made_at) & (place > sa.tuple_(made_at, call_id, first)))

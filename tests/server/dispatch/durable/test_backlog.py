@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from squall.protocol.ids import new_id
 from squall.server.dispatch import control_plane
 from squall.server.dispatch.durable import backlog, durable
 from squall.server.model.config import ServerConfig
-from squall.server.model.store import StoredCall, StoredInput, StoredOutput
+from squall.server.model.store import Portion, StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
 from tests.server.doubles import FakeGuest, Stage, settle, staged
 
@@ -126,8 +127,18 @@ async def test_after_a_restart_all_of_it_runs_once() -> None:
 
 
 @pytest.mark.parametrize("is_restarted", [True, False])
-async def test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails(is_restarted: bool) -> None:
+async def test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails(
+    is_restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value, functions, of_each = b"7" + b" " * 99_999, 8, 10
+    read, page_bytes = MemoryStore.unfinished_inputs, [0]
+
+    async def counted(store: MemoryStore, *args: Any) -> tuple[Portion, ...]:
+        page = await read(store, *args)
+        page_bytes.append(sum(portion.size_bytes for portion in page))
+        return page
+
+    monkeypatch.setattr(MemoryStore, "unfinished_inputs", counted)
     async with staged(ServerConfig(queued_bytes_max=1_000_000)) as stage:
         specs = [await stage.client.function(name=f"f{number}") for number in range(functions)]
         stage.node.is_slow_to_load = True
@@ -143,6 +154,7 @@ async def test_inputs_beyond_the_memory_of_the_server_wait_and_none_fails(is_res
         await stage.pass_time(3.0)
         # Half of it, and of each function that has nothing else one input.
         assert stage.plane.calls.waiting_bytes <= 500_000 + functions * len(value)
+        assert max(page_bytes) <= 500_000
         assert not any(stage.store._outputs.values())
         stage.node.is_slow_to_load = False
         await stage.client.connect()

@@ -32,7 +32,8 @@ ALL_INPUTS_MAX = 50_000
 """The same for all functions that have some in the store, shared between them."""
 SHARE_INPUTS_MIN = 200
 PAGE_INPUTS = 250
-"""Read at a time, for one function at a time: a value may have a megabyte."""
+PAGE_BYTES = 4 * 2**20
+"""Read at a time, for one function at a time."""
 
 CANCELLED = Failure("cancelled", "it was cancelled before it was run")
 STOPPED = Failure("stopped", "its app was stopped before the input was run")
@@ -199,8 +200,12 @@ class Backlog:
         return max(SHARE_INPUTS_MIN, min(MEMORY_INPUTS_MAX, ALL_INPUTS_MAX // max(1, len(self._entries))))
 
     @property
+    def _bytes_left(self) -> int:
+        return self._config.queued_bytes_max // 2 - self._calls.waiting_bytes
+
+    @property
     def _has_memory(self) -> bool:
-        return self._calls.waiting_bytes <= self._config.queued_bytes_max // 2
+        return self._bytes_left >= 0
 
     def _runner(self, entry: _Entry) -> Dispatcher | None:
         """Who can run the inputs; nobody, if their app was stopped."""
@@ -239,18 +244,20 @@ class Backlog:
         entry.goes_back()  # for a page that was not read to its end
         entry.ended, entry.cancelled = self._unkept(), set()
         limit = PAGE_INPUTS if self._has_memory or self._runner(entry) is None else 1
-        page = await self._store.unfinished_inputs(entry.function_id, entry.after, limit)
+        bytes_max = max(1, min(PAGE_BYTES, self._bytes_left))
+        page = await self._store.unfinished_inputs(entry.function_id, entry.after, limit, bytes_max)
         # Both go on to grow while what was read is taken in.
         ended, cancelled = entry.ended, entry.cancelled
-        read = 0
+        read = read_bytes = 0
         for portion in page:
             if read and not self._has_memory and self._runner(entry) is not None:
                 return True
             read += len(portion.inputs)
+            read_bytes += portion.size_bytes
             entry.after = portion.place
             self._made_at = max(self._made_at, portion.made_at)
             await self._take(entry, portion, ended, cancelled)
-        return entry.goes_back() or read >= limit
+        return entry.goes_back() or read >= limit or read_bytes >= bytes_max
 
     async def _take(self, entry: _Entry, portion: Portion, ended: set[Key], cancelled: set[str]) -> None:
         """Bring what waits of a portion into memory, or end what nobody can run."""
