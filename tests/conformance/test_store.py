@@ -566,6 +566,19 @@ async def test_output_of_no_call_is_not_kept(store: Store) -> None:
         assert caught.value.code == "not_found"
 
 
+async def test_calls_and_first_outputs_are_found_together(store: Store) -> None:
+    for call_id in ("fc-1", "fc-2", "fc-3"):
+        await store.put_call(make_call(call_id, input_count=2), make_inputs(call_id, 2))
+    first = [StoredOutput(call_id, 0, SUCCEEDED, b"x" * 10) for call_id in ("fc-1", "fc-2")]
+    await store.put_outputs((*first, StoredOutput("fc-3", 1, SUCCEEDED, b"not the first")))
+
+    asked = ("fc-9", "fc-2", "fc-3", "fc-1")
+    assert sorted(one.call_id for one in await store.get_calls(asked)) == ["fc-1", "fc-2", "fc-3"]
+    assert sorted(await store.first_outputs(asked), key=lambda one: one.call_id) == first
+    assert len(await store.first_outputs(asked, bytes_max=10)) == 1
+    assert (await store.get_calls(()), await store.first_outputs(())) == ((), ())
+
+
 async def test_output_is_none_while_there_is_none(store: Store) -> None:
     await store.put_call(make_call("fc-1"), make_inputs("fc-1"))
 

@@ -11,8 +11,24 @@ SDK = "tests/sdk/test_spawn.py::"
 SPAWNS = "src/squall/server/dispatch/durable/spawns.py"
 BACKLOG = "src/squall/server/dispatch/durable/backlog.py"
 SPAWN = "src/squall/sdk/_spawn.py"
+GATHERING = "src/squall/server/dispatch/durable/gathering.py"
+GATHERED = "tests/server/dispatch/durable/test_gathering.py::"
 
 DURABLE_FAULTS = (
+    Mutation(
+        "gather-one-by-one",
+        "a thousand calls that end one after the other",
+        "each output is an answer of its own, and all others are asked about again",
+        (Change(GATHERING, "2 * len(found) >= len(call_ids)", "bool(found)"),),
+        {f"{GATHERED}test_an_answer_waits_for_the_first_output_and_a_moment_for_more": "not asking.done()"},
+    ),
+    Mutation(
+        "gather-large",
+        "large outputs",
+        "an answer has all there are",
+        (Change(GATHERING, "call_id in found and size_bytes < BYTES_MAX", "call_id in found"),),
+        {f"{GATHERED}test_an_answer_ends_when_it_is_large": "== (0, 1)"},
+    ),
     Mutation(
         "spawn-given-up",
         "client gone while its spawn is committed",

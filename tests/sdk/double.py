@@ -82,6 +82,8 @@ class ServerDouble:
         self.portions: list[int] = []
         """How many inputs came with each request for one."""
         self.durable_tasks: set[asyncio.Future[Any]] = set()
+        self.gathered: list[int] = []
+        """How many calls each question for the outputs of several was about."""
         self.batches: list[int] = []
         """How many calls came with each request for several."""
         self.spawn_error: PlatformError | None = None
@@ -540,6 +542,26 @@ class Connection:
         blobs = {str(record.index): sha256} if sha256 else {}
         size = -1 if sha256 else len(value)
         return call.OutputBatch(record.call_id, (record.index,), (status,), (size,), blobs=blobs), value
+
+    async def _answer_CallGather(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        record = request.record(call.CallGather)
+        self.double.gathered.append(len(record.call_ids))
+        deadline = asyncio.get_running_loop().time() + record.timeout_s
+        outputs = self.double.outputs
+        while True:
+            found = [number for number, call_id in enumerate(record.call_ids) if (call_id, 0) in outputs]
+            if found or asyncio.get_running_loop().time() >= deadline:
+                break
+            await asyncio.sleep(0.005)
+        there = [(number, *outputs[record.call_ids[number], 0]) for number in found]
+        batch = call.OutputBatch(
+            "",
+            tuple(found),
+            tuple(status for _, status, _, _ in there),
+            tuple(-1 if sha256 else len(value) for _, _, value, sha256 in there),
+            blobs={str(number): sha256 for number, _, _, sha256 in there if sha256},
+        )
+        return batch, b"".join(value for _, _, value, _ in there)
 
     def _answer_CallInfo(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         call_id = request.record(call.CallInfoGet).call_id

@@ -385,6 +385,26 @@ def test_many_calls_are_gathered_some_at_a_time(server: ServerDouble, monkeypatc
 
         assert squall.FunctionCall.gather(*calls) == [x * x for x in range(150)]
         assert squall.FunctionCall.gather() == []
+    assert max(server.gathered) == 20
+
+
+def test_calls_that_are_done_are_gathered_in_one_question(server: ServerDouble) -> None:
+    with app.run():
+        calls = [square.spawn(x) for x in range(150)]
+        for call in calls:
+            call.get()
+
+        # One may be there twice, and each place has a value of its own.
+        assert squall.FunctionCall.gather(*calls, calls[3]) == [*(x * x for x in range(150)), 9]
+    assert server.gathered == [150]
+
+
+def test_large_results_and_failures_are_gathered(server: ServerDouble) -> None:
+    server.callables["square"] = lambda x: b"x" * (3 << 20) if x else 0
+    with app.run():
+        assert [len(one) for one in squall.FunctionCall.gather(square.spawn(1), square.spawn(2))] == [3 << 20] * 2
+        with pytest.raises(ValueError, match="odd 1"):
+            squall.FunctionCall.gather(square.spawn(0), odd_fails.spawn(1))
 
 
 def test_gather_asks_again_until_results_are_there(server: ServerDouble, monkeypatch: pytest.MonkeyPatch) -> None:

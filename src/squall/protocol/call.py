@@ -221,6 +221,21 @@ class CallGet:
 
 
 @record
+class CallGather:
+    """Wait for outputs of several durable calls, of the first input of each: the answer has those there are, or the
+    first that come, and none when there is none within `timeout_s`. Its indexes are numbers of the calls here.
+
+    An answer need not have all there are: who wants more asks again, without the calls that were answered.
+    """
+
+    call_ids: tuple[str, ...]
+    """At most 1,000, each once."""
+    timeout_s: float = 0.0
+    parent_input_id: str = ""
+    """As of `CallGet`."""
+
+
+@record
 class CallInfoGet:
     """Ask about a call."""
 

@@ -115,6 +115,7 @@ METHODS = _table(
     _ask("CallExtend", call.CallExtend, call.CallSpawned, "Add inputs to a durable call that grows", has_body=True),
     _ask("CallRead", call.CallRead, call.OutputBatch, "Wait for outputs of a durable call, in order", has_body=True),
     _ask("CallGet", call.CallGet, call.OutputBatch, "Wait for an output of a durable call", has_body=True),
+    _ask("CallGather", call.CallGather, call.OutputBatch, "Wait for outputs of durable calls", has_body=True),
     _ask("CallInfo", call.CallInfoGet, call.CallInfo, "About a call"),
     _ask("CallCancel", call.CallCancel, Empty, "Cancel a call"),
     _ask("CallList", flight.CallList, flight.CallListing, "Calls, newest first"),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from squall.exception import TimeoutError  # noqa: A004 - ours, not the builtin
-from squall.protocol.call import CallCancel, CallGet, CallInfo, CallInfoGet, CallRead
+from squall.protocol.call import CallCancel, CallGather, CallGet, CallInfo, CallInfoGet, CallRead
 from squall.protocol.empty import Empty
 from squall.sdk import _container, _invoke
-from squall.sdk._calls import outputs_of
+from squall.sdk._calls import Output, outputs_of
 from squall.sdk._client import Client
 from squall.sdk._pending import Pending
 
@@ -20,7 +21,7 @@ POLL_S = 50.0
 READ_OUTPUTS = 1_000
 """Of a call's outputs in one answer, or as many as have a few megabytes."""
 GATHER_MAX = 1_000
-"""Questions of one `gather` that wait on the server."""
+"""Calls that one question of `gather` is about."""
 
 
 async def get(client: Client, call_id: str, index: int, timeout_s: float | None) -> Any:
@@ -74,35 +75,57 @@ async def results(client: Client, call_id: str, start: int, end: int | None) -> 
             yield await _invoke.unpack(client, output)
 
 
+class _Question:
+    """What is asked of one server: the calls of a `gather` that have no result yet."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.waiting: dict[str, list[int]] = {}
+        """Calls, each with its places in the results."""
+        self._asked: tuple[str, ...] = ()
+        self._answer: Pending[Any] | None = None
+
+    def ask(self, note: Callable[[_Question], None]) -> None:
+        """Ask about the first of them, unless that is under way; `note` hears of the answer."""
+        if self._answer is not None:
+            return
+        self._asked = tuple(islice(self.waiting, GATHER_MAX))
+        parent = _container.current_input_id() or ""
+        self._answer = self.client.ask("CallGather", CallGather(self._asked, POLL_S, parent))
+        self._answer.add_callback(lambda: note(self))
+
+    def take(self) -> list[tuple[int, Output]]:
+        """What the answer has, with its places in the results."""
+        assert self._answer is not None
+        params, body = self._answer.result()
+        self._answer = None
+        outputs = outputs_of({"sizes": (), "statuses": (), "indexes": (), **params}, body)
+        return [(place, one) for one in outputs for place in self.waiting.pop(self._asked[one.number])]
+
+
 async def gather(calls: Sequence[tuple[Client, str]]) -> list[Any]:
     """Results of several calls, in the order given; raises the first failure there is, whichever of the calls that are
     asked about it is of: some thousand at a time."""
     results: list[Any] = [None] * len(calls)
-    parent = _container.current_input_id() or ""
-    waiting = deque(range(len(calls)))
-    asked: dict[int, Pending[Any]] = {}
-    answered: deque[int] = deque()
+    questions: dict[Client, _Question] = {}
+    for place, (client, call_id) in enumerate(calls):
+        question = questions.setdefault(client, _Question(client))
+        question.waiting.setdefault(call_id, []).append(place)
+    answered: deque[_Question] = deque()
     signal: list[Pending[None]] = []
-    while waiting or asked:
-        signal[:] = [Pending(calls[0][0].connection)]
-        while waiting and len(asked) < GATHER_MAX:
-            number = waiting.popleft()
-            client, call_id = calls[number]
-            asked[number] = client.ask("CallGet", CallGet(call_id, 0, POLL_S, parent))
 
-            def note(number: int = number) -> None:
-                answered.append(number)
-                signal[0].set(None)
+    def note(question: _Question) -> None:
+        answered.append(question)
+        signal[0].set(None)
 
-            asked[number].add_callback(note)
+    while left := [question for question in questions.values() if question.waiting]:
+        signal[:] = [Pending(left[0].client.connection)]
+        for question in left:
+            question.ask(note)
         if not answered:
             await signal[0]
         while answered:
-            number = answered.popleft()
-            params, body = asked.pop(number).result()
-            outputs = outputs_of({"sizes": (), "statuses": (), "indexes": (), **params}, body)
-            if outputs:
-                results[number] = await _invoke.unpack(calls[number][0], outputs[0])
-            else:
-                waiting.append(number)
+            question = answered.popleft()
+            for place, output in question.take():
+                results[place] = await _invoke.unpack(question.client, output)
     return results

@@ -38,6 +38,7 @@ _IN_WORDS = {
     "CallCancel": "cannot cancel the call",
     "CallClose": "cannot end the call",
     "CallExtend": "cannot add inputs to the call",
+    "CallGather": "cannot get the calls' outputs",
     "CallGet": "cannot get the call's outputs",
     "CallGraph": "cannot find the call",
     "CallInfo": "cannot find the call",

@@ -53,7 +53,7 @@ ASKED: dict[str, Callable[[str, str, str, str], Any]] = {
 ELSEWHERE = frozenset({
     # They answer with bytes of the user's, or with no more than an id or a count.
     "AppCreate", "AppPublish", "AppRollback", "AppStop", "BlobGet", "BlobPut", "BlobStat", "CallCancel", "CallExtend",
-    "CallGet", "CallInputGet", "CallRead", "CallReplay", "CallSpawn", "CallSpawnMany", "ContainerShow",
+    "CallGather", "CallGet", "CallInputGet", "CallRead", "CallReplay", "CallSpawn", "CallSpawnMany", "ContainerShow",
     "ContainerStop", "EnvironmentCreate", "EnvironmentDelete", "FunctionCreate", "Hello", "ImageDelete", "ImageGc",
     "ImageGet", "ImageNameDelete", "ImagePublish", "MountCreate", "ScheduleRun", "ServerStop",
 })  # fmt: skip

@@ -24,6 +24,7 @@ from squall.protocol.call import (
     SPAWN,
     CallCancel,
     CallExtend,
+    CallGather,
     CallGet,
     CallInfo,
     CallInfoGet,
@@ -110,6 +111,7 @@ class Methods:
             "CallExtend": self._call_extend,
             "CallRead": self._call_read,
             "CallGet": self._call_get,
+            "CallGather": self._call_gather,
             "CallInfo": self._call_info,
             "CallCancel": self._call_cancel,
             "ContainerList": self._container_list,
@@ -370,7 +372,7 @@ class Methods:
         parent = self._waiting_input(caller, record)
         if parent is None:
             return await self._plane.durable.read(*ask)
-        with self._plane.standstill.awaiting(parent, record.call_id, record.first):
+        with self._plane.standstill.awaiting(parent, (record.call_id, record.first)):
             return await self._plane.durable.read(*ask)
 
     async def _call_get(self, caller: Caller, record: CallGet, body: bytes) -> tuple[OutputBatch, bytes]:
@@ -378,10 +380,21 @@ class Methods:
         parent = self._waiting_input(caller, record)
         if parent is None:
             return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
-        with self._plane.standstill.awaiting(parent, record.call_id, record.index):
+        with self._plane.standstill.awaiting(parent, (record.call_id, record.index)):
             return await self._plane.durable.get(record.call_id, record.index, record.timeout_s)
 
-    def _waiting_input(self, caller: Caller, record: CallGet | CallRead) -> Input | None:
+    async def _call_gather(self, caller: Caller, record: CallGather, body: bytes) -> tuple[OutputBatch, bytes]:
+        gathering = self._plane.durable.gathering
+        for app_id in await gathering.apps_of(record.call_ids):
+            if caller.scope_app_id:
+                caller.check_use("CallGather", await self._plane.apps.get(app_id))
+        parent = self._waiting_input(caller, record)
+        if parent is None:
+            return await gathering.gather(record.call_ids, record.timeout_s)
+        with self._plane.standstill.awaiting(parent, *[(call_id, 0) for call_id in record.call_ids]):
+            return await gathering.gather(record.call_ids, record.timeout_s)
+
+    def _waiting_input(self, caller: Caller, record: CallGet | CallRead | CallGather) -> Input | None:
         """The input of the caller's own app that waits for this output."""
         if not caller.scope_app_id or not record.parent_input_id or record.timeout_s <= 0:
             return None

@@ -12,6 +12,7 @@ Invariants every implementation keeps:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -339,6 +340,9 @@ class Store(Protocol):
         cancelled or grows no more.
         """
 
+    async def get_calls(self, call_ids: Sequence[str]) -> tuple[StoredCall, ...]:
+        """Those of these calls that there are, in no order."""
+
     async def get_call(self, call_id: str) -> StoredCall:
         """One call. Raises PlatformError `not_found`."""
 
@@ -372,6 +376,12 @@ class Store(Protocol):
         """The output of one input, or None while there is none.
 
         Raises PlatformError `not_found` when there is no such call.
+        """
+
+    async def first_outputs(self, call_ids: Sequence[str], bytes_max: int = 2**22) -> tuple[StoredOutput, ...]:
+        """The outputs of the first inputs of these calls, as many as there are.
+
+        They end with the one that makes their values `bytes_max` or more.
         """
 
     async def read_outputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -372,6 +373,10 @@ class MemoryStore:
             self._portions[call_id].append(portion)
         return portion
 
+    async def get_calls(self, call_ids: Sequence[str]) -> tuple[StoredCall, ...]:
+        """See `Store`."""
+        return tuple([await self.get_call(call_id) for call_id in call_ids if call_id in self._calls])
+
     async def get_call(self, call_id: str) -> StoredCall:
         """See `Store`."""
         call = self._calls.get(call_id)
@@ -440,6 +445,17 @@ class MemoryStore:
         """See `Store`."""
         await self.get_call(call_id)
         return self._outputs[call_id].get(index)
+
+    async def first_outputs(self, call_ids: Sequence[str], bytes_max: int = 2**22) -> tuple[StoredOutput, ...]:
+        """See `Store`."""
+        found: list[StoredOutput] = []
+        size_bytes = 0
+        for call_id in call_ids:
+            output = self._outputs.get(call_id, {}).get(0)
+            if output is not None and size_bytes < bytes_max:
+                found.append(output)
+                size_bytes += len(output.value)
+        return tuple(found)
 
     async def read_outputs(
         self, call_id: str, first: int, count: int, bytes_max: int = 2**22

@@ -399,6 +399,10 @@ class SqlStore:
         if self._directory:
             check_room(self._directory, f"cannot keep call {call_id}", size_bytes, part=CALLS_PART)
 
+    async def get_calls(self, call_ids: Sequence[str]) -> tuple[StoredCall, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_calls.get_calls(connection, call_ids))
+
     async def get_call(self, call_id: str) -> StoredCall:
         """See `Store`."""
         return await self._read(lambda connection: sql_calls.get_call(connection, call_id))
@@ -432,6 +436,10 @@ class SqlStore:
     async def get_output(self, call_id: str, index: int) -> StoredOutput | None:
         """See `Store`."""
         return await self._read(lambda connection: sql_calls.get_output(connection, call_id, index))
+
+    async def first_outputs(self, call_ids: Sequence[str], bytes_max: int = 2**22) -> tuple[StoredOutput, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_calls.first_outputs(connection, call_ids, bytes_max))
 
     async def read_outputs(
         self, call_id: str, first: int, count: int, bytes_max: int = 2**22

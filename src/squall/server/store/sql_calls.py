@@ -112,6 +112,15 @@ def _taken(connection: Connection, keys: list[tuple[str, int]]) -> set[tuple[str
     return taken
 
 
+def get_calls(connection: Connection, call_ids: Sequence[str]) -> tuple[StoredCall, ...]:
+    """See `Store`."""
+    found: list[StoredCall] = []
+    for some in batches(list(call_ids)):
+        query = sa.select(*sql_portions.CALL_COLUMNS).where(CALLS.c.call_id.in_(some))
+        found += [StoredCall(**row) for row in connection.execute(query).mappings()]
+    return tuple(found)
+
+
 def get_call(connection: Connection, call_id: str) -> StoredCall:
     """See `Store`."""
     row = connection.execute(sa.select(*sql_portions.CALL_COLUMNS).where(CALLS.c.call_id == call_id)).mappings().first()
@@ -135,6 +144,21 @@ def get_output(connection: Connection, call_id: str, index: int) -> StoredOutput
         get_call(connection, call_id)
         return None
     return StoredOutput(*row)
+
+
+def first_outputs(connection: Connection, call_ids: Sequence[str], bytes_max: int) -> tuple[StoredOutput, ...]:
+    """See `Store`."""
+    found: list[StoredOutput] = []
+    size_bytes = 0
+    for some in batches(list(call_ids)):
+        query = sa.select(OUTPUTS).where(OUTPUTS.c.call_id.in_(some) & (OUTPUTS.c.input_index == 0))
+        with connection.execute(query, execution_options={"yield_per": READ_ROWS}) as rows:
+            for row in rows:
+                if size_bytes >= bytes_max:
+                    return tuple(found)
+                found.append(StoredOutput(*row))
+                size_bytes += len(row.value)
+    return tuple(found)
 
 
 def read_outputs(

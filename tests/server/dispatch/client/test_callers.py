@@ -13,6 +13,7 @@ from squall.protocol.blob import BlobChunk, BlobGet, BlobMissing, BlobPut, BlobS
 from squall.protocol.call import (
     SPAWN,
     CallCancel,
+    CallGather,
     CallGet,
     CallInfo,
     CallInfoGet,
@@ -122,6 +123,7 @@ def asked_about(app_id: str, spec: FunctionSpec, call_id: str) -> list[tuple[str
         ("FunctionStats", FunctionStatsGet(spec.function_id), b""),
         ("CallSpawn", CallSpawn(CallOpen(own, spec.function_id, SPAWN), InputBatch(own, (0,), (1,))), b"7"),
         ("CallGet", CallGet(call_id), b""),
+        ("CallGather", CallGather((call_id,)), b""),
         ("CallInfo", CallInfoGet(call_id), b""),
         ("CallCancel", CallCancel(call_id), b""),
     ]

@@ -17,7 +17,7 @@ CONTAINER_METHODS = frozenset({
     "MountCreate", "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallExtend", "CallRead", "CallGet", "CallInfo",
     "CallCancel", "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
     "CallGraph", "FunctionWindow", "AppWindow", "AutoscalerGet", "AutoscalerUpdate", "EnvironmentGet",
-    "CallSpawnMany",
+    "CallSpawnMany", "CallGather",
 })  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from squall.protocol import call as wire
@@ -15,6 +16,8 @@ from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.client.shelf import Kept
 from squall.server.dispatch.durable.backlog import CANCELLED, Backlog
 from squall.server.dispatch.durable.expired import why_unknown
+from squall.server.dispatch.durable.gathering import Gathering
+from squall.server.dispatch.durable.outputs import WAIT_MAX_S, batch_of
 from squall.server.dispatch.durable.spawns import Spawns
 from squall.server.dispatch.function.call_table import CallTable
 from squall.server.dispatch.function.dispatcher import Dispatcher
@@ -26,8 +29,6 @@ from squall.server.model.store import Store, StoredCall, StoredInput, StoredOutp
 _log = logging.getLogger("squall.server.dispatch.durable.durable")
 
 EXPIRE_EVERY_S = 600.0
-WAIT_MAX_S = 60.0
-"""Of one `CallGet`; the client asks again."""
 READ_MAX = 1_000
 """Outputs in one answer."""
 CANCELLED_AT_ONCE = 2_000
@@ -58,7 +59,8 @@ class Durable:
         self._unkept: list[StoredOutput] = []
         self._keeping: asyncio.Future[None] | None = None
         self._has_written = asyncio.Event()
-        self._waiters: dict[_Key, set[asyncio.Future[StoredOutput | None]]] = {}
+        self._told: dict[_Key, set[Callable[[StoredOutput], None]]] = {}
+        """Who wants to hear of an output."""
         self._expired_at = clock.monotonic()
         self.on_kept: Callable[[StoredOutput], None] = lambda output: None
         """Told of every output when it is on disk."""
@@ -72,6 +74,7 @@ class Durable:
             fail=self._fail,
             unkept=lambda: {(output.call_id, output.index) for output in self._unkept},
         )
+        self.gathering = Gathering(self, store, calls, clock, config)
         self.spawns = Spawns(
             store=store,
             calls=calls,
@@ -209,9 +212,8 @@ class Durable:
 
     def _tell(self, output: StoredOutput) -> None:
         self.on_kept(output)
-        for waiter in self._waiters.pop((output.call_id, output.index), ()):
-            if not waiter.done():
-                waiter.set_result(output)
+        for tell in self._told.pop((output.call_id, output.index), ()):
+            tell(output)
 
     # Asking
 
@@ -222,33 +224,46 @@ class Durable:
             PlatformError: `not_found` when there never was such a call, `expired` when it is kept no more, `invalid`
                 when it has no such input.
         """
-        key = (call_id, index)
         waiter: asyncio.Future[StoredOutput | None] = asyncio.get_running_loop().create_future()
+
+        def tell(output: StoredOutput | None) -> None:
+            if not waiter.done():
+                waiter.set_result(output)
+
+        output: StoredOutput | None = None
         # Registered before the store is asked: an output that comes in between is not missed.
-        self._waiters.setdefault(key, set()).add(waiter)
-        timer = None
-        try:
-            call = self._calls.get(call_id)
-            if call is not None and call.is_durable and index in call.inputs:
-                output = None  # the store has none: it would be told to us
-            else:
+        with self.telling([(call_id, index)], tell):
+            if not self.is_unfinished(call_id, index):
                 output = await self._known(call_id, self._store.get_output(call_id, index))
                 if output is None:
                     await self._check_index(call_id, index)
             if output is None and timeout_s > 0:
-                timer = self._clock.call_later(
-                    min(timeout_s, WAIT_MAX_S), lambda: None if waiter.done() else waiter.set_result(None)
-                )
-                output = await waiter
+                timer = self._clock.call_later(min(timeout_s, WAIT_MAX_S), lambda: tell(None))
+                try:
+                    output = await waiter
+                finally:
+                    timer.cancel()
+        return batch_of(call_id, () if output is None else ((index, output),))
+
+    @contextmanager
+    def telling(self, keys: Sequence[_Key], tell: Callable[[StoredOutput], None]) -> Iterator[None]:
+        """In the block, outputs of these inputs that come are told."""
+        for key in keys:
+            self._told.setdefault(key, set()).add(tell)
+        try:
+            yield
         finally:
-            if timer is not None:
-                timer.cancel()
-            waiters = self._waiters.get(key)
-            if waiters is not None:
-                waiters.discard(waiter)
-                if not waiters:
-                    del self._waiters[key]
-        return _batch_of(call_id, () if output is None else (output,))
+            for key in keys:
+                left = self._told.get(key)
+                if left is not None:
+                    left.discard(tell)
+                    if not left:
+                        del self._told[key]
+
+    def is_unfinished(self, call_id: str, index: int) -> bool:
+        """Whether that input is in memory: the store has no output of it then, and one would be told."""
+        call = self._calls.get(call_id)
+        return call is not None and call.is_durable and index in call.inputs
 
     async def read(self, call_id: str, first: int, count: int, timeout_s: float) -> tuple[OutputBatch, bytes]:
         """The outputs from one input on, in order and without a gap; none when the first is not there in time.
@@ -257,7 +272,8 @@ class Durable:
             PlatformError: as `get`.
         """
         outputs = await self._known(call_id, self._store.read_outputs(call_id, first, min(count, READ_MAX)))
-        return _batch_of(call_id, outputs) if outputs else await self.get(call_id, first, timeout_s)
+        numbered = [(one.index, one) for one in outputs]
+        return batch_of(call_id, numbered) if numbered else await self.get(call_id, first, timeout_s)
 
     async def _known(self, call_id: str, answer: Awaitable[T]) -> T:
         """What the store answers of a call that it knows."""
@@ -372,20 +388,6 @@ class Durable:
         if now - self._expired_at >= EXPIRE_EVERY_S:
             self._expired_at = now
             await self._store.expire(self._clock.now() - self._config.results_kept_s)
-
-
-def _batch_of(call_id: str, outputs: tuple[StoredOutput, ...]) -> tuple[OutputBatch, bytes]:
-    blobs = {str(one.index): one.blob_sha256 for one in outputs if one.blob_sha256}
-    record = OutputBatch(
-        call_id,
-        tuple([one.index for one in outputs]),
-        tuple([one.status for one in outputs]),
-        tuple([wire.IN_BLOB if one.blob_sha256 else len(one.value) for one in outputs]),
-        tuple([one.attempt for one in outputs]),
-        tuple([one.run_us for one in outputs]),
-        blobs,
-    )
-    return record, b"".join([one.value for one in outputs])
 
 
 def _waited_in(call: Call) -> tuple[float, str]:

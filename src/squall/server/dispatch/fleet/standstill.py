@@ -38,12 +38,13 @@ class Standstill:
         self._circling_since: dict[Input, float] = {}
 
     @contextmanager
-    def awaiting(self, one: Input, call_id: str, index: int) -> Iterator[None]:
-        """In the block, that input waits for an input of a durable call."""
+    def awaiting(self, one: Input, *awaited: tuple[str, int]) -> Iterator[None]:
+        """In the block, that input waits for inputs of durable calls."""
         trouble = one.with_trouble()
         trouble.children += 1
-        key = (one, call_id, index)
-        self._awaited[key] += 1
+        keys = [(one, call_id, index) for call_id, index in awaited]
+        for key in keys:
+            self._awaited[key] += 1
         # Its claim on cpu may be all that the call it waits for lacks.
         if one.container is not None:
             self._fleet.claim_changed(one.container)
@@ -53,9 +54,10 @@ class Standstill:
             trouble.children -= 1
             if one.container is not None:
                 self._fleet.claim_changed(one.container)
-            self._awaited[key] -= 1
-            if not self._awaited[key]:
-                del self._awaited[key]
+            for key in keys:
+                self._awaited[key] -= 1
+                if not self._awaited[key]:
+                    del self._awaited[key]
 
     def tick(self, now: float) -> None:
         """Give up the call that has waited longest if nothing has moved for long."""
