@@ -94,11 +94,18 @@ class SqlStore:
         Raises:
             PlatformError: `unavailable` when it cannot be, `conflict` when it is of a newer version.
         """
-        await asyncio.get_running_loop().run_in_executor(self._readers, self._open)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._readers, self._open)
+        except BaseException:
+            await self._close()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Commit what waits and close."""
+        await self._close()
+
+    async def _close(self) -> None:
         await self._writes.close()
         self._readers.shutdown()
         self._engine.dispose()
