@@ -26,6 +26,9 @@ from pathlib import Path
 RUN_MARK = "SQUALL_TEST_RUN"
 """Variable that processes started by a test run inherit; conftest.py sets it."""
 
+WATCHED_MARK = "SQUALL_TEST_WATCHED"
+"""Variable that is set while a suite is looked after."""
+
 # Cleaning up after the last test may still be under way; a leak is what stays.
 SETTLE_S = 15.0
 
@@ -69,12 +72,20 @@ def none_left(settle_s: float = SETTLE_S) -> Iterator[None]:
 
 @contextlib.contextmanager
 def none_left_by_suite() -> Iterator[None]:
-    """The same around a suite, from a fixture of its session, unless this process has only a share of the suite."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    """The same around a suite, from a fixture of its session.
+
+    Where this process has only a share of the suite, or is inside another suite, nothing is looked for: what goes on
+    around it is no leak of this one. What is around the suites finds theirs.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ or WATCHED_MARK in os.environ:
         yield
         return
-    with none_left():
-        yield
+    os.environ[WATCHED_MARK] = "1"
+    try:
+        with none_left():
+            yield
+    finally:
+        del os.environ[WATCHED_MARK]
 
 
 def _read(path: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.leaks import is_ours, main, new_since, none_left, snapshot
+from tests.leaks import WATCHED_MARK, is_ours, main, new_since, none_left, none_left_by_suite, snapshot
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -56,6 +59,29 @@ def test_leak_inside_fails_at_the_end() -> None:
 
     process.kill()
     process.wait()
+
+
+def test_suite_within_a_suite_leaves_the_looking_to_the_outer_one(
+    monkeypatch: pytest.MonkeyPatch, data_dir: Path
+) -> None:
+    for name in ("PYTEST_XDIST_WORKER", WATCHED_MARK):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("tests.leaks.none_left", functools.partial(none_left, settle_s=0))
+    left = data_dir.with_name(f"{data_dir.name}-left")
+
+    outer, inner = contextlib.ExitStack(), contextlib.ExitStack()
+    outer.enter_context(none_left_by_suite())
+    inner.enter_context(none_left_by_suite())
+    left.mkdir()
+
+    inner.close()
+    try:
+        with pytest.raises(AssertionError, match=f"file {left}"):
+            outer.close()
+    finally:
+        left.rmdir()
+
+    assert WATCHED_MARK not in os.environ
 
 
 def test_command_that_leaves_something_fails(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
