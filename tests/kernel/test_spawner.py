@@ -202,6 +202,28 @@ async def test_spawner_that_nobody_uses_keeps_no_cgroup(data_dir: Path, rootfs: 
     started.close()
 
 
+async def test_spawner_that_was_shut_down_has_ended(open_runtime: OpenRuntime) -> None:
+    runtime = await open_runtime()
+
+    await runtime.shutdown()
+
+    assert not is_alive(runtime.spawner_pid)
+
+
+async def test_spawner_that_says_it_ends_and_does_not_is_named(
+    open_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "END_TIMEOUT_S", 0.2)
+    runtime = await open_runtime()
+    pid, runtime.spawner_pid = runtime.spawner_pid, os.getpid()
+
+    try:
+        with pytest.raises(RuntimeFailure, match=f"process {os.getpid()} is still there after 0.2 s"):
+            await runtime.shutdown()
+    finally:
+        runtime.spawner_pid = pid
+
+
 async def test_empty_cgroups_of_an_installation_that_was_killed_go_with_any_other_spawner(
     data_dir: Path, open_runtime: OpenRuntime
 ) -> None:
@@ -211,7 +233,6 @@ async def test_empty_cgroups_of_an_installation_that_was_killed_go_with_any_othe
 
     runtime = await open_runtime()
     await runtime.shutdown()
-    await until(lambda: not is_alive(runtime.spawner_pid))
     is_empty_left, is_used_left = (tree.open(f"squall/{data_dir.name}-{one}") is not None for one in ("empty", "used"))
     used.remove()
     remove_parents(tree)

@@ -30,6 +30,7 @@ from squall.runtime.wire import (
 CONNECT_ATTEMPTS = 3
 LAUNCH_TIMEOUT_S = 30.0
 HELLO_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 10.0
 
 
 # Inside the class below, `list` is the method of the contract.
@@ -162,8 +163,33 @@ class SpawnerRuntime:
         await self._request("drop_removed_layers")
 
     async def shutdown(self) -> None:
-        """Remove every container and end the spawner. The connection is of no use afterwards."""
-        await self._request("shutdown")
+        """Remove every container and end the spawner: its process is gone then. The connection is of no use afterwards.
+
+        Raises:
+            RuntimeFailure: it said that it would end, and has not.
+        """
+        process = _find_process(self.spawner_pid)
+        try:
+            await self._request("shutdown")
+            if process is not None:
+                await self._ended(process)
+        finally:
+            if process is not None:
+                os.close(process)
+
+    async def _ended(self, process: int) -> None:
+        """Return when a process has ended. It answers, and then has a socket to remove and its memory to give back."""
+        ended = asyncio.Event()
+        self._loop.add_reader(process, ended.set)
+        try:
+            await asyncio.wait_for(ended.wait(), END_TIMEOUT_S)
+        except TimeoutError:
+            raise RuntimeFailure(
+                f"cannot end the spawner in {self._state_dir}: process {self.spawner_pid} is still there after "
+                f"{END_TIMEOUT_S:g} s, though its containers are gone; kill it"
+            ) from None
+        finally:
+            self._loop.remove_reader(process)
 
     async def exits(self) -> AsyncIterator[tuple[str, ExitStatus]]:
         """See `contract.Runtime`. For one consumer.
@@ -254,6 +280,14 @@ class SpawnerRuntime:
             if not future.done():
                 future.set_exception(failure)
         self._exits.put_nowait(None)
+
+
+def _find_process(pid: int) -> int | None:
+    """A descriptor that can be read when the process has ended; None when it has already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
 
 
 def _started(result: dict[str, Any], descriptors: list[int]) -> Started:
