@@ -12,13 +12,15 @@ import socket
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from squall.runtime.removal import remove_tree
 from tests.agent.image.archives import archive, digest_of, directory, entry, symlink
+from tests.ports import hold_port, port_of
 
 PROGRAM = "/usr/bin/docker-registry"
 USER, PASSWORD = "reader", "right-password"
@@ -65,12 +67,6 @@ def missing() -> str:
     return ""
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @dataclass
 class Registry:
     """One registry with its files below a folder, and a home directory with settings that lead to it."""
@@ -81,8 +77,15 @@ class Registry:
     """Whom it lets in."""
     has_tls: bool = False
     """With a certificate of an authority that no machine knows: `authority`."""
-    port: int = field(default_factory=free_port)
+    port: int = 0
+    """One of its own, which is kept for it as long as this is, unless another is given."""
     process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.port:
+            held = hold_port()
+            self.port = port_of(held)
+            weakref.finalize(self, held.close)
 
     @property
     def place(self) -> str:
@@ -121,6 +124,7 @@ class Registry:
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
+            assert self.process.poll() is None, f"the registry ended with {self.process.returncode}"
             time.sleep(0.05)
         raise AssertionError("the registry does not start")
 

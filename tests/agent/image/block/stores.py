@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
 import subprocess
 import sys
 import threading
@@ -16,15 +15,10 @@ from pathlib import Path
 
 from squall.agent.image.block.store import BlockStore, Patience, open_store
 from squall.agent.image.layer.store import Layer, LayerStore
+from tests.ports import hold_port, port_of
 
 HASTY = Patience(attempts=2, pause_s=0.01, answer_s=5.0)
 KEY = "a" * 64
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def store_in(folder: Path) -> BlockStore:
@@ -49,7 +43,8 @@ class S3Server:
     """moto's server on loopback, with one bucket."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self._held = hold_port()
+        self.port = port_of(self._held)
         self.url = "s3://layers/some/where"
         self.environ = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
@@ -69,12 +64,14 @@ class S3Server:
                 urllib.request.urlopen(request, timeout=5).close()
                 return self
             except OSError:
+                assert self.process.poll() is None, f"moto's server ended with {self.process.returncode}"
                 assert time.monotonic() < deadline, "moto's server does not start"
                 time.sleep(0.1)
 
     def __exit__(self, *error: object) -> None:
         self.process.kill()
         self.process.wait(20)
+        self._held.close()
 
 
 class WebStore(ThreadingHTTPServer):

@@ -20,7 +20,8 @@ from squall.agent.image.oci import refusal
 from squall.agent.image.oci.aws_login import exchange
 from squall.agent.image.oci.credentials import AwsKeys
 from squall.agent.image.oci.refusal import RegistryFailure
-from tests.agent.image.block.stores import S3Server, free_port
+from tests.agent.image.block.stores import S3Server
+from tests.ports import hold_port, port_of
 
 pytestmark = pytest.mark.long
 
@@ -90,7 +91,8 @@ def test_keys_that_aws_does_not_know_are_told(server: S3Server) -> None:
 
 
 def test_place_that_nobody_answers_at_is_told() -> None:
-    error = failed(keys_for(f"http://127.0.0.1:{free_port()}"))
+    with hold_port() as held:
+        error = failed(keys_for(f"http://127.0.0.1:{port_of(held)}"))
 
     assert error.kind == refusal.UNREACHABLE
     assert "no network: " in str(error)
