@@ -1,6 +1,7 @@
 """A function that shows how far it is before its line ends."""
 
 import os
+import subprocess
 import time
 
 import squall
@@ -17,7 +18,7 @@ def steps() -> None:
         print(f"\r{percent}%", end="")
         time.sleep(0.02)
     print("\r100%")
-    os.system("printf 'child 1%%\\rchild 2%%\\n'")
+    subprocess.run(["printf", "child 1%%\\rchild 2%%\\n"], check=True)
 
 
 @app.function()
