@@ -184,7 +184,11 @@ DEPLOY_FAULTS = (
                 "",
             ),
         ),
-        {f"{ENVIRONMENTS}test_an_environment_that_there_is_not_is_refused_wherever_it_is_named": "failure_of"},
+        {
+            f"{ENVIRONMENTS}test_an_environment_that_there_is_not_is_refused_wherever_it_is_named": (
+                'assert "did you mean'
+            )
+        },
     ),
     Mutation(
         "deploy-stopped",
