@@ -209,6 +209,10 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
     no = squall.command("app", "stop", name)
 
     assert (first.code, "App deployed in" in first.err, f"version 1 of {name}" in first.err) == (0, True, True), first
+    assert f"call it by name: squall.Function.from_name({name!r}, 'version')" in first.err
+    assert "by name" not in again.err + second.err
+    # The server has no pages yet: its address is no link for people.
+    assert "http://" not in first.err
     assert "Deployment skipped: no changes detected" in again.err
     assert f"version 2 of {name}" in second.err
     new, old = json.loads(history.out)

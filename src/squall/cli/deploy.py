@@ -12,9 +12,12 @@ from squall.cli.environment import environment_option
 from squall.cli.log import show_logs
 from squall.cli.target import choose_app
 from squall.protocol.deployment import STRATEGIES
+from squall.protocol.environment import DEFAULT
 from squall.protocol.log import LogRead
 from squall.sdk import _deploy, _output
+from squall.sdk._environment import environment_of
 from squall.sdk._pending import run
+from squall.sdk.app import App
 
 strategy_option = click.option(
     "--strategy",
@@ -60,11 +63,25 @@ def deploy(
         click.echo(f"Deployment skipped: no changes detected (version {published.version} stays).", err=True)
     else:
         seconds = time.monotonic() - began_at
-        where = f": {published.url}" if published.url else ""
+        where = f": {published.url}" if published.url else "."
         click.echo(f"App deployed in {seconds:.1f}s! It is version {published.version} of {name}{where}", err=True)
+        if published.version == 1:
+            _say_how_to_call(app, name)
     say_what_is_left(published.left_container_count)
     if is_following:
         show_logs(LogRead(is_following=True, tail=0), has_timestamps, app=published.app_id)
+
+
+def _say_how_to_call(app: App, name: str) -> None:
+    """From other programs: by name, for which nothing of the program that was deployed is needed."""
+    kind, names = (
+        ("Function", app.registered_functions) if app.registered_functions else ("Cls", app.registered_classes)
+    )
+    environment = environment_of(None)
+    where = f", environment_name={environment!r}" if environment not in ("", DEFAULT) else ""
+    for first in list(names)[:1]:
+        how = f"squall.{kind}.from_name({name!r}, {first!r}{where})"
+        click.echo(f"Other programs call it by name: {how}", err=True)
 
 
 def say_what_is_left(count: int) -> None:

@@ -32,6 +32,8 @@ class AppCreated:
 
     app_id: str
     url: str = ""
+    """Of a page where people see the app, which commands print. Empty where the server has none, as all have now: its
+    address answers programs only."""
 
 
 @record

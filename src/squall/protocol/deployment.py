@@ -75,6 +75,7 @@ class AppPublished:
     app_id: str
     version: int
     url: str = ""
+    """As in `AppCreated`."""
     is_unchanged: bool = False
     """It was before: nothing has changed, and no version was made."""
     left_container_count: int = 0

@@ -110,7 +110,7 @@ class ControlPlane:
         self.apps.entering = self.environments.entering
         self.deployments = Deployments(
             apps=self.apps, environments=self.environments, fleet=self.fleet, store=store, clock=self.clock,
-            config=config, tasks=self.tasks,
+            tasks=self.tasks,
         )  # fmt: skip
         self.clients = Clients(apps=self.apps, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks)
         self.nodes = Nodes(fleet=self.fleet, apps=self.apps, clock=self.clock, config=config)

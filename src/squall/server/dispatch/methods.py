@@ -172,7 +172,7 @@ class Methods:
 
     async def _app_create(self, caller: Caller, record: AppCreate, body: bytes) -> tuple[AppCreated, bytes]:
         app = await self._plane.apps.create(record, caller.client, caller.scope_app_id)
-        return AppCreated(app.app_id, self._plane.config.url), b""
+        return AppCreated(app.app_id), b""
 
     async def _app_get(self, caller: Caller, record: AppGet, body: bytes) -> tuple[AppInfo, bytes]:
         row = await self._plane.apps.find(record.app, caller.scope_app_id, record.environment)

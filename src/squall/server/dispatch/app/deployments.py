@@ -45,7 +45,6 @@ from squall.server.dispatch.app.near import near
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.fleet import ContainerFleet
 from squall.server.model.clock import Clock
-from squall.server.model.config import ServerConfig
 from squall.server.model.store import Store, StoredApp
 from squall.server.model.variant import remade
 from squall.server.model.version import VERSIONS_KEPT, StoredVersion, needs_of
@@ -74,14 +73,13 @@ class Deployments:
 
     def __init__(
         self, *, apps: Apps, environments: Environments, fleet: ContainerFleet, store: Store, clock: Clock,
-        config: ServerConfig, tasks: TaskSet,
+        tasks: TaskSet,
     ) -> None:  # fmt: skip
         self._apps = apps
         self._environments = environments
         self._fleet = fleet
         self._store = store
         self._clock = clock
-        self._config = config
         self._tasks = tasks
         self._drafts: dict[Key, str] = {}
         self._names: OrderedDict[tuple[str, int], dict[str, str]] = OrderedDict()
@@ -288,7 +286,7 @@ class Deployments:
         return sum(not one.is_stopped for one in leaving) if strategy == wire.RECREATE else 0
 
     def _published(self, app: App, version: int, *, is_unchanged: bool = False) -> AppPublished:
-        return AppPublished(app.app_id, version, self._config.url, is_unchanged)
+        return AppPublished(app.app_id, version, is_unchanged=is_unchanged)
 
     # Earlier versions
 
