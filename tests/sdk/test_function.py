@@ -7,8 +7,10 @@ import contextlib
 import os
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -369,6 +371,34 @@ def test_the_users_exception_is_raised_again_with_its_remote_frames(server: Serv
     names = [str(entry.path) for entry in caught.traceback]
     assert any("<ct-double>:" in name for name in names), names
     assert "raise KeyError" in str(caught.getrepr(chain=False))
+
+
+def ours(error: BaseException) -> list[str]:
+    """The frames of Squall's own in its traceback."""
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__) if "/squall/sdk/" in frame.filename]
+
+
+def test_one_frame_of_ours_is_between_those_of_the_caller_and_of_the_container(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with app.run():
+        with pytest.raises(KeyError) as called:
+            fail.remote("key")
+        with pytest.raises(KeyError) as spawned:
+            fail.spawn("key").get()
+        with pytest.raises(KeyError) as mapped:
+            list(fail.map(["key"]))
+        with pytest.raises(InvalidError) as refused:
+            count_to.remote(3)
+        monkeypatch.setenv("SQUALL_TRACEBACK", "1")
+        with pytest.raises(KeyError) as whole:
+            fail.remote("key")
+
+    assert [len(ours(one.value)) for one in (called, spawned, mapped, refused)] == [1, 1, 1, 1]
+    assert len(ours(whole.value)) > 1
+    for one in (called, spawned, mapped, whole):
+        assert one.traceback[0].path == Path(__file__)
+        assert str(traceback.extract_tb(one.value.__traceback__)[-1].filename).startswith("<ct-double>:")
 
 
 def test_exceptions_with_odd_constructors_keep_their_type(server: ServerDouble) -> None:

@@ -51,7 +51,12 @@ class BlockingCall(Generic[P, T]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         warn_in_loop(f".{self._name}()", f"`await ….{self._name}.aio(…)`")
-        return run(self._core(*args, **kwargs))
+        try:
+            return run(self._core(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            from squall.sdk._traceback import for_user_code  # cold start: only when something failed
+
+            raise for_user_code(error)  # noqa: B904 - it is that error
 
     def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """The same as a coroutine."""

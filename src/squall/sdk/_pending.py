@@ -344,6 +344,10 @@ def iterate(generator: AsyncGenerator[T, None], *, is_background: bool = False) 
                 item = run(_next(generator), is_background=is_background)
             except StopAsyncIteration:
                 return
+            except BaseException as error:  # noqa: BLE001 - raised again
+                from squall.sdk._traceback import for_user_code  # cold start: only when something failed
+
+                raise for_user_code(error)  # noqa: B904 - it is that error
             yield item
     finally:
         run(generator.aclose(), is_background=is_background)

@@ -27,20 +27,25 @@ class RemoteCall(BlockingCall[P, R]):
         self._function = function
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        function = self._function
-        function_id = function._function_id or function._known_id()
-        if function_id is None or function._is_generator or running_loop() is not None:
-            # Not by super(): one frame more, and the warning would show this line instead of the caller's.
-            warn_in_loop(".remote()", "`await ….remote.aio(…)`")
-            return run(self._core(*args, **kwargs))
-        client = function._get_client()
-        sent_over = client.sending_over
         try:
-            return cast("R", invoke().remote_now(client, function_id, args, kwargs, function._method))
-        except NoFunction as error:
-            refused = error.error
-        target = run(Target(function, client, function_id, sent_over).again(refused, "remote"))
-        return cast("R", run(remote_of(target, args, kwargs, function._method)))
+            function = self._function
+            function_id = function._function_id or function._known_id()
+            if function_id is None or function._is_generator or running_loop() is not None:
+                # Not by super(): one frame more, and the warning would show this line instead of the caller's.
+                warn_in_loop(".remote()", "`await ….remote.aio(…)`")
+                return run(self._core(*args, **kwargs))
+            client = function._get_client()
+            sent_over = client.sending_over
+            try:
+                return cast("R", invoke().remote_now(client, function_id, args, kwargs, function._method))
+            except NoFunction as error:
+                refused = error.error
+            target = run(Target(function, client, function_id, sent_over).again(refused, "remote"))
+            return cast("R", run(remote_of(target, args, kwargs, function._method)))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            from squall.sdk._traceback import for_user_code  # cold start: only when something failed
+
+            raise for_user_code(error)  # noqa: B904 - it is that error
 
 
 async def remote_of(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> Any:

@@ -8,6 +8,8 @@ import traceback
 import types
 from collections.abc import Callable, Iterable
 
+from squall.exception import Error
+
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 # Between a call of ours and user code: the ways of our calls.
@@ -58,6 +60,30 @@ def has_user_frames(error: BaseException) -> bool:
 def is_remote(error: BaseException) -> bool:
     """Whether it was raised in a container, and again here."""
     return any(frame.f_code.co_filename.startswith(REMOTE_FILE) for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def for_user_code(error: BaseException) -> BaseException:
+    """The error, to be raised to user code without the frames of ours that are in its traceback.
+
+    Of what was raised in a container or is an error of ours: with anything else the frames may say what is wrong here.
+    All stay with SQUALL_TRACEBACK.
+    """
+    if os.environ.get("SQUALL_TRACEBACK") or not (isinstance(error, Error) or is_remote(error)):
+        return error
+    entries: list[types.TracebackType] = []
+    trace, is_below_ours = error.__traceback__, True
+    while trace is not None:
+        file_name = trace.tb_frame.f_code.co_filename
+        if is_ours(file_name):
+            is_below_ours = True
+        elif not (is_below_ours and _is_plumbing(file_name)):
+            is_below_ours = False
+            entries.append(trace)
+        trace = trace.tb_next
+    chain: types.TracebackType | None = None
+    for entry in reversed(entries):
+        chain = types.TracebackType(chain, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return error.with_traceback(chain)
 
 
 def shorten(error: BaseException) -> None:
