@@ -12,6 +12,13 @@ ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
 
 USER_FAULTS = (
     Mutation(
+        "parameter-bare",
+        "a parameter that is known from elsewhere",
+        "a value in the place of a name is told in Python's words",
+        (Change("src/squall/sdk/_parameters.py", "if len(args) > places:", "if len(args) > 99:"),),
+        {"tests/sdk/test_parameters.py::test_values_without_a_name_are_told_to_have_one": "give parameters by name"},
+    ),
+    Mutation(
         "syntax-error",
         "syntax error in the user's file",
         "what is wrong with the file, and where, is not shown",

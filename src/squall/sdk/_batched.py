@@ -8,6 +8,7 @@ from typing import Any
 from squall.exception import InvalidError
 from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, Batching
 from squall.sdk import _source
+from squall.sdk._parameters import checked
 from squall.sdk._partial import Partial, is_method, mark
 from squall.sdk._value_text import value_text
 
@@ -24,6 +25,7 @@ class BatchedDecorator:
         return marked
 
 
+@checked("@squall.batched")
 def batched(*, max_batch_size: int, wait_ms: int) -> BatchedDecorator:
     """Run inputs of the function, or only method of a class, below together.
 

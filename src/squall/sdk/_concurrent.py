@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from squall.exception import InvalidError
 from squall.protocol.function import INPUTS_AT_ONCE_MAX
 from squall.protocol.records import record
+from squall.sdk._parameters import checked
 from squall.sdk._partial import Partial, mark
 from squall.sdk._value_text import value_text
 
@@ -43,6 +44,7 @@ class ConcurrentDecorator:
         return mark(target, "concurrent", self._concurrency)
 
 
+@checked("@squall.concurrent")
 def concurrent(
     _wrong: object = None, *, max_inputs: int | None = None, target_inputs: int | None = None
 ) -> ConcurrentDecorator:

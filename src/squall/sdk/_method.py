@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from squall.exception import InvalidError
 from squall.protocol.records import record
+from squall.sdk._parameters import checked
 from squall.sdk._partial import Partial, mark
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class HookDecorator:
         return mark(raw_f, self._name, self._options)
 
 
+@checked("@squall.method")
 def method(_wrong: object = None, *, is_generator: bool | None = None) -> MethodDecorator:
     """Let the function below, in a class with `@app.cls()`, be called from outside: `MyCls().name.remote(…)`.
 
@@ -72,6 +74,7 @@ def method(_wrong: object = None, *, is_generator: bool | None = None) -> Method
     return MethodDecorator(MethodOptions(is_generator))
 
 
+@checked("@squall.enter")
 def enter(_wrong: object = None, *, snap: bool = False) -> HookDecorator:
     """Run the function below once in each container, when it starts: before its first input.
 
@@ -84,6 +87,7 @@ def enter(_wrong: object = None, *, snap: bool = False) -> HookDecorator:
     return HookDecorator("enter", HookOptions(snap))
 
 
+@checked("@squall.exit")
 def exit(_wrong: object = None) -> HookDecorator:  # noqa: A001 - the name that programs use
     """Run the function below when a container ends, after its last input, if its enter hooks have run.
 

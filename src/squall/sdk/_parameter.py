@@ -8,6 +8,7 @@ from typing import Any
 from squall.exception import InvalidError
 from squall.protocol.function import ParameterSpec
 from squall.protocol.parameters import KINDS
+from squall.sdk._parameters import checked
 
 
 class _NoDefault:
@@ -44,6 +45,7 @@ class Parameter:
         raise AttributeError(f"parameter {self._name} has no value yet")
 
 
+@checked("squall.parameter")
 def parameter(*, default: Any = NO_DEFAULT, init: bool = True) -> Any:
     """A field that objects of a class with `@app.cls()` are given: `name: str = squall.parameter()`.
 

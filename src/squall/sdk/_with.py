@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from squall.sdk._parameters import checked
+
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
     from typing import Self
@@ -26,6 +28,7 @@ class With:
         def _with(self, options: FunctionOptions) -> Self:
             """The same with these options, too; of each its own."""
 
+    @checked(".with_options")
     def with_options(
         self,
         *,
@@ -57,6 +60,7 @@ class With:
 
         return self._with(of_options(self._name, given))
 
+    @checked(".with_concurrency")
     def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Self:
         """The same in a pool of its own, where a container runs several inputs at once; see `squall.concurrent`.
 
@@ -67,6 +71,7 @@ class With:
 
         return self._with(of_concurrency(self._name, max_inputs, target_inputs))
 
+    @checked(".with_batching")
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Self:
         """The same in a pool of its own, with batches, or with batches of another size; see `squall.batched`. Its code
         is given lists there, whether it was decorated for them or not.

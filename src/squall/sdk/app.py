@@ -15,6 +15,7 @@ from squall.sdk._facade import blocking, blocking_context, blocking_static
 from squall.sdk._function_decorator import FunctionDecorator
 from squall.sdk._names import check_name, check_tags, program_name
 from squall.sdk._options import check_flag, refuse_not_yet
+from squall.sdk._parameters import checked
 from squall.sdk.function import Function
 from squall.sdk.image import Image
 from squall.sdk.retries import Retries
@@ -87,6 +88,7 @@ class App:
 
     # Building it
 
+    @checked("@app.function")
     def function(
         self,
         _wrong: object = None,
@@ -142,6 +144,7 @@ class App:
         return FunctionDecorator(self, given)
 
     @dataclass_transform(field_specifiers=(parameter,), kw_only_default=True)
+    @checked("@app.cls")
     def cls(
         self,
         _wrong: object = None,
@@ -194,6 +197,7 @@ class App:
 
         return ClassDecorator(self, given)
 
+    @checked("@app.local_entrypoint")
     def local_entrypoint(self, _wrong: object = None, *, name: str | None = None) -> EntrypointDecorator:
         """Make the function below one that `squall run` starts on the caller's machine.
 

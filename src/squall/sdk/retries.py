@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from squall.exception import InvalidError
 from squall.protocol.limits import RETRIES_MAX
+from squall.sdk._parameters import checked
 from squall.sdk._value_text import value_text
 
 
@@ -13,6 +14,7 @@ class Retries:
     The k-th retry waits `initial_delay * backoff_coefficient ** (k - 1)` seconds, at most `max_delay`.
     """
 
+    @checked("squall.Retries")
     def __init__(
         self,
         *,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
 from squall.sdk import _container
+from squall.sdk._parameters import checked
 from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Period:
     that the last of March. Everything else has a fixed length.
     """
 
+    @checked("squall.Period")
     def __init__(
         self,
         *,
