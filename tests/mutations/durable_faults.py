@@ -104,6 +104,13 @@ DURABLE_FAULTS = (
         {f"{SDK}test_spawns_of_one_loop_share_few_requests": "assert len(server.batches) <= 12"},
     ),
     Mutation(
+        "spawns-next",
+        "tasks that spawn are cancelled",
+        "who waits is not told that it may be sent",
+        (Change(SPAWN, "        self._tell_next()\n", ""),),
+        {f"{SDK}test_spawns_that_are_given_up_do_not_hold_up_the_others": "asyncio.wait_for("},
+    ),
+    Mutation(
         "value-limit",
         "result larger than memory limits",
         "a result of any size is sent",

@@ -278,22 +278,26 @@ async def test_refusal_is_raised_by_each_spawn_that_it_is_of(server: ServerDoubl
     assert len({id(one) for one in refused}) == 20
 
 
-async def test_spawns_that_are_given_up_do_not_hold_up_the_others(server: ServerDouble) -> None:
+async def test_spawns_that_are_given_up_do_not_hold_up_the_others(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spawn, "LOOK_S", 60.0)
     server.spawn_s = 0.05
     async with app.run():
         spawning = [asyncio.ensure_future(square.spawn.aio(number)) for number in range(40)]
         await asyncio.sleep(0.02)
         for task in spawning[:30]:
             task.cancel()
-        done = await asyncio.gather(*spawning, return_exceptions=True)
+        done = await asyncio.wait_for(asyncio.gather(*spawning, return_exceptions=True), 10.0)
 
         assert [await call.get.aio() for call in done[30:]] == [x * x for x in range(30, 40)]  # type: ignore[union-attr]
+        assert len(server.spawned) <= 10 + _spawn.REQUESTS_MAX, "what was given up before it was sent is not run"
 
 
 def test_spawns_of_a_thread_go_out_though_a_loop_that_spawned_stands_still(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_spawn, "LOOK_S", 0.1)
+    monkeypatch.setattr(_spawn, "LOOK_S", 60.0)
     server.spawn_s = 0.05
 
     async def stand_still() -> None:

@@ -40,12 +40,31 @@ _Key = tuple[str, str, str]
 class _Spawn:
     """One input on its way, or about to be."""
 
-    __slots__ = ("call_id", "payload", "pending")
+    __slots__ = ("_reader", "call_id", "error", "is_answered", "is_given_up", "payload", "told")
 
     def __init__(self, payload: Payload, reader: Reader) -> None:
         self.call_id = new_id("fc")
         self.payload = payload
-        self.pending: Pending[None] = Pending(reader)
+        self.is_answered = False
+        self.is_given_up = False
+        """Nobody waits for it: unless it is on its way already, it is not sent."""
+        self.error: BaseException | None = None
+        self._reader = reader
+        self.told: Pending[None] = Pending(reader)
+        """There is news: it is answered, or may be sent."""
+
+    async def news(self, timeout_s: float) -> bool:
+        """Wait until it is told something, at most so long; whether it is answered."""
+        if await self.told.within(timeout_s) and not self.is_answered:
+            self.told = Pending(self._reader)
+        # In this order: an answer that comes meanwhile is seen here, and any later one is told to the new one.
+        return self.is_answered
+
+    def answer(self, error: BaseException | None) -> None:
+        """It is on disk, or never will be."""
+        self.error = error
+        self.is_answered = True
+        self.told.set(None)
 
 
 class _Line(deque[_Spawn]):
@@ -92,14 +111,17 @@ class Spawner:
             self._list(line)
         try:
             self.send()
-            # Whoever is answered sends for those who wait, before going on. That may be a task in a loop that does not
-            # turn, or a Ctrl-C may have come while it looked at our line: so look again.
-            while not await one.pending.within(LOOK_S):
+            # Whoever is answered sends for those who wait, before going on; and who is next is told, because those
+            # may have given up, or be tasks in a loop that does not turn. So may who is next, or a Ctrl-C may have come
+            # while somebody looked at our line: so look again.
+            while not await one.news(LOOK_S):
                 if line.begins_with(one) and not any(listed is line for listed in list(self._turns)):
                     self._list(line)
                 self.send()
-            one.pending.result()
+            if one.error is not None:
+                raise one.error
         finally:
+            one.is_given_up = not one.is_answered
             self.send()
         return one.call_id
 
@@ -156,6 +178,8 @@ class Spawner:
                 one = line.popleft()
             except IndexError:
                 return
+            if one.is_given_up:
+                continue
             taken.append(one)
             size_bytes += len(one.payload.value)
 
@@ -184,10 +208,19 @@ class Spawner:
         self._answer_count += 1
         error = answer.error
         for one in spawns:
-            if error is None:
-                one.pending.set(None)
-            else:
-                one.pending.fail(error if one is spawns[-1] else _same(error))
+            one.answer(error if error is None or one is spawns[-1] else _same(error))
+        self._tell_next()
+
+    def _tell_next(self) -> None:
+        """Who is next may be sent. Not from here: this may be the thread that reads, which must not wait to write."""
+        try:
+            one = self._turns[0][0]
+        except IndexError:
+            return  # nobody waits, or another thread was faster, and looks at all of them
+        if one.is_given_up:
+            waiting = (one for line in list(self._turns) for one in list(line) if not one.is_given_up)
+            one = next(waiting, one)
+        one.told.set(None)
 
 
 def _same(error: BaseException) -> BaseException:
