@@ -43,7 +43,10 @@ def test_reading_commands_start_no_server(make_data_dir: Callable[[], Path], nou
     as_json = installation.command(noun, "list", "--json")
     logs = installation.command(noun, "logs", "hello")
 
-    assert (listed.code, listed.err) == (0, "No server runs.\n")
+    assert (listed.code, listed.err) == (
+        0,
+        "No server runs; `squall server start` starts one, which lists what is kept.\n",
+    )
     assert len(listed.out.splitlines()) == 1
     assert (as_json.code, json.loads(as_json.out)) == (0, [])
     assert logs.code == 1

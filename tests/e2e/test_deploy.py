@@ -207,6 +207,7 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
         squall.command("deploy", f"{path}::ap"),
     ]
     no = squall.command("app", "stop", name)
+    back = [squall.command("app", "rollback", name), squall.command("app", "rollback", name, "--yes")]
 
     assert (first.code, "App deployed in" in first.err, f"version 1 of {name}" in first.err) == (0, True, True), first
     assert f"call it by name: squall.Function.from_name({name!r}, 'version')" in first.err
@@ -228,7 +229,12 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
     assert "did you mean 'app'" in wrong[3].err
     assert [one.code for one in wrong] == [1, 2, 1, 2]
     assert (no.code, "with --yes there is no question" in no.err) == (1, True)
+    assert f"Deploy version 3 of {name} again, in place of version 4?" in back[0].out + back[0].err
+    assert f"Rolled back {name} to version 3, which is now version 5." in back[1].err
     stop(squall, name)
+    for verb in ("rollback", "rollover"):
+        late = squall.command("app", verb, name)
+        assert (late.code, "was stopped: only a deployed app has versions" in late.err) == (1, True), late
     gone = python(squall, f"import squall; squall.Function.from_name({name!r}, 'version').remote()")
     assert "NotFoundError" in gone.stderr or "stopped" in gone.stderr
 

@@ -130,13 +130,14 @@ def _commit(commit: Commit | None, *, is_json: bool) -> object:
 def rollback(app: str, version: str | None, strategy: str, yes: bool) -> None:
     """Deploy an earlier version of APP again, as a new one: vN, or the one before the current."""
     number = _version_number(version)
-    require_server()
-    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
-    to = f"version {number}" if number else "the version before"
+    info = _deployed(app)
+    # By its number, and the same one after the question whatever is deployed meanwhile.
+    number = number or _version_before(info)
     if not yes:
-        confirm(f"Deploy {to} of {info.name} again, in place of version {info.version}?")
+        confirm(f"Deploy version {number} of {info.name} again, in place of version {info.version}?")
     published = _roll_back(AppRollback(info.app_id, new_id("rq"), version=number, strategy=strategy))
-    click.echo(f"Rolled back {info.name} to {to}, which is now version {published.version}.{_at(published)}", err=True)
+    done = f"Rolled back {info.name} to version {number}, which is now version {published.version}."
+    click.echo(f"{done}{_at(published)}", err=True)
     say_what_is_left(published.left_container_count)
 
 
@@ -147,8 +148,7 @@ def rollback(app: str, version: str | None, strategy: str, yes: bool) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def rollover(app: str, strategy: str, yes: bool) -> None:
     """Replace all containers of APP by new ones, with the same code; asks where that cuts off what they run."""
-    require_server()
-    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
+    info = _deployed(app)
     if strategy == RECREATE and info.container_count and not yes:
         containers = tables.counted(info.container_count, "container")
         confirm(f"End the {containers} of {info.name}, and run again in new ones what they run?")
@@ -157,6 +157,37 @@ def rollover(app: str, strategy: str, yes: bool) -> None:
     seconds = time.monotonic() - began_at
     click.echo(f"Rolled over {info.name} in {seconds:.1f}s, as version {published.version}.{_at(published)}", err=True)
     say_what_is_left(published.left_container_count)
+
+
+def _deployed(app: str) -> AppInfo:
+    """The app, if it has versions to go to.
+
+    Raises:
+        click.ClickException: it has none: it was stopped, or never deployed.
+    """
+    require_server()
+    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
+    if info.state == DEPLOYED:
+        return info
+    what = "was stopped" if info.state == STOPPED else f"is {info.state}"
+    raise click.ClickException(f"{_shown(info)} {what}: only a deployed app has versions; deploy it")
+
+
+def _version_before(info: AppInfo) -> int:
+    """The newest that is kept besides the current one.
+
+    Raises:
+        click.ClickException: there is none.
+    """
+    found = ask("AppHistory", AppHistoryGet(info.app_id), AppHistory)
+    number = max((one.version for one in found.versions if one.version < info.version), default=0)
+    if not number:
+        raise click.ClickException(f"{info.name} has no version before {info.version}; `squall app history` lists them")
+    return number
+
+
+def _shown(app: AppInfo) -> str:
+    return f"{app.name} ({app.app_id})" if app.name else app.app_id
 
 
 def _roll_back(record: AppRollback) -> AppPublished:
@@ -186,11 +217,11 @@ def stop(app: str, yes: bool) -> None:
     require_server()
     info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     if info.state == STOPPED:
-        click.echo(f"{info.app_id} was stopped already.", err=True)
+        click.echo(f"{_shown(info)} was stopped already.", err=True)
         return
     if not yes:
         what = "deployed app" if info.state == DEPLOYED else "app"
         containers = tables.counted(info.container_count, "container")
         confirm(f"Stop {what} {info.name or info.app_id} with {containers}, for good?")
     ask("AppStop", AppStop(info.app_id, reason="squall app stop"), AppStopped)
-    click.echo(f"Stopped {info.app_id}.", err=True)
+    click.echo(f"Stopped {_shown(info)}.", err=True)

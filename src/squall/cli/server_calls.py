@@ -51,7 +51,7 @@ def is_list_empty() -> bool:
     """Whether a list has nothing to show because no server runs; says so on stderr."""
     if is_server_running():
         return False
-    click.echo("No server runs.", err=True)
+    click.echo("No server runs; `squall server start` starts one, which lists what is kept.", err=True)
     return True
 
 
