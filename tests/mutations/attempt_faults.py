@@ -133,4 +133,17 @@ ATTEMPT_FAULTS = (
             )
         },
     ),
+    Mutation(
+        "attempts-unmarked",
+        "attempts that fail are told",
+        "the log has the traceback of each attempt and not which it was",
+        (
+            Change(
+                "src/squall/server/dispatch/function/attempts.py",
+                "        self._lines.say(one, failure, verdict)\n",
+                "",
+            ),
+        ),
+        {f"{RETRIES}test_log_says_which_attempt_failed_and_when_the_next_one_follows": "attempt 1 of 3 failed"},
+    ),
 )

@@ -242,4 +242,14 @@ USER_FAULTS = (
         (Change("src/squall/guest/signals.py", ", after_in_child=restore)", ", after_in_child=let_go)"),),
         {f"{GUEST}test_forked_children_that_are_ended_at_once_are_ended[python]": "(SUCCEEDED, [signal.SIGTERM] * 20)"},
     ),
+    Mutation(
+        "failure-twice",
+        "a failure is told once",
+        "what the log has shown is shown again",
+        (Change("src/squall/sdk/_traceback.py", "    if not has_shown(container_id, lines):\n", "    if lines:\n"),),
+        {
+            "tests/sdk/test_traceback.py::"
+            "test_frames_of_a_container_that_have_been_shown_are_not_shown_again": "shown above"
+        },
+    ),
 )

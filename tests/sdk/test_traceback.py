@@ -33,7 +33,12 @@ def test_our_frames_between_the_users_and_the_containers_are_left_out() -> None:
     assert 'File "<ct-1>:/root/app.py", line 7, in inner\n    broken()\n' in text
 
 
-LOG = ["Traceback (most recent call last):", '  File "/root/app.py", line 7, in inner', "    broken()", "    ^^^^^^^^"]
+def raised_in(container_id: str) -> tuple[BaseException, list[str]]:
+    """An error as its caller has it, and what the container's log says of it."""
+    try:
+        raise ValueError("wrong")
+    except ValueError as error:
+        return to_exception(encode_exception(error, container_id)), format_for_user(error).splitlines()
 
 
 def shown_of(container_id: str, *lines: str) -> PlainOutput:
@@ -46,29 +51,39 @@ def shown_of(container_id: str, *lines: str) -> PlainOutput:
 
 
 def test_frames_of_a_container_that_have_been_shown_are_not_shown_again() -> None:
-    said = "squall.exception.InvalidError: refused (container ct-1)"
-    output = shown_of("ct-1", *LOG, said)
+    error, log = raised_in("ct-1")
+
+    text = format_for_user(error, shown_of("ct-1", *log).has_shown)
+
+    assert text == "Traceback (most recent call last):\n  … in container ct-1, shown above\nValueError: wrong\n"
+
+
+def test_error_of_ours_stands_for_the_one_that_the_log_has_shown() -> None:
+    output = shown_of("ct-1", '  File "/root/app.py", line 7, in inner', "    broken()", "ModuleNotFoundError: gone")
 
     text = format_for_user(to_exception(encode_failure(FAILURE)), output.has_shown)
 
-    assert text == f"Traceback (most recent call last):\n  … in container ct-1, shown above\n{said}\n"
+    assert "/root/app.py" not in text
+    assert text.endswith(
+        "  … in container ct-1, shown above\nsquall.exception.InvalidError: refused (container ct-1)\n"
+    )
 
 
-@pytest.mark.parametrize(
-    ("container_id", "lines"),
-    [
-        ("ct-2", (*LOG, "squall.exception.InvalidError: refused (container ct-1)")),
-        ("ct-1", (*LOG, "squall.exception.InvalidError: something else")),
-        ("ct-1", (LOG[0], "squall.exception.InvalidError: refused (container ct-1)", LOG[1])),
-        ("ct-1", (*LOG, "squall.exception.InvalidError: refused (container ct-1)", *["later"] * 200)),
-    ],
-)
-def test_frames_of_a_container_that_have_not_been_shown_are(container_id: str, lines: tuple[str, ...]) -> None:
-    output = shown_of(container_id, *lines)
+@pytest.mark.parametrize("case", ["of another container", "another text", "another order", "long ago"])
+def test_frames_of_a_container_that_have_not_been_shown_are(case: str) -> None:
+    error, log = raised_in("ct-1")
+    if case == "another text":
+        log[-1] = "ValueError: something else"
+    elif case == "another order":
+        log.reverse()
+    elif case == "long ago":
+        log += ["later"] * 200
+    output = shown_of("ct-2" if case == "of another container" else "ct-1", *log)
 
-    text = format_for_user(to_exception(encode_failure(FAILURE)), output.has_shown)
+    text = format_for_user(error, output.has_shown)
 
-    assert 'File "<ct-1>:/root/app.py", line 7, in inner\n    broken()\n' in text
+    assert 'test_traceback.py", line' in text
+    assert 'raise ValueError("wrong")' in text
 
 
 def test_cause_in_our_code_is_left_out() -> None:

@@ -268,7 +268,8 @@ class Logs:
             if goes_on:
                 self._add_to_unfinished(source, pipe, label, text, at)
                 return
-            line = MARK + label + SEPARATOR + visible(pipe.unfinished.end(label) + text)
+            if pipe.unfinished or b"\r" in text:
+                line = MARK + label + SEPARATOR + visible(pipe.unfinished.end(label) + text)
         elif b"\r" in line:
             line = visible(line)
         last = self._add_full_pieces(source, pipe, line, at)

@@ -31,6 +31,10 @@ class Unfinished:
     def __init__(self) -> None:
         self._lines: dict[bytes, Line] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._lines)
+
     def __iter__(self) -> Iterator[tuple[bytes, Line]]:
         """In the order in which they began."""
         return iter(list(self._lines.items()))

@@ -147,7 +147,7 @@ def format_for_user(error: BaseException, has_shown: Callable[[str, list[str]], 
     shorten(error)
     shown = traceback.TracebackException(type(error), error, error.__traceback__)
     _reduce(shown)
-    stands_for = _leave_out_shown(shown, has_shown) if has_shown is not None else ("", "")
+    stands_for = _leave_out_shown(error, shown, has_shown) if has_shown is not None else ("", "")
     text = "".join(shown.format()).replace(*stands_for) if stands_for[0] else "".join(shown.format())
     if sys.version_info < (3, 11):
         text += "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
@@ -169,7 +169,7 @@ def _reduce(shown: traceback.TracebackException) -> None:
 
 
 def _leave_out_shown(
-    shown: traceback.TracebackException, has_shown: Callable[[str, list[str]], bool]
+    error: BaseException, shown: traceback.TracebackException, has_shown: Callable[[str, list[str]], bool]
 ) -> tuple[str, str]:
     """Replace the frames of a container by one, if they have been shown; how that is printed, and what is to be."""
     frames = list(shown.stack or ())
@@ -178,7 +178,9 @@ def _leave_out_shown(
         return "", ""
     container_id = remote[-1].filename[1:].partition(">:")[0]
     lines = [f'  File "{frame.filename.partition(">:")[2]}", line {frame.lineno}, in {frame.name}' for frame in remote]
-    if not has_shown(container_id, lines + "".join(shown.format_exception_only()).splitlines()):
+    if not isinstance(error, Error):  # whose text stands for the one that the container raised
+        lines += "".join(shown.format_exception_only()).splitlines()
+    if not has_shown(container_id, lines):
         return "", ""
     frame = traceback.FrameSummary("<shown>", 1, container_id, line="")
     shown.stack = traceback.StackSummary.from_list([*frames[: -len(remote)], frame])
