@@ -31,7 +31,7 @@ from tests.guest.test_process import CALL, CONTAINER, Launched, Process, interpr
 pytestmark = pytest.mark.long
 
 CLASSES = """
-import asyncio, sys, time
+import asyncio, sys, threading, time
 import squall
 
 app = squall.App("classes")
@@ -151,6 +151,9 @@ class Mixed:
     def hold(self, x):
         print("holding", flush=True)
         time.sleep(x)
+    @squall.method()
+    def meet(self, count):
+        return self.__dict__.setdefault("barrier", threading.Barrier(count)).wait(6)
     @squall.method()
     def raises(self):
         raise KeyError("plain")
@@ -392,6 +395,20 @@ def test_plain_methods_beside_others_run_in_threads(guest: Served) -> None:
 
     assert {pickle.loads(guest.output()[1]) for _ in range(2)} == {(True, True), (4, "own loop")}
     assert guest.output()[0] == SUCCEEDED
+
+
+def test_as_many_plain_methods_run_at_once_as_there_may_be(guest: Served) -> None:
+    guest.boot("Mixed", is_async=True, max_inputs=40)
+    for index in range(40):
+        guest.give(index, "meet", 40)
+
+    places: list[int] = []
+    while len(places) < 40:
+        record, body = guest.agent.expect("Outputs", OutputBatch)
+        assert set(record.statuses) == {SUCCEEDED}
+        places += [pickle.loads(value) for value in cut(body, record.sizes)]
+
+    assert sorted(places) == list(range(40))
 
 
 def test_a_plain_method_of_a_class_with_a_loop_is_cancelled(guest: Served) -> None:

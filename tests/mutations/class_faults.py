@@ -21,6 +21,13 @@ CLASS_FAULTS = (
         {f"{GUEST}test_life_of_an_instance[python]": "told[:4] =="},
     ),
     Mutation(
+        "plain-few-threads",
+        "several inputs at once",
+        "plain methods of a class with a loop share a few threads",
+        (Change("src/squall/guest/async_runner.py", "ThreadPoolExecutor(self._max_inputs,", "ThreadPoolExecutor(6,"),),
+        {f"{GUEST}test_as_many_plain_methods_run_at_once_as_there_may_be[python]": "== {SUCCEEDED}"},
+    ),
+    Mutation(
         "exit-hooks-fork",
         "hooks of a class",
         "a forked child runs the exit hooks, too",

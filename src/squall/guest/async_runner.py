@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import os
 import threading
 import time
 import traceback
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 from squall.exception import InputCancellation
@@ -47,6 +48,8 @@ class AsyncRunner:
         self._cancelled_early: set[Key] = set()
         """Cancelled between the inbox and here; one at most, as the reader takes an input when the last has started."""
         self._slots = asyncio.Semaphore(max_inputs)
+        self._threads: ThreadPoolExecutor | None = None
+        """For methods that are not async, each with one: the loop's own are a few, and user code may keep them busy."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done = asyncio.Event()
         self._pid = os.getpid()
@@ -207,7 +210,10 @@ class AsyncRunner:
 
         if self._max_inputs == 1:
             return self._run_here(item, run)
-        running = asyncio.ensure_future(asyncio.to_thread(run))
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._max_inputs, "squall-input")
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads, contextvars.copy_context().run, run)
         while not running.done():
             # A thread cannot be cancelled: what was to be is told when it has ended, or ends with the container.
             with contextlib.suppress(asyncio.CancelledError):
