@@ -19,6 +19,7 @@ import pytest
 import squall
 from squall.exception import ExecutionError, InvalidError, NotFoundError
 from squall.protocol.function import MethodSpec, ParameterSpec
+from squall.protocol.parameters import decode
 from squall.sdk._user_class import UserClass
 from squall.sdk.cls import Cls
 from squall.sdk.function import Function
@@ -403,6 +404,14 @@ def test_equal_objects_ask_the_server_once(server: ServerDouble) -> None:
             assert Model(size=7).times.remote(1) == 7
 
     assert len(server.bound) == 1
+
+
+def test_a_value_that_is_the_default_is_asked_for_all_the_same(server: ServerDouble) -> None:
+    # A later version may have another default: who left it out is to have that one, who gave it is not.
+    with app.run():
+        assert Model(size=7).times.remote(1) == Model(size=7, raw=b"\x00").times.remote(1) == 7
+
+    assert [decode(one.parameters) for one in server.bound] == [{"size": 7}, {"size": 7, "raw": b"\x00"}]
 
 
 def test_generators_are_told_from_others(server: ServerDouble) -> None:

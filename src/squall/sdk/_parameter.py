@@ -49,7 +49,8 @@ class Parameter:
 def parameter(*, default: Any = NO_DEFAULT, init: bool = True) -> Any:
     """A field that objects of a class with `@app.cls()` are given: `name: str = squall.parameter()`.
 
-    It needs an annotation, which is str, int, bool or bytes. Each set of values is a pool of containers of its own.
+    It needs an annotation, which is str, int, bool or bytes. Each set of values that are given is a pool of containers
+    of its own; what is left out follows the default from version to version, which is not the same as giving its value.
     With `init=False` it cannot be given: it has its default, or no value until a method or hook sets it.
     """
     if not isinstance(init, bool):
