@@ -98,6 +98,7 @@ async def test_forced_stop_fails_calls_of_deployed_apps_but_those_that_are_on_di
         await stage.client.ask("ServerStop", ServerStop(is_forced=True), Empty)
         await settle()
 
+        assert list(call.outputs) == [0]
         assert call.outputs[0].failure.kind == "stopped"
         assert "the server was stopped" in call.outputs[0].failure.message
         kept = stage.plane.calls.get(spawned.call_id)
