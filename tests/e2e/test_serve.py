@@ -123,10 +123,9 @@ def test_serving_beside_a_deployed_app_says_which_one_its_name_means(squall: Ins
     assert _program(squall, asking) == "1"
 
     squall.command("app", "stop", deployed_id, "--yes")
-    file.write_text(program.format(answer=3))
     served.wait_said("The name twice means what is served here again.", 60)
 
-    assert _program(squall, asking) == "3"
+    assert _program(squall, asking) == "2"
     served.close()
 
 
@@ -142,9 +141,19 @@ def test_of_two_that_are_served_under_one_name_the_later_has_it_and_both_are_tol
 
     assert f"The ephemeral app {first_id}" in later.said()
     later_id = next(one for one in _app_ids(served.squall, served.name, "ephemeral") if one != first_id)
-    served.edit("two")
     served.running.wait_said(f"mean {later_id}.", 60)
     later.close()
+
+
+def test_app_that_somebody_stops_ends_the_command(served: Served) -> None:
+    served.wait_answer("one world")
+    served.asking.close()
+
+    served.squall.command("app", "stop", served.name, "--yes")
+    ended = served.running.wait(30)
+
+    assert ended.code == 1, ended
+    assert f"{served.name} was stopped by somebody else; nothing is served any more." in ended.err
 
 
 def test_app_that_is_renamed_keeps_the_name_it_is_served_as_and_says_so(served: Served) -> None:

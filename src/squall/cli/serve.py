@@ -17,8 +17,11 @@ from squall.cli.app_name import name_option
 from squall.cli.edition import Line
 from squall.cli.environment import environment_option
 from squall.cli.namesake import Namesakes
+from squall.cli.server_calls import ask
 from squall.cli.tables import counted
 from squall.cli.target import listed
+from squall.exception import Error
+from squall.protocol.app import STOPPED, STOPPING, AppGet, AppInfo
 from squall.sdk import _output
 from squall.sdk._environment import environment_of
 from squall.sdk._names import program_name
@@ -27,6 +30,8 @@ from squall.sdk.app import App
 END_S = 5.0
 """What an edition gets between the request to end and the end."""
 NAMES_SHOWN = 5
+LOOK_S = 5.0
+"""How often it is looked whether the app is still there, and what its name means."""
 
 
 @click.command("serve", epilog="Example: squall serve examples/calls/deployed.py --timeout 600")
@@ -165,7 +170,7 @@ class Serving:
         try:
             while (left_s := self._left_s()) is None or left_s > 0:
                 try:
-                    changed = self._edition.hear("changed", left_s)
+                    changed = self._edition.hear("changed", LOOK_S if left_s is None else min(left_s, LOOK_S))
                 except EOFError:
                     click.echo("The process that watches has ended; it is begun again.", err=True)
                     self._succeed()
@@ -173,10 +178,28 @@ class Serving:
                 if changed:
                     click.echo(f"Changed: {_listed(changed)}; reloading …", err=True)
                     self._try_to_succeed()
+                self._look()
         except KeyboardInterrupt as interrupt:
             # The way to end it. Other signals are none of the user's, and end us as they end any command.
             if type(interrupt) is not KeyboardInterrupt:
                 raise
+
+    def _look(self) -> None:
+        """What others may have done meanwhile.
+
+        Raises:
+            click.exceptions.Exit: they have stopped the app.
+        """
+        if self._is_stopped():
+            click.echo(f"{self._name} was stopped by somebody else; nothing is served any more.", err=True)
+            raise click.exceptions.Exit(1)
+        self._namesakes.tell(self._app_id)
+
+    def _is_stopped(self) -> bool:
+        try:
+            return ask("AppGet", AppGet(self._app_id), AppInfo).state in (STOPPING, STOPPED)
+        except Error:
+            return False  # which is not known now, and then with the next look
 
     def _await(self, edition: _Edition, word: str) -> Any:
         """What it has to say under that word, for as long as the app is served.
@@ -197,6 +220,8 @@ class Serving:
         try:
             self._succeed()
         except EOFError:
+            if self._is_stopped():
+                return  # which the next look tells
             click.echo("It was not reloaded: what ran before goes on, until the next change.", err=True)
 
     def _succeed(self) -> None:
