@@ -24,7 +24,7 @@ DEPLOY_FAULTS = (
         "an app that is stopped and deployed anew",
         "a handle by name stands for the app it found first, for ever",
         (Change(TARGET, "if self._is_last or not function.forget():", "if self._is_last or function:"),),
-        {f"{FOUND_AGAIN}test_the_async_forms_find_it_too": "gather(one.remote.aio(3)"},
+        {f"{FOUND_AGAIN}test_the_async_forms_find_it_too": "gather(*[one.remote.aio(3)]"},
     ),
     Mutation(
         "deploy-run-twice",

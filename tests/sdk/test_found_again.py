@@ -81,7 +81,7 @@ async def test_the_async_forms_find_it_too(server: ServerDouble) -> None:
     many = squall.Function.from_name("again", "count_to")
     for _ in range(2):
         async with app.run():
-            assert await asyncio.gather(one.remote.aio(3), return_exceptions=True) == [9]
+            assert await asyncio.gather(*[one.remote.aio(3)], return_exceptions=True) == [9]
             assert [item async for item in many.remote_gen.aio(2)] == [0, 1]
 
 
