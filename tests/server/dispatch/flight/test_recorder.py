@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -296,6 +297,46 @@ async def test_durable_call_is_known_to_the_next_server() -> None:
         assert flight.summary.duration_ms == pytest.approx(new.finished_ms, abs=2.0)
         assert await listed(stage) == [call_id]
         assert await listed(stage, is_failed=True) == []
+
+
+async def test_durable_call_that_goes_on_under_the_next_server_is_told_as_a_whole() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        gate = asyncio.Event()
+
+        async def run(guest: FakeGuest, value: bytes) -> bytes:
+            if value in b"34":
+                await gate.wait()
+            if value in b"1":
+                raise Failed("user", "no 1")
+            return value
+
+        stage.node.run = run
+        call_id = new_id("fc")
+        batch = InputBatch(call_id, tuple(range(5)), (1,) * 5)
+        record = CallSpawn(CallOpen(call_id, spec.function_id, wire.SPAWN_MAP), batch)
+        await stage.client.ask("CallSpawn", record, CallSpawned, b"01234")
+        await stage.pass_time(1.0)
+        await stage.restart()
+        await stage.client.connect()
+        await stage.take_up(spec)
+        await stage.pass_time(4.0)
+
+        flight = await show(stage, call_id)
+
+        assert flight.counts == {"succeeded": 2, "failed": 1, "running": 1, "queued": 1}
+        assert (flight.summary.status, flight.summary.input_count, flight.summary.failed_count) == ("failed", 5, 1)
+        assert [one.status for one in flight.inputs] == ["succeeded", "failed", "succeeded", "running", "queued"]
+        assert "started again" in flight.gaps
+        listing: CallListing = await stage.client.ask("CallList", CallList(), CallListing)
+        assert [(one.status, one.input_count, one.failed_count) for one in listing.calls] == [("failed", 5, 1)]
+        assert await listed(stage, is_failed=True) == [call_id]
+
+        gate.set()
+        await stage.pass_time(1.0)
+        flight = await show(stage, call_id)
+        assert flight.counts == {"succeeded": 4, "failed": 1}
+        assert (await show(stage, call_id, is_failed=True)).inputs == flight.inputs[1:2]
 
 
 async def test_large_calls_in_the_store_are_not_counted_output_by_output() -> None:

@@ -89,10 +89,13 @@ class Flights:
         )
         for flight in flights:
             found.setdefault(flight.call_id, from_wire(CallSummary, json.loads(flight.summary)))
-        if not record.is_failed:
-            calls = await store.list_calls(ids, limit, since, record.until, app_ids=wanted.app_ids)
-            for summary in await self._summaries([one for one in calls if one.call_id not in found], wanted.specs):
-                found.setdefault(summary.call_id, summary)
+        calls = await store.list_calls(ids, limit, since, record.until, app_ids=wanted.app_ids)
+        unknown = [] if record.is_failed else [one for one in calls if one.call_id not in found]
+        # Of a call that lives some inputs may be in the store only.
+        larger = [one for one in calls if one.call_id in found and one.input_count > found[one.call_id].input_count]
+        for summary in await self._summaries([*unknown, *larger], wanted.specs):
+            known = found.get(summary.call_id)
+            found[summary.call_id] = summary if known is None else _in_whole(known, summary)
         listed = [
             one
             for one in found.values()
@@ -172,7 +175,7 @@ class Flights:
             await self._check(caller, "CallShow", track.spec.app_id)
             flight = account_of(track, self.find_container, first, limit, is_failed=record.is_failed)
             if track.is_durable:
-                flight = await self._with_all_inputs(flight)
+                flight = await self._with_all_inputs(flight, record)
         else:
             flight = await self._stored(caller, record, first, limit)
         flight = await self._with_kept(flight)
@@ -182,22 +185,35 @@ class Flights:
             children=await self._children(record.call_id, flight.summary.app_id),
         )
 
-    async def _with_all_inputs(self, flight: CallFlight) -> CallFlight:
-        """Of a durable call some inputs may be in the store only."""
-        summary = flight.summary
+    async def _with_all_inputs(self, flight: CallFlight, record: CallShow) -> CallFlight:
+        """Of a durable call some inputs may be in the store only: they wait there, or ended under an earlier server."""
         try:
-            count = (await self._plane.store.get_call(summary.call_id)).input_count
+            call = await self._plane.store.get_call(flight.summary.call_id)
         except PlatformError as error:
             if error.code != NOT_FOUND:
                 raise
             return flight
-        missing = count - summary.input_count
+        missing = call.input_count - flight.summary.input_count
         if missing <= 0:
             return flight
-        status = summary.status if summary.status in (QUEUED, wire.STATUS_NAMES[wire.FAILED]) else RUNNING
-        counts = {**flight.counts, QUEUED: flight.counts.get(QUEUED, 0) + missing}
+        if call.input_count > COUNTED_MAX:
+            counts = {**flight.counts, QUEUED: flight.counts.get(QUEUED, 0) + missing}
+            return replace(flight, counts=counts, summary=_grown(flight.summary, call.input_count))
+        first, limit = max(0, record.first), max(0, min(record.limit, INPUTS_SHOWN_MAX))
+        whole = await self._of_outputs(call, flight, first, limit, is_failed=record.is_failed)
+        running = min(flight.counts.get(RUNNING, 0), whole.counts.get(QUEUED, 0))
+        counts = {**whole.counts, RUNNING: running, QUEUED: whole.counts.get(QUEUED, 0) - running}
+        summary = whole.summary
+        if running and summary.status == QUEUED:
+            summary = replace(summary, status=RUNNING)
         return replace(
-            flight, counts=counts, summary=replace(summary, input_count=count, status=status, duration_ms=None)
+            flight,
+            summary=summary,
+            counts={name: count for name, count in counts.items() if count},
+            inputs=whole.inputs[:limit],
+            known_inputs=max(flight.known_inputs, whole.known_inputs),
+            why=whole.why,
+            gaps=_RESTARTED if _ended(whole) > _ended(flight) else "",
         )
 
     async def _check(self, caller: Caller, method: str, app_id: str) -> None:
@@ -384,6 +400,24 @@ class Flights:
         )
         count = await self._plane.durable.spawns.spawn(spawn, one.value, dispatcher)
         return CallSpawned(record.new_call_id, count)
+
+
+def _ended(flight: CallFlight) -> int:
+    return sum(count for name, count in flight.counts.items() if name in _OVER)
+
+
+def _grown(summary: CallSummary, input_count: int) -> CallSummary:
+    """A call with more inputs than are known, which are taken for ones that wait."""
+    status = summary.status if summary.status in (QUEUED, wire.STATUS_NAMES[wire.FAILED]) else RUNNING
+    return replace(summary, input_count=input_count, status=status, duration_ms=None)
+
+
+def _in_whole(known: CallSummary, stored: CallSummary) -> CallSummary:
+    """A call of which memory has a part, and the store all inputs but nothing of those that run."""
+    if stored.input_count > COUNTED_MAX and stored.status == QUEUED:
+        return _grown(known, stored.input_count)
+    status = RUNNING if stored.status == QUEUED and known.status != QUEUED else stored.status
+    return replace(stored, status=status)
 
 
 def _input_of(call: StoredCall, output: StoredOutput) -> InputFlight:
