@@ -276,6 +276,78 @@ async def test_failed_call_is_known_to_the_next_server() -> None:
         assert (await input_of(stage, call.call_id, 0))[1] == b"7"
 
 
+async def test_map_that_goes_on_under_the_next_server_keeps_what_the_one_before_had_written() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        gate = asyncio.Event()
+
+        async def run(guest: FakeGuest, value: bytes) -> bytes:
+            if value in b"34":
+                await gate.wait()
+            if value in b"14":
+                raise Failed("user", f"no {value.decode()}")
+            return value
+
+        stage.node.run = run
+        call = stage.client.call(spec.function_id, *range(5))
+        await stage.done(call, 3)
+        await stage.pass_time(2.0)
+        before = await show(stage, call.call_id)
+        await stage.restart()
+        await stage.client.connect()
+        await stage.take_up(spec)
+        stage.client.resume(call, {index: str(index).encode() for index in range(5)})
+        await stage.pass_time(4.0)
+
+        flight = await show(stage, call.call_id)
+
+        assert flight.counts == {"succeeded": 2, "failed": 1, "running": 1, "queued": 1}
+        assert flight.summary.created_at == before.summary.created_at
+        assert (flight.summary.status, flight.summary.input_count, flight.summary.failed_count) == ("failed", 5, 1)
+        assert flight.inputs[:3] == before.inputs[:3]
+        assert "started again while it ran" in flight.gaps
+        (served,) = flight.containers
+        assert (served.container.state, served.is_adopted, "ready" in served.container.phase_ms) == (
+            "busy",
+            False,
+            True,
+        )
+        assert await listed(stage, is_failed=True) == [call.call_id]
+
+        gate.set()
+        await stage.done(call, 5)
+        await stage.pass_time(2.0)
+        flight = await show(stage, call.call_id, is_failed=True)
+        assert [one.index for one in flight.inputs] == [1, 4]
+        assert (flight.summary.input_count, flight.summary.failed_count) == (5, 2)
+        stage.client.close_call(call)
+        await stage.pass_time(2.0)
+
+        await stage.restart()
+        await stage.client.connect()
+        kept = await show(stage, call.call_id, is_failed=True)
+        assert kept.inputs == flight.inputs
+        assert kept.summary == flight.summary
+
+
+async def test_container_that_is_gone_is_not_said_to_be_busy() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        stage.node.run = fail
+        call = stage.client.call(spec.function_id, *range(2))
+        await stage.done(call, 2)
+        await stage.pass_time(2.0)
+
+        await stage.restart(is_reconnecting=False)
+        await stage.client.connect()
+        for guest in list(stage.node.guests.values()):
+            guest.exit(1)
+        await stage.pass_time(5.0)
+
+        flight = await show(stage, call.call_id)
+        assert {one.container.state for one in flight.containers} == {"stopped"}
+
+
 async def test_durable_call_is_known_to_the_next_server() -> None:
     async with staged() as stage:
         spec = await stage.client.function()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from squall.protocol import call as wire
+from squall.protocol.container import STOPPED
 from squall.protocol.flight import (
     QUEUED,
     RUNNING,
@@ -15,7 +16,9 @@ from squall.protocol.flight import (
     InputFlight,
 )
 from squall.protocol.ids import input_id
+from squall.protocol.records import replace
 from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.flight.earlier import whole, whole_summary
 from squall.server.dispatch.flight.recorder import Attempt, Batch, CallTrack
 from squall.server.dispatch.flight.words import why
 from squall.server.dispatch.function.input import Input
@@ -27,6 +30,17 @@ Find = Callable[[str], Container | None]
 
 def summary_of(track: CallTrack) -> CallSummary:
     """The call as listed."""
+    summary = _summary_of(track)
+    return summary if track.earlier is None else whole_summary(track.earlier, summary, _known(track))
+
+
+def _known(track: CallTrack) -> set[int]:
+    """The inputs that are known one by one."""
+    living = track.call.inputs if track.call is not None else {}
+    return {*(index for batch in track.batches for index in batch.indexes), *track.attempts, *living}
+
+
+def _summary_of(track: CallTrack) -> CallSummary:
     call, counts, spec = track.call, track.counts, track.spec
     input_count = track.input_count + (call.input_count if call is not None else 0)
     done = sum(counts)
@@ -79,8 +93,8 @@ def account_of(track: CallTrack, find: Find, first: int, limit: int, *, is_faile
     counts = {name: track.counts[status] for status, name in enumerate(wire.STATUS_NAMES) if track.counts[status]}
     running = sum(1 for one in living.values() if one.container is not None)
     counts |= {name: count for name, count in ((RUNNING, running), (QUEUED, len(living) - running)) if count}
-    return CallFlight(
-        summary_of(track),
+    flight = CallFlight(
+        _summary_of(track),
         counts,
         tuple(inputs),
         len(known),
@@ -92,6 +106,10 @@ def account_of(track: CallTrack, find: Find, first: int, limit: int, *, is_faile
         run_ms_max=_rounded(track.run_s_max * 1000),
         why=why(inputs, containers),
     )
+    if track.earlier is None:
+        return flight
+    earlier = replace(track.earlier, containers=as_now(track.earlier.containers, find))
+    return whole(earlier, flight, _known(track), first, limit, is_failed=is_failed)
 
 
 def _input(track: CallTrack, index: int, found: tuple[Batch, int] | None, one: Input | None, find: Find) -> InputFlight:
@@ -159,6 +177,18 @@ def _containers(ids: list[str], find: Find, opened_at: float) -> Iterator[Contai
         container = find(container_id)
         if container is not None:
             yield container_flight(container, _rounded((container.asked_at - opened_at) * 1000))
+
+
+def as_now(containers: tuple[ContainerFlight, ...], find: Find) -> tuple[ContainerFlight, ...]:
+    """Containers as an earlier server knew them, with what has become of them: their start only that one knew."""
+    return tuple(_as_now(one, find(one.container.container_id)) for one in containers)
+
+
+def _as_now(one: ContainerFlight, container: Container | None) -> ContainerFlight:
+    before = one.container
+    if container is None:
+        return one if before.stopped_at is not None else replace(one, container=replace(before, state=STOPPED))
+    return replace(one, container=replace(container.info(), phase_ms=before.phase_ms))
 
 
 def container_flight(container: Container, asked_ms: float = 0.0) -> ContainerFlight:

@@ -34,7 +34,8 @@ from squall.protocol.records import from_wire, replace
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.durable.expired import why_unknown
 from squall.server.dispatch.fleet.container import Container
-from squall.server.dispatch.flight.account import account_of, container_flight, containers_of, summary_of
+from squall.server.dispatch.flight.account import account_of, as_now, container_flight, summary_of
+from squall.server.dispatch.flight.earlier import look_up
 from squall.server.dispatch.flight.graphs import call_of, graph_of
 from squall.server.dispatch.flight.recorder import CallTrack, cut_short, failure_of
 from squall.server.dispatch.flight.wanted import wanted_of
@@ -88,6 +89,10 @@ class Flights:
             ids, limit, since, record.until, failed=record.is_failed, app_ids=wanted.app_ids
         )
         for flight in flights:
+            remembered = self._recorder.get(flight.call_id)
+            if remembered is not None and not remembered.is_looked_up:
+                await look_up(store, self._recorder, remembered)
+                found[flight.call_id] = summary_of(remembered)
             found.setdefault(flight.call_id, from_wire(CallSummary, json.loads(flight.summary)))
         calls = await store.list_calls(ids, limit, since, record.until, app_ids=wanted.app_ids)
         unknown = [] if record.is_failed else [one for one in calls if one.call_id not in found]
@@ -173,6 +178,7 @@ class Flights:
         track = self._recorder.get(record.call_id)
         if track is not None:
             await self._check(caller, "CallShow", track.spec.app_id)
+            await look_up(self._plane.store, self._recorder, track)
             flight = account_of(track, self.find_container, first, limit, is_failed=record.is_failed)
             if track.is_durable:
                 flight = await self._with_all_inputs(flight, record)
@@ -240,7 +246,7 @@ class Flights:
         if record.is_failed:
             over = (QUEUED, RUNNING, wire.STATUS_NAMES[wire.SUCCEEDED])
             inputs = [one for one in inputs if one.status not in over]
-        containers = containers_of(inputs, lambda container_id: None, 0.0) or flight.containers
+        containers = as_now(flight.containers, self.find_container)
         return replace(flight, inputs=tuple(inputs[:limit]), containers=containers, gaps=_RESTARTED)
 
     async def _of_outputs(

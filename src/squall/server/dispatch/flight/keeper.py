@@ -15,6 +15,7 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.flight import CallFlight, InputFlight
 from squall.protocol.records import replace, to_wire
 from squall.server.dispatch.flight.account import Find, account_of
+from squall.server.dispatch.flight.earlier import look_up
 from squall.server.dispatch.flight.recorder import CallTrack, FlightRecorder
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.function_minute import FunctionMinute
@@ -112,6 +113,8 @@ class FlightKeeper:
     async def _write(self, flights_max: int) -> None:
         now = self._clock.monotonic()
         tracks = list(self._recorder.changed.values())[:flights_max]
+        for track in tracks:
+            await look_up(self._store, self._recorder, track)
         inputs, flights = tuple(self._inputs), tuple(stored_flight(track, self._find) for track in tracks)
         if flights or inputs:
             for track in tracks:
@@ -165,7 +168,7 @@ class FlightKeeper:
 def stored_flight(track: CallTrack, find: Find) -> StoredFlight:
     """The call as it is kept: its inputs that failed, and the first of the others, as many as there is room for."""
     flight = account_of(track, find, 0, 100)
-    if track.has_failed:
+    if flight.summary.failed_count:
         failed = account_of(track, find, 0, 100, is_failed=True)
         of_both = {one.index: one for one in (*failed.inputs, *flight.inputs[:20])}
         inputs = tuple(sorted(of_both.values(), key=lambda one: one.index))
@@ -175,14 +178,14 @@ def stored_flight(track: CallTrack, find: Find) -> StoredFlight:
         inputs = _fewer(inputs)
         detail = _encoded(replace(flight, inputs=inputs))
     summary = flight.summary
-    finished_at = track.created_at + (summary.duration_ms or 0.0) / 1000
+    finished_at = summary.created_at + (summary.duration_ms or 0.0) / 1000
     return StoredFlight(
         track.call_id,
         summary.function_id,
         summary.app_id,
-        track.created_at,
-        max(finished_at, track.created_at),
-        track.has_failed,
+        summary.created_at,
+        finished_at,
+        summary.failed_count > 0,
         json.dumps(to_wire(summary)),
         detail,
     )

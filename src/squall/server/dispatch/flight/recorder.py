@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from squall.protocol import call as wire
 from squall.protocol.call import Failure, decode_failure
+from squall.protocol.flight import CallFlight
 from squall.protocol.records import replace
 from squall.server.model.function_minute import FunctionMinute, add_all
 from squall.server.model.store import StoredInput
@@ -32,6 +33,8 @@ CALLS_MAX = 10_000
 BYTES_MAX = 64 * 2**20
 """Of all apps together: the last calls, whosever they are. An app that makes very many shortens what is remembered of
 others and refuses them nothing; failures and durable calls are in the store for longer."""
+REOPENED_S = 600.0
+"""After the server's start: who comes back later finds its app ended."""
 CALL_SHARE = 8
 """One call may take the n-th part of that; attempts of it beyond are counted only."""
 DETAILED_MAX = 1_000
@@ -88,9 +91,9 @@ class CallTrack:
     """What is known of one call."""
 
     __slots__ = (
-        "app_name", "attempts", "batches", "bytes", "call", "call_id", "counts", "created_at", "detailed", "failed",
-        "input_count", "is_durable", "kept_indexes", "kind", "last_at", "latest", "method", "opened_at", "parent",
-        "queue_s", "queue_s_max", "run_s", "run_s_max", "spec",
+        "app_name", "attempts", "batches", "bytes", "call", "call_id", "counts", "created_at", "detailed", "earlier",
+        "failed", "input_count", "is_durable", "is_looked_up", "kept_indexes", "kind", "last_at", "latest", "method",
+        "opened_at", "parent", "queue_s", "queue_s_max", "run_s", "run_s_max", "spec",
     )  # fmt: skip
 
     def __init__(self, call: Call, opened_at: float) -> None:
@@ -126,6 +129,10 @@ class CallTrack:
         self.kept_indexes: frozenset[int] = _NONE_KEPT
         """Of inputs that failed, whose arguments are kept."""
         self.bytes = _CALL_BYTES
+        self.is_looked_up = True
+        """Whether the store need not be asked any more for what an earlier server wrote of it."""
+        self.earlier: CallFlight | None = None
+        """That."""
 
     @property
     def has_failed(self) -> bool:
@@ -146,6 +153,7 @@ class FlightRecorder:
         self._calls_max = calls_max
         self._bytes_max = bytes_max
         self._bytes = 0
+        self._began_at = clock.monotonic() if clock is not None else 0.0
         self.living: OrderedDict[str, CallTrack] = OrderedDict()
         self.ended: OrderedDict[str, CallTrack] = OrderedDict()
         self.changed: dict[str, CallTrack] = {}
@@ -175,11 +183,25 @@ class FlightRecorder:
         known = self.ended.pop(call.call_id, None) if call.is_durable else None
         track = call.track = known or CallTrack(call, opened_at)
         track.call = call
+        # What a client has opened under an earlier server, it opens again as soon as there is this one.
+        track.is_looked_up = known is not None or call.is_durable or opened_at - self._began_at > REOPENED_S
         self.living[call.call_id] = track
         if known is None:
             self._bytes += _CALL_BYTES
             if len(self.living) + len(self.ended) > self._calls_max or self._bytes > self._bytes_max:
                 self._make_room()
+
+    def remember(self, track: CallTrack, earlier: CallFlight | None, size: int) -> None:
+        """An earlier server has written this of the call, or nothing."""
+        # Who comes second may have found what is of this server.
+        if track.is_looked_up:
+            return
+        track.is_looked_up = True
+        if earlier is not None and track.bytes:
+            track.earlier = earlier
+            track.bytes += size
+            self._bytes += size
+            self._make_room()
 
     def ended_call(self, call: Call) -> None:
         """Nothing of it runs, and nobody waits for it."""
@@ -203,6 +225,7 @@ class FlightRecorder:
             oldest.bytes = 0
             oldest.batches = []
             oldest.attempts = _NO_ATTEMPTS
+            oldest.earlier = None
             oldest.detailed = DETAILED_MAX
             oldest.failed = FAILED_MAX
             if oldest.call is not None:
