@@ -265,6 +265,7 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "EnvironmentCreate": methods.METHODS["EnvironmentCreate"].request("dev"),
             "EnvironmentDelete": methods.METHODS["EnvironmentDelete"].request("dev"),
             "ContainerExec": ContainerExec("ct-1", ("sh",)),
+            "FunctionList": methods.METHODS["FunctionList"].request("ap-1"),
             "TerminalOffer": TerminalOffer(family.child.app_id, 24, 80),
             "ImagePush": methods.METHODS["ImagePush"].request("im-1", "registry.test/app:1"),
             "ImageShell": methods.METHODS["ImageShell"].request("im-1"),
