@@ -196,7 +196,7 @@ async def test_what_is_no_name_is_refused_with_the_rule(name: str) -> None:
     async with staged() as stage:
         await build(stage)
 
-        with pytest.raises(PlatformError, match=r"is no name of an image: write `name`, .* at most 64") as refused:
+        with pytest.raises(PlatformError, match=r"is no name of an image: write `name`, .* is 1 to 64") as refused:
             await ask(stage, "ImagePublish", ImagePublish(IMAGE_ID, name), ImageName)
 
         assert refused.value.code == "invalid"
