@@ -197,6 +197,8 @@ class FunctionBind:
     options: FunctionOptions | None = None
     version: int = 0
     """Hold it to that version of its app; 0 follows the current one."""
+    app_id: str = ""
+    """Of which app, with a version: the current one may not have the function any more."""
 
 
 @record

@@ -29,9 +29,8 @@ async def look_up(client: Client, handle: Handle) -> FunctionSpec:
         how = f"{kind}.from_name({handle.app!r}, {handle.name!r})"
         raise NotFoundError(f"{handle.name} of app {handle.app!r} is {is_what}: use {how}")
     if handle.version:
-        bound = await client.request(
-            "FunctionBind", FunctionBind(spec.function_id, version=handle.version), FunctionBound
-        )
+        held = FunctionBind(spec.function_id, version=handle.version, app_id=spec.app_id)
+        bound = await client.request("FunctionBind", held, FunctionBound)
         spec = replace(spec, function_id=bound.function_id)
     return spec
 

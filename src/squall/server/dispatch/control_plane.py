@@ -135,7 +135,9 @@ class ControlPlane:
             clock=self.clock,
             config=config,
             tasks=self.tasks,
-            in_version=lambda app_id, version, name: self.deployments.function_in(app_id, version, name),
+            in_version=lambda app_id, version, function_id: self.deployments.function_of_id(
+                app_id, version, function_id
+            ),
         )
         self.blob_budgets = BlobBudgets(
             store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max

@@ -260,7 +260,11 @@ class Methods:
         return spec
 
     async def _function_bind(self, caller: Caller, record: FunctionBind, body: bytes) -> tuple[FunctionBound, bytes]:
-        await self._dispatcher(caller, "FunctionBind", record.function_id)
+        if record.app_id and record.version and await self._plane.variants.find(record.function_id) is None:
+            # The current version may not have it any more.
+            caller.check_use("FunctionBind", self._plane.apps.get_live(record.app_id).row)
+        else:
+            await self._dispatcher(caller, "FunctionBind", record.function_id)
         if not record.version:
             record = replace(record, function_id=await self._held(caller, record.function_id))
         return FunctionBound(await self._plane.variants.bind(record)), b""

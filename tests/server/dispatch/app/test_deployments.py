@@ -12,7 +12,17 @@ import pytest
 from squall.protocol import ids
 from squall.protocol.app import AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
-from squall.protocol.call import FAILED, SPAWN, CallOpen, CallSpawn, CallSpawned, Failure, InputBatch, SpawnBatch
+from squall.protocol.call import (
+    FAILED,
+    SPAWN,
+    CallOpen,
+    CallSpawn,
+    CallSpawned,
+    Failure,
+    InputBatch,
+    SpawnBatch,
+    decode_failure,
+)
 from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppRollback, AppTagsPut, Commit
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
@@ -583,8 +593,8 @@ def all_done(*calls: FakeCall) -> bool:
     return all(call.outputs for call in calls)
 
 
-async def bind(stage: Stage, function: str, version: int) -> str:
-    record = FunctionBind(function, version=version)
+async def bind(stage: Stage, function: str, version: int, app_id: str = "") -> str:
+    record = FunctionBind(function, version=version, app_id=app_id)
     bound: FunctionBound = await stage.client.ask("FunctionBind", record, FunctionBound)
     return bound.function_id
 
@@ -602,6 +612,36 @@ async def test_what_is_held_to_a_version_runs_its_code_whatever_is_deployed() ->
             assert (held.outputs[0].value, current.outputs[0].value) == (b"1", b"2")
             await stage.restart()
             await stage.client.connect()
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_what_a_later_version_leaves_out_is_had_from_the_earlier_one(is_restarted: bool) -> None:
+    async with staged() as stage:
+        gate = stage.node.run = Gate(stage)
+        prepared = await prepare(stage)
+        outer = partial(deployable, prepared.app_id, "outer", env={"CODE": "always"})
+        await publish(stage, prepared.app_id, outer(), deployable(prepared.app_id, "inner", env={"CODE": "1"}))
+        await publish(stage, prepared.app_id, outer())
+        inner_id = ids.function_id(prepared.app_id, "inner")
+        if is_restarted:
+            await stage.restart()
+            await stage.client.connect()
+        await stage.pass_time(2.0)
+
+        outer_id = await bind(stage, ids.function_id(prepared.app_id, "outer"), 1)
+        stage.client.call(outer_id, 1)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        inside = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[0].container_id)
+        gate.opened.set()
+        calls = [inside.call(inner_id, 1), stage.client.call(await bind(stage, inner_id, 1, prepared.app_id), 2)]
+        await stage.until(partial(all_done, *calls))
+        gone = stage.client.call(inner_id, 3)
+        await stage.until(partial(all_done, gone))
+
+        assert [call.outputs[0].value for call in calls] == [b"1", b"1"]
+        assert decode_failure(gone.outputs[0].value)[0].kind == "not_found"
+        with pytest.raises(PlatformError, match=r"version 2 of app .* has no function"):
+            await bind(stage, inner_id, 2, prepared.app_id)
 
 
 async def test_calls_of_what_is_held_to_a_version_are_held_to_it() -> None:

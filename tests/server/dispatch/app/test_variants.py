@@ -498,7 +498,7 @@ async def test_what_waits_for_a_variant_is_not_ended_because_the_store_was_away(
             raise PlatformError("unavailable", "the database cannot be reached")
 
         with monkeypatch.context() as away:
-            away.setattr(Deployments, "function_in", fail)
+            away.setattr(Deployments, "function_of_id", fail)
             with pytest.raises(PlatformError, match="cannot be reached"):
                 await stage.restart()
         await stage.restart()

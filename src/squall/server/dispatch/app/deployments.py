@@ -398,6 +398,20 @@ class Deployments:
             raise PlatformError(NOT_FOUND, f"FunctionGet: {what}{near(name, functions)}")
         return functions[name]
 
+    async def function_of_id(self, app_id: str, version: int, function_id: str) -> FunctionSpec:
+        """The same by its id, which no later version need have.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        app = self._deployed(app_id, "FunctionBind")
+        for spec in await self.functions_of(app, version):
+            if spec.function_id == function_id:
+                return spec
+        known = self._apps.dispatchers.get(function_id)
+        which = f"function {known.spec.name!r}" if known is not None else f"function of id {function_id[:80]}"
+        raise PlatformError(NOT_FOUND, f"FunctionBind: version {version} of app {app.row.name} has no {which}")
+
     async def history(self, row: StoredApp) -> AppHistory:
         """The versions of an app, ended ones too."""
         versions = await self._store.list_versions(row.app_id)

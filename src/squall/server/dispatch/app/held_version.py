@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionBind
 
 if TYPE_CHECKING:
@@ -38,8 +39,16 @@ class HeldVersion:
         """
         variants = self._plane.variants
         base = await variants.find(function_id)
-        if self._spec is None or base is None or base.spec.app_id != self._spec.app_id or base.spec.is_pinned:
+        if self._spec is None:
             return function_id
-        target = await variants.bind(FunctionBind(function_id, version=self._spec.version))
+        if base is not None and (base.spec.app_id != self._spec.app_id or base.spec.is_pinned):
+            return function_id
+        asked = FunctionBind(function_id, version=self._spec.version, app_id=self._spec.app_id)
+        try:
+            target = await variants.bind(asked)
+        except PlatformError as error:
+            if base is not None or error.code != NOT_FOUND:
+                raise
+            return function_id  # it is of no version of this app: whoever opens the call says so
         self._targets[function_id] = target
         return target

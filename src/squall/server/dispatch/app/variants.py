@@ -52,7 +52,7 @@ NOTE_EVERY_S = 600.0
 _log = logging.getLogger("squall.server.dispatch.app.variants")
 
 InVersion = Callable[[str, int, str], Awaitable[FunctionSpec]]
-"""The record of a function, by app, version and name."""
+"""The record of a function, by app, version and id."""
 
 
 class Variants:
@@ -102,10 +102,8 @@ class Variants:
         Raises:
             PlatformError: `not_found` for the function or its version, `invalid`, `exhausted` when too many are in use.
         """
-        base = await self.find(asked.function_id)
-        if base is None:
-            raise _unknown("FunctionBind", asked.function_id)
-        asked = composed(base.spec, asked)
+        base, root_app_id = await self._base_of(asked)
+        asked = composed(base, asked)
         if is_plain(asked):
             return asked.function_id
         function_id = variant_id(asked)
@@ -115,11 +113,10 @@ class Variants:
                 raise PlatformError(CONFLICT, f"FunctionBind: {function_id} is a function of its own")
             self._use(known)
             return function_id
-        root_app_id = base.root_app_id
         self._make_room(root_app_id)
         if await self.find(function_id) is not None:
             return function_id
-        spec = await self._made(base.spec.app_id, asked)
+        spec = await self._made(base.app_id, asked)
         check_spec(spec, "FunctionBind")
         check_numbers(spec, "FunctionBind")
         await self._count_stored(root_app_id)
@@ -131,6 +128,21 @@ class Variants:
         if await self._take_up(stored) is None:
             raise _unknown("FunctionBind", asked.function_id)
         return function_id
+
+    async def _base_of(self, asked: FunctionBind) -> tuple[FunctionSpec, str]:
+        """The function that something is asked of, and its root app.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        base = await self.find(asked.function_id)
+        if base is not None:
+            return base.spec, base.root_app_id
+        app = self._apps.live.get(asked.app_id)
+        if app is None or not asked.version:
+            raise _unknown("FunctionBind", asked.function_id)
+        # What a later version has left out is still what it was in those that have it.
+        return await self._in_version(asked.app_id, asked.version, asked.function_id), app.row.root_app_id
 
     async def find(self, function_id: str) -> Dispatcher | None:
         """The dispatcher of a function, variant or not; one that is in the store only comes into memory.
@@ -213,9 +225,7 @@ class Variants:
         if known is not None and not asked.version:
             base = known.spec
         elif asked.version:
-            # It may have been left out of later versions.
-            name = known.spec.name if known is not None else (await self._store.get_function(asked.function_id)).name
-            base = await self._in_version(app_id, asked.version, name)
+            base = await self._in_version(app_id, asked.version, asked.function_id)
         else:
             raise _unknown("FunctionBind", asked.function_id)
         check_asked(base, asked)
