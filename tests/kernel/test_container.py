@@ -219,8 +219,9 @@ async def test_temporary_files_have_a_size_limit(containers: Containers) -> None
 
 async def test_signal_reaches_the_whole_process_group(containers: Containers) -> None:
     child = 'trap "echo child; exit" TERM; echo up; while :; do sleep 0.02; done'
+    # The trap first: the child may be up before its parent comes to the next line.
     running = await containers.start(
-        *shell(f"sh -c '{child}' &", "trap 'wait; echo parent; exit 0' TERM", "wait; wait")
+        *shell("trap 'wait; echo parent; exit 0' TERM", f"sh -c '{child}' &", "wait; wait")
     )
     await running.stdout.read_until("up")
 
