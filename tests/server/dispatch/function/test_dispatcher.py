@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from squall.protocol import call as wire
-from squall.protocol.call import InputRefs, ItemBatch
-from squall.protocol.function import Batching, FunctionSpec
+from squall.protocol.call import Failure, InputRefs, ItemBatch, encode_failure
+from squall.protocol.function import Batching, FunctionSpec, Scaling
+from squall.server.autoscaler import desired
+from squall.server.dispatch.fleet.scaling import load_of
 from squall.server.dispatch.function.dispatcher import GONE_MAX, ITEMS_WAITING_MAX, TURN_INPUTS_MAX
 from squall.server.model.config import ServerConfig
 from tests.server.doubles import FakeClient, FakeGuest, Stage, settle, staged
@@ -378,6 +381,41 @@ async def test_short_inputs_do_not_go_on_where_much_waits() -> None:
 
         # Before the third call less than 2 ms of work waited there, before the fourth more.
         assert sorted(len(one.held) for one in dispatcher.containers.values()) == [49, 3 * 49]
+
+
+@pytest.mark.parametrize(("status", "run_us"), [(wire.SUCCEEDED, 200_000), (wire.FAILED, 1_000_000_000)])
+async def test_one_long_input_among_many_short_ones_is_not_worth_containers(status: int, run_us: int) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        await stage.done(stage.client.call(spec.function_id, *range(500)), 500)
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        guest = stage.node.started[0]
+        guest.is_holding = True
+        call = stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: guest.waiting)
+        guest.waiting.clear()
+
+        guest.output(call.call_id, 0, 0, encode_failure(Failure("user", "no")), status, run_us)
+        await stage.done(call, 1)
+
+        now = stage.clock.monotonic()
+        assert desired(replace(load_of(dispatcher, now), queued=1_000, scaling=Scaling())) <= 8
+
+
+async def test_inputs_that_all_fail_are_measured() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.started)
+        guest = stage.node.started[0]
+        guest.is_holding = True
+        call = stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: guest.waiting)
+        guest.waiting.clear()
+
+        guest.output(call.call_id, 0, 0, encode_failure(Failure("user", "no")), wire.FAILED, 5_000)
+        await stage.done(call, 1)
+
+        assert stage.plane.apps.dispatchers[spec.function_id].service_us == 5_000
 
 
 async def test_too_many_queued_inputs_fail_with_exhausted() -> None:

@@ -40,6 +40,9 @@ PACK_US = 2_000
 """Work up to which a container that is busy takes short inputs before one that is idle is woken for them."""
 PACK_QUIET_S = 0.01
 """After that long without an output it may run something long, and gets no more."""
+MEASURED_MAX = 100
+"""How many inputs earlier measures count for when others come: a single one that took long, among many that did not, is
+not worth containers."""
 TURN_INPUTS_MAX = 2_000
 """Inputs handed out in one turn of the event loop: those of other functions come in between."""
 TURN_BATCHES_MAX = 20
@@ -120,6 +123,8 @@ class Dispatcher:
         """How long inputs have taken, on average."""
         self.expected_us = 0.0
         """The same, but longer as soon as a container goes quiet: for handing out, where a wrong guess costs little."""
+        self.measured_inputs = 0
+        """Of how many these are the averages; the last ones count."""
         self.failures_in_a_row = 0
         self.last_failure_at = float("-inf")
         self.last_step_at = float("-inf")
@@ -485,13 +490,22 @@ class Dispatcher:
         succeeded = record.statuses.count(wire.SUCCEEDED)
         container.succeeded_inputs += succeeded
         container.failed_inputs += len(record.statuses) - succeeded
-        if not record.run_us:
+        run_us: Sequence[int] = record.run_us
+        if not run_us:
             return
-        mean_us = credit.mean_us(record.run_us)
+        if 0 < succeeded < len(run_us):
+            run_us = [us for us, status in zip(run_us, record.statuses, strict=True) if status == wire.SUCCEEDED]
+        mean_us = credit.mean_us(run_us)
+        if not succeeded and self.measured_inputs:
+            # One that fails may take long to say why.
+            mean_us = min(mean_us, self.service_us)
         container.run_us = credit.smoothed_us(container.run_us, mean_us)
         container.credit = credit.window(container.credit, self.max_inputs, container.credit_max, container.run_us)
-        self.service_us = self.service_us * 0.8 + mean_us * 0.2 if self.service_us else max(mean_us, 1.0)
-        self.expected_us = self.expected_us * 0.8 + mean_us * 0.2 if self.expected_us else max(mean_us, 1.0)
+        before = min(self.measured_inputs, MEASURED_MAX)
+        self.measured_inputs = before + len(run_us)
+        part = len(run_us) / self.measured_inputs
+        self.service_us = max(self.service_us + (mean_us - self.service_us) * part, 1.0)
+        self.expected_us = max(self.expected_us + (mean_us - self.expected_us) * part, 1.0)
 
     def _served(self, container: Container) -> None:
         """The container may have room again."""
