@@ -43,11 +43,14 @@ def scale_to_zero(count: int) -> dict[str, float]:
 
 
 def fair_remote(count: int) -> dict[str, float]:
-    """Calls one after the other, without and with a map of another process beside them."""
+    """Calls one after the other, without and with a map of another user beside them: one with a session of his own,
+    for the kernel shares the processors out between sessions first."""
     with app.run():
         unloaded = calls_ms(count)
         with subprocess.Popen(
-            [sys.executable, __file__, "endless_map", str(MAP_INPUTS)], stdout=subprocess.PIPE
+            [sys.executable, __file__, "endless_map", str(MAP_INPUTS)],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         ) as other:
             assert other.stdout is not None
             other.stdout.readline()  # it has its first results

@@ -373,14 +373,14 @@ async def test_short_inputs_do_not_go_on_where_much_waits() -> None:
         dispatcher = stage.plane.apps.dispatchers[spec.function_id]
         for guest in stage.node.started:
             guest.is_holding = True
-        dispatcher.expected_us = 20.0
+        dispatcher.expected_us = 50.0
 
-        for _ in range(4):
-            stage.client.call(spec.function_id, *range(49))
+        for _ in range(7):
+            stage.client.call(spec.function_id, *range(19))
             await settle()
 
-        # Before the third call less than 2 ms of work waited there, before the fourth more.
-        assert sorted(len(one.held) for one in dispatcher.containers.values()) == [49, 3 * 49]
+        # Before the sixth call less than 5 ms of work waited there, before the seventh more.
+        assert sorted(len(one.held) for one in dispatcher.containers.values()) == [19, 6 * 19]
 
 
 @pytest.mark.parametrize(("status", "run_us"), [(wire.SUCCEEDED, 200_000), (wire.FAILED, 1_000_000_000)])

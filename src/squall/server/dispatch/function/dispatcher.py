@@ -36,7 +36,7 @@ from squall.server.policy.sharing import shares
 
 SPREAD_US = 1_000
 """Work that is handed to one container before a second one gets a frame of its own."""
-PACK_US = 2_000
+PACK_US = 5_000
 """Work up to which a container that is busy takes short inputs before one that is idle is woken for them."""
 PACK_QUIET_S = 0.01
 """After that long without an output it may run something long, and gets no more."""
