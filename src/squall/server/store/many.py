@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.types import TypeEngine
 
-from squall.server.store.batches import batches
+from squall.server.store.batches import batches, within
 
 Row = Mapping[str, Any]
 Given = Mapping[str, sa.ColumnElement[Any]]
@@ -96,13 +96,5 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 
 def _pieces(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    some: list[Row] = []
-    size_bytes = 0
-    for row in rows:
-        row_bytes = sum([len(value) for value in row.values() if isinstance(value, (bytes, str))])
-        if some and (size_bytes + row_bytes > STATEMENT_BYTES or len(some) == ROWS_MAX):
-            yield some
-            some, size_bytes = [], 0
-        some.append(row)
-        size_bytes += row_bytes
-    yield some
+    sizes = [sum([len(value) for value in row.values() if isinstance(value, (bytes, str))]) for row in rows]
+    return within(rows, sizes, ROWS_MAX, STATEMENT_BYTES)
