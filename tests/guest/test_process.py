@@ -674,6 +674,15 @@ def test_forked_children_that_are_ended_at_once_are_ended(guest: Process) -> Non
     assert (status, pickle.loads(value)) == (SUCCEEDED, [signal.SIGTERM] * 20)
 
 
+def test_children_that_a_thread_forks_are_ended_at_once(guest: Process) -> None:
+    guest.boot("ends_children", max_inputs=2)
+    guest.give(0, 20)
+
+    status, value = guest.output()
+
+    assert (status, pickle.loads(value)) == (SUCCEEDED, [signal.SIGTERM] * 20)
+
+
 def test_forked_child_keeps_a_handler_of_user_code(guest: Process) -> None:
     guest.boot("own_handler")
     guest.give(0)
