@@ -305,7 +305,7 @@ class Dispatcher:
         if self.batches_at_once > 1:
             return self._in_order_of_use()[:wanted]
         if wanted < self.ordinary and len(self.idle) < len(self.free):
-            return self._running_first()[:wanted]
+            return self._running_first(wanted)
         if wanted <= len(self.idle):
             # Who ran last is warmest, and the others may reach the end of their scaledown window.
             return list(itertools.islice(reversed(self.idle), wanted))
@@ -314,14 +314,17 @@ class Dispatcher:
             free.sort(key=lambda container: len(container.held))
         return free[:wanted]
 
-    def _running_first(self) -> list[Container]:
-        """The containers that may be handed short inputs: those that run and hold little, the fullest first, for one
-        process that goes on leaves more of the machine to others than several that take turns; then those that run
-        nothing; then all others, the emptiest first."""
+    def _running_first(self, count: int) -> list[Container]:
+        """So many of the containers that may be handed short inputs: those that run and hold little, the fullest first,
+        for one process that goes on leaves more of the machine to others than several that take turns; then those that
+        run nothing; then all others, the emptiest first."""
         now, few = self.clock.monotonic(), PACK_US / self.expected_us
-        running = sorted([one for one in self.free if one.held], key=lambda container: len(container.held))
-        packed = [one for one in reversed(running) if len(one.held) < few and one.quiet_s(now) < PACK_QUIET_S]
-        return list(dict.fromkeys([*packed, *reversed(self.idle), *running]))
+        packed: list[Container] = []
+        others: list[Container] = []
+        for one in sorted([one for one in self.free if one.held], key=lambda container: len(container.held)):
+            goes_on = len(one.held) < few and one.quiet_s(now) < PACK_QUIET_S
+            (packed if goes_on else others).append(one)
+        return list(itertools.islice(itertools.chain(reversed(packed), reversed(self.idle), others), count))
 
     def _in_order_of_use(self) -> list[Container]:
         """The containers that may be handed something: those to be packed, the fullest first; then those that run
@@ -496,11 +499,11 @@ class Dispatcher:
         if 0 < succeeded < len(run_us):
             run_us = [us for us, status in zip(run_us, record.statuses, strict=True) if status == wire.SUCCEEDED]
         mean_us = credit.mean_us(run_us)
-        if not succeeded and self.measured_inputs:
-            # One that fails may take long to say why.
-            mean_us = min(mean_us, self.service_us)
         container.run_us = credit.smoothed_us(container.run_us, mean_us)
         container.credit = credit.window(container.credit, self.max_inputs, container.credit_max, container.run_us)
+        if not succeeded and self.measured_inputs:
+            # One that fails may take long to say why, which is worth no containers.
+            mean_us = min(mean_us, self.service_us)
         before = min(self.measured_inputs, MEASURED_MAX)
         self.measured_inputs = before + len(run_us)
         part = len(run_us) / self.measured_inputs
