@@ -159,6 +159,25 @@ def forks_on():
     finally:
         print("cleaned up")
 
+def ended_while_it_forks():
+    import os
+    change = signal.pthread_sigmask
+    def change_late(how, numbers):
+        if numbers and how == signal.SIG_BLOCK:
+            signal.raise_signal(signal.SIGTERM)
+        return change(how, numbers)
+    signal.pthread_sigmask = change_late
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    signal.pthread_sigmask = change
+    try:
+        os.waitpid(child, 0)
+        time.sleep(10)
+        print("slept")
+    finally:
+        print("cleaned up with", change(signal.SIG_BLOCK, ()))
+
 def own_handler():
     import os
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(9))
@@ -702,6 +721,17 @@ def test_user_code_that_forks_all_the_time_is_interrupted_when_the_guest_ends(gu
     code, printed = guest.end()
     assert code == 0
     assert "cleaned up" in printed
+
+
+def test_request_to_end_that_comes_as_user_code_begins_to_fork_is_heard(guest: Process) -> None:
+    guest.boot("ended_while_it_forks")
+    guest.give(0)
+
+    code, printed = guest.end()
+
+    assert code == 0
+    assert "cleaned up with set()" in printed
+    assert "slept" not in printed
 
 
 def test_function_that_is_not_there_is_told(guest: Process) -> None:

@@ -34,6 +34,8 @@ class Interrupter:
         """Who ends what runs, when that is more than the main thread's one input."""
         self.is_ending = False
         """The process is to end: what it interrupted is no output, the server gives the input to another container."""
+        self.is_forking = False
+        """The main thread is between the hooks of a fork: what is raised there is only printed."""
         self.is_closed = False
         """The guest is on its way out: there is nothing left to interrupt."""
 
@@ -91,6 +93,7 @@ class Interrupter:
         raise InputCancellation("the container is being stopped")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._wanted in self._running:
+        # What comes while it forks is sent again.
+        if self._wanted in self._running and not self.is_forking:
             self._running = ()
             raise InputCancellation("the input was cancelled")

@@ -17,14 +17,14 @@ AGAIN_S = 0.01
 
 def install_signals(interrupter: Interrupter) -> None:
     """SIGTERM ends user code, then the guest; SIGINT does nothing. From the main thread."""
-    forking: dict[int, set[signal.Signals | int]] = {}
+    held_back: dict[int, set[signal.Signals | int]] = {}
     """What threads that fork held back before, by their number."""
+    main_thread = get_ident()
 
     def terminate(number: int, frame: FrameType | None) -> None:
         if interrupter.is_closed:
             return
-        if get_ident() in forking:
-            # What is raised in between is only printed.
+        if interrupter.is_forking:
             Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
             return
         # In user code: let its finally blocks run, then end. Waiting for work: end now.
@@ -47,11 +47,20 @@ def install_signals(interrupter: Interrupter) -> None:
     }
 
     def hold() -> None:
-        forking[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+        thread = get_ident()
+        if thread == main_thread:
+            interrupter.is_forking = True
+        # Asked for first: handlers of user code run in either call, and may raise.
+        held_back[thread] = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
 
     def let_go() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, forking[get_ident()])
-        del forking[get_ident()]
+        thread = get_ident()
+        before = held_back.pop(thread, None)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if thread == main_thread:
+            interrupter.is_forking = False
 
     def restore() -> None:
         for number, (ours, initial) in handlers.items():
