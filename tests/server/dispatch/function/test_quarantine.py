@@ -129,3 +129,26 @@ async def test_suspects_that_are_cancelled_hold_nobody_up() -> None:
 
         await stage.until(lambda: held(stage, spec) == [4])
         assert (dispatcher.queued, dispatcher.quarantine.queued) == (0, 0)
+
+
+@pytest.mark.parametrize("is_suspect_first", [True, False])
+async def test_place_that_an_input_left_in_one_queue_is_none_in_the_other(is_suspect_first: bool) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        stage.node.run = forever
+        stage.client.call(spec.function_id, 1, 2)
+        await stage.until(lambda: held(stage, spec) == [1])
+        dispatcher = dispatcher_of(stage, spec)
+        (one,) = dispatcher.queue.queued()
+        trouble = one.with_trouble()
+
+        for is_suspect in (is_suspect_first, not is_suspect_first):
+            # A guest that comes back says that it runs the input: its place stays.
+            dispatcher.unqueue(one)
+            trouble.is_suspect = is_suspect
+            dispatcher.put_back(one)
+
+        first, second = dispatcher.quarantine.queue, dispatcher.queue
+        taken_first, taken_second = (first, second) if is_suspect_first else (second, first)
+        assert taken_first.take(2) == []
+        assert taken_second.take(2) == [one]

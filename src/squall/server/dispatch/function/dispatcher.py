@@ -239,10 +239,16 @@ class Dispatcher:
         if misfit is not None:
             self.fail([one], misfit)
             return
-        self.queued += 1
+        # A place that it has left behind in the other queue would count again.
         if one.trouble is not None and one.trouble.is_suspect:
+            if len(self.queue) > self.ordinary:
+                self.queue.forget_gone()
+            self.queued += 1
             self.quarantine.put_back(one)
             return
+        if len(self.quarantine.queue) > self.quarantine.queued:
+            self.quarantine.queue.forget_gone()
+        self.queued += 1
         self.queue.put_back(one)
         if self.batches is not None:
             self.batches.came_back(one, has_waited=has_waited)
