@@ -32,6 +32,7 @@ from squall.protocol.ids import input_id, new_id
 from squall.protocol.server import ServerStatus, ServerStatusRequest
 from squall.server.dispatch.app import variants
 from squall.server.dispatch.clock import ManualClock
+from squall.server.dispatch.flight.earlier import look_up
 from squall.server.dispatch.flight.flights import COUNTED_MAX
 from squall.server.dispatch.flight.keeper import DETAIL_CHARS_MAX, FlightKeeper
 from squall.server.dispatch.flight.recorder import (
@@ -44,7 +45,7 @@ from squall.server.dispatch.flight.recorder import (
 )
 from squall.server.dispatch.function.input import Input
 from squall.server.model.config import ServerConfig
-from squall.server.model.flight import StoredMinute
+from squall.server.model.flight import StoredFlight, StoredMinute
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store.memory import MemoryStore
 from tests.server.dispatch.app.test_variants import MODEL, bind
@@ -683,3 +684,21 @@ async def test_what_is_kept_of_one_call_is_bounded() -> None:
         assert kept is not None
         assert len(kept.detail) <= DETAIL_CHARS_MAX
         assert kept.call_id.endswith(owner_mark(stage.client.client_id))
+
+
+@pytest.mark.parametrize("detail", ["{}", "no JSON"])
+async def test_flight_that_cannot_be_read_does_not_keep_others_from_being_written(detail: str) -> None:
+    class Unreadable(MemoryStore):
+        async def get_flight(self, call_id: str) -> StoredFlight | None:
+            return StoredFlight(call_id, "fu-1", "ap-1", 1.0, 2.0, True, "{}", detail)
+
+    async with staged() as stage:
+        spec = await stage.client.function()
+        call = stage.client.call(spec.function_id, 1)
+        await stage.until(lambda: call.call_id in stage.plane.calls.recorder.living)
+        track = stage.plane.calls.recorder.living[call.call_id]
+
+        await look_up(Unreadable(), stage.plane.calls.recorder, track)
+
+        assert track.is_looked_up
+        assert track.earlier is None

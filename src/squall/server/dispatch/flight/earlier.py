@@ -7,6 +7,7 @@ there on. Where inputs had failed before, the flight that was written of them is
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from squall.server.dispatch.flight.words import why
 if TYPE_CHECKING:
     from squall.server.dispatch.flight.recorder import CallTrack, FlightRecorder
     from squall.server.model.store import Store
+
+_log = logging.getLogger(__name__)
 
 GAPS = (
     "the server was started again while it ran: of what had ended before, that is known which had been written when an"
@@ -38,10 +41,13 @@ async def look_up(store: Store, recorder: FlightRecorder, track: CallTrack) -> N
     if track.is_looked_up:
         return
     kept = await store.get_flight(track.call_id)
-    if kept is None:
-        recorder.remember(track, None, 0)
-    else:
-        recorder.remember(track, from_wire(CallFlight, json.loads(kept.detail)), len(kept.detail))
+    earlier = None
+    if kept is not None:
+        try:
+            earlier = from_wire(CallFlight, json.loads(kept.detail))
+        except ValueError as error:
+            _log.warning("what was written of call %s cannot be read, and is written anew: %s", track.call_id, error)
+    recorder.remember(track, earlier, len(kept.detail) if kept is not None and earlier is not None else 0)
 
 
 def whole_summary(earlier: CallFlight, now: CallSummary, known: Set[int]) -> CallSummary:

@@ -115,6 +115,7 @@ class FlightKeeper:
         tracks = list(self._recorder.changed.values())[:flights_max]
         for track in tracks:
             await look_up(self._store, self._recorder, track)
+        tracks = [track for track in tracks if track.bytes]  # others were forgotten meanwhile
         inputs, flights = tuple(self._inputs), tuple(stored_flight(track, self._find) for track in tracks)
         if flights or inputs:
             for track in tracks:
