@@ -341,6 +341,15 @@ async def test_end_of_a_flood_comes_when_it_is_over(narrow: None, reading: Readi
     assert entries[-1].input_id == "in-abc:0"
 
 
+async def test_pieces_of_a_line_count_for_the_rate(narrow: None, reading: Reading) -> None:
+    made, printer = reading
+
+    await pour(printer, piece(b"step\r") * 40_000 + MARK + b"in-abc:0" + SEPARATOR + b"the result\n")
+
+    entries = await taken_until(made, "the result")
+    assert left_out(entries) > 0
+
+
 async def test_end_of_a_flood_comes_before_what_comes_after_it(narrow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "FLOOD_S", 60.0)
     made = Logs(now=lambda: 0.0)

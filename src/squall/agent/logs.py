@@ -277,6 +277,7 @@ class Logs:
 
     def _add_to_unfinished(self, source: _Source, pipe: _Pipe, label: bytes, piece: bytes, at: float) -> None:
         """Of a line that goes on: told in a moment, as it is then."""
+        pipe.budget_bytes -= len(piece) + LINE_COST_BYTES
         for ended, text in pipe.unfinished.add(label, piece, time.monotonic()):
             self._add_whole(source, pipe, ended, text, at)
         if pipe.telling is None:
