@@ -138,6 +138,15 @@ async def test_last_lines_of_many_containers_are_kept_within_bounds(monkeypatch:
     assert not overflow
 
 
+async def test_lines_without_a_container_are_kept_for_their_own_app() -> None:
+    overflow = log_overflow.Overflow()
+    for app_id in ("ap-1", "ap-2"):
+        overflow.add(replace(make_entries(1)[0], container_id="", app_id=app_id))
+
+    assert [entry.app_id for entry in overflow.take(app_id="ap-2")] == ["ap-2"]
+    assert [entry.app_id for entry in overflow.take(app_id="ap-1")] == ["ap-1"]
+
+
 async def test_what_a_full_disk_refuses_is_said_later(logs: FileLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(entries: list[LogEntry]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -152,8 +152,8 @@ class FileLogStore:
             if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queue_bytes >= QUEUE_BYTES_MAX:
                 self._overflow.add(entry)
                 continue
-            if self._overflow.has(entry.container_id):
-                self._take_overflow(container_id=entry.container_id)
+            if self._overflow.has(entry.app_id, entry.container_id):
+                self._take_overflow(app_id=entry.app_id, container_id=entry.container_id)
             self._take(entry)
         self._has_entries.set()
 

@@ -33,8 +33,8 @@ class Overflow:
     """Bounded; what is taken out of it is what a reader sees in the place of all that came."""
 
     def __init__(self) -> None:
-        self._last: dict[str, dict[str, _Last]] = {}
-        """By container and source."""
+        self._last: dict[tuple[str, str], dict[str, _Last]] = {}
+        """By app and container, and by source. Not all lines are a container's."""
         self._bytes = 0
         self._came = 0
 
@@ -42,9 +42,9 @@ class Overflow:
         """Whether there is anything to take."""
         return bool(self._last)
 
-    def has(self, container_id: str) -> bool:
+    def has(self, app_id: str, container_id: str) -> bool:
         """Whether there is anything of this container."""
-        return container_id in self._last
+        return (app_id, container_id) in self._last
 
     def count(self, entry: LogEntry) -> None:
         """A line is lost."""
@@ -66,15 +66,14 @@ class Overflow:
     def take(self, *, app_id: str = "", container_id: str = "") -> list[LogEntry]:
         """What stands for the lines of a container, an app or all: how many are left out, then the last ones."""
         taken: list[LogEntry] = []
-        for name in [container_id] if container_id else list(self._last):
-            sources = self._last.get(name, {})
-            if not app_id or any(entry.app_id == app_id for entry in _samples(sources)):
-                self._last.pop(name, None)
-                taken += self._account(sources)
+        one = (app_id, container_id)
+        for key in [one] if all(one) else list(self._last):
+            if key in self._last and app_id in ("", key[0]) and container_id in ("", key[1]):
+                taken += self._account(self._last.pop(key))
         return taken
 
     def _of(self, entry: LogEntry) -> _Last:
-        return self._last.setdefault(entry.container_id, {}).setdefault(entry.source, _Last())
+        return self._last.setdefault((entry.app_id, entry.container_id), {}).setdefault(entry.source, _Last())
 
     def _account(self, sources: dict[str, _Last]) -> list[LogEntry]:
         said = [dropped_entry(last.near, last.dropped) for last in sources.values() if last.near is not None]
@@ -82,11 +81,6 @@ class Overflow:
         entries = [entry for _, entry in placed]
         self._bytes -= sum(map(entry_bytes, entries))
         return said + entries
-
-
-def _samples(sources: dict[str, _Last]) -> list[LogEntry]:
-    found = [last.near or last.entries[0][1] for last in sources.values() if last.near or last.entries]
-    return found[:1]
 
 
 def entry_bytes(entry: LogEntry) -> int:
