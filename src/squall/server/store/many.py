@@ -62,6 +62,8 @@ def for_rows(
 
 def present(connection: Connection, query: sa.Select[Any], column: sa.ColumnElement[Any], of: Collection[Any]) -> Any:
     """What the query finds where the column is one of these; rows, in any order."""
+    if not of:
+        return ()
     if _is_postgres(connection):
         is_one = column == sa.any_(sa.bindparam("one_of", list(of), type_=sa.ARRAY(column.type)))
         return connection.execute(query.where(is_one))

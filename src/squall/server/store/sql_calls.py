@@ -211,6 +211,9 @@ def _expire_some(connection: Connection, before: float) -> tuple[int, bool]:
         sizes = _sizes(connection, [one for one, _ in some])
         is_large = sizes[call_id] > EXPIRE_BYTES_MAX
         call_ids = next(within(list(sizes), list(sizes.values()), EXPIRE_CALLS_MAX, EXPIRE_BYTES_MAX))
+    if is_large:
+        # One that would still grow takes no more: its first outputs go now.
+        connection.execute(sa.update(CALLS).where(CALLS.c.call_id == call_id).values(is_growing=False))
     if is_large and _forget_inputs(connection, call_id):
         return 0, True
     for table in (OUTPUTS, PORTIONS, CALLS):
