@@ -243,8 +243,10 @@ class Backlog:
         """Read a page, or one portion at least and as many as there is memory for; whether there may be more."""
         entry.goes_back()  # for a page that was not read to its end
         entry.ended, entry.cancelled = self._unkept(), set()
-        limit = PAGE_INPUTS if self._has_memory or self._runner(entry) is None else 1
-        bytes_max = max(1, min(PAGE_BYTES, self._bytes_left))
+        # What is not run any more ends, and takes no memory.
+        is_ending = self._runner(entry) is None
+        limit = PAGE_INPUTS if self._has_memory or is_ending else 1
+        bytes_max = PAGE_BYTES if is_ending else max(1, min(PAGE_BYTES, self._bytes_left))
         page = await self._store.unfinished_inputs(entry.function_id, entry.after, limit, bytes_max)
         # Both go on to grow while what was read is taken in.
         ended, cancelled = entry.ended, entry.cancelled

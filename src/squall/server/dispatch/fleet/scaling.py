@@ -93,13 +93,12 @@ class Scaling:
         load = load_of(dispatcher, now)
         decision = decide(load)
         wait_s = look_again_s(load, decision)
-        if wait_s is not None:
-            dispatcher.next_look = self._clock.call_later(wait_s, lambda: self.changed(dispatcher))
         if decision.start:
             dispatcher.last_step_at = now
-            count = self._fleet.request(dispatcher, decision.start)
-            if count < decision.start and dispatcher.next_look is None:
-                dispatcher.next_look = self._clock.call_later(STEP_S, lambda: self.changed(dispatcher))
+            if self._fleet.request(dispatcher, decision.start) < decision.start:
+                wait_s = STEP_S if wait_s is None else min(wait_s, STEP_S)
+        if wait_s is not None:
+            dispatcher.next_look = self._clock.call_later(wait_s, lambda: self.changed(dispatcher))
         if decision.cancel_pending:
             self._fleet.cancel_pending(dispatcher, decision.cancel_pending)
         for container_id in decision.stop:

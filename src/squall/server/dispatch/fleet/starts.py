@@ -180,6 +180,7 @@ class Starts:
             self._give_way()
 
     def _give_way(self) -> None:
+        self._is_choosing = False
         count = GIVE_WAY_MAX - len(self._fleet.leaving)
         chosen = self.scheduler.give_way(self._clock.monotonic(), count)
         looks = iter(range(LOOKS_MAX))
