@@ -133,6 +133,7 @@ def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
     record = AppCreate(app_id, f"replay of {app.name or app.app_id}"[:64], EPHEMERAL)
     ask("AppCreate", record, AppCreated)
     try:
+        client.keep_app(record)
         pieces, function_id = [], ""
         # All functions of the app: this one may call the others.
         for some in _functions_of(app.app_id):

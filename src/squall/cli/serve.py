@@ -20,7 +20,7 @@ from squall.cli.namesake import Namesakes
 from squall.cli.server_calls import ask
 from squall.cli.tables import counted
 from squall.cli.target import listed
-from squall.exception import Error
+from squall.exception import Error, NotFoundError
 from squall.protocol.app import STOPPED, STOPPING, AppGet, AppInfo
 from squall.sdk import _output
 from squall.sdk._environment import environment_of
@@ -198,6 +198,8 @@ class Serving:
     def _is_stopped(self) -> bool:
         try:
             return ask("AppGet", AppGet(self._app_id), AppInfo).state in (STOPPING, STOPPED)
+        except NotFoundError:
+            return True
         except Error:
             return False  # which is not known now, and then with the next look
 

@@ -283,10 +283,10 @@ class SpawnerRuntime:
 
 
 def _find_process(pid: int) -> int | None:
-    """A descriptor that can be read when the process has ended; None when it has already."""
+    """A descriptor that can be read when the process has ended; None when it has already, or cannot be watched."""
     try:
         return os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OSError:
         return None
 
 

@@ -100,6 +100,10 @@ class _Question:
         params, body = self._answer.result()
         self._answer = None
         outputs = outputs_of({"sizes": (), "statuses": (), "indexes": (), **params}, body)
+        if not outputs:
+            # The next time about others, if there are more: one of them may have failed.
+            for call_id in self._asked:
+                self.waiting[call_id] = self.waiting.pop(call_id)
         return [(place, one) for one in outputs for place in self.waiting.pop(self._asked[one.number])]
 
 

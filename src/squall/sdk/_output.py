@@ -89,7 +89,7 @@ class PlainOutput(Output):
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._has_timestamps = has_timestamps
-        self._is_terminal = self._err.isatty()
+        self._is_terminal = _is_terminal(self._err)
         self.is_live = _is_terminal(self._out) or _is_terminal(self._err)
         self._lock = threading.Lock()
         self._progress = ""
@@ -220,8 +220,8 @@ class PlainOutput(Output):
 def _is_terminal(stream: IO[str]) -> bool:
     try:
         return stream.isatty()
-    except ValueError:
-        return False  # closed
+    except (AttributeError, ValueError):
+        return False  # there is none, or it is closed
 
 
 def _columns() -> int:
@@ -234,8 +234,8 @@ def _write(stream: IO[str], text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except (OSError, ValueError):
-        return  # nobody reads any more; the run goes on
+    except (AttributeError, OSError, ValueError):
+        return  # nobody reads, or does any more; the run goes on
 
 
 _SILENT = Output()
