@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,17 +149,136 @@ async def test_lines_without_a_container_are_kept_for_their_own_app() -> None:
     assert [entry.app_id for entry in overflow.take(app_id="ap-1")] == ["ap-1"]
 
 
-async def test_what_a_full_disk_refuses_is_said_later(logs: FileLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(entries: list[LogEntry]) -> None:
+@contextmanager
+def full_disk(folder: Path, room_bytes: int = 0) -> Iterator[None]:
+    """In the block no file of this process grows beyond the largest one below the folder, and some bytes more."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max((path.stat().st_size for path in folder.rglob("*.log")), default=0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + room_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def dropped_of(lines: list[str]) -> int:
+    """How many lines are told to be missing."""
+    return sum(int(line.split()[1]) for line in lines if line.startswith("dropped"))
+
+
+async def test_what_a_full_disk_refuses_is_there_later(logs: FileLogStore, tmp_path: Path) -> None:
+    logs.append(make_entries(2))
+    await logs.flush()
+
+    with full_disk(tmp_path, room_bytes=50):  # half a line
+        logs.append(make_entries(4, first=2))
+        await logs.flush()
+        during = await read(logs, LogRead(app="ap-1"))
+
+    assert during == ["line 0", "line 1"]
+    assert await read(logs, LogRead(app="ap-1")) == [f"line {number}" for number in range(6)]
+
+
+async def test_lines_that_a_full_disk_costs_are_counted_however_often_it_is_tried(
+    logs: FileLogStore, tmp_path: Path
+) -> None:
+    logs.append(make_entries(10))
+    await logs.flush()
+
+    with full_disk(tmp_path):
+        for first in range(10, 10_010, 1_000):
+            logs.append(make_entries(1_000, first=first))
+            await logs.flush()
+            await logs.flush()
+
+    lines = await read(logs, LogRead(app="ap-1", tail=-1))
+    assert lines[:10] == [f"line {number}" for number in range(10)]
+    assert lines[10].startswith("dropped"), lines[10]
+    assert lines[-1] == "line 10009"
+    assert dropped_of(lines) + sum(line.startswith("line") for line in lines) == 10_010
+    assert len(lines) <= 10 + 2 + log_overflow.LAST_ENTRIES
+
+
+async def test_what_stands_for_lines_counts_for_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    overflow = log_overflow.Overflow()
+    said = replace(make_entries(1)[0], source="system", text="dropped 70 lines of stdout here: why", dropped=70)
+    for entry in (*make_entries(log_overflow.LAST_ENTRIES + 5), said, said):
+        overflow.add(entry)
+
+    assert dropped_of([entry.text for entry in overflow.take()]) == 5 + 140
+
+
+async def test_followers_of_a_full_disk_read_each_line_once(logs: FileLogStore, tmp_path: Path) -> None:
+    following = logs.follow(LogRead(app="ap-1", is_following=True))
+    logs.append(make_entries(1))
+    first = await anext(following)
+
+    with full_disk(tmp_path):
+        for number in range(1, 400):
+            logs.append(make_entries(1, first=number))
+            if number % 50 == 0:
+                await logs.flush()
+    logs.finish("ap-1")
+    rest = [entry.text async for batch in following for entry in batch]
+
+    assert [entry.text for entry in first] + rest == [f"line {number}" for number in range(400)]
+
+
+async def test_app_whose_folder_found_no_room_is_written_later(
+    logs: FileLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(logs._segments, "write", refuse)
-        logs.append(make_entries(4))
+        full.setattr(Path, "mkdir", refuse)
+        logs.append(make_entries(2))
         await logs.flush()
+    logs.append(make_entries(1, first=2))
+
+    assert await read(logs, LogRead(app="ap-1")) == ["line 0", "line 1", "line 2"]
+
+
+async def test_lines_are_written_when_there_is_room_though_none_comes(
+    logs: FileLogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "RETRY_S", 0.01)
+    with full_disk(tmp_path):
+        logs.append(make_entries(3))
+        await asyncio.sleep(0.2)  # whoever writes has found that out
+
+    def has_written() -> bool:
+        return any(path.stat().st_size for path in tmp_path.rglob("*.log"))
+
+    for _ in range(200):
+        if not has_written():
+            await asyncio.sleep(0.01)
+    assert has_written()
+
+
+async def test_full_disk_is_said_once(logs: FileLogStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with full_disk(tmp_path):
+        for number in range(5):
+            logs.append(make_entries(1, first=number))
+            await logs.flush()
     await logs.flush()
 
-    assert await read(logs, LogRead(app="ap-1")) == ["dropped 4 lines here"]
+    said = [record.getMessage() for record in caplog.records if record.name == "squall.server.store.log"]
+    assert len(said) == 2, said
+    assert said[0].startswith("cannot write log lines: ")
+    assert said[1] == "log lines are written again"
+
+
+async def test_containers_whose_lines_are_counted_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_overflow, "COUNTED_MAX", 10)
+    overflow = log_overflow.Overflow()
+    for number in range(1_000):
+        overflow.count(make_entries(1, f"ct-{number}")[0])
+
+    taken = overflow.take()
+
+    assert len(taken) == 11
+    assert dropped_of([entry.text for entry in taken]) == 1_000
 
 
 async def test_text_that_is_no_unicode_is_kept_as_well_as_it_can_be(logs: FileLogStore) -> None:

@@ -141,9 +141,9 @@ class Logs:
             self._watch(source, pipe)
         return functools.partial(self._catch_up, source)
 
-    def say(self, container_id: str, app_id: str, function_id: str, text: str) -> None:
-        """Add a line of our own to a container's output."""
-        self._append(LogEntry(self._now(), SYSTEM, text, container_id, "", app_id, function_id))
+    def say(self, container_id: str, app_id: str, function_id: str, text: str, dropped: int = 0) -> None:
+        """Add a line of our own to a container's output, which may stand for some that are left out."""
+        self._append(LogEntry(self._now(), SYSTEM, text, container_id, "", app_id, function_id, dropped=dropped))
 
     def finish(self, container_id: str) -> None:
         """Take what is left in the pipes of a container whose processes are gone, and close them."""
@@ -370,7 +370,7 @@ class Logs:
             self._end_unfinished(source, pipe)
             why = f"output came faster than {RATE_BYTES_S // 2**20} MiB a second, or than the server took it"
             text = f"dropped {left_out} line{'s' if left_out > 1 else ''} of {pipe.source} here: {why}"
-            self.say(source.container_id, source.app_id, source.function_id, text)
+            self.say(source.container_id, source.app_id, source.function_id, text, left_out)
             source.has_news = True
         self._cut(source, pipe, end)
 

@@ -48,6 +48,8 @@ class LogEntry:
     stage: str = ""
     """Empty for a whole line. `passing`: what is there of one that goes on or is written over, for terminals; it is not
     kept, and may be left out. `standing`: the same, said to all now and then."""
+    dropped: int = 0
+    """How many lines this one stands for: they were left out here. 0 for a line itself."""
 
 
 @record

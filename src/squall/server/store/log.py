@@ -1,7 +1,8 @@
 """Log lines in files, within a budget (`log_segments`), and followers that hear of new ones from memory.
 
 `append` only puts lines into a bounded queue, which one thread writes out some times a second. Lines are not synced to
-disk: a crash of the machine may cost the last seconds of them, a crash of the server those of the last moment.
+disk: a crash of the machine may cost the last seconds of them, a crash of the server those of the last moment. What a
+full disk does not take is tried again: the last lines of each source of a container, and how many were before them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TypeVar
 from squall.protocol.log import PASSING, LogEntry, LogRead
 from squall.server.model.logs import Progress
 from squall.server.store.log_overflow import Overflow, entry_bytes
-from squall.server.store.log_segments import BATCH_ENTRIES, Marks, Segments
+from squall.server.store.log_segments import BATCH_ENTRIES, Marks, NotWritten, Segments
 
 R = TypeVar("R")
 
@@ -28,6 +29,8 @@ FOLLOWER_BYTES_MAX = 16 * 2**20
 PASSING_BEHIND_MAX = 100
 """Who is further behind is not told what is there of lines that go on."""
 WRITE_EVERY_S = 0.05
+RETRY_S = 1.0
+"""After the disk has taken no more."""
 
 _log = logging.getLogger("squall.server.store.log")
 
@@ -118,6 +121,10 @@ class FileLogStore:
         self._queue: list[LogEntry] = []
         self._queue_bytes = 0
         self._overflow = Overflow()
+        self._unwritten = Overflow()
+        """What the disk did not take. Followers have had it."""
+        self._is_refused = False
+        """Whether the disk took not all the last time."""
         self._followers: set[_Follower] = set()
         self._thread = ThreadPoolExecutor(1, "log-write")
         self._readers = ThreadPoolExecutor(2, "log-read")
@@ -168,15 +175,23 @@ class FileLogStore:
         # One at a time: lines that another flush took out of the queue must be written before this one returns.
         async with self._write_lock:
             self._take_overflow()
-            entries, self._queue, self._queue_bytes = self._queue, [], 0
+            entries = [*self._unwritten.take(), *self._queue]
+            self._queue, self._queue_bytes = [], 0
             if not entries:
                 return
             try:
                 await self._on_thread(lambda: self._segments.write(entries))
-            except OSError as error:
-                _log.error("cannot write log lines: %s; free space, or lower the budget of logs", error)
-                for entry in entries:
-                    self._overflow.count(entry)
+            except NotWritten as error:
+                if not self._is_refused:
+                    _log.error("cannot write log lines: %s; free space, or lower the budget of logs", error.__cause__)
+                for entry in error.entries:
+                    self._unwritten.add(entry)
+                self._is_refused = True
+                self._has_entries.set()
+            else:
+                if self._is_refused:
+                    _log.warning("log lines are written again")
+                self._is_refused = False
 
     def _take_overflow(self, *, app_id: str = "", container_id: str = "") -> None:
         """Put what stands for lines of an app, a container or all into the queue."""
@@ -222,6 +237,7 @@ class FileLogStore:
     async def delete(self, app_id: str) -> None:
         """See `LogStore`."""
         await self.flush()
+        self._unwritten.take(app_id=app_id)
         await self._on_thread(lambda: self._segments.delete(app_id))
 
     async def _read_files(self, query: LogRead, marks: Marks) -> AsyncIterator[tuple[LogEntry, ...]]:
@@ -236,7 +252,7 @@ class FileLogStore:
             self._has_entries.clear()
             await self.flush()
             # Lines of this time go to disk together.
-            await asyncio.sleep(WRITE_EVERY_S)
+            await asyncio.sleep(RETRY_S if self._is_refused else WRITE_EVERY_S)
 
     async def _on_thread(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

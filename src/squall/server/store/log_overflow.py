@@ -14,6 +14,8 @@ LAST_ENTRIES = 100
 """Of each source of a container."""
 BYTES_MAX = 8 * 2**20
 """Of all that are kept; then those of who has more to say give way to what he says."""
+COUNTED_MAX = 10_000
+"""Containers with an account of their own; the lines of others are their app's."""
 ENTRY_BYTES = 200
 """What a line counts beside its text."""
 
@@ -25,8 +27,10 @@ class _Last:
     entries: deque[tuple[int, LogEntry]] = field(default_factory=deque)
     """Each with its place among all."""
     dropped: int = 0
-    near: LogEntry | None = None
-    """One that was dropped."""
+    at: float = 0.0
+    """When the last of those was written."""
+    function_id: str = ""
+    """What that was of."""
 
 
 class Overflow:
@@ -48,12 +52,14 @@ class Overflow:
 
     def count(self, entry: LogEntry) -> None:
         """A line is lost."""
-        last = self._of(entry)
-        last.dropped += 1
-        last.near = entry
+        self._count(self._of(entry), entry)
 
     def add(self, entry: LogEntry) -> None:
         """A line has no place."""
+        if entry.dropped:
+            # What it says would soon be wrong: it goes into what is said next.
+            self.count(entry)
+            return
         last = self._of(entry)
         self._came += 1
         last.entries.append((self._came, entry))
@@ -61,7 +67,7 @@ class Overflow:
         while len(last.entries) > LAST_ENTRIES or (last.entries and self._bytes > BYTES_MAX):
             _, dropped = last.entries.popleft()
             self._bytes -= entry_bytes(dropped)
-            self.count(dropped)
+            self._count(last, dropped)
 
     def take(self, *, app_id: str = "", container_id: str = "") -> list[LogEntry]:
         """What stands for the lines of a container, an app or all: how many are left out, then the last ones."""
@@ -69,14 +75,22 @@ class Overflow:
         one = (app_id, container_id)
         for key in [one] if all(one) else list(self._last):
             if key in self._last and app_id in ("", key[0]) and container_id in ("", key[1]):
-                taken += self._account(self._last.pop(key))
+                taken += self._account(key, self._last.pop(key))
         return taken
 
     def _of(self, entry: LogEntry) -> _Last:
-        return self._last.setdefault((entry.app_id, entry.container_id), {}).setdefault(entry.source, _Last())
+        key = (entry.app_id, entry.container_id)
+        if len(self._last) >= COUNTED_MAX and key not in self._last:
+            key = (entry.app_id, "")
+        return self._last.setdefault(key, {}).setdefault(entry.source, _Last())
 
-    def _account(self, sources: dict[str, _Last]) -> list[LogEntry]:
-        said = [dropped_entry(last.near, last.dropped) for last in sources.values() if last.near is not None]
+    @staticmethod
+    def _count(last: _Last, entry: LogEntry) -> None:
+        last.dropped += entry.dropped or 1
+        last.at, last.function_id = entry.at, entry.function_id
+
+    def _account(self, key: tuple[str, str], sources: dict[str, _Last]) -> list[LogEntry]:
+        said = [_dropped_entry(key, last) for last in sources.values() if last.dropped]
         placed = sorted((pair for last in sources.values() for pair in last.entries), key=lambda pair: pair[0])
         entries = [entry for _, entry in placed]
         self._bytes -= sum(map(entry_bytes, entries))
@@ -88,7 +102,7 @@ def entry_bytes(entry: LogEntry) -> int:
     return len(entry.text) + ENTRY_BYTES
 
 
-def dropped_entry(near: LogEntry, count: int) -> LogEntry:
-    """The line that stands for `count` dropped ones, next to one of them."""
-    text = f"dropped {count} line{'s' if count > 1 else ''} here"
-    return LogEntry(near.at, SYSTEM, text, near.container_id, "", near.app_id, near.function_id)
+def _dropped_entry(key: tuple[str, str], last: _Last) -> LogEntry:
+    """The line that stands for those that were dropped."""
+    text = f"dropped {last.dropped} line{'s' if last.dropped > 1 else ''} here"
+    return LogEntry(last.at, SYSTEM, text, key[1], "", key[0], last.function_id, dropped=last.dropped)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 import msgspec
 
 from squall.protocol.log import LogEntry, LogRead
+from squall.protocol.records import replace
 
 SEGMENT_BYTES_MAX = 8 * 2**20
 SEGMENTS_OF_BUDGET = 16
@@ -26,6 +28,15 @@ Marks = dict[str, tuple[int, int]]
 """App to the number of its last segment and the bytes of that, at one moment."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}\Z")
+
+
+class NotWritten(Exception):
+    """The disk takes no more; caused by what it says."""
+
+    def __init__(self, entries: list[LogEntry]) -> None:
+        super().__init__(f"{len(entries)} lines could not be written")
+        self.entries = entries
+        """Those of which nothing is in the files."""
 
 
 class Segments:
@@ -60,14 +71,25 @@ class Segments:
         """Append lines to their apps' segments, then evict.
 
         Raises:
-            OSError: the disk takes no more; some of the lines may have been written.
+            NotWritten: of some apps; the lines of each are written all or not at all.
         """
         by_app: dict[str, list[LogEntry]] = {}
         for entry in entries:
             by_app.setdefault(folder_name(entry.app_id), []).append(entry)
+        left: list[LogEntry] = []
+        cause: OSError | None = None
         for app, lines in by_app.items():
-            self._append(app, self._encode(lines))
-        self._evict()
+            try:
+                self._append(app, self._encode(lines))
+            except OSError as error:
+                left += lines
+                cause = error
+        try:
+            self._evict()
+        except OSError as error:
+            cause = error
+        if cause is not None:
+            raise NotWritten(left) from cause
 
     def marks(self) -> Marks:
         """Where every app's lines end now."""
@@ -92,19 +114,23 @@ class Segments:
     def _append(self, app: str, data: bytes) -> None:
         number = self._current.get(app)
         if number is None or number not in self._sizes or self._sizes[number][1] >= self._segment_bytes_max:
+            # First, for it may fail: a segment that is known has a folder.
+            (self._folder / app).mkdir(exist_ok=True)
             number = self._next_number
             self._next_number += 1
             self._current[app] = number
             self._sizes[number] = (app, 0)
-            (self._folder / app).mkdir(exist_ok=True)
         size = self._sizes[number][1]
-        with self._path(app, number).open("ab") as file:
+        # No buffer: what it could not write it would try to write again before the file is cut.
+        with self._path(app, number).open("ab", buffering=0) as file:
             try:
-                file.write(data)
-                file.flush()
+                _write_all(file, data)
             except OSError:
-                # Whole lines only: readers would take half a line for a broken one.
+                # Whole lines only: readers would take half a line for a broken one. Where even that is refused, nothing
+                # is written behind it.
+                del self._current[app]
                 file.truncate(size)
+                self._current[app] = number
                 raise
         self._sizes[number] = (app, size + len(data))
         self._total_bytes += len(data)
@@ -191,8 +217,13 @@ def folder_name(app_id: str) -> str:
 
 
 def _printable(entry: LogEntry) -> LogEntry:
-    text = entry.text.encode("utf-8", "replace").decode()
-    return LogEntry(entry.at, entry.source, text, entry.container_id, entry.input_id, entry.app_id, entry.function_id)
+    return replace(entry, text=entry.text.encode("utf-8", "replace").decode())
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _lines_forward(path: Path, stop: int | None) -> Iterator[bytes]:
