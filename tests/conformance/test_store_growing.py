@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from squall.protocol.call import SUCCEEDED
 from squall.protocol.errors import PlatformError
 from squall.server.model.store import Portion, Store, StoredInput, StoredOutput
+from squall.server.store import sql_calls, sql_portions
 from tests.conformance.test_store import make_call, make_inputs
 
 
@@ -154,6 +156,36 @@ async def test_call_that_was_never_said_to_be_whole_expires_after_its_last_input
     late = await store.expire(101.5)
 
     assert (early, late) == (0, 1)
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+async def test_growing_call_takes_no_more_inputs_once_part_of_it_has_expired(
+    store: Store, monkeypatch: pytest.MonkeyPatch, is_last: bool
+) -> None:
+    monkeypatch.setattr(sql_calls, "EXPIRE_ROWS_MAX", 2)
+    await grown(store, counts=(2, 3, 1))
+    await store.put_outputs(tuple(StoredOutput("fc-1", index, SUCCEEDED, finished_at=103.0) for index in range(6)))
+    refused: list[PlatformError] = []
+    expire_some = sql_calls.expire_some
+
+    def expire_and_extend(connection: Any, befores: Any) -> list[tuple[int, bool]]:
+        """A request that comes between two parts."""
+        gone = expire_some(connection, befores)
+        more = sql_portions.More("fc-1", 6, make_inputs("fc-1", 1, 6), 300.0, is_last)
+        refused.extend(one for one in sql_portions.extend_calls(connection, [more]) if isinstance(one, PlatformError))
+        assert gone[0][0] or refused, "it took an input, and its first outputs are gone"
+        return gone
+
+    monkeypatch.setattr(sql_calls, "expire_some", expire_and_extend)
+
+    count = await store.expire(200.0)
+    with pytest.raises(PlatformError) as caught:
+        await store.extend_call("fc-1", 6, make_inputs("fc-1", 1, 6), 300.0, is_last=is_last)
+
+    assert count == 1
+    assert {error.code for error in refused[:2]} <= {"conflict"}
+    assert caught.value.code == "not_found"
+    assert await store.unfinished_counts() == {}
 
 
 async def test_calls_that_are_put_together_are_new_one_by_one(store: Store) -> None:

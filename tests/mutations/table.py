@@ -19,6 +19,7 @@ from tests.mutations.mutation import Mutation
 from tests.mutations.scaling_faults import SCALING_FAULTS
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
+from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
 
@@ -36,6 +37,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *SCHEDULE_FAULTS,
     *DURABLE_FAULTS,
     *FLIGHT_FAULTS,
+    *STORED_FAULTS,
     *SCALING_FAULTS,
     *DEPLOY_FAULTS,
     *ISOLATION,

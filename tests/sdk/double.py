@@ -347,6 +347,12 @@ class Connection:
         self.double.apps[record.app_id] = record
         return app.AppCreated(record.app_id), b""
 
+    def _answer_AppGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        app_id = request.record(app.AppGet).app
+        record = self.double.apps[app_id]
+        state = app.STOPPED if app_id in self.double.stopped else record.state
+        return app.AppInfo(app_id, record.name, state, 0.0), b""
+
     def _answer_AppStop(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         record = request.record(app.AppStop)
         if record.is_sparing and self.double.is_sparing:
@@ -359,6 +365,10 @@ class Connection:
         specs = request.record(function.FunctionCreate).functions
         self.double.functions.update({spec.function_id: spec for spec in specs})
         return function.FunctionCreated(tuple(spec.function_id for spec in specs)), b""
+
+    def _answer_FunctionList(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        app_id = request.record(function.FunctionList).app_id
+        return function.FunctionListing(tuple(s for s in self.double.functions.values() if s.app_id == app_id)), b""
 
     def _answer_FunctionGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         asked = request.record(function.FunctionGet)

@@ -184,6 +184,34 @@ async def test_what_waits_in_the_store_fails_with_its_app() -> None:
         assert len(stage.plane.durable.backlog) == 0
 
 
+async def test_what_ends_with_its_app_is_read_in_whole_pages_however_full_the_memory_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, pages = MemoryStore.unfinished_inputs, 0
+
+    async def counted(store: MemoryStore, *args: Any) -> tuple[Portion, ...]:
+        nonlocal pages
+        pages += 1
+        return await read(store, *args)
+
+    monkeypatch.setattr(MemoryStore, "unfinished_inputs", counted)
+    async with staged(ServerConfig(queued_bytes_max=10_000)) as stage:
+        full, ending = await stage.client.function(), await stage.client.function(name="ending")
+        stage.node.is_slow_to_load = True
+        stage.client.put(stage.client.open(full.function_id), {0: b"7" + b" " * 8_000})
+        await stage.until(lambda: stage.plane.calls.waiting_bytes > 5_000)
+        for number in range(60):
+            await spawn(stage, ending.function_id, number)
+        pages = 0
+
+        stopping = asyncio.ensure_future(stage.client.ask("AppStop", AppStop(ending.app_id), Empty))
+        await stage.until(stopping.done)
+        await done(stage, 60)
+
+        assert stage.plane.calls.waiting_bytes > 5_000
+        assert pages <= 60 / backlog.PAGE_INPUTS + 2
+
+
 async def test_a_call_that_waits_in_the_store_can_be_cancelled() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)

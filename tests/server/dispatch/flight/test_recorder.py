@@ -702,3 +702,28 @@ async def test_flight_that_cannot_be_read_does_not_keep_others_from_being_writte
 
         assert track.is_looked_up
         assert track.earlier is None
+
+
+async def test_call_that_is_forgotten_while_the_store_is_asked_is_not_written_over_what_there_is() -> None:
+    clock = ManualClock()
+    recorder = FlightRecorder(clock, calls_max=1)
+    kept = StoredFlight("fc-" + "0" * 21 + "1", "fu-1", "ap-1", 1.0, 2.0, True, "{}", "what an earlier server wrote")
+
+    class Busy(MemoryStore):
+        async def get_flight(self, call_id: str) -> StoredFlight | None:
+            recorder.opened(make_call(2))  # there is room for one
+            return None
+
+    store = Busy()
+    await store.put_flights((kept,), (), 2.0)
+    keeper = FlightKeeper(recorder, store, clock, ServerConfig(), find=lambda _: None, look=lambda _: None)
+    call = make_call(1)
+    recorder.opened(call)
+    recorder.failed(call, (Input(call, 0, b"", "", 0.0),), "ct-1", wire.FAILED, Failure("user", "no"))
+    recorder.ended_call(call)
+    assert call.call_id == kept.call_id
+
+    await keeper.tick()
+
+    assert recorder.get(call.call_id) is None
+    assert await MemoryStore.get_flight(store, kept.call_id) == kept

@@ -1,0 +1,117 @@
+"""Mutations of what a full disk costs and of what is kept: lines, calls and flights."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+LOG = "tests/server/test_store_log.py::"
+STORE = "src/squall/server/store/"
+BACKLOG = "tests/server/dispatch/durable/test_backlog.py::"
+GROWING = "tests/conformance/test_store_growing.py::"
+RECORDER = "tests/server/dispatch/flight/test_recorder.py::"
+
+STORED_FAULTS = (
+    Mutation(
+        "log-count-again",
+        "disk full",
+        "what stands for lines that the disk refused counts as one line when it is refused again",
+        (Change(f"{STORE}log_overflow.py", "last.dropped += entry.dropped or 1", "last.dropped += 1"),),
+        {
+            f"{LOG}test_lines_that_a_full_disk_costs_are_counted_however_often_it_is_tried": "== 10_010",
+            f"{LOG}test_what_stands_for_lines_counts_for_as_many": "== 5 + 140",
+        },
+    ),
+    Mutation(
+        "log-half-line",
+        "disk full",
+        "half a line stays behind, and the next ones are written behind it",
+        (Change(f"{STORE}log_segments.py", "                file.truncate(size)\n", ""),),
+        {f"{LOG}test_what_a_full_disk_refuses_is_there_later": "for number in range(6)]"},
+    ),
+    Mutation(
+        "log-no-folder",
+        "disk full",
+        "an app whose folder could not be made is taken for one that has it",
+        (
+            Change(f"{STORE}log_segments.py", "            (self._folder / app).mkdir(exist_ok=True)\n", ""),
+            Change(
+                f"{STORE}log_segments.py",
+                "            self._sizes[number] = (app, 0)\n",
+                "            self._sizes[number] = (app, 0)\n            (self._folder / app).mkdir(exist_ok=True)\n",
+            ),
+        ),
+        {f"{LOG}test_app_whose_folder_found_no_room_is_written_later": "== ["},
+    ),
+    Mutation(
+        "log-told-twice",
+        "disk full",
+        "followers are told again of lines that they have read",
+        (Change(f"{STORE}log.py", "self._unwritten.add(entry)", "self._overflow.add(entry)"),),
+        {f"{LOG}test_followers_of_a_full_disk_read_each_line_once": "for number in range(400)]"},
+    ),
+    Mutation(
+        "log-not-again",
+        "disk full",
+        "lines that the disk refused wait for the next one",
+        (Change(f"{STORE}log.py", "                self._has_entries.set()\n", ""),),
+        {f"{LOG}test_lines_are_written_when_there_is_room_though_none_comes": "assert has_written()"},
+    ),
+    Mutation(
+        "expiry-growing",
+        "a call that grows expires in parts",
+        "it takes more inputs when its first outputs are gone",
+        (Change(f"{STORE}sql_calls.py", ".values(is_growing=False))", ".values(call_id=call_id))"),),
+        {
+            f"{GROWING}test_growing_call_takes_no_more_inputs_once_part_of_it_has_expired[{case}]": (
+                "it took an input, and its first outputs are gone"
+            )
+            for case in ("sqlite-False", "sqlite-True")
+        },
+    ),
+    Mutation(
+        "backlog-ending-pages",
+        "spawned inputs beyond the memory of the server",
+        "inputs that only end are read one by one while the memory is full",
+        (
+            Change(
+                "src/squall/server/dispatch/durable/backlog.py",
+                "PAGE_BYTES if is_ending else max(1, min(PAGE_BYTES, self._bytes_left))",
+                "max(1, min(PAGE_BYTES, self._bytes_left))",
+            ),
+        ),
+        {
+            f"{BACKLOG}test_what_ends_with_its_app_is_read_in_whole_pages_however_full_the_memory_is": (
+                "assert pages <= 60 / backlog.PAGE_INPUTS + 2"
+            )
+        },
+    ),
+    Mutation(
+        "flight-forgotten",
+        "calls beyond the bounds of the flight recorder",
+        "a call that was forgotten meanwhile is written, as one without inputs",
+        (
+            Change(
+                "src/squall/server/dispatch/flight/keeper.py",
+                "        tracks = [track for track in tracks if track.bytes]  # others were forgotten meanwhile\n",
+                "",
+            ),
+        ),
+        {
+            f"{RECORDER}test_call_that_is_forgotten_while_the_store_is_asked_is_not_written_over_what_there_is": (
+                "kept.call_id) == kept"
+            )
+        },
+    ),
+    Mutation(
+        "replay-lease",
+        "server killed while a call is replayed",
+        "the app of a replay is not taken up again",
+        (Change("src/squall/cli/call_replay.py", "        client.keep_app(record)\n", ""),),
+        {
+            "tests/cli/test_call_replay.py::"
+            "test_app_of_a_replay_outlives_the_server_that_is_lost_while_its_functions_are_made": (
+                "assert app_id in server.apps"
+            )
+        },
+    ),
+)
