@@ -32,7 +32,8 @@ class LogStore(Protocol):
 
         Of what cannot be written as fast as it comes the last lines of each source of a container are kept; the
         others are dropped, and the container's log says so where it happened: an entry of source `system` with the
-        text "dropped N lines here" and `dropped` N. What the disk refuses is treated so, too. Entries that are `passing` are for followers that ask for them, and are not kept.
+        text "dropped N lines here" and `dropped` N. So it goes with what a full disk refuses, when there is room
+        again; followers have had those. Entries that are `passing` are for followers that ask for them, and not kept.
         """
 
     async def flush(self) -> None:
