@@ -16,6 +16,8 @@ HELD = "src/squall/server/dispatch/app/held_version.py"
 FLEET = "src/squall/server/dispatch/fleet/fleet.py"
 
 TARGET = "src/squall/sdk/_target.py"
+CALLS = "src/squall/sdk/_calls.py"
+LOOKUP = "src/squall/sdk/_lookup.py"
 FOUND_AGAIN = "tests/sdk/test_found_again.py::"
 
 DEPLOY_FAULTS = (
@@ -23,8 +25,22 @@ DEPLOY_FAULTS = (
         "deploy-found-again",
         "an app that is stopped and deployed anew",
         "a handle by name stands for the app it found first, for ever",
-        (Change(TARGET, "if self._is_last or not function.forget():", "if self._is_last or function:"),),
+        (Change(TARGET, "if self._is_last or not function.is_named:", "if self._is_last or function:"),),
         {f"{FOUND_AGAIN}test_the_async_forms_find_it_too": "gather(*[one.remote.aio(3)]"},
+    ),
+    Mutation(
+        "deploy-map-twice",
+        "an app that is stopped and deployed anew",
+        "a map is made again though some of its inputs have begun",
+        (Change(CALLS, "if refused and len(refused) == len(self._unanswered)", "if refused"),),
+        {f"{FOUND_AGAIN}test_a_map_is_not_made_again_while_an_input_may_run": "refusal is None"},
+    ),
+    Mutation(
+        "deploy-asked-together",
+        "an app that is stopped and deployed anew, called by many threads",
+        "each thread looks for it by itself",
+        (Change(LOOKUP, "self._shared.setdefault(instead_of, mine)", "mine"),),
+        {f"{FOUND_AGAIN}test_threads_that_find_it_again_do_so_together[function]": "- asked == 1"},
     ),
     Mutation(
         "deploy-run-twice",

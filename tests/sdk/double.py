@@ -69,6 +69,10 @@ class ServerDouble:
         self.guest_hellos: list[GuestHello] = []
         self.opened: list[call.CallOpen] = []
         self.rescaled: list[autoscaler.AutoscalerUpdate] = []
+        self.looked_up: list[function.FunctionGet] = []
+        """Functions that were asked for by name or id."""
+        self.lookup_s = 0.0
+        """How long that takes."""
         self.bound: list[function.FunctionBind] = []
         """Variants that were asked for."""
         self.closed_calls: list[str] = []
@@ -370,8 +374,10 @@ class Connection:
         app_id = request.record(function.FunctionList).app_id
         return function.FunctionListing(tuple(s for s in self.double.functions.values() if s.app_id == app_id)), b""
 
-    def _answer_FunctionGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+    async def _answer_FunctionGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         asked = request.record(function.FunctionGet)
+        self.double.looked_up.append(asked)
+        await asyncio.sleep(self.double.lookup_s)
         # Of a name: the one whose app runs, or else one whose app did.
         for spec in sorted(self.double.functions.values(), key=lambda one: one.app_id in self.double.stopped):
             app_name = self.double.apps[spec.app_id].name
@@ -476,6 +482,8 @@ class Connection:
 
     async def _answer_CallSpawn(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         record = request.record(call.CallSpawn)
+        if self.double.known(record.call.function_id) is None:
+            raise PlatformError("not_found", f"CallSpawn: function {record.call.function_id} does not exist")
         if record.is_growing and self.double.refusals:
             return call.CallSpawned(record.call.call_id, retry_s=self.double.refusals.pop(0)), b""
         await asyncio.sleep(self.double.spawn_s)

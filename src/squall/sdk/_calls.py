@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from squall.protocol.call import IN_BLOB
@@ -152,10 +153,24 @@ class _Waking:
 class MapCall(_Waking):
     """Many inputs, each with its output."""
 
-    def __init__(self, call_id: str, function_id: str, parent_input_id: str, reader: Reader, method: str = "") -> None:
+    def __init__(
+        self,
+        call_id: str,
+        function_id: str,
+        parent_input_id: str,
+        reader: Reader,
+        method: str = "",
+        is_unknown: Callable[[Output], bool] | None = None,
+    ) -> None:
+        """`is_unknown` says of an output that the server does not know the function; with it, such outputs are held
+        back until there is another one, or `refusal` has been looked at."""
         super().__init__(reader)
         self.call_id = call_id
+        self._parent_input_id = parent_input_id
+        self._method = method
         self._open = call_open(call_id, function_id, "map", parent_input_id, method)
+        self._is_unknown = is_unknown
+        self._refused: dict[int, Output] = {}
         self._unanswered: dict[int, Payload] = {}
         self._is_opened = False
         # Each is counted by one thread: what is sent by the caller's, what comes by the one that reads.
@@ -190,8 +205,11 @@ class MapCall(_Waking):
 
     def take_outputs(self, params: dict[str, Any], body: bytes) -> None:
         """Outputs came; those we have already are dropped."""
+        outputs = outputs_of(params, body)
+        if self._is_unknown is not None:
+            outputs = self._hold_back(outputs)
         unanswered, ready = self._unanswered, self.ready
-        for output in outputs_of(params, body):
+        for output in outputs:
             payload = unanswered.pop(output.number, None)
             if payload is not None:
                 self._answered_bytes += len(payload.value)
@@ -199,6 +217,31 @@ class MapCall(_Waking):
                 self._output_bytes += len(output.value)
                 ready.append(output)
         self.wake()
+
+    def _hold_back(self, outputs: list[Output]) -> list[Output]:
+        """Those to go on with: none of them, while all say that there is no such function."""
+        assert self._is_unknown is not None
+        for output in outputs:
+            if not self._is_unknown(output):
+                self._is_unknown = None
+                held, self._refused = self._refused, {}
+                return [*held.values(), *outputs]
+            self._refused[output.number] = output
+        return []
+
+    @property
+    def refusal(self) -> Output | None:
+        """Says that the server does not know the function, when it has said so of all inputs: none has begun."""
+        refused = self._refused
+        return next(iter(refused.values())) if refused and len(refused) == len(self._unanswered) else None
+
+    def with_function(self, call_id: str, function_id: str) -> MapCall:
+        """Another call, with the inputs of this one; it is sent by its `frames`."""
+        call = MapCall(call_id, function_id, self._parent_input_id, self._reader, self._method)
+        call._unanswered = dict(self._unanswered)
+        call._sent_bytes = self._sent_bytes
+        call._is_opened = True
+        return call
 
     def take_items(self, params: dict[str, Any], body: bytes) -> None:
         """Generators cannot be mapped."""

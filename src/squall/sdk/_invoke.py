@@ -44,13 +44,26 @@ async def unpack(client: Client, output: Output) -> Any:
     return deserialize(await _blob.get(client, output.blob_sha256) if output.blob_sha256 else output.value)
 
 
+def says_unknown(output: Output) -> bool:
+    """Whether it says that the server does not know the function that was called."""
+    if output.status == SUCCEEDED or output.blob_sha256:
+        return False
+    from squall.sdk._failure import is_unknown  # cold start: only when something failed
+
+    return is_unknown(output.value)
+
+
 def check_known(output: Output) -> None:
     """Raises NoFunction when the output says that the server does not know the function that was called."""
-    if output.status != SUCCEEDED and not output.blob_sha256:
-        from squall.sdk._failure import is_unknown, to_exception  # cold start: only when something failed
+    if says_unknown(output):
+        raise unknown(output)
 
-        if is_unknown(output.value):
-            raise NoFunction(to_exception(output.value))
+
+def unknown(output: Output) -> NoFunction:
+    """What an output says that the server does not know the function."""
+    from squall.sdk._failure import to_exception  # cold start: as above
+
+    return NoFunction(to_exception(output.value))
 
 
 async def failure_bytes(client: Client, output: Output) -> bytes:

@@ -2,28 +2,102 @@
 
 from __future__ import annotations
 
-from squall.exception import InvalidError, NotFoundError
+from itertools import count
+from typing import Any
+
+from squall.exception import Error, InvalidError, NotFoundError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
 from squall.protocol.records import replace
 from squall.sdk._client import Client
 from squall.sdk._definition import Handle
+from squall.sdk._pending import Pending
+
+LOOK_S = 10.0
+"""So long an answer to somebody else's question is waited for."""
 
 
-async def look_up(client: Client, handle: Handle) -> FunctionSpec:
-    """What a handle stands for.
+class _Question:
+    """One that was asked for a handle. Those asked later have higher numbers."""
 
-    Raises:
-        NotFoundError: there is no such thing, or a class where a function is meant, or the other way round.
-    """
-    asked = FunctionGet(handle.function_id, handle.app, handle.name, handle.environment, handle.version)
+    def __init__(self, client: Client, handle: Handle, number: int) -> None:
+        self._client = client
+        self._handle = handle
+        self.number = number
+        self.answer: Pending[Any] = Pending(client.connection)
+        """As it came."""
+
+    def ask(self) -> None:
+        """Ask it; the answer comes by itself."""
+        handle = self._handle
+        record = FunctionGet(handle.function_id, handle.app, handle.name, handle.environment, handle.version)
+        asked = self._client.ask("FunctionGet", record)
+
+        def answered() -> None:
+            if asked.error is not None:
+                self.answer.fail(asked.error)
+            else:
+                self.answer.set(asked.result()[0])
+
+        asked.add_callback(answered)
+
+
+class Lookup:
+    """What one handle stands for, asked for by all threads and tasks that use it. Without locks: see `_turn.py`."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._numbers = count(1)
+        self._newest = 0
+        self._shared: dict[str, _Question] = {}
+
+    async def ask(self, client: Client, instead_of: str) -> FunctionSpec | None:
+        """What the handle stands for now; None where an answer to a later question is there already.
+
+        Args:
+            instead_of: an id that the server does not know any more, or empty. All that look for something instead of
+                one id share a question: it was asked when that id was gone. Other questions are not shared, as one
+                that is under way may have been answered before what the caller knows of.
+
+        Raises:
+            NotFoundError: there is no such thing, or a class where a function is meant, or the other way round.
+        """
+        question = _Question(client, self._handle, next(self._numbers))
+        if instead_of:
+            question = await self._share(question, instead_of)
+        else:
+            question.ask()
+        spec = await _answered(client, self._handle, question.answer)
+        if question.number < self._newest:
+            return None
+        self._newest = question.number
+        return spec
+
+    async def _share(self, mine: _Question, instead_of: str) -> _Question:
+        """A question that was answered: that of whoever was first, or else mine."""
+        question = self._shared.setdefault(instead_of, mine)
+        if question is mine:
+            try:
+                mine.ask()
+                await mine.answer.within(None)
+            finally:
+                self._shared.pop(instead_of, None)
+        elif not await question.answer.within(LOOK_S):
+            question = mine  # whoever was first may have been interrupted before it was asked
+            mine.ask()
+        return question
+
+
+async def _answered(client: Client, handle: Handle, answer: Pending[Any]) -> FunctionSpec:
     try:
-        spec = await client.request("FunctionGet", asked, FunctionSpec)
+        spec = client.codec.record(FunctionSpec, await answer)
     except NotFoundError as error:
         class_name, _, method = handle.name.partition(".")
         if not method or handle.is_class:
-            raise
+            raise NotFoundError(*error.args) from None  # others may get it, too, and put their frames into it
         how = f"Cls.from_name({handle.app!r}, {class_name!r})().{method}"
         raise NotFoundError(f"{error}; methods are found by their class: {how}") from None
+    except Error as error:
+        raise type(error)(*error.args) from None  # as above
     if handle.name and spec.definition.is_class != handle.is_class:
         is_what, kind = ("a class", "Cls") if spec.definition.is_class else ("a function", "Function")
         how = f"{kind}.from_name({handle.app!r}, {handle.name!r})"

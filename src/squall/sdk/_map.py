@@ -12,10 +12,11 @@ from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _shown
 from squall.sdk._calls import MapCall, Output, Payload
 from squall.sdk._client import Client
-from squall.sdk._invoke import failure_bytes, pack, parent_input_id, unpack
+from squall.sdk._invoke import failure_bytes, pack, parent_input_id, says_unknown, unknown, unpack
 from squall.sdk._pending import running_loop
 from squall.sdk._pieces import is_large
 from squall.sdk._serialization import failure_as_value, serialize
+from squall.sdk._target import Target
 
 BATCH_INPUTS = 100
 """What takes longer in one go keeps others from the processor, and costs no less for each."""
@@ -112,13 +113,17 @@ class Mapping:
 
     def __init__(
         self,
-        client: Client,
-        function_id: str,
+        target: Target,
+        form: str,
         feed: Feed,
         kwargs: dict[str, Any],
         progress: Progress,
         method: str = "",
     ) -> None:
+        """`form` is the method of the function that its user has called."""
+        client = target.client
+        self._target = target
+        self._form = form
         self._client = client
         self._feed = feed
         self._kwargs = kwargs
@@ -129,15 +134,29 @@ class Mapping:
         self._is_fed = False
         self._held: dict[int, Output] = {}
         self._held_bytes = 0
-        self._call = MapCall(client.new_call_id(), function_id, parent_input_id(), client.connection, method)
+        self._call = MapCall(
+            client.new_call_id(),
+            target.function_id,
+            parent_input_id(),
+            client.connection,
+            method,
+            says_unknown if target.may_have_another else None,
+        )
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
-        """Outputs as they come."""
-        call = self._call
+        """Outputs as they come.
+
+        Raises:
+            NotFoundError: there is no such function, or none any more that has its name.
+        """
         is_done = False
         try:
             async with _Feeder(self) as feeder:
                 while True:
+                    call = self._call
+                    if call.refusal is not None:
+                        await self._call_another(call.refusal)
+                        continue
                     if self._has_room():
                         await feeder.feed()
                     while call.ready:
@@ -153,11 +172,20 @@ class Mapping:
                         return
                     signal = call.arm()
                     can_feed = self._has_room() and (feeder.has_news or not feeder.is_running)
-                    if not call.ready and call.error is None and not can_feed:
+                    if not call.ready and call.error is None and call.refusal is None and not can_feed:
                         await signal
         finally:
-            self._client.close_call(call, is_prompt=not is_done)
+            self._client.close_call(self._call, is_prompt=not is_done)
             self._progress.end(*self._counts())
+
+    async def _call_another(self, refusal: Output) -> None:
+        """None of the inputs has begun: all of them go to the function that has the name by now."""
+        self._target = await self._target.again(unknown(refusal).error, self._form)
+        refused = self._call
+        self._client.close_call(refused)
+        # Also with those that an async iterator has given while that was asked.
+        self._call = refused.with_function(self._client.new_call_id(), self._target.function_id)
+        self._client.open_call(self._call, self._call.frames())
 
     def _counts(self) -> tuple[int, int, int, bool]:
         """Of outputs, failures among them, and inputs; and whether those are all there will be."""

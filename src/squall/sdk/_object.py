@@ -92,12 +92,10 @@ class Obj:
         spec = user_class.methods.get(name) if user_class is not None else None
         if spec is None and user_class is not None:
             return None
-        if user_class is None and not cls.service_function.has_method(name):
-            cls.service_function.forget()  # a later version may have it
         made = Function[..., Any]._make(
             f"{cls._name}.{name}",
             app=cls.service_function._app,
-            is_generator=spec is not None and spec.is_generator,
+            is_generator=spec.is_generator if spec is not None else None,
             function_id=self._squall_function_id,
             client=cls.service_function._client,
             variant=self._squall_variant,

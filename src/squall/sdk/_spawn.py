@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from squall.exception import InvalidError
+from squall.exception import InvalidError, NotFoundError
 from squall.protocol.call import (
     IN_BLOB,
     SPAWN_MAP,
@@ -17,10 +17,12 @@ from squall.protocol.call import (
     SpawnBatch,
 )
 from squall.protocol.ids import new_id
+from squall.protocol.records import replace
 from squall.sdk import _invoke, _map, _pending
 from squall.sdk._calls import Payload
 from squall.sdk._client import Client
 from squall.sdk._pending import Pending, Reader, running_loop
+from squall.sdk._target import Target
 
 PORTION_INPUTS = 512
 """In one request, or as many as have `_map.BATCH_BYTES`."""
@@ -248,18 +250,18 @@ async def spawn(
 
 
 async def spawn_map(
-    client: Client, function_id: str, iterables: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
+    target: Target, form: str, iterables: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
 ) -> str:
     """Start one call for all inputs of a map, while they are pulled; returns its id when all are on disk.
 
     What was taken before an iterator raises, or this process ends, is run. With more inputs waiting than the server
-    takes, it waits, too.
+    takes, it waits, too. `form` is the method of the function that its user has called.
 
     Raises:
         ResourceExhaustedError: the server's disk is full.
         ConflictError: the call was cancelled meanwhile.
     """
-    growing = _GrowingCall(client, function_id, method)
+    growing = _GrowingCall(target, form, method)
     feed = _map.Feed(iterables, is_star=False)
     if feed.is_async and running_loop() is None:
         raise InvalidError("async iterators need the async form: `await ….spawn_map.aio(…)`")
@@ -272,7 +274,7 @@ async def spawn_map(
             if args is None:
                 is_last = True
                 break
-            payload = await _invoke.pack(client, args, kwargs)
+            payload = await _invoke.pack(target.client, args, kwargs)
             payloads.append(payload)
             size_bytes += len(payload.value)
         await growing.add(payloads, is_last=is_last)
@@ -283,10 +285,12 @@ async def spawn_map(
 class _GrowingCall:
     """A call that inputs are added to; one request is on its way while the next one is made."""
 
-    def __init__(self, client: Client, function_id: str, method: str) -> None:
+    def __init__(self, target: Target, form: str, method: str) -> None:
         self.call_id = new_id("fc")
-        self._client = client
-        self._opened = CallOpen(self.call_id, function_id, SPAWN_MAP, _invoke.parent_input_id(), method)
+        self._target = target
+        self._form = form
+        self._client = target.client
+        self._opened = CallOpen(self.call_id, target.function_id, SPAWN_MAP, _invoke.parent_input_id(), method)
         self._input_count = 0
         self._is_begun = False
         self._asked: tuple[str, Any, bytes] | None = None
@@ -316,7 +320,14 @@ class _GrowingCall:
         """Wait until all that was sent is on disk, and for as long as there is no room for it."""
         delay_s = 0.0
         while self._answer is not None:
-            params, _ = await self._answer
+            refused = None
+            try:
+                params, _ = await self._answer
+            except NotFoundError as error:
+                refused = error
+            if refused is not None:
+                await self._call_another(refused)
+                continue
             retry_s = self._client.codec.record(CallSpawned, params).retry_s
             if not retry_s:
                 self._answer = None
@@ -325,6 +336,16 @@ class _GrowingCall:
             await _pending.sleep(delay_s)
             assert self._asked is not None
             self._ask(*self._asked)
+
+    async def _call_another(self, refused: NotFoundError) -> None:
+        """Where the call was not even begun: with the function that has the name by now."""
+        assert self._asked is not None
+        method, record, body = self._asked
+        if method != "CallSpawn":
+            raise refused
+        self._target = await self._target.again(refused, self._form)
+        opened = replace(record.call, function_id=self._target.function_id)
+        self._ask(method, replace(record, call=opened), body)
 
 
 def _batch(call_id: str, first: int, payloads: list[Payload]) -> InputBatch:

@@ -45,6 +45,11 @@ class Target:
         self.client = client
         self.function_id = function_id
 
+    @property
+    def may_have_another(self) -> bool:
+        """Whether `again` may find another one."""
+        return not self._is_last and self._function.is_named
+
     async def again(self, refused: BaseException, method: str) -> Target:
         """Another one to make the call with, where `refused` says that the server does not know this one.
 
@@ -53,12 +58,12 @@ class Target:
             NotFoundError: there is nothing of that name now, or the call may have been begun.
         """
         function = self._function
-        if self._is_last or not function.forget():
+        if self._is_last or not function.is_named:
             raise refused
         if self.client.connection_count > self._sent_over:
             how = "the connection broke meanwhile, and whether it had begun is not known; call it again"
             raise NotFoundError(f"{refused}; {how}")
-        found = await function.target(method, is_last=True)
+        found = await function.target(method, instead_of=self.function_id)
         if found.function_id == self.function_id:
             raise refused
         return found

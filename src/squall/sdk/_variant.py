@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from squall.exception import NotFoundError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions
 
 if TYPE_CHECKING:
@@ -63,12 +64,23 @@ class Variant:
         found = _bound.get(key)
         if found is not None and time.monotonic() - found[1] < BOUND_S:
             return found[0]
-        record = FunctionBind(base_id, self.parameters, self.options)
-        function_id = (await client.request("FunctionBind", record, FunctionBound)).function_id
+        try:
+            function_id = await self._bind(client, base_id)
+        except NotFoundError:
+            # The app it was found in was stopped, and nobody has called its base since.
+            newer_id = await self.base.resolve_anew(instead_of=base_id)
+            if newer_id == base_id:
+                raise
+            function_id = await self._bind(client, newer_id)
+            key = self._key(newer_id)
         _bound[key] = function_id, time.monotonic()
         while len(_bound) > BOUND_MAX:
             _bound.popitem(last=False)
         return function_id
+
+    async def _bind(self, client: Client, base_id: str) -> str:
+        record = FunctionBind(base_id, self.parameters, self.options)
+        return (await client.request("FunctionBind", record, FunctionBound)).function_id
 
     def _key(self, base_id: str) -> tuple[str, str, str]:
         return base_id, self.parameters, "" if self.options is None else repr(self.options)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from squall.sdk._autoscaler import FunctionAutoscaler
     from squall.sdk._client import Client
     from squall.sdk._logs import Logs, Place
+    from squall.sdk._lookup import Lookup
     from squall.sdk._object import Obj
     from squall.sdk._variant import Variant
     from squall.sdk.app import App
@@ -53,7 +54,8 @@ class Function(With, Generic[P, R]):
     _held_by: list[App]
     """The app it was made for, and those that include it."""
     _definition: Definition | None
-    _is_generator: bool
+    _is_generator: bool | None
+    """None until that is learnt of what it is a method or a variant of."""
     _function_id: str | None
     _handle: Handle | None
     _client: Client | None
@@ -64,6 +66,8 @@ class Function(With, Generic[P, R]):
     _owner: Obj | None
     _methods: tuple[MethodSpec, ...] | None
     """Of a class that was looked up."""
+    _lookup: Lookup | None
+    """Once it was asked for, of a handle."""
     _info: FunctionInfo | None
     """As it was asked for last."""
 
@@ -74,13 +78,14 @@ class Function(With, Generic[P, R]):
         *,
         app: App | None = None,
         definition: Definition | None = None,
-        is_generator: bool = False,
+        is_generator: bool | None = False,
         function_id: str | None = None,
         handle: Handle | None = None,
         client: Client | None = None,
         variant: Variant | None = None,
         method: str = "",
         owner: Obj | None = None,
+        methods: tuple[MethodSpec, ...] | None = None,
     ) -> Function[P, R]:
         function = object.__new__(cls)
         function._name = name
@@ -94,7 +99,8 @@ class Function(With, Generic[P, R]):
         function._variant = variant
         function._method = method
         function._owner = owner
-        function._methods = None
+        function._methods = methods
+        function._lookup = None
         function._info = None
         if definition is not None:
             function.__doc__ = definition.raw_f.__doc__
@@ -149,7 +155,7 @@ class Function(With, Generic[P, R]):
         """
         if client is not None:
             self._client = client
-        await self._resolve_anew()
+        await self.resolve_anew()
         return self
 
     # Calling
@@ -269,16 +275,14 @@ class Function(With, Generic[P, R]):
 
         if not iterables:
             raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
-        function_id = await self._resolve_for(method, is_anew=True)
-        given = dict(kwargs or {})
-        return await _spawn.spawn_map(self._get_client(), function_id, iterables, given, self._method)
+        return await _spawn.spawn_map(await self.target(method), method, iterables, dict(kwargs or {}), self._method)
 
     @blocking
     async def get_current_stats(self) -> FunctionCurrentStats:
         """How busy the function is now."""
         from squall.protocol.function import FunctionStats, FunctionStatsGet  # cold start: as above
 
-        function_id = await self._resolve_anew()
+        function_id = await self.resolve_anew()
         stats = await self._get_client().request("FunctionStats", FunctionStatsGet(function_id), FunctionStats)
         return FunctionCurrentStats(
             stats.queued_inputs, stats.container_count, stats.running_inputs, stats.input_headroom
@@ -296,7 +300,7 @@ class Function(With, Generic[P, R]):
         from squall.protocol.log import LogRead  # cold start: as above
         from squall.sdk._logs import Place  # cold start: as above
 
-        client, function_id = self._get_client(), await self._resolve_anew()
+        client, function_id = self._get_client(), await self.resolve_anew()
         spec = await client.request("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)
         return Place(client, LogRead(app=spec.app_id, function=spec.function_id))
 
@@ -306,7 +310,7 @@ class Function(With, Generic[P, R]):
         from squall.sdk import _stats  # cold start: as above
 
         if self._info is None or refresh:
-            self._info = await _stats.function_info(self._get_client(), await self._resolve_anew())
+            self._info = await _stats.function_info(self._get_client(), await self.resolve_anew())
         return self._info
 
     @blocking
@@ -328,7 +332,7 @@ class Function(With, Generic[P, R]):
         from squall.sdk import _stats  # cold start: as above
 
         begin, end = _stats.window(f"{self._name}.stats()", since, until)
-        function_id = await self._resolve_anew()
+        function_id = await self.resolve_anew()
         return await _stats.function_stats(self._get_client(), function_id, begin, end, container or "", all_variants)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> NoReturn:
@@ -377,7 +381,7 @@ class Function(With, Generic[P, R]):
     @property
     def is_generator(self) -> bool:
         """Whether it is called by `remote_gen`."""
-        return self._is_generator
+        return bool(self._is_generator)
 
     @property
     def raw_f(self) -> Callable[..., Any]:
@@ -425,7 +429,11 @@ class Function(With, Generic[P, R]):
             variant = None
         if function_id is None and self._handle is None and variant is None:
             raise InvalidError(f"function {self._name} cannot be pickled: its app does not run, so it has no id yet")
-        return _from_handle, (self._name, function_id, self._handle, self._is_generator, self._method, variant)
+        methods = self._methods
+        if self._definition is not None and self._definition.user_class is not None:
+            methods = tuple(self._definition.user_class.methods.values())
+        given = (self._name, function_id, self._handle, self._is_generator, self._method, variant, methods)
+        return _from_handle, given
 
     # Inside
 
@@ -452,7 +460,7 @@ class Function(With, Generic[P, R]):
 
     async def scaled(self) -> tuple[Client, str]:
         """Whom to ask about its containers, and its id there."""
-        return self._get_client(), await self._resolve_anew()
+        return self._get_client(), await self.resolve_anew()
 
     def held_by(self, app: App) -> None:
         """Another app includes it."""
@@ -464,10 +472,10 @@ class Function(With, Generic[P, R]):
         return invoke().current()  # type: ignore[no-any-return]
 
     async def _resolve(self) -> str:
-        if self._variant is not None and self._function_id is None:
-            function_id = await self._variant.resolve(self._get_client())
-            self._learn()
-            return function_id
+        if self._variant is not None:
+            if self._is_generator is None:
+                await self._learn()
+            return self._function_id or await self._variant.resolve(self._get_client())
         known_id = self._known_id()
         if known_id is not None:
             return known_id
@@ -476,27 +484,34 @@ class Function(With, Generic[P, R]):
                 f"function {self._name} cannot be called: its app does not run; call it inside `with app.run():`, or "
                 "from a local entrypoint started by `squall run`"
             )
-        from squall.sdk._lookup import look_up  # cold start: as above
+        return await self._look_up(self._handle)
 
-        spec = await look_up(self._get_client(), self._handle)
-        self._is_generator = spec.definition.is_generator
-        self._methods = spec.definition.methods
-        self._name = spec.name
-        self._function_id = spec.function_id
-        return spec.function_id
+    async def _look_up(self, handle: Handle, instead_of: str = "") -> str:
+        """Ask what the handle stands for; other threads and tasks go by what is known until more is."""
+        from squall.sdk._lookup import Lookup  # cold start: as above
 
-    def _learn(self) -> None:
+        if self._lookup is None:
+            self._lookup = Lookup(handle)
+        spec = await self._lookup.ask(self._get_client(), instead_of)
+        if spec is not None:
+            self._is_generator = spec.definition.is_generator
+            self._methods = spec.definition.methods
+            self._name = spec.name
+            # In this order: who sees the id goes by the rest.
+            self._function_id = spec.function_id
+        assert self._function_id is not None
+        return self._function_id
+
+    async def _learn(self) -> None:
         """What is known of a method, or of what it is a variant of, once that was looked up."""
         assert self._variant is not None
         base = self._variant.base
-        if base._methods is None:
-            return
-        if self._method:
-            self._is_generator = base._check_method(self._method)
-        else:
-            self._is_generator = base._is_generator
+        await base._resolve()
+        if self._method and base._handle is not None and not base._has_method(self._method):
+            await base.resolve_anew()  # a later version may have it
+        self._is_generator = base._check_method(self._method) if self._method else base.is_generator
 
-    def has_method(self, name: str) -> bool:
+    def _has_method(self, name: str) -> bool:
         """Whether the class that was looked up has it, as far as is known."""
         return self._methods is None or any(one.name == name for one in self._methods)
 
@@ -529,7 +544,7 @@ class Function(With, Generic[P, R]):
             self._name,
             app=self._app,
             definition=self._definition,
-            is_generator=self._is_generator,
+            is_generator=None if self._definition is None else self._is_generator,
             client=self._client,
             variant=variant,
         )
@@ -538,30 +553,46 @@ class Function(With, Generic[P, R]):
     def _is_batched(self) -> bool:
         return self._definition is not None and self._definition.options.batching is not None
 
-    async def target(self, method: str, *, is_last: bool = False) -> Target:
-        """What a call by that method is made of; when it `is_last`, whatever becomes of it."""
-        function_id = await self._resolve_for(method)
+    async def target(self, method: str, *, instead_of: str = "") -> Target:
+        """What a call by that method is made of. `instead_of` an id that the server does not know, it is the last that
+        is tried."""
+        function_id = await self._resolve_for(method, instead_of)
         client = self._get_client()
-        return Target(self, client, function_id, client.sending_over, is_last=is_last)
+        return Target(self, client, function_id, client.sending_over, is_last=bool(instead_of))
 
-    def forget(self) -> bool:
-        """Look it up again at its next use; whether that may find another one."""
+    @property
+    def is_named(self) -> bool:
+        """Whether its name may stand for another one some day."""
         named = self if self._variant is None else self._variant.base
-        if named._handle is None or not named._handle.name:
-            return False
-        named._function_id = self._function_id = None
-        return True
+        return named._handle is not None and bool(named._handle.name)
 
-    async def _resolve_anew(self) -> str:
-        """As `_resolve`, of what its name stands for now: where asking once more is worth it."""
-        self.forget()
-        return await self._resolve()
+    async def resolve_anew(self, *, instead_of: str = "") -> str:
+        """The id of what its name stands for now, where asking once more is worth it; of what has no name, its id.
 
-    async def _resolve_for(self, method: str, *, is_anew: bool = False) -> str:
-        """As `_resolve` or `_resolve_anew`, for a method of calling it: what it runs is of the kind that it can run."""
+        Nothing that is known is taken from others that use it meanwhile. `instead_of` an id that the server does not
+        know, it is enough that they have found another one.
+
+        Raises:
+            NotFoundError: there is nothing of that name now.
+        """
+        named = self if self._variant is None else self._variant.base
+        if not self.is_named or (instead_of and self._known_id() != instead_of):
+            return await self._resolve()
+        assert named._handle is not None
+        named_id = await named._look_up(named._handle, named._known_id() or "" if instead_of else "")
+        if self._variant is None:
+            return named_id
+        if self._definition is None:
+            await self._learn()
+        function_id = await self._variant.resolve(self._get_client())
+        self._function_id = None  # of one that was pickled, the id it had then
+        return function_id
+
+    async def _resolve_for(self, method: str, instead_of: str) -> str:
+        """Its id, for a method of calling it: what it runs is of the kind that it can run."""
         if method != "remote_gen":
             self._refuse_generator(method)
-        function_id = await (self._resolve_anew() if is_anew else self._resolve())
+        function_id = await (self.resolve_anew(instead_of=instead_of) if instead_of else self._resolve())
         # Again: what a handle stands for is known only now.
         if method != "remote_gen":
             self._refuse_generator(method)
@@ -586,17 +617,16 @@ class Function(With, Generic[P, R]):
 
         if not iterables:
             raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
-        function_id = await self._resolve_for(method, is_anew=True)
-        client = self._get_client()
+        target = await self.target(method)
         mapping = _map.Mapping(
-            client,
-            function_id,
+            target,
+            method,
             _map.Feed(iterables, is_star),
             dict(kwargs or {}),
             _output.MapProgress(self._name),
             self._method,
         )
-        values = _map.mapped(client, mapping, is_ordered=is_ordered, has_exceptions=has_exceptions)
+        values = _map.mapped(target.client, mapping, is_ordered=is_ordered, has_exceptions=has_exceptions)
         try:
             async for value in values:
                 yield value
@@ -608,10 +638,17 @@ def _from_handle(
     name: str,
     function_id: str | None,
     handle: Handle | None,
-    is_generator: bool,
+    is_generator: bool | None,
     method: str = "",
     variant: Variant | None = None,
+    methods: tuple[MethodSpec, ...] | None = None,
 ) -> Function[..., Any]:
     return Function[..., Any]._make(
-        name, function_id=function_id, handle=handle, is_generator=is_generator, method=method, variant=variant
+        name,
+        function_id=function_id,
+        handle=handle,
+        is_generator=is_generator,
+        method=method,
+        variant=variant,
+        methods=methods,
     )
