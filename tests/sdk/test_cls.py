@@ -190,8 +190,8 @@ def test_constructors_are_refused_also_inherited_ones() -> None:
         ({}, "parameter x of class Made has no annotation"),
         ({"x": float}, "parameter x of class Made is annotated as float: it can be str, int, bool or bytes"),
         ({"x": "list[int]"}, "is annotated as list"),
-        ({"x": str}, "parameter x of class Made: default=3 is no str"),
-        ({"x": bool}, "default=3 is no bool"),
+        ({"x": str}, "parameter x of class Made: default=3 must be of type str"),
+        ({"x": bool}, "default=3 must be of type bool"),
     ],
 )
 def test_parameters_that_cannot_be(annotations: dict[str, Any], message: str) -> None:

@@ -17,6 +17,7 @@ from squall.sdk._parameters import INSTEAD
 
 app = squall.App("parameters", include_source=False)
 handle = squall.Function.from_name("parameters", "function")
+scaled: Any = squall.Cls.from_name("parameters", "Scaled")()
 
 WRONG: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (app.function, {"cpus": 1}, r"@app.function\(cpus=…\): .* did you mean cpu=\? It takes image=, schedule=, env="),
@@ -45,6 +46,28 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (handle.with_options, {"min_containers": 3}, r"write .autoscaler.update\(min_containers=…\)"),
     (handle.with_concurrency, {"max_input": 3}, "did you mean max_inputs="),
     (handle.with_batching, {"wait_ms": 3}, r"\.with_batching\(\) needs max_batch_size="),
+    (squall.App, {"nam": "a"}, r"squall.App\(nam=…\): .* did you mean name=\? It takes name=, tags=, image="),
+    (squall.Cron, {"tz": "UTC"}, r"squall.Cron\(tz=…\): .*; it takes cron_string=, timezone="),
+    (squall.Cron, {"timezone": "UTC"}, r"squall.Cron\(\) needs cron_string="),
+    (squall.Cron, {}, r"squall.Cron\(\) needs cron_string="),
+    (
+        handle.autoscaler.update,
+        {"min_container": 1},
+        r"\.autoscaler\.update\(min_container=…\): .* mean min_containers=",
+    ),
+    (handle.autoscaler.update.aio, {"keep_warm": 1}, "it takes min_containers="),
+    (
+        scaled.update_autoscaler,
+        {"max_container": 1},
+        r"\.update_autoscaler\(max_container=…\): .* mean max_containers=",
+    ),
+    (app.run, {"detached": True}, r"app\.run\(detached=…\): .* did you mean detach="),
+    (app.deploy, {"environment": "a"}, r"app\.deploy\(environment=…\): .* did you mean environment_name="),
+    (squall.App.lookup, {"name": "a", "create": True}, r"App\.lookup\(create=…\): there is no such parameter"),
+    (squall.App.lookup, {}, r"App\.lookup\(\) needs name="),
+    (squall.Function.from_name, {"app_name": "a"}, r"Function\.from_name\(\) needs name="),
+    (squall.Function.from_name, {"app_name": "a", "name": "b", "versio": 1}, "did you mean version="),
+    (squall.Cls.from_name, {"app_name": "a", "name": "b", "environment": "c"}, "did you mean environment_name="),
 ]
 
 
@@ -58,12 +81,56 @@ def test_a_wrong_name_is_told_with_the_right_one(
 
 
 def test_values_without_a_name_are_told_to_have_one() -> None:
-    calls: list[Any] = [squall.batched, squall.Retries, squall.Period, handle.with_concurrency]
+    calls: list[Any] = [
+        squall.batched,
+        squall.concurrent,
+        squall.method,
+        squall.enter,
+        squall.exit,
+        squall.parameter,
+        squall.Retries,
+        squall.Period,
+        handle.with_options,
+        handle.with_concurrency,
+        handle.with_batching,
+        handle.autoscaler.update,
+        scaled.update_autoscaler,
+        app.run,
+        app.deploy,
+    ]
     for call in calls:
         with pytest.raises(InvalidError, match="give parameters by name: "):
             call(1, 2, 3)
     with pytest.raises(InvalidError, match="with parentheses"):
         app.function(lambda: None)
+
+
+def test_what_needs_no_name_is_given_once_and_nothing_more_is() -> None:
+    makers: list[tuple[Any, tuple[Any, ...], str]] = [
+        (squall.App, ("a", "b"), r"squall\.App\(\): only name= can be given without a name, .*: tags=, image="),
+        (squall.Cron, ("* * * * *", "UTC", 3), "it takes cron_string= and timezone= and nothing more"),
+        (squall.App.lookup, ("a", "b"), "only name= can be given without"),
+        (
+            squall.Function.from_name,
+            ("a", "b", 3),
+            "only app_name= and name= can be given without a name, .*: version=",
+        ),
+        (squall.Cls.from_name, ("a", "b", 3), "only app_name= and name= can be given without a name, .*: version="),
+    ]
+    for make, values, message in makers:
+        with pytest.raises(InvalidError, match=message):
+            make(*values)
+    again: Any = squall.Cron
+    with pytest.raises(InvalidError, match=r"squall\.Cron\(cron_string=…\): it is given twice, also without its name"):
+        again("* * * * *", cron_string="* * * * *")
+
+
+def test_a_gathering_takes_calls() -> None:
+    gather: Any = squall.FunctionCall.gather
+    with pytest.raises(InvalidError, match=r"takes what \.spawn\(…\) returns, not 3"):
+        gather(3)
+    with pytest.raises(InvalidError, match=r"write FunctionCall\.gather\(\*calls\)"):
+        gather([squall.FunctionCall.from_id("fc-1")])
 
 
 @pytest.mark.parametrize("what", INSTEAD)

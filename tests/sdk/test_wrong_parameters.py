@@ -25,7 +25,16 @@ NO_NUMBERS: dict[str, Any] = {
 }  # fmt: skip
 NO_COUNTS = {**NO_NUMBERS, "fraction": 1.5, "negative": -1, "huge": HUGE, "too large": 2**63, "float": 1e300}
 NO_SECONDS = {**NO_NUMBERS, "negative": -1, "zero": 0, "huge": HUGE, "too long": 86_401, "barely negative": -1e-9}
-NO_FLAGS = {"text": "yes", "no text": "", "number": 1, "zero": 0, "list": [], "object": object()}
+NO_FLAGS = {
+    "huge": HUGE,
+    "surrogate": SURROGATE,
+    "text": "yes",
+    "no text": "",
+    "number": 1,
+    "zero": 0,
+    "list": [],
+    "object": object(),
+}
 NO_NAMES = {
     "no text": "", "bytes": b"name", "number": 1, "space": "a b", "long": "a" * 65, "surrogate": SURROGATE,
     "newline": "a\n", "null": "a\0", "list": [], "true": True, "slash": "a/b",
@@ -70,7 +79,7 @@ OF_BOTH: dict[str, Wrong] = {
     "retries": NO_RETRIES,
     "timeout": {**NO_SECONDS, "none": None},
     "startup_timeout": NO_SECONDS,
-    "image": {"text": "debian", "number": 1, "class": squall.Image},
+    "image": {"text": "debian", "number": 1, "huge": HUGE, "class": squall.Image},
     "serialized": NO_FLAGS,
     "block_network": NO_FLAGS,
     "single_use_containers": NO_FLAGS,
@@ -120,9 +129,35 @@ def retries(**given: Any) -> None:
     squall.Retries(**{"max_retries": 1, **given})
 
 
+def parameter_of(**given: Any) -> None:
+    """Decorate a class with a parameter of no type that the value has."""
+
+    class Body:
+        size: str = squall.parameter(**given)
+
+        @squall.method()
+        def run(self) -> None:
+            return None
+
+    Body.__annotations__["size"] = int if isinstance(given["default"], str) else str
+    Body.__qualname__ = "Body"
+    squall.App("matrix").cls()(Body)
+
+
 def with_options(**given: Any) -> None:
     """A variant of a function."""
     squall.Function.from_name("matrix", "body").with_options(**given)
+
+
+def update(**given: Any) -> None:
+    """Change what a function is scaled by."""
+    squall.Function.from_name("matrix", "body").autoscaler.update(**given)
+
+
+def update_object(**given: Any) -> None:
+    """The same of an object."""
+    found: Any = squall.Cls.from_name("matrix", "Body")()
+    found.update_autoscaler(**given)
 
 
 MATRIX: dict[str, tuple[Callable[..., object], dict[str, Wrong]]] = {
@@ -182,6 +217,52 @@ MATRIX: dict[str, tuple[Callable[..., object], dict[str, Wrong]]] = {
             **{name: {**NO_COUNTS, "none": None} for name in ("years", "months", "weeks", "days", "hours", "minutes")},
             "seconds": {**NO_NUMBERS, "negative": -1, "huge": HUGE, "none": None, "less than anything": -1e300},
         },
+    ),
+    "Function.from_name": (
+        lambda **given: squall.Function.from_name(**{"app_name": "matrix", "name": "body", **given}),
+        {
+            "app_name": {**NO_NAMES, "none": None},
+            "name": {"none": None, "no text": "", "number": 1, "huge": HUGE, "list": []},
+            "version": {**NO_COUNTS, "zero": 0} | {"too large": -1, "float": 1.0},
+            "environment_name": {name: value for name, value in NO_NAMES.items() if name != "no text"},
+        },
+    ),
+    "App.deploy": (
+        lambda **given: squall.App("matrix").deploy(**given),
+        {
+            "name": NO_NAMES,
+            "strategy": {"none": None, "huge": HUGE, "other": "blue", "list": []},
+            "tag": {"none": None, "huge": HUGE, "space": "a b", "long": "a" * 51, "surrogate": SURROGATE},
+        },
+    ),
+    "FunctionCall.get": (
+        lambda **given: squall.FunctionCall.from_id("fc-matrix").get(**given),
+        {
+            "timeout": {**{name: value for name, value in NO_NUMBERS.items() if name != "infinite"}, "negative": -1},
+            "index": {**NO_NUMBERS, "negative": -1, "fraction": 0.5, "none": None},
+        },
+    ),
+    "autoscaler.update": (update, OF_SCALING),
+    "update_autoscaler": (update_object, OF_SCALING),
+    "with_concurrency": (
+        lambda **given: squall.Function.from_name("matrix", "body").with_concurrency(**{"max_inputs": 4, **given}),
+        {
+            "max_inputs": {**NO_COUNTS, "zero": 0, "none": None},
+            "target_inputs": {**NO_COUNTS, "zero": 0, "more than max_inputs": 5},
+        },
+    ),
+    "with_batching": (
+        lambda **given: squall.Function.from_name("matrix", "body").with_batching(
+            **{"max_batch_size": 4, "wait_ms": 10, **given}
+        ),
+        {
+            "max_batch_size": {**NO_COUNTS, "zero": 0, "more": 1_001, "none": None},
+            "wait_ms": {**NO_COUNTS, "more": 600_001, "none": None},
+        },
+    ),
+    "parameter of a class": (
+        parameter_of,
+        {"default": {**NO_NUMBERS, "huge": HUGE, "none": None}},
     ),
     "with_options": (
         with_options,

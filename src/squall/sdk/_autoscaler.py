@@ -8,6 +8,8 @@ from squall.exception import InvalidError
 from squall.protocol.autoscaler import AutoscalerGet, AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.limits import CONTAINERS_MAX
 from squall.sdk._facade import blocking
+from squall.sdk._parameters import checked
+from squall.sdk._value_text import value_text
 from squall.sdk.types import FunctionAutoscalerSettings
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class FunctionAutoscaler:
         return _shown(await client.request("AutoscalerGet", AutoscalerGet(function_id), AutoscalerSettings))
 
     @blocking
+    @checked(".autoscaler.update")
     async def update(
         self,
         *,
@@ -69,10 +72,11 @@ class FunctionAutoscaler:
             NotFoundError: there is no such function, or its app was stopped.
         """
         if isinstance(scaledown_window, bool) or not (scaledown_window is _KEEP or isinstance(scaledown_window, int)):
-            raise self._wrong(f"scaledown_window={scaledown_window!r} must be a whole number of seconds")
+            raise self._wrong(f"scaledown_window={value_text(scaledown_window)} must be a whole number of seconds")
         least_s, most_s = SCALEDOWN_S
         if isinstance(scaledown_window, int) and not least_s <= scaledown_window <= most_s:
-            raise self._wrong(f"scaledown_window={scaledown_window!r} must be between {least_s} and {most_s} seconds")
+            given = value_text(scaledown_window)
+            raise self._wrong(f"scaledown_window={given} must be between {least_s} and {most_s} seconds")
         least, most = self._count("min_containers", min_containers, 0), self._count("max_containers", max_containers, 1)
         if least is not None and most is not None and most < least:
             raise self._wrong(f"max_containers={most} is less than min_containers={least}")
@@ -93,7 +97,9 @@ class FunctionAutoscaler:
         if value is None or isinstance(value, _Keep):
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= CONTAINERS_MAX:
-            raise self._wrong(f"{name}={value!r} must be an integer from {least} to {CONTAINERS_MAX:,}, or None")
+            raise self._wrong(
+                f"{name}={value_text(value)} must be an integer from {least} to {CONTAINERS_MAX:,}, or None"
+            )
         return value
 
     def _wrong(self, message: str) -> InvalidError:

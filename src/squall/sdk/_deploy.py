@@ -23,6 +23,7 @@ from squall.sdk._environment import environment_of
 from squall.sdk._image_build import Builds
 from squall.sdk._names import check_name
 from squall.sdk._specs import Specs
+from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
     from squall.sdk.app import App
@@ -35,7 +36,7 @@ def check_strategy(strategy: object) -> str:
         InvalidError: it is none.
     """
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
-        raise InvalidError(f"strategy={strategy!r}: use 'rolling' or 'recreate'")
+        raise InvalidError(f"strategy={value_text(strategy)}: use 'rolling' or 'recreate'")
     return strategy
 
 
@@ -46,7 +47,7 @@ def check_tag(tag: object) -> str:
         InvalidError: no text, too long, or with other characters.
     """
     if not isinstance(tag, str) or not re.match(VERSION_TAG, tag):
-        raise InvalidError(f"tag={tag!r}: use {VERSION_TAG_RULE}")
+        raise InvalidError(f"tag={value_text(tag)}: use {VERSION_TAG_RULE}")
     return tag
 
 

@@ -7,6 +7,7 @@ import os
 from squall.exception import InvalidError
 from squall.protocol.environment import is_environment_name
 from squall.protocol.names import ENVIRONMENT_RULE
+from squall.sdk._value_text import value_text
 
 _chosen = ""
 
@@ -28,7 +29,7 @@ def check_environment(name: object, what: str) -> str:
         InvalidError: it cannot.
     """
     if not isinstance(name, str) or not is_environment_name(name):
-        raise InvalidError(f"{what}: {name!r} is no name of an environment: use {ENVIRONMENT_RULE}")
+        raise InvalidError(f"{what}: {value_text(name)} is no name of an environment: use {ENVIRONMENT_RULE}")
     return name
 
 
@@ -39,7 +40,7 @@ def environment_of(given: str | None, what: str = "environment_name") -> str:
     Raises:
         InvalidError: no environment can be called that.
     """
-    if given:
+    if given not in (None, ""):
         return check_environment(given, what)
     if _chosen:
         return _chosen

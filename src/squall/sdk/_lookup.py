@@ -11,7 +11,9 @@ from squall.protocol.records import replace
 from squall.sdk._client import Client
 from squall.sdk._definition import Handle
 from squall.sdk._pending import Pending
+from squall.sdk._value_text import value_text
 
+VERSION_MAX = 2**31 - 1
 LOOK_S = 10.0
 """So long an answer to somebody else's question is waited for."""
 
@@ -117,6 +119,8 @@ def check_version(version: object, what: str) -> int:
     """
     if version is None:
         return 0
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise InvalidError(f"{what}: version={version!r} must be the number of a version, as in `squall app history`")
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION_MAX:
+        raise InvalidError(
+            f"{what}: version={value_text(version)} must be the number of a version, as in `squall app history`"
+        )
     return version

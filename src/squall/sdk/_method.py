@@ -9,6 +9,7 @@ from squall.exception import InvalidError
 from squall.protocol.records import record
 from squall.sdk._parameters import checked
 from squall.sdk._partial import Partial, mark
+from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
     from squall.sdk.function import Function
@@ -70,7 +71,7 @@ def method(_wrong: object = None, *, is_generator: bool | None = None) -> Method
     """
     _refuse_bare("method", _wrong)
     if is_generator is not None and not isinstance(is_generator, bool):
-        raise InvalidError(f"@squall.method(is_generator={is_generator!r}): it must be True, False or None")
+        raise InvalidError(f"@squall.method(is_generator={value_text(is_generator)}): it must be True, False or None")
     return MethodDecorator(MethodOptions(is_generator))
 
 
@@ -83,7 +84,7 @@ def enter(_wrong: object = None, *, snap: bool = False) -> HookDecorator:
     """
     _refuse_bare("enter", _wrong)
     if not isinstance(snap, bool):
-        raise InvalidError(f"@squall.enter(snap={snap!r}): it must be True or False")
+        raise InvalidError(f"@squall.enter(snap={value_text(snap)}): it must be True or False")
     return HookDecorator("enter", HookOptions(snap))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from squall.exception import ExecutionError, InvalidError, NotFoundError
 from squall.sdk import _source
 from squall.sdk._facade import blocking
+from squall.sdk._parameters import checked
 from squall.sdk._pending import running_loop
 from squall.sdk._user_class import OBJECT_ATTRIBUTE
 from squall.sdk._variant import Variant
@@ -56,6 +57,7 @@ class Obj:
                 setattr(self._squall_local(), name, value)
 
     @blocking
+    @checked(".update_autoscaler")
     async def update_autoscaler(
         self,
         *,

@@ -9,6 +9,7 @@ from squall.exception import InvalidError
 from squall.protocol.function import ParameterSpec
 from squall.protocol.parameters import KINDS
 from squall.sdk._parameters import checked
+from squall.sdk._value_text import value_text
 
 
 class _NoDefault:
@@ -54,7 +55,7 @@ def parameter(*, default: Any = NO_DEFAULT, init: bool = True) -> Any:
     With `init=False` it cannot be given: it has its default, or no value until a method or hook sets it.
     """
     if not isinstance(init, bool):
-        raise InvalidError(f"squall.parameter(init={init!r}): it must be True or False")
+        raise InvalidError(f"squall.parameter(init={value_text(init)}): it must be True or False")
     return Parameter(default, init)
 
 
@@ -79,7 +80,7 @@ def _read(user_class: type, name: str, field: Parameter, hints: dict[str, Any]) 
     if kind not in KINDS or (isinstance(hint, type) and hint is not KINDS[kind]):
         raise InvalidError(f"{where} is annotated as {kind}: it can be str, int, bool or bytes")
     if field.has_default and type(field.default) is not KINDS[kind]:
-        raise InvalidError(f"{where}: default={field.default!r} is no {kind}")
+        raise InvalidError(f"{where}: default={value_text(field.default)} must be of type {kind}")
     return ParameterSpec(name, kind, is_required=field.is_init and not field.has_default)
 
 

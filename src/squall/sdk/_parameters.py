@@ -1,5 +1,5 @@
-"""What a decorator may be given: a wrong name is told with the ones there are, and what to write where it is known
-elsewhere by that name."""
+"""What decorators and their like may be given: a wrong name is told with the ones there are, and what to write where it
+is known elsewhere by that name."""
 
 from __future__ import annotations
 
@@ -59,33 +59,49 @@ class WrongParameter(InvalidError, TypeError):
 
 
 def checked(what: str) -> Callable[[F], F]:
-    """Decorates what users give parameters by name: `what` is how they write it.
+    """Decorates what users give parameters: `what` is how they write it.
 
     Raises (when that is called):
-        WrongParameter: names, or a number of values, that it does not take.
+        WrongParameter: names, or a number of values, that it does not take; or one that it needs is not given.
     """
 
     def decorate(function: F) -> F:
         code = function.__code__
         places, named = code.co_argcount, code.co_kwonlyargcount
-        names = [one for one in code.co_varnames[: places + named] if one not in ("self", "cls") and one[0] != "_"]
-        required = set(code.co_varnames[places : places + named]) - (function.__kwdefaults__ or {}).keys()
+        in_order = code.co_varnames[: places + named]
+        names = [one for one in in_order if one not in ("self", "cls") and one[0] != "_"]
+        optional = in_order[places - len(function.__defaults__ or ()) : places]
+        required = set(names) - set(optional) - (function.__kwdefaults__ or {}).keys()
         known = frozenset(names)
 
         @wraps(function)
         def check(*args: Any, **given: Any) -> Any:
             if not given.keys() <= known:
                 raise _unknown(what, names, next(one for one in given if one not in known))
+            placed = in_order[: min(len(args), places)]
             if len(args) > places:
-                raise WrongParameter(f"{what}(): give parameters by name: {_listed(names)}")
-            if not given.keys() >= required:
-                missing = [f"{one}=" for one in names if one in required and one not in given]
+                raise _too_many(what, names, placed)
+            if not given.keys().isdisjoint(placed):
+                twice = next(one for one in placed if one in given)
+                raise WrongParameter(f"{what}({twice}=…): it is given twice, also without its name; it is one value")
+            if not required <= given.keys() | set(placed):
+                missing = [f"{one}=" for one in names if one in required - given.keys() - set(placed)]
                 raise WrongParameter(f"{what}() needs {' and '.join(missing)}; it takes {_listed(names)}")
             return function(*args, **given)
 
         return cast("F", check)
 
     return decorate
+
+
+def _too_many(what: str, names: list[str], placed: tuple[str, ...]) -> WrongParameter:
+    only = " and ".join([f"{name}=" for name in names if name in placed])
+    others = [name for name in names if name not in placed]
+    if not only:
+        return WrongParameter(f"{what}(): give parameters by name: {_listed(others)}")
+    if not others:
+        return WrongParameter(f"{what}(): it takes {only} and nothing more")
+    return WrongParameter(f"{what}(): only {only} can be given without a name, the others by name: {_listed(others)}")
 
 
 def _unknown(what: str, names: list[str], name: str) -> WrongParameter:

@@ -23,6 +23,7 @@ from squall.protocol.function_window import (
     FunctionWindowGet,
 )
 from squall.protocol.image_catalog import ImageGet, ImageInfo
+from squall.sdk._value_text import value_text
 from squall.sdk.types import (
     AppInfo,
     AppLifecycle,
@@ -58,7 +59,7 @@ def window(what: str, since: object, until: object) -> tuple[float | None, float
     """
     for name, value in (("since", since), ("until", until)):
         if value is not None and not isinstance(value, datetime):
-            raise InvalidError(f"{what}: {name} must be a datetime, not {value!r}")
+            raise InvalidError(f"{what}: {name} must be a datetime, not {value_text(value)}")
     begin = since.timestamp() if isinstance(since, datetime) else None
     end = until.timestamp() if isinstance(until, datetime) else None
     end_known = end if end is not None else time.time()  # tidy: users speak of the wall clock

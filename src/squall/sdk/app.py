@@ -16,6 +16,7 @@ from squall.sdk._function_decorator import FunctionDecorator
 from squall.sdk._names import check_name, check_tags, program_name
 from squall.sdk._options import check_flag, refuse_not_yet
 from squall.sdk._parameters import checked
+from squall.sdk._value_text import value_text
 from squall.sdk.function import Function
 from squall.sdk.image import Image
 from squall.sdk.retries import Retries
@@ -54,6 +55,7 @@ Pair = Number | tuple[Number, Number]
 class App:
     """Functions, and entrypoints that call them, under one name. Local until it is run; a program may have several."""
 
+    @checked("squall.App")
     def __init__(
         self,
         name: str | None = None,
@@ -73,7 +75,7 @@ class App:
         self._description: str | None = self._name
         self._tags = check_tags(tags)
         if image is not None and not isinstance(image, Image):
-            raise InvalidError(f"App(image={image!r}): it must be a squall.Image")
+            raise InvalidError(f"App(image={value_text(image)}): it must be a squall.Image")
         check_flag("include_source", include_source, f"app {name or 'without a name'}")
         refuse_not_yet(f"(app {self._name or 'without a name'})", {"secrets": secrets, "volumes": volumes})
         self._image = image
@@ -140,7 +142,7 @@ class App:
         if given.pop("_wrong") is not None:
             raise InvalidError("write @app.function() with parentheses")
         if image is not None and not isinstance(image, Image):
-            raise InvalidError(f"@app.function(image={image!r}): it must be a squall.Image")
+            raise InvalidError(f"@app.function(image={value_text(image)}): it must be a squall.Image")
         return FunctionDecorator(self, given)
 
     @dataclass_transform(field_specifiers=(parameter,), kw_only_default=True)
@@ -192,7 +194,7 @@ class App:
         if given.pop("_wrong") is not None:
             raise InvalidError("write @app.cls() with parentheses")
         if image is not None and not isinstance(image, Image):
-            raise InvalidError(f"@app.cls(image={image!r}): it must be a squall.Image")
+            raise InvalidError(f"@app.cls(image={value_text(image)}): it must be a squall.Image")
         from squall.sdk._class_decorator import ClassDecorator  # cold start: programs with classes only
 
         return ClassDecorator(self, given)
@@ -337,6 +339,7 @@ class App:
     # Running it
 
     @blocking_context
+    @checked("app.run")
     async def run(
         self,
         *,
@@ -409,6 +412,7 @@ class App:
     # Deploying it
 
     @blocking
+    @checked("app.deploy")
     async def deploy(
         self,
         *,
@@ -453,6 +457,7 @@ class App:
         self._app_id = app_id
 
     @blocking_static
+    @checked("App.lookup")
     async def lookup(
         name: str,  # noqa: N805 - static
         *,

@@ -13,6 +13,7 @@ from squall.protocol.parameters import ParametersInvalid, Value, check, encode
 from squall.sdk._definition import Handle
 from squall.sdk._names import check_name
 from squall.sdk._object import Obj
+from squall.sdk._parameters import checked
 from squall.sdk._variant import Variant
 from squall.sdk._with import With
 from squall.sdk.function import Function
@@ -56,6 +57,7 @@ class Cls(With):
     __qualname__: str
 
     @classmethod
+    @checked("Cls.from_name")
     def from_name(
         cls,
         app_name: str,

@@ -10,8 +10,10 @@ from squall.sdk import _container
 from squall.sdk._definition import Definition, Handle
 from squall.sdk._facade import blocking, blocking_iterator
 from squall.sdk._names import check_name
+from squall.sdk._parameters import checked
 from squall.sdk._remote_call import blocking_remote, invoke, remote_of
 from squall.sdk._target import NoFunction, Target
+from squall.sdk._value_text import value_text
 from squall.sdk._with import With
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ class Function(With, Generic[P, R]):
     # Handles
 
     @classmethod
+    @checked("Function.from_name")
     def from_name(
         cls,
         app_name: str,
@@ -143,7 +146,7 @@ class Function(With, Generic[P, R]):
     def from_id(cls, function_id: str, *, client: Client | None = None) -> Function[..., Any]:
         """A handle to a function by its id. Nothing is asked before its first use."""
         if not isinstance(function_id, str) or not function_id.startswith("fu-") or not function_id[3:].isalnum():
-            raise InvalidError(f"Function.from_id({function_id!r}): ids of functions begin with 'fu-'")
+            raise InvalidError(f"Function.from_id({value_text(function_id)}): ids of functions begin with 'fu-'")
         return Function[..., Any]._make(function_id, handle=Handle(function_id=function_id), client=client)
 
     @blocking

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from squall.exception import InvalidError
 from squall.sdk._facade import blocking, blocking_iterator, blocking_static
+from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -38,7 +39,7 @@ class FunctionCall(Generic[T]):
         """A handle to a call by its id. Nothing is asked before its first use."""
         is_id = isinstance(function_call_id, str) and function_call_id.startswith("fc-")
         if not is_id or not function_call_id[3:].isalnum():
-            raise InvalidError(f"FunctionCall.from_id({function_call_id!r}): ids of calls begin with 'fc-'")
+            raise InvalidError(f"FunctionCall.from_id({value_text(function_call_id)}): ids of calls begin with 'fc-'")
         return FunctionCall[Any]._make(function_call_id, client)
 
     @property
@@ -55,10 +56,11 @@ class FunctionCall(Generic[T]):
             TimeoutError: (of `squall.exception`) not there within `timeout` seconds; 0 only looks.
             NotFoundError: there never was such a call.
             OutputExpiredError: its result is not kept any more, 7 days after the call has ended.
-            InvalidError: the call has no input of that index.
+            InvalidError: the call has no input of that index; `timeout` is no time.
         """
         from squall.sdk import _durable  # cold start: loaded when used
 
+        _check_get(timeout, index)
         return cast("T", await _durable.get(self._get_client(), self._call_id, index, timeout))
 
     @blocking
@@ -144,9 +146,14 @@ class FunctionCall(Generic[T]):
     @blocking_static
     async def gather(*function_calls: FunctionCall[Any]) -> list[Any]:
         """Wait for several calls; their results in the order given. The first failure is raised, and the other calls
-        go on."""
+        go on.
+
+        Raises:
+            InvalidError: one is no call.
+        """
         from squall.sdk import _durable  # cold start: as above
 
+        _check_gather(function_calls)
         return await _durable.gather([(call._get_client(), call._call_id) for call in function_calls])
 
     def _get_client(self) -> Client:
@@ -168,3 +175,19 @@ class FunctionCall(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FunctionCall.from_id, (self._call_id,)
+
+
+def _check_get(timeout: object, index: object) -> None:
+    is_time = isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout >= 0
+    if timeout is not None and not is_time:
+        what = f"timeout={value_text(timeout)} must be a number of seconds from 0 on"
+        raise InvalidError(f"FunctionCall.get(): {what}, or None to wait for as long as it takes")
+    if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+        raise InvalidError(f"FunctionCall.get(): index={value_text(index)} must be an integer from 0 on")
+
+
+def _check_gather(calls: tuple[object, ...]) -> None:
+    for one in calls:
+        if not isinstance(one, FunctionCall):
+            hint = "; write FunctionCall.gather(*calls)" if isinstance(one, (list, tuple)) else ""
+            raise InvalidError(f"FunctionCall.gather() takes what .spawn(…) returns, not {value_text(one)}{hint}")

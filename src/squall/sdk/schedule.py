@@ -28,6 +28,7 @@ class Cron:
     after a missing hour and in the first of two equal ones; what has a `*` in either goes on by the time that passes.
     """
 
+    @checked("squall.Cron")
     def __init__(self, cron_string: str, timezone: str = "UTC") -> None:
         """`Cron("0 9 * * MON-FRI", timezone="Europe/Berlin")`: minute, hour, day of month, month, day of week.
 
