@@ -353,7 +353,9 @@ class Connection:
 
     def _answer_AppGet(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         app_id = request.record(app.AppGet).app
-        record = self.double.apps[app_id]
+        record = self.double.apps.get(app_id)
+        if record is None:
+            raise PlatformError("not_found", f"AppGet: no app {app_id}")
         state = app.STOPPED if app_id in self.double.stopped else record.state
         return app.AppInfo(app_id, record.name, state, 0.0), b""
 

@@ -16,8 +16,8 @@ import pytest
 import squall
 from squall.exception import ConnectionError as SquallConnectionError
 from squall.exception import NotFoundError, VersionError
-from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.blob import BlobMissing, BlobStat
+from squall.protocol.deployment import AppHistory, AppHistoryGet
 from squall.sdk import _client, _local_server
 from squall.sdk._client import Client
 from squall.sdk._local_server import Endpoint
@@ -41,8 +41,8 @@ def count_to(limit: int) -> Iterator[int]:
 
 
 def test_answers_of_the_server_become_our_exceptions(server: ServerDouble) -> None:
-    with pytest.raises(squall.Error, match="has no AppGet"):
-        run(_client.current().request("AppGet", AppGet("nothing"), AppInfo))
+    with pytest.raises(squall.Error, match="has no AppHistory"):
+        run(_client.current().request("AppHistory", AppHistoryGet("nothing"), AppHistory))
     with pytest.raises(NotFoundError):
         squall.Function.from_name("none", "none").remote()
 
