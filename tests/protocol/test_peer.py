@@ -17,7 +17,7 @@ from squall.protocol.codec import STREAM_WINDOW, Codec, JsonCodec
 from squall.protocol.container import TerminalInput, TerminalOutput
 from squall.protocol.empty import Empty
 from squall.protocol.errors import ChannelClosed, PlatformError
-from squall.protocol.frames import Frame
+from squall.protocol.frames import BODY_BYTES_MAX, HEADER_BYTES_MAX, Frame, FrameTooLarge
 from squall.protocol.log import LogRead
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
@@ -425,3 +425,66 @@ async def test_closing_a_peer_ends_what_it_answers(caplog: pytest.LogCaptureFixt
         await waiting
     await asking.close()
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_an_answer_that_is_too_large_is_refused_and_the_conversation_goes_on(
+    client: Peer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: Request) -> tuple[Any, bytes]:
+        return AppGet("x" * HEADER_BYTES_MAX), b""
+
+    monkeypatch.setattr(server, "answer_Echo", answer)
+
+    with pytest.raises(PlatformError, match=r"Echo: the answer has 8\.0 MiB .* at most 8; ask for fewer") as caught:
+        await client.request("Echo", AppGet("x"), AppGet)
+
+    assert caught.value.code == "exhausted"
+    assert (await client.request("Slow", AppList(1), AppList)).limit == 1
+
+
+async def test_an_item_that_is_too_large_ends_its_stream_only(
+    client: Peer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: Request) -> None:
+        await request.send_item(AppGet("0"))
+        await request.send_item(AppGet("1"), b"x" * (BODY_BYTES_MAX + 1))
+
+    monkeypatch.setattr(server, "answer_Count", answer)
+    stream = client.stream("Count", LogRead())
+
+    assert await stream.next(AppGet) == (AppGet("0"), b"")
+    with pytest.raises(PlatformError, match=r"Count: the answer has 64\.0 MiB of values, at most 64"):
+        await stream.next(AppGet)
+    assert (await client.request("Slow", AppList(1), AppList)).limit == 1
+
+
+async def test_an_error_that_names_too_much_is_cut(
+    client: Peer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: Request) -> None:
+        raise PlatformError("conflict", "Refuse: " + "x" * 2 * HEADER_BYTES_MAX)
+
+    monkeypatch.setattr(server, "answer_Refuse", answer)
+
+    with pytest.raises(PlatformError, match="x… \\(16,777,224 characters\\)"):
+        await client.request("Refuse", Empty(), Empty)
+
+
+async def test_a_question_that_is_too_large_is_not_sent(client: Peer) -> None:
+    large = AppGet("x" * HEADER_BYTES_MAX)
+
+    with pytest.raises(PlatformError, match=r"Echo: 8\.0 MiB of parameters, at most 8; send less") as caught:
+        await client.request("Echo", large, AppGet)
+    with pytest.raises(PlatformError, match="Count: 8"):
+        client.stream("Count", large)
+
+    assert caught.value.code == "invalid"
+    assert await client.request("Echo", AppGet("x"), AppGet) == AppGet("x")
+
+
+async def test_an_event_that_is_too_large_is_not_sent(client: Peer, server: Server) -> None:
+    with pytest.raises(FrameTooLarge):
+        client.event("One", AppGet("x" * HEADER_BYTES_MAX))
+    await client.request("Echo", AppGet("x"), AppGet)
+
+    assert server.events == []

@@ -31,6 +31,22 @@ class FrameError(ValueError):
     """The bytes received are no frames; the connection cannot go on."""
 
 
+class FrameTooLarge(ValueError):
+    """A frame would be over the limits: its receiver would end the connection, so it is not sent."""
+
+
+def check_size(header_bytes: int, body_bytes: int) -> None:
+    """Whether a frame of that size may be sent.
+
+    Raises:
+        FrameTooLarge: what has how much, and how much it may have.
+    """
+    if header_bytes > HEADER_BYTES_MAX:
+        raise FrameTooLarge(f"{header_bytes / 2**20:.1f} MiB of parameters, at most {HEADER_BYTES_MAX >> 20}")
+    if body_bytes > BODY_BYTES_MAX:
+        raise FrameTooLarge(f"{body_bytes / 2**20:.1f} MiB of values, at most {BODY_BYTES_MAX >> 20}")
+
+
 def encode(frame: Frame) -> bytes:
     """The frame as bytes."""
     return _PREFIX.pack(len(frame.header), len(frame.body)) + frame.header + frame.body

@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 from squall.protocol import codec as wire
 from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec, Envelope
-from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, ChannelClosed, ErrorRecord, PlatformError
-from squall.protocol.frames import Frame
+from squall.protocol.errors import EXHAUSTED, INTERNAL, INVALID, TIMED_OUT, ChannelClosed, ErrorRecord, PlatformError
+from squall.protocol.frames import Frame, FrameTooLarge, check_size
 from squall.protocol.request import Request
 from squall.protocol.stream import Stream
 from squall.protocol.task_set import TaskSet
@@ -29,6 +29,11 @@ REFUSALS_MAX = 10_000
 """Requests that may be refused for that; after them the conversation ends: the other side does not listen."""
 BAD_FRAMES_MAX = 100
 """Frames that could not be handled before the conversation ends: each is logged with its cause."""
+
+MESSAGE_CHARS_MAX = 100_000
+"""Of an error: one that names all of many things must not be what cannot be sent."""
+
+_LESS = "ask for fewer at a time, or for one of them"
 
 _log = logging.getLogger("squall.protocol.peer")
 
@@ -90,16 +95,20 @@ class Peer:
         await self._tasks.close()
 
     def send(self, kind: str, number: int, method: str, record: Any, body: bytes = b"", count: int = 0) -> None:
-        """Queue one frame."""
-        self.channel.send(Frame(self.codec.encode(kind, number, method, record, count), body))
+        """Queue one frame.
+
+        Raises:
+            FrameTooLarge: it would be over the limits, and end the connection for all; it is not sent.
+        """
+        self.channel.send(self._frame(kind, number, method, record, body, count))
 
     def event(self, method: str, record: Any, body: bytes = b"") -> None:
-        """Tell the other side something, without an answer."""
-        self.channel.send(Frame(self.codec.encode(wire.EVENT, 0, method, record), body))
+        """Tell the other side something, without an answer. Raises as `send`."""
+        self.channel.send(self._frame(wire.EVENT, 0, method, record, body))
 
     def event_now(self, method: str, record: Any, body: bytes = b"") -> None:
         """As `event`, but sent before this returns: for who knows that nothing else follows in this turn."""
-        self.channel.send_now((Frame(self.codec.encode(wire.EVENT, 0, method, record), body),))
+        self.channel.send_now((self._frame(wire.EVENT, 0, method, record, body),))
 
     async def request(
         self, method: str, record: Any, reply: type[R], body: bytes = b"", timeout_s: float | None = 60.0
@@ -107,7 +116,8 @@ class Peer:
         """Ask, and wait for the answer.
 
         Raises:
-            PlatformError: what the other side answered; `timed_out` after `timeout_s`.
+            PlatformError: what the other side answered; `timed_out` after `timeout_s`; `invalid`, and nothing was
+                sent, when the question is too large.
             ChannelClosed: no answer came; whether it was carried out is unknown.
         """
         return (await self.request_with_body(method, record, reply, body, timeout_s))[0]
@@ -119,9 +129,10 @@ class Peer:
         if self.is_closed:
             raise ChannelClosed(f"{method}: the connection was closed")
         number = self._take_id()
+        self._ask(number, method, record, body)
+        # Known before anything can come: nothing is received within this turn of the loop.
         future: asyncio.Future[tuple[Any, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        self.send(wire.REQUEST, number, method, record, body)
         try:
             params, reply_body = await asyncio.wait_for(future, timeout_s)
         except asyncio.TimeoutError:
@@ -139,13 +150,14 @@ class Peer:
 
         Raises:
             ChannelClosed: the other end is gone.
+            PlatformError: `invalid`: the question is too large.
         """
         if self.is_closed:
             raise ChannelClosed(f"{method}: the connection was closed")
         number = self._take_id()
+        self._ask(number, method, record, body)
         stream = Stream(self, number)
         self._streams[number] = stream
-        self.send(wire.REQUEST, number, method, record, body)
         return stream
 
     def give_up(self, number: int) -> None:
@@ -153,6 +165,17 @@ class Peer:
         self._streams.pop(number, None)
         if not self.is_closed:
             self.send(wire.CANCEL, number, "", None)
+
+    def _frame(self, kind: str, number: int, method: str, record: Any, body: bytes, count: int = 0) -> Frame:
+        frame = Frame(self.codec.encode(kind, number, method, record, count), body)
+        check_size(len(frame.header), len(body))
+        return frame
+
+    def _ask(self, number: int, method: str, record: Any, body: bytes) -> None:
+        try:
+            self.send(wire.REQUEST, number, method, record, body)
+        except FrameTooLarge as error:
+            raise PlatformError(INVALID, f"{method}: {error}; send less at a time") from error
 
     def _take_id(self) -> int:
         number = self._next_id
@@ -254,11 +277,20 @@ class Peer:
             else:
                 self.send(wire.REPLY, request.number, "", answer[0], answer[1])
         except PlatformError as error:
-            self.send(wire.ERROR, request.number, "", ErrorRecord(error.code, error.message))
+            self._refuse(request, error)
+        except FrameTooLarge as error:
+            # Not sent: the other end would end the connection, make another one, and ask the same again.
+            self._refuse(request, PlatformError(EXHAUSTED, f"{request.method}: the answer has {error}; {_LESS}"))
         except Exception:  # noqa: BLE001 - top of a request
             _log.exception("%s failed (request %s)", request.method, request.request_id)
             message = f"{request.method}: internal error (request {request.request_id}); the server's log has the cause"
-            self.send(wire.ERROR, request.number, "", ErrorRecord(INTERNAL, message))
+            self._refuse(request, PlatformError(INTERNAL, message))
+
+    def _refuse(self, request: Request, error: PlatformError) -> None:
+        message = error.message
+        if len(message) > MESSAGE_CHARS_MAX:
+            message = f"{message[:MESSAGE_CHARS_MAX]}… ({len(message):,} characters)"
+        self.send(wire.ERROR, request.number, "", ErrorRecord(error.code, message))
 
     def closed(self, reason: str) -> None:
         """Called by the channel."""
