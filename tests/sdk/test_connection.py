@@ -183,7 +183,7 @@ def test_ctrl_c_at_random_moments_never_blocks_the_next_call(data_dir: Path) -> 
 
 
 def test_who_waits_to_read_can_be_nudged_from_the_moment_it_can_be_found() -> None:
-    connection = Connection(lambda frames: None, lambda reason: None, lambda: None)
+    connection = Connection(lambda frames: None, lambda reason, is_unreadable: None, lambda: None)
     pending: Pending[None] = Pending(connection)
     connection._followers = _LeavingReader()
     started = time.monotonic()
@@ -201,7 +201,7 @@ class _LeavingReader(dict[Pending[Any], Pending[Any] | None]):
 
 
 def test_who_is_never_nudged_reads_on_by_itself() -> None:
-    connection = Connection(lambda frames: None, lambda reason: None, lambda: None)
+    connection = Connection(lambda frames: None, lambda reason, is_unreadable: None, lambda: None)
     started = time.monotonic()
 
     connection._follow(Pending(connection), None)
@@ -211,7 +211,7 @@ def test_who_is_never_nudged_reads_on_by_itself() -> None:
 
 @pytest.mark.parametrize("is_needed_first", [True, False])
 def test_need_given_up_twice_or_never_begun_is_no_need(is_needed_first: bool) -> None:
-    connection = Connection(lambda frames: None, lambda reason: None, lambda: None)
+    connection = Connection(lambda frames: None, lambda reason, is_unreadable: None, lambda: None)
     who = object()
     if is_needed_first:
         connection.need(who)

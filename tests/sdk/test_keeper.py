@@ -38,7 +38,7 @@ class FakeKept:
     def __init__(self) -> None:
         self.endpoint = Endpoint("/nowhere")
         self.welcome: Welcome | None = None
-        self.connection = Connection(lambda frames: None, lambda reason: None, lambda: None)
+        self.connection = Connection(lambda frames: None, lambda reason, is_unreadable: None, lambda: None)
         self.failures: list[BaseException] = []
         self.connected_count = 0
         self.is_broken = True

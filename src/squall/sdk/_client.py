@@ -23,7 +23,7 @@ from squall.protocol.app import AppCreate
 from squall.protocol.call_id import owner_mark
 from squall.protocol.codec import JsonCodec
 from squall.protocol.errors import ErrorRecord
-from squall.protocol.frames import Frame
+from squall.protocol.frames import Frame, FrameTooLarge, check_size
 from squall.protocol.function import FunctionCreate
 from squall.protocol.ids import new_id
 from squall.protocol.server import Welcome
@@ -33,9 +33,10 @@ from squall.sdk._greeting import set_notice as set_notice
 from squall.sdk._keeper import Keeper
 from squall.sdk._local_server import Endpoint
 from squall.sdk._pending import Pending, run
-from squall.sdk._refusals import translate
+from squall.sdk._refusals import in_words, translate
 from squall.sdk._streams import ClientStream as ClientStream
 from squall.sdk._streams import ConnectionLost as ConnectionLost
+from squall.sdk._unreadable import Unreadable
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -65,9 +66,10 @@ class OpenCall(Protocol):
 class _Request:
     """A question, kept until it is answered."""
 
-    __slots__ = ("body", "header", "pending")
+    __slots__ = ("body", "header", "method", "pending")
 
-    def __init__(self, pending: Pending[tuple[Any, bytes]], header: bytes, body: Any) -> None:
+    def __init__(self, method: str, pending: Pending[tuple[Any, bytes]], header: bytes, body: Any) -> None:
+        self.method = method
         self.pending = pending
         self.header = header
         self.body = body
@@ -96,6 +98,7 @@ class Client:
         """What sends spawns (`_spawn.py`), once there is one."""
         self.connection_count = 0
         """How many connections there have been."""
+        self._unreadable = Unreadable()
         self.connection = Connection(self._take, self._lost, self._ensure_connected)
         self._keeper = Keeper(self, self.connection)
 
@@ -123,6 +126,7 @@ class Client:
 
         Raises:
             Error: what the server answered, as an exception of `squall.exception`.
+            InvalidError: the question is too large; nothing was sent.
         """
         return (await self.request_with_body(method, record, reply, body))[0]
 
@@ -132,11 +136,11 @@ class Client:
         return self.codec.record(reply, params), reply_body
 
     def ask(self, method: str, record: Any, body: Any = b"") -> Pending[Any]:
-        """Ask without waiting; the pending becomes the undecoded answer and its body."""
+        """Ask without waiting; the pending becomes the undecoded answer and its body. Raises as `request`."""
         number = next(self._numbers)
+        header = self._question(number, method, record, len(body))
         pending: Pending[tuple[Any, bytes]] = Pending(self.connection)
-        header = self.codec.encode(wire.REQUEST, number, method, record)
-        self._requests[number] = _Request(pending, header, body)
+        self._requests[number] = _Request(method, pending, header, body)
         self._keeper.ensure()
         self._write_header(header, body)
         return pending
@@ -144,12 +148,22 @@ class Client:
     def stream(self, method: str, record: Any) -> ClientStream:
         """Ask for a stream of items. The connection must be there: `await connect()` first."""
         number = next(self._numbers)
+        header = self._question(number, method, record)
         stream = ClientStream(self, number)
         self._streams[number] = stream
-        if not self._write_header(self.codec.encode(wire.REQUEST, number, method, record), b""):
+        if not self._write_header(header, b""):
             self.forget_stream(number)
             stream.end(ConnectionLost(f"{method}: the connection to the server is gone"))
         return stream
+
+    def _question(self, number: int, method: str, record: Any, body_bytes: int = 0) -> bytes:
+        header = self.codec.encode(wire.REQUEST, number, method, record)
+        try:
+            check_size(len(header), body_bytes)
+        except FrameTooLarge as error:
+            # The server would end the connection, and with it what others ask over it.
+            raise exception.InvalidError(in_words(f"{method}: {error}; send less at a time")) from error
+        return header
 
     def forget_stream(self, number: int) -> None:
         """Its items are no longer wanted."""
@@ -334,9 +348,23 @@ class Client:
             call.fail(error)
         self._end_streams(error)
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, reason: str, is_unreadable: bool) -> None:
         # Streams only: requests and calls are asked again on the next connection.
         self._end_streams(ConnectionLost(f"the connection to the server broke: {reason}"))
+        if is_unreadable:
+            self._give_up_unreadable(reason)
+
+    def _give_up_unreadable(self, reason: str) -> None:
+        """Ask no more what is answered again and again by what cannot be read."""
+        self._unreadable.note(self._requests, self._calls)
+        for number in self._unreadable.hopeless(self._requests):
+            request = self._requests.pop(number, None)
+            if request is not None:
+                request.pending.fail(self._unreadable.error(in_words(f"{request.method}: "), reason))
+        for call_id in self._unreadable.hopeless(self._calls):
+            call = self._calls.pop(call_id, None)
+            if call is not None:
+                call.fail(self._unreadable.error(f"cannot get the outputs of call {call_id}: ", reason))
 
     def _end_streams(self, error: BaseException) -> None:
         for stream in _emptied(self._streams):

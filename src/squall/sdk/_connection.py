@@ -43,9 +43,10 @@ class Connection:
     """See `Reader`; everything else is for the client and its keeper."""
 
     def __init__(
-        self, take: Callable[[list[Frame]], None], lost: Callable[[str], None], ensure: Callable[[], object]
+        self, take: Callable[[list[Frame]], None], lost: Callable[[str, bool], None], ensure: Callable[[], object]
     ) -> None:
-        """`take` hands out what came, `lost` hears why the connection is gone, `ensure` has one made."""
+        """`take` hands out what came, `lost` hears why the connection is gone and whether what came could not be read,
+        `ensure` has one made."""
         self._take = take
         self._lost = lost
         self._ensure = ensure
@@ -180,7 +181,7 @@ class Connection:
             self._take(line.decoder.feed(data))
             line.is_whole = True
         except FrameError as error:
-            self.lose(str(error), line)
+            self.lose(str(error), line, is_unreadable=True)
             return False
         except BaseException:
             # Ctrl-C between reading bytes and handing them out loses them: only a new connection is whole again.
@@ -217,7 +218,7 @@ class Connection:
         for pending in list(self._followers):
             pending.nudge()
 
-    def lose(self, reason: str, line: Line | None = None) -> None:
+    def lose(self, reason: str, line: Line | None = None, *, is_unreadable: bool = False) -> None:
         """The connection, or that one if it still is the connection, is of no use any more."""
         # The connection counts as lost when the rest is done: should that be interrupted, the next who reads does it.
         with self._losing:
@@ -225,7 +226,7 @@ class Connection:
             if lost is None or (line is not None and line is not lost):
                 return
             lost.transport.close()
-            self._lost(reason)
+            self._lost(reason, is_unreadable)
             self.line = None
         self.news.ring()
 
