@@ -37,10 +37,10 @@ HOURLY = ScheduleInfo("ap-1", "reports", "fu-2", "hourly", Schedule(PERIOD, seco
 def listed(monkeypatch: pytest.MonkeyPatch, *arguments: str, passed_over: int = 0) -> str:
     passing = ScheduleListing((NIGHTLY, ScheduleInfo(**{**vars(HOURLY), "skipped_count": passed_over})))
 
-    def ask(method: str, record: Any, reply: Any) -> ScheduleListing:
-        return passing
+    def ask_pages(method: str, record: Any, reply: Any) -> list[ScheduleListing]:
+        return [passing]
 
-    monkeypatch.setattr(schedule, "ask", ask)
+    monkeypatch.setattr(schedule, "ask_pages", ask_pages)
     monkeypatch.setattr(schedule, "is_list_empty", lambda: False)
     ended = CliRunner().invoke(main.squall, ["schedule", "list", *arguments])
     assert ended.exit_code == 0, ended.output

@@ -151,6 +151,19 @@ async def test_apps_are_listed_newest_first(store: Store) -> None:
     assert [app.app_id for app in deployed] == ["ap-3"]
 
 
+async def test_apps_are_listed_a_page_at_a_time(store: Store) -> None:
+    for number in range(7):
+        # Some at the same time, and times that no text has exactly.
+        await store.put_app(make_app(f"ap-{number}", created_at=(number // 3) / 3))
+
+    found: list[StoredApp] = []
+    while page := await store.list_apps(2, before=(found[-1].created_at, found[-1].app_id) if found else None):
+        found += page
+
+    assert [app.app_id for app in found] == [f"ap-{number}" for number in reversed(range(7))]
+    assert await store.list_apps(states=(DEPLOYED,), before=(9.0, "")) == ()
+
+
 async def test_child_is_read_back_with_the_apps_above_it(store: Store) -> None:
     root, child = make_app("ap-1"), make_app("ap-2", ancestors=("ap-1",))
     grandchild = make_app("ap-3", ancestors=("ap-1", "ap-2"))
@@ -360,6 +373,8 @@ async def test_images_are_listed_by_their_last_use(store: Store) -> None:
 
     assert [(one.image_id, one.used_at) for one in listed] == [("im-0", 9.0), ("im-2", 2.0), ("im-1", 1.0)]
     assert await store.list_images(1) == listed[:1]
+    assert await store.list_images(before=(9.0, "im-0")) == listed[1:]
+    assert await store.list_images(1, (2.0, "im-3")) == listed[1:2]
 
 
 async def test_name_points_to_one_image_and_keeps_those_before_in_mind(store: Store) -> None:

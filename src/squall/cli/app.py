@@ -12,7 +12,7 @@ from squall.cli.confirmation import confirm
 from squall.cli.deploy import say_what_is_left, strategy_option
 from squall.cli.environment import environment_option
 from squall.cli.log import inputs_of, log_options, show_logs
-from squall.cli.server_calls import ask, is_list_empty, require_server
+from squall.cli.server_calls import ask, ask_pages, is_list_empty, require_server
 from squall.protocol.app import DEPLOYED, STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.deployment import RECREATE, AppHistory, AppHistoryGet, AppPublished, AppRollback, Commit
 from squall.protocol.ids import new_id
@@ -47,7 +47,8 @@ app_group.add_command(app_info.stats)
 def list_apps(limit: int, is_json: bool) -> None:
     """List apps, newest first."""
     query = AppList(limit=limit, environment=environment_of(None))
-    listing = AppListing(()) if is_list_empty() else ask("AppList", query, AppListing)
+    pages = () if is_list_empty() else ask_pages("AppList", query, AppListing)
+    apps = [app for page in pages for app in page.apps]
     rows = [
         (
             app.app_id,
@@ -58,11 +59,11 @@ def list_apps(limit: int, is_json: bool) -> None:
             tables.local_time(app.stopped_at),
             app.parent_app_id or None,
         )
-        for app in listing.apps
+        for app in apps
     ]
     headings = ("App ID", "Description", "State", "Containers", "Created at", "Stopped at", "Parent app ID")
     # Few apps start others: people see the column where it says something, programs always.
-    shown = len(headings) if is_json or any(app.parent_app_id for app in listing.apps) else len(headings) - 1
+    shown = len(headings) if is_json or any(app.parent_app_id for app in apps) else len(headings) - 1
     tables.show(headings[:shown], [row[:shown] for row in rows], is_json=is_json)
 
 
@@ -166,7 +167,7 @@ def _deployed(app: str) -> AppInfo:
         click.ClickException: it has none: it was stopped, or never deployed.
     """
     require_server()
-    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
+    info = ask("AppGet", AppGet(app, environment_of(None), has_functions=False), AppInfo)
     if info.state == DEPLOYED:
         return info
     what = "was stopped" if info.state == STOPPED else f"is {info.state}"
@@ -215,7 +216,7 @@ def _version_number(text: str | None) -> int:
 def stop(app: str, yes: bool) -> None:
     """Stop an app: cancel its inputs, end its containers."""
     require_server()
-    info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
+    info = ask("AppGet", AppGet(app, environment_of(None), has_functions=False), AppInfo)
     if info.state == STOPPED:
         click.echo(f"{_shown(info)} was stopped already.", err=True)
         return

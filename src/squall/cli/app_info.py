@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import click
 
 from squall.cli import tables
 from squall.cli.environment import environment_option
-from squall.cli.server_calls import ask, require_server
+from squall.cli.server_calls import ask, ask_pages, require_server
 from squall.cli.window_options import show_json, window_options
 from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.function_window import AppWindow, AppWindowGet
@@ -49,11 +51,9 @@ def info(app: str, is_json: bool) -> None:
 def stats(app: str, since: float | None, until: float | None, is_json: bool) -> None:
     """Show what an app's functions did; APP is its name or id."""
     require_server()
-    found = ask(
-        "AppWindow",
-        AppWindowGet(ask("AppGet", AppGet(app, environment_of(None)), AppInfo).app_id, since, until),
-        AppWindow,
-    )
+    app_id = ask("AppGet", AppGet(app, environment_of(None), has_functions=False), AppInfo).app_id
+    pages = ask_pages("AppWindow", AppWindowGet(app_id, since, until), AppWindow)
+    found = reduce(AppWindow.with_page, pages)
     if is_json:
         show_json(found)
         return

@@ -14,7 +14,7 @@ import click
 
 from squall.cli import reference, result_view
 from squall.cli.run import reported
-from squall.cli.server_calls import ask, is_terminal
+from squall.cli.server_calls import ask, ask_pages, is_terminal
 from squall.cli.target import listed
 from squall.protocol.app import (
     EPHEMERAL,
@@ -124,7 +124,7 @@ def _origin(call_id: str, index: int) -> tuple[CallInput, FunctionSpec]:
 @contextmanager
 def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
     """The app and the function to run it by: its own, or while the block runs one made like it."""
-    app = ask("AppGet", AppGet(spec.app_id), AppInfo)
+    app = ask("AppGet", AppGet(spec.app_id, has_functions=False), AppInfo)
     if app.state not in (STOPPED, STOPPING):
         yield app.app_id, spec.function_id
         return
@@ -153,13 +153,9 @@ def _app_of(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
 
 def _functions_of(app_id: str) -> Iterator[tuple[FunctionSpec, ...]]:
     """An app's functions, some at a time: one frame does not take them all."""
-    after, is_cut = "", True
-    while is_cut:
-        listing = ask("FunctionList", FunctionList(app_id, after, has_env=True), FunctionListing)
-        if listing.functions:
-            yield listing.functions
-            after = listing.functions[-1].name
-        is_cut = listing.is_cut
+    for page in ask_pages("FunctionList", FunctionList(app_id, has_env=True), FunctionListing):
+        if page.functions:
+            yield page.functions
 
 
 def _made_for(app_id: str, spec: FunctionSpec) -> FunctionSpec:

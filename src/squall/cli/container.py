@@ -10,15 +10,13 @@ import click
 from squall.cli import tables
 from squall.cli.confirmation import confirm
 from squall.cli.log import log_options, show_logs
-from squall.cli.server_calls import ask, is_list_empty, is_terminal, open_stream, require_server
+from squall.cli.server_calls import ask, ask_pages, is_list_empty, is_terminal, open_stream, require_server
 from squall.cli.terminal import carry, size
 from squall.protocol.container import ContainerExec, ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
 from squall.protocol.flight import ContainerFlight, ContainerShow
 from squall.protocol.log import LogRead
 from squall.protocol.records import to_wire
-
-LIST_MAX = 10_000
 
 
 @click.group("container", epilog="Example: squall container list")
@@ -32,8 +30,8 @@ def container_group() -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
     """List containers, newest first."""
-    wanted = ContainerList(app=app_id, include_stopped=include_stopped)
-    listing = ContainerListing(()) if is_list_empty() else ask("ContainerList", wanted, ContainerListing)
+    wanted = ContainerList(app=app_id, include_stopped=include_stopped, limit=tables.LIST_MAX)
+    pages = () if is_list_empty() else ask_pages("ContainerList", wanted, ContainerListing)
     rows = [
         (
             container.container_id,
@@ -44,7 +42,8 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
             tables.local_time(container.created_at),
             *((container.exit_reason or None,) if include_stopped else ()),
         )
-        for container in listing.containers
+        for page in pages
+        for container in page.containers
     ]
     why = ("Ended because",) if include_stopped else ()
     headings = ("Container ID", "App ID", "App Name", "Function", "State", "Start Time", *why)
@@ -90,8 +89,8 @@ def stop(container_id: str, is_graceful: bool, yes: bool) -> None:
 
 
 def _is_running(container_id: str) -> bool:
-    listing = ask("ContainerList", ContainerList(limit=LIST_MAX), ContainerListing)
-    return any(container.container_id == container_id for container in listing.containers)
+    pages = ask_pages("ContainerList", ContainerList(limit=tables.LIST_MAX), ContainerListing)
+    return any(container.container_id == container_id for page in pages for container in page.containers)
 
 
 @container_group.command(

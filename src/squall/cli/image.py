@@ -15,7 +15,7 @@ from squall.cli.image_rm import remove
 from squall.cli.image_transfer import export, push
 from squall.cli.image_tree import draw, grow, totals
 from squall.cli.log import show_entry
-from squall.cli.server_calls import ask, follow, is_list_empty, require_server
+from squall.cli.server_calls import ask, ask_pages, follow, is_list_empty, require_server
 from squall.protocol.image import step_title
 from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageList, ImageListing, ImageLogRead
 from squall.protocol.log import LogBatch
@@ -52,14 +52,15 @@ def list_images(limit: int, is_json: bool) -> None:
             tables.local_time(image.used_at),
             tables.several(image.users, is_json=is_json),
         )
-        for image in _listing(limit).images
+        for image in _listed(limit)
     ]
     size = "Size bytes" if is_json else "Size"
     tables.show(("Image ID", "Names", size, "Layers", "Built at", "Used at", "Used by"), rows, is_json=is_json)
 
 
-def _listing(limit: int) -> ImageListing:
-    return ImageListing(()) if is_list_empty() else ask("ImageList", ImageList(limit), ImageListing)
+def _listed(limit: int) -> list[ImageInfo]:
+    pages = () if is_list_empty() else ask_pages("ImageList", ImageList(limit), ImageListing)
+    return [image for page in pages for image in page.images]
 
 
 @image_group.command("show", epilog="Example: squall image show web:latest")
@@ -121,7 +122,7 @@ def history(image: str, is_json: bool) -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def tree(is_json: bool) -> None:
     """Draw which images share which layers."""
-    images = _listing(tables.LIST_MAX).images
+    images = _listed(tables.LIST_MAX)
     branches = grow(images)
     if is_json:
         click.echo(json.dumps([branch.to_json() for branch in branches], indent=2))

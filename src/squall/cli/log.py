@@ -109,7 +109,9 @@ def show_logs(
             wanted = replace(wanted, tail=-1, since=shown.last_at or wanted.since)
             continue
         # A server that has just come back may not have heard yet that the app goes on.
-        if not (shown.is_repeating and app and ask("AppGet", AppGet(app), AppInfo).state != STOPPED):
+        if not (
+            shown.is_repeating and app and ask("AppGet", AppGet(app, has_functions=False), AppInfo).state != STOPPED
+        ):
             return
         wanted = replace(wanted, tail=-1, since=shown.last_at or wanted.since)
         time.sleep(AGAIN_S)

@@ -6,7 +6,7 @@ import click
 
 from squall.cli import tables
 from squall.cli.environment import environment_option
-from squall.cli.server_calls import ask, is_list_empty, require_server
+from squall.cli.server_calls import ask, ask_pages, is_list_empty, require_server
 from squall.protocol.schedule import (
     ScheduleInfo,
     ScheduleList,
@@ -30,12 +30,13 @@ def schedule_group() -> None:
 def list_schedules(app: str, is_json: bool) -> None:
     """List the schedules of deployed apps."""
     wanted = ScheduleList(app, environment=environment_of(None))
-    listing = ScheduleListing(()) if is_list_empty() else ask("ScheduleList", wanted, ScheduleListing)
+    pages = () if is_list_empty() else ask_pages("ScheduleList", wanted, ScheduleListing)
+    schedules = [one for page in pages for one in page.schedules]
     headings = ("App", "Function", "Schedule", "Next run", "Last run", "Result", "Passed over", "Last call")
     # Few are passed over, and a call's id is for programs: people see the first where it says something.
-    has_passed = any(one.skipped_count for one in listing.schedules)
+    has_passed = any(one.skipped_count for one in schedules)
     shown = len(headings) if is_json else 7 if has_passed else 6
-    tables.show(headings[:shown], [_row(one)[:shown] for one in listing.schedules], is_json=is_json)
+    tables.show(headings[:shown], [_row(one)[:shown] for one in schedules], is_json=is_json)
 
 
 def _row(one: ScheduleInfo) -> tuple[object, ...]:

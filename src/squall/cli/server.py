@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from squall.cli import tables
-from squall.cli.server_calls import ask, data_dir, is_server_running
+from squall.cli.server_calls import ask, ask_pages, data_dir, is_server_running
 from squall.cli.target import listed
 from squall.protocol.app import AppInfo, AppList, AppListing
 from squall.protocol.server import ServerStatus, ServerStatusRequest
@@ -52,7 +52,8 @@ def status(is_json: bool) -> None:
         click.echo(json.dumps({"state": "stopped"}) if is_json else "The server does not run.")
         sys.exit(3)
     found = ask("ServerStatus", ServerStatusRequest(), ServerStatus)
-    apps = ask("AppList", AppList(tables.LIST_MAX, include_stopped=False), AppListing).apps
+    pages = ask_pages("AppList", AppList(tables.LIST_MAX, include_stopped=False), AppListing)
+    apps = [app for page in pages for app in page.apps]
     if is_json:
         named = [{"app_id": app.app_id, "name": app.name, "state": app.state} for app in apps]
         click.echo(json.dumps({"state": "running", **asdict(found), "apps": named}, indent=2))

@@ -12,6 +12,7 @@ import click
 
 from squall.exception import ConnectionError as ServerUnreachable
 from squall.exception import Error
+from squall.protocol.pages import Question
 from squall.sdk import _client, _local_server
 from squall.sdk._pending import iterate, run
 
@@ -70,6 +71,15 @@ def ask(method: str, record: Any, reply: type[R], body: bytes = b"") -> R:
     client = _client.current()
     run(client.connect())
     return run(client.request(method, record, reply, body))
+
+
+def ask_pages(method: str, question: Question[R], reply: type[R]) -> Iterator[R]:
+    """The pages of a long answer, one by one."""
+    following: Question[R] | None = question
+    while following is not None:
+        answer = ask(method, following, reply)
+        yield answer
+        following = following.following(answer)
 
 
 def follow(method: str, record: Any, item: type[R]) -> Iterator[tuple[R, bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from squall.protocol.records import field, record
+from squall.protocol.records import field, record, replace
 
 EPHEMERAL = "ephemeral"
 DETACHED = "detached"
@@ -48,7 +48,7 @@ class AppInfo:
     stopped_at: float | None = None
     container_count: int = 0
     functions: dict[str, str] = field(default_factory=dict)
-    """Function name to function id."""
+    """Function name to function id; only of one app that is asked for."""
     tags: dict[str, str] = field(default_factory=dict)
     parent_app_id: str = ""
     """The app whose container made this one; empty for an app made outside containers."""
@@ -64,6 +64,8 @@ class AppGet:
     app: str
     environment: str = ""
     """Of the app, where it is named."""
+    has_functions: bool = True
+    """The answer names its functions, of which there may be very many."""
 
 
 @record
@@ -75,13 +77,28 @@ class AppList:
     include_stopped: bool = True
     environment: str | None = None
     """Those of this environment, of the one that is meant for the empty name; all for None."""
+    before_at: float | None = None
+    """Those that were created before the last one of the page before, or at that time with a smaller id."""
+    before_id: str = ""
+
+    def following(self, listing: AppListing) -> AppList | None:
+        """The question for the next page."""
+        if not listing.is_cut or not listing.apps:
+            return None
+        last = listing.apps[-1]
+        if self.before_at is not None and (last.created_at > self.before_at or last.app_id == self.before_id):
+            return None
+        counted = sum(app.state == STOPPED or not self.include_stopped for app in listing.apps)
+        return replace(self, limit=max(0, self.limit - counted), before_at=last.created_at, before_id=last.app_id)
 
 
 @record
 class AppListing:
-    """The answer to `AppList`."""
+    """The answer to `AppList`: a page of it."""
 
     apps: tuple[AppInfo, ...]
+    is_cut: bool = False
+    """There are more."""
 
 
 @record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from squall.protocol.records import field, record
+from squall.protocol.records import field, record, replace
 
 PENDING = "pending"
 STARTING = "starting"
@@ -38,13 +38,28 @@ class ContainerList:
     app: str = ""
     include_stopped: bool = False
     limit: int = 1_000
+    before_at: float | None = None
+    """Those that were created before the last one of the page before, or at that time with a smaller id."""
+    before_id: str = ""
+
+    def following(self, listing: ContainerListing) -> ContainerList | None:
+        """The question for the next page."""
+        if not listing.is_cut or not listing.containers:
+            return None
+        last = listing.containers[-1]
+        if self.before_at is not None and (last.created_at > self.before_at or last.container_id == self.before_id):
+            return None
+        left = max(0, self.limit - len(listing.containers))
+        return replace(self, limit=left, before_at=last.created_at, before_id=last.container_id)
 
 
 @record
 class ContainerListing:
-    """The answer to `ContainerList`."""
+    """The answer to `ContainerList`: a page of it."""
 
     containers: tuple[ContainerInfo, ...]
+    is_cut: bool = False
+    """There are more."""
 
 
 @record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from squall.protocol.mount import MountRef
-from squall.protocol.records import field, record
+from squall.protocol.records import field, record, replace
 
 BY_FILE = "file"
 BY_PACKAGE = "package"
@@ -225,18 +225,24 @@ class FunctionGet:
 
 
 FUNCTIONS_SHOWN_MAX = 200
-"""Of one answer to `FunctionList`."""
+"""Of one answer to `FunctionList`, which has as many as a page takes."""
 
 
 @record
 class FunctionList:
-    """Ask for the functions of an app as they are now, at most `FUNCTIONS_SHOWN_MAX` of them."""
+    """Ask for the functions of an app as they are now, a page of them."""
 
     app_id: str
     after: str = ""
     """The name of the last one of the answer before."""
     has_env: bool = False
     """As `FunctionGet` has it."""
+
+    def following(self, listing: FunctionListing) -> FunctionList | None:
+        """The question for the next page."""
+        if not listing.is_cut or not listing.functions or listing.functions[-1].name == self.after:
+            return None
+        return replace(self, after=listing.functions[-1].name)
 
 
 @record

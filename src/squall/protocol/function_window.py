@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from squall.protocol.records import field, record
+from squall.protocol.records import field, record, replace
 
 WINDOW_S = 3600.0
 WINDOW_S_MAX = 7 * 24 * 3600.0
@@ -63,11 +63,20 @@ class AppWindowGet:
     app: str
     since: float | None = None
     until: float | None = None
+    after: str = ""
+    """Of the functions behind the one of this name: the last one of the page before."""
+
+    def following(self, window: AppWindow) -> AppWindowGet | None:
+        """The question for the next page, about the same time."""
+        last = max(window.functions, default="")
+        if not window.has_more or last <= self.after:
+            return None
+        return replace(self, since=window.since, until=window.until, after=last)
 
 
 @record
 class AppWindow:
-    """The answer to `AppWindowGet`: by name of the function, without percentiles."""
+    """The answer to `AppWindowGet`: by name of the function, without percentiles; a page of it."""
 
     since: float
     until: float
@@ -75,6 +84,19 @@ class AppWindow:
     function_ids: dict[str, str] = field(default_factory=dict)
     is_cut: bool = False
     """As in `FunctionWindow`."""
+    has_more: bool = False
+    """There are more functions."""
+
+    def with_page(self, other: AppWindow) -> AppWindow:
+        """This one and the page that follows it, as one."""
+        return AppWindow(
+            self.since,
+            self.until,
+            {**self.functions, **other.functions},
+            {**self.function_ids, **other.function_ids},
+            self.is_cut or other.is_cut,
+            other.has_more,
+        )
 
 
 @record

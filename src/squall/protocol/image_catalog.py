@@ -71,13 +71,28 @@ class ImageList:
     """Ask for images, the last used first."""
 
     limit: int = 100
+    before_at: float | None = None
+    """Those that were used before the last one of the page before, or at that time with a smaller id."""
+    before_id: str = ""
+
+    def following(self, listing: ImageListing) -> ImageList | None:
+        """The question for the next page."""
+        if not listing.is_cut or not listing.images:
+            return None
+        last = listing.images[-1]
+        if self.before_at is not None and (last.used_at > self.before_at or last.image_id == self.before_id):
+            return None
+        left = max(0, self.limit - len(listing.images))
+        return replace(self, limit=left, before_at=last.used_at, before_id=last.image_id)
 
 
 @record
 class ImageListing:
-    """The answer to `ImageList`."""
+    """The answer to `ImageList`: a page of it."""
 
     images: tuple[ImageInfo, ...]
+    is_cut: bool = False
+    """There are more."""
 
 
 @record

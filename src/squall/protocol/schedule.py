@@ -6,7 +6,7 @@ import math
 
 from squall.protocol import cron
 from squall.protocol.function import CRON, PERIOD, Schedule
-from squall.protocol.records import record
+from squall.protocol.records import record, replace
 
 PERIOD_S_MIN = 1.0
 MONTHS_MAX = 100 * 12
@@ -25,6 +25,18 @@ class ScheduleList:
     limit: int = 10_000
     environment: str = ""
     """Of the apps; empty for the caller's."""
+    after: tuple[str, ...] = ()
+    """App name, app id and function name of the last one of the page before."""
+
+    def following(self, listing: ScheduleListing) -> ScheduleList | None:
+        """The question for the next page."""
+        if not listing.is_cut or not listing.schedules:
+            return None
+        last = listing.schedules[-1]
+        after = (last.app_name, last.app_id, last.function_name)
+        if after <= self.after:
+            return None
+        return replace(self, limit=max(0, self.limit - len(listing.schedules)), after=after)
 
 
 @record
@@ -51,9 +63,11 @@ class ScheduleInfo:
 
 @record
 class ScheduleListing:
-    """By app and function."""
+    """By app and function; a page of it."""
 
     schedules: tuple[ScheduleInfo, ...]
+    is_cut: bool = False
+    """There are more."""
 
 
 @record

@@ -153,8 +153,8 @@ async def look_up(client: Client, name: object, environment: str | None, *, is_c
     if isinstance(name, str) and ids.is_id(name, "ap"):
         if is_created:
             raise InvalidError(f"App.lookup({name!r}, create_if_missing=True): ids are given, not chosen; use a name")
-        return await client.request("AppGet", AppGet(name), AppInfo)
-    asked = AppGet(check_name(name, "app name"), environment_of(environment))
+        return await client.request("AppGet", AppGet(name, has_functions=False), AppInfo)
+    asked = AppGet(check_name(name, "app name"), environment_of(environment), has_functions=False)
     try:
         found = await client.request("AppGet", asked, AppInfo)
         if found.state == DEPLOYED:
@@ -174,7 +174,7 @@ async def look_up(client: Client, name: object, environment: str | None, *, is_c
         )
         body = client.codec.encode(wire.EVENT, 0, "FunctionCreate", FunctionCreate(()))
         await client.request("AppPublish", record, AppPublished, body)
-    return await client.request("AppGet", AppGet(prepared.app_id), AppInfo)
+    return await client.request("AppGet", AppGet(prepared.app_id, has_functions=False), AppInfo)
 
 
 def _folder_of(app: App) -> str:

@@ -9,6 +9,7 @@ from squall.exception import Error
 from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop, AppStopped
 from squall.protocol.function import EXIT_GRACE_S, FunctionCreate, FunctionCreated
 from squall.protocol.ids import function_id, new_id
+from squall.protocol.pages import pages
 from squall.sdk import _output
 from squall.sdk._client import Client
 from squall.sdk._image_build import Builds
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from squall.sdk.app import App
 
 STOP_S = 10.0
-PIECE_MAX = 1_000
-"""Functions that are created by one request."""
 
 
 class Running:
@@ -59,7 +58,7 @@ class Running:
         made = Specs(app, self.app_id, client, self.builds, self._output)
         specs = await made.make(ids, is_interactive=is_interactive)
         # Some at a time: one frame does not take them all.
-        pieces = [FunctionCreate(specs[at : at + PIECE_MAX]) for at in range(0, len(specs), PIECE_MAX)]
+        pieces = [FunctionCreate(some) for some in pages(client.codec, specs)]
         for piece in pieces:
             await client.request("FunctionCreate", piece, FunctionCreated)
         client.keep_app(record, tuple(pieces))

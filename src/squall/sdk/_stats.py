@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError, NotFoundError, PermissionDeniedError
@@ -23,6 +24,7 @@ from squall.protocol.function_window import (
     FunctionWindowGet,
 )
 from squall.protocol.image_catalog import ImageGet, ImageInfo
+from squall.sdk._pages import ask_pages
 from squall.sdk._value_text import value_text
 from squall.sdk.types import (
     AppInfo,
@@ -100,8 +102,9 @@ async def _lifecycle(client: Client, app: AppAnswer) -> AppLifecycle:
 
 async def app_stats(client: Client, app_id: str, since: float | None, until: float | None) -> AppStats:
     """What an app's functions did."""
-    found = await client.request("AppWindow", AppWindowGet(app_id, since, until), AppWindow)
-    app = await client.request("AppGet", AppGet(app_id), AppAnswer)
+    pages = await ask_pages(client, "AppWindow", AppWindowGet(app_id, since, until), AppWindow)
+    found = reduce(AppWindow.with_page, pages)
+    app = await client.request("AppGet", AppGet(app_id, has_functions=False), AppAnswer)
     by_name = {
         name: AppStats.FunctionStats(found.function_ids.get(name, ""), _counts([one]))
         for name, one in found.functions.items()

@@ -511,7 +511,7 @@ class App:
         from squall.protocol.app import AppGet, AppInfo  # cold start: as above
         from squall.sdk import _client  # cold start: as above
 
-        record = AppGet(self._live_id("get_tags"))
+        record = AppGet(self._live_id("get_tags"), has_functions=False)
         info = await (client or _client.current()).request("AppGet", record, AppInfo)
         return dict(info.tags)
 

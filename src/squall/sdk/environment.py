@@ -159,12 +159,13 @@ class EnvironmentApps:
     async def list(self) -> list[App]:
         """Those that live, newest first."""
         from squall.protocol.app import AppList, AppListing  # cold start: as above
+        from squall.sdk._pages import ask_pages  # cold start: as above
         from squall.sdk.app import App  # cold start: as above
 
         name = await self._environment._resolve()
         query = AppList(limit=10_000, include_stopped=False, environment=name)
-        listing = await _client_of(self._environment._client).request("AppList", query, AppListing)
-        return [App._found(info) for info in listing.apps]
+        pages = await ask_pages(_client_of(self._environment._client), "AppList", query, AppListing)
+        return [App._found(info) for page in pages for info in page.apps]
 
 
 def _client_of(given: Client | None) -> Client:

@@ -51,8 +51,10 @@ from squall.protocol.function import (
     FunctionStatsGet,
 )
 from squall.protocol.ids import parse_input_id
-from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageName, ImagePublish
+from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageList, ImageListing, ImageName, ImagePublish
 from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountManifest
+from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
+from squall.protocol.schedule import ScheduleList, ScheduleListing
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
 from squall.server.dispatch.app import children
 from squall.server.dispatch.app.apps import FUNCTIONS_MAX, LIVE
@@ -75,7 +77,8 @@ from squall.server.model.variables import without_values
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
 
-LIST_MAX = 10_000
+FUNCTIONS_READ = 25
+"""How many of a page are read at once."""
 CHUNKS_MAX = 16 * 2**20
 
 Answer = tuple[Any, bytes]
@@ -122,13 +125,13 @@ class Methods:
         catalog = plane.catalog
         self.table |= {
             "ImageGet": self._image_get,
-            "ImageList": _bodiless(catalog.list_images),
+            "ImageList": self._image_list,
             "ImagePublish": self._image_publish,
             "ImageNameList": _bodiless(catalog.list_names),
             "ImageNameDelete": _bodiless(catalog.delete_name),
             "ImageDelete": _bodiless(lambda record: delete_images(plane, record)),
             "ImageGc": _bodiless(lambda record: collect_images(plane, record)),
-            "ScheduleList": _bodiless(plane.schedules.list_schedules),
+            "ScheduleList": self._schedule_list,
             "ScheduleRun": _bodiless(plane.schedules.run),
         }
 
@@ -152,6 +155,9 @@ class Methods:
             # What a container needs to start one; which others use it and how it is made is not for it to know.
             info = ImageInfo(info.image_id, info.built_at, info.used_at, info.layers, config=info.config)
         return info, b""
+
+    async def _image_list(self, caller: Caller, record: ImageList, body: bytes) -> tuple[ImageListing, bytes]:
+        return ImageListing(*first_page(self._plane.codec, await self._plane.catalog.list_images(record))), b""
 
     async def _image_publish(self, caller: Caller, record: ImagePublish, body: bytes) -> tuple[ImageName, bytes]:
         with self._plane.environments.entering("ImagePublish", record.environment):
@@ -177,18 +183,24 @@ class Methods:
     async def _app_get(self, caller: Caller, record: AppGet, body: bytes) -> tuple[AppInfo, bytes]:
         row = await self._plane.apps.find(record.app, caller.scope_app_id, record.environment)
         caller.check_use("AppGet", row)
-        functions = await self._plane.store.list_functions(row.app_id)
-        return self._plane.apps.info(row, {spec.name: spec.function_id for spec in functions}), b""
+        return self._plane.apps.info(row, await self._functions(row.app_id) if record.has_functions else None), b""
+
+    async def _functions(self, app_id: str) -> dict[str, str]:
+        app = self._plane.apps.live.get(app_id)
+        if app is not None:
+            return app.functions
+        return {spec.name: spec.function_id for spec in await self._plane.store.list_functions(app_id)}
 
     async def _app_list(self, caller: Caller, record: AppList, body: bytes) -> tuple[AppListing, bytes]:
-        limit, store = max(0, min(record.limit, LIST_MAX)), self._plane.store
-        going = LIST_MAX if record.include_stopped else limit
-        rows = await store.list_apps(going, (*LIVE, STOPPING), record.environment)
+        limit, store = max(0, min(record.limit, PAGE_RECORDS_MAX + 1)), self._plane.store
+        before = None if record.before_at is None else (record.before_at, record.before_id)
+        going = PAGE_RECORDS_MAX + 1 if record.include_stopped else limit
+        rows = await store.list_apps(going, (*LIVE, STOPPING), record.environment, before=before)
         if record.include_stopped:
             # Those that live are never cut off by runs that have ended.
-            rows += await store.list_apps(limit, (STOPPED,), record.environment)
+            rows += await store.list_apps(limit, (STOPPED,), record.environment, before=before)
             rows = tuple(sorted(rows, key=lambda row: (row.created_at, row.app_id), reverse=True))
-        return AppListing(tuple(self._plane.apps.info(row) for row in rows)), b""
+        return AppListing(*first_page(self._plane.codec, map(self._plane.apps.info, rows))), b""
 
     async def _app_stop(self, caller: Caller, record: AppStop, body: bytes) -> tuple[AppStopped, bytes]:
         row = await self._plane.apps.find(record.app, caller.scope_app_id)
@@ -201,6 +213,10 @@ class Methods:
         was_stopped = app.stopping is not None
         await self._plane.apps.stop(app, record.reason)
         return AppStopped(was_stopped=was_stopped), b""
+
+    async def _schedule_list(self, caller: Caller, record: ScheduleList, body: bytes) -> tuple[ScheduleListing, bytes]:
+        infos = await self._plane.schedules.list_schedules(record)
+        return ScheduleListing(*first_page(self._plane.codec, infos)), b""
 
     # Functions
 
@@ -230,10 +246,18 @@ class Methods:
 
     async def _function_list(self, caller: Caller, record: FunctionList, body: bytes) -> tuple[FunctionListing, bytes]:
         row = await self._plane.apps.get(record.app_id)
-        found = await self._plane.store.page_functions(row.app_id, record.after, FUNCTIONS_SHOWN_MAX + 1)
-        shown = found[:FUNCTIONS_SHOWN_MAX]
-        listed = shown if record.has_env else tuple(map(without_values, shown))
-        return FunctionListing(listed, len(found) > FUNCTIONS_SHOWN_MAX), b""
+        listed: tuple[FunctionSpec, ...] = ()
+        is_cut = True
+        # A few at a time: a function may be as large as a page.
+        while is_cut and len(listed) < FUNCTIONS_SHOWN_MAX:
+            after = listed[-1].name if listed else record.after
+            found = await self._plane.store.page_functions(row.app_id, after, FUNCTIONS_READ + 1)
+            is_cut = len(found) > FUNCTIONS_READ
+            shown = found[:FUNCTIONS_READ] if record.has_env else map(without_values, found[:FUNCTIONS_READ])
+            listed, is_full = first_page(self._plane.codec, (*listed, *shown))
+            if is_full:
+                return FunctionListing(listed, True), b""
+        return FunctionListing(listed, is_cut), b""
 
     async def _find_function(self, caller: Caller, record: FunctionGet) -> FunctionSpec:
         spec: FunctionSpec | None
@@ -432,8 +456,11 @@ class Methods:
         if record.include_stopped:
             found = [*fleet.stopped.values(), *found]
         infos = [one.info() for one in found if not app_id or one.dispatcher.spec.app_id == app_id]
+        if record.before_at is not None:
+            before = (record.before_at, record.before_id)
+            infos = [info for info in infos if (info.created_at, info.container_id) < before]
         infos.sort(key=lambda info: (info.created_at, info.container_id), reverse=True)
-        return ContainerListing(tuple(infos[: max(0, min(record.limit, LIST_MAX))])), b""
+        return ContainerListing(*first_page(self._plane.codec, infos[: max(0, record.limit)])), b""
 
     async def _container_stop(self, caller: Caller, record: ContainerStop, body: bytes) -> tuple[Empty, bytes]:
         container = self.container("ContainerStop", record.container_id)

@@ -159,10 +159,11 @@ class Store(Protocol):
         """
 
     async def list_apps(
-        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = ""
-    ) -> tuple[StoredApp, ...]:
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = "",
+        before: tuple[float, str] | None = None,
+    ) -> tuple[StoredApp, ...]:  # fmt: skip
         """Apps, newest first; with `states`, those in one of them, with an environment, those in it, with a name, those
-        that have it."""
+        that have it, with `before`, those that come after the app that was created then and has that id."""
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
         """Change an app's state; `stopped_at` of None leaves the time it stopped as it is.
@@ -288,8 +289,9 @@ class Store(Protocol):
     async def get_image(self, image_id: str) -> StoredImage:
         """One image. Raises PlatformError `not_found`."""
 
-    async def list_images(self, limit: int = 100) -> tuple[StoredImage, ...]:
-        """Images, the last used first."""
+    async def list_images(self, limit: int = 100, before: tuple[float, str] | None = None) -> tuple[StoredImage, ...]:
+        """Images, the last used first; with `before`, those that come after the image that was used then and has that
+        id."""
 
     async def use_images(self, image_ids: frozenset[str], now: float) -> None:
         """They are used now; unknown ones are passed over."""

@@ -85,11 +85,13 @@ class MemoryStore:
         return None
 
     async def list_apps(
-        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = ""
-    ) -> tuple[StoredApp, ...]:
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = "",
+        before: tuple[float, str] | None = None,
+    ) -> tuple[StoredApp, ...]:  # fmt: skip
         """See `Store`."""
         found = (app for app in self._newest_first() if environment in (None, app.environment))
         found = (app for app in found if name in ("", app.name))
+        found = (app for app in found if before is None or (app.created_at, app.app_id) < before)
         return tuple(app for app in found if not states or app.state in states)[:limit]
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
@@ -289,10 +291,10 @@ class MemoryStore:
             raise PlatformError(NOT_FOUND, f"no image {image_id}")
         return image
 
-    async def list_images(self, limit: int = 100) -> tuple[StoredImage, ...]:
+    async def list_images(self, limit: int = 100, before: tuple[float, str] | None = None) -> tuple[StoredImage, ...]:
         """See `Store`."""
         last_used = sorted(self._images.values(), key=lambda one: (one.used_at, one.image_id), reverse=True)
-        return tuple(last_used[:limit])
+        return tuple(one for one in last_used if before is None or (one.used_at, one.image_id) < before)[:limit]
 
     async def use_images(self, image_ids: frozenset[str], now: float) -> None:
         """See `Store`."""

@@ -152,14 +152,17 @@ class SqlStore:
         return rows[0] if rows else None
 
     async def list_apps(
-        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = ""
-    ) -> tuple[StoredApp, ...]:
+        self, limit: int = 100, states: tuple[str, ...] = (), environment: str | None = None, name: str = "",
+        before: tuple[float, str] | None = None,
+    ) -> tuple[StoredApp, ...]:  # fmt: skip
         """See `Store`."""
         query = sa.select(APPS).where(APPS.c.state.in_(states)) if states else sa.select(APPS)
         if environment is not None:
             query = query.where(APPS.c.environment == environment)
         if name:
             query = query.where(APPS.c.name == name)
+        if before is not None:
+            query = query.where(sa.tuple_(APPS.c.created_at, APPS.c.app_id) < before)
         return await self._apps(_newest_first(query).limit(limit))
 
     async def set_app_state(self, app_id: str, state: str, stopped_at: float | None = None) -> None:
@@ -337,11 +340,12 @@ class SqlStore:
             raise PlatformError(NOT_FOUND, f"no image {image_id}")
         return found[0]
 
-    async def list_images(self, limit: int = 100) -> tuple[StoredImage, ...]:
+    async def list_images(self, limit: int = 100, before: tuple[float, str] | None = None) -> tuple[StoredImage, ...]:
         """See `Store`."""
-        return await self._images(
-            sa.select(IMAGES).order_by(IMAGES.c.used_at.desc(), IMAGES.c.image_id.desc()).limit(limit)
-        )
+        query = sa.select(IMAGES).order_by(IMAGES.c.used_at.desc(), IMAGES.c.image_id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(sa.tuple_(IMAGES.c.used_at, IMAGES.c.image_id) < before)
+        return await self._images(query)
 
     async def _images(self, query: sa.Select[Any]) -> tuple[StoredImage, ...]:
         rows = await self._read(lambda connection: connection.execute(query).mappings().all())

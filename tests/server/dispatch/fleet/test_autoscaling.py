@@ -21,6 +21,7 @@ from squall.protocol.function import (
     ParameterSpec,
     Scaling,
 )
+from squall.protocol.pages import pages
 from squall.protocol.parameters import encode
 from squall.server.autoscaler import STEP_KEPT_MAX
 from squall.server.dispatch.fleet import fleet, scaling
@@ -273,7 +274,8 @@ async def test_ten_thousand_functions_of_one_app_that_do_nothing_are_not_looked_
     async with staged() as stage:
         app_id = await stage.client.app()
         specs = tuple(make_spec(app_id, f"f{number}") for number in range(10_000))
-        await stage.client.ask("FunctionCreate", FunctionCreate(specs), FunctionCreated)
+        for page in pages(stage.codec, specs):
+            await stage.client.ask("FunctionCreate", FunctionCreate(page), FunctionCreated)
         await stage.done(stage.client.call(specs[77].function_id, 1), 1)
         await stage.pass_time(1.0)
         looks: list[str] = []

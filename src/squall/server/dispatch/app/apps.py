@@ -519,13 +519,12 @@ class Apps:
         return max(own or below, key=lambda row: (row.created_at, row.app_id), default=None)
 
     def info(self, row: StoredApp, functions: dict[str, str] | None = None) -> AppInfo:
-        """An app as listed."""
+        """An app as listed, with its functions where these are given."""
         app = self.live.get(row.app_id)
-        names = app.functions if app is not None else functions or {}
         count = sum(len(one.containers) for one in app.all_dispatchers) if app is not None else 0
         return AppInfo(
-            row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, names, row.tags, row.parent_app_id,
-            shown(row.environment), app.version if app is not None else 0,
+            row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, functions or {}, row.tags,
+            row.parent_app_id, shown(row.environment), app.version if app is not None else 0,
         )  # fmt: skip
 
     # Ending

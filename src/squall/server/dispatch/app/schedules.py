@@ -27,7 +27,6 @@ from squall.protocol.schedule import (
     UNKNOWN,
     ScheduleInfo,
     ScheduleList,
-    ScheduleListing,
     ScheduleRun,
     ScheduleStarted,
 )
@@ -52,7 +51,6 @@ SOON_S = 1.5
 """What is due later is left to the next tick: the clock may be set meanwhile."""
 BACK_S = 2.0
 """A clock that went back by less was corrected, as clocks are all the time."""
-LIST_MAX = 10_000
 
 
 class _Entry:
@@ -315,8 +313,8 @@ class Schedules:
             await self._put(entry)
         return ScheduleStarted(call_id)
 
-    async def list_schedules(self, record: ScheduleList) -> ScheduleListing:
-        """All that are followed in an environment, by app and function.
+    async def list_schedules(self, record: ScheduleList) -> list[ScheduleInfo]:
+        """Those that are followed in an environment, by app and function, and are asked for.
 
         Raises:
             PlatformError: `not_found` for an app that there is not.
@@ -327,8 +325,9 @@ class Schedules:
             for spec, _ in self._scheduled()
             if spec.app_id == app_id or (not app_id and self._row_of(spec).environment == record.environment)
         ]
-        infos.sort(key=lambda info: (info.app_name, info.app_id, info.function_name))
-        return ScheduleListing(tuple(infos[: max(0, min(record.limit, LIST_MAX))]))
+        keyed = [((info.app_name, info.app_id, info.function_name), info) for info in infos]
+        keyed.sort(key=lambda one: one[0])
+        return [info for key, info in keyed if key > record.after][: max(0, record.limit)]
 
     def _info(self, spec: FunctionSpec) -> ScheduleInfo:
         entry = self._entries.get(spec.function_id)

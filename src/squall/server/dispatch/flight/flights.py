@@ -30,6 +30,7 @@ from squall.protocol.flight import (
 )
 from squall.protocol.function import FunctionSpec
 from squall.protocol.ids import input_id, is_id
+from squall.protocol.pages import first_page
 from squall.protocol.records import from_wire, replace
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.durable.expired import why_unknown
@@ -107,7 +108,8 @@ class Flights:
             if one.created_at >= since and (record.until is None or one.created_at <= record.until)
         ]
         listed.sort(key=lambda one: (one.created_at, one.call_id), reverse=True)
-        return CallListing(tuple(listed[:limit]), wanted.is_cut)
+        calls_shown, is_full = first_page(self._plane.codec, listed[:limit])
+        return CallListing(calls_shown, wanted.is_cut or is_full)
 
     async def _summaries(self, calls: Iterable[StoredCall], specs: dict[str, FunctionSpec]) -> list[CallSummary]:
         calls = list(calls)
@@ -190,6 +192,17 @@ class Flights:
             parent_function=self._name_of_input(flight.parent_input_id),
             children=await self._children(record.call_id, flight.summary.app_id),
         )
+
+    async def show_page(self, caller: Caller, record: CallShow) -> CallFlight:
+        """As `show`, with as many inputs as a page takes: each may have failed often, and at length."""
+        flight = await self.show(caller, record)
+        inputs, is_cut = first_page(self._plane.codec, flight.inputs, records_max=INPUTS_SHOWN_MAX)
+        if not is_cut:
+            return flight
+        left = (
+            f"inputs from {flight.inputs[len(inputs)].index} on are left out, too large for one answer: ask from there"
+        )
+        return replace(flight, inputs=inputs, gaps=f"{flight.gaps}; {left}" if flight.gaps else left)
 
     async def _with_all_inputs(self, flight: CallFlight, record: CallShow) -> CallFlight:
         """Of a durable call some inputs may be in the store only: they wait there, or ended under an earlier server."""

@@ -18,7 +18,7 @@ def flight_methods(plane: ControlPlane) -> dict[str, Unary]:
     flights, windows = plane.flights, plane.windows
     return {
         "CallList": _bodiless(flights.list_calls),
-        "CallShow": _bodiless(flights.show),
+        "CallShow": _bodiless(flights.show_page),
         "CallGraph": _bodiless(flights.graph),
         "CallInputGet": lambda caller, record, body: flights.get_input(caller, record),
         "CallReplay": _bodiless(flights.replay),

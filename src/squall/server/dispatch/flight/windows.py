@@ -24,6 +24,7 @@ from squall.protocol.function_window import (
     VariantList,
     VariantListing,
 )
+from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
 from squall.protocol.records import replace
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.flight.recorder import MINUTE_S
@@ -87,7 +88,9 @@ class Windows:
         since, until = self._window("AppWindow", record.since, record.until)
         row = await self._plane.apps.find(record.app, caller.scope_app_id)
         caller.check_use("AppWindow", row)
-        ids = {one.name: one.function_id for one in await self._plane.store.list_functions(row.app_id)}
+        listed = await self._plane.store.list_functions(row.app_id)
+        left = sorted((one.name, one.function_id) for one in listed if one.name > record.after)
+        ids = dict(left[:PAGE_RECORDS_MAX])
         # What a variant did counts as its function's.
         found, is_cut = await self._minutes(set(ids.values()), since, until, has_variants=True)
         by_name = {name: found.get(function_id, []) for name, function_id in ids.items()}
@@ -97,7 +100,7 @@ class Windows:
             )
             for name, minutes in by_name.items()
         }
-        return AppWindow(since, until, functions, ids, is_cut)
+        return AppWindow(since, until, functions, ids, is_cut, len(left) > PAGE_RECORDS_MAX)
 
     async def variants(self, caller: Caller, record: VariantList) -> VariantListing:
         """See `VariantList`."""
@@ -105,7 +108,8 @@ class Windows:
         caller.check_use("VariantList", await self._plane.apps.get(spec.app_id))
         limit = max(0, min(record.limit, VARIANTS_MAX))
         found, is_cut = await variants_of(self._plane, spec, limit)
-        return VariantListing(tuple(self._variant(one) for one in found), is_cut)
+        variants, is_full = first_page(self._plane.codec, map(self._variant, found))
+        return VariantListing(variants, is_cut or is_full)
 
     def _variant(self, spec: FunctionSpec) -> VariantInfo:
         dispatcher = self._plane.apps.dispatchers.get(spec.function_id)

@@ -14,7 +14,6 @@ from squall.protocol.image_catalog import (
     ImageGet,
     ImageInfo,
     ImageList,
-    ImageListing,
     ImageName,
     ImageNameDelete,
     ImageNameList,
@@ -23,6 +22,7 @@ from squall.protocol.image_catalog import (
     parse_name,
     without_definition,
 )
+from squall.protocol.pages import PAGE_RECORDS_MAX
 from squall.server.model.image import StoredImage, StoredImageName
 
 if TYPE_CHECKING:
@@ -127,10 +127,11 @@ class ImageCatalog:
             raise PlatformError(NOT_FOUND, message)
         return name.image_id
 
-    async def list_images(self, record: ImageList) -> ImageListing:
-        """See `ImageList`."""
-        images = await self._store.list_images(max(0, min(record.limit, LIST_MAX)))
-        return ImageListing(tuple(without_definition(info) for info in await self._infos(images)))
+    async def list_images(self, record: ImageList) -> list[ImageInfo]:
+        """Those that are asked for, as many as a page may have and one more."""
+        before = None if record.before_at is None else (record.before_at, record.before_id)
+        images = await self._store.list_images(max(0, min(record.limit, PAGE_RECORDS_MAX + 1)), before)
+        return [without_definition(info) for info in await self._infos(images)]
 
     async def _infos(self, images: Iterable[StoredImage]) -> list[ImageInfo]:
         names: dict[str, list[str]] = {}
