@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from squall.protocol.function import BY_FILE, Definition, FunctionSpec, Scaling
 from squall.server.autoscaler import IdleContainer, Load, decide
-from squall.server.scheduler import Claim, NodeView, Pending, Scheduler
+from squall.server.scheduler import Answer, Claim, NodeView, Pending, Scheduler
 
 NODES = 1_000
 FUNCTIONS = 10_000
@@ -130,12 +130,12 @@ class World:
         """What `starts.tick` asks each second."""
         self.now += 1.0
         self.scheduler.place()
-        self.has_more = self.scheduler.give_way(self.now, GIVE_WAY_MAX).has_more
+        self.has_more = self.scheduler.give_way(self.now, GIVE_WAY_MAX, _possible)
 
     def tick_on(self) -> None:
         """What it does in the next turn when it has not looked at all."""
         if self.has_more:
-            self.has_more = self.scheduler.give_way(self.now, GIVE_WAY_MAX).has_more
+            self.has_more = self.scheduler.give_way(self.now, GIVE_WAY_MAX, _possible)
 
     def replace_one(self) -> None:
         """A container ends in a full cluster; its place goes to who is next."""
@@ -145,6 +145,11 @@ class World:
         container_id = function.busy.pop() if function.busy else next(iter(function.idle))
         self.gone(function, container_id)
         self.decide(function)
+
+
+def _possible(_: str, __: Pending) -> Answer:
+    """Any container could go."""
+    return Answer.MADE
 
 
 class Collections:

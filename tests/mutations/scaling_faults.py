@@ -6,6 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 AUTOSCALER = "tests/server/autoscaler/test_autoscaler.py::"
 PLACES = "tests/server/dispatch/fleet/test_fair_places.py::"
+GIVING = "tests/server/dispatch/fleet/test_giving_way.py::"
 SIMULATION = "tests/simulation/test_scaling.py::test_limits_hold_and_everything_ends_whatever_happens"
 DISPATCHER = "tests/server/dispatch/function/test_dispatcher.py::"
 
@@ -45,11 +46,79 @@ SCALING_FAULTS = (
         (
             Change(
                 "src/squall/server/scheduler/giving_way.py",
-                "            donor = self._donor(function, one)\n",
-                "            donor = None\n",
+                "donor = None if function.is_passed else self._donor(function, one)\n",
+                "donor = None\n",
             ),
         ),
         {f"{PLACES}test_a_single_call_of_another_app_gets_a_place": "in call.outputs.values()]"},
+    ),
+    Mutation(
+        "giving-way-refused",
+        "a function takes every place",
+        "who had nothing to give is asked again and again, and nobody else",
+        (
+            Change(
+                "src/squall/server/scheduler/giving_way.py",
+                "        donor.gives_nothing = True\n",
+                "",
+            ),
+        ),
+        {
+            f"{GIVING}test_who_has_most_and_may_give_nothing_keeps_nobody_waiting[kept]": "in call.outputs.values()]",
+            f"{GIVING}test_those_that_nobody_can_make_room_for_keep_nobody_waiting": "in call.outputs.values()]",
+        },
+    ),
+    Mutation(
+        "giving-way-promised",
+        "a function loses every place",
+        "what gives way is forgotten, and more give way each second until the first of it has ended",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/starts.py",
+                "            self.scheduler.promise(container.container_id, one, now)\n",
+                "            pass\n",
+            ),
+        ),
+        {f"{GIVING}test_nobody_gives_more_than_half_while_those_that_give_way_take_long": "open_of(stage, rich) >= 4"},
+    ),
+    Mutation(
+        "giving-way-slow",
+        "a function takes every place",
+        "what takes long to end is counted on for ever",
+        (
+            Change(
+                "src/squall/server/scheduler/promises.py",
+                "            if now - made_at < SLOW_S:\n",
+                "            if True:\n",
+            ),
+        ),
+        {f"{GIVING}test_long_inputs_of_those_that_give_way_hold_up_nobody_for_long": "call.outputs.values()]"},
+    ),
+    Mutation(
+        "giving-way-fails",
+        "a function takes every place",
+        "a choice that fails in its second turn is the last one",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/starts.py",
+                "        self._is_choosing = False\n        now",
+                "        now",
+            ),
+        ),
+        {f"{GIVING}test_a_choice_that_fails_is_not_the_last": "in call.outputs.values()]"},
+    ),
+    Mutation(
+        "making-room",
+        "a function takes every place",
+        "idle containers make no room while others finish what they run",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/starts.py",
+                "self.scheduler.waiting_count - len(self._making_room)\n",
+                "self.scheduler.waiting_count - sum(one.is_draining for one in self._fleet.containers.values())\n",
+            ),
+        ),
+        {f"{GIVING}test_idle_containers_make_room_while_others_finish_what_is_long": "in call.outputs.values()]"},
     ),
     Mutation(
         "fair-inputs",

@@ -23,6 +23,17 @@ from __future__ import annotations
 
 from squall.server.scheduler.claim import MEMORY_FLOOR_MIB, Claim, Pending, Placement
 from squall.server.scheduler.cluster import NodeView
+from squall.server.scheduler.giving_way import Answer
 from squall.server.scheduler.scheduler import PLACEMENTS_MAX, Plan, Scheduler
 
-__all__ = ["MEMORY_FLOOR_MIB", "PLACEMENTS_MAX", "Claim", "NodeView", "Pending", "Placement", "Plan", "Scheduler"]
+__all__ = [
+    "MEMORY_FLOOR_MIB",
+    "PLACEMENTS_MAX",
+    "Answer",
+    "Claim",
+    "NodeView",
+    "Pending",
+    "Placement",
+    "Plan",
+    "Scheduler",
+]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from squall.server.scheduler.claim import Claim, Pending, Placement
 from squall.server.scheduler.cluster import Cluster, NodeView
-from squall.server.scheduler.giving_way import Chosen
+from squall.server.scheduler.giving_way import Try
 from squall.server.scheduler.turns import Shape, Turns
 
 PLACEMENTS_MAX = 200
@@ -43,7 +43,7 @@ class Scheduler:
     def node_gone(self, node_id: str) -> None:
         """A node is lost, and its containers with it."""
         for one in self._cluster.remove(node_id):
-            self._turns.add_share(one, -1)
+            self._gone(one)
         self._is_changed = True
 
     def images_changed(self) -> None:
@@ -69,8 +69,12 @@ class Scheduler:
         """It is there no longer, or the node refused it."""
         one = self._cluster.release(container_id)
         if one is not None:
-            self._turns.add_share(one, -1)
+            self._gone(one)
             self._is_changed = True
+
+    def _gone(self, one: Pending) -> None:
+        self._turns.giving_way.promises.ended(one.container_id)
+        self._turns.add_share(one, -1)
 
     def waits(self, container_id: str, *, is_waiting: bool) -> bool:
         """All it runs waits for calls of its own, or not any more; whether that is news."""
@@ -157,9 +161,16 @@ class Scheduler:
             shares = functions(one.function_id), functions(first.function_id)
         return shares[0] - one.claim.weight >= shares[1]
 
-    def give_way(self, now: float, count: int) -> Chosen:
-        """Functions that should give up a busy container each, at most `count`, and for whom."""
-        return self._turns.giving_way.choose(now, count)
+    def give_way(self, now: float, count: int, make: Try) -> bool:
+        """Have functions give up a busy container each for others, at most `count` at a time; whether there are more to
+        look at in the next turn. `promise` is to be told of those that do."""
+        return self._turns.giving_way.choose(now, count, make).has_more
+
+    def promise(self, container_id: str, one: Pending, now: float) -> None:
+        """That container gives way to that one."""
+        given = self._cluster.held(container_id)
+        if given is not None:
+            self._turns.promise(container_id, given, one, now)
 
     def would_fit(self, one: Pending, without: str) -> bool:
         """Whether it would have room if that container were not there."""

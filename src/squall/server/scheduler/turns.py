@@ -78,6 +78,13 @@ class Turns:
         function.app.share += sign * one.claim.weight
         self._changed(function)
 
+    def promise(self, container_id: str, given: Pending, one: Pending, now: float) -> None:
+        """A container, of which `given` is what it claims, gives way to that one."""
+        donor, function = self._functions.get(given.function_id), self._functions.get(one.function_id)
+        if donor is not None and function is not None:
+            promise = function, one.claim.weight
+            self.giving_way.promises.make(container_id, donor, given.claim.weight, promise, now)
+
     def _function(self, app_id: str, function_id: str) -> Function:
         function = self._functions.get(function_id)
         if function is None:

@@ -54,8 +54,6 @@ class ContainerFleet:
         self.active: dict[str, Dispatcher] = {}
         """Functions that have containers, by id."""
         self.idle: dict[Container, None] = {}
-        self.leaving: set[Container] = set()
-        """Those that drain or are being ended."""
         self.stopped: OrderedDict[str, Container] = OrderedDict()
         self.starts = Starts(self, clock=clock, config=config, tasks=tasks)
         self._scaling = Scaling(self, clock)
@@ -106,7 +104,6 @@ class ContainerFleet:
         if version != dispatcher.spec.version:
             container.spec = replace(dispatcher.spec, version=version)
             container.is_draining = True
-            self.leaving.add(container)
             container.drain_reason = f"version {dispatcher.spec.version} of its function has taken its place"
         # One that is for a single input has had it, or has it now.
         container.has_served = dispatcher.spec.scaling.is_single_use
@@ -176,7 +173,6 @@ class ContainerFleet:
             self.kill(container, reason)
             return
         container.is_draining = True
-        self.leaving.add(container)
         container.drain_reason = container.drain_reason or reason
         container.dispatcher.refresh(container)
         if container.is_busy or container.exit_reason:
@@ -192,7 +188,6 @@ class ContainerFleet:
         if container.is_stopped or container.ending:
             return
         container.ending = reason
-        self.leaving.add(container)
         container.exit_reason = container.exit_reason or reason
         container.dispatcher.refresh(container)
         node = container.node
@@ -235,7 +230,6 @@ class ContainerFleet:
         container_id, dispatcher = container.container_id, container.dispatcher
         self.containers.pop(container_id, None)
         self.starts.ended(container)
-        self.leaving.discard(container)
         if container.node is not None:
             container.node.containers.pop(container_id, None)
         self.stopped[container_id] = container

@@ -7,7 +7,6 @@ container cannot be started.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from squall.protocol import errors
@@ -15,6 +14,7 @@ from squall.protocol.call import Failure
 from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.fleet.givers import Givers
 from squall.server.dispatch.fleet.node import Node, claim_of
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
@@ -23,7 +23,6 @@ from squall.server.scheduler import Pending, Scheduler
 
 if TYPE_CHECKING:
     from squall.server.dispatch.fleet.fleet import ContainerFleet
-    from squall.server.dispatch.function.dispatcher import Dispatcher
 
 _log = logging.getLogger("squall.server.dispatch.fleet.starts")
 
@@ -39,9 +38,9 @@ NODES_S = 15.0
 ROOM_EVERY_S = 0.05
 """Between two looks at which idle containers may end for others."""
 GIVE_WAY_MAX = 32
-"""Containers that are on their way out at a time for those who wait."""
-LOOKS_MAX = 2_000
-"""Containers that are looked at in one turn of the event loop for those that could give way."""
+"""Containers that give way at a time, of those that are still counted on (`scheduler/promises.py`)."""
+CHOOSE_EVERY_S = 0.01
+"""Between two turns in which those are looked for: however many cannot, others have their turns."""
 
 
 def _pending_of(container: Container) -> Pending:
@@ -65,7 +64,10 @@ class Starts:
         self._is_placing = self._is_due = self._is_choosing = False
         self.scheduler = Scheduler()
         self._nodes_expected_until_s = 0.0
+        self._givers = Givers(fleet, self.scheduler)
         self._room_made_at = float("-inf")
+        self._making_room: set[Container] = set()
+        """Idle ones that are on their way out for those who wait."""
 
     def request(self, container: Container) -> None:
         """A container needs a node."""
@@ -79,6 +81,7 @@ class Starts:
     def ended(self, container: Container) -> None:
         """A container is gone: its place is free, or it needs none any more."""
         self.pending.pop(container.container_id, None)
+        self._making_room.discard(container)
         self.scheduler.unwant(container.container_id)
         self.scheduler.ended(container.container_id)
 
@@ -161,7 +164,7 @@ class Starts:
         if now < self._room_made_at + ROOM_EVERY_S:
             return  # the fleet asks again each second, and whatever ends asks, too
         self._room_made_at = now
-        missing = self.scheduler.waiting_count - len(self._fleet.leaving)
+        missing = self.scheduler.waiting_count - len(self._making_room)
         leaving: list[Container] = []
         for container in self._fleet.idle:
             if len(leaving) >= missing:
@@ -171,6 +174,7 @@ class Starts:
                 leaving.append(container)
         for container in leaving:
             if container.is_spare:  # another one of its function may have been the last that it could lose
+                self._making_room.add(container)
                 self._fleet.drain(container, "another function needs its place")
 
     def tick(self) -> None:
@@ -181,28 +185,14 @@ class Starts:
 
     def _give_way(self) -> None:
         self._is_choosing = False
-        count = GIVE_WAY_MAX - len(self._fleet.leaving)
-        chosen = self.scheduler.give_way(self._clock.monotonic(), count)
-        looks = iter(range(LOOKS_MAX))
-        for function_id, one in chosen.moves:
-            dispatcher = self._fleet.active.get(function_id)
-            giving = None if dispatcher is None else self._giving(dispatcher, one, looks)
-            if giving is not None:
-                self._fleet.drain(giving, "another function has waited long for a place")
-        self._is_choosing = chosen.has_more
-        if chosen.has_more:
-            self._clock.call_later(0.0, self._give_way)
-
-    def _giving(self, dispatcher: Dispatcher, one: Pending, looks: Iterator[int]) -> Container | None:
-        """The container of a function that gives way to that one, if any does; as many are looked at as `looks` has."""
-        if not dispatcher.may_lose_one:
-            return None
-        # The newest: it has least to lose. What waits for calls itself might wait for this very one.
-        for his, _ in zip(reversed(dispatcher.containers.values()), looks, strict=False):
-            may_leave = his.is_open and his.is_busy and not his.is_waiting
-            if may_leave and self.scheduler.would_fit(one, his.container_id):
-                return his
-        return None
+        now = self._clock.monotonic()
+        self._givers.begin()
+        has_more = self.scheduler.give_way(now, GIVE_WAY_MAX, self._givers.make)
+        for container, one in self._givers.made:
+            self.scheduler.promise(container.container_id, one, now)
+        self._is_choosing = has_more
+        if has_more:
+            self._clock.call_later(CHOOSE_EVERY_S, self._give_way)
 
     async def _start(self, container: Container, node: Node) -> None:
         try:
