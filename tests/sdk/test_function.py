@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,12 @@ def size(data: bytes) -> int:
 @app.function()
 def make(count: int) -> bytes:
     return b"\x07" * count
+
+
+@app.function()
+def fails_after(count: int) -> Iterator[int]:
+    yield from range(count)
+    raise ValueError(count)
 
 
 @app.function()
@@ -399,6 +405,41 @@ def test_one_frame_of_ours_is_between_those_of_the_caller_and_of_the_container(
     for one in (called, spawned, mapped, whole):
         assert one.traceback[0].path == Path(__file__)
         assert str(traceback.extract_tb(one.value.__traceback__)[-1].filename).startswith("<ct-double>:")
+
+
+async def test_one_frame_of_ours_is_there_in_the_async_forms_too(server: ServerDouble) -> None:
+    async def mapped() -> None:
+        async for _ in fail.map.aio(["key"]):
+            pass
+
+    async def iterated() -> None:
+        async for _ in fails_after.remote_gen.aio(2):
+            pass
+
+    async def spawned() -> None:
+        call = await fail.spawn.aio("key")
+        await call.get.aio()
+
+    async with app.run():
+        forms: list[tuple[Awaitable[object], type[Exception]]] = [
+            (fail.remote.aio("key"), KeyError),
+            (mapped(), KeyError),
+            (iterated(), ValueError),
+            (spawned(), KeyError),
+            (count_to.remote.aio(3), InvalidError),
+        ]
+        for form, kind in forms:
+            with pytest.raises(kind) as caught:
+                await form
+
+            assert len(ours(caught.value)) == 1, ours(caught.value)
+            assert caught.traceback[0].path == Path(__file__)
+
+
+def test_what_nobody_awaited_is_told_by_its_name() -> None:
+    unawaited = fail.remote.aio
+    with pytest.warns(RuntimeWarning, match=r"coroutine 'Function.remote' was never awaited"):
+        unawaited("key")  # type: ignore[unused-coroutine]
 
 
 def test_exceptions_with_odd_constructors_keep_their_type(server: ServerDouble) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import subprocess
@@ -55,7 +56,7 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
         {"min_container": 1},
         r"\.autoscaler\.update\(min_container=…\): .* mean min_containers=",
     ),
-    (handle.autoscaler.update.aio, {"keep_warm": 1}, "it takes min_containers="),
+    (lambda **given: asyncio.run(handle.autoscaler.update.aio(**given)), {"keep_warm": 1}, "it takes min_containers="),
     (
         scaled.update_autoscaler,
         {"max_container": 1},

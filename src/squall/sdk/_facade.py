@@ -60,7 +60,19 @@ class BlockingCall(Generic[P, T]):
 
     def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """The same as a coroutine."""
-        return self._core(*args, **kwargs)
+        coroutine = _awaited(self._core, args, kwargs)
+        named: Any = coroutine
+        named.__qualname__ = getattr(self._core, "__qualname__", self._name)  # as Python says what nobody awaited
+        return coroutine
+
+
+async def _awaited(core: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    try:
+        return await core(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - raised again
+        from squall.sdk._traceback import for_user_code  # cold start: only when something failed
+
+        raise for_user_code(error)  # noqa: B904 - it is that error
 
 
 class blocking(Generic[S, P, T]):  # noqa: N801 - a decorator
@@ -93,6 +105,25 @@ class blocking_static(Generic[P, T]):  # noqa: N801 - a decorator
 
     def __get__(self, owner: object, kind: type) -> BlockingCall[P, T]:
         return BlockingCall(self._core, self.__name__)
+
+
+class _Items(AsyncIterator[T]):
+    """What `async for` takes items from; the generator itself is closed by the event loop, if nobody does."""
+
+    __slots__ = ("_generator",)
+
+    def __init__(self, generator: AsyncGenerator[T, None]) -> None:
+        self._generator = generator
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._generator.__anext__()
+        except StopAsyncIteration:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again
+            from squall.sdk._traceback import for_user_code  # cold start: only when something failed
+
+            raise for_user_code(error)  # noqa: B904 - it is that error
 
 
 class BlockingIterator(Generic[T]):
@@ -139,7 +170,7 @@ class BlockingIterator(Generic[T]):
         return self._iterator
 
     def __aiter__(self) -> AsyncIterator[T]:
-        return self._take()
+        return _Items(self._take())
 
     def __del__(self) -> None:
         if getattr(self, "_generator", None) is not None:
