@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent import lasting_runtime
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.runtime import client
 from squall.runtime.cgroup import detect_cgroups
@@ -19,7 +20,7 @@ from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import ContainerMissing, RuntimeFailure
 from squall.runtime.removal import mounts_below
 from squall.runtime.spec import Limits
-from squall.runtime.sweep import remove_parents, sweep
+from squall.runtime.sweep import lock, remove_parents, sweep
 from tests.kernel.containers import Containers, Output, shell, until
 from tests.kernel.rootfs import ensure_rootfs
 
@@ -326,36 +327,140 @@ async def test_agent_that_begins_asks_the_next_spawner_when_its_own_has_died(ope
     assert len(pids) == len(set(pids)) == 5
 
 
-async def test_spawner_that_is_killed_on_its_way_up_is_started_again(
-    data_dir: Path, open_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+async def test_agent_that_begins_asks_until_a_spawner_lives_to_answer(open_runtime: OpenRuntime) -> None:
+    pids: list[int] = []
+
+    async def open_one() -> SpawnerRuntime:
+        opened = await open_runtime()
+        pids.append(opened.spawner_pid)
+        if len(pids) < 5:
+            os.kill(opened.spawner_pid, signal.SIGKILL)
+        return opened
+
+    async with LastingRuntime(open_one) as runtime:
+        listed = await asyncio.gather(runtime.list(), return_exceptions=True)
+
+    assert listed == [[]]
+    assert len(pids) == len(set(pids)) == 5
+
+
+async def test_agent_that_begins_does_not_ask_for_ever(
+    open_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch = client._launch
-    launches = 0
+    monkeypatch.setattr(lasting_runtime, "PATIENCE_S", 0.5)
 
-    async def launch_and_kill(state_dir: str, instance: str, idle_s: float) -> None:
-        nonlocal launches
-        launches += 1
-        launching = asyncio.create_task(launch(state_dir, instance, idle_s))
-        if launches == 1:
-            await until(lambda: bool(launched(state_dir)))
-            os.kill(launched(state_dir)[0], signal.SIGKILL)
-        await launching
+    async def open_one() -> SpawnerRuntime:
+        opened = await open_runtime()
+        os.kill(opened.spawner_pid, signal.SIGKILL)
+        return opened
 
-    monkeypatch.setattr(client, "_launch", launch_and_kill)
+    async with LastingRuntime(open_one) as runtime:
+        with pytest.raises(RuntimeFailure, match=r"the spawner in .* is gone"):
+            await runtime.list()
+
+
+async def test_spawner_whose_start_is_killed_again_and_again_is_started_again(
+    tmp_path: Path, open_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, python = tmp_path / "killed", tmp_path / "python"
+    killed.touch()
+    python.write_text(
+        f'#!/bin/sh\n[ $(wc -l <{killed}) -ge 5 ] || {{ echo >>{killed}; kill -9 $$; }}\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+
     runtime = await open_runtime()
 
-    assert launches == 2
+    assert killed.read_text().count("\n") == 5
     assert is_alive(runtime.spawner_pid)
 
 
-def launched(state_dir: str) -> list[int]:
-    """Processes that are, or become, the spawner of that directory."""
-    found = []
+async def test_spawner_that_is_killed_again_and_again_before_it_listens_is_started_again(
+    data_dir: Path, open_runtime: OpenRuntime
+) -> None:
+    (data_dir / "spawner").mkdir(mode=0o700)
+    # Nobody reads it: a spawner that opens it as its log stays there.
+    log = data_dir / "spawner/spawner.log"
+    os.mkfifo(log)
+    opening = asyncio.ensure_future(open_runtime())
+    killed = set[int]()
+
+    while len(killed) < 5:
+        await until(lambda: bool(daemons(data_dir) - killed) or opening.done())
+        assert not opening.done(), opening
+        for pid in daemons(data_dir) - killed:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+    log.unlink()
+    for pid in daemons(data_dir) - killed:
+        os.kill(pid, signal.SIGKILL)
+    runtime = await opening
+
+    assert is_alive(runtime.spawner_pid)
+
+
+async def test_spawner_that_another_agent_has_begun_to_start_is_waited_for(
+    data_dir: Path, open_runtime: OpenRuntime
+) -> None:
+    (data_dir / "spawner").mkdir(mode=0o700)
+    sweeping = lock(str(data_dir / "spawner"))
+    assert sweeping is not None
+    opening = asyncio.ensure_future(open_runtime())
+
+    await asyncio.sleep(4)
+    os.close(sweeping)
+    runtime = await opening
+
+    assert is_alive(runtime.spawner_pid)
+
+
+async def test_spawner_that_does_not_come_is_not_waited_for_for_ever(
+    data_dir: Path, open_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PATIENCE_S", 1.0)
+    (data_dir / "spawner").mkdir(mode=0o700)
+    sweeping = lock(str(data_dir / "spawner"))
+    assert sweeping is not None
+
+    try:
+        with pytest.raises(RuntimeFailure, match=r"not within 1 s: .* holds .*/spawner\.lock and does not listen"):
+            await open_runtime()
+    finally:
+        os.close(sweeping)
+
+
+async def test_spawner_that_does_not_answer_is_named(
+    open_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = await open_runtime()
+    monkeypatch.setattr(client, "HELLO_TIMEOUT_S", 0.5)
+    os.kill(runtime.spawner_pid, signal.SIGSTOP)
+
+    try:
+        with pytest.raises(RuntimeFailure, match=r"it does not answer after 0\.5 s"):
+            await open_runtime()
+    finally:
+        os.kill(runtime.spawner_pid, signal.SIGCONT)
+
+
+async def test_spawner_that_fails_in_an_unexpected_way_says_so(data_dir: Path, open_runtime: OpenRuntime) -> None:
+    (data_dir / "spawner").mkdir(mode=0o700)
+    (data_dir / "spawner/spawner.log").mkdir()
+
+    with pytest.raises(RuntimeFailure, match=r"unexpected IsADirectoryError: .*spawner\.log"):
+        await open_runtime()
+
+
+def daemons(data_dir: Path) -> set[int]:
+    """Processes that are, or become, the spawner of that directory: not those that started one and wait."""
+    found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             argv = path.read_bytes().split(b"\0")
+            is_apart = os.getsid(int(path.parent.name)) != os.getsid(0)
         except OSError:
             continue
-        if b"squall.runtime.spawner" in argv and state_dir.encode() in argv:
-            found.append(int(path.parent.name))
+        if is_apart and b"squall.runtime.spawner" in argv and f"{data_dir}/spawner".encode() in argv:
+            found.add(int(path.parent.name))
     return found

@@ -7,6 +7,7 @@ from tests.mutations.mutation import Change, Mutation
 ABUSE = "tests/e2e/test_fault_abuse.py::"
 CLIENT = "tests/e2e/test_fault_client.py::"
 RESTART = "tests/server/dispatch/function/test_restart.py::"
+SPAWNER = "tests/kernel/test_spawner.py::"
 SERVER = "tests/e2e/test_fault_server.py::"
 _FLUSH = "        self._outbox.flush()\n"
 _READY = '        if self._ready is not None:\n            self._link.send("Ready", self._ready)\n'
@@ -249,5 +250,29 @@ LIMIT_FAULTS = (
             ),
         ),
         {f"{SERVER}test_idle_server_goes_on_after_its_spawner_was_killed": "ended.code == 0"},
+    ),
+    Mutation(
+        "spawner-died-early",
+        "server or spawner killed -9",
+        "a spawner that is killed before it listens counts as one that cannot be started",
+        (Change("src/squall/runtime/spawner.py", "return 1 if line else EXIT_DIED", "return 1"),),
+        {
+            f"{SPAWNER}test_spawner_that_is_killed_again_and_again_before_it_listens_is_started_again": (
+                "assert not opening.done()"
+            )
+        },
+    ),
+    Mutation(
+        "spawner-asked-on",
+        "server or spawner killed -9",
+        "an agent that begins asks two spawners and no third",
+        (
+            Change(
+                "src/squall/agent/lasting_runtime.py",
+                "deadline = loop.time() + PATIENCE_S",
+                "deadline = loop.time()",
+            ),
+        ),
+        {f"{SPAWNER}test_agent_that_begins_asks_until_a_spawner_lives_to_answer": "listed == [[]]"},
     ),
 )

@@ -2,7 +2,8 @@
 
 The spawner's death is told by `exits`, which an agent follows: it raises, the agent asks what is left (nothing), and
 goes on with a new spawner. An agent that begins follows nothing yet, and must not end because its spawner does: what
-may be asked twice is asked again by itself. Other requests that were under way fail and may be repeated.
+may be asked twice is asked again by itself, of one spawner after the other. Other requests that were under way fail and
+may be repeated.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from typing import Protocol, TypeVar
 from squall.runtime.contract import ExecStarted, Runtime, Started
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+
+PATIENCE_S = 30.0
+"""How long spawners may die until what they were asked fails: what is asked may be what kills them."""
+PAUSE_S, PAUSE_S_MAX = 0.05, 1.0
+"""Before the next one is asked: at first, and at most."""
 
 
 class ClosableRuntime(Runtime, Protocol):
@@ -68,14 +74,19 @@ class LastingRuntime:
             return self._inner
 
     async def _repeatedly(self, ask: Callable[[ClosableRuntime], Awaitable[T]]) -> T:
-        """Ask; once more if the spawner died of it, or meanwhile."""
-        inner = await self._current()
-        try:
-            return await ask(inner)
-        except RuntimeFailure:
-            if not inner.is_lost:
-                raise
-            return await ask(await self._current())
+        """Ask; again, within `PATIENCE_S`, if the spawner died of it, or meanwhile."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_S
+        pause_s = PAUSE_S
+        while True:
+            inner = await self._current()
+            try:
+                return await ask(inner)
+            except RuntimeFailure:
+                if not inner.is_lost or loop.time() > deadline:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
     async def start(self, spec: ContainerSpec) -> Started:
         """See `contract.Runtime`."""

@@ -15,11 +15,13 @@ from typing import Any
 import squall
 from squall.runtime import codec
 from squall.runtime.contract import ExecStarted, Started
-from squall.runtime.errors import RuntimeFailure
+from squall.runtime.errors import RuntimeFailure, SpawnerGone
 from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
 from squall.runtime.sweep import socket_path
 from squall.runtime.wire import (
     DESCRIPTORS_MAX,
+    EXIT_DIED,
+    EXIT_HELD,
     PROTOCOL_VERSION,
     RECEIVE_BYTES,
     FrameReader,
@@ -27,7 +29,10 @@ from squall.runtime.wire import (
     failure_from_json,
 )
 
-CONNECT_ATTEMPTS = 3
+PATIENCE_S = 30.0
+"""How long spawners may die, or not be there yet, until the one who opens the runtime gives up."""
+PAUSE_S, PAUSE_S_MAX = 0.05, 1.0
+"""Before it is tried again: at first, and at most."""
 LAUNCH_TIMEOUT_S = 30.0
 HELLO_TIMEOUT_S = 10.0
 END_TIMEOUT_S = 10.0
@@ -54,12 +59,14 @@ class SpawnerRuntime:
         self._exits: asyncio.Queue[tuple[str, ExitStatus] | None] = asyncio.Queue()
         self._failure: RuntimeFailure | None = None
         self.spawner_pid = 0
-        connection.setblocking(False)
         self._loop.add_reader(connection.fileno(), self._on_readable)
 
     @classmethod
     async def open(cls, state_dir: str, instance: str, *, idle_s: float = 60.0) -> SpawnerRuntime:
         """Connect to the spawner of a state directory, starting it when there is none.
+
+        One that is killed on its way up, or before it has said who it is, is no reason to give up, nor is one that
+        somebody else has begun to start and that still sweeps: within `PATIENCE_S` it is tried again.
 
         Args:
             state_dir: where the spawner keeps socket, lock and records; at most about 90 characters.
@@ -67,25 +74,47 @@ class SpawnerRuntime:
             idle_s: a spawner started here ends after so long without a running container and without an agent.
 
         Raises:
-            RuntimeFailure: it cannot be started (with its reason), or speaks another version.
+            RuntimeFailure: it cannot be started (with its reason), speaks another version, or does not answer.
         """
-        attempts_left = CONNECT_ATTEMPTS
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_S
+        pause_s = PAUSE_S
         while True:
-            runtime = cls(await _connect_or_launch(state_dir, instance, idle_s), state_dir)
-            attempts_left -= 1
             try:
-                await runtime._greet(instance)
-                return runtime
-            except BaseException:
-                # Killed since it took the connection: the next one may live.
-                is_worth_another = runtime.is_lost and attempts_left > 0
-                await runtime.close()
-                if not is_worth_another:
-                    raise
+                return await cls._open_once(state_dir, instance, idle_s)
+            except SpawnerGone as error:
+                if loop.time() > deadline:
+                    raise RuntimeFailure(
+                        f"cannot open the spawner in {state_dir}: not within {PATIENCE_S:g} s: {error.message}"
+                    ) from error
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
+
+    @classmethod
+    async def _open_once(cls, state_dir: str, instance: str, idle_s: float) -> SpawnerRuntime:
+        connection = _connect(state_dir)
+        if connection is None:
+            await _launch(state_dir, instance, idle_s)
+            connection = _connect(state_dir)
+        if connection is None:
+            raise SpawnerGone(f"it does not listen at {socket_path(state_dir)}; see spawner.log")
+        runtime = cls(connection, state_dir)
+        try:
+            await runtime._greet(instance)
+        except BaseException:
+            await runtime.close()
+            raise
+        return runtime
 
     async def _greet(self, instance: str) -> None:
         """Find out who listens."""
-        hello, _ = await asyncio.wait_for(self._request("hello"), HELLO_TIMEOUT_S)
+        try:
+            hello, _ = await asyncio.wait_for(self._request("hello"), HELLO_TIMEOUT_S)
+        except TimeoutError:
+            raise RuntimeFailure(
+                f"cannot use the spawner in {self._state_dir}: it does not answer after {HELLO_TIMEOUT_S:g} s; "
+                "wait until the machine is less busy, or kill it, and its containers with it"
+            ) from None
         if hello["version"] != PROTOCOL_VERSION or hello["instance"] != instance:
             raise RuntimeFailure(
                 f"cannot use the spawner in {self._state_dir} (process {hello['pid']}): it speaks version "
@@ -206,7 +235,7 @@ class SpawnerRuntime:
 
     async def _request(self, method: str, **parameters: Any) -> tuple[Any, Descriptors]:
         if self._failure is not None:
-            raise RuntimeFailure(f"cannot {method}: {self._failure.message}")
+            raise type(self._failure)(f"cannot {method}: {self._failure.message}")
         request_id = next(self._request_ids)
         frame = encode_frame({"request_id": request_id, "method": method, **parameters})
         future: asyncio.Future[tuple[Any, Descriptors]] = self._loop.create_future()
@@ -261,8 +290,8 @@ class SpawnerRuntime:
         else:
             future.set_result((message["result"], descriptors))
 
-    def _death(self, cause: str) -> RuntimeFailure:
-        return RuntimeFailure(
+    def _death(self, cause: str) -> SpawnerGone:
+        return SpawnerGone(
             f"the spawner in {self._state_dir} is gone ({cause}), and its containers with it; open the runtime again"
         )
 
@@ -295,27 +324,31 @@ def _started(result: dict[str, Any], descriptors: list[int]) -> Started:
     return Started(result["pid"], stdout_fd, stderr_fd, result["phase_ms"])
 
 
-async def _connect_or_launch(state_dir: str, instance: str, idle_s: float) -> socket.socket:
-    for _ in range(CONNECT_ATTEMPTS):
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.connect(socket_path(state_dir))
-            return connection
-        except (FileNotFoundError, ConnectionRefusedError):
-            connection.close()
-            # Another agent may start one at the same moment, or an idle one may just be leaving: then once more.
-            await _launch(state_dir, instance, idle_s)
-        except OSError as error:
-            connection.close()
-            raise RuntimeFailure(
-                f"cannot connect to the spawner at {socket_path(state_dir)}: {error.strerror}"
-            ) from error
-    raise RuntimeFailure(
-        f"cannot connect to the spawner at {socket_path(state_dir)}: it does not listen; see spawner.log"
-    )
+def _connect(state_dir: str) -> socket.socket | None:
+    """A connection to the spawner, or None when none listens."""
+    path = socket_path(state_dir)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Where a spawner takes no connections, the next one would wait for ever, and the loop with it.
+    connection.setblocking(False)
+    try:
+        connection.connect(path)
+    except OSError as error:
+        connection.close()
+        if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+            return None
+        if isinstance(error, BlockingIOError):
+            raise SpawnerGone(f"the spawner at {path} has stopped taking connections") from error
+        raise RuntimeFailure(f"cannot connect to the spawner at {path}: {error.strerror}") from error
+    return connection
 
 
 async def _launch(state_dir: str, instance: str, idle_s: float) -> None:
+    """Start a spawner, and return when it listens.
+
+    Raises:
+        SpawnerGone: it was killed before, or another one is alive.
+        RuntimeFailure: it cannot be started, and says why.
+    """
     source = os.path.dirname(os.path.dirname(os.path.abspath(squall.__file__)))
     # -S: it needs nothing but the standard library and us, and stays smaller without site-packages.
     argv = [sys.executable, "-S", "-m", "squall.runtime.spawner"]
@@ -333,7 +366,12 @@ async def _launch(state_dir: str, instance: str, idle_s: float) -> None:
         process.kill()
         await process.wait()
         raise RuntimeFailure(f"cannot start the spawner in {state_dir}: not ready after {LAUNCH_TIMEOUT_S} s") from None
-    if process.returncode is not None and process.returncode < 0:
-        return  # killed on its way up: whoever connects finds out whether that happens again
+    if process.returncode is None or process.returncode < 0 or process.returncode == EXIT_DIED:
+        raise SpawnerGone("it was killed on its way up")
+    if process.returncode == EXIT_HELD:
+        # Of another agent, and still sweeping; or an idle one that is just leaving.
+        raise SpawnerGone(f"a process holds {state_dir}/spawner.lock and does not listen")
     if process.returncode:
-        raise RuntimeFailure(f"cannot start the spawner in {state_dir}: {errors.decode(errors='replace').strip()}")
+        # The last line says it; a traceback may come before.
+        said = errors.decode(errors="replace").strip().rpartition("\n")[2]
+        raise RuntimeFailure(f"cannot start the spawner in {state_dir}: {said}")

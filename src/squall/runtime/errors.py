@@ -5,6 +5,7 @@ RuntimeFailure            operation, object, cause, what to do
 ├── ContainerMissing
 ├── ProgramMissing        shells say 127
 ├── ProgramRefused        shells say 126
+├── SpawnerGone           it has died, or is not there yet
 └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
 """
 
@@ -36,6 +37,10 @@ class ProgramMissing(RuntimeFailure):
 
 class ProgramRefused(RuntimeFailure):
     """There is such a file in the container, and it cannot be executed."""
+
+
+class SpawnerGone(RuntimeFailure):
+    """The spawner has died, and its containers with it, or is not there yet: who asks again may find the next one."""
 
 
 class FeatureMissing(RuntimeFailure):

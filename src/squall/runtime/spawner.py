@@ -36,13 +36,12 @@ from squall.runtime.registry import Registry
 from squall.runtime.seccomp import build_filter
 from squall.runtime.spec import ContainerUsage, ExitStatus
 from squall.runtime.sweep import lock, records_path, remove_parents, socket_path, sweep_locked
-from squall.runtime.wire import PROTOCOL_VERSION, failure_to_json
+from squall.runtime.wire import EXIT_DIED, EXIT_HELD, PROTOCOL_VERSION, failure_to_json
 
 IDLE_CHECK_S = 1.0
 BACKLOG = 16
 INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/local/bin/tini-static", "/sbin/tini-static")
-# The exit code that says: somebody else is the spawner of this directory already.
-ALREADY_RUNNING = 75
+_HELD = "held"
 
 
 class Spawner:
@@ -252,13 +251,16 @@ def _daemonize(state_dir: str, ready_fd: int) -> None:
 
 
 def _serve(arguments: argparse.Namespace, ready_fd: int) -> int:
-    """In the daemon: take the lock, sweep, serve. Writes one line to `ready_fd`: empty, or what went wrong."""
-    os.umask(0o022)
-    held = lock(arguments.state)
-    if held is None:
-        os.write(ready_fd, b"already running\n")
-        return ALREADY_RUNNING
+    """Become the daemon, take the lock, sweep, serve. Writes one line to `ready_fd`: empty, or what went wrong."""
     try:
+        _daemonize(arguments.state, ready_fd)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.umask(0o022)
+        held = lock(arguments.state)
+        if held is None:
+            os.write(ready_fd, f"{_HELD}\n".encode())
+            return 1
         sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1, "child subreaper")
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -267,6 +269,10 @@ def _serve(arguments: argparse.Namespace, ready_fd: int) -> int:
         spawner = Spawner(arguments.state, arguments.instance, prepare_kit(arguments.state), arguments.idle_s)
     except RuntimeFailure as failure:
         os.write(ready_fd, f"{failure.message}\n".encode())
+        return 1
+    except Exception as error:  # noqa: BLE001  whoever starts us is to hear it: without a word means killed
+        traceback.print_exc()
+        os.write(ready_fd, f"unexpected {type(error).__name__}: {error}\n".encode())
         return 1
     os.write(ready_fd, b"\n")
     os.close(ready_fd)
@@ -279,7 +285,7 @@ def _serve(arguments: argparse.Namespace, ready_fd: int) -> int:
 
 
 def main() -> int:
-    """Start a spawner in the background; 0 once it listens, or when another one already does."""
+    """Start a spawner in the background; 0 once it listens, and see `wire` for the other ends."""
     parser = argparse.ArgumentParser(prog="squall.runtime.spawner", description=__doc__)
     parser.add_argument("--state", required=True, help="directory of the socket, lock and records")
     parser.add_argument("--instance", required=True, help="name of this installation: part of its cgroups' names")
@@ -293,9 +299,6 @@ def main() -> int:
     if os.fork() == 0:
         code = 1
         try:
-            _daemonize(arguments.state, ready_write)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             code = _serve(arguments, ready_write)
         except BaseException:  # noqa: BLE001  the log is the only one left to tell
             traceback.print_exc()
@@ -304,10 +307,12 @@ def main() -> int:
     os.close(ready_write)
     with open(ready_read, encoding="utf-8") as ready:
         line = ready.readline()
-    if line in ("\n", "already running\n"):
+    if line == "\n":
         return 0
+    if line.strip() == _HELD:
+        return EXIT_HELD
     print(line.strip() or f"the spawner ended at once; see {arguments.state}/spawner.log", file=sys.stderr)
-    return 1
+    return 1 if line else EXIT_DIED
 
 
 if __name__ == "__main__":

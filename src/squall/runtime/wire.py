@@ -30,6 +30,11 @@ RECEIVE_BYTES = 256 * 1024
 # The kernel's own maximum of descriptors in one message (SCM_MAX_FD).
 DESCRIPTORS_MAX = 253
 
+# How the process ends that starts a spawner, besides 0 (it listens) and 1 (it cannot, and the reason is said): another
+# process has the lock of the directory; the spawner has ended without a word.
+EXIT_HELD = 75
+EXIT_DIED = 76
+
 _LENGTH = struct.Struct(">I")
 _ERRORS = {
     kind.__name__: kind
