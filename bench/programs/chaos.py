@@ -2,7 +2,8 @@
 
 `chaos.py CALLS SEED` prints one JSON object: what `chaos_calls.py` has counted, and what was killed. Server and agent
 are two programs here, started again at once as an init system does; what they find is what the killed ones left. The
-seed decides what is killed and when, as far as a seed can: the processes have clocks of their own.
+seed decides what is killed and when, as far as a seed can: the processes have clocks of their own. Calls are made until
+the last of the kills, which are one for each hundred calls and of every kind (`chaos_kills.py`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bench.programs.chaos_kills import Kills
 from squall.main.ask import ask
 from squall.main.data_dir import read_server_file
 from squall.main.spawner import instance_name
@@ -35,7 +36,24 @@ QUIET_S = (0.2, 1.5)
 """Between two kills."""
 STARTING_SHARE = 0.25
 """How often what is on its way up is killed, too: always, and nothing were ever up where starts take long."""
-WEIGHTS = {"container": 6, "server": 2, "agent": 2, "spawner": 1}
+CALLS_EACH = 100
+"""So many calls for each kill, at least."""
+LOG_CHARS = 4_000
+"""Of the end of a log that is shown."""
+
+
+def logs(data_dir: Path) -> dict[str, Path]:
+    """What the programs wrote that a run has killed there."""
+    return {
+        "server": data_dir / "s" / "log",
+        "agent": data_dir / "n" / "log",
+        "spawner": data_dir / "n" / "spawner" / "spawner.log",
+    }
+
+
+def tail(log: Path) -> str:
+    """The end of one of them."""
+    return log.read_text(errors="replace")[-LOG_CHARS:] if log.exists() else "(none)"
 
 
 class Machine:
@@ -43,6 +61,7 @@ class Machine:
 
     def __init__(self, data_dir: Path) -> None:
         self._server_dir, self._node_dir = data_dir / "s", data_dir / "n"
+        self._logs = logs(data_dir)
         self._token = secrets.token_hex(16)
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
         self._url = ""
@@ -75,7 +94,7 @@ class Machine:
         more = {"SQUALL_DATA_DIR": str(directory), "SQUALL_NETWORK_SLOTS": "4"}
         if name == "server":
             more["SQUALL_HTTP_PORT"] = self._url.rpartition(":")[2] or "0"
-        with open(directory / "log", "ab") as log:
+        with open(self._logs[name], "ab") as log:
             self._programs[name] = subprocess.Popen(
                 [sys.executable, "-m", f"squall.main.{module}"],
                 env={**self.environ, **more}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -103,11 +122,12 @@ class Machine:
         return True
 
     def revive(self) -> Iterator[str]:
-        """Start again what has ended by itself; gives what that was. Nothing should."""
+        """Start again what has ended by itself; gives what that was, and the end of its log. Nothing should."""
         for name, program in list(self._programs.items()):
             if program.poll() is not None:
+                said = tail(self._logs[name])
                 self.start_program(name)
-                yield name
+                yield f"{name}, with status {program.returncode}:\n{said}"
 
     def stop(self) -> None:
         """End everything, and take away what is left of it."""
@@ -170,38 +190,59 @@ def _wait(is_so: Callable[[], bool], what: str) -> None:
 
 
 def run(data_dir: Path, calls: int, seed: int) -> dict[str, object]:
-    """Make so many calls and kill meanwhile."""
-    rng = random.Random(seed)
+    """Make so many calls, or more, and kill meanwhile.
+
+    Raises:
+        SystemExit: the calls hang.
+    """
     machine = Machine(data_dir)
-    kills: Counter[str] = Counter()
+    kills = Kills(calls // CALLS_EACH, seed)
+    ended: list[str] = []
     try:
         machine.start()
         program_argv = [sys.executable, str(PROGRAMS / "chaos_calls.py")]
         # In peace, for the image: a build that loses its node four times gives up, as it says.
-        subprocess.run([*program_argv, "40", str(seed)], env=machine.environ, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            [*program_argv, "40", str(seed)],
+            env=machine.environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
         argv = [*program_argv, str(calls), str(seed)]
         with (
-            subprocess.Popen(argv, env=machine.environ, stdout=subprocess.PIPE, text=True) as program,
+            subprocess.Popen(
+                argv, env=machine.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ) as program,
             _killed(program),
         ):
-            deadline = time.monotonic() + CALLS_S
-            while program.poll() is None:
-                if time.monotonic() > deadline:
-                    raise SystemExit(f"seed {seed}: the calls hang; killed so far: {dict(kills)}")
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    program.wait(rng.uniform(*QUIET_S))
-                    break
-                for name in machine.revive():
-                    kills[f"{name} by itself"] += 1
-                victim = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-                if not machine.is_up(victim) and rng.random() >= STARTING_SHARE:
-                    continue
-                kills[victim] += machine.kill(victim, rng)
+            ended += _kill_until_it_ends(machine, kills, program, random.Random(seed))
             said = program.stdout.read() if program.stdout is not None else ""
     finally:
         machine.stop()
     counted: dict[str, object] = json.loads(said.strip().splitlines()[-1]) if said.strip() else {"lost": calls}
-    return {**counted, **{f"kills_{name.replace(' ', '_')}": count for name, count in kills.items()}, "seed": seed}
+    killed = {f"kills_{kind}": count for kind, count in kills.done.items()}
+    return {**counted, **killed, "ended_by_itself": ended, "seed": seed}
+
+
+def _kill_until_it_ends(
+    machine: Machine, kills: Kills, program: subprocess.Popen[str], rng: random.Random
+) -> Iterator[str]:
+    """Kill until the program has ended, which it does after the last kill that is due; gives what ended by itself."""
+    assert program.stdin is not None, "a pipe"
+    deadline = time.monotonic() + CALLS_S
+    while program.poll() is None:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the calls hang; killed so far: {dict(kills.done)}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(rng.uniform(*QUIET_S))
+            break
+        yield from machine.revive()
+        victim = kills.next()
+        is_spared = not machine.is_up(victim) and rng.random() >= STARTING_SHARE
+        if is_spared or not machine.kill(victim, rng):
+            kills.put_off()
+            continue
+        kills.note(victim)
+        if kills.is_over:
+            program.stdin.close()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Makes calls of every kind, whatever happens to the server: `chaos_calls.py CALLS SEED` prints one JSON object.
 
+It makes so many, and more of each kind until its standard input ends.
+
 Each output says which input it is of, and carries a token that its run has made up: two outputs of one input differ.
 A call is *lost* when its output does not come, is a failure or is another input's; it is *duplicated* when an output
 comes twice, or a durable call says two different things when it is asked twice. Generators that have yielded are not
@@ -30,6 +32,7 @@ REMOTE_THREADS = 4
 GENERATOR_THREADS = 2
 BY_NAME_THREADS = 2
 RESULT_S = 300.0
+REASONS_MAX = 20
 
 Value = tuple[int, str]
 
@@ -82,7 +85,8 @@ class Account:
         """An output that should have come."""
         with self._lock:
             self.counts["lost"] += 1
-            self.reasons.append(why[:300])
+            if len(self.reasons) < REASONS_MAX:
+                self.reasons.append(why[:300])
 
     def check(self, number: int, value: object, what: str) -> None:
         """An output of that input."""
@@ -173,10 +177,27 @@ class Caller:
                 self.account.lose(f"generator {number}: {got}")
 
 
+def again_and_again(share: Callable[[Caller], None], caller: Caller, is_enough: threading.Event) -> None:
+    """Make a share of the calls, and as many again as long as it is not enough."""
+    share(caller)
+    while not is_enough.is_set():
+        share(caller)
+
+
+def wait_end_of_input(is_enough: threading.Event) -> None:
+    """Set it when nobody wants more."""
+    # Not through `sys.stdin`: its lock would be in the way of an end that comes before.
+    while os.read(0, 1):
+        pass
+    is_enough.set()
+
+
 def main(count: int, seed: int) -> int:
     """Make so many calls; 0 when each had its one output."""
     account = Account()
     started = time.monotonic()
+    is_enough = threading.Event()
+    threading.Thread(target=wait_end_of_input, args=(is_enough,), daemon=True).start()
     deployed.deploy()
     with app.run():
         # A handle as another program has it.
@@ -200,7 +221,9 @@ def main(count: int, seed: int) -> int:
             for one in range(GENERATOR_THREADS)
         ]
         threads_ = [
-            threading.Thread(target=share, args=(Caller(account, f"{seed} {name}"),), name=name)
+            threading.Thread(
+                target=again_and_again, args=(share, Caller(account, f"{seed} {name}"), is_enough), name=name
+            )
             for name, share in shares
         ]
         for thread in threads_:
@@ -208,7 +231,7 @@ def main(count: int, seed: int) -> int:
         for thread in threads_:
             thread.join()
     counts = {name: account.counts[name] for name in ("calls", "lost", "duplicated", "repeated")}
-    print(json.dumps({**counts, "calls_s": time.monotonic() - started, "reasons": account.reasons[:20]}))
+    print(json.dumps({**counts, "calls_s": time.monotonic() - started, "reasons": account.reasons}))
     return int(bool(counts["lost"] or counts["duplicated"]))
 
 

@@ -338,9 +338,9 @@ async def test_agent_that_begins_asks_until_a_spawner_lives_to_answer(open_runti
         return opened
 
     async with LastingRuntime(open_one) as runtime:
-        listed = await asyncio.gather(runtime.list(), return_exceptions=True)
+        (listed,) = await asyncio.gather(runtime.list(), return_exceptions=True)
 
-    assert listed == [[]]
+    assert listed == []
     assert len(pids) == len(set(pids)) == 5
 
 

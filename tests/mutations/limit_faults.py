@@ -273,6 +273,6 @@ LIMIT_FAULTS = (
                 "deadline = loop.time()",
             ),
         ),
-        {f"{SPAWNER}test_agent_that_begins_asks_until_a_spawner_lives_to_answer": "listed == [[]]"},
+        {f"{SPAWNER}test_agent_that_begins_asks_until_a_spawner_lives_to_answer": "assert listed == []"},
     ),
 )
