@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from squall import exception
 from squall.exception import InvalidError, simulate_preemption
 
-# Of the surface; each behind what it is a kind of.
+# Of the surface, and OutputTimeoutError for what the surface has the builtin; each behind what it is a kind of.
 TREE = {
     "BaseException": "InputCancellation",
     "Exception": "Error ModuleNotMountable",
@@ -26,7 +27,7 @@ TREE = {
     "SandboxFilesystemIsADirectoryError SandboxFilesystemNotADirectoryError SandboxFilesystemNotFoundError "
     "SandboxFilesystemPathAlreadyExistsError SandboxFilesystemPermissionError",
     "TimeoutError": "ExecTimeoutError FunctionTimeoutError InteractiveTimeoutError MountUploadTimeoutError "
-    "OutputExpiredError SandboxTimeoutError VolumeUploadTimeoutError",
+    "OutputExpiredError OutputTimeoutError SandboxTimeoutError VolumeUploadTimeoutError",
     "UserWarning": "AsyncUsageWarning DeprecationError InternalAPIWarning ServerWarning",
 }
 
@@ -45,6 +46,24 @@ def test_the_tree_in_the_text_names_every_error() -> None:
     names = " ".join(TREE[kind] for kind in ("Error", "InvalidError", "RemoteError", "TimeoutError")).split()
 
     assert [name for name in names if name not in text] == []
+
+
+def test_no_result_yet_is_the_builtin_timeout_and_nothing_else_of_ours_is() -> None:
+    ours = [kind for kind in vars(exception).values() if isinstance(kind, type) and issubclass(kind, exception.Error)]
+
+    assert [kind for kind in ours if issubclass(kind, OSError)] == [exception.OutputTimeoutError]
+    assert issubclass(exception.OutputTimeoutError, TimeoutError)
+
+
+def test_no_result_yet_is_said_and_pickled_as_our_errors_are() -> None:
+    error = exception.OutputTimeoutError("call fc-1: no result within 0 s; the call goes on")
+
+    copied = pickle.loads(pickle.dumps(error))
+
+    assert type(copied) is exception.OutputTimeoutError
+    assert str(copied) == str(error) == "call fc-1: no result within 0 s; the call goes on"
+    assert copied.args == error.args == (str(error),)
+    assert copied.errno is None
 
 
 @pytest.fixture

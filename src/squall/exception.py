@@ -34,6 +34,7 @@
         ├── InteractiveTimeoutError   nobody took the terminal
         ├── MountUploadTimeoutError   the files of a function were not taken in time
         ├── OutputExpiredError        the result was kept for a while, and is gone
+        ├── OutputTimeoutError        `FunctionCall.get(timeout=…)`: no result yet. The builtin TimeoutError, too
         ├── SandboxTimeoutError       * the sandbox reached the end of its `timeout`, or was not ready in time
         └── VolumeUploadTimeoutError  * the files for a volume were not taken in time
 
@@ -43,6 +44,8 @@ An exception of the user's own function is none of these: it is raised again as 
 """
 
 from __future__ import annotations
+
+import builtins
 
 # Not from typing: every container imports this module.
 TYPE_CHECKING = False
@@ -205,6 +208,14 @@ class MountUploadTimeoutError(TimeoutError):
 
 class OutputExpiredError(TimeoutError):
     """The result was kept for a while, and is gone."""
+
+
+class OutputTimeoutError(TimeoutError, builtins.TimeoutError):
+    """There is no result yet; the call goes on.
+
+    Programs that poll catch it as the builtin. It alone is that: a function that ran out of its own time, or a result
+    that is gone, would else be waited for as one that is to come, and taken by each `except OSError`.
+    """
 
 
 class ExecTimeoutError(TimeoutError):

@@ -238,7 +238,7 @@ def test_cancelled_call_ends_its_input_and_tells_the_caller(squall: Installation
     ended = squall.run("sleeping.py::cancelled", timeout_s=45)
 
     assert ended.code == 0, ended
-    assert "not yet: TimeoutError" in ended.out, ended
+    assert "not yet: OutputTimeoutError" in ended.out, ended
     assert re.search(r"caught: \w+ .*cancelled", ended.out), ended
     assert seconds(ended.out) < 8, ended
     assert "slept: 0.1" in ended.out, ended

@@ -485,6 +485,8 @@ def test_get_without_result_times_out(server: ServerDouble) -> None:
         call = square.spawn(9)
         with pytest.raises(SquallTimeoutError, match="no result within 0 s"):
             call.get(timeout=0)
+        with pytest.raises(TimeoutError, match=r"no result within 0\.01 s"):  # as programs poll
+            call.get(timeout=0.01)
 
 
 def test_gather_keeps_the_order_and_raises_the_first_failure(server: ServerDouble) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from squall.exception import TimeoutError  # noqa: A004 - ours, not the builtin
+from squall.exception import OutputTimeoutError
 from squall.protocol.call import CallCancel, CallGather, CallGet, CallInfo, CallInfoGet, CallRead
 from squall.protocol.empty import Empty
 from squall.sdk import _container, _invoke
@@ -28,7 +28,7 @@ async def get(client: Client, call_id: str, index: int, timeout_s: float | None)
     """Wait for an output.
 
     Raises:
-        TimeoutError: it is not there in time.
+        OutputTimeoutError: it is not there in time.
         NotFoundError: there never was such a call.
         OutputExpiredError: its output is not kept any more.
     """
@@ -40,7 +40,7 @@ async def get(client: Client, call_id: str, index: int, timeout_s: float | None)
         if outputs:
             return await _invoke.unpack(client, outputs[0])
         if deadline is not None and time.monotonic() >= deadline:
-            raise TimeoutError(f"call {call_id}: no result within {timeout_s:g} s; the call goes on")
+            raise OutputTimeoutError(f"call {call_id}: no result within {timeout_s:g} s; the call goes on")
 
 
 async def info(client: Client, call_id: str) -> CallInfo:

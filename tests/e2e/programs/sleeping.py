@@ -104,7 +104,7 @@ def cancelled() -> None:
     call = sleep.spawn(600.0)
     try:
         call.get(timeout=2)
-    except squall.exception.TimeoutError as error:
+    except TimeoutError as error:
         print("not yet:", type(error).__name__, error)
     started = time.monotonic()
     call.cancel()
