@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -79,3 +80,46 @@ async def test_postgres_reads_no_table_whole_though_it_was_empty_at_first(postgr
     # when they were small reads 2.7 million rows of `calls` here, one that is made anew 1.5 million.
     assert len(read) == 3
     assert max(read.values()) < 2_200_000, read
+
+
+async def test_outputs_of_inputs_that_have_one_are_told_from_new_ones_in_calls_of_many(store: Store) -> None:
+    calls = [made(number)[0] for number in range(700)]
+    inputs = [tuple(StoredInput(call.call_id, index, b"in") for index in range(3)) for call in calls]
+    await store.put_calls(tuple(zip(calls, inputs, strict=True)))
+    # Of each call another one: the first, the second or the last.
+    some = [StoredOutput(c.call_id, n % 3, 0, b"1", "", 0, 5, 200.0, 7.0, "ct-1") for n, c in enumerate(calls)]
+    assert await store.put_outputs(tuple(some)) == (True,) * len(calls)
+
+    again = [StoredOutput(c.call_id, index, 0, b"2", "", 0, 5, 200.0, 7.0, "ct-1") for c in calls for index in range(3)]
+    accepted = await store.put_outputs(tuple(again))
+
+    assert accepted == tuple(index != n % 3 for n in range(len(calls)) for index in range(3))
+    assert await store.unfinished_counts() == {}
+
+
+async def test_which_inputs_have_an_output_is_asked_of_many_calls_at_once(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def note(*given: Any) -> None:
+        if "SELECT outputs." in given[2]:
+            asked.append(given[2])
+
+    async with SqlStore(f"sqlite:///{tmp_path / 'store.db'}", upgrade) as store:
+        calls = [made(number)[0] for number in range(400)]
+        inputs = [tuple(StoredInput(call.call_id, index, b"in") for index in range(2)) for call in calls]
+        await store.put_calls(tuple(zip(calls, inputs, strict=True)))
+        sa.event.listen(sa.Engine, "before_cursor_execute", note)
+        try:
+            later = [StoredOutput(call.call_id, 1, 0, b"1", "", 0, 5, 200.0, 7.0, "ct-1") for call in calls]
+            await store.put_outputs(tuple(later))
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'store.db'}")
+    with engine.connect() as connection:
+        values = ("fc-000001", 1) * (asked[0].count("?") // 2)
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked[0]}", values).all()
+    engine.dispose()
+
+    assert len(asked) == 1
+    assert "SEARCH outputs USING" in str(plan), plan
+    assert "(call_id=? AND input_index=?)" in str(plan), plan

@@ -77,6 +77,33 @@ def _in_pieces(
         yield from connection.execute(query.where(column.in_(some)))
 
 
+def present_together(
+    connection: Connection,
+    query: sa.Select[Any],
+    columns: tuple[sa.ColumnElement[Any], ...],
+    of: Collection[tuple[Any, ...]],
+) -> Iterator[Any]:
+    """As `present`, of several columns: where together they are one of these."""
+    if not of:
+        return
+    names = [f"one_{number}" for number in range(len(columns))]
+    types = [column.type for column in columns]
+    if _is_postgres(connection):
+        given: sa.FromClause = _table(dict(zip(names, types, strict=True)))
+        lists = dict(zip(names, map(list, zip(*of, strict=True)), strict=True))
+        yield from connection.execute(query.where(*_equal(columns, given)), lists)
+        return
+    named = [sa.column(name, kind) for name, kind in zip(names, types, strict=True)]
+    for some in batches(sorted(of)):
+        # Joined: for `(a, b) IN (VALUES …)` SQLite reads the whole table.
+        given = sa.values(*named, name="given").data(some).cte("given")
+        yield from connection.execute(query.where(*_equal(columns, given)))
+
+
+def _equal(columns: tuple[sa.ColumnElement[Any], ...], given: sa.FromClause) -> list[sa.ColumnElement[bool]]:
+    return [column == other for column, other in zip(columns, given.c, strict=True)]
+
+
 def _is_postgres(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 

@@ -12,7 +12,7 @@ from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
 from squall.server.store import sql_portions
 from squall.server.store.batches import batches, within
-from squall.server.store.many import Given, for_rows, insert_rows, present
+from squall.server.store.many import Given, for_rows, insert_rows, present, present_together
 from squall.server.store.schema import CALLS, OUTPUTS, PORTIONS
 
 EXPIRE_CALLS_MAX = 200
@@ -97,18 +97,13 @@ def _known_calls(connection: Connection, call_ids: set[str]) -> set[str]:
 
 
 def _taken(connection: Connection, keys: list[tuple[str, int]]) -> set[tuple[str, int]]:
-    taken: set[tuple[str, int]] = set()
-    by_call: dict[str, list[int]] = {}
-    for call_id, index in keys:
-        by_call.setdefault(call_id, []).append(index)
-    # Calls of one input, nearly all, are asked for together; a call of many by itself.
-    first_only = [call_id for call_id, indexes in by_call.items() if indexes == [0]]
+    """Those that have an output. Two questions: most calls have a first input only, and of these it is cheaper."""
+    first = [call_id for call_id, index in keys if index == 0]
     is_first = sa.select(OUTPUTS.c.call_id).where(OUTPUTS.c.input_index == 0)
-    taken.update((row[0], 0) for row in present(connection, is_first, OUTPUTS.c.call_id, first_only))
-    for call_id, indexes in by_call.items():
-        if indexes != [0]:
-            of_call = sa.select(OUTPUTS.c.input_index).where(OUTPUTS.c.call_id == call_id)
-            taken.update((call_id, row[0]) for row in present(connection, of_call, OUTPUTS.c.input_index, indexes))
+    taken = {(row[0], 0) for row in present(connection, is_first, OUTPUTS.c.call_id, first)}
+    key = (OUTPUTS.c.call_id, OUTPUTS.c.input_index)
+    later = [one for one in keys if one[1] != 0]
+    taken.update((row[0], row[1]) for row in present_together(connection, sa.select(*key), key, later))
     return taken
 
 
