@@ -53,7 +53,7 @@ class FunctionCall(Generic[T]):
 
         Raises:
             BaseException: what the function raised.
-            TimeoutError: (the builtin, and that of `squall.exception`) not there within `timeout` seconds; 0 only looks.
+            TimeoutError: (the builtin and that of `squall.exception`) not there within `timeout` seconds; 0 looks only.
             NotFoundError: there never was such a call.
             OutputExpiredError: its result is not kept any more, 7 days after the call has ended.
             InvalidError: the call has no input of that index; `timeout` is no time.
