@@ -25,6 +25,32 @@ ATTEMPT_FAULTS = (
         {f"{QUARANTINE}test_after_a_crash_new_calls_run_side_by_side_and_each_suspect_alone": "== [1, 8]"},
     ),
     Mutation(
+        "suspects-many",
+        "poison input that kills its container",
+        "each turn with suspects looks at all containers of the function",
+        (
+            Change(
+                "src/squall/server/dispatch/function/quarantine.py",
+                "sum(self._runs_one(one) for one in set(self._held.values()))",
+                "sum(self._runs_one(one) for one in self._dispatcher.containers.values())",
+            ),
+        ),
+        {f"{QUARANTINE}test_turns_with_suspects_look_at_few_of_many_containers[busy]": "looks.count < 1_000"},
+    ),
+    Mutation(
+        "suspects-ended",
+        "poison input that kills its container",
+        "a container stays apart after its suspect was failed by the server",
+        (
+            Change(
+                "src/squall/server/dispatch/function/quarantine.py",
+                "            self._dispatcher.refresh(container)\n\n    def left",
+                "            pass\n\n    def left",
+            ),
+        ),
+        {f"{QUARANTINE}test_container_of_a_suspect_that_was_failed_may_be_handed_others": "held(stage, spec) == [2]"},
+    ),
+    Mutation(
         "suspects-apart",
         "poison input that kills its container",
         "while there are suspects every container of the function holds one input",

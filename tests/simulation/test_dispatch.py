@@ -116,6 +116,22 @@ class World:
             await settle(12)
             await self.beat()
 
+    def check_kept(self) -> None:
+        """What is kept of containers as they change is what a look at all of them shows."""
+        dispatcher = self.stage.plane.apps.dispatchers[self.spec.function_id]
+        containers, quarantine = dispatcher.containers.values(), dispatcher.quarantine
+        apart = {one for one in containers if quarantine.is_apart(one)}
+        assert apart <= {quarantine._reserved, *quarantine._held.values()}
+        assert dispatcher.open.keys() <= {one for one in containers if one.is_open}
+        assert not dispatcher.free.keys() & apart
+        if self.is_node_here():
+            assert dispatcher.open.keys() == {one for one in containers if one.is_open}
+            assert dispatcher.free.keys() >= {one for one in dispatcher.open if len(one.held) < dispatcher.window(one)}
+
+    def is_node_here(self) -> bool:
+        """Whether no guest is on its way back."""
+        return all(one.peer is not None and not one.peer.is_closed for one in self.stage.node.guests.values())
+
     def check(self) -> None:
         """Every input has its output and nothing is left anywhere."""
         for call, values in self.calls:
@@ -146,6 +162,7 @@ async def test_every_input_gets_one_output_whatever_happens(seed: int) -> None:
 
         for _ in range(STEPS):
             await world.step()
+            world.check_kept()
         await world.finish()
 
         world.check()

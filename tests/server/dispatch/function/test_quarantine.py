@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from squall.protocol import call as wire
+from squall.protocol.call import Failure
 from squall.protocol.function import Batching, FunctionSpec
+from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.function.dispatcher import Dispatcher
-from squall.server.dispatch.function.quarantine import APART_MAX
+from squall.server.dispatch.function.input import Input
+from squall.server.dispatch.function.quarantine import APART_MAX, Quarantine
 from tests.server.doubles import FakeGuest, Stage, staged
 
 
@@ -152,3 +156,91 @@ async def test_place_that_an_input_left_in_one_queue_is_none_in_the_other(is_sus
         taken_first, taken_second = (first, second) if is_suspect_first else (second, first)
         assert taken_first.take(2) == []
         assert taken_second.take(2) == [one]
+
+
+async def test_container_of_a_suspect_that_was_failed_may_be_handed_others() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_inputs=4, max_containers=1)
+        await crash_with(stage, spec, 1)
+        await stage.until(lambda: held(stage, spec) == [1])
+        dispatcher = dispatcher_of(stage, spec)
+        (suspect,) = dispatcher.attempts.suspects
+        stage.client.call(spec.function_id, 100, 101)
+        await stage.pass_time(1.0)
+        assert held(stage, spec) == [1]
+
+        dispatcher.fail([suspect], Failure("exhausted", "it waits for ever"))
+        await stage.pass_time(1.0)
+
+        assert held(stage, spec) == [2]
+
+
+# However many containers there are
+
+MANY = 25_000
+
+
+class Looks:
+    """How often a container is looked at from now on: whether it may be handed anything, and what it holds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        look = vars(Container)["is_open"].fget
+
+        def looked(container: Container) -> bool:
+            self.count += 1
+            return bool(look(container))
+
+        monkeypatch.setattr(Container, "is_open", property(looked))
+        runs_one = Quarantine._runs_one
+
+        def looked_into(container: Container) -> bool:
+            self.count += 1
+            return runs_one(container)
+
+        monkeypatch.setattr(Quarantine, "_runs_one", staticmethod(looked_into))
+
+
+class CountedContainers(dict[str, Container]):
+    """All containers of a function; to go through them is to look at each."""
+
+    def __init__(self, looks: Looks, containers: dict[str, Container]) -> None:
+        super().__init__(containers)
+        self.looks = looks
+
+    def values(self) -> Any:
+        self.looks.count += len(self)
+        return super().values()
+
+
+@pytest.mark.parametrize("are_busy", [True, False], ids=["busy", "idle"])
+async def test_turns_with_suspects_look_at_few_of_many_containers(
+    are_busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_inputs=20, max_containers=1)
+        await crash_with(stage, spec, 20)
+        await stage.until(lambda: held(stage, spec) == [1])
+        dispatcher = dispatcher_of(stage, spec)
+        (first,) = dispatcher.containers.values()
+        (running,) = first.held
+        for number in range(MANY):
+            container = Container(f"ct-{number}", dispatcher, 0.0, 0.0)
+            container.is_ready, container.peer, container.credit = True, first.peer, int(not are_busy)
+            if are_busy:
+                container.held[Input(running.call, number, b"", "")] = None
+            dispatcher.add(container)
+            dispatcher.refresh(container)
+        looks = Looks(monkeypatch)
+        dispatcher.containers = CountedContainers(looks, dispatcher.containers)
+
+        first.credit = 0
+        dispatcher.fail([running], Failure("crashed", "it ends"))
+        for _ in range(20):
+            dispatcher.schedule()
+            await asyncio.sleep(0)
+
+        assert looks.count < 1_000
+        apart = [one for one in dispatcher.open if dispatcher.quarantine.is_apart(one)]
+        assert len(apart) == (1 if are_busy else APART_MAX), "one is reserved, or all that suspects may take"
+        dispatcher.containers = {first.container_id: first}

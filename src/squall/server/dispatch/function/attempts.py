@@ -206,8 +206,8 @@ class Attempts:
         if trouble.is_suspect:
             trouble.is_suspect = False
             self.suspects.discard(one)
-            if not self.suspects:
-                self._dispatcher.refresh_all()
+            self._dispatcher.quarantine.ended(one)
+            self._dispatcher.schedule()
 
     # Cancelling and time limits
 
@@ -347,8 +347,6 @@ class Attempts:
         dispatcher.returns.to_queue(back[::-1])
         for one, failed in lost:
             dispatcher.fail([one], failed.failure or Failure("lost", ending, container_id=container.container_id))
-        if self.suspects:
-            dispatcher.refresh_all()
         dispatcher.schedule()
 
     def _ask_lost(self, event: AttemptLost) -> Verdict:

@@ -115,6 +115,8 @@ class Dispatcher:
         self.delayed = 0
         """Inputs that wait for their retry."""
         self.containers: dict[str, Container] = {}
+        self.open: dict[Container, None] = {}
+        """Containers that may be handed inputs when they have room."""
         self.free: dict[Container, None] = {}
         """Containers that may be handed an input now."""
         self.idle: dict[Container, None] = {}
@@ -367,7 +369,12 @@ class Dispatcher:
 
     def refresh(self, container: Container) -> None:
         """Put a container among the free ones, or take it from them, as it is now."""
-        if container.is_open and len(container.held) < self.window(container):
+        is_open = container.is_open
+        if is_open:
+            self.open[container] = None
+        else:
+            self.open.pop(container, None)
+        if is_open and len(container.held) < self.window(container):
             self.free[container] = None
             if container.is_busy:
                 self._not_idle(container)
@@ -382,12 +389,6 @@ class Dispatcher:
     def _not_idle(self, container: Container) -> None:
         self.idle.pop(container, None)
         self.fleet.idle.pop(container, None)
-
-    def refresh_all(self) -> None:
-        """The same for all of them."""
-        for container in self.containers.values():
-            self.refresh(container)
-        self.schedule()
 
     def hand_out(self, container: Container, count: int, batch: int = 0, queue: InputQueue | None = None) -> None:
         """Give the container the next inputs of the queue, or of another one; with a number, as a batch."""
@@ -600,6 +601,7 @@ class Dispatcher:
         self.containers.pop(container.container_id, None)
         if container.start_failure or (container.has_crashed and not container.ending and not container.is_draining):
             self.calls.recorder.container_failed(container)
+        self.open.pop(container, None)
         self.free.pop(container, None)
         self._not_idle(container)
         self.holdings.forget(container)
@@ -702,9 +704,8 @@ class Dispatcher:
         """How busy it is."""
         held = [len(one.held) for one in self.containers.values()]
         running = sum(min(count, self.max_inputs) for count in held)
-        usable = [one for one in self.containers.values() if one.is_open]
-        idle = sum(1 for one in usable if not one.is_busy)
-        headroom = sum(self._headroom(one) for one in usable)
+        idle = sum(1 for one in self.open if not one.is_busy)
+        headroom = sum(self._headroom(one) for one in self.open)
         waiting = self.queued + self.delayed + sum(held) - running
         return FunctionStats(waiting, running, len(self.containers), idle, headroom)
 

@@ -148,6 +148,8 @@ class Holdings:
         one.began_at = held.began_at
         self._dispatcher.attempts.believe(one, held.attempt)
         held.container.held[one] = None
+        if one.trouble is not None and one.trouble.is_suspect:
+            self._dispatcher.quarantine.is_held(one, held.container)
         if self._dispatcher.batches is not None:
             held.container.took_of_batch(one, FROM_BEFORE)
         held.container.has_served = True

@@ -2,12 +2,15 @@
 
 A *suspect* is handed to a container that holds nothing, which is *apart* until it has answered: it is handed nothing
 else, so that its crash names the input. Suspects take few containers, and leave one to all others if there are several.
-Where every container is busy and none is apart, the emptiest is *reserved*: it ends what it runs, and is
-next.
+Where every container is busy and none is apart, one that holds little is *reserved*: it ends what it runs, and is next.
+
+It is told which suspects are held, so that a turn costs as much as there are of these, however many containers there
+are.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from squall.server.dispatch.fleet.container import Container
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 APART_MAX = 10
 """Containers of a function that suspects take at a time."""
+LOOKS_MAX = 100
+"""Containers of which the emptiest is reserved."""
 
 
 class Quarantine:
@@ -29,11 +34,24 @@ class Quarantine:
         self.queue = InputQueue()
         self.queued = 0
         self._reserved: Container | None = None
+        self._held: dict[Input, Container] = {}
+        """Suspects, by who holds them."""
 
     def put_back(self, one: Input) -> None:
         """A suspect is to run (again)."""
+        self._held.pop(one, None)
         self.queue.put_back(one)
         self.queued += 1
+
+    def is_held(self, one: Input, container: Container) -> None:
+        """A suspect is in that container."""
+        self._held[one] = container
+
+    def ended(self, one: Input) -> None:
+        """It is a suspect no more: its container may be handed others."""
+        container = self._held.pop(one, None)
+        if container is not None and not container.is_stopped:
+            self._dispatcher.refresh(container)
 
     def left(self, count: int = 1) -> None:
         """So many wait no longer."""
@@ -80,6 +98,8 @@ class Quarantine:
             if container is self._reserved:
                 self._reserved = None
             dispatcher.hand_out(container, 1, number, self.queue)
+            for one in container.held:
+                self.is_held(one, container)
             self.left()
             dispatcher.refresh(container)
             count += 1
@@ -89,14 +109,14 @@ class Quarantine:
             dispatcher.refresh(emptiest)
 
     def _count(self) -> int:
-        return sum(self._runs_one(one) for one in self._dispatcher.containers.values())
+        return sum(self._runs_one(one) for one in set(self._held.values()))
 
     def _count_max(self) -> int:
         dispatcher = self._dispatcher
         if dispatcher.batches_at_once == 1 and not dispatcher.ordinary:
             return APART_MAX
         # One is left to those that come, which need not wait until a suspect has ended.
-        return min(APART_MAX, max(1, sum(one.is_open for one in dispatcher.containers.values()) - 1))
+        return min(APART_MAX, max(1, len(dispatcher.open) - 1))
 
     def _next(self) -> Container | None:
         """The container for the next one: it holds nothing, and may be handed something."""
@@ -112,6 +132,6 @@ class Quarantine:
         is_reserved = reserved is not None and reserved.is_open
         if count or is_reserved or dispatcher.spec.scaling.is_single_use:
             return None
-        return min(
-            (one for one in dispatcher.containers.values() if one.is_open), key=lambda one: len(one.held), default=None
-        )
+        # Those with room hold less than all others.
+        some = islice(dispatcher.free or dispatcher.open, LOOKS_MAX)
+        return min(some, key=lambda one: len(one.held), default=None)
