@@ -6,6 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 AUTOSCALER = "tests/server/autoscaler/test_autoscaler.py::"
 PLACES = "tests/server/dispatch/fleet/test_fair_places.py::"
+AUTOSCALING = "tests/server/dispatch/fleet/test_autoscaling.py::"
 GIVING = "tests/server/dispatch/fleet/test_giving_way.py::"
 SIMULATION = "tests/simulation/test_scaling.py::test_limits_hold_and_everything_ends_whatever_happens"
 DISPATCHER = "tests/server/dispatch/function/test_dispatcher.py::"
@@ -37,6 +38,21 @@ SCALING_FAULTS = (
         ),
         {
             f"{AUTOSCALER}test_time_alone_is_waited_for_only_when_it_changes_something[idle]": "== again_s",
+        },
+    ),
+    Mutation(
+        "scaling-refused",
+        "autoscaler storms",
+        "containers that there was no room to ask for are asked for when the next scaledown window ends",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/scaling.py",
+                "STEP_S if wait_s is None else min(wait_s, STEP_S)",
+                "STEP_S if wait_s is None else wait_s",
+            ),
+        ),
+        {
+            f"{AUTOSCALING}test_what_there_was_no_room_to_ask_for_is_asked_for_again_within_a_second": "== 3",
         },
     ),
     Mutation(

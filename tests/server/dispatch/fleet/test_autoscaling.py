@@ -285,3 +285,30 @@ async def test_ten_thousand_functions_of_one_app_that_do_nothing_are_not_looked_
         await stage.pass_time(5.0)
 
         assert set(looks) == {"f77"}  # it has a container
+
+
+async def test_what_there_was_no_room_to_ask_for_is_asked_for_again_within_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet, "PENDING_MAX", 4)
+    async with staged(ServerConfig(containers_per_node_max=2)) as stage:
+        app_id = await stage.client.app()
+        kept = make_spec(app_id, "kept", min_containers=1, scaledown_window_s=600.0)
+        other = make_spec(app_id, "other")
+        await stage.client.ask("FunctionCreate", FunctionCreate((kept, other)), FunctionCreated)
+        dispatcher = stage.plane.apps.dispatchers[kept.function_id]
+        await stage.until(lambda: len(dispatcher.idle) == 1)
+        stage.node.run = forever
+        stage.client.call(other.function_id, 1)
+        await stage.until(lambda: len(stage.node.guests) == 2)
+        waiting = stage.client.call(other.function_id, *range(9))
+        await stage.pass_time(3.0)
+
+        # Only one may wait besides the four of the other function, and none is placed: nothing else is told of.
+        dispatcher.rescale(replace(dispatcher.scaling, min_containers=3))
+        await stage.pass_time(0.5)
+        assert len(dispatcher.containers) == 2
+        stage.client.close_call(waiting)
+        await stage.pass_time(2.0)
+
+        assert len(dispatcher.containers) == 3
