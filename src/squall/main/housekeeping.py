@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from squall.protocol.errors import PlatformError
-from squall.server.dispatch import SystemClock
+from squall.server.dispatch import AgeClock, SystemClock
 from squall.server.model.blobs import BlobStore
 from squall.server.model.store import Store
 
@@ -25,7 +25,7 @@ async def housekeeping(
     store: Store, blobs: BlobStore, blob_bytes_max: int, now: Callable[[], float] | None = None
 ) -> AsyncIterator[None]:
     """Tidy up every hour while the context is open, the first time after an hour."""
-    running = asyncio.ensure_future(_run(store, blobs, blob_bytes_max, now or SystemClock().now))
+    running = asyncio.ensure_future(_run(store, blobs, blob_bytes_max, now or AgeClock(SystemClock()).now))
     try:
         yield
     finally:

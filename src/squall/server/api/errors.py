@@ -7,7 +7,7 @@ import logging
 import msgspec
 from starlette.responses import Response
 
-from squall.protocol.errors import HTTP_STATUS, INTERNAL, PlatformError
+from squall.protocol.errors import HTTP_STATUS, INTERNAL, PlatformError, disk_full, is_disk_full
 from squall.protocol.ids import new_id
 
 _log = logging.getLogger("squall.server.api")
@@ -31,4 +31,6 @@ def platform_error(method: str, error: Exception) -> PlatformError:
         return error
     request_id = new_id("rq")
     _log.error("%s failed (request %s)", method, request_id, exc_info=error)
+    if is_disk_full(error):
+        return disk_full(method, error)
     return PlatformError(INTERNAL, f"{method}: internal error (request {request_id}); the server's log has the cause")

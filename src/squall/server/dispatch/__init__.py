@@ -10,7 +10,7 @@ many · `app/` what is deployed · `flight/` what became of calls · `image/` wh
 
 from __future__ import annotations
 
-from squall.server.dispatch.clock import ManualClock, SystemClock
+from squall.server.dispatch.clock import AgeClock, ManualClock, SystemClock
 from squall.server.dispatch.control_plane import ControlPlane
 
-__all__ = ["ControlPlane", "ManualClock", "SystemClock"]
+__all__ = ["AgeClock", "ControlPlane", "ManualClock", "SystemClock"]

@@ -51,6 +51,23 @@ class StoppableClock:
         self._is_stopped = True
 
 
+class AgeClock:
+    """What time it is for what is thrown away when it is old: the clock's, but never ahead of the time that has passed.
+
+    A clock that is set forward by a month would make all that is kept for a week old at once. A server that is started
+    after that believes it. The time a machine sleeps does not count, and what a clock that ran ahead has written is
+    kept for as much longer: rather too long than not as long as was said.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started_at = clock.now() - clock.monotonic()
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return min(self._clock.now(), self._started_at + self._clock.monotonic())
+
+
 class _Alarm:
     """A callback of a `ManualClock`."""
 

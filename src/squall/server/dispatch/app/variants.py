@@ -20,6 +20,7 @@ from squall.protocol.function import FunctionBind, FunctionSpec
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app.apps import Apps, check_spec
 from squall.server.dispatch.app.children import check_numbers
+from squall.server.dispatch.clock import AgeClock
 from squall.server.dispatch.function.call_table import CallTable
 from squall.server.dispatch.function.dispatcher import Dispatcher
 from squall.server.model.clock import Clock
@@ -66,6 +67,7 @@ class Variants:
         self._calls = calls
         self._store = store
         self._clock = clock
+        self._age_clock = AgeClock(clock)
         self._config = config
         self._tasks = tasks
         self._in_version = in_version
@@ -314,11 +316,10 @@ class Variants:
 
     async def _note(self) -> None:
         used, self._unnoted = frozenset(self._unnoted), set()
-        now = self._clock.now()
         try:
             if used:
-                await self._store.use_variants(used, now)
-            await self._store.forget_variants(now - self._config.results_kept_s)
+                await self._store.use_variants(used, self._clock.now())
+            await self._store.forget_variants(self._age_clock.now() - self._config.results_kept_s)
             self._stored.clear()
         except PlatformError as error:
             self._unnoted |= used

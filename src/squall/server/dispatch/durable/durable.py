@@ -14,6 +14,7 @@ from squall.protocol.call import CallInfo, Failure, InputBatch, ItemBatch, Outpu
 from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.client.shelf import Kept
+from squall.server.dispatch.clock import AgeClock
 from squall.server.dispatch.durable.backlog import CANCELLED, Backlog
 from squall.server.dispatch.durable.expired import why_unknown
 from squall.server.dispatch.durable.gathering import Gathering
@@ -62,6 +63,7 @@ class Durable:
         self._told: dict[_Key, set[Callable[[StoredOutput], None]]] = {}
         """Who wants to hear of an output."""
         self._expired_at = clock.monotonic()
+        self._age_clock = AgeClock(clock)
         self.on_kept: Callable[[StoredOutput], None] = lambda output: None
         """Told of every output when it is on disk."""
         self.backlog = Backlog(
@@ -387,7 +389,7 @@ class Durable:
         self.backlog.tick()
         if now - self._expired_at >= EXPIRE_EVERY_S:
             self._expired_at = now
-            await self._store.expire(self._clock.now() - self._config.results_kept_s)
+            await self._store.expire(self._age_clock.now() - self._config.results_kept_s)
 
 
 def _waited_in(call: Call) -> tuple[float, str]:

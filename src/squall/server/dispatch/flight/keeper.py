@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from squall.protocol.errors import PlatformError
 from squall.protocol.flight import CallFlight, InputFlight
 from squall.protocol.records import replace, to_wire
+from squall.server.dispatch.clock import AgeClock
 from squall.server.dispatch.flight.account import Find, account_of
 from squall.server.dispatch.flight.earlier import look_up
 from squall.server.dispatch.flight.recorder import CallTrack, FlightRecorder
@@ -55,6 +56,7 @@ class FlightKeeper:
         self._recorder = recorder
         self._store = store
         self._clock = clock
+        self._age_clock = AgeClock(clock)
         self._config = config
         self._find = find
         self._look = look
@@ -149,7 +151,7 @@ class FlightKeeper:
         del self._over[:count]
 
     async def _prune(self) -> None:
-        now = self._clock.now()
+        now = self._age_clock.now()
         await self._store.prune_flights(
             FlightLimits(
                 now - self._config.results_kept_s,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from squall.protocol.empty import Empty
 from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, ChannelClosed, PlatformError
 from squall.protocol.image_store import DAY_S, GRACE_S, ImageStoreGc, NodeImagesUsed, NodeStoreGc, StoreGcEvent
+from squall.server.dispatch.clock import AgeClock
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -33,6 +34,7 @@ class ImageStore:
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
+        self._age_clock = AgeClock(plane.clock)
         self._noted_s: float | None = None
         """By the monotonic clock."""
 
@@ -90,7 +92,7 @@ class ImageStore:
         """Images that apps, containers and names need, or that were used lately, and those that these take from."""
         plane = self._plane
         images = {image.image_id: image for image in await plane.store.list_images(_IMAGES_MAX)}
-        used_after = plane.clock.now() - since_s
+        used_after = self._age_clock.now() - since_s
         found = {image_id for image_id, image in images.items() if image.used_at > used_after}
         found |= {name.image_id for name in await plane.store.list_image_names()}
         found |= plane.image_users.now().keys()
