@@ -7,6 +7,8 @@ from tests.mutations.mutation import Change, Mutation
 LOG = "tests/server/test_store_log.py::"
 STORE = "src/squall/server/store/"
 BACKLOG = "tests/server/dispatch/durable/test_backlog.py::"
+JUMPS = "tests/server/dispatch/test_clock_jumps.py::"
+PEER = "tests/protocol/test_peer.py::"
 GROWING = "tests/conformance/test_store_growing.py::"
 RECORDER = "tests/server/dispatch/flight/test_recorder.py::"
 
@@ -66,6 +68,39 @@ STORED_FAULTS = (
                 "it took an input, and its first outputs are gone"
             )
             for case in ("sqlite-False", "sqlite-True")
+        },
+    ),
+    Mutation(
+        "clock-forward",
+        "clock jumps",
+        "what is kept for a week is old when the clock is set forward",
+        (
+            Change(
+                "src/squall/server/dispatch/clock.py",
+                "return min(self._clock.now(), self._started_at + self._clock.monotonic())",
+                "return self._clock.now()",
+            ),
+        ),
+        {
+            f"{JUMPS}test_results_are_kept_their_time_whatever_the_clock_says[7200.0]": "are_kept == [True, True]",
+            f"{JUMPS}test_what_became_of_calls_is_told_and_kept_over_a_jump[2592000.0]": "is not None",
+            f"{JUMPS}test_variants_are_not_forgotten_because_the_clock_was_set": "variant_id in stage.store._variants",
+        },
+    ),
+    Mutation(
+        "disk-full-internal",
+        "disk full",
+        "what a full disk keeps a request from doing is told as a mistake of ours",
+        (
+            Change(
+                "src/squall/protocol/errors.py",
+                "return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)",
+                "return False",
+            ),
+        ),
+        {
+            f"{PEER}test_request_that_finds_a_full_disk_says_so": "with pytest.raises(PlatformError",
+            "tests/server/api/test_http.py::test_request_that_finds_a_full_disk_says_so": "status_code == 429",
         },
     ),
     Mutation(

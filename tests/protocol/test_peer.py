@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -73,6 +75,9 @@ class Server:
 
     async def answer_Explode(self, request: Request) -> None:  # noqa: N802
         raise RuntimeError("a secret of the server")
+
+    async def answer_Fill(self, request: Request) -> None:  # noqa: N802
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/secret/path")
 
     async def answer_Count(self, request: Request) -> None:  # noqa: N802
         try:
@@ -156,6 +161,14 @@ async def test_unexpected_error_is_internal_and_keeps_its_secrets(
     assert caught.value.code == "internal"
     assert "secret" not in caught.value.message
     assert "a secret of the server" in caplog.text
+
+
+async def test_request_that_finds_a_full_disk_says_so(client: Peer) -> None:
+    with pytest.raises(PlatformError, match=r"Fill: .*No space left on device.*; free space") as caught:
+        await client.request("Fill", Empty(), Empty)
+
+    assert caught.value.code == "exhausted"
+    assert "secret" not in caught.value.message
 
 
 async def test_parameters_that_do_not_fit_are_invalid(client: Peer) -> None:

@@ -19,6 +19,8 @@ they travel as data in outputs.
 
 from __future__ import annotations
 
+import errno
+
 from squall.protocol.records import record
 
 INVALID = "invalid"
@@ -47,6 +49,17 @@ HTTP_STATUS = {
     TIMED_OUT: 504,
 }
 """Used in both directions: the server writes the status, a client reads the code back."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the disk took no more."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full(method: str, error: BaseException) -> PlatformError:
+    """What to tell of that, where nobody has said it in better words. Paths are none of the asker's business."""
+    cause = f"the disk of the server or of a node is full ({getattr(error, 'strerror', '') or error})"
+    return PlatformError(EXHAUSTED, f"{method}: {cause}; free space in the data directory's file system, or move it")
 
 
 class PlatformError(Exception):

@@ -13,7 +13,17 @@ from typing import Any, Protocol, TypeVar
 from squall.protocol import codec as wire
 from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec, Envelope
-from squall.protocol.errors import EXHAUSTED, INTERNAL, INVALID, TIMED_OUT, ChannelClosed, ErrorRecord, PlatformError
+from squall.protocol.errors import (
+    EXHAUSTED,
+    INTERNAL,
+    INVALID,
+    TIMED_OUT,
+    ChannelClosed,
+    ErrorRecord,
+    PlatformError,
+    disk_full,
+    is_disk_full,
+)
 from squall.protocol.frames import Frame, FrameTooLarge, check_size
 from squall.protocol.request import Request
 from squall.protocol.stream import Stream
@@ -281,8 +291,11 @@ class Peer:
         except FrameTooLarge as error:
             # Not sent: the other end would end the connection, make another one, and ask the same again.
             self._refuse(request, PlatformError(EXHAUSTED, f"{request.method}: the answer has {error}; {_LESS}"))
-        except Exception:  # noqa: BLE001 - top of a request
+        except Exception as error:  # noqa: BLE001 - top of a request
             _log.exception("%s failed (request %s)", request.method, request.request_id)
+            if is_disk_full(error):
+                self._refuse(request, disk_full(request.method, error))
+                return
             message = f"{request.method}: internal error (request {request.request_id}); the server's log has the cause"
             self._refuse(request, PlatformError(INTERNAL, message))
 

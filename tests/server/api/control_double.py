@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,6 +34,8 @@ class EchoControl:
         if isinstance(record, AppGet):
             if record.app == "explode":
                 raise RuntimeError("a secret of the server")
+            if record.app == "fill":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/secret/path")
             if record.app != "hello":
                 raise PlatformError(NOT_FOUND, f"no app {record.app}")
             return AppInfo("ap-1", "hello", "deployed", 1.5, functions={"square": "fu-1"}), b""

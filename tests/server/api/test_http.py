@@ -139,6 +139,15 @@ async def test_unexpected_error_keeps_its_secrets(client: httpx.AsyncClient, cap
     assert "a secret of the server" in caplog.text
 
 
+async def test_request_that_finds_a_full_disk_says_so(client: httpx.AsyncClient) -> None:
+    response = await client.post("/AppGet", json={"app": "fill"})
+
+    assert response.status_code == 429
+    assert response.json()["error"]["code"] == "exhausted"
+    assert "No space left on device" in response.text
+    assert "secret" not in response.text
+
+
 @pytest.mark.parametrize(
     ("method", "content"),
     [
