@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.installation import Installation
+from tests.e2e.installation import PROGRAMS, Installation, wait_until
 
 FREE_MIB = 280
 FULL = re.compile(r"[Nn]o space left on device|disk (is )?full|almost full|ENOSPC|QuotaExceeded|free (up )?space")
@@ -22,6 +23,12 @@ class SmallDisk:
     def __init__(self, installation: Installation) -> None:
         self.squall = installation
         self._filler = installation.data_dir / "filler"
+
+    def leave(self, mib: int) -> None:
+        """Take all but so much."""
+        state = os.statvfs(self.squall.data_dir)
+        with open(self._filler, "ab") as file:
+            os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - mib * 2**20)
 
     def fill(self) -> None:
         """Take every byte there is."""
@@ -91,6 +98,53 @@ def test_full_disk_fails_what_needs_it_and_nothing_else(small_disk: SmallDisk, t
     assert again.code == 0, again
     assert again.out.count(": worked: ") == 5, again
     assert squall.server_pid() == server_pid, "the server ended"
+
+
+def test_what_was_acknowledged_until_the_disk_is_full_is_kept_and_goes_on_with_room(
+    small_disk: SmallDisk, tmp_path: Path
+) -> None:
+    squall, program = small_disk.squall, str(PROGRAMS / "filling.py")
+    assert squall.command("server", "start").code == 0
+    server_pid = squall.server_pid()
+    small_disk.leave(60)
+
+    running = squall.start_run("filling.py", "--folder", str(tmp_path))
+    wait_until((tmp_path / "refused").exists, "something is refused", 60)
+    small_disk.fill()
+    (tmp_path / "full").touch()
+    wait_until((tmp_path / "tried").exists, "each was tried", 60)
+    deployed = squall.command("deploy", program)
+    log = squall.server_log()
+    small_disk.free()
+    (tmp_path / "room").touch()
+    ended = running.wait(60)
+    deployed_again = squall.command("deploy", program)
+
+    assert ended.code == 0, ended
+    said = dict(re.findall(r"^(\w+): (.*)$", ended.out, re.MULTILINE))
+    for refusal in (said["refused"], said["spawn"], said["map"]):
+        assert refusal.startswith("ResourceExhaustedError: "), ended
+        assert FULL.search(refusal), refusal
+        assert "free space in the data directory's file system, or move it" in refusal, refusal
+    assert [said[what] for what in ("small", "printing", "failing", "again")] == ["worked"] * 4, ended
+    assert all(float(took) < 10 for took in re.findall(r"^took ([\d.]+) s", ended.out, re.MULTILINE)), ended
+    kept, acknowledged = map(int, said["kept"].split(" of "))
+    assert kept == acknowledged > 10, ended
+    lines, dropped, printed = map(int, re.findall(r"\d+", said["lines"]))
+    assert lines + dropped == printed, ended
+    assert dropped > 0, ended
+    # A version is small: the database may still have room for it in its files.
+    assert deployed.code == 0 or FULL.search(deployed.err), f"{deployed}\n{log}"
+    assert deployed_again.code == 0, deployed_again
+    assert squall.server_pid() == server_pid, "the server ended"
+    # What became of calls while nothing could be written is written by now.
+    assert squall.command("server", "stop", "--force").code == 0
+    assert squall.command("server", "start").code == 0
+    history = json.loads(squall.command("app", "history", "filling", "--json").out)
+    # The one of the first deploy that was answered: the other had nothing to change, or was refused.
+    assert [one["version"] for one in history] == ["v1"], history
+    failed = json.loads(squall.command("call", "list", "--failed", "--limit", "1000", "--json").out)
+    assert len(failed) == int(said["failed"]), failed
 
 
 def test_build_on_a_full_disk_fails_clearly_and_leaves_nothing(small_disk: SmallDisk) -> None:
