@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -25,3 +28,30 @@ def test_only_yes_goes_on(answer: str, code: int, shown: str) -> None:
     assert ended.exit_code == code
     assert shown in ended.output
     assert ("ended" in ended.output) == (code == 0)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
+def test_nobody_answers_where_there_is_no_terminal_and_no_input(closed: str) -> None:
+    code = """
+import click
+from squall.cli import main
+from squall.cli.confirmation import confirm
+from squall.cli.result_view import show
+
+@click.command()
+def end():
+    show("before")
+    confirm("End it?")
+
+main.squall.add_command(end, "end")
+main._COMMANDS["end"] = ("__main__", "end", "")
+main.main(["end"])
+"""
+    ended = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", code],
+        stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 1
+    assert "nobody answered; with --yes there is no question" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +59,44 @@ def test_lines_are_followed_over_a_restart_and_shown_once(
     restarting.join()
 
     assert shown == ["one", "two", "three"]
+
+
+class Terminal(io.StringIO):
+    """A person looks at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def went_on(text: str, stage: str = "", *, source: str = "stdout") -> LogEntry:
+    return LogEntry(1.0, source, text, "ct-1", "in-abc:0", stage=stage)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_line_that_goes_on_is_drawn_where_somebody_looks(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    out = Terminal() if is_terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setenv("COLUMNS", "20")
+    server.log_lines = [
+        went_on("5%", "standing"),
+        went_on("10%", "passing"),
+        went_on("20%", "standing"),
+        went_on("0123456789" * 3, "passing"),
+        went_on("30%", "passing", source="stderr"),
+        went_on("100%"),
+        went_on("and on", "passing"),
+    ]
+    server.stopped.append("")
+
+    follow()
+
+    cleared = "\x1b[2K\r"
+    drawn = ["5%\n", "10%\r", cleared, "…234567890123456789\r", cleared, "100%\n", "and on\r", cleared]
+    assert out.getvalue() == "".join(drawn if is_terminal else ["5%\n", "20%\n", "100%\n"])
+    assert [read.has_passing for read in server.logs_read] == [is_terminal]
 
 
 def test_server_that_does_not_come_back_is_not_waited_for_forever(

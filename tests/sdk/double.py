@@ -64,6 +64,7 @@ class ServerDouble:
         self.on_build: Callable[[image.ImageSpec], Awaitable[None]] = pass_by
         """Each build ends when this does."""
         self.log_lines: list[log.LogEntry] = []
+        self.logs_read: list[log.LogRead] = []
         self.image_logs_read: list[image_catalog.ImageLogRead] = []
         self.hellos: list[server.Hello] = []
         self.guest_hellos: list[GuestHello] = []
@@ -464,6 +465,7 @@ class Connection:
 
     async def _answer_LogRead(self, request: Request) -> None:  # noqa: N802
         asked = request.record(log.LogRead)
+        self.double.logs_read.append(asked)
         sent = 0
         self.following.append(request)
         while True:

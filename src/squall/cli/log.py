@@ -14,11 +14,12 @@ import click
 from squall.cli.server_calls import ask, follow, wait_for_server
 from squall.protocol.app import STOPPED, AppGet, AppInfo
 from squall.protocol.ids import input_id, is_id
-from squall.protocol.log import STDERR, SYSTEM, LogBatch, LogEntry, LogRead
+from squall.protocol.log import PASSING, STANDING, STDERR, SYSTEM, LogBatch, LogEntry, LogRead
 from squall.protocol.records import replace
 from squall.sdk._client import ConnectionLost
+from squall.sdk._last_row import LastRow
 from squall.sdk._output import ShownLines
-from squall.sdk._terminal_text import for_stream
+from squall.sdk._terminal_text import for_stream, is_terminal
 
 _SPAN = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -94,14 +95,29 @@ def show_logs(
     if inputs:
         # Those are picked here: what is not theirs is among the last lines, too.
         query = replace(query, tail=-1)
-    wanted = replace(query, app=app, container_id=container_id, function=function, source=query.source or "")
-    shown = ShownLines()
+    view = _View(is_timestamped)
+    wanted = replace(
+        query,
+        app=app,
+        container_id=container_id,
+        function=function,
+        source=query.source or "",
+        has_passing=query.is_following and view.is_live,
+    )
+    try:
+        _show(wanted, view, inputs)
+    finally:
+        view.end()
+
+
+def _show(wanted: LogRead, view: _View, inputs: str) -> None:
+    app, shown = wanted.app, ShownLines()
     while True:
         try:
             for batch, _ in follow("LogRead", wanted, LogBatch):
                 for entry in batch.entries:
-                    if shown.is_new(entry) and entry.input_id.startswith(inputs):
-                        show_entry(entry, is_timestamped)
+                    if entry.input_id.startswith(inputs) and (entry.stage == PASSING or shown.is_new(entry)):
+                        view.show(entry)
         except ConnectionLost:
             if not wanted.is_following or not wait_for_server(SERVER_BACK_S):
                 raise
@@ -115,6 +131,34 @@ def show_logs(
             return
         wanted = replace(wanted, tail=-1, since=shown.last_at or wanted.since)
         time.sleep(AGAIN_S)
+
+
+class _View:
+    """Lines below one another; on a terminal, in the last row, what there is of one that goes on."""
+
+    def __init__(self, is_timestamped: bool) -> None:
+        self._is_timestamped = is_timestamped
+        self._last_row = LastRow()
+        self._passed: tuple[str, ...] = ()
+        self.is_live = is_terminal(sys.stdout) or is_terminal(sys.stderr)
+
+    def show(self, entry: LogEntry) -> None:
+        """A line, or what there is of it."""
+        stream = sys.stderr if entry.source in (STDERR, SYSTEM) else sys.stdout
+        place = (entry.container_id, entry.input_id, entry.source)
+        if entry.stage == PASSING:
+            if is_terminal(stream):
+                self._last_row.draw_end(stream, entry.text)
+                self._passed = place
+            return
+        if entry.stage == STANDING and self._passed == place:
+            return  # has been seen as it passed
+        self.end()
+        show_entry(entry, self._is_timestamped)
+
+    def end(self) -> None:
+        """What went on is seen no more."""
+        self._last_row.clear()
 
 
 def inputs_of(call_id: str) -> str:

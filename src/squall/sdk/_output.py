@@ -17,9 +17,10 @@ from squall.exception import Error
 from squall.sdk import _client, _shown
 from squall.sdk._build_view import BuildView
 from squall.sdk._client import ConnectionLost
+from squall.sdk._last_row import LastRow, write
 from squall.sdk._map_view import MapState, MapView
 from squall.sdk._pending import run
-from squall.sdk._terminal_text import for_stream, harmless
+from squall.sdk._terminal_text import for_stream, is_terminal
 from squall.sdk._turn import join
 
 if TYPE_CHECKING:
@@ -89,11 +90,10 @@ class PlainOutput(Output):
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._has_timestamps = has_timestamps
-        self._is_terminal = _is_terminal(self._err)
-        self.is_live = _is_terminal(self._out) or _is_terminal(self._err)
+        self._is_terminal = is_terminal(self._err)
+        self.is_live = is_terminal(self._out) or is_terminal(self._err)
         self._lock = threading.Lock()
-        self._progress = ""
-        self._progress_stream = self._err
+        self._last_row = LastRow()
         self._builds = BuildView()
         self._maps = MapView()
         self._ticker: threading.Thread | None = None
@@ -111,7 +111,7 @@ class PlainOutput(Output):
         """See `Output`."""
         with self._lock:
             for line in self._builds.lines(image_id, event, time.monotonic()):
-                self._clear_progress()
+                self._last_row.clear()
                 self._write_dim(for_stream(self._err, line))
             is_running = self._show_builds()
             if is_running and self._is_terminal and self._ticker is None:
@@ -122,15 +122,13 @@ class PlainOutput(Output):
         """See `Output`."""
         with self._lock:
             self._builds.forget(image_id)
-            self._clear_progress()
+            self._last_row.clear()
 
     def _show_builds(self) -> bool:
         """On a terminal, for how long the steps have run that do; False when none does. Needs the lock."""
         status = self._builds.status(time.monotonic())
         if self._is_terminal and status:
-            self._clear_progress()
-            self._progress = status[: _columns() - 1]
-            _write(self._err, f"\x1b[2m{self._progress}\x1b[0m\r")
+            self._last_row.draw_dim(self._err, status)
         return bool(status)
 
     def _tick(self) -> None:
@@ -152,26 +150,19 @@ class PlainOutput(Output):
         stamp = time.strftime("%H:%M:%S ", time.localtime(entry.at)) if self._has_timestamps else ""
         text = f"[squall] {entry.text}" if entry.source == "system" else entry.text
         with self._lock:
-            if entry.stage == "standing" and _is_terminal(stream):
+            if entry.stage == "standing" and is_terminal(stream):
                 return  # has been seen as it passed
             self._recent.append(entry)
-            self._clear_progress()
-            _write(stream, f"{stamp}{for_stream(stream, text)}\n")
+            self._last_row.clear()
+            write(stream, f"{stamp}{for_stream(stream, text)}\n")
 
     def unfinished(self, entry: LogEntry) -> None:
         """See `Output`."""
         stream = self._out if entry.source == "stdout" else self._err
-        if not _is_terminal(stream):
+        if not is_terminal(stream):
             return
-        text = harmless(entry.text).replace("\t", " ")
-        columns = _columns() - 1
         with self._lock:
-            self._clear_progress()
-            # A row only: what has wrapped cannot be taken back.
-            self._progress = text if len(text) <= columns else "…" + text[len(text) - columns + 1 :]
-            self._progress_stream = stream
-            if self._progress:
-                _write(stream, f"{self._progress}\r")
+            self._last_row.draw_end(stream, entry.text)
 
     def has_shown(self, container_id: str, lines: list[str]) -> bool:
         """See `Output`."""
@@ -189,10 +180,7 @@ class PlainOutput(Output):
                     self._write_dim(line)
                 return
             status = self._maps.status(state)
-            self._clear_progress()
-            if status:
-                self._progress = status[: _columns() - 1]
-                _write(self._err, f"\x1b[2m{self._progress}\x1b[0m\r")
+            self._last_row.draw_dim(self._err, status)
 
     def app_stopped(self, app_id: str, is_aborted: bool, was_stopped: bool) -> None:
         """See `Output`."""
@@ -204,38 +192,11 @@ class PlainOutput(Output):
 
     def _say(self, text: str) -> None:
         with self._lock:
-            self._clear_progress()
+            self._last_row.clear()
             self._write_dim(text)
 
     def _write_dim(self, text: str) -> None:
-        _write(self._err, f"\x1b[2m{text}\x1b[0m\n" if self._is_terminal else f"{text}\n")
-
-    def _clear_progress(self) -> None:
-        if self._progress:
-            self._progress = ""
-            _write(self._progress_stream, "\x1b[2K\r")
-            self._progress_stream = self._err
-
-
-def _is_terminal(stream: IO[str]) -> bool:
-    try:
-        return stream.isatty()
-    except (AttributeError, ValueError):
-        return False  # there is none, or it is closed
-
-
-def _columns() -> int:
-    import shutil  # cold start: only for a terminal
-
-    return shutil.get_terminal_size().columns
-
-
-def _write(stream: IO[str], text: str) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except (AttributeError, OSError, ValueError):
-        return  # nobody reads, or does any more; the run goes on
+        write(self._err, f"\x1b[2m{text}\x1b[0m\n" if self._is_terminal else f"{text}\n")
 
 
 _SILENT = Output()

@@ -43,3 +43,11 @@ def size_text(size_bytes: int) -> str:
         if size_bytes >= unit:
             return f"{size_bytes / unit:.{1 if size_bytes < 10 * unit else 0}f} {name}"
     return f"{max(1, size_bytes // 1_000)} kB" if size_bytes else "0 kB"
+
+
+def is_terminal(stream: IO[str]) -> bool:
+    """Whether a person may look at it."""
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False  # there is none, or it is closed
