@@ -215,7 +215,7 @@ async def test_only_the_input_that_ends_its_container_fails() -> None:
         assert not stage.plane.apps.dispatchers[spec.function_id].attempts.suspects
 
 
-async def test_input_of_a_lost_node_runs_elsewhere() -> None:
+async def test_input_of_a_lost_node_runs_elsewhere(caplog: pytest.LogCaptureFixture) -> None:
     async with staged(ServerConfig(node_grace_s=5.0)) as stage:
         spec = await stage.client.function()
         stage.node.run = forever
@@ -226,6 +226,7 @@ async def test_input_of_a_lost_node_runs_elsewhere() -> None:
         stage.node.peer.channel.close()
         guest.disconnect()
         await stage.pass_time(6.0)
+        said = [one.getMessage() for one in caplog.records if "is lost" in one.getMessage()]
         stage.node.guests.clear()
         stage.node.run = lambda guest, value: asyncio.sleep(0, b"again")
         await stage.node.connect()
@@ -233,6 +234,7 @@ async def test_input_of_a_lost_node_runs_elsewhere() -> None:
 
         assert outputs[0].value == b"again"
         assert outputs[0].attempt == 1
+        assert said == [f"node {stage.node.node_id} is lost: not back after 5 s, its containers (1) count as gone"]
 
 
 async def test_input_that_is_lost_too_often_fails_as_lost() -> None:

@@ -257,6 +257,12 @@ class ContainerFleet:
         node.lost_timer = None
         if node.peer is not None:
             return
+        _log.warning(
+            "node %s is lost: not back after %g s, its containers (%d) count as gone",
+            node.node_id,
+            self._config.node_grace_s,
+            len(node.containers),
+        )
         self.nodes.pop(node.node_id, None)
         self.starts.scheduler.node_gone(node.node_id)
         for container in list(node.containers.values()):
