@@ -121,6 +121,16 @@ class Machine:
             os.kill(rng.choice(found), signal.SIGKILL)
         return True
 
+    @contextlib.contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """In the block, it does nothing and is there."""
+        program = self._programs[name]
+        program.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            program.send_signal(signal.SIGCONT)
+
     def revive(self) -> Iterator[str]:
         """Start again what has ended by itself; gives what that was, and the end of its log. Nothing should."""
         for name, program in list(self._programs.items()):
@@ -195,8 +205,30 @@ def run(data_dir: Path, calls: int, seed: int) -> dict[str, object]:
     Raises:
         SystemExit: the calls hang.
     """
-    machine = Machine(data_dir)
     kills = Kills(calls // CALLS_EACH, seed)
+    counted = _count(
+        data_dir,
+        calls,
+        seed,
+        lambda machine, program: _kill_until_it_ends(machine, kills, program, random.Random(seed)),
+    )
+    return {**counted, **{f"kills_{kind}": count for kind, count in kills.done.items()}}
+
+
+def stand_still(data_dir: Path, calls: int, seed: int, still_s: float) -> dict[str, object]:
+    """Make calls, and stop the agent meanwhile for so long, as a machine does that is suspended; then it goes on.
+
+    Raises:
+        SystemExit: the calls hang.
+    """
+    return _count(data_dir, calls, seed, lambda machine, program: _stop_once(machine, program, still_s))
+
+
+def _count(
+    data_dir: Path, calls: int, seed: int, disturb: Callable[[Machine, subprocess.Popen[str]], Iterator[str]]
+) -> dict[str, object]:
+    """What became of calls that somebody disturbs until they are over; who does says what has ended by itself."""
+    machine = Machine(data_dir)
     ended: list[str] = []
     try:
         machine.start()
@@ -213,13 +245,25 @@ def run(data_dir: Path, calls: int, seed: int) -> dict[str, object]:
             ) as program,
             _killed(program),
         ):
-            ended += _kill_until_it_ends(machine, kills, program, random.Random(seed))
+            ended += disturb(machine, program)
             said = program.stdout.read() if program.stdout is not None else ""
     finally:
         machine.stop()
     counted: dict[str, object] = json.loads(said.strip().splitlines()[-1]) if said.strip() else {"lost": calls}
-    killed = {f"kills_{kind}": count for kind, count in kills.done.items()}
-    return {**counted, **killed, "ended_by_itself": ended, "seed": seed}
+    return {**counted, "ended_by_itself": ended, "seed": seed}
+
+
+def _stop_once(machine: Machine, program: subprocess.Popen[str], still_s: float) -> Iterator[str]:
+    assert program.stdin is not None, "a pipe"
+    time.sleep(QUIET_S[1])
+    with machine.stopped("agent"):
+        time.sleep(still_s)
+    program.stdin.close()
+    try:
+        program.wait(CALLS_S)
+    except subprocess.TimeoutExpired:
+        raise SystemExit("the calls hang after the agent stood still") from None
+    yield from machine.revive()
 
 
 def _kill_until_it_ends(
