@@ -138,6 +138,23 @@ STORED_FAULTS = (
         },
     ),
     Mutation(
+        "flight-dropped-uncounted",
+        "disk full",
+        "calls that are forgotten before they could be written are not counted",
+        (
+            Change(
+                "src/squall/server/dispatch/flight/recorder.py",
+                "                self.dropped_calls += 1\n",
+                "                pass\n",
+            ),
+        ),
+        {
+            f"{RECORDER}test_calls_forgotten_before_they_could_be_written_are_counted_and_the_cause_is_said_once": (
+                "dropped_calls == 20"
+            )
+        },
+    ),
+    Mutation(
         "replay-lease",
         "server killed while a call is replayed",
         "the app of a replay is not taken up again",

@@ -70,6 +70,9 @@ def status(is_json: bool) -> None:
     )
     for name, value in lines:
         click.echo(f"{click.style(name + ':', bold=True):<24} {value}")
+    if found.dropped_calls:
+        lost = f"what became of {found.dropped_calls:,} calls that failed: the database took nothing for too long"
+        click.echo(f"{click.style('Not kept:', bold=True):<24} {lost}")
     if found.dropped_inputs:
         lost = f"arguments of {found.dropped_inputs:,} inputs that failed: too large, or too many at once"
         click.echo(f"{click.style('Not kept:', bold=True):<24} {lost}")

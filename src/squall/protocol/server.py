@@ -52,6 +52,8 @@ class ServerStatus:
     memory_bytes: int
     dropped_inputs: int = 0
     """Arguments of inputs that failed which were not kept since it started: too large, or too many at once."""
+    dropped_calls: int = 0
+    """Calls with failures that were forgotten before the store took what became of them, since it started."""
 
 
 @record

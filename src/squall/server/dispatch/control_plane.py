@@ -298,6 +298,7 @@ class ControlPlane:
             sum(1 for node in self.fleet.nodes.values() if node.peer is not None),
             resident_bytes(),
             self.flight_keeper.dropped_inputs,
+            self.calls.recorder.dropped_calls,
         )
 
     def request_stop(self) -> None:

@@ -12,7 +12,7 @@ from squall.protocol.call import CallCancel, CallOpen, CallSpawn, CallSpawned, F
 from squall.protocol.call_id import owner_mark
 from squall.protocol.container import ContainerStop
 from squall.protocol.empty import Empty
-from squall.protocol.errors import UNAVAILABLE, PlatformError
+from squall.protocol.errors import EXHAUSTED, UNAVAILABLE, PlatformError
 from squall.protocol.flight import (
     CallFlight,
     CallGraph,
@@ -727,3 +727,32 @@ async def test_call_that_is_forgotten_while_the_store_is_asked_is_not_written_ov
 
     assert recorder.get(call.call_id) is None
     assert await MemoryStore.get_flight(store, kept.call_id) == kept
+
+
+async def test_calls_forgotten_before_they_could_be_written_are_counted_and_the_cause_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(MemoryStore):
+        is_full = True
+
+        async def put_flights(self, *args: Any) -> None:
+            if self.is_full:
+                raise PlatformError(EXHAUSTED, "the disk is full")
+            await super().put_flights(*args)
+
+    clock = ManualClock()
+    recorder, store = FlightRecorder(clock, calls_max=10), Full()
+    keeper = FlightKeeper(recorder, store, clock, ServerConfig(), find=lambda _: None, look=lambda _: None)
+    for number in range(30):
+        call = make_call(number)
+        recorder.opened(call)
+        recorder.failed(call, (Input(call, 0, b"", "", 0.0),), "ct-1", wire.FAILED, Failure("user", "no"))
+        recorder.ended_call(call)
+        await keeper.tick()
+    store.is_full = False
+    await keeper.tick()
+
+    assert recorder.dropped_calls == 20
+    assert not recorder.changed
+    said = [record.getMessage() for record in caplog.records if "what became of calls" in record.getMessage()]
+    assert said == ["what became of calls cannot be kept now: the disk is full", "what became of calls is kept again"]

@@ -65,6 +65,8 @@ class FlightKeeper:
         self._input_bytes = 0
         self._over: list[FunctionMinute] = []
         self._is_writing = False
+        self._is_refused = False
+        """Whether the store took nothing the last time."""
         self._minutes_at = self._pruned_at = clock.monotonic()
         self.dropped_inputs = 0
         """Arguments that were not kept: they were too large, or too many came at once."""
@@ -99,7 +101,14 @@ class FlightKeeper:
         try:
             await self._write(TICK_FLIGHTS_MAX)
         except PlatformError as error:
-            _log.warning("what became of calls cannot be kept now: %s", error.message)
+            # Each second, for as long as a disk is full: it is said once.
+            if not self._is_refused:
+                _log.warning("what became of calls cannot be kept now: %s", error.message)
+            self._is_refused = True
+        else:
+            if self._is_refused:
+                _log.warning("what became of calls is kept again")
+            self._is_refused = False
         finally:
             self._is_writing = False
 

@@ -158,6 +158,8 @@ class FlightRecorder:
         self.ended: OrderedDict[str, CallTrack] = OrderedDict()
         self.changed: dict[str, CallTrack] = {}
         """Calls with failures that the store does not know."""
+        self.dropped_calls = 0
+        """Of these, those that were forgotten before it took them."""
         self.minutes: dict[str, FunctionMinute] = {}
         self._unfolded: dict[str, tuple[FunctionSpec, list[Batch]]] = {}
         """By function: what the histograms lack."""
@@ -220,7 +222,8 @@ class FlightRecorder:
             if len(of) == 1 and of is self.living:
                 return
             call_id, oldest = of.popitem(last=False)
-            self.changed.pop(call_id, None)
+            if self.changed.pop(call_id, None) is not None:
+                self.dropped_calls += 1
             self._bytes -= oldest.bytes
             oldest.bytes = 0
             oldest.batches = []
