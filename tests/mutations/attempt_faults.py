@@ -149,8 +149,8 @@ ATTEMPT_FAULTS = (
         (
             Change(
                 "src/squall/sdk/_options.py",
-                "not isinstance(part, (int, float)) or not least <= part <= most:",
-                "not isinstance(part, (int, float)) or part < least or part > most:",
+                "not isinstance(part, (int, kind)) or not least <= part <= most:",
+                "not isinstance(part, (int, kind)) or part < least or part > most:",
             ),
         ),
         {

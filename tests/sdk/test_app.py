@@ -55,7 +55,7 @@ def test_apps_of_wrong_parts_are_refused() -> None:
     with pytest.raises(InvalidError, match="image"):
         squall.App("x", image="debian")  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="secrets= is not in this version"):
-        squall.App("x", secrets=[object()])
+        squall.App("x", secrets=[squall.Secret.from_dict({"A": "1"})])
     with pytest.raises(InvalidError, match=r"app x: include_source=3 must be True or False"):
         squall.App("x", include_source=3)  # type: ignore[arg-type]
 
@@ -79,8 +79,8 @@ def test_repr_names_the_app() -> None:
         ({"memory": 0}, "memory=0"),
         ({"min_containers": 3, "max_containers": 2}, "less than min_containers"),
         ({"min_containers": 1.5}, "must be an integer"),
-        ({"scaledown_window": 1}, "from 2 to 3600"),
-        ({"retries": -1}, "max_retries=-1"),
+        ({"scaledown_window": 1}, "from 2 to 3,600"),
+        ({"retries": -1}, "retries=-1 must be an integer from 0 to 100"),
         ({"retries": "often"}, "retries='often'"),
         ({"env": {"A": 1}}, "env 'A'=1"),
         ({"name": "a b"}, "function name"),

@@ -16,6 +16,7 @@ from squall.protocol.function import (
     Batching,
     Definition,
     FunctionSpec,
+    Hosting,
     MethodSpec,
     Resources,
     RetryPolicy,
@@ -66,6 +67,7 @@ def test_function_info_says_what_it_runs_with() -> None:
             retries=RetryPolicy(3),
             schedule=Schedule(CRON, cron="0 6 * * *", timezone="Europe/Berlin"),
             is_network_blocked=True,
+            hosting=Hosting("aws", ("us-east",), "eu", is_nonpreemptible=True),
         ),
         "web:latest",
     )
@@ -74,6 +76,8 @@ def test_function_info_says_what_it_runs_with() -> None:
     assert found.concurrency_info == FunctionInfo.ConcurrencyInfo(8, 4)
     assert (found.max_retries, found.schedule, found.block_network) == (3, "0 6 * * * (Europe/Berlin)", True)
     assert found.image_info == FunctionInfo.ImageInfo("web:latest", "im-1")
+    assert (found.cloud, found.regions, found.routing_region) == ("aws", ["us-east"], "eu")
+    assert found.nonpreemptible
     assert found.batching_info is None
     assert found.method_names is None
 

@@ -3,15 +3,18 @@ may be: a matrix of parameters and values."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
 import squall
 from squall.exception import InvalidError
+from squall.protocol.function import Hosting
 from squall.sdk._value_text import value_text
+from squall.sdk._variant_options import merged, of_options
 
 HUGE = 10**5_000
 """Python refuses to write it out: more digits than `sys.get_int_max_str_digits`."""
@@ -62,19 +65,28 @@ NO_TAGS = {"text": "a", "list": ["a"], "number": {"a": 1}, "key": {1: "a"}, "lon
            "none": {"a": None}, "no text": {"": "a"}, "surrogate": {"a": SURROGATE},
            "newline": {"a": "b\n"}}  # fmt: skip
 
+NO_REGION = {"number": 5, "list of numbers": [1], "no text": "", "list of no text": [""], "true": True,
+             "mapping": {}, "long": "a" * 65, "surrogate": SURROGATE, "many": ["eu"] * 101, "huge": HUGE}  # fmt: skip
+NO_GPU = {"no text": "", "number": 5, "no count": "A100:", "zero": "A100:0", "words": "A100:two",
+          "fraction": "A100:1.5", "no list": [], "list": [1], "true": True, "huge": HUGE, "surrogate": SURROGATE,
+          "later": "A100:2"}  # fmt: skip
+NO_SECRETS = {"text": "name", "no text": "", "number": 5, "list": ["name"], "mapping": {}, "object": object(),
+              "class": [squall.Secret], "later": [squall.Secret.from_dict({"A": "1"})]}  # fmt: skip
+NO_VOLUMES = {"list": [], "text": "/data", "number": 5, "path": {1: object()}, "later": {"/data": object()}}
+
 Wrong = Mapping[str, Any]
 
 OF_SCALING: dict[str, Wrong] = {
     "min_containers": {**NO_COUNTS},
     "max_containers": {**NO_COUNTS, "zero": 0},
     "buffer_containers": {**NO_COUNTS},
-    "scaledown_window": {**NO_SECONDS, "too short": 1, "too long": 3_601},
+    "scaledown_window": {**NO_SECONDS, "too short": 1, "too long": 3_601, "fraction": 2.5},
 }
 OF_BOTH: dict[str, Wrong] = {
     **OF_SCALING,
     "env": NO_ENV,
     "cpu": NO_PAIRS,
-    "memory": {**NO_PAIRS, "fraction": 0.5},
+    "memory": {**NO_PAIRS, "fraction": 1.5, "limit of a fraction": (1, 2.5)},
     "ephemeral_disk": {**NO_COUNTS, "zero": 0},
     "retries": NO_RETRIES,
     "timeout": {**NO_SECONDS, "none": None},
@@ -84,6 +96,18 @@ OF_BOTH: dict[str, Wrong] = {
     "block_network": NO_FLAGS,
     "single_use_containers": NO_FLAGS,
     "include_source": NO_FLAGS,
+    "cloud": {"number": 5, "other": "nope", "no text": "", "list": ["aws"], "true": True, "surrogate": SURROGATE},
+    "region": NO_REGION,
+    "routing_region": {**NO_REGION, "list": ["eu"]},
+    "nonpreemptible": {**NO_FLAGS, "none": None},
+    "gpu": NO_GPU,
+    "secrets": NO_SECRETS,
+    "volumes": NO_VOLUMES,
+    "proxy": {"text": "name", "no text": "", "number": 0, "false": False},
+    "enable_memory_snapshot": {**NO_FLAGS, "later": True},
+    "restrict_modal_access": {**NO_FLAGS, "later": True},
+    "i6pn": {**NO_FLAGS, "later": True},
+    "experimental_options": {"text": "a", "list": [], "key": {1: 2}, "number": 0, "later": {"a": "b"}},
 }
 
 
@@ -168,6 +192,8 @@ MATRIX: dict[str, tuple[Callable[..., object], dict[str, Wrong]]] = {
             "tags": NO_TAGS,
             "image": OF_BOTH["image"],
             "include_source": {**NO_FLAGS, "none": None},
+            "secrets": NO_SECRETS,
+            "volumes": NO_VOLUMES,
         },
     ),
     "app.function": (
@@ -233,6 +259,7 @@ MATRIX: dict[str, tuple[Callable[..., object], dict[str, Wrong]]] = {
             "name": NO_NAMES,
             "strategy": {"none": None, "huge": HUGE, "other": "blue", "list": []},
             "tag": {"none": None, "huge": HUGE, "space": "a b", "long": "a" * 51, "surrogate": SURROGATE},
+            "environment_name": {name: value for name, value in NO_NAMES.items() if name != "no text"},
         },
     ),
     "FunctionCall.get": (
@@ -269,11 +296,12 @@ MATRIX: dict[str, tuple[Callable[..., object], dict[str, Wrong]]] = {
         {
             name: {key: value for key, value in wrong.items() if value is not None}
             for name, wrong in OF_BOTH.items()
-            if name in ("cpu", "memory", "env", "retries", "max_containers", "buffer_containers", "scaledown_window",
-                        "timeout")
+            if name in inspect.signature(squall.Function.with_options).parameters
         },
     ),
 }  # fmt: skip
+NOTHING = dict.fromkeys(inspect.signature(squall.Function.with_options).parameters)
+"""Of `.with_options`."""
 
 
 def _method() -> Callable[..., None]:
@@ -284,12 +312,61 @@ def _method() -> Callable[..., None]:
     return method
 
 
+SIGNATURES: dict[str, Any] = {
+    "App": squall.App,
+    "app.function": squall.App.function,
+    "app.cls": squall.App.cls,
+    "app.local_entrypoint": squall.App.local_entrypoint,
+    "Retries": squall.Retries,
+    "batched": squall.batched,
+    "concurrent": squall.concurrent,
+    "method": squall.method,
+    "enter": squall.enter,
+    "parameter": squall.parameter,
+    "Cron": squall.Cron,
+    "Period": squall.Period,
+    "Function.from_name": squall.Function.from_name,
+    "App.deploy": squall.App.deploy,
+    "FunctionCall.get": squall.FunctionCall.get,
+    "autoscaler.update": type(squall.Function.from_name("matrix", "body").autoscaler).update,
+    "with_concurrency": squall.Function.with_concurrency,
+    "with_batching": squall.Function.with_batching,
+    "with_options": squall.Function.with_options,
+}
+"""Where the parameters of the matrix are written: what is added there fails here until it has wrong values."""
+ELSEWHERE = {
+    "parameter": {"default"},  # what it may be depends on the class: "parameter of a class" above
+    "Function.from_name": {"client"},  # tests/sdk/test_found_again.py
+    "App.deploy": {"client"},
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_the_matrix_has_every_parameter_there_is(name: str) -> None:
+    made = SIGNATURES[name]
+    core = inspect.unwrap(getattr(made, "_core", made))
+    there_are = {one for one in inspect.signature(core).parameters if one not in ("self", "cls") and one[0] != "_"}
+
+    assert set(MATRIX[name][1]) == there_are - ELSEWHERE.get(name, set())
+
+
 CASES = [
     pytest.param(make, parameter, wrong, id=f"{name}({parameter})")
     for name, (make, parameters) in MATRIX.items()
     for parameter, wrong in parameters.items()
 ]
-ALLOWED = ("must", "from", "at least", "use ", "is less than", "one of", "takes", "such as", "more than")
+ALLOWED = (
+    "must",
+    "from",
+    "at least",
+    "use ",
+    "is less than",
+    "one of",
+    "takes",
+    "such as",
+    "more than",
+    "leave it out",
+)
 """One of these words says what may be given instead."""
 
 
@@ -328,3 +405,45 @@ def test_wrong_values_are_refused_with_their_parameter_and_what_it_may_be(
 )
 def test_a_value_is_repeated_short_and_whatever_it_is(value: object, text: str) -> None:
     assert value_text(value) == text
+
+
+@pytest.mark.parametrize("decorate", [function, class_, with_options])
+def test_what_is_wrong_with_retries_is_said_of_the_function(decorate: Callable[..., object]) -> None:
+    text = refusal(decorate, {"retries": -1})
+
+    assert text is not None
+    assert text.startswith("function "), text
+    assert "retries=-1 must be an integer from 0 to 100, or squall.Retries(…)" in text
+
+
+def test_retries_of_a_class_that_only_yields_are_refused() -> None:
+    class Stream:
+        @squall.method()
+        def items(self) -> Iterator[int]:
+            yield 1
+
+    Stream.__qualname__ = "Stream"
+
+    with pytest.raises(InvalidError, match="class Stream: retries= must be left out where all methods are generators"):
+        squall.App("matrix").cls(retries=1)(Stream)
+
+
+def test_what_says_nothing_of_a_later_parameter_is_taken() -> None:
+    function(secrets=[], volumes={}, experimental_options={}, i6pn=False, enable_memory_snapshot=False, region=[])
+
+
+def test_clouds_and_regions_are_kept_as_they_were_given() -> None:
+    app = squall.App("matrix")
+    app.function(name="f", serialized=True, cloud="AWS", region=["eu", "us-east"], routing_region="eu",
+                 nonpreemptible=True)(lambda: None)  # fmt: skip
+    options = app.registered_functions["f"]._definition.options  # type: ignore[union-attr]
+
+    assert options.hosting.record() == Hosting("aws", ("eu", "us-east"), "eu", True)
+
+
+def test_clouds_and_regions_of_variants_add_up() -> None:
+    asked = of_options("f", {**NOTHING, "cloud": "aws", "region": "eu"})
+
+    assert asked.hosting == Hosting("aws", ("eu",))
+    assert merged(asked, of_options("f", {**NOTHING, "cloud": "gcp"})).hosting == Hosting("gcp", ("eu",))
+    assert of_options("f", NOTHING).hosting is None

@@ -56,6 +56,8 @@ def info(fn: str, is_json: bool) -> None:
         ("inputs", f"up to {found.concurrency_info.max_inputs} at once" if found.concurrency_info else None),
         ("batches", f"up to {found.batching_info.max_batch_size}" if found.batching_info else None),
         ("schedule", found.schedule),
+        ("cloud", found.cloud),
+        ("regions", ", ".join(found.regions) if found.regions else None),
         ("network", "blocked" if found.block_network else None),
         ("methods", ", ".join(found.method_names) if found.method_names else None),
     ]

@@ -120,6 +120,17 @@ class Schedule:
 
 
 @record
+class Hosting:
+    """Which rented machines are asked for, as it was given. On one's own there is nothing to choose: nothing follows
+    from it."""
+
+    cloud: str | None = None
+    regions: tuple[str, ...] | None = None
+    routing_region: str | None = None
+    is_nonpreemptible: bool = False
+
+
+@record
 class FunctionOptions:
     """What `.with_options`, `.with_concurrency` and `.with_batching` change; None leaves a value as it is."""
 
@@ -133,6 +144,7 @@ class FunctionOptions:
     max_inputs: int | None = None
     target_inputs: int | None = None
     batching: Batching | None = None
+    hosting: Hosting | None = None
 
 
 @record
@@ -172,6 +184,7 @@ class FunctionSpec:
     """What a variant has of its own."""
     is_pinned: bool = False
     """A variant that stays what it was in `version`."""
+    hosting: Hosting = Hosting()
 
 
 @record

@@ -37,6 +37,10 @@ class ClassDecorator:
         name = check_name(user_class.name, "class name")
         options = Options(name, given, {**asked, "batched": user_class.batching})
         self._check_minimum(user_class, options)
+        if options.retries is not None and all(one.is_generator for one in user_class.methods.values()):
+            raise InvalidError(
+                f"class {name}: retries= must be left out where all methods are generators, which have yielded already"
+            )
         if given["include_source"] is not None:
             check_flag("include_source", given["include_source"], f"class {name}")
         source = _source.find_source(raw, given["serialized"])

@@ -33,11 +33,13 @@ def limits(cpu: float | None, memory: int | None, timeout: int) -> dict[str, Any
     for name, value in (("cpu", cpu), ("memory", memory), ("timeout", timeout)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
             raise InvalidError(f"Image.run_function({name}={value!r}): it must be a number above zero")
+    if memory is not None and not isinstance(memory, int):
+        raise InvalidError(f"Image.run_function(memory={memory!r}): it must be a whole number of MiB")
     if timeout > TIMEOUT_S_MAX:
         raise InvalidError(f"Image.run_function(timeout={timeout!r}): it may be {TIMEOUT_S_MAX} seconds at most")
     return {
         "cpu_milli": 0 if cpu is None else round(cpu * 1000),
-        "memory_mib": 0 if memory is None else round(memory),
+        "memory_mib": memory or 0,
         "timeout_s": float(timeout),
     }
 

@@ -1,9 +1,4 @@
-"""The parameters of `@app.function`, checked, as the records a server understands.
-
-What only later versions can do is refused by name: nothing is accepted in silence that then does not happen. `cloud`,
-`region`, `routing_region` and `nonpreemptible` say which of somebody else's machines to rent; on one's own machines
-there is nothing to choose, so they are taken and mean nothing.
-"""
+"""The parameters of `@app.function`, checked, as the records a server understands."""
 
 from __future__ import annotations
 
@@ -12,7 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
-from squall.protocol.limits import CONTAINERS_MAX
+from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX
+from squall.sdk._hosting import HostingAsked
+from squall.sdk._not_yet import refuse_not_yet
 from squall.sdk._value_text import value_text
 from squall.sdk.retries import Retries
 
@@ -21,16 +18,6 @@ if TYPE_CHECKING:
     from squall.sdk._concurrent import Concurrency
     from squall.sdk.schedule import Cron, Period
 
-NOT_YET = (
-    "secrets",
-    "gpu",
-    "volumes",
-    "proxy",
-    "enable_memory_snapshot",
-    "restrict_modal_access",
-    "i6pn",
-    "experimental_options",
-)
 TIMEOUT_S_MAX = 24 * 3600
 SCALEDOWN_S = (2, 3600)
 CPU_MAX = 100_000
@@ -50,9 +37,10 @@ class _Checked:
     def _retries(self, retries: object) -> Retries | None:
         if retries is None or isinstance(retries, Retries):
             return retries
-        if isinstance(retries, int) and not isinstance(retries, bool):
+        if isinstance(retries, int) and not isinstance(retries, bool) and 0 <= retries <= RETRIES_MAX:
             return Retries(max_retries=retries, backoff_coefficient=1.0, initial_delay=1.0)
-        raise self._wrong(f"retries={value_text(retries)} must be an integer or squall.Retries(...)")
+        whole = f"must be an integer from 0 to {RETRIES_MAX}, or squall.Retries(…)"
+        raise self._wrong(f"retries={value_text(retries)} {whole}")
 
     def _seconds(self, name: str, value: object, least: float, most: float) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -68,17 +56,29 @@ class _Checked:
             raise self._wrong(f"{name}={value_text(value)} must be an integer from {least} to {most:,}")
         return value
 
-    def _pair(self, name: str, value: object, least: float, most: float) -> tuple[float | None, float | None]:
-        """A request, or (request, limit)."""
+    def _window(self, value: object) -> float | None:
+        least, most = SCALEDOWN_S
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            what = f"must be an integer of seconds, from {least} to {most:,}"
+            raise self._wrong(f"scaledown_window={value_text(value)} {what}")
+        return float(value)
+
+    def _pair(
+        self, name: str, value: object, least: float, most: float, kind: type[int | float] = float
+    ) -> tuple[float | None, float | None]:
+        """A request, or (request, limit); of MiB, whole ones."""
         if value is None:
             return None, None
         parts: Sequence[object] = value if isinstance(value, (tuple, list)) else (value,)
-        what = f"{name}={value_text(value)} must be a number from {least:g} to {most:,}, or (request, limit)"
+        number = "an integer" if kind is int else "a number"
+        what = f"{name}={value_text(value)} must be {number} from {least:g} to {most:,}, or (request, limit)"
         if not 1 <= len(parts) <= 2:
             raise self._wrong(what)
         numbers: list[float] = []
         for part in parts:
-            if isinstance(part, bool) or not isinstance(part, (int, float)) or not least <= part <= most:
+            if isinstance(part, bool) or not isinstance(part, (int, kind)) or not least <= part <= most:
                 raise self._wrong(what)
             numbers.append(part)
         if len(numbers) == 2 and numbers[1] < numbers[0]:
@@ -100,8 +100,9 @@ class Options(_Checked):
             InvalidError: a value is impossible, or of a later version.
         """
         self._name = name
-        refuse_not_yet(name, given)
+        refuse_not_yet(f"function {name}", given)
         self._flag("serialized", given.get("serialized", False))
+        self.hosting = HostingAsked(f"function {name}", given)
         self.env = check_env(given["env"], f"function {name}")
         self.schedule = self._schedule(given.get("schedule"))
         self.retries = self._retries(given["retries"])
@@ -111,15 +112,14 @@ class Options(_Checked):
             self.timeout_s if startup is None else self._seconds("startup_timeout", startup, 1, TIMEOUT_S_MAX)
         )
         self.cpu, self.cpu_limit = self._pair("cpu", given["cpu"], 0.001, CPU_MAX)
-        self.memory, self.memory_limit = self._pair("memory", given["memory"], 1, MIB_MAX)
+        self.memory, self.memory_limit = self._pair("memory", given["memory"], 1, MIB_MAX, int)
         self.ephemeral_disk = self._count("ephemeral_disk", given["ephemeral_disk"], 1, MIB_MAX)
         self.min_containers = self._count("min_containers", given["min_containers"], 0) or 0
         self.max_containers = self._count("max_containers", given["max_containers"], 1)
         self.buffer_containers = self._count("buffer_containers", given["buffer_containers"], 0) or 0
         if self.max_containers is not None and self.max_containers < self.min_containers:
             raise self._wrong(f"max_containers={self.max_containers} is less than min_containers={self.min_containers}")
-        window = given["scaledown_window"]
-        self.scaledown_window_s = 60.0 if window is None else self._seconds("scaledown_window", window, *SCALEDOWN_S)
+        self.scaledown_window_s = self._window(given["scaledown_window"]) or 60.0
         self.is_network_blocked = self._flag("block_network", given["block_network"])
         self.is_single_use = self._flag("single_use_containers", given["single_use_containers"])
         self.concurrency: Concurrency | None = asked.get("concurrent")
@@ -157,6 +157,7 @@ class Options(_Checked):
             "timeout_s": self.timeout_s,
             "startup_timeout_s": self.startup_timeout_s,
             "is_network_blocked": self.is_network_blocked,
+            "hosting": self.hosting.record(),
         }
 
     def _schedule(self, schedule: object) -> Cron | Period | None:
@@ -177,17 +178,17 @@ class VariantOptions(_Checked):
         InvalidError: a value is impossible, or of a later version.
         """
         self._name = f"{name}.with_options()"
-        refuse_not_yet(self._name, given)
+        refuse_not_yet(f"function {self._name}", given)
+        self._hosting = HostingAsked(f"function {self._name}", given)
         self._env = None if given["env"] is None else check_env(given["env"], f"function {self._name}")
         self._retry = self._retries(given["retries"])
         timeout = given["timeout"]
         self._timeout_s = None if timeout is None else self._seconds("timeout", timeout, 1, TIMEOUT_S_MAX)
         self._cpu = self._pair("cpu", given["cpu"], 0.001, CPU_MAX)
-        self._memory = self._pair("memory", given["memory"], 1, MIB_MAX)
+        self._memory = self._pair("memory", given["memory"], 1, MIB_MAX, int)
         self._most = self._count("max_containers", given["max_containers"], 1)
         self._buffer = self._count("buffer_containers", given["buffer_containers"], 0)
-        window = given["scaledown_window"]
-        self._window_s = None if window is None else self._seconds("scaledown_window", window, *SCALEDOWN_S)
+        self._window_s = self._window(given["scaledown_window"])
 
     def record(self) -> FunctionOptions:
         """As a server understands them."""
@@ -202,6 +203,7 @@ class VariantOptions(_Checked):
             max_containers=self._most,
             buffer_containers=self._buffer,
             scaledown_window_s=self._window_s,
+            hosting=self._hosting.record() if self._hosting.is_said else None,
         )
 
 
@@ -217,15 +219,6 @@ def _milli(value: float | None) -> int | None:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
-
-
-def refuse_not_yet(name: str, given: Mapping[str, Any]) -> None:
-    """Raises InvalidError when a parameter is used that this version cannot honour."""
-    for parameter in NOT_YET:
-        if given.get(parameter):
-            raise InvalidError(
-                f"function {name}: {parameter}= is not in this version of Squall yet; leave it out to run without"
-            )
 
 
 def check_env(env: object, what: str) -> dict[str, str]:

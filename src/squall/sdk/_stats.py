@@ -142,7 +142,7 @@ async def function_info(client: Client, function_id: str) -> FunctionInfo:
 
 def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
     """The function's record as users read it."""
-    resources, scaling, batching = spec.resources, spec.scaling, spec.batching
+    resources, scaling, batching, hosting = spec.resources, spec.scaling, spec.batching, spec.hosting
     is_concurrent = scaling.max_inputs > 1 and batching is None
     return FunctionInfo(
         cpu=_amount(resources.cpu_milli, resources.cpu_limit_milli, 1000),
@@ -153,10 +153,10 @@ def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
         startup_timeout=int(spec.startup_timeout_s),
         timeout=int(spec.timeout_s),
         max_retries=spec.retries.max_retries or None,
-        nonpreemptible=False,
-        regions=None,
-        routing_region=None,
-        cloud=None,
+        nonpreemptible=hosting.is_nonpreemptible,
+        regions=None if hosting.regions is None else list(hosting.regions),
+        routing_region=hosting.routing_region,
+        cloud=hosting.cloud,
         cluster_info=None,
         batching_info=FunctionInfo.BatchingInfo(batching.max_batch_size, batching.wait_ms) if batching else None,
         concurrency_info=FunctionInfo.ConcurrencyInfo(scaling.max_inputs, scaling.target_inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from squall.protocol.function import FunctionOptions, Resources
+from squall.protocol.function import FunctionOptions, Hosting, Resources
 from squall.sdk._batched import check_batching
 from squall.sdk._concurrent import check_concurrency
 from squall.sdk._options import VariantOptions
@@ -46,11 +46,17 @@ def merged(earlier: FunctionOptions | None, later: FunctionOptions) -> FunctionO
     values = {**_given(earlier), **_given(later)}
     if earlier.resources is not None and later.resources is not None:
         values["resources"] = Resources(**{**_sizes(earlier.resources), **_sizes(later.resources)})
+    if earlier.hosting is not None and later.hosting is not None:
+        values["hosting"] = Hosting(**{**_said(earlier.hosting), **_said(later.hosting)})
     return FunctionOptions(**values)
 
 
 def _given(options: FunctionOptions) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if value is not None}
+
+
+def _said(hosting: Hosting) -> dict[str, Any]:
+    return {name: value for name, value in vars(hosting).items() if value}
 
 
 def _sizes(resources: Resources) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from squall.sdk._entrypoint import EntrypointDecorator, LocalEntrypoint
 from squall.sdk._facade import blocking, blocking_context, blocking_static
 from squall.sdk._function_decorator import FunctionDecorator
 from squall.sdk._names import check_name, check_tags, program_name
-from squall.sdk._options import check_flag, refuse_not_yet
+from squall.sdk._not_yet import refuse_not_yet
+from squall.sdk._options import check_flag
 from squall.sdk._parameters import checked
 from squall.sdk._value_text import value_text
 from squall.sdk.function import Function
@@ -77,7 +78,7 @@ class App:
         if image is not None and not isinstance(image, Image):
             raise InvalidError(f"App(image={value_text(image)}): it must be a squall.Image")
         check_flag("include_source", include_source, f"app {name or 'without a name'}")
-        refuse_not_yet(f"(app {self._name or 'without a name'})", {"secrets": secrets, "volumes": volumes})
+        refuse_not_yet(f"app {self._name or 'without a name'}", {"secrets": secrets, "volumes": volumes})
         self._image = image
         self._builds: Builds | None = None
         self._include_source = include_source

@@ -14,6 +14,7 @@ from squall.protocol.function import (
     FunctionBind,
     FunctionOptions,
     FunctionSpec,
+    Hosting,
     MethodSpec,
     ParameterSpec,
     Resources,
@@ -49,6 +50,7 @@ BASE = FunctionSpec(
     batching=Batching(8, 100),
     schedule=Schedule("cron", "* * * * *"),
     version=7,
+    hosting=Hosting("aws", ("eu",), None, True),
 )  # fmt: skip
 
 TWO_METHODS = replace(
@@ -72,6 +74,7 @@ def ask(parameters: dict[str, Any] | None = None, version: int = 0, **options: A
         ({"retries": RetryPolicy(0)}, {"retries": RetryPolicy(0)}),
         ({"timeout_s": 5.0}, {"timeout_s": 5.0}),
         ({"batching": Batching(2, 5)}, {"batching": Batching(2, 5)}),
+        ({"hosting": Hosting("gcp", None, "eu")}, {"hosting": Hosting("gcp", ("eu",), "eu", True)}),
         ({"max_containers": 3}, {"scaling": Scaling(0, 3, 1, 60.0, 4, 2)}),
         ({"buffer_containers": 0}, {"scaling": Scaling(0, 10, 0, 60.0, 4, 2)}),
         ({"scaledown_window_s": 9.0}, {"scaling": Scaling(0, 10, 1, 9.0, 4, 2)}),
@@ -117,6 +120,8 @@ def test_asking_of_a_variant_is_asking_of_its_function_for_both() -> None:
     found = composed(first, more)
 
     assert found == ask({"size": 3}, timeout_s=9.0, resources=Resources(4_000, None, 64, None))
+    near, later = FunctionOptions(hosting=Hosting(routing_region="eu")), ask(hosting=Hosting("oci", ("us",)))
+    assert composed(merged(BASE, later), FunctionBind("fu-x", "", near)) == ask(hosting=Hosting("oci", ("us",), "eu"))
     assert composed(merged(BASE, ask(version=2)), FunctionBind("fu-x", "", None)) == ask(version=2)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squall.protocol.errors import INVALID, PlatformError
-from squall.protocol.function import FunctionBind, FunctionOptions, FunctionSpec, Resources, Scaling
+from squall.protocol.function import FunctionBind, FunctionOptions, FunctionSpec, Hosting, Resources, Scaling
 from squall.protocol.ids import hashed_id
 from squall.protocol.parameters import PARAMETERS_CHARS_MAX, ParametersInvalid, check, decode, shown
 from squall.protocol.records import replace, to_wire
@@ -92,6 +92,7 @@ def merged(base: FunctionSpec, asked: FunctionBind) -> FunctionSpec:
         retries=base.retries if options.retries is None else options.retries,
         timeout_s=_or(options.timeout_s, base.timeout_s),
         batching=base.batching if options.batching is None else options.batching,
+        hosting=base.hosting if options.hosting is None else _hosted(base.hosting, options.hosting),
     )
 
 
@@ -187,11 +188,18 @@ def _sized(base: Resources, own: Resources) -> Resources:
     return replace(base, **sizes)
 
 
+def _hosted(base: Hosting, own: Hosting) -> Hosting:
+    """Both; of what both say, what is its own."""
+    return replace(base, **{name: value for name, value in vars(own).items() if value})
+
+
 def _over(earlier: FunctionOptions, later: FunctionOptions) -> FunctionOptions:
     """Both; of what both have, the later."""
     values = {name: value for name, value in vars(later).items() if value is not None}
     if earlier.resources is not None and later.resources is not None:
         values["resources"] = _sized(earlier.resources, later.resources)
+    if earlier.hosting is not None and later.hosting is not None:
+        values["hosting"] = _hosted(earlier.hosting, later.hosting)
     return replace(earlier, **values)
 
 

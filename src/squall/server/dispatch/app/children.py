@@ -136,6 +136,8 @@ def _texts(spec: FunctionSpec) -> Iterator[str]:
         yield from (mount.mount_id, mount.target)
     for name, value in spec.env.items():
         yield from (name, value)
+    hosting = spec.hosting
+    yield from (hosting.cloud or "", hosting.routing_region or "", *(hosting.regions or ()))
 
 
 def _numbers(spec: FunctionSpec) -> Iterator[tuple[str, float | None, float]]:
