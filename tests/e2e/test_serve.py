@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from squall.cli.serve import LOOK_S
 from tests.e2e.installation import Installation, Running, wait_until
 
 PROGRAM = """
@@ -154,6 +156,18 @@ def test_app_that_somebody_stops_ends_the_command(served: Served) -> None:
 
     assert ended.code == 1, ended
     assert f"{served.name} was stopped by somebody else; nothing is served any more." in ended.err
+
+
+def test_a_server_that_does_not_answer_keeps_nobody_from_editing(served: Served) -> None:
+    os.kill(served.squall.server_pid(), signal.SIGSTOP)
+    try:
+        time.sleep(LOOK_S + 1.0)  # it is being looked whether the app is still there
+        served.edit("two")
+        served.running.wait_said("Changed: greeter.py", 10)
+    finally:
+        os.kill(served.squall.server_pid(), signal.SIGCONT)
+
+    served.wait_answer("two world")
 
 
 def test_app_that_is_renamed_keeps_the_name_it_is_served_as_and_says_so(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,13 +17,15 @@ import pytest
 import squall
 from squall.exception import ConnectionError as SquallConnectionError
 from squall.exception import NotFoundError, VersionError
+from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.blob import BlobMissing, BlobStat
 from squall.protocol.deployment import AppHistory, AppHistoryGet
+from squall.protocol.request import Request
 from squall.sdk import _client, _local_server
 from squall.sdk._client import Client
 from squall.sdk._local_server import Endpoint
-from squall.sdk._pending import run
-from tests.sdk.double import ServerDouble
+from squall.sdk._pending import run, sleep
+from tests.sdk.double import Connection, ServerDouble
 
 app = squall.App("client", include_source=False)
 
@@ -45,6 +48,44 @@ def test_answers_of_the_server_become_our_exceptions(server: ServerDouble) -> No
         run(_client.current().request("AppHistory", AppHistoryGet("nothing"), AppHistory))
     with pytest.raises(NotFoundError):
         squall.Function.from_name("none", "none").remote()
+
+
+def test_a_look_costs_no_more_than_its_time_and_is_asked_once(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    cancelled = threading.Event()
+    may_answer = False
+
+    async def answer(connection: Connection, request: Request) -> tuple[AppInfo, bytes]:
+        asked.append(request.record(AppGet).app)
+        try:
+            if not may_answer:
+                await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return AppInfo("ap-1", "", "ephemeral", 0.0), b""
+
+    monkeypatch.setattr(Connection, "_answer_AppGet", answer, raising=False)
+    client = _client.current()
+    run(client.connect())
+    began = time.monotonic()
+
+    assert client.ask_soon("AppGet", AppGet("first"), AppInfo, 0.05) is None
+    assert cancelled.wait(5), "the server is told that nobody waits"
+    server.hang_up()
+    run(sleep(0.01))
+    client.connection.poll()
+    assert client.ask_soon("AppGet", AppGet("second"), AppInfo, 60.0) is None
+    assert time.monotonic() - began < 10, "without a connection there is nothing to wait for"
+    server.listen()
+    run(client.connect())
+    may_answer = True
+    found = client.ask_soon("AppGet", AppGet("third"), AppInfo, 60.0)
+
+    assert found is not None
+    assert found.app_id == "ap-1"
+    assert asked == ["first", "third"]
 
 
 @pytest.mark.long

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
-from squall.cli.server_calls import ask
+from squall.cli.server_calls import ask, ask_soon
 from squall.exception import Error, NotFoundError
 from squall.protocol.app import DEPLOYED, STOPPED, STOPPING, AppGet, AppInfo
 from squall.sdk._environment import environment_of
@@ -23,20 +25,24 @@ class Namesakes:
             Error: the server cannot be asked.
         """
         self._name = name
-        self._before = self._bearer()
+        self._before = self._bearer(ask)
         self._said: str | None = None
 
-    def tell(self, app_id: str) -> None:
+    def tell(self, app_id: str) -> AppInfo | None:
         """Say what the name means now that the app of that id has it, too; nothing where that is what anyone expects.
 
-        Nothing either when the server cannot be asked: what is served does not depend on it.
+        Nothing either when the server has no answer soon: what is served does not depend on it. Returns the app that
+        the name means, None where there is none, or none is known now.
         """
         try:
-            bearer = self._bearer()
+            bearer = self._bearer(ask_soon)
         except Error:
-            return
-        if bearer is None or bearer.app_id == self._said:
-            return
+            return None
+        if bearer is not None and bearer.app_id != self._said:
+            self._say(app_id, bearer)
+        return bearer
+
+    def _say(self, app_id: str, bearer: AppInfo) -> None:
         if bearer.app_id != app_id:
             _warn(f"{_described(bearer)} has the name {self._name}, too. {self._means(bearer.app_id)}")
             another = f"{self._name[: NAME_CHARS_MAX - 4]}-dev"
@@ -47,12 +53,12 @@ class Namesakes:
             _warn(f"{_described(self._before)} has the name {self._name}, too. {self._means('what is served here')}")
         self._said = bearer.app_id
 
-    def _bearer(self) -> AppInfo | None:
+    def _bearer(self, ask_by: Callable[[str, AppGet, type[AppInfo]], AppInfo | None]) -> AppInfo | None:
         try:
-            found = ask("AppGet", AppGet(self._name, environment_of(None)), AppInfo)
+            found = ask_by("AppGet", AppGet(self._name, environment_of(None), has_functions=False), AppInfo)
         except NotFoundError:
             return None
-        return None if found.state in (STOPPING, STOPPED) else found
+        return None if found is None or found.state in (STOPPING, STOPPED) else found
 
     def _means(self, what: str) -> str:
         return f"Function.from_name({self._name!r}, …) and commands that name it mean {what}."

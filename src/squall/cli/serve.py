@@ -17,7 +17,7 @@ from squall.cli.app_name import name_option
 from squall.cli.edition import Line
 from squall.cli.environment import environment_option
 from squall.cli.namesake import Namesakes
-from squall.cli.server_calls import ask
+from squall.cli.server_calls import ask_soon
 from squall.cli.tables import counted
 from squall.cli.target import listed
 from squall.exception import Error, NotFoundError
@@ -190,18 +190,20 @@ class Serving:
         Raises:
             click.exceptions.Exit: they have stopped the app.
         """
-        if self._is_stopped():
+        # One question as a rule: an app that the name means is there.
+        bearer = self._namesakes.tell(self._app_id)
+        if (bearer is None or bearer.app_id != self._app_id) and self._is_stopped():
             click.echo(f"{self._name} was stopped by somebody else; nothing is served any more.", err=True)
             raise click.exceptions.Exit(1)
-        self._namesakes.tell(self._app_id)
 
     def _is_stopped(self) -> bool:
         try:
-            return ask("AppGet", AppGet(self._app_id), AppInfo).state in (STOPPING, STOPPED)
+            found = ask_soon("AppGet", AppGet(self._app_id, has_functions=False), AppInfo)
         except NotFoundError:
             return True
         except Error:
             return False  # which is not known now, and then with the next look
+        return found is not None and found.state in (STOPPING, STOPPED)
 
     def _await(self, edition: _Edition, word: str) -> Any:
         """What it has to say under that word, for as long as the app is served.

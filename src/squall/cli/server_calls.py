@@ -20,6 +20,8 @@ R = TypeVar("R")
 
 PROBE_S = 5.0
 PROBE_EVERY_S = 0.2
+SOON_S = 1.0
+"""What a look that is repeated may cost."""
 
 
 def is_server_running() -> bool:
@@ -71,6 +73,11 @@ def ask(method: str, record: Any, reply: type[R], body: bytes = b"") -> R:
     client = _client.current()
     run(client.connect())
     return run(client.request(method, record, reply, body))
+
+
+def ask_soon(method: str, record: Any, reply: type[R]) -> R | None:
+    """The answer, if there is one soon: for looks that are repeated, which must not hold up the command."""
+    return _client.current().ask_soon(method, record, reply, SOON_S)
 
 
 def ask_pages(method: str, question: Question[R], reply: type[R]) -> Iterator[R]:

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import threading
+import time
 from collections import deque
 from typing import Any, Protocol, TypeVar
 
@@ -137,13 +138,33 @@ class Client:
 
     def ask(self, method: str, record: Any, body: Any = b"") -> Pending[Any]:
         """Ask without waiting; the pending becomes the undecoded answer and its body. Raises as `request`."""
+        return self._ask(method, record, body)[1]
+
+    def ask_soon(self, method: str, record: Any, reply: type[R], timeout_s: float) -> R | None:
+        """The answer, if it comes within that time over the connection there is. Else None, and it is asked no more.
+
+        Blocks. For what is looked at again and again, by who has better to do than to wait for a server that is away.
+
+        Raises:
+            Error: as `request`.
+        """
+        if self.connecting() is not None:
+            return None
+        number, pending = self._ask(method, record, b"")
+        if not pending.block(time.monotonic() + timeout_s):
+            if self._requests.pop(number, None) is not None:
+                self.write_frame(wire.CANCEL, number, "", None)
+            return None
+        return self.codec.record(reply, pending.result()[0])
+
+    def _ask(self, method: str, record: Any, body: Any) -> tuple[int, Pending[Any]]:
         number = next(self._numbers)
         header = self._question(number, method, record, len(body))
         pending: Pending[tuple[Any, bytes]] = Pending(self.connection)
         self._requests[number] = _Request(method, pending, header, body)
         self._keeper.ensure()
         self._write_header(header, body)
-        return pending
+        return number, pending
 
     def stream(self, method: str, record: Any) -> ClientStream:
         """Ask for a stream of items. The connection must be there: `await connect()` first."""
