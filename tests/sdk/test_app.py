@@ -52,6 +52,8 @@ def test_impossible_app_names_are_refused(name: Any) -> None:
 def test_apps_of_wrong_parts_are_refused() -> None:
     with pytest.raises(InvalidError, match="tag"):
         squall.App("x", tags={"a b": "c"})
+    with pytest.raises(InvalidError, match="these are 100,000, and an app has 100 at most"):
+        squall.App("x", tags={str(number): "c" for number in range(100_000)})
     with pytest.raises(InvalidError, match="image"):
         squall.App("x", image="debian")  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="secrets= is not in this version"):

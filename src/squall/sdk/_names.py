@@ -6,6 +6,7 @@ import os
 import re
 
 from squall.exception import InvalidError
+from squall.protocol.limits import TAGS_MAX
 from squall.protocol.names import APP_TAG, APP_TAG_RULE, NAME, NAME_RULE
 from squall.sdk._value_text import value_text
 
@@ -31,12 +32,14 @@ def check_tags(tags: object) -> dict[str, str]:
     """The tags, if they can be.
 
     Raises:
-        InvalidError: no dictionary of short texts.
+        InvalidError: no dictionary of short texts, or too many of them.
     """
     if tags is None:
         return {}
     if not isinstance(tags, dict):
         raise InvalidError(f"tags must be a dictionary of strings, not {type(tags).__name__}")
+    if len(tags) > TAGS_MAX:
+        raise InvalidError(f"tags: these are {len(tags):,}, and an app has {TAGS_MAX} at most")
     for key, value in tags.items():
         for text in (key, value):
             if not isinstance(text, str) or not re.match(APP_TAG, text):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squall.protocol import limits
 from squall.protocol.function import Scaling
 from squall.server.autoscaler import (
     BACKOFF_MAX_S,
@@ -40,6 +41,7 @@ def idle(*since: float) -> tuple[IdleContainer, ...]:
     ("load", "wanted"),
     [
         (make_load(), 0),
+        (make_load(queued=1_000_000, max_containers=limits.CONTAINERS_MAX), limits.CONTAINERS_MAX),
         (make_load(min_containers=2), 2),
         (make_load(min_containers=2, buffer_containers=3), 2),
         (make_load(queued=1), 1),

@@ -98,7 +98,7 @@ def backoff_s(failures_in_a_row: int) -> float:
 def desired(load: Load) -> int:
     """How many containers there should be."""
     scaling = load.scaling
-    limit = CONTAINERS_MAX if scaling.max_containers is None else scaling.max_containers
+    limit = _limit(scaling)
     outstanding = load.queued + load.running
     need = 0
     if outstanding:
@@ -106,6 +106,10 @@ def desired(load: Load) -> int:
         need = min(math.ceil(outstanding / target), max(_worth(load), _relief(load, target)))
         need += scaling.buffer_containers
     return min(max(scaling.min_containers, need), max(limit, 0))
+
+
+def _limit(scaling: Scaling) -> int:
+    return CONTAINERS_MAX if scaling.max_containers is None else scaling.max_containers
 
 
 def _existing(load: Load) -> int:
@@ -131,7 +135,7 @@ def _worth(load: Load) -> int:
     if load.queued == 0:
         return max(load.busy, 1)
     if load.service_s is None:
-        return CONTAINERS_MAX
+        return _limit(load.scaling)
     waiting = math.ceil(load.queued * load.service_s / max(1, load.scaling.max_inputs) / WORTH_S)
     if load.service_s >= WORTH_S:
         return load.busy + waiting

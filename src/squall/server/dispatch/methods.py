@@ -310,8 +310,6 @@ class Methods:
         self, caller: Caller, record: AutoscalerUpdate, body: bytes
     ) -> tuple[AutoscalerSettings, bytes]:
         dispatcher = await self._dispatcher(caller, "AutoscalerUpdate", record.function_id)
-        if caller.scope_app_id:
-            children.check_scaling(record)
         app = self._plane.apps.get_live(dispatcher.spec.app_id)
         return await autoscaling.update(app, dispatcher, self._plane.store, record), b""
 

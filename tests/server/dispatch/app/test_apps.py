@@ -20,7 +20,7 @@ from squall.protocol.function import (
     FunctionStatsGet,
 )
 from squall.protocol.ids import new_id
-from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX
+from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX, TAGS_MAX
 from squall.protocol.mount import MountCreate, MountCreated, MountFile, MountManifest, MountRef
 from squall.server.model.config import ServerConfig
 from squall.server.model.store import StoredApp
@@ -434,3 +434,19 @@ async def test_what_may_be_asked_for_at_most_is_what_the_sdk_lets_through() -> N
         for name in ("max_containers", "buffer_containers"):
             with pytest.raises(PlatformError, match=f"counts of containers must be from 0 to {CONTAINERS_MAX}"):
                 await stage.client.function(**{name: CONTAINERS_MAX + 1})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        AppCreate(new_id("ap"), "x" * 65),
+        AppCreate(new_id("ap"), tags={f"tag{number}": "x" for number in range(TAGS_MAX + 1)}),
+        AppCreate(new_id("ap"), tags={"tag": "x" * 65}),
+    ],
+)
+async def test_app_whose_name_or_tags_are_too_large_for_lists_is_refused(record: AppCreate) -> None:
+    async with staged() as stage:
+        with pytest.raises(PlatformError, match=r"AppCreate: app .* 100 tags at most") as refused:
+            await stage.client.ask("AppCreate", record, AppCreated)
+
+        assert refused.value.code == "invalid"

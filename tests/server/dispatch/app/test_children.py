@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppStop
+from squall.protocol.autoscaler import AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.call import CallGet, OutputBatch
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec, Resources, RetryPolicy, Scaling
 from squall.protocol.ids import input_id, new_id
+from squall.protocol.limits import CONTAINERS_MAX, TAGS_MAX
 from squall.server.dispatch.app import children
 from squall.server.model.store import StoredApp
 from tests.server.dispatch.client.test_callers import container_of, make_family, spawned
@@ -36,7 +38,7 @@ def make_app(*ancestors: str) -> StoredApp:
         AppCreate("ap-1", "x" * 65),
         AppCreate("ap-1", tags={"team": "two\nlines"}),
         AppCreate("ap-1", environment="/"),
-        AppCreate("ap-1", tags={f"tag{number}": "x" for number in range(children.TAGS_MAX + 1)}),
+        AppCreate("ap-1", tags={f"tag{number}": "x" for number in range(TAGS_MAX + 1)}),
     ],
 )
 def test_child_is_ephemeral_and_has_a_name_that_lists_can_show(record: AppCreate) -> None:
@@ -110,6 +112,20 @@ def test_function_made_inside_has_numbers_that_bend_no_sums(changes: dict[str, A
 
     assert refused.value.code == "invalid"
     children.check_function(make_spec("ap-1", cpu_milli=1_000), is_network_blocked=False)
+
+
+async def test_function_made_inside_may_name_as_many_containers_as_one_made_outside() -> None:
+    async with staged() as stage:
+        family = await make_family(stage)
+        many = {"min_containers": 0, "max_containers": CONTAINERS_MAX}
+        inside = make_spec(family.child.app_id, "inside", **many)
+        outside = await stage.client.function(**many)
+
+        await family.inside.ask("FunctionCreate", FunctionCreate((inside,)), FunctionCreated)
+        for spec, client in ((inside, family.inside), (outside, stage.client)):
+            update = AutoscalerUpdate(spec.function_id, max_containers=CONTAINERS_MAX)
+            settings = await client.ask("AutoscalerUpdate", update, AutoscalerSettings)
+            assert settings.max_containers == CONTAINERS_MAX
 
 
 # How they end

@@ -174,8 +174,8 @@ async def test_a_container_may_change_its_own_function_and_no_other() -> None:
 
         with pytest.raises(PlatformError, match="another"):
             await inside.ask("AutoscalerUpdate", AutoscalerUpdate(other.function_id), AutoscalerSettings)
-        most = AutoscalerUpdate(mine.function_id, min_containers=50_000)
-        with pytest.raises(PlatformError, match="is not between 0 and 10000"):
+        most = AutoscalerUpdate(mine.function_id, min_containers=100_001)
+        with pytest.raises(PlatformError, match="must be between 0 and 100000"):
             await inside.ask("AutoscalerUpdate", most, AutoscalerSettings)
 
 

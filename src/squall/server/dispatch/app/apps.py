@@ -26,7 +26,7 @@ from squall.protocol.call import Failure
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, INPUTS_AT_ONCE_MAX, FunctionSpec, Scaling
 from squall.protocol.ids import is_id
-from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX
+from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX, TAGS_MAX
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app import children
 from squall.server.dispatch.app.environments import shown
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("squall.server.dispatch.app.apps")
 
 LIVE = (wire.EPHEMERAL, wire.DETACHED, wire.DEPLOYED)
+NAME_CHARS_MAX = 64
 FUNCTIONS_MAX = 20_000
 END_GRACE_S = 1.0
 """What containers of a stopped app get between the request to exit and the end; those with exit hooks get longer."""
@@ -192,6 +193,12 @@ class Apps:
         return await asyncio.shield(creating)
 
     async def _create(self, record: AppCreate, scope_app_id: str) -> App:
+        texts = (record.name, *record.tags, *record.tags.values())
+        if len(record.tags) > TAGS_MAX or any(len(text) > NAME_CHARS_MAX for text in texts):
+            message = (
+                f"its name and its tags have {NAME_CHARS_MAX} characters at most, and it has {TAGS_MAX} tags at most"
+            )
+            raise PlatformError(INVALID, f"AppCreate: app {record.name[:NAME_CHARS_MAX]!r}: {message}")
         with self.entering("AppCreate", record.environment):
             return await self._create_in(record, scope_app_id)
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from squall.protocol import app as wire
 from squall.protocol import ids
 from squall.protocol.app import AppCreate
-from squall.protocol.autoscaler import AutoscalerUpdate
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, PlatformError
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import INPUTS_AT_ONCE_MAX, FunctionSpec
+from squall.protocol.limits import CONTAINERS_MAX, TAGS_MAX
 from squall.protocol.names import NAME, NAME_RULE
 from squall.server.model.store import StoredApp
 
@@ -28,9 +28,6 @@ FUNCTIONS_MAX = 10_000
 """Functions of all living descendants of one app."""
 SPEC_BYTES_MAX = 64 * 1024
 """Of texts in the definition of a function: variables, mount targets, names."""
-TAGS_MAX = 50
-CONTAINERS_MAX = 10_000
-"""What a function may name as a count of containers or of inputs."""
 RESOURCE_MAX = 2**31
 SECONDS_MAX = 7 * 24 * 3600.0
 
@@ -104,18 +101,6 @@ def check_numbers(spec: FunctionSpec, operation: str) -> None:
             raise PlatformError(INVALID, f"{operation}: function {spec.name!r}: {message}")
 
 
-def check_scaling(record: AutoscalerUpdate) -> None:
-    """Whether a container may let a function have so many containers.
-
-    Raises:
-        PlatformError: `invalid`, naming the value.
-    """
-    for name in ("min_containers", "max_containers", "buffer_containers"):
-        value = getattr(record, name)
-        if value is not None and value > CONTAINERS_MAX:
-            raise PlatformError(INVALID, f"AutoscalerUpdate: {name} of {value} is not between 0 and {CONTAINERS_MAX}")
-
-
 def check_count(specs: Sequence[FunctionSpec], existing: Iterable[str], root_app_id: str) -> None:
     """Whether these functions may be added to the existing ones, given by id, of all descendants of an app.
 
@@ -143,8 +128,9 @@ def _texts(spec: FunctionSpec) -> Iterator[str]:
 def _numbers(spec: FunctionSpec) -> Iterator[tuple[str, float | None, float]]:
     """Each with the most it may be. From outside they are taken as they come: whoever writes them owns the machine."""
     scaling, resources, retries = spec.scaling, spec.resources, spec.retries
-    counts = ("min_containers", "max_containers", "buffer_containers", "max_inputs", "target_inputs")
+    counts = ("min_containers", "max_containers", "buffer_containers")
     yield from ((name, getattr(scaling, name), CONTAINERS_MAX) for name in counts)
+    yield from ((name, getattr(scaling, name), INPUTS_AT_ONCE_MAX) for name in ("max_inputs", "target_inputs"))
     sizes = ("cpu_milli", "cpu_limit_milli", "memory_mib", "memory_limit_mib", "disk_mib")
     yield from ((name, getattr(resources, name), RESOURCE_MAX) for name in sizes)
     yield "scaledown_window_s", scaling.scaledown_window_s, SECONDS_MAX

@@ -36,6 +36,7 @@ from squall.protocol.deployment import (
 from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.ids import is_id, new_id
+from squall.protocol.limits import TAGS_MAX
 from squall.protocol.names import APP_TAG, APP_TAG_RULE, NAME, NAME_RULE, VERSION_TAG, VERSION_TAG_RULE
 from squall.protocol.records import replace as replaced
 from squall.protocol.task_set import TaskSet
@@ -477,8 +478,8 @@ def _check_name(method: str, name: str) -> None:
 
 
 def _check_tags(method: str, tags: dict[str, str]) -> None:
-    if len(tags) > 100 or not all(re.match(APP_TAG, text) for pair in tags.items() for text in pair):
-        message = f"tags are at most 100 pairs of {APP_TAG_RULE}"
+    if len(tags) > TAGS_MAX or not all(re.match(APP_TAG, text) for pair in tags.items() for text in pair):
+        message = f"tags are at most {TAGS_MAX} pairs of {APP_TAG_RULE}"
         raise PlatformError(INVALID, f"{method}: {message}")
 
 
