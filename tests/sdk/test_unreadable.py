@@ -12,11 +12,12 @@ import squall
 from squall.exception import InvalidError, ServiceError
 from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.blob import BlobMissing, BlobPut, BlobStat
+from squall.protocol.deployment import AppPrepared
 from squall.protocol.empty import Empty
 from squall.protocol.frames import BODY_BYTES_MAX, HEADER_BYTES_MAX, Frame
 from squall.protocol.log import LogBatch, LogRead
 from squall.protocol.request import Request
-from squall.sdk import _client
+from squall.sdk import _client, _deploy
 from squall.sdk._pending import iterate, run
 from squall.sdk._unreadable import APART_S, TIMES_MAX, Unreadable
 from tests.sdk.double import Connection, ServerDouble
@@ -123,3 +124,38 @@ def test_a_question_that_is_too_large_is_not_sent(
 
     assert run(client.request("BlobStat", BlobStat(()), BlobMissing)) == BlobMissing(())
     assert client.connection_count == 1
+
+
+def test_a_function_that_is_too_large_is_named_before_it_is_sent(server: ServerDouble) -> None:
+    large = squall.App("large", include_source=False)
+    large.function(env={"TEXT": "x" * 2**21}, name="heavy", serialized=True)(lambda: 1)
+
+    with pytest.raises(InvalidError, match=r"function heavy: its variables, .* 2\.0 MiB, at most 2"), large.run():
+        pass
+
+    assert _client.current().connection_count == 1
+
+
+def test_functions_that_are_large_together_go_in_pieces(server: ServerDouble) -> None:
+    heavy = squall.App("heavy", include_source=False)
+    for number in range(12):
+        heavy.function(env={"TEXT": "x" * 2**20}, name=f"f{number}", serialized=True)(lambda: 1)
+
+    with heavy.run():
+        assert len(server.functions) == 12
+
+    assert _client.current().connection_count == 1
+
+
+def test_a_deploy_that_is_too_large_says_which_function_is_the_largest(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_deploy, "BODY_BYTES_MAX", 2**20)
+    answer = (AppPrepared("ap-" + "0" * 22), b"")
+    monkeypatch.setattr(Connection, "_answer_AppPrepare", lambda connection, request: answer, raising=False)
+    heavy = squall.App("heavy", include_source=False)
+    for number in range(3):
+        heavy.function(env={"TEXT": "x" * (number * 2**19)}, name=f"f{number}", serialized=True)(lambda: 1)
+
+    with pytest.raises(InvalidError, match=r"cannot deploy app heavy: its 3 functions have 1\.5 MiB .* f2 has most"):
+        heavy.deploy()

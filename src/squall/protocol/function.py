@@ -237,6 +237,8 @@ class FunctionGet:
     not ask so."""
 
 
+SPEC_BYTES_MAX = 2 * 2**20
+"""Of the record of one function: its variables, above all. A page of a list takes it."""
 FUNCTIONS_SHOWN_MAX = 200
 """Of one answer to `FunctionList`, which has as many as a page takes."""
 

@@ -12,8 +12,10 @@ from squall.protocol import codec as wire
 from squall.protocol import ids
 from squall.protocol.app import DEPLOYED, AppGet, AppInfo
 from squall.protocol.deployment import RECREATE, ROLLING, STRATEGIES, AppPrepare, AppPrepared, AppPublish, AppPublished
+from squall.protocol.frames import BODY_BYTES_MAX
 from squall.protocol.function import FunctionCreate
 from squall.protocol.names import VERSION_TAG, VERSION_TAG_RULE
+from squall.protocol.pages import size_of
 from squall.protocol.version import VERSION
 from squall.sdk import _output, _source
 from squall.sdk._client import Client, current
@@ -132,6 +134,11 @@ async def _publish(
         )
         # As the parameters of an event, in the body: the server reads them with the codec of its choice.
         body = client.codec.encode(wire.EVENT, 0, "FunctionCreate", FunctionCreate(specs))
+        if len(body) > BODY_BYTES_MAX:
+            largest = max(specs, key=lambda spec: size_of(client.codec, spec))
+            has = f"its {len(specs):,} functions have {len(body) / 2**20:.1f} MiB of variables, methods and mounts"
+            most = f"at most {BODY_BYTES_MAX >> 20}, and {largest.name} has most"
+            raise InvalidError(f"cannot deploy app {name}: {has}, {most}; put what is large into a file of the image")
         published = await client.request("AppPublish", record, AppPublished, body)
         is_done = True
     finally:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from squall.protocol.function import Definition, FunctionSpec
+from squall.exception import InvalidError
+from squall.protocol.function import SPEC_BYTES_MAX, Definition, FunctionSpec
 from squall.protocol.mount import MountRef
+from squall.protocol.pages import size_of
 from squall.sdk import _blob, _mount, _output, _source
 from squall.sdk._client import Client
 from squall.sdk._image_build import Build, Builds
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
     from squall.sdk._user_class import UserClass
     from squall.sdk.app import App
     from squall.sdk.function import Function
+
+
+def check_spec_size(size_bytes: int, name: str) -> None:
+    """Raises InvalidError for a function whose record is too large."""
+    if size_bytes > SPEC_BYTES_MAX:
+        has = f"its variables, methods and mounts have {size_bytes / 2**20:.1f} MiB, at most {SPEC_BYTES_MAX >> 20}"
+        raise InvalidError(f"function {name}: {has}; put what is large into a file of its image, and read that")
 
 
 class Specs:
@@ -40,6 +49,8 @@ class Specs:
         functions = self._app.served_functions
         images = await self._begin_images(functions)
         specs = [await self._spec(function, ids[name], images, is_interactive) for name, function in functions.items()]
+        for spec in specs:
+            check_spec_size(size_of(self._client.codec, spec), spec.name)
         for built in images.values():
             await self._builds.finish(built)
         return tuple(specs)

@@ -16,7 +16,15 @@ from squall.protocol.app import DEPLOYED, EPHEMERAL, STOPPED, AppGet, AppInfo, A
 from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import JsonCodec
 from squall.protocol.container import ContainerInfo, ContainerList, ContainerListing
-from squall.protocol.function import FunctionList, FunctionListing, Schedule
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import (
+    SPEC_BYTES_MAX,
+    FunctionCreate,
+    FunctionCreated,
+    FunctionList,
+    FunctionListing,
+    Schedule,
+)
 from squall.protocol.function_window import AppWindow, AppWindowGet, FunctionWindow
 from squall.protocol.image import ImageConfig, ImageSpec
 from squall.protocol.image_catalog import ImageInfo, ImageList, ImageListing
@@ -186,3 +194,15 @@ def test_a_page_has_one_record_at_least_and_no_more_than_it_takes(monkeypatch: p
     assert first_page(codec, records[:2]) == (tuple(records[:2]), False)
     assert first_page(codec, records[:2], records_max=1) == ((records[0],), True)
     assert first_page(codec, []) == ((), False)
+
+
+async def test_a_function_that_no_page_takes_is_refused() -> None:
+    async with staged() as stage:
+        app_id = await stage.client.app()
+        large = make_spec(app_id, env={"TEXT": "x" * SPEC_BYTES_MAX})
+
+        with pytest.raises(PlatformError, match=r"function 'square': its record has 2\.0 MiB, at most 2") as refused:
+            await stage.client.ask("FunctionCreate", FunctionCreate((large,)), FunctionCreated)
+
+        assert refused.value.code == "invalid"
+        assert SPEC_BYTES_MAX <= PAGE_BYTES_MAX

@@ -61,6 +61,7 @@ from squall.server.dispatch.app.apps import FUNCTIONS_MAX, LIVE
 from squall.server.dispatch.app.held_version import HeldVersion
 from squall.server.dispatch.app.methods import deployment_methods
 from squall.server.dispatch.app.near import near
+from squall.server.dispatch.app.spec_size import check_sizes
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.durable.spawns import RETRY_S, NoRoom
 from squall.server.dispatch.fleet import autoscaling
@@ -225,6 +226,7 @@ class Methods:
     ) -> tuple[FunctionCreated, bytes]:
         if caller.scope_app_id:
             await self._check_functions(caller, record.functions)
+        check_sizes(self._plane.codec, "FunctionCreate", record.functions)
         for spec in record.functions:
             self._plane.image_users.claim(spec.app_id, spec.image_id)
         return FunctionCreated(await self._plane.apps.create_functions(record.functions)), b""

@@ -26,6 +26,7 @@ from squall.protocol.environment import (
     EnvironmentListing,
 )
 from squall.protocol.function import FunctionCreate
+from squall.server.dispatch.app.spec_size import check_sizes
 from squall.server.dispatch.client.callers import Caller
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def deployment_methods(plane: ControlPlane) -> dict[str, Unary]:
 
     async def publish(caller: Caller, record: AppPublish, body: bytes) -> tuple[AppPublished, bytes]:
         functions = plane.codec.record(FunctionCreate, plane.codec.decode(body).params).functions
+        check_sizes(plane.codec, "AppPublish", functions)
         return await plane.deployments.publish(record, functions), b""
 
     async def roll_back(caller: Caller, record: AppRollback, body: bytes) -> tuple[AppPublished, bytes]:
