@@ -239,6 +239,40 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
     assert "NotFoundError" in gone.stderr or "stopped" in gone.stderr
 
 
+MAPS = """
+import sys
+import squall
+
+version = squall.Function.from_name({name!r}, "version")
+for _ in range(2):
+    print(*version.map([0.0] * 500), sep="", flush=True)
+    print(*version.experimental_spawn_map([0.0] * 3).iter(), sep="", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.timeout(200)
+def test_map_of_a_name_goes_to_the_app_that_has_it_when_another_was_stopped(
+    squall: Installation, tmp_path: Path
+) -> None:
+    name = "remapped"
+    deploy(squall, tmp_path, name, "a")
+    mapping = subprocess.Popen(
+        [sys.executable, "-c", MAPS.format(name=name)],
+        env=squall.environ(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert mapping.stdin is not None
+    assert mapping.stdout is not None
+    first = [mapping.stdout.readline() for _ in range(2)]
+    stop(squall, name)
+    deploy(squall, tmp_path, name, "b")
+    mapping.stdin.write("\n\n")
+    rest, _ = mapping.communicate(timeout=60)
+
+    assert [*first, *rest.splitlines(keepends=True)] == ["a" * 500 + "\n", "aaa\n", "b" * 500 + "\n", "bbb\n"]
+    stop(squall, name)
+
+
 IN_PROGRAM = """
 import os, sys
 import squall

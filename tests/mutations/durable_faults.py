@@ -122,6 +122,29 @@ DURABLE_FAULTS = (
         },
     ),
     Mutation(
+        "outputs-later",
+        "outputs that are delivered again",
+        "all of later inputs of a call are taken for ones that are there",
+        (
+            Change(
+                "src/squall/server/store/sql_calls.py",
+                "in present_together(connection, sa.select(*key), key, later)",
+                "in later",
+            ),
+        ),
+        {
+            "tests/conformance/test_store_many.py::"
+            "test_later_inputs_that_have_an_output_are_told_from_others[sqlite]": "== (True,) * len(calls)"
+        },
+    ),
+    Mutation(
+        "log-standing",
+        "log that is followed on a terminal",
+        "what goes on stays there when it is over",
+        (Change("src/squall/cli/log.py", "        self._last_row.clear()\n", "        return\n"),),
+        {"tests/cli/test_log.py::test_line_that_goes_on_is_drawn_where_somebody_looks[True]": '"".join(drawn'},
+    ),
+    Mutation(
         "map-line",
         "map that is given up",
         "its line stays on the terminal",
