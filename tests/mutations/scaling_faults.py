@@ -41,6 +41,22 @@ SCALING_FAULTS = (
         },
     ),
     Mutation(
+        "scaling-blind",
+        "autoscaler storms",
+        "containers that start slowly are doubled each second before anybody knows how long inputs take",
+        (
+            Change(
+                "src/squall/server/autoscaler/__init__.py",
+                "    if _are_long(load):\n",
+                "    if True:\n",
+            ),
+        ),
+        {
+            "tests/simulation/test_slow_machine.py::"
+            "test_a_map_of_short_inputs_needs_few_containers_on_a_busy_machine[0]": "most <= CONTAINERS_MAX",
+        },
+    ),
+    Mutation(
         "scaling-refused",
         "autoscaler storms",
         "containers that there was no room to ask for are asked for when the next scaledown window ends",

@@ -9,7 +9,8 @@ Invariants of a decision:
   * containers that are pending or starting count as capacity, so that a burst is answered once
   * no more start at a time than are ready, or `STEP_MIN`, or `STEP_KEPT_MAX` of those that are always kept: a machine
     starts only so many at once, and what the first ones measure decides about the others. After `STEP_S` without
-    progress loading takes long, and more may start
+    progress loading takes long, and more may start; `STEP_BLIND_MAX` at a time where inputs are not known to be long,
+    for a machine that is too busy to start them would only get busier
   * never more than `max_containers`; never below `min_containers` by stopping
   * a container is stopped only when it is idle and has been for the whole scaledown window, longest idle first
   * after failed starts nothing is started until the backoff is over, and then one at a time
@@ -28,6 +29,8 @@ STEP_MIN = 4
 """Containers that may start at a time while few are ready."""
 STEP_KEPT_MAX = 64
 """The same of those that are to be there in any case, `min_containers` and `buffer_containers`."""
+STEP_BLIND_MAX = 32
+"""Containers that may be on their way, or as many as are ready, while inputs are not known to be long."""
 STEP_S = 1.0
 """How long none was started before as many again as there are may start, whether those are ready or not."""
 WORTH_S = 0.5
@@ -117,8 +120,15 @@ def _existing(load: Load) -> int:
 
 
 def _may_grow_desired(load: Load) -> bool:
-    """Whether time alone may make more desired: what is short, as a rule, turns out long while it runs."""
-    return load.service_s is not None and load.service_s < WORTH_S and load.blocked < load.busy
+    """Whether time alone may make more desired: what is short, as a rule, or not known turns out long while it runs."""
+    if load.service_s is None:
+        return load.busy > 0 and not load.blocked
+    return load.service_s < WORTH_S and load.blocked < load.busy
+
+
+def _are_long(load: Load) -> bool:
+    """Whether inputs are known to be worth a container each."""
+    return load.blocked > 0 if load.service_s is None else load.service_s >= WORTH_S
 
 
 def _relief(load: Load, target: int) -> int:
@@ -193,7 +203,10 @@ def _startable(load: Load, missing: int, existing: int) -> int:
         return 0 if is_waiting or load.starting + load.pending > 0 else 1
     kept = load.scaling.min_containers + load.scaling.buffer_containers
     floor = max(STEP_MIN, min(kept, STEP_KEPT_MAX))
-    if load.last_step_at + STEP_S <= load.now:
-        return min(missing, max(floor, existing))
-    ready = load.busy + len(load.idle)
-    return max(0, min(missing, max(floor, ready) - load.starting - load.pending))
+    ready, on_their_way = load.busy + len(load.idle), load.starting + load.pending
+    if load.last_step_at + STEP_S > load.now:
+        return max(0, min(missing, max(floor, ready) - on_their_way))
+    step = min(missing, max(floor, existing))
+    if _are_long(load):
+        return step
+    return max(0, min(step, max(STEP_BLIND_MAX, kept, ready) - on_their_way))
