@@ -13,6 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from squall.cli import log, main
+from squall.protocol.app import AppCreate
+from squall.protocol.function import Definition, FunctionSpec
+from squall.protocol.ids import function_id, new_id
 from squall.protocol.log import LogEntry, LogRead
 from squall.sdk import _client, _local_server
 from squall.sdk._client import ConnectionLost
@@ -40,7 +43,7 @@ def test_lines_are_followed_over_a_restart_and_shown_once(
     shown: list[str] = []
     has_two = threading.Event()
 
-    def show(entry: LogEntry, is_timestamped: bool) -> None:
+    def show(entry: LogEntry, is_timestamped: bool, is_shown: tuple[bool, ...]) -> None:
         shown.append(entry.text)
         if entry.text == "two":
             has_two.set()
@@ -142,3 +145,32 @@ def test_time_that_is_none_is_wrong_usage(option: str, text: str) -> None:
 
     assert ended.exit_code == 2, ended.output
     assert f"{text!r} is no time" in ended.output
+
+
+IN_VARIANT = LogEntry(1.0, "stdout", "hi", "ct-9", "in-7:0", "ap-1", "fu-1", variant_id="fu-2")
+OF_NOBODY = LogEntry(1.0, "stdout", "hi", "", "forged", "ap-1")
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ([], ["hi", "hi"]),
+        (["--show-function-id"], ["fu-2 hi", "- hi"]),
+        (["--show-function-call-id"], ["fc-7 hi", "- hi"]),
+        (["--show-container-id", "--show-function-id"], ["fu-2 ct-9 hi", "- - hi"]),
+    ],
+)
+@pytest.mark.parametrize("noun", ["app", "function"])
+def test_lines_begin_with_the_ids_asked_for(
+    server: ServerDouble, noun: str, options: list[str], lines: list[str]
+) -> None:
+    app_id = new_id("ap")
+    square = FunctionSpec(function_id(app_id, "square"), app_id, "square", Definition("file"), "im-1")
+    server.apps[app_id], server.functions["square"] = AppCreate("hello"), square
+    server.stopped.append(app_id)
+    server.log_lines = [IN_VARIANT, OF_NOBODY]
+
+    named = app_id if noun == "app" else square.function_id
+    ended = CliRunner().invoke(main.squall, [noun, "logs", named, *options])
+
+    assert ended.output.splitlines() == lines, ended.output

@@ -63,6 +63,7 @@ from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.server.dispatch import ControlPlane, ManualClock
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import Progress
+from squall.server.store.log import matches
 from squall.server.store.memory import MemoryStore
 
 
@@ -111,8 +112,7 @@ class MemoryLogs:
         return None
 
     async def read(self, query: LogRead) -> AsyncIterator[tuple[LogEntry, ...]]:
-        found = [one for one in self.entries if not query.app or one.app_id == query.app]
-        found = [one for one in found if not query.container_id or one.container_id == query.container_id]
+        found = [one for one in self.entries if matches(query, one)]
         if found:
             yield tuple(found)
 

@@ -427,3 +427,15 @@ async def test_progress_tells_a_follower_that_is_behind(logs: FileLogStore) -> N
 
     assert (appended, in_hand) == ((2, 0), (2, 0))
     assert (progress.came, progress.taken) == (2, 2)
+
+
+async def test_lines_of_a_function_are_its_own_and_with_its_variants_when_asked(logs: FileLogStore) -> None:
+    own, small, other = make_entries(1), make_entries(1, first=1), make_entries(1, first=2)
+    logs.append((*own, replace(small[0], variant_id="fu-small"), replace(other[0], function_id="fu-2")))
+
+    async def of(function: str, *, has_variants: bool = False) -> list[str]:
+        return await read(logs, LogRead(app="ap-1", function=function, tail=-1, has_variants=has_variants))
+
+    assert await of("fu-1") == ["line 0"]
+    assert await of("fu-1", has_variants=True) == ["line 0", "line 1"]
+    assert await of("fu-small") == await of("fu-small", has_variants=True) == ["line 1"]

@@ -11,6 +11,7 @@ from squall.cli import app_info, tables
 from squall.cli.confirmation import confirm
 from squall.cli.deploy import say_what_is_left, strategy_option
 from squall.cli.environment import environment_option
+from squall.cli.line_ids import id_options
 from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, ask_pages, is_list_empty, require_server
 from squall.protocol.app import DEPLOYED, STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
@@ -73,19 +74,29 @@ def list_apps(limit: int, is_json: bool) -> None:
 @click.option("--function", default="", help="Only this function's lines.")
 @click.option("--function-call", "call_id", default="", help="Only lines of this call's inputs.")
 @click.option("--container", "container_id", default="", help="Only this container's lines.")
+@id_options
 @log_options
-def logs(app: str, function: str, call_id: str, container_id: str, query: LogRead, is_timestamped: bool) -> None:
+def logs(
+    app: str,
+    function: str,
+    call_id: str,
+    container_id: str,
+    query: LogRead,
+    is_timestamped: bool,
+    is_shown: tuple[bool, ...],
+) -> None:
     """Show what an app printed; APP is its id or name."""
     require_server()
     info = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
     function_id = info.functions.get(function, function)
     show_logs(
-        query,
+        replace(query, has_variants=True),
         is_timestamped,
         app=info.app_id,
         function=function_id,
         container_id=container_id,
         inputs=inputs_of(call_id),
+        is_shown=is_shown,
     )
 
 

@@ -9,6 +9,7 @@ from squall.cli.autoscaler import autoscaler_group
 from squall.cli.call import show_calls
 from squall.cli.environment import environment_option
 from squall.cli.function_name import find_function, split
+from squall.cli.line_ids import id_options
 from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, require_server
 from squall.cli.window_options import show_json, show_window, window_options
@@ -17,6 +18,7 @@ from squall.protocol.function import FunctionSpec
 from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, VariantList, VariantListing
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogRead
+from squall.protocol.records import replace
 from squall.sdk._environment import environment_of
 
 
@@ -146,16 +148,27 @@ def variants(fn: str, limit: int, is_json: bool) -> None:
 @click.argument("fn", metavar="FN")
 @click.option("--function-call", "call_id", default="", help="Only lines of this call's inputs.")
 @click.option("--container", "container_id", default="", help="Only this container's lines.")
+@click.option("--all-variants", "has_variants", is_flag=True, help="With its variants.")
+@id_options
 @log_options
-def logs(fn: str, call_id: str, container_id: str, query: LogRead, is_timestamped: bool) -> None:
+def logs(
+    fn: str,
+    call_id: str,
+    container_id: str,
+    has_variants: bool,
+    query: LogRead,
+    is_timestamped: bool,
+    is_shown: tuple[bool, ...],
+) -> None:
     """Show what a function printed; FN is app/function, or its id."""
     require_server()
     spec = find_function(fn)
     show_logs(
-        query,
+        replace(query, has_variants=has_variants),
         is_timestamped,
         app=spec.app_id,
         function=spec.function_id,
         container_id=container_id,
         inputs=inputs_of(call_id),
+        is_shown=is_shown,
     )

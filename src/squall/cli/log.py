@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from squall.cli.line_ids import ids_of
 from squall.cli.server_calls import ask, follow, wait_for_server
 from squall.protocol.app import STOPPED, AppGet, AppInfo
 from squall.protocol.ids import input_id, is_id
@@ -86,16 +87,17 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def show_logs(
-    query: LogRead, is_timestamped: bool, *, app: str = "", container_id: str = "", function: str = "", inputs: str = ""
-) -> None:
+    query: LogRead, is_timestamped: bool, *, app: str = "", container_id: str = "", function: str = "",
+    inputs: str = "", is_shown: tuple[bool, ...] = (),
+) -> None:  # fmt: skip
     """Print matching lines; returns when there are no more (or, following, when the app has stopped).
 
-    With `inputs` only those of inputs whose ids begin so.
+    With `inputs` only those of inputs whose ids begin so. `is_shown` says which ids go before a line: see `ids_of`.
     """
     if inputs:
         # Those are picked here: what is not theirs is among the last lines, too.
         query = replace(query, tail=-1)
-    view = _View(is_timestamped)
+    view = _View(is_timestamped, is_shown)
     wanted = replace(
         query,
         app=app,
@@ -136,8 +138,9 @@ def _show(wanted: LogRead, view: _View, inputs: str) -> None:
 class _View:
     """Lines below one another; on a terminal, in the last row, what there is of one that goes on."""
 
-    def __init__(self, is_timestamped: bool) -> None:
+    def __init__(self, is_timestamped: bool, is_shown: tuple[bool, ...]) -> None:
         self._is_timestamped = is_timestamped
+        self._is_shown = is_shown
         self._last_row = LastRow()
         self._passed: tuple[str, ...] = ()
         self.is_live = is_terminal(sys.stdout) or is_terminal(sys.stderr)
@@ -154,7 +157,7 @@ class _View:
         if entry.stage == STANDING and self._passed == place:
             return  # has been seen as it passed
         self.end()
-        show_entry(entry, self._is_timestamped)
+        show_entry(entry, self._is_timestamped, self._is_shown)
 
     def end(self) -> None:
         """What went on is seen no more."""
@@ -174,10 +177,11 @@ def inputs_of(call_id: str) -> str:
     return input_id(call_id, 0).removesuffix("0")
 
 
-def show_entry(entry: LogEntry, is_timestamped: bool) -> None:
+def show_entry(entry: LogEntry, is_timestamped: bool, is_shown: tuple[bool, ...] = ()) -> None:
     """Print one line: output to stdout, the rest to stderr."""
     is_error = entry.source in (STDERR, SYSTEM)
     text = for_stream(sys.stderr if is_error else sys.stdout, entry.text)
+    text = " ".join((*ids_of(entry, is_shown), text))
     if is_timestamped:
         moment = datetime.datetime.fromtimestamp(entry.at).astimezone()
         text = f"{moment.isoformat(timespec='milliseconds')} {text}"

@@ -50,6 +50,8 @@ class LogEntry:
     kept, and may be left out. `standing`: the same, said to all now and then."""
     dropped: int = 0
     """How many lines this one stands for: they were left out here. 0 for a line itself."""
+    variant_id: str = ""
+    """Which variant of the function it is of; empty for the function itself."""
 
 
 @record
@@ -66,6 +68,7 @@ class LogRead:
     app: str = ""
     container_id: str = ""
     function: str = ""
+    """Of the app, or a variant of one."""
     is_following: bool = False
     tail: int = 100
     """Start with the last that many; -1 means all that are kept."""
@@ -75,6 +78,8 @@ class LogRead:
     source: str = ""
     has_passing: bool = False
     """Following, also entries that are `passing`."""
+    has_variants: bool = False
+    """Of a function, also what its variants printed."""
 
 
 def read_mark(line: bytes) -> tuple[bytes, bool, bytes] | None:

@@ -149,4 +149,5 @@ def entry_of(line: Line) -> LogEntry:
     """A line as users read it."""
     at = datetime.fromtimestamp(line.at, timezone.utc)
     ids = [one for one in (line.app_id, line.container_id, line.input_id) if one]
-    return LogEntry(line.text, at, cast("LogSource", line.source), line.function_id or line.app_id, ids)
+    object_id = line.variant_id or line.function_id or line.app_id
+    return LogEntry(line.text, at, cast("LogSource", line.source), object_id, ids)

@@ -48,6 +48,7 @@ from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.node import Node
 from squall.server.dispatch.fleet.printed_before import Gate
 from squall.server.model.definition import check_method
+from squall.server.model.logs import printed_by
 from squall.server.model.variant import plain_name
 
 if TYPE_CHECKING:
@@ -261,9 +262,7 @@ class AgentService:
             if container is None and not entry.app_id:
                 continue
             if container is not None:
-                spec = container.spec
-                # Lines of a variant are those of its function, to whoever asks for these.
-                entry = replace(entry, app_id=spec.app_id, function_id=spec.variant_of or spec.function_id)
+                entry = printed_by(container.spec, entry)
             entries.append(entry)
         self._plane.logs.append(tuple(entries))
         node.lines_came(len(batch.entries))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOffer, TerminalOutput
 from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, ChannelClosed, PlatformError
+from squall.protocol.function import FunctionSpec
+from squall.protocol.ids import is_id
 from squall.protocol.image import ImageBuild
 from squall.protocol.image_catalog import ImageLogRead
 from squall.protocol.image_shell import ImageShell
@@ -20,6 +22,7 @@ from squall.protocol.stream import Stream
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.image.transfer import transfer
 from squall.server.model.logs import Progress
+from squall.server.model.variant import has_none_of_its_own
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -158,17 +161,37 @@ class Streams:
             if container is None and not await self._has_lines(record.container_id, app_id):
                 message = f"LogRead: there is no container {record.container_id}; `squall container list` shows them"
                 raise PlatformError(NOT_FOUND, message)
-            return replace(record, app=app_id), is_live
+            return await self._of_function(replace(record, app=app_id)), is_live
         if not record.app:
             raise PlatformError(INVALID, "LogRead: name an app or a container")
         app = await self._plane.apps.find(record.app)
-        function_id = record.function
-        if function_id:
-            specs = {spec.name: spec.function_id for spec in await self._plane.store.list_functions(app.app_id)}
-            if function_id not in specs.values() and function_id not in specs:
-                raise PlatformError(NOT_FOUND, f"LogRead: app {record.app!r} has no function {function_id!r}")
-            function_id = specs.get(function_id, function_id)
-        return replace(record, app=app.app_id, function=function_id), app.app_id in self._plane.apps.live
+        return await self._of_function(replace(record, app=app.app_id)), app.app_id in self._plane.apps.live
+
+    async def _of_function(self, record: LogRead) -> LogRead:
+        """The same with the id of the app's function, or of a variant of one, that is named.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        if not record.function or not record.app:
+            return record
+        found = await self._plane.store.find_function(record.app, record.function)
+        if found is None and is_id(record.function, "fu"):
+            # A variant is in no list of the app's functions, and one that a deploy left out not any more.
+            found = await self._spec(record.function)
+        if found is None or found.app_id != record.app:
+            message = f"LogRead: app {record.app} has no function {record.function[:100]!r}"
+            raise PlatformError(NOT_FOUND, f"{message}; `squall app info {record.app}` lists them")
+        has_variants = record.has_variants or has_none_of_its_own(found)
+        return replace(record, function=found.function_id, has_variants=has_variants)
+
+    async def _spec(self, function_id: str) -> FunctionSpec | None:
+        try:
+            return await self._plane.variants.spec_of(function_id)
+        except PlatformError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
 
     async def _check_container(self, record: LogRead) -> None:
         """From inside, a container is asked for together with its app."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from squall.protocol.function import FunctionSpec
 from squall.protocol.log import LogEntry, LogRead
+from squall.protocol.records import replace
+
+
+def printed_by(spec: FunctionSpec, entry: LogEntry) -> LogEntry:
+    """The line as one that a container of this function or variant printed."""
+    base_id = spec.variant_of or spec.function_id
+    variant_id = spec.function_id if spec.variant_of else ""
+    return replace(entry, app_id=spec.app_id, function_id=base_id, variant_id=variant_id)
 
 
 class Progress:

@@ -55,6 +55,15 @@ def is_plain(asked: FunctionBind) -> bool:
     return not asked.parameters and asked.options is None and not asked.version
 
 
+def has_none_of_its_own(spec: FunctionSpec) -> bool:
+    """Whether there is nothing of a function beside its variants: it is a class whose objects need parameters.
+
+    What such a class does, its objects do; whoever asks about it asks about them.
+    """
+    definition = spec.definition
+    return not spec.variant_of and definition.is_class and any(one.is_required for one in definition.parameters)
+
+
 def variant_id(asked: FunctionBind) -> str:
     """The id of what is asked for."""
     parts = [asked.function_id, asked.parameters, to_wire(asked.options), asked.version]

@@ -105,12 +105,18 @@ def matches(query: LogRead, entry: LogEntry) -> bool:
     return (
         (not query.app or entry.app_id == query.app)
         and (not query.container_id or entry.container_id == query.container_id)
-        and (not query.function or entry.function_id == query.function)
+        and (not query.function or _is_of_function(query, entry))
         and (not query.source or entry.source == query.source)
         and (query.since is None or entry.at >= query.since)
         and (query.until is None or entry.at < query.until)
         and (not query.search or query.search in entry.text)
     )
+
+
+def _is_of_function(query: LogRead, entry: LogEntry) -> bool:
+    if query.function in (entry.variant_id, entry.function_id):
+        return query.has_variants or query.function == (entry.variant_id or entry.function_id)
+    return False
 
 
 class FileLogStore:

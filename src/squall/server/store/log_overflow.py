@@ -30,6 +30,7 @@ class _Last:
     at: float = 0.0
     """When the last of those was written."""
     function_id: str = ""
+    variant_id: str = ""
     """What that was of."""
 
 
@@ -87,7 +88,7 @@ class Overflow:
     @staticmethod
     def _count(last: _Last, entry: LogEntry) -> None:
         last.dropped += entry.dropped or 1
-        last.at, last.function_id = entry.at, entry.function_id
+        last.at, last.function_id, last.variant_id = entry.at, entry.function_id, entry.variant_id
 
     def _account(self, key: tuple[str, str], sources: dict[str, _Last]) -> list[LogEntry]:
         said = [_dropped_entry(key, last) for last in sources.values() if last.dropped]
@@ -105,4 +106,6 @@ def entry_bytes(entry: LogEntry) -> int:
 def _dropped_entry(key: tuple[str, str], last: _Last) -> LogEntry:
     """The line that stands for those that were dropped."""
     text = f"dropped {last.dropped} line{'s' if last.dropped > 1 else ''} here"
-    return LogEntry(last.at, SYSTEM, text, key[1], "", key[0], last.function_id, dropped=last.dropped)
+    return LogEntry(
+        last.at, SYSTEM, text, key[1], "", key[0], last.function_id, dropped=last.dropped, variant_id=last.variant_id
+    )

@@ -28,6 +28,7 @@ from squall.protocol.function import (
     Resources,
 )
 from squall.protocol.ids import new_id
+from squall.protocol.log import LogBatch, LogEntry, LogRead
 from squall.protocol.parameters import encode
 from squall.protocol.records import replace
 from squall.server.dispatch.app import variants
@@ -662,3 +663,59 @@ async def test_what_the_autoscaler_of_a_variant_goes_by_is_forgotten_with_it_and
         await deploy(stage, code="2", function="Model", definition=MODEL)
         found = await stage.client.ask("AutoscalerGet", AutoscalerGet(function_id), AutoscalerSettings)
         assert found.max_containers is None
+
+
+async def logged(stage: Stage, spec: FunctionSpec, function: str, **fields: Any) -> list[str]:
+    """The lines of a function or variant, by name or id."""
+    assert stage.client.peer is not None
+    stream = stage.client.peer.stream("LogRead", LogRead(app=spec.app_id, function=function, tail=-1, **fields))
+    return [entry.text async for batch, _ in stream.items(LogBatch) for entry in batch.entries]
+
+
+async def print_in_each(stage: Stage, *function_ids: str) -> None:
+    """A container of each prints its number."""
+    for number, function_id in enumerate(function_ids):
+        await ran(stage, function_id)
+        (container_id,) = [one.container_id for one in stage.node.started if one.function_id == function_id]
+        stage.node.tell("Logs", LogBatch((LogEntry(1.0, "stdout", f"line {number}", container_id),)))
+    await settle()
+
+
+async def test_lines_of_a_variant_are_found_by_its_id_also_when_it_is_forgotten() -> None:
+    async with staged() as stage:
+        spec = await make_model(stage)
+        three, four = await bind(stage.client, spec, 3), await bind(stage.client, spec, 4)
+        await print_in_each(stage, spec.function_id, three, four)
+
+        assert await logged(stage, spec, three) == ["line 1"]
+        assert await logged(stage, spec, "Model") == await logged(stage, spec, spec.function_id) == ["line 0"]
+        assert await logged(stage, spec, "Model", has_variants=True) == ["line 0", "line 1", "line 2"]
+
+        await stage.client.ask("AppStop", AppStop(spec.app_id), AppStopped)
+        assert await logged(stage, spec, four) == ["line 2"]
+
+
+async def test_lines_of_a_class_whose_objects_need_parameters_are_those_of_its_objects() -> None:
+    async with staged() as stage:
+        needy = replace(MODEL, parameters=(ParameterSpec("size", "int", is_required=True),))
+        spec = await stage.client.function(name="Model", definition=needy)
+        three, four = await bind(stage.client, spec, 3), await bind(stage.client, spec, 4)
+        await print_in_each(stage, three, four)
+
+        assert await logged(stage, spec, "Model") == ["line 0", "line 1"]
+        assert await logged(stage, spec, three) == ["line 0"]
+
+
+async def test_lines_of_what_is_no_function_of_the_app_are_refused() -> None:
+    async with staged() as stage:
+        spec = await make_model(stage)
+        theirs = await stage.client.function(name="other")
+        of_theirs = (
+            await stage.client.ask(
+                "FunctionBind", FunctionBind(theirs.function_id, "", FunctionOptions(timeout_s=9.0)), FunctionBound
+            )
+        ).function_id
+
+        for function in ("nothing", "fu-nothing", theirs.function_id, of_theirs):
+            error = await refusal(logged(stage, spec, function))
+            assert (error.code, repr(function) in error.message) == ("not_found", True), error

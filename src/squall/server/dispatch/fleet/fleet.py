@@ -25,7 +25,7 @@ from squall.server.dispatch.function.dispatcher import Dispatcher
 from squall.server.dispatch.walk import Walk
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
-from squall.server.model.logs import LogStore
+from squall.server.model.logs import LogStore, printed_by
 
 _log = logging.getLogger("squall.server.dispatch.fleet.fleet")
 
@@ -299,7 +299,5 @@ class ContainerFleet:
 
     def log(self, container: Container, text: str, input_id: str = "") -> None:
         """Say something in the app's log, perhaps of one input."""
-        spec = container.spec
-        function_id = spec.variant_of or spec.function_id
-        entry = LogEntry(self._clock.now(), SYSTEM, text, container.container_id, input_id, spec.app_id, function_id)
-        self._logs.append((entry,))
+        entry = LogEntry(self._clock.now(), SYSTEM, text, container.container_id, input_id)
+        self._logs.append((printed_by(container.spec, entry),))
