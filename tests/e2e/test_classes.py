@@ -3,6 +3,7 @@ killed."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -70,6 +71,42 @@ def test_lists_and_logs_say_which_object(session_installation: Installation, cla
     assert "Model(size=77)" in listed
     logged = flows.command_ok(session_installation, "app", "logs", classes.app.app_id, "--function", "Model").out
     assert "enter 77" in logged
+
+
+def test_numbers_and_lines_are_of_one_object_and_of_all_when_asked(
+    session_installation: Installation, classes: Any
+) -> None:
+    plain, low, high = classes.Echo(), classes.Echo(pitch=1), classes.Echo.with_options(timeout=9)(pitch=2)
+    call = low.say.spawn("low")
+    plain.say.remote("plain")
+    high.say.remote("high")
+    container_id = call.get()
+
+    def counted(one: Any, **fields: Any) -> int:
+        return int(one.say.stats(**fields).input_success_count)
+
+    assert [counted(one) for one in (plain, low, high)] == [1, 1, 1]
+    assert counted(plain, all_variants=True) == 3
+    assert counted(low, container=container_id) == 1
+    with pytest.raises(exception.NotFoundError, match="is no container of this function"):
+        plain.say.stats(container=container_id)
+    lines = {name: [entry.message for entry in one.say.logs.tail()] for name, one in (("p", plain), ("h", high))}
+    assert lines == {"p": ["plain"], "h": ["high"]}
+    (line,) = call.logs.fetch()
+    assert (line.message, line.object_id) == ("low", low.say.object_id)
+
+    named = ("function", "logs", f"{classes.app.app_id}/Echo")
+
+    def command(*given: str) -> str:
+        return flows.command_ok(session_installation, *given).out
+
+    assert command(*named) == "plain\n"
+    assert sorted(command(*named, "--all-variants").split()) == ["high", "low", "plain"]
+    shown = command("function", "logs", low.say.object_id, "--show-function-call-id", "--show-container-id")
+    assert shown == f"{call.object_id} {container_id} low\n"
+    assert "1 succeeded" in command("function", "stats", low.say.object_id, "--container", container_id)
+    own, every = (command("function", "calls", named[2], "--json", *more) for more in ([], ["--all-variants"]))
+    assert (len(json.loads(own)), len(json.loads(every))) == (1, 3)
 
 
 @pytest.mark.parametrize("how", ["scaledown", "app", "interrupt"])

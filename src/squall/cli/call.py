@@ -44,6 +44,7 @@ def list_calls(app: str, function: str, is_failed: bool, since: str, until: str,
         since=moment_of(since),
         until=moment_of(until),
         limit=limit,
+        has_variants=True,
         environment=environment_of(None),
     )
     show_calls(CallListing(()) if is_list_empty() else ask("CallList", wanted, CallListing), is_json=is_json)

@@ -19,7 +19,7 @@ class FunctionWindowGet:
     container_id: str = ""
     """Only this container's; they are those of its whole life."""
     has_variants: bool = False
-    """Together with those of its variants."""
+    """Together with those of its variants. They always count of a class whose objects need parameters."""
 
 
 @record

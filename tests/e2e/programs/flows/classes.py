@@ -54,6 +54,16 @@ class Broken:
         """Never."""
 
 
+@app.cls()
+class Echo:
+    pitch: int = squall.parameter(default=0)
+
+    @squall.method()
+    def say(self, text: str) -> str:
+        print(text)
+        return os.environ["SQUALL_CONTAINER_ID"]
+
+
 @app.function()
 def through(model, times) -> tuple[int, int]:
     return model.times.remote(2)[0], times.remote(3)[0]

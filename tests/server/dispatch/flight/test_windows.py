@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
+from squall.protocol.errors import PlatformError
 from squall.protocol.flight import CallList, CallListing
-from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec
+from squall.protocol.function import (
+    FunctionBind,
+    FunctionBound,
+    FunctionCreate,
+    FunctionCreated,
+    FunctionOptions,
+    FunctionSpec,
+    ParameterSpec,
+)
 from squall.protocol.function_window import (
     AppWindow,
     AppWindowGet,
@@ -16,16 +25,20 @@ from squall.protocol.function_window import (
     VariantList,
     VariantListing,
 )
+from squall.protocol.records import replace
 from squall.server.dispatch.flight import windows
 from squall.server.model.variant import StoredVariant
 from tests.server.dispatch.app.test_variants import MODEL, bind, ran
 from tests.server.doubles import Stage, make_spec, staged
 
+NEEDY = replace(MODEL, parameters=(ParameterSpec("size", "int", is_required=True),))
+"""A class that has no objects without parameters."""
+
 
 async def crowded(stage: Stage) -> FunctionSpec:
     """A class of which two objects have run, beside another one that has had many objects since."""
     app_id = await stage.client.app()
-    specs = [make_spec(app_id, name, definition=MODEL) for name in ("Model", "Crowd")]
+    specs = [make_spec(app_id, name, definition=NEEDY) for name in ("Model", "Crowd")]
     await create(stage, *specs)
     for size in (3, 4):
         await ran(stage, await bind(stage.client, specs[0], size))
@@ -84,3 +97,49 @@ async def test_what_is_cut_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
         assert (numbers.succeeded_inputs, numbers.variant_count, numbers.is_cut) == (1, 2, True)
         assert (len(variants.variants), variants.is_cut) == (1, True)
+
+
+async def listed(stage: Stage, spec: FunctionSpec, **fields: Any) -> int:
+    asked = CallList(function=spec.function_id, **fields)
+    return len((await stage.client.ask("CallList", asked, CallListing)).calls)
+
+
+async def test_object_without_parameters_counts_alone_and_with_the_others_when_asked() -> None:
+    async with staged() as stage:
+        (spec,) = specs = [make_spec(await stage.client.app(), "Model", definition=MODEL)]
+        await create(stage, *specs)
+        for function_id in (spec.function_id, await bind(stage.client, spec, 3), await bind(stage.client, spec, 4)):
+            await ran(stage, function_id)
+
+        own = await window(stage, spec.function_id)
+        every = await window(stage, spec.function_id, has_variants=True)
+
+        assert (own.succeeded_inputs, own.variant_count) == (1, 2)
+        assert (every.succeeded_inputs, every.variant_count) == (3, 2)
+        assert (await listed(stage, spec), await listed(stage, spec, has_variants=True)) == (1, 3)
+
+
+async def called(stage: Stage, function_id: str, count: int) -> None:
+    call = stage.client.open(function_id)
+    stage.client.put(call, dict.fromkeys(range(count), b"4"))
+    await stage.done(call, count)
+    stage.client.close_call(call)
+
+
+async def test_container_counts_alone_and_only_for_its_own_function() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_containers=1)
+        other = await stage.client.ask(
+            "FunctionBind", FunctionBind(spec.function_id, "", FunctionOptions(timeout_s=9.0)), FunctionBound
+        )
+        await called(stage, spec.function_id, 2)
+        (container_id,) = [one.container_id for one in stage.node.started]
+        await called(stage, other.function_id, 1)
+
+        of_it = await window(stage, spec.function_id, container_id=container_id)
+
+        assert (of_it.succeeded_inputs, of_it.container_count) == (2, 1)
+        for function_id, named in ((other.function_id, container_id), (spec.function_id, "ct-none")):
+            with pytest.raises(PlatformError, match=f"{named} is no container of this function") as refused:
+                await window(stage, function_id, container_id=named)
+            assert refused.value.code == "not_found"

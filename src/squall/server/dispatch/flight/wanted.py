@@ -13,7 +13,7 @@ from squall.server.dispatch.app.near import near
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.flight.recorder import CallTrack
 from squall.server.model.store import StoredApp
-from squall.server.model.variant import merged
+from squall.server.model.variant import has_none_of_its_own, merged
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -64,8 +64,7 @@ async def wanted_of(plane: ControlPlane, caller: Caller, asked: CallList) -> Wan
         named = await _named(plane, rows, asked)
     else:
         raise PlatformError(INVALID, "CallList: a function's name says nothing without its app; name that too")
-    # Calls of a class are those of its objects.
-    has_variants = asked.has_variants or any(spec.definition.is_class for spec in named)
+    has_variants = asked.has_variants or any(has_none_of_its_own(spec) for spec in named)
     specs = {spec.function_id: spec for spec in named}
     for spec in named if has_variants else ():
         variants, are_more = await variants_of(plane, spec, max(0, FUNCTIONS_MAX - len(specs)))

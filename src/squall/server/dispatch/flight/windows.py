@@ -31,6 +31,7 @@ from squall.server.dispatch.flight.recorder import MINUTE_S
 from squall.server.dispatch.flight.wanted import variants_of
 from squall.server.model.function_minute import FunctionMinute, Histogram, add_all, merge, percentiles
 from squall.server.model.variables import shown_options
+from squall.server.model.variant import has_none_of_its_own
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -73,8 +74,7 @@ class Windows:
         if record.container_id:
             window = self._of_container(record.function_id, record.container_id, since, until)
             return replace(window, variant_count=variant_count)
-        # What a class does, its objects do: pools of containers, one for each set of parameters.
-        has_variants = record.has_variants or spec.definition.is_class
+        has_variants = record.has_variants or has_none_of_its_own(spec)
         found, is_cut = await self._minutes({spec.function_id}, since, until, has_variants=has_variants)
         window = _window_of([one for some in found.values() for one in some], since, until)
         return replace(window, variant_count=variant_count, is_cut=is_cut)
