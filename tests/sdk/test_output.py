@@ -10,7 +10,8 @@ import pytest
 import squall
 from squall.protocol.image import BuildEvent
 from squall.protocol.log import LogEntry
-from squall.sdk import _map, _output
+from squall.sdk import _output
+from squall.sdk._feed import Feed
 from squall.sdk._map_view import MapState, MapView
 from tests.sdk.double import ServerDouble
 
@@ -220,7 +221,7 @@ def test_elsewhere_a_short_map_says_nothing() -> None:
 
 def test_total_of_a_map_is_known_where_its_inputs_tell() -> None:
     def size(*iterables: object) -> int | None:
-        return _map.Feed(iterables, is_star=False).size
+        return Feed(iterables, is_star=False).size
 
     assert size(range(7)) == 7
     assert size([1, 2, 3], range(7)) == 3

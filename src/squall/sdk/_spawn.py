@@ -21,6 +21,7 @@ from squall.protocol.records import replace
 from squall.sdk import _invoke, _map, _pending
 from squall.sdk._calls import Payload
 from squall.sdk._client import Client
+from squall.sdk._feed import Feed
 from squall.sdk._pending import Pending, Reader, running_loop
 from squall.sdk._target import Target
 
@@ -262,7 +263,7 @@ async def spawn_map(
         ConflictError: the call was cancelled meanwhile.
     """
     growing = _GrowingCall(target, form, method)
-    feed = _map.Feed(iterables, is_star=False)
+    feed = Feed(iterables, is_star=False)
     if feed.is_async and running_loop() is None:
         raise InvalidError("async iterators need the async form: `await ….spawn_map.aio(…)`")
     is_last = False

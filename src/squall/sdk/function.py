@@ -616,7 +616,7 @@ class Function(With, Generic[P, R]):
         is_ordered: bool,
         has_exceptions: bool,
     ) -> AsyncGenerator[R, None]:
-        from squall.sdk import _map, _output  # cold start: as above
+        from squall.sdk import _feed, _map, _output  # cold start: as above
 
         if not iterables:
             raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
@@ -624,7 +624,7 @@ class Function(With, Generic[P, R]):
         mapping = _map.Mapping(
             target,
             method,
-            _map.Feed(iterables, is_star),
+            _feed.Feed(iterables, is_star),
             dict(kwargs or {}),
             _output.MapProgress(self._name),
             self._method,
