@@ -238,17 +238,6 @@ def test_keyboard_interrupt_of_a_function_is_no_ctrl_c(
     assert f"App {word}." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["map", "for_each", "spawn_map"])
-def test_what_no_map_can_iterate_is_named(server: ServerDouble, method: str) -> None:
-    with app.run(), pytest.raises(TypeError, match=r"of type int: a map takes iterables, one per argument; say"):
-        list(getattr(square, method)(3) or ())
-
-
-def test_starmap_says_what_it_takes(server: ServerDouble) -> None:
-    with app.run(), pytest.raises(TypeError, match="one iterable of tuples"):
-        list(square.starmap(3))  # type: ignore[arg-type]
-
-
 def test_keyword_arguments_may_have_any_name(server: ServerDouble) -> None:
     with app.run():
         assert named.local(self=5, args=1) == ["args", "self"]
@@ -578,14 +567,6 @@ def test_blocking_map_in_an_event_loop_is_refused(server: ServerDouble, form: st
             assert [item async for item in square.map.aio([3])] == [9]
 
     asyncio.run(main())
-
-
-def test_async_iterators_need_the_async_form(server: ServerDouble) -> None:
-    async def numbers() -> AsyncIterator[int]:
-        yield 1
-
-    with app.run(), pytest.raises(InvalidError, match=r"map\.aio"):
-        list(square.map(numbers()))
 
 
 def test_threads_share_one_connection(server: ServerDouble) -> None:

@@ -221,7 +221,7 @@ def test_elsewhere_a_short_map_says_nothing() -> None:
 
 def test_total_of_a_map_is_known_where_its_inputs_tell() -> None:
     def size(*iterables: object) -> int | None:
-        return Feed(iterables, is_star=False).size
+        return Feed("square.map()", iterables, is_star=False).size
 
     assert size(range(7)) == 7
     assert size([1, 2, 3], range(7)) == 3

@@ -152,14 +152,6 @@ async def test_spawn_map_takes_async_iterators_in_its_async_form(server: ServerD
         assert [value async for value in call.iter.aio()] == [0, 1, 4, 9, 16]
 
 
-def test_async_iterators_are_refused_by_the_blocking_form(server: ServerDouble) -> None:
-    async def numbers() -> AsyncIterator[int]:
-        yield 1
-
-    with app.run(), pytest.raises(InvalidError, match="need the async form"):
-        square.spawn_map(numbers())
-
-
 # Many at once
 
 

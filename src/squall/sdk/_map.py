@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
-from squall.exception import InvalidError
 from squall.protocol.call import OUTSTANDING_MAX, SUCCEEDED
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _shown
@@ -14,7 +13,7 @@ from squall.sdk._calls import MapCall, Output, Payload
 from squall.sdk._client import Client
 from squall.sdk._feed import Feed
 from squall.sdk._invoke import failure_bytes, pack, parent_input_id, says_unknown, unknown, unpack
-from squall.sdk._pending import running_loop
+from squall.sdk._pending import is_driven
 from squall.sdk._pieces import is_large
 from squall.sdk._serialization import failure_as_value, serialize
 from squall.sdk._target import Target
@@ -109,6 +108,7 @@ class Mapping:
                     if not call.ready and call.error is None and call.refusal is None and not can_feed:
                         await signal
         finally:
+            self._feed.close()
             self._client.close_call(self._call, is_prompt=not is_done)
             self._progress.end(*self._counts())
 
@@ -176,7 +176,7 @@ class Mapping:
 
 
 class _Feeder:
-    """Feeds a mapping: inline where pulling blocks the caller anyway, by a task where the iterators are async."""
+    """Feeds a mapping: inline where pulling blocks the caller anyway, by a task where an event loop awaits them."""
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
@@ -203,11 +203,9 @@ class _Feeder:
     async def feed(self) -> None:
         """Send a batch, or see that one is being made. What the user's iterator raises comes out here."""
         self.has_news = False
-        if not self._mapping._feed.is_async:
+        if not self._mapping._feed.is_async or is_driven():
             await self._mapping.send_batch()
             return
-        if running_loop() is None:
-            raise InvalidError("async iterators need the async form: `async for … in ….map.aio(…)`")
         if self._task is None:
             import asyncio  # cold start: a loop is running, so it is loaded
 

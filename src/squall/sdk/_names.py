@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 from squall.exception import InvalidError
 from squall.protocol.limits import TAGS_MAX
@@ -34,10 +35,8 @@ def check_tags(tags: object) -> dict[str, str]:
     Raises:
         InvalidError: no dictionary of short texts, or too many of them.
     """
-    if tags is None:
-        return {}
-    if not isinstance(tags, dict):
-        raise InvalidError(f"tags must be a dictionary of strings, not {type(tags).__name__}")
+    if not isinstance(tags, Mapping):
+        raise InvalidError(f"tags must be a dictionary of strings, not {value_text(tags)}")
     if len(tags) > TAGS_MAX:
         raise InvalidError(f"tags: these are {len(tags):,}, and an app has {TAGS_MAX} at most")
     for key, value in tags.items():

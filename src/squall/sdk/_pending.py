@@ -169,7 +169,7 @@ class Within(Generic[T]):
     def __await__(self) -> Generator[Any, None, bool]:
         pending, timeout_s = self._pending, self._timeout_s
         if not pending.is_done:
-            if _is_driven():
+            if is_driven():
                 yield pending, (None if timeout_s is None else time.monotonic() + timeout_s)
             else:
                 yield from _wait_in_loop(pending, timeout_s).__await__()
@@ -190,7 +190,7 @@ class _Nap:
 
 async def sleep(duration_s: float) -> None:
     """Wait, whichever way the coroutine runs."""
-    if _is_driven():
+    if is_driven():
         await _Nap(duration_s)
     else:
         await _asyncio().sleep(duration_s)
@@ -294,7 +294,8 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     return None if module is None else cast("asyncio.AbstractEventLoop | None", module._get_running_loop())
 
 
-def _is_driven() -> bool:
+def is_driven() -> bool:
+    """Whether the coroutine that asks is driven by `run`; an event loop runs it otherwise."""
     return _driver.loop is running_loop()
 
 

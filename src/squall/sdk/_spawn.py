@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from squall.exception import InvalidError, NotFoundError
+from squall.exception import NotFoundError
 from squall.protocol.call import (
     IN_BLOB,
     SPAWN_MAP,
@@ -22,7 +22,7 @@ from squall.sdk import _invoke, _map, _pending
 from squall.sdk._calls import Payload
 from squall.sdk._client import Client
 from squall.sdk._feed import Feed
-from squall.sdk._pending import Pending, Reader, running_loop
+from squall.sdk._pending import Pending, Reader
 from squall.sdk._target import Target
 
 PORTION_INPUTS = 512
@@ -250,9 +250,7 @@ async def spawn(
     return await _spawner(client).spawn(key, await _invoke.pack(client, args, kwargs))
 
 
-async def spawn_map(
-    target: Target, form: str, iterables: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
-) -> str:
+async def spawn_map(target: Target, form: str, feed: Feed, kwargs: dict[str, Any], method: str = "") -> str:
     """Start one call for all inputs of a map, while they are pulled; returns its id when all are on disk.
 
     What was taken before an iterator raises, or this process ends, is run. With more inputs waiting than the server
@@ -263,9 +261,14 @@ async def spawn_map(
         ConflictError: the call was cancelled meanwhile.
     """
     growing = _GrowingCall(target, form, method)
-    feed = Feed(iterables, is_star=False)
-    if feed.is_async and running_loop() is None:
-        raise InvalidError("async iterators need the async form: `await ….spawn_map.aio(…)`")
+    try:
+        await _send(growing, target.client, feed, kwargs)
+    finally:
+        feed.close()
+    return growing.call_id
+
+
+async def _send(growing: _GrowingCall, client: Client, feed: Feed, kwargs: dict[str, Any]) -> None:
     is_last = False
     while not is_last:
         payloads: list[Payload] = []
@@ -275,12 +278,11 @@ async def spawn_map(
             if args is None:
                 is_last = True
                 break
-            payload = await _invoke.pack(target.client, args, kwargs)
+            payload = await _invoke.pack(client, args, kwargs)
             payloads.append(payload)
             size_bytes += len(payload.value)
         await growing.add(payloads, is_last=is_last)
     await growing.settle()
-    return growing.call_id
 
 
 class _GrowingCall:

@@ -74,7 +74,7 @@ class App:
         """
         self._name = None if name is None else check_name(name, "app name")
         self._description: str | None = self._name
-        self._tags = check_tags(tags)
+        self._tags = check_tags({} if tags is None else tags)
         if image is not None and not isinstance(image, Image):
             raise InvalidError(f"App(image={value_text(image)}): it must be a squall.Image")
         check_flag("include_source", include_source, f"app {name or 'without a name'}")
@@ -498,7 +498,7 @@ class App:
         from squall.protocol.deployment import AppTagsPut  # cold start: as above
         from squall.sdk import _client  # cold start: as above
 
-        record = AppTagsPut(self._live_id("set_tags"), check_tags(dict(tags)))
+        record = AppTagsPut(self._live_id("set_tags"), check_tags(tags))
         info = await (client or _client.current()).request("AppTagsPut", record, AppInfo)
         self._tags = dict(info.tags)
 

@@ -274,11 +274,12 @@ class Function(With, Generic[P, R]):
         return FunctionCall[R]._make(call_id, self._client)
 
     async def _spawn_map(self, method: str, iterables: tuple[Any, ...], kwargs: dict[str, Any] | None) -> str:
-        from squall.sdk import _spawn  # cold start: as above
+        from squall.sdk import _feed, _spawn  # cold start: as above
 
-        if not iterables:
-            raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
-        return await _spawn.spawn_map(await self.target(method), method, iterables, dict(kwargs or {}), self._method)
+        what = f"{self._name}.{method}()"
+        given = _feed.keyword_arguments(what, kwargs)
+        feed = _feed.Feed(what, iterables, is_star=False)
+        return await _spawn.spawn_map(await self.target(method), method, feed, given, self._method)
 
     @blocking
     async def get_current_stats(self) -> FunctionCurrentStats:
@@ -618,14 +619,15 @@ class Function(With, Generic[P, R]):
     ) -> AsyncGenerator[R, None]:
         from squall.sdk import _feed, _map, _output  # cold start: as above
 
-        if not iterables:
-            raise InvalidError(f"{self._name}.{method}(): give at least one iterable")
+        what = f"{self._name}.{method}()"
+        given = _feed.keyword_arguments(what, kwargs)
+        feed = _feed.Feed(what, iterables, is_star=is_star)
         target = await self.target(method)
         mapping = _map.Mapping(
             target,
             method,
-            _feed.Feed(iterables, is_star),
-            dict(kwargs or {}),
+            feed,
+            given,
             _output.MapProgress(self._name),
             self._method,
         )
