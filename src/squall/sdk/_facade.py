@@ -30,9 +30,18 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+def stops_a_loop() -> bool:
+    """Whether what blocks here keeps an event loop of the program from going on. That of a notebook is none."""
+    if running_loop() is None:
+        return False
+    from squall.sdk._cell import is_in_cell  # cold start: only in an event loop
+
+    return not is_in_cell()
+
+
 def warn_in_loop(name: str, suggestion: str, stacklevel: int = 3) -> None:
     """Say that a blocking form is used where it stops an event loop; by default in the caller of our caller."""
-    if running_loop() is not None:
+    if stops_a_loop():
         warnings.warn(
             f"{name} blocks the event loop it is called in; write {suggestion}",
             AsyncUsageWarning,
@@ -162,7 +171,7 @@ class BlockingIterator(Generic[T]):
     def _started(self) -> Iterator[T]:
         if self._iterator is None:
             suggestion = f"`async for … in ….{self._name}.aio(…)`"
-            if self._name != "remote_gen" and running_loop() is not None:
+            if self._name != "remote_gen" and stops_a_loop():
                 self.close()
                 raise InvalidError(f".{self._name}() cannot be iterated in an event loop; write {suggestion}")
             warn_in_loop(f"Iterating .{self._name}()", suggestion, stacklevel=4)
