@@ -82,6 +82,7 @@ HELP = {
     "--compression": "Of the layers.",
     "--registry-secret-from-env": "Log in to the registry with",
     "--pty": "With a terminal",
+    "--no-color": "Without colours and bold letters.",
 }
 """How the help of options begins that several commands have; what follows is the command's own."""
 HELP_OF_ITS_OWN = {
@@ -91,8 +92,10 @@ HELP_OF_ITS_OWN = {
     "--file",
     "--function",
     "--function-call",
+    "--image",
     "--name",
     "--tag",
+    "--tail",
     "-m",
 }
 """What they are of is another thing in each command."""

@@ -179,6 +179,18 @@ def test_exec_sees_what_the_function_sees(squall: Installation, ticking: dict[st
     assert local.out == "True\n", local
 
 
+def test_shell_in_a_container_that_runs(squall: Installation, ticking: dict[str, Any]) -> None:
+    command = ("shell", ticking["container_id"], "--no-pty")
+    ended = flows.command(squall, *command, "-c", "pwd; ls /root/entries.py; echo $0; exit 7")
+    typed = flows.command(squall, *command, given="echo typed; exit 3\n")
+    gone = flows.command(squall, "shell", "ct-0000000000000000000000", "-c", "true")
+
+    assert (ended.code, ended.out.split()) == (7, ["/root", "/root/entries.py", "/bin/bash"]), ended
+    assert (typed.code, typed.out) == (3, "typed\n")
+    assert gone.code == 1
+    assert "there is no container ct-0000000000000000000000" in gone.err
+
+
 def test_exec_with_a_terminal(squall: Installation, ticking: dict[str, Any]) -> None:
     with Terminal(squall, "container", "exec", ticking["container_id"], "sh") as terminal:
         terminal.type("tty; stty size\r")

@@ -60,8 +60,11 @@ def test_function_runs_in_the_image_that_the_environment_names(
     program.write_text(PROGRAM)
     try:
         ended = installation.command("run", str(program), timeout_s=120)
+        tag = f"{registry.place}/python:3.11-slim"
+        shell = installation.command("shell", "--image", tag, "-c", "echo $GREETING; pwd", timeout_s=120)
     finally:
         installation.stop()
 
     assert ended.code == 0, ended
+    assert shell.out == "hello there\n/srv/app\n", shell
     assert "found|/usr/local/bin/python3|hello there|/srv/app|six" in ended.out

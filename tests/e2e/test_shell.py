@@ -127,9 +127,14 @@ def test_built_image_is_opened_by_its_id_and_by_a_function(squall: Installation,
     image_id = re.findall(r"im-[0-9a-f]{32}", flows.program(squall, dedent(ID_OF), cwd=folder))[0]
     by_id = flows.command(squall, "shell", image_id, "-c", look)
     default = flows.command(squall, "shell", "-c", "ls /srv; python3 -c 'print(6 * 7)'")
+    (folder / "notes").mkdir()
+    (folder / "notes/first").write_text("noted\n")
+    added = ("--add-local", "notes", "--add-local", "shells.py", "-c", "cat /mnt/notes/first; ls /mnt /srv")
+    with_files = flows.command(squall, "shell", *added, image_id, cwd=folder)
 
     assert by_function.out == by_id.out == "whole\nnothing of a build\n/\n", by_function
     assert default.out == "42\n", default
+    assert with_files.out.split() == ["noted", "/mnt:", "notes", "shells.py", "/srv:", "whole"], with_files
 
 
 ID_OF = """
@@ -152,7 +157,7 @@ def test_what_cannot_be_opened_is_told(squall: Installation, folder: Path, step:
     assert "nothing is there before step 1" in refused("--image-step", f"{image_id}/1")
     assert "im-…/N" in refused("--image-step", image_id)
     assert "not both" in refused("--image-step", step, "shells.py")
-    assert "squall container exec ct-1 -- sh" in refused("ct-1")
+    assert "there is no container ct-1" in refused("ct-1")
     assert "no function or entrypoint 'main'" in refused("shells.py::main")
     assert "name one" in refused("shells.py")
 

@@ -18,6 +18,7 @@ from squall.sdk._environment import environment_of
 @click.command("info", epilog="Example: squall app info greeter")
 @environment_option
 @click.argument("app")
+@tables.no_color_option
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def info(app: str, is_json: bool) -> None:
     """Show how an app is, and its functions; APP is its name or id."""
@@ -47,6 +48,7 @@ def info(app: str, is_json: bool) -> None:
 @click.command("stats", epilog="Example: squall app stats greeter --since 2h")
 @environment_option
 @click.argument("app")
+@tables.no_color_option
 @window_options
 def stats(app: str, since: float | None, until: float | None, is_json: bool) -> None:
     """Show what an app's functions did; APP is its name or id."""

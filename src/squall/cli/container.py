@@ -9,6 +9,7 @@ import click
 
 from squall.cli import tables
 from squall.cli.confirmation import confirm
+from squall.cli.environment import environment_option
 from squall.cli.log import log_options, show_logs
 from squall.cli.server_calls import ask, ask_pages, is_list_empty, is_terminal, open_stream, require_server
 from squall.cli.terminal import carry, size
@@ -17,6 +18,7 @@ from squall.protocol.empty import Empty
 from squall.protocol.flight import ContainerFlight, ContainerShow
 from squall.protocol.log import LogRead
 from squall.protocol.records import to_wire
+from squall.sdk._environment import environment_of
 
 
 @click.group("container", epilog="Example: squall container list")
@@ -25,12 +27,15 @@ def container_group() -> None:
 
 
 @container_group.command("list", epilog="Example: squall container list --app-id ap-… --json")
+@environment_option
 @click.option("--app-id", default="", help="Only this app's.")
 @click.option("--all", "include_stopped", is_flag=True, help="Those that have ended, too.")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
     """List containers, newest first."""
-    wanted = ContainerList(app=app_id, include_stopped=include_stopped, limit=tables.LIST_MAX)
+    wanted = ContainerList(
+        app=app_id, include_stopped=include_stopped, limit=tables.LIST_MAX, environment=environment_of(None)
+    )
     pages = () if is_list_empty() else ask_pages("ContainerList", wanted, ContainerListing)
     rows = [
         (

@@ -82,6 +82,7 @@ def _scaling(spec: FunctionSpec) -> str:
 @click.argument("fn", metavar="FN")
 @click.option("--container", "container_id", default="", help="Only of this container, over its whole life.")
 @click.option("--all-variants", "has_variants", is_flag=True, help="With its variants.")
+@tables.no_color_option
 @window_options
 def stats(
     fn: str, container_id: str, has_variants: bool, since: float | None, until: float | None, is_json: bool
@@ -100,10 +101,13 @@ def stats(
 @environment_option
 @click.argument("fn", metavar="FN")
 @click.option(
-    "-n", "--limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True, help="At most N."
-)
+    "-n", "--tail", "limit", type=click.IntRange(1, 1_000), metavar="N", default=20, show_default=True,
+    help="At most the last N.",
+)  # fmt: skip
 @click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
 @click.option("--all-variants", "has_variants", is_flag=True, help="With its variants.")
+@click.option("--show-function-call-id", is_flag=True, expose_value=False, help="Ids of calls are shown in any case.")
+@tables.no_color_option
 @window_options
 def calls(
     fn: str, limit: int, is_failed: bool, has_variants: bool, since: float | None, until: float | None, is_json: bool

@@ -11,6 +11,15 @@ import click
 
 from squall.sdk._terminal_text import size_text
 
+
+def _leave_colors_out(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        context.color = False
+
+
+no_color_option = click.option(
+    "--no-color", is_flag=True, expose_value=False, callback=_leave_colors_out, help="Without colours and bold letters."
+)
 LIST_MAX = 10_000
 """What a list is asked for when all of it is wanted."""
 

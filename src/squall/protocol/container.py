@@ -41,6 +41,8 @@ class ContainerList:
     before_at: float | None = None
     """Those that were created before the last one of the page before, or at that time with a smaller id."""
     before_id: str = ""
+    environment: str | None = None
+    """Those of its apps, or where an app is named, its environment; None is all of them."""
 
     def following(self, listing: ContainerListing) -> ContainerList | None:
         """The question for the next page."""

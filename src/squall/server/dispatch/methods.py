@@ -451,11 +451,15 @@ class Methods:
         self, caller: Caller, record: ContainerList, body: bytes
     ) -> tuple[ContainerListing, bytes]:
         fleet = self._plane.fleet
-        app_id = (await self._plane.apps.find(record.app)).app_id if record.app else ""
         found: list[Container] = list(fleet.containers.values())
         if record.include_stopped:
             found = [*fleet.stopped.values(), *found]
-        infos = [one.info() for one in found if not app_id or one.dispatcher.spec.app_id == app_id]
+        app_ids = {one.dispatcher.spec.app_id for one in found}
+        if record.app:
+            app_ids = {(await self._plane.apps.find(record.app, environment=record.environment or "")).app_id}
+        elif record.environment is not None:
+            app_ids = await self._plane.environments.apps_in(record.environment, app_ids)
+        infos = [one.info() for one in found if one.dispatcher.spec.app_id in app_ids]
         if record.before_at is not None:
             before = (record.before_at, record.before_id)
             infos = [info for info in infos if (info.created_at, info.container_id) < before]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing
+from squall.protocol.app import AppCreate, AppCreated, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
+from squall.protocol.container import ContainerList, ContainerListing
 from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppRollback, AppTagsPut
 from squall.protocol.environment import (
     EnvironmentCreate,
@@ -64,6 +65,30 @@ async def test_one_name_is_another_app_in_another_environment() -> None:
         assert ([one.app_id for one in listing.apps], len(everything.apps)) == ([there.app_id], 2)
 
 
+async def test_containers_are_listed_by_environment_also_of_apps_that_ended() -> None:
+    async with staged() as stage:
+        await create(stage, "dev")
+        for environment in ("", "dev"):
+            prepared = await prepare(stage, environment=environment)
+            spec = deployable(prepared.app_id, min_containers=1)
+            await publish(stage, prepared.app_id, spec, environment=environment)
+        await stage.until(lambda: len(stage.node.started) == 2)
+        info = await stage.client.ask("AppGet", AppGet("greeter", "dev"), AppInfo)
+        there, here = info.app_id, (await stage.client.ask("AppGet", AppGet("greeter"), AppInfo)).app_id
+        await stage.client.ask("AppStop", AppStop(there), AppStopped)
+
+        async def listed(**asked: Any) -> set[str]:
+            record = ContainerList(include_stopped=True, **asked)
+            found = await stage.client.ask("ContainerList", record, ContainerListing)
+            return {one.app_id for one in found.containers}
+
+        assert await listed(environment="dev") == {there}
+        assert await listed(environment="") == await listed(environment="main") == {here}
+        assert await listed() == {here, there}
+        assert await listed(app=there, environment="main") == {there}
+        assert await listed(app="greeter", environment="main") == {here}
+
+
 async def test_an_environment_that_there_is_not_is_refused_wherever_it_is_named() -> None:
     async with staged() as stage:
         await create(stage, "staging")
@@ -74,6 +99,7 @@ async def test_an_environment_that_there_is_not_is_refused_wherever_it_is_named(
             ("AppRollback", AppRollback("greeter", "once", "stagin"), AppPublished),
             ("FunctionGet", FunctionGet(app="greeter", name="f", environment="stagin"), FunctionSpec),
             ("ImageGet", ImageGet("web", "stagin"), ImageInfo),
+            ("ContainerList", ContainerList(environment="stagin"), ContainerListing),
             ("EnvironmentGet", EnvironmentGet("stagin"), EnvironmentInfo),
         )
         for method, record, reply in records:

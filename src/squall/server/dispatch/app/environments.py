@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol.environment import (
@@ -98,6 +98,15 @@ class Environments:
             raise PlatformError(NOT_FOUND, f"{method}: there is no environment {environment[:80]!r}{hint}")
         if environment in self._going:
             raise PlatformError(CONFLICT, f"{method}: environment {environment} is being deleted")
+
+    async def apps_in(self, environment: str, app_ids: Iterable[str]) -> set[str]:
+        """Those of these apps that are in an environment, or were; forgotten ones are in none."""
+        found = set()
+        for app_id in app_ids:
+            with suppress(PlatformError):
+                if (await self._apps.get(app_id)).environment == environment:
+                    found.add(app_id)
+        return found
 
     @contextmanager
     def entering(self, method: str, environment: str) -> Iterator[None]:
