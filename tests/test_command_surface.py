@@ -58,13 +58,6 @@ TO_COME: dict[str, str] = {
     "shell --runtime": SHELLS,
     "shell --cloud": HOSTING,
     "shell --region": HOSTING,
-    "app logs --show-function-id": LOGS,
-    "app logs --show-function-call-id": LOGS,
-    "app logs --show-container-id": LOGS,
-    "function logs --show-function-id": LOGS,
-    "function logs --show-function-call-id": LOGS,
-    "function logs --show-container-id": LOGS,
-    "function logs --all-variants": LOGS,
 }
 """Each command, or option of one, that is not there yet."""
 

@@ -106,7 +106,12 @@ def stats(
 )  # fmt: skip
 @click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
 @click.option("--all-variants", "has_variants", is_flag=True, help="With its variants.")
-@click.option("--show-function-call-id", is_flag=True, expose_value=False, help="Ids of calls are shown in any case.")
+@click.option(
+    "--show-function-call-id",
+    is_flag=True,
+    expose_value=False,
+    help="Begin each line with the id of its call, as it does in any case.",
+)
 @tables.no_color_option
 @window_options
 def calls(
