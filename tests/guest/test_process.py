@@ -230,6 +230,98 @@ except Exception:
     print("swallowed")
 """
 
+STUBBORN_CODE = """
+import asyncio, time
+
+def returns(x):
+    try:
+        print("begun", flush=True)
+        time.sleep(x)
+    except BaseException:
+        return "late"
+    return "whole"
+
+def returns_at_last(x):
+    try:
+        print("begun", flush=True)
+        time.sleep(x)
+    finally:
+        return "late"
+
+def raises(x):
+    try:
+        print("begun", flush=True)
+        time.sleep(x)
+    except BaseException:
+        raise LookupError("mine")
+
+def yields(x):
+    yield "first"
+    try:
+        print("begun", flush=True)
+        time.sleep(x)
+    except BaseException:
+        pass
+    for _ in range(50):
+        yield "late"
+    print("went on to its end")
+
+def returns_all(xs):
+    try:
+        print("begun", flush=True)
+        time.sleep(xs[0])
+    except BaseException:
+        pass
+    return ["late" for _ in xs]
+
+async def ended_as_it_answers(x):
+    import atexit, os, signal
+    from squall.guest.link import Link
+
+    send_bytes = Link.send_bytes
+
+    def send_slowly(self, data):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+        return send_bytes(self, data)
+
+    atexit.register(print, "left")
+    Link.send_bytes = send_slowly
+    return "whole"
+
+async def ended_while_it_prints(x):
+    # Stands for a signal that comes in a call of the guest's own.
+    ours = {"__name__": "squall.guest.stdio"}
+    exec("def line(): import os, signal; os.kill(os.getpid(), signal.SIGTERM); [0 for _ in range(1000)]", ours)
+    ours["line"]()
+    print("printed")
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(0.5)
+        print("cleaned up")
+
+async def awaits(x):
+    try:
+        print("begun", flush=True)
+        await asyncio.sleep(x)
+    except BaseException:
+        return "late"
+    return "whole"
+
+async def yields_later(x):
+    yield "first"
+    try:
+        print("begun", flush=True)
+        await asyncio.sleep(x)
+    except BaseException:
+        pass
+    for _ in range(50):
+        yield "late"
+    print("went on to its end")
+"""
+
 BROKEN_CODE = """
 import atexit, os, signal
 
@@ -240,6 +332,7 @@ MODULES = {
     "user_code.py": USER_CODE,
     "slow_code.py": SLOW_CODE,
     "broken_code.py": BROKEN_CODE,
+    "stubborn_code.py": STUBBORN_CODE,
     "asking_code.py": "import os\nos.dup2(1, 2)\ninput('Your name? ')\n",
 }
 
@@ -314,6 +407,7 @@ class Process:
         for name, text in {**MODULES, **(more or {})}.items():
             (directory / "code" / name).write_text(text)
         self.agent = AgentDouble(directory / "agent/agent.sock")
+        self._is_batched = False
         self._process = start(directory)
 
     def boot(
@@ -328,6 +422,7 @@ class Process:
     ) -> None:
         """Make it the container of one of the functions above."""
         self.agent.expect("GuestHello", GuestHello)
+        self._is_batched = is_batched
         definition = Definition(BY_FILE, module, qualname, is_generator=is_generator, is_async=is_async)
         boot = Boot(
             CONTAINER, "ap-1", "app", "fu-1", qualname, definition, max_inputs=max_inputs, is_batched=is_batched
@@ -337,7 +432,10 @@ class Process:
     def give(self, index: int, *args: object, attempt: int = 0) -> None:
         """One input."""
         value = pickle.dumps((args, {}), 4)
-        self.agent.say("Inputs", InputBatch(CALL, (index,), (len(value),), (attempt,)), value)
+        # A batched function gets each as a batch of one.
+        batch, batch_size = (attempt + 1, 1) if self._is_batched else (0, 0)
+        batch_of_one = InputBatch(CALL, (index,), (len(value),), (attempt,), batch=batch, batch_size=batch_size)
+        self.agent.say("Inputs", batch_of_one, value)
 
     def let_it_begin(self) -> None:
         """What was given runs now: it neither ends nor says anything."""
@@ -539,6 +637,77 @@ def test_cancellation_interrupts_the_main_thread(guest: Process) -> None:
     guest.agent.say("CancelInputs", InputRefs(CALL, (0,)))
 
     assert guest.output()[0] == CANCELLED
+
+
+def test_answer_is_sent_whole_when_the_end_comes_as_it_is_sent(guest: Process) -> None:
+    guest.boot("ended_as_it_answers", module="stubborn_code", is_async=True)
+    guest.give(0, 0)
+
+    status, value = guest.output()
+
+    code, printed = guest.end()
+    assert (status, pickle.loads(value)) == (SUCCEEDED, "whole")
+    assert code == 0
+    assert printed == "left\n"
+
+
+def test_code_that_keeps_the_loop_from_its_turn_is_interrupted_once_when_the_end_came_before(guest: Process) -> None:
+    guest.boot("ended_while_it_prints", module="stubborn_code", is_async=True)
+    guest.give(0, 0)
+
+    code, printed = guest.end()
+
+    assert code == 0
+    assert (printed.count("printed"), printed.count("cleaned up"), printed.count("\n")) == (1, 1, 2)
+
+
+STUBBORN = [
+    pytest.param("returns", {}, id="returns"),
+    pytest.param("returns_at_last", {}, id="returns-in-finally"),
+    pytest.param("raises", {}, id="raises"),
+    pytest.param("yields", {"is_generator": True}, id="yields"),
+    pytest.param("returns_all", {"is_batched": True}, id="batch"),
+    pytest.param("awaits", {"is_async": True}, id="async"),
+    pytest.param("yields_later", {"is_async": True, "is_generator": True}, id="async-yields"),
+]
+"""Functions that catch what interrupts them, and go on."""
+
+
+@pytest.mark.parametrize(("qualname", "kind"), STUBBORN)
+def test_what_was_cancelled_has_no_output_whatever_user_code_makes_of_it(
+    guest: Process, qualname: str, kind: dict[str, bool]
+) -> None:
+    guest.boot(qualname, module="stubborn_code", **kind)
+    guest.give(0, 60)
+    guest.wait_for_line("begun")
+
+    guest.agent.say("CancelInputs", InputRefs(CALL, (0,)))
+    status, _ = guest.output()
+
+    guest.give(0, 0, attempt=1)
+    again, _ = guest.output()
+    guest.agent.say("GuestStop", GuestStop(5.0))
+    _, printed = guest.end()
+    assert status == CANCELLED
+    # The mark goes with its answer; and the first attempt's items ended where it was cancelled.
+    assert again == SUCCEEDED
+    assert printed.count("went on to its end") == (1 if kind.get("is_generator") else 0)
+
+
+@pytest.mark.parametrize(("qualname", "kind"), STUBBORN)
+def test_what_the_end_has_interrupted_has_no_output_whatever_user_code_makes_of_it(
+    guest: Process, qualname: str, kind: dict[str, bool]
+) -> None:
+    guest.boot(qualname, module="stubborn_code", **kind)
+    guest.give(0, 60)
+    guest.wait_for_line("begun")
+
+    guest.terminate()
+
+    code, printed = guest.end()
+    assert code == 0
+    assert "went on to its end" not in printed
+    assert all(envelope.method != "Outputs" for envelope, _ in list(guest.agent.events.queue))
 
 
 def test_retry_of_a_cancelled_input_runs_in_the_same_container(guest: Process) -> None:

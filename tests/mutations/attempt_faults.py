@@ -9,8 +9,38 @@ RETRIES = "tests/server/dispatch/function/test_retries.py::"
 WRONG = "tests/sdk/test_wrong_parameters.py::"
 QUARANTINE = "tests/server/dispatch/function/test_quarantine.py::"
 ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
+PROCESS = "tests/guest/test_process.py::"
+CAUGHT = f"{PROCESS}test_what_was_cancelled_has_no_output_whatever_user_code_makes_of_it"
 
 ATTEMPT_FAULTS = (
+    Mutation(
+        "cancelled-returns",
+        "cancellation",
+        "what user code returns after it has caught its cancellation is its output",
+        (
+            Change(
+                "src/squall/guest/runner.py", "cancelled() if self.inbox.is_cancelled(item) else outcome", "outcome"
+            ),
+            Change("src/squall/guest/runner.py", "if interrupter.has_interrupted:", "if False:"),
+        ),
+        {
+            f"{CAUGHT}[python-returns]": "== CANCELLED",
+            f"{CAUGHT}[python-async]": "== CANCELLED",
+        },
+    ),
+    Mutation(
+        "end-cuts-answer",
+        "container is ended",
+        "the request to end interrupts the guest of an async function while it sends an answer",
+        (
+            Change(
+                "src/squall/guest/async_runner.py",
+                "            return frame.f_code.co_name in _CALLERS\n",
+                "            return True\n",
+            ),
+        ),
+        {f"{PROCESS}test_answer_is_sent_whole_when_the_end_comes_as_it_is_sent[python]": "self.events.get("},
+    ),
     Mutation(
         "suspects-alone",
         "poison input that kills its container",

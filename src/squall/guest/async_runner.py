@@ -5,21 +5,27 @@ A thread of its own waits for inputs, so that the loop is free for user code.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import contextvars
 import inspect
 import os
+import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from squall.exception import InputCancellation
+from squall.guest.cancellation import INSIST_S, INSIST_TIMES
 from squall.guest.inbox import Key, Stopping, Work
 from squall.guest.link import LinkLost
+from squall.guest.loading import LoadFailed
 from squall.guest.runner import (
     ItemSender,
     Outcome,
@@ -32,6 +38,14 @@ from squall.guest.runner import (
 )
 from squall.protocol.call import CANCELLED, SUCCEEDED
 from squall.sdk import _container
+
+if TYPE_CHECKING:
+    from squall.guest.instance import Instance
+
+_LOOP_PACKAGES = frozenset({"asyncio", "selectors", "threading", "concurrent", "uvloop"})
+"""Where the main thread is between two steps of user code."""
+_CALLERS = frozenset({"_outcome", "_send_items", "send_items", "run", "enter_async", "leave_async"})
+"""Functions of the guest that call user code on the loop."""
 
 
 class AsyncRunner:
@@ -52,6 +66,11 @@ class AsyncRunner:
         """For methods that are not async, each with one: the loop's own are a few, and user code may keep them busy."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done = asyncio.Event()
+        self._is_ending = False
+        self._has_raised = False
+        self._serving: asyncio.Task[None] | None = None
+        self._is_entering = False
+        """The enter hooks of a class are run."""
         self._pid = os.getpid()
 
     def run(self) -> None:
@@ -73,13 +92,37 @@ class AsyncRunner:
             # One turn later: cancelled before its first step, a coroutine would never run and never give its slot back.
             loop.call_soon_threadsafe(loop.call_soon, self._cancel_now, (call_id, index))
 
-    def end(self) -> None:
-        """Cancel all that runs and begin nothing more. In a signal handler, whatever the loop is at."""
-        if self._loop is not None and not self._loop.is_closed():
+    def end(self, frame: FrameType | None) -> bool:
+        """Cancel all that runs and begin nothing more. In a signal handler, the main thread being at `frame`.
+
+        Returns:
+            Whether that is user code, which keeps the loop from its turn: it is to be interrupted there. What the loop
+            and this guest are at is not: an answer would be cut off half-way, or the exit hooks left out.
+        """
+        if self._loop is None or self._loop.is_closed():
+            return True
+        if not self._is_ending:
+            self._is_ending = True
             self._loop.call_soon_threadsafe(self._loop.call_soon, self._end_now)
+            # Not `Thread.start`: what it locks, the main thread may hold.
+            _thread.start_new_thread(self._insist, ())
+        if self._has_raised or not is_user_code(frame):
+            return False
+        self._has_raised = True  # once: its `finally` may take its time
+        return True
+
+    def _insist(self) -> None:
+        # User code may have been in a call of ours, as `print` is, and keep the loop from its turn after that.
+        for _ in range(INSIST_TIMES):
+            time.sleep(INSIST_S)
+            if self._done.is_set() or self._has_raised:
+                return
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _end_now(self) -> None:
         self._done.set()
+        if self._serving is not None and self._is_entering:
+            self._serving.cancel()
         for running in self._running.values():
             running.cancel()
 
@@ -95,7 +138,7 @@ class AsyncRunner:
         self._loop = asyncio.get_running_loop()
         instance = self._parts.instance
         if instance is not None:
-            await instance.enter_async()
+            await self._enter(instance)
         try:
             if self._start_inputs is not None:
                 self._start_inputs()
@@ -115,11 +158,22 @@ class AsyncRunner:
                 self._parts.interrupter.is_closed = True
                 await instance.leave_async()
 
+    async def _enter(self, instance: Instance) -> None:
+        self._serving, self._is_entering = asyncio.current_task(), True
+        try:
+            await instance.enter_async()
+        except LoadFailed:
+            if self._is_ending:
+                raise InputCancellation("the container is being stopped") from None  # not the hook's fault
+            raise
+        finally:
+            self._is_entering = False
+
     def _read_inputs(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while True:
                 # A slot first, an input then: what is taken from the inbox can no longer be given back.
-                asyncio.run_coroutine_threadsafe(self._slots.acquire(), loop).result()
+                self._take_slot(loop)
                 item = self._parts.inbox.take()
                 loop.call_soon_threadsafe(self._start, item)
         except (Stopping, LinkLost):
@@ -127,6 +181,16 @@ class AsyncRunner:
                 loop.call_soon_threadsafe(self._done.set)
         except CancelledError:
             return  # the loop ends, and with it the wait for a slot
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+
+    def _take_slot(self, loop: asyncio.AbstractEventLoop) -> None:
+        taking = self._slots.acquire()
+        try:
+            asyncio.run_coroutine_threadsafe(taking, loop).result()
+        finally:
+            taking.close()
 
     def _start(self, item: Work) -> None:
         early = self._cancelled_early.intersection(item.keys)
@@ -153,7 +217,8 @@ class AsyncRunner:
             self._slots.release()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
         self._parts.end_input(item)
-        if outcome[0] == CANCELLED and self._parts.interrupter.is_ending:
+        if self._parts.interrupter.is_ending and (outcome[0] == CANCELLED or not self._is_in_thread(item)):
+            # Interrupted, whatever user code made of it; the server gives it to another container.
             self._parts.inbox.answered(item)
             return
         self._answer(item, outcome, run_us)
@@ -168,7 +233,7 @@ class AsyncRunner:
             function, is_generator = self._parts.served(item)
             args, kwargs = await self._in_thread_if_blob(item)
             if self._parts.is_plain(item):
-                return await self._plain_outcome(item, lambda: function(*args, **kwargs), is_generator)
+                return await self._plain_outcome(item, partial(function, *args, **kwargs), is_generator)
             if is_generator:
                 return SUCCEEDED, str(await self._send_items(item, function(*args, **kwargs))).encode(), ""
             result = function(*args, **kwargs)
@@ -188,6 +253,14 @@ class AsyncRunner:
                 end_forked(error)
             return failed(error)
 
+    def _is_unwanted(self, item: Work) -> bool:
+        """Whether it was interrupted; user code may have caught that and gone on."""
+        return self._parts.interrupter.is_ending or self._parts.inbox.is_cancelled(item)
+
+    def _is_in_thread(self, item: Work) -> bool:
+        """Whether it runs where nothing can be interrupted."""
+        return self._max_inputs > 1 and self._parts.is_plain(item)
+
     def _is_run_by_loop(self, item: Work) -> bool:
         running = self._running.get(item.keys[0])
         return running is not None and asyncio.current_task(self._loop) is running
@@ -201,14 +274,19 @@ class AsyncRunner:
         """Of a method that is not async, in a class that has others: alone it runs right here, where it can be
         cancelled; where there may be others beside it, in a thread."""
 
+        def check() -> None:
+            self._end_if_forked()
+            if self._is_unwanted(item):
+                raise InputCancellation("the input was cancelled")
+
         def run() -> Outcome:
             result = call()
             self._end_if_forked()
             if is_generator:
-                return SUCCEEDED, str(send_items(item, result, self._parts, self._end_if_forked)).encode(), ""
+                return SUCCEEDED, str(send_items(item, result, self._parts, check)).encode(), ""
             return self._parts.returned(item, result)
 
-        if self._max_inputs == 1:
+        if not self._is_in_thread(item):
             return self._run_here(item, run)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._max_inputs, "squall-input")
@@ -251,6 +329,8 @@ class AsyncRunner:
             async for value in items:
                 if os.getpid() != self._pid:
                     end_forked(None)
+                if self._is_unwanted(item):
+                    raise asyncio.CancelledError
                 # In a thread when it may wait: a consumer that is behind must not stop the other inputs.
                 if batch.may_wait():
                     await asyncio.to_thread(batch.add, value)
@@ -264,6 +344,25 @@ class AsyncRunner:
             batch.flush()
             self._parts.inbox.drop_item_credit(one.call_id, one.index)
         return batch.count
+
+
+def is_user_code(frame: FrameType | None) -> bool:
+    """Whether the main thread is in code that an input or a hook has called, or the loop for user code."""
+    if frame is None or _package(frame) in (*_LOOP_PACKAGES, __package__):
+        return False
+    while frame is not None:
+        package = _package(frame)
+        if package == __package__:
+            return frame.f_code.co_name in _CALLERS
+        if package in _LOOP_PACKAGES:
+            return True
+        frame = frame.f_back
+    return True
+
+
+def _package(frame: FrameType) -> str:
+    module: str = frame.f_globals.get("__name__", "")
+    return __package__ if module.startswith(f"{__package__}.") else module.partition(".")[0]
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:

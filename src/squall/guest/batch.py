@@ -121,9 +121,12 @@ class BatchParts(RunnerParts):
     def answer(self, item: Work, outcome: Outcome, run_us: int) -> None:
         """See `RunnerParts`."""
         assert isinstance(item, Batch)
+        outcomes = item.outcomes
+        if self.inbox.is_cancelled(item):
+            outcome, outcomes = cancelled(), {}
         for one in item.inputs:
             if one.keys[0] in item.wanted:
-                status, value, blob_sha256 = item.outcomes.get(one.keys[0], outcome)
+                status, value, blob_sha256 = outcomes.get(one.keys[0], outcome)
                 self.outbox.add(one.call_id, one.index, one.attempt, status, value, run_us, blob_sha256)
                 self.inbox.answered(one)
 

@@ -30,8 +30,11 @@ class Interrupter:
         self._running: tuple[Key, ...] = ()
         """The inputs that run: one, or those of a batch."""
         self._wanted: Key | None = None
-        self.on_ending: Callable[[], None] | None = None
-        """Who ends what runs, when that is more than the main thread's one input."""
+        self.has_interrupted = False
+        """What runs, or ran last: user code may have caught that and gone on."""
+        self.on_ending: Callable[[FrameType | None], bool] | None = None
+        """Who ends what runs, when that is more than the main thread's one input; given what the main thread is at, it
+        says whether that is to be interrupted as well."""
         self.is_ending = False
         """The process is to end: what it interrupted is no output, the server gives the input to another container."""
         self.is_forking = False
@@ -62,6 +65,16 @@ class Interrupter:
     def forget(self) -> None:
         """What was cancelled is answered: a new attempt of it may run here."""
         self._wanted = None
+        self.has_interrupted = False
+
+    def check(self) -> None:
+        """Between two steps of what runs.
+
+        Raises:
+            InputCancellation: it was interrupted before, and user code has caught that and gone on.
+        """
+        if self.has_interrupted:
+            raise InputCancellation("the input was cancelled")
 
     def cancel(self, call_id: str, index: int) -> None:
         """Interrupt this input if it runs. From any thread."""
@@ -82,18 +95,26 @@ class Interrupter:
                 return
             self._interrupt()
 
-    def end_all(self) -> bool:
-        """The process is to end: interrupt whatever runs; False when nothing does. From the main thread."""
+    def end_all(self, frame: FrameType | None) -> bool:
+        """The process is to end: interrupt whatever runs. From the main thread, which is at `frame`.
+
+        Returns:
+            Whether what runs ends by itself from here on; False when nothing does.
+
+        Raises:
+            InputCancellation: to end what the main thread is at.
+        """
         self.is_ending = True
         if self.on_ending is not None:
-            self.on_ending()
+            if not self.on_ending(frame):
+                return True
         elif not self._running:
             return False
-        self._running = ()
+        self._running, self.has_interrupted = (), True
         raise InputCancellation("the container is being stopped")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # What comes while it forks is sent again.
         if self._wanted in self._running and not self.is_forking:
-            self._running = ()
+            self._running, self.has_interrupted = (), True
             raise InputCancellation("the input was cancelled")

@@ -169,6 +169,8 @@ class Inbox:
 
     def is_cancelled(self, item: Work) -> bool:
         """Whether the last of it that was wanted was cancelled after the runner had taken it."""
+        if not self._cancelled:
+            return False  # nearly always
         with self._lock:
             return any(key in self._cancelled for key in item.keys)
 

@@ -3,7 +3,7 @@ its event loop.
 
 The order of things around an input is the same in all: announce it, load its arguments, run user code, store the
 result, hand it to the outbox. Only `InputCancellation`, and what ends the process, passes through; everything else
-user code raises is its output.
+user code raises is its output. What was interrupted has no output, also when user code caught that and returned.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class RunnerParts(NamedTuple):
         return (SUCCEEDED, *self.values.result(result))
 
     def answer(self, item: Work, outcome: Outcome, run_us: int) -> None:
-        """Put it into the outbox."""
+        """Put it into the outbox: of what was cancelled that, whatever user code made of it."""
         one: Any = item  # as above
-        status, value, blob_sha256 = outcome
+        status, value, blob_sha256 = cancelled() if self.inbox.is_cancelled(item) else outcome
         self.outbox.add(one.call_id, one.index, one.attempt, status, value, run_us, blob_sha256)
         self.inbox.answered(one)
 
@@ -140,6 +140,8 @@ class Runner:
             inbox.ended()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
         self._parts.end_input(item)
+        if interrupter.has_interrupted:
+            outcome = cancelled()
         if outcome[0] == CANCELLED and interrupter.is_ending:
             return
         self._parts.answer(item, outcome, run_us)
@@ -154,7 +156,7 @@ class Runner:
             result = function(*args, **kwargs)
             self._end_if_forked()
             if is_generator:
-                count = send_items(item, result, self._parts, self._end_if_forked)
+                count = send_items(item, result, self._parts, self._check)
                 interrupter.end()
                 return SUCCEEDED, str(count).encode(), ""
             interrupter.end()
@@ -168,6 +170,11 @@ class Runner:
             if os.getpid() != self._pid:
                 raise
             return failed(error)
+
+    def _check(self) -> None:
+        """Between two items of a generator."""
+        self._end_if_forked()
+        self._parts.interrupter.check()
 
     def _end_if_forked(self) -> None:
         """End a child that user code forked and that came back here: it is no second guest."""

@@ -28,8 +28,8 @@ def install_signals(interrupter: Interrupter) -> None:
             Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
             return
         # In user code: let its finally blocks run, then end. Waiting for work: end now.
-        interrupter.end_all()
-        raise Stopping
+        if not interrupter.end_all(frame):
+            raise Stopping
 
     def disregard(number: int, frame: FrameType | None) -> None:
         pass

@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 import time
+from types import FrameType
 from typing import Any
 
 from squall.exception import InputCancellation
@@ -99,7 +100,7 @@ class ThreadRunner:
                 parts.inbox.ended()
         run_us = (time.perf_counter_ns() - started_ns) // 1000
         parts.end_input(item)
-        parts.answer(item, cancelled() if parts.inbox.is_cancelled(item) else outcome, run_us)
+        parts.answer(item, outcome, run_us)
 
     def _outcome(self, item: Work) -> Outcome:
         parts = self._parts
@@ -137,5 +138,6 @@ class ThreadRunner:
             raise InputCancellation("the input was cancelled")
 
 
-def _end_nothing() -> None:
-    """Nothing can be raised in a thread: what runs ends with the process."""
+def _end_nothing(_: FrameType | None) -> bool:
+    """Nothing can be raised in a thread: what runs ends with the process, and the main thread only hands over."""
+    return True
