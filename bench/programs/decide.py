@@ -52,7 +52,7 @@ class Function:
         """What the autoscaler is shown."""
         return Load(
             now, self.spec.scaling, self.queued, len(self.busy), len(self.busy), len(self.pending), 0,
-            tuple(IdleContainer(key, since) for key, since in self.idle.items()), 1.0,
+            tuple(IdleContainer(key, since) for key, since in self.idle.items()), service_s=1.0,
         )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ ATTEMPT_FAULTS = (
                 "            return True\n",
             ),
         ),
-        {f"{PROCESS}test_answer_is_sent_whole_when_the_end_comes_as_it_is_sent[python]": "self.events.get("},
+        {f"{PROCESS}test_answer_is_sent_whole_when_the_end_comes_as_it_is_sent[python]": '== ["whole"]'},
     ),
     Mutation(
         "suspects-alone",

@@ -107,8 +107,8 @@ TOGETHER_FAULTS = (
         "it is answered with its result",
         (
             Change(
-                "src/squall/guest/thread_runner.py",
-                "cancelled() if parts.inbox.is_cancelled(item) else outcome",
+                "src/squall/guest/runner.py",
+                "cancelled() if self.inbox.is_cancelled(item) else outcome",
                 "outcome",
             ),
         ),

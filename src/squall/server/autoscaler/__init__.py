@@ -9,8 +9,8 @@ Invariants of a decision:
   * containers that are pending or starting count as capacity, so that a burst is answered once
   * no more start at a time than are ready, or `STEP_MIN`, or `STEP_KEPT_MAX` of those that are always kept: a machine
     starts only so many at once, and what the first ones measure decides about the others. After `STEP_S` without
-    progress loading takes long, and more may start; `STEP_BLIND_MAX` at a time where inputs are not known to be long,
-    for a machine that is too busy to start them would only get busier
+    progress loading takes long, and more may start; where inputs are not known to be long, one for each core of the
+    nodes at a time or `STEP_BLIND_MIN`, for machines that are too busy to start them would only get busier
   * never more than `max_containers`; never below `min_containers` by stopping
   * a container is stopped only when it is idle and has been for the whole scaledown window, longest idle first
   * after failed starts nothing is started until the backoff is over, and then one at a time
@@ -29,8 +29,9 @@ STEP_MIN = 4
 """Containers that may start at a time while few are ready."""
 STEP_KEPT_MAX = 64
 """The same of those that are to be there in any case, `min_containers` and `buffer_containers`."""
-STEP_BLIND_MAX = 32
-"""Containers that may be on their way, or as many as are ready, while inputs are not known to be long."""
+STEP_BLIND_MIN = 32
+"""Containers that may be on their way while inputs are not known to be long; more where there are more cores to load on,
+or as many as are ready."""
 STEP_S = 1.0
 """How long none was started before as many again as there are may start, whether those are ready or not."""
 WORTH_S = 0.5
@@ -69,6 +70,8 @@ class Load:
     starting: int
     """Placed and not ready yet."""
     idle: tuple[IdleContainer, ...] = ()
+    cores: int = 0
+    """Of all nodes: on so many at a time a container loads without taking the processor from others."""
     service_s: float | None = None
     """How long inputs have taken, on average; None before the first output."""
     blocked: int = 0
@@ -209,4 +212,4 @@ def _startable(load: Load, missing: int, existing: int) -> int:
     step = min(missing, max(floor, existing))
     if _are_long(load):
         return step
-    return max(0, min(step, max(STEP_BLIND_MAX, kept, ready) - on_their_way))
+    return max(0, min(step, max(STEP_BLIND_MIN, load.cores, kept, ready) - on_their_way))

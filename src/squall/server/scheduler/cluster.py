@@ -76,10 +76,17 @@ class _Held:
         """All its inputs wait for calls: it claims no cpu."""
 
 
+def cores_of(view: NodeView) -> int:
+    """How many containers can load at a time on this node without taking the processor from each other."""
+    return 0 if view.is_draining else view.cpu_milli // 1_000
+
+
 class Cluster:
     """All nodes."""
 
     def __init__(self) -> None:
+        self.cores = 0
+        """Of the nodes that take anything."""
         self._nodes: dict[str, _Node] = {}
         self._held: dict[str, _Held] = {}
         self._by_load: list[tuple[int, str]] = []
@@ -103,6 +110,8 @@ class Cluster:
         node = self._nodes.get(view.node_id)
         if node is None:
             node = self._nodes[view.node_id] = _Node(view)
+            self.cores += cores_of(view)
+        self.cores += cores_of(view) - cores_of(node.view)
         node.view = view
         self._with_image.clear()
         self._no_room.clear()
@@ -113,6 +122,7 @@ class Cluster:
         node = self._nodes.pop(node_id, None)
         if node is None:
             return []
+        self.cores -= cores_of(node.view)
         gone = [held.one for held in self._held.values() if held.node is node]
         for one in gone:
             self.release(one.container_id)

@@ -125,6 +125,11 @@ class Scheduler:
         return tuple((one.container_id, never[one.claim]) for one in self._turns.waiting() if one.claim in never)
 
     @property
+    def cores(self) -> int:
+        """Of all nodes that take containers."""
+        return self._cluster.cores
+
+    @property
     def waiting_count(self) -> int:
         """How many containers wait for a node."""
         return len(self._turns)

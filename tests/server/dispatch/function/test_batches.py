@@ -258,7 +258,7 @@ async def test_autoscaler_counts_batches() -> None:
         stage.client.call(spec.function_id, *range(35))
         await settle()
 
-        load = load_of(dispatcher_of(stage, spec), stage.clock.monotonic())
+        load = load_of(dispatcher_of(stage, spec), stage.clock.monotonic(), 2)
 
         assert (load.running, load.queued, load.busy) == (2, 2, 1)
 

@@ -401,7 +401,7 @@ async def test_one_long_input_among_many_short_ones_is_not_worth_containers(stat
         # The container itself is believed: what waited behind such a one would wait long.
         assert next(iter(dispatcher.containers.values())).credit == 1
         now = stage.clock.monotonic()
-        assert desired(replace(load_of(dispatcher, now), queued=1_000, scaling=Scaling())) <= 8
+        assert desired(replace(load_of(dispatcher, now, 2), queued=1_000, scaling=Scaling())) <= 8
 
 
 async def test_inputs_that_all_fail_are_measured() -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 INTERVAL_S = 0.05
 
 
-def load_of(dispatcher: Dispatcher, now: float) -> Load:
-    """The function as it is now; of one that takes batches, these are counted."""
+def load_of(dispatcher: Dispatcher, now: float, cores: int) -> Load:
+    """The function as it is now, on nodes with so many cores; of one that takes batches, these are counted."""
     running = busy = pending = starting = ahead = blocked = 0
     idle: list[IdleContainer] = []
     batches = dispatcher.batches
@@ -56,6 +56,7 @@ def load_of(dispatcher: Dispatcher, now: float) -> Load:
         pending=pending,
         starting=starting,
         idle=tuple(idle),
+        cores=cores,
         service_s=dispatcher.service_us / 1e6 if dispatcher.service_us else None,
         blocked=blocked,
         above_target_since=dispatcher.above_target_since,
@@ -90,7 +91,7 @@ class Scaling:
             return
         now = self._clock.monotonic()
         dispatcher.last_scaled_at = now
-        load = load_of(dispatcher, now)
+        load = load_of(dispatcher, now, self._fleet.starts.scheduler.cores)
         decision = decide(load)
         wait_s = look_again_s(load, decision)
         if decision.start:
