@@ -30,8 +30,8 @@ STEP_MIN = 4
 STEP_KEPT_MAX = 64
 """The same of those that are to be there in any case, `min_containers` and `buffer_containers`."""
 STEP_BLIND_MIN = 32
-"""Containers that may be on their way while inputs are not known to be long; more where there are more cores to load on,
-or as many as are ready."""
+"""Containers that may be on their way while inputs are not known to be long: more where more cores are there to load
+on, or more are ready."""
 STEP_S = 1.0
 """How long none was started before as many again as there are may start, whether those are ready or not."""
 WORTH_S = 0.5
