@@ -51,6 +51,9 @@ class Scaler:
         yield from range(limit)
 
 
+STOPPED = r"no app runs as 'again': ap-\w+ of that name is stopped, and (function|class) '\w+' with it; deploy it again"
+
+
 def method_of(size: int | None) -> Any:
     found = squall.Cls.from_name("again", "Scaler")
     return (found() if size is None else found(size=size)).times
@@ -102,6 +105,20 @@ async def test_the_async_forms_find_it_too(server: ServerDouble) -> None:
             assert [item async for item in many.remote_gen.aio(2)] == [0, 1]
 
 
+@pytest.mark.parametrize(("find", "use"), [form[:2] for form in FORMS])
+def test_an_app_that_was_stopped_is_named_to_who_looks_it_up_anew(
+    server: ServerDouble, find: Callable[[], Any], use: Callable[[Any], Any]
+) -> None:
+    with app.run():
+        pass
+
+    with pytest.raises(NotFoundError, match=STOPPED):
+        use(find())
+    with pytest.raises(NotFoundError, match=STOPPED):
+        find().hydrate()
+    assert squall.Function.from_name("again", "square").info().timeout == 300  # what it was can be read
+
+
 def test_it_is_asked_twice_at_most(server: ServerDouble) -> None:
     handle = squall.Function.from_name("again", "square")
     with app.run():
@@ -109,7 +126,7 @@ def test_it_is_asked_twice_at_most(server: ServerDouble) -> None:
     opened = len(server.opened)
 
     for _ in range(2):
-        with pytest.raises(NotFoundError, match="does not exist"):
+        with pytest.raises(NotFoundError, match=STOPPED):
             handle.remote(3)
     # What is found by the name is the app that was stopped: there is no use in calling it again.
     assert len(server.opened) == opened + 2
@@ -259,9 +276,9 @@ def test_a_map_whose_name_stands_for_nothing_is_not_found(server: ServerDouble) 
     with app.run():
         handle.hydrate()
     for _ in range(2):
-        with pytest.raises(NotFoundError, match="does not exist"):
+        with pytest.raises(NotFoundError, match=STOPPED):
             list(handle.map(range(300), return_exceptions=True))
-        with pytest.raises(NotFoundError, match="does not exist"):
+        with pytest.raises(NotFoundError, match=STOPPED):
             handle.spawn_map(range(300))
 
 

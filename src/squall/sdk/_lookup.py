@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from squall.exception import Error, InvalidError, NotFoundError
+from squall.protocol.app import STOPPED, STOPPING, AppGet, AppInfo
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
 from squall.protocol.records import replace
 from squall.sdk._client import Client
@@ -51,6 +52,8 @@ class Lookup:
         self._numbers = count(1)
         self._newest = 0
         self._shared: dict[str, _Question] = {}
+        self._app_id = ""
+        """Of what was found last."""
 
     async def ask(self, client: Client, instead_of: str) -> FunctionSpec | None:
         """What the handle stands for now; None where an answer to a later question is there already.
@@ -72,7 +75,23 @@ class Lookup:
         if question.number < self._newest:
             return None
         self._newest = question.number
+        self._app_id = spec.app_id
         return spec
+
+    async def check_runs(self, client: Client) -> None:
+        """Say so where what was found last can be read about, but not called any more.
+
+        Raises:
+            NotFoundError: its app was stopped, and none has its name since.
+        """
+        info = await client.request("AppGet", AppGet(self._app_id, has_functions=False), AppInfo)
+        if info.state in (STOPPING, STOPPED):
+            handle = self._handle
+            what = f"{'class' if handle.is_class else 'function'} {handle.name!r}"
+            raise NotFoundError(
+                f"no app runs as {handle.app!r}: {info.app_id} of that name is {info.state}, and {what} with it; "
+                "deploy it again"
+            )
 
     async def _share(self, mine: _Question, instead_of: str) -> _Question:
         """A question that was answered: that of whoever was first, or else mine."""

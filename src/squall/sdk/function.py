@@ -154,11 +154,13 @@ class Function(With, Generic[P, R]):
         """Look the handle up now; returns itself.
 
         Raises:
-            NotFoundError: there is no such function.
+            NotFoundError: there is no such function, or its app was stopped.
         """
         if client is not None:
             self._client = client
         await self.resolve_anew()
+        if self.is_named:
+            await (self if self._variant is None else self._variant.base)._check_runs()
         return self
 
     # Calling
@@ -506,6 +508,11 @@ class Function(With, Generic[P, R]):
         assert self._function_id is not None
         return self._function_id
 
+    async def _check_runs(self) -> None:
+        """Raises NotFoundError where its name stands for a function of an app that was stopped."""
+        if self._lookup is not None:
+            await self._lookup.check_runs(self._get_client())
+
     async def _learn(self) -> None:
         """What is known of a method, or of what it is a variant of, once that was looked up."""
         assert self._variant is not None
@@ -583,7 +590,10 @@ class Function(With, Generic[P, R]):
         if not self.is_named or (instead_of and self._known_id() != instead_of):
             return await self._resolve()
         assert named._handle is not None
-        named_id = await named._look_up(named._handle, named._known_id() or "" if instead_of else "")
+        unknown_id = named._known_id() or "" if instead_of else ""
+        named_id = await named._look_up(named._handle, unknown_id)
+        if named_id == unknown_id:
+            await named._check_runs()
         if self._variant is None:
             return named_id
         if self._definition is None:
