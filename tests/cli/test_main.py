@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -49,3 +50,32 @@ def test_closed_output_is_no_failure() -> None:
     ended = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, timeout=30, check=False)
 
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+FORKS = """
+import os, signal, time
+from squall.cli import main
+
+def run(arguments):
+    codes = set()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        for _ in range(50):
+            child = os.fork()
+            if not child:
+                time.sleep(10)
+                os._exit(0)
+            os.kill(child, number)
+            codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(codes, signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+main._run = run
+main.main()
+"""
+
+
+def test_children_that_a_program_forks_end_by_signals_as_anywhere() -> None:
+    ended = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=30, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + signal.SIGTERM, "{-15, -1} set()\n", "")

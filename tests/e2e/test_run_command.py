@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import flows
-from tests.e2e.installation import RUN_S, SQUALL, Installation, wait_until
+from tests.e2e.installation import PROGRAMS, RUN_S, SQUALL, Installation, wait_until
 from tests.e2e.terminal import Terminal
 
 
@@ -188,6 +188,14 @@ def test_users_exception_ends_with_its_traceback(session_installation: Installat
     assert ended.err.rstrip().splitlines()[-1] == "ValueError: wrong on purpose"
     assert "fail.remote()" in ended.err
     assert 'raise ValueError("wrong on purpose")' in ended.err
+
+
+def test_pool_of_processes_in_an_entrypoint_ends_quietly(session_installation: Installation) -> None:
+    ended = session_installation.command("run", "-q", str(PROGRAMS / "pooling.py"))
+
+    assert ended.code == 0, ended
+    assert ended.out == "doubled: [0, 2, 4, 6] 9\n", ended
+    assert ended.err == "", ended
 
 
 def test_timestamps_begin_the_lines(session_installation: Installation) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import click
 
+from squall.cli.forked import leave_signals_to_children
 from squall.exception import Error
 from squall.protocol.version import VERSION
 
@@ -121,7 +122,8 @@ def squall() -> None:
     """Serverless Python on your own machines."""
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, *_TERMINATING)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -145,10 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _open_missing_streams()
     # What is registered first runs last: from there on Python is taken down and would give signals their default back.
     atexit.register(_ignore_signals)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _TERMINATING:
         # Only where nobody asked for it to be ignored (nohup).
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminate)
+    leave_signals_to_children(_TERMINATING, _terminate)
     try:
         code = _run(arguments)
         _leave_at_signals(code)
