@@ -84,10 +84,3 @@ def test_no_method_is_there_that_was_not_decided(kind: str) -> None:
     here = {name for name in vars(owner) if not name.startswith("_") and callable(getattr(owner, name))}
 
     assert here - set(DECIDED[kind]["methods"]) <= {"raise_import_error", "values"} | SUPERSEDED
-
-
-def test_deprecated_name_says_what_to_write_instead() -> None:
-    with pytest.raises(AttributeError, match=r"deprecated .*; write \.autoscaler\.update"):
-        squall.Function.from_name("app", "function").update_autoscaler  # type: ignore[attr-defined] # noqa: B018
-    with pytest.raises(AttributeError, match="'App' object has no attribute 'update_autoscaler'"):
-        squall.App("app").update_autoscaler  # type: ignore[attr-defined] # noqa: B018

@@ -20,10 +20,13 @@ OF_PACKAGE = frozenset(
         "asgi_app",
         "billing",
         "clustered",
+        "container_process",
         "experimental",
         "fastapi_endpoint",
         "forward",
+        "io_streams",
         "sessioned",
+        "stream_type",
         "web_server",
         "wsgi_app",
     ]
@@ -48,14 +51,31 @@ OF_FUNCTION = frozenset(
 OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url"])
 
 
-INSTEAD = {("Function", "update_autoscaler"): ".autoscaler.update(…)"}
-"""What is not to come, and what to write for it."""
+INSTEAD = {
+    "Conda": "write Image.micromamba()",
+    "Mount": "add the files to the image, as in image.add_local_dir(…)",
+    "NetworkFileSystem": "squall.Volume takes its place, and is not in this version of Squall yet",
+    "Stub": "it is called squall.App",
+    "build": "write image.run_function(…)",
+    "call_graph": "what get_call_graph() returns is in squall.types",
+    "config": "settings are variables of the environment, such as SQUALL_SERVER_URL and SQUALL_ENVIRONMENT",
+    "gpu": 'GPUs are named by a string, as in gpu="A100:2"',
+    "output": "write squall.enable_output()",
+    "runner": "write app.run() or app.deploy()",
+    "web_endpoint": "squall.fastapi_endpoint takes its place, and is not in this version of Squall yet",
+}
+"""Names that programs of elsewhere have or had in the package, and what to write for them; they do not come."""
+
+
+def of_package(name: str) -> str:
+    """What to say where the package has no such name; empty of one that is nowhere known."""
+    if name in INSTEAD:
+        return f"there is no squall.{name}: {INSTEAD[name]}"
+    return f"squall.{name} is not in this version of Squall yet" if name in OF_PACKAGE else ""
 
 
 def missing(kind: str, names: frozenset[str], name: str) -> AttributeError:
     """What to raise where an object of that kind has no such attribute; `names` come later."""
-    if (kind, name) in INSTEAD:
-        return AttributeError(f"{kind}.{name} is deprecated where it comes from; write {INSTEAD[kind, name]}")
     if name in names:
         return AttributeError(f"{kind}.{name} is not in this version of Squall yet")
     return AttributeError(f"{kind!r} object has no attribute {name!r}")

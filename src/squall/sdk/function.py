@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec,
 from squall.exception import ExecutionError, InvalidError, NotFoundError
 from squall.sdk import _container
 from squall.sdk._definition import Definition, Handle
+from squall.sdk._deprecated import deprecated, without
 from squall.sdk._facade import blocking, blocking_iterator
 from squall.sdk._names import check_name
 from squall.sdk._parameters import checked
@@ -205,6 +206,7 @@ class Function(With, Generic[P, R]):
             target = await target.again(refused, "remote_gen")
 
     @blocking_iterator
+    @without("wrap_returned_exceptions", ".map")
     def map(
         self,
         *input_iterators: Iterable[Any] | AsyncIterable[Any],
@@ -220,6 +222,7 @@ class Function(With, Generic[P, R]):
         return self._mapped("map", input_iterators, False, kwargs, order_outputs, return_exceptions)
 
     @blocking_iterator
+    @without("wrap_returned_exceptions", ".starmap")
     def starmap(
         self,
         input_iterator: Iterable[Sequence[Any]] | AsyncIterable[Sequence[Any]],
@@ -383,6 +386,26 @@ class Function(With, Generic[P, R]):
         from squall.sdk._autoscaler import FunctionAutoscaler  # cold start: as above
 
         return FunctionAutoscaler(self, self._name)
+
+    @blocking
+    @deprecated(".update_autoscaler()", "write .autoscaler.update(…)")
+    @checked(".update_autoscaler")
+    async def update_autoscaler(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        scaledown_window: int | None = None,
+        buffer_containers: int | None = None,
+    ) -> None:
+        """As `.autoscaler.update(…)`, but what is None stays as it is. Deprecated."""
+        given = {
+            "min_containers": min_containers,
+            "max_containers": max_containers,
+            "scaledown_window": scaledown_window,
+            "buffer_containers": buffer_containers,
+        }
+        await self.autoscaler.update.aio(**{name: value for name, value in given.items() if value is not None})
 
     @property
     def is_generator(self) -> bool:
