@@ -107,8 +107,8 @@ def __getattr__(name: str) -> object:
         return importlib.import_module(f"squall.{name}")
     if name == "__version__":
         return importlib.import_module("squall.protocol.version").VERSION
-    if name in importlib.import_module("squall.sdk._later").OF_PACKAGE:
-        text = f"squall.{name} is not in this version of Squall yet"
+    text = importlib.import_module("squall.sdk._later").of_package(name)
+    if text:
         # `from squall import Volume` puts a text of its own in place of an AttributeError's; `hasattr` wants that one.
         is_from_import = sys._getframe(1).f_globals.get("__name__") in ("importlib._bootstrap", "_frozen_importlib")
         raise ImportError(text, name="squall") if is_from_import else AttributeError(text)

@@ -361,6 +361,21 @@ def test_what_comes_in_a_later_version_is_called_so() -> None:
     assert not hasattr(squall.App("x"), "nonsense")
 
 
+def test_what_took_the_place_of_a_name_is_told() -> None:
+    with pytest.raises(AttributeError, match=r"no squall\.gpu: GPUs are named by a string, as in gpu=\"A100:2\""):
+        _ = squall.gpu
+    with pytest.raises(
+        ImportError, match=r"^there is no squall\.web_endpoint: squall\.fastapi_endpoint takes its place"
+    ):
+        from squall import web_endpoint  # noqa: F401
+    with pytest.raises(AttributeError, match=r"settings are variables of the environment"):
+        _ = squall.config
+    with pytest.raises(AttributeError, match=r"what get_call_graph\(\) returns is in squall\.types"):
+        _ = squall.call_graph
+    assert not [name for name in _later.INSTEAD if hasattr(squall, name)]
+    assert not _later.INSTEAD.keys() & _later.OF_PACKAGE
+
+
 def test_no_name_that_comes_later_is_there_already() -> None:
     assert not [name for name in _later.OF_PACKAGE if hasattr(squall, name)]
     assert not [name for name in _later.OF_APP if hasattr(squall.App("x"), name)]
