@@ -180,6 +180,7 @@ async def test_input_that_waits_for_its_retry_is_cancelled_at_once_and_never_run
         await settle()
 
         assert call.outputs[0].status == wire.CANCELLED
+        assert is_stopped or b"was cancelled while it waited for its attempt 2" in call.outputs[0].value
         await stage.pass_time(10.0)
         assert sum(len(guest.begun) for guest in stage.node.started) == begun
         assert dispatcher.delayed == 0

@@ -214,7 +214,13 @@ class Attempts:
     def cancel(self, inputs: list[Input], *, is_killing: bool = False) -> None:
         """Stop inputs: at once where they wait, by asking the guest where they run."""
         waiting = [one for one in inputs if one.container is None]
-        self._dispatcher.fail(waiting, Failure("cancelled", "the input was cancelled before it began"))
+        # One failure for all that wait for the same: a call may have a million of them.
+        by_attempt: dict[int, list[Input]] = {}
+        for one in waiting:
+            by_attempt.setdefault(one.attempt, []).append(one)
+        for attempt, alike in by_attempt.items():
+            when = f"while it waited for its attempt {attempt + 1}" if attempt else "before it began"
+            self._dispatcher.fail(alike, Failure("cancelled", f"the input was cancelled {when}"))
         held = [one for one in inputs if one.container is not None]
         if is_killing:
             containers = [one.container for one in held if one.container is not None]
