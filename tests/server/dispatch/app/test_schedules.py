@@ -365,6 +365,16 @@ async def test_deploy_begins_periods_anew_and_moves_no_cron(stage: Stage) -> Non
     assert len(runs_of(stage).inputs) == 1
 
 
+async def test_a_deploy_that_changes_nothing_leaves_a_period_as_it_was(stage: Stage) -> None:
+    await publish_two(stage, "1", EVERY_10_S, None)
+    due_at = (await only(stage)).next_at
+    await stage.pass_time(6.0, 0.5)
+
+    await publish_two(stage, "1", EVERY_10_S, None)
+
+    assert (await only(stage)).next_at == due_at
+
+
 async def test_last_run_is_known_in_the_next_version(stage: Stage) -> None:
     await publish_two(stage, "1", None, EVERY_10_S)
     await stage.pass_time(11.0, 0.5)
