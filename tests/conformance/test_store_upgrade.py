@@ -79,8 +79,8 @@ COLUMNS = {table.name: tuple(column.name for column in table.columns) for table 
 COLUMNS["inputs"] = ("call_id", "input_index", "value", "blob_sha256")
 VALUES: dict[str, list[tuple[Any, ...]]] = {
     "apps": [
-        ("ap-1", "hello", "", DEPLOYED, 1.0, None, '{"team": "blau"}', "[]", ""),
-        ("ap-2", "child", "", STOPPED, 2.0, 3.0, "{}", '["ap-1"]', "ap-1"),
+        ("ap-1", "hello", "", DEPLOYED, 1.0, None, '{"team": "blau"}', "[]", "", "ada"),
+        ("ap-2", "child", "", STOPPED, 2.0, 3.0, "{}", '["ap-1"]', "ap-1", ""),
     ],
     "functions": [("fu-1", "ap-1", "square", "", wire(FUNCTION), 0)],
     "mounts": [(MANIFEST.mount_id(), wire(MANIFEST), 5.0)],
@@ -194,7 +194,8 @@ def refuse(connection: sa.Connection) -> None:
 
 async def check_apps(store: Store, earlier: Earlier) -> None:
     ancestors = ("ap-1",) if earlier.has("apps", "ancestors") else ()
-    app = StoredApp("ap-1", "hello", DEPLOYED, 1.0, None, {"team": "blau"})
+    made_by = "ada" if earlier.has("apps", "created_by") else ""
+    app = StoredApp("ap-1", "hello", DEPLOYED, 1.0, None, {"team": "blau"}, created_by=made_by)
     child = StoredApp("ap-2", "child", STOPPED, 2.0, 3.0, {}, "", ancestors)
     assert await store.list_apps() == (child, app)
     assert await store.find_app("hello") == app

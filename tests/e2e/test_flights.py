@@ -187,7 +187,7 @@ def test_program_asks_about_its_calls_and_a_method_is_replayed(session_installat
         "3",
         "checkout SUCCESS [('charge', 'SUCCESS')]",
         "2 True 1",
-        "EPHEMERAL 1",
+        "EPHEMERAL True 1",
         "charging 4 stdout ['charging 3', 'charging 4']",
         "['charging 4'] ['charging 4']",
     ], ended

@@ -20,8 +20,8 @@ from squall.protocol.ids import new_id
 from squall.protocol.log import LogRead
 from squall.protocol.records import replace
 from squall.protocol.version import VERSION
-from squall.sdk._deploy import deployer
 from squall.sdk._environment import environment_of
+from squall.sdk._user import user_name
 
 
 @click.group("app", epilog="Example: squall app list --json")
@@ -203,7 +203,7 @@ def _shown(app: AppInfo) -> str:
 
 
 def _roll_back(record: AppRollback) -> AppPublished:
-    return ask("AppRollback", replace(record, client_version=VERSION, deployed_by=deployer()), AppPublished)
+    return ask("AppRollback", replace(record, client_version=VERSION, deployed_by=user_name()), AppPublished)
 
 
 def _at(published: AppPublished) -> str:

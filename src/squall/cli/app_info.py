@@ -31,7 +31,7 @@ def info(app: str, is_json: bool) -> None:
     lines = [
         ("version", f"v{found.version}" if found.version else None),
         ("environment", found.environment or None),
-        ("made", tables.local_time(found.created_at)),
+        ("made", f"{tables.local_time(found.created_at)}{f' by {found.created_by}' if found.created_by else ''}"),
         ("stopped", tables.local_time(found.stopped_at)),
         ("parent", found.parent_app_id or None),
         ("tags", ", ".join(f"{key}={value}" for key, value in sorted(found.tags.items())) or None),

@@ -24,6 +24,8 @@ class AppCreate:
     state: str = EPHEMERAL
     tags: dict[str, str] = field(default_factory=dict)
     environment: str = ""
+    created_by: str = ""
+    """The user of the program that makes it, as it is shown."""
 
 
 @record
@@ -55,6 +57,8 @@ class AppInfo:
     environment: str = ""
     version: int = 0
     """The current one of an app that is deployed."""
+    created_by: str = ""
+    """As in `AppCreate`; of an app that was deployed first, who did."""
 
 
 @record

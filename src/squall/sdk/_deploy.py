@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from squall.sdk._environment import environment_of
 from squall.sdk._image_build import Builds
 from squall.sdk._names import check_name
 from squall.sdk._specs import Specs
+from squall.sdk._user import user_name
 from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
@@ -51,14 +51,6 @@ def check_tag(tag: object) -> str:
     if not isinstance(tag, str) or not re.match(VERSION_TAG, tag):
         raise InvalidError(f"tag={value_text(tag)}: use {VERSION_TAG_RULE}")
     return tag
-
-
-def deployer() -> str:
-    """Who deploys, as the history shows it."""
-    try:
-        return getpass.getuser()[:200]
-    except (OSError, KeyError, ImportError):
-        return ""  # a user without a name
 
 
 async def deploy(
@@ -129,7 +121,7 @@ async def _publish(
             strategy,
             app.tags,
             VERSION,
-            deployer(),
+            user_name(),
             find_commit(_folder_of(app)),
         )
         # As the parameters of an event, in the body: the server reads them with the codec of its choice.
@@ -177,7 +169,7 @@ async def look_up(client: Client, name: object, environment: str | None, *, is_c
     # Without a version it is not there; whoever deploys meanwhile has made it.
     if not prepared.version:
         record = AppPublish(
-            prepared.app_id, asked.app, os.urandom(12).hex(), asked.environment, "", ROLLING, {}, VERSION, deployer()
+            prepared.app_id, asked.app, os.urandom(12).hex(), asked.environment, "", ROLLING, {}, VERSION, user_name()
         )
         body = client.codec.encode(wire.EVENT, 0, "FunctionCreate", FunctionCreate(()))
         await client.request("AppPublish", record, AppPublished, body)

@@ -14,6 +14,7 @@ from squall.sdk import _output
 from squall.sdk._client import Client
 from squall.sdk._image_build import Builds
 from squall.sdk._specs import Specs
+from squall.sdk._user import user_name
 
 if TYPE_CHECKING:
     from squall.sdk.app import App
@@ -45,7 +46,8 @@ class Running:
         functions = app.served_functions
         ids = {function_name: function_id(self.app_id, function_name) for function_name in functions}
         await client.connect()
-        record = AppCreate(self.app_id, name, DETACHED if is_detached else EPHEMERAL, app.tags, environment)
+        state = DETACHED if is_detached else EPHEMERAL
+        record = AppCreate(self.app_id, name, state, app.tags, environment, created_by=user_name())
         self._is_created = True
         created = await client.request("AppCreate", record, AppCreated)
         client.keep_app(record)

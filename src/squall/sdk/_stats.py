@@ -93,7 +93,7 @@ async def _lifecycle(client: Client, app: AppAnswer) -> AppLifecycle:
         AppState(app.state),
         app.version or None,
         _moment(app.created_at),
-        "",
+        app.created_by,
         deployed_at,
         deployed_by,
         _moment(app.stopped_at) if app.stopped_at is not None else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import getpass
 import os
 import sys
 
@@ -58,7 +59,12 @@ def ask() -> None:
     print(root.function_name, root.status.name, [(one.function_name, one.status.name) for one in root.children])
     stats, info = charge.stats(), charge.info()
     print(stats.input_success_count, "run_time" in stats.input_percentile_stats, info.max_retries)
-    print(app.info().lifecycle.state.name, app.stats().functions.by_name["Till"].counts.calls.succeeded)
+    lifecycle = app.info().lifecycle
+    print(
+        lifecycle.state.name,
+        lifecycle.created_by == getpass.getuser(),
+        app.stats().functions.by_name["Till"].counts.calls.succeeded,
+    )
     (last,) = charge.logs.tail(1)
     before = last.timestamp - datetime.timedelta(hours=1)
     print(last.message, last.source, [entry.message for entry in app.logs.fetch(since=before, search_text="charging")])

@@ -108,6 +108,7 @@ class ControlPlane:
         )
         self.environments = Environments(apps=self.apps, store=store, clock=self.clock, tasks=self.tasks)
         self.apps.entering = self.environments.entering
+        self.apps.is_of_its_environment = self.environments.is_of_it
         self.deployments = Deployments(
             apps=self.apps, environments=self.environments, fleet=self.fleet, store=store, clock=self.clock,
             tasks=self.tasks,

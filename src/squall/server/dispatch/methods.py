@@ -200,6 +200,8 @@ class Methods:
         if record.include_stopped:
             # Those that live are never cut off by runs that have ended.
             rows += await store.list_apps(limit, (STOPPED,), record.environment, before=before)
+            if record.environment is not None:
+                rows = tuple(filter(self._plane.environments.is_of_it, rows))
             rows = tuple(sorted(rows, key=lambda row: (row.created_at, row.app_id), reverse=True))
         return AppListing(*first_page(self._plane.codec, map(self._plane.apps.info, rows))), b""
 

@@ -41,6 +41,8 @@ class StoredApp:
     environment: str = ""
     ancestors: tuple[str, ...] = ()
     """Of a child, an app made inside a container: the apps above it, the one made outside first, its parent last."""
+    created_by: str = ""
+    """Who made it, by what the program that did said of its user; empty where that is not known."""
 
     @property
     def parent_app_id(self) -> str:

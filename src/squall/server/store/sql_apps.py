@@ -30,6 +30,7 @@ def app_of(row: Mapping[Any, Any]) -> StoredApp:
         json.loads(row["tags"]),
         row["environment"],
         tuple(json.loads(row["ancestors"])),
+        row["created_by"],
     )
 
 
@@ -46,6 +47,7 @@ def put_apps(connection: Connection, apps: Sequence[StoredApp]) -> list[None]:
             "tags": json.dumps(app.tags),
             "ancestors": json.dumps(app.ancestors),
             "root_app_id": app.ancestors[0] if app.ancestors else "",
+            "created_by": app.created_by,
         }
         for app in apps
     ]

@@ -89,6 +89,45 @@ async def test_containers_are_listed_by_environment_also_of_apps_that_ended() ->
         assert await listed(app="greeter", environment="main") == {here}
 
 
+async def test_what_ended_with_an_environment_is_not_in_one_made_again_by_its_name() -> None:
+    async with staged() as stage:
+        await create(stage)
+        earlier = await deploy_into(stage, "dev", "1")
+        await stage.client.ask("EnvironmentDelete", EnvironmentDelete("dev"), EnvironmentDeleted)
+        await stage.pass_time(5.0)
+        await create(stage)
+
+        async def listed() -> list[str]:
+            listing = await stage.client.ask("AppList", AppList(environment="dev"), AppListing)
+            return [one.app_id for one in listing.apps]
+
+        assert await listed() == []
+        error = await failure_of(stage.client.ask("AppGet", AppGet("greeter", "dev"), AppInfo))
+        assert error.code == "not_found"
+        later = await deploy_into(stage, "dev", "1")
+        await stage.client.ask("AppStop", AppStop(later.app_id), AppStopped)
+        assert await listed() == [later.app_id], "what ends in it is listed"
+        found = await stage.client.ask("AppGet", AppGet(earlier.app_id), AppInfo)
+        assert found.app_id == earlier.app_id, "by its id it is known"
+
+
+async def test_an_app_tells_who_made_it() -> None:
+    async with staged() as stage:
+        run = AppCreate(new_id("ap"), "run", created_by="ada")
+        await stage.client.ask("AppCreate", run, AppCreated)
+        prepared = await prepare(stage)
+        for deployer in ("grace", "ada"):
+            spec = deployable(prepared.app_id, env={"CODE": deployer})
+            await publish(stage, prepared.app_id, spec, deployed_by=deployer)
+
+        made = [await stage.client.ask("AppGet", AppGet(app), AppInfo) for app in (run.app_id, "greeter")]
+
+        assert [one.created_by for one in made] == ["ada", "grace"]
+        too_long = AppCreate(new_id("ap"), "run", created_by="x" * 201)
+        error = await failure_of(stage.client.ask("AppCreate", too_long, AppCreated))
+        assert "200 characters at most" in error.message
+
+
 async def test_an_environment_that_there_is_not_is_refused_wherever_it_is_named() -> None:
     async with staged() as stage:
         await create(stage, "staging")

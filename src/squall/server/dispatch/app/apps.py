@@ -48,6 +48,7 @@ _log = logging.getLogger("squall.server.dispatch.app.apps")
 
 LIVE = (wire.EPHEMERAL, wire.DETACHED, wire.DEPLOYED)
 NAME_CHARS_MAX = 64
+USER_CHARS_MAX = 200
 FUNCTIONS_MAX = 20_000
 END_GRACE_S = 1.0
 """What containers of a stopped app get between the request to exit and the end; those with exit hooks get longer."""
@@ -133,6 +134,8 @@ class Apps:
         """How many inputs of a function are in the store only."""
         self.entering: Callable[[str, str], AbstractContextManager[None]] = lambda method, environment: nullcontext()
         """Held while an app comes into an environment: see `Environments.entering`."""
+        self.is_of_its_environment: Callable[[StoredApp], bool] = lambda row: True
+        """Whether that environment is still there: see `Environments.is_of_it`."""
 
     async def load(self) -> None:
         """Take up what the store says lives; ephemeral apps wait for their clients for a time."""
@@ -193,6 +196,8 @@ class Apps:
         return await asyncio.shield(creating)
 
     async def _create(self, record: AppCreate, scope_app_id: str) -> App:
+        if len(record.created_by) > USER_CHARS_MAX:
+            raise PlatformError(INVALID, f"AppCreate: who makes it is said in {USER_CHARS_MAX} characters at most")
         texts = (record.name, *record.tags, *record.tags.values())
         if len(record.tags) > TAGS_MAX or any(len(text) > NAME_CHARS_MAX for text in texts):
             message = (
@@ -212,8 +217,9 @@ class Apps:
             _check_take_up(row, record, scope_app_id)
             raise PlatformError(CONFLICT, f"AppCreate: app {row.app_id} is {row.state}; create another")
         row = StoredApp(
-            record.app_id, record.name, record.state, self._clock.now(), None, record.tags, record.environment
-        )
+            record.app_id, record.name, record.state, self._clock.now(), None, record.tags, record.environment,
+            created_by=record.created_by,
+        )  # fmt: skip
         if not scope_app_id:
             await self._store.put_app(row)
             return self._begin(row)
@@ -507,7 +513,8 @@ class Apps:
         row = self._find_within(text, scope_app_id) if scope_app_id else await self._store.find_app(text, environment)
         if row is None and not scope_app_id:
             for candidate in await self._store.list_apps(limit=1_000, states=(wire.STOPPED, wire.STOPPING)):
-                if (candidate.name, candidate.environment) == (text, environment) and not candidate.ancestors:
+                is_named = (candidate.name, candidate.environment) == (text, environment) and not candidate.ancestors
+                if is_named and self.is_of_its_environment(candidate):
                     return candidate
         if row is None:
             names = {
@@ -531,7 +538,7 @@ class Apps:
         count = sum(len(one.containers) for one in app.all_dispatchers) if app is not None else 0
         return AppInfo(
             row.app_id, row.name, row.state, row.created_at, row.stopped_at, count, functions or {}, row.tags,
-            row.parent_app_id, shown(row.environment), app.version if app is not None else 0,
+            row.parent_app_id, shown(row.environment), app.version if app is not None else 0, row.created_by,
         )  # fmt: skip
 
     # Ending

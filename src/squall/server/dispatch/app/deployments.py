@@ -198,7 +198,10 @@ class Deployments:
         except PlatformError as error:
             if error.code != NOT_FOUND:
                 raise
-            row = StoredApp(record.app_id, record.name, DEPLOYED, self._clock.now(), environment=record.environment)
+            row = StoredApp(
+                record.app_id, record.name, DEPLOYED, self._clock.now(), environment=record.environment,
+                created_by=record.deployed_by,
+            )  # fmt: skip
             return App(row)
         raise PlatformError(CONFLICT, f"AppPublish: app {record.app_id} was stopped meanwhile; deploy again")
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from squall.server.dispatch.app.apps import App, Apps
     from squall.server.dispatch.client.callers import Caller
     from squall.server.model.clock import Clock
-    from squall.server.model.store import Store
+    from squall.server.model.store import Store, StoredApp
 
 ENVIRONMENTS_MAX = 1_000
 
@@ -99,12 +99,18 @@ class Environments:
         if environment in self._going:
             raise PlatformError(CONFLICT, f"{method}: environment {environment} is being deleted")
 
+    def is_of_it(self, row: StoredApp) -> bool:
+        """Whether an app is of the environment there is by that name now, and not of one that was deleted before."""
+        made_at = self._created_at.get(row.environment, 0.0)
+        return row.stopped_at is None or row.stopped_at >= made_at
+
     async def apps_in(self, environment: str, app_ids: Iterable[str]) -> set[str]:
         """Those of these apps that are in an environment, or were; forgotten ones are in none."""
         found = set()
         for app_id in app_ids:
             with suppress(PlatformError):
-                if (await self._apps.get(app_id)).environment == environment:
+                row = await self._apps.get(app_id)
+                if row.environment == environment and self.is_of_it(row):
                     found.add(app_id)
         return found
 

@@ -91,6 +91,7 @@ async def _apps(plane: ControlPlane, caller: Caller, asked: CallList) -> tuple[l
         return [row], False
     found = await plane.store.list_apps(APPS_MAX + 1, environment=row.environment, name=row.name)
     others = [one for one in found[:APPS_MAX] if one.app_id != row.app_id and not one.ancestors]
+    others = [one for one in others if plane.environments.is_of_it(one)]
     return [row, *others], len(found) > APPS_MAX
 
 
