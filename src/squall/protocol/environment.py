@@ -18,7 +18,7 @@ def is_environment_name(text: str) -> bool:
 
 @record
 class EnvironmentCreate:
-    """Make an environment. Error: `conflict` when there is one of that name."""
+    """Make an environment. Error: `exists` when there is one of that name."""
 
     name: str
 

@@ -4,7 +4,8 @@
     ├── invalid           the request itself is wrong; repeating it cannot help
     ├── not_found         no such object
     ├── expired           it was kept for a while, and is gone
-    ├── conflict          exists already, or is in a state that does not allow this
+    ├── exists            there is one of that name
+    ├── conflict          is in a state that does not allow this
     ├── unauthenticated   say who you are
     ├── forbidden         known, but not allowed
     ├── exhausted         a limit or budget is used up; later it may work
@@ -26,6 +27,7 @@ from squall.protocol.records import record
 INVALID = "invalid"
 NOT_FOUND = "not_found"
 EXPIRED = "expired"
+EXISTS = "exists"
 CONFLICT = "conflict"
 UNAUTHENTICATED = "unauthenticated"
 FORBIDDEN = "forbidden"
@@ -40,6 +42,7 @@ HTTP_STATUS = {
     UNAUTHENTICATED: 401,
     FORBIDDEN: 403,
     NOT_FOUND: 404,
+    EXISTS: 409,
     CONFLICT: 409,
     EXPIRED: 410,
     EXHAUSTED: 429,
@@ -48,7 +51,7 @@ HTTP_STATUS = {
     UNAVAILABLE: 503,
     TIMED_OUT: 504,
 }
-"""Used in both directions: the server writes the status, a client reads the code back."""
+"""What the server writes. The code itself is in the body: two share a status where HTTP knows one word for both."""
 
 
 def is_disk_full(error: BaseException) -> bool:

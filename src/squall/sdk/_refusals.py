@@ -9,6 +9,7 @@ _BY_CODE: dict[str, type[exception.Error]] = {
     "invalid": exception.InvalidError,
     "not_found": exception.NotFoundError,
     "expired": exception.OutputExpiredError,
+    "exists": exception.AlreadyExistsError,
     "conflict": exception.ConflictError,
     "unauthenticated": exception.AuthError,
     "forbidden": exception.PermissionDeniedError,

@@ -28,7 +28,7 @@ class EnvironmentObjects:
         """Make one.
 
         Raises:
-            ConflictError: there is one of that name.
+            AlreadyExistsError: there is one of that name.
             InvalidError: none can be called that.
         """
         if restricted or default_role is not None:
@@ -103,7 +103,7 @@ class Environment:
         return self
 
     async def _resolve(self) -> str:
-        from squall.exception import ConflictError  # cold start: handles are often only passed on
+        from squall.exception import AlreadyExistsError  # cold start: handles are often only passed on
         from squall.protocol.environment import (  # cold start: as above
             EnvironmentCreate,
             EnvironmentGet,
@@ -114,7 +114,7 @@ class Environment:
         if self._is_created:
             try:
                 await client.request("EnvironmentCreate", EnvironmentCreate(self._name), EnvironmentInfo)
-            except ConflictError:
+            except AlreadyExistsError:
                 pass  # it is there
             self._is_created = False
         info = await client.request("EnvironmentGet", EnvironmentGet(self._name), EnvironmentInfo)

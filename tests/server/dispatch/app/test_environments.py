@@ -152,8 +152,8 @@ async def test_names_of_environments_are_checked_and_taken_once() -> None:
         for name in ("", "-a", "a.b", "a" * 65, "a b"):
             assert (await failure_of(create(stage, name))).code == "invalid"
         await create(stage)
-        assert (await failure_of(create(stage))).code == "conflict"
-        assert (await failure_of(create(stage, "main"))).code == "conflict"
+        assert (await failure_of(create(stage))).code == "exists"
+        assert (await failure_of(create(stage, "main"))).code == "exists"
 
         await stage.restart()
         await stage.client.connect()

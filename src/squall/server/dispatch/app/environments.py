@@ -26,7 +26,7 @@ from squall.protocol.environment import (
     EnvironmentListing,
     is_environment_name,
 )
-from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.errors import CONFLICT, EXHAUSTED, EXISTS, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.names import ENVIRONMENT_RULE
 from squall.protocol.records import replace as replaced
 from squall.protocol.task_set import TaskSet
@@ -140,7 +140,7 @@ class Environments:
         if not is_environment_name(name):
             raise PlatformError(INVALID, f"EnvironmentCreate: {name[:80]!r} is no name of one: use {ENVIRONMENT_RULE}")
         if name == DEFAULT or name in self._created_at:
-            raise PlatformError(CONFLICT, f"EnvironmentCreate: there is an environment {name} already")
+            raise PlatformError(EXISTS, f"EnvironmentCreate: there is an environment {name} already")
         if len(self._created_at) >= ENVIRONMENTS_MAX:
             raise PlatformError(EXHAUSTED, f"EnvironmentCreate: there are {ENVIRONMENTS_MAX} already; delete some")
         now = self._clock.now()
