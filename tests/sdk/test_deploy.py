@@ -110,6 +110,24 @@ def test_the_environment_is_the_one_given_else_chosen_else_of_the_variables(monk
     assert found == ["", "theirs", "ours", "chosen", "given"]
 
 
+def test_environment_of_the_context_has_its_name_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SQUALL_ENVIRONMENT", raising=False)
+    monkeypatch.delenv("MODAL_ENVIRONMENT", raising=False)
+    found = [squall.Environment.from_context().name]
+    boot = Boot("ct-1", "ap-1", "app", "fu-1", "f", Definition("file"), environment="staging")
+    _container.enter(boot, "socket", "token")
+    try:
+        found.append(squall.Environment.from_context().name)
+    finally:
+        _container.leave()
+    monkeypatch.setenv("SQUALL_ENVIRONMENT", "ours")
+    found.append(squall.Environment.from_context().name)
+
+    assert found == ["main", "staging", "ours"]
+    with pytest.raises(AttributeError, match=r"<Environment ours> has no id yet: .* \.hydrate\(\) does that"):
+        squall.Environment.from_context().object_id  # noqa: B018
+
+
 def test_an_environment_is_not_made_directly_or_under_any_name() -> None:
     with pytest.raises(InvalidError, match="from_name"):
         squall.Environment()

@@ -47,6 +47,7 @@ class EnvironmentInfo:
     """Seconds since 1970; 0 for the default, which always was."""
     app_count: int = 0
     """Apps that live in it."""
+    environment_id: str = ""
 
 
 @record

@@ -70,6 +70,8 @@ class Boot:
     """Of a class, as in `FunctionSpec`."""
     is_batched: bool = False
     """Its inputs come in batches (`InputBatch.batch`) and are run as lists."""
+    environment: str = ""
+    """That its app is of."""
 
 
 @record

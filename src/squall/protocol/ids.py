@@ -18,6 +18,7 @@ KINDS = {
     "ap": "app",
     "fu": "function",
     "fc": "call",
+    "en": "environment",
     "in": "input",
     "ct": "container",
     "im": "image",

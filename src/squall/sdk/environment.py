@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
+from squall.protocol.environment import DEFAULT
+from squall.sdk import _container
 from squall.sdk._environment import check_environment, environment_of
 from squall.sdk._facade import blocking, blocking_static
 
@@ -44,7 +46,7 @@ class EnvironmentObjects:
         from squall.protocol.environment import EnvironmentList, EnvironmentListing  # cold start: as above
 
         listing = await _client_of(client).request("EnvironmentList", EnvironmentList(), EnvironmentListing)
-        return [Environment._make(one.name, client) for one in listing.environments]
+        return [Environment._make(one.name, client, one.environment_id) for one in listing.environments]
 
     @blocking_static
     async def delete(name: str, *, client: Client | None = None) -> None:  # noqa: N805 - static
@@ -71,10 +73,14 @@ class Environment:
     _name: str
     _is_created: bool
     _client: Client | None
+    _environment_id: str
 
     @classmethod
-    def _make(cls, name: str, client: Client | None, *, is_created: bool = False) -> Environment:
+    def _make(
+        cls, name: str, client: Client | None, environment_id: str = "", *, is_created: bool = False
+    ) -> Environment:
         environment = object.__new__(cls)
+        environment._environment_id = environment_id
         environment._name = name
         environment._is_created = is_created
         environment._client = client
@@ -88,7 +94,9 @@ class Environment:
     @staticmethod
     def from_context(*, client: Client | None = None) -> Environment:
         """The one that everything here means that names none; in a container, that of its app."""
-        return Environment._make(environment_of(None), client)
+        state = _container.current()
+        here = DEFAULT if state is None else state.boot.environment
+        return Environment._make(environment_of(None) or here, client)
 
     @blocking
     async def hydrate(self, client: Client | None = None) -> Environment:
@@ -118,13 +126,24 @@ class Environment:
                 pass  # it is there
             self._is_created = False
         info = await client.request("EnvironmentGet", EnvironmentGet(self._name), EnvironmentInfo)
-        self._name = info.name
+        self._name, self._environment_id = info.name, info.environment_id
         return info.name
 
     @property
     def name(self) -> str | None:
-        """Its name; of one from the context None while it has not been asked for."""
+        """Its name."""
         return self._name or None
+
+    @property
+    def object_id(self) -> str:
+        """Its id: another one of the same name, made when this one was deleted, has another.
+
+        Raises:
+            AttributeError: it has not been looked up.
+        """
+        if not self._environment_id:
+            raise AttributeError(f"{self!r} has no id yet: it has not been looked up; .hydrate() does that")
+        return self._environment_id
 
     @property
     def apps(self) -> EnvironmentApps:
@@ -136,7 +155,7 @@ class Environment:
         def __getattr__(self, name: str) -> object:
             from squall.sdk import _later  # cold start: only where there is no such name
 
-            raise _later.missing("Environment", _later.OF_ENVIRONMENT, name)
+            return _later.absent(self, _later.OF_ENVIRONMENT, name)
 
     def __repr__(self) -> str:
         return f"<Environment {self._name or 'of the context'}>"

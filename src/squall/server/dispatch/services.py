@@ -40,6 +40,7 @@ from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.server import Hello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.server.dispatch.app.environments import shown
 from squall.server.dispatch.app.held_version import HeldVersion
 from squall.server.dispatch.client.callers import CONTAINER_METHODS, Caller
 from squall.server.dispatch.client.client import Client
@@ -414,6 +415,7 @@ class GuestService:
             spec.is_interactive,
             spec.parameters,
             spec.batching is not None,
+            shown(app.row.environment) if app is not None else "",
         )
 
     def _outputs(self, container: Container, params: Any, body: bytes) -> None:

@@ -20,7 +20,7 @@ from squall.protocol.environment import (
 )
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionGet, FunctionSpec
-from squall.protocol.ids import new_id
+from squall.protocol.ids import is_id, new_id
 from squall.protocol.image import ImageConfig, ImageSpec
 from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageName, ImagePublish
 from squall.server.model.image import StoredImage
@@ -202,3 +202,19 @@ async def test_in_a_container_names_are_of_the_environment_of_its_app() -> None:
         assert (await inside.ask("ImageGet", ImageGet("web"), ImageInfo)).image_id == "im-1"
         assert stage.plane.apps.live[child].row.environment == "dev"
         assert elsewhere.code == "invalid"
+
+
+async def test_environment_has_an_id_of_its_own_that_stays() -> None:
+    async with staged() as stage:
+        made = await create(stage)
+        main = await stage.client.ask("EnvironmentGet", EnvironmentGet(), EnvironmentInfo)
+        await stage.restart()
+        await stage.client.connect()
+
+        found = await stage.client.ask("EnvironmentGet", EnvironmentGet("dev"), EnvironmentInfo)
+
+        assert is_id(found.environment_id, "en")
+        assert found.environment_id == made.environment_id != main.environment_id
+        await stage.client.ask("EnvironmentDelete", EnvironmentDelete("dev"), EnvironmentDeleted)
+        stage.clock.advance(1.0)
+        assert (await create(stage)).environment_id != made.environment_id

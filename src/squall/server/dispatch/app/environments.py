@@ -27,6 +27,7 @@ from squall.protocol.environment import (
     is_environment_name,
 )
 from squall.protocol.errors import CONFLICT, EXHAUSTED, EXISTS, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.ids import derived_id
 from squall.protocol.names import ENVIRONMENT_RULE
 from squall.protocol.records import replace as replaced
 from squall.protocol.task_set import TaskSet
@@ -151,7 +152,7 @@ class Environments:
         except PlatformError:
             del self._created_at[name]
             raise
-        return EnvironmentInfo(name, now)
+        return self._info(name)
 
     async def get(self, record: EnvironmentGet) -> EnvironmentInfo:
         """See `EnvironmentGet`; what is meant was found out before."""
@@ -163,7 +164,9 @@ class Environments:
 
     def _info(self, environment: str) -> EnvironmentInfo:
         created_at = self._created_at.get(environment, 0.0)
-        return EnvironmentInfo(shown(environment), created_at, len(self._apps_in(environment)))
+        name = shown(environment)
+        environment_id = derived_id("en", created_at, name)
+        return EnvironmentInfo(name, created_at, len(self._apps_in(environment)), environment_id)
 
     def _apps_in(self, environment: str) -> list[App]:
         live = self._apps.live.values()
