@@ -11,7 +11,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 import pytest
@@ -513,10 +513,59 @@ def test_classes_are_found_by_name(server: ServerDouble) -> None:
 
         assert model.times.remote(2) == 6
         assert list(model.count.remote_gen(2)) == [0, 1]
+        early = Cls.from_name("classes", "Model")(size=3)
         with pytest.raises(NotFoundError, match="class Model has no method 'nothing'; it has: who, times"):
-            model.nothing.remote()
+            early.nothing.remote()  # what there is, is known with the first call
         with pytest.raises(ExecutionError, match="its code is not in this program"):
             model.times.local(2)
+
+
+def test_looked_up_class_refuses_what_it_has_not_as_soon_as_that_is_known(server: ServerDouble) -> None:
+    with app.run():
+        found = Cls.from_name("classes", "Model")
+        model = found(size=3)
+        unknown = model.nothing
+        found.hydrate()
+
+        for one in (model, found(size=4)):
+            with pytest.raises(NotFoundError, match="class Model has no method 'nothing'; it has: who, times"):
+                one.nothing  # noqa: B018
+            assert not hasattr(one, "nothing")
+            assert hasattr(one, "times")
+        with pytest.raises(NotFoundError, match="no method 'nothing'"):
+            unknown.remote()
+
+
+@pytest.mark.parametrize("is_hydrated", [False, True])
+def test_method_of_a_looked_up_class_without_an_object_is_told_how(server: ServerDouble, is_hydrated: bool) -> None:
+    with app.run():
+        found: Any = Cls.from_name("classes", "Model")
+        if is_hydrated:
+            assert found.hydrate() is found
+
+        with pytest.raises(AttributeError, match=r"instantiate the class first, as in Model\(\)\.times\.remote"):
+            found.times.remote(2)
+        with pytest.raises(TypeError, match=r"Model\.times is not callable: write Model\(\)\.times\.remote"):
+            found.times(2)
+        assert hasattr(found, "nothing") is not is_hydrated
+        assert not hasattr(found, "_repr_html_")
+
+
+def test_class_has_the_id_of_what_serves_it_once_that_is_known(server: ServerDouble) -> None:
+    with pytest.raises(AttributeError, match="class Model has no id yet: its app does not run"):
+        cast("Any", Model).object_id  # noqa: B018
+    with app.run():
+        found = Cls.from_name("classes", "Model")
+        with pytest.raises(AttributeError, match=r"class Model has no id yet: it has not been looked up"):
+            found.object_id  # noqa: B018
+
+        asyncio.run(found.hydrate.aio())
+
+        assert found.object_id == cast("Any", Model).object_id in server.functions
+        with pytest.raises(AttributeError, match="get_dashboard_url is not in this version of Squall yet"):
+            found.get_dashboard_url()
+        with pytest.raises(NotFoundError, match="no function Nothing"):
+            Cls.from_name("classes", "Nothing").hydrate()
 
 
 def test_what_is_looked_up_as_the_other_kind_is_told_how(server: ServerDouble) -> None:

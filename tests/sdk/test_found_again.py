@@ -220,13 +220,15 @@ def test_a_method_that_a_later_version_has_is_found(server: ServerDouble, monkey
     Later.__name__ = Later.__qualname__ = "Scaler"
     later = squall.App("again", include_source=False)
     later.cls()(Later)
-    found = squall.Cls.from_name("again", "Scaler")()
+    handle = squall.Cls.from_name("again", "Scaler")
+    found = handle()
     with app.run():
         assert found.times.remote(3) == 6
         with pytest.raises(NotFoundError, match="class Scaler has no method 'thrice'; it has: times, upto"):
             found.thrice.remote(3)
     with later.run():
         monkeypatch.setattr(server, "method", lambda spec, name: lambda x: (name, 3 * x))
+        handle.hydrate()
         assert found.thrice.remote(3) == ("thrice", 9)
 
 

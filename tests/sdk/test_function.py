@@ -658,3 +658,19 @@ def test_generator_that_ends_before_all_its_items_came_is_an_error(server: Serve
             next(items)
 
     assert found == [0, 1, 2]
+
+
+def test_without_an_id_it_is_said_why(server: ServerDouble) -> None:
+    app = squall.App("ids", include_source=False)
+    function = app.function(name="asked")(test_without_an_id_it_is_said_why)
+
+    with pytest.raises(AttributeError, match="function asked has no id yet: its app does not run"):
+        function.object_id  # noqa: B018
+    assert not hasattr(function, "object_id")
+    with pytest.raises(AttributeError, match=r"function other has no id yet: it has not been looked up; \.hydrate"):
+        squall.Function.from_name("ids", "other").object_id  # noqa: B018
+    with app.run():
+        variant = function.with_options(timeout=9)
+        with pytest.raises(AttributeError, match=r"has no id yet: it has not been looked up; \.hydrate"):
+            variant.object_id  # noqa: B018
+        assert variant.hydrate().object_id != function.object_id

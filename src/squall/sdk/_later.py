@@ -4,6 +4,7 @@ from __future__ import annotations
 
 OF_PACKAGE = frozenset(
     [
+        "Client",
         "CloudBucketMount",
         "Cluster",
         "Dict",
@@ -39,7 +40,8 @@ OF_APP = frozenset(
         "server",
     ]
 )
-OF_ENVIRONMENT = frozenset(["billing", "roles"])
+OF_CLS = frozenset(["client", "get_dashboard_url"])
+OF_ENVIRONMENT = frozenset(["billing", "client", "get_dashboard_url", "roles"])
 OF_FUNCTION = frozenset(
     [
         "client",
@@ -72,6 +74,20 @@ def of_package(name: str) -> str:
     if name in INSTEAD:
         return f"there is no squall.{name}: {INSTEAD[name]}"
     return f"squall.{name} is not in this version of Squall yet" if name in OF_PACKAGE else ""
+
+
+def absent(owner: object, names: frozenset[str], name: str) -> object:
+    """What `__getattr__` of an object does; of its attributes, `names` come later.
+
+    Python asks that, too, where a property is there and raises AttributeError; what it has to say is said then.
+
+    Raises:
+        AttributeError: there is no such attribute, or none now.
+    """
+    there = getattr(type(owner), name, None)
+    if isinstance(there, property):
+        return there.__get__(owner)
+    raise missing(type(owner).__name__, names, name)
 
 
 def missing(kind: str, names: frozenset[str], name: str) -> AttributeError:

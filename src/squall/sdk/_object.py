@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from squall.sdk.cls import Cls
 
 
+class NoMethod(NotFoundError, AttributeError):
+    """An object of a class that was looked up has no such method: nor has it for `hasattr`."""
+
+
 class Obj:
     """What calling a class gives. It can be pickled, and is a handle then."""
 
@@ -47,6 +51,7 @@ class Obj:
         def __getattr__(self, name: str) -> object:
             if name.startswith(("__", "_squall_")):
                 raise AttributeError(f"an object of a class has no attribute {name!r}")
+            self._squall_check(name)
             found = self._squall_functions.get(name) or self._squall_method(name)
             return found if found is not None else getattr(self._squall_local(), name)
 
@@ -86,6 +91,18 @@ class Obj:
             variant=self._squall_variant,
         )
         await pool.autoscaler.update.aio(**{name: value for name, value in given.items() if value is not None})
+
+    def _squall_check(self, name: str) -> None:
+        """Whether an object of a class that was looked up may have such a method, as far as is known here.
+
+        Raises:
+            NoMethod: it has not.
+        """
+        cls = self._squall_cls
+        function = cls.service_function
+        if cls.user_class is None and not function.may_have(name):
+            what = f"class {cls._name} has no method {name!r}{function.methods_said()}"
+            raise NoMethod(f"{what}; if one was deployed since, Cls.from_name(…).hydrate() finds it")
 
     def _squall_method(self, name: str) -> Function[..., Any] | None:
         """Its method of that name. A class that was looked up may have any."""

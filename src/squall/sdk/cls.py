@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from squall.exception import InvalidError
 from squall.protocol.parameters import ParametersInvalid, Value, check, encode
 from squall.sdk._definition import Handle
+from squall.sdk._facade import blocking
 from squall.sdk._names import check_name
 from squall.sdk._object import Obj
 from squall.sdk._parameters import checked
@@ -100,6 +101,30 @@ class Cls(With):
                 raise InvalidError(f"{self._name}(): {error}") from None
         return Obj(self, encode_parameters(self._name, kwargs), kwargs)
 
+    @blocking
+    async def hydrate(self, client: Client | None = None) -> Cls:
+        """Look the class up now, also again; returns itself.
+
+        Raises:
+            NotFoundError: there is no such class.
+        """
+        await self._function.hydrate.aio(client)
+        return self
+
+    @property
+    def object_id(self) -> str:
+        """The id on the server of the function that serves it.
+
+        Raises:
+            AttributeError: its app does not run, or the class has not been looked up.
+        """
+        function_id = self._function._known_id()
+        if function_id is None:
+            is_named = self._function._handle is not None
+            why = "it has not been looked up; .hydrate() does that" if is_named else "its app does not run"
+            raise AttributeError(f"class {self._name} has no id yet: {why}")
+        return function_id
+
     def _parameter_names(self) -> list[str]:
         return [one.name for one in self._user_class.givable] if self._user_class is not None else ["name"]
 
@@ -134,12 +159,20 @@ class Cls(With):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
+            from squall.sdk import _later  # cold start: only where there is no such name
+
             user_class = self.__dict__.get("_user_class")
-            if name.startswith("__") or user_class is None:
+            if name in _later.OF_CLS or isinstance(getattr(Cls, name, None), property):
+                return _later.absent(self, _later.OF_CLS, name)
+            if name.startswith("__") or "_function" not in self.__dict__:
                 raise AttributeError(f"class {self.__dict__.get('_name', '?')} has no attribute {name!r}")
-            if name in user_class.methods:
-                return NoObject(self._name, name)
-            return getattr(user_class.raw, name)
+            if user_class is not None and name not in user_class.methods:
+                return getattr(user_class.raw, name)
+            # What a class that was looked up has, its server knows: until then any name may be a method's. Those with
+            # an underscore are what programs ask all objects for.
+            if user_class is None and (name.startswith("_") or not self._function.may_have(name)):
+                raise AttributeError(f"class {self._name} has no attribute {name!r}{self._function.methods_said()}")
+            return NoObject(self._name, name)
 
     def __repr__(self) -> str:
         return f"<Cls {self._name}>"

@@ -361,7 +361,10 @@ class Function(With, Generic[P, R]):
         """
         function_id = self._known_id()
         if function_id is None:
-            raise AttributeError(f"function {self._name} has no id yet: its app does not run")
+            base = self if self._variant is None else self._variant.base
+            is_there = base._handle is not None or base._known_id() is not None
+            why = "it has not been looked up; .hydrate() does that" if is_there else "its app does not run"
+            raise AttributeError(f"function {self._name} has no id yet: {why}")
         return function_id
 
     @property
@@ -446,7 +449,7 @@ class Function(With, Generic[P, R]):
         def __getattr__(self, name: str) -> object:
             from squall.sdk import _later  # cold start: only where there is no such name
 
-            raise _later.missing("Function", _later.OF_FUNCTION, name)
+            return _later.absent(self, _later.OF_FUNCTION, name)
 
     def __repr__(self) -> str:
         return f"<Function {self._name}>"
@@ -541,13 +544,17 @@ class Function(With, Generic[P, R]):
         assert self._variant is not None
         base = self._variant.base
         await base._resolve()
-        if self._method and base._handle is not None and not base._has_method(self._method):
+        if self._method and base._handle is not None and not base.may_have(self._method):
             await base.resolve_anew()  # a later version may have it
         self._is_generator = base._check_method(self._method) if self._method else base.is_generator
 
-    def _has_method(self, name: str) -> bool:
-        """Whether the class that was looked up has it, as far as is known."""
+    def may_have(self, name: str) -> bool:
+        """Whether the class that was looked up has such a method, as far as is known."""
         return self._methods is None or any(one.name == name for one in self._methods)
+
+    def methods_said(self) -> str:
+        """`; it has: …` with the methods of the class that was looked up, or nothing."""
+        return f"; it has: {', '.join(one.name for one in self._methods)}" if self._methods else ""
 
     def _check_method(self, name: str) -> bool:
         """Whether the method of a class that was looked up is a generator; as far as is known.
@@ -557,8 +564,7 @@ class Function(With, Generic[P, R]):
         """
         found = next((one for one in self._methods or () if one.name == name), None)
         if found is None and self._methods is not None:
-            names = ", ".join(one.name for one in self._methods)
-            raise NotFoundError(f"class {self._name} has no method {name!r}; it has: {names}")
+            raise NotFoundError(f"class {self._name} has no method {name!r}{self.methods_said()}")
         return found is not None and found.is_generator
 
     def _with(self, options: FunctionOptions) -> Function[P, R]:

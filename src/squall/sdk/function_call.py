@@ -168,7 +168,7 @@ class FunctionCall(Generic[T]):
         def __getattr__(self, name: str) -> object:
             from squall.sdk import _later  # cold start: only where there is no such name
 
-            raise _later.missing("FunctionCall", _later.OF_FUNCTION_CALL, name)
+            return _later.absent(self, _later.OF_FUNCTION_CALL, name)
 
     def __repr__(self) -> str:
         return f"<FunctionCall {self._call_id}>"

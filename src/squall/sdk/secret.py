@@ -90,7 +90,7 @@ class Secret(metaclass=_NamesThatComeLater):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            raise _later.missing("Secret", _later.OF_SECRET, name)
+            return _later.absent(self, _later.OF_SECRET, name)
 
     def __repr__(self) -> str:
         return "<Secret>"
