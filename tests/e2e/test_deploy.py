@@ -287,11 +287,15 @@ def inner() -> str:
 def outer() -> str:
     return inner.remote() + ", " + inner.spawn().get()
 
+@app.function()
+def inside() -> tuple:
+    return app.app_id, app.get_tags(), app.info().lifecycle.state.name, squall.Environment.from_context().name
+
 def main():
     os.chdir({folder!r})
     for code in ("one", "two"):
         globals()["app"] = again = squall.App({name!r}, tags={{"team": "blue"}})
-        made = [again.function(env={{"CODE": code}})(f.raw_f) for f in (inner, outer)]
+        made = [again.function(env={{"CODE": code}})(f.raw_f) for f in (inner, outer, inside)]
         assert again.deploy(environment_name="staging") is again
         assert made[0].remote() == code, code
     held = squall.Function.from_name({name!r}, "outer", version=1, environment_name="staging")
@@ -306,7 +310,16 @@ def main():
         empty = squall.App.lookup({name!r}, create_if_missing=True)
         print(empty.app_id == squall.App.lookup(empty.app_id).app_id != found.app_id)
         empty.stop()
-    print([one.name for one in squall.Environment.from_name("staging").apps.list()])
+    app_id, *others = made[2].remote()
+    print(app_id == again.app_id, *others)
+    staging = squall.Environment.from_name("staging").hydrate()
+    print([one.name for one in staging.apps.list()])
+    print([one.object_id == staging.object_id for one in squall.Environment.objects.list()])
+    try:
+        squall.Environment.objects.create("staging")
+    except squall.exception.AlreadyExistsError as error:
+        print(error)
+    squall.Environment.from_name("staging", create_if_missing=True).hydrate()
     again.stop()
 
 if __name__ == "__main__":
@@ -330,7 +343,15 @@ def test_programs_deploy_look_up_and_hold_to_versions(squall: Installation, tmp_
 
     assert created.code == 0, created
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines() == ["one, one two, two", "True {'team': 'red'}", "True", f"['{name}']"]
+    assert ended.stdout.splitlines() == [
+        "one, one two, two",
+        "True {'team': 'red'}",
+        "True",
+        "True {'team': 'red'} DEPLOYED staging",
+        f"['{name}']",
+        "[False, True]",
+        "cannot create the environment: there is an environment staging already",
+    ]
     assert [one["name"] for one in json.loads(listed.out)] == ["main", "staging"]
     assert deleted.code == 0, deleted
     assert (unknown.code, "no environment 'stagin'" in unknown.err) == (1, True), unknown

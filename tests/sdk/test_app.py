@@ -18,9 +18,10 @@ import squall
 from squall.exception import ImageBuildError, InvalidError
 from squall.protocol.app import DETACHED, EPHEMERAL
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import BY_FILE, BY_PACKAGE, SERIALIZED
+from squall.protocol.function import BY_FILE, BY_PACKAGE, SERIALIZED, Definition
+from squall.protocol.guest import Boot
 from squall.protocol.image import BuildEvent
-from squall.sdk import _later
+from squall.sdk import _container, _later
 from squall.sdk.retries import Retries
 from tests.sdk.double import ServerDouble
 
@@ -573,3 +574,30 @@ def test_the_async_form_of_run(server: ServerDouble) -> None:
         asyncio.run(main())
 
     assert len(server.stopped) == 2
+
+
+here = squall.App("here", include_source=False)
+elsewhere = squall.App("elsewhere", include_source=False)
+
+
+@here.function(name="served")
+def served() -> None:
+    """What the container below serves."""
+
+
+@pytest.mark.parametrize(
+    ("definition", "known"),
+    [
+        (Definition(BY_FILE, __name__, "served"), {here}),
+        (Definition(BY_FILE, "not_imported_yet", "served"), set()),
+        (Definition(SERIALIZED, "", "served"), {here}),
+    ],
+)
+def test_app_has_its_id_in_its_own_containers(definition: Definition, known: set[squall.App]) -> None:
+    assert here.app_id is None
+    _container.enter(Boot("ct-1", "ap-7", "here", "fu-1", "served", definition, {"served": "fu-1"}), "", "")
+    try:
+        assert {one for one in (here, elsewhere, squall.App()) if one.app_id is not None} == known
+        assert all(one.app_id == "ap-7" for one in known)
+    finally:
+        _container.leave()

@@ -266,8 +266,23 @@ class App:
 
     @property
     def app_id(self) -> str | None:
-        """The id of the run; None while it does not run."""
-        return self._app_id
+        """The id of the run; None while it does not run. In its own containers it has that, once they are loaded."""
+        return self._app_id or self._served_id()
+
+    def _served_id(self) -> str | None:
+        """The id of the app that this container serves, if it is this one: a module may have several."""
+        state = _container.current()
+        if state is None:
+            return None
+        served = _container.find_served(state.boot)
+        if served is None:
+            from squall.protocol.function import SERIALIZED  # cold start: only where somebody asks
+
+            # What was pickled has no module; the app came with it as a name, of no functions.
+            is_ours = bool(self._name) and self._name == state.boot.app_name
+            return state.boot.app_id if is_ours and state.boot.definition.kind == SERIALIZED else None
+        served = getattr(served, "service_function", served)
+        return state.boot.app_id if isinstance(served, Function) and self.has_function(served) else None
 
     def running_builds(self, what: str) -> Builds:
         """What builds images for the run; `what` needs it.
@@ -331,7 +346,7 @@ class App:
         def __getattr__(self, name: str) -> object:
             from squall.sdk import _later  # cold start: only where there is no such name
 
-            raise _later.missing("App", _later.OF_APP, name)
+            return _later.absent(self, _later.OF_APP, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An app that a serialized function refers to is a name there: it is never built again, nor run.
@@ -517,9 +532,10 @@ class App:
         return dict(info.tags)
 
     def _live_id(self, method: str) -> str:
-        if self._app_id is None:
+        app_id = self.app_id
+        if app_id is None:
             raise InvalidError(f"{self!r}.{method}(): it neither runs nor is deployed by this program")
-        return self._app_id
+        return app_id
 
     @property
     def logs(self) -> Logs:
@@ -574,12 +590,13 @@ class App:
         Raises:
             InvalidError: it neither runs nor is deployed by this program.
         """
-        if self._app_id is None:
+        app_id = self.app_id
+        if app_id is None:
             raise InvalidError(f"{self!r} does not run, so it cannot be stopped")
         from squall.protocol.app import AppStop, AppStopped  # cold start: as above
         from squall.sdk import _client  # cold start: as above
 
-        record = AppStop(self._app_id, "stopped by its program")
+        record = AppStop(app_id, "stopped by its program")
         await (client or _client.current()).request("AppStop", record, AppStopped)
 
 
