@@ -333,6 +333,7 @@ MODULES = {
     "slow_code.py": SLOW_CODE,
     "broken_code.py": BROKEN_CODE,
     "stubborn_code.py": STUBBORN_CODE,
+    "verbose_code.py": "raise ValueError('x' * 10_000_000)\n",
     "asking_code.py": "import os\nos.dup2(1, 2)\ninput('Your name? ')\n",
 }
 
@@ -539,6 +540,18 @@ def test_question_while_the_module_is_imported_comes_before_its_failure(guest: P
     _, printed = guest.end()
 
     assert printed.index("Your name? ") < printed.index("Traceback")
+
+
+def test_import_that_fails_with_more_text_than_can_be_sent_is_told(guest: Process) -> None:
+    guest.boot("x", module="verbose_code")
+
+    code, printed = guest.end()  # first: a pipe that nobody reads holds less than it prints
+
+    failed, _ = guest.agent.expect("StartupFailed", StartupFailed)
+    assert failed.failure.type_name == "ValueError"
+    assert "characters left out" in failed.failure.message
+    assert "characters left out" in printed
+    assert code == 1
 
 
 def test_package_missing_inside_a_function_is_noted(guest: Process) -> None:

@@ -9,12 +9,12 @@ import traceback
 
 import pytest
 
-from squall.exception import DeserializationError, InvalidError, SerializationError
+from squall.exception import DeserializationError, InvalidError, RemoteError, SerializationError
 from squall.protocol.call import Failure, TraceFrame, encode_failure
 from squall.protocol.log import LogEntry
 from squall.sdk._failure import to_exception
 from squall.sdk._output import PlainOutput
-from squall.sdk._serialization import deserialize, encode_exception, raise_failure, serialize
+from squall.sdk._serialization import EXCEPTION_BYTES_MAX, deserialize, encode_exception, raise_failure, serialize
 from squall.sdk._traceback import CAUSES_MAX, FRAMES_KEPT, format_for_user
 
 FAILURE = Failure(
@@ -135,6 +135,15 @@ def test_frames_in_the_middle_of_a_deep_recursion_are_left_out() -> None:
     assert 2 * FRAMES_KEPT - 5 < len(frames) <= 2 * FRAMES_KEPT + 1
     assert [frame.name for frame in frames if "left out" in frame.name] == ["<49802 frames left out>"]
     assert "1 // 0" in (frames[-1].line or "")
+
+
+def test_exception_that_is_too_large_is_told_without_its_object() -> None:
+    value = encode_exception(LookupError(b"x" * EXCEPTION_BYTES_MAX))
+    error = to_exception(value)
+
+    assert len(value) < 1_000_000
+    assert isinstance(error, RemoteError)
+    assert str(error).startswith("LookupError: b'xxx")
 
 
 def test_causes_without_end_are_left_out() -> None:

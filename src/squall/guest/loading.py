@@ -16,7 +16,7 @@ from squall.protocol.call import Failure, TraceFrame
 from squall.protocol.function import SERIALIZED
 from squall.protocol.guest import CODE_DIR, Boot
 from squall.sdk import _container
-from squall.sdk._serialization import deserialize, trace_frames
+from squall.sdk._serialization import deserialize, trace_frames, trimmed
 
 if TYPE_CHECKING:
     from squall.guest.instance import Instance
@@ -98,9 +98,9 @@ def _failure(boot: Boot, error: BaseException) -> Failure:
     frames = trace_frames(error, skip_until=CODE_DIR)
     return Failure(
         kind="import",
-        message=f"cannot load function {boot.function_name}: {_describe(error)}",
+        message=trimmed(f"cannot load function {boot.function_name}: {_describe(error)}"),
         type_name=type(error).__name__,
-        traceback=format_for_user(error),
+        traceback=trimmed(format_for_user(error)),
         frames=tuple(TraceFrame(frame.file, frame.line, frame.name, frame.text) for frame in frames),
         container_id=boot.container_id,
     )

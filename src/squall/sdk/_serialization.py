@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 REPR_CHARS_MAX = 100_000
+EXCEPTION_BYTES_MAX = 16 * 2**20
+"""Of a pickled exception; one that is larger is told by its name, its text and its frames."""
 LINE_CHARS_MAX = 1_000
 
 _main_name = ""
@@ -164,7 +166,8 @@ def _here() -> str:
 
 
 def encode_exception(error: BaseException, container_id: str = "", skip_until: str = "") -> bytes:
-    """What user code raised, as the value of an output: a `Failure` and, if possible, the exception itself."""
+    """What user code raised, as the value of an output: a `Failure` and, if possible and not too large, the exception
+    itself."""
     from squall.protocol.call import Failure, encode_failure  # cold start: only when something failed
     from squall.sdk._traceback import format_for_user  # cold start: as above
 
@@ -173,11 +176,12 @@ def encode_exception(error: BaseException, container_id: str = "", skip_until: s
         kind="unserializable" if isinstance(error, (SerializationError, DeserializationError)) else "user",
         message=_text(error),
         type_name=type(error).__name__,
-        traceback=_trimmed(format_for_user(error)),
+        traceback=trimmed(format_for_user(error)),
         frames=frames,
         container_id=container_id,
     )
-    return encode_failure(failure, _pickled_exception(error))
+    pickled = _pickled_exception(error)
+    return encode_failure(failure, pickled if len(pickled) <= EXCEPTION_BYTES_MAX else b"")
 
 
 def trace_frames(error: BaseException, skip_until: str = "") -> tuple[TraceFrame, ...]:
@@ -203,12 +207,13 @@ def trace_frames(error: BaseException, skip_until: str = "") -> tuple[TraceFrame
 
 def _text(error: BaseException) -> str:
     try:
-        return _trimmed(str(error))
+        return trimmed(str(error))
     except Exception as broken:  # noqa: BLE001 - a user's __str__ may do anything
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
-def _trimmed(text: str) -> str:
+def trimmed(text: str) -> str:
+    """The beginning and the end of a text that is too long to be sent with a failure."""
     if len(text) <= REPR_CHARS_MAX:
         return text
     half = REPR_CHARS_MAX // 2
