@@ -37,6 +37,8 @@ class Benchmark:
     """At most this, or at least this for a rate; None for what is only compared with, or only watched."""
     ratios: Mapping[str, float | None] = field(default_factory=dict)
     """Names of references, with the ratio to each that must be reached: at most, or at least for a rate."""
+    also: Mapping[str, float] = field(default_factory=dict)
+    """Other numbers of the same run, with what each must be at most."""
 
 
 BENCHMARKS = [
@@ -53,7 +55,7 @@ BENCHMARKS = [
     Benchmark("import_inside", limit=25),
     Benchmark("warm_call", ratios={"raw_echo": 3.0, "raw_echo_blocking": None, "ray_actor_call": 1.0}),
     Benchmark("map_trivial", limit=20_000, ratios={"ray_calls": 10.0}),
-    Benchmark("map_million", limit=20_000),
+    Benchmark("map_million", limit=20_000, also={"client_mb": 400, "server_mb": 400}),
     Benchmark("spawn_durable", limit=5_000),
     Benchmark("spawn_map_durable", limit=5_000),
     Benchmark("spawn_postgres", limit=2_500),
@@ -130,6 +132,7 @@ def judge(
     demands = [(outcome.value, benchmark.limit), *((ratios.get(name), r) for name, r in benchmark.ratios.items())]
     judged = [(value, demand) for value, demand in demands if value is not None and demand is not None]
     is_reached = all(value >= demand if outcome.is_rate else value <= demand for value, demand in judged)
+    is_reached = is_reached and all(outcome.also[name] <= demand for name, demand in benchmark.also.items())
     return {
         "name": benchmark.name,
         "value": round(outcome.value, 4),
@@ -139,6 +142,7 @@ def judge(
         "ratio_limits": {name: demand for name, demand in benchmark.ratios.items() if demand is not None},
         "is_reached": is_reached if judged else None,
         "also": {name: round(value, 4) for name, value in outcome.also.items()},
+        "also_limits": dict(benchmark.also),
         "note": outcome.note,
     }
 
@@ -156,7 +160,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         limits += [
             f"{sign} {demand:g} x {name}" for name, demand in row["ratio_limits"].items() if name in row["ratios"]
         ]
-        remarks = [f"{ratio:.2f} x {name}" for name, ratio in row["ratios"].items()] + [row["note"]]
+        limits += [f"{name} <= {demand:g}" for name, demand in row["also_limits"].items()]
+        remarks = [f"{ratio:.2f} x {name}" for name, ratio in row["ratios"].items()]
+        remarks += [f"{name} {row['also'][name]:g}" for name in row["also_limits"]] + [row["note"]]
         value = f"{row['value']:,.2f} {row['unit']}"
         lines.append(f"{row['name']:<20} {value:>18}  {', '.join(limits):<36} {verdict:<5} {'; '.join(remarks)}")
     return "\n".join(lines)

@@ -26,6 +26,17 @@ def test_rate_must_stay_above_its_limit(value: float, expected: bool) -> None:
     assert row["is_reached"] is expected
 
 
+@pytest.mark.parametrize(("server_mb", "expected"), [(400.0, True), (401.0, False)])
+def test_other_numbers_of_a_run_are_judged_with_it(server_mb: float, expected: bool) -> None:
+    million = next(one for one in BENCHMARKS if one.name == "map_million")
+    figure = Figure(21_000, "inputs/s", also={"client_mb": 20.0, "server_mb": server_mb})
+
+    row = judge(million, figure, {})
+
+    assert row["is_reached"] is expected
+    assert "server_mb <= 400" in table([row])
+
+
 def test_absent_reference_leaves_the_limit_to_judge() -> None:
     row = judge(Benchmark("map", limit=10, ratios={"peer": 10.0}), Figure(12, "inputs/s"), {"peer": Absent("none")})
 
