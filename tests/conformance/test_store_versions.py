@@ -140,3 +140,14 @@ async def test_versions_of_an_app_that_has_stopped_are_listed_and_no_more(store:
     with pytest.raises(PlatformError, match="version 2") as caught:
         await store.list_version_functions("ap-1", 2)
     assert caught.value.code == "not_found"
+
+
+async def test_ten_thousand_functions_are_one_version_and_so_is_what_changes_of_them(store: Store) -> None:
+    functions = tuple(make_function(f"f{number:05}") for number in range(10_000))
+    await publish(store, 1, *functions)
+
+    changed = replace(functions[7], env={"A": "2"}, version=2)
+    await publish(store, 2, changed, *functions[8:], gone=tuple(one.function_id for one in functions[:7]))
+
+    assert await store.list_version_functions("ap-1", 1) == functions
+    assert sorted(await store.list_functions("ap-1"), key=lambda one: one.name) == [changed, *functions[8:]]

@@ -580,12 +580,13 @@ async def test_tags_are_replaced() -> None:
 async def test_many_functions_are_one_version() -> None:
     async with staged() as stage:
         prepared = await prepare(stage)
-        specs = [deployable(prepared.app_id, f"f{number}") for number in range(3_000)]
+        specs = [deployable(prepared.app_id, f"f{number}") for number in range(10_000)]
 
         published = await publish(stage, prepared.app_id, *specs)
+        await stage.restart()
 
         assert published.version == 1
-        assert len(stage.plane.apps.live[prepared.app_id].functions) == 3_000
+        assert len(stage.plane.apps.live[prepared.app_id].functions) == 10_000
         await settle()
 
 
