@@ -128,7 +128,7 @@ USER_FAULTS = (
         "the caller's error has no traceback of the user's module",
         (
             Change("src/squall/guest/loading.py", "frames = trace_frames(error, skip_until=CODE_DIR)", "frames = ()"),
-            Change("src/squall/guest/loading.py", "traceback=format_for_user(error),", 'traceback="",'),
+            Change("src/squall/guest/loading.py", "traceback=trimmed(format_for_user(error)),", 'traceback="",'),
         ),
         {
             f"{CODE}test_package_missing_in_the_image_is_named_with_the_users_traceback": "missing_package",
