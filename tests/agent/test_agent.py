@@ -261,6 +261,7 @@ async def test_a_container_starts_speaks_and_ends_and_nothing_is_left(world: Wor
 
         exited = world.server.exits[0]
         assert (exited.container_id, exited.exit_code, exited.signal) == (started.container_id, 7, None)
+        assert exited.memory_limit_mib == make_config(world.data_dir).memory_mib * 3 // 4
         # The last line was there before the exit was told.
         assert [entry.text for entry in world.server.lines] == ["hello from the guest", "last words"]
         assert {entry.container_id for entry in world.server.lines} == {started.container_id}

@@ -102,5 +102,5 @@ def test_result_that_does_not_fit_into_the_container_is_told_as_that(squall: Ins
     ended = squall.run("counting.py::large")
 
     assert ended.code == 0, ended
-    assert "caught: the container ran out of memory while it ran this input (" in ended.out, ended
+    assert "caught: function build: the container ran out of memory while it ran this input (" in ended.out, ended
     assert f"afterwards: {20 * 2**20}\n" in ended.out, ended

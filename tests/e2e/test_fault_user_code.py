@@ -211,7 +211,8 @@ def test_too_much_memory_names_the_option_that_gives_more(squall: Installation) 
     ended = squall.run("crashing.py::memory", timeout_s=45)
 
     assert ended.code == 0, ended
-    assert "caught: the container ran out of memory while it ran this input (" in ended.out, ended
+    said = "caught: function fill: the container ran out of memory while it ran this input "
+    assert f"{said}(it went over its memory limit of 128 MiB)" in ended.out, ended
     assert "give the function more with memory=, or let it use less" in ended.out, ended
     assert ended.out.count("little: 8") == 2, ended
 

@@ -336,7 +336,13 @@ class FakeGuest:
                 task.cancel()
 
     def exit(
-        self, code: int | None = 0, signal: int | None = None, *, is_oom: bool = False, over_disk: str = ""
+        self,
+        code: int | None = 0,
+        signal: int | None = None,
+        *,
+        is_oom: bool = False,
+        over_disk: str = "",
+        memory_limit_mib: int = 0,
     ) -> None:
         """The process ends."""
         self.running.clear()
@@ -344,7 +350,9 @@ class FakeGuest:
         if self.peer is not None:
             self.peer.channel.close()
         if self.node.guests.pop(self.container_id, None) is not None:
-            exited = ContainerExited(self.container_id, code, signal, is_oom, over_disk=over_disk)
+            exited = ContainerExited(
+                self.container_id, code, signal, is_oom, over_disk=over_disk, memory_limit_mib=memory_limit_mib
+            )
             self.node.tell("ContainerExited", exited)
 
     def disconnect(self) -> None:

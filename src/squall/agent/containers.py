@@ -30,7 +30,7 @@ from squall.agent.image.layer.holds import Hold, LayerHolds
 from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import KnownImages
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
-from squall.agent.launch import Provision, container_spec
+from squall.agent.launch import Provision, container_spec, memory_limit_mib
 from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
@@ -179,6 +179,7 @@ class Containers:
             token_hash(token),
             disk_mib=request.resources.disk_mib,
             version=request.version,
+            memory_limit_mib=memory_limit_mib(self._config, request.resources),
         )
         container = Container(record, self._config.containers_dir / request.container_id)
         self._known[request.container_id] = container
@@ -414,6 +415,7 @@ class Containers:
                 status.is_oom,
                 is_lost=status is _LOST,
                 over_disk=container.over_disk,
+                memory_limit_mib=container.record.memory_limit_mib,
             )
         )
 

@@ -109,19 +109,23 @@ def thread_counts(resources: Resources) -> Mapping[str, str]:
 
 
 def limits(config: AgentConfig, resources: Resources) -> Limits:
-    """Hard limits and weight of a container.
+    """Hard limits and weight of a container."""
+    cpu_milli = DEFAULT_CPU_MILLI if resources.cpu_milli is None else resources.cpu_milli
+    return Limits(
+        cpu_milli=resources.cpu_limit_milli,
+        cpu_weight=min(10_000, max(1, cpu_milli // 10)),
+        memory_bytes=memory_limit_mib(config, resources) * _MIB,
+        pids_max=PIDS_MAX,
+    )
+
+
+def memory_limit_mib(config: AgentConfig, resources: Resources) -> int:
+    """What a container may use.
 
     Without a memory limit of its own a container gets three quarters of the node's memory (or what it reserves, if that
     is more): it may use what is free, and when it runs away the kernel ends it and not the machine.
     """
-    cpu_milli = DEFAULT_CPU_MILLI if resources.cpu_milli is None else resources.cpu_milli
-    memory_mib = resources.memory_limit_mib
-    if memory_mib is None:
-        default_mib = config.default_memory_limit_mib or config.memory_mib * 3 // 4
-        memory_mib = max(default_mib, resources.memory_mib or 0)
-    return Limits(
-        cpu_milli=resources.cpu_limit_milli,
-        cpu_weight=min(10_000, max(1, cpu_milli // 10)),
-        memory_bytes=memory_mib * _MIB,
-        pids_max=PIDS_MAX,
-    )
+    if resources.memory_limit_mib is not None:
+        return resources.memory_limit_mib
+    default_mib = config.default_memory_limit_mib or config.memory_mib * 3 // 4
+    return max(default_mib, resources.memory_mib or 0)

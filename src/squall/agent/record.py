@@ -26,6 +26,7 @@ class ContainerRecord:
     """What it stands on, by path: its image may have been built anew since."""
     version: int = 0
     """Of its app, as in `ContainerStart`."""
+    memory_limit_mib: int = 0
 
 
 def write_record(directory: Path, record: ContainerRecord) -> None:

@@ -113,6 +113,8 @@ class ContainerExited:
     """It was ended with the process that held it, not by what ran in it; how is not known."""
     over_disk: str = ""
     """It wrote too much and was ended for it: how much, and what to do about it, in words."""
+    memory_limit_mib: int = 0
+    """What it might use; 0: not known any more."""
 
 
 @record

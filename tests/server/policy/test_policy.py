@@ -70,6 +70,23 @@ def test_crash_of_the_only_input_is_tried_in_three_containers_apart_from_the_use
     assert "SIGTERM sent by its own code: with exit code 0" in third.failure.message
 
 
+@pytest.mark.parametrize(
+    ("alone", "shared", "said"),
+    [
+        (2, 1, "(exit code 1); so did 3 others before it, 1 of which held more inputs; os._exit"),
+        (2, 0, "(exit code 1); so did 2 others before it; os._exit"),
+        (0, 1, "(exit code 1); so did 1 other before it, which held more inputs; os._exit"),
+        (0, 0, "(exit code 1); os._exit"),
+    ],
+)
+def test_crash_says_how_many_containers_ended_before_alone_or_not(alone: int, shared: int, said: str) -> None:
+    verdict = ask_lost(has_crashed=True, crashes=alone, shared_crashes=shared, is_repeatable=False)
+
+    assert isinstance(verdict, Fail)
+    assert verdict.failure is not None
+    assert said in verdict.failure.message
+
+
 def test_function_with_more_retries_may_lose_as_many_containers() -> None:
     retries = RetryPolicy(4)
 

@@ -34,9 +34,9 @@ def crash_delay_s(crashes: int) -> float:
 
 
 def crash_failure(event: AttemptLost) -> Failure:
-    """What the caller is told."""
+    """What the caller is told; whoever passes it on names the function."""
     which = "" if event.index is None else f", input {event.index} of its call"
-    times = "" if event.crashes == 0 else f"; so did {event.crashes} other{'s' * (event.crashes > 1)} before it"
+    times = _before(event.crashes, event.shared_crashes)
     if event.is_oom:
         message = (
             f"the container ran out of memory while it ran this input ({event.ending}{which}){times}; "
@@ -44,9 +44,7 @@ def crash_failure(event: AttemptLost) -> Failure:
         )
         return Failure("oom", message, container_id=event.container_id)
     if event.over_disk:
-        message = (
-            f"a container of function {event.function_name} was ended while it ran this input{which}: {event.over_disk}"
-        )
+        message = f"the container was ended while it ran this input{which}: {event.over_disk}"
         return Failure("disk", message, container_id=event.container_id)
     message = (
         f"the container ended while it ran this input ({event.ending}{which}){times}; "
@@ -54,6 +52,15 @@ def crash_failure(event: AttemptLost) -> Failure:
         "code 0); its log has what it printed last"
     )
     return Failure("crashed", message, container_id=event.container_id)
+
+
+def _before(alone: int, shared: int) -> str:
+    """How many containers ended under the input before: innocent ones too, where one ran several."""
+    if not alone + shared:
+        return ""
+    others = "1 other" if alone + shared == 1 else f"{alone + shared} others"
+    which = "" if not shared else ", which held more inputs" if not alone else f", {shared} of which held more inputs"
+    return f"; so did {others} before it{which}"
 
 
 class CrashPolicy(Policy):

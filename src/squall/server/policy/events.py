@@ -56,9 +56,10 @@ class AttemptLost:
     ending: str
     """How the container ended, in words."""
     container_id: str
-    function_name: str = ""
     crashes: int = 0
     """How many containers have ended by themselves under this input alone, before this one."""
+    shared_crashes: int = 0
+    """How many did that held other inputs, too."""
     index: int | None = None
     """Which input of its call it is; None where there is only one."""
     over_disk: str = ""

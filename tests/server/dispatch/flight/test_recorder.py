@@ -180,8 +180,8 @@ async def test_crash_of_a_container_is_an_attempt_with_how_it_ended() -> None:
         first = flight.inputs[0].attempts[0]
         assert (first.status, first.container_id) == ("lost", stage.node.started[0].container_id)
         assert first.failure is not None
-        assert "signal 11" in first.failure.message
-        assert {one.container.exit_reason for one in flight.containers} == {"signal 11", ""}
+        assert "SIGSEGV (segmentation fault)" in first.failure.message
+        assert {one.container.exit_reason for one in flight.containers} == {"SIGSEGV (segmentation fault)", ""}
 
 
 async def test_first_thousand_inputs_are_known_one_by_one_and_all_are_counted() -> None:

@@ -110,7 +110,23 @@ async def test_input_that_ends_every_container_fails_with_the_third_and_says_how
         assert outputs[0].failure.kind == "crashed"
         assert "exit code 1" in outputs[0].failure.message
         assert "so did 2 others before it" in outputs[0].failure.message
+        assert outputs[0].failure.message.startswith(f"function {spec.name}: the container ended")
         assert len(stage.node.starts) == 3
+
+
+async def test_containers_that_ended_under_several_inputs_are_counted_too() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(max_inputs=2, max_containers=1)
+        stage.node.run = forever
+        call = stage.client.call(spec.function_id, 1, 2)
+        await stage.until(lambda: any(len(guest.running) == 2 for guest in stage.node.guests.values()))
+
+        await end_every_container(stage, 7, code=1)
+        outputs = await stage.done(call, 2)
+
+        for output in outputs.values():
+            assert "so did 3 others before it, 1 of which held more inputs" in output.failure.message
+        assert len(stage.node.starts) == 7
 
 
 async def test_poison_input_of_a_map_is_named_and_the_others_go_on() -> None:
@@ -128,7 +144,7 @@ async def test_poison_input_of_a_map_is_named_and_the_others_go_on() -> None:
 
         assert len(call.outputs) == 30
         assert [index for index, got in call.outputs.items() if got.status != wire.SUCCEEDED] == [7]
-        assert "(signal 11, input 7 of its call)" in call.outputs[7].failure.message
+        assert "(SIGSEGV (segmentation fault), input 7 of its call)" in call.outputs[7].failure.message
         assert not stage.plane.apps.dispatchers[spec.function_id].attempts.suspects
 
 
@@ -152,11 +168,13 @@ async def test_memory_over_the_limit_is_called_so() -> None:
         stage.node.run = forever
         call = stage.client.call(spec.function_id, 1)
 
-        await end_every_container(stage, 3, code=None, signal=9, is_oom=True)
+        await end_every_container(stage, 3, code=None, signal=9, is_oom=True, memory_limit_mib=256)
         outputs = await stage.done(call, 1)
 
         assert outputs[0].failure.kind == "oom"
+        assert "(it went over its memory limit of 256 MiB)" in outputs[0].failure.message
         assert "memory=" in outputs[0].failure.message
+        assert outputs[0].failure.message.startswith(f"function {spec.name}: ")
 
 
 async def test_disk_over_the_limit_is_called_so() -> None:
@@ -170,7 +188,7 @@ async def test_disk_over_the_limit_is_called_so() -> None:
         outputs = await stage.done(call, 1)
 
         assert outputs[0].failure.kind == "disk"
-        assert f"a container of function {spec.name} was ended" in outputs[0].failure.message
+        assert f"function {spec.name}: the container was ended" in outputs[0].failure.message
         assert "ephemeral_disk=" in outputs[0].failure.message
         assert "its limit is 10 MiB" in stage.plane.fleet.stopped[guest.container_id].info().exit_reason
 
@@ -211,7 +229,7 @@ async def test_only_the_input_that_ends_its_container_fails() -> None:
         assert sorted(call.outputs) == list(range(40))
         failed = [index for index, got in call.outputs.items() if got.status != wire.SUCCEEDED]
         assert failed == [13]
-        assert "signal 11" in call.outputs[13].failure.message
+        assert "SIGSEGV" in call.outputs[13].failure.message
         assert not stage.plane.apps.dispatchers[spec.function_id].attempts.suspects
 
 
@@ -266,8 +284,20 @@ async def test_input_over_its_time_is_stopped_and_named() -> None:
         await stage.pass_time(0.5)
 
         assert call.outputs[0].status == wire.TIMED_OUT
-        assert "2 s" in call.outputs[0].failure.message
+        said = f"function {spec.name}: the input ran longer than its timeout of 2 s"
+        assert call.outputs[0].failure.message.startswith(said)
         assert len(stage.node.guests) == 1
+
+
+async def test_failure_of_a_deployed_app_names_it_for_callers_elsewhere() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+
+        assert dispatcher.in_words() == f"function {spec.name}"
+        dispatcher.is_deployed = True
+        assert dispatcher.in_words() == f"function {spec.name} of app {dispatcher.app_name}"
+        assert dispatcher.in_words("run") == f"method run of class {spec.name} of app {dispatcher.app_name}"
 
 
 async def test_input_that_does_not_stop_costs_its_container() -> None:
@@ -504,6 +534,7 @@ async def test_start_over_its_time_fails_all_that_waits() -> None:
         await stage.pass_time(4.0)
 
         assert call.outputs[0].failure.kind == "startup_timed_out"
+        assert call.outputs[0].failure.message.startswith(f"function {spec.name}: the container was not ready")
         assert not stage.node.guests
 
 

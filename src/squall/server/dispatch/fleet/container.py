@@ -14,6 +14,7 @@ from squall.protocol import container as wire
 from squall.protocol.container import ContainerInfo
 from squall.protocol.function import EXIT_GRACE_S
 from squall.protocol.node import ContainerExited
+from squall.server.dispatch.fleet.signal_name import signal_in_words
 
 SIGTERM = 15
 FROM_BEFORE = -1
@@ -189,9 +190,10 @@ class Container:
         if exited.over_disk:
             return exited.over_disk
         if exited.is_oom:
-            return "it went over its memory limit"
+            limit_mib = exited.memory_limit_mib or self.spec.resources.memory_limit_mib
+            return "it went over its memory limit" + (f" of {limit_mib:,} MiB" if limit_mib else "")
         if exited.signal is not None:
-            return f"signal {exited.signal}"
+            return signal_in_words(exited.signal)
         return f"exit code {exited.exit_code}"
 
     def info(self) -> ContainerInfo:

@@ -204,7 +204,8 @@ class Starts:
         except PlatformError as error:
             if error.code == errors.TIMED_OUT and not container.is_stopped:
                 self._fleet.kill(container, "its node did not start it in time")
-                failure = Failure("startup_timed_out", error.message, container_id=container.container_id)
+                message = f"{container.dispatcher.in_words()}: {error.message}"
+                failure = Failure("startup_timed_out", message, container_id=container.container_id)
                 container.dispatcher.attempts.start_failed(container, failure, is_final=False)
             else:
                 self._refused(container, node, error)
@@ -276,7 +277,7 @@ class Starts:
         if container.is_ready or container.is_stopped or container.ending:
             return
         if not container.is_adopted:
-            message = startup_message(container.spec.startup_timeout_s)
+            message = f"{container.dispatcher.in_words()}: {startup_message(container.spec.startup_timeout_s)}"
             failure = Failure("startup_timed_out", message, container_id=container.container_id)
             container.start_failure = True
             self._fleet.kill(container, "it was not ready in time")
@@ -302,7 +303,8 @@ class Starts:
         if exited is None or exited.is_lost:
             return  # its node's fault, not its function's: whoever waits for it gets another one
         ending = container.ending_in_words()
-        message = f"the container ended before its function was loaded ({ending}); its log has what it printed last"
+        what = container.dispatcher.in_words()
+        message = f"{what}: the container ended before it was loaded ({ending}); its log has what it printed last"
         if exited.exit_code == 0:
             # Nothing of ours ends so early and well.
             message += "; an entrypoint of its image must end in executing its arguments"

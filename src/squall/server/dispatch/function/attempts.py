@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from squall.protocol import call as wire
 from squall.protocol.call import Failure, InputRefs, OutputBatch, cut
 from squall.protocol.function import RetryPolicy
+from squall.protocol.records import replace
 from squall.server.autoscaler import backoff_s
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.flight.recorder import failure_of
@@ -104,15 +105,15 @@ class Attempts:
         trouble = one.with_trouble()
         trouble.losses += 1
         if one.call.items_passed or trouble.losses > LOSSES_MAX:
-            self._dispatcher.fail([one], self.items_lost(container))
+            self._dispatcher.fail([one], self.items_lost(one, container))
         else:
-            self._carry_out(one, Retry(0.0, is_counted=False), wire.LOST, self.items_lost(container))
+            self._carry_out(one, Retry(0.0, is_counted=False), wire.LOST, self.items_lost(one, container))
 
-    def items_lost(self, container: Container | None) -> Failure:
+    def items_lost(self, one: Input, container: Container | None) -> Failure:
         """What the caller is told of a generator with a gap."""
         container_id = container.container_id if container is not None else ""
         message = f"items of the generator were lost with a connection of {container_id}; call it again"
-        return Failure("lost", message, container_id=container_id)
+        return self._named(Failure("lost", message, container_id=container_id), one.call)
 
     def _is_retried(self, one: Input, status: int, value: bytes) -> bool:
         retries = self._retries_of(one)
@@ -263,7 +264,7 @@ class Attempts:
         if reason == "timed_out":
             event = AttemptFailed(self._retries_of(one), trouble.retries_used, reason)
             message = timeouts.timeout_message(self._dispatcher.spec.timeout_s)
-            failure = Failure(reason, message, container_id=container_id)
+            failure = self._named(Failure(reason, message, container_id=container_id), one.call)
             if not one.call.is_closed and self._carry_out(one, self._ask_failed(event), wire.TIMED_OUT, failure):
                 return
             self._dispatcher.fail([one], failure)
@@ -334,14 +335,15 @@ class Attempts:
                     is_repeatable=one.call.items_passed == 0,
                     ending=ending,
                     container_id=container.container_id,
-                    function_name=dispatcher.spec.name,
                     crashes=trouble.crashes,
+                    shared_crashes=trouble.shared_crashes,
                     index=one.index if one.call.kind != wire.REMOTE and one.call.input_count > 1 else None,
                     over_disk=over_disk,
                 )
             )
             trouble.losses += not container.is_sacrificed
             trouble.crashes += has_crashed and is_only
+            trouble.shared_crashes += has_crashed and not is_only
             if isinstance(verdict, Retry):
                 why = Failure("crashed" if has_crashed else "lost", ending, container_id=container.container_id)
                 self._carry_out(one, verdict, wire.LOST, why)
@@ -352,8 +354,13 @@ class Attempts:
             self._lines.say_lost(again, container, "" if has_crashed else ending)
         dispatcher.returns.to_queue(back[::-1])
         for one, failed in lost:
-            dispatcher.fail([one], failed.failure or Failure("lost", ending, container_id=container.container_id))
+            failure = failed.failure or Failure("lost", ending, container_id=container.container_id)
+            dispatcher.fail([one], self._named(failure, one.call))
         dispatcher.schedule()
+
+    def _named(self, failure: Failure, call: Call) -> Failure:
+        """The failure with the name of what was called: callers may be some calls away."""
+        return replace(failure, message=f"{self._dispatcher.in_words(call.method)}: {failure.message}")
 
     def _ask_lost(self, event: AttemptLost) -> Verdict:
         for policy in self._policies:

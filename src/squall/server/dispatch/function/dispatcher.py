@@ -205,12 +205,19 @@ class Dispatcher:
         self.schedule()
         self.fleet.changed(self)
 
+    def in_words(self, method: str = "") -> str:
+        """What is run, for messages: with its app where that is not its callers' own."""
+        return f"{self._what(method)} of app {self.app_name}" if self.is_deployed else self._what(method)
+
+    def _what(self, method: str) -> str:
+        return f"method {method} of class {self.spec.name}" if method else f"function {self.spec.name}"
+
     def _misfit(self, call: Call) -> Failure | None:
         """Why what is run now cannot answer a call, if so: it yields where the call wants a value, or the other way."""
         is_now = is_generator(self.spec.definition, call.method)
         if is_now == (call.kind == wire.GENERATOR):
             return None
-        what = f"method {call.method} of class {self.spec.name}" if call.method else f"function {self.spec.name}"
+        what = self._what(call.method)
         since = f" since version {self.spec.version} of app {self.app_name}" if self.spec.version else ""
         return Failure("invalid", f"{what} is {'a' if is_now else 'no'} generator{since}; call it again")
 
@@ -548,7 +555,7 @@ class Dispatcher:
         elif not call.is_closed and (call.is_durable or record.first == call.items_passed):
             call.sink.put_items(call, record, body)
         elif not call.is_closed:
-            self.fail([one], self.attempts.items_lost(container))
+            self.fail([one], self.attempts.items_lost(one, container))
             container.tell("CancelInputs", wire.InputRefs(call.call_id, (one.index,)))
 
     def credit_items(self, call: Call, index: int, count: int) -> None:

@@ -25,13 +25,18 @@ SENT_BYTES_MAX = 64 * 2**20
 class Trouble:
     """What only some inputs need to remember."""
 
-    __slots__ = ("asked_at", "children", "crashes", "cut_short_by", "is_suspect", "losses", "retries_used", "timer")
+    __slots__ = (
+        "asked_at", "children", "crashes", "cut_short_by", "is_suspect", "losses", "retries_used", "shared_crashes",
+        "timer",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.retries_used = 0
         self.losses = 0
         self.crashes = 0
         """Containers that ended by themselves while they ran this input alone."""
+        self.shared_crashes = 0
+        """Those that held others, too."""
         self.is_suspect = False
         self.children = 0
         """Calls that this input has made and still waits for."""
