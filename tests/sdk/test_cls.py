@@ -499,7 +499,7 @@ def test_objects_and_methods_travel_as_handles(server: ServerDouble) -> None:
                 copy.size = 7
         times = pickle.loads(pickle.dumps(model.times))
         assert times.remote(3) == 18
-    with pytest.raises(InvalidError, match="cannot be pickled: its app does not run"):
+    with pytest.raises(InvalidError, match="cannot be pickled, as it has no id yet: its app does not run"):
         pickle.dumps(Plain())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pickle
 import threading
 import time
 import traceback
@@ -276,6 +277,29 @@ def test_what_the_users_iterator_raises_comes_out_of_map(server: ServerDouble) -
     with app.run():
         with pytest.raises(LookupError, match="input file"):
             list(square.map(numbers()))
+
+
+def test_function_that_is_defined_when_its_app_runs_is_told_so(server: ServerDouble) -> None:
+    early = squall.App("early", include_source=False)
+    said = r"it was defined after its app began to run, as ap-\w+, or was deployed; define it before"
+
+    with early.run():
+
+        @early.function(serialized=True)
+        def late(x: int) -> int:
+            return x
+
+        for call in (late.remote, late.spawn, lambda x: list(late.map([x]))):
+            with pytest.raises(ExecutionError, match=rf"^function {late.name} cannot be called: {said}"):
+                call(1)
+        with pytest.raises(AttributeError, match=rf"has no id yet: {said}"):
+            _ = late.object_id
+        with pytest.raises(InvalidError, match=rf"cannot be pickled, as it has no id yet: {said}"):
+            pickle.dumps(late)
+    with pytest.raises(ExecutionError, match="its app does not run; call it inside"):
+        late.remote(1)
+    with pytest.raises(AttributeError, match=r"function f has no id yet: it has not been looked up; \.hydrate"):
+        _ = squall.Function.from_name("early", "f").object_id
 
 
 def test_map_that_is_never_iterated_warns(server: ServerDouble) -> None:

@@ -361,10 +361,7 @@ class Function(With, Generic[P, R]):
         """
         function_id = self._known_id()
         if function_id is None:
-            base = self if self._variant is None else self._variant.base
-            is_there = base._handle is not None or base._known_id() is not None
-            why = "it has not been looked up; .hydrate() does that" if is_there else "its app does not run"
-            raise AttributeError(f"function {self._name} has no id yet: {why}")
+            raise AttributeError(f"function {self._name} has no id yet: {self._why_unbound()}")
         return function_id
 
     @property
@@ -460,7 +457,7 @@ class Function(With, Generic[P, R]):
         if variant is not None and function_id is not None and variant.base._handle is None:
             variant = None
         if function_id is None and self._handle is None and variant is None:
-            raise InvalidError(f"function {self._name} cannot be pickled: its app does not run, so it has no id yet")
+            raise InvalidError(f"function {self._name} cannot be pickled, as it has no id yet: {self._why_unbound()}")
         methods = self._methods
         if self._definition is not None and self._definition.user_class is not None:
             methods = tuple(self._definition.user_class.methods.values())
@@ -512,11 +509,23 @@ class Function(With, Generic[P, R]):
         if known_id is not None:
             return known_id
         if self._handle is None:
-            raise ExecutionError(
-                f"function {self._name} cannot be called: its app does not run; call it inside `with app.run():`, or "
-                "from a local entrypoint started by `squall run`"
-            )
+            raise ExecutionError(f"function {self._name} cannot be called: {self._why_unbound()}")
         return await self._look_up(self._handle)
+
+    def _why_unbound(self) -> str:
+        """Why it has no id, and what to do."""
+        base = self if self._variant is None else self._variant.base
+        if base._handle is not None or base._known_id() is not None:
+            return "it has not been looked up; .hydrate() does that, and so does a call"
+        app_id = base._app.app_id if base._app is not None else None
+        if app_id is not None:
+            return (
+                f"it was defined after its app began to run, as {app_id}, or was deployed; define it before that, or "
+                "run the app again"
+            )
+        return (
+            "its app does not run; call it inside `with app.run():`, or from a local entrypoint started by `squall run`"
+        )
 
     async def _look_up(self, handle: Handle, instead_of: str = "") -> str:
         """Ask what the handle stands for; other threads and tasks go by what is known until more is."""
