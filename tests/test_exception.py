@@ -12,16 +12,18 @@ import pytest
 from squall import exception
 from squall.exception import InvalidError, simulate_preemption
 
-# Of the surface, and OutputTimeoutError for what the surface has the builtin; each behind what it is a kind of.
+# Of the surface, and three of ours: for what the surface, or Python, raises a builtin, and for `squall run -i`. Each is
+# behind what it is a kind of.
 TREE = {
     "BaseException": "InputCancellation",
     "Exception": "Error ModuleNotMountable",
     "Error": "AlreadyExistsError AuthError ClientClosed ConnectionError DataLossError DeserializationError "
     "ExecutionError InternalError InternalFailure InvalidError LogsFetchError NotFoundError PermissionDeniedError "
     "RemoteError RequestSizeError ResourceExhaustedError SandboxFilesystemError SandboxTerminatedError "
-    "SerializationError ServiceError SnapshotCreationError TimeoutError UnimplementedError VersionError "
+    "SerializationError ServiceError SnapshotCreationError TerminalMissing TimeoutError UnimplementedError "
+    "VersionError "
     "WorkspaceManagementError",
-    "InvalidError": "ConflictError",
+    "InvalidError": "ConflictError WrongParameter",
     "RemoteError": "ImageBuildError",
     "SandboxFilesystemError": "SandboxFilesystemDirectoryNotEmptyError SandboxFilesystemFileTooLargeError "
     "SandboxFilesystemIsADirectoryError SandboxFilesystemNotADirectoryError SandboxFilesystemNotFoundError "

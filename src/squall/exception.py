@@ -2,7 +2,8 @@
 
     Error
     ├── InvalidError                  the program asks for something that cannot be right
-    │   └── ConflictError             ... in the state that things are in
+    │   ├── ConflictError             ... in the state that things are in
+    │   └── WrongParameter            ... by a parameter that there is not. The builtin TypeError, too
     ├── NotFoundError                 no such app, function or call
     ├── AlreadyExistsError            there is one of that name
     ├── AuthError                     say who you are
@@ -28,6 +29,7 @@
     ├── SandboxTerminatedError        * the sandbox was ended by somebody
     ├── SnapshotCreationError         * a snapshot cannot be made
     ├── WorkspaceManagementError      * members or settings of a workspace cannot be changed
+    ├── TerminalMissing               `breakpoint()` or `interact()` in a container that nobody lends a terminal
     └── TimeoutError                  not ready in time (not the builtin)
         ├── ExecTimeoutError          * a command in a sandbox ran longer than its `timeout`
         ├── FunctionTimeoutError      an input ran longer than its function's `timeout`
@@ -64,6 +66,11 @@ class InvalidError(Error):
 
 class ConflictError(InvalidError):
     """The thing is in a state that does not allow this."""
+
+
+class WrongParameter(InvalidError, TypeError):
+    """It has no such parameter, or needs one that is not given. Also what Python itself would raise, for programs that
+    find out in this way what there is."""
 
 
 class NotFoundError(Error):
@@ -188,6 +195,10 @@ class SnapshotCreationError(Error):
 
 class WorkspaceManagementError(Error):
     """Members or settings of a workspace cannot be changed. Nothing raises it yet: they come in a later version."""
+
+
+class TerminalMissing(Error, RuntimeError):
+    """No client lends the container a terminal: run the program with `squall run -i`."""
 
 
 class TimeoutError(Error):  # noqa: A001 - the name programs catch; told apart by its module

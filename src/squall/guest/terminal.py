@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import IO, Any
 
+from squall.exception import TerminalMissing
 from squall.guest.inbox import Inbox
 from squall.guest.link import Link
 from squall.protocol.guest import TerminalData, TerminalOpen
@@ -27,10 +28,6 @@ from squall.sdk import _container
 OPEN_S = 60.0
 _DRAIN_S = 5.0
 _END_OF_FILE = b"\x04"
-
-
-class TerminalMissing(RuntimeError):
-    """No client lends a terminal: run with `squall run -i`."""
 
 
 class Terminal:

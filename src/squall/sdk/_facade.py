@@ -245,7 +245,12 @@ class BlockingContext(Generic[T]):
 
     def __enter__(self) -> T:
         warn_in_loop(f"`with ….{self._name}()`", f"`async with ….{self._name}()`")
-        entered = run(self.__aenter__())
+        try:
+            entered = run(self.__aenter__())
+        except BaseException as error:  # noqa: BLE001 - raised again
+            from squall.sdk._traceback import for_user_code  # cold start: only when something failed
+
+            raise for_user_code(error)  # noqa: B904 - it is that error
         _entered.append(self)
         return entered
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from squall.exception import InvalidError
+from squall.exception import Error, WrongParameter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,11 +53,6 @@ INSTEAD[".with_options"] = {
 }
 
 
-class WrongParameter(InvalidError, TypeError):
-    """It has no such parameter, or needs one that is not given. Also what Python itself would raise, for programs that
-    find out in this way what there is."""
-
-
 def checked(what: str) -> Callable[[F], F]:
     """Decorates what users give parameters: `what` is how they write it.
 
@@ -87,7 +82,12 @@ def checked(what: str) -> Callable[[F], F]:
             if not required <= given.keys() | set(placed):
                 missing = [f"{one}=" for one in names if one in required - given.keys() - set(placed)]
                 raise WrongParameter(f"{what}() needs {' and '.join(missing)}; it takes {_listed(names)}")
-            return function(*args, **given)
+            try:
+                return function(*args, **given)
+            except Error as error:
+                from squall.sdk._traceback import for_user_code  # cold start: only where something is wrong
+
+                raise for_user_code(error)  # noqa: B904 - it is that error
 
         return cast("F", check)
 

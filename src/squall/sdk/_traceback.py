@@ -65,10 +65,10 @@ def is_remote(error: BaseException) -> bool:
 def for_user_code(error: BaseException) -> BaseException:
     """The error, to be raised to user code without the frames of ours that are in its traceback.
 
-    Of what was raised in a container or is an error of ours: with anything else the frames may say what is wrong here.
-    All stay with SQUALL_TRACEBACK.
+    Of what was raised in a container, is an error of ours or a Ctrl-C: with anything else the frames may say what is
+    wrong here. All stay with SQUALL_TRACEBACK.
     """
-    if os.environ.get("SQUALL_TRACEBACK") or not (isinstance(error, Error) or is_remote(error)):
+    if os.environ.get("SQUALL_TRACEBACK") or not (isinstance(error, (Error, KeyboardInterrupt)) or is_remote(error)):
         return error
     entries: list[types.TracebackType] = []
     trace, is_below_ours = error.__traceback__, True
