@@ -60,6 +60,15 @@ def test_container_knows_what_it_is_and_runs(calls: Any) -> None:
     assert found["thread"] == found["input"]
 
 
+def test_children_of_a_container_run_no_input_and_their_lines_and_calls_are_of_it(calls: Any) -> None:
+    call = calls.in_pool.spawn()
+
+    assert call.get() == [(True, None, 4), (True, None, 9)]
+    assert sorted(line.message for line in call.logs.fetch()) == ["child 2", "child 3"]
+    (root,) = call.get_call_graph()
+    assert [one.function_name for one in root.children] == ["square", "square"]
+
+
 def test_inputs_that_share_an_event_loop_know_their_own_ids(calls: Any) -> None:
     found = list(calls.ids_async.map([0.05] * 4))
 

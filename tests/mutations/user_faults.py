@@ -68,8 +68,8 @@ USER_FAULTS = (
         (
             Change(
                 "src/squall/sdk/app.py",
-                "not _is_notebook() and _container.is_local():",
-                "_is_notebook() and _container.is_local():",
+                "not _is_notebook() and _container.current() is None:",
+                "_is_notebook() and _container.current() is None:",
             ),
         ),
         {f"{SOURCE}test_two_functions_of_one_name_warn_and_the_later_one_counts": "has two functions named which"},

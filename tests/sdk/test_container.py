@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -202,3 +204,25 @@ def test_step_of_an_image_build_reaches_no_server() -> None:
             _local_server.find_endpoint()
     finally:
         _container.leave()
+
+
+def test_children_that_are_forked_run_no_input_and_call_for_theirs(container: _container.ContainerState) -> None:
+    call_id = new_id("fc")
+    token = _container.begin_input(input_id(call_id, 0), call_id)
+    reader, writer = os.pipe()
+    try:
+        child = os.fork()
+        if child == 0:
+            asked = (squall.is_local(), squall.current_input_id(), squall.current_function_call_id())
+            os.write(writer, repr((asked, _container.calling_input_id(), _container.container_id())).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        found = ast.literal_eval(os.read(reader, 1_000).decode())
+        here = (squall.is_local(), squall.current_input_id())
+    finally:
+        _container.end_input(token)
+        os.close(reader)
+        os.close(writer)
+
+    assert found == ((True, None, None), input_id(call_id, 0), "ct-7")
+    assert here == (False, input_id(call_id, 0))

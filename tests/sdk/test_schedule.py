@@ -133,7 +133,7 @@ def test_container_makes_schedules_without_what_reads_them() -> None:
 import sys
 sys.modules["cronsim"] = None
 from squall.sdk import _container
-_container.is_local = lambda: False
+_container.enter(None, "", "")
 import squall
 app = squall.App("x")
 

@@ -200,8 +200,8 @@ def _receive_boot(link: Link) -> Boot:
 
 
 def _take_over_streams() -> tuple[MarkedStream, ...]:
-    out = MarkedStream(1, "<stdout>", _container.current_input_id)
-    err = MarkedStream(2, "<stderr>", _container.current_input_id)
+    out = MarkedStream(1, "<stdout>", _container.running_input_id)
+    err = MarkedStream(2, "<stderr>", _container.running_input_id)
     sys.stdout, sys.stderr = out, err
     for stream in (out, err):
         os.register_at_fork(after_in_child=stream.forked)

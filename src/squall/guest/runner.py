@@ -224,7 +224,7 @@ def print_failure(error: BaseException) -> None:
     # What was printed without an end of line came first: the question of an `input()` that nobody answers.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, MarkedStream):
-            stream.end_input(_container.current_input_id() or "")
+            stream.end_input(_container.running_input_id() or "")
     sys.stderr.write(format_for_user(error))
 
 

@@ -107,14 +107,14 @@ class Terminal:
         self._opened.clear()
         # The pair comes first: the size of the client's terminal arrives with the answer.
         self._master, self._slave = pty.openpty()
-        self._link.send("TerminalOpen", TerminalOpen(_container.current_input_id() or ""))
+        self._link.send("TerminalOpen", TerminalOpen(_container.running_input_id() or ""))
         if not self._opened.wait(OPEN_S) or self._refusal:
             os.close(self._master)
             os.close(self._slave)
             self._master = self._slave = -1
             reason = self._refusal or f"no client offered one within {OPEN_S:.0f} s; run it with `squall run -i`"
             raise TerminalMissing(f"cannot open a terminal: {reason}")
-        self._input_id = _container.current_input_id()
+        self._input_id = _container.running_input_id()
         self._pump = threading.Thread(target=self._carry, args=(self._master,), name="squall-terminal", daemon=True)
         self._pump.start()
 

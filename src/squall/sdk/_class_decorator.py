@@ -44,7 +44,7 @@ class ClassDecorator:
         if given["include_source"] is not None:
             check_flag("include_source", given["include_source"], f"class {name}")
         source = _source.find_source(raw, given["serialized"])
-        if source.is_main and source.kind != _source.SERIALIZED and _container.is_local():
+        if source.is_main and source.kind != _source.SERIALIZED and _container.current() is None:
             from squall.sdk._serialization import ship_main_as  # cold start: scripts only
 
             ship_main_as(source.module_name)
@@ -72,7 +72,7 @@ class ClassDecorator:
         required = [one.name for one in user_class.givable if one.is_required]
         if required and options.min_containers:
             options.min_containers = 0
-            if _container.is_local():
+            if _container.current() is None:
                 warnings.warn(
                     f"class {user_class.name}: min_containers= means nothing for a class whose objects need "
                     f"{', '.join(required)}; containers start when an object is called",

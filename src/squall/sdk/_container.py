@@ -6,6 +6,7 @@ The guest calls `enter` before it imports the user's module, and `begin_input` a
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar, Token
@@ -32,12 +33,14 @@ class ContainerState:
 _state: ContainerState | None = None
 _input_id: ContextVar[str | None] = ContextVar("squall_input_id", default=None)
 _attach: Callable[[], None] | None = None
+_is_child = False
+"""Whether user code of a container forked this process. It calls functions as the container does, and runs no input."""
 
 
 def enter(boot: Boot, socket_path: str, token: str) -> ContainerState:
     """From now on this process is a container."""
-    global _state
-    _state = ContainerState(boot, socket_path, token)
+    global _state, _is_child
+    _state, _is_child = ContainerState(boot, socket_path, token), False
     return _state
 
 
@@ -49,12 +52,20 @@ def loaded() -> None:
 
 def leave() -> None:
     """Undo `enter`: for tests, and for children that are no container's guest."""
-    global _state
-    _state = None
+    global _state, _is_child
+    _state, _is_child = None, False
+
+
+def _forked() -> None:
+    global _is_child
+    _is_child = _state is not None
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def current() -> ContainerState | None:
-    """The container this process is, or None."""
+    """The container this process is, or is a child of; None elsewhere."""
     return _state
 
 
@@ -129,14 +140,19 @@ def interact() -> None:
 
 def is_local() -> bool:
     """False in the process that runs a function in a container, True anywhere else, in its child processes as well."""
-    return _state is None
+    return _state is None or _is_child
 
 
 def current_input_id() -> str | None:
-    """The id of the input being run, or None outside a container.
+    """The id of the input being run, or None outside a container, and in child processes.
 
     In a thread that the user's function started itself it is known as long as only one input runs.
     """
+    return None if _is_child else running_input_id()
+
+
+def running_input_id() -> str | None:
+    """The same; in a child process that of the input that forked it, as which its lines and calls count."""
     input_id = _input_id.get()
     if input_id is None and _state is not None and len(_state.running_inputs) == 1:
         try:
@@ -152,7 +168,7 @@ def calling_input_id() -> str:
     Raises:
         InvalidError: this container has run nothing yet: it still imports the module of its function.
     """
-    input_id = current_input_id()
+    input_id = running_input_id()
     if input_id is None:
         if _state is not None and _state.is_importing:
             raise InvalidError(
@@ -165,7 +181,7 @@ def calling_input_id() -> str:
 
 
 def current_function_call_id() -> str | None:
-    """The id of the call that the input being run belongs to, or None outside a container."""
+    """The id of the call that the input being run belongs to, or None where there is no `current_input_id`."""
     input_id = current_input_id()
     if input_id is None:
         return None

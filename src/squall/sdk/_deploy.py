@@ -16,10 +16,9 @@ from squall.protocol.function import FunctionCreate
 from squall.protocol.names import VERSION_TAG, VERSION_TAG_RULE
 from squall.protocol.pages import size_of
 from squall.protocol.version import VERSION
-from squall.sdk import _output, _source
+from squall.sdk import _container, _output, _source
 from squall.sdk._client import Client, current
 from squall.sdk._commit import find_commit
-from squall.sdk._container import is_local
 from squall.sdk._environment import environment_of
 from squall.sdk._image_build import Builds
 from squall.sdk._names import check_name
@@ -163,7 +162,7 @@ async def look_up(client: Client, name: object, environment: str | None, *, is_c
     except NotFoundError:
         if not is_created:
             raise
-    if not is_local():
+    if _container.current() is not None:
         raise InvalidError("App.lookup(create_if_missing=True) in a container: apps are deployed from outside")
     prepared = await client.request("AppPrepare", AppPrepare(asked.app, asked.environment), AppPrepared)
     # Without a version it is not there; whoever deploys meanwhile has made it.

@@ -35,7 +35,7 @@ async def get(client: Client, call_id: str, index: int, timeout_s: float | None)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left_s = POLL_S if deadline is None else max(0.0, min(POLL_S, deadline - time.monotonic()))
-        params, body = await client.ask("CallGet", CallGet(call_id, index, left_s, _container.current_input_id() or ""))
+        params, body = await client.ask("CallGet", CallGet(call_id, index, left_s, _container.running_input_id() or ""))
         outputs = outputs_of({"sizes": (), "statuses": (), "indexes": (), **params}, body)
         if outputs:
             return await _invoke.unpack(client, outputs[0])
@@ -66,7 +66,7 @@ async def results(client: Client, call_id: str, start: int, end: int | None) -> 
         has = "1 input" if count == 1 else f"{count} inputs"
         raise ValueError(f"call {call_id} has {has}: there is no range from {start} to {end}")
     following = start
-    parent = _container.current_input_id() or ""
+    parent = _container.running_input_id() or ""
     while following < end:
         asked = CallRead(call_id, following, min(READ_OUTPUTS, end - following), POLL_S, parent)
         params, body = await client.ask("CallRead", asked)
@@ -90,7 +90,7 @@ class _Question:
         if self._answer is not None:
             return
         self._asked = tuple(islice(self.waiting, GATHER_MAX))
-        parent = _container.current_input_id() or ""
+        parent = _container.running_input_id() or ""
         self._answer = self.client.ask("CallGather", CallGather(self._asked, POLL_S, parent))
         self._answer.add_callback(lambda: note(self))
 

@@ -69,7 +69,7 @@ class FunctionDecorator:
 
             check_schedulable(name, raw_f, is_generator=is_generator)
         source = _source.find_source(raw_f, given["serialized"])
-        if source.is_main and source.kind != _source.SERIALIZED and _container.is_local():
+        if source.is_main and source.kind != _source.SERIALIZED and _container.current() is None:
             from squall.sdk._serialization import ship_main_as  # cold start: scripts only
 
             ship_main_as(source.module_name)

@@ -211,7 +211,7 @@ def _warn_if_large(found: Mapping[str, MountFile], what: str) -> None:
 
 def _where() -> str:
     """What to know where files are missed."""
-    if _container.is_local():
+    if _container.current() is None:
         return ""
     return "; a function that runs an app ships files of its own container: add them to the function's image first"
 

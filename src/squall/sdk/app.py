@@ -233,7 +233,7 @@ class App:
     def _add(self, function: Function[..., Any], of_class: Cls | None = None) -> None:
         # In a container it has been said already.
         earlier = self._functions.get(function.name)
-        if earlier is not None and not _is_notebook() and _container.is_local():
+        if earlier is not None and not _is_notebook() and _container.current() is None:
             places = f"({_place(earlier)} and {_place(function)})"
             warnings.warn(
                 f"{self!r} has two functions named {function.name}: the later one counts; give one of them name=…"
@@ -460,7 +460,7 @@ class App:
         Raises:
             InvalidError: this is a container, or the app runs.
         """
-        if not _container.is_local():
+        if _container.current() is not None:
             raise InvalidError(
                 f"{self!r}.deploy() in a container: apps are deployed from outside; put it below "
                 "`if __name__ == '__main__':` or into a local entrypoint"

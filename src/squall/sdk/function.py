@@ -423,7 +423,7 @@ class Function(With, Generic[P, R]):
             raise ExecutionError(f"function {self._name}: its code is not in this program")
         # In a container of this image, an import that must work may have failed: say so before anything is run.
         image = self._definition.image or (self._app.image if self._app is not None else None)
-        if image is not None and not _container.is_local():
+        if image is not None and _container.current() is not None:
             image.raise_import_error()
         return self._definition.raw_f
 

@@ -39,7 +39,7 @@ class Cron:
             if not isinstance(value, str):
                 raise InvalidError(f"Cron({name}={value_text(value)}): must be a string")
         # In a container the module is imported again, and what reads expressions is not there.
-        if _container.is_local():
+        if _container.current() is None:
             _check_cron(cron_string, timezone)
         self.cron_string = cron_string
         self.timezone = timezone
@@ -125,7 +125,7 @@ def check_schedulable(name: str, raw_f: Callable[..., Any], *, is_generator: boo
             f"function {name}: schedule= cannot be used on a generator: nobody takes what it yields; use a function"
             " that calls it"
         )
-    if not _container.is_local():
+    if _container.current() is not None:
         return
     import inspect  # cold start: outside of containers only
 

@@ -62,7 +62,7 @@ class Secret(metaclass=_NamesThatComeLater):
         names: object = env_keys
         if isinstance(names, str):
             raise InvalidError(f"Secret.from_local_environ({names!r}): give a list of names")
-        if not _container.is_local():
+        if _container.current() is not None:
             return Secret._make(dict)
         missing = [name for name in env_keys if name not in os.environ]
         if missing:
@@ -97,7 +97,7 @@ class Secret(metaclass=_NamesThatComeLater):
 
 
 def _read_dotenv(path: str | Path | None, filename: str) -> dict[str, str]:
-    if not _container.is_local():
+    if _container.current() is not None:
         return {}
     from dotenv import dotenv_values  # cold start: only where such a file is read, which no container does
 

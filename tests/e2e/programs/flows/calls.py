@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import sys
 import threading
@@ -123,6 +124,17 @@ def ids() -> dict[str, Any]:
         "call": squall.current_function_call_id(),
         "thread": in_thread[0],
     }
+
+
+def in_child(x: int) -> tuple[bool, str | None, int]:
+    print(f"child {x}")
+    return squall.is_local(), squall.current_input_id(), square.remote(x)
+
+
+@app.function()
+def in_pool() -> list[tuple[bool, str | None, int]]:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(in_child, [2, 3])
 
 
 @app.function()
