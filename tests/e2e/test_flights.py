@@ -165,6 +165,29 @@ def test_local_replay_says_where_it_looked_for_the_module(
 
 
 @pytest.mark.timeout(240)
+def test_generators_and_batches_are_replayed_in_a_container_and_here(session_installation: Installation) -> None:
+    known = {one["call_id"] for one in listed(session_installation)}
+    session_installation.command("run", f"{PROGRAM}::kinds", timeout_s=120)
+    made = {one["function"]: one["call_id"] for one in listed(session_installation) if one["call_id"] not in known}
+    here = ("--local", "--file", PROGRAM)
+
+    def replayed(name: str, *options: str) -> tuple[list[str], str]:
+        ended = session_installation.command(
+            "call", "replay", made[name], *options, environ={"FLIGHTS_FIXED": "1"}, timeout_s=120
+        )
+        return ended.out.split(), ended.err
+
+    assert replayed("count_up", *here)[0] == ["0", "1"]
+    for options in ((), here):
+        out, err = replayed("drip", *options)
+        assert (out, "ValueError: no 3" in err) == (["0", "1", "2"], True), err
+        out, err = replayed("Meter.ticks", *options)
+        assert (out, "ValueError: no 4" in err) == (["0", "1", "2", "3"], True), err
+    assert replayed("halves", *here)[0] == ["4"]
+    assert "ValueError: no [8]" in replayed("halves")[1]
+
+
+@pytest.mark.timeout(240)
 def test_example(session_installation: Installation) -> None:
     known = {one["call_id"] for one in listed(session_installation)}
     ended = session_installation.command("run", EXAMPLE, timeout_s=120)

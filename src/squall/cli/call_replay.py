@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import CoroutineType, GeneratorType, TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
 import click
@@ -16,6 +16,7 @@ from squall.cli import reference, result_view
 from squall.cli.run import reported
 from squall.cli.server_calls import ask, ask_pages, is_terminal
 from squall.cli.target import listed
+from squall.exception import InvalidError
 from squall.protocol.app import (
     EPHEMERAL,
     STOPPED,
@@ -45,7 +46,8 @@ from squall.protocol.ids import input_id, new_id
 from squall.protocol.log import LogEntry
 from squall.protocol.parameters import decode
 from squall.protocol.records import replace
-from squall.sdk import _blob, _client, _container, _durable, _output
+from squall.sdk import _blob, _client, _container, _durable, _invoke, _output
+from squall.sdk._calls import GeneratorCall, Payload
 from squall.sdk._pending import run
 from squall.sdk._serialization import deserialize
 from squall.sdk._traceback import is_ours
@@ -94,13 +96,37 @@ def run_in_container(call_id: str, index: int) -> None:
         since = time.time() - CLOCKS_S  # tidy: lines are stamped with the time of day
         follower = _output.LogFollower(client, app_id, output, since)
         try:
-            ask("CallReplay", CallReplay(call_id, new_call_id, kept.index, function_id), CallSpawned)
-            click.echo(f"Replays input {index} of {call_id} as {new_call_id}", err=True)
-            value = run(_durable.get(client, new_call_id, 0, None))
+            if _is_generator(spec, kept.method):
+                value = None
+                run(_show_items(client, _generator_call(client, kept, new_call_id, function_id)))
+            else:
+                ask("CallReplay", CallReplay(call_id, new_call_id, kept.index, function_id), CallSpawned)
+                click.echo(f"Replays input {index} of {call_id} as {new_call_id}", err=True)
+                value = run(_durable.get(client, new_call_id, 0, None))
         finally:
             follower.finish(0.0)
         if value is not None:
             result_view.show(value)
+
+
+def _is_generator(spec: FunctionSpec, method: str) -> bool:
+    definition = spec.definition
+    if not definition.is_class:
+        return definition.is_generator
+    return any(one.name == method and one.is_generator for one in definition.methods)
+
+
+def _generator_call(client: _client.Client, kept: CallInput, new_call_id: str, function_id: str) -> GeneratorCall:
+    """The kept input as a call of this process: a generator has nothing to give to who is not there."""
+    body = b"" if kept.blob_sha256 else run(_kept_value(client, kept.call_id, kept.index))
+    payload = Payload(body, kept.blob_sha256)
+    click.echo(f"Replays input {kept.index} of {kept.call_id} as {new_call_id}", err=True)
+    return GeneratorCall(new_call_id, function_id, "", payload, client.connection, kept.method)
+
+
+async def _show_items(client: _client.Client, call: GeneratorCall) -> None:
+    async for item in _invoke.items_of(client, call):
+        result_view.show(item)
 
 
 class _LinesOf(_output.PlainOutput):
@@ -176,8 +202,14 @@ def run_here(call_id: str, index: int, path: str) -> None:
     # The module first: arguments may be of its classes.
     function = _callable(spec, kept.method, path)
     args, kwargs = deserialize(value)
+    is_batched = spec.batching is not None
+    if is_batched:
+        # A batch of one: a list for each parameter, and a list of results.
+        args, kwargs = tuple([one] for one in args), {name: [one] for name, one in kwargs.items()}
     try:
         returned = _finished(function(*args, **kwargs))
+        if is_batched:
+            returned = _only_result(spec.name, returned)
     except BaseException as error:
         # Ctrl-C and leaving the debugger are the user's.
         if type(error).__name__ == "BdbQuit" or isinstance(error, KeyboardInterrupt):
@@ -203,11 +235,27 @@ def _finished(returned: Any) -> Any:
         import asyncio  # cold start: as long as all the rest together
 
         return asyncio.run(returned)
+    if isinstance(returned, AsyncGeneratorType):
+        import asyncio  # cold start: as above
+
+        async def show_all() -> None:
+            async for item in returned:
+                result_view.show(item)
+
+        return asyncio.run(show_all())
     if isinstance(returned, GeneratorType):
         for item in returned:
             result_view.show(item)
         return None
     return returned
+
+
+def _only_result(name: str, returned: Any) -> Any:
+    """Of a batch of one."""
+    if isinstance(returned, list) and len(returned) == 1:
+        return returned[0]
+    what = f"a list of {len(returned)}" if isinstance(returned, list) else type(returned).__name__
+    raise InvalidError(f"function {name} is batched and returned {what} for one input; return a list of one result")
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:

@@ -124,13 +124,17 @@ def remote_now(
     return run(unpack(client, output))
 
 
-async def generate(
+async def generator_call(
     client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
-) -> AsyncGenerator[Any, None]:
-    """Run one input of a generator function and yield its items as they come; raises as `remote`."""
+) -> GeneratorCall:
+    """A call of a generator function, for `items_of`."""
     parent_id = parent_input_id()
     payload = await pack(client, args, kwargs)
-    call = GeneratorCall(client.new_call_id(), function_id, parent_id, payload, client.connection, method)
+    return GeneratorCall(client.new_call_id(), function_id, parent_id, payload, client.connection, method)
+
+
+async def items_of(client: Client, call: GeneratorCall) -> AsyncGenerator[Any, None]:
+    """Make the call and yield its items as they come; raises as `remote`."""
     client.open_call(call, call.frames())
     taken = uncredited = 0
     try:

@@ -194,7 +194,8 @@ class Function(With, Generic[P, R]):
         """Run a generator function and yield its items while it still runs."""
         target = await self.target("remote_gen")
         while True:
-            items = invoke().generate(target.client, target.function_id, args, kwargs, self._method)
+            call = await invoke().generator_call(target.client, target.function_id, args, kwargs, self._method)
+            items = invoke().items_of(target.client, call)
             try:
                 async for item in items:
                     yield item

@@ -6,6 +6,7 @@ import datetime
 import getpass
 import os
 import sys
+from collections.abc import AsyncIterator, Iterator
 
 import squall
 
@@ -45,6 +46,50 @@ class Till:
     def change(self, given: int) -> float:
         assert self.open
         return given / (given - self.rate)
+
+
+@app.function()
+def count_up(to: int) -> Iterator[int]:
+    yield from range(to)
+    if "FLIGHTS_FIXED" not in os.environ:
+        raise ValueError(f"no {to}")
+
+
+@app.function()
+async def drip(to: int) -> AsyncIterator[int]:
+    for number in range(to):
+        yield number
+    raise ValueError(f"no {to}")
+
+
+@app.cls()
+class Meter:
+    @squall.method()
+    def ticks(self, to: int) -> Iterator[int]:
+        yield from range(to)
+        raise ValueError(f"no {to}")
+
+
+@app.function()
+@squall.batched(max_batch_size=4, wait_ms=10)
+def halves(xs: list[int]) -> list[int]:
+    if "FLIGHTS_FIXED" not in os.environ:
+        raise ValueError(f"no {xs}")
+    return [x // 2 for x in xs]
+
+
+@app.local_entrypoint()
+def kinds() -> None:
+    for make in (
+        lambda: list(count_up.remote_gen(2)),
+        lambda: list(drip.remote_gen(3)),
+        lambda: list(Meter().ticks.remote_gen(4)),
+        lambda: halves.remote(8),
+    ):
+        try:
+            make()
+        except ValueError:
+            continue
 
 
 @app.local_entrypoint()

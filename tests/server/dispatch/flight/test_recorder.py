@@ -26,7 +26,7 @@ from squall.protocol.flight import (
     ContainerFlight,
     ContainerShow,
 )
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import BY_FILE, Definition, FunctionSpec, MethodSpec
 from squall.protocol.function_window import AppWindow, AppWindowGet, FunctionWindow, FunctionWindowGet
 from squall.protocol.ids import input_id, new_id
 from squall.protocol.server import ServerStatus, ServerStatusRequest
@@ -376,6 +376,21 @@ async def test_replay_runs_the_kept_input_again() -> None:
         assert output is not None
         assert output.value == b"again 5"
         assert (await show(stage, new)).summary.kind == "spawn"
+
+
+async def test_generator_method_is_not_spawned_by_a_replay() -> None:
+    async with staged() as stage:
+        methods = (MethodSpec("items", is_generator=True),)
+        spec = await stage.client.function(
+            definition=Definition(BY_FILE, "hello", "Meter", is_class=True, methods=methods)
+        )
+        stage.node.run = fail
+        call = stage.client.open(spec.function_id, wire.GENERATOR, method="items")
+        stage.client.put(call, {0: b"4"})
+        await stage.done(call, 1)
+
+        with pytest.raises(PlatformError, match=rf"method items of class {spec.name} is a generator"):
+            await stage.client.ask("CallReplay", CallReplay(call.call_id, new_id("fc"), 0), CallSpawned)
 
 
 async def test_replay_wakes_an_object_that_sleeps() -> None:

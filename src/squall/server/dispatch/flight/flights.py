@@ -41,6 +41,7 @@ from squall.server.dispatch.flight.graphs import call_of, graph_of
 from squall.server.dispatch.flight.recorder import CallTrack, cut_short, failure_of
 from squall.server.dispatch.flight.wanted import wanted_of
 from squall.server.dispatch.flight.words import why
+from squall.server.model.definition import is_generator
 from squall.server.model.store import OutputCounts, StoredCall, StoredInput, StoredOutput
 
 if TYPE_CHECKING:
@@ -408,8 +409,9 @@ class Flights:
                 NOT_FOUND, f"CallReplay: the app of function {function_id[:80]} does not run; run or deploy it again"
             )
         caller.check_use("CallReplay", self._plane.apps.row_of(dispatcher))
-        if dispatcher.spec.definition.is_generator:
-            message = f"CallReplay: {dispatcher.spec.name} is a generator, which cannot be spawned; replay it locally"
+        if is_generator(dispatcher.spec.definition, origin.method):
+            what = dispatcher.in_words(origin.method)
+            message = f"CallReplay: {what} is a generator, which cannot be spawned; call it with the kept input"
             raise PlatformError(INVALID, message)
         size = wire.IN_BLOB if one.blob_sha256 else len(one.value)
         blobs = {"0": one.blob_sha256} if one.blob_sha256 else {}
