@@ -11,6 +11,9 @@ RAISES = f"{GUEST}test_what_an_enter_hook_raises_is_told_with_its_traceback"
 WAITS = f"{VARIANTS}test_a_call_that_waits_for_its_variant_keeps_its_order_and_may_be_closed"
 GRACE = "tests/server/dispatch/fleet/test_exit_grace.py::"
 CLS = "tests/sdk/test_cls.py::"
+CONTAINER = "tests/sdk/test_container.py::"
+STORED = "tests/server/test_store_log.py::"
+WINDOWS = "tests/server/dispatch/flight/test_windows.py::"
 
 CLASS_FAULTS = (
     Mutation(
@@ -88,5 +91,53 @@ CLASS_FAULTS = (
             ),
         ),
         {f"{CLS}test_an_object_is_refused_what_its_class_has_not": "pytest.raises(InvalidError"},
+    ),
+    Mutation(
+        "variant-lines",
+        "logs of objects",
+        "lines of a variant are filed under its function alone",
+        (Change("src/squall/server/model/logs.py", 'spec.function_id if spec.variant_of else ""', '""'),),
+        {f"{VARIANTS}test_lines_of_a_variant_are_found_by_its_id_also_when_it_is_forgotten": '["line 1"]'},
+    ),
+    Mutation(
+        "variant-lines-left-out",
+        "logs of objects",
+        "lines of a function are those of its variants, too",
+        (Change("src/squall/server/store/log.py", "return query.has_variants or query", "return True or query"),),
+        {f"{STORED}test_lines_of_a_function_are_its_own_and_with_its_variants_when_asked": '== ["line 0"]'},
+    ),
+    Mutation(
+        "object-alone",
+        "numbers of objects",
+        "what other objects of its class did counts for one without parameters",
+        (
+            Change(
+                "src/squall/server/model/variant.py",
+                "definition.is_class and any(one.is_required for one in definition.parameters)",
+                "definition.is_class",
+            ),
+        ),
+        {f"{WINDOWS}test_object_without_parameters_counts_alone_and_with_the_others_when_asked": "== (1, 2)"},
+    ),
+    Mutation(
+        "no-method",
+        "a class that was looked up",
+        "an object of it has any attribute, whatever is known",
+        (Change("src/squall/sdk/_object.py", "            self._squall_check(name)\n", ""),),
+        {f"{CLS}test_looked_up_class_refuses_what_it_has_not_as_soon_as_that_is_known": "pytest.raises(NotFoundError"},
+    ),
+    Mutation(
+        "no-object",
+        "a class that was looked up",
+        "a method without an object is no attribute",
+        (Change("src/squall/sdk/cls.py", "if user_class is None and (name", "if user_class is None or (name"),),
+        {f"{CLS}test_method_of_a_looked_up_class_without_an_object_is_told_how[False]": "instantiate the class first"},
+    ),
+    Mutation(
+        "forked-child",
+        "children of a container",
+        "a forked child has the input of its parent",
+        (Change("src/squall/sdk/_container.py", "os.register_at_fork(after_in_child=_forked)\n", ""),),
+        {f"{CONTAINER}test_children_that_are_forked_run_no_input_and_call_for_theirs": "found == ((True, None, None)"},
     ),
 )  # fmt: skip
