@@ -199,7 +199,9 @@ USER_FAULTS = (
         "the signal is not told",
         (
             Change(
-                "src/squall/server/dispatch/fleet/container.py", 'return f"signal {exited.signal}"', 'return "it ended"'
+                "src/squall/server/dispatch/fleet/container.py",
+                "return signal_in_words(exited.signal)",
+                'return "it ended"',
             ),
         ),
         {f"{CODE}test_exit_and_segfault_are_clear_errors_quickly": "SIGSEGV|signal 11|139"},
@@ -218,7 +220,13 @@ USER_FAULTS = (
         "memory-limit",
         "memory over the limit",
         "the function's memory limit is not set on its containers",
-        (Change("src/squall/agent/launch.py", "memory_bytes=memory_mib * _MIB,", "memory_bytes=None,"),),
+        (
+            Change(
+                "src/squall/agent/launch.py",
+                "memory_bytes=memory_limit_mib(config, resources) * _MIB,",
+                "memory_bytes=None,",
+            ),
+        ),
         {f"{CODE}test_too_much_memory_names_the_option_that_gives_more": "the container ran out of memory"},
     ),
     Mutation(
