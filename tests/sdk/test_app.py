@@ -343,6 +343,26 @@ def test_a_function_of_code_without_a_file_is_serialized(server: ServerDouble, d
     assert not spec.mounts
 
 
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration, ValueError])
+def test_what_a_run_is_left_with_is_raised_as_it_is(server: ServerDouble, kind: type[Exception]) -> None:
+    program = squall.App("left", include_source=False)
+    error = kind("mine")
+
+    async def main() -> None:
+        async with program.run():
+            raise error
+
+    with pytest.raises(kind, match="mine") as caught, program.run():
+        raise error
+    assert caught.value is error
+    assert error.__context__ is None
+    # A coroutine, unlike a block, cannot raise StopIteration.
+    with pytest.raises(RuntimeError if kind is StopIteration else kind) as caught_async:
+        asyncio.run(main())
+    assert error in (caught_async.value, caught_async.value.__cause__)
+    assert len(server.stopped) == 2
+
+
 def test_what_comes_in_a_later_version_is_called_so() -> None:
     with pytest.raises(AttributeError, match=r"App\.server is not in this version of Squall yet"):
         _ = squall.App("x").server  # type: ignore[attr-defined]

@@ -278,8 +278,10 @@ class BlockingContext(Generic[T]):
         except StopAsyncIteration:
             return error is not None
         except BaseException as raised:
-            if raised is error:
-                raised.__traceback__ = trace
+            # No async generator can raise these two: Python has put an error of its own in their place.
+            is_in_its_place = isinstance(error, (StopIteration, StopAsyncIteration)) and raised.__cause__ is error
+            if error is not None and (raised is error or is_in_its_place):
+                error.__traceback__ = trace
                 return False
             raise
         finally:
