@@ -76,9 +76,14 @@ def to_exception(value: bytes) -> BaseException:
 
 def _loaded(failure: Failure, pickled: bytes) -> BaseException:
     try:
-        return read_exception(pickled)
+        found = read_exception(pickled)
     except DeserializationError as error:
         return ExecutionError(_described(failure, str(error)))
+    if isinstance(found, ModuleNotFoundError):
+        from squall.sdk._own_module import note_own  # cold start: only where a module is missing
+
+        note_own(found)
+    return found
 
 
 def _described(failure: Failure, why: str) -> str:
@@ -92,7 +97,12 @@ def _message(failure: Failure) -> str:
     # Its frames are in the traceback of the exception; the text is for what has none, such as a syntax error.
     is_shown = failure.frames or failure.traceback in failure.message
     remote = "" if is_shown else f"\n\n{failure.traceback}"
-    return f"{in_words(failure.message) or failure.kind}{where}{remote}"
+    message = failure.message
+    if failure.kind == "import" and failure.type_name == "ModuleNotFoundError":
+        from squall.sdk._own_module import with_own_advice  # cold start: only where a module is missing
+
+        message = with_own_advice(message)
+    return f"{in_words(message) or failure.kind}{where}{remote}"
 
 
 def _traceback(frames: Sequence[TraceFrame], container_id: str) -> types.TracebackType | None:
