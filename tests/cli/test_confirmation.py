@@ -30,9 +30,7 @@ def test_only_yes_goes_on(answer: str, code: int, shown: str) -> None:
     assert ("ended" in ended.output) == (code == 0)
 
 
-@pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
-def test_nobody_answers_where_there_is_no_terminal_and_no_input(closed: str) -> None:
-    code = """
+PROGRAM = """
 import click
 from squall.cli import main
 from squall.cli.confirmation import confirm
@@ -47,8 +45,20 @@ main.squall.add_command(end, "end")
 main._COMMANDS["end"] = ("__main__", "end", "")
 main.main(["end"])
 """
+
+
+def test_no_is_no_interrupt() -> None:
     ended = subprocess.run(
-        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", code],
+        [sys.executable, "-c", PROGRAM], input="n\n", capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "Aborted."), ended
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
+def test_nobody_answers_where_there_is_no_terminal_and_no_input(closed: str) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", PROGRAM],
         stderr=subprocess.PIPE, text=True, timeout=60, check=False,
     )  # fmt: skip
 

@@ -207,7 +207,10 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
         squall.command("deploy", f"{path}::ap"),
     ]
     no = squall.command("app", "stop", name)
-    back = [squall.command("app", "rollback", name), squall.command("app", "rollback", name, "--yes")]
+    python(squall, f"import squall; squall.Function.from_name({name!r}, 'version').remote()")
+    recreated = squall.command("app", "rollback", name, "--strategy", "recreate")
+    no_such = squall.command("app", "rollback", name, "v77", "--strategy", "recreate")
+    back = squall.command("app", "rollback", name)
 
     assert (first.code, "App deployed in" in first.err, f"version 1 of {name}" in first.err) == (0, True, True), first
     assert f"call it by name: squall.Function.from_name({name!r}, 'version')" in first.err
@@ -229,8 +232,11 @@ def test_the_command_says_what_it_did(squall: Installation, tmp_path: Path) -> N
     assert "did you mean 'app'" in wrong[3].err
     assert [one.code for one in wrong] == [1, 2, 1, 2]
     assert (no.code, "with --yes there is no question" in no.err) == (1, True)
-    assert f"Deploy version 3 of {name} again, in place of version 4?" in back[0].out + back[0].err
-    assert f"Rolled back {name} to version 3, which is now version 5." in back[1].err
+    question = f"Deploy version 3 of {name} again, and end the 1 container of version 4?"
+    assert (recreated.code, question in recreated.out + recreated.err) == (1, True), recreated
+    assert (no_such.code, f"{name} has no version 77: it has v4, v3, v2, v1" in no_such.err) == (1, True), no_such
+    assert "again" not in no_such.out + no_such.err
+    assert f"Rolled back {name} to version 3, which is now version 5." in back.err
     stop(squall, name)
     for verb in ("rollback", "rollover"):
         late = squall.command("app", verb, name)

@@ -14,6 +14,7 @@ from squall.cli.environment import environment_option
 from squall.cli.line_ids import id_options
 from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, ask_pages, is_list_empty, require_server
+from squall.cli.target import listed
 from squall.protocol.app import DEPLOYED, STOPPED, AppGet, AppInfo, AppList, AppListing, AppStop, AppStopped
 from squall.protocol.deployment import RECREATE, AppHistory, AppHistoryGet, AppPublished, AppRollback, Commit
 from squall.protocol.ids import new_id
@@ -22,6 +23,9 @@ from squall.protocol.records import replace
 from squall.protocol.version import VERSION
 from squall.sdk._environment import environment_of
 from squall.sdk._user import user_name
+
+VERSIONS_SHOWN = 10
+"""Of those there are, where another one was asked for."""
 
 
 @click.group("app", epilog="Example: squall app list --json")
@@ -140,13 +144,17 @@ def _commit(commit: Commit | None, *, is_json: bool) -> object:
 @strategy_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def rollback(app: str, version: str | None, strategy: str, yes: bool) -> None:
-    """Deploy an earlier version of APP again, as a new one: vN, or the one before the current."""
+    """Deploy an earlier version of APP again, as a new one: vN, or the one before the current.
+
+    It asks where that cuts off what containers run (--strategy recreate).
+    """
     number = _version_number(version)
     info = _deployed(app)
     # By its number, and the same one after the question whatever is deployed meanwhile.
-    number = number or _version_before(info)
-    if not yes:
-        confirm(f"Deploy version {number} of {info.name} again, in place of version {info.version}?")
+    number = _known_version(info, number)
+    if strategy == RECREATE and info.container_count and not yes:
+        containers = tables.counted(info.container_count, "container")
+        confirm(f"Deploy version {number} of {info.name} again, and end the {containers} of version {info.version}?")
     published = _roll_back(AppRollback(info.app_id, new_id("rq"), version=number, strategy=strategy))
     done = f"Rolled back {info.name} to version {number}, which is now version {published.version}."
     click.echo(f"{done}{_at(published)}", err=True)
@@ -185,13 +193,18 @@ def _deployed(app: str) -> AppInfo:
     raise click.ClickException(f"{_shown(info)} {what}: only a deployed app has versions; deploy it")
 
 
-def _version_before(info: AppInfo) -> int:
-    """The newest that is kept besides the current one.
+def _known_version(info: AppInfo, number: int) -> int:
+    """That version, or for 0 the newest that is kept besides the current one.
 
     Raises:
         click.ClickException: there is none.
     """
     found = ask("AppHistory", AppHistoryGet(info.app_id), AppHistory)
+    if number:
+        if all(one.version != number for one in found.versions):
+            there = listed([f"v{one.version}" for one in found.versions], VERSIONS_SHOWN)
+            raise click.ClickException(f"{info.name} has no version {number}: it has {there}")
+        return number
     number = max((one.version for one in found.versions if one.version < info.version), default=0)
     if not number:
         raise click.ClickException(f"{info.name} has no version before {info.version}; `squall app history` lists them")

@@ -11,7 +11,8 @@ def confirm(question: str) -> None:
     """Go on only after a yes.
 
     Raises:
-        Abort: (of `click`) the answer was no.
+        Exit: (of `click`) the answer was no: with code 1, as nothing was done; Ctrl-C's code is another.
+        Abort: (of `click`) by Ctrl-C.
         ClickException: nobody is there to answer.
     """
     try:
@@ -22,4 +23,5 @@ def confirm(question: str) -> None:
         click.echo(err=True)
         raise click.ClickException("nobody answered; with --yes there is no question, as a script needs it") from None
     if not is_wanted:
-        raise click.Abort
+        click.echo("Aborted.", err=True)
+        raise click.exceptions.Exit(1)
