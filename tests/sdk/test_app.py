@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import squall
-from squall.exception import ImageBuildError, InvalidError
+from squall.exception import ImageBuildError, InvalidError, NotFoundError
 from squall.protocol.app import DETACHED, EPHEMERAL
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import BY_FILE, BY_PACKAGE, SERIALIZED, Definition
@@ -23,7 +23,7 @@ from squall.protocol.guest import Boot
 from squall.protocol.image import BuildEvent
 from squall.sdk import _container, _later
 from squall.sdk.retries import Retries
-from tests.sdk.double import ServerDouble
+from tests.sdk.double import Connection, ServerDouble
 
 
 def identity(x: Any) -> Any:
@@ -621,3 +621,19 @@ def test_app_has_its_id_in_its_own_containers(definition: Definition, known: set
         assert all(one.app_id == "ap-7" for one in known)
     finally:
         _container.leave()
+
+
+def test_app_that_could_not_be_made_is_not_said_to_be_left(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(double: Connection, request: Any) -> Any:
+        raise PlatformError("not_found", "there is no environment 'nope'")
+
+    monkeypatch.setattr(Connection, "_answer_AppCreate", refuse)
+    monkeypatch.setattr(Connection, "_answer_AppStop", refuse)
+
+    with squall.enable_output(), pytest.raises(NotFoundError, match="no environment 'nope'"):
+        with squall.App("shop").run():
+            pass
+
+    assert "was not stopped" not in capsys.readouterr().err

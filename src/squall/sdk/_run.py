@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from squall.exception import Error
+from squall.exception import Error, NotFoundError
 from squall.protocol.app import DETACHED, EPHEMERAL, AppCreate, AppCreated, AppStop, AppStopped
 from squall.protocol.function import EXIT_GRACE_S, FunctionCreate, FunctionCreated
 from squall.protocol.ids import function_id, new_id
@@ -90,7 +90,9 @@ class Running:
                 if await pending.within(self._stop_s()):
                     end, is_server_there = self._client.codec.record(AppStopped, pending.result()[0]), True
         except Error as error:
-            self._output.notice(f"app {self.app_id} was not stopped from here: {error}")
+            # An app that could not be made is not there; why, the error says that ends the run.
+            if self._is_started or not isinstance(error, NotFoundError):
+                self._output.notice(f"app {self.app_id} was not stopped from here: {error}")
         finally:
             if self._follower is not None:
                 # The lines of an app that goes on have no end to wait for.

@@ -280,10 +280,9 @@ class Methods:
             if spec is None:
                 app = self._plane.apps.live.get(row.app_id)
                 hint = near(record.name, app.dispatchers if app is not None else ())
+                hint = hint or f"; `squall app info {row.app_id}` shows what there is"
                 what = f"app {record.app!r} has no function {record.name!r}"
-                raise PlatformError(
-                    NOT_FOUND, f"FunctionGet: {what}{hint or '; `squall app list` shows what there is'}"
-                )
+                raise PlatformError(NOT_FOUND, f"FunctionGet: {what}{hint}")
         caller.check_use("FunctionGet", await self._plane.apps.get(spec.app_id))
         return spec
 

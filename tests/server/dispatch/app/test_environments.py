@@ -147,6 +147,28 @@ async def test_an_environment_that_there_is_not_is_refused_wherever_it_is_named(
             assert "did you mean 'staging'" in error.message
 
 
+async def test_app_that_is_in_another_environment_only_is_said_to_be_there() -> None:
+    async with staged() as stage:
+        await create(stage)
+        await create(stage, "dev2")
+        await deploy_into(stage, "", "here")
+
+        async def told(name: str, environment: str) -> str:
+            return (await failure_of(stage.client.ask("AppGet", AppGet(name, environment), AppInfo))).message
+
+        assert await told("greeter", "dev") == (
+            "no app is called 'greeter' in environment dev; there is one in environment main"
+        )
+        assert await told("other", "dev") == (
+            "no app is called 'other' in environment dev; `squall app list -e dev` shows them"
+        )
+        assert await told("other", "") == "no app is called 'other'; `squall app list` shows them"
+        await deploy_into(stage, "dev", "there")
+        assert await told("greeter", "dev2") == (
+            "no app is called 'greeter' in environment dev2; there is one in environments main, dev"
+        )
+
+
 async def test_names_of_environments_are_checked_and_taken_once() -> None:
     async with staged() as stage:
         for name in ("", "-a", "a.b", "a" * 65, "a b"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("squall.server.dispatch.app.apps")
 
 LIVE = (wire.EPHEMERAL, wire.DETACHED, wire.DEPLOYED)
+ENVIRONMENTS_SHOWN = 5
 NAME_CHARS_MAX = 64
 USER_CHARS_MAX = 200
 FUNCTIONS_MAX = 20_000
@@ -517,14 +518,21 @@ class Apps:
                 if is_named and self.is_of_its_environment(candidate):
                     return candidate
         if row is None:
-            names = {
-                app.row.name
-                for app in self.live.values()
-                if app.row.environment == environment and not app.row.ancestors and not scope_app_id
-            }
-            hint = near(text, names) or "; `squall app list` shows them"
-            raise PlatformError(NOT_FOUND, f"no app is called {text!r}{hint}")
+            raise PlatformError(NOT_FOUND, self._nowhere(text, () if scope_app_id else self.live.values(), environment))
         return row
+
+    def _nowhere(self, name: str, apps: Iterable[App], environment: str) -> str:
+        """That none of these is called so in that environment, and where to look."""
+        roots = [app.row for app in apps if not app.row.ancestors]
+        where = f" in environment {environment}" if environment else ""
+        others = sorted({row.environment for row in roots if row.name == name} - {environment})
+        if others:
+            which = "environments" if len(others) > 1 else "environment"
+            some = ", ".join(shown(other) for other in others[:ENVIRONMENTS_SHOWN])
+            return f"no app is called {name!r} in environment {shown(environment)}; there is one in {which} {some}"
+        option = f" -e {environment}" if environment else ""
+        hint = near(name, {row.name for row in roots if row.environment == environment})
+        return f"no app is called {name!r}{where}{hint or f'; `squall app list{option}` shows them'}"
 
     def _find_within(self, name: str, scope_app_id: str) -> StoredApp | None:
         rows = [app.row for app in self.live.values() if app.stopping is None and app.row.name == name]
