@@ -148,6 +148,28 @@ def test_include_takes_an_app_only() -> None:
         squall.App("x").include(3)  # type: ignore[arg-type]
 
 
+def test_include_says_what_it_replaces_and_only_then() -> None:
+    app, part = squall.App("x"), squall.App("part")
+    own = app.function(name="identity")(identity)
+    part.function(name="identity")(identity)
+
+    with pytest.warns(UserWarning, match=r"App\('x'\): function identity is replaced by that of App\('part'\)"):
+        app.include(part)
+    app.include(part)
+
+    assert app.registered_functions["identity"] is part.registered_functions["identity"]
+    assert app.registered_functions["identity"] is not own
+
+
+def test_include_leaves_tags_where_they_are_not_inherited(server: ServerDouble) -> None:
+    app, part = squall.App("x", tags={"a": "1"}), squall.App("part", tags={"b": "2"})
+
+    app.include(part, inherit_tags=False)
+
+    with app.run():
+        assert next(iter(server.apps.values())).tags == {"a": "1"}
+
+
 def test_include_takes_functions_and_tags_along(server: ServerDouble) -> None:
     app, part = squall.App("x", tags={"a": "1"}), squall.App("part", tags={"a": "0", "b": "2"}, include_source=False)
     part.function(name="identity")(identity)
