@@ -90,6 +90,23 @@ def test_the_example_is_called_by_name_from_another_program(squall: Installation
     stop(squall, "greeter")
 
 
+def test_the_example_of_versions_is_held_to_and_gone_back_to(squall: Installation) -> None:
+    call = "import squall; print(squall.Function.from_name('prices', 'price', environment_name='staging').remote(10))"
+    ran = subprocess.run(
+        [sys.executable, str(EXAMPLES / "versions.py")], env=squall.environ(), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    history = squall.command("app", "history", "prices", "--env", "staging", "--json")
+    back = squall.command("app", "rollback", "prices", "v1", "--env", "staging", "--yes")
+    called = python(squall, call)
+    deleted = squall.command("environment", "delete", "staging", "--yes")
+
+    assert ran.stdout.splitlines() == ["{'team': 'shop'}", "now: 30 in version 1: 20"], ran.stderr
+    assert [one["tag"] for one in json.loads(history.out)] == ["summer", "spring"]
+    assert (back.code, deleted.code) == (0, 0), back
+    assert called.stdout == "20\n", called.stderr
+
+
 @pytest.mark.timeout(300)
 def test_no_request_fails_while_versions_come_and_go(squall: Installation, tmp_path: Path) -> None:
     name = "under-load"

@@ -14,13 +14,16 @@ PRINTS: dict[str, str] = {
     "parameters": "['Hallo Ada!', 'Hello Ada?'] test nowhere",
     "autoscaling": "kept: 0 at most: None",
     "batched": "vectors [1, 2, 3, 4, 5, 6], in batches of up to 4",
+    "limits": "all fresh: True",
+    "looking": "succeeded: 8 failed: 0",
     "map": "failures in their place: ['ZeroDivisionError', 'float', 'float']",
     "retries": "cancelled",
     "several_at_once": "20 pages by one container, 20 parts by at most two: True",
     "spawn": "cancelled",
+    "variants": "in batches: [1, 2, 3]",
 }
 """Of those that one command runs: the last line that each prints."""
-ELSEWHERE: set[str] = {"deployed", "replay", "schedules"}
+ELSEWHERE: set[str] = {"deployed", "replay", "schedules", "versions"}
 """They have tests of their own, beside those of the feature."""
 
 
