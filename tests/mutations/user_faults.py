@@ -260,4 +260,51 @@ USER_FAULTS = (
             "test_frames_of_a_container_that_have_been_shown_are_not_shown_again": "shown above"
         },
     ),
+    Mutation(
+        "no-result-builtin",
+        "a program that polls as it did elsewhere",
+        "no result yet is not the builtin TimeoutError",
+        (
+            Change(
+                "src/squall/exception.py",
+                "class OutputTimeoutError(TimeoutError, builtins.TimeoutError):",
+                "class OutputTimeoutError(TimeoutError):",
+            ),
+        ),
+        {
+            "tests/test_exception.py::"
+            "test_no_result_yet_is_the_builtin_timeout_and_nothing_else_of_ours_is": "OutputTimeoutError"
+        },
+    ),
+    Mutation(
+        "cell-warns",
+        "blocking forms in a notebook",
+        "a cell is held to what holds in an async function",
+        (Change("src/squall/sdk/_facade.py", "return not is_in_cell()", "return True"),),
+        {"tests/sdk/test_notebook.py::test_blocking_forms_work_in_a_cell_and_warn_of_nothing": 'remote == "9'},
+    ),
+    Mutation(
+        "stopped-app-unnamed",
+        "a call of an app that was stopped",
+        "the app is not named",
+        (Change("src/squall/sdk/function.py", "if named_id == unknown_id:", "if named_id == None:"),),
+        {"tests/sdk/test_found_again.py::test_it_is_asked_twice_at_most": "match=STOPPED"},
+    ),
+    Mutation(
+        "forked-children",
+        "a pool of processes in an entrypoint",
+        "forked children take signals as the command does",
+        (Change("src/squall/cli/forked.py", "if signal.getsignal(number) is ours:", "if False:"),),
+        {"tests/cli/test_main.py::test_children_that_a_program_forks_end_by_signals_as_anywhere": "{-15, -1} set()"},
+    ),
+    Mutation(
+        "own-module",
+        "a module of the user's own that the image lacks",
+        "the advice is to install a package of its name",
+        (Change("src/squall/sdk/_own_module.py", "if not path:", "if True:"),),
+        {
+            "tests/sdk/test_own_module.py::"
+            "test_module_beside_the_program_is_added_and_not_installed[own_helper.py]": "It is yours"
+        },
+    ),
 )

@@ -32,8 +32,9 @@ DEFINED = """
 
 
 @pytest.fixture
-def run_cells(server: ServerDouble, tmp_path: Path) -> Cells:
+def run_cells(server: ServerDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
     """Runs cells in one kernel; returns what each printed, warnings and errors too."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # where IPython writes, and reads what a person has set
 
     def run(*cells: str) -> list[str]:
         made = v4.new_notebook()
