@@ -9,6 +9,7 @@ RETRIES = "tests/server/dispatch/function/test_retries.py::"
 WRONG = "tests/sdk/test_wrong_parameters.py::"
 QUARANTINE = "tests/server/dispatch/function/test_quarantine.py::"
 ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
+ENVIRONMENTS = "tests/server/dispatch/app/test_environments.py::"
 PROCESS = "tests/guest/test_process.py::"
 CAUGHT = f"{PROCESS}test_what_was_cancelled_has_no_output_whatever_user_code_makes_of_it"
 
@@ -126,6 +127,51 @@ ATTEMPT_FAULTS = (
         {
             f"{ATTEMPTS}test_deployed_function_waits_until_it_can_be_loaded_and_its_log_says_why[crashed]": (
                 "not call.outputs"
+            )
+        },
+    ),
+    Mutation(
+        "any-cloud",
+        "wrong parameters",
+        "a cloud may be any text",
+        (
+            Change(
+                "src/squall/sdk/_hosting.py",
+                "if not isinstance(cloud, str) or cloud.lower() not in CLOUDS:",
+                "if not isinstance(cloud, str):",
+            ),
+        ),
+        {
+            f"{WRONG}test_wrong_values_are_refused_with_their_parameter_and_what_it_may_be[app.cls(cloud)]": (
+                "text is not None"
+            )
+        },
+    ),
+    Mutation(
+        "empty-later",
+        "wrong parameters",
+        "a parameter of a later version that is empty is not looked at",
+        (Change("src/squall/sdk/_not_yet.py", "        if value is None:\n", "        if not value:\n"),),
+        {
+            f"{WRONG}test_wrong_values_are_refused_with_their_parameter_and_what_it_may_be[app.function(gpu)]": (
+                "text is not None"
+            )
+        },
+    ),
+    Mutation(
+        "environment-again",
+        "environments",
+        "an environment that is made again lists apps of the one before",
+        (
+            Change(
+                "src/squall/server/dispatch/app/environments.py",
+                "return row.stopped_at is None or row.stopped_at >= made_at",
+                "return True",
+            ),
+        ),
+        {
+            f"{ENVIRONMENTS}test_what_ended_with_an_environment_is_not_in_one_made_again_by_its_name": (
+                "await listed() == []"
             )
         },
     ),
