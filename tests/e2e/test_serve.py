@@ -180,6 +180,16 @@ def test_app_that_is_renamed_keeps_the_name_it_is_served_as_and_says_so(served: 
     served.wait_answer("two world")
 
 
+def test_schedule_that_a_change_adds_is_said_to_rest_once(served: Served) -> None:
+    text = served.file.read_text()
+    served.file.write_text(text.replace("(image=image)", "(image=image, schedule=squall.Period(days=1))"))
+    served.running.wait_said("The schedule of greet rests", 30)
+
+    served.file.write_text(served.file.read_text().replace("one", "two"))
+    served.wait_answer("two world")
+    assert served.running.said().count("The schedule of greet rests") == 1
+
+
 def test_image_that_cannot_be_built_leaves_what_ran(served: Served) -> None:
     served.wait_answer("one world")
 

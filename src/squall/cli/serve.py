@@ -104,6 +104,8 @@ class Serving:
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
         self._app_id = ""
         self._shown_count = 0
+        self._resting: set[str] = set()
+        """Functions whose schedules are known to rest."""
         self._edition: _Edition
         self._namesakes: Namesakes
 
@@ -147,8 +149,10 @@ class Serving:
         if served["is_unchanged"]:
             click.echo("Nothing that its functions are made of has changed.", err=True)
             return
-        if not self._shown_count and served["scheduled"]:
-            _output.current().schedules_rest(served["scheduled"])
+        new = [name for name in served["scheduled"] if name not in self._resting]
+        if new:
+            _output.current().schedules_rest(new)
+        self._resting = set(served["scheduled"])
         self._shown_count += 1
         did = "Serving" if self._shown_count == 1 else f"Reloaded in {time.monotonic() - began_at:.1f}s:"
         click.echo(f"{did} {_listed(served['functions'])} of {self._name}. Watched, until Ctrl-C:", err=True)
