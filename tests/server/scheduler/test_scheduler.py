@@ -131,6 +131,13 @@ def test_what_no_node_could_take_is_said_with_the_largest() -> None:
     assert "8000 MiB" in made.impossible[0][1]
 
 
+def test_what_was_not_asked_for_is_not_said_to_be_too_much() -> None:
+    made = planned(make_scheduler(make_node("a")), make_pending(memory_mib=10**9))
+
+    ((_, why),) = made.impossible
+    assert why.startswith("no node is large enough for memory=1000000000 MiB: ")
+
+
 def test_without_nodes_everything_waits() -> None:
     made = planned(make_scheduler(), make_pending(memory_mib=10**9))
 

@@ -289,7 +289,8 @@ class Cluster:
         views = [node.view for node in self._nodes.values()]
         cpu = max(view.cpu_milli for view in views) / 1000
         memory = max(view.memory_mib for view in views)
+        asked = f"cpu={claim.cpu_milli / 1000:g} and " if claim.cpu_milli else ""
         return (
-            f"no node is large enough for cpu={claim.cpu_milli / 1000:g} and memory={claim.memory_mib} MiB: "
+            f"no node is large enough for {asked}memory={claim.memory_mib} MiB: "
             f"the largest has {cpu:g} cores and {memory} MiB; ask for less"
         )
