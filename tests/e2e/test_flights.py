@@ -23,6 +23,7 @@ def listed(squall: Installation, *options: str) -> list[dict[str, Any]]:
     ended = squall.command("call", "list", "--limit", "1000", "--json", *options)
     assert ended.code == 0, ended
     found: list[dict[str, Any]] = json.loads(ended.out)
+    assert all("took_ms" in one for one in found)
     return found
 
 

@@ -69,7 +69,8 @@ def list_apps(limit: int, is_json: bool) -> None:
     headings = ("App ID", "Description", "State", "Containers", "Created at", "Stopped at", "Parent app ID")
     # Few apps start others: people see the column where it says something, programs always.
     shown = len(headings) if is_json or any(app.parent_app_id for app in apps) else len(headings) - 1
-    tables.show(headings[:shown], [row[:shown] for row in rows], is_json=is_json)
+    spare = ("Stopped at", "Parent app ID", "Containers", "Created at")
+    tables.show(headings[:shown], [row[:shown] for row in rows], is_json=is_json, spare=spare)
 
 
 @app_group.command("logs", epilog="Example: squall app logs ap-… --follow")

@@ -73,8 +73,9 @@ def show_calls(listing: CallListing, *, is_json: bool) -> None:
         for one in listing.calls
     ]
     of_app = ("App ID",) if has_app_id else ()
-    headings = ("Call ID", "Function", "App", *of_app, "Kind", "Status", "Inputs", "Failed", "Made at", "Took")
-    tables.show(headings, rows, is_json=is_json)
+    took = "Took ms" if is_json else "Took"
+    headings = ("Call ID", "Function", "App", *of_app, "Kind", "Status", "Inputs", "Failed", "Made at", took)
+    tables.show(headings, rows, is_json=is_json, spare=("Made at", "App ID", "App", "Kind", "Failed"))
     if listing.is_cut:
         click.echo("Calls of earlier apps of that name, or of variants not used lately, are left out.", err=True)
 

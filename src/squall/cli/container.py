@@ -52,7 +52,7 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
     ]
     why = ("Ended because",) if include_stopped else ()
     headings = ("Container ID", "App ID", "App Name", "Function", "State", "Start Time", *why)
-    tables.show(headings, rows, is_json=is_json)
+    tables.show(headings, rows, is_json=is_json, spare=("App ID", "Start Time", "App Name"))
 
 
 @container_group.command("show", epilog="Example: squall container show ct-…")

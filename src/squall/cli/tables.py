@@ -5,11 +5,16 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shutil
+import sys
 from collections.abc import Sequence
+from typing import TypeVar
 
 import click
 
 from squall.sdk._terminal_text import size_text
+
+T = TypeVar("T")
 
 
 def _leave_colors_out(context: click.Context, option: click.Parameter, value: bool) -> None:
@@ -20,25 +25,56 @@ def _leave_colors_out(context: click.Context, option: click.Parameter, value: bo
 no_color_option = click.option(
     "--no-color", is_flag=True, expose_value=False, callback=_leave_colors_out, help="Without colours and bold letters."
 )
+GAP = 2
+"""Columns of a terminal between two of a table."""
 LIST_MAX = 10_000
 """What a list is asked for when all of it is wanted."""
 
 
-def show(headings: Sequence[str], rows: Sequence[Sequence[object]], *, is_json: bool) -> None:
-    """Print rows under headings, or as JSON objects whose keys are the headings in lower case with underscores."""
+def show(
+    headings: Sequence[str], rows: Sequence[Sequence[object]], *, is_json: bool, spare: Sequence[str] = ()
+) -> None:
+    """Print rows under headings, or as JSON objects whose keys are the headings in lower case with underscores.
+
+    `spare`: columns that a terminal without room for all goes without, one after the other; programs get all of them.
+    """
     if is_json:
         keys = [re.sub(r"[^a-z0-9]+", "_", heading.lower()).strip("_") for heading in headings]
         click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2, default=str))
         return
     texts = [[_text(cell) for cell in row] for row in rows]
     widths = [max([len(heading), *(len(row[column]) for row in texts)]) for column, heading in enumerate(headings)]
+    left_out = _without_room(headings, widths, spare) if sys.stdout.isatty() else set()
+    if left_out:
+        texts = [_kept(headings, row, left_out) for row in texts]
+        widths = _kept(headings, widths, left_out)
+        headings = _kept(headings, headings, left_out)
+        click.echo(f"(No room here for: {', '.join(one for one in spare if one in left_out)}.)", err=True)
     _line([click.style(heading.ljust(width), bold=True) for heading, width in zip(headings, widths, strict=True)])
     for row in texts:
         _line([cell.ljust(width) for cell, width in zip(row, widths, strict=True)])
 
 
+def _without_room(headings: Sequence[str], widths: Sequence[int], spare: Sequence[str]) -> set[str]:
+    """Which columns of those a table as wide as this terminal has no room for."""
+    columns = shutil.get_terminal_size().columns
+    width = sum(widths) + GAP * (len(widths) - 1)
+    left_out: set[str] = set()
+    for heading in spare:
+        if width <= columns:
+            break
+        if heading in headings:
+            left_out.add(heading)
+            width -= widths[headings.index(heading)] + GAP
+    return left_out
+
+
+def _kept(headings: Sequence[str], cells: Sequence[T], left_out: set[str]) -> list[T]:
+    return [cell for heading, cell in zip(headings, cells, strict=True) if heading not in left_out]
+
+
 def _line(cells: Sequence[str]) -> None:
-    click.echo("  ".join(cells).rstrip())
+    click.echo((" " * GAP).join(cells).rstrip())
 
 
 def _text(cell: object) -> str:
