@@ -74,7 +74,7 @@ def refused(kind, ask):
     except kind as error:
         print(kind.__name__, "first" in str(error) or "third" in str(error) or "users and roles" in str(error))
 
-refused(squall.exception.ConflictError, lambda: Environment.objects.create("first"))
+refused(squall.exception.AlreadyExistsError, lambda: Environment.objects.create("first"))
 refused(squall.exception.NotFoundError, lambda: Environment.from_name("third").hydrate())
 refused(squall.exception.NotFoundError, lambda: Environment.objects.delete("third"))
 refused(squall.exception.InvalidError, lambda: Environment.objects.create("third", restricted=True))
@@ -86,7 +86,7 @@ print(names())
 
 
 def test_environments_are_made_listed_and_deleted(squall: Installation) -> None:
-    refused = ["ConflictError True", "NotFoundError True", "NotFoundError True", *["InvalidError True"] * 2]
+    refused = ["AlreadyExistsError True", "NotFoundError True", "NotFoundError True", *["InvalidError True"] * 2]
 
     assert python(squall, ENVIRONMENTS) == ["['main', 'first', 'second']", *refused, "['main']"]
 
