@@ -121,4 +121,6 @@ def test_caller_of_a_deployed_class_whose_hook_raises_waits_and_the_log_says_for
     assert mended.code == 0, mended
     assert ended.code == 0, ended
     assert ended.out == "hello you\n", ended
+    told = re.findall(r"its containers do not start: ConnectionError: the database is away; the call waits", ended.err)
+    assert len(told) == 1, ended
     assert stopped.code == 0, stopped

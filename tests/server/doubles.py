@@ -16,6 +16,7 @@ from squall.protocol.app import AppCreate, AppCreated
 from squall.protocol.call import (
     CallClose,
     CallOpen,
+    CallWaits,
     Failure,
     InputBatch,
     InputRefs,
@@ -496,6 +497,8 @@ class FakeClient:
         self.client_id = client_id or new_id("cl")
         self.peer: Peer | None = None
         self.calls: dict[str, FakeCall] = {}
+        self.notices: list[str] = []
+        """Why calls of it wait."""
 
     async def connect(self) -> Self:
         """Open a connection and say hello."""
@@ -585,6 +588,8 @@ class FakeClient:
             for index, status, attempt, value in columns:
                 call.copies += index in call.outputs
                 call.outputs.setdefault(index, Got(status, value, attempt))
+        elif method == "CallWaits":
+            self.notices.append(self.codec.record(CallWaits, params).text)
         elif method == "PutItems":
             items = self.codec.record(ItemBatch, params)
             call = self.calls[items.call_id]

@@ -133,6 +133,14 @@ class CallClose:
 
 
 @record
+class CallWaits:
+    """Why a call waits longer than it might; for who looks on, it changes nothing."""
+
+    call_id: str
+    text: str
+
+
+@record
 class CallCancel:
     """Cancel a call's inputs; `terminate_containers` also ends the containers that run them."""
 

@@ -164,6 +164,7 @@ METHODS = _table(
     _tell("ItemCredit", call.ItemCredit, CLIENT, SERVER, "Items of a generator were taken"),
     _tell("PutOutputs", call.OutputBatch, SERVER, CLIENT, "Outputs of a call", has_body=True),
     _tell("PutItems", call.ItemBatch, SERVER, CLIENT, "Items of a generator", has_body=True),
+    _tell("CallWaits", call.CallWaits, SERVER, CLIENT, "Why a call waits"),
     Method("NodeHello", node.NodeHello, node.NodeWelcome, UNARY, AGENT, SERVER, "Introduce a node"),
     Method("MountGet", mount.MountGet, mount.MountManifest, UNARY, AGENT, SERVER, "The manifest of a mount"),
     Method("ContainerStart", node.ContainerStart, node.ContainerStarted, UNARY, SERVER, AGENT, "Start a container"),

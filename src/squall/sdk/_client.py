@@ -298,6 +298,8 @@ class Client:
                 call.take_outputs(params, body)
             elif envelope["m"] == "PutItems":
                 call.take_items(params, body)
+            elif envelope["m"] == "CallWaits":
+                _greeting.tell_wait(params["text"])
 
     def _answered(self, kind: str, number: int, params: Any, body: bytes) -> None:
         if kind == wire.ITEM:

@@ -193,6 +193,14 @@ _notice: Callable[[str], None] = _silent
 
 
 def set_notice(tell: Callable[[str], None] | None) -> None:
-    """Who is told, in a few words, what takes long: that a server is started or replaced."""
+    """Who is told, in a few words, what takes long: that a server is started or replaced, or why a call waits."""
     global _notice
     _notice = tell or _silent
+
+
+def tell_wait(why: str) -> None:
+    """Tell them why a call waits, in the server's words."""
+    if _notice is not _silent:
+        from squall.sdk._terminal_text import harmless  # cold start: containers show nothing
+
+        _notice(harmless(why))

@@ -523,6 +523,8 @@ async def test_deployed_function_waits_until_it_can_be_loaded_and_its_log_says_w
         assert 4 <= starts <= 8, "started again, less and less often"
         said = [entry.text for entry in stage.logs.entries if entry.source == SYSTEM]
         assert "its database is away; 2 inputs wait, and another container is started in 0.5 s" in said
+        what = f"function {spec.name} of app {stage.plane.apps.dispatchers[spec.function_id].app_name}"
+        assert stage.client.notices == [f"{what}: its containers do not start: its database is away; the call waits"]
 
 
 async def test_start_over_its_time_fails_all_that_waits() -> None:

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from squall.protocol.call import CallOpen, Failure, InputBatch, ItemBatch, OutputBatch
+from squall.protocol.call import CallOpen, CallWaits, Failure, InputBatch, ItemBatch, OutputBatch
 from squall.protocol.call_id import may_open, owner_mark
 from squall.protocol.errors import ChannelClosed
 from squall.protocol.ids import parse_input_id
@@ -78,6 +78,11 @@ class Client:
                 self.let_go(dropped)
         self._shelf.put(kept)
         self._queue(kept)
+
+    def put_notice(self, call_id: str, text: str) -> None:
+        """See `Sink`. Who is away is not told."""
+        if self.peer is not None:
+            self.peer.event("CallWaits", CallWaits(call_id, text))
 
     def put_items(self, call: Call, record: ItemBatch, body: bytes) -> None:
         """See `Sink`."""

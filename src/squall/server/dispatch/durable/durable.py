@@ -133,6 +133,9 @@ class Durable:
             self._calls.end_if_over(call)
         self.backlog.ended(call.call_id, record.indexes, call.dispatcher)
 
+    def put_notice(self, call_id: str, text: str) -> None:
+        """See `Sink`: nobody listens."""
+
     def put_items(self, call: Call, record: ItemBatch, body: bytes) -> None:
         """See `Sink`; generators cannot be spawned."""
 

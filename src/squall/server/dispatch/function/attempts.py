@@ -16,6 +16,7 @@ from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.flight.recorder import failure_of
 from squall.server.dispatch.function.input import Call, Input
 from squall.server.dispatch.function.retry_lines import RetryLines
+from squall.server.dispatch.function.wait_notices import WaitNotices
 from squall.server.policy import default_policies, timeouts
 from squall.server.policy.crash import LOSSES_MAX
 from squall.server.policy.events import AttemptFailed, AttemptLost, Fail, Retry, StartFailed, Verdict
@@ -39,6 +40,7 @@ class Attempts:
         self.cut_short: dict[Input, Container] = {}
         """Inputs that a guest was asked to stop, and where they run."""
         self._lines = RetryLines(dispatcher)
+        self._notices = WaitNotices(dispatcher)
 
     # Outputs
 
@@ -375,6 +377,8 @@ class Attempts:
         # Containers that were asked for together fail together: that is one failure.
         if container.asked_at > dispatcher.last_failure_at:
             dispatcher.failures_in_a_row += 1
+            if dispatcher.failures_in_a_row == 1:
+                self._notices.begin()
         dispatcher.last_failure_at = dispatcher.clock.monotonic()
         ready = sum(1 for one in dispatcher.containers.values() if one.is_ready and not one.ending)
         event = StartFailed(failure, is_final, dispatcher.failures_in_a_row, ready, dispatcher.is_deployed)
@@ -395,6 +399,9 @@ class Attempts:
         waits = "1 input waits" if count == 1 else f"{count} inputs wait"
         why = failure.message[:REASON_CHARS_MAX]
         dispatcher.fleet.log(container, f"{why}; {waits}, and another container is started in {wait_s:g} s")
+        if dispatcher.is_deployed:
+            of_type = f"{failure.type_name}: " if failure.type_name else ""
+            self._notices.tell((of_type + why).split("\n", 1)[0])
 
 
 def _is_count(value: bytes, count: int) -> bool:

@@ -89,6 +89,9 @@ class Sink(Protocol):
     def put_items(self, call: Call, record: ItemBatch, body: bytes) -> None:
         """Items of a generator. Must not block."""
 
+    def put_notice(self, call_id: str, text: str) -> None:
+        """Why a call of it waits. Must not block."""
+
     def call_ended(self, call: Call) -> None:
         """The call is closed and nothing of it runs any more."""
 
