@@ -302,10 +302,11 @@ def test_a_map_that_has_begun_is_not_made_again(server: ServerDouble) -> None:
 
 
 def slowly(inputs: Iterator[int], server: ServerDouble) -> Iterator[int]:
-    """The second one when the first has been run."""
+    """The second one when the first has been run, which does not wait for it."""
     yield next(inputs)
     deadline = time.monotonic() + 10
-    while not server.stopped and time.monotonic() < deadline:
+    while not server.stopped:
+        assert time.monotonic() < deadline, "the first input has not been run"
         time.sleep(0.01)
     yield next(inputs)
 

@@ -152,7 +152,10 @@ class Mapping:
         return call.outstanding_bytes <= MAP_BYTES_MAX and self._held_bytes + to_come_bytes <= MAP_BYTES_MAX
 
     async def send_batch(self) -> None:
-        """Pull one batch of inputs and send it; less than a full one when the iterators are slow."""
+        """Pull one batch of inputs and send it; less than a full one when the iterators are slow.
+
+        The first input goes alone: the second may be long in coming, and a container is to run this one meanwhile.
+        """
         batch: list[tuple[int, Payload]] = []
         batch_bytes = 0
         deadline = time.monotonic() + BATCH_S
@@ -168,6 +171,8 @@ class Mapping:
             batch.append((self._input_count, payload))
             batch_bytes += len(payload.value)
             self._input_count += 1
+            if self._input_count == 1:
+                break
             if time.monotonic() > deadline:
                 client.connection.poll()
                 break

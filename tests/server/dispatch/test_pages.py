@@ -89,6 +89,7 @@ async def test_all_apps_that_live_are_listed_with_so_many_that_do_not(data_dir: 
         assert stopped == [app_row(number).app_id for number in reversed(range(3_000)) if number % 2][:600]
 
 
+@pytest.mark.long
 async def test_ten_thousand_functions_with_large_definitions_are_listed(data_dir: Path) -> None:
     async with staged() as stage, connected(stage, data_dir / "s.sock") as client:
         app_id = app_row(1).app_id

@@ -130,6 +130,7 @@ async def test_what_happens_is_passed_on_and_what_is_nowhere_any_more_is_forgott
         assert await is_known(stage, on_a_node)
 
 
+@pytest.mark.long
 async def test_nodes_are_told_twice_a_day_which_images_are_needed() -> None:
     async with staged() as stage:
         node = Storing(stage.node)
