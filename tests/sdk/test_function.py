@@ -12,12 +12,14 @@ import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import squall
 from squall.exception import (
     AsyncUsageWarning,
+    DeserializationError,
     ExecutionError,
     InternalFailure,
     InvalidError,
@@ -473,10 +475,31 @@ def test_unpicklable_arguments_and_results_say_so(server: ServerDouble) -> None:
     server.callables["square"] = lambda x: threading.Lock()
 
     with app.run():
-        with pytest.raises(SerializationError, match="cannot pickle arguments"):
+        with pytest.raises(SerializationError, match="function square: cannot pickle arguments"):
             square.remote(threading.Lock())  # type: ignore[arg-type]
         with pytest.raises(SerializationError, match="cannot pickle lock"):
             square.remote(1)
+
+
+class Unreadable:
+    """Its pickle cannot be read here."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("none",)
+
+
+def test_what_cannot_travel_names_the_function(server: ServerDouble) -> None:
+    server.callables["square"] = lambda x: Unreadable()
+    lock: Any = threading.Lock()
+    refused = "function square: cannot pickle arguments"
+
+    with app.run():
+        for send in (lambda: square.spawn(lock), lambda: list(square.map([lock])), lambda: square.spawn_map([lock])):
+            with pytest.raises(SerializationError, match=refused):
+                send()
+        for read in (lambda: square.remote(1), lambda: list(square.map([1]))):
+            with pytest.raises(DeserializationError, match="function square: cannot read a value"):
+                read()
 
 
 def test_spawn_returns_at_once_and_get_waits(server: ServerDouble) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from squall.exception import InternalFailure
+from squall.exception import DeserializationError, InternalFailure, SerializationError
 from squall.protocol.call import SUCCEEDED
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _blob, _container, _shown
@@ -27,21 +27,33 @@ def parent_input_id() -> str:
     return _container.calling_input_id()
 
 
-async def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-    """Arguments as they travel; large ones are put in the blob store first."""
-    pieces = serialize_pieces((args, kwargs), (*args, *kwargs.values()))
+def named(error: SerializationError | DeserializationError, name: str) -> SerializationError | DeserializationError:
+    """The error with the function whose arguments or results these are, if that is known."""
+    return type(error)(f"function {name}: {error}") if name else error
+
+
+async def pack(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> Payload:
+    """Arguments as they travel; large ones are put in the blob store first. `name` is the function's, for errors."""
+    try:
+        pieces = serialize_pieces((args, kwargs), (*args, *kwargs.values()))
+    except SerializationError as error:
+        raise named(error, name) from error.__cause__
     if checked_size(pieces, "the input") <= INLINE_BYTES_MAX:
         return Payload(b"".join(pieces))
     return Payload(b"", await _blob.put(client, pieces))
 
 
-async def unpack(client: Client, output: Output) -> Any:
+async def unpack(client: Client, output: Output, name: str = "") -> Any:
     """The value of an output, or raise its failure; log lines that came before it are shown first."""
     if _shown.displays:
         await _shown.catch_up()
     if output.status != SUCCEEDED:
         raise_failure(await failure_bytes(client, output))
-    return deserialize(await _blob.get(client, output.blob_sha256) if output.blob_sha256 else output.value)
+    value: Any = await _blob.get(client, output.blob_sha256) if output.blob_sha256 else output.value
+    try:
+        return deserialize(value)
+    except DeserializationError as error:
+        raise named(error, name) from error.__cause__
 
 
 def says_unknown(output: Output) -> bool:
@@ -72,7 +84,7 @@ async def failure_bytes(client: Client, output: Output) -> bytes:
 
 
 async def remote(
-    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
+    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = "", name: str = ""
 ) -> Any:
     """Run one input and wait for its value.
 
@@ -81,7 +93,7 @@ async def remote(
         NoFunction: the server does not know the function.
     """
     parent_id = parent_input_id()
-    payload = await pack(client, args, kwargs)
+    payload = await pack(client, args, kwargs, name)
     call_id = client.new_call_id()
     frames = call_open(call_id, function_id, "remote", parent_id, method) + put_inputs(call_id, [(0, payload)])
     call = RemoteCall(call_id, frames, client.connection)
@@ -94,18 +106,21 @@ async def remote(
         # Given up (Ctrl-C, a cancelled task): the server should drop the input now, not with our next call.
         client.close_call(call, is_prompt=not is_answered)
     check_known(output)
-    return await unpack(client, output)
+    return await unpack(client, output, name)
 
 
 def remote_now(
-    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
+    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = "", name: str = ""
 ) -> Any:
     """`remote` for a blocked thread and small values, without a coroutine: half of a small call's cost here."""
     if any(map(is_large, args)):
-        return run(remote(client, function_id, args, kwargs, method))
-    data = serialize((args, kwargs))
+        return run(remote(client, function_id, args, kwargs, method, name))
+    try:
+        data = serialize((args, kwargs))
+    except SerializationError as error:
+        raise named(error, name) from error.__cause__
     if len(data) > INLINE_BYTES_MAX:
-        return run(remote(client, function_id, args, kwargs, method))
+        return run(remote(client, function_id, args, kwargs, method, name))
     call_id = client.new_call_id()
     frames = remote_call(call_id, function_id, _container.calling_input_id(), data, method)
     call = RemoteCall(call_id, frames, client.connection)
@@ -119,17 +134,20 @@ def remote_now(
     finally:
         client.close_call(call, is_prompt=not is_answered)
     if output.status == SUCCEEDED and not output.blob_sha256 and not (_shown.displays and _shown.is_behind()):
-        return deserialize(output.value)
+        try:
+            return deserialize(output.value)
+        except DeserializationError as error:
+            raise named(error, name) from error.__cause__
     check_known(output)
-    return run(unpack(client, output))
+    return run(unpack(client, output, name))
 
 
 async def generator_call(
-    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
+    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = "", name: str = ""
 ) -> GeneratorCall:
     """A call of a generator function, for `items_of`."""
     parent_id = parent_input_id()
-    payload = await pack(client, args, kwargs)
+    payload = await pack(client, args, kwargs, name)
     return GeneratorCall(client.new_call_id(), function_id, parent_id, payload, client.connection, method)
 
 

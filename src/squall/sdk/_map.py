@@ -6,13 +6,14 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
+from squall.exception import SerializationError
 from squall.protocol.call import OUTSTANDING_MAX, SUCCEEDED
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.sdk import _shown
 from squall.sdk._calls import MapCall, Output, Payload
 from squall.sdk._client import Client
 from squall.sdk._feed import Feed
-from squall.sdk._invoke import failure_bytes, pack, parent_input_id, says_unknown, unknown, unpack
+from squall.sdk._invoke import failure_bytes, named, pack, parent_input_id, says_unknown, unknown, unpack
 from squall.sdk._pending import is_driven
 from squall.sdk._pieces import is_large
 from squall.sdk._serialization import failure_as_value, serialize
@@ -75,6 +76,11 @@ class Mapping:
             method,
             says_unknown if target.may_have_another else None,
         )
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return self._target.name
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
         """Outputs as they come.
@@ -165,9 +171,12 @@ class Mapping:
             if args is None:
                 self._is_fed = True
                 break
-            data = b"" if any(map(is_large, args)) else serialize((args, self._kwargs))
+            try:
+                data = b"" if any(map(is_large, args)) else serialize((args, self._kwargs))
+            except SerializationError as error:
+                raise named(error, self._target.name) from error.__cause__
             is_inline = 0 < len(data) <= INLINE_BYTES_MAX
-            payload = Payload(data) if is_inline else await pack(client, args, self._kwargs)
+            payload = Payload(data) if is_inline else await pack(client, args, self._kwargs, self._target.name)
             batch.append((self._input_count, payload))
             batch_bytes += len(payload.value)
             self._input_count += 1
@@ -238,7 +247,7 @@ async def mapped(
     try:
         async for output in outputs:
             if not is_ordered:
-                yield await _value(client, output, has_exceptions)
+                yield await _value(client, output, mapping.name, has_exceptions)
                 continue
             if output.number != following:
                 mapping.hold(output)
@@ -246,20 +255,20 @@ async def mapped(
             found: Output | None = output
             while found is not None:
                 following += 1
-                yield await _value(client, found, has_exceptions)
+                yield await _value(client, found, mapping.name, has_exceptions)
                 found = mapping.take_held(following)
     finally:
         await outputs.aclose()
 
 
-async def _value(client: Client, output: Output, has_exceptions: bool) -> Any:
+async def _value(client: Client, output: Output, name: str, has_exceptions: bool) -> Any:
     if not has_exceptions:
-        return await unpack(client, output)
+        return await unpack(client, output, name)
     if output.status != SUCCEEDED:
         if _shown.displays:
             await _shown.catch_up()
         return failure_as_value(await failure_bytes(client, output))
     try:
-        return await unpack(client, output)
+        return await unpack(client, output, name)
     except Exception as error:  # noqa: BLE001 - the user asked for it as a value
         return error

@@ -37,7 +37,9 @@ class RemoteCall(BlockingCall[P, R]):
             client = function._get_client()
             sent_over = client.sending_over
             try:
-                return cast("R", invoke().remote_now(client, function_id, args, kwargs, function._method))
+                return cast(
+                    "R", invoke().remote_now(client, function_id, args, kwargs, function._method, function._name)
+                )
             except NoFunction as error:
                 refused = error.error
             target = run(Target(function, client, function_id, sent_over).again(refused, "remote"))
@@ -52,7 +54,7 @@ async def remote_of(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any
     """Run one input and wait for its value, whatever id the function has by now."""
     while True:
         try:
-            return await invoke().remote(target.client, target.function_id, args, kwargs, method)
+            return await invoke().remote(target.client, target.function_id, args, kwargs, method, target.name)
         except NoFunction as error:
             refused = error.error
         target = await target.again(refused, "remote")

@@ -238,16 +238,14 @@ def _spawner(client: Client) -> Spawner:
     return spawner
 
 
-async def spawn(
-    client: Client, function_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = ""
-) -> str:
+async def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = "") -> str:
     """Start a call of one input; returns its id when it is on disk.
 
     Raises:
         ResourceExhaustedError: too many inputs of the function wait, or the server's disk is full.
     """
-    key = (function_id, method, _invoke.parent_input_id())
-    return await _spawner(client).spawn(key, await _invoke.pack(client, args, kwargs))
+    key = (target.function_id, method, _invoke.parent_input_id())
+    return await _spawner(target.client).spawn(key, await _invoke.pack(target.client, args, kwargs, target.name))
 
 
 async def spawn_map(target: Target, form: str, feed: Feed, kwargs: dict[str, Any], method: str = "") -> str:
@@ -262,13 +260,13 @@ async def spawn_map(target: Target, form: str, feed: Feed, kwargs: dict[str, Any
     """
     growing = _GrowingCall(target, form, method)
     try:
-        await _send(growing, target.client, feed, kwargs)
+        await _send(growing, target, feed, kwargs)
     finally:
         feed.close()
     return growing.call_id
 
 
-async def _send(growing: _GrowingCall, client: Client, feed: Feed, kwargs: dict[str, Any]) -> None:
+async def _send(growing: _GrowingCall, target: Target, feed: Feed, kwargs: dict[str, Any]) -> None:
     is_last = False
     while not is_last:
         payloads: list[Payload] = []
@@ -278,7 +276,7 @@ async def _send(growing: _GrowingCall, client: Client, feed: Feed, kwargs: dict[
             if args is None:
                 is_last = True
                 break
-            payload = await _invoke.pack(client, args, kwargs)
+            payload = await _invoke.pack(target.client, args, kwargs, target.name)
             payloads.append(payload)
             size_bytes += len(payload.value)
         await growing.add(payloads, is_last=is_last)

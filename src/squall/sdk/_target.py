@@ -46,6 +46,11 @@ class Target:
         self.function_id = function_id
 
     @property
+    def name(self) -> str:
+        """Of the function, for messages."""
+        return self._function._name
+
+    @property
     def may_have_another(self) -> bool:
         """Whether `again` may find another one."""
         return not self._is_last and self._function.is_named

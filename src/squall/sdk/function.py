@@ -194,7 +194,9 @@ class Function(With, Generic[P, R]):
         """Run a generator function and yield its items while it still runs."""
         target = await self.target("remote_gen")
         while True:
-            call = await invoke().generator_call(target.client, target.function_id, args, kwargs, self._method)
+            call = await invoke().generator_call(
+                target.client, target.function_id, args, kwargs, self._method, self._name
+            )
             items = invoke().items_of(target.client, call)
             try:
                 async for item in items:
@@ -255,7 +257,7 @@ class Function(With, Generic[P, R]):
         target = await self.target("spawn")
         while True:
             try:
-                call_id = await _spawn.spawn(target.client, target.function_id, args, kwargs, self._method)
+                call_id = await _spawn.spawn(target, args, kwargs, self._method)
                 return FunctionCall[R]._make(call_id, self._client)
             except NotFoundError as error:
                 refused = error
