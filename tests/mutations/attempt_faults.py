@@ -114,6 +114,37 @@ ATTEMPT_FAULTS = (
         {f"{ATTEMPTS}test_poison_input_of_a_map_is_named_and_the_others_go_on": "input 7 of its call"},
     ),
     Mutation(
+        "failure-named",
+        "poison input that kills its container",
+        "the error does not say which function it was",
+        (
+            Change(
+                "src/squall/server/dispatch/function/attempts.py",
+                'message=f"{self._dispatcher.in_words(call.method)}: {failure.message}"',
+                "message=failure.message",
+            ),
+        ),
+        {f"{ATTEMPTS}test_input_over_its_time_is_stopped_and_named": "startswith(said)"},
+    ),
+    Mutation(
+        "crashes-counted",
+        "poison input that kills its container",
+        "the error leaves out the container that ended under several inputs",
+        (Change("src/squall/server/dispatch/function/attempts.py", "has_crashed and not is_only", "False"),),
+        {f"{ATTEMPTS}test_containers_that_ended_under_several_inputs_are_counted_too": "so did 3 others before it"},
+    ),
+    Mutation(
+        "wait-told",
+        "container that never gets ready",
+        "nobody who calls a deployed function that cannot start is told why it waits",
+        (Change("src/squall/server/dispatch/function/wait_notices.py", "sink.put_notice(call_id, text)", "pass"),),
+        {
+            f"{ATTEMPTS}test_deployed_function_waits_until_it_can_be_loaded_and_its_log_says_why[crashed]": (
+                "stage.client.notices =="
+            )
+        },
+    ),
+    Mutation(
         "deployed-waits",
         "container that never gets ready",
         "a deployed function that cannot start fails its callers",
