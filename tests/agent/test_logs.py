@@ -15,7 +15,11 @@ import pytest
 from squall.agent import logs
 from squall.agent.flood import END_BYTES_MAX
 from squall.agent.logs import Logs
+from squall.main.codec import MsgspecCodec
+from squall.protocol.frames import HEADER_BYTES_MAX
 from squall.protocol.log import GOES_ON, LINE_BYTES_MAX, MARK, SEPARATOR, LogEntry
+from squall.protocol.log_batches import BATCH_LINES
+from squall.protocol.pages import size_of
 from tests.agent.parts import until
 
 
@@ -48,7 +52,7 @@ def _unread_bytes(pipe: int) -> int:
 def taken(from_logs: Logs) -> list[LogEntry]:
     entries: list[LogEntry] = []
     while (batch := from_logs.take()) is not None:
-        assert len(batch.entries) <= logs.BATCH_LINES
+        assert len(batch.entries) <= BATCH_LINES
         entries.extend(batch.entries)
     return entries
 
@@ -125,6 +129,18 @@ async def test_a_long_line_is_cut_and_its_pieces_keep_their_input(reading: Readi
     assert {entry.input_id for entry in entries[:-1]} == {"in-abc:7"}
     assert (entries[-1].text, entries[-1].input_id) == ("next", "")
     assert all(len(entry.text) <= LINE_BYTES_MAX for entry in entries)
+
+
+async def test_batches_fit_a_frame_whatever_is_in_the_lines(reading: Reading) -> None:
+    made, printer = reading
+    for _ in range(100):
+        os.write(printer.stdout, LINE_BYTES_MAX * b"\x1b" + b"\n")
+        await printer.has_been_read()
+
+    batches = list(iter(made.take, None))
+
+    assert sum(len(batch.entries) for batch in batches) == 100
+    assert max(size_of(MsgspecCodec(), batch) for batch in batches) < HEADER_BYTES_MAX / 4
 
 
 async def test_what_is_in_the_pipes_at_the_end_is_taken_without_waiting(reading: Reading) -> None:

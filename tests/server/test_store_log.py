@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from squall.protocol.log import LogEntry, LogRead
+from squall.main.codec import MsgspecCodec
+from squall.protocol.frames import HEADER_BYTES_MAX
+from squall.protocol.log import LINE_BYTES_MAX, LogBatch, LogEntry, LogRead
+from squall.protocol.pages import size_of
 from squall.server.model.logs import Progress
 from squall.server.store import log, log_overflow
 from squall.server.store.log import FileLogStore
@@ -439,3 +442,22 @@ async def test_lines_of_a_function_are_its_own_and_with_its_variants_when_asked(
     assert await of("fu-1") == ["line 0"]
     assert await of("fu-1", has_variants=True) == ["line 0", "line 1"]
     assert await of("fu-small") == await of("fu-small", has_variants=True) == ["line 1"]
+
+
+@pytest.mark.parametrize("text", [LINE_BYTES_MAX * "\x1b", LINE_BYTES_MAX * '"'], ids=["escape", "quote"])
+async def test_batches_fit_a_frame_whatever_is_in_the_lines(logs: FileLogStore, text: str) -> None:
+    # Ids as long as there are.
+    line = replace(make_entries(1, "ct-" + 40 * "0")[0], text=text, input_id=100 * "\x1b")
+
+    async def followed() -> list[tuple[LogEntry, ...]]:
+        return [batch async for batch in logs.follow(LogRead(app="ap-1", is_following=True, tail=0))]
+
+    following = asyncio.create_task(followed())
+    await asyncio.sleep(0.1)
+    logs.append(500 * (line,))
+    logs.finish("ap-1")
+    read = [batch async for batch in logs.read(LogRead(app="ap-1", tail=-1))]
+
+    for batches in (read, await following):
+        assert sum(map(len, batches)) == 500
+        assert max(size_of(MsgspecCodec(), LogBatch(batch)) for batch in batches) < HEADER_BYTES_MAX / 4

@@ -46,6 +46,7 @@ from squall.protocol.image_catalog import ImageLogRead, NodeGc, NodeImageDelete,
 from squall.protocol.image_store import NodeImagesUsed, NodeStoreGc, StoreGcEvent
 from squall.protocol.image_transfer import ImageExport, ImagePush
 from squall.protocol.log import LogBatch
+from squall.protocol.log_batches import batches
 from squall.protocol.mount import MountRef
 from squall.protocol.node import (
     ContainerEnd,
@@ -70,8 +71,6 @@ UNTOLD_MAX = 10_000
 WELCOME_S = 30.0
 """How long a container's connection waits for the server to know this node again."""
 RULES_S = 30.0
-LOG_BATCH_MAX = 500
-"""Lines of a build at once."""
 _FIRST_PAUSE_S = 0.05
 _END_ALL_S = 30.0
 
@@ -299,8 +298,8 @@ class Agent:
         entries = await asyncio.get_running_loop().run_in_executor(self._threads, read)
         if entries is None:
             raise PlatformError(NOT_FOUND, f"image {asked.image[:100]} was not built on node {self.config.node_id}")
-        for start in range(0, len(entries), LOG_BATCH_MAX):
-            await request.send_item(LogBatch(tuple(entries[start : start + LOG_BATCH_MAX])))
+        for batch in batches(iter(entries)):
+            await request.send_item(LogBatch(batch))
 
     async def _collect(self, request: NodeImageGc | NodeImageDelete) -> NodeGc:
         """Remove the layers that nobody needs, or of these those of some images."""

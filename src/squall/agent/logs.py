@@ -43,6 +43,7 @@ from squall.protocol.log import (
     unmarked_bytes,
     visible,
 )
+from squall.protocol.log_batches import BATCH_LINES, next_batch
 
 RATE_BYTES_S = 2 * 2**20
 BURST_BYTES = 8 * 2**20
@@ -51,8 +52,6 @@ ENDS_BYTES_MAX = 8 * 2**20
 """Beside these: the ends of floods of containers that are gone."""
 LINE_COST_BYTES = 32
 """What a line counts beside its text: very short ones are not free."""
-BATCH_LINES = 500
-BATCH_BYTES = 2**20
 BATCH_S = 0.02
 OVER_S = 1.0
 """How long a flood that goes on is left out before a stretch of it is kept again: better to read than every tenth."""
@@ -166,16 +165,11 @@ class Logs:
 
     def take(self) -> LogBatch | None:
         """The next lines to send, or None. Never waits."""
-        entries: list[LogEntry] = []
-        size = 0
-        while self._pending and len(entries) < BATCH_LINES and size < BATCH_BYTES:
-            entry = self._pending.popleft()
-            size += _cost(entry)
-            entries.append(entry)
-        self._pending_bytes -= size
+        entries = next_batch(self._pending.popleft() for _ in range(len(self._pending)))
+        self._pending_bytes -= sum(map(_cost, entries))
         if not self._pending:
             self._has_pending.clear()
-        return LogBatch(tuple(entries)) if entries else None
+        return LogBatch(entries) if entries else None
 
     async def wait(self) -> None:
         """Return when there is something to take: soon after the first line, at once when there are many."""

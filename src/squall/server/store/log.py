@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from squall.protocol.log import PASSING, LogEntry, LogRead
+from squall.protocol.log_batches import next_batch
 from squall.server.model.logs import Progress
 from squall.server.store.log_overflow import Overflow, entry_bytes
-from squall.server.store.log_segments import BATCH_ENTRIES, Marks, NotWritten, Segments
+from squall.server.store.log_segments import Marks, NotWritten, Segments
 
 R = TypeVar("R")
 
@@ -83,7 +84,7 @@ class _Follower:
             await self.changed.wait()
 
     def _take(self) -> tuple[LogEntry, ...]:
-        batch = tuple(self._waiting.popleft() for _ in range(min(BATCH_ENTRIES, len(self._waiting))))
+        batch = next_batch(self._waiting.popleft() for _ in range(len(self._waiting)))
         self._waiting_bytes -= sum(map(entry_bytes, batch))
         if not self._waiting:
             self._take_overflow()

@@ -17,12 +17,12 @@ from pathlib import Path
 import msgspec
 
 from squall.protocol.log import LogEntry, LogRead
+from squall.protocol.log_batches import batches
 from squall.protocol.records import replace
 
 SEGMENT_BYTES_MAX = 8 * 2**20
 SEGMENTS_OF_BUDGET = 16
 BLOCK_BYTES = 256 * 1024
-BATCH_ENTRIES = 500
 
 Marks = dict[str, tuple[int, int]]
 """App to the number of its last segment and the bytes of that, at one moment."""
@@ -174,14 +174,7 @@ class Segments:
             while len(last) < query.tail and (entry := next(found, None)) is not None:
                 last.appendleft(entry)
             found = (entry for entry in last)
-        batch: list[LogEntry] = []
-        for entry in found:
-            batch.append(entry)
-            if len(batch) >= BATCH_ENTRIES:
-                yield tuple(batch)
-                batch = []
-        if batch:
-            yield tuple(batch)
+        yield from batches(found)
 
     def _wanted(
         self,
