@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,30 @@ class Mixed:
     def hold(self, x):
         print("holding", flush=True)
         time.sleep(x)
+    @squall.method()
+    def blocks_in(self, what):
+        import concurrent.futures, queue, subprocess
+        blocks = {
+            "program": lambda: subprocess.run(["sleep", "60"], capture_output=True),
+            "event": lambda: threading.Event().wait(60),
+            "queue": lambda: queue.Queue().get(timeout=60),
+            "future": lambda: concurrent.futures.Future().result(60),
+            "loop": lambda: asyncio.run(asyncio.sleep(60)),
+        }
+        try:
+            print("holding", flush=True)
+            blocks[what]()
+        finally:
+            print("cleaned up")
+    @squall.method()
+    async def blocks_later(self, what):
+        async def wait():
+            print("holding", flush=True)
+            try:
+                threading.Event().wait(60)
+            finally:
+                print("cleaned up")
+        await asyncio.ensure_future(wait())
     @squall.method()
     def meet(self, count):
         return self.__dict__.setdefault("barrier", threading.Barrier(count)).wait(6)
@@ -339,6 +364,22 @@ def test_exit_hooks_run_when_the_process_is_told_to_end(guest: Served, name: str
 
     assert code == 0
     assert "bye" in printed
+
+
+@pytest.mark.parametrize("what", ["program", "event", "queue", "future", "loop", "task"])
+def test_code_that_blocks_in_a_library_is_interrupted_when_the_process_is_told_to_end(guest: Served, what: str) -> None:
+    guest.boot("Mixed", is_async=True)
+    guest.agent.expect("Ready", Ready)
+    guest.give(0, "blocks_later" if what == "task" else "blocks_in", what)
+    guest.process.wait_for_line("holding")
+    time.sleep(0.2)
+
+    guest.process.terminate()
+    code, printed = guest.process.end()
+
+    assert code == 0
+    assert "cleaned up" in printed
+    assert "bye True" in printed
 
 
 def test_a_second_request_to_end_does_not_stop_the_hooks(guest: Served) -> None:

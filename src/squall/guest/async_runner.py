@@ -42,8 +42,8 @@ from squall.sdk import _container
 if TYPE_CHECKING:
     from squall.guest.instance import Instance
 
-_LOOP_PACKAGES = frozenset({"asyncio", "selectors", "threading", "concurrent", "uvloop"})
-"""Where the main thread is between two steps of user code."""
+_LOOP_PACKAGES = frozenset({"asyncio", "selectors", "threading", "concurrent", "uvloop", "weakref", "_weakrefset"})
+"""Where the main thread is between two steps of user code, if nobody has called them but the loop."""
 _CALLERS = frozenset({"_outcome", "_send_items", "send_items", "run", "enter_async", "leave_async"})
 """Functions of the guest that call user code on the loop."""
 
@@ -347,17 +347,20 @@ class AsyncRunner:
 
 
 def is_user_code(frame: FrameType | None) -> bool:
-    """Whether the main thread is in code that an input or a hook has called, or the loop for user code."""
-    if frame is None or _package(frame) in (*_LOOP_PACKAGES, __package__):
-        return False
-    while frame is not None:
-        package = _package(frame)
+    """Whether the main thread is in code that an input or a hook has called, or that the loop runs for user code.
+
+    It is not in a call of this guest's, whoever made that, nor in the loop's own code.
+    """
+    is_of_loop = True
+    found = frame
+    while found is not None:
+        package = _package(found)
         if package == __package__:
-            return frame.f_code.co_name in _CALLERS
-        if package in _LOOP_PACKAGES:
-            return True
-        frame = frame.f_back
-    return True
+            name = found.f_code.co_name
+            return found is not frame and (name in _CALLERS or (name == _complete.__name__ and not is_of_loop))
+        is_of_loop = is_of_loop and package in _LOOP_PACKAGES
+        found = found.f_back
+    return not is_of_loop
 
 
 def _package(frame: FrameType) -> str:
