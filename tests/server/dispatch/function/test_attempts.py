@@ -492,6 +492,23 @@ async def test_import_error_fails_all_that_waits_at_once() -> None:
         assert stage.clock.monotonic() < 1.0
 
 
+async def test_long_text_that_many_wait_for_reaches_all_of_them_and_keeps_nobody_from_the_rest() -> None:
+    text = "x" * 100_000
+    async with staged() as stage:
+        spec, other = await stage.client.function(), await stage.client.function()
+        stage.node.startup_failure = Failure("import", text, traceback=text)
+
+        call = stage.client.call(spec.function_id, *range(100))
+        many = stage.client.call(spec.function_id, *range(1_000))
+        told, outputs = await stage.done(call, 100), await stage.done(many, 1_000)
+        stage.node.startup_failure = None
+        after = await stage.done(stage.client.call(other.function_id, 7), 1)
+
+    assert {got.failure.kind for got in (*told.values(), *outputs.values())} == {"import"}
+    assert all(got.failure.message.startswith("x" * 1_000) for got in outputs.values())
+    assert after[0].value == b"14"
+
+
 async def test_container_that_ends_while_loading_is_tried_three_times() -> None:
     async with staged() as stage:
         spec = await stage.client.function()

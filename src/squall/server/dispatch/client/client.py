@@ -17,7 +17,7 @@ from squall.server.dispatch.client.followed_lines import LOOK_S, FollowedLines
 from squall.server.dispatch.client.shelf import Kept
 from squall.server.dispatch.function.call_table import CallTable
 from squall.server.dispatch.function.dispatcher import Dispatcher
-from squall.server.dispatch.function.input import Call, Input, failed_batch
+from squall.server.dispatch.function.input import Call, Input, failed_batches, for_many
 from squall.server.model.clock import Clock
 
 if TYPE_CHECKING:
@@ -299,7 +299,9 @@ class Client:
             self.peer.channel.abort()
             return
         attempts = record.attempts or (0,) * len(record.indexes)
-        self.peer.event("PutOutputs", *failed_batch(record.call_id, record.indexes, attempts, failure))
+        told = for_many(failure, len(record.indexes))
+        for refused, body in failed_batches(record.call_id, record.indexes, attempts, told):
+            self.peer.event("PutOutputs", refused, body)
 
     def close(self, call_id: str, *, is_cancelling: bool = True) -> None:
         """The client forgets a call; what still runs for it is cancelled."""

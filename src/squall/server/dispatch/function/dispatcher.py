@@ -24,7 +24,7 @@ from squall.server.dispatch.function.attempts import Attempts
 from squall.server.dispatch.function.batches import Batches
 from squall.server.dispatch.function.call_table import CallTable
 from squall.server.dispatch.function.holdings import Holdings
-from squall.server.dispatch.function.input import Call, Input, failed_batch
+from squall.server.dispatch.function.input import Call, Input, failed_batches, for_many, status_of
 from squall.server.dispatch.function.input_queue import InputQueue
 from squall.server.dispatch.function.quarantine import Quarantine
 from squall.server.dispatch.function.returns import RESYNC_S, Returns
@@ -665,18 +665,19 @@ class Dispatcher:
         """These inputs end without a result; `pickled` is the user's exception, if it was that."""
         if len(pickled) * len(inputs) > PICKLED_BYTES_MAX:
             pickled = b""
+        failure = for_many(failure, len(inputs))
         by_call: dict[Call, list[Input]] = {}
         for one in inputs:
             by_call.setdefault(one.call, []).append(one)
             self.attempts.detach(one)
         for call, ended in by_call.items():
-            indexes = tuple(one.index for one in ended)
-            record, body = failed_batch(call.call_id, indexes, tuple(one.attempt for one in ended), failure, pickled)
+            indexes, tries = tuple(one.index for one in ended), tuple(one.attempt for one in ended)
             for one in ended:
                 call.inputs.pop(one.index, None)
-            self.calls.recorder.failed(call, ended, failure.container_id, record.statuses[0], failure)
+            self.calls.recorder.failed(call, ended, failure.container_id, status_of(failure), failure)
             if not call.is_closed:
-                call.sink.put_outputs(call, record, body)
+                for record, body in failed_batches(call.call_id, indexes, tries, failure, pickled):
+                    call.sink.put_outputs(call, record, body)
             self.calls.end_if_over(call)
 
     def forget_gone(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from squall.protocol import call as wire
@@ -204,11 +206,37 @@ STATUS_OF_KIND = {
 }
 
 
-def failed_batch(
+FAILURES_BYTES_MAX = 8 * 2**20
+"""Of one batch that says the same of many inputs."""
+WORDS_CHARS_MAX = 32 * 2**20
+"""Of what many inputs are told at once, all together; beyond it each is told the beginning."""
+BEGINNING_CHARS = 1_000
+
+
+def for_many(failure: Failure, count: int) -> Failure:
+    """What so many inputs are told at once: a text of some length for each of thousands would fill the memory."""
+    if (len(failure.message) + len(failure.traceback)) * count <= WORDS_CHARS_MAX:
+        return failure
+    return replace(failure, message=_beginning(failure.message), traceback=_beginning(failure.traceback))
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= BEGINNING_CHARS else f"{text[:BEGINNING_CHARS]} … {len(text)} characters in all"
+
+
+def status_of(failure: Failure) -> int:
+    """The status of an output that says so."""
+    return STATUS_OF_KIND.get(failure.kind, wire.FAILED)
+
+
+def failed_batches(
     call_id: str, indexes: tuple[int, ...], attempts: tuple[int, ...], failure: Failure, pickled: bytes = b""
-) -> tuple[OutputBatch, bytes]:
-    """Outputs that say why these inputs have no result."""
-    value = wire.encode_failure(failure, pickled)
-    count = len(indexes)
-    statuses = (STATUS_OF_KIND.get(failure.kind, wire.FAILED),) * count
-    return OutputBatch(call_id, indexes, statuses, (len(value),) * count, attempts, (0,) * count), value * count
+) -> Iterator[tuple[OutputBatch, bytes]]:
+    """Outputs that say why these inputs have no result, none larger than can be sent."""
+    value, status = wire.encode_failure(failure, pickled), status_of(failure)
+    step = max(1, FAILURES_BYTES_MAX // len(value))
+    for first in range(0, len(indexes), step):
+        some, tries = indexes[first : first + step], attempts[first : first + step]
+        count = len(some)
+        record = OutputBatch(call_id, some, (status,) * count, (len(value),) * count, tries, (0,) * count)
+        yield record, value * count
