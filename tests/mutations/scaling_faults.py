@@ -101,6 +101,36 @@ SCALING_FAULTS = (
         },
     ),
     Mutation(
+        "giving-way-images",
+        "a function takes every place",
+        "who has no room for a claim is asked again for each image that somebody waits for",
+        (
+            Change(
+                "src/squall/server/scheduler/giving_way.py",
+                "if before is None or before[0] != one.claim or now >= self._unfit_until:",
+                "if True:",
+            ),
+        ),
+        {
+            "tests/server/scheduler/test_refused_moves.py::test_who_has_no_room_is_not_asked_again_for_each_image": (
+                "assert world.asked == len(donors)"
+            ),
+        },
+    ),
+    Mutation(
+        "giving-way-image-missing",
+        "a function takes every place",
+        "who waits for an image that a node lacks keeps those waiting whose image is there",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/givers.py",
+                "answer = Answer.NO_IMAGE",
+                "answer = Answer.UNFIT",
+            ),
+        ),
+        {f"{GIVING}test_nobody_gives_way_on_a_node_that_lacks_the_image": '== [b"8"]'},
+    ),
+    Mutation(
         "giving-way-promised",
         "a function loses every place",
         "what gives way is forgotten, and more give way each second until the first of it has ended",

@@ -28,10 +28,11 @@ class Stand:
     app: str = ""
     asked_at: float = 0.0
     claim: Claim = CLAIM
+    image_id: str = "im-a"
 
     def pending(self, number: int) -> Pending:
         app_id = f"ap-{self.app or self.name}"
-        return Pending(f"ct-{self.name}-{number}", f"fu-{self.name}", "im-a", self.claim, app_id, self.asked_at)
+        return Pending(f"ct-{self.name}-{number}", f"fu-{self.name}", self.image_id, self.claim, app_id, self.asked_at)
 
 
 def make_turns(*stands: Stand) -> Turns:

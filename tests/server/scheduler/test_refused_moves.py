@@ -149,6 +149,35 @@ def test_what_cannot_be_done_is_tried_once_in_a_round(answer: Answer) -> None:
     assert world.got == []
 
 
+def test_who_has_no_room_is_not_asked_again_for_each_image() -> None:
+    donors = [Stand(f"rich-{number}", 9) for number in range(50)]
+    waiting = [Stand(f"poor-{number}", 0, 3, image_id=f"im-{number}") for number in range(50)]
+    world = World(make_turns(*donors, *waiting), no_room_for(Claim()))
+
+    world.tick()
+
+    assert world.asked == len(donors)
+
+
+def test_who_lacks_an_image_is_asked_again_for_another_one_only() -> None:
+    donors = [Stand(f"rich-{number}", 9) for number in range(50)]
+    waiting = [Stand(f"poor-{number}", 0, 1, image_id="im-missing", asked_at=number / 10) for number in range(20)]
+    able = Stand("able", 0, 1, image_id="im-there", asked_at=9.0)
+    lacks = {"im-missing"}
+    can: Can = lambda _, one: Answer.NO_IMAGE if one.image_id in lacks else Answer.MADE  # noqa: E731
+    world = World(make_turns(*donors, *waiting, able), can)
+
+    world.tick()
+    assert world.asked == len(donors) + 1
+    assert [one for _, one in world.got] == ["fu-able"]
+
+    lacks.clear()
+    for _ in range(int(REFUSED_S) + 1):
+        world.tick()
+
+    assert {one for _, one in world.got} == {"fu-able", *(f"fu-{one.name}" for one in waiting)}
+
+
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_who_can_be_helped_is_within_a_bounded_number_of_turns(seed: int) -> None:

@@ -269,15 +269,20 @@ class Cluster:
         ]
         return min(alike, default=None)
 
-    def would_fit(self, one: Pending, without: str) -> bool:
-        """Whether it would have room where that container is, if that were not there."""
+    def would_fit(self, claim: Claim, without: str) -> bool:
+        """Whether one with this claim would have room where that container is, if that were not there."""
         held = self._held.get(without)
-        if held is None or held.node.view.is_draining or one.image_id in held.node.view.missing_image_ids:
+        if held is None or held.node.view.is_draining:
             return False
         node, freed = held.node, held.one.claim
         freed_milli = 0 if held.is_waiting else freed.cpu_milli
-        is_cpu_there = node.cpu_claimed_milli - freed_milli + one.claim.cpu_milli <= node.view.cpu_milli
-        return (one.claim.cpu_milli == 0 or is_cpu_there) and one.claim.memory_mib <= node.free_mib + freed.memory_mib
+        is_cpu_there = node.cpu_claimed_milli - freed_milli + claim.cpu_milli <= node.view.cpu_milli
+        return (claim.cpu_milli == 0 or is_cpu_there) and claim.memory_mib <= node.free_mib + freed.memory_mib
+
+    def is_image_missing(self, image_id: str, container_id: str) -> bool:
+        """Whether the node of that container said that it does not have the image."""
+        held = self._held.get(container_id)
+        return held is not None and image_id in held.node.view.missing_image_ids
 
     def why_never(self, claim: Claim) -> str:
         """Why no node could take it even if it were empty; empty when one could, or there is none at all."""

@@ -15,8 +15,9 @@ takes several turns. When no more may give way for now, the round goes on with w
 
 What is chosen need not be possible: who has most may have no container that may go, or none whose place would do. So
 each choice is tried at once. A function that could not give is passed over, and the next one asked, until somebody
-gives or nobody is left; then it is the turn of who waits next. Whatever cannot be done is tried once in a round, so it
-keeps nobody waiting who can be helped.
+gives or nobody is left; then it is the turn of who waits next. Who has no room for a claim is not asked again
+while others ask for the same, whatever their image; who just lacked the image is, for another image. So where all ask
+for as much, what cannot be done is tried once in a round; it keeps nobody waiting who can be helped.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Answer(Enum):
 
     MADE = "made"
     UNFIT = "unfit"
-    """None of its containers that may go would make room for that one."""
+    """None of its containers that may go would make room for one with that claim, whatever its image."""
+    NO_IMAGE = "no image"
+    """One would, but its node does not have the image."""
     NOTHING = "nothing"
     """None of its containers may go."""
     LATER = "later"
@@ -85,8 +88,10 @@ class GivingWay:
         self._refused: deque[tuple[float, Function]] = deque()
         """Those that had nothing to give, by until when."""
         self._unfit: list[Function] = []
-        """Those whose places would not do for `_unfit_shape`, the last that was asked for."""
-        self._unfit_shape: tuple[Claim, str] | None = None
+        """Those whose places would not do for the claim that was asked for last."""
+        self._lacking: list[Function] = []
+        """Those whose places would do for it, where the image that was asked for last is missing."""
+        self._asked_for: tuple[Claim, str] | None = None
         self._unfit_until = float("-inf")
         self.promises = Promises(self.changed)
 
@@ -202,7 +207,7 @@ class GivingWay:
                 is_late = True
                 break
             else:
-                self._set_aside(donor, None if answer is Answer.UNFIT else now + REFUSED_S)
+                self._set_aside(donor, answer, now)
         is_cut = len(moved) == count
         has_more = not is_cut and (is_late or self._next() is not None)
         for donor, function, one in reversed(moved):
@@ -216,7 +221,7 @@ class GivingWay:
     def _nobody_gives(self, line: Line, function: Function) -> None:
         """The first of a line has had its turn. Where shares forbid it, nobody gives to the others, either; where those
         who should have given could not, they may be able to give to somebody who asks for something else."""
-        if function.is_passed or not (self._refused or self._unfit):
+        if function.is_passed or not (self._refused or self._unfit or self._lacking):
             self._pass_over(line)
             return
         function.is_passed = True
@@ -227,19 +232,25 @@ class GivingWay:
 
     def _ask_for(self, one: Pending, now: float) -> None:
         """Those whose places would not do for somebody else are asked anew, and now and then all are."""
-        shape = (one.claim, one.image_id)
-        if shape == self._unfit_shape and now < self._unfit_until:
+        before, self._asked_for = self._asked_for, (one.claim, one.image_id)
+        if before == self._asked_for and now < self._unfit_until:
             return
-        self._unfit_shape, self._unfit_until = shape, now + REFUSED_S
-        unfit, self._unfit = self._unfit, []
-        for donor in unfit:
+        again, self._lacking = self._lacking, []
+        # By claim alone: each of many functions that wait may have an image of its own.
+        if before is None or before[0] != one.claim or now >= self._unfit_until:
+            self._unfit_until = now + REFUSED_S
+            again += self._unfit
+            self._unfit = []
+        for donor in again:
             self._ask_again(donor)
 
-    def _set_aside(self, donor: Function, until: float | None) -> None:
-        if until is None:
+    def _set_aside(self, donor: Function, answer: Answer, now: float) -> None:
+        if answer is Answer.UNFIT:
             self._unfit.append(donor)
+        elif answer is Answer.NO_IMAGE:
+            self._lacking.append(donor)
         else:
-            self._refused.append((until, donor))
+            self._refused.append((now + REFUSED_S, donor))
         donor.gives_nothing = True
         self.changed(donor)
 

@@ -177,6 +177,10 @@ class Scheduler:
         if given is not None:
             self._turns.promise(container_id, given, one, now)
 
-    def would_fit(self, one: Pending, without: str) -> bool:
-        """Whether it would have room if that container were not there."""
-        return self._cluster.would_fit(one, without)
+    def would_fit(self, claim: Claim, without: str) -> bool:
+        """Whether one with this claim would have room if that container were not there."""
+        return self._cluster.would_fit(claim, without)
+
+    def is_image_missing(self, image_id: str, container_id: str) -> bool:
+        """Whether the node of that container said that it does not have the image."""
+        return self._cluster.is_image_missing(image_id, container_id)

@@ -72,6 +72,31 @@ async def test_those_that_nobody_can_make_room_for_keep_nobody_waiting() -> None
         assert [one.value for one in call.outputs.values()] == [b"7"]
 
 
+async def test_nobody_gives_way_on_a_node_that_lacks_the_image() -> None:
+    async with staged(places(4)) as stage:
+        work = Work(stage)
+        rich = await take(stage, work, 4, is_short=True)
+        node = stage.plane.fleet.nodes[stage.node.node_id]
+        lacking, other = [await stage.client.function(image_id=f"im-{number}") for number in range(2)]
+        work.short.update((lacking.function_id, other.function_id))
+        node.lacks_image(lacking.image_id)
+        # So it waits: a node that is not there yet may have it.
+        stage.plane.fleet.starts.expect_nodes()
+
+        waiting = stage.client.call(lacking.function_id, 7)
+        await stage.pass_time(4.0)
+        assert open_of(stage, rich) == 4
+
+        call = stage.client.call(other.function_id, 8)
+        await stage.pass_time(7.0)
+        assert [one.value for one in call.outputs.values()] == [b"8"]
+        assert not waiting.outputs
+
+        node.has_image(lacking.image_id)
+        await stage.pass_time(6.0)
+        assert [one.value for one in waiting.outputs.values()] == [b"7"]
+
+
 @pytest.mark.parametrize("why", ["kept", "waiting"])
 async def test_who_has_most_and_may_give_nothing_keeps_nobody_waiting(why: str) -> None:
     async with staged(places(8)) as stage:

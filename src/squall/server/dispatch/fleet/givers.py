@@ -47,16 +47,19 @@ class Givers:
         first = self._looked_at.pop(function_id, 0)
         if len(dispatcher.containers) > first + LOOKS_MAX:
             self._looked_at[function_id] = first + LOOKS_MAX
-        may_any_go = False
+        answer = Answer.NOTHING
         # The newest: it has least to lose. What waits for calls itself might wait for this very one.
         for his in islice(reversed(dispatcher.containers.values()), first, first + LOOKS_MAX):
             self._looks_left -= 1
             if not (his.is_open and his.is_busy and not his.is_waiting):
                 continue
-            may_any_go = True
-            if self._scheduler.would_fit(one, his.container_id):
+            if not self._scheduler.would_fit(one.claim, his.container_id):
+                answer = Answer.UNFIT if answer is Answer.NOTHING else answer
+            elif self._scheduler.is_image_missing(one.image_id, his.container_id):
+                answer = Answer.NO_IMAGE
+            else:
                 self._looked_at.pop(function_id, None)
                 self._fleet.drain(his, "another function has waited long for a place")
                 self.made.append((his, one))
                 return Answer.MADE
-        return Answer.UNFIT if may_any_go else Answer.NOTHING
+        return answer
