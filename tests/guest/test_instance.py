@@ -156,15 +156,16 @@ class Mixed:
     def blocks_in(self, what):
         import concurrent.futures, queue, subprocess
         blocks = {
-            "program": lambda: subprocess.run(["sleep", "60"], capture_output=True),
-            "event": lambda: threading.Event().wait(60),
-            "queue": lambda: queue.Queue().get(timeout=60),
-            "future": lambda: concurrent.futures.Future().result(60),
-            "loop": lambda: asyncio.run(asyncio.sleep(60)),
+            "program": lambda: subprocess.run(["sleep", "10"], capture_output=True),
+            "event": lambda: threading.Event().wait(10),
+            "queue": lambda: queue.Queue().get(timeout=10),
+            "future": lambda: concurrent.futures.Future().result(10),
+            "loop": lambda: asyncio.run(asyncio.sleep(10)),
         }
         try:
             print("holding", flush=True)
             blocks[what]()
+            print("went on")
         finally:
             print("cleaned up")
     @squall.method()
@@ -172,7 +173,8 @@ class Mixed:
         async def wait():
             print("holding", flush=True)
             try:
-                threading.Event().wait(60)
+                threading.Event().wait(10)
+                print("went on")
             finally:
                 print("cleaned up")
         await asyncio.ensure_future(wait())
@@ -378,6 +380,7 @@ def test_code_that_blocks_in_a_library_is_interrupted_when_the_process_is_told_t
     code, printed = guest.process.end()
 
     assert code == 0
+    assert "went on" not in printed
     assert "cleaned up" in printed
     assert "bye True" in printed
 

@@ -30,14 +30,31 @@ ATTEMPT_FAULTS = (
         },
     ),
     Mutation(
+        "end-in-library",
+        "container is ended",
+        "user code that waits in a library is taken for the loop, and not interrupted",
+        (
+            Change(
+                "src/squall/guest/async_runner.py",
+                "    is_of_loop = True\n    found = frame\n",
+                "    if frame is None or _package(frame) in _LOOP_PACKAGES:\n        return False\n"
+                "    is_of_loop, found = True, frame\n",
+            ),
+        ),
+        {
+            "tests/guest/test_instance.py::test_code_that_blocks_in_a_library_is_interrupted_when_the_process_is_told_to_end"
+            "[python-event]": "not in printed",
+        },
+    ),
+    Mutation(
         "end-cuts-answer",
         "container is ended",
         "the request to end interrupts the guest of an async function while it sends an answer",
         (
             Change(
                 "src/squall/guest/async_runner.py",
-                "            return frame.f_code.co_name in _CALLERS\n",
-                "            return True\n",
+                "return found is not frame and (name in _CALLERS",
+                "return found is not frame and (True",
             ),
         ),
         {f"{PROCESS}test_answer_is_sent_whole_when_the_end_comes_as_it_is_sent[python]": '== ["whole"]'},
