@@ -52,6 +52,13 @@ STORED_FAULTS = (
         {f"{LOG}test_followers_of_a_full_disk_read_each_line_once": "for number in range(400)]"},
     ),
     Mutation(
+        "log-goes-with-its-reader",
+        "disk full",
+        "lines that the disk refused go with the reader who had them written and went away",
+        (Change(f"{STORE}log.py", "await asyncio.shield(self._tasks.start(self._flush()))", "await self._flush()"),),
+        {f"{LOG}test_reader_that_goes_away_takes_no_lines_along_that_a_full_disk_refuses": "for number in range(21)]"},
+    ),
+    Mutation(
         "log-not-again",
         "disk full",
         "lines that the disk refused wait for the next one",

@@ -461,3 +461,21 @@ async def test_batches_fit_a_frame_whatever_is_in_the_lines(logs: FileLogStore, 
     for batches in (read, await following):
         assert sum(map(len, batches)) == 500
         assert max(size_of(MsgspecCodec(), LogBatch(batch)) for batch in batches) < HEADER_BYTES_MAX / 4
+
+
+async def test_reader_that_goes_away_takes_no_lines_along_that_a_full_disk_refuses(
+    logs: FileLogStore, tmp_path: Path
+) -> None:
+    logs.append(make_entries(1))
+    await logs.flush()
+
+    with full_disk(tmp_path):
+        for first in (1, 11):
+            logs.append(make_entries(10, first=first))
+            reading = asyncio.create_task(read(logs, LogRead(app="ap-1")))
+            await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await logs.flush()
+
+    assert await read(logs, LogRead(app="ap-1")) == [f"line {number}" for number in range(21)]

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from squall.protocol.log import PASSING, LogEntry, LogRead
 from squall.protocol.log_batches import next_batch
+from squall.protocol.task_set import TaskSet
 from squall.server.model.logs import Progress
 from squall.server.store.log_overflow import Overflow, entry_bytes
 from squall.server.store.log_segments import Marks, NotWritten, Segments
@@ -138,6 +139,7 @@ class FileLogStore:
         self._has_entries = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._write_lock = asyncio.Lock()
+        self._tasks = TaskSet()
 
     async def __aenter__(self) -> FileLogStore:
         """Find what is there and begin to write."""
@@ -178,7 +180,10 @@ class FileLogStore:
             follower.add(entry)
 
     async def flush(self) -> None:
-        """See `LogStore`."""
+        """See `LogStore`. Carried out to the end, whatever becomes of who asked: what the disk refuses is put back."""
+        await asyncio.shield(self._tasks.start(self._flush()))
+
+    async def _flush(self) -> None:
         # One at a time: lines that another flush took out of the queue must be written before this one returns.
         async with self._write_lock:
             self._take_overflow()
