@@ -59,6 +59,19 @@ STORED_FAULTS = (
         {f"{LOG}test_reader_that_goes_away_takes_no_lines_along_that_a_full_disk_refuses": "for number in range(21)]"},
     ),
     Mutation(
+        "log-overtaken",
+        "lines of a container stay in order",
+        "new lines of a container overtake those that went to its app's account",
+        (
+            Change(
+                f"{STORE}log_overflow.py",
+                'return [(app_id, ""), (app_id, container_id)]',
+                "return [(app_id, container_id)]",
+            ),
+        ),
+        {f"{LOG}test_lines_of_containers_without_an_account_stay_in_order": "for number in range(4)]"},
+    ),
+    Mutation(
         "log-not-again",
         "disk full",
         "lines that the disk refused wait for the next one",

@@ -479,3 +479,17 @@ async def test_reader_that_goes_away_takes_no_lines_along_that_a_full_disk_refus
             await logs.flush()
 
     assert await read(logs, LogRead(app="ap-1")) == [f"line {number}" for number in range(21)]
+
+
+async def test_lines_of_containers_without_an_account_stay_in_order(
+    logs: FileLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_overflow, "COUNTED_MAX", 1)
+    monkeypatch.setattr(log, "QUEUE_ENTRIES_MAX", 1)
+    one, *others = make_entries(4, "ct-2")
+    logs.append((*make_entries(2, "ct-1"), one, *others[:1]))
+    monkeypatch.setattr(log, "QUEUE_ENTRIES_MAX", 50)
+
+    logs.append(tuple(others[1:]))
+
+    assert await read(logs, LogRead(app="ap-1", container_id="ct-2")) == [f"line {number}" for number in range(4)]

@@ -48,8 +48,8 @@ class Overflow:
         return bool(self._last)
 
     def has(self, app_id: str, container_id: str) -> bool:
-        """Whether there is anything of this container."""
-        return (app_id, container_id) in self._last
+        """Whether there is anything of this container, or may be."""
+        return any(key in self._last for key in _keys(app_id, container_id))
 
     def count(self, entry: LogEntry) -> None:
         """A line is lost."""
@@ -71,13 +71,12 @@ class Overflow:
             self._count(last, dropped)
 
     def take(self, *, app_id: str = "", container_id: str = "") -> list[LogEntry]:
-        """What stands for the lines of a container, an app or all: how many are left out, then the last ones."""
-        taken: list[LogEntry] = []
-        one = (app_id, container_id)
-        for key in [one] if all(one) else list(self._last):
-            if key in self._last and app_id in ("", key[0]) and container_id in ("", key[1]):
-                taken += self._account(key, self._last.pop(key))
-        return taken
+        """What stands for the lines of a container, an app or all: how many are left out, then the last ones.
+
+        With those of a container come the ones that are only known to be of its app.
+        """
+        keys = _keys(app_id, container_id) if container_id else [key for key in self._last if app_id in ("", key[0])]
+        return [entry for key in keys if key in self._last for entry in self._account(key, self._last.pop(key))]
 
     def _of(self, entry: LogEntry) -> _Last:
         key = (entry.app_id, entry.container_id)
@@ -96,6 +95,11 @@ class Overflow:
         entries = [entry for _, entry in placed]
         self._bytes -= sum(map(entry_bytes, entries))
         return said + entries
+
+
+def _keys(app_id: str, container_id: str) -> list[tuple[str, str]]:
+    """Where lines of a container are, the earliest first: its app's account comes before one of its own."""
+    return [(app_id, ""), (app_id, container_id)]
 
 
 def entry_bytes(entry: LogEntry) -> int:
