@@ -148,7 +148,7 @@ DURABLE_FAULTS = (
         "map-line",
         "map that is given up",
         "its line stays on the terminal",
-        (Change("src/squall/sdk/_map.py", "            self._progress.end(*self._counts())\n", ""),),
+        (Change("src/squall/sdk/_map.py", "                self._progress.end(*self._counts())\n", ""),),
         {"tests/sdk/test_output.py::test_map_that_is_given_up_is_over": "assert told[-1:] == [True]"},
     ),
 )

@@ -82,6 +82,40 @@ def test_async_iterator_of_a_map_that_is_left_is_closed() -> None:
     assert numbers.is_closed
 
 
+def test_async_iterator_of_a_map_that_is_left_in_another_event_loop_is_closed(running: ServerDouble) -> None:
+    numbers = Numbers(1_000_000)
+    mapped = add.map(numbers)
+    assert next(mapped) == 10
+
+    async def leave() -> None:
+        mapped.close()
+
+    asyncio.run(leave())
+    add.remote(1)
+
+    assert numbers.is_closed
+    assert running.closed_calls[:1] == [running.opened[0].call_id]
+
+
+def test_map_whose_async_iterator_fails_as_it_is_closed_is_given_up(running: ServerDouble) -> None:
+    async def interrupted() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+                await asyncio.sleep(0.001)
+        finally:
+            raise KeyboardInterrupt  # as a further Ctrl-C
+
+    mapped = add.map(interrupted())
+    assert next(mapped) == 11
+
+    with pytest.raises(KeyboardInterrupt):
+        mapped.close()
+    add.remote(1)
+
+    assert running.closed_calls[:1] == [running.opened[0].call_id]
+
+
 @pytest.mark.usefixtures("running")
 def test_what_an_async_iterator_raises_comes_out_of_the_map() -> None:
     async def fails() -> AsyncIterator[int]:

@@ -114,9 +114,12 @@ class Mapping:
                     if not call.ready and call.error is None and call.refusal is None and not can_feed:
                         await signal
         finally:
-            self._feed.close()
-            self._client.close_call(self._call, is_prompt=not is_done)
-            self._progress.end(*self._counts())
+            # The feed comes last: what ends there is the user's, and may raise.
+            try:
+                self._client.close_call(self._call, is_prompt=not is_done)
+                self._progress.end(*self._counts())
+            finally:
+                self._feed.close()
 
     async def _call_another(self, refusal: Output) -> None:
         """None of the inputs has begun: all of them go to the function that has the name by now."""

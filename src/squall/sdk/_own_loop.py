@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from squall.sdk._pending import running_loop
+
 T = TypeVar("T")
 
 
 class OwnLoop:
-    """To be used and closed by one thread, in which no other event loop runs."""
+    """To be used by one thread, in which no other event loop runs, and closed by it."""
 
     def __init__(self) -> None:
         import asyncio  # cold start: only programs with async code of their own
@@ -23,6 +25,17 @@ class OwnLoop:
 
     def close(self) -> None:
         """Cancel what was begun in it and wait for that, let async generators end, and close it. Only once."""
+        if running_loop() is None:
+            self._end()
+            return
+        # Begun in sync code, and left by code of another event loop: no two run in one thread.
+        from concurrent.futures import ThreadPoolExecutor  # cold start: as above
+        from contextvars import copy_context
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(copy_context().run, self._end).result()
+
+    def _end(self) -> None:
         loop = self._loop
         try:
             left = self._asyncio.all_tasks(loop)
