@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -355,15 +355,37 @@ def test_closing_a_generator_gives_its_call_up(server: ServerDouble) -> None:
                 return [item]
         return []
 
+    async def first_of_its_iterator() -> int:
+        async with contextlib.aclosing(aiter(count_to.remote_gen.aio(100_000))) as items:
+            return await anext(items)
+
     with app.run():
         with contextlib.closing(count_to.remote_gen(100_000)) as items:
             assert next(items) == 0
         assert asyncio.run(first()) == [0]
+        assert asyncio.run(first_of_its_iterator()) == 0
+        square.remote(1)
+
+    assert server.closed_calls[:3] == [opened.call_id for opened in server.opened[:3]]
+    with pytest.raises(RuntimeError, match="once only"):
+        iter(count_closed())
+
+
+def test_async_iterators_of_calls_are_async_generators(server: ServerDouble) -> None:
+    async def main() -> None:
+        for items in (aiter(count_to.remote_gen.aio(100_000)), aiter(square.map.aio(range(100_000)))):
+            assert isinstance(items, AsyncGenerator)
+            assert [await anext(items), await items.asend(None)] == [0, 1]
+            with pytest.raises(KeyError, match="mine"):
+                await items.athrow(KeyError("mine"))
+            assert [item async for item in items] == []
+            await items.aclose()
+
+    with app.run():
+        asyncio.run(main())
         square.remote(1)
 
     assert server.closed_calls[:2] == [opened.call_id for opened in server.opened[:2]]
-    with pytest.raises(RuntimeError, match="once only"):
-        iter(count_closed())
 
 
 def count_closed() -> Iterator[int]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import atexit
 import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from squall.exception import AsyncUsageWarning, InvalidError
@@ -116,17 +116,29 @@ class blocking_static(Generic[P, T]):  # noqa: N801 - a decorator
         return BlockingCall(self._core, self.__name__)
 
 
-class _Items(AsyncIterator[T]):
-    """What `async for` takes items from; the generator itself is closed by the event loop, if nobody does."""
+class _Items(AsyncGenerator[T, None]):
+    """What `async for` takes items from: the generator, which the event loop closes, if nobody does."""
 
     __slots__ = ("_generator",)
 
     def __init__(self, generator: AsyncGenerator[T, None]) -> None:
         self._generator = generator
 
-    async def __anext__(self) -> T:
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        return self._taken(self._generator.__anext__())
+
+    def asend(self, value: None, /) -> Coroutine[Any, Any, T]:
+        return self._taken(self._generator.asend(value))
+
+    def athrow(self, *error: Any) -> Coroutine[Any, Any, T]:
+        return self._taken(self._generator.athrow(*error))
+
+    async def aclose(self) -> None:
+        await self._generator.aclose()
+
+    async def _taken(self, item: Awaitable[T]) -> T:
         try:
-            return await self._generator.__anext__()
+            return await item
         except StopAsyncIteration:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again
@@ -178,7 +190,7 @@ class BlockingIterator(Generic[T]):
             self._iterator = iterate(self._take())
         return self._iterator
 
-    def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> AsyncGenerator[T, None]:
         return _Items(self._take())
 
     def __del__(self) -> None:
