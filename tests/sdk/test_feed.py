@@ -117,6 +117,21 @@ def test_map_whose_async_iterator_fails_as_it_is_closed_is_given_up(running: Ser
 
 
 @pytest.mark.usefixtures("running")
+def test_what_says_no_length_is_mapped_though_it_has_one() -> None:
+    class Stream:
+        """As a DataLoader of a stream."""
+
+        def __len__(self) -> int:
+            raise TypeError("a stream has no length")
+
+        def __iter__(self) -> Iterator[int]:
+            return iter([1, 2])
+
+    assert list(add.map(Stream())) == [11, 12]
+    assert list(add.map(Stream(), [5, 6])) == [6, 8]
+
+
+@pytest.mark.usefixtures("running")
 def test_what_an_async_iterator_raises_comes_out_of_the_map() -> None:
     async def fails() -> AsyncIterator[int]:
         yield 1

@@ -33,8 +33,7 @@ class Feed:
                 )
         self._what = what
         self._is_star = is_star
-        are_sized = all(hasattr(type(one), "__len__") for one in iterables)
-        self._size = min(len(one) for one in iterables) if are_sized else None
+        self._size = _least_size(iterables)
         self._iterators: list[Iterator[Any]] | None = None
         self._async_iterators: list[AsyncIterator[Any]] | None = None
         self._own_loop: OwnLoop | None = None
@@ -119,6 +118,14 @@ def keyword_arguments(what: str, kwargs: object) -> dict[str, Any]:
             f"{what}: kwargs={value_text(kwargs)} must be a dictionary: arguments by their names, for all inputs alike"
         )
     return dict(kwargs)
+
+
+def _least_size(iterables: tuple[Any, ...]) -> int | None:
+    """How many items the shortest has, where all of them tell."""
+    try:
+        return min(map(len, iterables))
+    except Exception:  # noqa: BLE001 - also what has a length may not know it: a DataLoader of a stream raises
+        return None
 
 
 def _is_iterable(one: Any) -> bool:
