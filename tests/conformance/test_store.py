@@ -96,6 +96,17 @@ async def test_app_is_read_back_as_it_was_put(store: Store) -> None:
     assert await store.get_app("ap-1") == app
 
 
+async def test_apps_are_read_many_at_once_without_those_that_there_are_not(store: Store) -> None:
+    apps = [make_app(app_id=f"ap-{number}", name=f"app {number}") for number in range(3)]
+    for app in apps:
+        await store.put_app(app)
+
+    found = await store.get_apps({"ap-0", "ap-2", *(f"ap-{number}" for number in range(9_000, 10_200))})
+
+    assert sorted(found, key=lambda app: app.app_id) == [apps[0], apps[2]]
+    assert await store.get_apps(()) == ()
+
+
 async def test_putting_an_app_again_replaces_all_but_its_birth(store: Store) -> None:
     await store.put_app(make_app())
 

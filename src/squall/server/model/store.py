@@ -12,7 +12,7 @@ Invariants every implementation keeps:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -151,6 +151,9 @@ class Store(Protocol):
 
     async def get_app(self, app_id: str) -> StoredApp:
         """One app. Raises PlatformError `not_found`."""
+
+    async def get_apps(self, app_ids: Collection[str]) -> tuple[StoredApp, ...]:
+        """Those of these apps that there are, in any order."""
 
     async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
         """The app of that name that is deployed, or else the newest that is neither stopping nor stopped, and no child.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -74,6 +74,10 @@ class MemoryStore:
         if app is None:
             raise PlatformError(NOT_FOUND, f"no app {app_id}")
         return app
+
+    async def get_apps(self, app_ids: Collection[str]) -> tuple[StoredApp, ...]:
+        """See `Store`."""
+        return tuple(self._apps[app_id] for app_id in app_ids if app_id in self._apps)
 
     async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
         """See `Store`."""

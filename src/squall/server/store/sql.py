@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -142,6 +142,10 @@ class SqlStore:
         if not rows:
             raise PlatformError(NOT_FOUND, f"no app {app_id}")
         return rows[0]
+
+    async def get_apps(self, app_ids: Collection[str]) -> tuple[StoredApp, ...]:
+        """See `Store`."""
+        return await self._read(lambda connection: sql_apps.get_apps(connection, app_ids))
 
     async def find_app(self, name: str, environment: str = "") -> StoredApp | None:
         """See `Store`."""

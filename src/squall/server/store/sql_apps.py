@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +12,18 @@ from sqlalchemy import Connection
 from squall.protocol.app import STOPPED
 from squall.server.model.store import StoredApp
 from squall.server.store import sql_scaling
+from squall.server.store.many import present
 from squall.server.store.schema import APPS, ENVIRONMENTS, FUNCTIONS, VARIANTS, VERSIONS
 from squall.server.store.upsert import upsert
 
 FORGOTTEN_MAX = 500
 """Of one app's children at once, so that other writes need not wait long."""
+
+
+def get_apps(connection: Connection, app_ids: Collection[str]) -> tuple[StoredApp, ...]:
+    """See `Store`."""
+    rows = present(connection, sa.select(APPS), APPS.c.app_id, app_ids)
+    return tuple(app_of(row._mapping) for row in rows)
 
 
 def app_of(row: Mapping[Any, Any]) -> StoredApp:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -18,12 +19,13 @@ from squall.protocol.environment import (
     EnvironmentList,
     EnvironmentListing,
 )
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.function import FunctionGet, FunctionSpec
 from squall.protocol.ids import is_id, new_id
 from squall.protocol.image import ImageConfig, ImageSpec
 from squall.protocol.image_catalog import ImageGet, ImageInfo, ImageName, ImagePublish
 from squall.server.model.image import StoredImage
+from squall.server.model.store import StoredApp
 from tests.server.dispatch.deploying import deployable, prepare, publish
 from tests.server.doubles import FakeClient, Stage, staged
 
@@ -87,6 +89,56 @@ async def test_containers_are_listed_by_environment_also_of_apps_that_ended() ->
         assert await listed() == {here, there}
         assert await listed(app=there, environment="main") == {there}
         assert await listed(app="greeter", environment="main") == {here}
+
+
+async def ended_apps(stage: Stage) -> set[str]:
+    """Two apps that were stopped, each with a container."""
+    app_ids = set()
+    for name in ("one", "two"):
+        prepared = await prepare(stage, name)
+        await publish(stage, prepared.app_id, deployable(prepared.app_id, min_containers=1), name=name)
+        app_ids.add(prepared.app_id)
+    await stage.until(lambda: len(stage.node.started) == 2)
+    for app_id in app_ids:
+        await stage.client.ask("AppStop", AppStop(app_id), AppStopped)
+    return app_ids
+
+
+async def test_ended_apps_whose_containers_are_listed_are_looked_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        app_ids = await ended_apps(stage)
+        asked: list[set[str]] = []
+        get_apps = stage.store.get_apps
+
+        async def counted(wanted: Collection[str]) -> tuple[StoredApp, ...]:
+            asked.append(set(wanted))
+            return await get_apps(wanted)
+
+        monkeypatch.setattr(stage.store, "get_apps", counted)
+
+        record = ContainerList(include_stopped=True, environment="main")
+        found = await stage.client.ask("ContainerList", record, ContainerListing)
+
+        assert {one.app_id for one in found.containers} == app_ids
+        assert asked == [app_ids]
+
+
+async def test_list_of_containers_leaves_none_out_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        await ended_apps(stage)
+
+        async def fail(wanted: object) -> None:
+            raise PlatformError(UNAVAILABLE, "the database cannot be reached")
+
+        for name in ("get_app", "get_apps"):
+            monkeypatch.setattr(stage.store, name, fail)
+        record = ContainerList(include_stopped=True, environment="main")
+
+        failure = await failure_of(stage.client.ask("ContainerList", record, ContainerListing))
+        running = await stage.client.ask("ContainerList", ContainerList(environment="main"), ContainerListing)
+
+        assert failure.code == UNAVAILABLE
+        assert running.containers == ()
 
 
 async def test_what_ended_with_an_environment_is_not_in_one_made_again_by_its_name() -> None:

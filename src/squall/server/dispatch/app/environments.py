@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol.environment import (
@@ -107,13 +107,15 @@ class Environments:
 
     async def apps_in(self, environment: str, app_ids: Iterable[str]) -> set[str]:
         """Those of these apps that are in an environment, or were; forgotten ones are in none."""
-        found = set()
+        live, ended = [], set()
         for app_id in app_ids:
-            with suppress(PlatformError):
-                row = await self._apps.get(app_id)
-                if row.environment == environment and self.is_of_it(row):
-                    found.add(app_id)
-        return found
+            app = self._apps.live.get(app_id)
+            if app is not None:
+                live.append(app.row)
+            else:
+                ended.add(app_id)
+        stored = await self._store.get_apps(ended) if ended else ()
+        return {row.app_id for row in (*live, *stored) if row.environment == environment and self.is_of_it(row)}
 
     @contextmanager
     def entering(self, method: str, environment: str) -> Iterator[None]:
