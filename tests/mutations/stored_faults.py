@@ -97,14 +97,40 @@ STORED_FAULTS = (
         (
             Change(
                 "src/squall/server/dispatch/clock.py",
-                "return min(self._clock.now(), self._started_at + self._clock.monotonic())",
-                "return self._clock.now()",
+                "return min(now, self._lead + passed)",
+                "return now",
             ),
         ),
         {
             f"{JUMPS}test_results_are_kept_their_time_whatever_the_clock_says[7200.0]": "are_kept == [True, True]",
             f"{JUMPS}test_what_became_of_calls_is_told_and_kept_over_a_jump[2592000.0]": "is not None",
             f"{JUMPS}test_variants_are_not_forgotten_because_the_clock_was_set": "variant_id in stage.store._variants",
+        },
+    ),
+    Mutation(
+        "clock-forward-for-good",
+        "clock jumps",
+        "nothing grows old any more once the clock was set forward",
+        (Change("src/squall/server/dispatch/clock.py", "if passed - self._looked_at >= HELD_S:", "if False:"),),
+        {
+            f"{JUMPS}test_a_clock_that_stays_set_forward_is_believed_in_the_end[3600.0]": "== pytest.approx(0.0)",
+            f"{JUMPS}test_results_expire_although_the_clock_was_set_right_after_the_start": "assert not await is_kept",
+        },
+    ),
+    Mutation(
+        "clock-forward-and-back",
+        "clock jumps",
+        "a clock that was set forward is believed where it stands when it is looked at, not where it stood all day",
+        (
+            Change(
+                "src/squall/server/dispatch/clock.py",
+                "self._lowest = min(self._lowest, now - passed)",
+                "self._lowest = now - passed",
+            ),
+        ),
+        {
+            f"{JUMPS}test_a_clock_that_is_set_forward_and_back_within_a_day_makes_nothing_older[7]": "lag_s == ",
+            f"{JUMPS}test_a_jump_that_nobody_saw_begin_is_not_believed_at_once": "30 * DAY_S",
         },
     ),
     Mutation(

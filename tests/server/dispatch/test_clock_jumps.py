@@ -12,8 +12,9 @@ from squall.protocol.call import CallGet, CallOpen, CallSpawn, CallSpawned, Inpu
 from squall.protocol.errors import PlatformError
 from squall.protocol.flight import CallFlight, CallShow, ContainerFlight, ContainerShow
 from squall.protocol.ids import new_id
+from squall.server.dispatch import clock as clock_module
 from squall.server.dispatch.app import variants
-from squall.server.dispatch.clock import AgeClock, ManualClock
+from squall.server.dispatch.clock import HELD_S, AgeClock, ManualClock
 from squall.server.dispatch.durable.durable import EXPIRE_EVERY_S
 from squall.server.dispatch.flight.keeper import MINUTES_EVERY_S, PRUNE_EVERY_S
 from squall.server.model.config import ServerConfig
@@ -122,3 +123,77 @@ def test_age_runs_with_time_and_never_ahead_of_it() -> None:
         read.append(age.now())
 
     assert read == [1_000.0, 1_000.0, 1_010.0, 1_010.0, 910.0, 920.0, 1_020.0]
+
+
+def lived(clock: ManualClock, age: AgeClock, seconds: float, every_s: float = 3_600.0) -> float:
+    """So much time passes while the age is asked for now and then; how far it lags behind the clock in the end."""
+    while seconds > 0:
+        clock.advance(min(seconds, every_s))
+        seconds -= every_s
+        age.now()
+    return clock.now() - age.now()
+
+
+@pytest.mark.parametrize("jump_s", [3_600.0, 30 * DAY_S, 20_000 * DAY_S])
+def test_a_clock_that_stays_set_forward_is_believed_in_the_end(jump_s: float) -> None:
+    clock = ManualClock(0.0)
+    age = AgeClock(clock)
+    lived(clock, age, 60.0)
+
+    clock.set_wall(jump_s)
+
+    assert lived(clock, age, HELD_S - 3_600.0) == pytest.approx(jump_s)
+    assert lived(clock, age, HELD_S + 3_600.0 + 60.0) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("after_h", range(0, 48, 7))
+def test_a_clock_that_is_set_forward_and_back_within_a_day_makes_nothing_older(after_h: int) -> None:
+    clock = ManualClock()
+    age = AgeClock(clock)
+    began = clock.now()
+    lived(clock, age, after_h * 3_600.0)
+
+    clock.set_wall(30 * DAY_S)
+    lag_s = lived(clock, age, HELD_S - 2 * 3_600.0)
+    clock.set_wall(-30 * DAY_S)
+    lived(clock, age, 10 * DAY_S)
+
+    assert lag_s == pytest.approx(30 * DAY_S)
+    assert age.now() == pytest.approx(began + clock.monotonic())
+
+
+def test_a_jump_that_nobody_saw_begin_is_not_believed_at_once() -> None:
+    clock = ManualClock()
+    age = AgeClock(clock)
+
+    clock.advance(10 * DAY_S)
+    clock.set_wall(30 * DAY_S)
+
+    assert clock.now() - age.now() == pytest.approx(30 * DAY_S)
+    assert lived(clock, age, HELD_S, every_s=HELD_S) == pytest.approx(0.0)
+
+
+def test_a_machine_that_sleeps_each_night_lags_by_some_nights_only() -> None:
+    clock = ManualClock()
+    age = AgeClock(clock)
+
+    for _ in range(30):
+        lag_s = lived(clock, age, DAY_S / 3)
+        clock.set_wall(DAY_S * 2 / 3)
+
+    assert lag_s <= 7 * DAY_S * 2 / 3
+
+
+async def test_results_expire_although_the_clock_was_set_right_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "HELD_S", 7_200.0)
+    async with staged(ServerConfig(results_kept_s=1_800.0)) as stage:
+        spec = await stage.client.function(scaledown_window_s=1e9)
+        stage.clock.set_wall(20_000 * DAY_S)
+        call_id = await spawn(stage, spec.function_id)
+        await stage.pass_time(2.0)
+        assert await is_kept(stage, call_id)
+
+        for _ in passing(stage, 2 * 7_200.0 + 2 * EXPIRE_EVERY_S):
+            await settle()
+
+        assert not await is_kept(stage, call_id)

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 from squall.server.model.clock import Clock, Timer
 
+HELD_S = 24 * 3_600.0
+"""How long a clock must have stood where it is for `AgeClock` to believe it, in time that passes."""
+
 
 class SystemClock:
     """The machine's; needs a running event loop for alarms only."""
@@ -52,20 +55,31 @@ class StoppableClock:
 
 
 class AgeClock:
-    """What time it is for what is thrown away when it is old: the clock's, but never ahead of the time that has passed.
+    """What time it is for what is thrown away when it is old: the clock's, where it has stood so for a day.
 
-    A clock that is set forward by a month would make all that is kept for a week old at once. A server that is started
-    after that believes it. The time a machine sleeps does not count, and what a clock that ran ahead has written is
-    kept for as much longer: rather too long than not as long as was said.
+    A clock that is set forward by a month would make all that is kept for a week old at once, and whoever did that by
+    mistake has a day to set it back. If it stays, it is right: a machine that began in 1970 has been told the time, or
+    one that slept has woken up, and what is old by it must go some time. So after each `HELD_S` of time that passes,
+    the clock is believed where it stood lowest since the last time: a jump forward after one to two of them, if
+    somebody asks meanwhile. A clock that is set back is believed at once, and so is any by a server that starts.
+
+    What a clock that ran ahead has written is kept for as much longer: rather too long than not as long as was said.
+    What one that was behind has written is kept for less, but `HELD_S` after it was set right at least.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._started_at = clock.now() - clock.monotonic()
+        self._looked_at = clock.monotonic()
+        self._lead = self._lowest = clock.now() - self._looked_at
+        """How far the clock is ahead of the monotonic one: as it is believed, and at least since `_looked_at`."""
 
     def now(self) -> float:
         """Seconds since 1970."""
-        return min(self._clock.now(), self._started_at + self._clock.monotonic())
+        now, passed = self._clock.now(), self._clock.monotonic()
+        self._lowest = min(self._lowest, now - passed)
+        if passed - self._looked_at >= HELD_S:
+            self._lead, self._lowest, self._looked_at = self._lowest, now - passed, passed
+        return min(now, self._lead + passed)
 
 
 class _Alarm:
