@@ -79,3 +79,46 @@ def test_children_that_a_program_forks_end_by_signals_as_anywhere() -> None:
     ended = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=False)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + signal.SIGTERM, "{-15, -1} set()\n", "")
+
+
+SENDS_AS_IT_FORKS = """
+import os, signal, sys, time
+from squall.cli import main
+
+def send():
+    # After ours of `main`: what was registered first is called last.
+    if is_armed:
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+is_armed = False
+os.register_at_fork(before=send)
+
+def run(arguments):
+    global is_armed
+    is_armed = True
+    child = os.fork()
+    is_armed = False
+    if not child:
+        time.sleep(0.1)
+        os._exit(7)
+    try:
+        time.sleep(10)
+    finally:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+main._run = run
+main.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_as_a_program_forks_ends_the_command_and_not_the_child(number: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SENDS_AS_IT_FORKS, str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "7\n", "")

@@ -298,6 +298,16 @@ USER_FAULTS = (
         {"tests/cli/test_main.py::test_children_that_a_program_forks_end_by_signals_as_anywhere": "{-15, -1} set()"},
     ),
     Mutation(
+        "forking-signals",
+        "a signal to the command while an entrypoint forks",
+        "it is handled between the functions around the fork",
+        (Change("src/squall/cli/forked.py", "if is_forking or (", "if False and ("),),
+        {
+            "tests/cli/test_main.py::"
+            "test_a_signal_that_comes_as_a_program_forks_ends_the_command_and_not_the_child[15]": "128 +"
+        },
+    ),
+    Mutation(
         "own-module",
         "a module of the user's own that the image lacks",
         "the advice is to install a package of its name",

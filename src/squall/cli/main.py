@@ -13,12 +13,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
-from squall.cli.forked import leave_signals_to_children
+from squall.cli.forked import take_signals
 from squall.exception import Error
 from squall.protocol.version import VERSION
 
@@ -138,7 +137,7 @@ def _code_of(interrupt: BaseException | None) -> int:
     return 128 + (interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(number: int) -> None:
     raise _Terminated(number)
 
 
@@ -147,11 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _open_missing_streams()
     # What is registered first runs last: from there on Python is taken down and would give signals their default back.
     atexit.register(_ignore_signals)
-    for number in _TERMINATING:
-        # Only where nobody asked for it to be ignored (nohup).
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _terminate)
-    leave_signals_to_children(_TERMINATING, _terminate)
+    take_signals(_TERMINATING, _terminate)
     try:
         code = _run(arguments)
         _leave_at_signals(code)
