@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import squall
 from squall.exception import InvalidError, NotFoundError
 from squall.protocol.call import FAILED, SUCCEEDED, Failure, encode_failure
-from squall.sdk import _client
+from squall.sdk import _client, _lookup
 from squall.sdk._calls import MapCall, Payload
 from squall.sdk._invoke import says_unknown
 from squall.sdk._pending import Pending
@@ -377,6 +378,39 @@ def test_an_answer_to_an_earlier_question_does_not_take_the_place_of_a_later_one
         handle.hydrate()
 
     assert handle.object_id == "fu-later" != first
+
+
+def test_the_first_use_by_two_threads_finds_it_whichever_is_answered_first(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = squall.Function.from_name("again", "square")
+    is_answered, may_go_on = threading.Event(), threading.Event()
+    real_answered, real_ask = _lookup._answered, _lookup.Lookup.ask
+
+    def call() -> Any:
+        return handle.remote(3)
+
+    async def answered(*given: Any) -> Any:
+        """The earlier question's answer is looked at only after the later one's."""
+        spec = await real_answered(*given)
+        if threading.current_thread() is not threading.main_thread():
+            is_answered.set()
+            assert may_go_on.wait(10)
+        return spec
+
+    async def ask(*given: Any) -> None:
+        """As if the thread of the later question were switched off right after it."""
+        await real_ask(*given)
+        if threading.current_thread() is threading.main_thread():
+            may_go_on.set()
+            assert earlier.result(10) == 9
+
+    monkeypatch.setattr(_lookup, "_answered", answered)
+    monkeypatch.setattr(_lookup.Lookup, "ask", ask)
+    with app.run(), ThreadPoolExecutor(1) as thread:
+        earlier = thread.submit(call)
+        assert is_answered.wait(10)
+        assert call() == 9
 
 
 def test_a_variant_nobody_has_asked_for_is_found_though_its_class_is_of_an_app_that_was_stopped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -55,10 +56,11 @@ class Lookup:
         self._app_id = ""
         """Of what was found last."""
 
-    async def ask(self, client: Client, instead_of: str) -> FunctionSpec | None:
-        """What the handle stands for now; None where an answer to a later question is there already.
+    async def ask(self, client: Client, instead_of: str, learn: Callable[[FunctionSpec], None]) -> None:
+        """Ask what the handle stands for now.
 
         Args:
+            learn: is given that, unless what a later question was answered has been learnt already.
             instead_of: an id that the server does not know any more, or empty. All that look for something instead of
                 one id share a question: it was asked when that id was gone. Other questions are not shared, as one
                 that is under way may have been answered before what the caller knows of.
@@ -72,11 +74,11 @@ class Lookup:
         else:
             question.ask()
         spec = await _answered(client, self._handle, question.answer)
-        if question.number < self._newest:
-            return None
-        self._newest = question.number
-        self._app_id = spec.app_id
-        return spec
+        if question.number >= self._newest:
+            self._app_id = spec.app_id
+            learn(spec)
+            # Only now: who leaves an answer be, goes by what was learnt from a later one.
+            self._newest = question.number
 
     async def check_runs(self, client: Client) -> None:
         """Say so where what was found last can be read about, but not called any more.

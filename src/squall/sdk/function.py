@@ -20,7 +20,7 @@ from squall.sdk._with import With
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from squall.protocol.function import FunctionOptions, MethodSpec
+    from squall.protocol.function import FunctionOptions, FunctionSpec, MethodSpec
     from squall.protocol.guest import Boot
     from squall.sdk._autoscaler import FunctionAutoscaler
     from squall.sdk._client import Client
@@ -536,15 +536,16 @@ class Function(With, Generic[P, R]):
 
         if self._lookup is None:
             self._lookup = Lookup(handle)
-        spec = await self._lookup.ask(self._get_client(), instead_of)
-        if spec is not None:
-            self._is_generator = spec.definition.is_generator
-            self._methods = spec.definition.methods
-            self._name = spec.name
-            # In this order: who sees the id goes by the rest.
-            self._function_id = spec.function_id
+        await self._lookup.ask(self._get_client(), instead_of, self._learn_of)
         assert self._function_id is not None
         return self._function_id
+
+    def _learn_of(self, spec: FunctionSpec) -> None:
+        self._is_generator = spec.definition.is_generator
+        self._methods = spec.definition.methods
+        self._name = spec.name
+        # In this order: who sees the id goes by the rest.
+        self._function_id = spec.function_id
 
     async def _check_runs(self) -> None:
         """Raises NotFoundError where its name stands for a function of an app that was stopped."""
