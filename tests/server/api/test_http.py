@@ -63,7 +63,7 @@ async def test_unary_method_answers_json(client: httpx.AsyncClient, control: Ech
 async def test_nothing_posted_means_all_defaults(client: httpx.AsyncClient) -> None:
     response = await client.post("/AppList")
 
-    assert (response.status_code, response.json()) == (200, {"apps": []})
+    assert (response.status_code, response.json()) == (200, {"apps": [], "is_cut": False})
 
 
 async def test_bodies_travel_in_base64_both_ways(client: httpx.AsyncClient, control: EchoControl) -> None:
