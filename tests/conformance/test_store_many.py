@@ -97,6 +97,43 @@ async def test_later_inputs_that_have_an_output_are_told_from_others(store: Stor
     assert await store.unfinished_counts() == {}
 
 
+async def test_outputs_of_a_call_of_many_that_are_there_are_told_from_new_ones(store: Store) -> None:
+    many, few = made(1)[0], made(2)[0]
+    inputs = [tuple(StoredInput(call.call_id, index, b"in") for index in range(2_000)) for call in (many, few)]
+    await store.put_calls(tuple(zip((many, few), inputs, strict=True)))
+
+    def outputs(call: StoredCall, indexes: range) -> list[StoredOutput]:
+        return [StoredOutput(call.call_id, index, 0, b"1", "", 0, 5, 200.0, 7.0, "ct-1") for index in indexes]
+
+    first = [*outputs(many, range(0, 1_500, 3)), *outputs(few, range(3))]
+    assert await store.put_outputs(tuple(first)) == (True,) * len(first)
+
+    accepted = await store.put_outputs((*outputs(many, range(1_500)), *outputs(few, range(6))))
+
+    assert accepted == (*(index % 3 != 0 for index in range(1_500)), *(index >= 3 for index in range(6)))
+
+
+async def test_a_call_of_many_is_asked_about_by_itself(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def note(*given: Any) -> None:
+        if "SELECT outputs." in given[2]:
+            asked.append(given[2])
+
+    async with SqlStore(f"sqlite:///{tmp_path / 'store.db'}", upgrade) as store:
+        call = made(1)[0]
+        await store.put_calls(((call, tuple(StoredInput(call.call_id, index, b"in") for index in range(400))),))
+        sa.event.listen(sa.Engine, "before_cursor_execute", note)
+        try:
+            later = [StoredOutput(call.call_id, n, 0, b"1", "", 0, 5, 200.0, 7.0, "ct-1") for n in range(1, 400)]
+            await store.put_outputs(tuple(later))
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+    assert len(asked) == 1
+    assert "VALUES" not in asked[0], "pairs are dear: most of it is to write them down"
+
+
 async def test_which_inputs_have_an_output_is_asked_of_many_calls_at_once(tmp_path: Path) -> None:
     asked: list[str] = []
 

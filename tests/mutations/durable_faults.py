@@ -128,8 +128,8 @@ DURABLE_FAULTS = (
         (
             Change(
                 "src/squall/server/store/sql_calls.py",
-                "in present_together(connection, sa.select(*key), key, later)",
-                "in later",
+                "in present_together(connection, sa.select(*key), key, pairs)",
+                "in pairs",
             ),
         ),
         {

@@ -15,6 +15,8 @@ from squall.server.store.batches import batches, within
 from squall.server.store.many import Given, for_rows, insert_rows, present, present_together
 from squall.server.store.schema import CALLS, OUTPUTS, PORTIONS
 
+BY_ITSELF_MIN = 16
+"""Outputs of one call that are worth a question of their own."""
 EXPIRE_CALLS_MAX = 200
 EXPIRE_ROWS_MAX = 2_000
 """Outputs, and portions, that go in one transaction: spawns wait for it."""
@@ -97,13 +99,26 @@ def _known_calls(connection: Connection, call_ids: set[str]) -> set[str]:
 
 
 def _taken(connection: Connection, keys: list[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Those that have an output. Two questions: most calls have a first input only, and of these it is cheaper."""
-    first = [call_id for call_id, index in keys if index == 0]
+    """Those that have an output. Most calls have a first input only, and of these it is cheaper to ask; a call that has
+    many outputs here is asked for by itself, for pairs are dear: of one call's 100,000 they took half the time."""
+    first: list[str] = []
+    later: dict[str, list[int]] = {}
+    for call_id, index in keys:
+        if index == 0:
+            first.append(call_id)
+        else:
+            later.setdefault(call_id, []).append(index)
     is_first = sa.select(OUTPUTS.c.call_id).where(OUTPUTS.c.input_index == 0)
     taken = {(row[0], 0) for row in present(connection, is_first, OUTPUTS.c.call_id, first)}
+    pairs: list[tuple[str, int]] = []
+    for call_id, indexes in later.items():
+        if len(indexes) < BY_ITSELF_MIN:
+            pairs += [(call_id, index) for index in indexes]
+            continue
+        of_call = sa.select(OUTPUTS.c.input_index).where(OUTPUTS.c.call_id == call_id)
+        taken.update((call_id, row[0]) for row in present(connection, of_call, OUTPUTS.c.input_index, indexes))
     key = (OUTPUTS.c.call_id, OUTPUTS.c.input_index)
-    later = [one for one in keys if one[1] != 0]
-    taken.update((row[0], row[1]) for row in present_together(connection, sa.select(*key), key, later))
+    taken.update((row[0], row[1]) for row in present_together(connection, sa.select(*key), key, pairs))
     return taken
 
 
