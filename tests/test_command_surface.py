@@ -9,14 +9,13 @@ brings it; who brings it takes it out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
 import click
 import pytest
 
-from squall.cli import main
+from tests.commands import COMMANDS
 
 
 class Decided(TypedDict):
@@ -62,19 +61,6 @@ TO_COME: dict[str, str] = {
 """Each command, or option of one, that is not there yet."""
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by what is typed for it."""
-    if not isinstance(command, click.Group):
-        yield " ".join(path), command
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from commands(found, (*path, name))
-
-
-HERE = dict(commands(main.squall))
 OPTIONS = [(path, option) for path, decided in DECIDED.items() for option in decided["options"]]
 
 
@@ -87,7 +73,7 @@ def options_of(command: click.Command) -> set[str]:
 def is_here(name: str) -> bool:
     """Whether there is such a command, or such an option of one."""
     path, dashes, option = name.partition(" --")
-    command = HERE.get(path)
+    command = COMMANDS.get(path)
     return command is not None and (not dashes or f"--{option}" in options_of(command))
 
 
@@ -107,8 +93,8 @@ def test_commands_take_their_arguments(path: str) -> None:
     if path in TO_COME:
         pytest.skip(f"squall {path} comes with {TO_COME[path]}")
 
-    assert path in HERE, f"squall {path} was decided; until it is there, name it in TO_COME"
-    arguments = [one for one in HERE[path].params if isinstance(one, click.Argument)]
+    assert path in COMMANDS, f"squall {path} was decided; until it is there, name it in TO_COME"
+    arguments = [one for one in COMMANDS[path].params if isinstance(one, click.Argument)]
     decided = DECIDED[path]["arguments"]
     assert len(arguments) == len(decided)
     for argument, name in zip(arguments, decided, strict=True):
@@ -122,5 +108,5 @@ def test_commands_take_their_options(path: str, option: str) -> None:
         if name in TO_COME:
             pytest.skip(f"squall {name} comes with {TO_COME[name]}")
 
-    missing = set(option.split("/")) - options_of(HERE[path])
+    missing = set(option.split("/")) - options_of(COMMANDS[path])
     assert not missing, f"squall {path} {option} was decided; until it is there, name it in TO_COME"

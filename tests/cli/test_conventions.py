@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 
 import click
 import pytest
 
-from squall.cli import main
-
-
-def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    if not isinstance(command, click.Group):
-        yield " ".join(path), command
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from _commands(found, (*path, name))
-
-
-COMMANDS = dict(_commands(main.squall))
+from tests.commands import COMMANDS
 
 
 def _options(command: click.Command) -> list[click.Option]:
