@@ -52,6 +52,21 @@ class FunctionAutoscaler:
         client, function_id = await self._owner.scaled()
         return _shown(await client.request("AutoscalerGet", AutoscalerGet(function_id), AutoscalerSettings))
 
+    async def update_given(
+        self,
+        min_containers: int | None,
+        max_containers: int | None,
+        buffer_containers: int | None,
+        scaledown_window: int | None,
+    ) -> None:
+        """As `update`, for the older forms: what is None stays as it is."""
+        await self.update.aio(
+            min_containers=_KEEP if min_containers is None else min_containers,
+            max_containers=_KEEP if max_containers is None else max_containers,
+            buffer_containers=_KEEP if buffer_containers is None else buffer_containers,
+            scaledown_window=_KEEP if scaledown_window is None else scaledown_window,
+        )
+
     @blocking
     @checked(".autoscaler.update")
     async def update(

@@ -76,12 +76,6 @@ class Obj:
         Raises:
             InvalidError: a value is impossible, or contradicts one that stays.
         """
-        given = {
-            "min_containers": min_containers,
-            "max_containers": max_containers,
-            "scaledown_window": scaledown_window,
-            "buffer_containers": buffer_containers,
-        }
         cls = self._squall_cls
         pool = Function[..., Any]._make(
             cls._name,
@@ -90,7 +84,7 @@ class Obj:
             client=cls.service_function._client,
             variant=self._squall_variant,
         )
-        await pool.autoscaler.update.aio(**{name: value for name, value in given.items() if value is not None})
+        await pool.autoscaler.update_given(min_containers, max_containers, buffer_containers, scaledown_window)
 
     def _squall_check(self, name: str) -> None:
         """Whether an object of a class that was looked up may have such a method, as far as is known here.

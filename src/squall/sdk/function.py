@@ -402,13 +402,7 @@ class Function(With, Generic[P, R]):
         buffer_containers: int | None = None,
     ) -> None:
         """As `.autoscaler.update(…)`, but what is None stays as it is. Deprecated."""
-        given = {
-            "min_containers": min_containers,
-            "max_containers": max_containers,
-            "scaledown_window": scaledown_window,
-            "buffer_containers": buffer_containers,
-        }
-        await self.autoscaler.update.aio(**{name: value for name, value in given.items() if value is not None})
+        await self.autoscaler.update_given(min_containers, max_containers, buffer_containers, scaledown_window)
 
     @property
     def is_generator(self) -> bool:
