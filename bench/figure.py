@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "bench" / "programs"
 PROGRAM_TIMEOUT_S = 300.0
+END_S = 120.0
+"""How long a program that is not to go on has for what it has started."""
 COMMAND = "import sys; from squall.cli.entry import main; sys.argv[0] = 'squall'; main()"
 """The `squall` command of the interpreter that measures, wherever its script was installed."""
 
@@ -73,14 +75,27 @@ class Context:
             Absent: it cannot run here; with the last line of its error.
         """
         command = [python or self.python, str(PROGRAMS / name), *map(str, arguments)]
-        ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, env=self.env, cwd=ROOT, check=False
-        )
-        if ran.returncode != 0:
-            last = (ran.stderr.strip().splitlines() or [f"ended with status {ran.returncode}"])[-1]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=self.env, cwd=ROOT) as program:
+            try:
+                out, err = program.communicate(timeout=timeout_s)
+            except BaseException:
+                _end(program)
+                raise
+        if program.returncode != 0:
+            last = (err.strip().splitlines() or [f"ended with status {program.returncode}"])[-1]
             raise Absent(f"{name}: {last[:160]}")
-        numbers: dict[str, float] = json.loads(ran.stdout.strip().splitlines()[-1])
+        numbers: dict[str, float] = json.loads(out.strip().splitlines()[-1])
         return numbers
+
+
+def _end(program: subprocess.Popen[str]) -> None:
+    """Let it stop what it has started; by force when it does not."""
+    program.terminate()
+    try:
+        program.communicate(timeout=END_S)
+    except subprocess.TimeoutExpired:
+        program.kill()
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -290,4 +290,6 @@ def _kill_until_it_ends(
 
 
 if __name__ == "__main__":
+    # Ended from outside, it still stops what it has started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     print(json.dumps(run(Path(os.environ["SQUALL_DATA_DIR"]), int(sys.argv[1]), int(sys.argv[2]))))

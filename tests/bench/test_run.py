@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from bench.figure import Absent, Figure
+from bench import figure
+from bench.figure import Absent, Context, Figure
 from bench.run import BENCHMARKS, Benchmark, judge, table
 from tests.tree import ROOT
 
@@ -29,9 +33,9 @@ def test_rate_must_stay_above_its_limit(value: float, expected: bool) -> None:
 @pytest.mark.parametrize(("server_mb", "expected"), [(400.0, True), (401.0, False)])
 def test_other_numbers_of_a_run_are_judged_with_it(server_mb: float, expected: bool) -> None:
     million = next(one for one in BENCHMARKS if one.name == "map_million")
-    figure = Figure(21_000, "inputs/s", also={"client_mb": 20.0, "server_mb": server_mb})
+    measured = Figure(21_000, "inputs/s", also={"client_mb": 20.0, "server_mb": server_mb})
 
-    row = judge(million, figure, {})
+    row = judge(million, measured, {})
 
     assert row["is_reached"] is expected
     assert "server_mb <= 400" in table([row])
@@ -58,3 +62,19 @@ def test_every_benchmark_has_its_module_and_known_references() -> None:
 
     assert not [name for name in names if not (ROOT / "bench" / f"{name}.py").is_file()]
     assert all(set(benchmark.ratios) <= names for benchmark in BENCHMARKS)
+
+
+def test_program_that_is_not_to_go_on_may_stop_what_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figure, "PROGRAMS", tmp_path)
+    (tmp_path / "starts.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(pathlib.Path(__file__).with_name('stopped').touch()))\n"
+        "time.sleep(60)\n"
+    )
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        Context(data_dir=tmp_path).program("starts.py", timeout_s=1.5)
+
+    assert (tmp_path / "stopped").exists()
