@@ -162,7 +162,7 @@ LIMIT_FAULTS = (
         "SIGTERM ends the command on the spot",
         (
             Change(
-                "src/squall/cli/forked.py",
+                "src/squall/cli/main.py",
                 "if signal.getsignal(number) is signal.SIG_DFL:",
                 "if signal.getsignal(number) is signal.SIG_IGN:",
             ),

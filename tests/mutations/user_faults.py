@@ -247,7 +247,7 @@ USER_FAULTS = (
         "forked-signals",
         "processes that user code forks",
         "forked children keep the guest's handlers of signals",
-        (Change("src/squall/guest/signals.py", ", after_in_child=restore)", ", after_in_child=let_go)"),),
+        (Change("src/squall/sdk/_fork_guard.py", "after_in_child=self._restore)", "after_in_child=self._let_go)"),),
         {f"{GUEST}test_forked_children_that_are_ended_at_once_are_ended[python]": "(SUCCEEDED, [signal.SIGTERM] * 20)"},
     ),
     Mutation(
@@ -294,14 +294,14 @@ USER_FAULTS = (
         "forked-children",
         "a pool of processes in an entrypoint",
         "forked children take signals as the command does",
-        (Change("src/squall/cli/forked.py", "if signal.getsignal(number) is ours:", "if False:"),),
+        (Change("src/squall/sdk/_fork_guard.py", "if signal.getsignal(number) is ours:", "if False:"),),
         {"tests/cli/test_main.py::test_children_that_a_program_forks_end_by_signals_as_anywhere": "{-15, -1} set()"},
     ),
     Mutation(
         "forking-signals",
         "a signal to the command while an entrypoint forks",
         "it is handled between the functions around the fork",
-        (Change("src/squall/cli/forked.py", "if is_forking or (", "if False and ("),),
+        (Change("src/squall/sdk/_fork_guard.py", "return self._is_forking or (", "return False and ("),),
         {
             "tests/cli/test_main.py::"
             "test_a_signal_that_comes_as_a_program_forks_ends_the_command_and_not_the_child[15]": "128 +"

@@ -13,13 +13,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
-from squall.cli.forked import take_signals
 from squall.exception import Error
 from squall.protocol.version import VERSION
+from squall.sdk._fork_guard import ForkGuard
 
 # Loaded when used: `squall run` must not pay for what it does not need.
 _COMMANDS = {
@@ -137,8 +138,18 @@ def _code_of(interrupt: BaseException | None) -> int:
     return 128 + (interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT)
 
 
-def _terminate(number: int) -> None:
+def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated(number)
+
+
+def _take_signals() -> None:
+    """End at these, but not in children that code of the user's forks. What whoever started us wants to be ignored
+    (nohup) stays ignored."""
+    forks = ForkGuard()
+    for number in _TERMINATING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            forks.take(number, _terminate, signal.SIG_DFL)
+    forks.install()
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -146,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _open_missing_streams()
     # What is registered first runs last: from there on Python is taken down and would give signals their default back.
     atexit.register(_ignore_signals)
-    take_signals(_TERMINATING, _terminate)
+    _take_signals()
     try:
         code = _run(arguments)
         _leave_at_signals(code)

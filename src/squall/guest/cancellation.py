@@ -14,6 +14,7 @@ from types import FrameType
 
 from squall.exception import InputCancellation
 from squall.guest.inbox import Key
+from squall.sdk._fork_guard import ForkGuard
 
 # Not SIGUSR1: user programs like to take that one.
 SIGNAL = signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
@@ -37,8 +38,7 @@ class Interrupter:
         says whether that is to be interrupted as well."""
         self.is_ending = False
         """The process is to end: what it interrupted is no output, the server gives the input to another container."""
-        self.is_forking = False
-        """The main thread is between the hooks of a fork: what is raised there is only printed."""
+        self.forks = ForkGuard()
         self.is_closed = False
         """The guest is on its way out: there is nothing left to interrupt."""
 
@@ -115,6 +115,6 @@ class Interrupter:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # What comes while it forks is sent again.
-        if self._wanted in self._running and not self.is_forking:
+        if self._wanted in self._running and not self.forks.is_between_hooks(frame):
             self._running, self.has_interrupted = (), True
             raise InputCancellation("the input was cancelled")
