@@ -9,13 +9,13 @@ may be repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from squall.runtime.contract import ExecStarted, Runtime, Started
+from squall.runtime.contract import ExecStarted, Runtime, Started, TemplateReport
 from squall.runtime.errors import RuntimeFailure
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
 
 PATIENCE_S = 30.0
 """How long spawners may die until what they were asked fails: what is asked may be what kills them."""
@@ -91,6 +91,22 @@ class LastingRuntime:
     async def start(self, spec: ContainerSpec) -> Started:
         """See `contract.Runtime`."""
         return await (await self._current()).start(spec)
+
+    async def template_report(self, container_id: str) -> TemplateReport:
+        """See `contract.Runtime`."""
+        return await (await self._current()).template_report(container_id)
+
+    async def prepare(self, spec: ContainerSpec, *, is_parked: bool) -> None:
+        """See `contract.Runtime`."""
+        await (await self._current()).prepare(spec, is_parked=is_parked)
+
+    async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
+        """See `contract.Runtime`."""
+        return await (await self._current()).begin(container_id, env)
+
+    async def make_network_namespace(self, id_range: IdRange, uid: int) -> int:
+        """See `contract.Runtime`."""
+        return await (await self._current()).make_network_namespace(id_range, uid)
 
     async def kill(self, container_id: str, signal: int) -> None:
         """See `contract.Runtime`."""

@@ -28,10 +28,18 @@ HEARTBEAT_S = 15.0
 
 ROLE_GUEST = "guest"
 ROLE_CLIENT = "client"
+ROLE_TEMPLATE = "template"
+
+TEMPLATE_GUEST, TEMPLATE_FUNCTION = "guest", "function"
+"""How far a template goes: until the guest is loaded, or the user's function, too."""
 
 ENV_CONTAINER_ID = "SQUALL_CONTAINER_ID"
 ENV_TOKEN = "SQUALL_CONTAINER_TOKEN"
 ENV_IS_REMOTE = "SQUALL_IS_REMOTE"
+ENV_TEMPLATE = "SQUALL_TEMPLATE"
+"""In a template only: how far it is to go."""
+ENV_TEMPLATE_FD = "SQUALL_TEMPLATE_FD"
+"""And its socket to the one who forks it, by number."""
 
 
 @record
@@ -40,7 +48,8 @@ class GuestHello:
 
     token: str
     role: str
-    """`guest` serves inputs; `client` is the SDK in the container, with the rights of its app."""
+    """`guest` serves inputs; `client` is the SDK in the container, with the rights of its app; `template` wants its
+    Boot and nothing else."""
     container_id: str
     version: str
     protocol_version: int

@@ -21,6 +21,8 @@ KINDS = {
     "en": "environment",
     "in": "input",
     "ct": "container",
+    "tp": "template",
+    "ce": "cell",
     "im": "image",
     "ly": "layer",
     "mo": "mount",

@@ -84,6 +84,11 @@ class ContainerStart:
     is_network_blocked: bool = False
     version: int = 0
     """Of the function's app (`FunctionSpec.version`): whoever finds the container later knows what it runs."""
+    is_snapshot_enabled: bool = False
+    """It may begin as a copy of one in which the function is loaded (`enable_memory_snapshot`)."""
+
+
+PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE = "plain", "fork", "parked", "restore"
 
 
 @record
@@ -91,6 +96,10 @@ class ContainerStarted:
     """The process runs; how long each phase took."""
 
     phase_ms: dict[str, float] = field(default_factory=dict)
+    path: str = PATH_PLAIN
+    """How it came to be: its program was executed; it is a fork of a template, made now or ahead; it was restored."""
+    cause: str = ""
+    """Why it took a longer path than it might have, in words for the user."""
 
 
 @record
@@ -125,6 +134,10 @@ class ContainerHello:
     role: str
     client_id: str = ""
     is_reconnect: bool = False
+    app_id: str = ""
+    function_id: str = ""
+    """Of a template (role `template`, and `client` in it), whose id the server does not know."""
+    version: int = 0
 
 
 @record

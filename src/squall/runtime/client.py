@@ -8,15 +8,15 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import squall
 from squall.runtime import codec
-from squall.runtime.contract import ExecStarted, Started
+from squall.runtime.contract import ExecStarted, Started, TemplateReport
 from squall.runtime.errors import RuntimeFailure, SpawnerGone
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
 from squall.runtime.sweep import socket_path
 from squall.runtime.wire import (
     DESCRIPTORS_MAX,
@@ -143,6 +143,24 @@ class SpawnerRuntime:
     async def start(self, spec: ContainerSpec) -> Started:
         """See `contract.Runtime`."""
         return _started(*await self._request("start", spec=codec.to_json(spec)))
+
+    async def template_report(self, container_id: str) -> TemplateReport:
+        """See `contract.Runtime`."""
+        result, _ = await self._request("template_report", container_id=container_id)
+        return codec.template_report(result)
+
+    async def prepare(self, spec: ContainerSpec, *, is_parked: bool) -> None:
+        """See `contract.Runtime`."""
+        await self._request("prepare", spec=codec.to_json(spec), is_parked=is_parked)
+
+    async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
+        """See `contract.Runtime`."""
+        return _started(*await self._request("begin", container_id=container_id, env=dict(env)))
+
+    async def make_network_namespace(self, id_range: IdRange, uid: int) -> int:
+        """See `contract.Runtime`."""
+        _, (descriptor,) = await self._request("make_network_namespace", id_range=codec.to_json(id_range), uid=uid)
+        return descriptor
 
     async def kill(self, container_id: str, signal: int) -> None:
         """See `contract.Runtime`."""

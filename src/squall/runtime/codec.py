@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from squall.runtime.contract import TemplateReport
 from squall.runtime.spec import (
     Bind,
     ContainerSpec,
@@ -25,8 +26,8 @@ from squall.runtime.spec import (
 Json = dict[str, Any]
 
 
-def to_json(record: ContainerSpec | ExecSpec | ExitStatus | ContainerUsage) -> Json:
-    """Any record of `spec` as JSON values."""
+def to_json(record: ContainerSpec | ExecSpec | ExitStatus | ContainerUsage | IdRange | TemplateReport) -> Json:
+    """Any record of `spec` or `contract` as JSON values."""
     return asdict(record)
 
 
@@ -38,13 +39,23 @@ def container_spec(values: Mapping[str, Any]) -> ContainerSpec:
     """Undo `to_json`."""
     network = values.get("network")
     fields = _fields(ContainerSpec, values)
-    fields["id_range"] = IdRange(**_fields(IdRange, values["id_range"]))
+    fields["id_range"] = id_range(values["id_range"])
     fields["binds"] = [Bind(**_fields(Bind, bind)) for bind in values.get("binds", ())]
     fields["limits"] = Limits(**_fields(Limits, values.get("limits", {})))
     fields["network"] = NetworkSlot(**_fields(NetworkSlot, network)) if network else None
     uid, gid = values.get("user", (0, 0))
     fields["user"] = (uid, gid)
     return ContainerSpec(**fields)
+
+
+def id_range(values: Mapping[str, Any]) -> IdRange:
+    """Undo `to_json`."""
+    return IdRange(**_fields(IdRange, values))
+
+
+def template_report(values: Mapping[str, Any]) -> TemplateReport:
+    """Undo `to_json`."""
+    return TemplateReport(**_fields(TemplateReport, values))
 
 
 def exec_spec(values: Mapping[str, Any]) -> ExecSpec:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,68 @@ class ExecStarted:
     stderr_fd: int
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateReport:
+    """What a template says of itself when it has gone as far as it can."""
+
+    is_ready: bool
+    """It can be forked."""
+    cause: str = ""
+    """Why not, in words for the user whose code it is."""
+    memory_bytes: int = 0
+    """What it holds by itself, resident."""
+    import_ms: float = 0.0
+    enter_ms: float = 0.0
+    """How long its module and its hooks have taken."""
+
+
 class Runtime(Protocol):
     """Makes, watches and removes containers. Safe to call from one event loop; every method may be retried."""
 
     async def start(self, spec: ContainerSpec) -> Started:
-        """Start a container; returns once its first process has been executed.
+        """Start a container; returns once its first process has been executed, or a fork of its template has begun.
 
         Raises:
             RuntimeFailure: with the step, the object and the kernel's reason; nothing of the container is left then.
             ContainerExists: a container of this id is known already.
+            TemplateUnfit: it was to be a fork, and cannot be one.
+        """
+
+    async def template_report(self, container_id: str) -> TemplateReport:
+        """Wait until a template can be forked, or says why it cannot.
+
+        Raises:
+            ContainerMissing: unknown, or it has ended without a word.
+        """
+
+    async def prepare(self, spec: ContainerSpec, *, is_parked: bool) -> None:
+        """Make what a fork of `spec.template_id` is to live in; with `is_parked` also the fork itself, which waits
+        there to be told who it is. Of one that is prepared without a fork, again with `is_parked`: adds the fork.
+
+        Raises:
+            RuntimeFailure, ContainerExists, TemplateUnfit: as `start`; nothing is left then.
+        """
+
+    async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
+        """Let a prepared container begin, with this environment; forks it first where that was not done ahead.
+
+        Raises:
+            TemplateUnfit: it cannot, and nothing of it is left.
+            ContainerMissing: unknown, or it ended while it waited.
+        """
+
+    async def make_network_namespace(self, id_range: IdRange, uid: int) -> int:
+        """A network namespace, with nothing in it, that forks of templates of this range and user can enter.
+
+        Returns its descriptor, which the caller owns.
         """
 
     async def kill(self, container_id: str, signal: int) -> None:
-        """Send a signal to the first process; SIGKILL ends every process in the container. An ended one is no error."""
+        """Send a signal to the first process; SIGKILL ends every process in the container. An ended one is no error.
+
+        A template that is ended in another way lets those forked from it go on; its exit is told after the last of
+        theirs.
+        """
 
     async def exec(self, container_id: str, spec: ExecSpec) -> ExecStarted:
         """Run one more process inside.

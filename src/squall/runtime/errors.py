@@ -6,6 +6,7 @@ RuntimeFailure            operation, object, cause, what to do
 ├── ProgramMissing        shells say 127
 ├── ProgramRefused        shells say 126
 ├── SpawnerGone           it has died, or is not there yet
+├── TemplateUnfit         a container cannot be forked; it can be started plainly
 └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
 """
 
@@ -41,6 +42,10 @@ class ProgramRefused(RuntimeFailure):
 
 class SpawnerGone(RuntimeFailure):
     """The spawner has died, and its containers with it, or is not there yet: who asks again may find the next one."""
+
+
+class TemplateUnfit(RuntimeFailure):
+    """The template is gone, is not ready, or its fork has not become the container it was to be: start it plainly."""
 
 
 class FeatureMissing(RuntimeFailure):

@@ -10,12 +10,12 @@ import asyncio
 import os
 import signal as signals
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from squall.runtime.contract import ExecStarted, Started
-from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing, RuntimeFailure
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+from squall.runtime.contract import ExecStarted, Started, TemplateReport
+from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing, RuntimeFailure, TemplateUnfit
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
 
 WRITE_PAUSE_S = 0.002
 FIRST_PID = 1_000
@@ -33,6 +33,8 @@ class FakeProcess:
         self.signals: asyncio.Queue[int] = asyncio.Queue()
         self.is_oom = False
         """Set by a program before it ends by SIGKILL, to end as one that passed its memory limit."""
+        self.report: asyncio.Future[TemplateReport] = asyncio.get_running_loop().create_future()
+        """What a program that is a template says of itself, once."""
         self.runnable = asyncio.Event()
         self.runnable.set()
         self._stdin_fd = stdin_fd
@@ -119,6 +121,9 @@ class FakeMachine:
         self.programs: dict[str, Program] = {**PROGRAMS, **(programs or {})}
         self.containers: dict[str, _Container] = {}
         self.execs: dict[str, _Running] = {}
+        self.prepared: dict[str, ContainerSpec] = {}
+        self.parked: set[str] = set()
+        """Of the prepared ones those that are forks already."""
         self.agents: list[asyncio.Queue[tuple[str, ExitStatus]]] = []
         self.start_failures: list[RuntimeFailure] = []
         """Raised by the next starts, one each, instead of starting."""
@@ -195,6 +200,51 @@ class FakeRuntime:
             raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
         if self._machine.start_failures:
             raise self._machine.start_failures.pop(0)
+        if spec.template_id:
+            await self.prepare(spec, is_parked=False)
+            return await self.begin(spec.container_id, spec.env)
+        return self._run(spec)
+
+    async def template_report(self, container_id: str) -> TemplateReport:
+        """See `contract.Runtime`."""
+        first = self._known(container_id).first
+        await asyncio.wait([first.process.report, first.ended], return_when=asyncio.FIRST_COMPLETED)
+        if not first.process.report.done():
+            raise ContainerMissing(f"container {container_id} has ended")
+        return first.process.report.result()
+
+    async def prepare(self, spec: ContainerSpec, *, is_parked: bool) -> None:
+        """See `contract.Runtime`. The fork of a template runs the program that its spec names."""
+        if spec.container_id in self._machine.containers:
+            raise ContainerExists(f"cannot prepare container {spec.container_id}: it exists; remove it first")
+        self._check_template(spec)
+        self._machine.prepared[spec.container_id] = spec
+        if is_parked:
+            self._machine.parked.add(spec.container_id)
+
+    async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
+        """See `contract.Runtime`."""
+        spec = self._machine.prepared.pop(container_id, None)
+        if spec is None:
+            raise ContainerMissing(f"no container {container_id} is prepared")
+        if container_id not in self._machine.parked:
+            self._check_template(spec)
+        self._machine.parked.discard(container_id)
+        return self._run(replace(spec, env=dict(env)))
+
+    async def make_network_namespace(self, id_range: IdRange, uid: int) -> int:
+        """See `contract.Runtime`. A descriptor of nothing."""
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _check_template(self, spec: ContainerSpec) -> None:
+        template = self._machine.containers.get(spec.template_id)
+        if template is None or template.first.ended.done():
+            raise TemplateUnfit(f"cannot fork container {spec.container_id}: no template {spec.template_id}")
+        report = template.first.process.report
+        if not report.done() or not report.result().is_ready:
+            raise TemplateUnfit(f"cannot fork container {spec.container_id}: {spec.template_id} is not ready")
+
+    def _run(self, spec: ContainerSpec) -> Started:
         if not spec.argv or spec.argv[0].rpartition("/")[2] not in self._machine.programs:
             name = spec.argv[0] if spec.argv else "nothing"
             raise ProgramMissing(f"cannot start container {spec.container_id}: cannot execute {name}: no such program")
@@ -254,6 +304,9 @@ class FakeRuntime:
                 container.first.ended.result() if container.first.ended.done() else None,
             )
             for container_id, container in self._machine.containers.items()
+        ] + [
+            ContainerStatus(container_id, 0, dict(spec.labels), None, is_prepared=True)
+            for container_id, spec in self._machine.prepared.items()
         ]
 
     async def usage(self, container_id: str) -> ContainerUsage:
@@ -273,6 +326,8 @@ class FakeRuntime:
 
     async def remove(self, container_id: str) -> None:
         """See `contract.Runtime`."""
+        self._machine.prepared.pop(container_id, None)
+        self._machine.parked.discard(container_id)
         container = self._machine.containers.get(container_id)
         if container is None:
             return

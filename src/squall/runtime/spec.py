@@ -88,6 +88,10 @@ class ContainerSpec:
     """True stores what the container writes with its ids as seen inside, ready to become a layer (image builds)."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Opaque to the runtime; handed back by `list` after a restart."""
+    is_template: bool = False
+    """Its program is a template: it says when it is ready, and containers are forked from it then."""
+    template_id: str = ""
+    """The template that this one is to be a fork of: `argv` is not executed then. Of the same id range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,8 @@ class ContainerStatus:
     pid: int
     labels: Mapping[str, str]
     exit_status: ExitStatus | None
+    is_prepared: bool = False
+    """Made ahead, and not begun yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from squall.runtime.errors import (
     ProgramMissing,
     ProgramRefused,
     RuntimeFailure,
+    TemplateUnfit,
 )
 
 # Raised whenever an older agent or spawner would misunderstand the other.
@@ -38,7 +39,15 @@ EXIT_DIED = 76
 _LENGTH = struct.Struct(">I")
 _ERRORS = {
     kind.__name__: kind
-    for kind in (RuntimeFailure, ContainerExists, ContainerMissing, FeatureMissing, ProgramMissing, ProgramRefused)
+    for kind in (
+        RuntimeFailure,
+        ContainerExists,
+        ContainerMissing,
+        FeatureMissing,
+        ProgramMissing,
+        ProgramRefused,
+        TemplateUnfit,
+    )
 }
 
 
