@@ -12,6 +12,7 @@ import signal as signals
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 from squall.runtime.contract import ExecStarted, Started, TemplateReport
 from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing, RuntimeFailure, TemplateUnfit
@@ -208,7 +209,8 @@ class FakeRuntime:
     async def template_report(self, container_id: str) -> TemplateReport:
         """See `contract.Runtime`."""
         first = self._known(container_id).first
-        await asyncio.wait([first.process.report, first.ended], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [first.process.report, first.ended]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not first.process.report.done():
             raise ContainerMissing(f"container {container_id} has ended")
         return first.process.report.result()
