@@ -18,7 +18,14 @@ from squall.runtime.checks.kernel import (
     check_seccomp,
     checks_of_probe,
 )
-from squall.runtime.checks.machine import check_disk, check_firewall, check_port, check_program, free_bytes_of
+from squall.runtime.checks.machine import (
+    PROGRAMS,
+    check_disk,
+    check_firewall,
+    check_port,
+    check_program,
+    free_bytes_of,
+)
 from squall.runtime.checks.mirrors import (
     Answer,
     ask,
@@ -99,6 +106,13 @@ def test_missing_program_names_its_package(tmp_path: Path) -> None:
     assert (check.status, check.fix) == ("fail", "apt-get install tini")
     assert check_program("skopeo", "skopeo", False, "images", path=str(tmp_path)).status == "warn"
     assert check_program("sh", "dash", True, "shells").status == "ok"
+
+
+def test_machine_without_what_templates_need_is_told_that_starts_are_plain(tmp_path: Path) -> None:
+    checks = {program[0]: check_program(*program, path=str(tmp_path)) for program in PROGRAMS}
+
+    assert (checks["catatonit"].status, checks["catatonit"].fix) == ("warn", "apt-get install catatonit")
+    assert "without it all start plainly" in checks["catatonit"].finding
 
 
 def test_port_in_use_fails_and_a_free_one_does_not() -> None:

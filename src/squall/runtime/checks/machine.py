@@ -21,6 +21,7 @@ DISK_WANTED_BYTES = 10 * 2**30
 PROGRAMS = (
     ("nft", "nftables", True, "container networks"),
     ("tini-static", "tini", True, "the first process of each container"),
+    ("catatonit", "catatonit", False, "containers that are forks of templates; without it all start plainly"),
     ("mmdebstrap", "mmdebstrap", True, "Debian images"),
     ("skopeo", "skopeo", False, "images from a registry"),
     ("fusermount3", "fuse3", False, "containers that start before their image is here"),
