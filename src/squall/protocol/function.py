@@ -17,6 +17,11 @@ INPUTS_AT_ONCE_MAX = 1_000
 BATCH_SIZE_MAX = 1_000
 BATCH_WAIT_MS_MAX = 600_000
 
+NAMESPACES = "namespaces"
+GVISOR = "gvisor"
+ISOLATIONS = (NAMESPACES, GVISOR)
+"""What keeps a container apart from its machine: the kernel's namespaces alone, or another kernel between."""
+
 
 @record
 class MethodSpec:
@@ -185,6 +190,10 @@ class FunctionSpec:
     is_pinned: bool = False
     """A variant that stays what it was in `version`."""
     hosting: Hosting = Hosting()
+    is_snapshot_enabled: bool = False
+    """Its containers may begin as copies of one in which it is loaded (`enable_memory_snapshot`)."""
+    isolation: str = NAMESPACES
+    """One of `ISOLATIONS`."""
 
 
 @record

@@ -30,6 +30,7 @@ from squall.protocol import (
     node,
     schedule,
     server,
+    template,
 )
 from squall.protocol import function_window as window
 from squall.protocol.empty import Empty
@@ -241,6 +242,24 @@ METHODS = _table(
         "Open a shell in an image of a node",
         True,
         _TERMINAL[1],
+    ),
+    Method(
+        "NodeTemplateList",
+        template.NodeTemplateList,
+        template.NodeTemplateListing,
+        UNARY,
+        SERVER,
+        AGENT,
+        "Templates of a node",
+    ),
+    Method(
+        "NodeTemplateDrop",
+        template.NodeTemplateDrop,
+        template.NodeTemplateDropped,
+        UNARY,
+        SERVER,
+        AGENT,
+        "Drop templates of a node",
     ),
     _tell("ContainerExited", node.ContainerExited, AGENT, SERVER, "A container is gone"),
     _tell("Logs", log.LogBatch, AGENT, SERVER, "Log lines of a node's containers"),

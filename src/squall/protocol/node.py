@@ -1,8 +1,8 @@
 """Between server and agent.
 
 The agent asks: NodeHello (first), BlobGet, MountGet. The server asks: ContainerStart, ContainerEnd, NodeImageBuild,
-NodeImageShell, NodeExec. The agent tells: NodeImages (after the hello), NodeImagePut, which the server passes on to the
-other agents, ContainerExited, Logs, NodeReport.
+NodeImageShell, NodeExec, NodeTemplateList, NodeTemplateDrop. The agent tells: NodeImages (after the hello),
+NodeImagePut, which the server passes on to the other agents, ContainerExited, Logs, NodeReport.
 
 Each container's connections are channels of their own, opened by the agent and introduced by a `ContainerHello`. Into
 them the agent puts `PrintedBefore`, where the container had printed something.
@@ -10,7 +10,7 @@ them the agent puts `PrintedBefore`, where the container had printed something.
 
 from __future__ import annotations
 
-from squall.protocol.function import Resources
+from squall.protocol.function import NAMESPACES, Resources
 from squall.protocol.mount import MountRef
 from squall.protocol.records import field, record
 
@@ -86,6 +86,8 @@ class ContainerStart:
     """Of the function's app (`FunctionSpec.version`): whoever finds the container later knows what it runs."""
     is_snapshot_enabled: bool = False
     """It may begin as a copy of one in which the function is loaded (`enable_memory_snapshot`)."""
+    isolation: str = NAMESPACES
+    """What keeps it apart from the machine (`FunctionSpec.isolation`). `unsupported` where the machine lacks it."""
 
 
 PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE = "plain", "fork", "parked", "restore"
@@ -156,3 +158,7 @@ class NodeReport:
     memory_used_mib: int
     disk_free_mib: int
     container_count: int
+    template_memory_mib: int = 0
+    """Of it, what templates occupy, with their cells and parked clones: what they share with clones that run is
+    counted once, here. The agent gives it back, the templates used longest ago first, when a `ContainerStart` needs
+    it."""

@@ -102,6 +102,8 @@ class Node:
             spec.resources,
             spec.is_network_blocked,
             spec.version,
+            spec.is_snapshot_enabled,
+            spec.isolation,
         )
         if self.peer is None:
             raise ChannelClosed(f"ContainerStart: {self.node_id} went away before it was asked")

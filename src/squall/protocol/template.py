@@ -1,0 +1,158 @@
+"""Templates as users see them, and as the server asks its nodes about them.
+
+A template is of one node, function and content. One that was dropped is gone; one that is unfit is remembered for a
+while, with its cause, so that its function's containers start plainly.
+"""
+
+from __future__ import annotations
+
+from squall.protocol.records import record, replace
+
+IMAGE, FUNCTION = "image", "function"
+"""What is loaded in it: the guest, or the user's function as well."""
+
+MAKING = "making"
+READY = "ready"
+UNFIT = "unfit"
+DROPPED = "dropped"
+"""It is forked no more, and ends when the clones it has do."""
+
+NODE_TEMPLATES_MAX = 1_000
+"""Of one answer of a node: those used last, where it has more."""
+
+
+@record
+class NodeTemplate:
+    """A template as its node knows it."""
+
+    template_id: str
+    app_id: str
+    function_id: str
+    kind: str
+    """`image` or `function`."""
+    state: str
+    """`making`, `ready`, `unfit` or `dropped`."""
+    cause: str = ""
+    """Why it is unfit or dropped, in words for the user."""
+    memory_mib: int = 0
+    """What it occupies alone: what it shares with others is counted with the first of them."""
+    shared_mib: int | None = None
+    """Of it, what its clones have, too; None where nobody has counted."""
+    clone_count: int = 0
+    """Containers that run and are forks of it."""
+    parked_count: int = 0
+    cell_count: int = 0
+    made_at: float = 0.0
+    """Seconds since 1970, as all times here."""
+    used_at: float = 0.0
+    """When a container was last forked from it; `made_at` before the first."""
+
+
+@record
+class NodeTemplateList:
+    """Ask a node for its templates."""
+
+
+@record
+class NodeTemplateListing:
+    """The answer to `NodeTemplateList`, at most `NODE_TEMPLATES_MAX`."""
+
+    templates: tuple[NodeTemplate, ...]
+
+
+@record
+class NodeTemplateDrop:
+    """Drop these templates, and forget these verdicts. What is not there is left out of the answer, and no error.
+
+    Clones that run go on; cells and parked clones end with it.
+    """
+
+    template_ids: tuple[str, ...]
+
+
+@record
+class NodeTemplateDropped:
+    """The answer to `NodeTemplateDrop`: those that are."""
+
+    template_ids: tuple[str, ...]
+
+
+@record
+class TemplateInfo:
+    """One template as listed."""
+
+    template: NodeTemplate
+    node_id: str
+    app_name: str = ""
+    """Empty where this server does not know the app any more."""
+    function_name: str = ""
+
+
+@record
+class SilentNode:
+    """A node that did not say what it has, and why."""
+
+    node_id: str
+    cause: str
+
+
+@record
+class TemplateList:
+    """Ask for templates of all nodes, in the order of nodes and ids; a page of them.
+
+    Errors: `not_found` for an app that there is not.
+    """
+
+    app: str = ""
+    """By name or id; empty for all."""
+    environment: str | None = None
+    """Of the app, or where none is named those of its apps; None is all of them."""
+    after_node_id: str = ""
+    """The last one of the page before."""
+    after_template_id: str = ""
+
+    def following(self, listing: TemplateListing) -> TemplateList | None:
+        """The question for the next page."""
+        if not listing.is_cut or not listing.templates:
+            return None
+        last = listing.templates[-1]
+        key = (last.node_id, last.template.template_id)
+        if key <= (self.after_node_id, self.after_template_id):
+            return None
+        return replace(self, after_node_id=key[0], after_template_id=key[1])
+
+
+@record
+class TemplateListing:
+    """The answer to `TemplateList`: those of the nodes that answered."""
+
+    templates: tuple[TemplateInfo, ...]
+    silent_nodes: tuple[SilentNode, ...] = ()
+    is_cut: bool = False
+    """There are more."""
+
+
+@record
+class TemplateDrop:
+    """Drop templates: of ids, of an app, of one function of it with its variants, or all there are.
+
+    Errors: `invalid` unless one of these is said; `not_found` for an app, a function or an id that no node knows, where
+    every node has answered.
+    """
+
+    template_ids: tuple[str, ...] = ()
+    app: str = ""
+    """By name or id."""
+    function: str = ""
+    """By name; only with an app."""
+    environment: str = ""
+    """Of the app."""
+    is_all: bool = False
+
+
+@record
+class TemplateDropped:
+    """The answer to `TemplateDrop`: what was dropped, and who may still have some."""
+
+    templates: tuple[TemplateInfo, ...]
+    silent_nodes: tuple[SilentNode, ...] = ()
