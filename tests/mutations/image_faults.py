@@ -226,7 +226,7 @@ IMAGE_FAULTS = (
         "a container is started all the same",
         (
             Change(
-                "src/squall/agent/containers.py",
+                "src/squall/agent/outfit.py",
                 "if not image.config.python_path:",
                 "if image.config.python_path is None:",
             ),

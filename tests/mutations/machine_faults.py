@@ -19,7 +19,7 @@ MACHINE_FAULTS = (
         "the error of a container that cannot start does not say what to do",
         (
             Change(
-                "src/squall/agent/containers.py",
+                "src/squall/agent/start_errors.py",
                 'hint = "; free space in the data directory\'s file system, or move it" if is_full else ""',
                 'hint = ""',
             ),

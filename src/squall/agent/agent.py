@@ -15,7 +15,7 @@ from typing import Any
 from squall.agent.blobs import PeerBlobs
 from squall.agent.bytecode import run_python
 from squall.agent.config import AgentConfig
-from squall.agent.containers import Containers, Network, Services
+from squall.agent.containers import Containers
 from squall.agent.disk import DiskWatch, space_of
 from squall.agent.exec import serve_exec
 from squall.agent.grave import Grave
@@ -32,6 +32,7 @@ from squall.agent.known_images import Images, KnownImages
 from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
+from squall.agent.outfit import Network, Services
 from squall.agent.ranges import IdRanges, read_taken_ids
 from squall.agent.relay import Relay
 from squall.agent.report import Usage

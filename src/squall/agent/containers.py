@@ -1,6 +1,6 @@
 """Starts, watches, adopts and ends the containers of functions through the runtime.
 
-    start: image, library, files ─▶ id range, slot, directory, record, socket ─▶ runtime ─▶ pipes to the logs
+    start: what it has (`outfit.py`) ─▶ runtime ─▶ pipes to the logs
     end:   last lines ─▶ mounts and cgroup (runtime) ─▶ slot ─▶ directory ─▶ id range ─▶ ContainerExited
 
 Everything a container has is written down before it is made. Removal goes the same way whether a start failed half-way,
@@ -10,41 +10,31 @@ the process ended, or an earlier agent left it behind, and each of its steps may
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import logging
-import os
 import secrets
 import signal
-import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from squall.agent.config import AgentConfig
+from squall.agent.container import Container
 from squall.agent.disk import Writer, disk_limit
-from squall.agent.grave import Grave
-from squall.agent.guest_library import GuestLibrary
-from squall.agent.image.layer.holds import Hold, LayerHolds
-from squall.agent.image.progress import BuiltImage
-from squall.agent.known_images import KnownImages
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
-from squall.agent.launch import Provision, container_spec, memory_limit_mib
-from squall.agent.log_sender import LogSender
-from squall.agent.logs import Logs
-from squall.agent.mounts import Mounts
-from squall.agent.ranges import IdRanges
-from squall.agent.record import ContainerRecord, read_record, write_record
-from squall.agent.relay import ContainerSocket, Relay, token_hash
-from squall.agent.spread import make_apart, spread_apart
-from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, UNSUPPORTED, PlatformError
+from squall.agent.launch import container_spec, memory_limit_mib
+from squall.agent.outfit import Outfit, Outfits, Services
+from squall.agent.phases import Phases
+from squall.agent.record import ContainerRecord, read_record
+from squall.agent.relay import token_hash
+from squall.agent.spread import spread_apart
+from squall.agent.start_errors import as_platform_error
+from squall.protocol.errors import CONFLICT, UNAVAILABLE, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.node import ContainerExited, ContainerStart, ContainerStarted, NodeContainer
 from squall.protocol.task_set import TaskSet
-from squall.runtime.contract import Runtime, Started
-from squall.runtime.errors import ContainerMissing, FeatureMissing, ProgramMissing, ProgramRefused, RuntimeFailure
-from squall.runtime.spec import ContainerStatus, ExitStatus, NetworkSlot
+from squall.runtime.contract import Started
+from squall.runtime.errors import ContainerMissing, RuntimeFailure
+from squall.runtime.spec import ContainerStatus, ExitStatus
 
 _RESUBSCRIBE_S = 0.5
 _REMOVED_S = 30.0
@@ -53,77 +43,6 @@ KILL_AGAIN_S = (0.5, 30.0)
 _LOST = ExitStatus(code=None, signal=int(signal.SIGKILL))
 
 _log = logging.getLogger("squall.agent.containers")
-
-
-class Network(Protocol):
-    """Where slots come from; `runtime.network.NetworkPool` is one."""
-
-    async def acquire(self, container_id: str, blocked: bool = False) -> NetworkSlot:
-        """A slot for this container."""
-
-    async def release(self, slot: NetworkSlot) -> None:
-        """Take a slot back."""
-
-    def slot_of(self, container_id: str) -> NetworkSlot | None:
-        """The slot a container holds."""
-
-    async def sweep(self, living: Sequence[str]) -> list[str]:
-        """Release the slots of all other containers."""
-
-    async def ensure_rules(self) -> bool:
-        """Load the firewall's rules again if somebody flushed them; True when they were gone."""
-
-
-_PYTHON = "begin with Image.debian_slim(), or give add_python= to the method that makes its base"
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What containers are made with."""
-
-    runtime: Runtime
-    network: Network
-    images: KnownImages
-    holds: LayerHolds
-    ranges: IdRanges
-    mounts: Mounts
-    library: GuestLibrary
-    relay: Relay
-    logs: Logs
-    log_sender: LogSender
-    grave: Grave
-
-
-@dataclass(slots=True)
-class Container:
-    """One container of a function, from the request for it to the last trace of it."""
-
-    record: ContainerRecord
-    directory: Path
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when its start has ended, well or not."""
-    removed: asyncio.Event = field(default_factory=asyncio.Event)
-    socket: ContainerSocket | None = None
-    has_range: bool = False
-    has_files: bool = False
-    hold: Hold | None = None
-    """On the layers it stands on."""
-    is_running: bool = False
-    has_exited: bool = False
-    pid: int = 0
-    over_disk: str = ""
-    """Why it was ended for what it wrote."""
-    phase_ms: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def container_id(self) -> str:
-        """Its id."""
-        return self.record.container_id
-
-    @property
-    def owner(self) -> str:
-        """Who its id range belongs to."""
-        return f"{self.record.app_id}/{self.record.function_id}"
 
 
 class Containers:
@@ -137,6 +56,7 @@ class Containers:
         self._config = config
         self._services = services
         self._on_exit = on_exit
+        self._outfits = Outfits(services)
         self._known: dict[str, Container] = {}
         self._tasks = TaskSet()
         self._is_taken_down = False
@@ -181,7 +101,7 @@ class Containers:
             version=request.version,
             memory_limit_mib=memory_limit_mib(self._config, request.resources),
         )
-        container = Container(record, self._config.containers_dir / request.container_id)
+        container = Container(Outfit(record, self._config.containers_dir / request.container_id))
         self._known[request.container_id] = container
         try:
             await self._make(container, request, token)
@@ -189,7 +109,7 @@ class Containers:
             container.started.set()
             # Shielded: a start that is given up half-way must not leave half a container.
             await asyncio.shield(self._tasks.start(self._remove(container)))
-            failure = _as_platform_error(request, error)
+            failure = as_platform_error(request, error)
             if failure is None:
                 raise
             raise failure from error
@@ -264,59 +184,27 @@ class Containers:
         """Let go of the containers; they run on."""
         await self._tasks.close()
         for container in self._known.values():
-            if container.socket is not None:
-                await container.socket.close()
+            if container.outfit.socket is not None:
+                await container.outfit.socket.close()
 
     # Start
 
     async def _make(self, container: Container, request: ContainerStart, token: str) -> None:
-        services = self._services
-        clock = _Phases(container.phase_ms)
-        image = await self._take_image(container)
-        library_dir = await services.library.get(image.layers, image.config, image.image_id)
-        layers: tuple[str, ...] = image.layers
-        if request.mounts:
-            files = await services.mounts.acquire(request.mounts, image.layers)
-            container.has_files = True
-            container.record = replace(container.record, mount_set=files.name)
-            layers = (*layers, files.path)
-        clock.mark("files")
-        id_range = services.ranges.acquire(container.owner)
-        container.has_range = True
-        socket_dir = _make_directory(container.directory, container.record)
-        container.socket = services.relay.open(container.container_id, container.record.token_sha256, socket_dir)
-        await container.socket.start()
-        clock.mark("directory")
-        slot = await services.network.acquire(container.container_id, request.is_network_blocked)
-        clock.mark("network")
-        provision = Provision(str(container.directory), str(socket_dir), library_dir, layers, id_range, slot, token)
-        started = await services.runtime.start(container_spec(self._config, request, image.config, provision))
+        clock = Phases()
+        container.phase_ms = clock.ms
+        image, provision = await self._outfits.take(container.outfit, request, token, clock)
+        started = await self._services.runtime.start(container_spec(self._config, request, image, provision))
         clock.mark("runtime")
-        container.phase_ms.update({f"runtime_{name}": took for name, took in started.phase_ms.items()})
+        clock.ms.update({f"runtime_{name}": took for name, took in started.phase_ms.items()})
         self._is_up(container, started)
-
-    async def _take_image(self, container: Container) -> BuiltImage:
-        """The image of a container, whose layers stay from now on until the container is gone."""
-        images = self._services.images
-        container.hold = self._services.holds.begin(f"container {container.container_id}")
-        image_id = container.record.image_id
-        image = await images.get(image_id, container.hold)
-        if image is None:
-            message = f"cannot start {container.container_id}: image {image_id} is not on this node; build it"
-            raise PlatformError(NOT_FOUND, message)
-        if not image.config.python_path:
-            message = f"image {image.image_id} has no Python on its PATH; {_PYTHON}"
-            raise PlatformError(INVALID, f"cannot start {container.container_id}: {message}")
-        container.record = replace(container.record, layers=image.layers)
-        return image
 
     def _is_up(self, container: Container, started: Started) -> None:
         record = container.record
         catch_up = self._services.logs.add(
             record.container_id, record.app_id, record.function_id, started.stdout_fd, started.stderr_fd
         )
-        assert container.socket is not None
-        container.socket.ahead = functools.partial(self._services.log_sender.ahead, catch_up)
+        assert container.outfit.socket is not None
+        container.outfit.socket.ahead = functools.partial(self._services.log_sender.ahead, catch_up)
         container.pid = started.pid
         container.is_running = True
         container.started.set()
@@ -326,7 +214,7 @@ class Containers:
     def writers(self) -> list[Writer]:
         """Those whose writing is to be watched."""
         return [
-            Writer(one.container_id, (str(one.directory / "rw"),), one.pid, disk_limit(one.record.disk_mib))
+            Writer(one.container_id, (str(one.outfit.directory / "rw"),), one.pid, disk_limit(one.record.disk_mib))
             for one in self._known.values()
             if one.is_running and not one.has_exited and not one.over_disk
         ]
@@ -362,25 +250,17 @@ class Containers:
         record = read_record(directory)
         if status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None:
             return False
-        socket: ContainerSocket | None = None
+        outfit: Outfit | None = None
         try:
-            # The socket first: what may fail comes before there are descriptors to lose.
-            socket = services.relay.open(record.container_id, record.token_sha256, directory / "agent")
-            await socket.start()
+            # Before: what may fail comes before there are descriptors to lose.
+            outfit = await self._outfits.adopt(record, directory)
             started = await services.runtime.adopt(status.container_id)
         except (ContainerMissing, OSError) as error:
             _log.warning("%s: cannot be adopted: %s", status.container_id, error)
-            if socket is not None:
-                await socket.close()
+            if outfit is not None:
+                await self._outfits.let_go(outfit)
             return False
-        hold = services.holds.begin(f"container {record.container_id}")
-        if not hold.add_paths(record.layers):
-            _log.error("%s: runs on layers that are not here any more", record.container_id)
-        container = Container(record, directory, socket=socket, has_range=True, hold=hold)
-        services.ranges.acquire(container.owner)
-        if record.mount_set:
-            services.mounts.adopt(record.mount_set)
-            container.has_files = True
+        container = Container(outfit)
         self._known[record.container_id] = container
         self._is_up(container, started)
         return True
@@ -420,76 +300,9 @@ class Containers:
         )
 
     async def _remove(self, container: Container) -> None:
-        services = self._services
-        if container.socket is not None:
-            await container.socket.close()
-        try:
-            await services.runtime.remove(container.container_id)
-        except RuntimeFailure as error:
-            # Without this nothing else may be taken away from it; the next agent's sweep tries again.
-            _log.error("%s: %s", container.container_id, error)
-            del self._known[container.container_id]
-            container.removed.set()
-            return
-        slot = services.network.slot_of(container.container_id)
-        if slot is not None:
-            await services.network.release(slot)
-        if container.hold is not None:
-            container.hold.release()
-        services.grave.bury(container.directory)
-        if container.has_files:
-            await services.mounts.release(container.record.mount_set)
-        if container.has_range:
-            services.ranges.release(container.owner)
+        await self._outfits.give_back(container.outfit)
         del self._known[container.container_id]
         container.removed.set()
-
-
-class _Phases:
-    """Durations of the stretches of a start."""
-
-    def __init__(self, phase_ms: dict[str, float]) -> None:
-        self._phase_ms = phase_ms
-        self._last = time.monotonic()
-
-    def mark(self, name: str) -> None:
-        """A stretch ends here."""
-        now = time.monotonic()
-        self._phase_ms[name] = round((now - self._last) * 1_000, 3)
-        self._last = now
-
-
-def _make_directory(directory: Path, record: ContainerRecord) -> Path:
-    """The container's directory with its record; returns the one for its socket."""
-    # Closed to everybody but root: what is in it reaches the container by mounts made before it loses its rights.
-    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    make_apart(directory)
-    write_record(directory, record)
-    socket_dir = directory / "agent"
-    socket_dir.mkdir(mode=0o755)
-    os.chmod(socket_dir, 0o755)
-    return socket_dir
-
-
-def _as_platform_error(request: ContainerStart, error: BaseException) -> PlatformError | None:
-    """What the server is to hear about a failed start; None for what is not for it."""
-    if isinstance(error, PlatformError):
-        return error
-    what = f"cannot start container {request.container_id}: "
-    cause = str(error).removeprefix(what)
-    if isinstance(error, ProgramMissing | ProgramRefused):
-        # The image's fault, and the same at every attempt.
-        cause = cause.partition(";")[0]
-        remedy = "see that its steps neither remove nor replace the base's Python, and that its entrypoint is there"
-        return PlatformError(INVALID, f"{what}image {request.image_id} cannot run its Python ({cause}); {remedy}")
-    if isinstance(error, FeatureMissing):
-        return PlatformError(UNSUPPORTED, f"{what}{cause}")
-    if isinstance(error, RuntimeFailure | OSError):
-        # Not "exhausted": the server would wait for capacity that no ending container gives back.
-        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "ENOSPC" in str(error)
-        hint = "; free space in the data directory's file system, or move it" if is_full else ""
-        return PlatformError(UNAVAILABLE, f"{what}{cause}{hint}")
-    return None
 
 
 async def _all_happen(waits: Sequence[Coroutine[Any, Any, Any]], timeout_s: float) -> None:

@@ -1,0 +1,35 @@
+"""One container of a function, as its agent knows it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from squall.agent.outfit import Outfit
+from squall.agent.record import ContainerRecord
+
+
+@dataclass(slots=True)
+class Container:
+    """From the request for it to the last trace of it."""
+
+    outfit: Outfit
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its start has ended, well or not."""
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
+    is_running: bool = False
+    has_exited: bool = False
+    pid: int = 0
+    over_disk: str = ""
+    """Why it was ended for what it wrote."""
+    phase_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def record(self) -> ContainerRecord:
+        """What is written down about it."""
+        return self.outfit.record
+
+    @property
+    def container_id(self) -> str:
+        """Its id."""
+        return self.record.container_id
