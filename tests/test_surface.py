@@ -50,6 +50,9 @@ TO_COME: dict[str, str] = {
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
 
+OURS: dict[str, tuple[str, ...]] = {"App.function": ("isolation",), "App.cls": ("isolation",)}
+"""Parameters that only our programs give: after all others, by name, with a default."""
+
 MAKERS: dict[str, Callable[[], Any]] = {
     "App": lambda: squall.App("surface"),
     "Function": lambda: squall.Function.from_name("surface", "function"),
@@ -118,7 +121,9 @@ def _value_of(default: ast.expr | None) -> Any:
 def assert_fits(name: str, found: Any, text: str) -> None:
     """Fails when a program that is right by the decided parameters would be wrong here."""
     here, decided = parameters_of(found), parameters_in(text)
-    assert list(here) == list(decided), f"{name} has other parameters, or in another order"
+    extra = OURS.get(name, ())
+    assert list(here) == [*decided, *extra], f"{name} has other parameters, or in another order"
+    assert all(here[one][0] == inspect.Parameter.KEYWORD_ONLY and here[one][1] is not NO_DEFAULT for one in extra), name
     for parameter, (kind, default) in decided.items():
         ours = here[parameter]
         assert ours[0] == kind, f"{name}({parameter}) is {ours[0].description}, and was decided as {kind.description}"

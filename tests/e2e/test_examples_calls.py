@@ -16,6 +16,7 @@ PRINTS: dict[str, str] = {
     "batched": "vectors [1, 2, 3, 4, 5, 6], in batches of up to 4",
     "limits": "all fresh: True",
     "looking": "succeeded: 8 failed: 0",
+    "memory_snapshot": "loaded before the hook of each container: True",
     "map": "failures in their place: ['ZeroDivisionError', 'float', 'float']",
     "retries": "cancelled",
     "several_at_once": "20 pages by one container, 20 parts by at most two: True",

@@ -227,11 +227,32 @@ def test_hooks_take_nothing_and_yield_nothing() -> None:
             define({"run": method(), "hook": squall.enter()(hook)})
 
 
-def test_snapshots_are_of_a_later_version() -> None:
-    def load(self: Any) -> None: ...
+def load(self: Any) -> None: ...
 
-    with pytest.raises(InvalidError, match=r"snap=True\) on Made.load needs enable_memory_snapshot=True, which is not"):
-        define({"run": method(), "load": squall.enter(snap=True)(load)})
+
+def warm_up(self: Any) -> None: ...
+
+
+def test_hooks_before_a_snapshot_need_one() -> None:
+    hook = squall.enter(snap=True)(load)
+
+    with pytest.raises(
+        InvalidError, match=r"enter\(snap=True\) on Made.load needs a memory snapshot: write @app.cls\(en"
+    ):
+        define({"run": method(), "load": hook})
+    with pytest.raises(InvalidError, match=r"on Made.load needs a memory snapshot"):
+        define({"run": method(), "load": hook}, enable_memory_snapshot=False)
+
+    assert define({"run": method(), "load": hook}, enable_memory_snapshot=True)
+
+
+def test_hooks_before_a_snapshot_are_run_before_the_others() -> None:
+    parts = {"warm_up": squall.enter()(warm_up), "load": squall.enter(snap=True)(load), "run": method()}
+
+    user_class = define(parts, enable_memory_snapshot=True).user_class
+
+    assert user_class.snap_hooks == (load,)
+    assert user_class.enter_hooks == (load, warm_up)
 
 
 def test_static_methods_cannot_be_called() -> None:

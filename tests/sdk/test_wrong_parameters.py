@@ -12,7 +12,8 @@ import pytest
 
 import squall
 from squall.exception import InvalidError
-from squall.protocol.function import Hosting
+from squall.protocol.function import ISOLATIONS, NAMESPACES, Hosting
+from squall.sdk import _options
 from squall.sdk._value_text import value_text
 from squall.sdk._variant_options import merged, of_options
 
@@ -104,7 +105,17 @@ OF_BOTH: dict[str, Wrong] = {
     "secrets": NO_SECRETS,
     "volumes": NO_VOLUMES,
     "proxy": {"text": "name", "no text": "", "number": 0, "false": False},
-    "enable_memory_snapshot": {**NO_FLAGS, "later": True},
+    "enable_memory_snapshot": {**NO_FLAGS, "none": None},
+    "isolation": {
+        "other": "docker",
+        "none": None,
+        "case": "gVisor",
+        "list": ["gvisor"],
+        "true": True,
+        "number": 1,
+        "surrogate": SURROGATE,
+        "huge": HUGE,
+    },
     "restrict_modal_access": {**NO_FLAGS, "later": True},
     "i6pn": {**NO_FLAGS, "later": True},
     "experimental_options": {"text": "a", "list": [], "key": {1: 2}, "number": 0, "later": {"a": "b"}},
@@ -429,7 +440,7 @@ def test_retries_of_a_class_that_only_yields_are_refused() -> None:
 
 
 def test_what_says_nothing_of_a_later_parameter_is_taken() -> None:
-    function(secrets=[], volumes={}, experimental_options={}, i6pn=False, enable_memory_snapshot=False, region=[])
+    function(secrets=[], volumes={}, experimental_options={}, i6pn=False, region=[])
 
 
 def test_clouds_and_regions_are_kept_as_they_were_given() -> None:
@@ -439,6 +450,21 @@ def test_clouds_and_regions_are_kept_as_they_were_given() -> None:
     options = app.registered_functions["f"]._definition.options  # type: ignore[union-attr]
 
     assert options.hosting.record() == Hosting("aws", ("eu", "us-east"), "eu", True)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_what_containers_start_from_and_what_keeps_them_apart_is_told_to_the_server(isolation: str) -> None:
+    app = squall.App("matrix")
+    app.function(name="f", serialized=True, enable_memory_snapshot=True, isolation=isolation)(lambda: None)
+    app.function(name="plain", serialized=True)(lambda: None)
+    records = {name: one._definition.options.records() for name, one in app.registered_functions.items()}  # type: ignore[union-attr]
+
+    assert (records["f"]["is_snapshot_enabled"], records["f"]["isolation"]) == (True, isolation)
+    assert (records["plain"]["is_snapshot_enabled"], records["plain"]["isolation"]) == (False, NAMESPACES)
+
+
+def test_isolations_are_those_of_the_protocol() -> None:
+    assert _options.ISOLATIONS == ISOLATIONS
 
 
 def test_clouds_and_regions_of_variants_add_up() -> None:

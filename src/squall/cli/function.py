@@ -14,7 +14,7 @@ from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, require_server
 from squall.cli.window_options import show_json, show_window, window_options
 from squall.protocol.flight import CallList, CallListing
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import NAMESPACES, FunctionSpec
 from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, VariantList, VariantListing
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogRead
@@ -41,11 +41,17 @@ def info(fn: str, is_json: bool) -> None:
     if is_json:
         show_json(spec)
         return
+    click.echo(f"{spec.function_id}  {spec.name}")
+    for name, text in info_lines(spec):
+        click.echo(f"  {name:<11} {text}")
+
+
+def info_lines(spec: FunctionSpec) -> list[tuple[str, object]]:
+    """What there is to say of a function, each with its heading."""
     from squall.sdk._stats import info_of  # cold start: for people only
 
     found = info_of(spec, None)
-    click.echo(f"{spec.function_id}  {spec.name}")
-    lines = [
+    lines = (
         ("version", f"v{spec.version}" if spec.version else None),
         ("variant of", spec.variant_of or None),
         ("image", spec.image_id),
@@ -61,11 +67,11 @@ def info(fn: str, is_json: bool) -> None:
         ("cloud", found.cloud),
         ("regions", ", ".join(found.regions) if found.regions else None),
         ("network", "blocked" if found.block_network else None),
+        ("isolation", spec.isolation if spec.isolation != NAMESPACES else None),
+        ("snapshot", "of its memory: containers begin as copies" if spec.is_snapshot_enabled else None),
         ("methods", ", ".join(found.method_names) if found.method_names else None),
-    ]
-    for name, text in lines:
-        if text is not None:
-            click.echo(f"  {name:<11} {text}")
+    )
+    return [(name, text) for name, text in lines if text is not None]
 
 
 def _scaling(spec: FunctionSpec) -> str:

@@ -36,6 +36,7 @@ class ClassDecorator:
         user_class = UserClass(raw)
         name = check_name(user_class.name, "class name")
         options = Options(name, given, {**asked, "batched": user_class.batching})
+        user_class.check_snapshot(is_enabled=options.is_snapshot_enabled)
         self._check_minimum(user_class, options)
         if options.retries is not None and all(one.is_generator for one in user_class.methods.values()):
             raise InvalidError(

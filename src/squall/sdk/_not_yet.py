@@ -65,7 +65,6 @@ _LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "gpu": (_is_gpu, 'a type of GPU, such as "A100" or "A100:2", or a list of them'),
     "volumes": (_are_volumes, 'a dictionary of paths and volumes, such as {"/data": volume}'),
     "proxy": (lambda _: True, "a proxy"),
-    "enable_memory_snapshot": _FLAG,
     "restrict_modal_access": _FLAG,
     "i6pn": _FLAG,
     "experimental_options": (_are_options, "a dictionary of names and values"),

@@ -23,6 +23,8 @@ SCALEDOWN_S = (2, 3600)
 CPU_MAX = 100_000
 MIB_MAX = 2**30
 """A pebibyte."""
+ISOLATIONS = ("namespaces", "gvisor")
+"""As `protocol/function.py` has them, which is read only where an app is run."""
 
 
 class _Checked:
@@ -85,6 +87,12 @@ class _Checked:
             raise self._wrong(f"{name}={value_text(value)}: the limit is less than the request")
         return numbers[0], numbers[1] if len(numbers) == 2 else None
 
+    def _one_of(self, name: str, value: object, allowed: tuple[str, ...]) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            names = " or ".join(f'"{one}"' for one in allowed)
+            raise self._wrong(f"{name}={value_text(value)} must be {names}")
+        return value
+
     def _flag(self, name: str, value: object) -> bool:
         check_flag(name, value, f"{self._kind} {self._name}")
         return bool(value)
@@ -122,6 +130,8 @@ class Options(_Checked):
         self.scaledown_window_s = self._window(given["scaledown_window"]) or 60.0
         self.is_network_blocked = self._flag("block_network", given["block_network"])
         self.is_single_use = self._flag("single_use_containers", given["single_use_containers"])
+        self.is_snapshot_enabled = self._flag("enable_memory_snapshot", given["enable_memory_snapshot"])
+        self.isolation = self._one_of("isolation", given["isolation"], ISOLATIONS)
         self.concurrency: Concurrency | None = asked.get("concurrent")
         self.batching: Batching | None = asked.get("batched")
         if self.is_single_use and self.concurrency is not None and self.concurrency.max_inputs > 1:
@@ -158,6 +168,8 @@ class Options(_Checked):
             "startup_timeout_s": self.startup_timeout_s,
             "is_network_blocked": self.is_network_blocked,
             "hosting": self.hosting.record(),
+            "is_snapshot_enabled": self.is_snapshot_enabled,
+            "isolation": self.isolation,
         }
 
     def _schedule(self, schedule: object) -> Cron | Period | None:

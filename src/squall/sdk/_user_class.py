@@ -30,7 +30,12 @@ class UserClass:
         self.fields = {name: one for name, one in members.items() if isinstance(one, Parameter)}
         self.parameters = read_parameters(raw, self.fields)
         partials = {name: one for name, one in members.items() if isinstance(one, Partial)}
-        self.enter_hooks = tuple(self._hook(one) for one in partials.values() if "enter" in one.asked)
+        entering = [one for one in partials.values() if "enter" in one.asked]
+        self.snap_hooks = tuple(self._hook(one) for one in entering if one.asked["enter"].is_before_snapshot)
+        """Those of its enter hooks that come before a memory snapshot."""
+        after = tuple(self._hook(one) for one in entering if not one.asked["enter"].is_before_snapshot)
+        self.enter_hooks = (*self.snap_hooks, *after)
+        """All of them in the order in which they run."""
         self.exit_hooks = tuple(self._hook(one) for one in partials.values() if "exit" in one.asked)
         self.raw_methods = {name: one.raw for name, one in partials.items() if one.asked.keys() & INTERFACES}
         self.methods = {name: _method(name, partials[name]) for name in self.raw_methods}
@@ -64,12 +69,20 @@ class UserClass:
             raise InvalidError(f"@squall.{kind}() on {name}: a hook takes no arguments but self")
         if _source.is_generator(partial.raw):
             raise InvalidError(f"@squall.{kind}() on {name}: a hook cannot yield")
-        if kind == "enter" and partial.asked["enter"].is_before_snapshot:
-            raise InvalidError(
-                f"@squall.enter(snap=True) on {name} needs enable_memory_snapshot=True, which is not in this version "
-                "of Squall yet; use @squall.enter()"
-            )
         return partial.raw
+
+    def check_snapshot(self, *, is_enabled: bool) -> None:
+        """Whether hooks before a snapshot are in a class that has one.
+
+        Raises:
+            InvalidError: they are not.
+        """
+        if self.snap_hooks and not is_enabled:
+            name = f"{self.name}.{self.snap_hooks[0].__name__}"
+            raise InvalidError(
+                f"@squall.enter(snap=True) on {name} needs a memory snapshot: write @app.cls(enable_memory_snapshot="
+                "True), or @squall.enter() for a hook that is run in each container"
+            )
 
     def check_batchable(self, where: str) -> None:
         """Whether its method can be given lists.

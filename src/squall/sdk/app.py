@@ -127,11 +127,16 @@ class App:
         i6pn: bool | None = None,
         include_source: bool | None = None,
         experimental_options: dict[str, Any] | None = None,
+        isolation: str = "namespaces",
     ) -> FunctionDecorator:
         """Make the function below a function of this app.
 
         `timeout` is how many seconds one attempt at an input may run. When they are over, `InputCancellation` is raised
         in its code (`asyncio.CancelledError` in async code); if it goes on for 2 s more, its container is ended.
+
+        With `enable_memory_snapshot` its module is imported once on each node, and further containers begin as copies
+        of what is loaded then; not only where its app is deployed. `isolation` is what keeps containers apart from the
+        machine: `"namespaces"`, or `"gvisor"`, which puts a kernel of its own between.
 
         Raises (when the function is decorated):
             TypeError: it is a class.
@@ -180,6 +185,7 @@ class App:
         i6pn: bool | None = None,
         include_source: bool | None = None,
         experimental_options: dict[str, Any] | None = None,
+        isolation: str = "namespaces",
     ) -> ClassDecorator:
         """Make the class below one of this app: its methods with `@squall.method()` are called in containers.
 

@@ -6,9 +6,9 @@ import pytest
 
 from squall.protocol.call import GENERATOR, MAP, REMOTE, SPAWN
 from squall.protocol.errors import INVALID, PlatformError
-from squall.protocol.function import BY_FILE, Definition, FunctionSpec, MethodSpec, ParameterSpec
+from squall.protocol.function import BY_FILE, ISOLATIONS, Definition, FunctionSpec, MethodSpec, ParameterSpec
 from squall.protocol.records import replace
-from squall.server.model.definition import check_method, is_generator
+from squall.server.model.definition import check_isolation, check_method, is_generator
 
 FUNCTION = Definition(BY_FILE, "hello", "count", is_generator=True)
 CLASS = Definition(
@@ -66,3 +66,17 @@ def test_what_there_is_not_is_refused_by_name(definition: Definition, method: st
 
     assert caught.value.code == INVALID
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_containers_are_kept_apart_in_one_of_these_ways(isolation: str) -> None:
+    check_isolation("AppPublish", [replace(make_spec(FUNCTION), isolation=isolation)])
+
+
+def test_another_isolation_is_refused_and_not_taken_for_none() -> None:
+    wrong = replace(make_spec(FUNCTION), isolation="gVisor")
+
+    with pytest.raises(
+        PlatformError, match="AppPublish: function 'count': isolation 'gVisor' must be namespaces or gvis"
+    ):
+        check_isolation("AppPublish", [make_spec(FUNCTION), wrong])

@@ -9,6 +9,7 @@ import pytest
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import (
     BY_FILE,
+    GVISOR,
     Batching,
     Definition,
     FunctionBind,
@@ -101,6 +102,14 @@ def test_a_variant_keeps_no_containers_waiting_and_has_no_schedule() -> None:
     assert found.schedule is None
     assert (found.variant_of, found.parameters, found.version) == ("fu-base", '{"size":3}', 7)
     assert not found.is_pinned
+
+
+def test_a_variant_starts_like_its_function_and_is_kept_apart_like_it() -> None:
+    base = replace(BASE, is_snapshot_enabled=True, isolation=GVISOR)
+
+    made = merged(base, FunctionBind("fu-base", options=FunctionOptions(timeout_s=1.0)))
+
+    assert (made.is_snapshot_enabled, made.isolation) == (True, GVISOR)
 
 
 def test_the_id_says_what_was_asked_for_and_nothing_else() -> None:

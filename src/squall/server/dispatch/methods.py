@@ -72,7 +72,7 @@ from squall.server.dispatch.function.input import Input
 from squall.server.dispatch.image.delete import delete_images
 from squall.server.dispatch.image.garbage import collect_images
 from squall.server.dispatch.server_stop import stop_server
-from squall.server.model.definition import check_method
+from squall.server.model.definition import check_isolation, check_method
 from squall.server.model.variables import without_values
 
 if TYPE_CHECKING:
@@ -229,6 +229,7 @@ class Methods:
         if caller.scope_app_id:
             await self._check_functions(caller, record.functions)
         check_sizes(self._plane.codec, "FunctionCreate", record.functions)
+        check_isolation("FunctionCreate", record.functions)
         for spec in record.functions:
             self._plane.image_users.claim(spec.app_id, spec.image_id)
         return FunctionCreated(await self._plane.apps.create_functions(record.functions)), b""
@@ -239,7 +240,7 @@ class Methods:
         children.check_count(specs, self._plane.apps.functions_below(root_app_id), root_app_id)
         for spec in specs[:FUNCTIONS_MAX]:
             caller.check_change("FunctionCreate", await self._plane.apps.get(spec.app_id))
-            children.check_function(spec, is_network_blocked=caller.is_network_blocked)
+            children.check_function(spec, is_network_blocked=caller.is_network_blocked, isolation=caller.isolation)
 
     async def _function_get(self, caller: Caller, record: FunctionGet, body: bytes) -> tuple[FunctionSpec, bytes]:
         if record.has_env and caller.scope_app_id:

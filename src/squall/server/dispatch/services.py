@@ -22,6 +22,7 @@ from squall.protocol.call import (
 )
 from squall.protocol.container import TerminalInput
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, UNAUTHENTICATED, UNAVAILABLE, PlatformError
+from squall.protocol.function import NAMESPACES
 from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Holding, Ready, StartupFailed, TerminalData
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogBatch
@@ -90,6 +91,7 @@ class ClientService:
         self._container = container
         self._scope_app_id = scope.app_id if scope is not None else ""
         self._is_network_blocked = scope is not None and scope.is_network_blocked
+        self._isolation = scope.isolation if scope is not None else NAMESPACES
         self.client: Client | None = None
         self._blob_reads = asyncio.Semaphore(BLOB_READS_MAX)
         self._gate = OpenGate(peer.channel, self._pass, plane.tasks)
@@ -110,7 +112,7 @@ class ClientService:
         method = methods.METHODS.get(request.method)
         if method is None or method.asked != methods.SERVER or method.asked_by != methods.CLIENT:
             raise PlatformError(INVALID, f"{request.method}: this server has no such method")
-        caller = Caller(self.client, self._scope_app_id, self._is_network_blocked)
+        caller = Caller(self.client, self._scope_app_id, self._is_network_blocked, self._isolation)
         record = request.record(method.request)
         if request.method == "BlobGet":
             return await self._read_blob(caller, record)

@@ -67,8 +67,8 @@ class Streams:
         images = self._plane.images
         if not caller.scope_app_id:
             events = images.build(record)
-        elif caller.is_network_blocked:
-            events = images.find(record, self._plane.apps.dispatchers.values())
+        elif caller.why_no_builds:
+            events = images.find(record, self._plane.apps.dispatchers.values(), caller.why_no_builds)
         else:
             root_app_id = self._plane.apps.get_live(caller.scope_app_id).row.root_app_id
             events = images.build_inside(record, root_app_id)

@@ -1,10 +1,12 @@
-"""What a definition says of the method that a call is for."""
+"""What is checked of a function's definition: the method that a call is for, and what keeps its containers apart."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from squall.protocol.call import GENERATOR
 from squall.protocol.errors import INVALID, PlatformError
-from squall.protocol.function import Definition, FunctionSpec
+from squall.protocol.function import ISOLATIONS, Definition, FunctionSpec
 
 NAMED_MAX = 20
 """Methods that a refusal names."""
@@ -41,3 +43,15 @@ def check_method(operation: str, spec: FunctionSpec, method: str, kind: str) -> 
     if found.is_generator != (kind == GENERATOR):
         is_what, how = ("a generator", "remote_gen()") if found.is_generator else ("no generator", "remote()")
         raise PlatformError(INVALID, f"{operation}: method {method} of class {spec.name} is {is_what}: call .{how}")
+
+
+def check_isolation(operation: str, specs: Iterable[FunctionSpec]) -> None:
+    """Whether there is such an isolation as each of them names: an agent would take one that it does not know for none.
+
+    Raises:
+        PlatformError: `invalid`, naming those there are.
+    """
+    for spec in specs:
+        if spec.isolation not in ISOLATIONS:
+            what = f"isolation {spec.isolation[:80]!r} must be {' or '.join(ISOLATIONS)}"
+            raise PlatformError(INVALID, f"{operation}: function {spec.name[:80]!r}: {what}")

@@ -29,6 +29,7 @@ from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.flight import CallInputGet, CallReplay, CallShow, ContainerShow
 from squall.protocol.function import (
+    GVISOR,
     FunctionCreate,
     FunctionCreated,
     FunctionGet,
@@ -323,6 +324,32 @@ async def test_result_of_an_ended_child_is_there_for_those_above_only() -> None:
         assert kept.indexes == (0,)
         assert info.statuses == ("succeeded",)
         assert await code_of(stranger, "CallGet", call) == "forbidden"
+
+
+async def test_container_behind_another_kernel_stays_behind_it() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1, isolation=GVISOR)
+        inside = await container_of(stage, spec)
+        app_id = await inside.app()
+        weaker = make_spec(app_id, "weaker")
+        known = ImageBuild(ImageSpec((debian_slim("3.12"),)))
+
+        assert await code_of(inside, "FunctionCreate", FunctionCreate((weaker,))) == "invalid"
+        await inside.ask("FunctionCreate", FunctionCreate((replace(weaker, isolation=GVISOR),)), FunctionCreated)
+        # The steps of a build have no such kernel, so what it may use is built already.
+        assert await code_of(inside, "ImageBuild", known) == "forbidden"
+        for node in stage.plane.fleet.nodes.values():
+            node.has_image(image_id(known.spec))
+        assert (await ask(inside, "ImageBuild", known)).image_id == image_id(known.spec)
+
+
+async def test_container_may_put_another_kernel_before_what_it_makes() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        inside = await container_of(stage, spec)
+        stronger = make_spec(await inside.app(), "stronger", isolation=GVISOR)
+
+        await inside.ask("FunctionCreate", FunctionCreate((stronger,)), FunctionCreated)
 
 
 async def test_container_without_a_network_gives_none_to_others() -> None:

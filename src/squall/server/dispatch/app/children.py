@@ -13,7 +13,7 @@ from squall.protocol import app as wire
 from squall.protocol import ids
 from squall.protocol.app import AppCreate
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, PlatformError
-from squall.protocol.function import INPUTS_AT_ONCE_MAX, FunctionSpec
+from squall.protocol.function import INPUTS_AT_ONCE_MAX, NAMESPACES, FunctionSpec
 from squall.protocol.limits import CONTAINERS_MAX, TAGS_MAX
 from squall.protocol.names import NAME, NAME_RULE
 from squall.server.model.store import StoredApp
@@ -66,8 +66,8 @@ def check_room(parent: StoredApp, is_stopping: bool, live: Iterable[StoredApp]) 
         raise PlatformError(EXHAUSTED, f"{message}; let some of them end first")
 
 
-def check_function(spec: FunctionSpec, *, is_network_blocked: bool) -> None:
-    """Whether a container, itself with or without a network, may create this function.
+def check_function(spec: FunctionSpec, *, is_network_blocked: bool, isolation: str = NAMESPACES) -> None:
+    """Whether a container, itself with or without a network and kept apart like that, may create this function.
 
     Raises:
         PlatformError: `invalid`.
@@ -82,6 +82,9 @@ def check_function(spec: FunctionSpec, *, is_network_blocked: bool) -> None:
     if is_network_blocked and not spec.is_network_blocked:
         message = f"function {spec.name!r} would have the network that the function creating it is kept from"
         raise PlatformError(INVALID, f"FunctionCreate: {message}; give it block_network=True, too")
+    if isolation != NAMESPACES and spec.isolation != isolation:
+        message = f"function {spec.name!r} would not have the isolation of the function creating it"
+        raise PlatformError(INVALID, f'FunctionCreate: {message}; give it isolation="{isolation}", too')
     size = sum(len(text) for text in _texts(spec))
     if size > SPEC_BYTES_MAX:
         message = f"its variables, mounts and names are {size} characters, at most {SPEC_BYTES_MAX}"

@@ -28,6 +28,7 @@ from squall.protocol.environment import (
 from squall.protocol.function import FunctionCreate
 from squall.server.dispatch.app.spec_size import check_sizes
 from squall.server.dispatch.client.callers import Caller
+from squall.server.model.definition import check_isolation
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -44,6 +45,7 @@ def deployment_methods(plane: ControlPlane) -> dict[str, Unary]:
     async def publish(caller: Caller, record: AppPublish, body: bytes) -> tuple[AppPublished, bytes]:
         functions = plane.codec.record(FunctionCreate, plane.codec.decode(body).params).functions
         check_sizes(plane.codec, "AppPublish", functions)
+        check_isolation("AppPublish", functions)
         return await plane.deployments.publish(record, functions), b""
 
     async def roll_back(caller: Caller, record: AppRollback, body: bytes) -> tuple[AppPublished, bytes]:

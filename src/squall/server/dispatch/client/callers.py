@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from squall.protocol.errors import FORBIDDEN, PlatformError
+from squall.protocol.function import NAMESPACES
 from squall.server.dispatch.client.client import Client
 from squall.server.model.store import StoredApp
 
@@ -31,6 +32,17 @@ class Caller:
     """For the SDK in a container: its app, which with its descendants is all it may use."""
     is_network_blocked: bool = False
     """It is in a container without a network, and must not get one by way of another."""
+    isolation: str = NAMESPACES
+    """Of that container, which must not get a weaker one by way of another."""
+
+    @property
+    def why_no_builds(self) -> str:
+        """Why it may have no image built, in words; empty where it may: the steps of a build run code of its making."""
+        if self.is_network_blocked:
+            return "the function asking has block_network=True, and the steps of a build have a network"
+        if self.isolation != NAMESPACES:
+            return f'the function asking has isolation="{self.isolation}", and the steps of a build have not'
+        return ""
 
     def check_method(self, method: str) -> None:
         """Raises PlatformError `forbidden`."""

@@ -117,8 +117,8 @@ class Images:
             async for event in self.build(record):
                 yield event
 
-    async def find(self, record: ImageBuild, functions: Iterable[Dispatcher]) -> AsyncIterator[BuildEvent]:
-        """The same for a container without a network, which builds nothing: the steps of a build have one.
+    async def find(self, record: ImageBuild, functions: Iterable[Dispatcher], why: str) -> AsyncIterator[BuildEvent]:
+        """The same for a container that may build nothing; `why` says so in words.
 
         Raises:
             PlatformError: `forbidden` when no node is known to have the image.
@@ -126,9 +126,8 @@ class Images:
         image_id = wire.image_id(record.spec)
         known = any(image_id in node.image_ids for node in self._nodes())
         if not known and not any(one.spec.image_id == image_id for one in functions):
-            message = "the function asking has block_network=True, and the steps of a build have a network"
-            raise PlatformError(FORBIDDEN, f"ImageBuild: {message}; build the image first from outside, by running an "
-                                "app that uses it")  # fmt: skip
+            raise PlatformError(FORBIDDEN, f"ImageBuild: {why}; build the image first from outside, by running an app "
+                                "that uses it")  # fmt: skip
         yield BuildEvent("built", image_id=image_id)
 
     def _forget(self, key: str, build: _Build) -> None:
