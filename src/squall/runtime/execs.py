@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from squall.runtime.container import CgroupEntry, Entry, Outcome, Reply, close_descriptors, output_pipe, receive
 from squall.runtime.errors import ContainerMissing, RuntimeFailure
+from squall.runtime.executor import Executor
 from squall.runtime.launch import Forked, LaunchKit, fork_beside
-from squall.runtime.plan import plan_exec, plan_exec_entry
+from squall.runtime.plan import plan_exec_entry
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus
 from squall.runtime.wire import failure_from_json
@@ -43,8 +44,11 @@ class _PendingExec:
 class Execs:
     """The programs added to containers, known until their container is removed."""
 
-    def __init__(self, kit: LaunchKit, poller: Poller, first_pids: Callable[[], set[int]]) -> None:
+    def __init__(
+        self, kit: LaunchKit, poller: Poller, executors: Mapping[str, Executor], first_pids: Callable[[], set[int]]
+    ) -> None:
         self._kit = kit
+        self._executors = executors
         self._first_pids = first_pids
         self._poller = poller
         self._execs: dict[str, ExecEntry] = {}
@@ -57,12 +61,13 @@ class Execs:
         if not spec.argv:
             raise RuntimeFailure(f"cannot run a program in container {entry.spec.container_id}: argv is empty")
         self._count += 1
+        executor = self._executors[entry.spec.isolation]
         ours, theirs = ([], []) if spec.has_pty else _standard_pipes(entry.spec)
         cgroup_entry = CgroupEntry.of(entry.cgroup)
         try:
             forked = fork_beside(
                 self._kit, entry.spec.id_range, user_namespace_fd,
-                plan_exec_entry(cgroup_entry.tasks_paths), plan_exec(spec, entry.spec), entry.forked.pidfd,
+                plan_exec_entry(cgroup_entry.tasks_paths), executor.plan_exec(spec, entry.spec), entry.forked.pidfd,
                 (theirs[0], theirs[1], theirs[2]) if theirs else None, cgroup_fd=cgroup_entry.unified_fd,
             )  # fmt: skip
         except RuntimeFailure:
@@ -140,11 +145,7 @@ class Execs:
             self._unreaped.discard(pending.pid)
             self._poller.unwatch(pidfd)
             os.close(pidfd)
-            execution.exit_status = (
-                ExitStatus(code=None, signal=os.WTERMSIG(status))
-                if os.WIFSIGNALED(status)
-                else ExitStatus(code=os.WEXITSTATUS(status), signal=None)
-            )
+            execution.exit_status = self._executors[pending.entry.spec.isolation].exec_status(status)
             for answer in execution.waiters:
                 answer(Reply(execution.exit_status))
             execution.waiters.clear()

@@ -23,9 +23,8 @@ from typing import Any
 from squall.runtime import operations as op
 from squall.runtime import syscalls as sc
 from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure, describe_errno
+from squall.runtime.programs import SEARCH_PATH, find_program
 from squall.runtime.spec import IdRange
-
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(slots=True)
@@ -360,7 +359,7 @@ def _execute(operation: op.Execute, context: Context) -> None:
     except OSError as error:
         raise RuntimeFailure(describe_errno("change to directory", operation.cwd, error.errno or 0)) from error
     env = {"PATH": SEARCH_PATH, **operation.env}
-    path = _find_program(operation.argv[0], env["PATH"])
+    path = find_program(operation.argv[0], env["PATH"])
     # What is ignored or blocked stays so over an exec: Python ignores two signals, the spawner two more, and whoever
     # started it may have ignored or blocked any.
     sc.reset_signals()
@@ -377,21 +376,6 @@ def _execute(operation: op.Execute, context: Context) -> None:
         # The file is there: what is not is the interpreter in its first line, or its dynamic loader.
         kind = ProgramMissing if error.errno == errno.ENOENT else ProgramRefused
         raise kind(describe_errno("execute", path, error.errno or 0)) from error
-
-
-def _find_program(name: str, search_path: str) -> str:
-    candidates = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in search_path.split(":")]
-    for candidate in candidates:
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate
-    for candidate in candidates:
-        if os.path.isdir(candidate) and "/" in name:
-            raise ProgramRefused(f"cannot execute {name}: it is a directory")
-        if os.path.isfile(candidate):
-            advice = "chmod +x it, or name its interpreter"
-            raise ProgramRefused(f"cannot execute {candidate}: it is not executable; {advice}")
-    where = f"in PATH={search_path}" if "/" not in name else "there"
-    raise ProgramMissing(f"cannot execute {name}: no such program {where}; is it part of the image?")
 
 
 PERFORM: Mapping[type, Callable[[Any, Context], None]] = {

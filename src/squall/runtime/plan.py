@@ -77,14 +77,28 @@ def plan_start(
     Args:
         image_points: of the layers that are images, where each is mounted in the namespace of images.
     """
-    scratch = f"{spec.state_dir}/mnt"
+    network, rootfs = plan_root(spec, tasks_paths, image_points or {})
     return [
-        op.Phase("network", [op.OpenCgroup(tuple(tasks_paths)), *_network(spec)]),
-        op.Phase("rootfs", list(_rootfs(spec, scratch, image_points or {}))),
+        network,
+        op.Phase(rootfs.name, [*rootfs.operations, op.PivotRoot(f"{scratch_of(spec)}/root")]),
         op.Phase("system", list(_system(spec))),
         op.Phase("cgroup", [op.EnterCgroup()]),
         op.Phase("confine", [op.EnterUserNamespace(spec.id_range), *_confine(spec.user), *_last(spec)]),
     ]
+
+
+def plan_root(spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str]) -> list[op.Phase]:
+    """The network a container is in, and its root file system, mounted at `root` in `scratch_of` it: what is the same
+    whatever it is confined by. Files of its own and binds are taken, and not attached yet."""
+    return [
+        op.Phase("network", [op.OpenCgroup(tuple(tasks_paths)), *_network(spec)]),
+        op.Phase("rootfs", list(_rootfs(spec, scratch_of(spec), image_points))),
+    ]
+
+
+def scratch_of(spec: ContainerSpec) -> str:
+    """Where the file system in memory is mounted that a container's mounts are made in."""
+    return f"{spec.state_dir}/mnt"
 
 
 def plan_exec_entry(tasks_paths: Sequence[str]) -> list[op.Phase]:
@@ -130,7 +144,6 @@ def _rootfs(spec: ContainerSpec, scratch: str, image_points: Mapping[str, str]) 
     if points:
         yield op.TakeImages(points)
     yield op.MountRoot(scratch, names, f"{spec.state_dir}/rw", spec.is_upper_idmapped)
-    yield op.PivotRoot(f"{scratch}/root")
 
 
 def _written_files(spec: ContainerSpec) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from squall.runtime.cgroup import CgroupTree
@@ -24,25 +24,27 @@ from squall.runtime.container import (
     close_descriptors,
     output_pipe,
     receive,
-    status_from_wait,
 )
 from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, describe_errno
 from squall.runtime.execs import Execs
+from squall.runtime.executor import Executor, NamespaceExecutor
 from squall.runtime.id_ranges import UserNamespaces
 from squall.runtime.launch import Forked, LaunchKit, fork_aside, fork_first
 from squall.runtime.layer_mounts import LayerMounts
 from squall.runtime.mounts import ensure_no_mounts
-from squall.runtime.plan import plan_start
 from squall.runtime.poll import Poller
 from squall.runtime.records import Record, Records, check_name
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus
+from squall.runtime.spec import (
+    NAMESPACES,
+    ContainerSpec,
+    ContainerStatus,
+    ContainerUsage,
+    ExecSpec,
+    ExitStatus,
+)
 from squall.runtime.wire import failure_from_json
 
-INIT_WAIT_S = 0.002
-INIT_WAITS_MAX = 1_000
-# Signals tini leaves alone, since they mean its own bug: it would not forward them.
-UNFORWARDED = frozenset({signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP,
-                         signal.SIGSYS, signal.SIGKILL, signal.SIGSTOP})  # fmt: skip
+UP_PAUSE_S = 0.005
 
 
 class Registry:
@@ -67,7 +69,8 @@ class Registry:
         self._layer_mounts = layer_mounts
         self._user_namespaces = UserNamespaces()
         self._entries: dict[str, Entry] = {}
-        self._execs = Execs(kit, poller, self._first_pids)
+        self._executors: Mapping[str, Executor] = {NAMESPACES: NamespaceExecutor(poller)}
+        self._execs = Execs(kit, poller, self._executors, self._first_pids)
 
     # ---- what there is
 
@@ -112,6 +115,19 @@ class Registry:
     def _started_values(entry: Entry) -> dict[str, Any]:
         return {"pid": entry.forked.pid, "phase_ms": entry.phase_ms}
 
+    def _executor(self, spec: ContainerSpec) -> Executor:
+        executor = self._executors.get(spec.isolation)
+        if executor is None:
+            known = ", ".join(self._executors)
+            raise RuntimeFailure(
+                f"cannot start container {spec.container_id}: unknown isolation {spec.isolation!r}; known: {known}"
+            )
+        return executor
+
+    def _let_go(self, container_id: str) -> None:
+        self._layer_mounts.release(container_id)
+        self._records.forget(container_id)
+
     # ---- start
 
     def start(self, spec: ContainerSpec, answer: Outcome) -> None:
@@ -122,6 +138,7 @@ class Registry:
         """
         begin_ns = time.monotonic_ns()
         _check_spec(spec)
+        executor = self._executor(spec)
         if spec.container_id in self._entries:
             raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
         self._records.write(Record(spec.container_id, spec.state_dir))
@@ -130,8 +147,7 @@ class Registry:
             image_points = self._layer_mounts.take(spec.container_id, spec.layers)
             cgroup = self._tree.create(f"squall/{self._instance}/{spec.container_id}", spec.limits, DEVICES)
         except RuntimeFailure:
-            self._layer_mounts.release(spec.container_id)
-            self._records.forget(spec.container_id)
+            self._let_go(spec.container_id)
             raise
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
         out_read, out_write = output_pipe(spec)
@@ -140,13 +156,13 @@ class Registry:
         try:
             forked = fork_first(
                 self._kit, spec.id_range, user_namespace_fd,
-                plan_start(spec, cgroup_entry.tasks_paths, image_points),
+                executor.plan_start(spec, cgroup_entry.tasks_paths, image_points),
                 (out_write, error_write), cgroup_fd=cgroup_entry.unified_fd, has_own_network=spec.network is None,
             )  # fmt: skip
         except RuntimeFailure:
             cgroup.remove()
-            self._layer_mounts.release(spec.container_id)
-            self._records.forget(spec.container_id)
+            executor.forget(spec.container_id)
+            self._let_go(spec.container_id)
             close_descriptors(out_read, error_read)
             raise
         finally:
@@ -172,13 +188,21 @@ class Registry:
             )
 
     def _on_start_settled(self, entry: Entry) -> None:
-        answer, entry.started = entry.started, None
-        assert answer is not None, "the channel ends once"
         if not entry.failure and not entry.executed_ns:
             entry.failure = RuntimeFailure(
                 f"cannot start container {entry.spec.container_id}: its first process was killed while it was set up "
                 "(a memory or process limit too small for the start itself?)"
             )
+        self._await_up(entry)
+
+    def _await_up(self, entry: Entry) -> None:
+        """Answer the request for a start once the container's program has been executed, or never will be."""
+        if entry.started is None:
+            return
+        if not entry.failure and entry.exit_status is None and not self._executor(entry.spec).is_up(entry):
+            self._poller.call_later(UP_PAUSE_S, lambda: self._await_up(entry))
+            return
+        answer, entry.started = entry.started, None
         if entry.failure:
             failure = entry.failure
             entry.removals.append(lambda _: answer(failure))
@@ -193,13 +217,17 @@ class Registry:
         _, status = os.waitpid(entry.forked.pid, 0)
         self._poller.unwatch(entry.forked.pidfd)
         os.close(entry.forked.pidfd)
-        entry.exit_status = status_from_wait(status, is_oom=entry.cgroup.oom_count() > 0)
-        while entry.started is not None:
+        executor = self._executor(entry.spec)
+        entry.exit_status = executor.exit_status(entry, status)
+        while entry.forked.channel.fileno() >= 0:
             # It has ended, so what it said is all there and the end follows; the start is answered before the exit is
             # told.
             self._on_start_message(entry)
-            if entry.failure and entry.spec.container_id not in self._entries:
-                return
+        if entry.started is not None:
+            entry.failure = entry.failure or executor.start_failure(entry, status)
+            self._await_up(entry)
+        if entry.failure and entry.spec.container_id not in self._entries:
+            return
         if not entry.failure:
             self._on_exit(entry.spec.container_id, entry.exit_status)
         if entry.removals and entry.spec.container_id in self._entries:
@@ -218,18 +246,7 @@ class Registry:
             self._kill_all(entry)
             answer(Reply())
         else:
-            self._signal_init(entry, number, answer, INIT_WAITS_MAX)
-
-    def _signal_init(self, entry: Entry, number: int, answer: Outcome, waits: int) -> None:
-        # tini takes signals by blocking and waiting for them. Between exec and that moment the kernel would drop what
-        # is
-        # sent: pid 1 of a namespace ignores what it has no handler for.
-        if entry.exit_status is None:
-            if number not in UNFORWARDED and not _takes_signals(entry.forked.pid) and waits > 0:
-                self._poller.call_later(INIT_WAIT_S, lambda: self._signal_init(entry, number, answer, waits - 1))
-                return
-            signal.pidfd_send_signal(entry.forked.pidfd, number)
-        answer(Reply())
+            self._executor(entry.spec).signal(entry, number, answer)
 
     def _kill_all(self, entry: Entry) -> None:
         if entry.exit_status is None:
@@ -301,9 +318,9 @@ class Registry:
             outcome = failure
         else:
             close_descriptors(*entry.outputs)
-            self._layer_mounts.release(entry.spec.container_id)
             self._execs.forget(entry.spec.container_id)
-            self._records.forget(entry.spec.container_id)
+            self._executor(entry.spec).forget(entry.spec.container_id)
+            self._let_go(entry.spec.container_id)
             del self._entries[entry.spec.container_id]
         for answer in answers:
             answer(outcome)
@@ -343,18 +360,3 @@ def _check_spec(spec: ContainerSpec) -> None:
             raise RuntimeFailure(f"cannot start container {spec.container_id}: {path!r} is not an absolute path")
     if not os.path.isdir(spec.state_dir):
         raise RuntimeFailure(f"cannot start container {spec.container_id}: no state directory {spec.state_dir}")
-
-
-def _takes_signals(pid: int) -> bool:
-    """Whether tini waits for signals and has somebody to pass them to.
-
-    It blocks them before it forks its child, and sends them to the child's process group: until the child has made
-    that, they would go nowhere. Its mask says nothing: while a process sits in sigtimedwait, what it waits for reads as
-    not blocked.
-    """
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            children = [int(child) for child in file.read().split()]
-        return any(os.getpgid(child) == child for child in children)
-    except (FileNotFoundError, ProcessLookupError):
-        return True

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+NAMESPACES, GVISOR = "namespaces", "gvisor"
+"""What stands between a container and the machine: the kernel's own walls, or a kernel of the container's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
@@ -92,6 +95,8 @@ class ContainerSpec:
     """Its program is a template: it says when it is ready, and containers are forked from it then."""
     template_id: str = ""
     """The template that this one is to be a fork of: `argv` is not executed then. Of the same id range."""
+    isolation: str = NAMESPACES
+    """`namespaces` or `gvisor`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the registry of containers reads off the kernel."""
+"""What an executor reads off the kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from squall.runtime.registry import _takes_signals
+from squall.runtime.executor import takes_signals
 
 # Forks a child like tini does: the child makes its own process group, or has not got to it yet.
 PARENT = """
@@ -37,5 +37,5 @@ def test_init_takes_signals_once_its_child_has_a_group_of_its_own(has_group: boo
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
 
-        assert _takes_signals(parent.pid) is has_group
-    assert _takes_signals(parent.pid), "one that is gone is waited for no longer"
+        assert takes_signals(parent.pid) is has_group
+    assert takes_signals(parent.pid), "one that is gone is waited for no longer"
