@@ -13,6 +13,7 @@ from squall.cli.timeline import Span, bar, shown
 from squall.protocol.call import Failure
 from squall.protocol.container import ContainerInfo
 from squall.protocol.flight import AttemptFlight, CallFlight, CallSummary, ContainerFlight, InputFlight
+from squall.protocol.records import replace
 
 
 def container(**phases: float) -> ContainerInfo:
@@ -90,6 +91,16 @@ def test_phases_of_a_start_follow_each_other() -> None:
     ]  # fmt: skip
     assert all(begin <= end for _, begin, end in phases)
     assert all(before[2] <= after[1] + 1e-6 for before, after in itertools.pairwise(phases))
+
+
+def test_path_of_a_start_is_told_with_its_cause() -> None:
+    info = replace(
+        container(placed=1.0, ready=9.0), path="plain", path_cause="module watch started a thread\x1b]0;x\x07"
+    )
+
+    text = "\n".join(container_view.lines_of(ContainerFlight(info)))
+
+    assert "  path       plain: module watch started a thread\n" in text
 
 
 def test_container_that_waits_says_so() -> None:

@@ -47,6 +47,7 @@ from squall.protocol.ids import function_id, new_id
 from squall.protocol.image import BuildEvent
 from squall.protocol.log import LogEntry, LogRead
 from squall.protocol.node import (
+    PATH_PLAIN,
     ContainerEnd,
     ContainerExited,
     ContainerHello,
@@ -392,6 +393,8 @@ class FakeNode:
         self.built = BuildEvent("built", 1, 1, image_id="im-test")
         self.start_gate = asyncio.Event()
         self.start_gate.set()
+        self.start_path: tuple[str, str] = (PATH_PLAIN, "")
+        """The path that containers take, and why no other one."""
         self.build_gate = asyncio.Event()
         self.build_gate.set()
         self.peer: Peer | None = None
@@ -446,7 +449,7 @@ class FakeNode:
             guest.exit(self.crash_at_start)
         else:
             await guest.connect()
-        return ContainerStarted({"sandbox": 1.0})
+        return ContainerStarted({"sandbox": 1.0}, *self.start_path)
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""

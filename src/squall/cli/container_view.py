@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from squall.cli import tables
 from squall.cli.timeline import Span, bar, shown
 from squall.protocol.flight import ContainerFlight
+from squall.sdk._terminal_text import harmless
 
 _STEP = "start."
 _INSIDE = "runtime_"
@@ -66,6 +67,9 @@ def lines_of(flight: ContainerFlight) -> Iterator[str]:
         yield ""
         yield "It ran before this server did: how it started is not known."
         return
+    if found.path:
+        why = f": {harmless(found.path_cause)}" if found.path_cause else ""
+        yield f"  path       {found.path}{why}"
     phases = phases_of(flight)
     if not phases:
         yield ""

@@ -29,6 +29,10 @@ class ContainerInfo:
     running_inputs: int = 0
     phase_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds from the request for it to each phase: placed, process, connected, ready, first_input."""
+    path: str = ""
+    """How its start came about: `plain`, `fork`, `parked` or `restore` (`ContainerStarted`); empty until it has."""
+    path_cause: str = ""
+    """Why it took a longer path than it might have, in words for the user."""
 
 
 @record

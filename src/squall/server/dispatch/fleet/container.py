@@ -47,6 +47,8 @@ class Container:
         self.peer: Peer | None = None
         """The guest's connection, while there is one."""
         self.phase_ms: dict[str, float] = {}
+        self.path = ""
+        self.path_cause = ""
         self.is_adopted = False
         """It was running when this server started: it may hold inputs that nobody here has handed out."""
         self.is_ready = False
@@ -212,4 +214,6 @@ class Container:
             self.ending_in_words() if self.is_stopped else "",
             min(len(self.held) + len(self.unknown), self.dispatcher.max_inputs),
             dict(self.phase_ms),
+            self.path,
+            self.path_cause,
         )

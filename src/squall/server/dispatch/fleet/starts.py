@@ -32,6 +32,8 @@ REFUSALS_MAX = 5
 """Refusals, other than for lack of room or of the image, before those who wait are told."""
 PICKLED_BYTES_MAX = 256 * 1024
 """Of a user's exception at a start: each call that waits gets it."""
+CAUSE_CHARS_MAX = 500
+"""Of why a start took the path it did: it is kept with the container, and may be of the user's making."""
 NODES_S = 15.0
 """How long after a restart nodes may take to be back; an agent tries each 5 s at least."""
 
@@ -212,6 +214,7 @@ class Starts:
             return
         for phase, duration_ms in started.phase_ms.items():
             container.phase_ms.setdefault(f"start.{phase}", duration_ms)
+        container.path, container.path_cause = started.path, started.cause[:CAUSE_CHARS_MAX]
         container.mark("process", self._clock.monotonic())
         if container.ending:
             # The request to end it may have overtaken its start, when there was nothing to end yet.

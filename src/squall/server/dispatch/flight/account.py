@@ -188,7 +188,10 @@ def _as_now(one: ContainerFlight, container: Container | None) -> ContainerFligh
     before = one.container
     if container is None:
         return one if before.stopped_at is not None else replace(one, container=replace(before, state=STOPPED))
-    return replace(one, container=replace(container.info(), phase_ms=before.phase_ms))
+    return replace(
+        one,
+        container=replace(container.info(), phase_ms=before.phase_ms, path=before.path, path_cause=before.path_cause),
+    )
 
 
 def container_flight(container: Container, asked_ms: float = 0.0) -> ContainerFlight:

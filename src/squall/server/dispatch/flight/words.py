@@ -86,7 +86,9 @@ def cold_start_ms(attempt: AttemptFlight, container: ContainerFlight | None) -> 
 def _start_in_words(container: ContainerFlight) -> str:
     phases = container.container.phase_ms
     ready_ms = phases["ready"]
-    found = [f"{container.container.container_id} took {shown(ready_ms)}"]
+    path = container.container.path
+    how = f" ({path})" if path else ""
+    found = [f"{container.container.container_id} took {shown(ready_ms)}{how}"]
     placed_ms = phases.get("placed", 0.0)
     if placed_ms > ready_ms / 4:
         found.append(f"{shown(placed_ms)} until a node had room")
