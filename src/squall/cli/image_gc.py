@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 
 import click
@@ -97,7 +96,7 @@ def _row(node: NodeGc, layer: LayerUse, *, is_dry_run: bool, is_json: bool) -> t
         fate = "would go" if is_dry_run else "removed"
     else:
         fate = "stays" if layer.users else "stays, used lately"
-    ages = (_ago(layer.made_at), _ago(layer.used_at))
+    ages = (tables.ago(layer.made_at), tables.ago(layer.used_at))
     return (node.node_id, layer.layer_id, size_text(layer.size_bytes), *ages, images, users, fate)
 
 
@@ -122,12 +121,3 @@ def _span(text: str) -> float:
     if not found:
         raise click.UsageError(f"{text!r} is no time; write 12h, 7d, or a number of days")
     return float(found.group(1)) * _SECONDS[found.group(2) or "d"]
-
-
-def _ago(seconds: float) -> str:
-    """How long ago, in one unit."""
-    passed_s = max(0.0, time.time() - seconds)  # tidy: users speak of the wall clock
-    for unit, length_s in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
-        if passed_s >= length_s:
-            return f"{passed_s / length_s:.0f}{unit} ago"
-    return f"{passed_s:.0f}s ago"

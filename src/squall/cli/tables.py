@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -101,6 +102,15 @@ def local_time(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+
+
+def ago(seconds: float) -> str:
+    """How long ago that was, in one unit."""
+    passed_s = max(0.0, time.time() - seconds)  # tidy: users speak of the wall clock
+    for unit, length_s in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
+        if passed_s >= length_s:
+            return f"{passed_s / length_s:.0f}{unit} ago"
+    return f"{passed_s:.0f}s ago"
 
 
 def counted(number: int, thing: str) -> str:
