@@ -25,6 +25,7 @@ SHORT = {
     "--env": "-e",
     "--limit": "-n",
     "--tail": "-n",
+    "--count": "-n",
     "--yes": "-y",
     "--follow": "-f",
     "--source": "-s",

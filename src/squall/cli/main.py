@@ -35,6 +35,7 @@ _COMMANDS = {
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
     "environment": ("squall.cli.environment", "environment_group", "Environments: names apart from those of others."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
+    "bench": ("squall.cli.bench", "bench_group", "Measure functions."),
     "server": ("squall.cli.server", "server_group", "The server of this machine."),
     "doctor": ("squall.cli.doctor", "doctor", "What this machine has and lacks."),
     "completion": ("squall.cli.completion", "completion", "Completion for your shell."),

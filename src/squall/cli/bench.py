@@ -1,0 +1,155 @@
+"""`squall bench`: start."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from squall.cli.callable_name import find_callable
+from squall.cli.cold_start import ColdStart, Subject, end_all, measure, prepare
+from squall.cli.environment import environment_option
+from squall.cli.run import reported
+from squall.cli.server_calls import require_server
+from squall.cli.timeline import shown
+from squall.protocol.ids import is_id
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE
+from squall.protocol.records import to_wire
+from squall.sdk import _output
+from squall.sdk.cls import encode_parameters
+
+PATHS = (PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE)
+STARTS_MAX = 10_000
+
+
+@click.group("bench", epilog="Example: squall bench start greeter.hello")
+def bench_group() -> None:
+    """Measure functions."""
+
+
+@bench_group.command("start", epilog='Example: squall bench start greeter.hello -n 50 --args \'{"name": "Ada"}\'')
+@environment_option
+@click.option(
+    "-n", "--count", type=click.IntRange(1, STARTS_MAX), metavar="N", default=20, show_default=True,
+    help="So many cold starts.",
+)  # fmt: skip
+@click.option("--args", "args_text", metavar="JSON", default="[]", help="Arguments: a list, or an object of names.")
+@click.option(
+    "--parameters", "parameters_text", metavar="JSON", default="{}", help="Of a class: what makes its object."
+)
+@click.option("--path", type=click.Choice(PATHS), default=None, help="Fail if a start takes another path.")
+@click.option("--svg", "svg_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw the distribution there.")
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+@click.argument("function", metavar="APP.FUNCTION")
+def start(
+    count: int,
+    args_text: str,
+    parameters_text: str,
+    path: str | None,
+    svg_path: Path | None,
+    is_json: bool,
+    function: str,
+) -> None:
+    """Measure how long a call takes that finds no container, and say where the time goes.
+
+    The function runs N + 1 times, in containers of its own: those that serve others go on.
+    """
+    args, kwargs = _arguments(args_text)
+    parameters = _object("--parameters", parameters_text)
+    require_server()
+    spec, method = find_callable(function)
+    subject = prepare(spec, method, encode_parameters(spec.name, parameters) if parameters else "", args, kwargs)
+    with _output.use(None), _ended(subject):
+        first = _first(subject)
+        starts = list(_measured(subject, count))
+    name = subject.name if is_id(function, "fu") else function
+    from squall.cli.start_report import distribution, lines_of  # cold start: after the first of them
+
+    if is_json:
+        found = {
+            "function": name,
+            **to_wire(distribution([one.total_ms for one in starts])),
+            "first": to_wire(first),
+            "starts": [to_wire(one) for one in starts],
+        }
+        click.echo(json.dumps(found, indent=2))
+    else:
+        for line in lines_of(spec, name, first, starts):
+            click.echo(line)
+    if svg_path is not None:
+        from squall.cli import start_chart  # cold start: when it is asked for
+
+        title = f"{name}: {count} cold starts"
+        series = start_chart.Series(", ".join(sorted({one.path for one in starts})), tuple(s.total_ms for s in starts))
+        _write(svg_path, start_chart.svg(title, "from the call to its result; p50 · p99", [series]))
+    others = [one for one in starts if path not in (None, one.path)]
+    if others:
+        why = next((f": {one.cause}" for one in others if one.cause), "")
+        raise click.ClickException(f"{len(others)} of {count} starts took the path {others[0].path}, not {path}{why}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
+
+
+def _arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    given = _parsed("--args", text)
+    if isinstance(given, list):
+        return tuple(given), {}
+    if isinstance(given, dict):
+        return (), given
+    raise click.UsageError(f"--args must be a JSON list or object, as in '[1, \"two\"]' or '{{\"n\": 1}}', not {text}")
+
+
+def _object(option: str, text: str) -> dict[str, Any]:
+    given = _parsed(option, text)
+    if not isinstance(given, dict):
+        raise click.UsageError(f"{option} must be a JSON object, as in '{{\"size\": 3}}', not {text}")
+    return given
+
+
+def _parsed(option: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option} is no JSON: {error}") from None
+
+
+@contextmanager
+def _ended(subject: Subject) -> Iterator[None]:
+    """Leave no container behind, however it ends."""
+    try:
+        yield
+    except BaseException:
+        end_all(subject)
+        raise
+
+
+def _first(subject: Subject) -> ColdStart:
+    """One that is not counted: it may make what the others start from."""
+    try:
+        with reported():
+            return measure(subject)
+    except click.exceptions.Exit:
+        click.echo("It failed, so that nothing was measured. Its arguments are given by --args.", err=True)
+        raise
+
+
+def _measured(subject: Subject, count: int) -> Iterator[ColdStart]:
+    is_shown = sys.stderr.isatty()
+    for number in range(count):
+        with reported():
+            one = measure(subject)
+        if is_shown:
+            click.echo(f"\r{number + 1} of {count}: {shown(one.total_ms)}, {one.path}\x1b[K", err=True, nl=False)
+        yield one
+    if is_shown:
+        click.echo("\r\x1b[K", err=True, nl=False)

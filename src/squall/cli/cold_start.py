@@ -1,0 +1,179 @@
+"""Cold starts of one function, made one after the other and looked at: what `squall bench start` measures.
+
+They are calls of a *variant* of the function, which has containers of its own: those that serve others are left alone,
+whatever the function says of how many there are to be. After each call its container is ended and waited for, so that
+the next call finds none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from squall.cli.container_view import phases_of
+from squall.cli.server_calls import ask, ask_pages
+from squall.protocol.container import STOPPED, ContainerList, ContainerListing, ContainerStop
+from squall.protocol.empty import Empty
+from squall.protocol.flight import CallFlight, CallList, CallListing, CallShow, ContainerFlight, ContainerShow
+from squall.protocol.function import (
+    FunctionBind,
+    FunctionBound,
+    FunctionOptions,
+    FunctionSpec,
+    FunctionStats,
+    FunctionStatsGet,
+    RetryPolicy,
+)
+from squall.protocol.records import record, replace
+from squall.sdk import _client, _invoke
+from squall.sdk._pending import run
+
+IDLE_S = 2.0
+"""So long a container outlives a command that was killed."""
+GONE_S = 60.0
+"""Exit hooks have half of it."""
+LOOK_EVERY_S = 0.01
+PAUSE_S = 0.2
+"""Between two starts: this one has used up what was made ahead, and calls that follow each other at once are not what
+is measured."""
+RUN = "run"
+MESSAGES = "messages"
+
+
+@record
+class Subject:
+    """What is called: a variant that nobody else calls."""
+
+    function_id: str
+    app_id: str
+    name: str
+    method: str
+    is_generator: bool
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@record
+class ColdStart:
+    """One call that found no container."""
+
+    total_ms: float
+    """From the call to its result (of a generator, to its first item), by this program's clock."""
+    phases: tuple[tuple[str, float], ...]
+    """Where that went, in order: the start's own, as the flight recorder has them, then the function's run, and what is
+    left for messages between client, server and container."""
+    path: str
+    cause: str
+    """Why its container took a longer path than it might have."""
+    container_id: str
+
+
+def prepare(spec: FunctionSpec, method: str, parameters: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Subject:
+    """The variant of a function that is measured.
+
+    Raises:
+        click.ClickException: it has containers, and they stay: somebody else measures it.
+    """
+    options = FunctionOptions(
+        retries=RetryPolicy(),
+        max_containers=1,
+        buffer_containers=0,
+        scaledown_window_s=IDLE_S,
+        # A single input is not to wait for others.
+        batching=replace(spec.batching, wait_ms=0) if spec.batching is not None else None,
+    )
+    bound = ask("FunctionBind", FunctionBind(spec.function_id, parameters, options), FunctionBound)
+    definition = spec.definition
+    called = next((one for one in definition.methods if one.name == method), definition)
+    name = f"{spec.name}.{method}" if method else spec.name
+    subject = Subject(bound.function_id, spec.app_id, name, method, called.is_generator, args, kwargs)
+    deadline = time.monotonic() + IDLE_S * 3
+    while ask("FunctionStats", FunctionStatsGet(subject.function_id), FunctionStats).container_count:
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"{name} is being measured by somebody else; wait until that is done")
+        time.sleep(LOOK_EVERY_S * 10)
+    return subject
+
+
+def measure(subject: Subject) -> ColdStart:
+    """Call it once from zero, and leave no container behind.
+
+    Raises:
+        BaseException: what the function raised.
+        click.ClickException: its container does not end.
+    """
+    began = time.perf_counter()
+    _call(subject)
+    total_ms = (time.perf_counter() - began) * 1e3
+    listing = ask("CallList", CallList(function=subject.function_id, limit=1), CallListing)
+    if not listing.calls:
+        raise click.ClickException(f"the server remembers no call of {subject.name}: it was restarted meanwhile?")
+    flight = ask("CallShow", CallShow(listing.calls[0].call_id), CallFlight)
+    if not flight.containers:
+        raise click.ClickException(f"the server does not know which container ran {listing.calls[0].call_id}")
+    found = flight.containers[-1]
+    end(found.container.container_id)
+    time.sleep(PAUSE_S)
+    return cold_start_of(flight, found, total_ms)
+
+
+def cold_start_of(flight: CallFlight, container: ContainerFlight, total_ms: float) -> ColdStart:
+    """What the flight recorder knows of a call, and the time that its caller saw."""
+    phases = [(name, finish - begin) for name, begin, finish in phases_of(container)]
+    if phases:
+        # Until the container was asked for, too: the autoscaler decides at most so often about one function.
+        name, took = phases[0]
+        phases[0] = (name, took + max(0.0, container.asked_ms))
+    for attempt in (one for found in flight.inputs for one in found.attempts[-1:]):
+        if attempt.began_ms is not None and attempt.finished_ms is not None:
+            phases.append((RUN, attempt.finished_ms - attempt.began_ms))
+    left_ms = total_ms - sum(took for _, took in phases)
+    phases.append((MESSAGES, max(0.0, left_ms)))
+    info = container.container
+    return ColdStart(total_ms, tuple(phases), info.path, info.path_cause, info.container_id)
+
+
+def _call(subject: Subject) -> None:
+    client = _client.current()
+    given = (client, subject.function_id, subject.args, subject.kwargs, subject.method, subject.name)
+    if subject.is_generator:
+        run(_first_item(*given))
+    else:
+        _invoke.remote_now(*given)
+
+
+async def _first_item(client: _client.Client, function_id: str, *given: Any) -> None:
+    items = _invoke.items_of(client, await _invoke.generator_call(client, function_id, *given))
+    try:
+        async for _ in items:
+            return
+    finally:
+        await items.aclose()
+
+
+def end(container_id: str) -> None:
+    """End a container and wait until it is gone.
+
+    Raises:
+        click.ClickException: it stays.
+    """
+    ask("ContainerStop", ContainerStop(container_id), Empty)
+    deadline = time.monotonic() + GONE_S
+    while ask("ContainerShow", ContainerShow(container_id), ContainerFlight).container.state != STOPPED:
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"container {container_id} has not ended within {GONE_S:g} s; nothing to go on")
+        time.sleep(LOOK_EVERY_S)
+
+
+def end_all(subject: Subject) -> None:
+    """End what an interrupted call has left; nothing is waited for."""
+    for container_id in _containers_of(subject):
+        ask("ContainerStop", ContainerStop(container_id), Empty)
+
+
+def _containers_of(subject: Subject) -> Iterator[str]:
+    for page in ask_pages("ContainerList", ContainerList(subject.app_id), ContainerListing):
+        yield from (one.container_id for one in page.containers if one.function_id == subject.function_id)

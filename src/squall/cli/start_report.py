@@ -1,0 +1,163 @@
+"""Cold starts in figures: how long they took, where the time went, by which paths, and what could be done about it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from squall.cli.cold_start import MESSAGES, RUN, ColdStart
+from squall.cli.tables import counted
+from squall.cli.timeline import Span, bar, shown
+from squall.protocol.function import FunctionSpec
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN
+from squall.protocol.records import record
+
+ROWS = 8
+"""Of a histogram."""
+COLUMNS = 30
+WIDE = 8.0
+"""Times that differ by more than this factor are put in rows that grow with them."""
+LARGE_PERCENT = 30.0
+"""A phase that takes more of the starts than this is worth a hint."""
+
+
+@record
+class Distribution:
+    """Some times, in milliseconds."""
+
+    min_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+@record
+class Phase:
+    """One stretch of a start, over several starts."""
+
+    name: str
+    p50_ms: float
+    share_percent: float
+    """Of all the time that the starts took together."""
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest of the values that so many percent of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def distribution(values: Sequence[float]) -> Distribution:
+    """Of one value at least."""
+    p50, p90, p99 = (percentile(values, percent) for percent in (50, 90, 99))
+    return Distribution(min(values), p50, p90, p99, max(values))
+
+
+def phases(starts: Sequence[ColdStart]) -> list[Phase]:
+    """In the order in which they follow each other; a start that had no such phase counts as none of its time."""
+    names = list(dict.fromkeys(name for one in starts for name, _ in one.phases))
+    # A start may lack some: what comes after them is the further back the more of them there are.
+    order = dict.fromkeys(names, 0)
+    for one in starts:
+        order.update({name: max(order[name], at) for at, (name, _) in enumerate(one.phases)})
+    whole_ms = sum(one.total_ms for one in starts) or 1.0
+    found = []
+    for name in sorted(names, key=lambda name: order[name]):
+        taken = [sum(took for called, took in one.phases if called == name) for one in starts]
+        found.append(Phase(name, percentile(taken, 50), 100 * sum(taken) / whole_ms))
+    return found
+
+
+def histogram(values: Sequence[float], rows: int = ROWS) -> list[tuple[float, float, int]]:
+    """From, to and how many, from the smallest on; rows of one width, or of one factor where the values lie far
+    apart."""
+    least, most = min(values), max(values)
+    if most - least < 1e-9:
+        return [(least, most, len(values))]
+    if least > 0 and most / least > WIDE:
+        edges = [least * (most / least) ** (at / rows) for at in range(rows + 1)]
+    else:
+        edges = [least + (most - least) * at / rows for at in range(rows + 1)]
+    counts = [0] * rows
+    for value in values:
+        # The last row has its upper edge, too.
+        counts[min(rows - 1, sum(value >= edge for edge in edges[1:]))] += 1
+    return [(edges[at], edges[at + 1], counts[at]) for at in range(rows)]
+
+
+def lines_of(spec: FunctionSpec, name: str, first: ColdStart, starts: Sequence[ColdStart]) -> Iterator[str]:
+    """What `squall bench start` prints."""
+    totals = [one.total_ms for one in starts]
+    found = distribution(totals)
+    yield f"{name}: {counted(len(starts), 'cold start')}, from the call to its result"
+    yield ""
+    texts = [shown(value) for value in (found.min_ms, found.p50_ms, found.p90_ms, found.p99_ms, found.max_ms)]
+    yield "  " + "".join(f"{heading:<11}" for heading in ("min", "p50", "p90", "p99", "max")).rstrip()
+    yield "  " + "".join(f"{text:<11}" for text in texts).rstrip()
+    yield ""
+    if len(totals) >= ROWS:
+        drawn = histogram(totals)
+        most = max(count for _, _, count in drawn)
+        for begin, end, count in drawn:
+            edges = f"{shown(begin)} to {shown(end)}"
+            yield f"  {edges:>20}  {bar([Span('run', 0, count)], most, COLUMNS)}  {count or ''}".rstrip()
+        yield ""
+    by_path = Counter(one.path for one in starts)
+    yield "  path    " + ", ".join(f"{count} {path}" for path, count in by_path.most_common())
+    yield f"  first   {shown(first.total_ms)}, {first.path}: not counted, for what it had to make first"
+    yield ""
+    told = phases(starts)
+    widest = max(one.share_percent for one in told)
+    for one in told:
+        share = bar([Span(_kind(one.name), 0, one.share_percent)], max(widest, 1e-9), COLUMNS)
+        yield f"  {one.name:>12}  {share}  {shown(one.p50_ms):>8}  {one.share_percent:3.0f} %"
+    slowest = max(told, key=lambda one: one.share_percent)
+    yield ""
+    yield f"Slowest: {slowest.name}, {slowest.share_percent:.0f} % of the time."
+    for hint in hints(spec, starts):
+        yield f"* {hint}"
+
+
+def _kind(name: str) -> str:
+    return "run" if name in (RUN, "import", "enter hooks") else "start"
+
+
+def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
+    """What to do about it, the largest matter first; at times that there is nothing to do."""
+    by_path = Counter(one.path for one in starts)
+    usual = by_path.most_common(1)[0][0]
+    found = [
+        f"{count} of {len(starts)} starts took the path {path!r}: {cause}."
+        for (path, cause), count in Counter((one.path, one.cause) for one in starts if one.cause).most_common(3)
+    ]
+    large = {one.name for one in phases(starts) if one.share_percent >= LARGE_PERCENT}
+    has_snapshot = spec.is_snapshot_enabled
+    if "import" in large and not has_snapshot:
+        found.append(
+            "Most of it is the import of your module: with enable_memory_snapshot=True it is imported once on each"
+            " node, and every further start is a fork of that."
+        )
+    if "enter hooks" in large:
+        found.append(
+            "Hooks take long: move what they load into one with @squall.enter(snap=True)"
+            + ("." if has_snapshot else ", with enable_memory_snapshot=True: it is run once on each node.")
+        )
+    if "queued" in large:
+        found.append("It waits for a node with room: look at cpu= and memory= of what else runs, or add a node.")
+    if "files" in large or "rootfs" in large:
+        found.append("Its files or its image come to the node first: the next starts there find them.")
+    if RUN in large:
+        found.append("Most of it is the function's own run, which a quicker start leaves as it is.")
+    if usual == PATH_PARKED:
+        found.append("Starts are parked clones that were told who they are: there is nothing left to gain.")
+    elif usual == PATH_FORK and has_snapshot:
+        found.append("Starts are forks of the function's template. What is started often is parked ahead by itself.")
+    elif usual == PATH_FORK:
+        found.append("Starts are forks of the image template: interpreter and guest were there already.")
+    elif usual == PATH_PLAIN and has_snapshot and not found:
+        found.append("It is not forked though enable_memory_snapshot=True, and the node does not say why.")
+    if MESSAGES in large:
+        found.append("Much of it passes between this program and the container: call from nearer, or with less.")
+    return found

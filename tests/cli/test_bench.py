@@ -1,0 +1,134 @@
+"""`squall bench start`, as far as it needs no server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from squall.cli import bench, main
+from squall.cli.cold_start import ColdStart, Subject
+from squall.protocol.function import BY_FILE, Definition, FunctionSpec
+from squall.protocol.node import PATH_FORK, PATH_PLAIN
+
+SPEC = FunctionSpec("fu-1", "ap-1", "hello", Definition(BY_FILE, "greeter", "hello"), "im-1")
+
+
+class Node:
+    """Starts as it is told, and keeps what was asked of it."""
+
+    def __init__(self, starts: list[ColdStart | BaseException]) -> None:
+        self.starts: Iterator[ColdStart | BaseException] = iter(starts)
+        self.given: tuple[Any, ...] = ()
+        self.is_ended = False
+
+    def prepare(self, spec: FunctionSpec, method: str, *given: Any) -> Subject:
+        self.given = given
+        return Subject("fu-2", "ap-1", spec.name, method, False, (), {})
+
+    def measure(self, subject: Subject) -> ColdStart:
+        one = next(self.starts)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    def end_all(self, subject: Subject) -> None:
+        self.is_ended = True
+
+
+def start(total_ms: float, path: str = PATH_PLAIN, cause: str = "") -> ColdStart:
+    return ColdStart(total_ms, (("sandbox", total_ms),), path, cause, "ct-1")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def run(node: Node, *arguments: str) -> Result:
+        for name in ("prepare", "measure", "end_all"):
+            monkeypatch.setattr(bench, name, getattr(node, name))
+        monkeypatch.setattr(bench, "require_server", lambda: None)
+        monkeypatch.setattr(bench, "find_callable", lambda text: (SPEC, ""))
+        return CliRunner().invoke(main.squall, ["bench", "start", "greeter.hello", *arguments])
+
+    return run
+
+
+def test_the_first_start_is_told_and_not_counted(command: Any) -> None:
+    ended = command(Node([start(900), start(10), start(30), start(20)]), "-n", "3", "--json")
+
+    told = json.loads(ended.stdout)
+    assert (told["min_ms"], told["p50_ms"], told["max_ms"]) == (10, 20, 30)
+    assert told["first"]["total_ms"] == 900
+    assert [one["total_ms"] for one in told["starts"]] == [10, 30, 20]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("[1, [2]]", ((1, [2]), {})), ('{"n": 3}', ((), {"n": 3})), ("[]", ((), {}))]
+)
+def test_arguments_are_a_list_or_names(command: Any, text: str, expected: object) -> None:
+    node = Node([start(1), start(1)])
+
+    assert command(node, "-n", "1", "--args", text, "--parameters", '{"size": 3}').exit_code == 0
+    assert node.given == ('{"size":3}', *expected)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--args", "{"), "--args is no JSON"),
+        (("--args", "3"), "--args must be a JSON list or object"),
+        (("--parameters", "[]"), "--parameters must be a JSON object"),
+        (("-n", "0"), "0 is not in the range"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(command: Any, options: tuple[str, ...], said: str) -> None:
+    ended = command(Node([]), *options)
+
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+
+
+def test_a_start_by_another_path_fails_with_its_cause_after_the_report(command: Any) -> None:
+    starts = [start(900), start(10, PATH_FORK), start(40, PATH_PLAIN, "module watch started a thread")]
+
+    ended = command(Node([*starts]), "-n", "2", "--path", PATH_FORK)
+
+    assert ended.exit_code == 1
+    assert "2 cold starts" in ended.stdout
+    assert "1 of 2 starts took the path plain, not fork: module watch started a thread" in ended.stderr
+
+
+def test_a_function_that_fails_at_first_is_told_how_it_is_given_arguments(command: Any) -> None:
+    node = Node([TypeError("missing 1 required positional argument")])
+
+    ended = command(node)
+
+    assert ended.exit_code == 1
+    assert "TypeError: missing 1 required" in ended.stderr
+    assert "given by --args" in ended.stderr
+    assert node.is_ended
+
+
+def test_an_interrupted_measurement_leaves_no_container(command: Any) -> None:
+    node = Node([start(900), start(10), KeyboardInterrupt()])
+
+    assert command(node).exit_code != 0
+    assert node.is_ended
+
+
+def test_the_picture_is_written(command: Any, tmp_path: Path) -> None:
+    path = tmp_path / "starts.svg"
+
+    assert command(Node([start(900), start(10)]), "-n", "1", "--svg", str(path)).exit_code == 0
+    assert "greeter.hello: 1 cold starts" in path.read_text()
+
+
+def test_a_picture_that_cannot_be_written_costs_no_report(command: Any, tmp_path: Path) -> None:
+    ended = command(Node([start(900), start(10)]), "-n", "1", "--svg", str(tmp_path / "no" / "starts.svg"))
+
+    assert ended.exit_code == 1
+    assert "1 cold start, " in ended.stdout
+    assert "No such file or directory" in ended.stderr
