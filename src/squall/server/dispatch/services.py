@@ -23,7 +23,7 @@ from squall.protocol.call import (
 from squall.protocol.container import TerminalInput
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, UNAUTHENTICATED, UNAVAILABLE, PlatformError
 from squall.protocol.function import NAMESPACES
-from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Boot, Heartbeat, Holding, Ready, StartupFailed, TerminalData
+from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Heartbeat, Holding, Ready, StartupFailed, TerminalData
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountGet
@@ -41,17 +41,16 @@ from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.server import Hello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
-from squall.server.dispatch.app.environments import shown
 from squall.server.dispatch.app.held_version import HeldVersion
 from squall.server.dispatch.client.callers import CONTAINER_METHODS, Caller
 from squall.server.dispatch.client.client import Client
 from squall.server.dispatch.client.open_gate import OpenGate
+from squall.server.dispatch.fleet.boot import boot_of
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.node import Node
 from squall.server.dispatch.fleet.printed_before import Gate
 from squall.server.model.definition import check_method
 from squall.server.model.logs import printed_by
-from squall.server.model.variant import plain_name
 
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
@@ -395,30 +394,8 @@ class GuestService:
         self._plane.fleet.connected(container, self._peer)
         if not hello.is_reconnect or not (container.is_booted or container.is_adopted):
             container.is_booted = True
-            container.tell("Boot", self._boot(container))
-
-    def _boot(self, container: Container) -> Boot:
-        spec = container.spec
-        app = self._plane.apps.live.get(spec.app_id)
-        functions = app.functions if app is not None else {}
-        if spec.is_pinned:
-            functions = self._plane.deployments.names_in(spec.app_id, spec.version) or functions
-        return Boot(
-            container.container_id,
-            spec.app_id,
-            container.dispatcher.app_name,
-            spec.function_id,
-            plain_name(spec),
-            spec.definition,
-            functions,
-            spec.image_id,
-            spec.timeout_s,
-            spec.scaling.max_inputs,
-            spec.is_interactive,
-            spec.parameters,
-            spec.batching is not None,
-            shown(app.row.environment) if app is not None else "",
-        )
+            app_name = container.dispatcher.app_name
+            container.tell("Boot", boot_of(self._plane, container.container_id, container.spec, app_name))
 
     def _outputs(self, container: Container, params: Any, body: bytes) -> None:
         container.dispatcher.put_outputs(container, self._record(OutputBatch, params), body)
