@@ -58,6 +58,7 @@ from squall.protocol.node import (
     NodeWelcome,
 )  # fmt: skip
 from squall.protocol.peer import Peer
+from squall.protocol.records import replace
 from squall.protocol.request import Request
 from squall.protocol.server import Hello, Welcome
 from squall.protocol.task_set import TaskSet
@@ -524,6 +525,15 @@ class FakeClient:
         self.peer = Peer(here, self.codec, self)
         self.peer.start()
         self.peer.event("ContainerHello", ContainerHello(container_id, "client", self.client_id))
+        return self
+
+    async def connect_in_template(self, hello: ContainerHello) -> Self:
+        """As the SDK in what will be a container; its agent says what of."""
+        here, there = MemoryChannel.pair()
+        self.plane.accept_container(there)
+        self.peer = Peer(here, self.codec, self)
+        self.peer.start()
+        self.peer.event("ContainerHello", replace(hello, role="client", client_id=self.client_id))
         return self
 
     async def ask(self, method: str, record: Any, reply: type[Any], body: bytes = b"") -> Any:

@@ -84,6 +84,14 @@ class Boot:
 
 
 @record
+class BootRefused:
+    """To a template, in place of its Boot: there is nothing to load any more, and the connection ends."""
+
+    cause: str
+    """In words for the user."""
+
+
+@record
 class Ready:
     """The function is loaded; inputs may come."""
 

@@ -270,6 +270,7 @@ METHODS = _table(
     _tell("PrintedBefore", node.PrintedBefore, AGENT, SERVER, "Which lines come before what follows"),
     _tell("GuestHello", guest.GuestHello, GUEST, AGENT, "Introduces a container's connection"),
     _tell("Boot", guest.Boot, SERVER, GUEST, "What to load"),
+    _tell("BootRefused", guest.BootRefused, SERVER, GUEST, "There is nothing to load"),
     _tell("Ready", guest.Ready, GUEST, SERVER, "Inputs may come"),
     _tell("StartupFailed", guest.StartupFailed, GUEST, SERVER, "Nothing can be served here", has_body=True),
     _tell("Inputs", call.InputBatch, SERVER, GUEST, "Inputs to run", has_body=True),

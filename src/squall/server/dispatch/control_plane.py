@@ -34,6 +34,7 @@ from squall.server.dispatch.durable.durable import Durable
 from squall.server.dispatch.fleet.fleet import ContainerFleet
 from squall.server.dispatch.fleet.nodes import Nodes
 from squall.server.dispatch.fleet.standstill import Standstill
+from squall.server.dispatch.fleet.templates import Templates
 from squall.server.dispatch.flight.flights import Flights
 from squall.server.dispatch.flight.keeper import FlightKeeper
 from squall.server.dispatch.flight.recorder import FlightRecorder
@@ -153,6 +154,7 @@ class ControlPlane:
             clock=self.clock,
         )
         self.image_store = ImageStore(self)
+        self.templates = Templates(self)
         self.terminals = Terminals(self.tasks)
         self._sweep = Walk[Dispatcher](clock, lambda one: one.sweep(clock.monotonic()), at_a_time=SWEPT_MAX)
         self.methods = Methods(self)

@@ -23,7 +23,16 @@ from squall.protocol.call import (
 from squall.protocol.container import TerminalInput
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, UNAUTHENTICATED, UNAVAILABLE, PlatformError
 from squall.protocol.function import NAMESPACES
-from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, Heartbeat, Holding, Ready, StartupFailed, TerminalData
+from squall.protocol.guest import (
+    ROLE_CLIENT,
+    ROLE_GUEST,
+    ROLE_TEMPLATE,
+    Heartbeat,
+    Holding,
+    Ready,
+    StartupFailed,
+    TerminalData,
+)
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogBatch
 from squall.protocol.mount import MountGet
@@ -49,6 +58,7 @@ from squall.server.dispatch.fleet.boot import boot_of
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.node import Node
 from squall.server.dispatch.fleet.printed_before import Gate
+from squall.server.dispatch.fleet.templates import Template, TemplateService
 from squall.server.model.definition import check_method
 from squall.server.model.logs import printed_by
 
@@ -82,8 +92,8 @@ def check_version(who: str, version: str, protocol_version: int) -> None:
 class ClientService:
     """A client's connection; with a scope, that of the SDK in a container."""
 
-    def __init__(self, plane: ControlPlane, peer: Peer, container: Container | None = None) -> None:
-        """`container` is the one that the client is in."""
+    def __init__(self, plane: ControlPlane, peer: Peer, container: Container | Template | None = None) -> None:
+        """`container` is the one that the client is in, or what will be one."""
         self._plane = plane
         self._peer = peer
         scope = container.spec if container is not None else None
@@ -265,6 +275,8 @@ class AgentService:
                 continue
             if container is not None:
                 entry = printed_by(container.spec, entry)
+            elif is_id(entry.container_id, "tp"):
+                entry = self._plane.templates.printed(entry)
             entries.append(entry)
         self._plane.logs.append(tuple(entries))
         node.lines_came(len(batch.entries))
@@ -281,7 +293,8 @@ class ContainerService:
     def __init__(self, plane: ControlPlane, peer: Peer) -> None:
         self._plane = plane
         self._peer = peer
-        self._known: GatedService | None = None
+        self._known: GatedService | TemplateService | None = None
+        self._template: Template | None = None
 
     async def answer(self, request: Request) -> Answer | None:
         """See `Service`."""
@@ -301,12 +314,17 @@ class ContainerService:
             self._peer.channel.close()
             return
         hello: ContainerHello = self._peer.codec.record(ContainerHello, params)
-        container = self._plane.fleet.containers.get(hello.container_id)
+        if hello.role == ROLE_TEMPLATE:
+            self._known = TemplateService(self._plane, self._peer, hello)
+            return
+        container: Container | Template | None = self._plane.fleet.containers.get(hello.container_id)
+        if container is None and hello.role == ROLE_CLIENT:
+            container = self._template = self._plane.templates.enter(hello)
         if container is None or hello.role not in (ROLE_GUEST, ROLE_CLIENT):
             _log.warning("a connection of container %s was refused: it is not known here", hello.container_id)
             self._peer.channel.close()
             return
-        if hello.role == ROLE_CLIENT:
+        if hello.role == ROLE_CLIENT or isinstance(container, Template):
             client = ClientService(self._plane, self._peer, container)
             self._known = GatedService(self._plane, self._peer, container, client)
             if hello.client_id:
@@ -320,13 +338,15 @@ class ContainerService:
         """See `Service`."""
         if self._known is not None:
             self._known.closed(reason)
+        if self._template is not None:
+            self._plane.templates.leave(self._template)
 
 
 class GatedService:
     """What comes from a container, behind the lines that it printed before."""
 
     def __init__(
-        self, plane: ControlPlane, peer: Peer, container: Container, service: ClientService | GuestService
+        self, plane: ControlPlane, peer: Peer, container: Container | Template, service: ClientService | GuestService
     ) -> None:
         self._peer = peer
         self._container = container

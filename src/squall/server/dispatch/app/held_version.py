@@ -14,12 +14,13 @@ from squall.protocol.function import FunctionBind
 if TYPE_CHECKING:
     from squall.server.dispatch.control_plane import ControlPlane
     from squall.server.dispatch.fleet.container import Container
+    from squall.server.dispatch.fleet.templates import Template
 
 
 class HeldVersion:
     """What one container's calls are turned to."""
 
-    def __init__(self, plane: ControlPlane, container: Container | None) -> None:
+    def __init__(self, plane: ControlPlane, container: Container | Template | None) -> None:
         self._plane = plane
         self._spec = container.spec if container is not None and container.spec.is_pinned else None
         self._targets: dict[str, str] = {}

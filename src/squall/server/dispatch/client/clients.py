@@ -9,6 +9,7 @@ from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app.apps import Apps
 from squall.server.dispatch.client.client import Client
 from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.fleet.templates import Template
 from squall.server.dispatch.function.call_table import CallTable
 from squall.server.dispatch.shares import Shares
 from squall.server.model.clock import Clock
@@ -37,7 +38,9 @@ class Clients:
         """Clients outside containers that are connected now."""
         return sum(1 for one in self._clients.values() if one.peer is not None and not one.scope_app_id)
 
-    def greet(self, client_id: str, scope_app_id: str, peer: Peer, container: Container | None = None) -> Client:
+    def greet(
+        self, client_id: str, scope_app_id: str, peer: Peer, container: Container | Template | None = None
+    ) -> Client:
         """A client is there, for the first time or again; in that container.
 
         Raises:
