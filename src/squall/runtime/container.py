@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from squall.runtime import syscalls as sc
 from squall.runtime.cgroup import DEFAULT_DEVICES, Cgroup
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.launch import MESSAGE_BYTES_MAX, Forked
@@ -21,6 +22,7 @@ SIGNAL_CODE_BASE = 128
 # capability over the machine.
 DEVICES = tuple(replace(rule, access="rwm") for rule in DEFAULT_DEVICES)
 
+Done = Callable[[RuntimeFailure | None], None]
 Outcome = Callable[["Reply | RuntimeFailure"], None]
 
 
@@ -63,13 +65,43 @@ class CgroupEntry:
 
 
 @dataclass(slots=True)
+class Clone:
+    """One clone, from its cell on."""
+
+    template_id: str
+    cell_pid: int = 0
+    """The first process of its cell."""
+    cell_pidfd: int = -1
+    pid: int = 0
+    pidfd: int = -1
+    channel: socket.socket | None = None
+    is_joined: bool = False
+    is_begun: bool = False
+    said_code: int | None = None
+    """The exit code that it announced."""
+    sent_signal: int | None = None
+    """What ended it, where we did."""
+    waiting: Done | None = None
+    """Who waits for it to join, or to begin."""
+    tries: int = 0
+    """Counts the waits, so that the time limit of one does not end the next."""
+
+    def close(self) -> None:
+        """Close what is held of it."""
+        for descriptor in (self.cell_pidfd, self.pidfd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.cell_pidfd = self.pidfd = -1
+
+
+@dataclass(slots=True)
 class Entry:
     """One container."""
 
     spec: ContainerSpec
     cgroup: Cgroup
-    outputs: tuple[int, int]
-    """Read ends of its stdout and stderr."""
+    outputs: tuple[int, ...]
+    """Read ends of its stdout and stderr; none of a clone before it begins."""
     forked: Forked
     started: Outcome | None
     """Answers the request that started it; None once answered."""
@@ -79,6 +111,25 @@ class Entry:
     failure: RuntimeFailure | None = None
     exit_status: ExitStatus | None = None
     removals: list[Outcome] = field(default_factory=list)
+    write_ends: tuple[int, ...] = ()
+    """Of a template whose program is not executed yet."""
+    clone: Clone | None = None
+    """Of a fork of a template: what it is beside its cell, whose first process is `forked`."""
+
+    @property
+    def first_pid(self) -> int:
+        """Of the process whose end is the container's."""
+        return self.forked.pid if self.clone is None else self.clone.pid
+
+    @property
+    def started_values(self) -> dict[str, Any]:
+        """Of the answer to the request that started it."""
+        return {"pid": self.first_pid, "phase_ms": self.phase_ms}
+
+    @property
+    def is_prepared(self) -> bool:
+        """Made ahead, and not begun."""
+        return self.clone is not None and not self.clone.is_begun
 
 
 def status_from_wait(status: int, *, is_oom: bool) -> ExitStatus:
@@ -89,6 +140,20 @@ def status_from_wait(status: int, *, is_oom: bool) -> ExitStatus:
     if SIGNAL_CODE_BASE < code <= SIGNAL_CODE_BASE + signal.SIGRTMAX:
         return ExitStatus(code=None, signal=code - SIGNAL_CODE_BASE, is_oom=is_oom)
     return ExitStatus(code=code, signal=None, is_oom=is_oom)
+
+
+def status_of_clone(clone: Clone, *, is_oom: bool) -> ExitStatus:
+    """How a clone ended, which is no child of ours: as the kernel tells, else as it said, or as we did."""
+    status = sc.exit_status_of(clone.pidfd) if clone.pidfd >= 0 else None
+    if status is not None and os.WIFEXITED(status):
+        return ExitStatus(code=os.WEXITSTATUS(status), signal=None, is_oom=is_oom)
+    if status is not None:
+        return ExitStatus(code=None, signal=os.WTERMSIG(status), is_oom=is_oom)
+    if clone.said_code is not None:
+        return ExitStatus(code=clone.said_code, signal=None, is_oom=is_oom)
+    if clone.sent_signal is not None or is_oom:
+        return ExitStatus(code=None, signal=clone.sent_signal or int(signal.SIGKILL), is_oom=is_oom)
+    return ExitStatus(code=1, signal=None)
 
 
 def output_pipe(spec: ContainerSpec) -> tuple[int, int]:

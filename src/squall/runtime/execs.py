@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from squall.runtime.container import CgroupEntry, Entry, Outcome, Reply, close_d
 from squall.runtime.errors import ContainerMissing, RuntimeFailure
 from squall.runtime.executor import Executor
 from squall.runtime.launch import Forked, LaunchKit, fork_beside
-from squall.runtime.plan import plan_exec_entry
+from squall.runtime.operations import Phase
+from squall.runtime.plan import plan_exec_entry, plan_template
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus
 from squall.runtime.wire import failure_from_json
@@ -60,22 +62,37 @@ class Execs:
         """Begin one more program in a container; the answer comes when it is executed."""
         if not spec.argv:
             raise RuntimeFailure(f"cannot run a program in container {entry.spec.container_id}: argv is empty")
-        self._count += 1
         executor = self._executors[entry.spec.isolation]
         ours, theirs = ([], []) if spec.has_pty else _standard_pipes(entry.spec)
-        cgroup_entry = CgroupEntry.of(entry.cgroup)
         try:
-            forked = fork_beside(
-                self._kit, entry.spec.id_range, user_namespace_fd,
-                plan_exec_entry(cgroup_entry.tasks_paths), executor.plan_exec(spec, entry.spec), entry.forked.pidfd,
-                (theirs[0], theirs[1], theirs[2]) if theirs else None, cgroup_fd=cgroup_entry.unified_fd,
-            )  # fmt: skip
+            phases = executor.plan_exec(spec, entry.spec)
+            self._join(entry, phases, dict(enumerate(theirs)), ours, user_namespace_fd, answer)
         except RuntimeFailure:
             close_descriptors(*ours)
             raise
         finally:
-            cgroup_entry.close()
             close_descriptors(*theirs)
+
+    def start_template(
+        self, entry: Entry, outputs: tuple[int, int], control: socket.socket, user_namespace_fd: int, answer: Outcome
+    ) -> None:
+        """Begin the program of a template, with its first process there; the caller closes what it gave."""
+        standard = {1: outputs[0], 2: outputs[1]}
+        self._join(entry, plan_template(entry.spec), standard, [], user_namespace_fd, answer, control)
+
+    def _join(
+        self, entry: Entry, phases: Sequence[Phase], standard: Mapping[int, int], ours: list[int],
+        user_namespace_fd: int, answer: Outcome, control: socket.socket | None = None,
+    ) -> None:  # fmt: skip
+        self._count += 1
+        cgroup_entry = CgroupEntry.of(entry.cgroup)
+        try:
+            forked = fork_beside(
+                self._kit, entry.spec.id_range, user_namespace_fd, plan_exec_entry(cgroup_entry.tasks_paths), phases,
+                entry.forked.pidfd, standard, cgroup_fd=cgroup_entry.unified_fd, control=control,
+            )  # fmt: skip
+        finally:
+            cgroup_entry.close()
         pending = _PendingExec(f"{entry.spec.container_id}/{self._count}", entry, ours, answer)
         self._pending[pending.exec_id] = pending
         self._poller.watch(forked.channel.fileno(), lambda _: self._on_message(forked, pending))

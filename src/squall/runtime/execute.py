@@ -36,10 +36,15 @@ class Context:
     images_fd: int
     """The mount namespace in which images of layers are mounted."""
     init_fd: int
+    pause_fd: int
     seccomp_program: bytes
+    template_program: bytes
     last_capability: int
     channel: socket.socket
     """To the spawner: messages, and descriptors made inside."""
+    control: socket.socket | None = None
+    """Of a template: over which it is asked for forks."""
+    network_fd: int = -1
     trees: dict[str, int] = field(default_factory=dict)
     """Detached mounts by name, from the operation that took them to the one that attaches them."""
     cgroup_fds: list[int] = field(default_factory=list)
@@ -47,10 +52,10 @@ class Context:
 
 
 def carry_out(phases: Sequence[op.Phase], context: Context, report: Callable[[Mapping[str, float]], None]) -> None:
-    """Perform every operation in order. From a plan that ends in `Execute` this returns by raising only.
+    """Perform every operation in order. From a plan that ends in a program this returns by raising only.
 
     Args:
-        report: called with the time of each phase just before that program is executed.
+        report: called with the time of each phase just before a program is executed.
 
     Raises:
         RuntimeFailure: the first operation that failed.
@@ -58,7 +63,7 @@ def carry_out(phases: Sequence[op.Phase], context: Context, report: Callable[[Ma
     for phase in phases:
         begin_ns = time.monotonic_ns()
         for operation in phase.operations:
-            if isinstance(operation, op.Execute):
+            if isinstance(operation, op.Execute | op.Wait):
                 context.phase_ms[phase.name] = (time.monotonic_ns() - begin_ns) / 1e6
                 report(context.phase_ms)
             try:
@@ -100,6 +105,10 @@ def _join_network(operation: op.JoinNetwork, _: Context) -> None:
     descriptor = os.open(operation.netns_path, os.O_RDONLY | os.O_CLOEXEC)
     sc.setns(descriptor, sc.CLONE_NEWNET, f"network namespace {operation.netns_path}")
     os.close(descriptor)
+
+
+def _open_network(operation: op.OpenNetwork, context: Context) -> None:
+    context.network_fd = os.open(operation.netns_path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _raise_loopback(_operation: op.RaiseLoopback, _context: Context) -> None:
@@ -302,6 +311,10 @@ def _enter_cgroup(_: op.EnterCgroup, context: Context) -> None:
     sc.unshare(sc.CLONE_NEWCGROUP)
 
 
+def _own_mounts(_: op.OwnMounts, __: Context) -> None:
+    sc.unshare(sc.CLONE_NEWNS)
+
+
 def _enter_user_namespace(_: op.EnterUserNamespace, context: Context) -> None:
     sc.setns(context.user_namespace_fd, sc.CLONE_NEWUSER, f"the user namespace of ids {context.id_range.start}..")
     # Whatever was opened before: no descriptor of the machine's gets into the container's program.
@@ -320,7 +333,8 @@ def _become_user(operation: op.BecomeUser, _: Context) -> None:
 
 
 def _open_standard_input(_operation: op.OpenStandardInput, _context: Context) -> None:
-    os.setsid()
+    if os.getsid(0) != os.getpid():
+        os.setsid()
     descriptor = os.open("/dev/null", os.O_RDWR)
     os.dup2(descriptor, 0)
     os.close(descriptor)
@@ -349,8 +363,22 @@ def _forbid_privileges(_: op.ForbidPrivileges, __: Context) -> None:
     sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1, "no_new_privs")
 
 
-def _filter_calls(_: op.FilterCalls, context: Context) -> None:
-    sc.install_seccomp(context.seccomp_program)
+def _filter_calls(operation: op.FilterCalls, context: Context) -> None:
+    sc.install_seccomp(context.template_program if operation.is_template else context.seccomp_program)
+
+
+def _keep_control(operation: op.KeepControl, context: Context) -> None:
+    assert context.control is not None, "a template has one"
+    os.dup2(context.control.fileno(), operation.number)
+
+
+def _wait(operation: op.Wait, context: Context) -> None:
+    os.chdir("/")
+    sc.reset_signals()
+    if operation.is_child_of_spawner:
+        # As in `_execute`.
+        sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL, "the signal at the spawner's death")
+    sc.execute_descriptor(context.pause_fd, ["init", "-P"], {})
 
 
 def _execute(operation: op.Execute, context: Context) -> None:
@@ -382,6 +410,7 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.DetachMounts: _detach_mounts,
     op.SetFileLimit: _set_file_limit,
     op.JoinNetwork: _join_network,
+    op.OpenNetwork: _open_network,
     op.RaiseLoopback: _raise_loopback,
     op.WriteNetworkSetting: _write_network_setting,
     op.MountScratch: _mount_scratch,
@@ -401,6 +430,7 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.SetHostname: _set_hostname,
     op.OpenCgroup: _open_cgroup,
     op.EnterCgroup: _enter_cgroup,
+    op.OwnMounts: _own_mounts,
     op.EnterUserNamespace: _enter_user_namespace,
     op.BecomeUser: _become_user,
     op.OpenStandardInput: _open_standard_input,
@@ -408,5 +438,7 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.DropCapabilities: _drop_capabilities,
     op.ForbidPrivileges: _forbid_privileges,
     op.FilterCalls: _filter_calls,
+    op.KeepControl: _keep_control,
     op.Execute: _execute,
+    op.Wait: _wait,
 }

@@ -10,29 +10,38 @@ from __future__ import annotations
 import os
 import signal
 from collections import OrderedDict
+from collections.abc import Callable
 
 from squall.runtime import syscalls as sc
 from squall.runtime.errors import RuntimeFailure, describe_errno
 from squall.runtime.spec import IdRange
 
 KEPT_MAX = 1_024
+_TOP = -1
 
 
 class UserNamespaces:
     """Descriptors of user namespaces by id range, the least recently used closed when there are too many."""
 
     def __init__(self) -> None:
-        self._descriptors: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._descriptors: OrderedDict[tuple[int, int, int], int] = OrderedDict()
 
     def get(self, id_range: IdRange) -> int:
-        """The namespace whose ids 0..size-1 are this range. Valid until the next call."""
-        key = (id_range.start, id_range.size)
+        """The namespace whose ids 0..size-1 are this range. Valid until the next call but one."""
+        return self._get((id_range.start, id_range.size, _TOP), lambda: make_user_namespace(id_range))
+
+    def get_nested(self, id_range: IdRange, uid: int) -> int:
+        """The one nested in that, with the same ids, that a process of this uid in it may enter. Valid as the other."""
+        outer_fd = self.get(id_range)
+        return self._get((id_range.start, id_range.size, uid), lambda: make_nested_namespace(id_range, outer_fd, uid))
+
+    def _get(self, key: tuple[int, int, int], make: Callable[[], int]) -> int:
         descriptor = self._descriptors.get(key)
         if descriptor is None:
-            while len(self._descriptors) >= KEPT_MAX:
-                os.close(self._descriptors.popitem(last=False)[1])
-            descriptor = self._descriptors[key] = make_user_namespace(id_range)
+            descriptor = self._descriptors[key] = make()
         self._descriptors.move_to_end(key)
+        while len(self._descriptors) > KEPT_MAX:
+            os.close(self._descriptors.popitem(last=False)[1])
         return descriptor
 
     def close(self) -> None:
@@ -59,15 +68,92 @@ def make_user_namespace(id_range: IdRange) -> int:
         while True:
             signal.pause()
     try:
-        for name in ("uid_map", "gid_map"):
-            path = f"/proc/{pid}/{name}"
-            try:
-                with open(path, "w", encoding="ascii") as file:
-                    file.write(f"0 {id_range.start} {id_range.size}")
-            except OSError as error:
-                raise RuntimeFailure(describe_errno("map ids in", path, error.errno or 0)) from error
+        _map_ids(pid, id_range.start, id_range.size)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(pidfd)
+
+
+def make_nested_namespace(id_range: IdRange, outer_fd: int, uid: int) -> int:
+    """A descriptor of a new user namespace in `outer_fd`'s, with the same ids, owned by that one's `uid`.
+
+    Whoever owns a user namespace may enter it, and has every capability there and none outside: that is how the forks
+    of a template that may do nothing get into what was made for them.
+
+    Raises:
+        RuntimeFailure: the kernel refused.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    done_read, done_write = os.pipe2(os.O_CLOEXEC)
+    # The map of a namespace is written from the one it is in: two processes, the second for the new one to be there.
+    helper, helper_fd = sc.clone(0, signal.SIGCHLD)
+    if helper == 0:
+        code = 1
+        try:
+            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.close(done_write)
+            _be_in_nested(id_range, outer_fd, uid, write_end, done_read)
+            code = 0
+        except RuntimeFailure as failure:
+            os.write(write_end, f"!{failure.message}".encode()[:4_000])
+        finally:
+            os._exit(code)
+    os.close(write_end)
+    os.close(done_read)
+    try:
+        with open(read_end, encoding="utf-8", closefd=True) as answers:
+            said = answers.readline()
+            if said.startswith("!") or not said:
+                reason = said[1:] or "the process that was to make it was killed"
+                raise RuntimeFailure(f"cannot make a user namespace for forks of templates: {reason}")
+            return os.open(f"/proc/{int(said)}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(done_write)
+        os.waitpid(helper, 0)
+        os.close(helper_fd)
+
+
+def _be_in_nested(id_range: IdRange, outer_fd: int, uid: int, answer_fd: int, done_fd: int) -> None:
+    """Make the namespace, tell the pid of a process that is in it, and end that one when the other side is done."""
+    sc.setns(outer_fd, sc.CLONE_NEWUSER, f"the user namespace of ids {id_range.start}..")
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    made_read, made_write = os.pipe2(os.O_CLOEXEC)
+    inner = os.fork()
+    if inner == 0:
+        try:
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            # Not before: changing ids clears it.
+            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            # Its map's file is root's otherwise, and root is not mapped here.
+            sc.prctl(sc.PR_SET_DUMPABLE, 1)
+            sc.unshare(sc.CLONE_NEWUSER)
+            os.write(made_write, b".")
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(made_write)
+    try:
+        if not os.read(made_read, 1):
+            raise RuntimeFailure("cannot make namespaces: the kernel refused a nested one")
+        _map_ids(inner, 0, id_range.size)
+        os.write(answer_fd, f"{inner}\n".encode())
+        os.read(done_fd, 1)
+    finally:
+        os.kill(inner, signal.SIGKILL)
+        os.waitpid(inner, 0)
+
+
+def _map_ids(pid: int, start: int, size: int) -> None:
+    for name in ("uid_map", "gid_map"):
+        path = f"/proc/{pid}/{name}"
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(f"0 {start} {size}")
+        except OSError as error:
+            raise RuntimeFailure(describe_errno("map ids in", path, error.errno or 0)) from error

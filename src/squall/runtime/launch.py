@@ -10,20 +10,24 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from squall.runtime import syscalls as sc
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.execute import Context, carry_out
-from squall.runtime.operations import Phase
+from squall.runtime.operations import BecomeUser, Phase
+from squall.runtime.plan import CellPlan
 from squall.runtime.spec import IdRange
 
 NAMESPACES = sc.CLONE_NEWNS | sc.CLONE_NEWPID | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS
 JOINED_NAMESPACES = NAMESPACES | sc.CLONE_NEWNET
+CELL_NAMESPACES = sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWPID
 MESSAGE_BYTES_MAX = 65_536
+_CREDENTIALS = struct.Struct("iII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,10 @@ class LaunchKit:
     images_fd: int
     """The mount namespace in which images of layers are mounted."""
     init_fd: int
+    pause_fd: int
+    """A program that waits and reaps, for first processes with nothing else to do; -1: templates are off."""
     seccomp_program: bytes
+    template_program: bytes
     last_capability: int
 
 
@@ -76,12 +83,15 @@ def fork_first(
 
 def fork_beside(
     kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, entry: Sequence[Phase], phases: Sequence[Phase],
-    container_pidfd: int, standard: tuple[int, int, int] | None, *, cgroup_fd: int,
+    container_pidfd: int, standard: Mapping[int, int], *, cgroup_fd: int, control: socket.socket | None = None,
 ) -> Forked:  # fmt: skip
     """Fork a process that joins a running container; its pid comes as a message, and it ends as a child of ours.
 
-    `standard` become its descriptors 0, 1 and 2; None when the plan opens a terminal. `Forked` is the helper, which
-    ends at once.
+    Args:
+        standard: its descriptors by number, as far as the plan does not open them.
+        control: its own end, of a process that is a template.
+
+    `Forked` is the helper, which ends at once.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, pidfd = sc.clone(0, signal.SIGCHLD, cgroup_fd)
@@ -89,9 +99,10 @@ def fork_beside(
 
         def body() -> None:
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
-            for number, descriptor in enumerate(standard or ()):
+            for number, descriptor in standard.items():
                 os.dup2(descriptor, number)
             context = _context(kit, id_range, user_namespace_fd, theirs)
+            context.control = control
             carry_out(entry, context, lambda _: None)
             sc.setns(container_pidfd, JOINED_NAMESPACES, "the container's namespaces")
             child = os.fork()
@@ -102,6 +113,110 @@ def fork_beside(
             carry_out(phases, context, lambda _: None)
 
         _run_and_exit(body, theirs)
+    theirs.close()
+    return Forked(pid, pidfd, ours)
+
+
+def fork_cell(
+    kit: LaunchKit, id_range: IdRange, nested_fd: int, plan: CellPlan, template_pidfd: int, *, has_own_network: bool
+) -> Forked:
+    """Make a cell; its first process's pid comes as a message, and it is no child of ours but of the template's pid 1.
+
+    Four processes. The one forked here (`Forked`) is the machine's root in a mount namespace of its own, makes the root
+    file system in it, and ends when all is done. The second is born into the template's pid namespace, enters the
+    nested user namespace, and makes all others there but for the mounts; its child is the third, pid 1 of the cell. The
+    fourth is root again, from inside those namespaces: /proc and /sys show the namespaces of whoever mounts them. When
+    it is done, pid 1 copies the mounts, which locks them, and executes the program that waits.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid, pidfd = sc.clone(sc.CLONE_NEWNS, signal.SIGCHLD)
+    if pid == 0:
+
+        def body() -> None:
+            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            sc.prctl(sc.PR_SET_DUMPABLE, 0, "not dumpable")
+            context = _context(kit, id_range, nested_fd, theirs)
+            carry_out(plan.root, context, lambda _: None)
+            first_pid, gate = _fork_first_of_cell(context, plan.first, template_pidfd, has_own_network=has_own_network)
+            first_pidfd = os.pidfd_open(first_pid)
+            try:
+                _mount_from_inside(context, plan.system, first_pidfd)
+            except RuntimeFailure:
+                signal.pidfd_send_signal(first_pidfd, signal.SIGKILL)
+                raise
+            gate.send(b"go")
+            # Its end of the gate is closed when it executes its program, or ends.
+            gate.recv(1)
+            _tell(theirs, {"pid": first_pid, "phase_ms": dict(context.phase_ms)})
+
+        _run_and_exit(body, theirs, code=0)
+    theirs.close()
+    return Forked(pid, pidfd, ours)
+
+
+def _fork_first_of_cell(
+    context: Context, phases: Sequence[Phase], template_pidfd: int, *, has_own_network: bool
+) -> tuple[int, socket.socket]:
+    """The pid, as we see it, of a process that is pid 1 in a nested user namespace, and where it waits to go on."""
+    gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    gate.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    sc.setns(template_pidfd, sc.CLONE_NEWPID, "the template's pid namespace")
+    middle = os.fork()
+    if middle == 0:
+
+        def body() -> None:
+            gate.close()
+            sc.setns(context.user_namespace_fd, sc.CLONE_NEWUSER, "the user namespace for forks of templates")
+            if context.network_fd >= 0:
+                sc.setns(context.network_fd, sc.CLONE_NEWNET, "the network namespace made for it")
+            carry_out([Phase("first", [BecomeUser(0, 0)])], context, lambda _: None)
+            sc.unshare(CELL_NAMESPACES | (sc.CLONE_NEWNET if has_own_network else 0))
+            if os.fork():
+                os._exit(0)
+            theirs.send(b"here")
+            if theirs.recv(8) == b"go":
+                sc.close_descriptors_on_exec(3)
+                carry_out(phases, context, lambda _: None)
+
+        _run_and_exit(body, context.channel)
+    theirs.close()
+    _, status = os.waitpid(middle, 0)
+    message, ancillary, _, _ = gate.recvmsg(8, socket.CMSG_SPACE(_CREDENTIALS.size))
+    if status or not message:
+        raise RuntimeFailure("cannot make the namespaces of a cell: its first process ended")
+    (pid, _uid, _gid) = _CREDENTIALS.unpack(ancillary[0][2])
+    return pid, gate
+
+
+def _mount_from_inside(context: Context, phases: Sequence[Phase], first_pidfd: int) -> None:
+    """Carry out what has to come from inside a cell's namespaces, as the machine's root, in our own mount namespace."""
+    sc.setns(first_pidfd, CELL_NAMESPACES | sc.CLONE_NEWNET, "the namespaces of a cell")
+    child = os.fork()
+    if child == 0:
+
+        def body() -> None:
+            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            carry_out(phases, context, lambda _: None)
+
+        _run_and_exit(body, context.channel, code=0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise RuntimeFailure("cannot mount what a cell needs")
+
+
+def fork_network_namespace(nested_fd: int) -> Forked:
+    """Make an empty network namespace that belongs to a user namespace; its descriptor comes with a message."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid, pidfd = sc.clone(0, signal.SIGCHLD)
+    if pid == 0:
+
+        def body() -> None:
+            sc.setns(nested_fd, sc.CLONE_NEWUSER, "the user namespace for forks of templates")
+            sc.unshare(sc.CLONE_NEWNET)
+            descriptor = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            socket.send_fds(theirs, [b'{"namespace": true}'], [descriptor])
+
+        _run_and_exit(body, theirs, code=0)
     theirs.close()
     return Forked(pid, pidfd, ours)
 
@@ -122,7 +237,9 @@ def _context(kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, channel:
         user_namespace_fd=user_namespace_fd,
         images_fd=kit.images_fd,
         init_fd=kit.init_fd,
+        pause_fd=kit.pause_fd,
         seccomp_program=kit.seccomp_program,
+        template_program=kit.template_program,
         last_capability=kit.last_capability,
         channel=channel,
     )
@@ -133,11 +250,14 @@ def _tell(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _run_and_exit(body: Callable[[], None], channel: socket.socket, code: int = 1) -> NoReturn:
+    """Run it and end, with `code` where it returns, and with 1 where it raises."""
     try:
         body()
     except RuntimeFailure as failure:
+        code = 1
         _tell(channel, {"error": failure.message, "kind": type(failure).__name__})
     except BaseException as error:  # noqa: BLE001  the parent hears of our mistakes too; nothing unwinds past
+        code = 1
         _tell(channel, {"error": f"unexpected {type(error).__name__}: {error}", "kind": "RuntimeFailure"})
     finally:
         os._exit(code)

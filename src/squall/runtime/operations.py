@@ -33,6 +33,13 @@ class JoinNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenNetwork:
+    """Open the network namespace bound at a path, for a process that will enter it when it sees no path any more."""
+
+    netns_path: str
+
+
+@dataclass(frozen=True, slots=True)
 class RaiseLoopback:
     """Bring up `lo` in the current network namespace."""
 
@@ -181,6 +188,11 @@ class EnterCgroup:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnMounts:
+    """Copy the mounts into a namespace that belongs to this process's user namespace, where each of them is locked."""
+
+
+@dataclass(frozen=True, slots=True)
 class EnterUserNamespace:
     """Give up the machine's root for good: from here on this process is id 0 of a range."""
 
@@ -222,7 +234,24 @@ class ForbidPrivileges:
 
 @dataclass(frozen=True, slots=True)
 class FilterCalls:
-    """Install the seccomp allow-list."""
+    """Install the seccomp allow-list; of a template, the one by which its forks can enter what was made for them."""
+
+    is_template: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeepControl:
+    """Hand the program the socket over which a template is asked for forks, under this number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Execute a program that only waits and reaps, as pid 1 of a container whose first program comes from elsewhere."""
+
+    is_child_of_spawner: bool
+    """It ends with the spawner then; another one's ends with the namespace above its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +265,14 @@ class Execute:
 
 
 RootOperation = (
-    DetachMounts | SetFileLimit | JoinNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch | WriteScratchFile
-    | TakeTree | TakeLayer | TakeImages | MountRoot | PivotRoot | MakeDirectory | MountKind | MakeDevice | MakeLink
-    | AttachTree | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup | EnterUserNamespace
+    DetachMounts | SetFileLimit | JoinNetwork | OpenNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch
+    | WriteScratchFile | TakeTree | TakeLayer | TakeImages | MountRoot | PivotRoot | MakeDirectory | MountKind
+    | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup | OwnMounts
+    | EnterUserNamespace
 )  # fmt: skip
 ConfinedOperation = (
-    BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | Execute
+    BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | KeepControl
+    | Execute | Wait
 )  # fmt: skip
 Operation = RootOperation | ConfinedOperation
 

@@ -3,18 +3,26 @@
 Pure: nothing here touches the machine. Invariants of a plan:
   * no confined operation comes before `EnterUserNamespace`, no root operation after it
   * every mount is made before it, so that no process of the container owns or can undo one
-  * `FilterCalls` is last but for `Execute`
+  * `FilterCalls` is last but for the program
+
+The cell of a clone is made by three processes, and its plan has three parts. What the invariants are there for holds in
+another way: the machine's root makes the mounts, and the first process copies them into a namespace of its own user
+namespace, which locks them. See docs/decisions/0057.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from squall.runtime import operations as op
 from squall.runtime.spec import Bind, ContainerSpec, ExecSpec
 from squall.runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 
 NOFILE_MAX = 1_048_576
+CONTROL_FD = 3
+CONTROL_ENV = "SQUALL_TEMPLATE_FD"
+"""Tells a template its socket to the spawner."""
 
 # What package managers and ordinary programs need as root over files and processes of their own id range. Docker's
 # default set has three more: MKNOD and AUDIT_WRITE mean nothing in a user namespace, NET_RAW forges packets (ping
@@ -101,6 +109,57 @@ def scratch_of(spec: ContainerSpec) -> str:
     return f"{spec.state_dir}/mnt"
 
 
+def plan_template(spec: ContainerSpec) -> list[op.Phase]:
+    """What the process that is to be forked does once it has entered every namespace of its container but one.
+
+    It has no capabilities, not even over its own ids: what it needs to send its forks elsewhere, it has as the owner of
+    the user namespace that they go to.
+    """
+    become, *_ = _confine(spec.user)
+    env = {**_env(spec), CONTROL_ENV: str(CONTROL_FD)}
+    last: list[op.Operation] = [
+        op.DropCapabilities(()),
+        op.ForbidPrivileges(),
+        op.OpenStandardInput(),
+        op.KeepControl(CONTROL_FD),
+        op.FilterCalls(is_template=True),
+        op.Execute(tuple(spec.argv), env, spec.cwd, has_init=False),
+    ]
+    return [op.Phase("confine", [op.EnterUserNamespace(spec.id_range), become, *last])]
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """What each of the processes does that make a cell; they share one mount namespace until the first has its own."""
+
+    root: Sequence[op.Phase]
+    """The machine's root, while it sees the machine's files: the root file system."""
+    system: Sequence[op.Phase]
+    """The machine's root, from inside the cell's other namespaces: what shows them (/proc, /sys), and all above it."""
+    first: Sequence[op.Phase]
+    """Pid 1, in the nested user namespace from its start, when the others are done."""
+
+
+def plan_cell(
+    spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str] | None = None
+) -> CellPlan:
+    """The parts of the plan of a cell."""
+    network = [op.OpenNetwork(spec.network.netns_path)] if spec.network else []
+    entry: list[op.Operation] = [op.DetachMounts(), op.OpenCgroup(tuple(tasks_paths)), *network]
+    rootfs = _rootfs(spec, scratch_of(spec), image_points or {})
+    first: list[op.Operation] = [op.DropCapabilities(()), op.ForbidPrivileges(), op.FilterCalls(), op.Wait(False)]
+    return CellPlan(
+        root=[op.Phase("rootfs", [*entry, *rootfs, op.PivotRoot(f"{scratch_of(spec)}/root")])],
+        system=[op.Phase("system", list(_system(spec, () if spec.network else _bare_network())))],
+        first=[op.Phase("cgroup", [op.EnterCgroup(), op.OwnMounts()]), op.Phase("confine", first)],
+    )
+
+
+def kept_capabilities(user: tuple[int, int]) -> tuple[int, ...]:
+    """The capabilities that a container's first process has, over the container's own ids: anyone but root has none."""
+    return tuple(KEPT_CAPABILITIES.values()) if user[0] == 0 else ()
+
+
 def plan_exec_entry(tasks_paths: Sequence[str]) -> list[op.Phase]:
     """What a process that is to run beside pid 1 does while it still sees the machine's files."""
     return [op.Phase("cgroup", [op.SetFileLimit(NOFILE_MAX), op.OpenCgroup(tuple(tasks_paths)), op.EnterCgroup()])]
@@ -120,8 +179,17 @@ def _network(spec: ContainerSpec) -> Iterator[op.RootOperation]:
     yield op.SetFileLimit(NOFILE_MAX)
     if spec.network:
         yield op.JoinNetwork(spec.network.netns_path)
+        yield from _open_to_all()
     else:
-        yield op.RaiseLoopback()
+        yield from _bare_network()
+
+
+def _bare_network() -> Iterator[op.RootOperation]:
+    yield op.RaiseLoopback()
+    yield from _open_to_all()
+
+
+def _open_to_all() -> Iterator[op.RootOperation]:
     # The namespace belongs to the machine, not to the container's ids, so its NET_BIND_SERVICE does not count there.
     yield op.WriteNetworkSetting("ipv4/ip_unprivileged_port_start", "0")
     # Ping without raw sockets.
@@ -154,13 +222,15 @@ def _written_files(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
     yield "resolv.conf", spec.network.resolv_conf if spec.network else ""
 
 
-def _system(spec: ContainerSpec) -> Iterator[op.RootOperation]:
+def _system(spec: ContainerSpec, network: Iterable[op.RootOperation] = ()) -> Iterator[op.RootOperation]:
     start = spec.id_range.start
     owner = f"uid={start},gid={start}"
     closed = MS_NOSUID | MS_NODEV | MS_NOEXEC
     for path in ("/proc", "/sys", "/dev"):
         yield op.MakeDirectory(path)
     yield op.MountKind("proc", "/proc", closed)
+    # Of a cell, whose network namespace nobody was in before: its settings are below this /proc.
+    yield from network
     yield op.MountKind("sysfs", "/sys", closed | MS_RDONLY)
     yield op.MountKind("tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, f"mode=755,size=65536,{owner}")
     for name, major, minor in DEVICES:
@@ -195,13 +265,17 @@ def _binds(binds: Sequence[Bind]) -> Iterator[op.RootOperation]:
 
 def _confine(user: tuple[int, int]) -> list[op.Operation]:
     uid, gid = user
-    # Anyone but root has no capabilities at all, as outside.
-    kept = tuple(KEPT_CAPABILITIES.values()) if uid == 0 else ()
-    return [op.BecomeUser(uid, gid), op.DropCapabilities(kept), op.ForbidPrivileges()]
+    return [op.BecomeUser(uid, gid), op.DropCapabilities(kept_capabilities(user)), op.ForbidPrivileges()]
+
+
+def _env(spec: ContainerSpec) -> dict[str, str]:
+    return {**(spec.network.env if spec.network else {}), **spec.env}
 
 
 def _last(spec: ContainerSpec) -> list[op.Operation]:
-    env = dict(spec.env)
-    if spec.network:
-        env = {**spec.network.env, **env}
-    return [op.OpenStandardInput(), op.FilterCalls(), op.Execute(tuple(spec.argv), env, spec.cwd, has_init=True)]
+    program: op.Operation = op.Execute(tuple(spec.argv), _env(spec), spec.cwd, has_init=True)
+    if spec.is_template:
+        # What is forked comes later, beside a first process that outlives it: with that, the pid namespace would end,
+        # and with it those of all forks, which are below it.
+        program = op.Wait(is_child_of_spawner=True)
+    return [op.OpenStandardInput(), op.FilterCalls(), program]

@@ -12,11 +12,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from squall.runtime.cgroup import CgroupTree
+from squall.runtime.cgroup import CgroupTree, without_unified
+from squall.runtime.clones import send_signal
 from squall.runtime.container import (
-    DEVICES,
     CgroupEntry,
     Entry,
     Outcome,
@@ -25,15 +24,22 @@ from squall.runtime.container import (
     output_pipe,
     receive,
 )
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, describe_errno
+from squall.runtime.errors import (
+    ContainerExists,
+    ContainerMissing,
+    FeatureMissing,
+    RuntimeFailure,
+    describe_errno,
+)
 from squall.runtime.execs import Execs
 from squall.runtime.executor import Executor, NamespaceExecutor
-from squall.runtime.id_ranges import UserNamespaces
-from squall.runtime.launch import Forked, LaunchKit, fork_aside, fork_first
+from squall.runtime.forking import Ends, Forking
+from squall.runtime.ground import Ground
+from squall.runtime.launch import Forked, LaunchKit, fork_aside, fork_first, fork_network_namespace
 from squall.runtime.layer_mounts import LayerMounts
 from squall.runtime.mounts import ensure_no_mounts
 from squall.runtime.poll import Poller
-from squall.runtime.records import Record, Records, check_name
+from squall.runtime.records import Records
 from squall.runtime.spec import (
     NAMESPACES,
     ContainerSpec,
@@ -41,7 +47,9 @@ from squall.runtime.spec import (
     ContainerUsage,
     ExecSpec,
     ExitStatus,
+    IdRange,
 )
+from squall.runtime.templates import Templates
 from squall.runtime.wire import failure_from_json
 
 UP_PAUSE_S = 0.005
@@ -60,24 +68,25 @@ class Registry:
         layer_mounts: LayerMounts,
         on_exit: Callable[[str, ExitStatus], None],
     ) -> None:
-        self._instance = instance
-        self._records = records
         self._tree = tree
         self._kit = kit
         self._poller = poller
         self._on_exit = on_exit
-        self._layer_mounts = layer_mounts
-        self._user_namespaces = UserNamespaces()
+        self._ground = Ground(instance, records, layer_mounts)
         self._entries: dict[str, Entry] = {}
+        self._clone_tree = without_unified(tree)
         self._executors: Mapping[str, Executor] = {NAMESPACES: NamespaceExecutor(poller)}
         self._execs = Execs(kit, poller, self._executors, self._first_pids)
+        self._templates = Templates(self._execs, poller, self._kill_all)
+        ends = Ends(self._kill_all, self._tell_exit, self._finish_removal)
+        self.forking = Forking(self._entries, self._ground, self._clone_tree, kit, poller, self._templates, ends)
 
     # ---- what there is
 
     def statuses(self) -> list[ContainerStatus]:
         """Every container, in the order they were started."""
         return [
-            ContainerStatus(name, entry.forked.pid, dict(entry.spec.labels), entry.exit_status)
+            ContainerStatus(name, entry.first_pid, dict(entry.spec.labels), entry.exit_status, entry.is_prepared)
             for name, entry in self._entries.items()
             if entry.started is None
         ]
@@ -97,11 +106,11 @@ class Registry:
     def outputs(self, container_id: str) -> Reply:
         """Fresh copies of its output descriptors, as the answer to `adopt`."""
         entry = self._known(container_id)
-        return Reply(self._started_values(entry), tuple(os.dup(descriptor) for descriptor in entry.outputs))
+        return Reply(entry.started_values, tuple(os.dup(descriptor) for descriptor in entry.outputs))
 
     def _known(self, container_id: str) -> Entry:
         entry = self._entries.get(container_id)
-        if entry is None or entry.started is not None:
+        if entry is None or entry.started is not None or entry.is_prepared:
             raise ContainerMissing(f"no container {container_id}")
         return entry
 
@@ -110,10 +119,6 @@ class Registry:
         if entry.exit_status is not None:
             raise ContainerMissing(f"container {container_id} has ended")
         return entry
-
-    @staticmethod
-    def _started_values(entry: Entry) -> dict[str, Any]:
-        return {"pid": entry.forked.pid, "phase_ms": entry.phase_ms}
 
     def _executor(self, spec: ContainerSpec) -> Executor:
         executor = self._executors.get(spec.isolation)
@@ -124,10 +129,6 @@ class Registry:
             )
         return executor
 
-    def _let_go(self, container_id: str) -> None:
-        self._layer_mounts.release(container_id)
-        self._records.forget(container_id)
-
     # ---- start
 
     def start(self, spec: ContainerSpec, answer: Outcome) -> None:
@@ -136,22 +137,21 @@ class Registry:
         Raises:
             RuntimeFailure: what can be known at once; nothing was made then.
         """
-        begin_ns = time.monotonic_ns()
-        _check_spec(spec)
         executor = self._executor(spec)
         if spec.container_id in self._entries:
             raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
-        self._records.write(Record(spec.container_id, spec.state_dir))
-        try:
-            user_namespace_fd = self._user_namespaces.get(spec.id_range)
-            image_points = self._layer_mounts.take(spec.container_id, spec.layers)
-            cgroup = self._tree.create(f"squall/{self._instance}/{spec.container_id}", spec.limits, DEVICES)
-        except RuntimeFailure:
-            self._let_go(spec.container_id)
-            raise
+        if spec.template_id:
+            self.forking.start(spec, answer)
+            return
+        if spec.is_template and self._kit.pause_fd < 0:
+            raise FeatureMissing(
+                f"cannot start template {spec.container_id}: catatonit is missing; install the package catatonit"
+            )
+        begin_ns = time.monotonic_ns()
+        cgroup, image_points = self._ground.take(spec, self._clone_tree if spec.is_template else self._tree)
+        user_namespace_fd = self._ground.user_namespaces.get(spec.id_range)
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
-        out_read, out_write = output_pipe(spec)
-        error_read, error_write = output_pipe(spec)
+        (out_read, out_write), (error_read, error_write) = output_pipe(spec), output_pipe(spec)
         cgroup_entry = CgroupEntry.of(cgroup)
         try:
             forked = fork_first(
@@ -160,15 +160,18 @@ class Registry:
                 (out_write, error_write), cgroup_fd=cgroup_entry.unified_fd, has_own_network=spec.network is None,
             )  # fmt: skip
         except RuntimeFailure:
-            cgroup.remove()
             executor.forget(spec.container_id)
-            self._let_go(spec.container_id)
-            close_descriptors(out_read, error_read)
+            self._ground.leave(spec, cgroup)
+            close_descriptors(out_read, error_read, out_write, error_write)
             raise
         finally:
             cgroup_entry.close()
-            close_descriptors(out_write, error_write)
         entry = Entry(spec, cgroup, (out_read, error_read), forked, answer, phase_ms)
+        if spec.is_template:
+            # Its program comes later than its first process.
+            entry.write_ends = (out_write, error_write)
+        else:
+            close_descriptors(out_write, error_write)
         self._entries[spec.container_id] = entry
         self._poller.watch(forked.channel.fileno(), lambda _: self._on_start_message(entry))
         self._poller.watch(forked.pidfd, lambda _: self._on_first_ended(entry))
@@ -188,6 +191,9 @@ class Registry:
             )
 
     def _on_start_settled(self, entry: Entry) -> None:
+        if entry.spec.is_template and not entry.failure and entry.executed_ns and entry.exit_status is None:
+            self._begin_template(entry)
+            return
         if not entry.failure and not entry.executed_ns:
             entry.failure = RuntimeFailure(
                 f"cannot start container {entry.spec.container_id}: its first process was killed while it was set up "
@@ -211,7 +217,30 @@ class Registry:
                 self._finish_removal(entry)
         else:
             entry.phase_ms["execute"] = (time.monotonic_ns() - entry.executed_ns) / 1e6
-            answer(Reply(self._started_values(entry), tuple(os.dup(descriptor) for descriptor in entry.outputs)))
+            answer(Reply(entry.started_values, tuple(os.dup(descriptor) for descriptor in entry.outputs)))
+
+    def _begin_template(self, entry: Entry) -> None:
+        """Execute the program of a template beside its first process."""
+        container_id = entry.spec.container_id
+
+        def on_executed(outcome: Reply | RuntimeFailure) -> None:
+            close_descriptors(*entry.write_ends)
+            entry.write_ends = ()
+            if isinstance(outcome, RuntimeFailure):
+                entry.failure = failure_from_json(
+                    {"kind": type(outcome).__name__, "message": f"cannot start template {container_id}: {outcome}"}
+                )
+            self._await_up(entry)
+
+        write_ends = (entry.write_ends[0], entry.write_ends[1])
+        try:
+            self._templates.begin(entry, write_ends, self._ground.user_namespaces.get(entry.spec.id_range), on_executed)
+        except RuntimeFailure as failure:
+            on_executed(failure)
+
+    def template_report(self, container_id: str, answer: Outcome) -> None:
+        """The answer comes when a template has said how far it has come."""
+        self._templates.report(container_id, answer)
 
     def _on_first_ended(self, entry: Entry) -> None:
         _, status = os.waitpid(entry.forked.pid, 0)
@@ -223,15 +252,25 @@ class Registry:
             # It has ended, so what it said is all there and the end follows; the start is answered before the exit is
             # told.
             self._on_start_message(entry)
+        self._templates.forget(entry.spec.container_id)
         if entry.started is not None:
             entry.failure = entry.failure or executor.start_failure(entry, status)
+            if entry.spec.is_template and not entry.failure:
+                # Its program was not executed yet.
+                entry.failure = RuntimeFailure(
+                    f"cannot start template {entry.spec.container_id}: its first process ended"
+                )
             self._await_up(entry)
         if entry.failure and entry.spec.container_id not in self._entries:
             return
         if not entry.failure:
-            self._on_exit(entry.spec.container_id, entry.exit_status)
+            self._tell_exit(entry)
         if entry.removals and entry.spec.container_id in self._entries:
             self._finish_removal(entry)
+
+    def _tell_exit(self, entry: Entry) -> None:
+        assert entry.exit_status is not None, "it has ended"
+        self._on_exit(entry.spec.container_id, entry.exit_status)
 
     def _end_channel(self, forked: Forked) -> None:
         self._poller.unwatch(forked.channel.fileno())
@@ -245,6 +284,14 @@ class Registry:
         if number == signal.SIGKILL:
             self._kill_all(entry)
             answer(Reply())
+        elif entry.spec.is_template:
+            self._templates.end(container_id)
+            answer(Reply())
+        elif entry.clone is not None:
+            if entry.exit_status is None:
+                entry.clone.sent_signal = number
+                send_signal(entry.clone, number)
+            answer(Reply())
         else:
             self._executor(entry.spec).signal(entry, number, answer)
 
@@ -252,7 +299,11 @@ class Registry:
         if entry.exit_status is None:
             # Pid 1 first: it may not have reached its cgroup yet.
             signal.pidfd_send_signal(entry.forked.pidfd, signal.SIGKILL)
-            entry.cgroup.kill()
+            if entry.clone is not None:
+                # Nobody of it is outside of its pid namespace, which ends with its pid 1; that was verified.
+                entry.clone.sent_signal = signal.SIGKILL
+            elif not entry.spec.is_template:
+                entry.cgroup.kill()
 
     def freeze(self, container_id: str, answer: Outcome) -> None:
         """Stop every process; the answer comes when they have stopped."""
@@ -284,7 +335,33 @@ class Registry:
     def exec(self, container_id: str, spec: ExecSpec, answer: Outcome) -> None:
         """Begin one more program in a container; the answer comes when it is executed."""
         entry = self._running(container_id)
-        self._execs.start(entry, spec, self._user_namespaces.get(entry.spec.id_range), answer)
+        if entry.clone is None:
+            user_namespace_fd = self._ground.user_namespaces.get(entry.spec.id_range)
+        else:
+            user_namespace_fd = self._ground.user_namespaces.get_nested(entry.spec.id_range, entry.spec.user[0])
+        self._execs.start(entry, spec, user_namespace_fd, answer)
+
+    def make_network_namespace(self, id_range: IdRange, uid: int, answer: Outcome) -> None:
+        """The answer comes with a descriptor of it."""
+        forked = fork_network_namespace(self._ground.user_namespaces.get_nested(id_range, uid))
+        descriptors: list[int] = []
+        failures: list[RuntimeFailure] = []
+
+        def on_message(_: int) -> None:
+            message = receive(forked.channel, descriptors)
+            if message is not None:
+                if "error" in message:
+                    failures.append(failure_from_json({"kind": message["kind"], "message": message["error"]}))
+                return
+            self._end_channel(forked)
+            os.waitpid(forked.pid, 0)
+            os.close(forked.pidfd)
+            if descriptors:
+                answer(Reply(None, tuple(descriptors)))
+            else:
+                answer(failures[0] if failures else RuntimeFailure("cannot make a network namespace: it was killed"))
+
+        self._poller.watch(forked.channel.fileno(), on_message)
 
     def wait_exec(self, exec_id: str, answer: Outcome) -> None:
         """The answer comes when the program has ended; known until its container is removed."""
@@ -320,8 +397,11 @@ class Registry:
             close_descriptors(*entry.outputs)
             self._execs.forget(entry.spec.container_id)
             self._executor(entry.spec).forget(entry.spec.container_id)
-            self._let_go(entry.spec.container_id)
+            self._ground.forget(entry.spec.container_id)
             del self._entries[entry.spec.container_id]
+            if entry.clone is not None:
+                entry.clone.close()
+                self._templates.died(entry.clone.template_id, entry.spec.container_id)
         for answer in answers:
             answer(outcome)
 
@@ -345,18 +425,3 @@ def remove_scratch(state_dir: str) -> None:
             pass
         except OSError as error:
             raise RuntimeFailure(describe_errno("remove", path, error.errno or 0)) from error
-
-
-def _check_spec(spec: ContainerSpec) -> None:
-    check_name("a container id", spec.container_id)
-    if not spec.argv:
-        raise RuntimeFailure(f"cannot start container {spec.container_id}: argv is empty")
-    if not spec.layers:
-        raise RuntimeFailure(f"cannot start container {spec.container_id}: it has no layers")
-    paths = [*spec.layers, spec.state_dir, spec.cwd]
-    paths += [path for bind in spec.binds for path in (bind.source, bind.target)]
-    for path in paths:
-        if not path.startswith("/"):
-            raise RuntimeFailure(f"cannot start container {spec.container_id}: {path!r} is not an absolute path")
-    if not os.path.isdir(spec.state_dir):
-        raise RuntimeFailure(f"cannot start container {spec.container_id}: no state directory {spec.state_dir}")

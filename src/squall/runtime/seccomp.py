@@ -11,7 +11,7 @@ import ctypes
 import errno
 import platform
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from squall.runtime.errors import FeatureMissing
 from squall.runtime.seccomp_calls import ALLOWED, NEWER_NUMBERS, REFUSED
@@ -122,14 +122,14 @@ def resolve(names: Sequence[str]) -> Mapping[str, int]:
     return {**{name: number for name, number in NEWER_NUMBERS.items() if name in names}, **found}
 
 
-def compile_filter(numbers: Mapping[str, int]) -> bytes:
+def compile_filter(numbers: Mapping[str, int], also_allowed: Collection[str] = ()) -> bytes:
     """The program for the calls in `numbers`; calls of neither list get ENOSYS."""
     special = by_arguments()
     leaves: dict[int, bytes] = {}
     for name, number in numbers.items():
         if name in special:
             leaves[number] = special[name]
-        elif name in ALLOWED:
+        elif name in ALLOWED or name in also_allowed:
             leaves[number] = _return(ALLOW)
         elif name in REFUSED:
             leaves[number] = _return(refuse(errno.EPERM))
@@ -165,6 +165,14 @@ def _search_tree(runs: Sequence[tuple[int, bytes]]) -> bytes:
 
 
 def build_filter() -> bytes:
-    """The program for this machine."""
-    names = sorted({*ALLOWED, *REFUSED, *by_arguments()})
-    return compile_filter(resolve(names))
+    """The program for containers on this machine."""
+    return compile_filter(resolve(_names()))
+
+
+def build_template_filter() -> bytes:
+    """The program for templates: their forks enter the namespaces made for them, and then wear the other one, too."""
+    return compile_filter(resolve(_names()), also_allowed={"setns"})
+
+
+def _names() -> list[str]:
+    return sorted({*ALLOWED, *REFUSED, *by_arguments()})

@@ -33,7 +33,7 @@ from squall.runtime.peer import Peer
 from squall.runtime.poll import Poller
 from squall.runtime.records import Records
 from squall.runtime.registry import Registry
-from squall.runtime.seccomp import build_filter
+from squall.runtime.seccomp import build_filter, build_template_filter
 from squall.runtime.spec import ContainerUsage, ExitStatus
 from squall.runtime.sweep import lock, records_path, remove_parents, socket_path, sweep_locked
 from squall.runtime.wire import EXIT_DIED, EXIT_HELD, PROTOCOL_VERSION, failure_to_json
@@ -41,6 +41,7 @@ from squall.runtime.wire import EXIT_DIED, EXIT_HELD, PROTOCOL_VERSION, failure_
 IDLE_CHECK_S = 1.0
 BACKLOG = 16
 INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/local/bin/tini-static", "/sbin/tini-static")
+PAUSE_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/catatonit", "/usr/libexec/podman/catatonit")
 _HELD = "held"
 
 
@@ -123,6 +124,18 @@ class Spawner:
             if self._is_shutting_down:
                 raise RuntimeFailure("cannot start a container: the spawner is shutting down")
             registry.start(codec.container_spec(message["spec"]), answer)
+        elif method == "prepare":
+            if self._is_shutting_down:
+                raise RuntimeFailure("cannot prepare a container: the spawner is shutting down")
+            registry.forking.prepare(
+                codec.container_spec(message["spec"]), is_parked=message["is_parked"], answer=answer
+            )
+        elif method == "begin":
+            registry.forking.begin(container_id, message["env"], answer)
+        elif method == "template_report":
+            registry.template_report(container_id, answer)
+        elif method == "make_network_namespace":
+            registry.make_network_namespace(codec.id_range(message["id_range"]), message["uid"], answer)
         elif method == "kill":
             registry.kill(container_id, message["signal"], answer)
         elif method == "exec":
@@ -207,14 +220,23 @@ def _init_descriptor() -> int:
     """A sealed copy of tini in memory: /proc/1/exe then leads to no file of the machine."""
     for path in INIT_PROGRAMS:
         if os.path.exists(path):
-            descriptor = os.memfd_create("init", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            with open(path, "rb") as file:
-                program = file.read()
-            os.write(descriptor, program)
-            os.fchmod(descriptor, 0o555)
-            sc.seal(descriptor)
-            return descriptor
+            return _in_memory(path)
     raise FeatureMissing("cannot run containers: tini-static is missing; install the package tini")
+
+
+def _pause_descriptor() -> int:
+    """The same of the program that only waits and reaps; -1 where there is none."""
+    return next((_in_memory(path) for path in PAUSE_PROGRAMS if os.path.exists(path)), -1)
+
+
+def _in_memory(path: str) -> int:
+    descriptor = os.memfd_create("init", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(path, "rb") as file:
+        program = file.read()
+    os.write(descriptor, program)
+    os.fchmod(descriptor, 0o555)
+    sc.seal(descriptor)
+    return descriptor
 
 
 def prepare_kit(state_dir: str) -> LaunchKit:
@@ -227,7 +249,9 @@ def prepare_kit(state_dir: str) -> LaunchKit:
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last_capability = min(int(file.read()), 63)
     images_fd = make_image_namespace(f"{state_dir}/images")
-    return LaunchKit(images_fd, _init_descriptor(), build_filter(), last_capability)
+    return LaunchKit(
+        images_fd, _init_descriptor(), _pause_descriptor(), build_filter(), build_template_filter(), last_capability
+    )
 
 
 def _daemonize(state_dir: str, ready_fd: int) -> None:

@@ -45,7 +45,11 @@ _CLOSE_RANGE_CLOEXEC = 4
 _SECCOMP_SET_MODE_FILTER = 1
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
 _CAPABILITY_VERSION_3 = 0x20080522
+SO_SNDBUFFORCE = 32
 _SIGNAL_MAX, _SIGNAL_SET_BYTES = 64, 8
+_PIDFD_INFO_BYTES, _PIDFD_INFO_EXIT = 64, 1 << 3
+# _IOWR(0xFF, 11, struct pidfd_info), in its first size.
+_PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_BYTES << 16 | 0xFF << 8 | 11
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 # From 424 on the numbers are the same on every architecture.
@@ -262,6 +266,20 @@ def reset_signals() -> None:
             _check(result, "reset", f"signal {number}")
     _check(_libc.syscall(_old_number("rt_sigprocmask"), signal.SIG_SETMASK, bytes(8), None, _SIGNAL_SET_BYTES), "block",
            "no signal")  # fmt: skip
+
+
+def exit_status_of(pidfd: int) -> int | None:
+    """How a process that was reaped by somebody else has ended, as from wait(2); None where the kernel does not tell.
+
+    PIDFD_GET_INFO with its exit part is of Linux 6.15.
+    """
+    record = bytearray(struct.pack("Q", _PIDFD_INFO_EXIT).ljust(_PIDFD_INFO_BYTES, b"\0"))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, record)
+    except OSError:
+        return None
+    (mask,) = struct.unpack_from("Q", record)
+    return int(struct.unpack_from("i", record, _PIDFD_INFO_BYTES - 4)[0]) if mask & _PIDFD_INFO_EXIT else None
 
 
 def raise_loopback() -> None:

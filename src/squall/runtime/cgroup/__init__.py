@@ -105,6 +105,16 @@ def detect_cgroups(root: str = "/sys/fs/cgroup") -> CgroupTree:
     return TreeV1(hierarchies, TreeV2(unified) if is_useful else None)
 
 
+def without_unified(tree: CgroupTree) -> CgroupTree:
+    """The same without the unified hierarchy of a hybrid machine.
+
+    For clones: into a v2 cgroup a process that is there already can only move itself by `cgroup.procs`, which stops the
+    machine for some milliseconds; what v2 is taken for otherwise, killing and freezing, their pid namespace and the v1
+    freezer do.
+    """
+    return TreeV1(tree.hierarchies) if isinstance(tree, TreeV1) else tree
+
+
 def _offers_kill(unified: str) -> bool:
     # The top of a hierarchy has no cgroup.kill itself; its children do.
     with os.scandir(unified) as entries:

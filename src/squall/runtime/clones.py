@@ -1,0 +1,218 @@
+"""Clones: forks of templates, on their way into the cells that were made for them.
+
+    spawner                    template                    its child
+      one descriptor ─────────▶ fork ─────────────────────▶
+      ───────────── where to go, over that descriptor ────▶ joins, gives up its powers
+      ◀───────────────────────────────────────── "joined" ─ waits
+      verifies it in the kernel (`verification`)
+      ───────── who it is: environment, output pipes ─────▶ goes on as the container's program
+      ◀────────────────────────────────────────── "begun" ─
+
+The descriptor is all that the template ever sees of it. What the child says is never believed, only its silence: it has
+a time to join in, and then it is ended with its cell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from squall.runtime import syscalls as sc
+from squall.runtime.cgroup import Cgroup
+from squall.runtime.container import Clone, Done
+from squall.runtime.errors import RuntimeFailure, TemplateUnfit
+from squall.runtime.launch import MESSAGE_BYTES_MAX, LaunchKit
+from squall.runtime.plan import kept_capabilities
+from squall.runtime.poll import Poller
+from squall.runtime.spec import ContainerSpec
+from squall.runtime.templates import Template
+from squall.runtime.verification import NAMESPACES, Expected, verify
+
+JOIN_TIMEOUT_S = 10.0
+ENV_BYTES_MAX = 4 * 2**20
+"""Of an environment: as much as it may be at an exec, and more."""
+_CREDENTIALS = struct.Struct("iII")
+_SIGNAL_PROCESS_GROUP = 1 << 2
+
+
+class Clones:
+    """Forks templates into cells."""
+
+    def __init__(self, kit: LaunchKit, poller: Poller) -> None:
+        self._kit = kit
+        self._poller = poller
+
+    def fork(self, clone: Clone, spec: ContainerSpec, cgroup: Cgroup, template: Template, done: Done) -> None:
+        """Have a fork made in a cell; `done` when it has joined and is what it has to be, or with the failure."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            channel_inode = os.fstat(theirs.fileno()).st_ino
+            ours.setblocking(False)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            ours.setsockopt(socket.SOL_SOCKET, sc.SO_SNDBUFFORCE, 2 * ENV_BYTES_MAX)
+            self._send_way(ours, clone, spec, cgroup)
+            socket.send_fds(template.control, [b'{"fork": 1}'], [theirs.fileno()])
+        except OSError as error:
+            ours.close()
+            raise TemplateUnfit(
+                f"cannot fork template {clone.template_id}: it does not take requests ({error.strerror})"
+            ) from error
+        finally:
+            theirs.close()
+        expected = Expected(
+            cell_pid=clone.cell_pid,
+            template_pid=template.pid,
+            cgroup_name=cgroup.name,
+            capabilities=sum(1 << number for number in kept_capabilities(spec.user)),
+            channel_inode=channel_inode,
+            filter_count=template.filter_count + 1,
+        )
+        clone.channel = ours
+        self._expect(clone, done)
+        self._poller.watch(ours.fileno(), lambda _: self._on_message(clone, expected))
+
+    def _send_way(self, channel: socket.socket, clone: Clone, spec: ContainerSpec, cgroup: Cgroup) -> None:
+        """Put into the channel what the child needs to join; it reads it when it is there."""
+        uid, gid = spec.user
+        descriptors: list[int] = []
+        try:
+            for name in NAMESPACES:
+                descriptors.append(os.open(f"/proc/{clone.cell_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
+            entries = entry_paths(cgroup)
+            for path in entries:
+                descriptors.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+            way = {
+                "uid": uid,
+                "gid": gid,
+                "kept": kept_capabilities(spec.user),
+                "last_capability": self._kit.last_capability,
+                "cwd": spec.cwd,
+                "namespaces": len(NAMESPACES),
+                "cgroups": len(entries),
+            }
+            socket.send_fds(channel, [json.dumps(way).encode()], descriptors)
+            channel.send(self._kit.seccomp_program)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def give(self, clone: Clone, env: Mapping[str, str], outputs: tuple[int, int], done: Done) -> None:
+        """Tell one that has joined who it is; `done` when it goes on as that, or with the failure."""
+        assert clone.channel is not None, "it has joined"
+        message = json.dumps({"env": dict(env)}).encode()
+        if len(message) > ENV_BYTES_MAX:
+            raise TemplateUnfit(f"cannot begin a clone: its environment has {len(message)} bytes")
+        try:
+            socket.send_fds(clone.channel, [message], list(outputs))
+        except OSError as error:
+            raise TemplateUnfit(f"cannot begin a clone: it has ended ({error.strerror})") from error
+        self._expect(clone, done)
+
+    def _expect(self, clone: Clone, done: Done) -> None:
+        clone.waiting = done
+        clone.tries += 1
+        tries = clone.tries
+
+        def give_up() -> None:
+            if clone.tries == tries:
+                self._settle(clone, TemplateUnfit(f"a fork of the template did nothing within {JOIN_TIMEOUT_S:g} s"))
+
+        self._poller.call_later(JOIN_TIMEOUT_S, give_up)
+
+    @staticmethod
+    def _settle(clone: Clone, failure: RuntimeFailure | None) -> None:
+        done, clone.waiting = clone.waiting, None
+        if done is not None:
+            done(failure)
+
+    def _on_message(self, clone: Clone, expected: Expected) -> None:
+        channel = clone.channel
+        assert channel is not None, "it is watched"
+        try:
+            data, ancillary, _, _ = channel.recvmsg(MESSAGE_BYTES_MAX, socket.CMSG_SPACE(_CREDENTIALS.size))
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        message = _read(data)
+        if message is None:
+            self.hang_up(clone)
+            self._settle(clone, TemplateUnfit("a fork of the template ended on its way"))
+        elif isinstance(message.get("exit"), int):
+            clone.said_code = message["exit"] & 0xFF
+        elif "error" in message:
+            self._settle(clone, TemplateUnfit(f"a fork of the template could not join: {str(message['error'])[:500]}"))
+        elif "joined" in message and not clone.is_joined and ancillary:
+            self._on_joined(clone, _CREDENTIALS.unpack(ancillary[0][2][: _CREDENTIALS.size])[0], expected)
+        elif "begun" in message and clone.is_joined and clone.waiting is not None:
+            clone.is_begun = True
+            self._settle(clone, None)
+
+    def _on_joined(self, clone: Clone, pid: int, expected: Expected) -> None:
+        try:
+            # The kernel's word for who sent it. Opened first: what is verified is then what is held.
+            clone.pid, clone.pidfd = pid, os.pidfd_open(pid)
+            verify(pid, expected)
+        except TemplateUnfit as failure:
+            self._settle(clone, failure)
+        except OSError as error:
+            self._settle(clone, TemplateUnfit(f"a fork of the template ended on its way ({error.strerror})"))
+        else:
+            clone.is_joined = True
+            self._settle(clone, None)
+
+    def drain(self, clone: Clone) -> None:
+        """Hear what it said before it ended."""
+        while clone.channel is not None:
+            try:
+                message = _read(clone.channel.recv(MESSAGE_BYTES_MAX))
+            except OSError:
+                return
+            if message is None:
+                return
+            if isinstance(message.get("exit"), int):
+                clone.said_code = message["exit"] & 0xFF
+
+    def hang_up(self, clone: Clone) -> None:
+        """Listen to it no more. Idempotent."""
+        if clone.channel is not None:
+            self._poller.unwatch(clone.channel.fileno())
+            clone.channel.close()
+            clone.channel = None
+
+
+def send_signal(clone: Clone, number: int) -> None:
+    """Signal a clone with its process group, as the first process of a plain container does."""
+    try:
+        signal.pidfd_send_signal(clone.pidfd, number, None, _SIGNAL_PROCESS_GROUP)
+    except ProcessLookupError:
+        pass
+    except OSError:
+        # Before Linux 6.9 a group cannot be named so that it surely is the one that is meant; the process can.
+        try:
+            signal.pidfd_send_signal(clone.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+
+def entry_paths(cgroup: Cgroup) -> list[str]:
+    """Files into which a process of one thread writes `0` to enter: v1's `tasks` where it is, which takes no lock."""
+    found = []
+    for path in cgroup.procs_paths:
+        tasks = f"{os.path.dirname(path)}/tasks"
+        found.append(tasks if os.path.exists(tasks) else path)
+    return found
+
+
+def _read(data: bytes) -> dict[str, Any] | None:
+    """A message, or None at the end of the channel, also where somebody sends nonsense."""
+    try:
+        message = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None

@@ -1,0 +1,255 @@
+"""Clones from the cell to the end: made ahead or at once, forked, begun, and taken away when they end.
+
+A clone is prepared in two steps, its cell and its fork, each of which may be done ahead; then it begins. It is a child
+of its template's first process, and its end is told by its cell's: nobody in that is left then.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from squall.runtime.cgroup import CgroupTree
+from squall.runtime.clones import Clones, entry_paths
+from squall.runtime.container import (
+    Clone,
+    Entry,
+    Outcome,
+    Reply,
+    close_descriptors,
+    output_pipe,
+    receive,
+    status_of_clone,
+)
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit
+from squall.runtime.ground import Ground
+from squall.runtime.launch import Forked, LaunchKit, fork_cell
+from squall.runtime.plan import plan_cell
+from squall.runtime.poll import Poller
+from squall.runtime.spec import ContainerSpec, ExitStatus
+from squall.runtime.templates import Templates
+
+_KILLED = ExitStatus(code=None, signal=int(signal.SIGKILL))
+
+
+class Ends(NamedTuple):
+    """What the registry does with any container."""
+
+    kill: Callable[[Entry], None]
+    """End every process of it."""
+    tell: Callable[[Entry], None]
+    """Tell the agents that it has ended."""
+    finish: Callable[[Entry], None]
+    """Take away what is left of one that has ended, and answer those who wait for that."""
+
+
+class Forking:
+    """The clones among the containers of a registry, whose entries it shares."""
+
+    def __init__(
+        self, entries: dict[str, Entry], ground: Ground, tree: CgroupTree, kit: LaunchKit, poller: Poller,
+        templates: Templates, ends: Ends,
+    ) -> None:  # fmt: skip
+        self._entries = entries
+        self._ground = ground
+        self._tree = tree
+        self._kit = kit
+        self._poller = poller
+        self._templates = templates
+        self._ends = ends
+        self._clones = Clones(kit, poller)
+
+    def start(self, spec: ContainerSpec, answer: Outcome) -> None:
+        """Prepare a clone and let it begin; the answer comes when it has."""
+
+        def on_prepared(outcome: Reply | RuntimeFailure) -> None:
+            if isinstance(outcome, RuntimeFailure):
+                answer(outcome)
+                return
+            try:
+                self.begin(spec.container_id, spec.env, answer)
+            except RuntimeFailure as failure:
+                answer(failure)
+
+        self.prepare(spec, is_parked=True, answer=on_prepared)
+
+    def prepare(self, spec: ContainerSpec, *, is_parked: bool, answer: Outcome) -> None:
+        """Make a cell, or have a clone made in one that is there, or both; the answer comes when it is done.
+
+        Raises:
+            RuntimeFailure: what can be known at once; nothing was made then.
+        """
+        entry = self._entries.get(spec.container_id)
+        if entry is not None and is_parked and _is_bare_cell(entry):
+            self._fork_clone(entry, answer)
+            return
+        if entry is not None:
+            raise ContainerExists(f"cannot prepare container {spec.container_id}: it exists; remove it first")
+        begin_ns = time.monotonic_ns()
+        template = self._templates.of(spec)
+        cgroup, image_points = self._ground.take(spec, self._tree)
+        plan = plan_cell(spec, entry_paths(cgroup), image_points)
+        phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
+        try:
+            nested_fd = self._ground.user_namespaces.get_nested(spec.id_range, spec.user[0])
+            forked = fork_cell(
+                self._kit, spec.id_range, nested_fd, plan, template.entry.forked.pidfd,
+                has_own_network=spec.network is None,
+            )  # fmt: skip
+        except RuntimeFailure:
+            self._ground.leave(spec, cgroup)
+            raise
+        entry = Entry(spec, cgroup, (), forked, answer, phase_ms, clone=Clone(spec.template_id))
+        self._entries[spec.container_id] = entry
+        self._templates.lives(spec.template_id, spec.container_id)
+        self._poller.watch(forked.channel.fileno(), lambda _: self._on_cell_message(entry, is_parked=is_parked))
+
+    def _on_cell_message(self, entry: Entry, *, is_parked: bool) -> None:
+        clone, maker = entry.clone, entry.forked
+        assert clone is not None, "it is a clone's cell"
+        message = receive(maker.channel)
+        if message is not None and "pid" in message:
+            clone.cell_pid = message["pid"]
+            entry.phase_ms |= {f"cell_{name}": took for name, took in message["phase_ms"].items()}
+            return
+        if message is not None:
+            entry.failure = entry.failure or RuntimeFailure(
+                f"cannot make a cell for container {entry.spec.container_id}: {message['error']}"
+            )
+            return
+        self._poller.unwatch(maker.channel.fileno())
+        maker.channel.close()
+        os.waitpid(maker.pid, 0)
+        os.close(maker.pidfd)
+        answer, entry.started = entry.started, None
+        assert answer is not None, "the channel ends once"
+        try:
+            if entry.failure or not clone.cell_pid:
+                raise entry.failure or RuntimeFailure(
+                    f"cannot make a cell for container {entry.spec.container_id}: it was killed while it was set up"
+                )
+            clone.cell_pidfd = os.pidfd_open(clone.cell_pid)
+        except (RuntimeFailure, OSError) as failure:
+            entry.failure = TemplateUnfit(str(failure))
+            entry.exit_status = _KILLED
+            entry.removals.append(lambda _: answer(entry.failure or TemplateUnfit("")))
+            self._ends.finish(entry)
+            return
+        entry.forked = Forked(clone.cell_pid, clone.cell_pidfd, maker.channel)
+        self._poller.watch(clone.cell_pidfd, lambda _: self._on_cell_ended(entry))
+        if entry.removals:
+            self._ends.kill(entry)
+        elif is_parked:
+            self._fork_clone(entry, answer)
+            return
+        answer(Reply())
+
+    def _fork_clone(self, entry: Entry, answer: Outcome) -> None:
+        clone = entry.clone
+        assert clone is not None, "it has a cell"
+        begin_ns = time.monotonic_ns()
+
+        def on_joined(failure: RuntimeFailure | None) -> None:
+            entry.phase_ms["fork"] = (time.monotonic_ns() - begin_ns) / 1e6
+            if failure:
+                self._discard(entry, failure, answer)
+                return
+            self._poller.watch(clone.pidfd, lambda _: self._on_clone_ended(entry))
+            answer(Reply())
+
+        try:
+            template = self._templates.of(entry.spec)
+            self._clones.fork(clone, entry.spec, entry.cgroup, template, on_joined)
+        except RuntimeFailure as failure:
+            self._discard(entry, failure, answer)
+        else:
+            self._templates.watch_strays(template)
+
+    def begin(self, container_id: str, env: Mapping[str, str], answer: Outcome) -> None:
+        """Let a prepared container begin; the answer comes when it has.
+
+        Raises:
+            ContainerMissing: there is none.
+        """
+        entry = self._entries.get(container_id)
+        if entry is None or not entry.is_prepared or entry.exit_status is not None or entry.write_ends:
+            raise ContainerMissing(f"no container {container_id} is prepared")
+        clone = entry.clone
+        assert clone is not None, "what is prepared is a clone"
+
+        def on_joined(outcome: Reply | RuntimeFailure) -> None:
+            if isinstance(outcome, RuntimeFailure):
+                answer(outcome)
+            else:
+                self._give(entry, clone, env, answer)
+
+        if clone.is_joined:
+            self._give(entry, clone, env, answer)
+        else:
+            self._fork_clone(entry, on_joined)
+
+    def _give(self, entry: Entry, clone: Clone, env: Mapping[str, str], answer: Outcome) -> None:
+        begin_ns = time.monotonic_ns()
+        (out_read, out_write), (error_read, error_write) = output_pipe(entry.spec), output_pipe(entry.spec)
+        entry.outputs = (out_read, error_read)
+
+        def on_begun(failure: RuntimeFailure | None) -> None:
+            entry.phase_ms["begin"] = (time.monotonic_ns() - begin_ns) / 1e6
+            if failure:
+                self._discard(entry, failure, answer)
+                return
+            answer(Reply(entry.started_values, tuple(os.dup(descriptor) for descriptor in entry.outputs)))
+
+        network_env = entry.spec.network.env if entry.spec.network else {}
+        try:
+            self._clones.give(clone, {**network_env, **env}, (out_write, error_write), on_begun)
+        except RuntimeFailure as failure:
+            self._discard(entry, failure, answer)
+        finally:
+            close_descriptors(out_write, error_write)
+
+    def _discard(self, entry: Entry, failure: RuntimeFailure, answer: Outcome) -> None:
+        """Take a clone that was not begun away; the answer comes when nothing of it is left."""
+        if not isinstance(failure, TemplateUnfit):
+            failure = TemplateUnfit(failure.message)
+        entry.failure = failure
+        entry.removals.append(lambda _: answer(failure))
+        self._ends.kill(entry)
+        if entry.exit_status is not None:
+            self._ends.finish(entry)
+
+    def _on_clone_ended(self, entry: Entry) -> None:
+        """Its first process is gone, and the rest of it is to go, too."""
+        assert entry.clone is not None, "it is a clone"
+        self._poller.unwatch(entry.clone.pidfd)
+        signal.pidfd_send_signal(entry.forked.pidfd, signal.SIGKILL)
+
+    def _on_cell_ended(self, entry: Entry) -> None:
+        clone = entry.clone
+        assert clone is not None, "it is a clone's cell"
+        self._poller.unwatch(clone.cell_pidfd)
+        if clone.pidfd >= 0:
+            self._poller.unwatch(clone.pidfd)
+        was_begun = clone.is_begun
+        # The kernel tells an exit status once its process is reaped, which the end of pid 1 has waited for.
+        self._clones.drain(clone)
+        entry.exit_status = status_of_clone(clone, is_oom=entry.cgroup.oom_count() > 0)
+        self._clones.hang_up(clone)
+        if was_begun:
+            self._ends.tell(entry)
+        elif not entry.removals:
+            # Nobody was told of it yet, so nobody will ask to have it removed.
+            entry.removals.append(lambda _: None)
+        if entry.removals and entry.spec.container_id in self._entries:
+            self._ends.finish(entry)
+
+
+def _is_bare_cell(entry: Entry) -> bool:
+    """Made, without a clone in it or on its way, and not to be removed."""
+    clone = entry.clone
+    return (
+        clone is not None and entry.started is None and clone.channel is None and not clone.pid and not entry.removals
+    )

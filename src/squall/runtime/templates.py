@@ -1,0 +1,236 @@
+"""Templates: containers whose program waits to be forked.
+
+Its first process only waits and reaps, and lives on when the program has ended, for as long as forks of it do: their
+pid namespaces are below its own. The program is added to it as an exec is, so its exit comes to us.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from squall.runtime import codec
+from squall.runtime.container import Entry, Outcome, Reply
+from squall.runtime.contract import TemplateReport
+from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
+from squall.runtime.execs import Execs
+from squall.runtime.launch import MESSAGE_BYTES_MAX
+from squall.runtime.poll import Poller
+from squall.runtime.spec import ContainerSpec
+from squall.runtime.verification import read_children, read_status
+
+CAUSE_LENGTH_MAX = 2_000
+STRAY_CHECK_S = 2.0
+
+
+@dataclass(slots=True)
+class Template:
+    """One template, from the moment its first process waits."""
+
+    entry: Entry
+    control: socket.socket
+    pid: int = 0
+    """Of its program; 0 before that is executed, and after it has ended."""
+    filter_count: int = 1
+    report: TemplateReport | None = None
+    waiters: list[Outcome] = field(default_factory=list)
+    """Who wants its report."""
+    living: set[str] = field(default_factory=set)
+    """Containers that are its forks, prepared ones too."""
+    strays: set[int] = field(default_factory=set)
+    """Children of its program that were there when it was last looked: none lives long that is what it should be."""
+
+
+class Templates:
+    """The templates of this spawner, by the id of their container.
+
+    Args:
+        on_left: told when a template's program has ended and none of its forks lives: it is to be taken down.
+    """
+
+    def __init__(self, execs: Execs, poller: Poller, on_left: Callable[[Entry], None]) -> None:
+        self._execs = execs
+        self._poller = poller
+        self._on_left = on_left
+        self._templates: dict[str, Template] = {}
+
+    def begin(self, entry: Entry, outputs: tuple[int, int], user_namespace_fd: int, answer: Outcome) -> None:
+        """Execute the program of a template whose first process waits; the answer comes when that is done."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        template = Template(entry, ours)
+        container_id = entry.spec.container_id
+        self._templates[container_id] = template
+
+        def on_executed(outcome: Reply | RuntimeFailure) -> None:
+            if isinstance(outcome, RuntimeFailure):
+                self.forget(container_id)
+                answer(outcome)
+                return
+            template.pid = outcome.values["pid"]
+            self._execs.wait(outcome.values["exec_id"], lambda _: self._on_ended(template))
+            answer(outcome)
+
+        try:
+            self._execs.start_template(entry, outputs, theirs, user_namespace_fd, on_executed)
+        except RuntimeFailure:
+            self.forget(container_id)
+            raise
+        finally:
+            theirs.close()
+        self._poller.watch(ours.fileno(), lambda _: self._on_message(template))
+
+    def report(self, container_id: str, answer: Outcome) -> None:
+        """The answer comes when the template has said how far it has come."""
+        template = self._templates.get(container_id)
+        if template is None:
+            raise ContainerMissing(f"no template {container_id}, or it has ended")
+        if template.report is not None:
+            answer(Reply(codec.to_json(template.report)))
+        elif not _is_open(template):
+            raise ContainerMissing(f"template {container_id} has ended")
+        else:
+            template.waiters.append(answer)
+
+    def of(self, spec: ContainerSpec) -> Template:
+        """The template that a container is to be a fork of.
+
+        Raises:
+            TemplateUnfit: there is none that can be forked.
+        """
+        template = self._templates.get(spec.template_id)
+        problem = ""
+        if template is None or not _is_open(template):
+            problem = "it has ended"
+        elif template.report is None or not template.report.is_ready or not template.pid:
+            problem = "it is not ready"
+        elif (template.entry.spec.id_range, template.entry.spec.user) != (spec.id_range, spec.user):
+            problem = "it is somebody else's"
+        if problem or template is None:
+            raise TemplateUnfit(f"cannot fork template {spec.template_id}: {problem}")
+        return template
+
+    def end(self, container_id: str) -> None:
+        """End the program of a template, and let its forks live."""
+        template = self._templates.get(container_id)
+        if template is not None and template.pid:
+            os.kill(template.pid, signal.SIGKILL)
+
+    def lives(self, template_id: str, container_id: str) -> None:
+        """A fork of a template is being made."""
+        self._templates[template_id].living.add(container_id)
+
+    def died(self, template_id: str, container_id: str) -> None:
+        """Nothing of a fork is left, or nothing was made."""
+        template = self._templates.get(template_id)
+        if template is not None:
+            template.living.discard(container_id)
+            self._check_left(template)
+
+    def forget(self, container_id: str) -> None:
+        """A template's container has ended. Idempotent."""
+        template = self._templates.pop(container_id, None)
+        if template is not None:
+            self._hang_up(template)
+
+    def watch_strays(self, template: Template) -> None:
+        """Look in a while whether a fork was made that is where it should not be, and end it.
+
+        What a template forks ends at once, when it has forked the clone in its turn. User code could keep it, in the
+        template's own namespaces and outside of every limit of a container's.
+        """
+
+        def look() -> None:
+            if not template.pid:
+                return
+            try:
+                found = set(read_children(template.pid))
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            for pid in found & template.strays:
+                os.kill(pid, signal.SIGKILL)
+            template.strays = found
+            if found:
+                self._poller.call_later(STRAY_CHECK_S, look)
+
+        self._poller.call_later(STRAY_CHECK_S, look)
+
+    def _on_message(self, template: Template) -> None:
+        try:
+            data = template.control.recv(MESSAGE_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up(template)
+            return
+        if template.report is None:
+            template.report = _report(data)
+            if template.pid:
+                try:
+                    template.filter_count = int(read_status(template.pid).get("Seccomp_filters", "1"))
+                except (FileNotFoundError, ProcessLookupError):
+                    pass  # its end is being told
+            self._tell(template)
+
+    def _hang_up(self, template: Template) -> None:
+        if _is_open(template):
+            self._poller.unwatch(template.control.fileno())
+            template.control.close()
+            self._tell(template)
+
+    def _tell(self, template: Template) -> None:
+        waiters, template.waiters = template.waiters, []
+        for answer in waiters:
+            if template.report is not None:
+                answer(Reply(codec.to_json(template.report)))
+            else:
+                answer(ContainerMissing(f"template {template.entry.spec.container_id} ended before it was ready"))
+
+    def _on_ended(self, template: Template) -> None:
+        template.pid = 0
+        while _is_open(template) and _is_readable(template.control):
+            # What it said last is still there.
+            self._on_message(template)
+        self._hang_up(template)
+        self._check_left(template)
+
+    def _check_left(self, template: Template) -> None:
+        if not template.pid and not _is_open(template) and not template.living:
+            self._on_left(template.entry)
+
+
+def _is_open(template: Template) -> bool:
+    return template.control.fileno() >= 0
+
+
+def _is_readable(channel: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _report(data: bytes) -> TemplateReport:
+    """What a template says, which user code may have written."""
+    try:
+        message: Any = json.loads(data)
+        if isinstance(message, dict) and isinstance(message.get("ready"), dict):
+            values = message["ready"]
+            numbers = {
+                known.name: max(0, values[known.name])
+                for known in fields(TemplateReport)
+                if known.name != "is_ready" and type(values.get(known.name)) in (int, float)
+            }
+            return TemplateReport(is_ready=True, **numbers)
+        if isinstance(message, dict) and "unfit" in message:
+            return TemplateReport(is_ready=False, cause=str(message["unfit"])[:CAUSE_LENGTH_MAX])
+    except ValueError:
+        pass
+    return TemplateReport(is_ready=False, cause="it does not speak as a template does")

@@ -1,0 +1,147 @@
+"""A template for the kernel suite: the guest's part of the protocol, as small as can be, and as free as user code.
+
+    python3 template_program.py [--unfit CAUSE] [--skip STEP,...] [--hook FILE] [--before CODE]
+
+`--skip` leaves out what an honest clone does (drop, filter, close, cgroup, leave), `--hook` runs a file in the child of
+the fork before any of it, with every power it ever has. After the fork it does what ACTION in its new environment says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import ctypes
+import json
+import os
+import runpy
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+
+libc = ctypes.PyDLL(None, use_errno=True)
+X86 = os.uname().machine == "x86_64"
+SYS_SECCOMP, SYS_CAPSET, SYS_CLONE = (317, 126, 56) if X86 else (277, 91, 220)
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 24, 38, 4
+MESSAGE_BYTES = 65_536
+
+
+def checked(result: int, what: str) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+def receive(channel: socket.socket) -> tuple[bytes, Sequence[int]]:
+    data, ancillary, _, _ = channel.recvmsg(4 * 2**20, socket.CMSG_SPACE(32 * 4))
+    found = array.array("i")
+    for _, _, payload in ancillary:
+        found.frombytes(payload[: len(payload) // 4 * 4])
+    return data, list(found)
+
+
+def fork_raw() -> int:
+    """Without the hooks of Python's own fork: those are for the second one."""
+    return checked(libc.syscall(SYS_CLONE, signal.SIGCHLD, 0, 0, 0, 0), "fork")
+
+
+def join(channel: socket.socket, skipped: set[str]) -> None:
+    data, descriptors = receive(channel)
+    way = json.loads(data)
+    program, _ = receive(channel)
+    for descriptor in descriptors[: way["namespaces"]]:
+        checked(libc.setns(descriptor, 0), "setns")
+    for descriptor in descriptors[way["namespaces"] :]:
+        if "cgroup" not in skipped:
+            os.write(descriptor, b"0")
+    if os.fork():
+        if "leave" in skipped:
+            signal.pause()
+        os._exit(0)
+    os.setsid()
+    if "close" not in skipped:
+        keep = channel.fileno()
+        os.closerange(3, keep)
+        os.closerange(keep + 1, 1024)
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    os.setgroups([])
+    os.setresgid(way["gid"], way["gid"], way["gid"])
+    os.setresuid(way["uid"], way["uid"], way["uid"])
+    if "drop" not in skipped:
+        for number in range(way["last_capability"] + 1):
+            if number not in way["kept"]:
+                checked(libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "bound")
+        low = sum(1 << number for number in way["kept"])
+        header, sets = struct.pack("Ii", 0x20080522, 0), struct.pack("6I", low, low, 0, 0, 0, 0)
+        checked(libc.syscall(SYS_CAPSET, header, sets), "capset")
+    checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    if "filter" not in skipped:
+        code = ctypes.create_string_buffer(program, len(program))
+        record = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
+        checked(libc.syscall(SYS_SECCOMP, 1, 0, record), "seccomp")
+    os.chdir(way["cwd"])
+
+
+def live(channel: socket.socket) -> int:
+    channel.send(b'{"joined": 1}')
+    data, outputs = receive(channel)
+    if not data:
+        return 1
+    os.environ.clear()
+    os.environ.update(json.loads(data)["env"])
+    os.dup2(outputs[0], 1)
+    os.dup2(outputs[1], 2)
+    for descriptor in outputs:
+        os.close(descriptor)
+    channel.send(b'{"begun": 1}')
+    code = 0
+    try:
+        exec(os.environ.get("ACTION", ""), {"__name__": "clone"})
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    sys.stdout.flush()
+    channel.send(json.dumps({"exit": code}).encode())
+    return code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--unfit", default="")
+    parser.add_argument("--skip", default="")
+    parser.add_argument("--hook", default="")
+    parser.add_argument("--before", default="", help="Python that runs before the template is ready")
+    arguments = parser.parse_args()
+    skipped = set(arguments.skip.split(","))
+    control = socket.socket(fileno=int(os.environ.pop("SQUALL_TEMPLATE_FD")))
+    if arguments.before:
+        exec(arguments.before, globals())
+    if arguments.unfit:
+        control.send(json.dumps({"unfit": arguments.unfit}).encode())
+        return 0
+    if arguments.hook:
+        os.register_at_fork(after_in_child=lambda: runpy.run_path(arguments.hook))
+    control.send(b'{"ready": {"memory_bytes": 1000, "import_ms": 1.5}}')
+    while True:
+        data, descriptors = receive(control)
+        if not data:
+            return 0
+        child = fork_raw()
+        if child == 0:
+            channel = socket.socket(fileno=descriptors[0])
+            code = 1
+            try:
+                join(channel, skipped)
+                code = live(channel)
+            except BaseException as error:  # noqa: BLE001  whatever it is, the other side is to hear it
+                channel.send(json.dumps({"error": repr(error)}).encode())
+            finally:
+                os._exit(code)
+        os.close(descriptors[0])
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    os._exit(main())
