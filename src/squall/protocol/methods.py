@@ -132,6 +132,8 @@ METHODS = _table(
     _ask("ScheduleRun", schedule.ScheduleRun, schedule.ScheduleStarted, "Run a function with a schedule now"),
     _ask("ContainerList", container.ContainerList, container.ContainerListing, "Containers, newest first"),
     _ask("ContainerStop", container.ContainerStop, Empty, "End a container"),
+    _ask("TemplateList", template.TemplateList, template.TemplateListing, "Templates of all nodes"),
+    _ask("TemplateDrop", template.TemplateDrop, template.TemplateDropped, "Drop templates"),
     _ask("ImageGet", image_catalog.ImageGet, image_catalog.ImageInfo, "One image by id or name"),
     _ask("ImageList", image_catalog.ImageList, image_catalog.ImageListing, "Images, the last used first"),
     _ask("ImagePublish", image_catalog.ImagePublish, image_catalog.ImageName, "Give an image a name"),

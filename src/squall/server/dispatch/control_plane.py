@@ -32,6 +32,7 @@ from squall.server.dispatch.client.terminal import Terminals
 from squall.server.dispatch.clock import StoppableClock
 from squall.server.dispatch.durable.durable import Durable
 from squall.server.dispatch.fleet.fleet import ContainerFleet
+from squall.server.dispatch.fleet.node_templates import NodeTemplates
 from squall.server.dispatch.fleet.nodes import Nodes
 from squall.server.dispatch.fleet.standstill import Standstill
 from squall.server.dispatch.fleet.templates import Templates
@@ -155,6 +156,7 @@ class ControlPlane:
         )
         self.image_store = ImageStore(self)
         self.templates = Templates(self)
+        self.node_templates = NodeTemplates(self)
         self.terminals = Terminals(self.tasks)
         self._sweep = Walk[Dispatcher](clock, lambda one: one.sweep(clock.monotonic()), at_a_time=SWEPT_MAX)
         self.methods = Methods(self)

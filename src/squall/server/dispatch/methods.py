@@ -132,6 +132,8 @@ class Methods:
             "ImageNameDelete": _bodiless(catalog.delete_name),
             "ImageDelete": _bodiless(lambda record: delete_images(plane, record)),
             "ImageGc": _bodiless(lambda record: collect_images(plane, record)),
+            "TemplateList": _bodiless(plane.node_templates.list_all),
+            "TemplateDrop": _bodiless(plane.node_templates.drop_some),
             "ScheduleList": self._schedule_list,
             "ScheduleRun": _bodiless(plane.schedules.run),
         }

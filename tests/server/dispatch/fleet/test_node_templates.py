@@ -1,0 +1,275 @@
+"""Templates of all nodes are listed and dropped, also when a node is slow or gone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions, FunctionSpec
+from squall.protocol.ids import new_id
+from squall.protocol.records import replace
+from squall.protocol.request import Request
+from squall.protocol.template import (
+    DROPPED,
+    READY,
+    NodeTemplate,
+    NodeTemplateDrop,
+    NodeTemplateDropped,
+    NodeTemplateListing,
+    TemplateDrop,
+    TemplateDropped,
+    TemplateInfo,
+    TemplateList,
+    TemplateListing,
+)
+from tests.server.doubles import FakeNode, Stage, staged
+
+Answer = Callable[[], Awaitable[Any]]
+
+
+class NodeWithTemplates(FakeNode):
+    """An agent that has some."""
+
+    templates: tuple[NodeTemplate, ...] = ()
+    before: Answer | None = None
+    """Awaited before it answers."""
+
+    async def answer(self, request: Request) -> tuple[Any, bytes] | None:
+        """See `Service`."""
+        if not request.method.startswith("NodeTemplate"):
+            return await super().answer(request)
+        if self.before is not None:
+            await self.before()
+        if request.method == "NodeTemplateList":
+            return NodeTemplateListing(self.templates), b""
+        wanted = request.record(NodeTemplateDrop).template_ids
+        gone = tuple(one.template_id for one in self.templates if one.template_id in wanted)
+        self.templates = tuple(one for one in self.templates if one.template_id not in gone)
+        return NodeTemplateDropped(gone), b""
+
+
+async def add_node(stage: Stage, *templates: NodeTemplate) -> NodeWithTemplates:
+    node = NodeWithTemplates(stage.plane, stage.codec)
+    node.templates = templates
+    await node.connect()
+    return node
+
+
+def template(spec: FunctionSpec, **fields: Any) -> NodeTemplate:
+    return replace(NodeTemplate(new_id("tp"), spec.app_id, spec.function_id, "function", READY), **fields)
+
+
+async def listed(stage: Stage, **asked: Any) -> TemplateListing:
+    found: TemplateListing = await stage.client.ask("TemplateList", TemplateList(**asked), TemplateListing)
+    return found
+
+
+async def dropped(stage: Stage, **asked: Any) -> TemplateDropped:
+    found: TemplateDropped = await stage.client.ask("TemplateDrop", TemplateDrop(**asked), TemplateDropped)
+    return found
+
+
+def ids_of(found: TemplateListing | TemplateDropped) -> set[str]:
+    return {one.template.template_id for one in found.templates}
+
+
+async def only_node(stage: Stage, *templates: NodeTemplate) -> NodeWithTemplates:
+    """In place of the stage's own, which has no templates to tell of."""
+    assert stage.node.peer is not None
+    stage.plane.fleet.nodes.clear()
+    return await add_node(stage, *templates)
+
+
+async def test_templates_of_all_nodes_are_listed_with_names() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        first, second = template(spec, memory_mib=40), template(spec, kind="image", clone_count=2)
+        nodes = [await only_node(stage, first), await add_node(stage, second)]
+
+        found = await listed(stage)
+
+        expected = [
+            TemplateInfo(one, node.node_id, "hello", "square") for node, one in zip(nodes, (first, second), strict=True)
+        ]
+        assert found.templates == tuple(sorted(expected, key=lambda one: one.node_id))
+        assert not found.silent_nodes
+
+
+async def test_a_template_of_an_app_that_is_gone_is_listed_without_names() -> None:
+    async with staged() as stage:
+        gone = NodeTemplate(new_id("tp"), "ap-00000001", "fu-00000001", "image", READY)
+        node = await only_node(stage, gone)
+
+        assert (await listed(stage)).templates == (TemplateInfo(gone, node.node_id),)
+
+
+async def test_those_of_one_app_or_environment_are_listed_alone() -> None:
+    async with staged() as stage:
+        one, other = await stage.client.function(), await stage.client.function()
+        ours, theirs = template(one), template(other)
+        await only_node(stage, ours, theirs)
+        await stage.client.ask("EnvironmentCreate", EnvironmentCreate("staging"), EnvironmentInfo)
+
+        assert ids_of(await listed(stage, app=one.app_id)) == {ours.template_id}
+        assert ids_of(await listed(stage, environment="main")) == {ours.template_id, theirs.template_id}
+        assert ids_of(await listed(stage, environment="staging")) == set()
+        with pytest.raises(PlatformError, match="no app is called 'nobody'"):
+            await listed(stage, app="nobody")
+
+
+async def test_many_are_listed_a_page_at_a_time() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        many = [template(spec) for _ in range(2_500)]
+        await only_node(stage, *many[:1_300])
+        await add_node(stage, *many[1_300:])
+
+        asked: TemplateList | None = TemplateList()
+        found: list[str] = []
+        pages = 0
+        while asked is not None:
+            page = await stage.client.ask("TemplateList", asked, TemplateListing)
+            found += [one.template.template_id for one in page.templates]
+            pages += 1
+            asked = asked.following(page)
+
+        assert pages == 3
+        assert len(found) == len(set(found)) == len(many)
+
+
+async def test_a_node_that_does_not_answer_is_named_and_keeps_nobody_waiting_long() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        ours = template(spec)
+        await only_node(stage, ours)
+        refusing = await add_node(stage, template(spec))
+        away = await add_node(stage, template(spec))
+
+        async def refuse() -> None:
+            raise PlatformError("unavailable", "busy")
+
+        refusing.before = refuse
+        assert away.peer is not None
+        away.peer.channel.close()
+        found = await listed(stage)
+
+        assert ids_of(found) == {ours.template_id}
+        assert {one.node_id: one.cause for one in found.silent_nodes} == {
+            refusing.node_id: "busy",
+            away.node_id: "its agent is away; see `squall server status`",
+        }
+
+
+async def test_one_is_dropped_by_its_id() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        one, other = template(spec), template(spec)
+        node = await only_node(stage, one, other)
+
+        done = await dropped(stage, template_ids=(one.template_id,))
+
+        assert done.templates == (TemplateInfo(one, node.node_id, "hello", "square"),)
+        assert node.templates == (other,)
+
+
+async def test_those_of_a_function_are_dropped_with_its_variants() -> None:
+    async with staged() as stage:
+        spec, other = await stage.client.function(), await stage.client.function()
+        asked = FunctionBind(spec.function_id, options=FunctionOptions(timeout_s=5.0))
+        variant_id = (await stage.client.ask("FunctionBind", asked, FunctionBound)).function_id
+        of_it, of_variant, of_other = template(spec), template(spec, function_id=variant_id), template(other)
+        node = await only_node(stage, of_it, of_variant, of_other)
+
+        done = await dropped(stage, app=spec.app_id, function="square")
+
+        assert ids_of(done) == {of_it.template_id, of_variant.template_id}
+        assert node.templates == (of_other,)
+
+
+async def test_those_of_an_app_or_all_are_dropped() -> None:
+    async with staged() as stage:
+        spec, other = await stage.client.function(), await stage.client.function()
+        one, two, three = template(spec), template(spec), template(other, state=DROPPED)
+        node = await only_node(stage, one, two, three)
+
+        assert ids_of(await dropped(stage, app=spec.app_id)) == {one.template_id, two.template_id}
+        node.templates = (one, three)
+        assert ids_of(await dropped(stage, is_all=True)) == {one.template_id}, (
+            "one that is dropped is not dropped again"
+        )
+        assert not (await dropped(stage, app=spec.app_id)).templates
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "message"),
+    [
+        ({}, "invalid", "say what is to go"),
+        ({"function": "square"}, "invalid", "say what is to go"),
+        ({"is_all": True, "app": "hello"}, "invalid", "say what is to go"),
+        ({"template_ids": ("tp-00000001",)}, "not_found", "no node has tp-00000001; `squall template list`"),
+        ({"app": "nobody"}, "not_found", "no app is called 'nobody'"),
+        ({"app": "hello", "function": "nothing"}, "not_found", "has no function 'nothing'"),
+    ],
+)
+async def test_what_cannot_be_dropped_is_said(asked: dict[str, Any], code: str, message: str) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        node = await only_node(stage, template(spec))
+
+        with pytest.raises(PlatformError, match=message) as refused:
+            await dropped(stage, **asked)
+
+        assert refused.value.code == code
+        assert len(node.templates) == 1
+
+
+async def test_an_id_that_a_silent_node_may_have_is_not_said_to_be_nowhere() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        node = await only_node(stage, template(spec))
+        assert node.peer is not None
+        node.peer.channel.close()
+
+        done = await dropped(stage, template_ids=("tp-00000001",))
+
+        assert not done.templates
+        assert [one.node_id for one in done.silent_nodes] == [node.node_id]
+
+
+async def test_a_node_that_goes_away_in_between_is_silent() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        node = await only_node(stage, template(spec))
+        asked: list[None] = []
+
+        async def leave_when_asked_again() -> None:
+            asked.append(None)
+            if len(asked) == 2:
+                assert node.peer is not None
+                node.peer.channel.close()
+
+        node.before = leave_when_asked_again
+        done = await dropped(stage, is_all=True)
+
+        assert not done.templates
+        assert [one.node_id for one in done.silent_nodes] == [node.node_id]
+
+
+async def test_from_inside_a_container_templates_are_nobodys_business() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.guests)
+        inside = await type(stage.client)(stage.plane, stage.codec).connect_inside(next(iter(stage.node.guests)))
+        assert spec.app_id
+
+        for method, record, reply in (
+            ("TemplateList", TemplateList(), TemplateListing),
+            ("TemplateDrop", TemplateDrop(is_all=True), TemplateDropped),
+        ):
+            with pytest.raises(PlatformError) as refused:
+                await inside.ask(method, record, reply)
+            assert refused.value.code == "forbidden"
