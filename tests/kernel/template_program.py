@@ -24,7 +24,8 @@ libc = ctypes.PyDLL(None, use_errno=True)
 X86 = os.uname().machine == "x86_64"
 SYS_SECCOMP, SYS_CAPSET, SYS_CLONE = (317, 126, 56) if X86 else (277, 91, 220)
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 24, 38, 4
-MESSAGE_BYTES = 65_536
+KEPT: set[int] = set()
+"""Descriptors that a clone does not close; for `--before`."""
 
 
 def checked(result: int, what: str) -> int:
@@ -61,9 +62,9 @@ def join(channel: socket.socket, skipped: set[str]) -> None:
         os._exit(0)
     os.setsid()
     if "close" not in skipped:
-        keep = channel.fileno()
-        os.closerange(3, keep)
-        os.closerange(keep + 1, 1024)
+        for descriptor in range(3, 1_024):
+            if descriptor not in {channel.fileno(), *KEPT}:
+                os.closerange(descriptor, descriptor + 1)
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
@@ -117,7 +118,7 @@ def main() -> int:
     skipped = set(arguments.skip.split(","))
     control = socket.socket(fileno=int(os.environ.pop("SQUALL_TEMPLATE_FD")))
     if arguments.before:
-        exec(arguments.before, globals())
+        exec(arguments.before, {**globals(), "control": control})
     if arguments.unfit:
         control.send(json.dumps({"unfit": arguments.unfit}).encode())
         return 0

@@ -7,7 +7,15 @@ from typing import Any, get_args
 
 from squall.runtime import operations as op
 from squall.runtime.execute import PERFORM
-from squall.runtime.plan import KEPT_CAPABILITIES, plan_exec, plan_exec_entry, plan_start
+from squall.runtime.plan import (
+    CONTROL_ENV,
+    KEPT_CAPABILITIES,
+    plan_cell,
+    plan_exec,
+    plan_exec_entry,
+    plan_start,
+    plan_template,
+)
 from squall.runtime.spec import Bind, ContainerSpec, ExecSpec, IdRange, Limits, NetworkSlot
 from squall.runtime.syscalls import MS_RDONLY
 
@@ -182,3 +190,64 @@ def test_images_are_taken_in_one_visit_and_stacked_where_they_belong() -> None:
 
 def test_nobody_goes_among_the_images_for_directories_alone() -> None:
     assert of_kind(plan_start(make_spec(), TASKS), op.TakeImages) == []
+
+
+# ---- templates and cells
+
+
+def test_first_process_of_a_template_only_waits_and_has_no_capability() -> None:
+    phases = plan_start(make_spec(is_template=True), TASKS)
+
+    assert flat(phases)[-1] == op.Wait(is_child_of_spawner=True)
+    assert of_kind(phases, op.DropCapabilities) == [op.DropCapabilities(())]
+    assert of_kind(phases, op.Execute) == []
+
+
+def test_template_has_no_capability_and_its_filter_before_its_first_line() -> None:
+    phases = plan_template(make_spec(is_template=True, user=(0, 0)))
+
+    assert of_kind(phases, op.DropCapabilities) == [op.DropCapabilities(())]
+    kinds = [type(operation) for operation in flat(phases)]
+    assert kinds[-2:] == [op.FilterCalls, op.Execute]
+    assert of_kind(phases, op.FilterCalls) == [op.FilterCalls(is_template=True)]
+    (execute,) = of_kind(phases, op.Execute)
+    (kept,) = of_kind(phases, op.KeepControl)
+    assert execute.env[CONTROL_ENV] == str(kept.number)
+
+
+def test_only_templates_wear_the_filter_of_templates() -> None:
+    for phases in (plan_start(make_spec(), TASKS), plan_exec(ExecSpec(["sh"], {}), make_spec())):
+        assert of_kind(phases, op.FilterCalls) == [op.FilterCalls(is_template=False)]
+    assert of_kind(list(plan_cell(make_spec(), TASKS).first), op.FilterCalls) == [op.FilterCalls(is_template=False)]
+
+
+def test_every_mount_of_a_cell_is_made_before_its_first_process_owns_the_copies() -> None:
+    plan = plan_cell(make_spec(binds=[Bind("/a", "/b")]), TASKS)
+
+    mounts = (op.MountKind, op.MountRoot, op.AttachTree, op.ProtectPath, op.MaskPath)
+    assert not [operation for operation in flat(list(plan.first)) if isinstance(operation, mounts)]
+    first = [type(operation) for operation in flat(list(plan.first))]
+    assert first == [
+        op.EnterCgroup, op.OwnMounts, op.DropCapabilities, op.ForbidPrivileges, op.FilterCalls, op.Wait,
+    ]  # fmt: skip
+    assert of_kind(list(plan.first), op.DropCapabilities) == [op.DropCapabilities(())]
+
+
+def test_cell_has_what_a_container_has() -> None:
+    spec = make_spec(binds=[Bind("/a", "/b")], limits=Limits(tmp_bytes=1))
+    plain, plan = plan_start(spec, TASKS), plan_cell(spec, TASKS)
+
+    cell = [*plan.root, *plan.system]
+    for kind in (op.MountRoot, op.PivotRoot, op.MountKind, op.MakeDevice, op.MakeLink, op.AttachTree, op.ProtectPath,
+                 op.MaskPath, op.SetHostname, op.TakeLayer, op.TakeTree):  # fmt: skip
+        assert of_kind(cell, kind) == of_kind(plain, kind), kind
+
+
+def test_settings_of_a_bare_network_are_written_while_they_are_writable() -> None:
+    operations = flat(list(plan_cell(make_spec(), TASKS).system))
+
+    writes = [index for index, one in enumerate(operations) if isinstance(one, op.WriteNetworkSetting)]
+    assert writes
+    proc = operations.index(next(one for one in operations if isinstance(one, op.MountKind) and one.kind == "proc"))
+    assert proc < min(writes)
+    assert max(writes) < operations.index(op.ProtectPath("/proc/sys"))

@@ -113,13 +113,15 @@ class Entry:
     removals: list[Outcome] = field(default_factory=list)
     write_ends: tuple[int, ...] = ()
     """Of a template whose program is not executed yet."""
+    program_pid: int = 0
+    """Of a template."""
     clone: Clone | None = None
     """Of a fork of a template: what it is beside its cell, whose first process is `forked`."""
 
     @property
     def first_pid(self) -> int:
-        """Of the process whose end is the container's."""
-        return self.forked.pid if self.clone is None else self.clone.pid
+        """Of the process that is the container's program, or that passes on to it what it is sent."""
+        return self.program_pid or (self.forked.pid if self.clone is None else self.clone.pid)
 
     @property
     def started_values(self) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def plan_start(
         op.Phase(rootfs.name, [*rootfs.operations, op.PivotRoot(f"{scratch_of(spec)}/root")]),
         op.Phase("system", list(_system(spec))),
         op.Phase("cgroup", [op.EnterCgroup()]),
-        op.Phase("confine", [op.EnterUserNamespace(spec.id_range), *_confine(spec.user), *_last(spec)]),
+        op.Phase("confine", [op.EnterUserNamespace(spec.id_range), *_confine_first(spec), *_last(spec)]),
     ]
 
 
@@ -266,6 +266,13 @@ def _binds(binds: Sequence[Bind]) -> Iterator[op.RootOperation]:
 def _confine(user: tuple[int, int]) -> list[op.Operation]:
     uid, gid = user
     return [op.BecomeUser(uid, gid), op.DropCapabilities(kept_capabilities(user)), op.ForbidPrivileges()]
+
+
+def _confine_first(spec: ContainerSpec) -> list[op.Operation]:
+    if not spec.is_template:
+        return _confine(spec.user)
+    become, *_ = _confine(spec.user)
+    return [become, op.DropCapabilities(()), op.ForbidPrivileges()]
 
 
 def _env(spec: ContainerSpec) -> dict[str, str]:

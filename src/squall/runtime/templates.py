@@ -73,7 +73,7 @@ class Templates:
                 self.forget(container_id)
                 answer(outcome)
                 return
-            template.pid = outcome.values["pid"]
+            template.pid = entry.program_pid = outcome.values["pid"]
             self._execs.wait(outcome.values["exec_id"], lambda _: self._on_ended(template))
             answer(outcome)
 
