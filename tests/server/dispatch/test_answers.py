@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from squall.protocol import app, autoscaler, call, container, deployment, environment, flight, image_catalog, schedule
+from squall.protocol import (
+    app,
+    autoscaler,
+    call,
+    container,
+    deployment,
+    environment,
+    flight,
+    image_catalog,
+    schedule,
+    template,
+)
 from squall.protocol import function as wire
 from squall.protocol import function_window as window
 from squall.protocol.errors import FORBIDDEN, PlatformError
@@ -48,6 +59,8 @@ ASKED: dict[str, Callable[[str, str, str, str], Any]] = {
     "ImageNameList": lambda app_id, base, variant, call_id: image_catalog.ImageNameList(),
     "ScheduleList": lambda app_id, base, variant, call_id: schedule.ScheduleList(),
     "ServerStatus": lambda app_id, base, variant, call_id: ServerStatusRequest(),
+    "TemplateDrop": lambda app_id, base, variant, call_id: template.TemplateDrop(app=app_id),
+    "TemplateList": lambda app_id, base, variant, call_id: template.TemplateList(app_id),
     "VariantList": lambda app_id, base, variant, call_id: window.VariantList(base),
 }
 ELSEWHERE = frozenset({
