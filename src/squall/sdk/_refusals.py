@@ -90,6 +90,8 @@ _IN_WORDS = {
     "ScheduleRun": "cannot run the function",
     "ServerStatus": "cannot ask the server how it is",
     "ServerStop": "cannot stop the server",
+    "TemplateDrop": "cannot drop templates",
+    "TemplateList": "cannot list templates",
     "TerminalOffer": "cannot lend the terminal",
     "VariantList": "cannot list variants",
 }
