@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from squall.runtime.client import SpawnerRuntime
+from squall.runtime.network import NetworkPool, sweep_network
+from squall.runtime.network.owner import MakeNamespace
 from tests import leaks
 from tests.kernel.containers import Containers
+from tests.kernel.machine import INSTANCE, OUTSIDE_ADDRESS, Machine, MakePool, inside_namespace, remains
 from tests.kernel.rootfs import ensure_rootfs, missing
 
 
@@ -70,3 +74,45 @@ async def containers(data_dir: Path, rootfs: str) -> AsyncIterator[Containers]:
         finally:
             await made.close()
             await runtime.shutdown()
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """The test itself runs on the machine: threads and programs it starts inherit the namespace."""
+    made = Machine()
+    try:
+        with inside_namespace(made.machine_fd):
+            yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def make_pool(machine: Machine, tmp_path: Path) -> Iterator[MakePool]:
+    """Pools of slots on that machine; nothing of them is left."""
+    resolv_conf = tmp_path / "resolv.conf"
+
+    def make(
+        size: int = 1,
+        resolvers: str = OUTSIDE_ADDRESS,
+        living: Sequence[str] = (),
+        proxy_env: Mapping[str, str] | None = None,
+        make_namespace: MakeNamespace | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> NetworkPool:
+        resolv_conf.write_text("".join(f"nameserver {address}\n" for address in resolvers.split()))
+        state_dir = str(tmp_path / "state")
+        return NetworkPool.open(
+            state_dir,
+            INSTANCE,
+            size,
+            living=living,
+            proxy_env=proxy_env,
+            resolv_conf=str(resolv_conf),
+            make_namespace=make_namespace,
+            monotonic_s=monotonic_s,
+        )
+
+    yield make
+    sweep_network(str(tmp_path / "state"), INSTANCE)
+    assert remains(tmp_path / "state") == []

@@ -8,7 +8,7 @@ import pytest
 
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.network.firewall import accept_rules, dropping_chains, own_rules
-from squall.runtime.network.names import Names
+from squall.runtime.network.names import Names, SlotName, parse_slot_name
 from squall.runtime.network.node_network import read_resolv_conf
 from squall.runtime.network.rules import render_rules
 from squall.runtime.network.services import Redirect, Services, find_resolvers, plan_services
@@ -30,6 +30,26 @@ def test_names_fit_an_interface_and_differ_by_instance() -> None:
     assert Names("other").index_of(NAMES.veth(300)) is None
     assert NAMES.index_of("eth0") is None
     assert NAMES.index_of(NAMES.bridge) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("16", SlotName(16, is_blocked=False, is_owned=False)),
+        ("b0", SlotName(0, is_blocked=True, is_owned=False)),
+        ("c4000", SlotName(4000, is_blocked=False, is_owned=True)),
+        ("cb7", SlotName(7, is_blocked=True, is_owned=True)),
+    ],
+)
+def test_name_of_a_slot_says_what_it_is(text: str, name: SlotName) -> None:
+    assert str(name) == text
+    assert parse_slot_name(text) == name
+
+
+@pytest.mark.parametrize("text", ["", "c", "bc1", "16.new", "x1", "-1"])
+def test_other_names_are_of_no_slot(text: str) -> None:
+    with pytest.raises(ValueError, match="no name of a network slot"):
+        parse_slot_name(text)
 
 
 def test_subnet_is_the_same_again_for_an_instance() -> None:

@@ -7,6 +7,7 @@ docs/decisions/0005-network-slots.md.
 
 from squall.runtime.network.names import Names
 from squall.runtime.network.node_network import sweep_network
+from squall.runtime.network.owner import SlotOwner
 from squall.runtime.network.pool import NetworkPool
 
-__all__ = ["Names", "NetworkPool", "sweep_network"]
+__all__ = ["Names", "NetworkPool", "SlotOwner", "sweep_network"]

@@ -10,16 +10,17 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
 from squall.runtime.errors import RuntimeFailure, describe_errno
 from squall.runtime.network.names import Names
-from squall.runtime.network.namespaces import new_namespace, unpin
+from squall.runtime.network.namespaces import unpin
 from squall.runtime.network.netlink import IPRoute, NetlinkError
 from squall.runtime.network.rtnl import (
+    LinkState,
     Request,
     RoutingSocket,
     VethEnd,
@@ -36,6 +37,7 @@ from squall.runtime.network.subnet import PREFIX_LENGTH, Subnet
 
 FALLBACK_MTU = 1500
 INSIDE = "eth0"
+LOOPBACK_MTU = 65_536
 LOOPBACK_INDEX, INSIDE_INDEX = 1, 2
 """The numbers of the interfaces inside a slot."""
 # Locally administered; the same on the machine's end of every pair, because nobody else is on that link.
@@ -158,30 +160,39 @@ def _let_ordinary_programs_work() -> None:
     write_sysctl("net/ipv6/conf/default/disable_ipv6", "1")
 
 
-def make_blocked_namespace(path: str, home_fd: int) -> None:
-    """A namespace with nothing but its loopback."""
-    with new_namespace(path, home_fd), RoutingSocket() as routing:
+def furnish_blocked(namespace: AbstractContextManager[None]) -> None:
+    """Let a namespace have nothing but its loopback. It is entered as `namespace`, and left."""
+    with namespace, RoutingSocket() as routing:
         routing.ask("set up", "a namespace without network", set_up(LOOPBACK_INDEX))
         _let_ordinary_programs_work()
 
 
-def make_slot(names: Names, subnet: Subnet, index: int, *, path: str, mtu: int, home_fd: int) -> None:
-    """A namespace with an address, routes and the machine's end in place.
+def furnish(
+    namespace: AbstractContextManager[None], names: Names, subnet: Subnet, index: int, *, mtu: int, home_fd: int
+) -> None:
+    """Let a namespace have an address and routes, with the machine's end in place. It is entered as `namespace`.
 
     Raises:
-        RuntimeFailure: nothing of the slot is left then.
+        RuntimeFailure: no interface of the slot is left then.
     """
     address, veth = subnet.slot(index), names.veth(index)
     try:
-        with new_namespace(path, home_fd), RoutingSocket() as routing:
+        with namespace, RoutingSocket() as routing:
             _let_ordinary_programs_work()
             inner = _inner_end(subnet, index, mtu=mtu, peer=veth, home_fd=home_fd)
             routing.ask("set up", f"network slot {veth}", *inner)
         _finish_outer_end(veth, subnet, address, container_mac(index))
     except BaseException:
-        unpin(path)
         remove_link(veth)
         raise
+
+
+def inside_links(index: int | None, mtu: int) -> tuple[LinkState, ...]:
+    """The interfaces inside a slot as they are to stay; without an index, of one that is blocked."""
+    loopback = LinkState(LOOPBACK_INDEX, "lo", "00:00:00:00:00:00", LOOPBACK_MTU)
+    if index is None:
+        return (loopback,)
+    return loopback, LinkState(INSIDE_INDEX, INSIDE, container_mac(index), mtu)
 
 
 def _inner_end(subnet: Subnet, index: int, *, mtu: int, peer: str, home_fd: int) -> tuple[Request, ...]:

@@ -6,10 +6,39 @@ Interface names hold 15 characters at most, hence the hash of the instance inste
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 # Every instance's interfaces start with it: rules that keep containers apart also keep instances apart.
 ANY_SLOT = "sq*"
+_SLOT_NAME = re.compile("(c?)(b?)([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class SlotName:
+    """What a slot is called: by that name its namespace is pinned, and its container recorded."""
+
+    number: int
+    """Its place in the subnet, where it has one."""
+    is_blocked: bool
+    """It has nothing but a loopback, and no address."""
+    is_owned: bool
+    """Its namespace is of clones, not the machine's."""
+
+    def __str__(self) -> str:
+        return f"{'c' if self.is_owned else ''}{'b' if self.is_blocked else ''}{self.number}"
+
+
+def parse_slot_name(text: str) -> SlotName:
+    """The reverse of `str`.
+
+    Raises:
+        ValueError: no slot is called so.
+    """
+    match = _SLOT_NAME.fullmatch(text)
+    if match is None:
+        raise ValueError(f"no name of a network slot: {text!r}")
+    return SlotName(int(match[3]), is_blocked=bool(match[2]), is_owned=bool(match[1]))
 
 
 @dataclass(frozen=True, slots=True)

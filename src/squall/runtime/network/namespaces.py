@@ -92,17 +92,54 @@ def new_namespace(path: str, home_fd: int) -> Iterator[None]:
     Raises:
         RuntimeFailure: not made; the thread is back home then, and nothing is left at `path`.
     """
+    with _pinned_from(path, home_fd):
+        _call("make network namespace", path, _libc().unshare(CLONE_NEWNET))
+        _mount(THREAD_NAMESPACE, path, MS_BIND)
+        yield
+
+
+@contextmanager
+def given_namespace(descriptor: int, path: str, home_fd: int) -> Iterator[None]:
+    """Pin somebody else's namespace at `path` and be in it until the block ends, as in a new one.
+
+    Raises:
+        RuntimeFailure: not pinned; the thread is back home then, and nothing is left at `path`.
+    """
+    with _pinned_from(path, home_fd):
+        _mount(f"/proc/self/fd/{descriptor}", path, MS_BIND)
+        _enter(descriptor)
+        yield
+
+
+@contextmanager
+def visited_namespace(descriptor: int, home_fd: int) -> Iterator[None]:
+    """Be in a namespace until the block ends; only the calling thread moves."""
+    _enter(descriptor)
+    try:
+        yield
+    finally:
+        _return(home_fd)
+
+
+@contextmanager
+def _pinned_from(path: str, home_fd: int) -> Iterator[None]:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise RuntimeFailure(describe_errno("make", path, error.errno or 0)) from error
     try:
-        _call("make network namespace", path, _libc().unshare(CLONE_NEWNET))
         try:
-            _mount(THREAD_NAMESPACE, path, MS_BIND)
             yield
         finally:
-            _call("return from network namespace", path, _libc().setns(home_fd, CLONE_NEWNET))
+            _return(home_fd)
     except BaseException:
         unpin(path)
         raise
+
+
+def _enter(descriptor: int) -> None:
+    _call("enter", "network namespace", _libc().setns(descriptor, CLONE_NEWNET))
+
+
+def _return(home_fd: int) -> None:
+    _call("return from", "network namespace", _libc().setns(home_fd, CLONE_NEWNET))

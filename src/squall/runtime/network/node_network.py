@@ -11,21 +11,26 @@ import os
 import socket
 import time
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from squall.runtime.errors import RuntimeFailure, describe_errno
 from squall.runtime.network import firewall, links, rules
-from squall.runtime.network.names import Names
+from squall.runtime.network.names import Names, parse_slot_name
 from squall.runtime.network.namespaces import (
     current_namespace,
+    given_namespace,
     is_mount_point,
     make_pin_directory,
+    new_namespace,
     remove_pin_directory,
     unpin,
+    visited_namespace,
 )
 from squall.runtime.network.services import Services, find_resolvers, plan_services
 from squall.runtime.network.subnet import PREFIX_LENGTH, Subnet, choose_subnet
+from squall.runtime.network.watch import ChangeWatch
 from squall.runtime.spec import NetworkSlot
 
 log = logging.getLogger(__name__)
@@ -35,7 +40,6 @@ RESOLV_CONF = "/etc/resolv.conf"
 # behind it.
 STUB_RESOLVER = "127.0.0.53"
 RESOLV_CONF_BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
-BLOCKED = "b"
 BATCH_TIMEOUT_S = 1.0
 BATCH_PERIOD_S = 0.02
 
@@ -53,6 +57,16 @@ class NetworkConfig:
     proxy_env: Mapping[str, str] = field(default_factory=dict)
     resolv_conf: str = RESOLV_CONF
     """Path of the machine's resolver configuration."""
+
+
+def _index_of(name: str) -> int | None:
+    """The place in the subnet of the slot called so, if it has one."""
+    try:
+        parsed = parse_slot_name(name)
+    except ValueError:
+        # Not ours, or of another version's: swept like a slot without address.
+        return None
+    return None if parsed.is_blocked else parsed.number
 
 
 def read_resolv_conf(path: str) -> str:
@@ -145,39 +159,67 @@ class NodeNetwork:
         """Remove every slot that belongs to no living container. Returns the others, container id to slot name."""
         owners = {name: container_id for name in os.listdir(self.records) if (container_id := self._owner(name))}
         pinned = set(os.listdir(self.pins))
-        found = {str(index) for index in links.find_slots(self.names)}
+        found = links.find_slots(self.names)
         adopted: dict[str, str] = {}
-        for name in sorted(pinned | found | owners.keys()):
-            is_whole = is_mount_point(f"{self.pins}/{name}") and (name in found or name.startswith(BLOCKED))
+        named: set[int | None] = set()
+        for name in sorted(pinned | owners.keys()):
+            index = _index_of(name)
+            named.add(index)
+            is_whole = is_mount_point(f"{self.pins}/{name}") and (index is None or index in found)
             owner = owners.get(name, "")
             if owner in living and is_whole:
                 adopted[owner] = name
-        self.remove_all(sorted((pinned | found | owners.keys()) - set(adopted.values())))
+        nameless = {str(index) for index in found - named}
+        self.remove_all(sorted((pinned | nameless | owners.keys()) - set(adopted.values())))
         return adopted
 
     def make(self, name: str) -> NetworkSlot:
-        """Make the slot of this name."""
+        """Make the slot of this name, the machine's own."""
         path = f"{self.pins}/{name}"
-        if name.startswith(BLOCKED):
-            links.make_blocked_namespace(path, self.home_fd)
-        else:
-            links.make_slot(self.names, self.subnet, int(name), path=path, mtu=self.mtu, home_fd=self.home_fd)
+        self._furnish(name, new_namespace(path, self.home_fd))
         return self.describe(name)
+
+    def make_owned(self, name: str, descriptor: int) -> tuple[NetworkSlot, ChangeWatch]:
+        """Make a slot of a namespace that an owner has power over, and the watch in it. The descriptor is closed."""
+        try:
+            self._furnish(name, given_namespace(descriptor, f"{self.pins}/{name}", self.home_fd))
+            try:
+                with visited_namespace(descriptor, self.home_fd):
+                    watch = ChangeWatch(*links.inside_links(_index_of(name), self.mtu))
+            except BaseException:
+                self.remove(name)
+                raise
+        finally:
+            os.close(descriptor)
+        return self.describe(name), watch
+
+    def _furnish(self, name: str, namespace: AbstractContextManager[None]) -> None:
+        index = _index_of(name)
+        try:
+            if index is None:
+                links.furnish_blocked(namespace)
+            else:
+                links.furnish(namespace, self.names, self.subnet, index, mtu=self.mtu, home_fd=self.home_fd)
+        except BaseException:
+            unpin(f"{self.pins}/{name}")
+            raise
 
     def describe(self, name: str) -> NetworkSlot:
         """The record of a slot that exists."""
         path = f"{self.pins}/{name}"
-        if name.startswith(BLOCKED):
+        index = _index_of(name)
+        if index is None:
             return NetworkSlot(name, path, address="", gateway="", resolv_conf="")
         services = self.services
-        address = self.subnet.slot(int(name))
+        address = self.subnet.slot(index)
         return NetworkSlot(name, path, address, self.subnet.gateway, services.resolv_conf, dict(services.env))
 
     def remove(self, name: str) -> None:
         """Remove a slot with its record. Idempotent."""
         path = f"{self.pins}/{name}"
-        if name.isdigit():
-            links.remove_slot(self.names, int(name), path)
+        index = _index_of(name)
+        if index is not None:
+            links.remove_slot(self.names, index, path)
         else:
             unpin(path)
         self.forget(name)
@@ -188,7 +230,7 @@ class NodeNetwork:
         """
         for name in names:
             unpin(f"{self.pins}/{name}")
-        doomed = {int(name) for name in names if name.isdigit()}
+        doomed = {_index_of(name) for name in names}
         deadline = time.monotonic() + BATCH_TIMEOUT_S
         while doomed & links.find_slots(self.names) and time.monotonic() < deadline:
             time.sleep(BATCH_PERIOD_S)

@@ -7,7 +7,9 @@ must do nothing else. What the event loop keeps is only lists.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,11 @@ from types import TracebackType
 from typing import TypeVar
 
 from squall.runtime.errors import RuntimeFailure
-from squall.runtime.network.node_network import BLOCKED, RESOLV_CONF, NetworkConfig, NodeNetwork
+from squall.runtime.network.names import SlotName, parse_slot_name
+from squall.runtime.network.node_network import RESOLV_CONF, NetworkConfig, NodeNetwork
+from squall.runtime.network.owner import MakeNamespace, SlotOwner
+from squall.runtime.network.stock import Stock
+from squall.runtime.network.watch import ChangeWatch
 from squall.runtime.spec import NetworkSlot
 
 Result = TypeVar("Result")
@@ -23,6 +29,14 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 ACQUIRE_TIMEOUT_S = 60.0
+FREE_MAX = 512
+"""Free slots of the machine's own that are kept, whatever was in use lately."""
+OWNER_FREE_MAX = 256
+OWNED_FREE_MAX = 512
+"""Free slots of one owner, and of all owners: those used longest ago go first."""
+OWNED_MAKING_MAX = 2
+"""Namespaces asked for at once: one is made while another one is furnished, and whoever makes them has more to do."""
+TRIM_PERIOD_S = 10.0
 
 
 class NetworkPool:
@@ -31,23 +45,37 @@ class NetworkPool:
     Entering removes what a crashed run left (slots of `living` containers are adopted), sets up the instance's subnet
     and rules, and starts to fill the pool. Leaving removes everything, except slots that are still in use and what
     they stand on: containers outlive the agent.
+
+    Slots are the machine's, or those of an owner whose clones can enter them. What an owner had goes back to it alone,
+    and only as it was: if anything was changed inside, the slot is removed.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: NetworkConfig,
+        make_namespace: MakeNamespace | None,
+        monotonic_s: Callable[[], float],
+    ) -> None:
         self._node = NodeNetwork(config)
+        self._make_namespace = make_namespace
+        self._monotonic_s = monotonic_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="squall-network")
-        self._free: deque[NetworkSlot] = deque()
-        self._free_names: deque[str] = deque()
+        self._ordinary = Stock(None, False, config.size, FREE_MAX)
+        self._stocks: dict[tuple[SlotOwner | None, bool], Stock] = {(None, False): self._ordinary}
+        self._strangers = Stock(None, False, 0, free_max=0)
+        """Slots of owners that an earlier agent knew: in use, and kept for nobody afterwards."""
+        self._stock_of: dict[str, Stock] = {}
+        """Of each slot, by name."""
+        self._watches: dict[str, ChangeWatch] = {}
+        self._free_indexes: deque[int] = deque()
         self._blocked_count = 0
         self._in_use: dict[str, NetworkSlot] = {}
-        self._waiting: deque[asyncio.Future[NetworkSlot]] = deque()
-        self._doomed: deque[NetworkSlot] = deque()
         self._has_remover = False
-        self._making = 0
         self._all_made = asyncio.Event()
         self._all_made.set()
+        self._owned_turn = asyncio.Semaphore(OWNED_MAKING_MAX)
         self._background: set[asyncio.Task[None]] = set()
+        self._trimmer: asyncio.Task[None] | None = None
         self._is_closing = False
 
     @classmethod
@@ -60,14 +88,17 @@ class NetworkPool:
         living: Collection[str] = (),
         proxy_env: Mapping[str, str] | None = None,
         resolv_conf: str = RESOLV_CONF,
+        make_namespace: MakeNamespace | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> NetworkPool:
-        """A pool that keeps `size` slots free; enter it before use.
+        """A pool that keeps `size` slots free, more after many were in use; enter it before use.
 
         `proxy_env` is the part of the machine's environment that names proxies. `living` names the containers that
-        survived.
+        survived. `make_namespace` makes those of owners.
         """
         env = dict(proxy_env or {})
-        return cls(NetworkConfig(state_dir, instance, size, frozenset(living), env, resolv_conf))
+        config = NetworkConfig(state_dir, instance, size, frozenset(living), env, resolv_conf)
+        return cls(config, make_namespace, monotonic_s)
 
     async def __aenter__(self) -> NetworkPool:
         try:
@@ -77,11 +108,18 @@ class NetworkPool:
             self._thread.shutdown(wait=True)
             self._node.close()
             raise
-        self._in_use = {container_id: self._node.describe(name) for container_id, name in adopted.items()}
-        taken = set(adopted.values())
-        self._blocked_count = max((int(name[1:]) for name in taken if name.startswith(BLOCKED)), default=-1) + 1
-        self._free_names.extend(str(i) for i in self._node.subnet.slot_indexes if str(i) not in taken)
-        self._refill()
+        for container_id, text in adopted.items():
+            name = parse_slot_name(text)
+            stock = self._strangers if name.is_owned else self._stock(None, name.is_blocked)
+            self._stock_of[text] = stock
+            self._in_use[container_id] = self._node.describe(text)
+            stock.lend(self._monotonic_s())
+        names = [parse_slot_name(text) for text in adopted.values()]
+        self._blocked_count = max((name.number for name in names if name.is_blocked), default=-1) + 1
+        taken = {name.number for name in names if not name.is_blocked}
+        self._free_indexes.extend(index for index in self._node.subnet.slot_indexes if index not in taken)
+        self._refill(self._ordinary)
+        self._trimmer = asyncio.get_running_loop().create_task(self._trim())
         return self
 
     async def __aexit__(
@@ -96,13 +134,22 @@ class NetworkPool:
 
     @property
     def free_count(self) -> int:
-        """Slots ready to be handed out."""
-        return len(self._free)
+        """Slots of the machine's own, with a network, ready to be handed out."""
+        return len(self._ordinary.free)
 
-    async def acquire(self, container_id: str, blocked: bool = False) -> NetworkSlot:
-        """A slot for this container, at once while the pool has one. `blocked`: with nothing but a loopback.
+    def free_of(self, owner: SlotOwner, blocked: bool = False) -> int:
+        """Slots of an owner ready to be handed out."""
+        stock = self._stocks.get((owner, blocked))
+        return len(stock.free) if stock else 0
+
+    async def acquire(self, container_id: str, blocked: bool = False, owner: SlotOwner | None = None) -> NetworkSlot:
+        """A slot for this container, at once while the pool has one.
 
         May be repeated: a container that has a slot gets the same one.
+
+        Args:
+            blocked: with nothing but a loopback.
+            owner: whose clone is to enter it. Without one the slot is the machine's, where no clone can go.
 
         Raises:
             RuntimeFailure: the kernel refused, or all addresses of the subnet are in use.
@@ -110,27 +157,55 @@ class NetworkPool:
         present = self._in_use.get(container_id)
         if present is not None:
             return present
-        slot = await (self._make_blocked() if blocked else self._take())
+        slot = await self._take(self._stock(owner, blocked))
+        stock = self._stock_of[slot.name]
         present = self._in_use.get(container_id)
         if present is not None:
-            self._put_back(slot)
+            self._put_back(stock, slot)
             return present
         try:
             self._node.record(slot.name, container_id)
         except BaseException:
-            self._put_back(slot)
+            self._put_back(stock, slot)
             raise
         self._in_use[container_id] = slot
-        self._refill()
+        stock.lend(self._monotonic_s())
+        self._refill(stock)
         return slot
 
     async def release(self, slot: NetworkSlot) -> None:
         """Take a slot back; every process of its container must be gone. Idempotent, and never waits for the kernel."""
-        owners = [container_id for container_id, held in self._in_use.items() if held.name == slot.name]
-        for container_id in owners:
+        holders = [container_id for container_id, held in self._in_use.items() if held.name == slot.name]
+        for container_id in holders:
             del self._in_use[container_id]
             self._node.forget(slot.name)
-            self._put_back(slot)
+            stock = self._stock_of[slot.name]
+            stock.take_back(self._monotonic_s())
+            if stock.owner is None or self._is_as_made(slot.name):
+                self._put_back(stock, slot)
+            else:
+                log.info("network slot %s is removed: its container changed what is inside", slot.name)
+                self._start(self._remove(slot))
+                # Whoever waits, or is to find one ready, gets another one.
+                self._refill(stock)
+
+    def reserve(self, owner: SlotOwner, count: int, blocked: bool = False) -> None:
+        """Keep that many slots of an owner free from now on, as far as all owners together may have them.
+
+        They are made meanwhile. `drop_owner` ends it, as does a count of 0.
+        """
+        stock = self._stock(owner, blocked)
+        stock.minimum = count
+        self._refill(stock)
+        self._start_remover()
+
+    def drop_owner(self, owner: SlotOwner) -> None:
+        """Keep no slots for an owner any more: free ones are removed, those in use when they come back."""
+        for blocked in (False, True):
+            stock = self._stocks.get((owner, blocked))
+            if stock is not None:
+                stock.drop()
+        self._start_remover()
 
     def slot_of(self, container_id: str) -> NetworkSlot | None:
         """The slot a container holds, adopted ones included."""
@@ -152,11 +227,17 @@ class NetworkPool:
         if self._is_closing:
             return
         self._is_closing = True
-        for waiting in self._waiting:
-            waiting.cancel()
-        doomed = [slot.name for slot in (*self._free, *self._doomed)]
-        self._free.clear()
-        self._doomed.clear()
+        if self._trimmer is not None:
+            self._trimmer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._trimmer
+        doomed: list[str] = []
+        for stock in self._all_stocks():
+            stock.cancel_waiters()
+            doomed += [slot.name for slot in stock.free]
+            stock.free.clear()
+        for name in doomed:
+            self._end_watch(name)
         try:
             await self._run(self._node.remove_all, doomed)
             # Slots that are being made meanwhile go one by one when they are done.
@@ -165,33 +246,40 @@ class NetworkPool:
             if not self._in_use:
                 await self._run(self._node.tear_down)
         finally:
+            for name in list(self._watches):
+                self._end_watch(name)
             self._thread.shutdown(wait=True)
             self._node.close()
 
     async def _run(self, function: Callable[..., Result], *args: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
-    async def _make_blocked(self) -> NetworkSlot:
-        name = f"{BLOCKED}{self._blocked_count}"
-        self._blocked_count += 1
-        return await self._run(self._node.make, name)
+    def _stock(self, owner: SlotOwner | None, is_blocked: bool) -> Stock:
+        stock = self._stocks.get((owner, is_blocked))
+        if stock is None:
+            stock = Stock(owner, is_blocked, minimum=0, free_max=OWNER_FREE_MAX)
+            self._stocks[owner, is_blocked] = stock
+        return stock
 
-    async def _take(self) -> NetworkSlot:
+    def _all_stocks(self) -> list[Stock]:
+        return [*self._stocks.values(), self._strangers]
+
+    def _owned_free_count(self) -> int:
+        return sum(len(stock.free) for stock in self._stocks.values() if stock.owner)
+
+    async def _take(self, stock: Stock) -> NetworkSlot:
         if self._is_closing:
             raise RuntimeFailure("cannot acquire a network slot: the pool is closed")
-        if self._free:
+        if stock.free:
             # Oldest first, so that what the outside still sends to a slot's last container has time to stop.
-            return self._free.popleft()
-        if self._doomed:
-            return self._doomed.popleft()
-        waiting: asyncio.Future[NetworkSlot] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
-        self._refill()
+            return stock.free.popleft()
+        waiting = stock.wait()
+        self._refill(stock)
         try:
             return await asyncio.wait_for(asyncio.shield(waiting), ACQUIRE_TIMEOUT_S)
         except BaseException as error:
             if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
-                self._put_back(waiting.result())
+                self._put_back(stock, waiting.result())
             else:
                 waiting.cancel()
             if isinstance(error, TimeoutError):
@@ -200,85 +288,124 @@ class NetworkPool:
                 ) from error
             raise
 
-    def _put_back(self, slot: NetworkSlot) -> None:
-        if slot.name.startswith(BLOCKED):
-            self._start(self._remove(slot))
-        elif self._hand_over(slot):
-            return
-        elif len(self._free) < self._config.size and not self._is_closing:
-            self._free.append(slot)
-        else:
-            self._doomed.append(slot)
+    def _put_back(self, stock: Stock, slot: NetworkSlot) -> None:
+        if not stock.hand_over(slot):
+            stock.free.append(slot)
             self._start_remover()
 
-    def _hand_over(self, slot: NetworkSlot) -> bool:
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(slot)
-                return True
-        return False
+    def _is_as_made(self, name: str) -> bool:
+        watch = self._watches.get(name)
+        return watch is not None and watch.is_unchanged()
 
-    def _refill(self) -> None:
+    def _refill(self, stock: Stock) -> None:
         """Start making as many slots as are missing."""
-        live = sum(not waiting.done() for waiting in self._waiting)
-        wanted = 0 if self._is_closing else live + self._config.size - len(self._free) - self._making
-        while wanted > 0 and self._doomed and not live:
-            self._free.append(self._doomed.popleft())
-            wanted -= 1
+        wanted = 0 if self._is_closing else stock.missing()
+        if stock.owner is not None:
+            # A reservation must not make what is removed again since there are too many.
+            room = max(OWNED_FREE_MAX - self._owned_free_count(), 0)
+            wanted = min(wanted, stock.waiter_count() + room)
         for _ in range(wanted):
-            if not self._free_names:
-                self._fail_one(RuntimeFailure("cannot acquire a network slot: all addresses of the subnet are in use"))
+            name = self._new_name(stock)
+            if name is None:
+                stock.fail_one(RuntimeFailure("cannot acquire a network slot: all addresses of the subnet are in use"))
                 return
-            self._making += 1
+            stock.making += 1
             self._all_made.clear()
-            self._start(self._make(self._free_names.popleft()))
+            self._start(self._make(stock, name))
 
-    async def _make(self, name: str) -> None:
+    def _new_name(self, stock: Stock) -> SlotName | None:
+        if stock.is_blocked:
+            self._blocked_count += 1
+            return SlotName(self._blocked_count - 1, is_blocked=True, is_owned=stock.owner is not None)
+        if not self._free_indexes:
+            return None
+        return SlotName(self._free_indexes.popleft(), is_blocked=False, is_owned=stock.owner is not None)
+
+    def _give_back(self, name: SlotName) -> None:
+        if not name.is_blocked:
+            self._free_indexes.append(name.number)
+
+    async def _make(self, stock: Stock, name: SlotName) -> None:
         try:
-            slot = await self._run(self._node.make, name)
+            if stock.owner is None:
+                slot, watch = await self._run(self._node.make, str(name)), None
+            else:
+                slot, watch = await self._make_owned(stock.owner, str(name))
         except RuntimeFailure as failure:
-            self._free_names.append(name)
+            self._give_back(name)
             log.warning("%s", failure)
-            self._fail_one(failure)
+            stock.fail_one(failure)
             return
         finally:
-            self._making -= 1
-            if not self._making:
+            stock.making -= 1
+            if not any(other.making for other in self._all_stocks()):
                 self._all_made.set()
-        self._put_back(slot)
+        self._stock_of[slot.name] = stock
+        if watch is not None:
+            self._watches[slot.name] = watch
+        self._put_back(stock, slot)
+
+    async def _make_owned(self, owner: SlotOwner, name: str) -> tuple[NetworkSlot, ChangeWatch]:
+        if self._make_namespace is None:
+            raise RuntimeFailure("cannot acquire a network slot for a clone: nothing here makes namespaces of owners")
+        async with self._owned_turn:
+            descriptor = await self._make_namespace(owner.id_range, owner.uid)
+            return await self._run(self._node.make_owned, name, descriptor)
+
+    async def _trim(self) -> None:
+        """Remove, for ever, what is no longer worth keeping."""
+        while True:
+            await asyncio.sleep(TRIM_PERIOD_S)
+            now_s = self._monotonic_s()
+            for key, stock in list(self._stocks.items()):
+                if stock is not self._ordinary and stock.is_over(now_s):
+                    del self._stocks[key]
+            self._start_remover()
+
+    def _next_surplus(self) -> Stock | None:
+        """What the next slot is to be removed from."""
+        now_s = self._monotonic_s()
+        for stock in self._all_stocks():
+            if stock.free and (self._is_closing or stock.surplus(now_s)):
+                return stock
+        if self._owned_free_count() > OWNED_FREE_MAX:
+            owned = [stock for stock in self._stocks.values() if stock.owner and stock.free]
+            return min(owned, key=lambda stock: stock.used_at_s)
+        return None
 
     def _start_remover(self) -> None:
-        if self._doomed and not self._has_remover:
+        if not self._has_remover and self._next_surplus() is not None:
             self._has_remover = True
-            self._start(self._remove_doomed())
+            self._start(self._remove_surplus())
 
-    async def _remove_doomed(self) -> None:
+    async def _remove_surplus(self) -> None:
         try:
-            while self._doomed:
+            while self._next_surplus() is not None:
                 # One at a time and after what somebody waits for: the kernel takes some 20 ms per interface.
                 await self._all_made.wait()
-                if self._doomed:
-                    await self._remove(self._doomed.popleft())
+                stock = self._next_surplus()
+                if stock is not None:
+                    # Those that came back last: they are the ones that the outside may still send something to.
+                    await self._remove(stock.free.pop())
         finally:
             self._has_remover = False
 
     async def _remove(self, slot: NetworkSlot) -> None:
+        self._end_watch(slot.name)
+        del self._stock_of[slot.name]
         try:
             await self._run(self._node.remove, slot.name)
         except RuntimeFailure as failure:
             # Its name is not used again; the next start sweeps it up.
             log.warning("%s", failure)
             return
-        if not slot.name.startswith(BLOCKED):
-            self._free_names.append(slot.name)
+        self._give_back(parse_slot_name(slot.name))
 
-    def _fail_one(self, failure: RuntimeFailure) -> None:
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_exception(failure)
-                return
+    def _end_watch(self, name: str) -> None:
+        # Before the namespace is to go: a socket in it keeps it.
+        watch = self._watches.pop(name, None)
+        if watch is not None:
+            watch.close()
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         running = asyncio.get_running_loop().create_task(work)

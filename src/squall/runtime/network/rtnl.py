@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from types import TracebackType
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from squall.runtime.errors import RuntimeFailure, describe_errno
 _NLMSG_ERROR = 2
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 1, 4, 0x200, 0x400
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWNEIGH = 16, 17, 20, 24, 28
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
@@ -32,6 +33,7 @@ _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _NUD_PERMANENT = 0x80
 _CREATE = _NLM_F_CREATE | _NLM_F_EXCL
 _HEADER = struct.Struct("=IHHII")
+_LINK = struct.Struct("=BxHiII")
 _ANSWER_BYTES = 64 * 1024
 _ANSWER_S = 10.0
 
@@ -49,6 +51,15 @@ class Request(NamedTuple):
 class VethEnd(NamedTuple):
     """One end of a pair of virtual interfaces."""
 
+    name: str
+    mac: str
+    mtu: int
+
+
+class LinkState(NamedTuple):
+    """An interface that is up and belongs to no other."""
+
+    number: int
     name: str
     mac: str
     mtu: int
@@ -159,6 +170,35 @@ class RoutingSocket:
         return errors
 
 
+def read_link_changes(data: bytes) -> Iterator[LinkState | None]:
+    """What messages of the kernel say of interfaces, in order; None for everything that is not an interface's state."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
+        end = offset + max(length, _HEADER.size)
+        yield _link_state(data[offset + _HEADER.size : end]) if kind == _RTM_NEWLINK else None
+        offset = _aligned(end)
+
+
+def _link_state(body: bytes) -> LinkState | None:
+    _, _, index, flags, _ = _LINK.unpack_from(body)
+    found = _read_attributes(body[_LINK.size :])
+    if _IFLA_MASTER in found or not flags & _IFF_UP:
+        return None
+    name = os.fsdecode(found[_IFLA_IFNAME].rstrip(b"\0"))
+    return LinkState(index, name, found[_IFLA_ADDRESS].hex(":"), int(struct.unpack("=I", found[_IFLA_MTU])[0]))
+
+
+def _read_attributes(data: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    offset = 0
+    while offset + 4 <= len(data):
+        size, kind = struct.unpack_from("=HH", data, offset)
+        found[kind] = data[offset + 4 : offset + size]
+        offset += _aligned(max(size, 4))
+    return found
+
+
 def interface_index(name: str) -> int:
     """The number of an interface.
 
@@ -206,7 +246,7 @@ def _mac(address: str) -> bytes:
 
 
 def _link(index: int, flags: int = 0, change: int = 0) -> bytes:
-    return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, change)
+    return _LINK.pack(socket.AF_UNSPEC, 0, index, flags, change)
 
 
 def _route(prefix_length: int, scope: int) -> bytes:
