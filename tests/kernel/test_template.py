@@ -306,6 +306,15 @@ async def test_parked_clone_that_ends_is_gone(forge: Forge) -> None:
         await forge.runtime.begin(spec.container_id, ENV)
 
 
+async def test_removed_while_it_ends_by_itself(forge: Forge) -> None:
+    template = await forge.ready()
+
+    for _ in range(20):
+        clone = await forge.clone(template, "pass")
+        await forge.runtime.remove(clone.container_id)
+        assert not await exists(forge.containers, clone.container_id)
+
+
 async def test_removed_while_it_is_made(forge: Forge) -> None:
     template = await forge.ready()
     spec = forge.spec(template)

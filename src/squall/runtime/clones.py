@@ -200,6 +200,14 @@ def send_signal(clone: Clone, number: int) -> None:
             pass
 
 
+def kill_process(pidfd: int) -> None:
+    """End a process that somebody else may have reaped already."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 def entry_paths(cgroup: Cgroup) -> list[str]:
     """Files into which a process of one thread writes `0` to enter: v1's `tasks` where it is, which takes no lock."""
     found = []

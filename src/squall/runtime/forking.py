@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from squall.runtime.cgroup import CgroupTree
-from squall.runtime.clones import Clones, entry_paths
+from squall.runtime.clones import Clones, entry_paths, kill_process
 from squall.runtime.container import (
     Clone,
     Entry,
@@ -225,7 +225,7 @@ class Forking:
         """Its first process is gone, and the rest of it is to go, too."""
         assert entry.clone is not None, "it is a clone"
         self._poller.unwatch(entry.clone.pidfd)
-        signal.pidfd_send_signal(entry.forked.pidfd, signal.SIGKILL)
+        kill_process(entry.forked.pidfd)
 
     def _on_cell_ended(self, entry: Entry) -> None:
         clone = entry.clone

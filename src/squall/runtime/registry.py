@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from squall.runtime.cgroup import CgroupTree, without_unified
-from squall.runtime.clones import send_signal
+from squall.runtime.clones import kill_process, send_signal
 from squall.runtime.container import (
     CgroupEntry,
     Entry,
@@ -298,7 +298,7 @@ class Registry:
     def _kill_all(self, entry: Entry) -> None:
         if entry.exit_status is None:
             # Pid 1 first: it may not have reached its cgroup yet.
-            signal.pidfd_send_signal(entry.forked.pidfd, signal.SIGKILL)
+            kill_process(entry.forked.pidfd)
             if entry.clone is not None:
                 # Nobody of it is outside of its pid namespace, which ends with its pid 1; that was verified.
                 entry.clone.sent_signal = signal.SIGKILL
