@@ -24,7 +24,7 @@ class Node:
     def __init__(self, starts: list[ColdStart | BaseException]) -> None:
         self.starts: Iterator[ColdStart | BaseException] = iter(starts)
         self.given: tuple[Any, ...] = ()
-        self.is_ended = False
+        self.is_left = False
 
     def prepare(self, spec: FunctionSpec, method: str, *given: Any) -> Subject:
         self.given = given
@@ -36,8 +36,8 @@ class Node:
             raise one
         return one
 
-    def end_all(self, subject: Subject) -> None:
-        self.is_ended = True
+    def leave(self, subject: Subject) -> None:
+        self.is_left = True
 
 
 def start(total_ms: float, path: str = PATH_PLAIN, cause: str = "") -> ColdStart:
@@ -47,7 +47,7 @@ def start(total_ms: float, path: str = PATH_PLAIN, cause: str = "") -> ColdStart
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(node: Node, *arguments: str) -> Result:
-        for name in ("prepare", "measure", "end_all"):
+        for name in ("prepare", "measure", "leave"):
             monkeypatch.setattr(bench, name, getattr(node, name))
         monkeypatch.setattr(bench, "require_server", lambda: None)
         monkeypatch.setattr(bench, "find_callable", lambda text: (SPEC, ""))
@@ -109,14 +109,14 @@ def test_a_function_that_fails_at_first_is_told_how_it_is_given_arguments(comman
     assert ended.exit_code == 1
     assert "TypeError: missing 1 required" in ended.stderr
     assert "given by --args" in ended.stderr
-    assert node.is_ended
+    assert node.is_left
 
 
 def test_an_interrupted_measurement_leaves_no_container(command: Any) -> None:
     node = Node([start(900), start(10), KeyboardInterrupt()])
 
     assert command(node).exit_code != 0
-    assert node.is_ended
+    assert node.is_left
 
 
 def test_the_picture_is_written(command: Any, tmp_path: Path) -> None:

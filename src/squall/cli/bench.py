@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from squall.cli.callable_name import find_callable
-from squall.cli.cold_start import ColdStart, Subject, end_all, measure, prepare
+from squall.cli.cold_start import ColdStart, Subject, leave, measure, prepare
 from squall.cli.environment import environment_option
 from squall.cli.run import reported
 from squall.cli.server_calls import require_server
 from squall.cli.timeline import shown
+from squall.exception import Error
 from squall.protocol.ids import is_id
 from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE
 from squall.protocol.records import to_wire
@@ -64,7 +65,7 @@ def start(
     require_server()
     spec, method = find_callable(function)
     subject = prepare(spec, method, encode_parameters(spec.name, parameters) if parameters else "", args, kwargs)
-    with _output.use(None), _ended(subject):
+    with _output.use(None), _left(subject):
         first = _first(subject)
         starts = list(_measured(subject, count))
     name = subject.name if is_id(function, "fu") else function
@@ -124,13 +125,13 @@ def _parsed(option: str, text: str) -> Any:
 
 
 @contextmanager
-def _ended(subject: Subject) -> Iterator[None]:
-    """Leave no container behind, however it ends."""
+def _left(subject: Subject) -> Iterator[None]:
+    """However it ends, nothing is left of it; what cannot be reached now ends by itself."""
     try:
         yield
-    except BaseException:
-        end_all(subject)
-        raise
+    finally:
+        with suppress(Error):
+            leave(subject)
 
 
 def _first(subject: Subject) -> ColdStart:

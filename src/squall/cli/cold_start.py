@@ -28,6 +28,7 @@ from squall.protocol.function import (
     RetryPolicy,
 )
 from squall.protocol.records import record, replace
+from squall.protocol.template import TemplateDrop, TemplateDropped, TemplateList, TemplateListing
 from squall.sdk import _client, _invoke
 from squall.sdk._pending import run
 
@@ -168,10 +169,19 @@ def end(container_id: str) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def end_all(subject: Subject) -> None:
-    """End what an interrupted call has left; nothing is waited for."""
+def leave(subject: Subject) -> None:
+    """Leave nothing on the nodes: end what an interrupted call has left, and let go of templates that nobody else
+    uses. Nothing is waited for."""
     for container_id in _containers_of(subject):
         ask("ContainerStop", ContainerStop(container_id), Empty)
+    templates = [
+        one.template.template_id
+        for page in ask_pages("TemplateList", TemplateList(subject.app_id), TemplateListing)
+        for one in page.templates
+        if one.template.function_id == subject.function_id
+    ]
+    if templates:
+        ask("TemplateDrop", TemplateDrop(tuple(templates)), TemplateDropped)
 
 
 def _containers_of(subject: Subject) -> Iterator[str]:

@@ -33,6 +33,7 @@ _COMMANDS = {
     "function": ("squall.cli.function", "function_group", "Functions: what they run with, what they did."),
     "call": ("squall.cli.call", "call_group", "Calls: what ran, why it was slow, why it failed."),
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
+    "template": ("squall.cli.template", "template_group", "Templates: what quick starts are forked from."),
     "environment": ("squall.cli.environment", "environment_group", "Environments: names apart from those of others."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
     "bench": ("squall.cli.bench", "bench_group", "Measure functions."),
