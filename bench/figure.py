@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "bench" / "programs"
@@ -34,6 +35,8 @@ class Figure:
     """One line about how it was measured, for the table."""
     also: Mapping[str, float] = field(default_factory=dict)
     """Other numbers of the same run, names with their units."""
+    values_ms: tuple[float, ...] = ()
+    """Of times that are drawn, each of them."""
 
     @property
     def is_rate(self) -> bool:
@@ -61,14 +64,14 @@ class Context:
     def env(self) -> dict[str, str]:
         return {**os.environ, **self.more_env, "SQUALL_DATA_DIR": str(self.data_dir), "PYTHONPATH": str(ROOT)}
 
-    def squall(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def squall(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run the command; the caller looks at how it ended."""
         command = [self.python, "-c", COMMAND, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=self.env, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=self.env, check=False)
 
     def program(
         self, name: str, *arguments: object, python: str | None = None, timeout_s: float = PROGRAM_TIMEOUT_S
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Run a program of bench/programs and return the numbers in its last line, a JSON object.
 
         Raises:
@@ -85,7 +88,7 @@ class Context:
         if program.returncode != 0:
             last = (err.strip().splitlines() or [f"ended with status {program.returncode}"])[-1]
             raise Absent(f"{name}: {last[:160]}")
-        numbers: dict[str, float] = json.loads(out.strip().splitlines()[-1])
+        numbers: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
         return numbers
 
 

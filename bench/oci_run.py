@@ -50,8 +50,8 @@ def write_bundle(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(bundle_config()))
 
 
-def measure(context: Context, runtime: str, count: int) -> Figure:
-    """Wall time of `RUNTIME run`, from nothing to the container's end.
+def measure(context: Context, runtime: str, count: int, *options: str) -> Figure:
+    """Wall time of `RUNTIME run`, from nothing to the container's end; `options` come before `run`.
 
     Raises:
         Absent: not installed, or it cannot run a container on this machine.
@@ -63,22 +63,30 @@ def measure(context: Context, runtime: str, count: int) -> Figure:
         write_bundle(folder)
         times_ms = []
         for number in range(context.times(count) + 1):
-            command = [
-                runtime,
-                "--root",
-                str(folder / "state"),
-                "run",
-                "--bundle",
-                str(folder),
-                f"b{os.getpid()}-{number}",
-            ]
-            started = time.perf_counter()
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-            times_ms.append((time.perf_counter() - started) * 1e3)
-            if ran.returncode != 0:
-                raise Absent(f"{runtime} cannot run here: {(ran.stderr.strip() or ran.stdout.strip())[-140:]}")
+            name = f"b{os.getpid()}-{number}"
+            place = ["--root", str(folder / "state"), *options]
+            times_ms.append(timed_ms(runtime, *place, "run", "--bundle", str(folder), name))
     finally:
         remove_tree(str(folder))
-    # The first reads programs from disk.
-    times_ms = times_ms[1:]
-    return Figure(p50(times_ms), "ms", f"p50, {runtime} run of python3 -S", {"p95_ms": percentile(times_ms, 95)})
+    return figure(times_ms, f"p50, {runtime} run of python3 -S")
+
+
+def timed_ms(*command: str) -> float:
+    """How long a command takes to its end.
+
+    Raises:
+        Absent: it fails.
+    """
+    started = time.perf_counter()
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    took_ms = (time.perf_counter() - started) * 1e3
+    if ran.returncode != 0:
+        raise Absent(f"{command[0]} cannot run here: {(ran.stderr.strip() or ran.stdout.strip())[-140:]}")
+    return took_ms
+
+
+def figure(times_ms: list[float], note: str) -> Figure:
+    """Of all but the first, which reads programs from disk."""
+    counted = times_ms[1:]
+    also = {"p95_ms": percentile(counted, 95), "p99_ms": percentile(counted, 99)}
+    return Figure(p50(counted), "ms", note, also, tuple(counted))
