@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import chart
 from bench.figure import ROOT, Absent, Context, Figure
 from squall.runtime.removal import remove_tree
 
@@ -41,6 +42,9 @@ class Benchmark:
     """Other numbers of the same run, with what each must be at most."""
 
 
+PEERS: dict[str, float | None] = dict.fromkeys(("runc_run", "podman_run", "runsc_run", "ray_actor_start"))
+"""What a cold start is compared with."""
+
 BENCHMARKS = [
     Benchmark("raw_echo"),
     Benchmark("raw_echo_blocking"),
@@ -49,6 +53,8 @@ BENCHMARKS = [
     Benchmark("runsc_run"),
     Benchmark("runc_run"),
     Benchmark("crun_run"),
+    Benchmark("podman_run"),
+    Benchmark("ray_actor_start"),
     Benchmark("tar_layer"),
     Benchmark("base_run"),
     Benchmark("import_outside", limit=60),
@@ -69,6 +75,17 @@ BENCHMARKS = [
     Benchmark("scale_to_zero", limit=1),
     Benchmark("fair_remote", limit=5),
     Benchmark("decide", limit=1),
+    Benchmark("start_trivial", limit=40, ratios=PEERS),
+    Benchmark("start_numpy_plain"),
+    Benchmark("start_numpy_fork", limit=15, ratios=PEERS, also={"p99_ms": 60}),
+    Benchmark("start_numpy_parked", limit=5, ratios=PEERS),
+    Benchmark("start_torch_plain"),
+    Benchmark("start_torch_fork", limit=40, ratios=PEERS),
+    Benchmark("start_torch_parked", limit=5, ratios=PEERS),
+    Benchmark("burst_200", limit=100),
+    Benchmark("clone_memory", limit=25),
+    Benchmark("start_gvisor_plain"),
+    Benchmark("restore_gvisor", ratios={"start_gvisor_plain": 0.5}),
     Benchmark("image_root", limit=5),
     Benchmark("image_rebuild", limit=150, ratios={"base_run": None}),
     Benchmark("torch_install", limit=15),
@@ -110,6 +127,10 @@ class Session:
             outcome = Absent(f"not done after {expired.timeout:.0f} s")
         self._measured[name] = (time.monotonic(), outcome)
         return outcome
+
+    def figures(self) -> dict[str, Figure]:
+        """Those there are so far."""
+        return {name: outcome for name, (_, outcome) in self._measured.items() if isinstance(outcome, Figure)}
 
     def row(self, benchmark: Benchmark) -> dict[str, object]:
         """The figure of a benchmark with its ratios and whether it reaches what it must."""
@@ -202,6 +223,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(names)}; all if none is given")
     parser.add_argument("--quick", action="store_true", help="a tenth of the repetitions, not for figures")
     parser.add_argument("--data-dir", help="keep images here between runs; a directory of its own if not given")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the cold starts of this run there, as SVG")
     chosen = parser.parse_args()
     # Ended from outside, it still stops its server and removes its directory.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -214,6 +236,9 @@ def main() -> int:
             session.row(benchmark) for benchmark in BENCHMARKS if not chosen.names or benchmark.name in chosen.names
         ]
 
+    picture = chart.draw(session.figures())
+    if chosen.plot is not None and picture:
+        chosen.plot.write_text(picture)
     print(table(rows))
     print()
     facts = {**machine(), "is_quick": chosen.quick}

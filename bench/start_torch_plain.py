@@ -1,0 +1,11 @@
+"""A cold start of a class that imports torch and loads 500 MB, without a template: what the others save."""
+
+from __future__ import annotations
+
+from bench.cold_starts import measure
+from bench.figure import Context, Figure
+
+
+def run(context: Context) -> Figure:
+    """Everything is loaded anew."""
+    return measure(context, "torch", "plain", count=10, function="Model")
