@@ -56,6 +56,15 @@ def test_start_of_its_container_is_taken_from_the_queue() -> None:
     assert "succeeded: queue 200 ms, start 800 ms, run 500 ms in ct-1" in text
 
 
+def test_how_its_container_came_about_is_told_with_the_call() -> None:
+    attempt = AttemptFlight(0, "succeeded", 0.0, 1_000.0, 1_500.0, "ct-1")
+    forked = ContainerFlight(replace(container(ready=8.0), path="fork"))
+
+    text = "\n".join(call_view.lines_of(flight(attempt, containers=(forked,))))
+
+    assert "  ct-1  idle, ready in 8.0 ms (fork)" in text
+
+
 def test_container_that_was_ready_before_takes_nothing_from_the_queue() -> None:
     began = ContainerFlight(container(ready=100.0), asked_ms=-5_000.0)
     attempt = AttemptFlight(0, "succeeded", 0.0, 1_000.0, 1_500.0, "ct-1")

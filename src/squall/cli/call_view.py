@@ -112,7 +112,8 @@ def _containers(containers: tuple[ContainerFlight, ...]) -> Iterator[str]:
         found = one.container
         ended = f", ended: {harmless(found.exit_reason)}" if found.exit_reason else ""
         ready = found.phase_ms.get("ready")
-        started = f", ready in {shown(ready)}" if ready is not None and not one.is_adopted else ""
+        path = f" ({found.path})" if found.path else ""
+        started = f", ready in {shown(ready)}{path}" if ready is not None and not one.is_adopted else ""
         yield f"  {found.container_id}  {found.state}{started}{ended}"
 
 

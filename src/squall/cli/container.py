@@ -44,6 +44,7 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
             container.app_name or None,
             container.function_name,
             container.state,
+            container.path or None,
             tables.local_time(container.created_at),
             *((container.exit_reason or None,) if include_stopped else ()),
         )
@@ -51,8 +52,8 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
         for container in page.containers
     ]
     why = ("Ended because",) if include_stopped else ()
-    headings = ("Container ID", "App ID", "App Name", "Function", "State", "Start Time", *why)
-    tables.show(headings, rows, is_json=is_json, spare=("App ID", "Start Time", "App Name"))
+    headings = ("Container ID", "App ID", "App Name", "Function", "State", "Path", "Start Time", *why)
+    tables.show(headings, rows, is_json=is_json, spare=("App ID", "Path", "Start Time", "App Name"))
 
 
 @container_group.command("show", epilog="Example: squall container show ct-…")

@@ -13,6 +13,7 @@ from squall.cli import tables
 from squall.cli.log import moment_of
 from squall.cli.timeline import shown
 from squall.protocol.function_window import PERCENTILES, FunctionWindow
+from squall.protocol.node import PATH_PLAIN
 from squall.protocol.records import to_wire
 
 
@@ -55,9 +56,8 @@ def show_window(window: FunctionWindow) -> None:
     click.echo(f"  inputs      {window.succeeded_inputs:,} succeeded{told}")
     errors = f", {window.failed_containers:,} failed" if window.failed_containers else ""
     starting = f", {window.starting_containers:,} starting at the end" if window.starting_containers else ""
-    click.echo(
-        f"  containers  {window.container_count:,} in all, {window.started_containers:,} started{errors}{starting}"
-    )
+    started = f"{window.started_containers:,} started{by_path(window)}"
+    click.echo(f"  containers  {window.container_count:,} in all, {started}{errors}{starting}")
     if window.is_cut:
         click.echo("  (there is more than is counted at once, and the earliest is left out: ask for a shorter time)")
     if window.variant_count:
@@ -70,6 +70,14 @@ def show_window(window: FunctionWindow) -> None:
     if rows:
         click.echo("")
         tables.show(("", *(_percentile(one) for one in PERCENTILES)), rows, is_json=False)
+
+
+def by_path(window: FunctionWindow) -> str:
+    """How containers came about, where any was not loaded like all others."""
+    if not window.started_by_path.keys() - {PATH_PLAIN}:
+        return ""
+    counts = sorted(window.started_by_path.items(), key=lambda one: -one[1])
+    return f" ({', '.join(f'{count:,} {path}' for path, count in counts)})"
 
 
 def _percentile(value: float) -> str:

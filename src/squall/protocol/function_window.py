@@ -54,6 +54,8 @@ class FunctionWindow:
     """Of containers, from the request for one until it was ready."""
     is_cut: bool = False
     """There was more than one answer is made of: the earliest of it is left out."""
+    started_by_path: dict[str, int] = field(default_factory=dict)
+    """Of the containers that started, how many took which path (`node.PATHS`); what is not known is left out."""
 
 
 @record

@@ -91,6 +91,7 @@ class ContainerStart:
 
 
 PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE = "plain", "fork", "parked", "restore"
+PATHS = (PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE)
 
 
 @record

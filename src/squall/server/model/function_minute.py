@@ -93,6 +93,8 @@ class FunctionMinute:
     queue_us: Histogram = field(default_factory=dict)
     run_us: Histogram = field(default_factory=dict)
     start_us: Histogram = field(default_factory=dict)
+    paths: dict[str, int] = field(default_factory=dict)
+    """Of the containers that started, how many took which path; what is not known is left out."""
 
     def encoded(self) -> str:
         """As compact JSON; `decoded` reads it."""
@@ -100,6 +102,8 @@ class FunctionMinute:
         for name in _HISTOGRAMS:
             if histogram := getattr(self, name):
                 values[name] = [number for pair in sorted(histogram.items()) for number in pair]
+        if self.paths:
+            values["paths"] = self.paths
         return json.dumps(values, separators=(",", ":"))
 
     @classmethod
@@ -112,6 +116,7 @@ class FunctionMinute:
         for name in _HISTOGRAMS:
             numbers = values.get(name, ())
             setattr(minute, name, dict(zip(numbers[::2], numbers[1::2], strict=True)))
+        minute.paths = {str(path): int(count) for path, count in values.get("paths", {}).items()}
         return minute
 
 

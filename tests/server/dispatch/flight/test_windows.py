@@ -25,6 +25,7 @@ from squall.protocol.function_window import (
     VariantList,
     VariantListing,
 )
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN
 from squall.protocol.records import replace
 from squall.server.dispatch.flight import windows
 from squall.server.model.variant import StoredVariant
@@ -143,3 +144,34 @@ async def test_container_counts_alone_and_only_for_its_own_function() -> None:
             with pytest.raises(PlatformError, match=f"{named} is no container of this function") as refused:
                 await window(stage, function_id, container_id=named)
             assert refused.value.code == "not_found"
+
+
+async def test_containers_are_counted_by_how_they_came_about() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_single_use=True)
+        for path in (PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_PARKED, "by magic"):
+            stage.node.start_path = (path, "")
+            await called(stage, spec.function_id, 1)
+        parked = stage.node.started[2].container_id
+
+        whole = await window(stage, spec.function_id)
+        one = await window(stage, spec.function_id, container_id=parked)
+
+        assert whole.started_containers == 5
+        assert whole.started_by_path == {PATH_PLAIN: 1, PATH_FORK: 1, PATH_PARKED: 2}, "and of one it is not known"
+        assert one.started_by_path == {PATH_PARKED: 1}
+
+
+async def test_a_container_whose_guest_is_slower_than_its_agent_counts_when_it_serves() -> None:
+    async with staged() as stage:
+        stage.node.is_slow_to_load = True
+        stage.node.start_path = (PATH_FORK, "")
+        spec = await stage.client.function(min_containers=1)
+        await stage.until(lambda: stage.node.started)
+
+        before = await window(stage, spec.function_id)
+        stage.node.started[0].ready()
+        await stage.pass_time(0.1)
+        after = await window(stage, spec.function_id)
+
+        assert (before.started_by_path, after.started_by_path) == ({}, {PATH_FORK: 1})

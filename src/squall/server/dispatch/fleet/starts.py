@@ -14,6 +14,7 @@ from squall.protocol.call import Failure
 from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.fleet.detours import Detours
 from squall.server.dispatch.fleet.givers import Givers
 from squall.server.dispatch.fleet.node import Node, claim_of
 from squall.server.model.clock import Clock
@@ -67,6 +68,7 @@ class Starts:
         self.scheduler = Scheduler()
         self._nodes_expected_until_s = 0.0
         self._givers = Givers(fleet, self.scheduler)
+        self._detours = Detours(fleet.log)
         self._room_made_at = float("-inf")
         self._making_room: set[Container] = set()
         """Idle ones that are on their way out for those who wait."""
@@ -215,6 +217,9 @@ class Starts:
         for phase, duration_ms in started.phase_ms.items():
             container.phase_ms.setdefault(f"start.{phase}", duration_ms)
         container.path, container.path_cause = started.path, started.cause[:CAUSE_CHARS_MAX]
+        if container.is_ready:  # a copy can be quicker to serve than its agent to answer
+            container.dispatcher.calls.recorder.container_path(container)
+        self._detours.note(container)
         container.mark("process", self._clock.monotonic())
         if container.ending:
             # The request to end it may have overtaken its start, when there was nothing to end yet.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from squall.protocol import call as wire
 from squall.protocol.call import Failure, decode_failure
 from squall.protocol.flight import CallFlight
+from squall.protocol.node import PATHS
 from squall.protocol.records import replace
 from squall.server.model.function_minute import FunctionMinute, add_all
 from squall.server.model.store import StoredInput
@@ -356,6 +357,13 @@ class FlightRecorder:
         self._minute(spec).started += 1
         _, starts_us = self._starts_us.setdefault(spec.function_id, (spec, []))
         starts_us.append(int((now - container.asked_at) * 1e6))
+        self.container_path(container)
+
+    def container_path(self, container: Container) -> None:
+        """Its guest serves, and how it came about is known: whichever comes last."""
+        if self._clock is not None and container.path in PATHS:
+            paths = self._minute(container.dispatcher.spec).paths
+            paths[container.path] = paths.get(container.path, 0) + 1
 
     def container_failed(self, container: Container) -> None:
         """It crashed, or could not be started."""

@@ -205,6 +205,7 @@ class Windows:
             queue=_distribution(queue),
             run=_distribution(run),
             start=_distribution(start),
+            started_by_path={container.path: 1} if container.is_ready and container.path else {},
         )
 
 
@@ -234,6 +235,7 @@ def _window_of(minutes: list[FunctionMinute], since: float, until: float) -> Fun
         queue=_distribution(merge(one.queue_us for one in minutes)),
         run=_distribution(merge(one.run_us for one in minutes)),
         start=_distribution(merge(one.start_us for one in minutes)),
+        started_by_path=dict(sum((Counter(one.paths) for one in minutes), Counter())),
     )
 
 
