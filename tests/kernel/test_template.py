@@ -80,6 +80,11 @@ async def exists(containers: Containers, container_id: str) -> bool:
     return container_id in {status.container_id for status in await containers.runtime.list()}
 
 
+async def runs(containers: Containers, running: Running) -> bool:
+    statuses = {status.container_id: status for status in await containers.runtime.list()}
+    return statuses[running.container_id].exit_status is None
+
+
 # ---- what a clone is
 
 
@@ -389,6 +394,8 @@ async def test_clones_outlive_their_template(forge: Forge) -> None:
 
     with pytest.raises(TemplateUnfit):
         await forge.clone(template)
+    await asyncio.sleep(0.2)
+    assert await runs(forge.containers, clone)
     assert (await forge.containers.exec(clone, "echo", "here")).stdout == "here\n"
     assert template.container_id not in forge.containers.exit_of
     await forge.runtime.kill(clone.container_id, signal.SIGKILL)
@@ -471,9 +478,10 @@ async def test_stray_of_a_fork_is_ended(forge: Forge) -> None:
     os.close(first.stdout_fd)
     os.close(first.stderr_fd)
 
-    async with asyncio.timeout(TIMEOUT_S):
-        await forge.runtime.prepare(forge.spec(template), is_parked=True)
+    made = asyncio.ensure_future(forge.runtime.prepare(forge.spec(template), is_parked=True))
+    await asyncio.wait([made], timeout=TIMEOUT_S)
 
+    assert made.exception() is None
     await until(lambda: len(_children(template.pid)) <= 1)
 
 

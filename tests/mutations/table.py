@@ -20,6 +20,7 @@ from tests.mutations.scaling_faults import SCALING_FAULTS
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
 from tests.mutations.stored_faults import STORED_FAULTS
+from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
 
@@ -42,5 +43,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *DEPLOY_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
+    *TEMPLATE_FAULTS,
     *TOGETHER_FAULTS,
 )

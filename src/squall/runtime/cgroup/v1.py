@@ -217,14 +217,18 @@ class TreeV1:
 
     def open(self, name: str) -> CgroupV1 | None:
         """The cgroup of this name, or None. One that was only half removed is found too."""
-        paths = {controller: f"{top}/{name}" for controller, top in self._wanted() if os.path.isdir(f"{top}/{name}")}
+        paths = {controller: f"{top}/{name}" for controller, top in self._all() if os.path.isdir(f"{top}/{name}")}
         unified = self.unified.open(name) if self.unified else None
         return CgroupV1(name, paths, unified) if paths or unified else None
 
     def names(self, prefix: str) -> list[str]:
         """Names of the cgroups directly below `prefix`, in whichever hierarchy."""
-        found = {f"{prefix}/{child}" for _, top in self._wanted() for child in files.child_names(f"{top}/{prefix}")}
+        found = {f"{prefix}/{child}" for _, top in self._all() for child in files.child_names(f"{top}/{prefix}")}
         return sorted(found.union(self.unified.names(prefix) if self.unified else ()))
+
+    def _all(self) -> list[tuple[str, str]]:
+        # Also what this tree makes none in: one without the unified hierarchy beside it may have (clones).
+        return [(name, self.hierarchies[name]) for name in WANTED_WITHOUT_UNIFIED if name in self.hierarchies]
 
     def _wanted(self) -> list[tuple[str, str]]:
         wanted = WANTED if self.unified else WANTED_WITHOUT_UNIFIED
