@@ -36,6 +36,9 @@ class Node:
             raise one
         return one
 
+    def wait_for_template(self, subject: Subject) -> None:
+        """There is none."""
+
     def leave(self, subject: Subject) -> None:
         self.is_left = True
 
@@ -47,7 +50,7 @@ def start(total_ms: float, path: str = PATH_PLAIN, cause: str = "") -> ColdStart
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(node: Node, *arguments: str) -> Result:
-        for name in ("prepare", "measure", "leave"):
+        for name in ("prepare", "measure", "leave", "wait_for_template"):
             monkeypatch.setattr(bench, name, getattr(node, name))
         monkeypatch.setattr(bench, "require_server", lambda: None)
         monkeypatch.setattr(bench, "find_callable", lambda text: (SPEC, ""))

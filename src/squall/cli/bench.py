@@ -12,19 +12,18 @@ from typing import Any
 import click
 
 from squall.cli.callable_name import find_callable
-from squall.cli.cold_start import ColdStart, Subject, leave, measure, prepare
+from squall.cli.cold_start import ColdStart, Subject, leave, measure, prepare, wait_for_template
 from squall.cli.environment import environment_option
 from squall.cli.run import reported
 from squall.cli.server_calls import require_server
 from squall.cli.timeline import shown
 from squall.exception import Error
 from squall.protocol.ids import is_id
-from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE
+from squall.protocol.node import PATHS
 from squall.protocol.records import to_wire
 from squall.sdk import _output
 from squall.sdk.cls import encode_parameters
 
-PATHS = (PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE)
 STARTS_MAX = 10_000
 
 
@@ -138,10 +137,12 @@ def _first(subject: Subject) -> ColdStart:
     """One that is not counted: it may make what the others start from."""
     try:
         with reported():
-            return measure(subject)
+            found = measure(subject)
     except click.exceptions.Exit:
         click.echo("It failed, so that nothing was measured. Its arguments are given by --args.", err=True)
         raise
+    wait_for_template(subject)
+    return found
 
 
 def _measured(subject: Subject, count: int) -> Iterator[ColdStart]:

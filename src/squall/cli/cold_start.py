@@ -28,7 +28,7 @@ from squall.protocol.function import (
     RetryPolicy,
 )
 from squall.protocol.records import record, replace
-from squall.protocol.template import TemplateDrop, TemplateDropped, TemplateList, TemplateListing
+from squall.protocol.template import MAKING, NodeTemplate, TemplateDrop, TemplateDropped, TemplateList, TemplateListing
 from squall.sdk import _client, _invoke
 from squall.sdk._pending import run
 
@@ -37,6 +37,7 @@ IDLE_S = 2.0
 GONE_S = 60.0
 """Exit hooks have half of it."""
 LOOK_EVERY_S = 0.01
+TEMPLATE_S = 4.0
 PAUSE_S = 0.2
 """Between two starts: this one has used up what was made ahead, and calls that follow each other at once are not what
 is measured."""
@@ -115,10 +116,11 @@ def measure(subject: Subject) -> ColdStart:
     flight = ask("CallShow", CallShow(listing.calls[0].call_id), CallFlight)
     if not flight.containers:
         raise click.ClickException(f"the server does not know which container ran {listing.calls[0].call_id}")
-    found = flight.containers[-1]
-    end(found.container.container_id)
+    known = flight.containers[-1]
+    # How it started may be known after what it answered: a copy serves before its node has told.
+    ended = end(known.container.container_id)
     time.sleep(PAUSE_S)
-    return cold_start_of(flight, found, total_ms)
+    return cold_start_of(flight, replace(ended, asked_ms=known.asked_ms), total_ms)
 
 
 def cold_start_of(flight: CallFlight, container: ContainerFlight, total_ms: float) -> ColdStart:
@@ -155,18 +157,31 @@ async def _first_item(client: _client.Client, function_id: str, *given: Any) -> 
         await items.aclose()
 
 
-def end(container_id: str) -> None:
-    """End a container and wait until it is gone.
+def end(container_id: str) -> ContainerFlight:
+    """End a container and wait until it is gone; what became of it.
 
     Raises:
         click.ClickException: it stays.
     """
     ask("ContainerStop", ContainerStop(container_id), Empty)
     deadline = time.monotonic() + GONE_S
-    while ask("ContainerShow", ContainerShow(container_id), ContainerFlight).container.state != STOPPED:
+    while True:
+        found = ask("ContainerShow", ContainerShow(container_id), ContainerFlight)
+        if found.container.state == STOPPED:
+            return found
         if time.monotonic() > deadline:
-            raise click.ClickException(f"container {container_id} has not ended within {GONE_S:g} s; nothing to go on")
+            raise click.ClickException(f"container {container_id} has not ended within {GONE_S:g} s")
         time.sleep(LOOK_EVERY_S)
+
+
+def wait_for_template(subject: Subject) -> None:
+    """After a first start: give nodes the time in which one that has nothing better to do makes its template."""
+    deadline = time.monotonic() + TEMPLATE_S
+    while time.monotonic() < deadline:
+        states = {one.state for one in _templates_of(subject)}
+        if states and MAKING not in states:
+            return
+        time.sleep(LOOK_EVERY_S * 10)
 
 
 def leave(subject: Subject) -> None:
@@ -174,14 +189,14 @@ def leave(subject: Subject) -> None:
     uses. Nothing is waited for."""
     for container_id in _containers_of(subject):
         ask("ContainerStop", ContainerStop(container_id), Empty)
-    templates = [
-        one.template.template_id
-        for page in ask_pages("TemplateList", TemplateList(subject.app_id), TemplateListing)
-        for one in page.templates
-        if one.template.function_id == subject.function_id
-    ]
-    if templates:
-        ask("TemplateDrop", TemplateDrop(tuple(templates)), TemplateDropped)
+    template_ids = tuple(one.template_id for one in _templates_of(subject))
+    if template_ids:
+        ask("TemplateDrop", TemplateDrop(template_ids), TemplateDropped)
+
+
+def _templates_of(subject: Subject) -> Iterator[NodeTemplate]:
+    for page in ask_pages("TemplateList", TemplateList(subject.app_id), TemplateListing):
+        yield from (one.template for one in page.templates if one.template.function_id == subject.function_id)
 
 
 def _containers_of(subject: Subject) -> Iterator[str]:
