@@ -1,6 +1,6 @@
 # Every target is one short script in scripts/, the same on a laptop and in CI.
 .DEFAULT_GOAL := help
-.PHONY: help setup hello test test-fast test-e2e test-all mutants check fmt bench bench-peers lock clean
+.PHONY: help setup hello test test-fast test-e2e test-paths test-all mutants check fmt bench bench-peers lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -19,6 +19,9 @@ test-fast: ## only the fast tests: no root, no network (under a minute)
 
 test-e2e: ## only the end-to-end tests
 	@scripts/test e2e
+
+test-paths: ## the end-to-end tests with each way to start a container forced
+	@scripts/test paths
 
 test-all: ## every test, slow ones too (under 90 minutes)
 	@scripts/test all

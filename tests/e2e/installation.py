@@ -27,6 +27,8 @@ from tests import leaks
 PROGRAMS = Path(__file__).parent / "programs"
 SQUALL = str(Path(sys.executable).with_name("squall"))
 RUN_S = 60.0
+# Which run of the tests it is, and how containers start in it (`make test-paths`).
+_KEPT = ("SQUALL_TEST_RUN", "SQUALL_START_PATH")
 # The name is one that the search for leaks leaves alone.
 _CACHE = Path(tempfile.gettempdir()) / "squall-test.layers"
 
@@ -118,7 +120,7 @@ class Installation:
     def environ(self, **more: str) -> dict[str, str]:
         """The variables its commands run with."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SQUALL_")}
-        kept = {name: value for name, value in os.environ.items() if name == "SQUALL_TEST_RUN"}
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         return {**inherited, **kept, "SQUALL_DATA_DIR": str(self.data_dir), **self._settings, **more}
 
     def start(
