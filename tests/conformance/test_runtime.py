@@ -15,8 +15,9 @@ from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
-from squall.runtime.spec import ExecSpec, ExitStatus
+from squall.runtime.spec import GVISOR, NAMESPACES, ExecSpec, ExitStatus
 from tests.kernel.containers import TIMEOUT_S, Containers, Output
+from tests.kernel.executors import NEEDS_RUNSC
 from tests.kernel.rootfs import ensure_rootfs, missing
 
 pytestmark = pytest.mark.long
@@ -40,7 +41,13 @@ async def fake_shell(process: FakeProcess) -> int:
     return 7
 
 
-@pytest.fixture(params=["memory", pytest.param("spawner", marks=pytest.mark.kernel)])
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param(NAMESPACES, marks=pytest.mark.kernel),
+        pytest.param(GVISOR, marks=[pytest.mark.kernel, pytest.mark.slow, NEEDS_RUNSC]),
+    ]
+)
 async def connect(request: pytest.FixtureRequest, data_dir: Path) -> AsyncIterator[Connect]:
     """Connects one more agent to the same machine."""
     async with AsyncExitStack() as stack:
@@ -66,10 +73,13 @@ async def connect(request: pytest.FixtureRequest, data_dir: Path) -> AsyncIterat
 
 
 @pytest.fixture
-async def containers(connect: Connect, data_dir: Path) -> AsyncIterator[Containers]:
+async def containers(connect: Connect, data_dir: Path, request: pytest.FixtureRequest) -> AsyncIterator[Containers]:
     """Containers of a first agent."""
     runtime = await connect()
-    made = Containers(runtime, data_dir, ensure_rootfs() if isinstance(runtime, SpawnerRuntime) else "/")
+    if isinstance(runtime, SpawnerRuntime):
+        made = Containers(runtime, data_dir, ensure_rootfs(), request.node.callspec.params["connect"])
+    else:
+        made = Containers(runtime, data_dir, "/")
     yield made
     await made.close()
 

@@ -29,7 +29,7 @@ from squall.protocol.mount import MountRef
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted
 from squall.protocol.peer import Peer
 from squall.runtime.client import SpawnerRuntime
-from squall.runtime.network import NetworkPool
+from squall.runtime.network.pool import NetworkPool
 from tests.agent.parts import CODEC, BuiltImages, Inbox, ServerEnd, make_config, until
 
 SPEC = ImageSpec((debian_slim("3.11"),))

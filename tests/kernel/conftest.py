@@ -12,12 +12,19 @@ from pathlib import Path
 import pytest
 
 from squall.runtime.client import SpawnerRuntime
-from squall.runtime.network import NetworkPool, sweep_network
+from squall.runtime.network.node_network import sweep_network
 from squall.runtime.network.owner import MakeNamespace
+from squall.runtime.network.pool import NetworkPool
 from tests import leaks
 from tests.kernel.containers import Containers
+from tests.kernel.executors import chosen_isolation, parametrize
 from tests.kernel.machine import INSTANCE, OUTSIDE_ADDRESS, Machine, MakePool, inside_namespace, remains
 from tests.kernel.rootfs import ensure_rootfs, missing
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Both executors, where a module asks for them."""
+    parametrize(metafunc)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,10 +72,16 @@ def small_disk(make_data_dir: Callable[[], Path], tmp_path: Path) -> Iterator[Sm
 
 
 @pytest.fixture
-async def containers(data_dir: Path, rootfs: str) -> AsyncIterator[Containers]:
+def isolation(request: pytest.FixtureRequest) -> str:
+    """What containers of a test are confined by, unless it is run for others too (see `executors`)."""
+    return chosen_isolation(request)
+
+
+@pytest.fixture
+async def containers(data_dir: Path, rootfs: str, isolation: str) -> AsyncIterator[Containers]:
     """Containers by a spawner of the test's own."""
     async with await SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name, idle_s=5) as runtime:
-        made = Containers(runtime, data_dir, rootfs)
+        made = Containers(runtime, data_dir, rootfs, isolation)
         try:
             yield made
         finally:

@@ -12,7 +12,7 @@ from typing import Any
 
 from squall.runtime.contract import Runtime, Started
 from squall.runtime.errors import RuntimeFailure
-from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus, IdRange
+from squall.runtime.spec import NAMESPACES, ContainerSpec, ExecSpec, ExitStatus, IdRange
 
 TIMEOUT_S = 20.0
 READ_PAUSE_S = 0.002
@@ -84,8 +84,9 @@ class Running:
 class Containers:
     """Containers of one test on one runtime. `close` removes them all."""
 
-    def __init__(self, runtime: Runtime, base: Path, rootfs: str) -> None:
+    def __init__(self, runtime: Runtime, base: Path, rootfs: str, isolation: str = NAMESPACES) -> None:
         self.runtime = runtime
+        self.isolation = isolation
         self.base = base
         self.rootfs = rootfs
         self.exit_of: dict[str, ExitStatus] = {}
@@ -115,6 +116,7 @@ class Containers:
             "id_range": IdRange(FIRST_ID + number * RANGE_SIZE),
             "argv": argv,
             "env": ENV,
+            "isolation": self.isolation,
         }
         return ContainerSpec(**{**defaults, **fields})
 

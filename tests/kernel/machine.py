@@ -16,8 +16,9 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from squall.runtime.network import Names, NetworkPool
+from squall.runtime.network.names import Names
 from squall.runtime.network.namespaces import CLONE_NEWNET, _libc, current_namespace
+from squall.runtime.network.pool import NetworkPool
 from squall.runtime.spec import NetworkSlot
 
 INSTANCE = f"test-{os.getpid()}"

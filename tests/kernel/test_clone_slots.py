@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from squall.runtime.errors import RuntimeFailure
-from squall.runtime.network import Names, SlotOwner, sweep_network
 from squall.runtime.network import pool as pool_module
+from squall.runtime.network.names import Names
 from squall.runtime.network.namespaces import is_mount_point
+from squall.runtime.network.node_network import sweep_network
+from squall.runtime.network.owner import SlotOwner
 from squall.runtime.network.peak import HALF_LIFE_S
 from squall.runtime.spec import IdRange, NetworkSlot
 from tests.kernel.clones import CloneNamespaces
@@ -402,7 +404,8 @@ async def test_slot_that_cannot_be_furnished_is_told_and_nothing_is_left(
 
 CRASHING = """
 import asyncio, os, signal, sys
-from squall.runtime.network import NetworkPool, SlotOwner
+from squall.runtime.network.owner import SlotOwner
+from squall.runtime.network.pool import NetworkPool
 from squall.runtime.spec import IdRange
 from tests.kernel.clones import CloneNamespaces
 

@@ -39,7 +39,7 @@ from squall.protocol.errors import UNAVAILABLE
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
-from squall.runtime.network import NetworkPool
+from squall.runtime.network.pool import NetworkPool
 from squall.runtime.spec import ContainerSpec, IdRange, NetworkSlot
 from tests.conftest import remove_data_dir
 from tests.kernel.rootfs import missing as containers_missing

@@ -21,10 +21,12 @@ from pathlib import Path
 import pytest
 
 from squall.runtime.errors import RuntimeFailure
-from squall.runtime.network import Names, NetworkPool, sweep_network
 from squall.runtime.network import pool as pool_module
+from squall.runtime.network.names import Names
 from squall.runtime.network.namespaces import is_mount_point
+from squall.runtime.network.node_network import sweep_network
 from squall.runtime.network.peak import HALF_LIFE_S
+from squall.runtime.network.pool import NetworkPool
 from squall.runtime.spec import NetworkSlot
 from tests.kernel.machine import (
     INSTANCE,
@@ -398,7 +400,7 @@ async def test_hundred_slots_at_once(machine: Machine, make_pool: MakePool) -> N
 
 CRASHING = """
 import asyncio, os, signal, sys
-from squall.runtime.network import NetworkPool
+from squall.runtime.network.pool import NetworkPool
 
 async def main():
     async with NetworkPool.open(sys.argv[1], sys.argv[2], 3) as pool:

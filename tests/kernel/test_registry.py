@@ -28,7 +28,7 @@ from squall.protocol import image, image_steps
 from squall.protocol.image import BuildEvent, ImageSpec, ImageStep
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
-from squall.runtime.network import NetworkPool
+from squall.runtime.network.pool import NetworkPool
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import IdRange
 from tests.kernel import registries

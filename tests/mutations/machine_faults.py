@@ -71,7 +71,7 @@ MACHINE_FAULTS = (
         "the program that is missing is not named with its package",
         (
             Change(
-                "src/squall/runtime/spawner.py",
+                "src/squall/runtime/programs.py",
                 "cannot run containers: tini-static is missing; install the package tini",
                 "cannot run containers",
             ),

@@ -24,7 +24,8 @@ from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import FeatureMissing, RuntimeFailure
 from squall.runtime.mounts import ensure_no_mounts
-from squall.runtime.network import Names, sweep_network
+from squall.runtime.network.names import Names
+from squall.runtime.network.node_network import sweep_network
 from squall.runtime.removal import remove_tree
 from squall.runtime.sweep import records_path, socket_path, sweep
 

@@ -23,6 +23,7 @@ from typing import Any
 from squall.runtime import operations as op
 from squall.runtime import syscalls as sc
 from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure, describe_errno
+from squall.runtime.gvisor.execute import check_program, execute_runsc, furnish_sandbox
 from squall.runtime.programs import SEARCH_PATH, find_program
 from squall.runtime.spec import IdRange
 
@@ -63,7 +64,7 @@ def carry_out(phases: Sequence[op.Phase], context: Context, report: Callable[[Ma
     for phase in phases:
         begin_ns = time.monotonic_ns()
         for operation in phase.operations:
-            if isinstance(operation, op.Execute | op.Wait):
+            if isinstance(operation, op.Execute | op.ExecuteRunsc | op.Wait):
                 context.phase_ms[phase.name] = (time.monotonic_ns() - begin_ns) / 1e6
                 report(context.phase_ms)
             try:
@@ -441,4 +442,7 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.KeepControl: _keep_control,
     op.Execute: _execute,
     op.Wait: _wait,
+    op.FurnishSandbox: furnish_sandbox,
+    op.CheckProgram: check_program,
+    op.ExecuteRunsc: execute_runsc,
 }

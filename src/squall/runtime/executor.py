@@ -16,7 +16,7 @@ from squall.runtime.errors import RuntimeFailure
 from squall.runtime.operations import Phase
 from squall.runtime.plan import plan_exec, plan_start
 from squall.runtime.poll import Poller
-from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus
+from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus, Limits
 
 INIT_WAIT_S = 0.002
 INIT_WAITS_MAX = 1_000
@@ -36,6 +36,9 @@ class Executor(Protocol):
         Raises:
             FeatureMissing: this machine cannot run such a container.
         """
+
+    def limits(self, spec: ContainerSpec) -> Limits:
+        """Those of its cgroup: the container's, and what the executor takes for itself."""
 
     def plan_exec(self, spec: ExecSpec, container: ContainerSpec) -> list[Phase]:
         """What one more process does once it is among the first one's namespaces."""
@@ -70,6 +73,10 @@ class NamespaceExecutor:
     ) -> list[Phase]:
         """As `plan` says."""
         return plan_start(spec, tasks_paths, image_points)
+
+    def limits(self, spec: ContainerSpec) -> Limits:
+        """The container's; tini is nothing."""
+        return spec.limits
 
     def plan_exec(self, spec: ExecSpec, container: ContainerSpec) -> list[Phase]:
         """As `plan` says."""

@@ -90,7 +90,7 @@ class Forking:
             raise ContainerExists(f"cannot prepare container {spec.container_id}: it exists; remove it first")
         begin_ns = time.monotonic_ns()
         template = self._templates.of(spec)
-        cgroup, image_points = self._ground.take(spec, self._tree)
+        cgroup, image_points = self._ground.take(spec, self._tree, spec.limits)
         plan = plan_cell(spec, entry_paths(cgroup), image_points)
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
         try:

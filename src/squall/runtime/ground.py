@@ -10,7 +10,7 @@ from squall.runtime.errors import RuntimeFailure
 from squall.runtime.id_ranges import UserNamespaces
 from squall.runtime.layer_mounts import LayerMounts
 from squall.runtime.records import Record, Records, check_name
-from squall.runtime.spec import ContainerSpec
+from squall.runtime.spec import ContainerSpec, Limits
 
 
 class Ground:
@@ -22,7 +22,7 @@ class Ground:
         self._layer_mounts = layer_mounts
         self.user_namespaces = UserNamespaces()
 
-    def take(self, spec: ContainerSpec, tree: CgroupTree) -> tuple[Cgroup, dict[str, str]]:
+    def take(self, spec: ContainerSpec, tree: CgroupTree, limits: Limits) -> tuple[Cgroup, dict[str, str]]:
         """The cgroup, and where the layers that are images are mounted. All or nothing.
 
         Raises:
@@ -33,7 +33,7 @@ class Ground:
         try:
             self.user_namespaces.get(spec.id_range)
             image_points = self._layer_mounts.take(spec.container_id, spec.layers)
-            cgroup = tree.create(f"squall/{self._instance}/{spec.container_id}", spec.limits, DEVICES)
+            cgroup = tree.create(f"squall/{self._instance}/{spec.container_id}", limits, DEVICES)
         except RuntimeFailure:
             self.forget(spec.container_id)
             raise

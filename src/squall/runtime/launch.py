@@ -72,7 +72,7 @@ def fork_first(
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             os.dup2(outputs[0], 1)
             os.dup2(outputs[1], 2)
-            context = _context(kit, id_range, user_namespace_fd, theirs)
+            context = context_of(kit, id_range, user_namespace_fd, theirs)
             context.phase_ms["fork"] = fork_ms
             carry_out(phases, context, lambda phase_ms: _tell(theirs, {"phase_ms": dict(phase_ms)}))
 
@@ -101,7 +101,7 @@ def fork_beside(
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             for number, descriptor in standard.items():
                 os.dup2(descriptor, number)
-            context = _context(kit, id_range, user_namespace_fd, theirs)
+            context = context_of(kit, id_range, user_namespace_fd, theirs)
             context.control = control
             carry_out(entry, context, lambda _: None)
             sc.setns(container_pidfd, JOINED_NAMESPACES, "the container's namespaces")
@@ -135,7 +135,7 @@ def fork_cell(
         def body() -> None:
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             sc.prctl(sc.PR_SET_DUMPABLE, 0, "not dumpable")
-            context = _context(kit, id_range, nested_fd, theirs)
+            context = context_of(kit, id_range, nested_fd, theirs)
             carry_out(plan.root, context, lambda _: None)
             first_pid, gate = _fork_first_of_cell(context, plan.first, template_pidfd, has_own_network=has_own_network)
             first_pidfd = os.pidfd_open(first_pid)
@@ -231,7 +231,8 @@ def fork_aside(action: Callable[[], None]) -> Forked:
     return Forked(pid, pidfd, ours)
 
 
-def _context(kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, channel: socket.socket) -> Context:
+def context_of(kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, channel: socket.socket) -> Context:
+    """What the operations of a plan are given."""
     return Context(
         id_range=id_range,
         user_namespace_fd=user_namespace_fd,

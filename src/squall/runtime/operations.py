@@ -264,11 +264,48 @@ class Execute:
     has_init: bool
 
 
+# ---- containers under gVisor only (see `gvisor.plan`)
+
+
+@dataclass(frozen=True, slots=True)
+class FurnishSandbox:
+    """Make of the scratch file system, which is to be the root directory, all that runsc sees of the machine."""
+
+    scratch: str
+    trees: Mapping[str, str]
+    """Path to the name of a mount taken before."""
+    files: Mapping[str, str]
+    """Path to text; for root's eyes only."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProgram:
+    """Refuse a working directory or program that the container's root file system does not have."""
+
+    root: str
+    program: str
+    search_path: str
+    cwd: str
+    unseen: Sequence[str]
+    """Places whose files are elsewhere: what is below them is let pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteRunsc:
+    """Execute runsc in place of this process."""
+
+    argv: Sequence[str]
+    kept_fd: int = -1
+    """A descriptor it is to have, or -1."""
+    document: str = ""
+    """Text it is to read, in memory: its path takes the place of `{document}` in `argv`."""
+
+
 RootOperation = (
     DetachMounts | SetFileLimit | JoinNetwork | OpenNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch
     | WriteScratchFile | TakeTree | TakeLayer | TakeImages | MountRoot | PivotRoot | MakeDirectory | MountKind
     | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup | OwnMounts
-    | EnterUserNamespace
+    | EnterUserNamespace | FurnishSandbox | CheckProgram | ExecuteRunsc
 )  # fmt: skip
 ConfinedOperation = (
     BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | KeepControl

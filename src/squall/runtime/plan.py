@@ -198,7 +198,7 @@ def _open_to_all() -> Iterator[op.RootOperation]:
 
 def _rootfs(spec: ContainerSpec, scratch: str, image_points: Mapping[str, str]) -> Iterator[op.RootOperation]:
     yield op.MountScratch(scratch)
-    for name, text in _written_files(spec):
+    for name, text in written_files(spec):
         yield op.WriteScratchFile(f"{scratch}/{name}", text, name)
     for index, bind in enumerate(spec.binds):
         yield op.TakeTree(bind.source, f"bind-{index}", bind.is_read_only, bind.is_idmapped)
@@ -214,7 +214,8 @@ def _rootfs(spec: ContainerSpec, scratch: str, image_points: Mapping[str, str]) 
     yield op.MountRoot(scratch, names, f"{spec.state_dir}/rw", spec.is_upper_idmapped)
 
 
-def _written_files(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
+def written_files(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
+    """Names and text of the files below /etc that a container has of its own."""
     yield "hostname", f"{spec.hostname}\n"
     hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     address = spec.network.address.partition("/")[0] if spec.network else "127.0.1.1"
@@ -247,7 +248,7 @@ def _system(spec: ContainerSpec, network: Iterable[op.RootOperation] = ()) -> It
     if spec.limits.tmp_bytes is not None:
         options = f"mode=1777,size={spec.limits.tmp_bytes},{owner}"
         yield op.MountKind("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, options)
-    for name, _ in _written_files(spec):
+    for name, _ in written_files(spec):
         yield op.AttachTree(name, f"/etc/{name}")
     for path in PROTECTED:
         yield op.ProtectPath(path)

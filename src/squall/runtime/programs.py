@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import os
 
-from squall.runtime.errors import ProgramMissing, ProgramRefused
+from squall.runtime.errors import FeatureMissing, ProgramMissing, ProgramRefused
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/local/bin/tini-static", "/sbin/tini-static")
+
+
+def find_init() -> str:
+    """Where tini is on this machine.
+
+    Raises:
+        FeatureMissing: nowhere.
+    """
+    for path in INIT_PROGRAMS:
+        if os.path.exists(path):
+            return path
+    raise FeatureMissing("cannot run containers: tini-static is missing; install the package tini")
 
 
 def find_program(name: str, search_path: str) -> str:

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
+from squall.runtime.aside import run_aside
 from squall.runtime.cgroup import CgroupTree, without_unified
 from squall.runtime.clones import kill_process, send_signal
 from squall.runtime.container import (
@@ -35,12 +36,15 @@ from squall.runtime.execs import Execs
 from squall.runtime.executor import Executor, NamespaceExecutor
 from squall.runtime.forking import Ends, Forking
 from squall.runtime.ground import Ground
-from squall.runtime.launch import Forked, LaunchKit, fork_aside, fork_first, fork_network_namespace
+from squall.runtime.gvisor.executor import GvisorExecutor
+from squall.runtime.gvisor.slot import restore_slot
+from squall.runtime.launch import Forked, LaunchKit, fork_first, fork_network_namespace
 from squall.runtime.layer_mounts import LayerMounts
 from squall.runtime.mounts import ensure_no_mounts
 from squall.runtime.poll import Poller
 from squall.runtime.records import Records
 from squall.runtime.spec import (
+    GVISOR,
     NAMESPACES,
     ContainerSpec,
     ContainerStatus,
@@ -75,7 +79,10 @@ class Registry:
         self._ground = Ground(instance, records, layer_mounts)
         self._entries: dict[str, Entry] = {}
         self._clone_tree = without_unified(tree)
-        self._executors: Mapping[str, Executor] = {NAMESPACES: NamespaceExecutor(poller)}
+        self._executors: Mapping[str, Executor] = {
+            NAMESPACES: NamespaceExecutor(poller),
+            GVISOR: GvisorExecutor(kit, poller),
+        }
         self._execs = Execs(kit, poller, self._executors, self._first_pids)
         self._templates = Templates(self._execs, poller, self._kill_all)
         ends = Ends(self._kill_all, self._tell_exit, self._finish_removal)
@@ -148,7 +155,8 @@ class Registry:
                 f"cannot start template {spec.container_id}: catatonit is missing; install the package catatonit"
             )
         begin_ns = time.monotonic_ns()
-        cgroup, image_points = self._ground.take(spec, self._clone_tree if spec.is_template else self._tree)
+        tree = self._clone_tree if spec.is_template else self._tree
+        cgroup, image_points = self._ground.take(spec, tree, executor.limits(spec))
         user_namespace_fd = self._ground.user_namespaces.get(spec.id_range)
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
         (out_read, out_write), (error_read, error_write) = output_pipe(spec), output_pipe(spec)
@@ -308,27 +316,11 @@ class Registry:
     def freeze(self, container_id: str, answer: Outcome) -> None:
         """Stop every process; the answer comes when they have stopped."""
         entry = self._running(container_id)
-        self._aside(entry.cgroup.freeze, answer)
+        run_aside(self._poller, entry.cgroup.freeze, answer)
 
     def thaw(self, container_id: str) -> None:
         """Let them run again."""
         self._running(container_id).cgroup.thaw()
-
-    def _aside(self, action: Callable[[], None], answer: Outcome) -> None:
-        forked = fork_aside(action)
-        failures: list[RuntimeFailure] = []
-
-        def on_message(_: int) -> None:
-            message = receive(forked.channel)
-            if message is not None:
-                failures.append(failure_from_json({"kind": message["kind"], "message": message["error"]}))
-                return
-            self._end_channel(forked)
-            os.waitpid(forked.pid, 0)
-            os.close(forked.pidfd)
-            answer(failures[0] if failures else Reply())
-
-        self._poller.watch(forked.channel.fileno(), on_message)
 
     # ---- exec
 
@@ -409,6 +401,7 @@ class Registry:
 def remove_scratch(state_dir: str) -> None:
     """Make sure nothing is mounted below a container's directory; remove what only a mounted container needs."""
     ensure_no_mounts(state_dir)
+    restore_slot(state_dir)
     # The rest is overlayfs's mark that the upper was not synced; it refuses to mount one whose mark is still there, so
     # that a crash of the machine is noticed. Ours was unmounted, and the page cache has all of it.
     mark = f"{state_dir}/rw/work/work/incompat"

@@ -26,11 +26,12 @@ from squall.runtime import codec
 from squall.runtime import syscalls as sc
 from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.container import Outcome, Reply
-from squall.runtime.errors import FeatureMissing, RuntimeFailure
+from squall.runtime.errors import RuntimeFailure
 from squall.runtime.launch import LaunchKit
 from squall.runtime.layer_mounts import LayerMounts, make_image_namespace
 from squall.runtime.peer import Peer
 from squall.runtime.poll import Poller
+from squall.runtime.programs import find_init
 from squall.runtime.records import Records
 from squall.runtime.registry import Registry
 from squall.runtime.seccomp import build_filter, build_template_filter
@@ -40,7 +41,6 @@ from squall.runtime.wire import EXIT_DIED, EXIT_HELD, PROTOCOL_VERSION, failure_
 
 IDLE_CHECK_S = 1.0
 BACKLOG = 16
-INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/local/bin/tini-static", "/sbin/tini-static")
 PAUSE_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/catatonit", "/usr/libexec/podman/catatonit")
 _HELD = "held"
 
@@ -218,10 +218,7 @@ def _listen(state_dir: str) -> socket.socket:
 
 def _init_descriptor() -> int:
     """A sealed copy of tini in memory: /proc/1/exe then leads to no file of the machine."""
-    for path in INIT_PROGRAMS:
-        if os.path.exists(path):
-            return _in_memory(path)
-    raise FeatureMissing("cannot run containers: tini-static is missing; install the package tini")
+    return _in_memory(find_init())
 
 
 def _pause_descriptor() -> int:

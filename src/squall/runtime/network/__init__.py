@@ -4,10 +4,3 @@ A container reaches the outside through the machine's address, the machine's res
 their own, and nothing else of the machine or of other containers. It has no IPv6 beyond its loopback. See
 docs/decisions/0005-network-slots.md.
 """
-
-from squall.runtime.network.names import Names
-from squall.runtime.network.node_network import sweep_network
-from squall.runtime.network.owner import SlotOwner
-from squall.runtime.network.pool import NetworkPool
-
-__all__ = ["Names", "NetworkPool", "SlotOwner", "sweep_network"]

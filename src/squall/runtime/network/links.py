@@ -16,6 +16,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
 from squall.runtime.errors import RuntimeFailure, describe_errno
+from squall.runtime.network.inner_end import GATEWAY_MAC, INSIDE_INDEX, inner_routes
 from squall.runtime.network.names import Names
 from squall.runtime.network.namespaces import unpin
 from squall.runtime.network.netlink import IPRoute, NetlinkError
@@ -25,7 +26,6 @@ from squall.runtime.network.rtnl import (
     RoutingSocket,
     VethEnd,
     add_address,
-    add_default_route,
     add_neighbour,
     add_route,
     add_veth,
@@ -38,10 +38,7 @@ from squall.runtime.network.subnet import PREFIX_LENGTH, Subnet
 FALLBACK_MTU = 1500
 INSIDE = "eth0"
 LOOPBACK_MTU = 65_536
-LOOPBACK_INDEX, INSIDE_INDEX = 1, 2
-"""The numbers of the interfaces inside a slot."""
-# Locally administered; the same on the machine's end of every pair, because nobody else is on that link.
-GATEWAY_MAC = "02:73:71:00:00:01"
+LOOPBACK_INDEX = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +203,7 @@ def _inner_end(subnet: Subnet, index: int, *, mtu: int, peer: str, home_fd: int)
         # for.
         add_address(INSIDE_INDEX, subnet.slot(index)),
         set_up(INSIDE_INDEX),
-        add_route(INSIDE_INDEX, subnet.gateway),
-        add_default_route(INSIDE_INDEX, subnet.gateway),
-        add_neighbour(INSIDE_INDEX, subnet.gateway, GATEWAY_MAC),
+        *inner_routes(subnet.gateway),
     )
 
 

@@ -86,6 +86,29 @@ def current_namespace() -> int:
 
 
 @contextmanager
+def entered_namespace(path: str) -> Iterator[bool]:
+    """Be in a pinned namespace until the block ends; False, and nowhere else, when nothing is pinned there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    home_fd = current_namespace()
+    try:
+        if _libc().setns(descriptor, CLONE_NEWNET) != 0:
+            # The file that a namespace was pinned at, without it.
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            _call("return from network namespace", path, _libc().setns(home_fd, CLONE_NEWNET))
+    finally:
+        os.close(descriptor)
+        os.close(home_fd)
+
+
+@contextmanager
 def new_namespace(path: str, home_fd: int) -> Iterator[None]:
     """Make a namespace, pin it at `path` and be in it until the block ends; only the calling thread moves.
 

@@ -1,0 +1,159 @@
+"""The executor of containers under gVisor: asks runsc, and finds out from outside what it has come to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from squall.runtime import syscalls as sc
+from squall.runtime.aside import run_aside
+from squall.runtime.container import Entry, Outcome, Reply, status_from_wait
+from squall.runtime.errors import FeatureMissing, RuntimeFailure
+from squall.runtime.execute import carry_out
+from squall.runtime.gvisor import bundle
+from squall.runtime.gvisor.plan import plan_exec, plan_signal, plan_start
+from squall.runtime.gvisor.slot import note_slot
+from squall.runtime.launch import JOINED_NAMESPACES, LaunchKit, context_of
+from squall.runtime.operations import Phase
+from squall.runtime.poll import Poller
+from squall.runtime.programs import find_init
+from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus, Limits
+
+RUNSC_PROGRAMS = ("/usr/bin/runsc", "/usr/local/bin/runsc")
+FAILED_CODE, PANIC_CODE = 128, 2
+"""What runsc ends with when it has failed, or the sandbox has; a program may as well."""
+OWN_MEMORY_BYTES = 32 * 2**20
+"""What an idle sandbox and its helpers take, and then some: 18 MiB measured."""
+OWN_THREADS = 64
+"""Likewise: 41 measured. What passes the limit ends the container, as the sandbox cannot do without threads."""
+ERROR_BYTES_MAX = 4_096
+
+
+class GvisorExecutor:
+    """runsc, and in it tini and the program."""
+
+    def __init__(self, kit: LaunchKit, poller: Poller) -> None:
+        self._kit = kit
+        self._poller = poller
+        self._error_fds: dict[str, int] = {}
+
+    def plan_start(
+        self, spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str]
+    ) -> list[Phase]:
+        """As `gvisor.plan` says.
+
+        Raises:
+            FeatureMissing: there is no runsc.
+        """
+        programs = {"runsc": find_runsc(), "init": find_init()}
+        note_slot(spec)
+        error_fd = self._error_fds[spec.container_id] = os.memfd_create("runsc-errors", os.MFD_CLOEXEC)
+        return plan_start(spec, tasks_paths, image_points, programs=programs, error_fd=error_fd)
+
+    def limits(self, spec: ContainerSpec) -> Limits:
+        """With room for runsc, sandbox and gofer."""
+        memory_bytes, pids_max = spec.limits.memory_bytes, spec.limits.pids_max
+        return replace(
+            spec.limits,
+            memory_bytes=memory_bytes and memory_bytes + OWN_MEMORY_BYTES,
+            pids_max=pids_max and pids_max + OWN_THREADS,
+        )
+
+    def plan_exec(self, spec: ExecSpec, container: ContainerSpec) -> list[Phase]:
+        """As `gvisor.plan` says."""
+        return plan_exec(spec, container)
+
+    def is_up(self, entry: Entry) -> bool:
+        """By runsc's own record, which says `running` once the program has been loaded."""
+        try:
+            with open(f"/proc/{entry.forked.pid}/root{bundle.STATE}", encoding="utf-8") as file:
+                return bool(json.load(file)["status"] == "running")
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def start_failure(self, entry: Entry, status: int) -> RuntimeFailure | None:
+        """What runsc said, if it failed."""
+        error = self._error(entry.spec.container_id)
+        if os.WIFSIGNALED(status) or (_is_failure(status) and error):
+            reason = error or "runsc was killed (a memory or process limit too small for the start itself?)"
+            return RuntimeFailure(f"cannot start container {entry.spec.container_id} under gVisor: {reason}")
+        return None
+
+    def exit_status(self, entry: Entry, status: int) -> ExitStatus:
+        """As tini and runsc say it. A sandbox that is gone reads as killed, whoever it was."""
+        is_oom = entry.cgroup.oom_count() > 0
+        if _is_failure(status) and (is_oom or self._error(entry.spec.container_id)):
+            return ExitStatus(code=None, signal=int(signal.SIGKILL), is_oom=is_oom)
+        return status_from_wait(status, is_oom=is_oom)
+
+    def exec_status(self, status: int) -> ExitStatus:
+        """runsc tells a program's signal as 128 + signal."""
+        return status_from_wait(status, is_oom=False)
+
+    def signal(self, entry: Entry, number: int, answer: Outcome) -> None:
+        """By `runsc kill`, some 20 ms; tini in the container passes it on to the program's process group."""
+
+        def answered(outcome: Reply | RuntimeFailure) -> None:
+            answer(Reply() if entry.exit_status is not None else outcome)
+
+        if entry.exit_status is not None:
+            answer(Reply())
+            return
+        run_aside(self._poller, partial(_signal, self._kit, entry, number), answered)
+
+    def forget(self, container_id: str) -> None:
+        """What runsc said is not kept."""
+        error_fd = self._error_fds.pop(container_id, -1)
+        if error_fd >= 0:
+            os.close(error_fd)
+
+    def _error(self, container_id: str) -> str:
+        error_fd = self._error_fds.get(container_id, -1)
+        if error_fd < 0:
+            return ""
+        text = os.pread(error_fd, ERROR_BYTES_MAX, 0).decode(errors="replace").strip()
+        try:
+            return str(json.loads(text.partition("\n")[0])["msg"])
+        except (ValueError, KeyError, TypeError):
+            return text
+
+
+def find_runsc() -> str:
+    """Where runsc is on this machine.
+
+    Raises:
+        FeatureMissing: nowhere.
+    """
+    for path in RUNSC_PROGRAMS:
+        if os.access(path, os.X_OK):
+            return path
+    raise FeatureMissing(
+        "cannot run containers under gVisor: runsc is missing on this node; install the package runsc there (on Debian "
+        "12 from backports; `make setup` does it), or leave isolation= out"
+    )
+
+
+def _is_failure(status: int) -> bool:
+    return os.WIFEXITED(status) and os.WEXITSTATUS(status) in (FAILED_CODE, PANIC_CODE)
+
+
+def _signal(kit: LaunchKit, entry: Entry, number: int) -> None:
+    sc.setns(entry.forked.pidfd, JOINED_NAMESPACES, "the container's namespaces")
+    said, says = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(says, 2)
+        unheard, _ = socket.socketpair()
+        carry_out(plan_signal(number), context_of(kit, entry.spec.id_range, -1, unheard), lambda _: None)
+    os.close(says)
+    with open(said, encoding="utf-8", errors="replace") as file:
+        text = file.read(ERROR_BYTES_MAX)
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        reason = text.strip() or "runsc was killed"
+        raise RuntimeFailure(f"cannot send signal {number} to container {entry.spec.container_id}: {reason}")
