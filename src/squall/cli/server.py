@@ -70,6 +70,9 @@ def status(is_json: bool) -> None:
     )
     for name, value in lines:
         click.echo(f"{click.style(name + ':', bold=True):<24} {value}")
+    if found.template_memory_mib:
+        held = f"{found.template_memory_mib:,} MiB, which containers get when they need it"
+        click.echo(f"{click.style('Templates:', bold=True):<24} {held}")
     if found.dropped_calls:
         lost = f"what became of {found.dropped_calls:,} calls that failed: the database took nothing for too long"
         click.echo(f"{click.style('Not kept:', bold=True):<24} {lost}")

@@ -54,6 +54,8 @@ class ServerStatus:
     """Arguments of inputs that failed which were not kept since it started: too large, or too many at once."""
     dropped_calls: int = 0
     """Calls with failures that were forgotten before the store took what became of them, since it started."""
+    template_memory_mib: int = 0
+    """What templates hold on all nodes, as these said last; containers get it when they need it."""
 
 
 @record

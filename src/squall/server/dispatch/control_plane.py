@@ -157,6 +157,7 @@ class ControlPlane:
         self.image_store = ImageStore(self)
         self.templates = Templates(self)
         self.node_templates = NodeTemplates(self)
+        self.fleet.free_templates = self.node_templates.free
         self.terminals = Terminals(self.tasks)
         self._sweep = Walk[Dispatcher](clock, lambda one: one.sweep(clock.monotonic()), at_a_time=SWEPT_MAX)
         self.methods = Methods(self)
@@ -304,6 +305,7 @@ class ControlPlane:
             resident_bytes(),
             self.flight_keeper.dropped_inputs,
             self.calls.recorder.dropped_calls,
+            sum(node.report.template_memory_mib for node in self.fleet.nodes.values() if node.report is not None),
         )
 
     def request_stop(self) -> None:

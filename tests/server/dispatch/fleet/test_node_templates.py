@@ -11,8 +11,10 @@ from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions, FunctionSpec
 from squall.protocol.ids import new_id
+from squall.protocol.node import NodeReport
 from squall.protocol.records import replace
 from squall.protocol.request import Request
+from squall.protocol.server import ServerStatus, ServerStatusRequest
 from squall.protocol.template import (
     DROPPED,
     READY,
@@ -26,7 +28,7 @@ from squall.protocol.template import (
     TemplateList,
     TemplateListing,
 )
-from tests.server.doubles import FakeNode, Stage, staged
+from tests.server.doubles import FakeNode, Stage, settle, staged
 
 Answer = Callable[[], Awaitable[Any]]
 
@@ -78,10 +80,12 @@ def ids_of(found: TemplateListing | TemplateDropped) -> set[str]:
 
 
 async def only_node(stage: Stage, *templates: NodeTemplate) -> NodeWithTemplates:
-    """In place of the stage's own, which has no templates to tell of."""
-    assert stage.node.peer is not None
-    stage.plane.fleet.nodes.clear()
-    return await add_node(stage, *templates)
+    """The stage's own, by an agent that has templates to tell of."""
+    node = NodeWithTemplates(stage.plane, stage.codec)
+    node.node_id, node.templates = stage.node.node_id, templates
+    stage.node = node
+    await node.connect()
+    return node
 
 
 async def test_templates_of_all_nodes_are_listed_with_names() -> None:
@@ -273,3 +277,94 @@ async def test_from_inside_a_container_templates_are_nobodys_business() -> None:
             with pytest.raises(PlatformError) as refused:
                 await inside.ask(method, record, reply)
             assert refused.value.code == "forbidden"
+
+
+# Memory
+
+
+async def report(stage: Stage, node: NodeWithTemplates, used_mib: int, template_mib: int) -> None:
+    """The node says how it is, and the server has its second."""
+    node.tell("NodeReport", NodeReport(0, used_mib, 100_000, 1, template_mib))
+    await settle()
+    stage.plane.fleet.tick()
+    await settle()
+
+
+async def idle_container(stage: Stage) -> FunctionSpec:
+    spec = await stage.client.function(scaledown_window_s=3_600.0)
+    await stage.done(stage.client.call(spec.function_id, 1), 1)
+    return spec
+
+
+def living(stage: Stage) -> int:
+    return sum(not one.is_draining for one in stage.plane.fleet.containers.values())
+
+
+async def test_when_memory_runs_out_templates_go_those_used_longest_ago_first() -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        spec = await idle_container(stage)
+        old, older, new = (template(spec, memory_mib=100, used_at=at) for at in (20.0, 10.0, 30.0))
+        node.templates = (old, older, new)
+
+        await report(stage, node, 7_636, 300)  # 100 MiB over 92 % of 8,192
+
+        assert [one.template_id for one in node.templates] == [new.template_id]
+        assert living(stage) == 1
+
+
+async def test_memory_that_suffices_costs_no_template() -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        spec = await idle_container(stage)
+        node.templates = (template(spec, memory_mib=100),)
+
+        await report(stage, node, 7_535, 100)
+
+        assert len(node.templates) == 1
+        assert living(stage) == 1
+
+
+@pytest.mark.parametrize("mib", [0, 100])
+async def test_where_templates_have_nothing_to_give_an_idle_container_ends(mib: int) -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        spec = await idle_container(stage)
+        node.templates = (template(spec, state="unfit"),)
+
+        # What cannot be freed the first time is not asked for again.
+        for _ in range(1 + bool(mib)):
+            assert living(stage) == 1
+            await report(stage, node, 8_000, mib)
+
+        assert living(stage) == 0
+
+
+async def test_a_node_that_drops_nothing_loses_an_idle_container_instead() -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        spec = await idle_container(stage)
+        node.templates = (template(spec, memory_mib=100),)
+
+        async def refuse() -> None:
+            raise PlatformError("unavailable", "busy")
+
+        node.before = refuse
+        await report(stage, node, 8_000, 100)
+        assert living(stage) == 1
+        await report(stage, node, 8_000, 100)
+
+        assert living(stage) == 0
+
+
+async def test_what_templates_hold_is_told_and_taken_from_no_container() -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        await report(stage, node, 6_000, 5_000)
+        spec = await stage.client.function(memory_mib=8_000)
+
+        status = await stage.client.ask("ServerStatus", ServerStatusRequest(), ServerStatus)
+        outputs = await stage.done(stage.client.call(spec.function_id, 1), 1)
+
+        assert status.template_memory_mib == 5_000
+        assert outputs[0].value == b"2"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from squall.protocol.errors import PlatformError
 from squall.protocol.guest import GuestStop, Ready
@@ -38,7 +40,7 @@ would get none sooner."""
 LOOKS_MAX = 2_000
 """Containers that are looked at in one turn of the event loop."""
 MEMORY_PRESSURE = 0.92
-"""Share of a node's memory in use from which idle containers are ended."""
+"""Share of a node's memory in use from which templates are dropped, and then idle containers ended."""
 
 
 class ContainerFleet:
@@ -58,6 +60,8 @@ class ContainerFleet:
         self.starts = Starts(self, clock=clock, config=config, tasks=tasks)
         self._scaling = Scaling(self, clock)
         self._walk = Walk(clock, self._look, at_a_time=LOOKS_MAX)
+        self.free_templates: Callable[[Node, int], Coroutine[Any, Any, None]] = _free_none
+        """Drops templates of a node that hold about so many MiB (`node_templates.py`)."""
 
     def changed(self, dispatcher: Dispatcher) -> None:
         """See `dispatcher.Fleet`."""
@@ -288,9 +292,20 @@ class ContainerFleet:
             self.starts.claim_changed(container)
 
     def _relieve(self, node: Node) -> None:
-        """Memory of the node runs out: end the newest idle container, the one that costs least to start again."""
+        """Memory of the node runs out: templates go first, which no call waits for; then the newest idle container, the
+        one that costs least to start again."""
         report = node.report
-        if report is None or report.memory_used_mib < node.memory_mib * MEMORY_PRESSURE:
+        if report is None:
+            return
+        over_mib = report.memory_used_mib - int(node.memory_mib * MEMORY_PRESSURE)
+        if over_mib < 0:
+            node.template_memory_mib = None
+            return
+        was_mib = node.template_memory_mib
+        node.template_memory_mib = report.template_memory_mib
+        if report.template_memory_mib and (was_mib is None or report.template_memory_mib < was_mib):
+            node.report = None
+            self._tasks.start(self.free_templates(node, over_mib))
             return
         idle = [one for one in node.containers.values() if one.is_spare]
         if idle:
@@ -301,3 +316,7 @@ class ContainerFleet:
         """Say something in the app's log, perhaps of one input."""
         entry = LogEntry(self._clock.now(), SYSTEM, text, container.container_id, input_id)
         self._logs.append((printed_by(container.spec, entry),))
+
+
+async def _free_none(node: Node, needed_mib: int) -> None:
+    """Where nobody knows of templates."""

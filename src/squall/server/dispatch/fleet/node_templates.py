@@ -6,6 +6,7 @@ A node that does not answer in time keeps no other from being told about; the an
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from squall.protocol.ids import is_id
 from squall.protocol.pages import first_page
 from squall.protocol.template import (
     DROPPED,
+    READY,
+    NodeTemplate,
     NodeTemplateDrop,
     NodeTemplateDropped,
     NodeTemplateList,
@@ -30,6 +33,8 @@ from squall.server.dispatch.fleet.node import Node
 if TYPE_CHECKING:
     from squall.protocol.function import FunctionSpec
     from squall.server.dispatch.control_plane import ControlPlane
+
+_log = logging.getLogger("squall.server.dispatch.fleet.node_templates")
 
 NODE_S = 5.0
 """How long a node may take: it only looks at what it has."""
@@ -82,6 +87,25 @@ class NodeTemplates:
         dropped = [one for some, _ in done for one in some]
         silent += [one for _, one in done if one is not None]
         return TemplateDropped(tuple([await self._named(one) for one in dropped]), tuple(silent))
+
+    async def free(self, node: Node, needed_mib: int) -> None:
+        """Have the node drop templates that hold about so much memory, those used longest ago first; one at least."""
+        listing = await _ask(node, node.node_id, "NodeTemplateList", NodeTemplateList(), NodeTemplateListing, NODE_S)
+        if isinstance(listing, SilentNode):
+            _log.warning("node %s is short of memory and does not say what templates it has: %s", *_said(listing))
+            return
+        doomed: list[NodeTemplate] = []
+        for one in sorted(listing.templates, key=lambda one: (one.used_at, one.template_id)):
+            if one.state == READY and one.memory_mib and needed_mib >= 0:
+                doomed.append(one)
+                needed_mib -= one.memory_mib
+        if not doomed:
+            return
+        _log.info("node %s is short of memory: %d templates are dropped", node.node_id, len(doomed))
+        asked = NodeTemplateDrop(tuple(one.template_id for one in doomed))
+        done = await _ask(node, node.node_id, "NodeTemplateDrop", asked, NodeTemplateDropped, DROP_S)
+        if isinstance(done, SilentNode):
+            _log.warning("node %s is short of memory and drops no templates: %s", *_said(done))
 
     async def _is_wanted(
         self, one: TemplateInfo, record: TemplateDrop, app_id: str, function: FunctionSpec | None
@@ -155,6 +179,10 @@ class NodeTemplates:
         spec = await self._spec(one.template.function_id) if app is not None else None
         app_name = app.row.name if app is not None else ""
         return TemplateInfo(one.template, one.node_id, app_name, spec.name if spec is not None else "")
+
+
+def _said(node: SilentNode) -> tuple[str, str]:
+    return node.node_id, node.cause
 
 
 def _key(one: TemplateInfo) -> tuple[str, str]:
