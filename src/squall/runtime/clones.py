@@ -34,8 +34,8 @@ from squall.runtime.templates import Template
 from squall.runtime.verification import NAMESPACES, Expected, verify
 
 JOIN_TIMEOUT_S = 10.0
-ENV_BYTES_MAX = 4 * 2**20
-"""Of an environment: as much as it may be at an exec, and more."""
+ENV_BYTES_MAX = 2**20
+"""Of an environment, in one message: a start by exec has room for twice as much, and follows."""
 _CREDENTIALS = struct.Struct("iII")
 _SIGNAL_PROCESS_GROUP = 1 << 2
 
