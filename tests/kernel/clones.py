@@ -56,15 +56,18 @@ class CloneNamespaces:
     def __init__(self) -> None:
         self._makers: dict[SlotOwner, tuple[subprocess.Popen[bytes], socket.socket, int]] = {}
         self._lock = threading.Lock()
+        self.asked: list[int] = []
+        """How many each request was for."""
 
     def close(self) -> None:
         for process, channel, _ in self._makers.values():
             channel.close()
             process.wait(WAIT_S)
 
-    async def make_namespace(self, id_range: IdRange, uid: int) -> int:
-        """As `Runtime.make_network_namespace`."""
-        return await asyncio.to_thread(self._make, SlotOwner(id_range, uid))
+    async def make_namespaces(self, id_range: IdRange, uid: int, count: int) -> list[int]:
+        """As `Runtime.make_network_namespaces`."""
+        self.asked.append(count)
+        return await asyncio.to_thread(self._make, SlotOwner(id_range, uid), count)
 
     def path_of(self, owner: SlotOwner) -> str:
         """Where its user namespace is to be found."""
@@ -76,12 +79,14 @@ class CloneNamespaces:
         command = ("nsenter", *namespaces, "--setuid=0", "--setgid=0", *argv)
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
-    def _make(self, owner: SlotOwner) -> int:
+    def _make(self, owner: SlotOwner, count: int) -> list[int]:
+        made = []
         with self._lock:
             channel = self._maker(owner)[1]
-            channel.send(b"x")
-            _, (descriptor,), _, _ = socket.recv_fds(channel, 1, 1)
-        return descriptor
+            for _ in range(count):
+                channel.send(b"x")
+                made += socket.recv_fds(channel, 1, 1)[1]
+        return made
 
     def _maker(self, owner: SlotOwner) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
         if owner not in self._makers:

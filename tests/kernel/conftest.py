@@ -13,7 +13,7 @@ import pytest
 
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.network.node_network import sweep_network
-from squall.runtime.network.owner import MakeNamespace
+from squall.runtime.network.owner import MakeNamespaces
 from squall.runtime.network.pool import NetworkPool
 from tests import leaks
 from tests.kernel.containers import Containers
@@ -110,7 +110,7 @@ def make_pool(machine: Machine, tmp_path: Path) -> Iterator[MakePool]:
         resolvers: str = OUTSIDE_ADDRESS,
         living: Sequence[str] = (),
         proxy_env: Mapping[str, str] | None = None,
-        make_namespace: MakeNamespace | None = None,
+        make_namespaces: MakeNamespaces | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> NetworkPool:
         resolv_conf.write_text("".join(f"nameserver {address}\n" for address in resolvers.split()))
@@ -122,7 +122,7 @@ def make_pool(machine: Machine, tmp_path: Path) -> Iterator[MakePool]:
             living=living,
             proxy_env=proxy_env,
             resolv_conf=str(resolv_conf),
-            make_namespace=make_namespace,
+            make_namespaces=make_namespaces,
             monotonic_s=monotonic_s,
         )
 

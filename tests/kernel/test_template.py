@@ -237,7 +237,7 @@ async def test_clone_in_a_network_namespace_made_for_it(forge: Forge, data_dir: 
     template = await forge.ready()
     pin = data_dir / "pin"
     pin.touch()
-    descriptor = await forge.runtime.make_network_namespace(RANGE, 0)
+    (descriptor,) = await forge.runtime.make_network_namespaces(RANGE, 0, 1)
     try:
         _mount(f"/proc/self/fd/{descriptor}", str(pin))
         slot = NetworkSlot("1", str(pin), "10.1.2.3/32", "10.1.2.1", "nameserver 10.1.2.1\n", {"PROXY": "x"})

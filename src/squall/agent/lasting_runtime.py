@@ -104,9 +104,9 @@ class LastingRuntime:
         """See `contract.Runtime`."""
         return await (await self._current()).begin(container_id, env)
 
-    async def make_network_namespace(self, id_range: IdRange, uid: int) -> int:
+    async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
         """See `contract.Runtime`."""
-        return await (await self._current()).make_network_namespace(id_range, uid)
+        return await (await self._current()).make_network_namespaces(id_range, uid, count)
 
     async def kill(self, container_id: str, signal: int) -> None:
         """See `contract.Runtime`."""

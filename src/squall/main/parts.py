@@ -196,7 +196,7 @@ class Node:
             self._config.network_slots,
             living=living,
             proxy_env=proxies,
-            make_namespace=runtime.make_network_namespace,
+            make_namespaces=runtime.make_network_namespaces,
         )
 
     @asynccontextmanager

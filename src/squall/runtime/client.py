@@ -157,10 +157,11 @@ class SpawnerRuntime:
         """See `contract.Runtime`."""
         return _started(*await self._request("begin", container_id=container_id, env=dict(env)))
 
-    async def make_network_namespace(self, id_range: IdRange, uid: int) -> int:
+    async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
         """See `contract.Runtime`."""
-        _, (descriptor,) = await self._request("make_network_namespace", id_range=codec.to_json(id_range), uid=uid)
-        return descriptor
+        parameters = {"id_range": codec.to_json(id_range), "uid": uid, "count": count}
+        _, descriptors = await self._request("make_network_namespaces", **parameters)
+        return descriptors
 
     async def kill(self, container_id: str, signal: int) -> None:
         """See `contract.Runtime`."""

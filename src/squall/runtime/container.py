@@ -15,6 +15,7 @@ from squall.runtime.cgroup import DEFAULT_DEVICES, Cgroup
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.launch import MESSAGE_BYTES_MAX, Forked
 from squall.runtime.spec import ContainerSpec, ExitStatus
+from squall.runtime.wire import DESCRIPTORS_MAX
 
 # Numbers by which shells, and tini, say that a program was ended by a signal.
 SIGNAL_CODE_BASE = 128
@@ -177,7 +178,9 @@ def close_descriptors(*descriptors: int) -> None:
 def receive(channel: socket.socket, descriptors: list[int] | None = None) -> dict[str, Any] | None:
     """The next message, or None at the end; descriptors that came with it are added to the list."""
     try:
-        data, given, _, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, 4)
+        # Where none are expected the kernel drops them: nobody here would close them.
+        descriptors_max = 0 if descriptors is None else DESCRIPTORS_MAX
+        data, given, _, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, descriptors_max)
     except ConnectionResetError:
         # Ended without reading what we never send.
         return None

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
 
+NAMESPACES_MAX = 32
+"""Network namespaces that are made at once at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -88,10 +91,10 @@ class Runtime(Protocol):
             ContainerMissing: unknown, or it ended while it waited.
         """
 
-    async def make_network_namespace(self, id_range: IdRange, uid: int) -> int:
-        """A network namespace, with nothing in it, that forks of templates of this range and user can enter.
+    async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
+        """Network namespaces, with nothing in them, that forks of templates of this range and user can enter.
 
-        Returns its descriptor, which the caller owns.
+        Returns their descriptors, which the caller owns; `NAMESPACES_MAX` at most.
         """
 
     async def kill(self, container_id: str, signal: int) -> None:

@@ -234,9 +234,9 @@ class FakeRuntime:
         self._machine.parked.discard(container_id)
         return self._run(replace(spec, env=dict(env)))
 
-    async def make_network_namespace(self, id_range: IdRange, uid: int) -> int:
-        """See `contract.Runtime`. A descriptor of nothing."""
-        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
+        """See `contract.Runtime`. Descriptors of nothing."""
+        return [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(count)]
 
     def _check_template(self, spec: ContainerSpec) -> None:
         template = self._machine.containers.get(spec.template_id)

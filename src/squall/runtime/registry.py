@@ -25,6 +25,7 @@ from squall.runtime.container import (
     output_pipe,
     receive,
 )
+from squall.runtime.contract import NAMESPACES_MAX
 from squall.runtime.errors import (
     ContainerExists,
     ContainerMissing,
@@ -38,7 +39,7 @@ from squall.runtime.forking import Ends, Forking
 from squall.runtime.ground import Ground
 from squall.runtime.gvisor.executor import GvisorExecutor
 from squall.runtime.gvisor.slot import restore_slot
-from squall.runtime.launch import Forked, LaunchKit, fork_first, fork_network_namespace
+from squall.runtime.launch import Forked, LaunchKit, fork_first, fork_network_namespaces
 from squall.runtime.layer_mounts import LayerMounts
 from squall.runtime.mounts import ensure_no_mounts
 from squall.runtime.poll import Poller
@@ -333,9 +334,10 @@ class Registry:
             user_namespace_fd = self._ground.user_namespaces.get_nested(entry.spec.id_range, entry.spec.user[0])
         self._execs.start(entry, spec, user_namespace_fd, answer)
 
-    def make_network_namespace(self, id_range: IdRange, uid: int, answer: Outcome) -> None:
-        """The answer comes with a descriptor of it."""
-        forked = fork_network_namespace(self._ground.user_namespaces.get_nested(id_range, uid))
+    def make_network_namespaces(self, id_range: IdRange, uid: int, count: int, answer: Outcome) -> None:
+        """The answer comes with their descriptors."""
+        nested_fd = self._ground.user_namespaces.get_nested(id_range, uid)
+        forked = fork_network_namespaces(nested_fd, min(count, NAMESPACES_MAX))
         descriptors: list[int] = []
         failures: list[RuntimeFailure] = []
 
@@ -351,7 +353,11 @@ class Registry:
             if descriptors:
                 answer(Reply(None, tuple(descriptors)))
             else:
-                answer(failures[0] if failures else RuntimeFailure("cannot make a network namespace: it was killed"))
+                answer(
+                    failures[0]
+                    if failures
+                    else RuntimeFailure("cannot make network namespaces: what makes them was killed")
+                )
 
         self._poller.watch(forked.channel.fileno(), on_message)
 

@@ -134,8 +134,9 @@ class Spawner:
             registry.forking.begin(container_id, message["env"], answer)
         elif method == "template_report":
             registry.template_report(container_id, answer)
-        elif method == "make_network_namespace":
-            registry.make_network_namespace(codec.id_range(message["id_range"]), message["uid"], answer)
+        elif method == "make_network_namespaces":
+            id_range = codec.id_range(message["id_range"])
+            registry.make_network_namespaces(id_range, message["uid"], message["count"], answer)
         elif method == "kill":
             registry.kill(container_id, message["signal"], answer)
         elif method == "exec":

@@ -7,7 +7,7 @@ docs/decisions/0062.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from squall.runtime.spec import IdRange
@@ -22,5 +22,5 @@ class SlotOwner:
     """As seen inside."""
 
 
-MakeNamespace = Callable[[IdRange, int], Awaitable[int]]
-"""Makes an empty network namespace of an owner and returns its descriptor, the caller's then: `Runtime` has one."""
+MakeNamespaces = Callable[[IdRange, int, int], Awaitable[Sequence[int]]]
+"""Makes some empty network namespaces of an owner. The descriptors are the caller's then. `Runtime` has one."""

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
@@ -19,7 +19,7 @@ from typing import TypeVar
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.network.names import SlotName, parse_slot_name
 from squall.runtime.network.node_network import RESOLV_CONF, NetworkConfig, NodeNetwork
-from squall.runtime.network.owner import MakeNamespace, SlotOwner
+from squall.runtime.network.owner import MakeNamespaces, SlotOwner
 from squall.runtime.network.stock import Stock
 from squall.runtime.network.watch import ChangeWatch
 from squall.runtime.spec import NetworkSlot
@@ -34,8 +34,10 @@ FREE_MAX = 512
 OWNER_FREE_MAX = 256
 OWNED_FREE_MAX = 512
 """Free slots of one owner, and of all owners: those used longest ago go first."""
-OWNED_MAKING_MAX = 2
-"""Namespaces asked for at once: one is made while another one is furnished, and whoever makes them has more to do."""
+BATCH_MAX = 16
+"""Namespaces of an owner asked for at once: whoever makes them starts a process for it."""
+BATCHES_AT_ONCE_MAX = 2
+"""Of an owner: one is made while another one is furnished. And of all: whoever makes them has more to do."""
 TRIM_PERIOD_S = 10.0
 
 
@@ -53,11 +55,11 @@ class NetworkPool:
     def __init__(
         self,
         config: NetworkConfig,
-        make_namespace: MakeNamespace | None,
+        make_namespaces: MakeNamespaces | None,
         monotonic_s: Callable[[], float],
     ) -> None:
         self._node = NodeNetwork(config)
-        self._make_namespace = make_namespace
+        self._make_namespaces = make_namespaces
         self._monotonic_s = monotonic_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="squall-network")
         self._ordinary = Stock(None, False, config.size, FREE_MAX)
@@ -73,7 +75,7 @@ class NetworkPool:
         self._has_remover = False
         self._all_made = asyncio.Event()
         self._all_made.set()
-        self._owned_turn = asyncio.Semaphore(OWNED_MAKING_MAX)
+        self._batch_turn = asyncio.Semaphore(BATCHES_AT_ONCE_MAX)
         self._background: set[asyncio.Task[None]] = set()
         self._trimmer: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -88,17 +90,17 @@ class NetworkPool:
         living: Collection[str] = (),
         proxy_env: Mapping[str, str] | None = None,
         resolv_conf: str = RESOLV_CONF,
-        make_namespace: MakeNamespace | None = None,
+        make_namespaces: MakeNamespaces | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> NetworkPool:
         """A pool that keeps `size` slots free, more after many were in use; enter it before use.
 
         `proxy_env` is the part of the machine's environment that names proxies. `living` names the containers that
-        survived. `make_namespace` makes those of owners.
+        survived. `make_namespaces` makes those of owners.
         """
         env = dict(proxy_env or {})
         config = NetworkConfig(state_dir, instance, size, frozenset(living), env, resolv_conf)
-        return cls(config, make_namespace, monotonic_s)
+        return cls(config, make_namespaces, monotonic_s)
 
     async def __aenter__(self) -> NetworkPool:
         try:
@@ -299,19 +301,39 @@ class NetworkPool:
 
     def _refill(self, stock: Stock) -> None:
         """Start making as many slots as are missing."""
-        wanted = 0 if self._is_closing else stock.missing()
         if stock.owner is not None:
-            # A reservation must not make what is removed again since there are too many.
-            room = max(OWNED_FREE_MAX - self._owned_free_count(), 0)
-            wanted = min(wanted, stock.waiter_count() + room)
-        for _ in range(wanted):
-            name = self._new_name(stock)
+            if self._missing(stock) > 0 and stock.batch_count < BATCHES_AT_ONCE_MAX:
+                stock.batch_count += 1
+                self._start(self._make_batch(stock, stock.owner))
+            return
+        for _ in range(self._missing(stock)):
+            name = self._begin_one(stock)
             if name is None:
-                stock.fail_one(RuntimeFailure("cannot acquire a network slot: all addresses of the subnet are in use"))
                 return
-            stock.making += 1
-            self._all_made.clear()
             self._start(self._make(stock, name))
+
+    def _missing(self, stock: Stock) -> int:
+        if self._is_closing:
+            return 0
+        if stock.owner is None:
+            return stock.missing()
+        # A reservation must not make what is removed again since there are too many.
+        room = max(OWNED_FREE_MAX - self._owned_free_count(), 0)
+        return min(stock.missing(), stock.waiter_count() + room)
+
+    def _begin_one(self, stock: Stock) -> SlotName | None:
+        name = self._new_name(stock)
+        if name is None:
+            stock.fail_one(RuntimeFailure("cannot acquire a network slot: all addresses of the subnet are in use"))
+            return None
+        stock.making += 1
+        self._all_made.clear()
+        return name
+
+    def _end_one(self, stock: Stock) -> None:
+        stock.making -= 1
+        if not any(other.making for other in self._all_stocks()):
+            self._all_made.set()
 
     def _new_name(self, stock: Stock) -> SlotName | None:
         if stock.is_blocked:
@@ -327,30 +349,63 @@ class NetworkPool:
 
     async def _make(self, stock: Stock, name: SlotName) -> None:
         try:
-            if stock.owner is None:
-                slot, watch = await self._run(self._node.make, str(name)), None
-            else:
-                slot, watch = await self._make_owned(stock.owner, str(name))
+            slot = await self._run(self._node.make, str(name))
         except RuntimeFailure as failure:
-            self._give_back(name)
-            log.warning("%s", failure)
-            stock.fail_one(failure)
+            self._fail(stock, name, failure)
             return
         finally:
-            stock.making -= 1
-            if not any(other.making for other in self._all_stocks()):
-                self._all_made.set()
+            self._end_one(stock)
         self._stock_of[slot.name] = stock
-        if watch is not None:
-            self._watches[slot.name] = watch
         self._put_back(stock, slot)
 
-    async def _make_owned(self, owner: SlotOwner, name: str) -> tuple[NetworkSlot, ChangeWatch]:
-        if self._make_namespace is None:
-            raise RuntimeFailure("cannot acquire a network slot for a clone: nothing here makes namespaces of owners")
-        async with self._owned_turn:
-            descriptor = await self._make_namespace(owner.id_range, owner.uid)
-            return await self._run(self._node.make_owned, name, descriptor)
+    async def _make_batch(self, stock: Stock, owner: SlotOwner) -> None:
+        has_failed = False
+        try:
+            async with self._batch_turn:
+                # Those that are asked for in the same turn of the loop are one batch.
+                await asyncio.sleep(0)
+                wanted = range(min(self._missing(stock), BATCH_MAX))
+                names = deque(name for _ in wanted if (name := self._begin_one(stock)) is not None)
+                if not names:
+                    return
+                descriptors = await self._ask_for_namespaces(stock, owner, names)
+                has_failed = not descriptors
+            # The next batch is made while this one is furnished.
+            self._refill(stock)
+            for descriptor in descriptors:
+                await self._make_owned(stock, names.popleft(), descriptor)
+        finally:
+            stock.batch_count -= 1
+        if not has_failed or stock.waiter_count():
+            self._refill(stock)
+
+    async def _ask_for_namespaces(self, stock: Stock, owner: SlotOwner, names: Collection[SlotName]) -> Sequence[int]:
+        try:
+            if self._make_namespaces is None:
+                raise RuntimeFailure("cannot acquire a network slot for a clone: nothing here makes its namespace")
+            return await self._make_namespaces(owner.id_range, owner.uid, len(names))
+        except RuntimeFailure as failure:
+            for name in names:
+                self._fail(stock, name, failure)
+                self._end_one(stock)
+            return ()
+
+    async def _make_owned(self, stock: Stock, name: SlotName, descriptor: int) -> None:
+        try:
+            slot, watch = await self._run(self._node.make_owned, str(name), descriptor)
+        except RuntimeFailure as failure:
+            self._fail(stock, name, failure)
+            return
+        finally:
+            self._end_one(stock)
+        self._stock_of[slot.name] = stock
+        self._watches[slot.name] = watch
+        self._put_back(stock, slot)
+
+    def _fail(self, stock: Stock, name: SlotName, failure: RuntimeFailure) -> None:
+        self._give_back(name)
+        log.warning("%s", failure)
+        stock.fail_one(failure)
 
     async def _trim(self) -> None:
         """Remove, for ever, what is no longer worth keeping."""

@@ -26,6 +26,8 @@ class Stock:
         self.free: deque[NetworkSlot] = deque()
         """Those that came back last are at the end."""
         self.making = 0
+        self.batch_count = 0
+        """How many batches are being made."""
         self.used_at_s = 0.0
         """When somebody last asked for one."""
         self._free_max = free_max
