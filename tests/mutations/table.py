@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.attempt_faults import ATTEMPT_FAULTS
 from tests.mutations.class_faults import CLASS_FAULTS
+from tests.mutations.cold_start_faults import COLD_START_FAULTS
 from tests.mutations.deploy_faults import DEPLOY_FAULTS
 from tests.mutations.durable_faults import DURABLE_FAULTS
 from tests.mutations.flight_faults import FLIGHT_FAULTS
@@ -38,6 +39,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *SCHEDULE_FAULTS,
     *DURABLE_FAULTS,
     *FLIGHT_FAULTS,
+    *COLD_START_FAULTS,
     *STORED_FAULTS,
     *SCALING_FAULTS,
     *DEPLOY_FAULTS,

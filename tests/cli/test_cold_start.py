@@ -1,0 +1,131 @@
+"""One cold start: what is asked of the server for it, and what is made of the answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+
+from squall.cli import cold_start
+from squall.cli.cold_start import Subject, measure, prepare, wait_for_template
+from squall.protocol.container import IDLE, STOPPED, ContainerInfo
+from squall.protocol.flight import (
+    AttemptFlight,
+    CallFlight,
+    CallListing,
+    CallSummary,
+    ContainerFlight,
+    InputFlight,
+)
+from squall.protocol.function import BY_FILE, Batching, Definition, FunctionBound, FunctionSpec, FunctionStats, Scaling
+from squall.protocol.records import replace
+from squall.protocol.template import MAKING, READY, NodeTemplate, TemplateInfo, TemplateListing
+
+SUBJECT = Subject("fu-2", "ap-1", "hello", "", False, (), {})
+SUMMARY = CallSummary("fc-1", "fu-2", "hello", "ap-1", "greeter", "remote", 0.0, "succeeded", 1)
+INFO = ContainerInfo("ct-1", "ap-1", "greeter", "fu-2", "hello", "nd-1", IDLE, 0.0)
+MARKS = {"placed": 1.0, "start.runtime": 2.0, "process": 3.0, "connected": 4.0, "ready": 5.0}
+
+
+class Server:
+    """One container, whose node tells how it started only after it has answered."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.container_count = 0
+        self.looks_until_gone = 3
+        self.template_states = [MAKING, MAKING, READY]
+
+    def ask(self, method: str, record: Any, reply: Any) -> Any:
+        self.asked.append((method, record))
+        answers = {
+            "FunctionBind": self.bound,
+            "FunctionStats": self.stats,
+            "CallList": self.calls,
+            "CallShow": self.call,
+            "ContainerShow": self.container,
+        }
+        return answers[method](record) if method in answers else None
+
+    def ask_pages(self, method: str, record: Any, reply: Any) -> list[TemplateListing]:
+        state = self.template_states.pop(0)
+        others = TemplateInfo(NodeTemplate("tp-2", "ap-1", "fu-1", "function", MAKING), "nd-1")
+        return [TemplateListing((TemplateInfo(NodeTemplate("tp-1", "ap-1", "fu-2", "image", state), "nd-1"), others))]
+
+    def bound(self, record: Any) -> FunctionBound:
+        return FunctionBound("fu-2")
+
+    def stats(self, record: Any) -> FunctionStats:
+        return FunctionStats(0, 0, self.container_count, self.container_count)
+
+    def calls(self, record: Any) -> CallListing:
+        return CallListing((SUMMARY,))
+
+    def call(self, record: Any) -> CallFlight:
+        attempt = AttemptFlight(0, "succeeded", 0.0, 10.0, 11.0, "ct-1")
+        one = InputFlight(0, "in-1:0", "succeeded", (attempt,))
+        return CallFlight(SUMMARY, inputs=(one,), containers=(ContainerFlight(INFO, asked_ms=7.0),))
+
+    def container(self, record: Any) -> ContainerFlight:
+        self.looks_until_gone -= 1
+        known = replace(INFO, phase_ms=MARKS, path="parked", path_cause="")
+        return ContainerFlight(known if self.looks_until_gone else replace(known, state=STOPPED))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    found = Server()
+    monkeypatch.setattr(cold_start, "ask", found.ask)
+    monkeypatch.setattr(cold_start, "ask_pages", found.ask_pages)
+    monkeypatch.setattr(cold_start, "_call", lambda subject: None)
+    for name in ("LOOK_EVERY_S", "PAUSE_S"):
+        monkeypatch.setattr(cold_start, name, 0.001)
+    monkeypatch.setattr(cold_start, "IDLE_S", 0.05)
+    return found
+
+
+def test_a_start_is_looked_at_when_its_container_is_gone(server: Server) -> None:
+    found = measure(SUBJECT)
+
+    methods = [method for method, _ in server.asked]
+    assert methods == ["CallList", "CallShow", "ContainerStop", "ContainerShow", "ContainerShow", "ContainerShow"]
+    assert found.path == "parked", "its node had not told yet when the call was answered"
+    assert dict(found.phases)["queued"] == 8, "also until the server asked for it"
+
+
+def test_a_container_that_stays_ends_the_measurement(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_start, "GONE_S", 0.05)
+    server.looks_until_gone = 10**9
+
+    with pytest.raises(click.ClickException, match=r"ct-1 has not ended within 0\.05 s"):
+        measure(SUBJECT)
+
+
+def test_what_is_called_has_one_container_at_most_and_none_kept_for_it(server: Server) -> None:
+    scaling = Scaling(min_containers=3, buffer_containers=2)
+    definition = Definition(BY_FILE, "greeter", "hello", is_generator=True)
+    spec = FunctionSpec(
+        "fu-1", "ap-1", "hello", definition, "im-1", scaling=scaling, batching=Batching(4, wait_ms=5_000)
+    )
+
+    subject = prepare(spec, "", "", (1,), {})
+
+    (options,) = [record.options for method, record in server.asked if method == "FunctionBind"]
+    assert (options.max_containers, options.buffer_containers, options.retries.max_retries) == (1, 0, 0)
+    assert options.batching == Batching(4, wait_ms=0), "a single input is not to wait for others"
+    assert subject == Subject("fu-2", "ap-1", "hello", "", True, (1,), {})
+
+
+def test_two_do_not_measure_one_function_at_a_time(server: Server) -> None:
+    server.container_count = 1
+    spec = FunctionSpec("fu-1", "ap-1", "hello", Definition(BY_FILE, "greeter", "hello"), "im-1")
+
+    with pytest.raises(click.ClickException, match="measured by somebody else"):
+        prepare(spec, "", "", (), {})
+
+
+def test_its_own_template_is_waited_for_and_no_other(server: Server) -> None:
+    wait_for_template(SUBJECT)
+
+    assert not server.template_states

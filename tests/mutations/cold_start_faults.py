@@ -1,0 +1,62 @@
+"""Mutations of what is measured and told of cold starts."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+BENCH = "tests/cli/test_bench.py::"
+COLD_START = "tests/cli/test_cold_start.py::"
+TEMPLATE = "tests/cli/test_template.py::"
+
+COLD_START_FAULTS = (
+    Mutation(
+        "bench-in-a-hurry",
+        "a copy answers before its node has told how it began",
+        "a start is looked at while its container still runs",
+        (Change("src/squall/cli/cold_start.py", "replace(ended, asked_ms=known.asked_ms)", "known"),),
+        {f"{COLD_START}test_a_start_is_looked_at_when_its_container_is_gone": 'found.path == "parked"'},
+    ),
+    Mutation(
+        "bench-two-at-once",
+        "the same is done twice at a time",
+        "two commands measure one function, each with the other's containers",
+        (
+            Change(
+                "src/squall/cli/cold_start.py",
+                '    while ask("FunctionStats"',
+                '    while False and ask("FunctionStats"',
+            ),
+        ),
+        {f"{COLD_START}test_two_do_not_measure_one_function_at_a_time": "measured by somebody else"},
+    ),
+    Mutation(
+        "bench-leaves",
+        "a command is interrupted",
+        "what it measured goes on running",
+        (Change("src/squall/cli/bench.py", "            leave(subject)\n", "            pass\n"),),
+        {f"{BENCH}test_an_interrupted_measurement_leaves_no_container": "node.is_left"},
+    ),
+    Mutation(
+        "template-drop-silent",
+        "a node does not answer",
+        "templates that may be on it are taken for dropped",
+        (
+            Change(
+                "src/squall/cli/template.py",
+                "    if silent:\n        _tell_silent",
+                "    if False:\n        _tell_silent",
+            ),
+        ),
+        {f"{TEMPLATE}test_drop_fails_where_a_node_may_have_more": "ended.exit_code == 1"},
+    ),
+    Mutation(
+        "path-cause-endless",
+        "hostile input",
+        "the cause that a template gives is kept however long it is",
+        (Change("src/squall/server/dispatch/fleet/starts.py", "started.cause[:CAUSE_CHARS_MAX]", "started.cause"),),
+        {
+            "tests/server/dispatch/fleet/test_container_start.py::"
+            "test_flights_say_which_path_a_start_took_and_why_no_quicker_one": "== CAUSE_CHARS_MAX"
+        },
+    ),
+)
