@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _LOOP_PACKAGES = frozenset({"asyncio", "selectors", "threading", "concurrent", "uvloop", "weakref", "_weakrefset"})
 """Where the main thread is between two steps of user code, if nobody has called them but the loop."""
-_CALLERS = frozenset({"_outcome", "_send_items", "send_items", "run", "enter_async", "leave_async"})
+_CALLERS = frozenset({"_outcome", "_send_items", "send_items", "run", "_enter_async", "leave_async"})
 """Functions of the guest that call user code on the loop."""
 
 
@@ -80,7 +80,7 @@ class AsyncRunner:
             EnterFailed: an enter hook has raised.
         """
         self._parts.interrupter.on_ending = self.end
-        _run(self._serve())
+        run_on_loop(self._serve())
         self._parts.outbox.flush()
 
     def cancel(self, call_id: str, index: int) -> None:
@@ -368,7 +368,7 @@ def _package(frame: FrameType) -> str:
     return __package__ if module.startswith(f"{__package__}.") else module.partition(".")[0]
 
 
-def _run(serving: Coroutine[Any, Any, None]) -> None:
+def run_on_loop(serving: Coroutine[Any, Any, None]) -> None:
     """As `asyncio.run`, but the loop goes on after exits in tasks and callbacks that user code has started."""
     loop = asyncio.new_event_loop()
     try:

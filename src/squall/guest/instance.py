@@ -29,6 +29,9 @@ PICKLED_BYTES_MAX = 256 * 1024
 """Of an exception of a hook; each call that waits gets it."""
 
 
+Hook = Callable[[Any], Any]
+
+
 class Method(NamedTuple):
     """A method as it is run."""
 
@@ -54,11 +57,13 @@ class Instance:
         Raises:
             LoadFailed: it is no class, or has no such parameters.
         """
-        self._boot = boot
+        self._is_async = boot.definition.is_async
         self._pid = os.getpid()
         cls = _class_of(boot, found)
         assert cls.user_class is not None
         self._user_class = cls.user_class
+        self._snap_hooks: tuple[Hook, ...] = cls.user_class.snap_hooks
+        self._late_hooks: tuple[Hook, ...] = cls.user_class.enter_hooks[len(self._snap_hooks) :]
         try:
             values = decode(boot.parameters)
             check(cls.user_class.name, cls.user_class.givable, values)
@@ -77,25 +82,50 @@ class Instance:
 
     # Before the first input
 
-    def enter(self) -> None:
-        """Run the enter hooks of a class without anything async.
+    def enter_before_snapshot(self) -> None:
+        """Run the hooks with `snap=True`: of a class with anything async on an event loop that ends with them, as none
+        can be forked. The same whether the container is forked afterwards or goes on by itself.
 
         Raises:
             EnterFailed: one has raised.
         """
-        for hook in self._user_class.enter_hooks:
-            with self._failing():
-                hook(self._made)
+        hooks = self._snap_hooks
+        if hooks and self._is_async:
+            from squall.guest.async_runner import run_on_loop  # cold start: async classes only
+
+            run_on_loop(self._enter_async(hooks))
+        else:
+            self._enter(hooks)
+
+    def taken_over(self) -> None:
+        """We are a fork that goes on as a container of its own."""
+        self._pid = os.getpid()
+
+    def enter(self) -> None:
+        """Run the other enter hooks, of a class without anything async.
+
+        Raises:
+            EnterFailed: one has raised.
+        """
+        self._enter(self._late_hooks)
         self.is_entered = True
 
     async def enter_async(self) -> None:
         """The same on an event loop."""
-        for hook in self._user_class.enter_hooks:
+        await self._enter_async(self._late_hooks)
+        self.is_entered = True
+
+    def _enter(self, hooks: tuple[Hook, ...]) -> None:
+        for hook in hooks:
+            with self._failing():
+                hook(self._made)
+
+    async def _enter_async(self, hooks: tuple[Hook, ...]) -> None:
+        for hook in hooks:
             with self._failing():
                 found = hook(self._made)
                 if hasattr(found, "__await__"):
                     await found
-        self.is_entered = True
 
     @contextlib.contextmanager
     def _failing(self) -> Any:
@@ -128,7 +158,7 @@ class Instance:
             except BaseException as error:  # noqa: BLE001 - as above
                 _tell(error)
 
-    def _take_exit_hooks(self) -> tuple[Callable[[Any], Any], ...]:
+    def _take_exit_hooks(self) -> tuple[Hook, ...]:
         # A child that user code forked is no container.
         if not self.is_entered or os.getpid() != self._pid:
             return ()

@@ -17,7 +17,7 @@ from typing import Any
 from squall.protocol import codec as wire
 from squall.protocol.codec import Envelope, JsonCodec
 from squall.protocol.frames import Frame, FrameDecoder, encode_into
-from squall.protocol.guest import ROLE_GUEST, GuestHello
+from squall.protocol.guest import ROLE_GUEST, Boot, GuestHello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 
 RECONNECT_S = 120.0
@@ -34,10 +34,11 @@ class LinkLost(Exception):
 class Link:
     """Frames to and from the server."""
 
-    def __init__(self, path: str, token: str, container_id: str) -> None:
+    def __init__(self, path: str, token: str, container_id: str, role: str = ROLE_GUEST) -> None:
         self._path = path
         self._token = token
         self._container_id = container_id
+        self._role = role
         self._codec = JsonCodec()
         self._decoder = FrameDecoder()
         self._unread: list[tuple[Envelope, bytes]] = []
@@ -78,7 +79,7 @@ class Link:
             pause_s = min(_RETRY_S_MAX, pause_s * 2)
         hello = GuestHello(
             token=self._token,
-            role=ROLE_GUEST,
+            role=self._role,
             container_id=self._container_id,
             version=VERSION,
             protocol_version=PROTOCOL_VERSION,
@@ -162,3 +163,18 @@ class Link:
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
+
+
+def receive_boot(link: Link) -> Boot:
+    """Wait for the server to say what to load."""
+    while True:
+        messages = link.receive()
+        if messages is None:
+            # The server went away between our greeting and its answer; the next one will answer.
+            link.connect()
+            continue
+        for number, (envelope, _) in enumerate(messages):
+            if envelope.method == "Boot":
+                # What came along with it, as a request to stop, is for whoever reads when the function is loaded.
+                link.put_back(messages[number + 1 :])
+                return link.codec.record(Boot, envelope.params)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from squall.guest.inbox import Stopping
 from squall.protocol.call import Failure, TraceFrame
@@ -28,6 +29,45 @@ class LoadFailed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+class Served(NamedTuple):
+    """What a container serves."""
+
+    function: Callable[..., Any]
+    """Of a class one of its methods, the only one where inputs come in batches."""
+    instance: Instance | None = None
+    """Of a class: whose methods are run."""
+    import_ms: float = 0.0
+    enter_ms: float = 0.0
+    """How long the hooks have run that a snapshot keeps."""
+
+    def taken_over(self, started: float) -> Served:
+        """The same in a fork, for which it has cost what has passed since it `started`."""
+        if self.instance is not None:
+            self.instance.taken_over()
+            _container.loaded()
+        return self._replace(import_ms=(time.monotonic() - started) * 1000, enter_ms=0.0)
+
+
+def load_served(boot: Boot, started: float) -> Served:
+    """Go as far as a snapshot can: load the function, or make the instance and run its hooks with `snap=True`.
+
+    Raises:
+        LoadFailed: whatever the reason, user code's included.
+        Stopping: the guest was told to end meanwhile, which is no fault of the function.
+    """
+    if not boot.definition.is_class:
+        function = load(boot, _container.get_blob)
+        return Served(function, None, (time.monotonic() - started) * 1000)
+    instance = load_instance(boot, _container.get_blob)
+    # From here on its hooks may call functions.
+    _container.loaded()
+    loaded = time.monotonic()
+    instance.enter_before_snapshot()
+    enter_ms = (time.monotonic() - loaded) * 1000
+    function = next(iter(instance.methods.values())).function
+    return Served(function, instance, (loaded - started) * 1000, enter_ms)
 
 
 def load(boot: Boot, get_blob: Callable[[str], list[bytes]]) -> Callable[..., Any]:

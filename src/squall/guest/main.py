@@ -1,4 +1,4 @@
-"""Compose the guest: connection, boot, function, runner; and how it ends.
+"""Compose the guest: connection, boot, function, runner; and how it ends. A fork of a template goes on here, too.
 
 Exit codes: 0 asked to end; 1 the function could not be loaded; 2 no server came back.
 """
@@ -9,13 +9,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
 from squall.guest.inbox import Inbox, Stopping
-from squall.guest.link import Link, LinkLost
-from squall.guest.loading import LoadFailed, load, load_instance
+from squall.guest.link import Link, LinkLost, receive_boot
+from squall.guest.loading import LoadFailed, Served, load_served
 from squall.guest.outbox import Outbox
 from squall.guest.runner import InputListener, Runner, RunnerParts
 from squall.guest.signals import install_signals
@@ -23,6 +23,7 @@ from squall.guest.stdio import MarkedStream
 from squall.guest.values import Values
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
+    ENV_TEMPLATE,
     ENV_TOKEN,
     SOCKET_PATH,
     Boot,
@@ -43,49 +44,64 @@ EXIT_NO_SERVER = 2
 CREDIT_MAX = 1_000
 
 
+class Guest(NamedTuple):
+    """What the process has taken over, and keeps when it is forked."""
+
+    socket_path: str
+    interrupter: Interrupter
+    streams: tuple[MarkedStream, ...]
+
+
 def main(socket_path: str = SOCKET_PATH) -> int:
     """Run the guest until it is told to end; returns the exit code."""
     started = time.monotonic()
-    interrupter = Interrupter()
-    streams = _take_over_streams()
-    install_signals(interrupter)
+    guest = Guest(socket_path, Interrupter(), _take_over_streams())
+    install_signals(guest.interrupter)
+    if ENV_TEMPLATE not in os.environ:
+        return _run(guest, None, started)
+    from squall.guest.template import Template  # cold start: templates only
+
+    clone = Template(guest, started).live()
+    if clone is None:
+        return EXIT_STOPPED  # without exit hooks: they are for what has served
+    code = EXIT_NOT_LOADED
     try:
-        code = _live(socket_path, interrupter, streams, started)
+        code = _run(guest, clone.served, clone.started)
+    finally:
+        clone.end(code)
+    return code
+
+
+def _run(guest: Guest, served: Served | None, started: float) -> int:
+    """Be a container, from its identity in the environment on; of a fork with what its template has loaded."""
+    interrupter = guest.interrupter
+    try:
+        code = _live(guest, served, started)
         interrupter.is_closed = True
     except (Stopping, InputCancellation, KeyboardInterrupt):
         code = EXIT_STOPPED  # told to end when it was ending already
     finally:
         interrupter.is_closed = True
         _run_exit_hooks()
-        for stream in streams:
+        for stream in guest.streams:
             stream.end()
     return code
 
 
-def _live(socket_path: str, interrupter: Interrupter, streams: tuple[MarkedStream, ...], started: float) -> int:
+def _live(guest: Guest, served: Served | None, started: float) -> int:
     # Out of the environment: child processes of user code have no business with it.
     token = os.environ.pop(ENV_TOKEN, "")
     container_id = os.environ.get(ENV_CONTAINER_ID, "")
-    link = Link(socket_path, token, container_id)
+    link = Link(guest.socket_path, token, container_id)
     try:
         link.connect()
-        boot = _receive_boot(link)
-        _container.enter(boot, socket_path, token)
-        values = Values(_container.get_blob, _container.put_blob)
+        boot = receive_boot(link)
+        _container.enter(boot, guest.socket_path, token)
         try:
-            function, instance = _load(boot)
+            served = load_served(boot, started) if served is None else served.taken_over(started)
+            _serve(_parts(boot, served, link, guest), boot, served)
         except LoadFailed as error:
-            return _not_loaded(link, streams, error)
-        import_ms = (time.monotonic() - started) * 1000
-        outbox = Outbox(link)
-        inbox = Inbox(link, outbox, interrupter.cancel)
-        listeners = (*streams, *_lend_debugger(boot, link, inbox))
-        is_generator = boot.definition.is_generator
-        parts = _parts_of(boot)(function, is_generator, inbox, outbox, link, values, interrupter, listeners, instance)
-        try:
-            _serve(parts, boot, import_ms)
-        except LoadFailed as error:
-            return _not_loaded(link, streams, error)
+            return _not_loaded(link, guest.streams, error)
     except LinkLost as error:
         sys.stderr.write(f"container {container_id} ends: {error}\n")
         return EXIT_NO_SERVER
@@ -94,14 +110,25 @@ def _live(socket_path: str, interrupter: Interrupter, streams: tuple[MarkedStrea
     return EXIT_STOPPED
 
 
-def _load(boot: Boot) -> tuple[Callable[..., Any], Instance | None]:
-    """What is served: a function, or a method of the instance of a class, where it has others, any of them."""
-    if not boot.definition.is_class:
-        return load(boot, _container.get_blob), None
-    instance = load_instance(boot, _container.get_blob)
-    # From here on its hooks may call functions.
-    _container.loaded()
-    return next(iter(instance.methods.values())).function, instance
+def _parts(boot: Boot, served: Served, link: Link, guest: Guest) -> RunnerParts:
+    outbox = Outbox(link)
+    inbox = Inbox(link, outbox, guest.interrupter.cancel)
+    kind = RunnerParts
+    if boot.is_batched:
+        from squall.guest.batch import BatchParts  # cold start: batched functions only
+
+        kind = BatchParts
+    return kind(
+        served.function,
+        boot.definition.is_generator,
+        inbox,
+        outbox,
+        link,
+        Values(_container.get_blob, _container.put_blob),
+        guest.interrupter,
+        (*guest.streams, *_lend_debugger(boot, link, inbox)),
+        served.instance,
+    )
 
 
 def _not_loaded(link: Link, streams: tuple[MarkedStream, ...], error: LoadFailed) -> int:
@@ -125,15 +152,7 @@ def _lend_debugger(boot: Boot, link: Link, inbox: Inbox) -> tuple[InputListener,
     return (terminal,)
 
 
-def _parts_of(boot: Boot) -> type[RunnerParts]:
-    if not boot.is_batched:
-        return RunnerParts
-    from squall.guest.batch import BatchParts  # cold start: batched functions only
-
-    return BatchParts
-
-
-def _serve(parts: RunnerParts, boot: Boot, import_ms: float) -> None:
+def _serve(parts: RunnerParts, boot: Boot, served: Served) -> None:
     """Run inputs until there are no more to come; of a class between its enter and its exit hooks.
 
     Raises:
@@ -142,9 +161,11 @@ def _serve(parts: RunnerParts, boot: Boot, import_ms: float) -> None:
     began = time.monotonic()
 
     def start() -> None:
-        enter_ms = (time.monotonic() - began) * 1000 if parts.instance is not None else 0.0
+        enter_ms = served.enter_ms
+        if served.instance is not None:
+            enter_ms += (time.monotonic() - began) * 1000
         version = ".".join(str(part) for part in sys.version_info[:3])
-        parts.inbox.start(Ready(CREDIT_MAX, import_ms, version, enter_ms))
+        parts.inbox.start(Ready(CREDIT_MAX, served.import_ms, version, enter_ms))
 
     runner: Runner | ThreadRunner | AsyncRunner
     if boot.definition.is_async:
@@ -183,20 +204,6 @@ def _run_entered(
         # The hooks are not to be stopped by a second request to end.
         parts.interrupter.is_closed = True
         instance.leave()
-
-
-def _receive_boot(link: Link) -> Boot:
-    while True:
-        messages = link.receive()
-        if messages is None:
-            # The server went away between our greeting and its answer; the next one will answer.
-            link.connect()
-            continue
-        for number, (envelope, _) in enumerate(messages):
-            if envelope.method == "Boot":
-                # What came along with it, as a request to stop, is for whoever reads when the function is loaded.
-                link.put_back(messages[number + 1 :])
-                return link.codec.record(Boot, envelope.params)
 
 
 def _take_over_streams() -> tuple[MarkedStream, ...]:

@@ -29,6 +29,8 @@ class ForkGuard:
         """What threads that fork held back before, by their number."""
         self._taken: dict[signal.Signals, tuple[Any, Any]] = {}
         """Of each signal our handler, and what children have in its place."""
+        self._given_up: list[signal.Signals] = []
+        """In a child: what were its parent's, and no handlers of user code."""
 
     def take(self, number: signal.Signals, act: Callable[[int, FrameType | None], None], initial: Any) -> None:
         """Have `act` called at this signal, and children begin with `initial`. From the main thread."""
@@ -45,6 +47,12 @@ class ForkGuard:
     def install(self) -> None:
         """Look after all forks from now on, for good."""
         os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._restore)
+
+    def take_again(self) -> None:
+        """In a child that goes on in our place: handle what we did. From the main thread."""
+        for number in self._given_up:
+            signal.signal(number, self._taken[number][0])
+        self._given_up = []
 
     def is_between_hooks(self, frame: FrameType | None) -> bool:
         """Whether the main thread, which is at `frame`, forks."""
@@ -70,4 +78,5 @@ class ForkGuard:
         for number, (ours, initial) in self._taken.items():
             if signal.getsignal(number) is ours:
                 signal.signal(number, initial)
+                self._given_up.append(number)
         self._let_go()

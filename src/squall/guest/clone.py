@@ -1,0 +1,223 @@
+"""A fork of a template on its way to being a container: it joins what was made for it, and waits to be told who it is.
+
+    spawner                                clone
+      how to join, descriptors ──────────▶  p: enters namespaces and control groups, forks k, and ends
+      the filter of system calls ────────▶
+      ◀────────────────── joined or error   k: confines itself as any container is confined
+      env, stdout and stderr ────────────▶
+      ◀─────────────────── begun or error   k: goes on as the guest
+      ◀────────────────────────────── exit  k: before it ends by itself
+
+All of it over the clone's own socket, one JSON object or program a message. There are two forks, because only children
+of a process that has entered a namespace of processes are in it. The first one runs no hooks, so that those of user
+code run once: in the process that stays.
+
+Nothing here is relied upon: user code may have run before any line of it. The spawner looks for itself at what the
+clone has become before it gives it an identity. What fails is said, and the clone ends at once: a plain start follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from squall.guest import libc
+from squall.guest.inbox import Stopping
+from squall.guest.loading import Served
+from squall.sdk._fork_guard import ForkGuard
+
+NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
+JOIN_S = 10.0
+"""How long the spawner may take to say how to join."""
+MESSAGE_BYTES_MAX = 1024 * 1024
+_DESCRIPTORS_MAX = 32
+_OURS = "SQUALL_"
+
+
+class Kit(NamedTuple):
+    """What the template has made ready for each of its forks."""
+
+    control: socket.socket
+    """The template's own: nothing for a fork."""
+    forks: ForkGuard
+    environment: Mapping[str, str]
+    """What the template was started with."""
+    files: tuple[int, ...]
+    """Descriptors open for reading."""
+    outputs: Mapping[int, int]
+    """Descriptors beside 1 and 2 that are the same pipes as these."""
+    renewals: tuple[Callable[[], None], ...]
+    """What must not be the same in two forks is made anew by these."""
+    served: Served | None
+    """What was loaded."""
+
+
+class Clone:
+    """A fork that has begun."""
+
+    def __init__(self, channel: socket.socket, served: Served | None, started: float) -> None:
+        self.served = served
+        self.started = started
+        self._channel = channel
+        self._pid = os.getpid()
+
+    def end(self, code: int) -> None:
+        """Say what the process ends with: not every kernel tells who did not start it."""
+        if os.getpid() == self._pid:  # a child of user code ends on the same way
+            with contextlib.suppress(OSError):
+                _tell(self._channel, {"exit": code})
+
+
+def begin_fork(channel: socket.socket, kit: Kit) -> Clone | None:
+    """In the first child of a template: become a container. Returns in the process that goes on as one; others end."""
+    try:
+        channel.settimeout(JOIN_S)
+        asked, descriptors = _receive_record(channel)
+        program, _ = receive(channel)
+        _join(asked, descriptors)
+        if os.fork():
+            os._exit(0)
+        _confine(asked, program, kit, descriptors)
+        _tell(channel, {"joined": 1})
+        channel.settimeout(None)
+        return _be_told(channel, kit)
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything, and nothing may unwind past here
+        _give_up(channel, error)
+
+
+def _join(asked: Mapping[str, Any], descriptors: list[int]) -> None:
+    count = asked["namespaces"]
+    if len(descriptors) != count + asked["cgroups"] or count not in (0, len(NAMESPACES)):
+        raise libc.CallFailed(f"cannot join: {len(descriptors)} descriptors came for {count} namespaces")
+    for kind, descriptor in zip(NAMESPACES[:count], descriptors[:count], strict=True):
+        libc.enter_namespace(descriptor, kind)
+    with _doing("enter a control group"):
+        for descriptor in descriptors[count:]:
+            os.write(descriptor, b"0")
+
+
+def _confine(asked: Mapping[str, Any], program: bytes, kit: Kit, descriptors: list[int]) -> None:
+    """As the first process of any container is confined before its program is executed."""
+    os.setsid()
+    kit.control.close()
+    for descriptor in descriptors:
+        os.close(descriptor)
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    for descriptor in kit.files:
+        with _doing("open a file again that the template has open"):
+            _open_again(descriptor)
+    if "cwd" in asked:
+        with _doing(f"change to the directory {asked['cwd']}"):
+            os.chdir(asked["cwd"])
+    if "uid" in asked:
+        _drop_privileges(asked)
+    libc.set_attribute(libc.PR_SET_NO_NEW_PRIVS, 1, "forbid new privileges")
+    # Entering a user namespace has cleared it: what is in /proc of this process would be the machine's root's.
+    libc.set_attribute(libc.PR_SET_DUMPABLE, 1, "be dumpable")
+    if program:
+        libc.install_filter(program)
+    elif asked["namespaces"]:
+        raise libc.CallFailed("cannot join: no filter of system calls came")
+
+
+def _drop_privileges(asked: Mapping[str, Any]) -> None:
+    kept = asked["kept"] if asked["uid"] == 0 else ()
+    for capability in range(asked["last_capability"] + 1):
+        if capability not in kept:
+            libc.set_attribute(libc.PR_CAPBSET_DROP, capability, f"drop capability {capability}")
+    with _doing(f"become user {asked['uid']} of group {asked['gid']}"):
+        os.setgroups([])
+        os.setresgid(asked["gid"], asked["gid"], asked["gid"])
+        os.setresuid(asked["uid"], asked["uid"], asked["uid"])
+    libc.set_capabilities(sum(1 << capability for capability in kept))
+
+
+def _open_again(descriptor: int) -> None:
+    """Give a file a position of our own: that of a descriptor is one for all forks of a process."""
+    again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    os.lseek(again, os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
+    os.dup2(again, descriptor, inheritable=os.get_inheritable(descriptor))
+    os.close(again)
+
+
+def _be_told(channel: socket.socket, kit: Kit) -> Clone:
+    """Wait for the identity, and take it on."""
+    asked, descriptors = _receive_record(channel)
+    started = time.monotonic()
+    for number, descriptor in zip((1, 2), descriptors, strict=True):
+        os.dup2(descriptor, number)
+    for other, number in kit.outputs.items():
+        os.dup2(number, other, inheritable=os.get_inheritable(other))
+    for descriptor in descriptors:
+        os.close(descriptor)
+    adopt_environment(asked["env"], kit.environment)
+    kit.forks.take_again()
+    for renew in kit.renewals:
+        renew()
+    clone = Clone(channel, kit.served, started)
+    _tell(channel, {"begun": 1})
+    return clone
+
+
+def adopt_environment(given: Mapping[str, str], before: Mapping[str, str]) -> None:
+    """Make `given` the environment, of Python and of C, with what user code has changed in the one `before`: it would
+    have changed the same in a plain start."""
+    environ = os.environ
+    wanted = {name: value for name, value in given.items() if name in environ or name not in before or _is_ours(name)}
+    changed = {name: value for name, value in environ.items() if before.get(name) != value and not _is_ours(name)}
+    wanted.update(changed)
+    zone = environ.get("TZ")
+    for name in environ.keys() - wanted.keys():
+        del environ[name]
+    for name, value in wanted.items():
+        if environ.get(name) != value:
+            environ[name] = value
+    if environ.get("TZ") != zone:
+        time.tzset()
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(_OURS)
+
+
+def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """One message, with the descriptors that came along. An empty one may also mean that the other side has gone."""
+    data, descriptors, flags, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        raise libc.CallFailed(f"cannot take a message of more than {MESSAGE_BYTES_MAX} bytes from the spawner")
+    return data, descriptors
+
+
+def _receive_record(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    message, descriptors = receive(channel)
+    if not message:
+        raise Stopping  # the spawner has gone, and its containers end with it
+    return json.loads(message), descriptors
+
+
+@contextlib.contextmanager
+def _doing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise libc.CallFailed(f"cannot {what}: {error.strerror}") from error
+
+
+def _tell(channel: socket.socket, said: Mapping[str, Any]) -> None:
+    channel.send(json.dumps(said).encode())
+
+
+def _give_up(channel: socket.socket, error: BaseException) -> NoReturn:
+    try:
+        if not isinstance(error, Stopping):
+            known = isinstance(error, libc.CallFailed)
+            _tell(channel, {"error": str(error) if known else f"{type(error).__name__}: {error}"})
+    finally:
+        os._exit(1)

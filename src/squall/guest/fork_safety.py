@@ -1,0 +1,360 @@
+"""What a process must not have when it is forked, each with its cause in words for the user whose code it is.
+
+A fork has one thread and a copy of the memory. Threads are missing in it; everything that is not memory (sockets,
+pipes, positions in files, memory that is shared on purpose) is the same for all forks and their template, and so are
+programs that were started. What libraries keep only to be quicker is closed before, by `quiet`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple
+
+OBSTACLES_MAX = 6
+"""Told at once."""
+_HARMLESS_DEVICES = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
+_LATER = "in a hook with @squall.enter(snap=False), or when the first input comes"
+_NATIVE_LIBRARIES = {
+    "openblas": "OpenBLAS",
+    "libgomp": "OpenMP",
+    "libiomp": "OpenMP",
+    "libomp": "OpenMP",
+    "cygrpc": "grpc",
+    "libarrow": "pyarrow",
+    "polars": "polars",
+    "libtbb": "TBB",
+    "librdkafka": "librdkafka",
+    "libjemalloc": "jemalloc",
+    "tokenizers": "tokenizers",
+    "_pydantic": "",
+    "libtorch": "torch",
+    "tensorflow": "tensorflow",
+    "jaxlib": "jax",
+    "duckdb": "duckdb",
+}
+"""Parts of the names of libraries that start threads of their own, and what users know them as."""
+_STARTERS = ("threading", "concurrent", "asyncio", "multiprocessing", "squall", "importlib")
+"""Who starts a thread for somebody else."""
+
+
+class Found(NamedTuple):
+    """How it stands with this process."""
+
+    obstacles: tuple[str, ...]
+    """Why it cannot be forked."""
+    files: tuple[int, ...] = ()
+    """Descriptors that are open for reading."""
+    outputs: Mapping[int, int] = {}
+    """Descriptors that are the same pipe as 1 or 2."""
+
+
+class ThreadWatch:
+    """Notes, while it is entered, which module starts which thread."""
+
+    def __init__(self) -> None:
+        self._module: dict[threading.Thread, str] = {}
+        self._is_on = False
+
+    def __enter__(self) -> ThreadWatch:
+        start = threading.Thread.start
+        self._is_on = True
+
+        def noted(thread: threading.Thread) -> None:
+            if self._is_on:
+                self._module[thread] = _calling_module()
+            start(thread)
+
+        self._start, self._noted = start, noted
+        threading.Thread.start = noted  # type: ignore[assignment,method-assign]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_on = False
+        # Whatever else has put itself in front of ours meanwhile stays there.
+        if threading.Thread.start is self._noted:
+            threading.Thread.start = self._start  # type: ignore[method-assign]
+
+    def module_of(self, thread: threading.Thread) -> str:
+        """Who started it, else whose code it runs; empty where neither is known."""
+        return self._module.get(thread) or _running_module(thread)
+
+
+def quiet() -> None:
+    """Close what libraries start again by themselves: the monitor of progress bars, idle HTTP connections."""
+    tqdm = sys.modules.get("tqdm.std")
+    if tqdm is not None:
+        _quiet_tqdm(tqdm)
+    if "urllib3.poolmanager" in sys.modules or "httpcore" in sys.modules:
+        for kind, close in _pools():
+            for one in gc.get_objects():
+                if isinstance(one, kind):
+                    close(one)
+
+
+def _quiet_tqdm(tqdm: Any) -> None:
+    if tqdm.tqdm.monitor is not None:
+        tqdm.tqdm.monitor.exit()
+        tqdm.tqdm.monitor = None
+    # A lock between processes, which would be one for all forks; made again with the next bar.
+    lock = tqdm.TqdmDefaultWriteLock
+    if "mp_lock" in vars(lock):
+        del lock.mp_lock
+    if "_lock" in vars(tqdm.tqdm):
+        del tqdm.tqdm._lock
+
+
+def _pools() -> Iterator[tuple[type, Callable[[Any], None]]]:
+    manager = getattr(sys.modules.get("urllib3.poolmanager"), "PoolManager", None)
+    if manager is not None:
+        yield manager, lambda one: one.clear()
+    pool = getattr(sys.modules.get("httpcore"), "ConnectionPool", None)
+    if pool is not None:
+        yield pool, lambda one: one.close()
+
+
+def look(watch: ThreadWatch, *kept: int) -> Found:
+    """How it stands; `kept` are descriptors of ours."""
+    obstacles = [*_threads(watch), *_cuda(), *_programs(), *_shared_memory()]
+    files: list[int] = []
+    outputs: dict[int, int] = {}
+    pipes = {_identity(number): number for number in (1, 2)}
+    for descriptor in _descriptors():
+        if descriptor <= 2 or descriptor in kept:
+            continue
+        try:
+            kind = os.fstat(descriptor).st_mode
+        except OSError:
+            continue  # what listed them
+        if stat.S_ISFIFO(kind) and _identity(descriptor) in pipes:
+            outputs[descriptor] = pipes[_identity(descriptor)]
+        elif stat.S_ISREG(kind) and _is_read_only(descriptor) and not _target(descriptor).startswith("/proc/"):
+            files.append(descriptor)
+        elif obstacle := _describe(descriptor, kind):
+            obstacles.append(obstacle)
+    left_out = len(obstacles) - OBSTACLES_MAX
+    if left_out > 0:
+        obstacles[OBSTACLES_MAX:] = [f"and {left_out} more"]
+    return Found(tuple(obstacles), tuple(files), outputs)
+
+
+# Threads
+
+
+def _threads(watch: ThreadWatch) -> Iterator[str]:
+    known = {thread.native_id: thread for thread in threading.enumerate()}
+    native: list[str] = []
+    for name in os.listdir("/proc/self/task"):
+        number = int(name)
+        if number == os.getpid():
+            continue
+        thread = known.get(number)
+        if thread is None or thread is threading.main_thread():
+            native.append(_read(f"/proc/self/task/{name}/comm"))
+            continue
+        module = watch.module_of(thread)
+        whose = f", started by module {module}" if module else ""
+        yield f"thread {thread.name!r} is running{whose}: start it {_LATER}"
+    if native:
+        yield _describe_native(native)
+
+
+def _describe_native(names: list[str]) -> str:
+    maps = _read("/proc/self/maps")
+    libraries = sorted({title for part, title in _NATIVE_LIBRARIES.items() if title and part in maps})
+    hint = f", of one of these perhaps: {', '.join(libraries)}" if libraries else ""
+    named = ", ".join(sorted(set(filter(None, names)))) or "unknown"
+    count = "1 thread" if len(names) == 1 else f"{len(names)} threads"
+    return f"{count} of compiled code ({named}) {'is' if len(names) == 1 else 'are'} running{hint}: use it {_LATER}"
+
+
+def _calling_module() -> str:
+    """The module of the user's, or of a library, that has caused this call."""
+    frame: FrameType | None = sys._getframe(2)
+    module = ""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in _STARTERS:
+            return module
+        frame = frame.f_back
+    return module
+
+
+def _running_module(thread: threading.Thread) -> str:
+    """Of the outermost code that it runs, but for what runs all threads."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    found = ""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in _STARTERS:
+            found = module
+        frame = frame.f_back
+    return found
+
+
+# The rest
+
+
+def _cuda() -> Iterator[str]:
+    torch = sys.modules.get("torch")
+    is_initialized = torch is not None and torch.cuda.is_initialized()
+    if is_initialized or any(_target(number).startswith("/dev/nvidia") for number in _descriptors()):
+        yield f"CUDA is in use, which no fork can go on with: load to the CPU, and move to the GPU {_LATER}"
+
+
+def _programs() -> Iterator[str]:
+    ours = os.getpid()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        # "pid (name) state parent …", and a name may have anything in it.
+        head, _, tail = _read(f"/proc/{name}/stat").rpartition(")")
+        words = tail.split()
+        if len(words) > 1 and int(words[1]) == ours and words[0] not in "ZX":
+            yield f"the program {head.partition('(')[2]!r} is running, which this process started: start it {_LATER}"
+
+
+def _shared_memory() -> Iterator[str]:
+    found = set()
+    for line in _read("/proc/self/maps").splitlines():
+        words = line.split(None, 5)
+        if len(words) > 1 and words[1].startswith("rw") and words[1].endswith("s"):
+            found.add(words[5] if len(words) > 5 else "")
+    for path in sorted(found):
+        if path.startswith("/dev/nvidia"):
+            continue  # said already
+        what = (
+            "a lock of multiprocessing" if "/sem." in path else f"memory shared between processes ({path or 'no name'})"
+        )
+        yield f"{what} is in use, which would be one for all containers: make it {_LATER}"
+
+
+def _describe(descriptor: int, kind: int) -> str:
+    """Why this descriptor cannot be forked; empty if it can."""
+    target = _target(descriptor)
+    if stat.S_ISDIR(kind) or target.startswith("/proc/"):
+        return f"{target} is open, which leads to the files of another container: open it {_LATER}"
+    if stat.S_ISREG(kind):
+        return f"the file {target} is open for writing, by all containers at once: open it {_LATER}"
+    if stat.S_ISSOCK(kind):
+        return _describe_socket(descriptor)
+    if stat.S_ISFIFO(kind):
+        return f"a pipe is open, perhaps of multiprocessing: make it {_LATER}"
+    if stat.S_ISCHR(kind):
+        is_harmless = target in _HARMLESS_DEVICES or target.startswith("/dev/nvidia")  # that was said already
+        return "" if is_harmless else f"the device {target} is open: open it {_LATER}"
+    if "eventpoll" in target:
+        return f"an event loop is open{_of_holder(_loops())}: make it {_LATER}"
+    what = re.sub(r"^anon_inode:\[?|\]$", "", target)
+    return f"a descriptor of the kernel ({what}) is open: make it {_LATER}"
+
+
+def _describe_socket(descriptor: int) -> str:
+    peer = ""
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        is_local = one.family == socket.AF_UNIX
+        is_listening = False
+        with contextlib.suppress(OSError):
+            is_listening = bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        with contextlib.suppress(OSError):
+            peer = _address(one.getsockname() if is_listening else one.getpeername())
+    holders = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() == descriptor]
+    if is_local and not peer and not is_listening and (loops := _loops()):
+        return f"an event loop is open{_of_holder(loops)}: make it {_LATER}"
+    what = "a socket is open" if not peer else f"a connection to {peer} is open"
+    if is_listening:
+        what = f"a socket is listening at {peer}"
+    return f"{what}{_of_holder(holders)}: open it {_LATER}"
+
+
+def _address(address: Any) -> str:
+    if isinstance(address, tuple):
+        return f"{address[0]}:{address[1]}"
+    return os.fsdecode(address)
+
+
+def _loops() -> list[Any]:
+    """Event loops that nobody has closed."""
+    events = sys.modules.get("asyncio.events")
+    if events is None:
+        return []
+    loops = (one for one in gc.get_objects() if isinstance(one, events.AbstractEventLoop))
+    return [one for one in loops if not one.is_closed()]
+
+
+def _of_holder(held: list[Any]) -> str:
+    """Which module has one of these, as far as that can be told."""
+    for one in held:
+        if module := _holding_module(one):
+            return f", in module {module}"
+    return ""
+
+
+def _holding_module(held: Any) -> str:
+    """The nearest module that refers to it, but for Python's own."""
+    seen: set[int] = set()
+    around: list[Any] = [held]
+    for _ in range(6):
+        nearer = around
+        around = []
+        for one in gc.get_referrers(*nearer):
+            if id(one) in seen or one is nearer or one is around:
+                continue
+            seen.add(id(one))
+            name = _module_name(one)
+            if name and name.partition(".")[0] not in sys.stdlib_module_names and not name.startswith("squall."):
+                return name
+            if isinstance(one, (dict, list, tuple, set)) or hasattr(one, "__dict__"):
+                around.append(one)
+        if not around or len(seen) > 10_000:
+            return ""
+    return ""
+
+
+def _module_name(one: Any) -> str:
+    if isinstance(one, dict):
+        return str(one.get("__name__", "")) if "__spec__" in one else ""
+    return str(getattr(type(one), "__module__", ""))
+
+
+def _descriptors() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc/self/fd"))
+
+
+def _target(descriptor: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return (-1, descriptor)
+    return found.st_dev, found.st_ino
+
+
+def _is_read_only(descriptor: int) -> bool:
+    import fcntl  # cold start: templates that have files open only
+
+    return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""

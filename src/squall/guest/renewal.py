@@ -1,0 +1,79 @@
+"""What must not be the same in two forks of a process: randomness, and what is made of it.
+
+Only of modules that are loaded. `random` and the kernel's own (`os.urandom`, `secrets`) need nothing: Python sees to
+the first in every fork. Many libraries look whether they were forked by asking for the number of their process, as
+OpenSSL, `tempfile` and `uuid` do. That tells them nothing here: in its own namespace a fork often has the number that
+the template has in its. Out of reach are generators that user code made before the fork, such as
+`numpy.random.default_rng()`, and what Python derives from PYTHONHASHSEED.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_SEED_BYTES = 32
+
+
+def renewals() -> tuple[Callable[[], None], ...]:
+    """For each module that is loaded what is to be called in a fork."""
+    found: list[Callable[[], None]] = []
+    for name, renew in _OF_MODULE.items():
+        module = sys.modules.get(name)
+        if module is not None:
+            found.append(_bound(renew, module))
+    return tuple(found)
+
+
+def _bound(renew: Callable[[Any], None], module: Any) -> Callable[[], None]:
+    return lambda: renew(module)
+
+
+def _ssl(module: Any) -> None:
+    # Reaches all generators of OpenSSL: those of the threads are seeded again when the first one is.
+    module.RAND_add(os.urandom(_SEED_BYTES), float(_SEED_BYTES))
+
+
+def _numpy(module: Any) -> None:
+    module.seed()
+
+
+def _torch(module: Any) -> None:
+    module.default_generator.seed()
+
+
+def _uuid(module: Any) -> None:
+    # Not by the system's library, which has an address and a counter of its own: random ones, as the RFC allows.
+    module._generate_time_safe = None
+    module._node = int.from_bytes(os.urandom(6), "big") | 1 << 40
+    for name in ("_last_timestamp", "_last_timestamp_v6", "_last_timestamp_v7"):
+        if hasattr(module, name):
+            setattr(module, name, None)
+
+
+def _tempfile(module: Any) -> None:
+    module._name_sequence = None
+
+
+def _multiprocessing(module: Any) -> None:
+    config = module.current_process()._config
+    config["authkey"] = module.AuthenticationString(os.urandom(_SEED_BYTES))
+    # In a file system that is not ours.
+    config.pop("tempdir", None)
+
+
+def _semaphores(module: Any) -> None:
+    module.SemLock._rand = type(module.SemLock._rand)()
+
+
+_OF_MODULE: dict[str, Callable[[Any], None]] = {
+    "_ssl": _ssl,
+    "numpy.random.mtrand": _numpy,
+    "torch": _torch,
+    "uuid": _uuid,
+    "tempfile": _tempfile,
+    "multiprocessing.process": _multiprocessing,
+    "multiprocessing.synchronize": _semaphores,
+}

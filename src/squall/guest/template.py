@@ -1,0 +1,193 @@
+"""The life of a template: it goes part of the way to being a container, and is forked from there.
+
+    spawner                            template
+      ◀──────────────── ready or unfit   once; what is unfit ends
+      fork, the clone's socket ────────▶ forks (see `clone`), as often as it is told to
+
+A template of a guest has loaded what any guest loads. One of a function has also asked the server for its Boot, loaded
+the function, or made the instance of its class, and run the hooks with `snap=True`. It runs no input, and no exit hook:
+it has served nobody. It ends when the spawner closes the socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from squall.exception import InputCancellation
+from squall.guest import fork_safety, libc, renewal, thread_counts
+from squall.guest.clone import Clone, Kit, begin_fork, receive
+from squall.guest.inbox import Stopping
+from squall.guest.link import Link, LinkLost, receive_boot
+from squall.guest.loading import LoadFailed, Served, load_served
+from squall.protocol.guest import (
+    ENV_CONTAINER_ID,
+    ENV_TEMPLATE,
+    ENV_TEMPLATE_FD,
+    ENV_TOKEN,
+    ROLE_TEMPLATE,
+    TEMPLATE_FUNCTION,
+)
+from squall.sdk import _container
+
+if TYPE_CHECKING:
+    from squall.guest.main import Guest
+
+REAP_S = 0.02
+"""How often forks are looked at that have not ended."""
+CAUSE_CHARS_MAX = 8_000
+
+
+class Unfit(Exception):
+    """It cannot be forked; the message says why, to the user whose code it is."""
+
+
+class Template:
+    """This process, until it is forked or ends."""
+
+    def __init__(self, guest: Guest, started: float) -> None:
+        self._guest = guest
+        self._started = started
+        self._environment = _first_environment()
+        stage, descriptor = os.environ.pop(ENV_TEMPLATE), int(os.environ.pop(ENV_TEMPLATE_FD))
+        self._has_function = stage == TEMPLATE_FUNCTION
+        self._control = socket.socket(fileno=descriptor)
+        os.set_inheritable(descriptor, False)
+        self._children: set[int] = set()
+
+    def live(self) -> Clone | None:
+        """Be a template. Returns in each fork, when that is to go on as a container; None in the template, at its end.
+
+        Whatever ends a fork before that ends it here.
+        """
+        try:
+            try:
+                kit = self._get_ready()
+            except Unfit as error:
+                self._tell({"unfit": str(error)[:CAUSE_CHARS_MAX]})
+                return None
+            return self._be_forked(kit)
+        except (Stopping, InputCancellation, KeyboardInterrupt):
+            return None
+
+    def _get_ready(self) -> Kit:
+        """Raises:
+        Unfit: it cannot be forked.
+        """
+        watch = fork_safety.ThreadWatch()
+        with watch:
+            served = self._load() if self._has_function else None
+        for stream in self._guest.streams:
+            stream.end()
+        fork_safety.quiet()
+        gc.collect()
+        found = fork_safety.look(watch, self._control.fileno())
+        if found.obstacles:
+            raise Unfit("; ".join(found.obstacles))
+        kit = Kit(
+            control=self._control,
+            forks=self._guest.interrupter.forks,
+            environment=self._environment,
+            files=found.files,
+            outputs=found.outputs,
+            renewals=(*renewal.renewals(), *thread_counts.setters()),
+            served=served,
+        )
+        # What is there now is never looked at again: a collection in a fork would copy every page it is on.
+        gc.collect()
+        gc.freeze()
+        import_ms, enter_ms = (served.import_ms, served.enter_ms) if served is not None else (0.0, 0.0)
+        import_ms = import_ms or (time.monotonic() - self._started) * 1000
+        self._tell({"ready": {"memory_bytes": _resident_bytes(), "import_ms": import_ms, "enter_ms": enter_ms}})
+        return kit
+
+    def _load(self) -> Served:
+        token = os.environ.pop(ENV_TOKEN, "")
+        link = Link(self._guest.socket_path, token, os.environ.get(ENV_CONTAINER_ID, ""), ROLE_TEMPLATE)
+        try:
+            link.connect()
+            boot = receive_boot(link)
+        except LinkLost as error:
+            raise Unfit(str(error)) from error
+        finally:
+            link.disconnect()
+        _container.enter(boot, self._guest.socket_path, token)
+        try:
+            return load_served(boot, self._started)
+        except LoadFailed as error:
+            raise Unfit(error.failure.message) from error
+        finally:
+            # Forks connect for themselves, as who they are.
+            client = sys.modules.get("squall.sdk._client")
+            if client is not None:
+                client.close()
+
+    def _be_forked(self, kit: Kit) -> Clone | None:
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        while True:
+            # Which signal of SIGCHLD is whose is user code's to say: they are counted instead.
+            if not poll.poll(REAP_S * 1000 if self._children else None):
+                self._reap()
+                continue
+            message, descriptors = receive(self._control)
+            if not message:
+                return None
+            try:
+                clone = self._fork(descriptors, kit)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            if clone is not None:
+                return clone
+            self._reap()
+
+    def _fork(self, descriptors: list[int], kit: Kit) -> Clone | None:
+        if len(descriptors) != 1:
+            return None
+        # Our own number of it is closed by the caller, in the fork, too.
+        channel = socket.socket(fileno=os.dup(descriptors[0]))
+        try:
+            pid = libc.fork()
+        except libc.CallFailed as error:
+            with contextlib.suppress(OSError):
+                channel.send(json.dumps({"error": str(error)}).encode())
+            pid = -1
+        if pid == 0:
+            return begin_fork(channel, kit)
+        channel.close()
+        if pid > 0:
+            self._children.add(pid)
+        return None
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            try:
+                ended, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended = pid
+            if ended:
+                self._children.discard(pid)
+
+    def _tell(self, said: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the spawner has gone: the loop sees that, too
+            self._control.send(json.dumps(said).encode())
+
+
+def _first_environment() -> dict[str, str]:
+    """What the process was started with, before code that runs with the interpreter could change it."""
+    with open("/proc/self/environ", "rb") as file:
+        pairs = (os.fsdecode(one).partition("=") for one in file.read().split(b"\0") if one)
+    return {name: value for name, _, value in pairs}
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
