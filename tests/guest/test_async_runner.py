@@ -23,7 +23,7 @@ from squall.protocol.call import CANCELLED, GENERATOR_WINDOW, SUCCEEDED, InputBa
 from squall.protocol.guest import GuestStop, Ready
 from squall.sdk import _container
 from tests.guest.agent_double import AgentDouble
-from tests.guest.test_process import CALL, Process, interpreters, start_process
+from tests.guest.test_process import CALL, Process, start_process, ways
 
 pytestmark = pytest.mark.long
 
@@ -64,10 +64,10 @@ async def items_of_two():
 """
 
 
-@pytest.fixture(params=interpreters())
+@pytest.fixture(params=ways())
 def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
     """A guest that waits for its Boot, with the code above to run."""
-    process = Process(data_dir, functools.partial(start_process, python=request.param), {"async_code.py": CODE})
+    process = Process(data_dir, functools.partial(start_process, way=request.param), {"async_code.py": CODE})
     yield process
     process.close()
 

@@ -12,7 +12,7 @@ import pytest
 
 from squall.protocol.call import CANCELLED, FAILED, SUCCEEDED, InputBatch, InputRefs, OutputBatch
 from squall.protocol.guest import GuestStop, Ready
-from tests.guest.test_process import CALL, Process, interpreters, start_process
+from tests.guest.test_process import CALL, Process, start_process, ways
 from tests.guest.test_thread_runner import outputs, stop
 
 pytestmark = pytest.mark.long
@@ -70,10 +70,10 @@ def meet(xs):
 """
 
 
-@pytest.fixture(params=interpreters())
+@pytest.fixture(params=ways())
 def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
     """A guest that waits for its Boot."""
-    process = Process(data_dir, functools.partial(start_process, python=request.param), {"batch_code.py": CODE})
+    process = Process(data_dir, functools.partial(start_process, way=request.param), {"batch_code.py": CODE})
     yield process
     process.close()
 

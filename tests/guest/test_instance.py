@@ -24,10 +24,10 @@ from squall.protocol.call import (
     encode_failure,
 )
 from squall.protocol.function import BY_FILE, Definition, ParameterSpec
-from squall.protocol.guest import Boot, GuestHello, GuestStop, Ready, StartupFailed
+from squall.protocol.guest import Boot, GuestStop, Ready, StartupFailed
 from squall.protocol.parameters import encode
 from squall.sdk._failure import to_exception
-from tests.guest.test_process import CALL, CONTAINER, Launched, Process, interpreters, start_process
+from tests.guest.test_process import CALL, CONTAINER, Process, start_process, ways
 
 pytestmark = pytest.mark.long
 
@@ -223,13 +223,12 @@ class Served:
         self, name: str, *, is_async: bool = False, max_inputs: int = 1, is_batched: bool = False, **values: Any
     ) -> None:
         """Tell it to be the class of that name."""
-        self.agent.expect("GuestHello", GuestHello)
         definition = Definition(BY_FILE, "classes", name, is_async=is_async, is_class=True, parameters=PARAMETERS)
         boot = Boot(
             CONTAINER, "ap-1", "app", "fu-variant", name, definition, {name: "fu-base"},
             max_inputs=max_inputs, parameters=encode(values), is_batched=is_batched,
         )  # fmt: skip
-        self.agent.say("Boot", boot)
+        self.process.introduce(boot)
 
     def give(self, index: int, method: str, *args: object, **batch: int) -> None:
         """One input."""
@@ -255,14 +254,10 @@ class Served:
         return self.process.end()
 
 
-@pytest.fixture(params=interpreters())
+@pytest.fixture(params=ways())
 def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Served]:
     """A guest that waits for its Boot."""
-
-    def start(directory: Path) -> Launched:
-        return start_process(directory, python=request.param)
-
-    process = Process(data_dir, functools.partial(start), {"classes.py": CLASSES})
+    process = Process(data_dir, functools.partial(start_process, way=request.param), {"classes.py": CLASSES})
     yield Served(process)
     process.close()
 

@@ -15,9 +15,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
-import cloudpickle
 import pytest
 
 from squall.protocol.call import (
@@ -33,13 +32,21 @@ from squall.protocol.call import (
     decode_failure,
 )
 from squall.protocol.function import BY_FILE, Definition
-from squall.protocol.guest import Boot, GuestHello, GuestStop, Ready, StartupFailed
+from squall.protocol.guest import (
+    TEMPLATE_FUNCTION,
+    TEMPLATE_GUEST,
+    Boot,
+    GuestHello,
+    GuestStop,
+    Ready,
+    StartupFailed,
+)
 from squall.sdk._failure import to_exception
 from tests.guest.agent_double import AgentDouble
+from tests.guest.spawner_double import SOURCE, ForkedGuest, add_cloudpickle
 
 pytestmark = pytest.mark.long
 
-SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
 CALL = "fc-0123456789ABCDEFGHabcd"
 CONTAINER = "ct-0123456789ABCDEFGHabcd"
 USER_CODE = """
@@ -361,6 +368,22 @@ def interpreters() -> list[Any]:
     ]
 
 
+class Way(NamedTuple):
+    """How a guest is started: by which Python, and of a fork how far its template goes."""
+
+    python: str
+    stage: str = ""
+
+
+def ways() -> list[Any]:
+    """A plain start by every Python that is found; forks of both kinds of template by this one."""
+    plain = [pytest.param(Way(*one.values), id=one.id, marks=one.marks) for one in interpreters()]
+    forks = [
+        pytest.param(Way(sys.executable, stage), id=f"fork-{stage}") for stage in (TEMPLATE_GUEST, TEMPLATE_FUNCTION)
+    ]
+    return [*plain, *forks]
+
+
 class Launched(Protocol):
     """A guest that runs: what of `subprocess.Popen` is asked of it."""
 
@@ -373,10 +396,16 @@ class Launched(Protocol):
     def kill(self) -> None: ...
 
 
-def start_process(directory: Path, python: str) -> Launched:
-    """The guest by this Python, with this checkout's library and the code in the directory, at its socket."""
-    # cloudpickle alone: the other packages beside it are compiled for this Python.
-    (directory / "code" / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
+def start_process(directory: Path, way: Way) -> Launched:
+    """The guest, with this checkout's library and the code in the directory, at its socket."""
+    if way.stage:
+        return ForkedGuest(directory, way.python, way.stage, CONTAINER, start_plainly)
+    return start_plainly(directory, way.python)
+
+
+def start_plainly(directory: Path, python: str) -> Launched:
+    """The guest by this Python, as it is started where it is not forked."""
+    add_cloudpickle(directory / "code")
     socket_path = str(directory / "agent/agent.sock")
     program = f"import os; from squall.guest.main import main; os._exit(main({socket_path!r}))"
     return subprocess.Popen(
@@ -422,13 +451,25 @@ class Process:
         is_batched: bool = False,
     ) -> None:
         """Make it the container of one of the functions above."""
-        self.agent.expect("GuestHello", GuestHello)
         self._is_batched = is_batched
         definition = Definition(BY_FILE, module, qualname, is_generator=is_generator, is_async=is_async)
         boot = Boot(
             CONTAINER, "ap-1", "app", "fu-1", qualname, definition, max_inputs=max_inputs, is_batched=is_batched
         )
+        self.introduce(boot)
+
+    def introduce(self, boot: Boot) -> None:
+        """Tell it what to load, when it has greeted."""
+        if isinstance(self._process, ForkedGuest):
+            self._process.boot(self.agent, boot)
+            return
+        self.agent.expect("GuestHello", GuestHello)
         self.agent.say("Boot", boot)
+
+    @property
+    def is_loaded_before(self) -> bool:
+        """Whether it is a fork of a process that has loaded the function."""
+        return isinstance(self._process, ForkedGuest) and self._process.has_function
 
     def give(self, index: int, *args: object, attempt: int = 0) -> None:
         """One input."""
@@ -473,10 +514,10 @@ class Process:
         self.agent.close()
 
 
-@pytest.fixture(params=interpreters())
+@pytest.fixture(params=ways())
 def guest(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Process]:
     """A guest that waits for its Boot."""
-    process = Process(data_dir, functools.partial(start_process, python=request.param))
+    process = Process(data_dir, functools.partial(start_process, way=request.param))
     yield process
     process.close()
 
@@ -804,6 +845,8 @@ def test_end_in_mid_input_runs_finally_and_sends_no_output(guest: Process) -> No
 
 
 def test_end_while_loading_blames_nobody(guest: Process) -> None:
+    if guest.is_loaded_before:
+        pytest.skip("what loads is the template here, see test_template")
     guest.boot("add", module="slow_code")
     guest.wait_for_line("importing")
 

@@ -1,0 +1,487 @@
+"""Templates as processes of their own, by every Python that is found: what they get ready, and what their forks are.
+
+That a fork serves as a plain start does is in the other files here, which start guests in each way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squall.protocol.call import SUCCEEDED, InputBatch, OutputBatch, decode_failure
+from squall.protocol.function import BY_FILE, Definition
+from squall.protocol.guest import (
+    ROLE_GUEST,
+    ROLE_TEMPLATE,
+    TEMPLATE_FUNCTION,
+    TEMPLATE_GUEST,
+    Boot,
+    GuestHello,
+    GuestStop,
+    Ready,
+)
+from tests.guest.agent_double import AgentDouble
+from tests.guest.spawner_double import TEMPLATE, TIMEOUT_S, Fork, TemplateProcess
+from tests.guest.test_process import interpreters
+
+pytestmark = pytest.mark.long
+
+CALL = "fc-0123456789ABCDEFGHabcd"
+CODE = """
+import ctypes, os, sys
+import squall
+
+app = squall.App("templates")
+print("imported")
+hooks = []
+os.register_at_fork(before=lambda: hooks.append("before"), after_in_child=lambda: hooks.append("child"))
+os.environ["OF_THE_MODULE"] = "its own"
+os.environ["CHANGED"] = "by the module"
+del os.environ["REMOVED"]
+words = open(__file__)
+words.read(10)
+
+def environment(names):
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype = ctypes.c_char_p
+    in_c = {name: libc.getenv(name.encode()) for name in names}
+    return {name: os.environ.get(name) for name in names}, {n: v and v.decode() for n, v in in_c.items()}
+
+def about():
+    return {"pid": os.getpid(), "hooks": hooks, "session": os.getsid(0), "at": words.tell(), "next": words.read(5),
+            "local": squall.is_local()}
+
+def status():
+    return open("/proc/self/status").read(), os.getcwd(), os.readlink("/proc/self/fd/0")
+
+def leaves(code):
+    os._exit(code)
+
+def forks():
+    child = os.fork()
+    if not child:
+        sys.exit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def calls(name):
+    return eval(name)
+
+@app.cls(enable_memory_snapshot=True)
+class Model:
+    @squall.enter()
+    def late(self):
+        self.steps.append("late " + os.environ["SQUALL_CONTAINER_ID"])
+        print("late")
+    @squall.enter(snap=True)
+    def first(self):
+        self.steps = ["first"]
+        print("first")
+    @squall.enter(snap=True)
+    def second(self):
+        self.steps.append("second")
+    @squall.method()
+    def said(self):
+        return self.steps
+    @squall.exit()
+    def bye(self):
+        print("bye")
+
+@app.cls(enable_memory_snapshot=True)
+class Later:
+    @squall.enter(snap=True)
+    async def first(self):
+        import asyncio
+        await asyncio.sleep(0.01)
+        await asyncio.to_thread(int)
+        self.loop = asyncio.get_running_loop()
+        self.left = asyncio.ensure_future(asyncio.sleep(60))
+    @squall.enter(snap=True)
+    def second(self):
+        self.steps = ["second"]
+    @squall.enter()
+    async def late(self):
+        self.steps.append("late")
+    @squall.method()
+    async def said(self):
+        import asyncio
+        return self.steps, self.loop.is_closed(), self.left.cancelled(), self.loop is asyncio.get_running_loop()
+
+@app.cls(enable_memory_snapshot=True)
+class Broken:
+    @squall.enter(snap=True)
+    def load(self):
+        raise ValueError("no model")
+    @squall.method()
+    def said(self):
+        return 1
+"""
+
+
+class Started:
+    """A template with its agent, and what is asked of its forks."""
+
+    def __init__(self, directory: Path, python: str, stage: str, code: str) -> None:
+        for folder in ("code", "agent"):
+            (directory / folder).mkdir()
+        (directory / "code" / "user_code.py").write_text(code)
+        self.agent = AgentDouble(directory / "agent/agent.sock")
+        self.template = TemplateProcess(
+            directory, python, stage, {"REMOVED": "1", "CHANGED": "1", "ONE": "of the template"}
+        )
+        self.forks: list[Fork] = []
+        self._boot = Boot("", "", "", "", "", Definition(BY_FILE, "", ""))
+
+    def boot(self, qualname: str, *, is_class: bool = False, is_async: bool = False) -> None:
+        """Tell the template what to load."""
+        definition = Definition(BY_FILE, "user_code", qualname, is_class=is_class, is_async=is_async)
+        self._boot = Boot("ct-1", "ap-1", "templates", "fu-1", qualname, definition)
+        hello, _ = self.agent.expect("GuestHello", GuestHello)
+        assert (hello.role, hello.container_id) == (ROLE_TEMPLATE, TEMPLATE)
+        self.agent.say("Boot", self._boot)
+
+    def ready(self, qualname: str, **kind: bool) -> dict[str, Any]:
+        """The same, and wait until it can be forked; what it says of itself then."""
+        self.boot(qualname, **kind)
+        report: dict[str, Any] = self.template.report()["ready"]
+        return report
+
+    def fork(self, container_id: str = "ct-fork", **env: str) -> Fork:
+        """A fork that serves."""
+        fork = self.template.fork().joined()
+        self.forks.append(fork)
+        fork.begin(container_id, **env)
+        hello, _ = self.agent.expect("GuestHello", GuestHello)
+        assert (hello.role, hello.container_id, hello.token) == (ROLE_GUEST, container_id, "secret")
+        self.agent.say("Boot", self._boot)
+        return fork
+
+    def call(self, *args: object) -> Any:
+        """What the last fork returns."""
+        value = pickle.dumps((args, {}), 4)
+        self.agent.say("Inputs", InputBatch(CALL, (0,), (len(value),), (0,), method="said"), value)
+        outputs, body = self.agent.expect("Outputs", OutputBatch)
+        assert outputs.statuses == (SUCCEEDED,), decode_failure(body)[0]
+        return pickle.loads(body)
+
+    def stop(self, fork: Fork) -> tuple[int, str]:
+        """Exit code of a fork, and what it has printed."""
+        self.agent.say("GuestStop", GuestStop(5.0))
+        out, err = fork.communicate()
+        assert fork.returncode is not None
+        return fork.returncode, (out + err).decode()
+
+    def close(self) -> None:
+        """Leave nothing."""
+        for fork in self.forks:
+            fork.close()
+        self.template.close()
+        self.agent.close()
+
+
+Start = Callable[..., Started]
+
+
+@pytest.fixture
+def start(data_dir: Path) -> Iterator[Start]:
+    """Starts a template; by this Python and of a function, unless something else is said."""
+    started = []
+
+    def begin(code: str = CODE, *, python: str = sys.executable, stage: str = TEMPLATE_FUNCTION) -> Started:
+        started.append(Started(data_dir, python, stage, code))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.close()
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_function_is_loaded_once_and_served_by_each_fork(start: Start, python: str) -> None:
+    one = start(python=python)
+    report = one.ready("about")
+
+    seen = []
+    for number in (1, 2):
+        fork = one.fork(f"ct-{number}")
+        ready, _ = one.agent.expect("Ready", Ready)
+        seen.append((one.call(), one.stop(fork), ready))
+
+    assert report["memory_bytes"] > 1_000_000
+    assert report["import_ms"] > 0
+    for about, (code, printed), _ in seen:
+        assert code == 0
+        assert "imported" not in printed
+        # Hooks of user code run once, though there are two forks; the position in a file is the fork's own.
+        assert about["hooks"] == ["before", "child"]
+        assert (about["at"], about["next"]) == (10, CODE[10:15])
+        assert about["session"] == about["pid"]
+        assert about["local"] is False
+    assert seen[0][0]["pid"] != seen[1][0]["pid"]
+    assert one.template.leave() == 0
+    assert one.template.printed().count("imported") == 1
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_hooks_before_the_snapshot_run_once_and_the_others_in_each_fork(start: Start, python: str) -> None:
+    one = start(python=python)
+    report = one.ready("Model", is_class=True)
+
+    said = []
+    for number in (1, 2):
+        fork = one.fork(f"ct-{number}")
+        said.append((one.call(), one.stop(fork)[1].split()))
+
+    assert report["enter_ms"] > 0
+    assert [steps for steps, _ in said] == [["first", "second", f"late ct-{number}"] for number in (1, 2)]
+    assert [printed for _, printed in said] == [["late", "bye"]] * 2
+    one.template.leave()
+    assert "bye" not in one.template.printed()
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_async_hooks_run_on_a_loop_that_is_closed_before_the_fork(start: Start, python: str) -> None:
+    one = start(python=python)
+    one.ready("Later", is_class=True, is_async=True)
+
+    fork = one.fork()
+
+    assert one.call() == (["second", "late"], True, True, False)
+    assert one.stop(fork)[0] == 0
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_template_of_a_guest_loads_nothing_of_the_users(start: Start, python: str) -> None:
+    one = start(python=python, stage=TEMPLATE_GUEST)
+    report = one.template.report()["ready"]
+    one._boot = Boot("ct-1", "ap-1", "templates", "fu-1", "about", Definition(BY_FILE, "user_code", "about"))
+
+    fork = one.fork(REMOVED="1", CHANGED="1")
+    ready, _ = one.agent.expect("Ready", Ready)
+    one.call()
+    code, printed = one.stop(fork)
+
+    assert report["import_ms"] > 0
+    assert ready.import_ms > 0
+    assert (code, "imported" in printed) == (0, True)
+    one.template.leave()
+    assert one.template.printed() == ""
+
+
+def test_environment_of_a_fork_is_its_own_with_what_the_module_has_changed(start: Start) -> None:
+    one = start()
+    one.ready("environment")
+    names = ["ONE", "OF_THE_MODULE", "CHANGED", "REMOVED", "TWO", "SQUALL_TEMPLATE", "SQUALL_CONTAINER_TOKEN"]
+
+    one.fork(ONE="of the fork", TWO="2")
+    in_python, in_c = one.call([*names, "SQUALL_CONTAINER_ID"])
+
+    assert in_python == {
+        "ONE": "of the fork",
+        "TWO": "2",
+        "OF_THE_MODULE": "its own",
+        "CHANGED": "by the module",
+        "REMOVED": None,
+        "SQUALL_TEMPLATE": None,
+        "SQUALL_CONTAINER_TOKEN": None,
+        "SQUALL_CONTAINER_ID": "ct-fork",
+    }
+    assert in_c == in_python
+
+
+def test_fork_says_what_it_ends_with_and_its_children_do_not(start: Start) -> None:
+    one = start()
+    one.ready("forks")
+    fork = one.fork()
+
+    child = one.call()
+    code, _ = one.stop(fork)
+
+    assert (child, code) == (3, 0)
+
+
+def test_fork_ends_when_it_is_told_to(start: Start) -> None:
+    one = start()
+    one.ready("about")
+    fork = one.fork()
+    one.agent.expect("Ready", Ready)
+
+    fork.send_signal(signal.SIGTERM)
+
+    out, err = fork.communicate()
+    assert (fork.returncode, out, err) == (0, b"", b"")
+
+
+def test_fork_that_user_code_ends_says_nothing(start: Start) -> None:
+    one = start()
+    one.ready("leaves")
+    fork = one.fork()
+    value = pickle.dumps(((5,), {}), 4)
+
+    one.agent.say("Inputs", InputBatch(CALL, (0,), (len(value),), (0,)), value)
+
+    fork.communicate()
+    assert fork.returncode == -signal.SIGKILL  # what the double makes of it
+
+
+def test_parked_fork_ends_when_it_is_told_to(start: Start) -> None:
+    one = start()
+    one.ready("about")
+    fork = one.template.fork().joined()
+
+    fork.send_signal(signal.SIGTERM)
+
+    assert fork.said() == {}
+    fork.close()
+
+
+def test_template_goes_on_whatever_becomes_of_its_forks(start: Start) -> None:
+    one = start()
+    one.ready("about")
+    one.template.ask(b"no JSON")
+    one.template.ask(b'{"fork": 1}')
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        one.template.ask(b'{"fork": 1}', (theirs.fileno(), theirs.fileno()))
+        # Forked, and killed while it waits to hear how to join.
+        one.template.ask(b'{"fork": 1}', (theirs.fileno(),))
+        child = wait_for(lambda: children_of(one.template.process.pid))[0]
+        os.kill(child, signal.SIGKILL)
+        wait_for(lambda: not children_of(one.template.process.pid))
+
+    refused = one.template.fork({"cwd": "/no/such/directory"})
+    assert refused.said() == {"error": "cannot change to the directory /no/such/directory: No such file or directory"}
+    refused.close()
+    unknown = one.template.fork({"namespaces": 7})
+    assert unknown.said() == {"error": "cannot join: 0 descriptors came for 7 namespaces"}
+    unknown.close()
+
+    one.fork()
+    assert one.call()["local"] is False
+
+
+def test_template_reaps_its_children(start: Start) -> None:
+    one = start()
+    one.ready("about")
+
+    for _ in range(5):
+        one.template.fork().joined().close()
+
+    wait_for(lambda: not children_of(one.template.process.pid))
+
+
+def test_template_ends_when_nobody_is_left_to_fork_it(start: Start) -> None:
+    one = start()
+    one.ready("about")
+
+    assert one.template.leave() == 0
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_template_ends_when_it_is_told_to_and_leaves_its_forks(start: Start, is_ready: bool) -> None:
+    slow = "import time; print('loading', flush=True); time.sleep(60)\n"
+    one = start(CODE if is_ready else slow)
+    one.boot("about")
+    fork = None
+    if is_ready:
+        assert "ready" in one.template.report()
+        fork = one.fork()
+    else:
+        assert one.template.process.stdout is not None
+        assert one.template.process.stdout.readline() == b"loading\n"
+
+    one.template.process.send_signal(signal.SIGTERM)
+
+    assert one.template.process.wait(TIMEOUT_S) == 0
+    if fork is not None:
+        assert one.call()["local"] is False
+
+
+def test_identity_that_cannot_be_read_ends_the_fork(start: Start) -> None:
+    one = start()
+    one.ready("about")
+    fork = one.template.fork().joined()
+
+    fork.channel.send(json.dumps({"env": {}}).encode())
+
+    assert "error" in fork.said()
+    assert fork.said() == {}
+    fork.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives up what only root has")
+def test_fork_confines_itself(start: Start) -> None:
+    one = start()
+    one.ready("status")
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    # chown and kill are left; and a filter that refuses getcwd, which nothing needs until it is asked for.
+    fork = one.template.fork(
+        {"uid": 0, "gid": 0, "kept": [0, 5], "last_capability": last, "cwd": "/usr"}, program=allow_all()
+    ).joined()
+    one.forks.append(fork)
+    fork.begin("ct-fork")
+    one.agent.expect("GuestHello", GuestHello)
+    one.agent.say("Boot", one._boot)
+
+    status, directory, stdin = one.call()
+
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    kept = f"{1 << 0 | 1 << 5:016x}"
+    assert [fields[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")] == [
+        "0" * 16, kept, kept, kept, "0" * 16,
+    ]  # fmt: skip
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    assert fields["Groups"].strip() == ""
+    assert (directory, stdin) == ("/usr", "/dev/null")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives up what only root has")
+def test_fork_of_another_user_keeps_nothing(start: Start) -> None:
+    one = start()
+    one.ready("status")
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    (Path(one.agent.path)).chmod(0o666)
+    Path(one.agent.path).parent.parent.chmod(0o755)
+
+    fork = one.template.fork({"uid": 1234, "gid": 1235, "kept": [0, 5], "last_capability": last}).joined()
+    one.forks.append(fork)
+    fork.begin("ct-fork")
+    one.agent.expect("GuestHello", GuestHello)
+    one.agent.say("Boot", one._boot)
+    status, _, _ = one.call()
+
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == ["1234"] * 4
+    assert fields["Gid"].split() == ["1235"] * 4
+    assert [fields[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")] == ["0" * 16] * 5
+
+
+def allow_all() -> bytes:
+    """A filter that refuses nothing."""
+    return (0x06).to_bytes(2, "little") + b"\0\0" + (0x7FFF0000).to_bytes(4, "little")
+
+
+def children_of(pid: int) -> list[int]:
+    """Its children, ended ones that nobody has reaped included."""
+    with contextlib.suppress(FileNotFoundError):
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def wait_for(found: Callable[[], Any]) -> Any:
+    """What it gives, once that is something."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (result := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return result
