@@ -185,3 +185,12 @@ async def until(is_true: Callable[[], bool]) -> None:
 def shell(*lines: str) -> Sequence[str]:
     """A shell script as argv."""
     return ["sh", "-c", "\n".join(lines)]
+
+
+def processes_of(pid: int) -> list[int]:
+    """A process and all below it, whichever of its threads has started them."""
+    try:
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [pid, *(below for text in texts for child in text.split() for below in processes_of(int(child)))]

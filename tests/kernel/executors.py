@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from squall.runtime.gvisor.executor import RUNSC_PROGRAMS
+from squall.runtime.gvisor.program import RUNSC_PROGRAMS
 from squall.runtime.spec import GVISOR, NAMESPACES
 
 NEEDS_RUNSC = pytest.mark.skipif(

@@ -18,7 +18,7 @@ from squall.runtime.plan import KEPT_CAPABILITIES
 from squall.runtime.spec import GVISOR, NAMESPACES, ExitStatus, Limits, NetworkSlot
 from squall.runtime.sweep import sweep
 from tests.kernel.attacks import ATTACKS
-from tests.kernel.containers import ENV, FIRST_ID, RANGE_SIZE, Containers, shell, until
+from tests.kernel.containers import ENV, FIRST_ID, RANGE_SIZE, Containers, processes_of, shell, until
 from tests.kernel.executors import NEEDS_RUNSC
 from tests.kernel.machine import MACHINE_ADDRESS, OUTSIDE_ADDRESS, PROBE, Machine, MakePool, missing, probe
 from tests.kernel.test_isolation import BIND
@@ -73,12 +73,6 @@ async def test_program_sees_a_kernel_of_its_own(containers: Containers) -> None:
     assert "gVisor" in ended.stdout
 
 
-def processes_of(pid: int) -> list[int]:
-    """A process and all below it."""
-    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [pid, *(below for child in children for below in processes_of(child))]
-
-
 def ids_of(pid: int) -> set[int]:
     status = Path(f"/proc/{pid}/status").read_text()
     return {int(word) for kind in ("Uid", "Gid") for word in re.findall(rf"{kind}:(.*)", status)[0].split()}
@@ -117,7 +111,8 @@ async def test_runsc_itself_has_the_capabilities_it_needs_and_no_others(containe
 
 
 async def test_exec_under_gvisor_is_in_the_container(containers: Containers) -> None:
-    running = await containers.start(*shell("echo hello > /tmp/file; exec sleep 60"), hostname="inner")
+    running = await containers.start(*shell("echo hello > /tmp/file; echo up; exec sleep 60"), hostname="inner")
+    await running.stdout.read_until("up")
 
     ended = await containers.exec(
         running, *shell("cat /tmp/file; hostname; grep CapEff /proc/self/status; cat /proc/version; exit 3")

@@ -21,7 +21,7 @@ from squall.runtime.errors import ContainerMissing, RuntimeFailure
 from squall.runtime.removal import mounts_below
 from squall.runtime.spec import NAMESPACES, Limits
 from squall.runtime.sweep import lock, remove_parents, sweep
-from tests.kernel.containers import Containers, Output, shell, until
+from tests.kernel.containers import Containers, Output, processes_of, shell, until
 from tests.kernel.rootfs import ensure_rootfs
 
 UNDER_GVISOR = {"test_killed_spawner_and_a_sweep_leave_nothing"}
@@ -103,7 +103,7 @@ async def test_killed_spawner_and_a_sweep_leave_nothing(
     running = [await containers.start(*shell("sleep 1000 & echo ready; exec sleep 1000")) for _ in range(3)]
     for one in running:
         await one.stdout.read_until("ready")
-    pids = [pid for one in running for pid in _tree(one.pid)]
+    pids = [pid for one in running for pid in processes_of(one.pid)]
     # Under gVisor the program and its child are one process of the machine, the sandbox, with helpers of its own.
     assert len(pids) == 9 if isolation == NAMESPACES else len(pids) > 9
 
@@ -125,11 +125,6 @@ async def test_killed_spawner_and_a_sweep_leave_nothing(
     assert sweep(str(data_dir / "spawner"), data_dir.name) == []
     for one in running:
         one.close()
-
-
-def _tree(pid: int) -> list[int]:
-    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [pid, *(below for child in children for below in _tree(child))]
 
 
 async def test_next_spawner_sweeps_what_a_killed_one_left(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squall.runtime import operations as op
+from squall.runtime.checks.check import Check
+from squall.runtime.checks.gvisor import check_runsc
 from squall.runtime.errors import FeatureMissing
-from squall.runtime.gvisor import bundle, executor
+from squall.runtime.gvisor import bundle, executor, program
 from squall.runtime.gvisor.plan import plan_exec, plan_signal, plan_start
 from squall.runtime.launch import LaunchKit
 from squall.runtime.plan import KEPT_CAPABILITIES
@@ -104,13 +106,6 @@ def test_what_runs_beside_the_first_program_has_no_power_over_the_machine() -> N
         assert isinstance(operations[-1], op.ExecuteRunsc)
 
 
-def test_machine_without_runsc_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "RUNSC_PROGRAMS", ("/no/such/runsc",))
-
-    with pytest.raises(FeatureMissing, match="runsc is missing on this node; install the package runsc"):
-        executor.find_runsc()
-
-
 def test_limits_leave_room_for_the_sandbox() -> None:
     made = executor.GvisorExecutor(LaunchKit(-1, -1, -1, b"", b"", 40), Poller())
 
@@ -122,8 +117,42 @@ def test_limits_leave_room_for_the_sandbox() -> None:
     assert (unlimited.memory_bytes, unlimited.pids_max) == (None, None)
 
 
-def test_runsc_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "RUNSC_PROGRAMS", ("/no/such/runsc", "/bin/sh"))
+def fake_runsc(path: Path, says: str) -> str:
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return str(path)
 
-    assert executor.find_runsc() == "/bin/sh"
-    assert os.access("/bin/sh", os.X_OK)
+
+def test_machine_without_runsc_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "RUNSC_PROGRAMS", ("/no/such/runsc",))
+
+    with pytest.raises(FeatureMissing, match="runsc is missing on this node; install the package runsc"):
+        program.find_runsc()
+    assert check_runsc() == Check(
+        "runsc",
+        "warn",
+        "cannot run containers under gVisor: runsc is missing on this node",
+        "install the package runsc, of 20240729 or newer (Debian 12 has it in its backports; `make setup` and "
+        "`scripts/install-runsc` get it)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("says", "named"),
+    [("runsc version 0.0~20221219.0", "is of 20221219"), ("usage: runsc", "does not say its version")],
+)
+def test_runsc_that_will_not_do_is_named(
+    says: str, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(program, "RUNSC_PROGRAMS", (fake_runsc(tmp_path / "runsc", says),))
+
+    with pytest.raises(FeatureMissing, match=named):
+        program.find_runsc()
+
+
+def test_first_runsc_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = fake_runsc(tmp_path / "runsc", "runsc version release-20250101.0")
+    monkeypatch.setattr(program, "RUNSC_PROGRAMS", ("/no/such/runsc", path))
+
+    assert program.find_runsc() == path
+    assert check_runsc() == Check("runsc", "ok", f"{path}, of 20250101")

@@ -13,10 +13,11 @@ from functools import partial
 from squall.runtime import syscalls as sc
 from squall.runtime.aside import run_aside
 from squall.runtime.container import Entry, Outcome, Reply, status_from_wait
-from squall.runtime.errors import FeatureMissing, RuntimeFailure
+from squall.runtime.errors import RuntimeFailure
 from squall.runtime.execute import carry_out
 from squall.runtime.gvisor import bundle
 from squall.runtime.gvisor.plan import plan_exec, plan_signal, plan_start
+from squall.runtime.gvisor.program import find_runsc
 from squall.runtime.gvisor.slot import note_slot
 from squall.runtime.launch import JOINED_NAMESPACES, LaunchKit, context_of
 from squall.runtime.operations import Phase
@@ -24,7 +25,6 @@ from squall.runtime.poll import Poller
 from squall.runtime.programs import find_init
 from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus, Limits
 
-RUNSC_PROGRAMS = ("/usr/bin/runsc", "/usr/local/bin/runsc")
 FAILED_CODE, PANIC_CODE = 128, 2
 """What runsc ends with when it has failed, or the sandbox has; a program may as well."""
 OWN_MEMORY_BYTES = 32 * 2**20
@@ -48,7 +48,7 @@ class GvisorExecutor:
         """As `gvisor.plan` says.
 
         Raises:
-            FeatureMissing: there is no runsc.
+            FeatureMissing: there is no runsc that will do.
         """
         programs = {"runsc": find_runsc(), "init": find_init()}
         note_slot(spec)
@@ -121,21 +121,6 @@ class GvisorExecutor:
             return str(json.loads(text.partition("\n")[0])["msg"])
         except (ValueError, KeyError, TypeError):
             return text
-
-
-def find_runsc() -> str:
-    """Where runsc is on this machine.
-
-    Raises:
-        FeatureMissing: nowhere.
-    """
-    for path in RUNSC_PROGRAMS:
-        if os.access(path, os.X_OK):
-            return path
-    raise FeatureMissing(
-        "cannot run containers under gVisor: runsc is missing on this node; install the package runsc there (on Debian "
-        "12 from backports; `make setup` does it), or leave isolation= out"
-    )
 
 
 def _is_failure(status: int) -> bool:
