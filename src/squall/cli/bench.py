@@ -141,17 +141,21 @@ def _first(subject: Subject) -> ColdStart:
     except click.exceptions.Exit:
         click.echo("It failed, so that nothing was measured. Its arguments are given by --args.", err=True)
         raise
+    _show_progress(f"first: {shown(found.total_ms)}, {found.path}; its node may make a template now")
     wait_for_template(subject)
     return found
 
 
 def _measured(subject: Subject, count: int) -> Iterator[ColdStart]:
-    is_shown = sys.stderr.isatty()
     for number in range(count):
         with reported():
             one = measure(subject)
-        if is_shown:
-            click.echo(f"\r{number + 1} of {count}: {shown(one.total_ms)}, {one.path}\x1b[K", err=True, nl=False)
+        _show_progress(f"{number + 1} of {count}: {shown(one.total_ms)}, {one.path}")
         yield one
-    if is_shown:
-        click.echo("\r\x1b[K", err=True, nl=False)
+    _show_progress("")
+
+
+def _show_progress(text: str) -> None:
+    """In place of what was shown before, where a person looks."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{text}\x1b[K", err=True, nl=False)
