@@ -74,4 +74,4 @@ def told(own: Context, function: str, path: str, count: int) -> dict[str, Any]:
 
 def last_line(ended: subprocess.CompletedProcess[str]) -> str:
     """Why a command failed."""
-    return (ended.stderr.strip().splitlines() or [f"ended with status {ended.returncode}"])[-1][:200]
+    return " ".join(ended.stderr.strip().splitlines()[-2:])[-200:] or f"ended with status {ended.returncode}"
