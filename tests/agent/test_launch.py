@@ -11,7 +11,7 @@ from squall.protocol.function import Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_IS_REMOTE, ENV_TOKEN, LIBRARY_DIR, SOCKET_DIR
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
-from squall.runtime.spec import IdRange, NetworkSlot
+from squall.runtime.spec import GVISOR, NAMESPACES, IdRange, NetworkSlot
 from tests.agent.parts import make_config
 
 SLOT = NetworkSlot("s", "/n", "10.0.0.2/20", "10.0.0.1", "", {"https_proxy": "slot"})
@@ -46,6 +46,13 @@ def test_the_users_code_and_the_library_are_found_before_the_users_path() -> Non
 def test_the_working_directory_is_the_images_or_where_the_code_is() -> None:
     assert container_spec(CONFIG, request(), IMAGE, PROVISION).cwd == "/root"
     assert container_spec(CONFIG, request(), ImageConfig(workdir="/srv"), PROVISION).cwd == "/srv"
+
+
+def test_a_container_is_kept_apart_as_its_function_says() -> None:
+    start = ContainerStart("ct-0000000000000000000001", "ap-1", "fu-1", "im-1", isolation="gvisor")
+
+    assert container_spec(CONFIG, request(), IMAGE, PROVISION).isolation == NAMESPACES
+    assert container_spec(CONFIG, start, IMAGE, PROVISION).isolation == GVISOR
 
 
 def test_a_user_who_may_not_enter_roots_directory_starts_in_the_topmost() -> None:

@@ -71,6 +71,7 @@ def container_spec(
         binds=(Bind(provision.socket_dir, SOCKET_DIR), Bind(provision.library_dir, LIBRARY_DIR)),
         limits=limits(config, request.resources),
         network=provision.network,
+        isolation=request.isolation,
         labels={
             KIND_LABEL: FUNCTION_KIND,
             "squall.app": request.app_id,
