@@ -29,6 +29,8 @@ class AgentDouble:
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._connected = threading.Event()
+        self.server_path = ""
+        """Where clients in the container are passed on to."""
         self._listen()
 
     def _listen(self) -> None:
@@ -48,10 +50,31 @@ class AgentDouble:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            self._connection = connection
             self._connections.append(connection)
+            if self.server_path and self._is_client(connection):
+                self._pass_on(connection)
+                continue
+            self._connection = connection
             self._connected.set()
             self._start(self._read, connection)
+
+    def _is_client(self, connection: socket.socket) -> bool:
+        """Whether it begins with the greeting of one; that stays to be read."""
+        return b'"role":"client"' in connection.recv(65_536, socket.MSG_PEEK)
+
+    def _pass_on(self, connection: socket.socket) -> None:
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self.server_path)
+        self._connections.append(server)
+        for one, other in ((connection, server), (server, connection)):
+            self._start(lambda source, sink=other: self._copy(source, sink), one)  # type: ignore[misc]
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        AgentDouble._shut_down(sink)
 
     def _read(self, connection: socket.socket) -> None:
         decoder = FrameDecoder()

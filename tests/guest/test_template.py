@@ -11,33 +11,28 @@ import os
 import pickle
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from squall.protocol.call import SUCCEEDED, InputBatch, OutputBatch, decode_failure
-from squall.protocol.function import BY_FILE, Definition
+from squall.protocol.app import AppCreate
+from squall.protocol.call import InputBatch
+from squall.protocol.function import BY_FILE, Definition, FunctionSpec
 from squall.protocol.guest import (
-    ROLE_GUEST,
-    ROLE_TEMPLATE,
-    TEMPLATE_FUNCTION,
     TEMPLATE_GUEST,
-    Boot,
     GuestHello,
-    GuestStop,
     Ready,
 )
-from tests.guest.agent_double import AgentDouble
-from tests.guest.spawner_double import TEMPLATE, TIMEOUT_S, Fork, TemplateProcess
+from tests.guest.spawner_double import TEMPLATE, TIMEOUT_S
+from tests.guest.started_template import CALL, Start
 from tests.guest.test_process import interpreters
+from tests.sdk.double import ServerDouble
 
 pytestmark = pytest.mark.long
 
-CALL = "fc-0123456789ABCDEFGHabcd"
 CODE = """
 import ctypes, os, sys
 import squall
@@ -116,99 +111,12 @@ class Later:
     async def said(self):
         import asyncio
         return self.steps, self.loop.is_closed(), self.left.cancelled(), self.loop is asyncio.get_running_loop()
-
-@app.cls(enable_memory_snapshot=True)
-class Broken:
-    @squall.enter(snap=True)
-    def load(self):
-        raise ValueError("no model")
-    @squall.method()
-    def said(self):
-        return 1
 """
-
-
-class Started:
-    """A template with its agent, and what is asked of its forks."""
-
-    def __init__(self, directory: Path, python: str, stage: str, code: str) -> None:
-        for folder in ("code", "agent"):
-            (directory / folder).mkdir()
-        (directory / "code" / "user_code.py").write_text(code)
-        self.agent = AgentDouble(directory / "agent/agent.sock")
-        self.template = TemplateProcess(
-            directory, python, stage, {"REMOVED": "1", "CHANGED": "1", "ONE": "of the template"}
-        )
-        self.forks: list[Fork] = []
-        self._boot = Boot("", "", "", "", "", Definition(BY_FILE, "", ""))
-
-    def boot(self, qualname: str, *, is_class: bool = False, is_async: bool = False) -> None:
-        """Tell the template what to load."""
-        definition = Definition(BY_FILE, "user_code", qualname, is_class=is_class, is_async=is_async)
-        self._boot = Boot("ct-1", "ap-1", "templates", "fu-1", qualname, definition)
-        hello, _ = self.agent.expect("GuestHello", GuestHello)
-        assert (hello.role, hello.container_id) == (ROLE_TEMPLATE, TEMPLATE)
-        self.agent.say("Boot", self._boot)
-
-    def ready(self, qualname: str, **kind: bool) -> dict[str, Any]:
-        """The same, and wait until it can be forked; what it says of itself then."""
-        self.boot(qualname, **kind)
-        report: dict[str, Any] = self.template.report()["ready"]
-        return report
-
-    def fork(self, container_id: str = "ct-fork", **env: str) -> Fork:
-        """A fork that serves."""
-        fork = self.template.fork().joined()
-        self.forks.append(fork)
-        fork.begin(container_id, **env)
-        hello, _ = self.agent.expect("GuestHello", GuestHello)
-        assert (hello.role, hello.container_id, hello.token) == (ROLE_GUEST, container_id, "secret")
-        self.agent.say("Boot", self._boot)
-        return fork
-
-    def call(self, *args: object) -> Any:
-        """What the last fork returns."""
-        value = pickle.dumps((args, {}), 4)
-        self.agent.say("Inputs", InputBatch(CALL, (0,), (len(value),), (0,), method="said"), value)
-        outputs, body = self.agent.expect("Outputs", OutputBatch)
-        assert outputs.statuses == (SUCCEEDED,), decode_failure(body)[0]
-        return pickle.loads(body)
-
-    def stop(self, fork: Fork) -> tuple[int, str]:
-        """Exit code of a fork, and what it has printed."""
-        self.agent.say("GuestStop", GuestStop(5.0))
-        out, err = fork.communicate()
-        assert fork.returncode is not None
-        return fork.returncode, (out + err).decode()
-
-    def close(self) -> None:
-        """Leave nothing."""
-        for fork in self.forks:
-            fork.close()
-        self.template.close()
-        self.agent.close()
-
-
-Start = Callable[..., Started]
-
-
-@pytest.fixture
-def start(data_dir: Path) -> Iterator[Start]:
-    """Starts a template; by this Python and of a function, unless something else is said."""
-    started = []
-
-    def begin(code: str = CODE, *, python: str = sys.executable, stage: str = TEMPLATE_FUNCTION) -> Started:
-        started.append(Started(data_dir, python, stage, code))
-        return started[-1]
-
-    yield begin
-    for one in started:
-        one.close()
 
 
 @pytest.mark.parametrize("python", interpreters())
 def test_function_is_loaded_once_and_served_by_each_fork(start: Start, python: str) -> None:
-    one = start(python=python)
+    one = start(CODE, python=python)
     report = one.ready("about")
 
     seen = []
@@ -234,7 +142,7 @@ def test_function_is_loaded_once_and_served_by_each_fork(start: Start, python: s
 
 @pytest.mark.parametrize("python", interpreters())
 def test_hooks_before_the_snapshot_run_once_and_the_others_in_each_fork(start: Start, python: str) -> None:
-    one = start(python=python)
+    one = start(CODE, python=python)
     report = one.ready("Model", is_class=True)
 
     said = []
@@ -251,7 +159,7 @@ def test_hooks_before_the_snapshot_run_once_and_the_others_in_each_fork(start: S
 
 @pytest.mark.parametrize("python", interpreters())
 def test_async_hooks_run_on_a_loop_that_is_closed_before_the_fork(start: Start, python: str) -> None:
-    one = start(python=python)
+    one = start(CODE, python=python)
     one.ready("Later", is_class=True, is_async=True)
 
     fork = one.fork()
@@ -262,9 +170,9 @@ def test_async_hooks_run_on_a_loop_that_is_closed_before_the_fork(start: Start, 
 
 @pytest.mark.parametrize("python", interpreters())
 def test_template_of_a_guest_loads_nothing_of_the_users(start: Start, python: str) -> None:
-    one = start(python=python, stage=TEMPLATE_GUEST)
+    one = start(CODE, python=python, stage=TEMPLATE_GUEST)
     report = one.template.report()["ready"]
-    one._boot = Boot("ct-1", "ap-1", "templates", "fu-1", "about", Definition(BY_FILE, "user_code", "about"))
+    one.definition = Definition(BY_FILE, "user_code", "about")
 
     fork = one.fork(REMOVED="1", CHANGED="1")
     ready, _ = one.agent.expect("Ready", Ready)
@@ -279,7 +187,7 @@ def test_template_of_a_guest_loads_nothing_of_the_users(start: Start, python: st
 
 
 def test_environment_of_a_fork_is_its_own_with_what_the_module_has_changed(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("environment")
     names = ["ONE", "OF_THE_MODULE", "CHANGED", "REMOVED", "TWO", "SQUALL_TEMPLATE", "SQUALL_CONTAINER_TOKEN"]
 
@@ -300,7 +208,7 @@ def test_environment_of_a_fork_is_its_own_with_what_the_module_has_changed(start
 
 
 def test_fork_says_what_it_ends_with_and_its_children_do_not(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("forks")
     fork = one.fork()
 
@@ -311,7 +219,7 @@ def test_fork_says_what_it_ends_with_and_its_children_do_not(start: Start) -> No
 
 
 def test_fork_ends_when_it_is_told_to(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("about")
     fork = one.fork()
     one.agent.expect("Ready", Ready)
@@ -323,7 +231,7 @@ def test_fork_ends_when_it_is_told_to(start: Start) -> None:
 
 
 def test_fork_that_user_code_ends_says_nothing(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("leaves")
     fork = one.fork()
     value = pickle.dumps(((5,), {}), 4)
@@ -335,7 +243,7 @@ def test_fork_that_user_code_ends_says_nothing(start: Start) -> None:
 
 
 def test_parked_fork_ends_when_it_is_told_to(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("about")
     fork = one.template.fork().joined()
 
@@ -346,7 +254,7 @@ def test_parked_fork_ends_when_it_is_told_to(start: Start) -> None:
 
 
 def test_template_goes_on_whatever_becomes_of_its_forks(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("about")
     one.template.ask(b"no JSON")
     one.template.ask(b'{"fork": 1}')
@@ -371,7 +279,7 @@ def test_template_goes_on_whatever_becomes_of_its_forks(start: Start) -> None:
 
 
 def test_template_reaps_its_children(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("about")
 
     for _ in range(5):
@@ -381,7 +289,7 @@ def test_template_reaps_its_children(start: Start) -> None:
 
 
 def test_template_ends_when_nobody_is_left_to_fork_it(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("about")
 
     assert one.template.leave() == 0
@@ -408,7 +316,7 @@ def test_template_ends_when_it_is_told_to_and_leaves_its_forks(start: Start, is_
 
 
 def test_identity_that_cannot_be_read_ends_the_fork(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("about")
     fork = one.template.fork().joined()
 
@@ -421,7 +329,7 @@ def test_identity_that_cannot_be_read_ends_the_fork(start: Start) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives up what only root has")
 def test_fork_confines_itself(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("status")
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     # chown and kill are left; and a filter that refuses getcwd, which nothing needs until it is asked for.
@@ -431,7 +339,7 @@ def test_fork_confines_itself(start: Start) -> None:
     one.forks.append(fork)
     fork.begin("ct-fork")
     one.agent.expect("GuestHello", GuestHello)
-    one.agent.say("Boot", one._boot)
+    one.say_boot("ct-fork")
 
     status, directory, stdin = one.call()
 
@@ -447,7 +355,7 @@ def test_fork_confines_itself(start: Start) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives up what only root has")
 def test_fork_of_another_user_keeps_nothing(start: Start) -> None:
-    one = start()
+    one = start(CODE)
     one.ready("status")
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     (Path(one.agent.path)).chmod(0o666)
@@ -457,13 +365,59 @@ def test_fork_of_another_user_keeps_nothing(start: Start) -> None:
     one.forks.append(fork)
     fork.begin("ct-fork")
     one.agent.expect("GuestHello", GuestHello)
-    one.agent.say("Boot", one._boot)
+    one.say_boot("ct-fork")
     status, _, _ = one.call()
 
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert fields["Uid"].split() == ["1234"] * 4
     assert fields["Gid"].split() == ["1235"] * 4
     assert [fields[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")] == ["0" * 16] * 5
+
+
+CALLING = """
+import squall
+
+app = squall.App("templates")
+other = squall.Function.from_name("elsewhere", "triple")
+
+@app.function()
+def double(x):
+    raise AssertionError("this runs elsewhere")
+
+@app.cls(enable_memory_snapshot=True)
+class Model:
+    @squall.enter(snap=True)
+    def load(self):
+        self.said = [double.remote(4), list(double.map([1, 2])), other.remote(1)]
+        self.spawned = double.spawn(5)
+    @squall.method()
+    def said(self):
+        return self.said, double.remote(10), other.remote(2), self.spawned.get()
+"""
+
+
+def test_handles_that_hooks_have_used_go_on_in_each_fork(start: Start, make_data_dir: Callable[[], Path]) -> None:
+    server_path = str(make_data_dir() / "server.sock")
+    with ServerDouble(server_path) as server:
+        server.apps["ap-1"] = AppCreate("ap-1", "elsewhere")
+        for number, name in enumerate(("double", "triple")):
+            definition = Definition(BY_FILE, "elsewhere", name)
+            server.functions[f"fu-{name}"] = FunctionSpec(f"fu-{name}", "ap-1", name, definition, "im-1")
+            server.callables[name] = [lambda x: x * 2, lambda x: x * 3][number]
+        one = start(CALLING)
+        one.agent.server_path = server_path
+        one.boot("Model", is_class=True, functions={"double": "fu-double", "Model": "fu-1"})
+        assert "ready" in one.template.report()
+        drawn = []
+        for number in (1, 2):
+            fork = one.fork(f"ct-{number}")
+            drawn.append(one.call())
+            one.stop(fork)
+
+    assert drawn == [([8, [2, 4], 3], 20, 6, 10)] * 2
+    greeted = [(hello.container_id, hello.token) for hello in server.guest_hellos]
+    assert greeted == [(TEMPLATE, "of the template"), ("ct-1", "secret"), ("ct-2", "secret")]
+    assert len({hello.client_id for hello in server.hellos}) == 3
 
 
 def allow_all() -> bytes:

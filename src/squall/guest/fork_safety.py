@@ -15,14 +15,17 @@ import socket
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
+ENDING_S = 0.5
+"""How long a thread may take to end."""
 OBSTACLES_MAX = 6
 """Told at once."""
 _HARMLESS_DEVICES = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
-_LATER = "in a hook with @squall.enter(snap=False), or when the first input comes"
+ADVICE = "start and open such things in a hook with @squall.enter(snap=False), or when the first input comes"
 _NATIVE_LIBRARIES = {
     "openblas": "OpenBLAS",
     "libgomp": "OpenMP",
@@ -55,6 +58,18 @@ class Found(NamedTuple):
     """Descriptors that are open for reading."""
     outputs: Mapping[int, int] = {}
     """Descriptors that are the same pipe as 1 or 2."""
+
+    @property
+    def cause(self) -> str:
+        """All of it in words for the user; empty if it can be forked."""
+        if not self.obstacles:
+            return ""
+        left_out = len(self.obstacles) - OBSTACLES_MAX
+        more = (f"and {left_out} more",) if left_out > 0 else ()
+        return (
+            "; ".join((*self.obstacles[:OBSTACLES_MAX], *more))
+            + f". A copy would not have it, or not its own: {ADVICE}"
+        )
 
 
 class ThreadWatch:
@@ -142,10 +157,7 @@ def look(watch: ThreadWatch, *kept: int) -> Found:
             files.append(descriptor)
         elif obstacle := _describe(descriptor, kind):
             obstacles.append(obstacle)
-    left_out = len(obstacles) - OBSTACLES_MAX
-    if left_out > 0:
-        obstacles[OBSTACLES_MAX:] = [f"and {left_out} more"]
-    return Found(tuple(obstacles), tuple(files), outputs)
+    return Found(tuple(dict.fromkeys(obstacles)), tuple(files), outputs)
 
 
 # Threads
@@ -153,20 +165,26 @@ def look(watch: ThreadWatch, *kept: int) -> Found:
 
 def _threads(watch: ThreadWatch) -> Iterator[str]:
     known = {thread.native_id: thread for thread in threading.enumerate()}
+    # One that Python has joined may take a moment until the kernel is done with it.
+    deadline = time.monotonic() + ENDING_S
+    while _others() - known.keys() and time.monotonic() < deadline:
+        time.sleep(ENDING_S / 50)
     native: list[str] = []
-    for name in os.listdir("/proc/self/task"):
-        number = int(name)
-        if number == os.getpid():
-            continue
+    for number in sorted(_others()):
         thread = known.get(number)
-        if thread is None or thread is threading.main_thread():
-            native.append(_read(f"/proc/self/task/{name}/comm"))
+        if thread is None:
+            native.append(_read(f"/proc/self/task/{number}/comm"))
             continue
         module = watch.module_of(thread)
         whose = f", started by module {module}" if module else ""
-        yield f"thread {thread.name!r} is running{whose}: start it {_LATER}"
+        yield f"thread {thread.name!r} is running{whose}"
     if native:
         yield _describe_native(native)
+
+
+def _others() -> set[int]:
+    """Threads beside the main one, by their numbers."""
+    return {int(name) for name in os.listdir("/proc/self/task")} - {os.getpid()}
 
 
 def _describe_native(names: list[str]) -> str:
@@ -175,7 +193,7 @@ def _describe_native(names: list[str]) -> str:
     hint = f", of one of these perhaps: {', '.join(libraries)}" if libraries else ""
     named = ", ".join(sorted(set(filter(None, names)))) or "unknown"
     count = "1 thread" if len(names) == 1 else f"{len(names)} threads"
-    return f"{count} of compiled code ({named}) {'is' if len(names) == 1 else 'are'} running{hint}: use it {_LATER}"
+    return f"{count} of compiled code ({named}) {'is' if len(names) == 1 else 'are'} running{hint}"
 
 
 def _calling_module() -> str:
@@ -209,7 +227,7 @@ def _cuda() -> Iterator[str]:
     torch = sys.modules.get("torch")
     is_initialized = torch is not None and torch.cuda.is_initialized()
     if is_initialized or any(_target(number).startswith("/dev/nvidia") for number in _descriptors()):
-        yield f"CUDA is in use, which no fork can go on with: load to the CPU, and move to the GPU {_LATER}"
+        yield "CUDA is in use, which no fork can go on with"
 
 
 def _programs() -> Iterator[str]:
@@ -221,7 +239,7 @@ def _programs() -> Iterator[str]:
         head, _, tail = _read(f"/proc/{name}/stat").rpartition(")")
         words = tail.split()
         if len(words) > 1 and int(words[1]) == ours and words[0] not in "ZX":
-            yield f"the program {head.partition('(')[2]!r} is running, which this process started: start it {_LATER}"
+            yield f"the program {head.partition('(')[2]!r} is running, which this process started"
 
 
 def _shared_memory() -> Iterator[str]:
@@ -236,27 +254,27 @@ def _shared_memory() -> Iterator[str]:
         what = (
             "a lock of multiprocessing" if "/sem." in path else f"memory shared between processes ({path or 'no name'})"
         )
-        yield f"{what} is in use, which would be one for all containers: make it {_LATER}"
+        yield f"{what} is in use, which would be one for all containers"
 
 
 def _describe(descriptor: int, kind: int) -> str:
     """Why this descriptor cannot be forked; empty if it can."""
     target = _target(descriptor)
     if stat.S_ISDIR(kind) or target.startswith("/proc/"):
-        return f"{target} is open, which leads to the files of another container: open it {_LATER}"
+        return f"{target} is open, which leads to the files of another container"
     if stat.S_ISREG(kind):
-        return f"the file {target} is open for writing, by all containers at once: open it {_LATER}"
+        return f"the file {target} is open for writing, by all containers at once"
     if stat.S_ISSOCK(kind):
         return _describe_socket(descriptor)
     if stat.S_ISFIFO(kind):
-        return f"a pipe is open, perhaps of multiprocessing: make it {_LATER}"
+        return "a pipe is open, perhaps of multiprocessing"
     if stat.S_ISCHR(kind):
         is_harmless = target in _HARMLESS_DEVICES or target.startswith("/dev/nvidia")  # that was said already
-        return "" if is_harmless else f"the device {target} is open: open it {_LATER}"
+        return "" if is_harmless else f"the device {target} is open"
     if "eventpoll" in target:
-        return f"an event loop is open{_of_holder(_loops())}: make it {_LATER}"
+        return f"an event loop is open{_of_holder(_loops())}"
     what = re.sub(r"^anon_inode:\[?|\]$", "", target)
-    return f"a descriptor of the kernel ({what}) is open: make it {_LATER}"
+    return f"a descriptor of the kernel ({what}) is open"
 
 
 def _describe_socket(descriptor: int) -> str:
@@ -270,11 +288,11 @@ def _describe_socket(descriptor: int) -> str:
             peer = _address(one.getsockname() if is_listening else one.getpeername())
     holders = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() == descriptor]
     if is_local and not peer and not is_listening and (loops := _loops()):
-        return f"an event loop is open{_of_holder(loops)}: make it {_LATER}"
+        return f"an event loop is open{_of_holder(loops)}"
     what = "a socket is open" if not peer else f"a connection to {peer} is open"
     if is_listening:
         what = f"a socket is listening at {peer}"
-    return f"{what}{_of_holder(holders)}: open it {_LATER}"
+    return f"{what}{_of_holder(holders)}"
 
 
 def _address(address: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from squall.exception import InputCancellation
 from squall.guest.inbox import Stopping
-from squall.guest.loading import LoadFailed, describe_missing
+from squall.guest.loading import EnterFailed, LoadFailed, describe_missing
 from squall.protocol.call import Failure, decode_failure
 from squall.protocol.function import SERIALIZED
 from squall.protocol.guest import Boot
@@ -38,14 +38,6 @@ class Method(NamedTuple):
     function: Callable[..., Any]
     is_generator: bool
     is_async: bool
-
-
-class EnterFailed(LoadFailed):
-    """An enter hook has raised; `pickled` is what."""
-
-    def __init__(self, failure: Failure, pickled: bytes) -> None:
-        super().__init__(failure)
-        self.pickled = pickled
 
 
 class Instance:

@@ -31,6 +31,14 @@ class LoadFailed(Exception):
         self.failure = failure
 
 
+class EnterFailed(LoadFailed):
+    """An enter hook has raised; `pickled` is what."""
+
+    def __init__(self, failure: Failure, pickled: bytes) -> None:
+        super().__init__(failure)
+        self.pickled = pickled
+
+
 class Served(NamedTuple):
     """What a container serves."""
 

@@ -26,7 +26,7 @@ from squall.guest import fork_safety, libc, renewal, thread_counts
 from squall.guest.clone import Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
-from squall.guest.loading import LoadFailed, Served, load_served
+from squall.guest.loading import EnterFailed, LoadFailed, Served, load_served
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
     ENV_TEMPLATE,
@@ -89,8 +89,8 @@ class Template:
         fork_safety.quiet()
         gc.collect()
         found = fork_safety.look(watch, self._control.fileno())
-        if found.obstacles:
-            raise Unfit("; ".join(found.obstacles))
+        if found.cause:
+            raise Unfit(found.cause)
         kit = Kit(
             control=self._control,
             forks=self._guest.interrupter.forks,
@@ -122,7 +122,7 @@ class Template:
         try:
             return load_served(boot, self._started)
         except LoadFailed as error:
-            raise Unfit(error.failure.message) from error
+            raise Unfit(_in_words(error)) from error
         finally:
             # Forks connect for themselves, as who they are.
             client = sys.modules.get("squall.sdk._client")
@@ -179,6 +179,13 @@ class Template:
     def _tell(self, said: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # the spawner has gone: the loop sees that, too
             self._control.send(json.dumps(said).encode())
+
+
+def _in_words(error: LoadFailed) -> str:
+    failure = error.failure
+    if not isinstance(error, EnterFailed):
+        return failure.message
+    return f"a hook with @squall.enter(snap=True) has raised {failure.type_name}: {failure.message}"
 
 
 def _first_environment() -> dict[str, str]:

@@ -1,0 +1,28 @@
+"""Templates for the suites that start them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from squall.protocol.guest import TEMPLATE_FUNCTION
+from tests.guest.started_template import Start, StartedTemplate
+
+
+@pytest.fixture
+def start(data_dir: Path) -> Iterator[Start]:
+    """Starts a template; by this Python and of a function, unless something else is said."""
+    started = []
+
+    def begin(
+        code: str, *, python: str = sys.executable, stage: str = TEMPLATE_FUNCTION, **more: str
+    ) -> StartedTemplate:
+        started.append(StartedTemplate(data_dir, python, stage, code, more))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.close()

@@ -1,0 +1,260 @@
+"""What keeps a template from being forked, told by real ones; and what does not."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from squall.guest.fork_safety import ADVICE
+from tests.guest.started_template import Start
+
+pytestmark = pytest.mark.long
+
+FUNCTION = "\ndef run(*args):\n    return None\n"
+HELPER = """
+import threading, time
+def begin():
+    threading.Thread(target=time.sleep, args=(60,), name="poller", daemon=True).start()
+"""
+
+OBSTACLES = {
+    "thread": (
+        "import helper\nhelper.begin()",
+        "thread 'poller' is running, started by module helper",
+    ),
+    "thread of a pool": (
+        "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\npool.submit(int).result()",
+        "thread 'ThreadPoolExecutor-0_0' is running, started by module user_code",
+    ),
+    "thread of a hook in front of start": (
+        "import helper, threading\nstart = threading.Thread.start\n"
+        "threading.Thread.start = lambda self: start(self)\nhelper.begin()",
+        "thread 'poller' is running, started by module user_code",
+    ),
+    "thread of compiled code": (
+        "import ctypes\nlibc = ctypes.CDLL(None)\nident = ctypes.c_ulong()\n"
+        "libc.pthread_create(ctypes.byref(ident), None, libc.sleep, ctypes.c_void_p(60))",
+        r"1 thread of compiled code \(\S+\) is running.*",
+    ),
+    "program": (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '60'], stdin=-3, stdout=-3, stderr=-3)",
+        "the program 'sleep' is running, which this process started",
+    ),
+    "listening socket": (
+        "import socket\nlistener = socket.create_server(('127.0.0.1', 0))",
+        r"a socket is listening at 127\.0\.0\.1:\d+, in module user_code",
+    ),
+    "pipe": ("import os\npipe = os.pipe()", "a pipe is open, perhaps of multiprocessing"),
+    "file": (
+        "log = open(__file__ + '.log', 'w')",
+        r"the file \S+/user_code\.py\.log is open for writing, by all containers at once",
+    ),
+    "directory": (
+        "import os\nhere = os.open('/usr', os.O_RDONLY)",
+        "/usr is open, which leads to the files of another container",
+    ),
+    "proc": (
+        "status = open('/proc/self/status')",
+        r"/proc/\d+/status is open, which leads to the files of another container",
+    ),
+    "event loop": (
+        "import asyncio\nloop = asyncio.new_event_loop()",
+        "an event loop is open, in module user_code",
+    ),
+    "lock between processes": (
+        "import multiprocessing\nlock = multiprocessing.Lock()",
+        "a lock of multiprocessing is in use, which would be one for all containers",
+    ),
+    "shared memory": (
+        "import mmap\nshared = mmap.mmap(-1, 4096)",
+        r"memory shared between processes \(/dev/zero \(deleted\)\) is in use, .*",
+    ),
+    "descriptor of the kernel": (
+        "import select\nloop = select.epoll()",
+        "an event loop is open",
+    ),
+    # What torch says of a GPU, without one: the check of the library itself is in tests/gpu.
+    "CUDA": (
+        "import sys, types\ntorch = sys.modules['torch'] = types.ModuleType('torch')\n"
+        "torch.cuda = types.SimpleNamespace(is_initialized=lambda: True)",
+        "CUDA is in use, which no fork can go on with",
+    ),
+}
+HARMLESS = {
+    "file that is read": "words = open(__file__)",
+    "file that is gone": "import tempfile\nwith tempfile.NamedTemporaryFile() as one:\n    again = open(one.name)",
+    "devices": "null = open('/dev/null', 'w')\nrandom = open('/dev/urandom', 'rb')",
+    "thread that has ended": "import threading\nthread = threading.Thread(target=int)\nthread.start()\nthread.join()",
+    "program that has ended": "import subprocess\nsubprocess.run(['true'])",
+    "program that nobody waits for": (
+        "import subprocess, time\nchild = subprocess.Popen(['true'], close_fds=True)\n"
+        "while open(f'/proc/{child.pid}/stat').read().split()[2] != 'Z':\n    time.sleep(0.01)"
+    ),
+    "event loop that is closed": "import asyncio\nasyncio.run(asyncio.sleep(0))",
+    "socket that is closed": "import socket\nsocket.socketpair()",
+}
+
+
+@pytest.mark.parametrize("name", OBSTACLES)
+def test_what_cannot_be_forked_is_named(start: Start, name: str) -> None:
+    code, cause = OBSTACLES[name]
+    one = start(code + FUNCTION, helper=HELPER)
+    one.boot("run")
+
+    said = one.template.report()
+
+    assert list(said) == ["unfit"]
+    assert re.fullmatch(f"{cause}. A copy would not have it, or not its own: {re.escape(ADVICE)}", said["unfit"])
+    assert one.template.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_can_be_forked_is(start: Start, name: str) -> None:
+    one = start(HARMLESS[name] + FUNCTION)
+    one.ready("run")
+
+    one.fork()
+
+    assert one.call() is None
+
+
+def test_connection_is_named_by_who_is_at_its_other_end(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        holder = (
+            "import socket\nclass Pool: pass\npool = Pool()\n"
+            f"pool.one = socket.create_connection(('127.0.0.1', {port}))"
+        )
+        one = start("import holder" + FUNCTION, holder=holder)
+        one.boot("run")
+
+        said = one.template.report()
+
+    assert said["unfit"].startswith(f"a connection to 127.0.0.1:{port} is open, in module holder. ")
+
+
+def test_many_obstacles_are_not_all_told(start: Start) -> None:
+    one = start("files = [open(f'{__file__}{number}', 'w') for number in range(10)]" + FUNCTION)
+    one.boot("run")
+
+    causes = one.template.report()["unfit"].partition(". ")[0].split("; ")
+
+    assert len(causes) == 7
+    assert causes[-1] == "and 4 more"
+
+
+@pytest.mark.parametrize(
+    ("qualname", "code", "cause"),
+    [
+        ("run", "raise LookupError('nothing there')", "cannot load function run: LookupError: nothing there"),
+        ("gone", FUNCTION, "cannot load function gone: AttributeError: module 'user_code' has no attribute 'gone'"),
+        ("run", "import sys\nsys.exit('enough')", "cannot load function run: SystemExit: enough"),
+    ],
+)
+def test_function_that_cannot_be_loaded_makes_no_template(start: Start, qualname: str, code: str, cause: str) -> None:
+    one = start(code)
+    one.boot(qualname)
+
+    assert one.template.report() == {"unfit": cause}
+    assert one.template.process.wait(20) == 0
+
+
+HOOK = """
+import squall
+app = squall.App("broken")
+@app.cls(enable_memory_snapshot=True)
+class Model:
+    @squall.enter(snap=True)
+    def load(self):
+        raise ValueError("no model")
+    @squall.method()
+    def run(self):
+        return 1
+"""
+
+
+def test_hook_that_raises_makes_no_template(start: Start) -> None:
+    one = start(HOOK)
+    one.boot("Model", is_class=True)
+
+    said = one.template.report()
+
+    assert said == {"unfit": "a hook with @squall.enter(snap=True) has raised ValueError: no model"}
+
+
+def test_what_is_written_to_a_copy_of_stdout_is_the_forks(start: Start) -> None:
+    one = start("import os\ncopy = os.dup(1)\ndef run():\n    os.write(copy, b'to the copy\\n')\n")
+    one.ready("run")
+    fork = one.fork()
+    one.call()
+
+    assert "to the copy" in one.stop(fork)[1]
+    one.template.leave()
+    assert one.template.printed() == ""
+
+
+def test_what_was_begun_of_a_line_is_the_templates(start: Start) -> None:
+    one = start("print('begun', end='')\ndef run():\n    print('whole')\n")
+    one.ready("run")
+    fork = one.fork()
+    one.call()
+
+    assert "begun" not in one.stop(fork)[1]
+    one.template.leave()
+    assert one.template.printed() == "begun\n"
+
+
+def test_idle_http_connections_are_closed_and_made_again(start: Start) -> None:
+    pytest.importorskip("urllib3")
+    with http_server() as port:
+        code = (
+            "import urllib3\npool = urllib3.PoolManager()\n"
+            f"def run():\n    return pool.request('GET', 'http://127.0.0.1:{port}').data\nrun()\n"
+        )
+        one = start(code)
+        one.ready("run")
+        one.fork()
+
+        assert one.call() == b"pong"
+
+
+def test_threads_of_a_fork_are_started_as_anywhere(start: Start) -> None:
+    # What notes who starts a thread is taken away again.
+    one = start("import threading\ndef run():\n    return threading.Thread.start.__module__\n")
+    one.ready("run")
+    one.fork()
+
+    assert one.call() == "threading"
+
+
+@contextmanager
+def http_server() -> Iterator[int]:
+    """One that keeps connections open; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"pong")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,139 @@
+"""Forks do not have the same randomness, also where each is a process of the same number, in its own namespace."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.guest.started_template import Start
+
+pytestmark = pytest.mark.long
+
+SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
+CODE = """
+import hashlib, multiprocessing.process, multiprocessing.synchronize, random, secrets, ssl, tempfile, uuid
+import numpy, numpy.random
+from squall.protocol.ids import new_id
+
+def values():
+    names = multiprocessing.synchronize.SemLock._rand
+    return {
+        "random": random.random(),
+        "numpy": numpy.random.random(),
+        "ssl": ssl.RAND_bytes(8).hex(),
+        "uuid1": [uuid.uuid1().clock_seq, uuid.getnode()],
+        "uuid4": str(uuid.uuid4()),
+        "tempfile": next(tempfile._get_candidate_names()),
+        "multiprocessing": multiprocessing.process.current_process().authkey.hex(),
+        "semaphores": next(names),
+        "secrets": secrets.token_hex(8),
+        "ids": new_id("fc"),
+    }
+
+values()
+"""
+PROGRAM = """
+import ctypes, json, os, sys
+sys.path[:0] = sys.argv[2:]
+from squall.guest import libc
+NEW_PIDS, NEW_USERS = 0x20000000, 0x10000000
+unshare = ctypes.PyDLL(None, use_errno=True).unshare
+
+def enter_new(flags):
+    if unshare(flags):
+        print(os.strerror(ctypes.get_errno()))
+        os._exit(77)
+
+enter_new(NEW_PIDS | (NEW_USERS if os.geteuid() else 0))
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+# Number 1 from here on, and so are its forks in their namespaces.
+import user_code
+from squall.guest import renewal
+renewals = renewal.renewals() if sys.argv[1] == "renewed" else ()
+
+for _ in range(2):
+    pid = libc.fork()
+    if not pid:
+        enter_new(NEW_PIDS)
+        if child := os.fork():
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        for renew in renewals:
+            renew()
+        print(json.dumps({"pid": os.getpid(), **user_code.values()}), flush=True)
+        os._exit(0)
+    if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        os._exit(code)
+os._exit(0)
+"""
+OF_THE_KERNEL = {"uuid4", "secrets", "ids"}
+OF_PYTHON = {"random"}
+"""Python's own hook sees to it."""
+RENEWED = {"numpy", "ssl", "uuid1", "tempfile", "multiprocessing", "semaphores"}
+
+
+@pytest.fixture
+def directory(data_dir: Path) -> Path:
+    """With the module above."""
+    (data_dir / "user_code.py").write_text(CODE)
+    return data_dir
+
+
+def forks_of_one_number(directory: Path, how: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What two forks with the same process number draw."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how, str(SOURCE), str(directory)], capture_output=True, text=True, timeout=60
+    )
+    if done.returncode == 77:
+        pytest.skip(f"no namespaces of processes can be made here: {done.stdout.strip()}")
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first.pop("pid"), second.pop("pid")) == (1, 1)
+    return first, second
+
+
+def same(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
+    """What is not different."""
+    return {name for name, value in first.items() if value == second[name]}
+
+
+def test_forks_of_one_number_draw_other_values_when_these_are_renewed(directory: Path) -> None:
+    first, second = forks_of_one_number(directory, "renewed")
+
+    assert set(first) == OF_THE_KERNEL | OF_PYTHON | RENEWED
+    assert same(first, second) == set()
+
+
+def test_forks_of_one_number_draw_the_same_values_otherwise(directory: Path) -> None:
+    first, second = forks_of_one_number(directory, "as they are")
+
+    # What proves the test above: nobody but us sees to these.
+    assert same(first, second) == RENEWED
+
+
+def test_forks_of_a_template_draw_values_of_their_own(start: Start) -> None:
+    one = start(CODE)
+    one.ready("values")
+    drawn = []
+
+    for number in range(2):
+        fork = one.fork(f"ct-{number}")
+        drawn.append(one.call())
+        one.stop(fork)
+
+    assert same(*drawn) == set()
+
+
+def test_modules_that_are_not_loaded_stay_so(start: Start) -> None:
+    names = ["numpy", "ssl", "uuid", "tempfile", "random", "multiprocessing.process"]
+    one = start(f"import sys\ndef loaded():\n    return [name for name in {names} if name in sys.modules]\n")
+    one.ready("loaded")
+    one.fork()
+
+    assert one.call() == []
