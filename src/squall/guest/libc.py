@@ -6,12 +6,14 @@ Through `PyDLL`, which keeps the interpreter's lock: `fork` must not return in a
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 4, 22, 24, 38, 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
+_MADV_COLLAPSE = 25
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -19,6 +21,8 @@ _fork, _setns, _prctl, _capset = _libc.fork, _libc.setns, _libc.prctl, _libc.cap
 _fork.argtypes = []
 _setns.argtypes = [ctypes.c_int, ctypes.c_int]
 _prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+_madvise = _libc.madvise
+_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _capset.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
 
 
@@ -50,6 +54,12 @@ def set_capabilities(kept: int) -> None:
     low, high = kept & 0xFFFFFFFF, kept >> 32
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _check(_capset(header, struct.pack("6I", low, low, 0, high, high, 0)), f"set the capabilities {kept:#x}")
+
+
+def collapse_pages(address: int, length: int) -> bool:
+    """Put a stretch of memory into huge pages; False where this kernel cannot (Linux 6.1 can)."""
+    # What cannot be had for this stretch, as no free huge page, may be had for the next.
+    return _madvise(address, length, _MADV_COLLAPSE) == 0 or ctypes.get_errno() != errno.EINVAL
 
 
 def install_filter(program: bytes) -> None:

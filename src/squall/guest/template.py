@@ -22,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InputCancellation
-from squall.guest import fork_safety, libc, renewal, thread_counts
+from squall.guest import fork_safety, huge_pages, libc, renewal, thread_counts
 from squall.guest.clone import Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 REAP_S = 0.02
 """How often forks are looked at that have not ended."""
+IDLE_S = 0.01
+"""After so long without a request it has time for its memory."""
 CAUSE_CHARS_MAX = 8_000
 
 
@@ -61,6 +63,8 @@ class Template:
         self._control = socket.socket(fileno=descriptor)
         os.set_inheritable(descriptor, False)
         self._children: set[int] = set()
+        self._pages = huge_pages.collapse()
+        self._has_pages = True
 
     def live(self) -> Clone | None:
         """Be a template. Returns in each fork, when that is to go on as a container; None in the template, at its end.
@@ -134,8 +138,10 @@ class Template:
         poll.register(self._control, select.POLLIN)
         while True:
             # Which signal of SIGCHLD is whose is user code's to say: they are counted instead.
-            if not poll.poll(REAP_S * 1000 if self._children else None):
+            if not poll.poll(self._pause_ms()):
                 self._reap()
+                if not self._children:
+                    self._has_pages = next(self._pages, False) is None
                 continue
             message, descriptors = receive(self._control)
             if not message:
@@ -148,6 +154,11 @@ class Template:
             if clone is not None:
                 return clone
             self._reap()
+
+    def _pause_ms(self) -> float | None:
+        if self._children:
+            return REAP_S * 1000
+        return IDLE_S * 1000 if self._has_pages else None
 
     def _fork(self, descriptors: list[int], kit: Kit) -> Clone | None:
         if len(descriptors) != 1:
