@@ -102,6 +102,18 @@ def test_phases_of_a_start_follow_each_other() -> None:
     assert all(before[2] <= after[1] + 1e-6 for before, after in itertools.pairwise(phases))
 
 
+def test_phases_of_a_copy_that_took_longer_to_load_than_it_was_connected_follow_each_other() -> None:
+    marks = container(
+        placed=1.0, start__runtime=2.0, process=3.0, connected=4.0, ready=6.0, enter=5.0, **{"import": 9.0}
+    )
+
+    phases = container_view.phases_of(ContainerFlight(marks))
+
+    assert all(begin <= end for _, begin, end in phases)
+    assert all(before[2] <= after[1] + 1e-6 for before, after in itertools.pairwise(phases))
+    assert phases[-1][2] == 6
+
+
 def test_path_of_a_start_is_told_with_its_cause() -> None:
     info = replace(
         container(placed=1.0, ready=9.0), path="plain", path_cause="module watch started a thread\x1b]0;x\x07"

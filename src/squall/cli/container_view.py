@@ -43,8 +43,10 @@ def phases_of(flight: ContainerFlight) -> list[tuple[str, float, float]]:
             found.append(("boot", connected, begin))
         for name, took in loaded:
             if took:
-                found.append((name, begin, min(ready, begin + took)))
-                begin += took
+                # A copy counts from when it was told who it is, which is before it has connected.
+                end = min(ready, begin + took)
+                found.append((name, begin, end))
+                begin = end
         first = marks.get("first_input")
         if first is not None:
             found.append(("first input", ready, max(ready, first)))

@@ -150,11 +150,12 @@ def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
         found.append("Its files or its image come to the node first: the next starts there find them.")
     if RUN in large:
         found.append("Most of it is the function's own run, which a quicker start leaves as it is.")
-    if usual == PATH_PARKED:
-        found.append("Starts are parked clones that were told who they are: there is nothing left to gain.")
+    if usual == PATH_PARKED and has_snapshot:
+        rest = "" if found else ": there is nothing left to gain"
+        found.append(f"Starts are parked clones, which are told who they are{rest}.")
     elif usual == PATH_FORK and has_snapshot:
         found.append("Starts are forks of the function's template. What is started often is parked ahead by itself.")
-    elif usual == PATH_FORK:
+    elif usual in (PATH_FORK, PATH_PARKED):
         found.append("Starts are forks of the image template: interpreter and guest were there already.")
     elif usual == PATH_PLAIN and has_snapshot and not found:
         found.append("It is not forked though enable_memory_snapshot=True, and the node does not say why.")
