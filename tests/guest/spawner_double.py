@@ -6,6 +6,7 @@ Nothing is joined here: no namespaces, no filter, no other user. tests/kernel do
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -34,7 +35,7 @@ from squall.protocol.guest import (
 from tests.guest.agent_double import AgentDouble
 
 SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
-TEMPLATE = "tp-0123456789ABCDEFGHabcd"
+TEMPLATE, TEMPLATE_TOKEN = "tp-0123456789ABCDEFGHabcd", "of the template"
 TIMEOUT_S = 20.0
 
 
@@ -68,7 +69,7 @@ class TemplateProcess:
             env={
                 **self.env,
                 ENV_CONTAINER_ID: TEMPLATE,
-                ENV_TOKEN: "of the template",
+                ENV_TOKEN: TEMPLATE_TOKEN,
                 ENV_TEMPLATE: stage,
                 ENV_TEMPLATE_FD: str(theirs.fileno()),
             },
@@ -214,66 +215,86 @@ class Fork:
 
 
 class ForkedGuest:
-    """A guest that is a fork; where its template is unfit, one that was started plainly, as an agent does."""
+    """A guest that is a fork; where its template is unfit, one that is started plainly, as an agent does."""
 
-    def __init__(
-        self, directory: Path, python: str, stage: str, container_id: str, start_plainly: Callable[[Path, str], Any]
-    ) -> None:
-        self._directory = directory
-        self._python = python
+    def __init__(self, has_function: bool, container_id: str) -> None:
+        self.has_function = has_function
+        """Whether the template has loaded it."""
         self._container_id = container_id
-        self.has_function = stage == TEMPLATE_FUNCTION
-        self._start_plainly = start_plainly
-        self.template = TemplateProcess(directory, python, stage)
-        self._is: Any = None
-        if not self.has_function:
-            self._fork()
+        self._guest: Any = None
+        self.is_fork = False
+        """Its template was fit to be forked."""
 
     def boot(self, agent: AgentDouble, boot: Boot) -> None:
         """Say what to load to who asks for it: the template of a function, and then, as any guest, its fork."""
         if self.has_function:
             hello, _ = agent.expect("GuestHello", GuestHello)
-            assert (hello.role, hello.container_id, hello.token) == (ROLE_TEMPLATE, TEMPLATE, "of the template")
+            assert (hello.role, hello.container_id, hello.token) == (ROLE_TEMPLATE, TEMPLATE, TEMPLATE_TOKEN)
             agent.say("Boot", boot)
-            self._fork()
+            self._guest = self.fork()
         hello, _ = agent.expect("GuestHello", GuestHello)
         assert (hello.role, hello.container_id, hello.token) == (ROLE_GUEST, self._container_id, "secret")
         agent.say("Boot", boot)
 
-    def _fork(self) -> None:
-        if "ready" in self.template.report():
-            self._is = self.template.fork().joined().begin(self._container_id)
-        else:
-            self._is = self._start_plainly(self._directory, self._python)
+    def fork(self) -> Any:
+        """The guest, of the template when that is ready."""
+        raise NotImplementedError
+
+    def end_template(self) -> None:
+        """Leave nothing of it."""
+        raise NotImplementedError
 
     @property
     def returncode(self) -> int | None:
         """Of the fork."""
-        code: int | None = self._is.returncode
+        code: int | None = self._guest.returncode
         return code
 
     @property
     def stdout(self) -> IO[bytes] | None:
         """Of the fork."""
-        found: IO[bytes] | None = self._is.stdout
+        found: IO[bytes] | None = self._guest.stdout
         return found
 
     def communicate(self, *, timeout: float | None = None) -> tuple[bytes, bytes]:
         """Of the fork; the template ends, too."""
-        if self._is is None:
-            self.template.close()
-            return b"", b""
         try:
-            found: tuple[bytes, bytes] = self._is.communicate(timeout=timeout)
+            if self._guest is None:
+                return b"", b""
+            found: tuple[bytes, bytes] = self._guest.communicate(timeout=timeout)
             return found
         finally:
-            self.template.close()
+            self.end_template()
 
     def send_signal(self, sig: int) -> None:
         """To the fork."""
-        self._is.send_signal(sig)
+        self._guest.send_signal(sig)
 
     def kill(self) -> None:
         """Of the fork."""
-        if self._is is not None:
-            self._is.kill()
+        if self._guest is not None:
+            self._guest.kill()
+
+
+class ForkedProcess(ForkedGuest):
+    """One whose template is a process of its own."""
+
+    def __init__(
+        self, directory: Path, python: str, stage: str, container_id: str, start_plainly: Callable[[Path, str], Any]
+    ) -> None:
+        super().__init__(stage == TEMPLATE_FUNCTION, container_id)
+        self._plain = functools.partial(start_plainly, directory, python)
+        self._template = TemplateProcess(directory, python, stage)
+        if not self.has_function:
+            self._guest = self.fork()
+
+    def fork(self) -> Any:
+        """See `ForkedGuest`."""
+        self.is_fork = "ready" in self._template.report()
+        if self.is_fork:
+            return self._template.fork().joined().begin(self._container_id)
+        return self._plain()
+
+    def end_template(self) -> None:
+        """See `ForkedGuest`."""
+        self._template.close()

@@ -43,7 +43,7 @@ from squall.protocol.guest import (
 )
 from squall.sdk._failure import to_exception
 from tests.guest.agent_double import AgentDouble
-from tests.guest.spawner_double import SOURCE, ForkedGuest, add_cloudpickle
+from tests.guest.spawner_double import SOURCE, ForkedGuest, ForkedProcess, add_cloudpickle
 
 pytestmark = pytest.mark.long
 
@@ -399,7 +399,7 @@ class Launched(Protocol):
 def start_process(directory: Path, way: Way) -> Launched:
     """The guest, with this checkout's library and the code in the directory, at its socket."""
     if way.stage:
-        return ForkedGuest(directory, way.python, way.stage, CONTAINER, start_plainly)
+        return ForkedProcess(directory, way.python, way.stage, CONTAINER, start_plainly)
     return start_plainly(directory, way.python)
 
 
@@ -465,6 +465,11 @@ class Process:
             return
         self.agent.expect("GuestHello", GuestHello)
         self.agent.say("Boot", boot)
+
+    @property
+    def is_fork(self) -> bool | None:
+        """Whether it was forked; None where it is not to be."""
+        return self._process.is_fork if isinstance(self._process, ForkedGuest) else None
 
     @property
     def is_loaded_before(self) -> bool:
@@ -534,6 +539,13 @@ def test_function_runs_and_the_guest_ends_when_told(guest: Process) -> None:
     code, printed = guest.end()
     assert code == 0
     assert "adding 3" in printed
+
+
+def test_guest_that_is_to_be_a_fork_is_one(guest: Process) -> None:
+    guest.boot("add")
+    guest.agent.expect("Ready", Ready)
+
+    assert guest.is_fork in (None, True)
 
 
 def test_failure_names_the_users_frames(guest: Process) -> None:

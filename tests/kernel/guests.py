@@ -18,12 +18,13 @@ from squall.agent.bytecode import run_python
 from squall.agent.guest_library import GuestLibrary
 from squall.agent.launch import Provision, container_spec
 from squall.agent.ranges import IdRanges
-from squall.protocol.guest import CODE_DIR
+from squall.protocol.guest import CODE_DIR, ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN, TEMPLATE_FUNCTION
 from squall.protocol.node import ContainerStart
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.spec import ContainerSpec, NetworkSlot
 from tests.agent.parts import make_config
-from tests.guest.test_process import CONTAINER
+from tests.guest.spawner_double import TEMPLATE, TEMPLATE_TOKEN, ForkedGuest
+from tests.guest.test_process import CONTAINER, Launched
 from tests.kernel.containers import TIMEOUT_S, Containers, Running
 from tests.kernel.debian import Debian
 
@@ -33,7 +34,9 @@ T = TypeVar("T")
 class GuestStarter:
     """Starts guests as the agent does, on an event loop in a thread of its own. `close` ends all of it."""
 
-    def __init__(self, data_dir: Path, debian: Debian) -> None:
+    def __init__(self, data_dir: Path, debian: Debian, stage: str = "") -> None:
+        """`stage`: they are forks, of templates that go so far."""
+        self._stage = stage
         self._data_dir = data_dir
         self._debian = debian
         self._config = make_config(data_dir)
@@ -52,13 +55,18 @@ class GuestStarter:
         """What a coroutine returns, run on the loop of the containers."""
         return asyncio.run_coroutine_threadsafe(waited, self._loop).result(timeout_s)
 
-    def __call__(self, directory: Path) -> GuestContainer:
+    def __call__(self, directory: Path) -> Launched:
         """A container with the guest, the code in this directory, and the socket there."""
         layer = directory / "layer"
         shutil.copytree(directory / "code", layer / CODE_DIR.strip("/"))
         (directory / "agent" / "agent.sock").chmod(0o666)
         (directory / "state").mkdir()
-        return GuestContainer(self, self.wait(self.containers.start_spec(self._spec(directory, str(layer)))))
+        spec = self._spec(directory, str(layer))
+        return ForkedContainer(self, spec, self._stage) if self._stage else self.start(spec)
+
+    def start(self, spec: ContainerSpec) -> GuestContainer:
+        """A container."""
+        return GuestContainer(self, self.wait(self.containers.start_spec(spec)))
 
     def _spec(self, directory: Path, code_layer: str) -> ContainerSpec:
         provision = Provision(
@@ -127,3 +135,34 @@ class GuestContainer:
         """End all that runs in it."""
         if self.returncode is None:
             self.send_signal(signal.SIGKILL)
+
+
+class ForkedContainer(ForkedGuest):
+    """A container that is a fork of another one."""
+
+    def __init__(self, starter: GuestStarter, spec: ContainerSpec, stage: str) -> None:
+        super().__init__(stage == TEMPLATE_FUNCTION, CONTAINER)
+        self._starter = starter
+        self._spec = spec
+        template_id = f"{spec.container_id}-template"
+        state_dir = Path(spec.state_dir).parent / "state-template"
+        state_dir.mkdir()
+        env = {**spec.env, ENV_CONTAINER_ID: TEMPLATE, ENV_TOKEN: TEMPLATE_TOKEN, ENV_TEMPLATE: stage}
+        self._template = starter.start(
+            replace(spec, container_id=template_id, state_dir=str(state_dir), env=env, is_template=True)
+        )
+        self._template_id = template_id
+        if not self.has_function:
+            self._guest = self.fork()
+
+    def fork(self) -> GuestContainer:
+        """See `ForkedGuest`."""
+        report = self._starter.wait(self._starter.runtime.template_report(self._template_id))
+        self.is_fork = report.is_ready
+        return self._starter.start(replace(self._spec, template_id=self._template_id) if self.is_fork else self._spec)
+
+    def end_template(self) -> None:
+        """See `ForkedGuest`."""
+        if self._template.returncode is None:
+            self._template.kill()
+            self._template.communicate()

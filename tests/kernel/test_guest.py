@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.protocol.guest import TEMPLATE_FUNCTION
 from tests.conftest import remove_data_dir
 from tests.guest import test_async_runner, test_batch, test_process, test_thread_runner
 from tests.guest.test_process import Process
@@ -24,14 +25,22 @@ from tests.kernel.rootfs import missing
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module", params=["3.11", "3.13"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("3.11", ""), id="3.11"),
+        pytest.param(("3.13", ""), id="3.13"),
+        pytest.param(("3.13", TEMPLATE_FUNCTION), id="3.13-fork"),
+    ],
+)
 def starter(request: pytest.FixtureRequest) -> Iterator[GuestStarter]:
-    """Starts guests by this Python of Debian's."""
+    """Starts guests by this Python of Debian's; the last one by forks of templates of the function."""
     if missing():
         pytest.skip(missing())
     directory = Path(tempfile.mkdtemp(prefix="sq-", dir="/tmp"))
     try:
-        started = GuestStarter(directory, debian_with(request.param, directory))
+        python, stage = request.param
+        started = GuestStarter(directory, debian_with(python, directory), stage)
         yield started
         started.close()
     finally:
