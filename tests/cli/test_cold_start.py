@@ -8,7 +8,7 @@ import click
 import pytest
 
 from squall.cli import cold_start
-from squall.cli.cold_start import Subject, measure, prepare, wait_for_template
+from squall.cli.cold_start import Subject, measure, prepare, settle, wait_for_template
 from squall.protocol.container import IDLE, STOPPED, ContainerInfo
 from squall.protocol.flight import (
     AttemptFlight,
@@ -36,6 +36,9 @@ class Server:
         self.container_count = 0
         self.looks_until_gone = 3
         self.template_states = [MAKING, MAKING, READY]
+        self.parked_counts = [2]
+        """As they are found one after the other; the last one stays."""
+        self.looks_at_templates = 0
 
     def ask(self, method: str, record: Any, reply: Any) -> Any:
         self.asked.append((method, record))
@@ -49,9 +52,12 @@ class Server:
         return answers[method](record) if method in answers else None
 
     def ask_pages(self, method: str, record: Any, reply: Any) -> list[TemplateListing]:
-        state = self.template_states.pop(0)
+        state = self.template_states.pop(0) if self.template_states else READY
+        self.looks_at_templates += 1
+        parked = self.parked_counts.pop(0) if len(self.parked_counts) > 1 else self.parked_counts[0]
+        its = NodeTemplate("tp-1", "ap-1", "fu-2", "image", state, parked_count=parked)
         others = TemplateInfo(NodeTemplate("tp-2", "ap-1", "fu-1", "function", MAKING), "nd-1")
-        return [TemplateListing((TemplateInfo(NodeTemplate("tp-1", "ap-1", "fu-2", "image", state), "nd-1"), others))]
+        return [TemplateListing((TemplateInfo(its, "nd-1"), others))]
 
     def bound(self, record: Any) -> FunctionBound:
         return FunctionBound("fu-2")
@@ -123,6 +129,25 @@ def test_two_do_not_measure_one_function_at_a_time(server: Server) -> None:
 
     with pytest.raises(click.ClickException, match="measured by somebody else"):
         prepare(spec, "", "", (), {})
+
+
+def test_the_next_start_waits_until_what_is_made_ahead_is_made(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_start, "PAUSE_S", 0.05)
+    server.parked_counts = [0, 0, 1, 1, 2]
+
+    settle(SUBJECT)
+
+    assert server.parked_counts == [2]
+    assert server.looks_at_templates > 5, "and until nothing was added for a while"
+
+
+def test_what_changes_for_ever_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_start, "PAUSE_S", 60.0)
+    monkeypatch.setattr(cold_start, "SETTLE_S", 0.05)
+
+    settle(SUBJECT)
+
+    assert server.looks_at_templates > 1
 
 
 def test_its_own_template_is_waited_for_and_no_other(server: Server) -> None:

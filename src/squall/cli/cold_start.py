@@ -38,9 +38,11 @@ GONE_S = 60.0
 """Exit hooks have half of it."""
 LOOK_EVERY_S = 0.01
 TEMPLATE_S = 4.0
-PAUSE_S = 0.2
-"""Between two starts: this one has used up what was made ahead, and calls that follow each other at once are not what
-is measured."""
+PAUSE_S = 0.3
+"""Between two starts, at least: this one has used up what was made ahead, and calls that follow each other at once are
+not what is measured. What a node makes ahead is made when it has not changed for so long."""
+SETTLE_S = 10.0
+"""And so long at most."""
 RUN = "run"
 MESSAGES = "messages"
 
@@ -119,7 +121,7 @@ def measure(subject: Subject) -> ColdStart:
     known = flight.containers[-1]
     # How it started may be known after what it answered: a copy serves before its node has told.
     ended = end(known.container.container_id)
-    time.sleep(PAUSE_S)
+    settle(subject)
     return cold_start_of(flight, replace(ended, asked_ms=known.asked_ms), total_ms)
 
 
@@ -172,6 +174,18 @@ def end(container_id: str) -> ContainerFlight:
         if time.monotonic() > deadline:
             raise click.ClickException(f"container {container_id} has not ended within {GONE_S:g} s")
         time.sleep(LOOK_EVERY_S)
+
+
+def settle(subject: Subject) -> None:
+    """Wait until its nodes have made what they make ahead for it."""
+    deadline = time.monotonic() + SETTLE_S
+    before = None
+    since = time.monotonic()
+    while time.monotonic() < deadline and time.monotonic() < since + PAUSE_S:
+        time.sleep(LOOK_EVERY_S * 3)
+        there = sorted((one.template_id, one.cell_count, one.parked_count) for one in _templates_of(subject))
+        if there != before:
+            before, since = there, time.monotonic()
 
 
 def wait_for_template(subject: Subject) -> None:

@@ -159,6 +159,7 @@ def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
         found.append("Starts are forks of the image template: interpreter and guest were there already.")
     elif usual == PATH_PLAIN and has_snapshot and not found:
         found.append("It is not forked though enable_memory_snapshot=True, and the node does not say why.")
-    if MESSAGES in large:
+    if MESSAGES in large and usual == PATH_PLAIN:
+        # In a copy it is mostly pages that are copied when they are first written to.
         found.append("Much of it passes between this program and the container: call from nearer, or with less.")
     return found
