@@ -189,6 +189,8 @@ def shell(*lines: str) -> Sequence[str]:
 
 def processes_of(pid: int) -> list[int]:
     """A process and all below it, whichever of its threads has started them."""
+    if not os.path.exists(f"/proc/{pid}"):
+        return []
     try:
         texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except (FileNotFoundError, ProcessLookupError):

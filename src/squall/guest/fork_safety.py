@@ -138,9 +138,9 @@ def _pools() -> Iterator[tuple[type, Callable[[Any], None]]]:
         yield pool, lambda one: one.close()
 
 
-def look(watch: ThreadWatch, *kept: int) -> Found:
-    """How it stands; `kept` are descriptors of ours."""
-    obstacles = [*_threads(watch), *_cuda(), *_programs(), *_shared_memory()]
+def look(watch: ThreadWatch, *kept: int, has_threads: bool = False) -> Found:
+    """How it stands; `kept` are descriptors of ours. With `has_threads` there may be some: they are saved, too."""
+    obstacles = [*(() if has_threads else _threads(watch)), *_cuda(), *_programs(), *_shared_memory()]
     files: list[int] = []
     outputs: dict[int, int] = {}
     pipes = {_identity(number): number for number in (1, 2)}

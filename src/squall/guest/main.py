@@ -24,6 +24,7 @@ from squall.guest.values import Values
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
     ENV_TEMPLATE,
+    ENV_TEMPLATE_DIR,
     ENV_TOKEN,
     SOCKET_PATH,
     Boot,
@@ -35,6 +36,7 @@ from squall.sdk import _container
 if TYPE_CHECKING:
     from squall.guest.async_runner import AsyncRunner
     from squall.guest.instance import Instance
+    from squall.guest.template import Begun
     from squall.guest.thread_runner import ThreadRunner
 
 EXIT_STOPPED = 0
@@ -59,9 +61,7 @@ def main(socket_path: str = SOCKET_PATH) -> int:
     install_signals(guest.interrupter)
     if ENV_TEMPLATE not in os.environ:
         return _run(guest, None, started)
-    from squall.guest.template import Template  # cold start: templates only
-
-    clone = Template(guest, started).live()
+    clone = _be_template(guest, started)
     if clone is None:
         return EXIT_STOPPED  # without exit hooks: they are for what has served
     code = EXIT_NOT_LOADED
@@ -70,6 +70,17 @@ def main(socket_path: str = SOCKET_PATH) -> int:
     finally:
         clone.end(code)
     return code
+
+
+def _be_template(guest: Guest, started: float) -> Begun | None:
+    # cold start: templates only
+    if ENV_TEMPLATE_DIR in os.environ:
+        from squall.guest.snapshot import SavedTemplate
+
+        return SavedTemplate(guest, started).live()
+    from squall.guest.template import Template
+
+    return Template(guest, started).live()
 
 
 def _run(guest: Guest, served: Served | None, started: float) -> int:

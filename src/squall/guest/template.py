@@ -19,7 +19,7 @@ import select
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from squall.exception import InputCancellation
 from squall.guest import fork_safety, huge_pages, libc, renewal, thread_counts
@@ -51,6 +51,18 @@ class Unfit(Exception):
     """It cannot be forked; the message says why, to the user whose code it is."""
 
 
+class Begun(Protocol):
+    """A container that a template has become."""
+
+    served: Served | None
+    """What it has loaded."""
+    started: float
+    """When it was told who it is."""
+
+    def end(self, code: int) -> None:
+        """It is about to end with this code."""
+
+
 class Template:
     """This process, until it is forked or ends."""
 
@@ -58,30 +70,33 @@ class Template:
         self._guest = guest
         self._started = started
         self._environment = _first_environment()
-        stage, descriptor = os.environ.pop(ENV_TEMPLATE), int(os.environ.pop(ENV_TEMPLATE_FD))
-        self._has_function = stage == TEMPLATE_FUNCTION
-        self._control = socket.socket(fileno=descriptor)
-        os.set_inheritable(descriptor, False)
+        self._has_function = os.environ.pop(ENV_TEMPLATE) == TEMPLATE_FUNCTION
+        self._connect()
         self._children: set[int] = set()
         self._pages = huge_pages.collapse()
         self._has_pages = True
 
-    def live(self) -> Clone | None:
+    def _connect(self) -> None:
+        descriptor = int(os.environ.pop(ENV_TEMPLATE_FD))
+        self._control = socket.socket(fileno=descriptor)
+        os.set_inheritable(descriptor, False)
+
+    def live(self) -> Begun | None:
         """Be a template. Returns in each fork, when that is to go on as a container; None in the template, at its end.
 
         Whatever ends a fork before that ends it here.
         """
         try:
             try:
-                kit = self._get_ready()
+                found, served = self._get_ready()
             except Unfit as error:
                 self._tell({"unfit": str(error)[:CAUSE_CHARS_MAX]})
                 return None
-            return self._be_forked(kit)
+            return self._go_on(found, served)
         except (Stopping, InputCancellation, KeyboardInterrupt):
             return None
 
-    def _get_ready(self) -> Kit:
+    def _get_ready(self) -> tuple[fork_safety.Found, Served | None]:
         """Raises:
         Unfit: it cannot be forked.
         """
@@ -92,9 +107,21 @@ class Template:
             stream.end()
         fork_safety.quiet()
         gc.collect()
-        found = fork_safety.look(watch, self._control.fileno())
+        found = self._look(watch)
         if found.cause:
             raise Unfit(found.cause)
+        # What is there now is never looked at again: a collection in a fork would copy every page it is on.
+        gc.collect()
+        gc.freeze()
+        import_ms, enter_ms = (served.import_ms, served.enter_ms) if served is not None else (0.0, 0.0)
+        import_ms = import_ms or (time.monotonic() - self._started) * 1000
+        self._tell({"ready": {"memory_bytes": _resident_bytes(), "import_ms": import_ms, "enter_ms": enter_ms}})
+        return found, served
+
+    def _look(self, watch: fork_safety.ThreadWatch) -> fork_safety.Found:
+        return fork_safety.look(watch, self._control.fileno())
+
+    def _go_on(self, found: fork_safety.Found, served: Served | None) -> Begun | None:
         kit = Kit(
             control=self._control,
             forks=self._guest.interrupter.forks,
@@ -104,13 +131,7 @@ class Template:
             renewals=(*renewal.renewals(), *thread_counts.setters()),
             served=served,
         )
-        # What is there now is never looked at again: a collection in a fork would copy every page it is on.
-        gc.collect()
-        gc.freeze()
-        import_ms, enter_ms = (served.import_ms, served.enter_ms) if served is not None else (0.0, 0.0)
-        import_ms = import_ms or (time.monotonic() - self._started) * 1000
-        self._tell({"ready": {"memory_bytes": _resident_bytes(), "import_ms": import_ms, "enter_ms": enter_ms}})
-        return kit
+        return self._be_forked(kit)
 
     def _load(self) -> Served:
         token = os.environ.pop(ENV_TOKEN, "")

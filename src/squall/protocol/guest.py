@@ -40,6 +40,10 @@ ENV_TEMPLATE = "SQUALL_TEMPLATE"
 """In a template only: how far it is to go."""
 ENV_TEMPLATE_FD = "SQUALL_TEMPLATE_FD"
 """And its socket to the one who forks it, by number."""
+ENV_TEMPLATE_DIR = "SQUALL_TEMPLATE_DIR"
+"""Or, of one that is saved and restored, the directory in which it finds what is for it."""
+TEMPLATE_REPORT, TEMPLATE_IDENTITY = "report.json", "identity.json"
+"""There: what it says of itself, as over the socket; and who it is, once it has been restored."""
 
 
 @record

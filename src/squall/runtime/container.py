@@ -116,12 +116,16 @@ class Entry:
     """Of a template whose program is not executed yet."""
     program_pid: int = 0
     """Of a template."""
+    is_saved: bool = False
+    """Of a template: its processes have ended, and what they were is in a snapshot."""
     clone: Clone | None = None
     """Of a fork of a template: what it is beside its cell, whose first process is `forked`."""
 
     @property
     def first_pid(self) -> int:
         """Of the process that is the container's program, or that passes on to it what it is sent."""
+        if self.is_saved:
+            return 0
         return self.program_pid or (self.forked.pid if self.clone is None else self.clone.pid)
 
     @property

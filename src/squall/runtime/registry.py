@@ -39,6 +39,7 @@ from squall.runtime.forking import Ends, Forking
 from squall.runtime.ground import Ground
 from squall.runtime.gvisor.executor import GvisorExecutor
 from squall.runtime.gvisor.slot import restore_slot
+from squall.runtime.gvisor.snapshots import Hands, Snapshots
 from squall.runtime.launch import Forked, LaunchKit, fork_first, fork_network_namespaces
 from squall.runtime.layer_mounts import LayerMounts
 from squall.runtime.mounts import ensure_no_mounts
@@ -80,10 +81,10 @@ class Registry:
         self._ground = Ground(instance, records, layer_mounts)
         self._entries: dict[str, Entry] = {}
         self._clone_tree = without_unified(tree)
-        self._executors: Mapping[str, Executor] = {
-            NAMESPACES: NamespaceExecutor(poller),
-            GVISOR: GvisorExecutor(kit, poller),
-        }
+        gvisor = GvisorExecutor(kit, poller)
+        self._executors: Mapping[str, Executor] = {NAMESPACES: NamespaceExecutor(poller), GVISOR: gvisor}
+        hands = Hands(self._launch, self._kill_all, self._end_saved, self.remove)
+        self._snapshots = Snapshots(gvisor, poller, hands)
         self._execs = Execs(kit, poller, self._executors, self._first_pids)
         self._templates = Templates(self._execs, poller, self._kill_all)
         ends = Ends(self._kill_all, self._tell_exit, self._finish_removal)
@@ -96,7 +97,7 @@ class Registry:
         return [
             ContainerStatus(name, entry.first_pid, dict(entry.spec.labels), entry.exit_status, entry.is_prepared)
             for name, entry in self._entries.items()
-            if entry.started is None
+            if entry.started is None and not self._snapshots.is_check(name)
         ]
 
     def running_count(self) -> int:
@@ -124,7 +125,7 @@ class Registry:
 
     def _running(self, container_id: str) -> Entry:
         entry = self._known(container_id)
-        if entry.exit_status is not None:
+        if entry.exit_status is not None or entry.is_saved:
             raise ContainerMissing(f"container {container_id} has ended")
         return entry
 
@@ -145,18 +146,24 @@ class Registry:
         Raises:
             RuntimeFailure: what can be known at once; nothing was made then.
         """
-        executor = self._executor(spec)
+        self._executor(spec)
         if spec.container_id in self._entries:
             raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
-        if spec.template_id:
+        if spec.template_id and spec.isolation == GVISOR:
+            self._snapshots.restore(spec, answer)
+        elif spec.template_id:
             self.forking.start(spec, answer)
-            return
-        if spec.is_template and self._kit.pause_fd < 0:
+        else:
+            self._launch(spec, answer)
+
+    def _launch(self, spec: ContainerSpec, answer: Outcome) -> None:
+        executor = self._executor(spec)
+        if _is_forked(spec) and self._kit.pause_fd < 0:
             raise FeatureMissing(
                 f"cannot start template {spec.container_id}: catatonit is missing; install the package catatonit"
             )
         begin_ns = time.monotonic_ns()
-        tree = self._clone_tree if spec.is_template else self._tree
+        tree = self._clone_tree if _is_forked(spec) else self._tree
         cgroup, image_points = self._ground.take(spec, tree, executor.limits(spec))
         user_namespace_fd = self._ground.user_namespaces.get(spec.id_range)
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
@@ -176,7 +183,7 @@ class Registry:
         finally:
             cgroup_entry.close()
         entry = Entry(spec, cgroup, (out_read, error_read), forked, answer, phase_ms)
-        if spec.is_template:
+        if _is_forked(spec):
             # Its program comes later than its first process.
             entry.write_ends = (out_write, error_write)
         else:
@@ -200,7 +207,7 @@ class Registry:
             )
 
     def _on_start_settled(self, entry: Entry) -> None:
-        if entry.spec.is_template and not entry.failure and entry.executed_ns and entry.exit_status is None:
+        if _is_forked(entry.spec) and not entry.failure and entry.executed_ns and entry.exit_status is None:
             self._begin_template(entry)
             return
         if not entry.failure and not entry.executed_ns:
@@ -226,6 +233,8 @@ class Registry:
                 self._finish_removal(entry)
         else:
             entry.phase_ms["execute"] = (time.monotonic_ns() - entry.executed_ns) / 1e6
+            if entry.spec.is_template and entry.spec.isolation == GVISOR:
+                self._snapshots.begin(entry)
             answer(Reply(entry.started_values, tuple(os.dup(descriptor) for descriptor in entry.outputs)))
 
     def _begin_template(self, entry: Entry) -> None:
@@ -249,12 +258,15 @@ class Registry:
 
     def template_report(self, container_id: str, answer: Outcome) -> None:
         """The answer comes when a template has said how far it has come."""
-        self._templates.report(container_id, answer)
+        reporting = self._snapshots if self._snapshots.knows(container_id) else self._templates
+        reporting.report(container_id, answer)
 
     def _on_first_ended(self, entry: Entry) -> None:
         _, status = os.waitpid(entry.forked.pid, 0)
         self._poller.unwatch(entry.forked.pidfd)
         os.close(entry.forked.pidfd)
+        if not entry.removals and self._snapshots.takes_end(entry):
+            return
         executor = self._executor(entry.spec)
         entry.exit_status = executor.exit_status(entry, status)
         while entry.forked.channel.fileno() >= 0:
@@ -262,9 +274,10 @@ class Registry:
             # told.
             self._on_start_message(entry)
         self._templates.forget(entry.spec.container_id)
+        self._snapshots.forget(entry.spec.container_id)
         if entry.started is not None:
             entry.failure = entry.failure or executor.start_failure(entry, status)
-            if entry.spec.is_template and not entry.failure:
+            if _is_forked(entry.spec) and not entry.failure:
                 # Its program was not executed yet.
                 entry.failure = RuntimeFailure(
                     f"cannot start template {entry.spec.container_id}: its first process ended"
@@ -279,6 +292,9 @@ class Registry:
 
     def _tell_exit(self, entry: Entry) -> None:
         assert entry.exit_status is not None, "it has ended"
+        if self._snapshots.is_check(entry.spec.container_id):
+            self._snapshots.check_ended(entry.spec.container_id, entry.exit_status)
+            return
         self._on_exit(entry.spec.container_id, entry.exit_status)
 
     def _end_channel(self, forked: Forked) -> None:
@@ -293,7 +309,10 @@ class Registry:
         if number == signal.SIGKILL:
             self._kill_all(entry)
             answer(Reply())
-        elif entry.spec.is_template:
+        elif entry.is_saved:
+            self._end_saved(entry)
+            answer(Reply())
+        elif _is_forked(entry.spec):
             self._templates.end(container_id)
             answer(Reply())
         elif entry.clone is not None:
@@ -305,14 +324,25 @@ class Registry:
             self._executor(entry.spec).signal(entry, number, answer)
 
     def _kill_all(self, entry: Entry) -> None:
-        if entry.exit_status is None:
+        if entry.is_saved:
+            self._end_saved(entry)
+        elif entry.exit_status is None:
             # Pid 1 first: it may not have reached its cgroup yet.
             kill_process(entry.forked.pidfd)
             if entry.clone is not None:
                 # Nobody of it is outside of its pid namespace, which ends with its pid 1; that was verified.
                 entry.clone.sent_signal = signal.SIGKILL
-            elif not entry.spec.is_template:
+            elif not _is_forked(entry.spec):
                 entry.cgroup.kill()
+
+    def _end_saved(self, entry: Entry) -> None:
+        """What is there of it is a snapshot: it ends when it is told to."""
+        if entry.exit_status is None:
+            entry.exit_status = ExitStatus(code=None, signal=int(signal.SIGKILL))
+            self._snapshots.forget(entry.spec.container_id)
+            self._tell_exit(entry)
+            if entry.removals:
+                self._finish_removal(entry)
 
     def freeze(self, container_id: str, answer: Outcome) -> None:
         """Stop every process; the answer comes when they have stopped."""
@@ -402,6 +432,11 @@ class Registry:
                 self._templates.died(entry.clone.template_id, entry.spec.container_id)
         for answer in answers:
             answer(outcome)
+
+
+def _is_forked(spec: ContainerSpec) -> bool:
+    """Whether it is a template whose program is added to a first process that waits."""
+    return spec.is_template and spec.isolation == NAMESPACES
 
 
 def remove_scratch(state_dir: str) -> None:

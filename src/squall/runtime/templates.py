@@ -172,7 +172,7 @@ class Templates:
             self._hang_up(template)
             return
         if template.report is None:
-            template.report = _report(data)
+            template.report = read_template_report(data)
             if template.pid:
                 try:
                     template.filter_count = int(read_status(template.pid).get("Seccomp_filters", "1"))
@@ -217,7 +217,7 @@ def _is_readable(channel: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _report(data: bytes) -> TemplateReport:
+def read_template_report(data: bytes) -> TemplateReport:
     """What a template says, which user code may have written."""
     try:
         message: Any = json.loads(data)

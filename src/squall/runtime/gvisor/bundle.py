@@ -12,7 +12,7 @@ from squall.runtime.spec import ContainerSpec, ExecSpec
 
 NAME = "squall"
 """Of the one container that each runsc knows."""
-PROGRAM, RECORDS, BUNDLE, ROOT = "/bin/runsc", "/run/runsc", "/run/bundle", "/root"
+PROGRAM, RECORDS, BUNDLE, ROOT, IMAGE = "/bin/runsc", "/run/runsc", "/run/bundle", "/root", "/saved/image"
 """Where things are in what runsc sees."""
 STATE = f"{RECORDS}/{NAME}_sandbox:{NAME}.state"
 INIT = "/run/squall/init"
@@ -38,6 +38,19 @@ def run_argv(error_fd: int) -> list[str]:
     return [PROGRAM, *_GLOBAL, *_FLAGS, *errors, "run", f"--bundle={BUNDLE}", NAME]
 
 
+def restore_argv(error_fd: int) -> list[str]:
+    """Makes the container from a snapshot, and runs it to its end."""
+    errors = [f"--log-fd={error_fd}", f"--panic-log=/proc/self/fd/{error_fd}"]
+    restore = ["restore", f"--bundle={BUNDLE}", f"--image-path={IMAGE}", NAME]
+    return [PROGRAM, *_GLOBAL, *_FLAGS, *errors, *restore]
+
+
+def checkpoint_argv() -> list[str]:
+    """Saves the container, and ends it. Uncompressed: what is read again at every start lies in memory anyway."""
+    options = [f"--image-path={IMAGE}", "--compression=none", "--exclude-committed-zero-pages"]
+    return [PROGRAM, *_GLOBAL, "checkpoint", *options, NAME]
+
+
 def exec_argv(process_path: str) -> list[str]:
     """Runs one more program in it."""
     return [PROGRAM, *_GLOBAL, "exec", f"--process={process_path}", NAME]
@@ -50,13 +63,12 @@ def kill_argv(number: int) -> list[str]:
 
 def config_json(spec: ContainerSpec) -> str:
     """The container's `config.json`."""
-    env = {**(spec.network.env if spec.network else {}), **spec.env}
     limits = [
         {"type": "RLIMIT_NOFILE", "soft": NOFILE_MAX, "hard": NOFILE_MAX},
         {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
     ]
     # -g: to the whole process group of the program, so that a shell's children hear of it too.
-    process = _process(spec, [INIT, "-g", "--", *spec.argv], env, spec.cwd) | {"rlimits": limits}
+    process = _process(spec, [INIT, "-g", "--", *spec.argv], environment(spec), spec.cwd) | {"rlimits": limits}
     ids = [{"containerID": 0, "hostID": spec.id_range.start, "size": spec.id_range.size}]
     namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "user")]
     # The one that runsc is in itself.
@@ -70,6 +82,11 @@ def config_json(spec: ContainerSpec) -> str:
         "linux": {"namespaces": namespaces, "uidMappings": ids, "gidMappings": ids},
     }
     return json.dumps(config)
+
+
+def environment(spec: ContainerSpec) -> dict[str, str]:
+    """The variables of the container's program: its own count more than those of the slot."""
+    return {"PATH": SEARCH_PATH, **(spec.network.env if spec.network else {}), **spec.env}
 
 
 def process_json(spec: ExecSpec, container: ContainerSpec) -> str:

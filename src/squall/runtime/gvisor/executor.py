@@ -15,8 +15,8 @@ from squall.runtime.aside import run_aside
 from squall.runtime.container import Entry, Outcome, Reply, status_from_wait
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.execute import carry_out
-from squall.runtime.gvisor import bundle
-from squall.runtime.gvisor.plan import plan_exec, plan_signal, plan_start
+from squall.runtime.gvisor import bundle, snapshot
+from squall.runtime.gvisor.plan import plan_exec, plan_save, plan_signal, plan_start
 from squall.runtime.gvisor.program import find_runsc
 from squall.runtime.gvisor.slot import note_slot
 from squall.runtime.launch import JOINED_NAMESPACES, LaunchKit, context_of
@@ -41,6 +41,8 @@ class GvisorExecutor:
         self._kit = kit
         self._poller = poller
         self._error_fds: dict[str, int] = {}
+        self.image_dirs: dict[str, str] = {}
+        """Of containers that are to be restored, where their snapshots are."""
 
     def plan_start(
         self, spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str]
@@ -51,9 +53,16 @@ class GvisorExecutor:
             FeatureMissing: there is no runsc that will do.
         """
         programs = {"runsc": find_runsc(), "init": find_init()}
+        if spec.is_template:
+            snapshot.make_directories(spec)
+            self.image_dirs[spec.container_id] = snapshot.image_dir(spec.state_dir)
+            spec = snapshot.with_directory(spec)
         note_slot(spec)
         error_fd = self._error_fds[spec.container_id] = os.memfd_create("runsc-errors", os.MFD_CLOEXEC)
-        return plan_start(spec, tasks_paths, image_points, programs=programs, error_fd=error_fd)
+        return plan_start(
+            spec, tasks_paths, image_points,
+            programs=programs, error_fd=error_fd, image_dir=self.image_dirs.get(spec.container_id, ""),
+        )  # fmt: skip
 
     def limits(self, spec: ContainerSpec) -> Limits:
         """With room for runsc, sandbox and gofer."""
@@ -69,7 +78,10 @@ class GvisorExecutor:
         return plan_exec(spec, container)
 
     def is_up(self, entry: Entry) -> bool:
-        """By runsc's own record, which says `running` once the program has been loaded."""
+        """By runsc's own record, which says `running` once the program has been loaded. One that is restored is up when
+        it has taken its identity."""
+        if entry.spec.template_id and not snapshot.is_told(entry.spec):
+            return False
         try:
             with open(f"/proc/{entry.forked.pid}/root{bundle.STATE}", encoding="utf-8") as file:
                 return bool(json.load(file)["status"] == "running")
@@ -104,10 +116,17 @@ class GvisorExecutor:
         if entry.exit_status is not None:
             answer(Reply())
             return
-        run_aside(self._poller, partial(_signal, self._kit, entry, number), answered)
+        what = f"send signal {number} to container {entry.spec.container_id}"
+        run_aside(self._poller, partial(_order, self._kit, entry, plan_signal(number), what), answered)
+
+    def save(self, entry: Entry, answer: Outcome) -> None:
+        """Save a template, whose processes end then; the answer comes when they have been told to end."""
+        what = f"save template {entry.spec.container_id}"
+        run_aside(self._poller, partial(_order, self._kit, entry, plan_save(), what), answer)
 
     def forget(self, container_id: str) -> None:
         """What runsc said is not kept."""
+        self.image_dirs.pop(container_id, None)
         error_fd = self._error_fds.pop(container_id, -1)
         if error_fd >= 0:
             os.close(error_fd)
@@ -127,18 +146,19 @@ def _is_failure(status: int) -> bool:
     return os.WIFEXITED(status) and os.WEXITSTATUS(status) in (FAILED_CODE, PANIC_CODE)
 
 
-def _signal(kit: LaunchKit, entry: Entry, number: int) -> None:
+def _order(kit: LaunchKit, entry: Entry, phases: Sequence[Phase], what: str) -> None:
+    """Have runsc do something with a container, from among its namespaces, and wait until it is done."""
     sc.setns(entry.forked.pidfd, JOINED_NAMESPACES, "the container's namespaces")
     said, says = os.pipe()
     child = os.fork()
     if child == 0:
         os.dup2(says, 2)
         unheard, _ = socket.socketpair()
-        carry_out(plan_signal(number), context_of(kit, entry.spec.id_range, -1, unheard), lambda _: None)
+        carry_out(phases, context_of(kit, entry.spec.id_range, -1, unheard), lambda _: None)
     os.close(says)
     with open(said, encoding="utf-8", errors="replace") as file:
         text = file.read(ERROR_BYTES_MAX)
     _, status = os.waitpid(child, 0)
-    if status != 0:
-        reason = text.strip() or "runsc was killed"
-        raise RuntimeFailure(f"cannot send signal {number} to container {entry.spec.container_id}: {reason}")
+    # What ends the container, as saving it does, may end runsc before it has said so.
+    if status not in (0, signal.SIGKILL):
+        raise RuntimeFailure(f"cannot {what}: {text.strip()}")

@@ -36,13 +36,14 @@ RUNSC_CAPABILITIES = {
 
 def plan_start(
     spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str], *, programs: Mapping[str, str],
-    error_fd: int,
+    error_fd: int, image_dir: str = "",
 ) -> list[op.Phase]:  # fmt: skip
     """The phases that turn a process forked into new namespaces into runsc.
 
     Args:
         programs: where `runsc` and `init` are on this machine.
         error_fd: a descriptor into which runsc writes why it failed.
+        image_dir: of a template, where it is to be saved; of a container that is to be restored, where from.
     """
     scratch = scratch_of(spec)
     network, rootfs = plan_root(spec, tasks_paths, image_points)
@@ -50,6 +51,10 @@ def plan_start(
     trees = {bundle.PROGRAM: "runsc", bundle.file_path("init"): "init"}
     trees |= {bundle.file_path(name): name for name, _ in written_files(spec)}
     trees |= {bundle.bind_path(index): f"bind-{index}" for index in range(len(spec.binds))}
+    if image_dir:
+        taken.append(op.TakeTree(image_dir, "image", is_read_only=not spec.is_template, is_idmapped=False))
+        trees[bundle.IMAGE] = "image"
+    argv = bundle.restore_argv(error_fd) if spec.template_id else bundle.run_argv(error_fd)
     furnish = op.FurnishSandbox(scratch, trees, {f"{bundle.BUNDLE}/config.json": bundle.config_json(spec)})
     search_path = spec.env.get("PATH", SEARCH_PATH)
     return [
@@ -61,7 +66,7 @@ def plan_start(
             op.OpenStandardInput(),
             op.DropCapabilities(tuple(RUNSC_CAPABILITIES.values())),
             op.ForbidPrivileges(),
-            op.ExecuteRunsc(bundle.run_argv(error_fd), kept_fd=error_fd),
+            op.ExecuteRunsc(argv, kept_fd=error_fd),
         ]),
     ]  # fmt: skip
 
@@ -80,14 +85,23 @@ def plan_exec(spec: ExecSpec, container: ContainerSpec) -> list[op.Phase]:
     ]  # fmt: skip
 
 
+def plan_save() -> list[op.Phase]:
+    """What a process does that is to save the container."""
+    return _plan_order(bundle.checkpoint_argv())
+
+
 def plan_signal(number: int) -> list[op.Phase]:
     """What a process does that is to send the program a signal."""
+    return _plan_order(bundle.kill_argv(number))
+
+
+def _plan_order(argv: Sequence[str]) -> list[op.Phase]:
     return [
         op.Phase("confine", [
             op.OpenStandardInput(),
             op.DropCapabilities(()),
             op.ForbidPrivileges(),
-            op.ExecuteRunsc(bundle.kill_argv(number)),
+            op.ExecuteRunsc(argv),
         ])
     ]  # fmt: skip
 

@@ -1,0 +1,220 @@
+"""Containers under gVisor that begin from a snapshot of another one, by a program that speaks as the guest does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from squall.runtime.client import SpawnerRuntime
+from squall.runtime.contract import TemplateReport
+from squall.runtime.errors import ContainerMissing, TemplateUnfit
+from squall.runtime.gvisor import snapshot
+from squall.runtime.spec import GVISOR, ContainerSpec, ExitStatus, IdRange
+from tests.kernel.containers import ENV, Containers, Running, processes_of
+from tests.kernel.executors import NEEDS_RUNSC
+from tests.kernel.machine import MACHINE_ADDRESS, Machine, MakePool, missing
+
+pytestmark = [NEEDS_RUNSC, pytest.mark.skipif(bool(missing()), reason=missing() or "-")]
+
+RANGE = IdRange(0x7100_0000)
+PROGRAM = """
+import json, os, socket, sys, threading, time
+folder = os.environ["SQUALL_TEMPLATE_DIR"]
+kept = bytearray(b"x" * 10_000_000)
+open("/root/made", "w").write("by the template")
+threading.Thread(target=time.sleep, args=(10_000,), daemon=True).start()
+def tell(said):
+    open(folder + "/new", "w").write(json.dumps(said)); os.rename(folder + "/new", folder + "/report.json")
+exec(os.environ.get("BEFORE", ""))
+tell({"ready": {"memory_bytes": 5, "import_ms": 1.5, "enter_ms": 2.5}})
+path = folder + "/identity.json"
+while not os.path.exists(path): time.sleep(0.005)
+exec(os.environ.get("AFTER", ""))
+who = json.load(open(path)); os.unlink(path)
+if who["is_check"]: os._exit(0)
+print(json.dumps({"name": who["env"]["NAME"], "made": open("/root/made").read(), "kept": len(kept),
+                  "threads": threading.active_count(), "host": socket.gethostname(),
+                  "address": socket.gethostbyname(socket.gethostname())}), flush=True)
+exec(who["env"].get("THEN", ""))
+"""
+
+
+@pytest.fixture
+def isolation() -> str:
+    """All containers of these tests."""
+    return GVISOR
+
+
+async def start_template(containers: Containers, **env: str) -> Running:
+    spec = containers.spec("python3", "-c", PROGRAM, env={**ENV, "NAME": "template", **env}, id_range=RANGE)
+    return await containers.start_spec(replace(spec, is_template=True))
+
+
+async def ready_template(containers: Containers, **env: str) -> Running:
+    running = await start_template(containers, **env)
+    report = await containers.runtime.template_report(running.container_id)
+    assert report.is_ready, report.cause
+    return running
+
+
+def restored(containers: Containers, template: Running, name: str, **fields: object) -> ContainerSpec:
+    env = {**ENV, "NAME": name, "THEN": "time.sleep(60)"}
+    spec = containers.spec("python3", env=env, id_range=RANGE, **fields)
+    return replace(spec, template_id=template.container_id)
+
+
+async def test_containers_begin_where_the_template_has_come_to(containers: Containers) -> None:
+    template = await start_template(containers)
+
+    report = await containers.runtime.template_report(template.container_id)
+    running = [await containers.start_spec(restored(containers, template, name)) for name in ("first", "second")]
+    said = [json.loads(await one.stdout.read_until("\n")) for one in running]
+
+    assert report.is_ready, report.cause
+    assert report.memory_bytes > 10_000_000
+    assert (report.import_ms, report.enter_ms) == (1.5, 2.5)
+    assert [one["name"] for one in said] == ["first", "second"]
+    assert {(one["made"], one["kept"], one["threads"]) for one in said} == {("by the template", 10_000_000, 2)}
+    assert said[0]["host"] == "squall"
+    assert said[0]["address"]
+    for one in running:
+        assert not os.listdir(snapshot.shared_dir(str(containers.base / one.container_id)))
+    assert [status.container_id for status in await containers.runtime.list()] == [
+        template.container_id,
+        *(one.container_id for one in running),
+    ]
+
+
+async def test_restored_container_is_as_any_other(containers: Containers) -> None:
+    template = await ready_template(containers)
+    running = await containers.start_spec(restored(containers, template, "one"))
+    await running.stdout.read_until("\n")
+
+    inside = await containers.exec(running, "cat", "/root/made")
+    await containers.runtime.kill(running.container_id, signal.SIGTERM)
+
+    assert inside.stdout == "by the template"
+    assert (await containers.finish(running)).status == ExitStatus(code=None, signal=signal.SIGTERM)
+
+
+async def test_template_has_no_process_and_ends_when_it_is_told_to(containers: Containers) -> None:
+    template = await ready_template(containers)
+    with pytest.raises(ContainerMissing):
+        await containers.exec(template, "true")
+    assert not processes_of(template.pid)
+    running = await containers.start_spec(restored(containers, template, "one"))
+    await running.stdout.read_until("\n")
+
+    await containers.runtime.kill(template.container_id, signal.SIGTERM)
+    status = await containers.exit(template)
+    with pytest.raises(TemplateUnfit, match="it has ended"):
+        await containers.start_spec(restored(containers, template, "late"))
+
+    assert status == ExitStatus(code=None, signal=signal.SIGKILL)
+    assert running.container_id not in containers.exit_of
+    await containers.runtime.remove(template.container_id)
+
+
+async def test_one_that_does_not_come_to_itself_is_unfit(containers: Containers) -> None:
+    template = await start_template(containers, AFTER="os._exit(3)")
+
+    report = await containers.runtime.template_report(template.container_id)
+    await containers.exit(template)
+
+    assert report == TemplateReport(is_ready=False, cause="restored, it ended at once (exit code 3)")
+    assert not os.path.exists(snapshot.image_dir(str(containers.base / template.container_id)))
+    assert not (containers.base / template.container_id / "check").exists()
+
+
+async def test_one_that_says_it_is_unfit_is(containers: Containers) -> None:
+    template = await start_template(containers, BEFORE="tell({'unfit': 'for a reason'}); sys.exit()")
+
+    assert await containers.runtime.template_report(template.container_id) == TemplateReport(False, "for a reason")
+
+
+@pytest.mark.parametrize(
+    "report", ["open(folder + '/report.json', 'wb').write(b'{')", "os.symlink('/etc/passwd', folder + '/report.json')",
+               "os.mkdir(folder + '/report.json')"]
+)  # fmt: skip
+async def test_nonsense_in_its_directory_is_no_report(containers: Containers, report: str) -> None:
+    template = await start_template(containers, BEFORE=f"{report}; time.sleep(60)")
+
+    found = await containers.runtime.template_report(template.container_id)
+
+    assert not found.is_ready
+    assert "does not speak as a template does" in found.cause
+
+
+async def test_template_that_ends_before_it_is_ready_is_missing(containers: Containers) -> None:
+    template = await start_template(containers, BEFORE="time.sleep(0.5); sys.exit(4)")
+
+    with pytest.raises(ContainerMissing):
+        await containers.runtime.template_report(template.container_id)
+    assert (await containers.exit(template)).code == 4
+
+
+async def test_image_that_was_cut_short_is_noticed(containers: Containers) -> None:
+    template = await ready_template(containers)
+    state_dir = containers.base / template.container_id
+    (state_dir / "image/pages.img").write_bytes(b"")
+
+    with pytest.raises(Exception, match="under gVisor"):
+        await containers.start_spec(restored(containers, template, "one"))
+
+    assert [status.container_id for status in await containers.runtime.list()] == [template.container_id]
+
+
+async def test_somebody_elses_template_is_not_restored(containers: Containers) -> None:
+    template = await ready_template(containers)
+    spec = replace(restored(containers, template, "one"), id_range=IdRange(0x7200_0000))
+
+    with pytest.raises(TemplateUnfit, match="somebody else's"):
+        await containers.start_spec(spec)
+
+
+async def test_restored_container_has_the_network_of_its_own_slot(
+    machine: Machine, make_pool: MakePool, containers: Containers
+) -> None:
+    tcp = machine.serve("outside", "203.0.113.5", outside=True)
+    ask = f"s = socket.create_connection(('203.0.113.5', {tcp.port}), 3); s.sendall(b'x'); print(s.recv(99).decode())"
+    async with make_pool(size=3) as pool:
+        slots = [await pool.acquire(f"ct-{number}") for number in (1, 2, 3)]
+        spec = containers.spec("python3", "-c", PROGRAM, env={**ENV, "NAME": "template"}, id_range=RANGE)
+        template = await containers.start_spec(replace(spec, is_template=True, network=slots[0]))
+        report = await containers.runtime.template_report(template.container_id)
+        assert report.is_ready, report.cause
+        said = []
+        for slot in slots[1:]:
+            begun = restored(containers, template, "one", network=slot)
+            ended = await containers.finish(
+                await containers.start_spec(replace(begun, env={**begun.env, "THEN": ask + "; time.sleep(0.1)"}))
+            )
+            said.append(ended.stdout.splitlines())
+        for status in await containers.runtime.list():
+            await containers.runtime.remove(status.container_id)
+        for slot in slots:
+            await pool.release(slot)
+
+    assert [lines[1] for lines in said] == [f"outside {MACHINE_ADDRESS}"] * 2
+    assert [json.loads(lines[0])["address"] for lines in said] == [slot.address for slot in slots[1:]]
+
+
+async def test_next_agent_finds_the_template_ready(containers: Containers, data_dir: Path) -> None:
+    template = await ready_template(containers)
+
+    async with await SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name) as runtime:
+        begin = time.monotonic()
+        report = await asyncio.wait_for(runtime.template_report(template.container_id), 1)
+        adopted = await runtime.adopt(template.container_id)
+
+        assert report.is_ready
+        assert time.monotonic() - begin < 1
+        for descriptor in (adopted.stdout_fd, adopted.stderr_fd):
+            os.close(descriptor)
