@@ -73,12 +73,11 @@ def main(socket_path: str = SOCKET_PATH) -> int:
 
 
 def _be_template(guest: Guest, started: float) -> Begun | None:
-    # cold start: templates only
     if ENV_TEMPLATE_DIR in os.environ:
-        from squall.guest.snapshot import SavedTemplate
+        from squall.guest.snapshot import SavedTemplate  # cold start: templates only
 
         return SavedTemplate(guest, started).live()
-    from squall.guest.template import Template
+    from squall.guest.template import Template  # cold start: templates only
 
     return Template(guest, started).live()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from typing import Any
 
@@ -61,6 +62,9 @@ class SavedTemplate(Template):
         with open(path, encoding="utf-8") as file:
             identity = json.load(file)
         adopt_environment(identity["env"], self._environment)
+        # In forks Python itself does that; this process was never forked.
+        if "random" in sys.modules:
+            sys.modules["random"].seed()
         for renew in (*renewal.renewals(), *thread_counts.setters()):
             renew()
         # The sign that it is somebody now; and nobody finds the token there.
