@@ -27,6 +27,7 @@ from squall.guest.clone import Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
 from squall.guest.loading import EnterFailed, LoadFailed, Served, load_served
+from squall.guest.preload import preload
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
     ENV_TEMPLATE,
@@ -100,6 +101,7 @@ class Template:
         """Raises:
         Unfit: it cannot be forked.
         """
+        preload()
         watch = fork_safety.ThreadWatch()
         with watch:
             served = self._load() if self._has_function else None
