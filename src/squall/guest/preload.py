@@ -13,7 +13,7 @@ import squall
 
 # Loaded where they are needed by functions of some kinds only.
 _GUEST = ("async_runner", "batch", "instance", "runner", "thread_runner")
-_SDK = ("_client", "_serialization", "_traceback")
+_SDK = ("_class_decorator", "_client", "_serialization", "_traceback")
 
 
 def preload() -> None:
