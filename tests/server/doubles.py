@@ -307,8 +307,11 @@ class FakeGuest:
         self.output(call_id, index, attempt, result, status)
         self.begin()
 
-    def output(self, call_id: str, index: int, attempt: int, value: bytes, status: int = 0, run_us: int = 50) -> None:
+    def output(
+        self, call_id: str, index: int, attempt: int, value: bytes, status: int = 0, run_us: int | None = None
+    ) -> None:
         """Bring one output."""
+        run_us = self.node.run_us if run_us is None else run_us
         self.tell("Outputs", OutputBatch(call_id, (index,), (status,), (len(value),), (attempt,), (run_us,)), value)
 
     def items(self, call_id: str, attempt: int, first: int, values: list[bytes]) -> None:
@@ -378,6 +381,8 @@ class FakeNode:
         self.memory_mib = memory_mib
         self.run: Run = double
         self.credit_max = 500
+        self.run_us = 50
+        """How long inputs have run, as guests say."""
         self.guests: dict[str, FakeGuest] = {}
         self.started: list[FakeGuest] = []
         self.starts: list[ContainerStart] = []

@@ -175,14 +175,18 @@ def decide(load: Load) -> Decision:
     return Decision(stop=tuple(one.container_id for one in ripe[:excess]), cancel_pending=cancelled)
 
 
+def is_short(load: Load, decision: Decision) -> bool:
+    """Whether more containers are to come than are there or are asked for now."""
+    return _existing(load) + decision.start < desired(load)
+
+
 def look_again_s(load: Load, decision: Decision) -> float | None:
     """After how long to ask again if nothing changes until then; None when time alone changes nothing.
 
     The sums are those of `decide`, to the last bit: asked at that moment it must not find that it is not over yet.
     """
     waits: list[float] = []
-    is_short = _existing(load) + decision.start < desired(load)
-    if load.queued or is_short:
+    if load.queued or is_short(load, decision):
         # That inputs are long, and that starts are slow, shows in that nothing happens. Who only waits for a place is
         # not asked about: that it has got one is told.
         if load.queued and _may_grow_desired(load):

@@ -1,19 +1,23 @@
-"""When the autoscaler is asked, and with what: on every change, at most each 50 ms, and when time alone changes what it
-would say. So a function that has nothing to do, or has containers that wait for work, costs nothing."""
+"""When the autoscaler is asked, and with what: on every change, at most each 50 ms, or each 5 while inputs wait for
+containers that are still to be asked for, and when time alone changes what it would say. So a function that has nothing
+to do, or has containers that wait for work, costs nothing."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from squall.server.autoscaler import BLOCKED_S, STEP_S, IdleContainer, Load, decide, look_again_s
-from squall.server.model.clock import Clock
+from squall.server.autoscaler import BLOCKED_S, SHORT_S, STEP_S, IdleContainer, Load, decide, is_short, look_again_s
+from squall.server.model.clock import Clock, Timer
 
 if TYPE_CHECKING:
     from squall.server.dispatch.fleet.fleet import ContainerFleet
     from squall.server.dispatch.function.dispatcher import Dispatcher
 
 INTERVAL_S = 0.05
+URGENT_S = 0.005
+CONTAINER_S = 0.00005
+"""For each container of the function, which a look goes through."""
 
 
 def load_of(dispatcher: Dispatcher, now: float, cores: int) -> Load:
@@ -72,15 +76,19 @@ class Scaling:
     def __init__(self, fleet: ContainerFleet, clock: Clock) -> None:
         self._fleet = fleet
         self._clock = clock
-        self._due: dict[Dispatcher, None] = {}
+        self._due: dict[Dispatcher, tuple[float, Timer]] = {}
+        """Those to be looked at, and when."""
 
     def changed(self, dispatcher: Dispatcher) -> None:
-        """Look at it now, or when 50 ms have passed since the last look."""
-        if dispatcher in self._due:
-            return
-        self._due[dispatcher] = None
-        wait_s = dispatcher.last_scaled_at + INTERVAL_S - self._clock.monotonic()
-        self._clock.call_later(max(0.0, wait_s), lambda: self._look(dispatcher))
+        """Look at it now, or when some time has passed since the last look: less where inputs may wait for it."""
+        at = dispatcher.last_scaled_at + _interval_s(dispatcher)
+        due = self._due.get(dispatcher)
+        if due is not None:
+            if due[0] <= at:
+                return
+            due[1].cancel()
+        timer = self._clock.call_later(max(0.0, at - self._clock.monotonic()), lambda: self._look(dispatcher))
+        self._due[dispatcher] = at, timer
 
     def _look(self, dispatcher: Dispatcher) -> None:
         self._due.pop(dispatcher, None)
@@ -93,6 +101,7 @@ class Scaling:
         dispatcher.last_scaled_at = now
         load = load_of(dispatcher, now, self._fleet.starts.scheduler.cores)
         decision = decide(load)
+        dispatcher.is_provided_for = load.queued > 0 and not is_short(load, decision)
         wait_s = look_again_s(load, decision)
         if decision.start:
             dispatcher.last_step_at = now
@@ -104,3 +113,16 @@ class Scaling:
             self._fleet.cancel_pending(dispatcher, decision.cancel_pending)
         for container_id in decision.stop:
             self._fleet.drain(dispatcher.containers[container_id], "nothing to do")
+
+
+def _interval_s(dispatcher: Dispatcher) -> float:
+    """From one look to the next.
+
+    A start may take a few milliseconds only, so inputs that no container has room for, and for which the last look has
+    not found containers enough, wait for no more than that either. Where that pays not: a function that has all it is
+    worth is busy, and changes all the time, and one of short inputs has done what waits sooner than one has looked.
+    """
+    is_urgent = dispatcher.queued > len(dispatcher.free) and not dispatcher.is_provided_for
+    if not is_urgent or dispatcher.failures_in_a_row or (dispatcher.open and 0 < dispatcher.service_us < SHORT_S * 1e6):
+        return INTERVAL_S
+    return min(INTERVAL_S, max(URGENT_S, len(dispatcher.containers) * CONTAINER_S))

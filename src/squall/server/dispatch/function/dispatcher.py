@@ -131,6 +131,8 @@ class Dispatcher:
         self.last_failure_at = float("-inf")
         self.last_step_at = float("-inf")
         self.last_scaled_at = float("-inf")
+        self.is_provided_for = False
+        """Inputs have waited ever since the autoscaler looked, and for these it found enough containers, or to come."""
         self.above_target_since = float("inf")
         self.next_look: Timer | None = None
         """When the autoscaler looks again even if nothing changes."""
@@ -417,6 +419,8 @@ class Dispatcher:
                 by_call[one.call] = [one]
             else:
                 of_call.append(one)
+        if not self.queued:
+            self.is_provided_for = False
         container.handed_out_at = now
         if not container.has_served:
             container.has_served = True
