@@ -17,7 +17,7 @@ from typing import Any
 from squall.protocol import codec as wire
 from squall.protocol.codec import Envelope, JsonCodec
 from squall.protocol.frames import Frame, FrameDecoder, encode_into
-from squall.protocol.guest import ROLE_GUEST, Boot, GuestHello
+from squall.protocol.guest import ROLE_GUEST, Boot, BootRefused, GuestHello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 
 RECONNECT_S = 120.0
@@ -166,7 +166,11 @@ class Link:
 
 
 def receive_boot(link: Link) -> Boot:
-    """Wait for the server to say what to load."""
+    """Wait for the server to say what to load.
+
+    Raises:
+        LinkLost: nobody says it any more, with the reason.
+    """
     while True:
         messages = link.receive()
         if messages is None:
@@ -178,3 +182,5 @@ def receive_boot(link: Link) -> Boot:
                 # What came along with it, as a request to stop, is for whoever reads when the function is loaded.
                 link.put_back(messages[number + 1 :])
                 return link.codec.record(Boot, envelope.params)
+            if envelope.method == "BootRefused":
+                raise LinkLost(link.codec.record(BootRefused, envelope.params).cause)
