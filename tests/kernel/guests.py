@@ -21,7 +21,7 @@ from squall.agent.ranges import IdRanges
 from squall.protocol.guest import CODE_DIR, ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN, TEMPLATE_FUNCTION
 from squall.protocol.node import ContainerStart
 from squall.runtime.client import SpawnerRuntime
-from squall.runtime.spec import ContainerSpec, NetworkSlot
+from squall.runtime.spec import NAMESPACES, ContainerSpec, NetworkSlot
 from tests.agent.parts import make_config
 from tests.guest.spawner_double import TEMPLATE, TEMPLATE_TOKEN, ForkedGuest
 from tests.guest.test_process import CONTAINER, Launched
@@ -34,9 +34,10 @@ T = TypeVar("T")
 class GuestStarter:
     """Starts guests as the agent does, on an event loop in a thread of its own. `close` ends all of it."""
 
-    def __init__(self, data_dir: Path, debian: Debian, stage: str = "") -> None:
+    def __init__(self, data_dir: Path, debian: Debian, stage: str = "", isolation: str = NAMESPACES) -> None:
         """`stage`: they are forks, of templates that go so far."""
         self._stage = stage
+        self.isolation = isolation
         self._data_dir = data_dir
         self._debian = debian
         self._config = make_config(data_dir)
@@ -80,7 +81,7 @@ class GuestStarter:
         )
         request = ContainerStart(CONTAINER, "ap-1", "fu-1", "im-1")
         spec = container_spec(self._config, request, self._debian.image, provision)
-        return replace(spec, container_id=directory.name, network=None)
+        return replace(spec, container_id=directory.name, network=None, isolation=self.isolation)
 
     async def _make_library(self) -> str:
         run = functools.partial(run_python, self.runtime, self._ranges, self._data_dir)
