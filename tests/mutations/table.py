@@ -20,6 +20,7 @@ from tests.mutations.mutation import Mutation
 from tests.mutations.scaling_faults import SCALING_FAULTS
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
+from tests.mutations.server_template_faults import SERVER_TEMPLATE_FAULTS
 from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
@@ -42,6 +43,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *COLD_START_FAULTS,
     *STORED_FAULTS,
     *SCALING_FAULTS,
+    *SERVER_TEMPLATE_FAULTS,
     *DEPLOY_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,

@@ -95,6 +95,7 @@ async def test_a_variant_that_only_the_store_has_is_found_for_its_template() -> 
         ({"version": 3}, "function square was deployed anew: it is of version 0 now"),
         ({"container_id": "ct-00000001"}, "is no id of a template of that function"),
     ],
+    ids=["function", "app", "version", "id"],
 )
 async def test_a_template_of_what_there_is_not_is_told_so_and_cut_off(changes: dict[str, Any], cause: str) -> None:
     async with staged() as stage:

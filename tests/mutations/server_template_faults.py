@@ -1,0 +1,96 @@
+"""Mutations of what the server makes of templates, and of how soon it starts containers that are quick to start."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+FLEET = "src/squall/server/dispatch/fleet/"
+TEMPLATES = "tests/server/dispatch/fleet/test_templates.py::"
+NODE_TEMPLATES = "tests/server/dispatch/fleet/test_node_templates.py::"
+DETOURS = "tests/server/dispatch/fleet/test_detours.py::"
+CALLERS = "tests/server/dispatch/client/test_callers.py::"
+FAST = "tests/simulation/test_fast_starts.py::"
+
+SERVER_TEMPLATE_FAULTS = (
+    Mutation(
+        "template-of-old-code",
+        "a deploy while a template loads",
+        "a template of an earlier version is told what the newer one loads",
+        (Change(f"{FLEET}templates.py", "    if dispatcher.spec.version != hello.version:\n", "    if False:\n"),),
+        {
+            f"{TEMPLATES}test_a_template_of_what_there_is_not_is_told_so_and_cut_off[version]": '== ["BootRefused"]',
+        },
+    ),
+    Mutation(
+        "template-leaves-apps",
+        "a template begins what it does not end",
+        "apps that code in a template has started outlive it",
+        (Change(f"{FLEET}templates.py", "for callback in template.on_stopped:", "for callback in ():"),),
+        {f"{TEMPLATES}test_what_a_template_began_ends_when_it_is_ready": "child_id not in stage.plane.apps.live"},
+    ),
+    Mutation(
+        "templates-before-containers",
+        "a node runs out of memory",
+        "idle containers end while templates hold memory that no call waits for",
+        (Change(f"{FLEET}fleet.py", "        if report.template_memory_mib and (", "        if False and ("),),
+        {
+            f"{NODE_TEMPLATES}test_when_memory_runs_out_templates_go_those_used_longest_ago_first": "[new.template_id]",
+        },
+    ),
+    Mutation(
+        "templates-for-ever",
+        "a node runs out of memory",
+        "a node whose templates give nothing back is asked for them again and again, and nothing else is done",
+        (
+            Change(
+                f"{FLEET}fleet.py",
+                " and (was_mib is None or report.template_memory_mib < was_mib):",
+                ":",
+            ),
+        ),
+        {f"{NODE_TEMPLATES}test_a_node_that_drops_nothing_loses_an_idle_container_instead": "living(stage) == 0"},
+    ),
+    Mutation(
+        "detour-each-time",
+        "floods of lines",
+        "each start that is no copy is told, and not each cause",
+        (Change(f"{FLEET}detours.py", "        told.add(cause)\n", ""),),
+        {
+            f"{DETOURS}test_a_cause_is_told_once_with_the_container_in_the_log_of_its_app": "lines(stage) == [TOLD]",
+        },
+    ),
+    Mutation(
+        "gvisor-left-by-children",
+        "code behind another kernel",
+        "it leaves it by a function of its own making",
+        (
+            Change(
+                "src/squall/server/dispatch/app/children.py",
+                "    if isolation != NAMESPACES and spec.isolation != isolation:\n",
+                "    if False:\n",
+            ),
+        ),
+        {
+            f"{CALLERS}test_container_behind_another_kernel_stays_behind_it": 'FunctionCreate((weaker,))) == "invalid"',
+        },
+    ),
+    Mutation(
+        "quick-starts-wait",
+        "calls in turn, each in a container of its own",
+        "a call waits for the next look at its function, for longer than the start takes",
+        (Change(f"{FLEET}scaling.py", "URGENT_S = 0.005", "URGENT_S = 0.05"),),
+        {
+            f"{FAST}test_each_call_in_turn_has_a_container_of_its_own_in_the_time_of_a_start[0]": "took <= ",
+            f"{FAST}test_a_burst_has_all_its_containers_within_a_few_starts[0]": "== BURST",
+        },
+    ),
+    Mutation(
+        "looks-without-end",
+        "a busy function",
+        "a function that has all the containers it is worth is looked at all the time",
+        (Change(f"{FLEET}scaling.py", " and not dispatcher.is_provided_for\n", "\n"),),
+        {
+            f"{FAST}test_a_function_that_has_what_it_needs_is_not_looked_at_all_the_time[0.02]": "4 <= len(looks) <= 7",
+        },
+    ),
+)
