@@ -21,6 +21,7 @@ from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.gvisor import bundle, snapshot
 from squall.runtime.gvisor.executor import GvisorExecutor
+from squall.runtime.gvisor.program import find_runsc, release_of
 from squall.runtime.poll import Poller
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import ContainerSpec, ExitStatus
@@ -43,6 +44,8 @@ class Snapshot:
     report: TemplateReport | None = None
     said: TemplateReport | None = None
     """What it has said itself, until it is saved and checked."""
+    release: str = ""
+    """Of the runsc that has saved it: another one may not read it."""
     is_saving: bool = False
     has_ended: bool = False
     """Its processes have, since it was to be saved."""
@@ -112,6 +115,8 @@ class Snapshots:
             problem = "it is not ready"
         elif (known.entry.spec.id_range, known.entry.spec.user) != (spec.id_range, spec.user):
             problem = "it is somebody else's"
+        elif known.release != release_of(find_runsc()):
+            problem = "another runsc was installed since it was saved"
         if problem or known is None:
             raise TemplateUnfit(f"cannot restore template {spec.template_id}: {problem}")
         if spec.container_id in self._pending:
@@ -145,7 +150,7 @@ class Snapshots:
         if not known.said.is_ready:
             self._settle(known, known.said)
             return
-        known.is_saving = True
+        known.is_saving, known.release = True, release_of(find_runsc())
         self._executor.save(known.entry, partial(self._on_saved, known, round(SAVED_S / LOOK_S)))
 
     def _on_saved(self, known: Snapshot, looks: int, outcome: Reply | RuntimeFailure) -> None:

@@ -1,0 +1,73 @@
+"""When a snapshot is not restored, without runsc."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from squall.runtime.container import Entry
+from squall.runtime.contract import TemplateReport
+from squall.runtime.errors import RuntimeFailure, TemplateUnfit
+from squall.runtime.gvisor import snapshot, snapshots
+from squall.runtime.gvisor.executor import GvisorExecutor
+from squall.runtime.gvisor.snapshots import Hands, Snapshot, Snapshots
+from squall.runtime.launch import LaunchKit
+from squall.runtime.poll import Poller
+from squall.runtime.spec import IdRange
+from tests.runtime.test_gvisor import SPEC
+
+TEMPLATE = replace(SPEC, container_id="tp-1", is_template=True)
+READY = TemplateReport(is_ready=True)
+
+
+def never(*_: object) -> Any:
+    raise AssertionError("nothing is to be done")
+
+
+def known(monkeypatch: pytest.MonkeyPatch, report: TemplateReport | None, release: str = "20240729") -> Snapshots:
+    """Snapshots of one template, saved by a runsc of 20240729."""
+    poller = Poller()
+    made = Snapshots(
+        GvisorExecutor(LaunchKit(-1, -1, -1, b"", b"", 40), poller), poller, Hands(never, never, never, never)
+    )
+    entry = cast(Entry, type("Template", (), {"spec": TEMPLATE})())
+    made._known["tp-1"] = Snapshot(entry, report=report, release="20240729")
+    monkeypatch.setattr(snapshots, "find_runsc", lambda: "/bin/runsc")
+    monkeypatch.setattr(snapshots, "release_of", lambda _: release)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("report", "release", "fields", "cause"),
+    [
+        (READY, "20240729", {"template_id": "tp-2"}, "it has ended"),
+        (None, "20240729", {}, "it is not ready"),
+        (TemplateReport(is_ready=False), "20240729", {}, "it is not ready"),
+        (READY, "20240729", {"id_range": IdRange(200_000)}, "somebody else's"),
+        (READY, "20240729", {"user": (1000, 1000)}, "somebody else's"),
+        (READY, "20260101", {}, "another runsc was installed since it was saved"),
+    ],
+)
+def test_what_cannot_be_restored_is_refused_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch, report: TemplateReport | None, release: str, fields: dict[str, Any], cause: str
+) -> None:
+    spec = replace(SPEC, **{"template_id": "tp-1", **fields})
+
+    with pytest.raises(TemplateUnfit, match=cause):
+        known(monkeypatch, report, release).restore(spec, never)
+
+
+@pytest.mark.parametrize("cut", snapshot.IMAGE_FILES)
+def test_file_that_is_missing_or_empty_is_named(tmp_path: Path, cut: str) -> None:
+    (tmp_path / "image").mkdir()
+    for name in snapshot.IMAGE_FILES:
+        (tmp_path / "image" / name).write_bytes(b"x")
+    assert snapshot.image_bytes(str(tmp_path)) == 3
+
+    (tmp_path / "image" / cut).write_bytes(b"")
+
+    with pytest.raises(RuntimeFailure, match=rf"{cut} is empty or missing; is the disk full"):
+        snapshot.image_bytes(str(tmp_path))
