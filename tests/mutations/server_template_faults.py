@@ -78,7 +78,7 @@ SERVER_TEMPLATE_FAULTS = (
         "quick-starts-wait",
         "calls in turn, each in a container of its own",
         "a call waits for the next look at its function, for longer than the start takes",
-        (Change(f"{FLEET}scaling.py", "URGENT_S = 0.005", "URGENT_S = 0.05"),),
+        (Change(f"{FLEET}scaling.py", "URGENT_S = 0.002", "URGENT_S = 0.05"),),
         {
             f"{FAST}test_each_call_in_turn_has_a_container_of_its_own_in_the_time_of_a_start[0]": "took <= ",
             f"{FAST}test_a_burst_has_all_its_containers_within_a_few_starts[0]": "== BURST",

@@ -1,4 +1,4 @@
-"""When the autoscaler is asked, and with what: on every change, at most each 50 ms, or each 5 while inputs wait for
+"""When the autoscaler is asked, and with what: on every change, at most each 50 ms, or each 2 while inputs wait for
 containers that are still to be asked for, and when time alone changes what it would say. So a function that has nothing
 to do, or has containers that wait for work, costs nothing."""
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from squall.server.dispatch.function.dispatcher import Dispatcher
 
 INTERVAL_S = 0.05
-URGENT_S = 0.005
+URGENT_S = 0.002
 CONTAINER_S = 0.00005
 """For each container of the function, which a look goes through."""
 
