@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -179,17 +180,27 @@ class Installation:
         return found
 
     def processes(self) -> set[int]:
-        """Every process in a control group of this directory: those of its containers."""
+        """Those of its containers, by their control groups; templates, and what waits to be a container, are none."""
         found = set()
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                groups = Path(f"/proc/{pid}/cgroup").read_text()
+                group = re.search(rf"/{self.instance}/([\w-]+)", Path(f"/proc/{pid}/cgroup").read_text())
                 state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
             except OSError:
                 continue
-            if f"/{self.instance}" in groups and state not in "ZX":
+            if group and state not in "ZX" and self._is_container(group[1]):
                 found.add(int(pid))
         return found
+
+    def _is_container(self, name: str) -> bool:
+        """Whether what has this control group is one that the server knows, and not something that was made ahead."""
+        if not name.startswith(("tp-", "ce-")):
+            return True
+        try:
+            record = json.loads((self.data_dir / "containers" / name / "agent.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return not name.startswith("tp-") and bool(record["container_id"])
 
     def wait_no_processes(self, timeout_s: float) -> float:
         """Wait until no container has a process; returns the seconds that took."""
