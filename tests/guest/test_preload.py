@@ -27,7 +27,7 @@ SCRIPT = f"""
 import sys, threading
 import squall.guest.main, squall.guest.template
 from squall.guest.preload import preload
-preload()
+preload(None)
 before = set(sys.modules)
 exec({USER_CODE!r}, {{"__name__": "user"}})
 print(sorted(name for name in set(sys.modules) - before if name != "user"), threading.active_count())

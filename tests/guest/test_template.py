@@ -22,6 +22,7 @@ from squall.protocol.app import AppCreate
 from squall.protocol.call import InputBatch
 from squall.protocol.function import BY_FILE, Definition, FunctionSpec
 from squall.protocol.guest import (
+    TEMPLATE_FUNCTION,
     TEMPLATE_GUEST,
     GuestHello,
     Ready,
@@ -179,11 +180,46 @@ def test_template_of_a_guest_loads_nothing_of_the_users(start: Start, python: st
     one.call()
     code, printed = one.stop(fork)
 
-    assert report["import_ms"] > 0
-    assert ready.import_ms > 0
+    assert report["import_ms"] > ready.import_ms > 0
     assert (code, "imported" in printed) == (0, True)
     one.template.leave()
     assert one.template.printed() == ""
+
+
+IMPORTING = """
+import os, sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        imported.append(name)
+
+imported = []
+sys.meta_path.insert(0, Finder)
+os.register_at_fork(before=imported.clear)
+
+def run():
+    return imported
+
+async def later():
+    return imported
+"""
+
+
+@pytest.mark.parametrize("name", ["run", "later"])
+@pytest.mark.parametrize("stage", [TEMPLATE_FUNCTION, TEMPLATE_GUEST])
+def test_fork_imports_nothing_but_the_users_module(start: Start, name: str, stage: str) -> None:
+    one = start(IMPORTING, stage=stage)
+    is_async = name == "later"
+    if stage == TEMPLATE_FUNCTION:
+        one.ready(name, is_async=is_async)
+    else:
+        one.template.report()
+        one.definition = Definition(BY_FILE, "user_code", name, is_async=is_async)
+
+    one.fork()
+
+    assert one.call() == []
 
 
 def test_environment_of_a_fork_is_its_own_with_what_the_module_has_changed(start: Start) -> None:

@@ -53,6 +53,11 @@ class Kit(NamedTuple):
     """Descriptors beside 1 and 2 that are the same pipes as these."""
     renewals: tuple[Callable[[], None], ...]
     """What must not be the same in two forks is made anew by these."""
+    thread_counts: tuple[Callable[[], None], ...]
+    """Of libraries, to be set when the environment is there."""
+    rehearse: Callable[[], None]
+    """Goes through what follows, as far as nothing comes of it: most of the time that a fork takes it copies pages of
+    memory that it is the first to touch. Done while the spawner looks at the fork, or while that is parked."""
     served: Served | None
     """What was loaded."""
 
@@ -83,8 +88,13 @@ def begin_fork(channel: socket.socket, kit: Kit) -> Clone | None:
         if os.fork():
             os._exit(0)
         _confine(asked, program, kit, descriptors)
+        # What is drawn from now on is this fork's, whoever it will be.
+        for renew in kit.renewals:
+            renew()
         _tell(channel, {"joined": 1})
         channel.settimeout(None)
+        adopt_environment(dict(os.environ), kit.environment)
+        kit.rehearse()
         return _be_told(channel, kit)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, and nothing may unwind past here
         _give_up(channel, error)
@@ -159,8 +169,8 @@ def _be_told(channel: socket.socket, kit: Kit) -> Clone:
         os.close(descriptor)
     adopt_environment(asked["env"], kit.environment)
     kit.forks.take_again()
-    for renew in kit.renewals:
-        renew()
+    for set_count in kit.thread_counts:
+        set_count()
     clone = Clone(channel, kit.served, started)
     _tell(channel, {"begun": 1})
     return clone

@@ -77,6 +77,18 @@ class Link:
                     raise LinkLost(f"cannot connect to the agent at {self._path}: {error}") from error
             time.sleep(pause_s)
             pause_s = min(_RETRY_S_MAX, pause_s * 2)
+        self._decoder = FrameDecoder()
+        data = self.greeting(is_reconnect) + frames()
+        with self._send_lock:
+            self._socket = connection
+            try:
+                connection.sendall(data)
+                self.is_connected = True
+            except OSError:
+                self.is_connected = False
+
+    def greeting(self, is_reconnect: bool = False) -> bytes:
+        """What introduces us."""
         hello = GuestHello(
             token=self._token,
             role=self._role,
@@ -87,15 +99,7 @@ class Link:
             python_version=".".join(str(part) for part in sys.version_info[:3]),
             is_reconnect=is_reconnect,
         )
-        self._decoder = FrameDecoder()
-        data = self.frame("GuestHello", hello) + frames()
-        with self._send_lock:
-            self._socket = connection
-            try:
-                connection.sendall(data)
-                self.is_connected = True
-            except OSError:
-                self.is_connected = False
+        return self.frame("GuestHello", hello)
 
     def frame(self, method: str, record: Any, body: bytes = b"") -> bytes:
         """One event as it is sent."""

@@ -8,16 +8,28 @@ are those of our library, which containers cannot write to, and of the standard 
 from __future__ import annotations
 
 import importlib
+import sys
 
 import squall
+from squall.protocol.guest import Boot
 
-# Loaded where they are needed by functions of some kinds only.
-_GUEST = ("async_runner", "batch", "instance", "runner", "thread_runner")
+_ASYNC, _BATCH, _THREADS = "squall.guest.async_runner", "squall.guest.batch", "squall.guest.thread_runner"
+_GUEST = ("squall.guest.instance", "squall.guest.runner")
 _SDK = ("_class_decorator", "_client", "_serialization", "_traceback")
 
 
-def preload() -> None:
-    """Load them."""
-    names = sorted({*squall._PLACES.values(), *(f"squall.sdk.{name}" for name in _SDK)})
-    for name in (*names, *(f"squall.guest.{name}" for name in _GUEST)):
+def preload(boot: Boot | None) -> set[str]:
+    """Load them: for the function of this Boot, or for any. After its module, so that user code has not touched what
+    this brings; gives the names of that."""
+    before = set(sys.modules)
+    for name in sorted({*squall._PLACES.values(), *(f"squall.sdk.{one}" for one in _SDK), *_GUEST, *_kinds(boot)}):
         importlib.import_module(name)
+    return set(sys.modules) - before
+
+
+def _kinds(boot: Boot | None) -> tuple[str, ...]:
+    """What functions of some kinds only need. The event loop brings OpenSSL with it, which each fork would seed."""
+    if boot is None:
+        return (_ASYNC, _BATCH, _THREADS)
+    asked = ((_ASYNC, boot.definition.is_async), (_BATCH, boot.is_batched), (_THREADS, boot.max_inputs > 1))
+    return tuple(name for name, is_asked in asked if is_asked)

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 _SEED_BYTES = 32
 
 
-def renewals() -> tuple[Callable[[], None], ...]:
-    """For each module that is loaded what is to be called in a fork."""
+def renewals(untouched: Container[str] = ()) -> tuple[Callable[[], None], ...]:
+    """For each module that is loaded what is to be called in a fork; nothing has been drawn from `untouched` ones."""
     found: list[Callable[[], None]] = []
     for name, renew in _OF_MODULE.items():
         module = sys.modules.get(name)
-        if module is not None:
+        if module is not None and name not in untouched:
             found.append(_bound(renew, module))
     return tuple(found)
 

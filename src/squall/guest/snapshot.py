@@ -65,7 +65,7 @@ class SavedTemplate(Template):
         # In forks Python itself does that; this process was never forked.
         if "random" in sys.modules:
             sys.modules["random"].seed()
-        for renew in (*renewal.renewals(), *thread_counts.setters()):
+        for renew in (*renewal.renewals(self._untouched), *thread_counts.setters()):
             renew()
         # The sign that it is somebody now; and nobody finds the token there.
         os.unlink(path)

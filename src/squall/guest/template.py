@@ -12,6 +12,7 @@ it has served nobody. It ends when the spawner closes the socket.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -27,6 +28,7 @@ from squall.guest.clone import Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
 from squall.guest.loading import EnterFailed, LoadFailed, Served, load_served
+from squall.guest.main import rehearse
 from squall.guest.preload import preload
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
@@ -35,6 +37,7 @@ from squall.protocol.guest import (
     ENV_TOKEN,
     ROLE_TEMPLATE,
     TEMPLATE_FUNCTION,
+    Boot,
 )
 from squall.sdk import _container
 
@@ -74,6 +77,9 @@ class Template:
         self._has_function = os.environ.pop(ENV_TEMPLATE) == TEMPLATE_FUNCTION
         self._connect()
         self._children: set[int] = set()
+        self._boot: Boot | None = None
+        self._untouched: set[str] = set()
+        """Modules of which no code of the user's has drawn anything."""
         self._pages = huge_pages.collapse()
         self._has_pages = True
 
@@ -101,10 +107,11 @@ class Template:
         """Raises:
         Unfit: it cannot be forked.
         """
-        preload()
         watch = fork_safety.ThreadWatch()
         with watch:
             served = self._load() if self._has_function else None
+        self._untouched = preload(self._boot)
+        rehearse(self._guest, self._boot, served)  # so that nothing is imported afterwards
         for stream in self._guest.streams:
             stream.end()
         fork_safety.quiet()
@@ -130,7 +137,9 @@ class Template:
             environment=self._environment,
             files=found.files,
             outputs=found.outputs,
-            renewals=(*renewal.renewals(), *thread_counts.setters()),
+            renewals=renewal.renewals(self._untouched),
+            thread_counts=thread_counts.setters(),
+            rehearse=functools.partial(rehearse, self._guest, self._boot, served),
             served=served,
         )
         return self._be_forked(kit)
@@ -145,6 +154,7 @@ class Template:
             raise Unfit(str(error)) from error
         finally:
             link.disconnect()
+        self._boot = boot
         _container.enter(boot, self._guest.socket_path, token)
         try:
             return load_served(boot, self._started)
