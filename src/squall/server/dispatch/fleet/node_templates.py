@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol.errors import INVALID, NOT_FOUND, ChannelClosed, PlatformError
@@ -75,11 +75,13 @@ class NodeTemplates:
         app_id = await self._app_id(record.app, record.environment) if record.app else ""
         function = await self._function(app_id, record.function) if record.function else None
         found, silent = await self._all()
-        unknown = set(record.template_ids) - {one.template.template_id for one in found}
+        named = frozenset(record.template_ids)
+        unknown = named - {one.template.template_id for one in found}
         if unknown and not silent:
-            names = ", ".join(sorted(unknown)[:3])
+            names = ", ".join(one[:100] for one in sorted(unknown)[:3])
             raise PlatformError(NOT_FOUND, f"TemplateDrop: no node has {names}; `squall template list` shows them")
-        wanted = [one for one in found if await self._is_wanted(one, record, app_id, function)]
+        found = [one for one in found if one.template.state != DROPPED]
+        wanted = [one for one in found if record.is_all or await self._is_wanted(one, named, app_id, function)]
         by_node: dict[str, list[TemplateInfo]] = {}
         for one in wanted:
             by_node.setdefault(one.node_id, []).append(one)
@@ -107,12 +109,8 @@ class NodeTemplates:
         if isinstance(done, SilentNode):
             _log.warning("node %s is short of memory and drops no templates: %s", *_said(done))
 
-    async def _is_wanted(
-        self, one: TemplateInfo, record: TemplateDrop, app_id: str, function: FunctionSpec | None
-    ) -> bool:
-        if one.template.state == DROPPED:
-            return False
-        if record.is_all or one.template.template_id in record.template_ids:
+    async def _is_wanted(self, one: TemplateInfo, named: Set[str], app_id: str, function: FunctionSpec | None) -> bool:
+        if one.template.template_id in named:
             return True
         return one.template.app_id == app_id and (function is None or await self._is_of(one, function))
 
