@@ -126,9 +126,9 @@ async def test_one_that_does_not_come_to_itself_is_unfit(containers: Containers)
     template = await start_template(containers, AFTER="os._exit(3)")
 
     report = await containers.runtime.template_report(template.container_id)
+    assert report == TemplateReport(is_ready=False, cause="restored, it ended at once (exit code 3)")
     await containers.exit(template)
 
-    assert report == TemplateReport(is_ready=False, cause="restored, it ended at once (exit code 3)")
     assert not os.path.exists(snapshot.image_dir(str(containers.base / template.container_id)))
     assert not (containers.base / template.container_id / "check").exists()
 

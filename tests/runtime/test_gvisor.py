@@ -140,6 +140,7 @@ def test_machine_without_runsc_is_told_what_to_do(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("says", "named"),
     [("runsc version 0.0~20221219.0", "is of 20221219"), ("usage: runsc", "does not say its version")],
+    ids=["old", "silent"],
 )
 def test_runsc_that_will_not_do_is_named(
     says: str, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

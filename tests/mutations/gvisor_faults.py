@@ -1,0 +1,90 @@
+"""Mutations of containers under gVisor: what keeps sandboxes from the machine, and snapshots from being trusted."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+BUNDLE = "src/squall/runtime/gvisor/bundle.py"
+GVISOR = "tests/kernel/test_gvisor.py::"
+SNAPSHOTS = "tests/kernel/test_gvisor_snapshots.py::"
+
+GVISOR_FAULTS = (
+    Mutation(
+        "gvisor-slot-not-restored",
+        "a sandbox is removed",
+        "its network slot goes to the next container without an address",
+        (Change("src/squall/runtime/registry.py", "    restore_slot(state_dir)\n", ""),),
+        {f"{GVISOR}test_slot_is_what_it_was_when_a_sandbox_has_gone": "== outside"},
+    ),
+    Mutation(
+        "gvisor-machines-ids",
+        "code escapes from its sandbox",
+        "runsc keeps a capability that it does not need",
+        (
+            Change(
+                "src/squall/runtime/gvisor/plan.py",
+                "op.DropCapabilities(tuple(RUNSC_CAPABILITIES.values()))",
+                "op.DropCapabilities((*RUNSC_CAPABILITIES.values(), 27))",
+            ),
+        ),
+        {f"{GVISOR}test_runsc_itself_has_the_capabilities_it_needs_and_no_others": "[mask] * 3"},
+    ),
+    Mutation(
+        "gvisor-program-without-limits-of-power",
+        "hostile code in a sandbox",
+        "the program has every capability over its own kernel",
+        (
+            Change(
+                BUNDLE,
+                '[f"CAP_{name}" for name in KEPT_CAPABILITIES] if uid == 0 else []',
+                '["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]',
+            ),
+        ),
+        {f"{GVISOR}test_exec_under_gvisor_is_in_the_container": "CapEff"},
+    ),
+    Mutation(
+        "gvisor-dead-sandbox",
+        "a sandbox panics",
+        "its container ends as if its program had said so",
+        (Change("src/squall/runtime/gvisor/executor.py", "in (FAILED_CODE, PANIC_CODE)", "in ()"),),
+        {f"{GVISOR}test_processes_over_the_limit_end_a_sandbox": "ExitStatus"},
+    ),
+    Mutation(
+        "gvisor-snapshot-unchecked",
+        "a process does not survive being saved",
+        "a snapshot is used that was never restored",
+        (
+            Change(
+                "src/squall/runtime/gvisor/snapshots.py",
+                '"" if status.code == 0 else',
+                '"" if True else',
+            ),
+        ),
+        {f"{SNAPSHOTS}test_one_that_does_not_come_to_itself_is_unfit": "report == TemplateReport"},
+    ),
+    Mutation(
+        "gvisor-files-not-copied",
+        "a template has written files",
+        "containers begin without what the kernel in their snapshot knows of",
+        (Change("src/squall/runtime/gvisor/snapshots.py", "            snapshot.copy_files(template, spec)\n", ""),),
+        {f"{SNAPSHOTS}test_containers_begin_where_the_template_has_come_to": "ended without"},
+    ),
+    Mutation(
+        "gvisor-same-randomness",
+        "containers begin from one snapshot",
+        "their random numbers are the same",
+        (Change("src/squall/guest/snapshot.py", 'sys.modules["random"].seed()', "pass"),),
+        {
+            "tests/guest/test_snapshot.py::test_it_waits_with_its_function_and_goes_on_as_who_it_is_told": (
+                "random numbers are its own"
+            )
+        },
+    ),
+    Mutation(
+        "gvisor-old-runsc",
+        "a program is too old",
+        "runsc is given flags that it does not know",
+        (Change("src/squall/runtime/gvisor/program.py", "if release >= OLDEST:", "if True:"),),
+        {"tests/runtime/test_gvisor.py::test_runsc_that_will_not_do_is_named[old]": "pytest.raises(FeatureMissing"},
+    ),
+)
