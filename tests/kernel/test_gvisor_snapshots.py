@@ -32,6 +32,11 @@ open("/root/made", "w").write("by the template")
 threading.Thread(target=time.sleep, args=(10_000,), daemon=True).start()
 def tell(said):
     open(folder + "/new", "w").write(json.dumps(said)); os.rename(folder + "/new", folder + "/report.json")
+def made():
+    try:
+        return open("/root/made").read()
+    except OSError as error:
+        return str(error)
 exec(os.environ.get("BEFORE", ""))
 tell({"ready": {"memory_bytes": 5, "import_ms": 1.5, "enter_ms": 2.5}})
 path = folder + "/identity.json"
@@ -39,7 +44,7 @@ while not os.path.exists(path): time.sleep(0.005)
 exec(os.environ.get("AFTER", ""))
 who = json.load(open(path)); os.unlink(path)
 if who["is_check"]: os._exit(0)
-print(json.dumps({"name": who["env"]["NAME"], "made": open("/root/made").read(), "kept": len(kept),
+print(json.dumps({"name": who["env"]["NAME"], "made": made(), "kept": len(kept),
                   "threads": threading.active_count(), "host": socket.gethostname(),
                   "address": socket.gethostbyname(socket.gethostname())}), flush=True)
 exec(who["env"].get("THEN", ""))

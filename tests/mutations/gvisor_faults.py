@@ -67,7 +67,7 @@ GVISOR_FAULTS = (
         "a template has written files",
         "containers begin without what the kernel in their snapshot knows of",
         (Change("src/squall/runtime/gvisor/snapshots.py", "            snapshot.copy_files(template, spec)\n", ""),),
-        {f"{SNAPSHOTS}test_containers_begin_where_the_template_has_come_to": "ended without"},
+        {f"{SNAPSHOTS}test_containers_begin_where_the_template_has_come_to": "by the template"},
     ),
     Mutation(
         "gvisor-same-randomness",
