@@ -45,7 +45,7 @@ os.register_at_fork(before=lambda: hooks.append("before"), after_in_child=lambda
 os.environ["OF_THE_MODULE"] = "its own"
 os.environ["CHANGED"] = "by the module"
 del os.environ["REMOVED"]
-words = open(__file__)
+words = open(__file__, "rb", buffering=0)
 words.read(10)
 
 def environment(names):
@@ -55,7 +55,7 @@ def environment(names):
     return {name: os.environ.get(name) for name in names}, {n: v and v.decode() for n, v in in_c.items()}
 
 def about():
-    return {"pid": os.getpid(), "hooks": hooks, "session": os.getsid(0), "at": words.tell(), "next": words.read(5),
+    return {"pid": os.getpid(), "hooks": hooks, "session": os.getsid(0), "at": words.tell(), "next": words.read(5).decode(),
             "local": squall.is_local()}
 
 def status():

@@ -8,6 +8,7 @@ from tests.mutations.cold_start_faults import COLD_START_FAULTS
 from tests.mutations.deploy_faults import DEPLOY_FAULTS
 from tests.mutations.durable_faults import DURABLE_FAULTS
 from tests.mutations.flight_faults import FLIGHT_FAULTS
+from tests.mutations.guest_template_faults import GUEST_TEMPLATE_FAULTS
 from tests.mutations.gvisor_faults import GVISOR_FAULTS
 from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
 from tests.mutations.image_faults import IMAGE_FAULTS
@@ -50,5 +51,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *SERVER_ISOLATION,
     *TEMPLATE_FAULTS,
     *GVISOR_FAULTS,
+    *GUEST_TEMPLATE_FAULTS,
     *TOGETHER_FAULTS,
 )

@@ -1,0 +1,86 @@
+"""Mutations of the guest in templates and their forks: what is refused, made anew, given up, or kept."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+CLONE, TEMPLATE = "src/squall/guest/clone.py", "src/squall/guest/template.py"
+SAFETY, RENEWAL = "src/squall/guest/fork_safety.py", "src/squall/guest/renewal.py"
+SUITE = "tests/guest/test_template.py::"
+ONE_NUMBER = "tests/guest/test_renewal.py::test_forks_of_one_number_draw_other_values_when_these_are_renewed"
+NAMED = "tests/guest/test_fork_safety.py::test_what_cannot_be_forked_is_named"
+SERVED = f"{SUITE}test_function_is_loaded_once_and_served_by_each_fork[python]"
+COUNTS = "tests/guest/test_thread_counts.py::"
+
+GUEST_TEMPLATE_FAULTS = (
+    Mutation(
+        "fork-openssl",
+        "two forks with the same randomness",
+        "OpenSSL is not seeded anew in a fork",
+        (Change(RENEWAL, '    "_ssl": _ssl,\n', ""),),
+        {ONE_NUMBER: "== set()"},
+    ),
+    Mutation(
+        "fork-numpy",
+        "two forks with the same randomness",
+        "numpy's generator is not seeded anew in a fork",
+        (Change(RENEWAL, '    "numpy.random.mtrand": _numpy,\n', ""),),
+        {ONE_NUMBER: "== set()"},
+    ),
+    Mutation(
+        "fork-thread",
+        "a template with threads",
+        "threads are no obstacle",
+        (Change(SAFETY, "() if has_threads else _threads(watch)", "()"),),
+        {f"{NAMED}[thread]": '["unfit"]'},
+    ),
+    Mutation(
+        "fork-shared-memory",
+        "two forks with one lock",
+        "memory that is shared is no obstacle",
+        (Change(SAFETY, ", *_shared_memory()", ""),),
+        {f"{NAMED}[lock between processes]": '["unfit"]'},
+    ),
+    Mutation(
+        "fork-hooks-once",
+        "hooks of user code in a fork",
+        "both forks run the hooks of user code",
+        (Change(TEMPLATE, "pid = libc.fork()", "pid = os.fork()"),),
+        {SERVED: 'about["hooks"]'},
+    ),
+    Mutation(
+        "fork-position",
+        "two forks that read one file",
+        "forks share their position in a file with the template",
+        (Change(CLONE, "            _open_again(descriptor)\n", "            pass\n"),),
+        {SERVED: '(about["at"], about["next"])'},
+    ),
+    Mutation(
+        "fork-environment",
+        "the environment of a fork",
+        "what the module has set is lost",
+        (Change(CLONE, "    wanted.update(changed)\n", ""),),
+        {f"{SUITE}test_environment_of_a_fork_is_its_own_with_what_the_module_has_changed": "in_python =="},
+    ),
+    Mutation(
+        "fork-exit",
+        "the end of a fork",
+        "a child of user code speaks for the container",
+        (Change(CLONE, "if os.getpid() == self._pid:", "if self._pid:"),),
+        {f"{SUITE}test_fork_says_what_it_ends_with_and_its_children_do_not": "(child, code)"},
+    ),
+    Mutation(
+        "fork-privileges",
+        "what a fork may do",
+        "a fork gives nothing up",
+        (Change(CLONE, "        _drop_privileges(asked)\n", "        pass\n"),),
+        {f"{SUITE}test_fork_of_another_user_keeps_nothing": '["1234"] * 4'},
+    ),
+    Mutation(
+        "fork-thread-counts",
+        "threads of numerical libraries",
+        "forks compute with one thread",
+        (Change(TEMPLATE, "thread_counts=thread_counts.setters(),", "thread_counts=(),"),),
+        {f"{COUNTS}test_product_in_a_fork_uses_the_threads_that_its_environment_says": "(3, True)"},
+    ),
+)
