@@ -55,8 +55,8 @@ def environment(names):
     return {name: os.environ.get(name) for name in names}, {n: v and v.decode() for n, v in in_c.items()}
 
 def about():
-    return {"pid": os.getpid(), "hooks": hooks, "session": os.getsid(0), "at": words.tell(), "next": words.read(5).decode(),
-            "local": squall.is_local()}
+    return {"pid": os.getpid(), "hooks": hooks, "session": os.getsid(0), "local": squall.is_local(),
+            "at": words.tell(), "next": words.read(5).decode()}
 
 def status():
     return open("/proc/self/status").read(), os.getcwd(), os.readlink("/proc/self/fd/0")
