@@ -17,8 +17,6 @@ from tests.guest.spawner_double import TEMPLATE, Fork, TemplateProcess
 
 CALL = "fc-0123456789ABCDEFGHabcd"
 ENVIRONMENT = {"REMOVED": "1", "CHANGED": "1", "ONE": "of the template"}
-THREAD_COUNTS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""What the agent sets in templates, as threads cannot be forked."""
 
 
 class StartedTemplate:
@@ -32,7 +30,7 @@ class StartedTemplate:
             (directory / "code" / f"{name}.py").write_text(text)
         self.agent = AgentDouble(directory / "agent/agent.sock")
         paths = (sysconfig.get_path("purelib"),) if python == sys.executable else ()
-        self.template = TemplateProcess(directory, python, stage, {**ENVIRONMENT, **THREAD_COUNTS}, paths)
+        self.template = TemplateProcess(directory, python, stage, ENVIRONMENT, paths)
         self.forks: list[Fork] = []
         self.definition = Definition(BY_FILE, "user_code", "")
         self._functions: dict[str, str] = {}

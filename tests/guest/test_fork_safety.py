@@ -87,6 +87,11 @@ OBSTACLES = {
     ),
 }
 HARMLESS = {
+    "thread of an allocator": (
+        "import ctypes\nlibc = ctypes.CDLL(None)\nident = ctypes.c_ulong()\n"
+        "libc.pthread_create(ctypes.byref(ident), None, libc.sleep, ctypes.c_void_p(60))\n"
+        "libc.pthread_setname_np(ident, b'jemalloc_bg_thd')"
+    ),
     "file that is read": "words = open(__file__)",
     "file that is gone": "import tempfile\nwith tempfile.NamedTemporaryFile() as one:\n    again = open(one.name)",
     "devices": "null = open('/dev/null', 'w')\nrandom = open('/dev/urandom', 'rb')",

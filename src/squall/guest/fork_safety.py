@@ -38,13 +38,15 @@ _NATIVE_LIBRARIES = {
     "librdkafka": "librdkafka",
     "libjemalloc": "jemalloc",
     "tokenizers": "tokenizers",
-    "_pydantic": "",
     "libtorch": "torch",
+    "cv2": "OpenCV",
     "tensorflow": "tensorflow",
     "jaxlib": "jax",
     "duckdb": "duckdb",
 }
 """Parts of the names of libraries that start threads of their own, and what users know them as."""
+_HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
+"""Of an allocator that has prepared for forks, and goes on without it: pyarrow's, and so of what uses pandas."""
 _STARTERS = ("threading", "concurrent", "asyncio", "multiprocessing", "squall", "importlib")
 """Who starts a thread for somebody else."""
 
@@ -183,13 +185,14 @@ def _threads(watch: ThreadWatch) -> Iterator[str]:
 
 
 def _others() -> set[int]:
-    """Threads beside the main one, by their numbers."""
-    return {int(name) for name in os.listdir("/proc/self/task")} - {os.getpid()}
+    """Threads beside the main one that matter, by their numbers."""
+    numbers = {int(name) for name in os.listdir("/proc/self/task")} - {os.getpid()}
+    return {one for one in numbers if _read(f"/proc/self/task/{one}/comm") not in _HARMLESS_THREADS}
 
 
 def _describe_native(names: list[str]) -> str:
     maps = _read("/proc/self/maps")
-    libraries = sorted({title for part, title in _NATIVE_LIBRARIES.items() if title and part in maps})
+    libraries = sorted({title for part, title in _NATIVE_LIBRARIES.items() if part in maps})
     hint = f", of one of these perhaps: {', '.join(libraries)}" if libraries else ""
     named = ", ".join(sorted(set(filter(None, names)))) or "unknown"
     count = "1 thread" if len(names) == 1 else f"{len(names)} threads"

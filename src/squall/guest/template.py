@@ -84,6 +84,7 @@ class Template:
         self._has_pages = True
 
     def _connect(self) -> None:
+        self._environment.update(thread_counts.use_one())
         descriptor = int(os.environ.pop(ENV_TEMPLATE_FD))
         self._control = socket.socket(fileno=descriptor)
         os.set_inheritable(descriptor, False)

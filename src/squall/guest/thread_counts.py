@@ -13,6 +13,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
 
 class _Kind(NamedTuple):
     """Libraries of one interface."""
@@ -42,6 +51,13 @@ _KINDS = (
 )
 
 
+def use_one() -> dict[str, str]:
+    """Let the libraries that are loaded from now on use one thread; gives what was set for that."""
+    ones = dict.fromkeys(_VARIABLES, "1")
+    os.environ.update(ones)
+    return ones
+
+
 def setters() -> tuple[Callable[[], None], ...]:
     """For each library that is loaded, and uses one thread, what gives it its number in a fork. One that user code has
     given another number keeps that."""
@@ -55,6 +71,9 @@ def setters() -> tuple[Callable[[], None], ...]:
     # After OpenMP's, which it uses.
     if torch is not None and torch.get_num_threads() == 1:
         found.append(_setter(torch.set_num_threads, ("OMP_NUM_THREADS", "MKL_NUM_THREADS")))
+    opencv = sys.modules.get("cv2")
+    if opencv is not None and opencv.getNumThreads() == 1:
+        found.append(_setter(opencv.setNumThreads, ("OPENCV_FOR_THREADS_NUM",)))
     numexpr = sys.modules.get("numexpr")
     if numexpr is not None and numexpr.get_num_threads() == 1:
         found.append(_setter(numexpr.set_num_threads, ("NUMEXPR_NUM_THREADS", "OMP_NUM_THREADS")))
