@@ -62,9 +62,9 @@ class StartedTemplate:
         report: dict[str, Any] = self.template.report()["ready"]
         return report
 
-    def fork(self, container_id: str = "ct-fork", **env: str) -> Fork:
+    def fork(self, container_id: str = "ct-fork", *, joining: Mapping[str, Any] | None = None, **env: str) -> Fork:
         """A fork that serves."""
-        fork = self.template.fork().joined()
+        fork = self.template.fork(joining).joined()
         self.forks.append(fork)
         fork.begin(container_id, **env)
         hello, _ = self.agent.expect("GuestHello", GuestHello)

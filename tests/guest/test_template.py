@@ -243,6 +243,16 @@ def test_environment_of_a_fork_is_its_own_with_what_the_module_has_changed(start
     assert in_c == in_python
 
 
+@pytest.mark.parametrize(("code", "expected"), [("", "/usr"), ("import os\nos.chdir('/etc')\n", "/etc")])
+def test_fork_is_where_user_code_has_gone_to(start: Start, code: str, expected: str) -> None:
+    one = start(f"{code}import os\ndef where():\n    return os.getcwd()\n")
+    one.ready("where")
+
+    one.fork(joining={"cwd": "/usr"})
+
+    assert one.call() == expected
+
+
 def test_fork_says_what_it_ends_with_and_its_children_do_not(start: Start) -> None:
     one = start(CODE)
     one.ready("forks")

@@ -47,6 +47,8 @@ class Kit(NamedTuple):
     forks: ForkGuard
     environment: Mapping[str, str]
     """What the template was started with."""
+    directory: str
+    """Where user code has gone to, if it has."""
     files: tuple[int, ...]
     """Descriptors open for reading."""
     outputs: Mapping[int, int]
@@ -123,9 +125,10 @@ def _confine(asked: Mapping[str, Any], program: bytes, kit: Kit, descriptors: li
     for descriptor in kit.files:
         with _doing("open a file again that the template has open"):
             _open_again(descriptor)
-    if "cwd" in asked:
-        with _doing(f"change to the directory {asked['cwd']}"):
-            os.chdir(asked["cwd"])
+    directory = kit.directory or asked.get("cwd")
+    if directory:
+        with _doing(f"change to the directory {directory}"):
+            os.chdir(directory)
     if "uid" in asked:
         _drop_privileges(asked)
     libc.set_attribute(libc.PR_SET_NO_NEW_PRIVS, 1, "forbid new privileges")

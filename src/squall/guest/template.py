@@ -74,6 +74,7 @@ class Template:
         self._guest = guest
         self._started = started
         self._environment = _first_environment()
+        self._began_in = os.getcwd()
         self._has_function = os.environ.pop(ENV_TEMPLATE) == TEMPLATE_FUNCTION
         self._connect()
         self._children: set[int] = set()
@@ -136,6 +137,7 @@ class Template:
             control=self._control,
             forks=self._guest.interrupter.forks,
             environment=self._environment,
+            directory="" if os.getcwd() == self._began_in else os.getcwd(),
             files=found.files,
             outputs=found.outputs,
             renewals=renewal.renewals(self._untouched),
