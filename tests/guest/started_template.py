@@ -44,7 +44,12 @@ class StartedTemplate:
         functions: Mapping[str, str] | None = None,
     ) -> None:
         """Tell the template what to load, and the ids of the app's `functions`."""
-        self.definition = Definition(BY_FILE, "user_code", qualname, is_class=is_class, is_async=is_async)
+        definition = Definition(BY_FILE, "user_code", qualname, is_class=is_class, is_async=is_async)
+        self.boot_with(definition, functions)
+
+    def boot_with(self, definition: Definition, functions: Mapping[str, str] | None = None) -> None:
+        """The same, however it gets hold of the function."""
+        self.definition = definition
         self._functions = dict(functions or {})
         hello, _ = self.agent.expect("GuestHello", GuestHello)
         assert (hello.role, hello.container_id) == (ROLE_TEMPLATE, TEMPLATE)

@@ -6,21 +6,24 @@ That a fork serves as a plain start does is in the other files here, which start
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pickle
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from squall.protocol.app import AppCreate
 from squall.protocol.call import InputBatch
-from squall.protocol.function import BY_FILE, Definition, FunctionSpec
+from squall.protocol.function import BY_FILE, SERIALIZED, Definition, FunctionSpec
 from squall.protocol.guest import (
     TEMPLATE_FUNCTION,
     TEMPLATE_GUEST,
@@ -241,6 +244,20 @@ def test_environment_of_a_fork_is_its_own_with_what_the_module_has_changed(start
         "SQUALL_CONTAINER_ID": "ct-fork",
     }
     assert in_c == in_python
+
+
+def test_what_is_registered_for_the_end_runs_in_each_fork_and_not_in_the_template(start: Start) -> None:
+    code = "import atexit, os\natexit.register(lambda: print('left', os.getpid()))\n"
+    one = start(f"{code}def pid():\n    return os.getpid()\n")
+    one.ready("pid")
+    for number in (1, 2):
+        fork = one.fork(f"ct-{number}")
+        pid = one.call()
+
+        assert one.stop(fork) == (0, f"left {pid}\n")
+
+    one.template.leave()
+    assert one.template.printed() == ""
 
 
 @pytest.mark.parametrize(("code", "expected"), [("", "/usr"), ("import os\nos.chdir('/etc')\n", "/etc")])
@@ -464,6 +481,24 @@ def test_handles_that_hooks_have_used_go_on_in_each_fork(start: Start, make_data
     greeted = [(hello.container_id, hello.token) for hello in server.guest_hellos]
     assert greeted == [(TEMPLATE, "of the template"), ("ct-1", "secret"), ("ct-2", "secret")]
     assert len({hello.client_id for hello in server.hellos}) == 3
+
+
+def test_function_that_was_pickled_is_fetched_once(start: Start, make_data_dir: Callable[[], Path]) -> None:
+    server_path = str(make_data_dir() / "server.sock")
+    pickled = cloudpickle.dumps(lambda x: x + 1)
+    sha256 = hashlib.sha256(pickled).hexdigest()
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    with ServerDouble(server_path) as server:
+        server.blobs[sha256] = pickled
+        one = start("")
+        one.agent.server_path = server_path
+        one.boot_with(Definition(SERIALIZED, "", "nameless", sha256, python))
+        assert "ready" in one.template.report()
+        one.fork()
+
+        assert one.call(41) == 42
+
+    assert [hello.container_id for hello in server.guest_hellos] == [TEMPLATE]
 
 
 def allow_all() -> bytes:
