@@ -324,6 +324,7 @@ def test_template_goes_on_whatever_becomes_of_its_forks(start: Start) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         one.template.ask(b'{"fork": 1}', (theirs.fileno(), theirs.fileno()))
+        one.template.ask(b'{"fork": 1}', (theirs.fileno(),) * 100)
         # Forked, and killed while it waits to hear how to join.
         one.template.ask(b'{"fork": 1}', (theirs.fileno(),))
         child = wait_for(lambda: children_of(one.template.process.pid))[0]

@@ -204,6 +204,8 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     """One message, with the descriptors that came along. An empty one may also mean that the other side has gone."""
     data, descriptors, flags, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise libc.CallFailed(f"cannot take a message of more than {MESSAGE_BYTES_MAX} bytes from the spawner")
     return data, descriptors
 

@@ -179,7 +179,10 @@ class Template:
                 if not self._children:
                     self._has_pages = next(self._pages, False) is None
                 continue
-            message, descriptors = receive(self._control)
+            try:
+                message, descriptors = receive(self._control)
+            except libc.CallFailed:
+                continue  # more than anybody asks for
             if not message:
                 return None
             try:
