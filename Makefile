@@ -1,6 +1,6 @@
 # Every target is one short script in scripts/, the same on a laptop and in CI.
 .DEFAULT_GOAL := help
-.PHONY: help setup hello test test-fast test-e2e test-paths test-all mutants check fmt bench bench-peers lock clean
+.PHONY: help setup hello test test-fast test-e2e test-paths test-all mutants check fmt bench bench-peers criu lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -40,6 +40,9 @@ bench: ## measure the figures of docs/performance.md; ARGS="warm_call map" picks
 
 bench-peers: ## install what the figures are compared with into .venv-peers/
 	@scripts/bench-peers
+
+criu: ## install CRIU in /opt/squall: templates of functions outlive a reboot (optional)
+	@scripts/criu
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@scripts/lock

@@ -34,10 +34,13 @@ T = TypeVar("T")
 class GuestStarter:
     """Starts guests as the agent does, on an event loop in a thread of its own. `close` ends all of it."""
 
-    def __init__(self, data_dir: Path, debian: Debian, stage: str = "", isolation: str = NAMESPACES) -> None:
-        """`stage`: they are forks, of templates that go so far."""
+    def __init__(
+        self, data_dir: Path, debian: Debian, stage: str = "", isolation: str = NAMESPACES, *, is_saved: bool = False
+    ) -> None:
+        """`stage`: they are forks, of templates that go so far. `is_saved`: and that were on disk in between."""
         self._stage = stage
         self.isolation = isolation
+        self._is_saved = is_saved
         self._data_dir = data_dir
         self._debian = debian
         self._config = make_config(data_dir)
@@ -63,7 +66,7 @@ class GuestStarter:
         (directory / "agent" / "agent.sock").chmod(0o666)
         (directory / "state").mkdir()
         spec = self._spec(directory, str(layer))
-        return ForkedContainer(self, spec, self._stage) if self._stage else self.start(spec)
+        return ForkedContainer(self, spec, self._stage, is_saved=self._is_saved) if self._stage else self.start(spec)
 
     def start(self, spec: ContainerSpec) -> GuestContainer:
         """A container."""
@@ -141,7 +144,7 @@ class GuestContainer:
 class ForkedContainer(ForkedGuest):
     """A container that is a fork of another one."""
 
-    def __init__(self, starter: GuestStarter, spec: ContainerSpec, stage: str) -> None:
+    def __init__(self, starter: GuestStarter, spec: ContainerSpec, stage: str, *, is_saved: bool) -> None:
         super().__init__(stage == TEMPLATE_FUNCTION, CONTAINER)
         self._starter = starter
         self._spec = spec
@@ -149,10 +152,12 @@ class ForkedContainer(ForkedGuest):
         state_dir = Path(spec.state_dir).parent / "state-template"
         state_dir.mkdir()
         env = {**spec.env, ENV_CONTAINER_ID: TEMPLATE, ENV_TOKEN: TEMPLATE_TOKEN, ENV_TEMPLATE: stage}
-        self._template = starter.start(
-            replace(spec, container_id=template_id, state_dir=str(state_dir), env=env, is_template=True)
+        self._template_spec = replace(
+            spec, container_id=template_id, state_dir=str(state_dir), env=env, is_template=True
         )
+        self._template = starter.start(self._template_spec)
         self._template_id = template_id
+        self._is_to_be_saved = is_saved
         if not self.has_function:
             self._guest = self.fork()
 
@@ -160,7 +165,19 @@ class ForkedContainer(ForkedGuest):
         """See `ForkedGuest`."""
         report = self._starter.wait(self._starter.runtime.template_report(self._template_id))
         self.is_fork = report.is_ready
+        if self.is_fork and self._is_to_be_saved:
+            self._is_to_be_saved = False
+            self._save_and_bring_back()
         return self._starter.start(replace(self._spec, template_id=self._template_id) if self.is_fork else self._spec)
+
+    def _save_and_bring_back(self) -> None:
+        saved = Path(self._spec.state_dir).parent / "saved"
+        saved.mkdir()
+        self._starter.wait(self._starter.runtime.save(self._template_id, str(saved)))
+        self.end_template()
+        self._template = self._starter.start(replace(self._template_spec, restore_from=str(saved)))
+        report = self._starter.wait(self._starter.runtime.template_report(self._template_id))
+        assert report.is_ready, report.cause
 
     def end_template(self) -> None:
         """See `ForkedGuest`."""

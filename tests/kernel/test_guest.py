@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from squall.protocol.guest import TEMPLATE_FUNCTION
+from squall.runtime.criu.tool import find_tool
 from squall.runtime.spec import GVISOR, NAMESPACES
 from tests.conftest import remove_data_dir
 from tests.guest import test_async_runner, test_batch, test_process, test_thread_runner
@@ -30,11 +31,14 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(("3.11", "", NAMESPACES), id="3.11"),
-        pytest.param(("3.13", "", NAMESPACES), id="3.13"),
-        pytest.param(("3.13", TEMPLATE_FUNCTION, NAMESPACES), id="3.13-fork"),
-        pytest.param(("3.13", "", GVISOR), id="3.13-gvisor", marks=[NEEDS_RUNSC, pytest.mark.slow]),
-        pytest.param(("3.13", TEMPLATE_FUNCTION, GVISOR), id="3.13-restore", marks=[NEEDS_RUNSC, pytest.mark.slow]),
+        pytest.param(("3.11", "", NAMESPACES, False), id="3.11"),
+        pytest.param(("3.13", "", NAMESPACES, False), id="3.13"),
+        pytest.param(("3.13", TEMPLATE_FUNCTION, NAMESPACES, False), id="3.13-fork"),
+        pytest.param(("3.13", TEMPLATE_FUNCTION, NAMESPACES, True), id="3.13-saved", marks=pytest.mark.slow),
+        pytest.param(("3.13", "", GVISOR, False), id="3.13-gvisor", marks=[NEEDS_RUNSC, pytest.mark.slow]),
+        pytest.param(
+            ("3.13", TEMPLATE_FUNCTION, GVISOR, False), id="3.13-restore", marks=[NEEDS_RUNSC, pytest.mark.slow]
+        ),
     ],
 )
 def starter(request: pytest.FixtureRequest) -> Iterator[GuestStarter]:
@@ -43,8 +47,10 @@ def starter(request: pytest.FixtureRequest) -> Iterator[GuestStarter]:
         pytest.skip(missing())
     directory = Path(tempfile.mkdtemp(prefix="sq-", dir="/tmp"))
     try:
-        python, stage, isolation = request.param
-        started = GuestStarter(directory, debian_with(python, directory), stage, isolation)
+        python, stage, isolation, is_saved = request.param
+        if is_saved and find_tool() is None:
+            pytest.skip("missing: CRIU (make criu)")
+        started = GuestStarter(directory, debian_with(python, directory), stage, isolation, is_saved=is_saved)
         yield started
         started.close()
     finally:

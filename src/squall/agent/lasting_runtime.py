@@ -104,6 +104,10 @@ class LastingRuntime:
         """See `contract.Runtime`."""
         return await (await self._current()).begin(container_id, env)
 
+    async def save(self, template_id: str, directory: str) -> None:
+        """See `contract.Runtime`."""
+        await (await self._current()).save(template_id, directory)
+
     async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
         """See `contract.Runtime`."""
         return await (await self._current()).make_network_namespaces(id_range, uid, count)

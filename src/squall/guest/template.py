@@ -3,6 +3,7 @@
     spawner                            template
       ◀──────────────── ready or unfit   once; what is unfit ends
       fork, the clone's socket ────────▶ forks (see `clone`), as often as it is told to
+      save, a socket ──────────────────▶ forks a copy of itself, which is saved on disk
 
 A template of a guest has loaded what any guest loads. One of a function has also asked the server for its Boot, loaded
 the function, or made the instance of its class, and run the hooks with `snap=True`. It runs no input, and no exit hook:
@@ -18,6 +19,7 @@ import json
 import os
 import select
 import socket
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,6 +46,9 @@ from squall.sdk import _container
 if TYPE_CHECKING:
     from squall.guest.main import Guest
 
+SAVE = b'{"save": 1}'
+SOCKET_PLACEHOLDER = "/dev/full"
+SOCKET_PAUSE_S = 0.005
 REAP_S = 0.02
 """How often forks are looked at that have not ended."""
 IDLE_S = 0.01
@@ -81,6 +86,7 @@ class Template:
         self._boot: Boot | None = None
         self._untouched: set[str] = set()
         """Modules of which no code of the user's has drawn anything."""
+        self._report: dict[str, Any] = {}
         self._pages = huge_pages.collapse()
         self._has_pages = True
 
@@ -126,7 +132,8 @@ class Template:
         gc.freeze()
         import_ms, enter_ms = (served.import_ms, served.enter_ms) if served is not None else (0.0, 0.0)
         import_ms = import_ms or (time.monotonic() - self._started) * 1000
-        self._tell({"ready": {"memory_bytes": _resident_bytes(), "import_ms": import_ms, "enter_ms": enter_ms}})
+        self._report = {"ready": {"memory_bytes": _resident_bytes(), "import_ms": import_ms, "enter_ms": enter_ms}}
+        self._tell(self._report)
         return found, served
 
     def _look(self, watch: fork_safety.ThreadWatch) -> fork_safety.Found:
@@ -186,6 +193,9 @@ class Template:
             if not message:
                 return None
             try:
+                if message == SAVE:
+                    self._be_copied(descriptors)
+                    continue
                 clone = self._fork(descriptors, kit)
             finally:
                 for descriptor in descriptors:
@@ -216,6 +226,35 @@ class Template:
         if pid > 0:
             self._children.add(pid)
         return None
+
+    def _be_copied(self, descriptors: list[int]) -> None:
+        """Fork a copy to be saved. It comes back as the same template, in another container and maybe another year."""
+        if len(descriptors) != 1:
+            return
+        channel = socket.socket(fileno=os.dup(descriptors[0]))
+        with channel:
+            try:
+                pid = libc.fork()
+            except libc.CallFailed as error:
+                with contextlib.suppress(OSError):
+                    channel.send(json.dumps({"error": str(error)}).encode())
+                return
+            if pid > 0:
+                self._children.add(pid)
+                return
+            os.setsid()
+            self._children.clear()
+            # A socket whose other end is somebody else cannot be saved. Where it was is a file that nothing else has
+            # open, and whoever brings the copy back puts the new socket there.
+            placeholder = os.open(SOCKET_PLACEHOLDER, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(placeholder, self._control.fileno(), inheritable=False)
+            os.close(placeholder)
+            with contextlib.suppress(OSError):
+                channel.send(json.dumps({"copied": 1}).encode())
+        os.close(descriptors.pop())
+        while not stat.S_ISSOCK(os.fstat(self._control.fileno()).st_mode):
+            time.sleep(SOCKET_PAUSE_S)
+        self._tell(self._report)
 
     def _reap(self) -> None:
         for pid in list(self._children):

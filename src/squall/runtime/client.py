@@ -157,6 +157,10 @@ class SpawnerRuntime:
         """See `contract.Runtime`."""
         return _started(*await self._request("begin", container_id=container_id, env=dict(env)))
 
+    async def save(self, template_id: str, directory: str) -> None:
+        """See `contract.Runtime`."""
+        await self._request("save", container_id=template_id, directory=directory)
+
     async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
         """See `contract.Runtime`."""
         parameters = {"id_range": codec.to_json(id_range), "uid": uid, "count": count}

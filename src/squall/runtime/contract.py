@@ -75,6 +75,14 @@ class Runtime(Protocol):
             ContainerMissing: unknown, or it has ended without a word.
         """
 
+    async def save(self, template_id: str, directory: str) -> None:
+        """Save a template that is ready in an empty directory, for `ContainerSpec.restore_from`. It goes on meanwhile.
+
+        Raises:
+            TemplateUnfit: there is none that could be forked, or it cannot be saved; the directory is then of no use.
+            FeatureMissing: this machine has no CRIU.
+        """
+
     async def prepare(self, spec: ContainerSpec, *, is_parked: bool) -> None:
         """Make what a fork of `spec.template_id` is to live in; with `is_parked` also the fork itself, which waits
         there to be told who it is. Of one that is prepared without a fork, again with `is_parked`: adds the fork.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from squall.runtime.container import CgroupEntry, Entry, Outcome, Reply, close_descriptors, output_pipe, receive
-from squall.runtime.errors import ContainerMissing, RuntimeFailure
+from squall.runtime.criu.launch import fork_restore
+from squall.runtime.criu.tool import PLACE, find_tool
+from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.executor import Executor
 from squall.runtime.launch import Forked, LaunchKit, fork_beside
 from squall.runtime.operations import Phase
@@ -19,6 +22,7 @@ from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus
 from squall.runtime.wire import failure_from_json
 
 STRAY_PAUSE_S = 0.05
+RESTORE_TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True)
@@ -39,6 +43,7 @@ class _PendingExec:
     entry: Entry
     descriptors: list[int]
     answer: Outcome
+    helper_pid: int = 0
     pid: int = 0
     failure: RuntimeFailure | None = None
 
@@ -80,22 +85,54 @@ class Execs:
         standard = {1: outputs[0], 2: outputs[1]}
         self._join(entry, plan_template(entry.spec), standard, [], user_namespace_fd, answer, control)
 
+    def restore_template(self, entry: Entry, outputs: tuple[int, int], control: socket.socket, answer: Outcome) -> None:
+        """The same with a program that was saved: it is brought back and not executed."""
+        tool = find_tool()
+        if tool is None:
+            raise TemplateUnfit(f"cannot bring a template back: CRIU is not in {PLACE}; make criu puts it there")
+
+        def fork(cgroup_entry: CgroupEntry) -> Forked:
+            return fork_restore(
+                self._kit, tool, entry.spec.id_range, plan_exec_entry(cgroup_entry.tasks_paths), entry.forked.pidfd,
+                outputs, control, entry.spec.restore_from, cgroup_entry.unified_fd,
+            )  # fmt: skip
+
+        pending = self._begin(entry, [], answer, fork)
+
+        def on_late() -> None:
+            if self._pending.get(pending.exec_id) is pending:
+                # CRIU ends with its helper, and the container when this has failed.
+                os.kill(pending.helper_pid, signal.SIGKILL)
+                pending.failure = TemplateUnfit(f"it was not back within {RESTORE_TIMEOUT_S:g} s")
+
+        self._poller.call_later(RESTORE_TIMEOUT_S, on_late)
+
     def _join(
         self, entry: Entry, phases: Sequence[Phase], standard: Mapping[int, int], ours: list[int],
         user_namespace_fd: int, answer: Outcome, control: socket.socket | None = None,
     ) -> None:  # fmt: skip
-        self._count += 1
-        cgroup_entry = CgroupEntry.of(entry.cgroup)
-        try:
-            forked = fork_beside(
+        def fork(cgroup_entry: CgroupEntry) -> Forked:
+            return fork_beside(
                 self._kit, entry.spec.id_range, user_namespace_fd, plan_exec_entry(cgroup_entry.tasks_paths), phases,
                 entry.forked.pidfd, standard, cgroup_fd=cgroup_entry.unified_fd, control=control,
             )  # fmt: skip
+
+        self._begin(entry, ours, answer, fork)
+
+    def _begin(
+        self, entry: Entry, ours: list[int], answer: Outcome, fork: Callable[[CgroupEntry], Forked]
+    ) -> _PendingExec:
+        self._count += 1
+        cgroup_entry = CgroupEntry.of(entry.cgroup)
+        try:
+            forked = fork(cgroup_entry)
         finally:
             cgroup_entry.close()
         pending = _PendingExec(f"{entry.spec.container_id}/{self._count}", entry, ours, answer)
+        pending.helper_pid = forked.pid
         self._pending[pending.exec_id] = pending
         self._poller.watch(forked.channel.fileno(), lambda _: self._on_message(forked, pending))
+        return pending
 
     def wait(self, exec_id: str, answer: Outcome) -> None:
         """The answer comes when the program has ended."""

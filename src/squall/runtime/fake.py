@@ -234,6 +234,14 @@ class FakeRuntime:
         self._machine.parked.discard(container_id)
         return self._run(replace(spec, env=dict(env)))
 
+    async def save(self, template_id: str, directory: str) -> None:
+        """See `contract.Runtime`. What is saved is that it was."""
+        template = self._machine.containers.get(template_id)
+        report = template.first.process.report if template and not template.first.ended.done() else None
+        if report is None or not report.done() or not report.result().is_ready:
+            raise TemplateUnfit(f"cannot save template {template_id}: it is not ready, or has ended")
+        os.mkdir(f"{directory}/images")
+
     async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
         """See `contract.Runtime`. Descriptors of nothing."""
         return [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(count)]

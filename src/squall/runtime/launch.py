@@ -74,9 +74,9 @@ def fork_first(
             os.dup2(outputs[1], 2)
             context = context_of(kit, id_range, user_namespace_fd, theirs)
             context.phase_ms["fork"] = fork_ms
-            carry_out(phases, context, lambda phase_ms: _tell(theirs, {"phase_ms": dict(phase_ms)}))
+            carry_out(phases, context, lambda phase_ms: tell(theirs, {"phase_ms": dict(phase_ms)}))
 
-        _run_and_exit(body, theirs)
+        run_and_exit(body, theirs)
     theirs.close()
     return Forked(pid, pidfd, ours)
 
@@ -107,12 +107,12 @@ def fork_beside(
             sc.setns(container_pidfd, JOINED_NAMESPACES, "the container's namespaces")
             child = os.fork()
             if child:
-                _tell(theirs, {"pid": child})
+                tell(theirs, {"pid": child})
                 os._exit(0)
             os.setsid()
             carry_out(phases, context, lambda _: None)
 
-        _run_and_exit(body, theirs)
+        run_and_exit(body, theirs)
     theirs.close()
     return Forked(pid, pidfd, ours)
 
@@ -147,9 +147,9 @@ def fork_cell(
             gate.send(b"go")
             # Its end of the gate is closed when it executes its program, or ends.
             gate.recv(1)
-            _tell(theirs, {"pid": first_pid, "phase_ms": dict(context.phase_ms)})
+            tell(theirs, {"pid": first_pid, "phase_ms": dict(context.phase_ms)})
 
-        _run_and_exit(body, theirs, code=0)
+        run_and_exit(body, theirs, code=0)
     theirs.close()
     return Forked(pid, pidfd, ours)
 
@@ -178,7 +178,7 @@ def _fork_first_of_cell(
                 sc.close_descriptors_on_exec(3)
                 carry_out(phases, context, lambda _: None)
 
-        _run_and_exit(body, context.channel)
+        run_and_exit(body, context.channel)
     theirs.close()
     _, status = os.waitpid(middle, 0)
     message, ancillary, _, _ = gate.recvmsg(8, socket.CMSG_SPACE(_CREDENTIALS.size))
@@ -198,7 +198,7 @@ def _mount_from_inside(context: Context, phases: Sequence[Phase], first_pidfd: i
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             carry_out(phases, context, lambda _: None)
 
-        _run_and_exit(body, context.channel, code=0)
+        run_and_exit(body, context.channel, code=0)
     _, status = os.waitpid(child, 0)
     if status:
         raise RuntimeFailure("cannot mount what a cell needs")
@@ -219,7 +219,7 @@ def fork_network_namespaces(nested_fd: int, count: int) -> Forked:
                 made.append(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
             socket.send_fds(theirs, [b'{"namespaces": true}'], made)
 
-        _run_and_exit(body, theirs, code=0)
+        run_and_exit(body, theirs, code=0)
     theirs.close()
     return Forked(pid, pidfd, ours)
 
@@ -229,7 +229,7 @@ def fork_aside(action: Callable[[], None]) -> Forked:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, pidfd = sc.clone(0, signal.SIGCHLD)
     if pid == 0:
-        _run_and_exit(action, theirs, code=0)
+        run_and_exit(action, theirs, code=0)
     theirs.close()
     return Forked(pid, pidfd, ours)
 
@@ -249,19 +249,19 @@ def context_of(kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, channe
     )
 
 
-def _tell(channel: socket.socket, message: dict[str, Any]) -> None:
+def tell(channel: socket.socket, message: dict[str, Any]) -> None:
     channel.send(json.dumps(message).encode())
 
 
-def _run_and_exit(body: Callable[[], None], channel: socket.socket, code: int = 1) -> NoReturn:
+def run_and_exit(body: Callable[[], None], channel: socket.socket, code: int = 1) -> NoReturn:
     """Run it and end, with `code` where it returns, and with 1 where it raises."""
     try:
         body()
     except RuntimeFailure as failure:
         code = 1
-        _tell(channel, {"error": failure.message, "kind": type(failure).__name__})
+        tell(channel, {"error": failure.message, "kind": type(failure).__name__})
     except BaseException as error:  # noqa: BLE001  the parent hears of our mistakes too; nothing unwinds past
         code = 1
-        _tell(channel, {"error": f"unexpected {type(error).__name__}: {error}", "kind": "RuntimeFailure"})
+        tell(channel, {"error": f"unexpected {type(error).__name__}: {error}", "kind": "RuntimeFailure"})
     finally:
         os._exit(code)

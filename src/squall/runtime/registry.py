@@ -26,11 +26,13 @@ from squall.runtime.container import (
     receive,
 )
 from squall.runtime.contract import NAMESPACES_MAX
+from squall.runtime.criu.saving import Saving
 from squall.runtime.errors import (
     ContainerExists,
     ContainerMissing,
     FeatureMissing,
     RuntimeFailure,
+    TemplateUnfit,
     describe_errno,
 )
 from squall.runtime.execs import Execs
@@ -87,6 +89,7 @@ class Registry:
         self._snapshots = Snapshots(gvisor, poller, hands)
         self._execs = Execs(kit, poller, self._executors, self._first_pids)
         self._templates = Templates(self._execs, poller, self._kill_all)
+        self._saving = Saving(poller)
         ends = Ends(self._kill_all, self._tell_exit, self._finish_removal)
         self.forking = Forking(self._entries, self._ground, self._clone_tree, kit, poller, self._templates, ends)
 
@@ -260,6 +263,13 @@ class Registry:
         """The answer comes when a template has said how far it has come."""
         reporting = self._snapshots if self._snapshots.knows(container_id) else self._templates
         reporting.report(container_id, answer)
+
+    def save(self, template_id: str, directory: str, answer: Outcome) -> None:
+        """The answer comes when a template is saved in a directory."""
+        template = self._templates.ready(template_id)
+        if template is None:
+            raise TemplateUnfit(f"cannot save template {template_id}: it is not ready, or has ended")
+        self._saving.save(template, directory, answer)
 
     def _on_first_ended(self, entry: Entry) -> None:
         _, status = os.waitpid(entry.forked.pid, 0)

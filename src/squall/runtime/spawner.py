@@ -134,6 +134,8 @@ class Spawner:
             registry.forking.begin(container_id, message["env"], answer)
         elif method == "template_report":
             registry.template_report(container_id, answer)
+        elif method == "save":
+            registry.save(container_id, message["directory"], answer)
         elif method == "make_network_namespaces":
             id_range = codec.id_range(message["id_range"])
             registry.make_network_namespaces(id_range, message["uid"], message["count"], answer)

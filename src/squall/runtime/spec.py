@@ -93,6 +93,8 @@ class ContainerSpec:
     """Opaque to the runtime; handed back by `list` after a restart."""
     is_template: bool = False
     """Its program is a template: it says when it is ready, and containers are forked from it then."""
+    restore_from: str = ""
+    """Of a template: a directory it was saved in. Its program is brought back from there and not executed."""
     template_id: str = ""
     """The template that this one is to be a fork of: `argv` is not executed then. Of the same id range."""
     isolation: str = NAMESPACES

@@ -23,7 +23,7 @@ from squall.runtime.execs import Execs
 from squall.runtime.launch import MESSAGE_BYTES_MAX
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec
-from squall.runtime.verification import read_children, read_status
+from squall.runtime.verification import read_children, read_status, restored_problem
 
 CAUSE_LENGTH_MAX = 2_000
 STRAY_CHECK_S = 2.0
@@ -43,6 +43,8 @@ class Template:
     """Who wants its report."""
     living: set[str] = field(default_factory=set)
     """Containers that are its forks, prepared ones too."""
+    copies: set[int] = field(default_factory=set)
+    """Children of its program that are being saved."""
     strays: set[int] = field(default_factory=set)
     """Children of its program that were there when it was last looked: none lives long that is what it should be."""
 
@@ -74,11 +76,18 @@ class Templates:
                 answer(outcome)
                 return
             template.pid = entry.program_pid = outcome.values["pid"]
+            if entry.spec.restore_from and (problem := restored_problem(template.pid, entry.forked.pid)):
+                os.kill(template.pid, signal.SIGKILL)
+                answer(TemplateUnfit(f"cannot bring a template back: {problem}"))
+                return
             self._execs.wait(outcome.values["exec_id"], lambda _: self._on_ended(template))
             answer(outcome)
 
         try:
-            self._execs.start_template(entry, outputs, theirs, user_namespace_fd, on_executed)
+            if entry.spec.restore_from:
+                self._execs.restore_template(entry, outputs, theirs, on_executed)
+            else:
+                self._execs.start_template(entry, outputs, theirs, user_namespace_fd, on_executed)
         except RuntimeFailure:
             self.forget(container_id)
             raise
@@ -116,6 +125,12 @@ class Templates:
             raise TemplateUnfit(f"cannot fork template {spec.template_id}: {problem}")
         return template
 
+    def ready(self, container_id: str) -> Template | None:
+        """The template of that id, if it can be forked."""
+        template = self._templates.get(container_id)
+        is_ready = template is not None and template.report is not None and template.report.is_ready and template.pid
+        return template if is_ready else None
+
     def end(self, container_id: str) -> None:
         """End the program of a template, and let its forks live."""
         template = self._templates.get(container_id)
@@ -150,7 +165,7 @@ class Templates:
             if not template.pid:
                 return
             try:
-                found = set(read_children(template.pid))
+                found = set(read_children(template.pid)) - template.copies
             except (FileNotFoundError, ProcessLookupError):
                 return
             for pid in found & template.strays:

@@ -53,6 +53,22 @@ def verify(pid: int, expected: Expected) -> None:
         raise TemplateUnfit("cannot use a fork of the template: it has ended") from None
 
 
+def restored_problem(pid: int, first_pid: int) -> str:
+    """What a template that was brought back from disk is not, and has to be, beside its container's first process."""
+    try:
+        status = read_status(pid)
+        if any(int(status[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb")):
+            return "it has capabilities"
+        if status["NoNewPrivs"] != "1" or status["Seccomp"] != "2" or status["Threads"] != "1":
+            return "it is not confined as a template is"
+        for name in NAMESPACES:
+            if os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/{first_pid}/ns/{name}").st_ino:
+                return f"it is in another {name} namespace"
+    except (FileNotFoundError, ProcessLookupError):
+        return "it has ended"
+    return ""
+
+
 def _of_namespaces(pid: int, expected: Expected) -> str:
     for name in NAMESPACES:
         if os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/{expected.cell_pid}/ns/{name}").st_ino:

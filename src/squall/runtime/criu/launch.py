@@ -1,0 +1,232 @@
+"""The processes that save a template and bring it back: root of the machine, in the template's namespaces.
+
+CRIU takes for granted what it has in common with a process, so it joins all of its namespaces but the user namespace,
+in which it would lack the rights it needs. What it and its libraries read on their own is covered while it runs: the
+files around it are those of somebody's image, and somebody's program may be running among them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from squall.runtime import syscalls as sc
+from squall.runtime.criu.images import forget_user_namespace
+from squall.runtime.criu.tool import Tool, argv_through
+from squall.runtime.errors import TemplateUnfit
+from squall.runtime.execute import carry_out
+from squall.runtime.launch import JOINED_NAMESPACES, Forked, LaunchKit, context_of, run_and_exit, tell
+from squall.runtime.operations import Phase
+from squall.runtime.spec import IdRange
+
+SAVED = "saved.json"
+"""What is told of a saved template beside its images; the last file to be written."""
+# Configuration of the loader and of libraries, and a cache of what the kernel can.
+_COVERED = ("/etc", "/run")
+# In its own pid namespace a template has a low number, and CRIU's processes must not take that one.
+_ROOM_OF_PIDS = 1_000
+_FIRST_DESCRIPTOR = 10
+_CAUSE_LENGTH = 500
+
+
+def fork_save(tool: Tool, container_pidfd: int, pid: int, directory: str) -> Forked:
+    """Save a template's copy, which ends with that; what went wrong comes as a message."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    helper, pidfd = sc.clone(0, signal.SIGCHLD)
+    if helper == 0:
+
+        def body() -> None:
+            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            pid_inside = _number_inside(pid)
+            saved = {"pid": pid_inside, "outputs": [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (1, 2)]}
+            child = os.fork()
+            if child == 0:
+                run_and_exit(lambda: _dump(tool, container_pidfd, pid_inside, directory), theirs, code=0)
+            if os.waitpid(child, 0)[1] == 0:
+                forget_user_namespace(directory)
+                with open(f"{directory}/{SAVED}", "w", encoding="utf-8") as file:
+                    json.dump({**saved, "sizes": _sizes(directory)}, file)
+
+        run_and_exit(body, theirs, code=0)
+    theirs.close()
+    return Forked(helper, pidfd, ours)
+
+
+def fork_restore(
+    kit: LaunchKit, tool: Tool, id_range: IdRange, entry: Sequence[Phase], container_pidfd: int,
+    outputs: Sequence[int], control: socket.socket, directory: str, cgroup_fd: int,
+) -> Forked:  # fmt: skip
+    """Bring a saved template back into a container; its pid comes as a message, and it ends as a child of ours.
+
+    Args:
+        outputs: its new descriptors 1 and 2.
+        control: its new end of what it is asked for forks by.
+
+    `Forked` is the helper, which ends at once.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    helper, pidfd = sc.clone(0, signal.SIGCHLD, cgroup_fd)
+    if helper == 0:
+
+        def body() -> None:
+            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            carry_out(entry, context_of(kit, id_range, -1, theirs), lambda _: None)
+            saved = _read_saved(directory)
+            keys = ("dev/full", *saved["outputs"])
+            inherited = dict(zip(keys, (control.fileno(), *outputs), strict=True))
+            _give_to(id_range.start, directory)
+            _raise_last_pid(container_pidfd, saved["pid"] + _ROOM_OF_PIDS)
+            _restore(tool, container_pidfd, directory, inherited, theirs)
+
+        run_and_exit(body, theirs, code=0)
+    theirs.close()
+    return Forked(helper, pidfd, ours)
+
+
+def _dump(tool: Tool, container_pidfd: int, pid_inside: int, directory: str) -> None:
+    _run(tool, container_pidfd, directory, "dump", ("--tree", str(pid_inside)), {})
+
+
+def _restore(
+    tool: Tool, container_pidfd: int, directory: str, inherited: Mapping[str, int], channel: socket.socket
+) -> None:
+    # The range's user namespace is that of the first process.
+    options = ("--restore-detached", "--restore-sibling", "--join-ns", "user:1")
+    children_fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    _run(tool, container_pidfd, directory, "restore", options, inherited)
+    children = os.pread(children_fd, 1_000, 0).split()
+    if len(children) != 1:
+        raise TemplateUnfit(f"cannot bring a template back: {len(children)} processes came, not one")
+    tell(channel, {"pid": int(children[0])})
+
+
+def _run(
+    tool: Tool, container_pidfd: int, directory: str, action: str, options: Sequence[str], inherited: Mapping[str, int]
+) -> None:
+    """Run CRIU in a container, and stay there.
+
+    Raises:
+        TemplateUnfit: it failed; with its own words.
+    """
+    tool_fd = tool.open()
+    images_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sc.setns(container_pidfd, JOINED_NAMESPACES | sc.CLONE_NEWCGROUP, "the container's namespaces")
+    with _covered():
+        child = os.fork()
+        if child == 0:
+            try:
+                _execute(tool_fd, images_fd, action, options, inherited)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+    if status:
+        raise TemplateUnfit(f"cannot {action} a template by CRIU: {_last_error(images_fd, action) or 'it was killed'}")
+
+
+def _execute(tool_fd: int, images_fd: int, action: str, options: Sequence[str], inherited: Mapping[str, int]) -> None:
+    sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(null, descriptor)
+    more: list[str] = []
+    for number, key in enumerate(inherited, _FIRST_DESCRIPTOR):
+        more += ["--inherit-fd", f"fd[{number}]:{key}"]
+    # First out of the way of the numbers they are to have.
+    moved = [os.dup(descriptor) for descriptor in (tool_fd, images_fd, *inherited.values())]
+    while min(moved) < _FIRST_DESCRIPTOR + len(moved):
+        moved = [os.dup(descriptor) for descriptor in moved]
+    for number, descriptor in enumerate(moved[2:], _FIRST_DESCRIPTOR):
+        os.dup2(descriptor, number)
+    for descriptor in moved[:2]:
+        os.set_inheritable(descriptor, True)
+    argv = argv_through(moved[0], moved[1], action, *options, *more)
+    # No program is found by its name, and no library by a variable.
+    os.execve(argv[0], argv, {"PATH": "/nonexistent", "HOME": "/nonexistent"})
+
+
+@contextmanager
+def _covered() -> Iterator[None]:
+    """Nothing is in the directories where programs look for configuration.
+
+    Whoever runs here may rename what is not covered yet, so it is looked whether the cover is where it should be: from
+    then on it cannot be moved.
+
+    Raises:
+        TemplateUnfit: there are no such directories.
+    """
+    covered: list[str] = []
+    try:
+        for path in _COVERED:
+            if not os.path.isdir(path) or os.path.islink(path):
+                raise TemplateUnfit(f"cannot save a template or bring one back: its image has no directory {path}")
+            sc.mount("tmpfs", path, "tmpfs", sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "size=0")
+            covered.append(path)
+            found = os.lstat(path)
+            if found.st_dev == os.lstat("/").st_dev or os.path.islink(path) or os.listdir(path):
+                raise TemplateUnfit(f"cannot save a template or bring one back: its {path} is being changed")
+        yield
+    finally:
+        for path in covered:
+            sc.unmount(path)
+
+
+def _give_to(uid: int, directory: str) -> None:
+    """Let what comes back read its own images: it does so with no right but those over its range's ids."""
+    for path in (directory, *(entry.path for entry in os.scandir(directory))):
+        os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def _raise_last_pid(container_pidfd: int, last: int) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            sc.setns(container_pidfd, sc.CLONE_NEWPID, "the container's pid namespace")
+            # Only a child is in it, and the machine's /proc is to be written.
+            if os.fork() == 0:
+                with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
+                    file.write(str(last))
+                os._exit(0)
+            os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+        finally:
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        raise TemplateUnfit("cannot bring a template back: its pid cannot be kept free")
+
+
+def _number_inside(pid: int) -> int:
+    """The pid of a process in its own namespace."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        line = next(line for line in file if line.startswith("NSpid:"))
+    return int(line.split()[-1])
+
+
+def _read_saved(directory: str) -> Mapping[str, Any]:
+    try:
+        with open(f"{directory}/{SAVED}", encoding="utf-8") as file:
+            saved: Mapping[str, Any] = json.load(file)
+    except (OSError, ValueError) as error:
+        raise TemplateUnfit(f"cannot bring a template back from {directory}: none was saved there whole") from error
+    # What is cut short would be waited for, for ever.
+    if saved["sizes"] != _sizes(directory):
+        raise TemplateUnfit(f"cannot bring a template back from {directory}: its files are not as they were saved")
+    return saved
+
+
+def _sizes(directory: str) -> Mapping[str, int]:
+    return {entry.name: entry.stat().st_size for entry in os.scandir(directory) if entry.name.endswith(".img")}
+
+
+def _last_error(images_fd: int, action: str) -> str:
+    try:
+        descriptor = os.open(f"{action}.log", os.O_RDONLY | os.O_CLOEXEC, dir_fd=images_fd)
+    except OSError:
+        return ""
+    with open(descriptor, encoding="utf-8", errors="replace") as file:
+        errors = [line for line in file if "Error" in line and "tun" not in line and "rlimit" not in line]
+    return errors[0].strip()[:_CAUSE_LENGTH] if errors else ""

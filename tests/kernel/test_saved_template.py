@@ -1,0 +1,202 @@
+"""Templates that are saved by CRIU and come back in another container, as they were and confined as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from squall.runtime.criu.launch import SAVED
+from squall.runtime.criu.tool import find_tool
+from squall.runtime.errors import TemplateUnfit
+from tests.kernel.containers import TIMEOUT_S, Containers, Running
+from tests.kernel.test_template import ALL_NAMESPACES, Forge
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
+    pytest.mark.skipif(find_tool() is None, reason="missing: CRIU (make criu)"),
+]
+
+
+@pytest.fixture
+async def forge(containers: Containers) -> Forge:
+    return Forge(containers)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Where a template is saved."""
+    directory = tmp_path / "saved"
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+async def bring_back(forge: Forge, saved: Path, **fields: object) -> Running:
+    template = await forge.template(restore_from=str(saved), **fields)
+    report = await forge.runtime.template_report(template.container_id)
+    assert report.is_ready
+    # As it says it then, not before.
+    assert report.memory_bytes == 2000
+    return template
+
+
+async def test_saved_template_comes_back_and_is_forked(forge: Forge, saved: Path) -> None:
+    first = await forge.ready("--before", "import decimal; decimal.loaded = bytes(20 << 20) + b'x'")
+    await forge.runtime.save(first.container_id, str(saved))
+    # It was a copy that was saved.
+    assert (await forge.run(first, "import decimal; print(len(decimal.loaded))")).stdout == "20971521\n"
+    await forge.runtime.remove(first.container_id)
+
+    template = await bring_back(forge, saved)
+    action = "import decimal, os; print(len(decimal.loaded), os.environ['MINE'])"
+    runs = [await forge.run(template, action, env={"MINE": str(number)}) for number in range(3)]
+
+    assert [ended.stdout for ended in runs] == [f"20971521 {number}\n" for number in range(3)]
+
+
+async def test_template_that_came_back_is_confined_as_any(forge: Forge, saved: Path) -> None:
+    first = await forge.ready()
+    await forge.runtime.save(first.container_id, str(saved))
+
+    template = await bring_back(forge, saved)
+
+    def confinement(running: Running) -> list[str]:
+        wanted = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "Threads")
+        lines = Path(f"/proc/{running.pid}/status").read_text().splitlines()
+        return [line for line in lines if line.startswith(wanted)]
+
+    def links(running: Running, names: tuple[str, ...]) -> list[str]:
+        return [os.readlink(f"/proc/{running.pid}/{name}") for name in names]
+
+    def cgroups(running: Running) -> str:
+        return Path(f"/proc/{running.pid}/cgroup").read_text().replace(running.container_id, "X")
+
+    assert confinement(template) == confinement(first)
+    assert cgroups(template) == cgroups(first)
+    same = ("ns/user", "exe", "cwd", "root")
+    assert links(template, same) == links(first, same)
+    own = tuple(f"ns/{name}" for name in ALL_NAMESPACES if name != "user")
+    assert not set(links(template, own)) & set(links(first, own))
+    held = {name: os.readlink(f"/proc/{template.pid}/fd/{name}") for name in os.listdir(f"/proc/{template.pid}/fd")}
+    assert sorted(text.split(":")[0] for text in held.values()) == ["/dev/null", "pipe", "pipe", "socket"]
+
+
+async def test_both_can_be_forked_side_by_side(forge: Forge, saved: Path) -> None:
+    first = await forge.ready("--before", "import decimal; decimal.loaded = 1")
+    await forge.runtime.save(first.container_id, str(saved))
+    template = await bring_back(forge, saved)
+
+    for running in (first, template, first, template):
+        assert (await forge.run(running, "import decimal; print(decimal.loaded)")).stdout == "1\n"
+
+
+async def test_what_it_writes_goes_where_its_new_container_writes(forge: Forge, saved: Path) -> None:
+    first = await forge.ready()
+    await forge.runtime.save(first.container_id, str(saved))
+    await forge.runtime.remove(first.container_id)
+    template = await bring_back(forge, saved)
+
+    Path(f"/proc/{template.pid}/fd/1").write_text("said\n")
+
+    assert await template.stdout.read_until("said") == "said\n"
+
+
+async def test_program_in_the_image_is_never_run_by_the_machine(forge: Forge, saved: Path) -> None:
+    # What a loader, a library or CRIU itself would read, and do, where it runs.
+    evil = """
+import os
+os.makedirs("/etc/criu", exist_ok=True)
+open("/etc/criu/default.conf", "w").write("action-script /tmp/evil.sh\\n")
+open("/tmp/evil.sh", "w").write("#!/bin/sh\\nid >>/tmp/evil\\n")
+os.chmod("/tmp/evil.sh", 0o755)
+os.makedirs("/usr/lib/criu", exist_ok=True)
+open("/usr/lib/criu/evil.so", "w").write("not a library")
+# Whoever opens it waits for ever.
+os.mkfifo("/tmp/evil.so")
+open("/etc/ld.so.preload", "w").write("/tmp/evil.so\\n")
+open("/run/criu.kdat", "wb").write(bytes(4096))
+"""
+    first = await forge.ready("--before", evil)
+    async with asyncio.timeout(TIMEOUT_S):
+        await forge.runtime.save(first.container_id, str(saved))
+
+    log = (saved / "dump.log").read_text()
+    assert not Path(f"/proc/{first.pid}/root/tmp/evil").exists()
+    assert "evil" not in log
+    # Uncovered again: its own files are there.
+    assert Path(f"/proc/{first.pid}/root/etc/ld.so.preload").exists()
+    assert (await forge.run(first, "print(1)")).status.code == 0
+
+
+async def test_template_whose_image_has_no_place_to_cover_is_not_saved(forge: Forge, saved: Path) -> None:
+    first = await forge.ready("--before", "import os; os.rename('/run', '/ran'); os.symlink('/ran', '/run')")
+
+    with pytest.raises(TemplateUnfit, match="has no directory /run"):
+        await forge.runtime.save(first.container_id, str(saved))
+    assert (await forge.run(first, "print(1)")).stdout == "1\n"
+
+
+async def test_template_that_makes_no_copy_is_not_saved(forge: Forge, saved: Path) -> None:
+    first = await forge.ready(
+        "--before", "import __main__; __main__.be_copied = lambda control, descriptor: os.close(descriptor)"
+    )
+
+    with pytest.raises(TemplateUnfit, match="no copy of itself"):
+        await forge.runtime.save(first.container_id, str(saved))
+
+
+async def test_what_cannot_be_saved_says_why_and_the_template_goes_on(forge: Forge, saved: Path) -> None:
+    # A lock on a file is nothing that CRIU saves unasked.
+    first = await forge.ready(
+        "--before", "import fcntl, decimal; decimal.held = open('/tmp/l', 'w'); fcntl.flock(decimal.held, 2)"
+    )
+
+    with pytest.raises(TemplateUnfit, match=r"cannot dump a template by CRIU: .*lock"):
+        await forge.runtime.save(first.container_id, str(saved))
+    assert not (saved / SAVED).exists()
+    assert (await forge.run(first, "print(1)")).stdout == "1\n"
+
+
+async def test_damaged_template_is_refused_and_leaves_nothing(forge: Forge, saved: Path) -> None:
+    first = await forge.ready()
+    await forge.runtime.save(first.container_id, str(saved))
+    await forge.runtime.remove(first.container_id)
+    (pages,) = saved.glob("pages-*.img")
+    pages.write_bytes(pages.read_bytes()[:4096])
+
+    with pytest.raises(TemplateUnfit, match="not as they were saved"):
+        await forge.template(restore_from=str(saved))
+    (saved / "core-3.img").write_bytes(bytes((saved / "core-3.img").stat().st_size))
+    pages.write_bytes(pages.read_bytes().ljust(json.loads((saved / SAVED).read_text())["sizes"][pages.name], b"x"))
+    with pytest.raises(TemplateUnfit, match=r"cannot restore a template by CRIU: .*core"):
+        await forge.template(restore_from=str(saved))
+    (saved / SAVED).unlink()
+    with pytest.raises(TemplateUnfit, match="none was saved there whole"):
+        await forge.template(restore_from=str(saved))
+    assert await forge.runtime.list() == []
+
+
+async def test_unknown_template_is_not_saved(forge: Forge, saved: Path) -> None:
+    with pytest.raises(TemplateUnfit, match="cannot save template tp-none: it is not ready"):
+        await forge.runtime.save("tp-none", str(saved))
+
+
+async def test_large_template_is_back_within_a_second(forge: Forge, saved: Path) -> None:
+    first = await forge.ready("--before", "import os; BIG = os.urandom(1 << 20) * 300")
+    begin = time.monotonic()
+    await forge.runtime.save(first.container_id, str(saved))
+    save_s = time.monotonic() - begin
+    await forge.runtime.remove(first.container_id)
+
+    begin = time.monotonic()
+    await bring_back(forge, saved)
+    restore_s = time.monotonic() - begin
+
+    # What it takes on a machine that is not busy is in docs/performance.md.
+    assert save_s < 10
+    assert restore_s < 10
