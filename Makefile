@@ -41,7 +41,7 @@ bench: ## measure the figures of docs/performance.md; ARGS="warm_call map" picks
 bench-peers: ## install what the figures are compared with into .venv-peers/
 	@scripts/bench-peers
 
-criu: ## install CRIU in /opt/squall: templates of functions outlive a reboot (optional)
+criu: ## install CRIU in /opt/squall, by which templates can be put on disk (optional)
 	@scripts/criu
 
 lock: ## write requirements.lock anew from pyproject.toml

@@ -342,6 +342,29 @@ def test_template_goes_on_whatever_becomes_of_its_forks(start: Start) -> None:
     assert one.call()["local"] is False
 
 
+def test_copy_that_is_to_be_saved_holds_no_socket_and_the_template_goes_on(start: Start) -> None:
+    one = start(CODE)
+    one.ready("about")
+    one.template.ask(b'{"save": 1}')
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            one.template.ask(b'{"save": 1}', (theirs.fileno(),))
+        ours.settimeout(TIMEOUT_S)
+        assert json.loads(ours.recv(1_000)) == {"copied": 1}
+        assert ours.recv(1) == b""
+
+    (copy,) = children_of(one.template.process.pid)
+    held = [os.readlink(f"/proc/{copy}/fd/{name}") for name in os.listdir(f"/proc/{copy}/fd")]
+    assert [link for link in held if link.startswith("socket:")] == []
+    assert held.count("/dev/full") == 1
+    assert os.getsid(copy) == copy
+    one.fork()
+    assert one.call()["local"] is False
+    os.kill(copy, signal.SIGKILL)
+    wait_for(lambda: copy not in children_of(one.template.process.pid))
+
+
 def test_template_reaps_its_children(start: Start) -> None:
     one = start(CODE)
     one.ready("about")

@@ -20,7 +20,6 @@ from squall.runtime.checks.kernel import (
 )
 from squall.runtime.checks.machine import (
     PROGRAMS,
-    check_criu,
     check_disk,
     check_firewall,
     check_port,
@@ -38,7 +37,6 @@ from squall.runtime.checks.mirrors import (
     proxies_of,
     without_password,
 )
-from squall.runtime.criu.tool import find_tool
 
 
 def test_root_is_needed() -> None:
@@ -240,15 +238,3 @@ def test_clock_is_compared_with_the_mirrors(clock_s: float, status: str) -> None
 
 def test_clock_is_not_judged_without_a_witness() -> None:
     assert check_clock([Answer("b", "down", None)], 1_000.0).status == "ok"
-
-
-def test_machine_without_criu_is_told_what_it_misses(tmp_path: Path) -> None:
-    assert find_tool(str(tmp_path)) is None
-    for name in ("criu.bin", "ld.so"):
-        (tmp_path / name).touch()
-
-    missing, broken = check_criu(None), check_criu(find_tool(str(tmp_path)))
-
-    assert (missing.status, missing.fix) == ("warn", "make criu")
-    assert broken.status == "warn"
-    assert "does not run" in broken.finding

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Iterable
 
 from squall.runtime.checks.check import Check
-from squall.runtime.criu.tool import PLACE, Tool, find_tool
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.network.firewall import TOOLS, accept_rules, firewall_findings, listing_of
 from squall.runtime.network.names import Names
@@ -37,16 +36,6 @@ def check_program(program: str, package: str, is_needed: bool, purpose: str, pat
     return Check(
         program, "fail" if is_needed else "warn", f"missing: needed for {purpose}", f"apt-get install {package}"
     )
-
-
-def check_criu(tool: Tool | None) -> Check:
-    """Whether templates outlive a reboot; without that they are made anew."""
-    if tool is None:
-        return Check("criu", "warn", f"not in {PLACE}: templates are made anew after a reboot", "make criu")
-    version = tool.version()
-    if not version:
-        return Check("criu", "warn", f"the one in {PLACE} does not run", f"rm -rf --one-file-system {PLACE}; make criu")
-    return Check("criu", "ok", f"{version} in {PLACE}")
 
 
 def check_nftables() -> Check:
@@ -114,7 +103,6 @@ def inspect_firewall() -> Check:
 def check_machine(data_dir: str, ports: Iterable[int], uid: int) -> list[Check]:
     """All checks of the machine; those that need root are left out without it."""
     found = [check_program(*program) for program in PROGRAMS]
-    found.append(check_criu(find_tool()))
     if uid == 0:
         found += [check_nftables(), inspect_firewall()]
     return [*found, *map(check_port, ports), check_disk(data_dir, free_bytes_of(data_dir))]
