@@ -96,6 +96,10 @@ HARMLESS = {
     "file that is gone": "import tempfile\nwith tempfile.NamedTemporaryFile() as one:\n    again = open(one.name)",
     "devices": "null = open('/dev/null', 'w')\nrandom = open('/dev/urandom', 'rb')",
     "thread that has ended": "import threading\nthread = threading.Thread(target=int)\nthread.start()\nthread.join()",
+    "thread that is about to end": (
+        "import ctypes\nlibc = ctypes.CDLL(None)\nident = ctypes.c_ulong()\n"
+        "libc.pthread_create(ctypes.byref(ident), None, libc.usleep, ctypes.c_void_p(150_000))"
+    ),
     "program that has ended": "import subprocess\nsubprocess.run(['true'])",
     "program that nobody waits for": (
         "import subprocess, time\nchild = subprocess.Popen(['true'], close_fds=True)\n"

@@ -119,7 +119,7 @@ class Template:
         with watch:
             served = self._load() if self._has_function else None
         self._untouched = preload(self._boot)
-        rehearse(self._guest, self._boot, served)  # so that nothing is imported afterwards
+        rehearse(self._guest, self._boot, served)  # what is made at its first use is made here, and not in each fork
         for stream in self._guest.streams:
             stream.end()
         fork_safety.quiet()
