@@ -234,13 +234,13 @@ class Template:
         channel = socket.socket(fileno=os.dup(descriptors[0]))
         with channel:
             try:
-                pid = libc.fork()
+                copy = libc.fork()
             except libc.CallFailed as error:
                 with contextlib.suppress(OSError):
                     channel.send(json.dumps({"error": str(error)}).encode())
                 return
-            if pid > 0:
-                self._children.add(pid)
+            if copy > 0:
+                self._children.add(copy)
                 return
             os.setsid()
             self._children.clear()
