@@ -110,7 +110,9 @@ def test_container_inherits_no_descriptor_of_machine_or_agent(tables: Tables) ->
     held = tables["descriptors"]
 
     assert {name: target for name, target in held.items() if not OWN_DESCRIPTORS.match(target)} == {}
-    assert "1/3" not in held, held
+    # The first process of a fork's container takes its signals as a file; nobody else can open that.
+    assert held.get("1/3", "anon_inode:[signalfd]") == "anon_inode:[signalfd]", held
+    assert "1/4" not in held, held
 
 
 def test_container_cannot_change_kernel_limits_or_namespaces(tables: Tables) -> None:

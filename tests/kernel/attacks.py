@@ -98,7 +98,8 @@ def read_host_file_by_any_descriptor() -> None:
 @attack
 def hold_descriptor_beyond_standard_ones() -> None:
     mine = sorted(int(name) for name in os.listdir("/proc/self/fd"))
-    init = os.listdir("/proc/1/fd")
+    # How the first process of a fork's container takes its signals; nobody else can open that.
+    init = [name for name in os.listdir("/proc/1/fd") if os.readlink(f"/proc/1/fd/{name}") != "anon_inode:[signalfd]"]
     # One is the directory being listed.
     if mine[:3] == [0, 1, 2] and len(mine) == 4 and len(init) == 3:
         raise Refused("only standard ones")

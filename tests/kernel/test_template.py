@@ -127,6 +127,19 @@ async def test_only_its_own_processes_are_there_to_see(forge: Forge) -> None:
     assert len(json.loads(ended.stdout)) == 2, "its cell's first process and itself"
 
 
+async def test_its_first_process_holds_nothing_of_the_machine(forge: Forge) -> None:
+    template = await forge.ready()
+    look = (
+        "import os\n"
+        "held = [os.readlink(f'/proc/1/fd/{name}') for name in os.listdir('/proc/1/fd')]\n"
+        "print(sorted({one for one in held if one != 'anon_inode:[signalfd]'}))"
+    )
+
+    ended = await forge.run(template, look)
+
+    assert (ended.status.code, ended.stdout) == (0, "['/dev/null']\n"), "and not the log of the spawner, to write to"
+
+
 async def test_files_it_writes_are_its_own(forge: Forge) -> None:
     template = await forge.ready("--before", "open('/root/template', 'w').close(); open('/tmp/template', 'w').close()")
     limits = Limits(tmp_bytes=2**20)

@@ -375,6 +375,10 @@ def _keep_control(operation: op.KeepControl, context: Context) -> None:
 
 def _wait(operation: op.Wait, context: Context) -> None:
     os.chdir("/")
+    # Who is root in the container can open whatever its first process holds, and ours are the spawner's: its log.
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
     sc.reset_signals()
     if operation.is_child_of_spawner:
         # As in `_execute`.

@@ -30,6 +30,7 @@ from squall.protocol.frames import BODY_BYTES_MAX, Frame, FrameDecoder, encode
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TOKEN, SOCKET_PATH
 from squall.protocol.ids import new_id
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.sdk import _container
 
 app = squall.App("hostile")
 victim = squall.App("victim")
@@ -105,9 +106,15 @@ def hear(listener: socket.socket, heard: list[str]) -> None:
 
 def own_token() -> str:
     """The guest takes it out of `os.environ`; whoever wants it finds it all the same."""
-    environ = Path("/proc/self/environ").read_bytes()
-    token: bytes = re.findall(ENV_TOKEN.encode() + rb"=([^\0]+)", environ)[0]
-    return token.decode()
+    state = _container.current()
+    assert state is not None
+    return state.token
+
+
+def first_token() -> bytes:
+    """What is in the memory that this process began with: its own, or what its template had."""
+    found: list[bytes] = re.findall(ENV_TOKEN.encode() + rb"=([^\0]+)", Path("/proc/self/environ").read_bytes())
+    return found[0] if found else b""
 
 
 def own_address() -> str:
@@ -150,10 +157,10 @@ def files(facts: dict[str, Any]) -> Table:
             table[f"open {place}{wanted}"] = outcome(os.open, place + wanted, os.O_RDONLY)
     for root in glob.glob("/proc/[0-9]*/root"):
         table[f"open {root}{NEIGHBOUR_FILE}"] = outcome(Path(root + NEIGHBOUR_FILE).read_text)
-    own = own_token().encode()
+    own = {own_token().encode(), first_token()}
     for path in glob.glob("/proc/[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            tokens = set(re.findall(ENV_TOKEN.encode() + rb"=([^\0]+)", Path(path).read_bytes())) - {own}
+            tokens = set(re.findall(ENV_TOKEN.encode() + rb"=([^\0]+)", Path(path).read_bytes())) - own
             if tokens:
                 table[f"a token in {path}"] = "worked"
     table["write beside the socket"] = outcome(lambda: Path("/run/squall/agent/mine").write_text("x"))
