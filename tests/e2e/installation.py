@@ -202,6 +202,14 @@ class Installation:
             return False
         return not name.startswith("tp-") and bool(record["container_id"])
 
+    def group_of(self, container_id: str) -> str:
+        """What a container's control group is called: as itself, or of a fork as the cell it lives in."""
+        for path in (self.data_dir / "containers").glob("*/agent.json"):
+            with contextlib.suppress(OSError, ValueError):
+                if json.loads(path.read_text())["container_id"] == container_id:
+                    return path.parent.name
+        raise AssertionError(f"{container_id} has no directory")
+
     def wait_no_processes(self, timeout_s: float) -> float:
         """Wait until no container has a process; returns the seconds that took."""
         return wait_until(lambda: not self.processes(), "all processes of containers are gone", timeout_s)

@@ -48,7 +48,8 @@ def test_limits_are_set_on_the_containers_group(session_installation: Installati
 
     assert threads == "1"
     found = {}
-    for path in Path("/sys/fs/cgroup").rglob(f"*{container_id}*/*"):
+    group = session_installation.group_of(container_id)
+    for path in Path("/sys/fs/cgroup").rglob(f"*{group}*/*"):
         if re.fullmatch(r"memory\.max|memory\.limit_in_bytes|cpu\.max|cpu\.cfs_quota_us|pids\.max", path.name):
             found[path.name] = path.read_text().split()[0]
     assert found.get("memory.max", found.get("memory.limit_in_bytes")) == str(256 * 2**20)
