@@ -20,6 +20,11 @@ SETTLE_S = 2.0
 HOLD_S = 60.0
 
 
+def once(count: int) -> dict[str, float]:
+    """One call: its template is there then."""
+    return {"answer": squall.Function.from_name("bench-numpy", "answer").remote()}
+
+
 def burst(count: int) -> dict[str, float]:
     """So many containers of one function from zero, until the last one has begun to answer; its template is there."""
     where = squall.Function.from_name("bench-numpy", "where")
@@ -75,7 +80,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {"burst": burst, "memory": memory}
+MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {"once": once, "burst": burst, "memory": memory}
 
 if __name__ == "__main__":
     sys.stdout.write(json.dumps(MEASUREMENTS[sys.argv[1]](int(sys.argv[2]))) + "\n")
