@@ -91,7 +91,7 @@ class Forking:
         begin_ns = time.monotonic_ns()
         template = self._templates.of(spec)
         cgroup, image_points = self._ground.take(spec, self._tree, spec.limits)
-        plan = plan_cell(spec, entry_paths(cgroup), image_points)
+        plan = plan_cell(spec, entry_paths(cgroup), image_points, template.files)
         phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
         try:
             nested_fd = self._ground.user_namespaces.get_nested(spec.id_range, spec.user[0])

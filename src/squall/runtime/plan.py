@@ -141,12 +141,19 @@ class CellPlan:
 
 
 def plan_cell(
-    spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str] | None = None
+    spec: ContainerSpec,
+    tasks_paths: Sequence[str],
+    image_points: Mapping[str, str] | None = None,
+    template_files: str = "",
 ) -> CellPlan:
-    """The parts of the plan of a cell."""
+    """The parts of the plan of a cell.
+
+    Args:
+        template_files: a directory of what the template has written, which its forks find as it left it.
+    """
     network = [op.OpenNetwork(spec.network.netns_path)] if spec.network else []
     entry: list[op.Operation] = [op.DetachMounts(), op.OpenCgroup(tuple(tasks_paths)), *network]
-    rootfs = _rootfs(spec, scratch_of(spec), image_points or {})
+    rootfs = _rootfs(spec, scratch_of(spec), image_points or {}, template_files)
     first: list[op.Operation] = [op.DropCapabilities(()), op.ForbidPrivileges(), op.FilterCalls(), op.Wait(False)]
     return CellPlan(
         root=[op.Phase("rootfs", [*entry, *rootfs, op.PivotRoot(f"{scratch_of(spec)}/root")])],
@@ -196,7 +203,9 @@ def _open_to_all() -> Iterator[op.RootOperation]:
     yield op.WriteNetworkSetting("ipv4/ping_group_range", "0 2147483647")
 
 
-def _rootfs(spec: ContainerSpec, scratch: str, image_points: Mapping[str, str]) -> Iterator[op.RootOperation]:
+def _rootfs(
+    spec: ContainerSpec, scratch: str, image_points: Mapping[str, str], template_files: str = ""
+) -> Iterator[op.RootOperation]:
     yield op.MountScratch(scratch)
     for name, text in written_files(spec):
         yield op.WriteScratchFile(f"{scratch}/{name}", text, name)
@@ -211,6 +220,10 @@ def _rootfs(spec: ContainerSpec, scratch: str, image_points: Mapping[str, str]) 
             yield op.TakeLayer(layer, name)
     if points:
         yield op.TakeImages(points)
+    if template_files:
+        # Owned as on the machine: they were written by the range's own ids.
+        yield op.TakeTree(template_files, "template", is_read_only=True, is_idmapped=False)
+        names.append("template")
     yield op.MountRoot(scratch, names, f"{spec.state_dir}/rw", spec.is_upper_idmapped)
 
 

@@ -11,11 +11,14 @@ import os
 import select
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from squall.runtime import codec
+from squall.runtime.aside import run_aside
+from squall.runtime.cgroup import Cgroup
 from squall.runtime.container import Entry, Outcome, Reply
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
@@ -27,6 +30,8 @@ from squall.runtime.verification import read_children, read_status, restored_pro
 
 CAUSE_LENGTH_MAX = 2_000
 STRAY_CHECK_S = 2.0
+FILES = "files"
+"""In a template's directory: what it has written."""
 
 
 @dataclass(slots=True)
@@ -39,6 +44,10 @@ class Template:
     """Of its program; 0 before that is executed, and after it has ended."""
     filter_count: int = 1
     report: TemplateReport | None = None
+    files: str = ""
+    """What it has written, as a directory that stays as it is."""
+    is_settling: bool = False
+    """It has said that it is ready, and its files are being kept."""
     waiters: list[Outcome] = field(default_factory=list)
     """Who wants its report."""
     living: set[str] = field(default_factory=set)
@@ -186,14 +195,34 @@ class Templates:
         if not data:
             self._hang_up(template)
             return
-        if template.report is None:
-            template.report = read_template_report(data)
+        if template.report is None and not template.is_settling:
+            report = read_template_report(data)
             if template.pid:
                 try:
                     template.filter_count = int(read_status(template.pid).get("Seccomp_filters", "1"))
                 except (FileNotFoundError, ProcessLookupError):
                     pass  # its end is being told
+            self._settle(template, report)
+
+    def _settle(self, template: Template, report: TemplateReport) -> None:
+        """Keep what it has written, for its forks, and tell what it said."""
+        if not report.is_ready:
+            template.report = report
             self._tell(template)
+            return
+        template.is_settling = True
+        state_dir = template.entry.spec.state_dir
+        files = f"{state_dir}/{FILES}"
+
+        def on_kept(outcome: Reply | RuntimeFailure) -> None:
+            if isinstance(outcome, RuntimeFailure):
+                template.report = TemplateReport(is_ready=False, cause=outcome.message)
+            else:
+                template.files, template.report = files, report
+            self._tell(template)
+
+        cgroup = template.entry.cgroup
+        run_aside(self._poller, lambda: keep_files(cgroup, f"{state_dir}/rw/upper", files), on_kept)
 
     def _hang_up(self, template: Template) -> None:
         if _is_open(template):
@@ -220,6 +249,26 @@ class Templates:
     def _check_left(self, template: Template) -> None:
         if not template.pid and not _is_open(template) and not template.living:
             self._on_left(template.entry)
+
+
+def keep_files(cgroup: Cgroup, upper: str, target: str) -> None:
+    """Copy the tree that a template has written, its files by hard links: an upper of a living mount may not be a lower
+    of another one, and nobody writes into these files any more.
+
+    Nobody of it runs meanwhile: a directory that became a link under our eyes would lead to files of the machine.
+    """
+    cgroup.freeze()
+    try:
+        _link_tree(upper, target)
+    finally:
+        cgroup.thaw()
+
+
+def _link_tree(upper: str, target: str) -> None:
+    command = ["cp", "--archive", "--link", "--no-target-directory", upper, target]
+    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if ended.returncode != 0:
+        raise RuntimeFailure(f"cannot keep what the template has written: {ended.stderr.strip()[:500]}")
 
 
 def _is_open(template: Template) -> bool:
