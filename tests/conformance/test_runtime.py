@@ -13,7 +13,7 @@ import pytest
 
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import Runtime
-from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing
+from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing, TemplateUnfit
 from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
 from squall.runtime.spec import GVISOR, NAMESPACES, ExecSpec, ExitStatus
 from tests.kernel.containers import TIMEOUT_S, Containers, Output
@@ -89,6 +89,11 @@ async def test_output_and_exit_code_arrive(containers: Containers) -> None:
 
     assert (ended.stdout, ended.stderr) == ("out\n", "err\n")
     assert ended.status == ExitStatus(code=3, signal=None)
+
+
+async def test_unknown_template_cannot_be_saved(containers: Containers, tmp_path: Path) -> None:
+    with pytest.raises(TemplateUnfit, match="cannot save template tp-none: it is not ready, or has ended"):
+        await containers.runtime.save("tp-none", str(tmp_path))
 
 
 async def test_started_names_process_and_phases(containers: Containers) -> None:

@@ -23,6 +23,7 @@ from tests.mutations.scaling_faults import SCALING_FAULTS
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
 from tests.mutations.server_template_faults import SERVER_TEMPLATE_FAULTS
+from tests.mutations.slot_faults import SLOT_FAULTS
 from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
@@ -50,6 +51,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *ISOLATION,
     *SERVER_ISOLATION,
     *TEMPLATE_FAULTS,
+    *SLOT_FAULTS,
     *GVISOR_FAULTS,
     *GUEST_TEMPLATE_FAULTS,
     *TOGETHER_FAULTS,
