@@ -113,6 +113,8 @@ class _Container:
     first: _Running
     outputs: tuple[int, int]
     execs: list[str] = field(default_factory=list)
+    is_told: bool = False
+    """Its exit was told to who was connected."""
 
 
 class FakeMachine:
@@ -130,6 +132,11 @@ class FakeMachine:
         """Raised by the next starts, one each, instead of starting."""
         self.kill_failures: list[RuntimeFailure] = []
         """The same of signals."""
+        self.prepare_failures: list[RuntimeFailure] = []
+        self.begin_failures: list[RuntimeFailure] = []
+        """The same of cells, and of those that are to begin: nothing is left of what fails."""
+        self.memory_bytes: dict[str, int] = {}
+        """What containers use, where it is not what the fake says."""
         self._next_pid = FIRST_PID
 
     def run(self, argv: Sequence[str], env: Mapping[str, str], stdin_fd: int, outputs: tuple[int, int]) -> _Running:
@@ -144,9 +151,25 @@ class FakeMachine:
             # Here and not in the coroutine, which a signal may cancel before it has begun.
             process.close()
             running.ended.set_result(_status(task, running))
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, BrokenPipeError):
+                # The fault of who wrote the program: told on the loop, and the container has ended all the same.
+                raise error
 
         task.add_done_callback(on_done)
         return running
+
+    def has_clones(self, template_id: str) -> bool:
+        """Whether a template has any that run or are parked."""
+        running = (one for one in self.containers.values() if not one.first.ended.done())
+        parked = (self.prepared[name] for name in self.parked)
+        return any(spec.template_id == template_id for spec in (*(one.spec for one in running), *parked))
+
+    def exit_of(self, container: _Container) -> ExitStatus | None:
+        """How a container has ended, if it has: a template has not while it has clones."""
+        if not container.first.ended.done() or self.has_clones(container.spec.container_id):
+            return None
+        return container.first.ended.result()
 
     async def close(self) -> None:
         """End and remove everything."""
@@ -166,9 +189,7 @@ def _status(task: asyncio.Task[int], running: _Running) -> ExitStatus:
     error = task.exception()
     if isinstance(error, BrokenPipeError):
         return ExitStatus(code=None, signal=signals.SIGPIPE)
-    if error is not None:
-        raise error
-    return ExitStatus(code=task.result(), signal=None)
+    return ExitStatus(code=1 if error is not None else task.result(), signal=None)
 
 
 class FakeRuntime:
@@ -178,8 +199,8 @@ class FakeRuntime:
         self._machine = machine
         self._exits: asyncio.Queue[tuple[str, ExitStatus]] = asyncio.Queue()
         for container_id, container in machine.containers.items():
-            if container.first.ended.done():
-                self._exits.put_nowait((container_id, container.first.ended.result()))
+            if (status := machine.exit_of(container)) is not None:
+                self._exits.put_nowait((container_id, status))
         machine.agents.append(self._exits)
 
     async def __aenter__(self) -> FakeRuntime:
@@ -217,8 +238,11 @@ class FakeRuntime:
 
     async def prepare(self, spec: ContainerSpec, *, is_parked: bool) -> None:
         """See `contract.Runtime`. The fork of a template runs the program that its spec names."""
-        if spec.container_id in self._machine.containers:
+        known = self._machine.prepared.get(spec.container_id)
+        is_new_fork = known is not None and is_parked and spec.container_id not in self._machine.parked
+        if spec.container_id in self._machine.containers or (known is not None and not is_new_fork):
             raise ContainerExists(f"cannot prepare container {spec.container_id}: it exists; remove it first")
+        self._fail(self._machine.prepare_failures, spec.container_id)
         self._check_template(spec)
         self._machine.prepared[spec.container_id] = spec
         if is_parked:
@@ -226,9 +250,10 @@ class FakeRuntime:
 
     async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
         """See `contract.Runtime`."""
-        spec = self._machine.prepared.pop(container_id, None)
-        if spec is None:
+        if container_id not in self._machine.prepared:
             raise ContainerMissing(f"no container {container_id} is prepared")
+        self._fail(self._machine.begin_failures, container_id)
+        spec = self._machine.prepared.pop(container_id)
         if container_id not in self._machine.parked:
             self._check_template(spec)
         self._machine.parked.discard(container_id)
@@ -241,6 +266,13 @@ class FakeRuntime:
         if report is None or not report.done() or not report.result().is_ready:
             raise TemplateUnfit(f"cannot save template {template_id}: it is not ready, or has ended")
         os.mkdir(f"{directory}/images")
+
+    def _fail(self, failures: list[RuntimeFailure], container_id: str) -> None:
+        """Raise the next failure, if there is one."""
+        if failures:
+            self._machine.prepared.pop(container_id, None)
+            self._machine.parked.discard(container_id)
+            raise failures.pop(0)
 
     async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
         """See `contract.Runtime`. Descriptors of nothing."""
@@ -266,11 +298,24 @@ class FakeRuntime:
         return _started(container)
 
     def _tell_exit(self, container: _Container) -> None:
-        ended = container.first.ended
         for name in container.execs:
             _end(self._machine.execs[name], signals.SIGKILL)
+        self._tell(container)
+        self._tell_template(container.spec)
+
+    def _tell(self, container: _Container) -> None:
+        status = self._machine.exit_of(container)
+        if status is None or container.is_told:
+            return
+        container.is_told = True
         for agent in self._machine.agents:
-            agent.put_nowait((container.spec.container_id, ended.result()))
+            agent.put_nowait((container.spec.container_id, status))
+
+    def _tell_template(self, clone: ContainerSpec) -> None:
+        """A clone is gone: its template's end may be told now."""
+        template = self._machine.containers.get(clone.template_id)
+        if template is not None:
+            self._tell(template)
 
     async def kill(self, container_id: str, signal: int) -> None:
         """See `contract.Runtime`."""
@@ -280,7 +325,19 @@ class FakeRuntime:
         if signal == signals.SIGKILL:
             for name in container.execs:
                 _end(self._machine.execs[name], signal)
+            for one in [one for one in self._machine.containers.values() if one.spec.template_id == container_id]:
+                _end(one.first, signal)
+            for name in [
+                name for name in self._machine.parked if self._machine.prepared[name].template_id == container_id
+            ]:
+                self._forget_prepared(name)
         _end(container.first, signal)
+
+    def _forget_prepared(self, container_id: str) -> None:
+        spec = self._machine.prepared.pop(container_id, None)
+        self._machine.parked.discard(container_id)
+        if spec is not None:
+            self._tell_template(spec)
 
     async def exec(self, container_id: str, spec: ExecSpec) -> ExecStarted:
         """See `contract.Runtime`. There are no terminals here: with a pty it is pipes all the same."""
@@ -311,7 +368,7 @@ class FakeRuntime:
                 container_id,
                 container.first.process.pid,
                 dict(container.spec.labels),
-                container.first.ended.result() if container.first.ended.done() else None,
+                self._machine.exit_of(container),
             )
             for container_id, container in self._machine.containers.items()
         ] + [
@@ -320,11 +377,16 @@ class FakeRuntime:
         ]
 
     async def usage(self, container_id: str) -> ContainerUsage:
-        """See `contract.Runtime`."""
+        """See `contract.Runtime`. What is prepared has one process, the first of its cell."""
+        if container_id in self._machine.prepared:
+            return ContainerUsage(memory_bytes=self._memory_bytes(container_id, 1), cpu_ns=0, pids=1)
         container = self._running(container_id)
         execs = [self._machine.execs[name] for name in container.execs]
         count = 1 + sum(1 for running in execs if not running.ended.done())
-        return ContainerUsage(memory_bytes=count * 2**20, cpu_ns=0, pids=count)
+        return ContainerUsage(memory_bytes=self._memory_bytes(container_id, count), cpu_ns=0, pids=count)
+
+    def _memory_bytes(self, container_id: str, process_count: int) -> int:
+        return self._machine.memory_bytes.get(container_id, process_count * 2**20)
 
     async def freeze(self, container_id: str) -> None:
         """See `contract.Runtime`. A fake program stops at its next read or write."""
@@ -336,8 +398,7 @@ class FakeRuntime:
 
     async def remove(self, container_id: str) -> None:
         """See `contract.Runtime`."""
-        self._machine.prepared.pop(container_id, None)
-        self._machine.parked.discard(container_id)
+        self._forget_prepared(container_id)
         container = self._machine.containers.get(container_id)
         if container is None:
             return
