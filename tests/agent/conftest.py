@@ -1,12 +1,16 @@
-"""Runs the tests of sockets and pipes on both loops: they differ in what they do to descriptors and transports."""
+"""Runs the tests of sockets and pipes on both loops, which differ in what they do to descriptors and transports; and
+what tests of whole agents begin with."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 
 import pytest
 import uvloop
+
+from tests.agent.world import World
 
 BOTH = ("test_relay.py", "test_logs.py")
 
@@ -16,3 +20,12 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     if item.path.name in BOTH:
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture
+async def world(make_data_dir: Callable[[], Path]) -> AsyncIterator[World]:
+    layer = make_data_dir() / "fs"
+    (layer / "usr" / "bin").mkdir(parents=True)
+    made = World(make_data_dir(), layer)
+    yield made
+    await made.machine.close()

@@ -30,6 +30,7 @@ from squall.protocol.mount import BLOCK_BYTES, MountFile, MountGet, MountManifes
 from squall.protocol.node import ContainerExited, NodeHello, NodeImagePut, NodeImages, NodeReport, NodeWelcome
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
+from squall.runtime.network.owner import SlotOwner
 from squall.runtime.spec import NetworkSlot
 
 CODEC = JsonCodec()
@@ -82,8 +83,10 @@ class Slots:
 
     def __init__(self) -> None:
         self.held: dict[str, NetworkSlot] = {}
+        self.owners: dict[str, SlotOwner | None] = {}
 
-    async def acquire(self, container_id: str, blocked: bool = False) -> NetworkSlot:
+    async def acquire(self, container_id: str, blocked: bool = False, owner: SlotOwner | None = None) -> NetworkSlot:
+        self.owners[container_id] = owner
         env = {} if blocked else {"http_proxy": "proxy.test:3128"}
         return self.held.setdefault(
             container_id, NetworkSlot(container_id, "/proc/self/ns/net", "10.1.2.3/20", "10.1.0.1", "", env)

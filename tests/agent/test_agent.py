@@ -7,125 +7,37 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from squall.agent import containers, told_images
 from squall.agent import exec as agent_exec
-from squall.agent.agent import Agent
 from squall.agent.image.block.manifest import ImageManifest
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.progress import BuiltImage
 from squall.protocol import codec as wire
-from squall.protocol.channel.stream import connect_unix
 from squall.protocol.codec import STREAM_WINDOW
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
-from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.frames import Frame
 from squall.protocol.function import Resources
-from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TOKEN, SOCKET_DIR, GuestHello
+from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TOKEN, SOCKET_DIR
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageConfig, ImageSpec, image_id
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.image_steps import debian_slim
 from squall.protocol.mount import MountRef
-from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted, NodeImagePut
+from squall.protocol.node import NodeImagePut
 from squall.runtime.errors import FeatureMissing, ProgramMissing, RuntimeFailure
-from squall.runtime.fake import FakeMachine, FakeProcess, FakeRuntime
+from squall.runtime.fake import FakeProcess, FakeRuntime
 from tests.agent.image.block.stores import store_in
-from tests.agent.parts import CODEC, BuiltImages, Inbox, ServerEnd, Slots, is_spread, make_config, until
+from tests.agent.parts import CODEC, BuiltImages, Inbox, is_spread, make_config, until
+from tests.agent.world import SPEC, World, make_start
 
 pytestmark = pytest.mark.long
-
-SPEC = ImageSpec((debian_slim("3.11"),))
-
-
-class World:
-    """A machine, its agents one after the other, and their server."""
-
-    def __init__(self, data_dir: Path, layer: Path) -> None:
-        self.data_dir = data_dir
-        self.server = ServerEnd()
-        self.slots = Slots()
-        self.images = BuiltImages(layer)
-        self.machine = FakeMachine({"python3": self.guest})
-        self.stored: StoredImages | None = None
-        self.agent: Agent
-        self.inboxes: list[Inbox] = []
-        self.now = 1.0
-
-    async def guest(self, process: FakeProcess) -> int:
-        """A guest that introduces itself, prints, and runs until it is told otherwise."""
-        await process.write(b"hello from the guest\n")
-        container_id = process.env[ENV_CONTAINER_ID]
-        path = self.data_dir / "containers" / container_id / "agent" / "agent.sock"
-        while True:
-            with contextlib.suppress(OSError):
-                channel, inbox = await connect_unix(str(path)), Inbox()
-                self.inboxes.append(inbox)
-                channel.start(inbox)
-                hello = GuestHello(process.env[ENV_TOKEN], "guest", container_id, "0", 1)
-                channel.send(Frame(CODEC.encode(wire.EVENT, 0, "GuestHello", hello), b""))
-                try:
-                    while inbox.reason is None:
-                        if any(b"Exit" in frame.header for frame in inbox.frames):
-                            await process.write(b"last words\n")
-                            return 7
-                        await asyncio.sleep(0.005)
-                finally:
-                    channel.close()
-            await asyncio.sleep(0.01)
-
-    @contextlib.asynccontextmanager
-    async def running(self, **changes: Any) -> AsyncIterator[Agent]:
-        """One agent, from its start to its end."""
-        config = make_config(self.data_dir, **changes)
-        runtime = FakeRuntime(self.machine)
-        connect = (self.server.connect, self.server.connect_container)
-        images = (self.slots, self.images)
-        async with Agent(config, runtime, *images, CODEC, *connect, now=lambda: self.now, stored=self.stored) as agent:
-            self.agent = agent
-            if not self.server.is_down:
-                await asyncio.wait_for(agent.wait_connected(), 10)
-            yield agent
-        await runtime.close()
-
-    async def build(self) -> list[BuildEvent]:
-        stream = self.server.peer.stream("NodeImageBuild", ImageBuild(SPEC))
-        return [record async for record, _ in stream.items(BuildEvent)]
-
-    async def start(self, **changes: Any) -> ContainerStart:
-        request = replace(make_start(), **changes)
-        await self.server.peer.request("ContainerStart", request, ContainerStarted)
-        return request
-
-    async def end(self, container_id: str, grace_s: float = 0.0) -> None:
-        await self.server.peer.request("ContainerEnd", ContainerEnd(container_id, grace_s), Empty)
-
-    def left(self) -> list[str]:
-        """What of containers is left anywhere."""
-        folders = [path.name for name in ("containers", "removed") for path in (self.data_dir / name).iterdir()]
-        return [*folders, *self.slots.held, *self.machine.containers]
-
-
-def make_start() -> ContainerStart:
-    return ContainerStart(new_id("ct"), "ap-00000001", "fu-00000001", image_id(SPEC))
-
-
-@pytest.fixture
-async def world(make_data_dir: Callable[[], Path]) -> AsyncIterator[World]:
-    layer = make_data_dir() / "fs"
-    (layer / "usr" / "bin").mkdir(parents=True)
-    made = World(make_data_dir(), layer)
-    yield made
-    await made.machine.close()
 
 
 async def test_an_agent_introduces_its_node_and_reports(world: World) -> None:

@@ -23,7 +23,7 @@ from squall.protocol.image_store import DAY_S, NodeImagesUsed, NodeStoreGc, Stor
 from tests.agent.image.block.stores import store_in
 from tests.agent.image.layer.test_store import KEY
 from tests.agent.parts import BuiltImages
-from tests.agent.test_agent import SPEC, World
+from tests.agent.world import SPEC, World
 
 pytestmark = pytest.mark.long
 
