@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from squall.agent.launch import Provision, container_spec, environment, limits, thread_counts
+from squall.agent.launch import Identity, Provision, container_spec, environment, limits, thread_counts
 from squall.protocol.function import Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_IS_REMOTE, ENV_TOKEN, LIBRARY_DIR, SOCKET_DIR
 from squall.protocol.image import ImageConfig
@@ -15,7 +15,8 @@ from squall.runtime.spec import GVISOR, NAMESPACES, IdRange, NetworkSlot
 from tests.agent.parts import make_config
 
 SLOT = NetworkSlot("s", "/n", "10.0.0.2/20", "10.0.0.1", "", {"https_proxy": "slot"})
-PROVISION = Provision("/d/ct", "/d/ct/agent", "/d/guest", ("/l1", "/files"), IdRange(0x7000_0000), SLOT, "token-1")
+PROVISION = Provision("ct-0001", "/d/ct", "/d/ct/agent", "/d/guest", ("/l1", "/files"), IdRange(0x7000_0000), SLOT)
+IDENTITY = Identity("ct-0000000000000000000001", "token-1")
 IMAGE = ImageConfig(env={"FROM": "image", "PATH": "/image/bin", "LANG": "C"}, python_path="/opt/python")
 CONFIG = make_config(Path("/d"))
 
@@ -25,43 +26,48 @@ def request(**env: str) -> ContainerStart:
 
 
 def test_each_source_of_variables_wins_over_the_one_before() -> None:
-    env = environment(request(FROM="function", https_proxy="own"), IMAGE, PROVISION)
+    env = environment(request(FROM="function", https_proxy="own"), IMAGE, PROVISION, IDENTITY)
 
     assert (env["FROM"], env["https_proxy"], env["PATH"], env["LANG"]) == ("function", "own", "/image/bin", "C")
-    assert environment(request(), IMAGE, PROVISION)["https_proxy"] == "slot"
-    assert environment(request(), ImageConfig(), PROVISION)["LANG"] == "C.UTF-8"
+    assert environment(request(), IMAGE, PROVISION, IDENTITY)["https_proxy"] == "slot"
+    assert environment(request(), ImageConfig(), PROVISION, IDENTITY)["LANG"] == "C.UTF-8"
 
 
 def test_who_the_container_is_cannot_be_overridden() -> None:
-    env = environment(request(**{ENV_TOKEN: "x", ENV_CONTAINER_ID: "x", ENV_IS_REMOTE: "0"}), IMAGE, PROVISION)
+    env = environment(
+        request(**{ENV_TOKEN: "x", ENV_CONTAINER_ID: "x", ENV_IS_REMOTE: "0"}), IMAGE, PROVISION, IDENTITY
+    )
 
     assert (env[ENV_TOKEN], env[ENV_CONTAINER_ID], env[ENV_IS_REMOTE]) == ("token-1", request().container_id, "1")
 
 
 def test_the_users_code_and_the_library_are_found_before_the_users_path() -> None:
-    assert environment(request(), IMAGE, PROVISION)["PYTHONPATH"] == f"/root:{LIBRARY_DIR}"
-    assert environment(request(PYTHONPATH="/more"), IMAGE, PROVISION)["PYTHONPATH"] == f"/root:{LIBRARY_DIR}:/more"
+    assert environment(request(), IMAGE, PROVISION, IDENTITY)["PYTHONPATH"] == f"/root:{LIBRARY_DIR}"
+    assert (
+        environment(request(PYTHONPATH="/more"), IMAGE, PROVISION, IDENTITY)["PYTHONPATH"]
+        == f"/root:{LIBRARY_DIR}:/more"
+    )
 
 
 def test_the_working_directory_is_the_images_or_where_the_code_is() -> None:
-    assert container_spec(CONFIG, request(), IMAGE, PROVISION).cwd == "/root"
-    assert container_spec(CONFIG, request(), ImageConfig(workdir="/srv"), PROVISION).cwd == "/srv"
+    assert container_spec(CONFIG, request(), IMAGE, PROVISION, IDENTITY).cwd == "/root"
+    assert container_spec(CONFIG, request(), ImageConfig(workdir="/srv"), PROVISION, IDENTITY).cwd == "/srv"
 
 
 def test_a_container_is_kept_apart_as_its_function_says() -> None:
     start = ContainerStart("ct-0000000000000000000001", "ap-1", "fu-1", "im-1", isolation="gvisor")
 
-    assert container_spec(CONFIG, request(), IMAGE, PROVISION).isolation == NAMESPACES
-    assert container_spec(CONFIG, start, IMAGE, PROVISION).isolation == GVISOR
+    assert container_spec(CONFIG, request(), IMAGE, PROVISION, IDENTITY).isolation == NAMESPACES
+    assert container_spec(CONFIG, start, IMAGE, PROVISION, IDENTITY).isolation == GVISOR
 
 
 def test_a_user_who_may_not_enter_roots_directory_starts_in_the_topmost() -> None:
-    assert container_spec(CONFIG, request(), ImageConfig(uid=1000), PROVISION).cwd == "/"
-    assert container_spec(CONFIG, request(), ImageConfig(uid=1000, workdir="/srv"), PROVISION).cwd == "/srv"
+    assert container_spec(CONFIG, request(), ImageConfig(uid=1000), PROVISION, IDENTITY).cwd == "/"
+    assert container_spec(CONFIG, request(), ImageConfig(uid=1000, workdir="/srv"), PROVISION, IDENTITY).cwd == "/srv"
 
 
 def test_socket_and_library_are_bound_read_only() -> None:
-    spec = container_spec(CONFIG, request(), IMAGE, PROVISION)
+    spec = container_spec(CONFIG, request(), IMAGE, PROVISION, IDENTITY)
 
     assert {(bind.source, bind.target) for bind in spec.binds} == {
         ("/d/ct/agent", SOCKET_DIR),

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from squall.agent.bytecode import run_python
 from squall.agent.guest_library import GuestLibrary
-from squall.agent.launch import Provision, container_spec
+from squall.agent.launch import Identity, Provision, container_spec
 from squall.agent.ranges import IdRanges
 from squall.protocol.guest import CODE_DIR, ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN, TEMPLATE_FUNCTION
 from squall.protocol.node import ContainerStart
@@ -80,11 +80,11 @@ class GuestStarter:
             layers=(self._debian.root, code_layer),
             id_range=self._ranges.acquire("guest"),
             network=NetworkSlot("", "", "", "", ""),
-            token="secret",
+            runtime_id=directory.name,
         )
         request = ContainerStart(CONTAINER, "ap-1", "fu-1", "im-1")
-        spec = container_spec(self._config, request, self._debian.image, provision)
-        return replace(spec, container_id=directory.name, network=None, isolation=self.isolation)
+        spec = container_spec(self._config, request, self._debian.image, provision, Identity(CONTAINER, "secret"))
+        return replace(spec, network=None, isolation=self.isolation)
 
     async def _make_library(self) -> str:
         run = functools.partial(run_python, self.runtime, self._ranges, self._data_dir)

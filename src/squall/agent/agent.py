@@ -32,14 +32,16 @@ from squall.agent.known_images import Images, KnownImages
 from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
-from squall.agent.outfit import Network, Services
+from squall.agent.outfit import Network, Outfits, Services
 from squall.agent.ranges import IdRanges, read_taken_ids
 from squall.agent.relay import Relay
 from squall.agent.report import Usage
 from squall.agent.shell import Shells
+from squall.agent.template.templates import Templates
 from squall.agent.told_images import tell_images
 from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
+from squall.protocol.container import ContainerExec
 from squall.protocol.empty import Empty
 from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.image import BuildEvent, ImageBuild, ImageInvalid
@@ -61,6 +63,7 @@ from squall.protocol.node import (
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.task_set import TaskSet
+from squall.protocol.template import NodeTemplateDrop, NodeTemplateDropped, NodeTemplateListing
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
@@ -74,6 +77,7 @@ WELCOME_S = 30.0
 RULES_S = 30.0
 _FIRST_PAUSE_S = 0.05
 _END_ALL_S = 30.0
+_DROPPED_S = 5.0
 
 _log = logging.getLogger("squall.agent")
 
@@ -143,7 +147,9 @@ class Agent:
             self._log_sender,
             self._grave,
         )
-        self.containers = Containers(config, services, self._exited)
+        self._outfits = outfits = Outfits(services)
+        self.templates = Templates(config, services, outfits, now)
+        self.containers = Containers(config, services, outfits, self.templates, self._exited)
         self._disk = DiskWatch(
             lambda: [*self.containers.writers(), *images.writers()], self._over_disk, lambda: space_of(config.data_dir)
         )
@@ -161,11 +167,14 @@ class Agent:
             await self._prepare()
         except BaseException:
             await self.containers.close()
+            await self.templates.close()
+            await self._outfits.close()
             self.logs.close()
             self._threads.shutdown(wait=True, cancel_futures=True)
             raise
         for activity in (
             self.containers.watch,
+            self.templates.run,
             self._disk.run,
             self._grave.run,
             self._log_sender.run,
@@ -180,8 +189,9 @@ class Agent:
 
     async def _prepare(self) -> None:
         loop = asyncio.get_running_loop()
-        for prepare in (self._images.prepare, self._grave.prepare, self._library.prepare, self._mounts.prepare):
-            await loop.run_in_executor(self._threads, prepare)
+        parts = (self._images, self._grave, self._library, self._mounts, self.templates)
+        for part in parts:
+            await loop.run_in_executor(self._threads, part.prepare)
         await self.containers.adopt()
         await self._mounts.evict()
 
@@ -194,6 +204,8 @@ class Agent:
         await self._tasks.close()
         await self._shells.close()
         await self.containers.close()
+        await self.templates.close()
+        await self._outfits.close()
         self.logs.close()
         if self._peer is not None:
             await self._peer.close()
@@ -222,6 +234,10 @@ class Agent:
             asked = request.record(ContainerEnd)
             await self.containers.end(asked.container_id, asked.grace_s)
             return Empty(), b""
+        if request.method == "NodeTemplateList":
+            return NodeTemplateListing(self.templates.told()), b""
+        if request.method == "NodeTemplateDrop":
+            return NodeTemplateDropped(self.templates.drop_ids(request.record(NodeTemplateDrop).template_ids)), b""
         if request.method == "NodeImageBuild":
             await self._build(request)
             return None
@@ -245,7 +261,8 @@ class Agent:
             await self._shells.serve(request)
             return None
         if request.method == "NodeExec":
-            await serve_exec(self._runtime, request)
+            inside = self.containers.inside(request.record(ContainerExec).container_id)
+            await serve_exec(self._runtime, request, inside)
             return None
         raise PlatformError(INVALID, f"{request.method}: a node does not do that")
 
@@ -319,6 +336,7 @@ class Agent:
             return done
 
         async with self._collecting:
+            await self.templates.drop_images(request.needed, _DROPPED_S)
             done = await asyncio.get_running_loop().run_in_executor(self._threads, collect)
             if not request.is_dry_run:
                 self._images.forget(done.gone_image_ids)
@@ -469,7 +487,9 @@ class Agent:
             await asyncio.sleep(self.config.report_period_s)
             peer = self._peer
             if peer is not None and self._is_welcome.is_set():
-                peer.event("NodeReport", self._usage.report(len(self.containers.running())))
+                peer.event(
+                    "NodeReport", self._usage.report(len(self.containers.running()), self.templates.memory_bytes())
+                )
 
     async def _guard(self) -> None:
         """Keep the containers' network rules loaded, for ever."""

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from squall.protocol.guest import LIBRARY_DIR
 
+AUTO, PLAIN, FORK, PARKED = "auto", "plain", "fork", "parked"
+START_PATHS = (AUTO, PLAIN, FORK, PARKED)
+
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
@@ -28,6 +31,15 @@ class AgentConfig:
     """Pause between two attempts to reach the server, at most."""
     mounts_bytes_max: int = 8 * 2**30
     """Laid out user files that no container uses are dropped, oldest first, to stay below."""
+
+    start_path: str = AUTO
+    """How containers are started: `auto` is the shortest path there is. `plain` makes no templates. With `fork` and
+    `parked` each start waits for a template, of the image where the function wants none, and forks it, or waits for a
+    parked clone: for tests."""
+    template_memory_mib: int | None = None
+    """What templates and all that is made ahead may occupy; None means a quarter of the node's memory."""
+    template_idle_s: float = 1_800.0
+    """A template that nobody has used for so long is dropped."""
 
     @property
     def containers_dir(self) -> Path:

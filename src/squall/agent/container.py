@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from squall.agent.outfit import Outfit
 from squall.agent.record import ContainerRecord
+from squall.protocol.node import PATH_PLAIN
+from squall.runtime.spec import ExitStatus
 
 
 @dataclass(slots=True)
@@ -23,6 +25,15 @@ class Container:
     over_disk: str = ""
     """Why it was ended for what it wrote."""
     phase_ms: dict[str, float] = field(default_factory=dict)
+    path: str = PATH_PLAIN
+    cause: str = ""
+    """Why it took a longer path than it might have."""
+    is_ending: bool = False
+    """Somebody has asked for its end."""
+    started_at: float = 0.0
+    """By the monotonic clock."""
+    early_exit: tuple[str, ExitStatus] | None = None
+    """The end of something that was to become it, told before its start was over: by the runtime's id."""
 
     @property
     def record(self) -> ContainerRecord:
@@ -33,3 +44,8 @@ class Container:
     def container_id(self) -> str:
         """Its id."""
         return self.record.container_id
+
+    @property
+    def runtime_id(self) -> str:
+        """What the runtime calls it."""
+        return self.outfit.runtime_id

@@ -14,20 +14,23 @@ import functools
 import logging
 import secrets
 import signal
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from squall.agent.config import AgentConfig
 from squall.agent.container import Container
 from squall.agent.disk import Writer, disk_limit
+from squall.agent.exec import Inside
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
-from squall.agent.launch import container_spec, memory_limit_mib
+from squall.agent.launch import memory_limit_mib
 from squall.agent.outfit import Outfit, Outfits, Services
-from squall.agent.phases import Phases
 from squall.agent.record import ContainerRecord, read_record
 from squall.agent.relay import token_hash
 from squall.agent.spread import spread_apart
 from squall.agent.start_errors import as_platform_error
+from squall.agent.starts import Starts
+from squall.agent.template.templates import Templates
 from squall.protocol.errors import CONFLICT, UNAVAILABLE, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.node import ContainerExited, ContainerStart, ContainerStarted, NodeContainer
@@ -40,6 +43,8 @@ _RESUBSCRIBE_S = 0.5
 _REMOVED_S = 30.0
 KILL_AGAIN_S = (0.5, 30.0)
 """Between two attempts to kill one that writes too much: at first, and at most."""
+EARLY_S = 5.0
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 _LOST = ExitStatus(code=None, signal=int(signal.SIGKILL))
 
 _log = logging.getLogger("squall.agent.containers")
@@ -52,13 +57,23 @@ class Containers:
         on_exit: told once for each container that ran, when nothing of it is left.
     """
 
-    def __init__(self, config: AgentConfig, services: Services, on_exit: Callable[[ContainerExited], None]) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        services: Services,
+        outfits: Outfits,
+        templates: Templates,
+        on_exit: Callable[[ContainerExited], None],
+    ) -> None:
         self._config = config
         self._services = services
         self._on_exit = on_exit
-        self._outfits = Outfits(services)
+        self._outfits = outfits
+        self._templates = templates
         self._known: dict[str, Container] = {}
+        self._by_runtime_id: dict[str, Container] = {}
         self._tasks = TaskSet()
+        self._starts = Starts(config, services.runtime, outfits, templates, self._wear, self._tasks)
         self._is_taken_down = False
 
     def running(self) -> tuple[NodeContainer, ...]:
@@ -68,6 +83,11 @@ class Containers:
             for known in self._known.values()
             if known.is_running and not known.has_exited
         )
+
+    def inside(self, container_id: str) -> Inside:
+        """What a command that is to run in a container needs to know of it; of an unknown one, its id."""
+        known = self._known.get(container_id)
+        return Inside(container_id) if known is None else Inside(known.runtime_id, known.outfit.env, known.outfit.cwd)
 
     def is_running(self, container_id: str) -> bool:
         """Whether a container's first process runs."""
@@ -88,7 +108,7 @@ class Containers:
         if known is not None:
             await known.started.wait()
             if known.is_running and not known.has_exited:
-                return ContainerStarted(dict(known.phase_ms))
+                return ContainerStarted(dict(known.phase_ms), known.path, known.cause)
             raise PlatformError(CONFLICT, f"cannot start {request.container_id}: it has ended; start one of another id")
         token = secrets.token_urlsafe(32)
         record = ContainerRecord(
@@ -100,11 +120,13 @@ class Containers:
             disk_mib=request.resources.disk_mib,
             version=request.version,
             memory_limit_mib=memory_limit_mib(self._config, request.resources),
+            memory_mib=request.resources.memory_mib or 0,
         )
         container = Container(Outfit(record, self._config.containers_dir / request.container_id))
-        self._known[request.container_id] = container
+        claimed_mib = sum(one.record.memory_mib for one in self._known.values())
+        self._known[container.container_id] = self._by_runtime_id[container.runtime_id] = container
         try:
-            await self._make(container, request, token)
+            self._is_up(container, await self._starts.make(container, request, token, claimed_mib))
         except BaseException as error:
             container.started.set()
             # Shielded: a start that is given up half-way must not leave half a container.
@@ -113,22 +135,23 @@ class Containers:
             if failure is None:
                 raise
             raise failure from error
-        return ContainerStarted(dict(container.phase_ms))
+        return ContainerStarted(dict(container.phase_ms), container.path, container.cause)
 
     async def end(self, container_id: str, grace_s: float) -> None:
         """End a container and return when nothing of it is left. An unknown one is no error."""
         container = self._known.get(container_id)
         if container is None:
             return
+        container.is_ending = True
         await container.started.wait()
         runtime = self._services.runtime
         try:
             if grace_s > 0 and not container.has_exited:
-                await runtime.kill(container_id, signal.SIGTERM)
+                await runtime.kill(container.runtime_id, signal.SIGTERM)
                 if await _happens(container.removed, grace_s):
                     return
             if not container.has_exited:
-                await runtime.kill(container_id, signal.SIGKILL)
+                await runtime.kill(container.runtime_id, signal.SIGKILL)
         except ContainerMissing:
             # It ended by itself; what is left of it is being removed.
             _log.debug("%s: has ended already", container_id)
@@ -143,23 +166,26 @@ class Containers:
         would put others in their place."""
         self._is_taken_down = True
         await asyncio.gather(*(self.end(container_id, grace_s) for container_id in self._known), return_exceptions=True)
+        await self._templates.end_all()
 
     async def adopt(self) -> None:
         """Take over what an earlier agent started, and remove what it left behind. Comes before anything else."""
         services = self._services
         self._config.containers_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread_apart(self._config.containers_dir)
-        for status in await services.runtime.list():
-            if status.labels.get(KIND_LABEL) == BUILD_KIND:
-                continue  # the image builder's
+        statuses = await services.runtime.list()
+        others = await self._templates.adopt(statuses)
+        for status in statuses:
+            if status.labels.get(KIND_LABEL) == BUILD_KIND or status.container_id in others:
+                continue  # the image builder's, and what is there for starts to come
             if not await self._adopt_one(status):
                 _log.info("%s: left by an earlier agent without a record; removed", status.container_id)
                 await services.runtime.remove(status.container_id)
         for path in self._config.containers_dir.iterdir():
-            if path.name not in self._known:
+            if path.name not in self._by_runtime_id and path.name not in others:
                 await services.runtime.remove(path.name)
                 services.grave.bury(path)
-        await services.network.sweep(tuple(self._known))
+        await services.network.sweep((*self._by_runtime_id, *others))
 
     async def watch(self) -> None:
         """Follow exits for ever; what was missed while the spawner could not be reached is found by asking."""
@@ -167,9 +193,7 @@ class Containers:
             try:
                 await self._find_lost()
                 async for container_id, status in self._services.runtime.exits():
-                    container = self._known.get(container_id)
-                    if container is not None:
-                        self._ended(container, status)
+                    self._ended(container_id, status)
             except RuntimeFailure as error:
                 _log.warning("cannot follow the containers' exits: %s; trying again", error)
             await asyncio.sleep(_RESUBSCRIBE_S)
@@ -183,22 +207,11 @@ class Containers:
     async def close(self) -> None:
         """Let go of the containers; they run on."""
         await self._tasks.close()
-        for container in self._known.values():
-            if container.outfit.socket is not None:
-                await container.outfit.socket.close()
 
     # Start
 
-    async def _make(self, container: Container, request: ContainerStart, token: str) -> None:
-        clock = Phases()
-        container.phase_ms = clock.ms
-        image, provision = await self._outfits.take(container.outfit, request, token, clock)
-        started = await self._services.runtime.start(container_spec(self._config, request, image, provision))
-        clock.mark("runtime")
-        clock.ms.update({f"runtime_{name}": took for name, took in started.phase_ms.items()})
-        self._is_up(container, started)
-
     def _is_up(self, container: Container, started: Started) -> None:
+        container.started_at = time.monotonic()
         record = container.record
         catch_up = self._services.logs.add(
             record.container_id, record.app_id, record.function_id, started.stdout_fd, started.stderr_fd
@@ -208,6 +221,14 @@ class Containers:
         container.pid = started.pid
         container.is_running = True
         container.started.set()
+        if container.early_exit is not None and container.early_exit[0] == container.runtime_id:
+            self._has_ended(container, container.early_exit[1])
+
+    def _wear(self, container: Container, outfit: Outfit) -> None:
+        """The container is to be made with another outfit than the one that it has."""
+        self._by_runtime_id.pop(container.runtime_id, None)
+        container.outfit = outfit
+        self._by_runtime_id[container.runtime_id] = container
 
     # What they write
 
@@ -223,7 +244,7 @@ class Containers:
         """End a container for what it has written, if it is one of these."""
         container = self._known.get(container_id)
         if container is not None and not container.has_exited:
-            container.over_disk = why
+            container.over_disk, container.is_ending = why, True
             self._tasks.start(self._kill(container))
 
     async def _kill(self, container: Container) -> None:
@@ -231,7 +252,7 @@ class Containers:
         pause_s, pause_s_max = KILL_AGAIN_S
         while not container.has_exited:
             try:
-                await self._services.runtime.kill(container.container_id, signal.SIGKILL)
+                await self._services.runtime.kill(container.runtime_id, signal.SIGKILL)
             except ContainerMissing:
                 return
             except RuntimeFailure as error:
@@ -248,7 +269,7 @@ class Containers:
         services = self._services
         directory = self._config.containers_dir / status.container_id
         record = read_record(directory)
-        if status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None:
+        if status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None or not record.container_id:
             return False
         outfit: Outfit | None = None
         try:
@@ -261,15 +282,29 @@ class Containers:
                 await self._outfits.let_go(outfit)
             return False
         container = Container(outfit)
-        self._known[record.container_id] = container
+        self._known[record.container_id] = self._by_runtime_id[record.runtime_id] = container
+        self._templates.clone_began(record.template_id, record.runtime_id)
         self._is_up(container, started)
         return True
 
     # End
 
-    def _ended(self, container: Container, status: ExitStatus) -> None:
-        if not container.has_exited:
+    def _ended(self, runtime_id: str, status: ExitStatus) -> None:
+        container = self._by_runtime_id.get(runtime_id)
+        if container is None:
+            self._templates.ended(runtime_id, status)
+        elif container.started.is_set():
+            self._has_ended(container, status)
+        else:
+            # A process may end before the answer to its start is here; or it was an attempt that has failed.
+            container.early_exit = (runtime_id, status)
+
+    def _has_ended(self, container: Container, status: ExitStatus) -> None:
+        if container.is_running and not container.has_exited:
             container.has_exited = True
+            if container.record.template_id and status is not _LOST:
+                is_early = _is_early(container, status)
+                self._templates.clone_ended(container.record.template_id, is_early=is_early)
             self._tasks.start(self._bury(container, status))
 
     async def _find_lost(self) -> None:
@@ -277,14 +312,11 @@ class Containers:
         before = [known for known in self._known.values() if known.is_running and not known.has_exited]
         there = {status.container_id for status in await self._services.runtime.list()}
         for container in before:
-            if container.container_id not in there:
-                self._ended(container, _LOST)
+            if container.runtime_id not in there:
+                self._has_ended(container, _LOST)
+        self._templates.find_lost(there)
 
     async def _bury(self, container: Container, status: ExitStatus) -> None:
-        # A process may end before the answer to its start is here.
-        await container.started.wait()
-        if not container.is_running:
-            return
         self._services.logs.finish(container.container_id)
         await self._remove(container)
         self._on_exit(
@@ -301,8 +333,18 @@ class Containers:
 
     async def _remove(self, container: Container) -> None:
         await self._outfits.give_back(container.outfit)
+        self._templates.clone_gone(container.record.template_id, container.runtime_id)
         del self._known[container.container_id]
+        self._by_runtime_id.pop(container.runtime_id, None)
         container.removed.set()
+
+
+def _is_early(container: Container, status: ExitStatus) -> bool:
+    """Whether it ended by itself before it had got going: of a fork, a sign that its template is no good."""
+    if container.is_ending:
+        return False
+    lived_s = time.monotonic() - container.started_at
+    return not container.outfit.has_guest or (status.signal in _FAULTS and lived_s < EARLY_S)
 
 
 async def _all_happen(waits: Sequence[Coroutine[Any, Any, Any]], timeout_s: float) -> None:

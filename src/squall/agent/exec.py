@@ -10,6 +10,7 @@ import signal
 import struct
 import termios
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from squall.agent.launch import DEFAULT_PATH
@@ -34,7 +35,18 @@ _END_OF_FILE = b"\x04"
 _ENVIRON_BYTES_MAX = 2**20
 
 
-async def serve_exec(runtime: Runtime, request: Request) -> None:
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A container in which a command is to run."""
+
+    runtime_id: str
+    """What the runtime calls it."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    """What it began with, where its first process does not say it."""
+
+
+async def serve_exec(runtime: Runtime, request: Request, inside: Inside) -> None:
     """Answer a `NodeExec`: items are what the process prints, the last one its exit code.
 
     When the stream is given up the process is killed.
@@ -45,8 +57,8 @@ async def serve_exec(runtime: Runtime, request: Request) -> None:
     asked = request.record(ContainerExec)
     if not asked.argv:
         raise PlatformError(INVALID, f"cannot run a command in {asked.container_id}: it is empty")
-    first_pid = await _first_pid(runtime, asked.container_id)
-    await run_in(runtime, request, asked.container_id, _spec(asked, first_pid), first_pid)
+    first_pid = await _first_pid(runtime, inside.runtime_id)
+    await run_in(runtime, request, inside.runtime_id, _spec(asked, inside, first_pid), first_pid)
 
 
 async def run_in(runtime: Runtime, request: Request, container_id: str, spec: ExecSpec, first_pid: int) -> None:
@@ -116,13 +128,13 @@ async def _first_pid(runtime: Runtime, container_id: str) -> int:
     return 0
 
 
-def _spec(asked: ContainerExec, first_pid: int) -> ExecSpec:
+def _spec(asked: ContainerExec, inside: Inside, first_pid: int) -> ExecSpec:
     env = {"PATH": DEFAULT_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
     if asked.has_pty:
         env["TERM"] = TERM
-    env.update(_environ_of(first_pid))
+    env.update(inside.env or _environ_of(first_pid))
     env.update(asked.env)
-    cwd = asked.cwd or _cwd_of(first_pid)
+    cwd = asked.cwd or inside.cwd or _cwd_of(first_pid)
     return ExecSpec(asked.argv, env, cwd, asked.has_pty, asked.rows, asked.columns)
 
 

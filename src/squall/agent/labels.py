@@ -4,5 +4,6 @@ from __future__ import annotations
 
 KIND_LABEL = "squall.kind"
 FUNCTION_KIND = "function"
+TEMPLATE_KIND = "template"
 BYTECODE_KIND = "bytecode"
 BUILD_KIND = "image-build"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from squall.agent.config import AgentConfig
-from squall.agent.labels import FUNCTION_KIND, KIND_LABEL
+from squall.agent.labels import FUNCTION_KIND, KIND_LABEL, TEMPLATE_KIND
 from squall.protocol.function import Resources
 from squall.protocol.guest import (
     CODE_DIR,
     ENV_CONTAINER_ID,
     ENV_IS_REMOTE,
+    ENV_TEMPLATE,
     ENV_TOKEN,
     LIBRARY_DIR,
     SOCKET_DIR,
@@ -34,6 +35,8 @@ THREAD_COUNTS = (
     "VECLIB_MAXIMUM_THREADS",
     "RAYON_NUM_THREADS",
 )
+TEMPLATE_TUNABLES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+"""Of templates whose function says nothing of it: a fork copies a page table, and large pages need fewer entries."""
 _MIB = 2**20
 
 
@@ -41,6 +44,8 @@ _MIB = 2**20
 class Provision:
     """What has been made ready for one container."""
 
+    runtime_id: str
+    """What the runtime is to call it: the container's id, a cell's or a template's."""
     state_dir: str
     socket_dir: str
     library_dir: str
@@ -48,25 +53,59 @@ class Provision:
     """Of the image, then the user's files."""
     id_range: IdRange
     network: NetworkSlot
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a container is: what no other of its function has."""
+
+    container_id: str
     token: str
 
 
 def container_spec(
-    config: AgentConfig, request: ContainerStart, image: ImageConfig, provision: Provision
+    config: AgentConfig, request: ContainerStart, image: ImageConfig, provision: Provision, identity: Identity
 ) -> ContainerSpec:
-    """The container the server asked for."""
+    """The container the server asked for, started by its program."""
+    return replace(_spec(config, request, image, provision), env=environment(request, image, provision, identity))
+
+
+def template_spec(
+    config: AgentConfig, request: ContainerStart, image: ImageConfig, provision: Provision, identity: Identity, how: str
+) -> ContainerSpec:
+    """A template for containers of this kind: as one of them, but for who it is and that it waits.
+
+    Args:
+        how: how far it is to go, as `ENV_TEMPLATE` has it.
+    """
+    env = environment(request, image, provision, identity)
+    # Threads do not outlive a fork: libraries start none here, and as many as the function asks for after it.
+    env.update(dict.fromkeys(THREAD_COUNTS, "1"))
+    env.setdefault(*TEMPLATE_TUNABLES)
+    env[ENV_TEMPLATE] = how
+    labels = {KIND_LABEL: TEMPLATE_KIND, "squall.app": request.app_id, "squall.function": request.function_id}
+    return replace(_spec(config, request, image, provision), env=env, labels=labels, is_template=True)
+
+
+def cell_spec(
+    config: AgentConfig, request: ContainerStart, image: ImageConfig, provision: Provision, template_id: str
+) -> ContainerSpec:
+    """What a fork of a template is to live in. It is told later who it is, by its environment."""
+    return replace(_spec(config, request, image, provision), template_id=template_id)
+
+
+def _spec(config: AgentConfig, request: ContainerStart, image: ImageConfig, provision: Provision) -> ContainerSpec:
     return ContainerSpec(
-        container_id=request.container_id,
+        container_id=provision.runtime_id,
         layers=provision.layers,
         state_dir=provision.state_dir,
         id_range=provision.id_range,
         # An entrypoint runs its arguments. -B: bytecode beside user code would be written for this one container, and
         # thrown away with it.
         argv=(*image.entrypoint, image.python_path, "-u", "-B", config.guest_entry),
-        env=environment(request, image, provision),
-        # Root's directory is root's alone in most images.
-        cwd=image.workdir or (CODE_DIR if image.uid == 0 else "/"),
-        hostname=request.container_id[-12:].lower(),
+        env={},
+        cwd=cwd_of(image),
+        hostname=provision.runtime_id[-12:].lower(),
         user=(image.uid, image.gid),
         binds=(Bind(provision.socket_dir, SOCKET_DIR), Bind(provision.library_dir, LIBRARY_DIR)),
         limits=limits(config, request.resources),
@@ -80,7 +119,15 @@ def container_spec(
     )
 
 
-def environment(request: ContainerStart, image: ImageConfig, provision: Provision) -> dict[str, str]:
+def cwd_of(image: ImageConfig) -> str:
+    """Where a container's program starts."""
+    # Root's directory is root's alone in most images.
+    return image.workdir or (CODE_DIR if image.uid == 0 else "/")
+
+
+def environment(
+    request: ContainerStart, image: ImageConfig, provision: Provision, identity: Identity
+) -> dict[str, str]:
     """The image's variables, then ours, then the network's, then the function's; who the container is comes last."""
     env = {"PATH": DEFAULT_PATH, "HOME": image.home or CODE_DIR, "LANG": "C.UTF-8", **image.env}
     env.update(thread_counts(request.resources))
@@ -90,8 +137,8 @@ def environment(request: ContainerStart, image: ImageConfig, provision: Provisio
     env["PYTHONPATH"] = ":".join([CODE_DIR, LIBRARY_DIR, *([theirs] if theirs else [])])
     env.update(
         {
-            ENV_CONTAINER_ID: request.container_id,
-            ENV_TOKEN: provision.token,
+            ENV_CONTAINER_ID: identity.container_id,
+            ENV_TOKEN: identity.token,
             ENV_IS_REMOTE: "1",
             "SQUALL_IMAGE_ID": request.image_id,
             "SQUALL_APP_ID": request.app_id,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,13 +25,14 @@ from squall.agent.mounts import Mounts
 from squall.agent.phases import Phases
 from squall.agent.ranges import IdRanges
 from squall.agent.record import ContainerRecord, write_record
-from squall.agent.relay import ContainerSocket, Relay
+from squall.agent.relay import ContainerSocket, Relay, TemplateOf
 from squall.agent.spread import make_apart
 from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
+from squall.runtime.network.owner import SlotOwner
 from squall.runtime.spec import NetworkSlot
 
 _PYTHON = "begin with Image.debian_slim(), or give add_python= to the method that makes its base"
@@ -42,8 +43,8 @@ _log = logging.getLogger("squall.agent.outfit")
 class Network(Protocol):
     """Where slots come from; `runtime.network.NetworkPool` is one."""
 
-    async def acquire(self, container_id: str, blocked: bool = False) -> NetworkSlot:
-        """A slot for this container."""
+    async def acquire(self, container_id: str, blocked: bool = False, owner: SlotOwner | None = None) -> NetworkSlot:
+        """A slot for this container; with an owner one that forks of its templates can enter."""
 
     async def release(self, slot: NetworkSlot) -> None:
         """Take a slot back."""
@@ -75,9 +76,9 @@ class Services:
     grave: Grave
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Outfit:
-    """What one container has."""
+    """What one container, template or cell has."""
 
     record: ContainerRecord
     directory: Path
@@ -86,16 +87,30 @@ class Outfit:
     socket: ContainerSocket | None = None
     has_range: bool = False
     has_files: bool = False
+    has_guest: bool = False
+    """Its guest has introduced itself."""
+    on_guest: Callable[[], None] | None = None
+    """Called when it does for the first time."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    """Of a clone, what it began with: no process was started with these, so the kernel does not know them."""
 
     @property
-    def container_id(self) -> str:
-        """Whose it is."""
-        return self.record.container_id
+    def runtime_id(self) -> str:
+        """What the runtime calls whose it is."""
+        return self.record.runtime_id
 
     @property
     def owner(self) -> str:
         """Who its id range belongs to."""
         return f"{self.record.app_id}/{self.record.function_id}"
+
+    def guest_came(self) -> None:
+        """Its guest has introduced itself, perhaps again."""
+        if not self.has_guest:
+            self.has_guest = True
+            if self.on_guest is not None:
+                self.on_guest()
 
 
 class Outfits:
@@ -103,11 +118,28 @@ class Outfits:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._open: set[Outfit] = set()
+        """Those with a socket."""
+
+    async def close(self) -> None:
+        """Close all sockets. Whose they are lives on, and the next agent opens them again."""
+        for outfit in list(self._open):
+            await self._close_socket(outfit)
 
     async def take(
-        self, outfit: Outfit, request: ContainerStart, token: str, clock: Phases
+        self,
+        outfit: Outfit,
+        request: ContainerStart,
+        clock: Phases,
+        *,
+        is_clone: bool = False,
+        template_of: TemplateOf | None = None,
     ) -> tuple[ImageConfig, Provision]:
         """Take everything that a start needs. What fails half-way is to be given back.
+
+        Args:
+            is_clone: a fork is to live in it.
+            template_of: a template is.
 
         Raises:
             PlatformError: the image or a mount cannot be had or used.
@@ -126,42 +158,48 @@ class Outfits:
         id_range = services.ranges.acquire(outfit.owner)
         outfit.has_range = True
         socket_dir = _make_directory(outfit.directory, outfit.record)
-        outfit.socket = services.relay.open(outfit.container_id, outfit.record.token_sha256, socket_dir)
+        record = outfit.record
+        outfit.socket = services.relay.open(record.container_id, record.token_sha256, socket_dir, template_of)
+        self._open.add(outfit)
+        outfit.socket.on_guest = outfit.guest_came
         await outfit.socket.start()
         clock.mark("directory")
-        slot = await services.network.acquire(outfit.container_id, request.is_network_blocked)
+        owner = SlotOwner(id_range, image.config.uid) if is_clone else None
+        slot = await services.network.acquire(outfit.runtime_id, request.is_network_blocked, owner)
         clock.mark("network")
-        provision = Provision(str(outfit.directory), str(socket_dir), library_dir, layers, id_range, slot, token)
-        return image.config, provision
+        paths = (str(outfit.directory), str(socket_dir), library_dir)
+        return image.config, Provision(outfit.runtime_id, *paths, layers, id_range, slot)
 
     async def _take_image(self, outfit: Outfit) -> BuiltImage:
         """The image of a container, whose layers stay from now on until the container is gone."""
-        outfit.hold = self._services.holds.begin(f"container {outfit.container_id}")
+        outfit.hold = self._services.holds.begin(_user(outfit.record))
         image_id = outfit.record.image_id
         image = await self._services.images.get(image_id, outfit.hold)
         if image is None:
-            message = f"cannot start {outfit.container_id}: image {image_id} is not on this node; build it"
+            message = f"cannot start {outfit.runtime_id}: image {image_id} is not on this node; build it"
             raise PlatformError(NOT_FOUND, message)
         if not image.config.python_path:
             message = f"image {image.image_id} has no Python on its PATH; {_PYTHON}"
-            raise PlatformError(INVALID, f"cannot start {outfit.container_id}: {message}")
+            raise PlatformError(INVALID, f"cannot start {outfit.runtime_id}: {message}")
         outfit.record = replace(outfit.record, layers=image.layers)
         return image
 
-    async def adopt(self, record: ContainerRecord, directory: Path) -> Outfit:
+    async def adopt(self, record: ContainerRecord, directory: Path, template_of: TemplateOf | None = None) -> Outfit:
         """What a container of an earlier agent has.
 
         Raises:
             OSError: its directory is gone or full; nothing is taken.
         """
         services = self._services
-        socket = services.relay.open(record.container_id, record.token_sha256, directory / "agent")
+        socket = services.relay.open(record.container_id, record.token_sha256, directory / "agent", template_of)
         await socket.start()
-        hold = services.holds.begin(f"container {record.container_id}")
+        hold = services.holds.begin(_user(record))
         if not hold.add_paths(record.layers):
             _log.error("%s: runs on layers that are not here any more", record.container_id)
-        outfit = Outfit(record, directory, hold, socket, has_range=True)
+        # It has spoken to the agent before; at least nobody can say that it has not.
+        outfit = Outfit(record, directory, hold, socket, has_range=True, has_guest=True)
         services.ranges.acquire(outfit.owner)
+        self._open.add(outfit)
         if record.mount_set:
             services.mounts.adopt(record.mount_set)
             outfit.has_files = True
@@ -169,26 +207,29 @@ class Outfits:
 
     async def let_go(self, outfit: Outfit) -> None:
         """Take an adopted outfit for none after all: its container cannot be adopted."""
-        if outfit.socket is not None:
-            await outfit.socket.close()
+        await self._close_socket(outfit)
         await self._give_back_counted(outfit)
 
     async def give_back(self, outfit: Outfit) -> None:
         """Remove what the runtime has of the container, and take everything back."""
         services = self._services
-        if outfit.socket is not None:
-            await outfit.socket.close()
+        await self._close_socket(outfit)
         try:
-            await services.runtime.remove(outfit.container_id)
+            await services.runtime.remove(outfit.runtime_id)
         except RuntimeFailure as error:
             # Without this nothing else may be taken away from it; the next agent's sweep tries again.
-            _log.error("%s: %s", outfit.container_id, error)
+            _log.error("%s: %s", outfit.runtime_id, error)
             return
-        slot = services.network.slot_of(outfit.container_id)
+        slot = services.network.slot_of(outfit.runtime_id)
         if slot is not None:
             await services.network.release(slot)
         services.grave.bury(outfit.directory)
         await self._give_back_counted(outfit)
+
+    async def _close_socket(self, outfit: Outfit) -> None:
+        self._open.discard(outfit)
+        if outfit.socket is not None:
+            await outfit.socket.close()
 
     async def _give_back_counted(self, outfit: Outfit) -> None:
         """What others of the function may have as well."""
@@ -201,6 +242,11 @@ class Outfits:
         if outfit.has_range:
             outfit.has_range = False
             services.ranges.release(outfit.owner)
+
+
+def _user(record: ContainerRecord) -> str:
+    """Who holds the layers, in words."""
+    return f"container {record.container_id}" if record.container_id else f"cell {record.cell_id}"
 
 
 def _make_directory(directory: Path, record: ContainerRecord) -> Path:

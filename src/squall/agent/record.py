@@ -16,10 +16,12 @@ class ContainerRecord:
     """One container, as its directory knows it. The token itself is in the container's environment only."""
 
     container_id: str
+    """Empty while it is not known: of a cell."""
     app_id: str
     function_id: str
     image_id: str
     token_sha256: str
+    """Empty while there is none."""
     mount_set: str = ""
     disk_mib: int | None = None
     layers: tuple[str, ...] = ()
@@ -27,11 +29,22 @@ class ContainerRecord:
     version: int = 0
     """Of its app, as in `ContainerStart`."""
     memory_limit_mib: int = 0
+    memory_mib: int = 0
+    """What it reserves."""
+    cell_id: str = ""
+    """Of a clone: the runtime has it by this name, which is older than the container."""
+    template_id: str = ""
+    """Of a clone."""
+
+    @property
+    def runtime_id(self) -> str:
+        """What the runtime calls it, and its directory, its control group and its slot are called."""
+        return self.cell_id or self.container_id
 
 
 def write_record(directory: Path, record: ContainerRecord) -> None:
-    """Write the record of a new container; readable by root only."""
-    # In one go, not by rename: if it is cut short the container does not exist yet, and its directory is swept.
+    """Write the record of a container that is not running yet; readable by root only."""
+    # In one go, not by rename: if it is cut short the container has not begun yet, and its directory is swept.
     descriptor = os.open(directory / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(to_wire(record), file)

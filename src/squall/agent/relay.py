@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from squall.protocol import codec as wire
@@ -22,8 +23,9 @@ from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import Codec
 from squall.protocol.errors import PlatformError
 from squall.protocol.frames import Frame
-from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, SOCKET_PATH, GuestHello
+from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, ROLE_TEMPLATE, SOCKET_PATH, GuestHello
 from squall.protocol.node import ContainerHello
+from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
 
 HELLO_S = 10.0
@@ -45,6 +47,15 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateOf:
+    """Whose template speaks: the server does not know it by its id."""
+
+    app_id: str
+    function_id: str
+    version: int
+
+
 class Relay:
     """Opens a socket for each container."""
 
@@ -53,13 +64,17 @@ class Relay:
         self.connect = connect
         self.hello_s = hello_s
 
-    def open(self, container_id: str, token_sha256: str, directory: Path) -> ContainerSocket:
+    def open(
+        self, container_id: str, token_sha256: str, directory: Path, template_of: TemplateOf | None = None
+    ) -> ContainerSocket:
         """Listen in a container's socket directory; what listened there before is replaced.
+
+        Without a token nobody gets in, until `ContainerSocket.become` says who it is.
 
         Raises:
             OSError: the directory is gone or full.
         """
-        return ContainerSocket(self, container_id, token_sha256, listen_in(directory))
+        return ContainerSocket(self, container_id, token_sha256, listen_in(directory), template_of)
 
 
 def listen_in(directory: Path) -> socket.socket:
@@ -90,9 +105,17 @@ def listen_in(directory: Path) -> socket.socket:
 class ContainerSocket:
     """One container's socket and the connections through it."""
 
-    def __init__(self, relay: Relay, container_id: str, token_sha256: str, listening: socket.socket) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        container_id: str,
+        token_sha256: str,
+        listening: socket.socket,
+        template_of: TemplateOf | None = None,
+    ) -> None:
         self.relay = relay
         self.container_id = container_id
+        self.template_of = template_of
         self._token_sha256 = token_sha256
         self._listening = listening
         self._server: asyncio.AbstractServer | None = None
@@ -111,6 +134,10 @@ class ContainerSocket:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _GuestChannel(self, self._accept), sock=self._listening)
 
+    def become(self, container_id: str, token_sha256: str) -> None:
+        """It is known now whose it is. Who came before did not get in."""
+        self.container_id, self._token_sha256 = container_id, token_sha256
+
     async def close(self) -> None:
         """Close the socket and every connection."""
         if self._server is not None:
@@ -122,15 +149,24 @@ class ContainerSocket:
 
     def check(self, hello: GuestHello) -> str:
         """Why a connection is refused; empty when it is welcome."""
+        # What is in the place of a token that there is not yet is no hash of any.
         if not hmac.compare_digest(token_hash(hello.token), self._token_sha256):
             return "the token is wrong"
         if hello.container_id != self.container_id:
             return f"it says it is {hello.container_id[:80]!r}"
-        if hello.role not in (ROLE_GUEST, ROLE_CLIENT):
+        if hello.role not in (ROLE_GUEST if self.template_of is None else ROLE_TEMPLATE, ROLE_CLIENT):
             return f"its role {hello.role[:80]!r} is unknown"
         if hello.role == ROLE_GUEST and self._guest is not None:
             return "the container has a guest already"
         return ""
+
+    def introduction(self, hello: GuestHello) -> ContainerHello:
+        """What the server is told of a connection."""
+        known = ContainerHello(self.container_id, hello.role, hello.client_id, hello.is_reconnect)
+        of = self.template_of
+        if of is None:
+            return known
+        return replace(known, app_id=of.app_id, function_id=of.function_id, version=of.version)
 
     def admit(self, connection: Connection, hello: GuestHello) -> None:
         """The connection was checked and is counted as what it is."""
@@ -232,7 +268,7 @@ class Connection:
             server.close()
             return
         self._server = server
-        introduction = ContainerHello(self._owner.container_id, hello.role, hello.client_id, hello.is_reconnect)
+        introduction = self._owner.introduction(hello)
         server.send(Frame(relay.codec.encode(wire.EVENT, 0, "ContainerHello", introduction), b""))
         self._to_server = _FlowToServer(self._channel, server, self._owner)
         self._to_server.forward(self._held)

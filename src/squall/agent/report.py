@@ -19,7 +19,7 @@ class Usage:
         self._proc = proc
         self._last = self._ticks()
 
-    def report(self, container_count: int) -> NodeReport:
+    def report(self, container_count: int, template_bytes: int = 0) -> NodeReport:
         """What the node used since the last report."""
         busy, total = self._ticks()
         busy_before, total_before = self._last
@@ -32,6 +32,7 @@ class Usage:
             memory_used_mib=(memory.get("MemTotal", 0) - memory.get("MemAvailable", 0)) // 1024,
             disk_free_mib=disk.f_bavail * disk.f_frsize // _MIB,
             container_count=container_count,
+            template_memory_mib=template_bytes // _MIB,
         )
 
     def _ticks(self) -> tuple[int, int]:

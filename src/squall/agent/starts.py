@@ -1,0 +1,165 @@
+"""By which path a container comes to be: the shortest one first, and the plain one when all others fail.
+
+    parked   a clone of its template waits already, and is told who it is
+    fork     its template is forked, into a cell that was made ahead or one that is made now
+    plain    its program is executed
+
+What fails on the way is cleared away beside the next attempt, under an id of its own, so that no end of one is taken
+for an end of the other.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from squall.agent.config import FORK, PARKED, AgentConfig
+from squall.agent.container import Container
+from squall.agent.launch import Identity, container_spec
+from squall.agent.outfit import Outfit, Outfits
+from squall.agent.phases import Phases
+from squall.agent.template.cells import FAILURES
+from squall.agent.template.template import Cell, Template
+from squall.agent.template.templates import Templates, Way
+from squall.agent.template.verdicts import printable
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, ContainerStart
+from squall.protocol.task_set import TaskSet
+from squall.runtime.contract import Runtime, Started
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """One that is under way, and what it might be a fork of."""
+
+    container: Container
+    template: Template
+    request: ContainerStart
+    token: str
+    clock: Phases
+
+
+class Starts:
+    """Starts containers.
+
+    Args:
+        wear: told before a container gets another outfit than the one that it has.
+        tasks: what a failed attempt has is given back there.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        runtime: Runtime,
+        outfits: Outfits,
+        templates: Templates,
+        wear: Callable[[Container, Outfit], None],
+        tasks: TaskSet,
+    ) -> None:
+        self._config = config
+        self._runtime = runtime
+        self._outfits = outfits
+        self._templates = templates
+        self._cells = templates.cells
+        self._wear = wear
+        self._tasks = tasks
+
+    async def make(self, container: Container, request: ContainerStart, token: str, claimed_mib: int) -> Started:
+        """Start a container; what it has when this fails is to be given back.
+
+        Args:
+            claimed_mib: what all other containers of the node have reserved.
+
+        Raises:
+            PlatformError, RuntimeFailure, OSError: it cannot be started plainly either.
+        """
+        clock = Phases()
+        container.phase_ms = clock.ms
+        with self._templates.starting():
+            way = await self._templates.way(request)
+            if way.is_asked_for:
+                clock.mark("template")
+            self._templates.make_room(request.resources.memory_mib or 0, claimed_mib, way.template)
+            started = None
+            if way.template is not None:
+                started = await self._shortly(_Start(container, way.template, request, token, clock), way)
+            if started is None:
+                started = await self._plainly(container, way, request, token, clock)
+        clock.mark("runtime")
+        clock.ms.update({f"runtime_{name}": took for name, took in started.phase_ms.items()})
+        return started
+
+    async def _shortly(self, start: _Start, way: Way) -> Started | None:
+        """Start it from its template; None when no way to do that has worked."""
+        container, template, plain = start.container, start.template, start.container.outfit
+        for path, attempt in self._attempts():
+            if not template.is_ready:
+                break
+            try:
+                started = await attempt(start)
+            except FAILURES as error:
+                start.clock.mark(f"failed_{path}")
+                container.cause = printable(f"it could not be forked: {error}") if way.is_asked_for else ""
+                self._take_off(container, template, plain)
+                self._templates.failed(template, error)
+                continue
+            if started is not None:
+                container.path, container.cause = path, ""
+                return started
+        return None
+
+    def _attempts(self) -> tuple[tuple[str, Callable[[_Start], Awaitable[Started | None]]], ...]:
+        """The shortest path first."""
+        cell, fork = (PATH_FORK, self._in_cell), (PATH_FORK, self._fork)
+        if self._config.start_path == FORK:
+            return cell, fork
+        if self._config.start_path == PARKED:
+            return ((PATH_PARKED, self._park_and_begin),)
+        return (PATH_PARKED, self._parked), cell, fork
+
+    async def _parked(self, start: _Start) -> Started | None:
+        cell = self._templates.take_parked(start.template)
+        return None if cell is None else await self._begin(start, cell)
+
+    async def _in_cell(self, start: _Start) -> Started | None:
+        cell = self._templates.take_cell(start.template)
+        return None if cell is None else await self._begin(start, cell)
+
+    async def _park_and_begin(self, start: _Start) -> Started | None:
+        cell = self._templates.take_parked(start.template)
+        return await self._begin(start, cell or await self._cells.make(start.template, is_parked=True))
+
+    async def _begin(self, start: _Start, cell: Cell) -> Started:
+        record = start.container.record
+        self._put_on(start, cell.outfit)
+        return await self._cells.begin(cell, record, start.request, start.token)
+
+    async def _fork(self, start: _Start) -> Started | None:
+        outfit = self._cells.outfit(start.template, start.container.record)
+        self._put_on(start, outfit)
+        return await self._cells.fork(start.template, outfit, start.request, start.token, start.clock)
+
+    async def _plainly(
+        self, container: Container, way: Way, request: ContainerStart, token: str, clock: Phases
+    ) -> Started:
+        outfit = container.outfit
+        container.path, container.cause = PATH_PLAIN, container.cause or way.cause
+        if way.wanted_key:
+            outfit.on_guest = functools.partial(self._templates.has_got_going, request, way.wanted_key)
+        image, provision = await self._outfits.take(outfit, request, clock)
+        identity = Identity(container.container_id, token)
+        return await self._runtime.start(container_spec(self._config, request, image, provision, identity))
+
+    def _put_on(self, start: _Start, outfit: Outfit) -> None:
+        """From here on the container has this, and its template a clone."""
+        self._wear(start.container, outfit)
+        self._templates.clone_began(start.template.template_id, outfit.runtime_id)
+
+    def _take_off(self, container: Container, template: Template, plain: Outfit) -> None:
+        """The attempt has failed: what it has goes, and the container has nothing again."""
+        failed = container.outfit
+        if failed is plain:
+            return
+        self._wear(container, plain)
+        self._templates.clone_gone(template.template_id, failed.runtime_id)
+        self._tasks.start(self._outfits.give_back(failed))

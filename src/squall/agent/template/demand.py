@@ -1,0 +1,58 @@
+"""How many cells and parked clones of a template are to be kept ready: pure, from the starts of late."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from squall.protocol.template import FUNCTION
+
+WINDOW_S = 60.0
+"""A start counts one at first, and e times less after so long."""
+PARKED_MAX = 8
+PARKED_IDLE_S = 600.0
+"""A function that nobody has started for so long has none parked: a clone that waits holds memory of its own."""
+STARTS_PER_PARKED = 16.0
+CELLS_MAX = 64
+CELLS_IDLE_S = 300.0
+STARTS_PER_CELL = 2.0
+"""Half of what came in the last minute, all at once: others are made meanwhile."""
+HOT = 1.5
+"""Starts of late that make a function hot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """So many are to be ready."""
+
+    cell_count: int
+    parked_count: int
+
+
+class Demand:
+    """Counts starts, in no more memory than two numbers."""
+
+    def __init__(self, now: float) -> None:
+        self._level = 0.0
+        self.last_at = now
+
+    def add(self, now: float) -> None:
+        """A container was started."""
+        self._level = self.level(now) + 1.0
+        self.last_at = max(now, self.last_at)
+
+    def level(self, now: float) -> float:
+        """Starts of late."""
+        return self._level * math.exp(-max(0.0, now - self.last_at) / WINDOW_S)
+
+    def targets(self, kind: str, now: float) -> Targets:
+        """How many are to be ready for a template of this kind."""
+        level, idle_s = self.level(now), now - self.last_at
+        parked_count = 0
+        if self._level and idle_s <= PARKED_IDLE_S:
+            # What is loaded already is nearly all of a start of a function template; of an image template it is less.
+            parked_count = min(PARKED_MAX, (kind == FUNCTION) + (level >= HOT) + int(level / STARTS_PER_PARKED))
+        cell_count = 0
+        if self._level and idle_s <= CELLS_IDLE_S:
+            cell_count = min(CELLS_MAX, 1 + int(level / STARTS_PER_CELL))
+        return Targets(cell_count, parked_count)

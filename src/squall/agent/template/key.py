@@ -1,0 +1,76 @@
+"""Which starts can begin as copies of the same template: those with the same key.
+
+A key is a hash of all that can be seen in the process of a template: code, image, files, environment with secrets,
+resources. It is made with a secret of the node: who reads a key cannot try out which secrets it was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from squall.agent.image.progress import BuiltImage
+from squall.protocol.node import ContainerStart
+from squall.protocol.records import to_wire
+from squall.protocol.template import FUNCTION
+
+_SECRET_BYTES = 32
+_NAME = "template-key"
+
+_log = logging.getLogger("squall.agent.template")
+
+
+class TemplateKeys:
+    """Makes keys: the same ones again after a restart."""
+
+    def __init__(self, data_dir: Path, guest_entry: str) -> None:
+        self._path = data_dir / _NAME
+        self._guest_entry = guest_entry
+        self._secret = secrets.token_bytes(_SECRET_BYTES)
+
+    def prepare(self) -> None:
+        """Read the node's secret, or make it. Blocks."""
+        try:
+            found = self._path.read_bytes()
+            if len(found) == _SECRET_BYTES:
+                self._secret = found
+                return
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            _log.warning("cannot read %s: %s; templates of earlier agents are made anew", self._path, error)
+            return
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(self._secret)
+        except OSError as error:
+            _log.warning("cannot write %s: %s; the next agent makes templates anew", self._path, error)
+
+    def key(self, kind: str, request: ContainerStart, image: BuiltImage, library_dir: str) -> str:
+        """The key of a start.
+
+        Args:
+            kind: how much the template has loaded, as in `protocol.template`.
+            library_dir: where the guest's library is, whose name says its content.
+        """
+        seen = {
+            "kind": kind,
+            "app": request.app_id,
+            "function": request.function_id,
+            # What the server alone knows of a function may be new with each version; the guest alone has none of it.
+            "version": request.version if kind == FUNCTION else 0,
+            "guest": [self._guest_entry, library_dir],
+            "image": to_wire(image.config),
+            "layers": image.layers,
+            "mounts": [to_wire(mount) for mount in request.mounts],
+            "env": request.env,
+            "resources": to_wire(request.resources),
+            "is_network_blocked": request.is_network_blocked,
+        }
+        text = json.dumps(seen, sort_keys=True).encode()
+        return hashlib.blake2b(text, key=self._secret, digest_size=20).hexdigest()

@@ -1,0 +1,109 @@
+"""Starts a template, and waits until it can be forked."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+from collections.abc import Callable
+
+from squall.agent.config import AgentConfig
+from squall.agent.launch import Identity, memory_limit_mib, template_spec
+from squall.agent.outfit import Outfit, Outfits, Services
+from squall.agent.phases import Phases
+from squall.agent.record import ContainerRecord
+from squall.agent.relay import TemplateOf, token_hash
+from squall.agent.template.demand import Demand
+from squall.agent.template.record import TemplateRecord, write_template_record
+from squall.agent.template.template import Template
+from squall.protocol.guest import TEMPLATE_FUNCTION, TEMPLATE_GUEST
+from squall.protocol.ids import new_id
+from squall.protocol.node import ContainerStart
+from squall.protocol.records import replace
+from squall.protocol.template import FUNCTION
+from squall.runtime.contract import Started, TemplateReport
+
+
+class Making:
+    """Makes templates, and takes over those of an earlier agent.
+
+    Args:
+        now: seconds since 1970.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        services: Services,
+        outfits: Outfits,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._services = services
+        self._outfits = outfits
+        self._now = now
+        self._monotonic = monotonic
+
+    def new(self, key: str, kind: str, request: ContainerStart) -> Template:
+        """A template that nothing has been made of yet."""
+        record = ContainerRecord(
+            new_id("tp"),
+            request.app_id,
+            request.function_id,
+            request.image_id,
+            "",
+            disk_mib=request.resources.disk_mib,
+            version=request.version,
+            memory_limit_mib=memory_limit_mib(self._config, request.resources),
+        )
+        outfit = Outfit(record, self._config.containers_dir / record.container_id)
+        return Template(outfit, key, kind, request, self._now(), self._now(), Demand(self._monotonic()))
+
+    async def start(self, template: Template) -> TemplateReport:
+        """Start it, and return what it says when it has gone as far as it can.
+
+        Raises:
+            PlatformError, RuntimeFailure, OSError: it cannot be started.
+            ContainerMissing: it has ended without a word.
+        """
+        request, outfit, token = template.request, template.outfit, secrets.token_urlsafe(32)
+        outfit.record = replace(outfit.record, token_sha256=token_hash(token))
+        of = TemplateOf(request.app_id, request.function_id, request.version)
+        image, provision = await self._outfits.take(outfit, request, Phases(), template_of=of)
+        write_template_record(outfit.directory, template.key, template.kind, template.made_at, request)
+        how = TEMPLATE_FUNCTION if template.kind == FUNCTION else TEMPLATE_GUEST
+        identity = Identity(template.template_id, token)
+        spec = template_spec(self._config, request, image, provision, identity, how)
+        self._is_up(template, await self._services.runtime.start(spec))
+        return await self._services.runtime.template_report(template.template_id)
+
+    async def adopt(self, record: ContainerRecord, known: TemplateRecord) -> Template:
+        """A template of an earlier agent; whether it can still be forked is to be asked.
+
+        Raises:
+            ContainerMissing, OSError: it cannot be taken over; nothing of it is taken.
+        """
+        directory = self._config.containers_dir / record.container_id
+        of = TemplateOf(record.app_id, record.function_id, record.version)
+        outfit = await self._outfits.adopt(record, directory, of)
+        demand = Demand(self._monotonic())
+        template = Template(outfit, known.key, known.kind, known.request, known.made_at, self._now(), demand)
+        try:
+            self._is_up(template, await self._services.runtime.adopt(record.container_id))
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(self._outfits.let_go(outfit)))
+            raise
+        return template
+
+    def _is_up(self, template: Template, started: Started) -> None:
+        """What it prints is its function's, under its own id."""
+        record, logs = template.outfit.record, self._services.logs
+        catch_up = logs.add(
+            record.container_id, record.app_id, record.function_id, started.stdout_fd, started.stderr_fd
+        )
+        assert template.outfit.socket is not None, "made with it"
+        template.outfit.socket.ahead = functools.partial(self._services.log_sender.ahead, catch_up)
+        template.pid = started.pid
+        template.is_up = True

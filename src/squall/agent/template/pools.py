@@ -1,0 +1,172 @@
+"""Keeps cells and parked clones ready, out of the way of starts that are under way.
+
+Each template wants so many of both as its demand says (`demand.py`); all of a node have at most `CELLS_NODE_MAX` and
+`PARKED_NODE_MAX`. What is wanted is made a few at a time while no container starts. What is not wanted any more goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+from squall.agent.template.cells import FAILURES, Cells
+from squall.agent.template.demand import Targets
+from squall.agent.template.template import Template
+from squall.runtime.contract import Runtime
+from squall.runtime.errors import RuntimeFailure, TemplateUnfit
+
+CELLS_NODE_MAX = 256
+PARKED_NODE_MAX = 64
+AT_ONCE = 2
+"""Made at a time."""
+QUIET_S = 1.0
+"""How long they wait for a moment without starts: where there is none, they are made all the same."""
+REST_S = 5.0
+"""After making one for a template has failed."""
+UPKEEP_S = 5.0
+SURPLUS_S = 10.0
+"""One that is not wanted any more stays for so long: demand comes in waves."""
+MEASURED_AT_ONCE = 16
+
+_log = logging.getLogger("squall.agent.template")
+
+
+class Pools:
+    """Fills and empties what templates have ready. `run` must be awaited by its owner.
+
+    Args:
+        failed: told of a template whose cell could not be made.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        runtime: Runtime,
+        monotonic: Callable[[], float],
+        failed: Callable[[Template, BaseException], None],
+    ) -> None:
+        self._cells = cells
+        self._runtime = runtime
+        self._monotonic = monotonic
+        self._failed = failed
+        self._start_count = 0
+        self._is_quiet = asyncio.Event()
+        self._is_quiet.set()
+        self._has_work = asyncio.Event()
+        self._measured = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Containers are starting now."""
+        return self._start_count > 0
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """While a container starts."""
+        self._start_count += 1
+        self._is_quiet.clear()
+        try:
+            yield
+        finally:
+            self._start_count -= 1
+            if not self._start_count:
+                self._is_quiet.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """Something may be wanted."""
+        self._has_work.set()
+
+    async def run(self, templates: Callable[[], Sequence[Template]], keep_within: Callable[[], None]) -> None:
+        """Fill for ever, and look after what there is every `UPKEEP_S`."""
+        await asyncio.gather(self._fill_for_ever(templates), self._look_after(templates, keep_within))
+
+    async def _fill_for_ever(self, templates: Callable[[], Sequence[Template]]) -> None:
+        while True:
+            await self._has_work.wait()
+            self._has_work.clear()
+            while wanted := self.wanted(templates()):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_quiet.wait(), QUIET_S)
+                await asyncio.gather(*(self._fill(one, is_parked=is_parked) for one, is_parked in wanted))
+
+    def wanted(self, templates: Sequence[Template]) -> list[tuple[Template, bool]]:
+        """What to make next, `AT_ONCE` at most: for each a template, and whether it is to be parked.
+
+        Clones come before cells, and those of templates that were used last before those of others.
+        """
+        now = self._monotonic()
+        ready = [one for one in templates if one.is_ready and one.pools_rest_until <= now]
+        ready.sort(key=lambda one: -one.used_at)
+        targets = {one.template_id: self._targets(one, now) for one in ready}
+        room_parked = PARKED_NODE_MAX - sum(len(one.parked) for one in templates)
+        room_cells = CELLS_NODE_MAX - sum(len(one.cells) for one in templates)
+        found: list[tuple[Template, bool]] = []
+        for one in ready:
+            missing = min(targets[one.template_id].parked_count - len(one.parked), room_parked)
+            found += [(one, True)] * max(0, missing)
+            room_parked -= max(0, missing)
+        for one in ready:
+            if len(found) >= AT_ONCE:
+                break
+            missing = min(targets[one.template_id].cell_count - len(one.cells), room_cells)
+            found += [(one, False)] * max(0, missing)
+            room_cells -= max(0, missing)
+        return found[:AT_ONCE]
+
+    def _targets(self, template: Template, now: float) -> Targets:
+        return template.demand.targets(template.kind, now)
+
+    async def _fill(self, template: Template, *, is_parked: bool) -> None:
+        cell = template.cells.popleft() if is_parked and template.cells else None
+        try:
+            if cell is None:
+                cell = await self._cells.make(template, is_parked=is_parked)
+            else:
+                await self._cells.park(cell, template)
+        except FAILURES as error:
+            template.pools_rest_until = self._monotonic() + REST_S
+            if cell is not None:
+                await self._cells.discard(cell)
+            if isinstance(error, TemplateUnfit):
+                self._failed(template, error)
+            else:
+                _log.warning("%s: nothing can be made ahead: %s", template.template_id, error)
+            return
+        if template.is_ready:
+            (template.parked if cell.is_parked else template.cells).append(cell)
+        else:
+            # It was dropped meanwhile.
+            await self._cells.discard(cell)
+
+    # Upkeep
+
+    async def _look_after(self, templates: Callable[[], Sequence[Template]], keep_within: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            await self.upkeep(templates())
+            keep_within()
+            self.wake()
+
+    async def upkeep(self, templates: Sequence[Template]) -> None:
+        """Throw away what is not wanted any more, and measure some of what there is."""
+        now = self._monotonic()
+        for template in templates:
+            targets = self._targets(template, now)
+            for waiting, count in ((template.cells, targets.cell_count), (template.parked, targets.parked_count)):
+                while len(waiting) > count and now - waiting[0].since > SURPLUS_S:
+                    await self._cells.discard(waiting.popleft())
+        ready = [template for template in templates if template.is_ready]
+        first = self._measured % len(ready) if ready else 0
+        self._measured = first + MEASURED_AT_ONCE
+        await asyncio.gather(*(self._measure(one) for one in (ready[first:] + ready[:first])[:MEASURED_AT_ONCE]))
+
+    async def _measure(self, template: Template) -> None:
+        try:
+            template.memory_bytes = (await self._runtime.usage(template.template_id)).memory_bytes
+            for cell in list(template.parked):
+                cell.memory_bytes = (await self._runtime.usage(cell.cell_id)).memory_bytes
+        except RuntimeFailure as error:
+            _log.debug("%s: cannot be measured: %s", template.template_id, error)

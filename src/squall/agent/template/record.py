@@ -1,0 +1,40 @@
+"""What is written down of a template beside what is of every container: its successor goes on with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from squall.protocol.node import ContainerStart
+from squall.protocol.records import RecordError, from_wire, record, replace, to_wire
+
+_NAME = "template.json"
+
+
+@record
+class TemplateRecord:
+    """One template, as its directory knows it."""
+
+    key: str
+    kind: str
+    made_at: float
+    """Seconds since 1970."""
+    request: ContainerStart
+    """A start it was made for, without its environment: there are secrets in that, and cells need none."""
+
+
+def write_template_record(directory: Path, key: str, kind: str, made_at: float, request: ContainerStart) -> None:
+    """Write the record of a new template; readable by root only."""
+    written = TemplateRecord(key, kind, made_at, replace(request, env={}))
+    descriptor = os.open(directory / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        json.dump(to_wire(written), file)
+
+
+def read_template_record(directory: Path) -> TemplateRecord | None:
+    """The record in a template's directory, or None when it has none that can be read."""
+    try:
+        return from_wire(TemplateRecord, json.loads((directory / _NAME).read_text(encoding="utf-8")))
+    except (OSError, RecordError, ValueError):
+        return None

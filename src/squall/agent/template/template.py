@@ -1,0 +1,111 @@
+"""One template, with the cells and parked clones that are kept ready for it."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from dataclasses import dataclass, field
+
+from squall.agent.launch import Provision
+from squall.agent.outfit import Outfit
+from squall.agent.template.demand import Demand
+from squall.protocol.image import ImageConfig
+from squall.protocol.node import ContainerStart
+from squall.protocol.template import MAKING, READY, NodeTemplate
+
+CELL_BYTES = 1 * 2**20
+PARKED_BYTES = 8 * 2**20
+"""What one counts until it is measured."""
+_MIB = 2**20
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """What a clone is to live in, made ahead; with the clone in it when it is parked."""
+
+    outfit: Outfit
+    image: ImageConfig
+    provision: Provision
+    since: float
+    """By the monotonic clock."""
+    is_parked: bool = False
+    memory_bytes: int = CELL_BYTES
+
+    @property
+    def cell_id(self) -> str:
+        """Its id."""
+        return self.outfit.record.cell_id
+
+
+@dataclass(slots=True, eq=False)
+class Template:
+    """From the first start that wants it to the last of its clones."""
+
+    outfit: Outfit
+    key: str
+    kind: str
+    request: ContainerStart
+    """A start that it is for: cells are made as this says. Its environment is not known after a restart, nor needed."""
+    made_at: float
+    """Seconds since 1970."""
+    used_at: float
+    """The same, when a container was last started from it."""
+    demand: Demand
+    state: str = MAKING
+    cause: str = ""
+    """Why it is unfit or dropped."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is not being made any more."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nothing of it is left."""
+    making: asyncio.Future[None] | None = None
+    """What makes it, or asks it what it is after a restart."""
+    is_up: bool = False
+    """The runtime has it."""
+    has_exited: bool = False
+    pid: int = 0
+    memory_bytes: int = 0
+    cells: collections.deque[Cell] = field(default_factory=collections.deque)
+    """Ready to be forked into, the oldest first."""
+    parked: collections.deque[Cell] = field(default_factory=collections.deque)
+    """Ready to be told who they are, the oldest first."""
+    clones: set[str] = field(default_factory=set)
+    """Containers that run and are forks of it, by the runtime's ids."""
+    early_end_count: int = 0
+    """Clones that ended at once, one after the other."""
+    pools_rest_until: float = 0.0
+    """By the monotonic clock: making cells has failed."""
+
+    @property
+    def template_id(self) -> str:
+        """Its id."""
+        return self.outfit.record.container_id
+
+    @property
+    def is_ready(self) -> bool:
+        """It can be forked."""
+        return self.state == READY
+
+    @property
+    def total_bytes(self) -> int:
+        """What it occupies, with what is ready for it. Of one that is dropped: its process is gone."""
+        ahead = sum(cell.memory_bytes for cell in (*self.cells, *self.parked))
+        return ahead + (self.memory_bytes if self.state in (MAKING, READY) else 0)
+
+    def told(self) -> NodeTemplate:
+        """As its server is told of it."""
+        record = self.outfit.record
+        return NodeTemplate(
+            self.template_id,
+            record.app_id,
+            record.function_id,
+            self.kind,
+            self.state,
+            self.cause,
+            self.total_bytes // _MIB,
+            clone_count=len(self.clones),
+            parked_count=len(self.parked),
+            cell_count=len(self.cells),
+            made_at=self.made_at,
+            used_at=self.used_at,
+        )

@@ -1,0 +1,92 @@
+"""Why there are no templates of some starts, and until when that is believed.
+
+What is the fault of the code stays: the same code is as unfit the next time. What is the machine's may be over, so it
+is tried again, after pauses that grow. Of more than `VERDICTS_MAX` those asked about longest ago are forgotten.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from squall.agent.template.template import Template
+
+VERDICTS_MAX = 4_096
+PAUSE_S, PAUSE_S_MAX = 5.0, 600.0
+"""After the machine's first failure, and at most."""
+CAUSE_CHARS_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of the last template of a key."""
+
+    template_id: str
+    app_id: str
+    function_id: str
+    kind: str
+    cause: str
+    made_at: float
+    """Seconds since 1970."""
+    until: float
+    """By the monotonic clock: when it may be tried again."""
+    failure_count: int
+
+
+class Verdicts:
+    """By key."""
+
+    def __init__(self) -> None:
+        self._found: collections.OrderedDict[str, Verdict] = collections.OrderedDict()
+
+    def __iter__(self) -> Iterator[Verdict]:
+        """Those asked about last come last."""
+        return iter(self._found.values())
+
+    def find(self, key: str, now: float) -> Verdict | None:
+        """The one that holds now."""
+        verdict = self._found.get(key)
+        if verdict is None:
+            return None
+        self._found.move_to_end(key)
+        return verdict if now < verdict.until else None
+
+    def add(self, template: Template, cause: str, now: float, *, is_for_good: bool) -> None:
+        """A template is unfit."""
+        before = self._found.pop(template.key, None)
+        failure_count = (before.failure_count if before is not None else 0) + 1
+        # Beyond this the longest pause is reached, and a float some day is not.
+        pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** min(failure_count - 1, 16))
+        record = template.outfit.record
+        self._found[template.key] = Verdict(
+            template.template_id,
+            record.app_id,
+            record.function_id,
+            template.kind,
+            cause,
+            template.made_at,
+            math.inf if is_for_good else now + pause_s,
+            failure_count,
+        )
+        while len(self._found) > VERDICTS_MAX:
+            self._found.popitem(last=False)
+
+    def clear(self, key: str) -> None:
+        """A template of the key is as it should be."""
+        self._found.pop(key, None)
+
+    def forget(self, template_ids: Collection[str]) -> list[str]:
+        """Forget those of some templates; returns which there were."""
+        gone = {key: one.template_id for key, one in self._found.items() if one.template_id in template_ids}
+        for key in gone:
+            del self._found[key]
+        return list(gone.values())
+
+
+def printable(cause: str) -> str:
+    """A cause, which user code may have written, as one line of bounded length that does nothing to a terminal."""
+    shown = "".join(one if one.isprintable() else " " for one in cause[: 4 * CAUSE_CHARS_MAX])
+    words = " ".join(shown.split())
+    return words if len(words) <= CAUSE_CHARS_MAX else words[: CAUSE_CHARS_MAX - 1] + "…"

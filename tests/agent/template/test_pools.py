@@ -1,0 +1,164 @@
+"""What is made ahead, when, and when it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from squall.agent.template import pools as pools_module
+from squall.agent.template.cells import Cells
+from squall.agent.template.pools import CELLS_NODE_MAX, PARKED_NODE_MAX, Pools
+from squall.agent.template.template import Cell, Template
+from squall.protocol.errors import PlatformError
+from squall.runtime.errors import TemplateUnfit
+from squall.runtime.fake import FakeMachine, FakeRuntime
+from tests.agent.parts import until
+from tests.agent.template.parts import make_cell, make_template
+
+
+class Made:
+    """Cells that are made at once; a `Cells` of its own."""
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self.discarded: list[Cell] = []
+        self.now = self.most_at_once = 0
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+
+    async def make(self, template: Template, *, is_parked: bool) -> Cell:
+        self.now += 1
+        self.most_at_once = max(self.most_at_once, self.now)
+        try:
+            await asyncio.sleep(0)
+            await self.may_go_on.wait()
+            if self.failures:
+                raise self.failures.pop(0)
+            return make_cell(is_parked=is_parked)
+        finally:
+            self.now -= 1
+
+    async def park(self, cell: Cell, template: Template) -> None:
+        cell.is_parked = True
+
+    async def discard(self, cell: Cell) -> None:
+        self.discarded.append(cell)
+
+
+class Room:
+    """Pools with a clock."""
+
+    def __init__(self) -> None:
+        self.made = Made()
+        self.clock = 0.0
+        self.failed: list[Template] = []
+        self.runtime = FakeRuntime(FakeMachine())
+        self.pools = Pools(
+            cast(Cells, self.made),
+            self.runtime,
+            lambda: self.clock,
+            lambda template, error: self.failed.append(template),
+        )
+        self.templates: list[Template] = []
+
+    def template(self, number: int, starts: int, used_at: float = 0.0) -> Template:
+        template = make_template(number, used_at=used_at)
+        for _ in range(starts):
+            template.demand.add(self.clock)
+        self.templates.append(template)
+        return template
+
+    def start(self) -> asyncio.Future[Any]:
+        self.pools.wake()
+        return asyncio.ensure_future(self.pools.run(lambda: self.templates, lambda: None))
+
+
+async def test_as_many_as_are_wanted_are_made_a_few_at_a_time() -> None:
+    room = Room()
+    template = room.template(1, starts=8)
+    running = room.start()
+    await until(lambda: not room.pools.wanted(room.templates))
+    running.cancel()
+
+    targets = template.demand.targets(template.kind, 0.0)
+    assert (len(template.cells), len(template.parked)) == (targets.cell_count, targets.parked_count)
+    assert all(cell.is_parked for cell in template.parked)
+    assert room.made.most_at_once <= pools_module.AT_ONCE
+
+
+async def test_nothing_is_made_while_containers_start_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools_module, "QUIET_S", 0.2)
+    room = Room()
+    template = room.template(1, starts=2)
+    with room.pools.starting():
+        running = room.start()
+        await asyncio.sleep(0.05)
+        assert not template.cells
+        assert not template.parked
+        await until(lambda: template.parked)
+    running.cancel()
+
+
+async def test_clones_of_the_template_used_last_come_first_and_a_node_has_bounds() -> None:
+    room = Room()
+    templates = [room.template(number, starts=300, used_at=number) for number in range(30)]
+    assert room.pools.wanted(templates) == [(templates[-1], True)] * 2
+
+    running = room.start()
+    await until(lambda: not room.pools.wanted(room.templates))
+    running.cancel()
+
+    assert sum(len(one.parked) for one in templates) == PARKED_NODE_MAX
+    assert sum(len(one.cells) for one in templates) == CELLS_NODE_MAX
+    assert len(templates[-1].parked) > 0
+    assert len(templates[0].parked) == 0
+
+
+async def test_a_failure_is_told_where_it_is_the_templates_and_tried_again_later() -> None:
+    room = Room()
+    unfit, unlucky = room.template(1, starts=1), room.template(2, starts=1, used_at=1.0)
+    room.made.failures = [PlatformError("unavailable", "the disk is full"), TemplateUnfit("its child did not join")]
+    running = room.start()
+    await until(lambda: not room.made.failures)
+    await until(lambda: not room.pools.wanted(room.templates))
+
+    assert room.failed == [unfit]
+    assert not unlucky.parked
+    room.clock += pools_module.REST_S
+    room.pools.wake()
+    await until(lambda: unlucky.parked and unfit.parked)
+    running.cancel()
+
+
+async def test_what_is_made_for_a_template_that_was_dropped_meanwhile_is_thrown_away() -> None:
+    room = Room()
+    template = room.template(1, starts=1)
+    room.made.may_go_on.clear()
+    running = room.start()
+    await until(lambda: room.made.now)
+    template.state = "dropped"
+    room.made.may_go_on.set()
+
+    await until(lambda: room.made.discarded)
+    running.cancel()
+    assert not template.parked
+
+
+async def test_what_is_not_wanted_any_more_goes_the_oldest_first() -> None:
+    room = Room()
+    template = room.template(1, starts=1)
+    old, new = make_cell(1, since=0.0), make_cell(2, since=95.0)
+    template.cells.extend([old, new, make_cell(3, since=95.0)])
+    template.parked.append(make_cell(4, is_parked=True))
+    room.clock = 100.0
+
+    await room.pools.upkeep([template])
+    assert room.made.discarded == [old]
+    room.clock = 10_000.0
+    await room.pools.upkeep([template])
+
+    assert not template.cells
+    assert not template.parked
+    assert len(room.made.discarded) == 4

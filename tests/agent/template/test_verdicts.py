@@ -1,0 +1,68 @@
+"""What is remembered of templates that cannot be."""
+
+from __future__ import annotations
+
+from squall.agent.template.verdicts import (
+    CAUSE_CHARS_MAX,
+    PAUSE_S,
+    PAUSE_S_MAX,
+    VERDICTS_MAX,
+    Verdicts,
+    printable,
+)
+from tests.agent.template.parts import make_template
+
+
+def test_a_fault_of_the_code_stays() -> None:
+    verdicts = Verdicts()
+    verdicts.add(make_template(), "a thread", 0.0, is_for_good=True)
+
+    found = verdicts.find("key-1", 1e12)
+    assert found is not None
+    assert (found.template_id, found.function_id, found.cause) == ("tp-00000001", "fu-1", "a thread")
+
+
+def test_pauses_grow_to_a_bound_and_end_with_a_success() -> None:
+    verdicts, now, pauses = Verdicts(), 0.0, []
+    for _ in range(100):
+        verdicts.add(make_template(), "no memory", now, is_for_good=False)
+        found = verdicts.find("key-1", now)
+        assert found is not None
+        pauses.append(found.until - now)
+        now = found.until
+        assert verdicts.find("key-1", now) is None
+    assert pauses[:3] == [PAUSE_S, 2 * PAUSE_S, 4 * PAUSE_S]
+    assert pauses[-1] == max(pauses) == PAUSE_S_MAX
+
+    verdicts.clear("key-1")
+    verdicts.add(make_template(), "no memory", now, is_for_good=False)
+    found = verdicts.find("key-1", now)
+    assert found is not None
+    assert found.until - now == PAUSE_S
+
+
+def test_ten_thousand_functions_are_not_all_remembered_but_those_asked_about_are() -> None:
+    verdicts = Verdicts()
+    for number in range(10_000):
+        verdicts.add(make_template(number), "a thread", 0.0, is_for_good=True)
+        assert verdicts.find("key-0", 0.0)
+
+    assert len(list(verdicts)) == VERDICTS_MAX
+    assert verdicts.find("key-1", 0.0) is None
+
+
+def test_those_of_templates_are_forgotten_by_their_ids() -> None:
+    verdicts = Verdicts()
+    for number in (1, 2):
+        verdicts.add(make_template(number), "a thread", 0.0, is_for_good=True)
+
+    assert verdicts.forget(["tp-00000001", "tp-00000009"]) == ["tp-00000001"]
+    assert verdicts.find("key-1", 0.0) is None
+    assert verdicts.find("key-2", 0.0)
+
+
+def test_what_user_code_says_is_one_line_that_ends() -> None:
+    assert printable("a\x1b[2J\r\nb\u202ec\0 \t d") == "a [2J b c d"
+    assert printable("fadenscheinig: Gründe") == "fadenscheinig: Gründe"
+    assert len(printable("x" * 10**7)) == CAUSE_CHARS_MAX
+    assert printable("") == ""
