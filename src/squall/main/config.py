@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from squall.agent.config import AUTO, START_PATHS
 from squall.agent.image.bases.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern
 from squall.agent.image.builder import PACKAGE_BYTES_MAX, STEP_BYTES_MAX, STEP_TIMEOUT_S
 
@@ -67,6 +68,11 @@ class Config:
     """What containers may use in all. None: every processor of the machine."""
     memory_mib: int | None = None
     """The same of memory. None: all of the machine's."""
+    start_path: str = AUTO
+    """How containers are started: auto, by the shortest path there is; plain, without templates; or fork or parked, for
+    tests, where each start waits until it can be just that."""
+    template_memory_mib: int | None = None
+    """Memory for templates, and for what is made ahead of starts. None: a quarter of `memory_mib`. 0: no templates."""
     server_url: str | None = None
     """For an agent elsewhere: its server, as https://name:port. None for everything else."""
     token: str | None = None
@@ -139,6 +145,12 @@ def _seconds(text: str) -> float | None:
     return seconds or None
 
 
+def _start_path(text: str) -> str:
+    if text not in START_PATHS:
+        raise ValueError(f"must be one of {', '.join(START_PATHS)}")
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
 
@@ -173,6 +185,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "python_image": checked_pattern,
     "cpu_milli": _count,
     "memory_mib": _count,
+    "start_path": _start_path,
+    "template_memory_mib": _count,
     "server_url": str,
     "token": str,
 }

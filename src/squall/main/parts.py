@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from squall.agent.agent import Agent, Connect
-from squall.agent.config import AgentConfig
+from squall.agent.config import PLAIN, AgentConfig
 from squall.agent.grave import Grave
 from squall.agent.image.bases.debian import known_bases
 from squall.agent.image.block.errors import BlockError
@@ -260,6 +260,9 @@ def _agent_config(config: Config, pythons: tuple[str, ...]) -> AgentConfig:
         memory_mib=config.memory_mib or memory_bytes // 2**20,
         hostname=socket.gethostname(),
         pythons=pythons,
+        # Without memory none would live longer than its first start.
+        start_path=PLAIN if config.template_memory_mib == 0 else config.start_path,
+        template_memory_mib=config.template_memory_mib,
     )
 
 
