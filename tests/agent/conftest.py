@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from squall.agent.template import pools, templates
 from tests.agent.world import World
 
 BOTH = ("test_relay.py", "test_logs.py")
@@ -29,3 +30,16 @@ async def world(make_data_dir: Callable[[], Path]) -> AsyncIterator[World]:
     made = World(make_data_dir(), layer)
     yield made
     await made.machine.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has got going is followed by its template at once."""
+    monkeypatch.setattr(templates, "SETTLE_S", 0.0)
+    monkeypatch.setattr(templates, "END_AGAIN_S", 0.05)
+
+
+@pytest.fixture
+def no_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is made ahead."""
+    monkeypatch.setattr(pools, "AT_ONCE", 0)

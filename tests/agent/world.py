@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from squall.agent.agent import Agent
+from squall.agent.config import PLAIN
 from squall.agent.image.block.stored import StoredImages
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import connect_unix
@@ -89,8 +90,8 @@ class World:
 
     @contextlib.asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[Agent]:
-        """One agent, from its start to its end."""
-        config = make_config(self.data_dir, **changes)
+        """One agent, from its start to its end. It makes no templates unless it is told to."""
+        config = make_config(self.data_dir, **{"start_path": PLAIN, **changes})
         runtime = FakeRuntime(self.machine)
         connect = (self.server.connect, self.server.connect_container)
         images = (self.slots, self.images)

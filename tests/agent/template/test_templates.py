@@ -1,0 +1,408 @@
+"""Templates of a node: which there are, what the next agent finds of them, how much they may occupy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from squall.agent.outfit import Outfit, Outfits
+from squall.agent.record import read_record
+from squall.agent.template import memory, pools, templates
+from squall.protocol.errors import PlatformError
+from squall.protocol.function import Resources
+from squall.protocol.guest import ENV_TOKEN
+from squall.protocol.ids import new_id
+from squall.protocol.image_catalog import NodeGc, NodeImageGc
+from squall.protocol.template import (
+    NodeTemplateDrop,
+    NodeTemplateDropped,
+)
+from squall.runtime.contract import TemplateReport
+from squall.runtime.errors import SpawnerGone
+from squall.runtime.fake import FakeRuntime
+from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
+from tests.agent.parts import until
+from tests.agent.world import World, make_start
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(60), pytest.mark.usefixtures("impatient")]
+
+SECRET = "hunter2-hunter2"
+
+
+# One template per function
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"env": {"TOKEN": "new"}},
+        {"version": 2},
+        {"resources": Resources(cpu_milli=4_000)},
+        {"is_network_blocked": True},
+    ],
+)
+async def test_a_function_that_is_another_one_now_has_another_template(world: World, changes: dict[str, Any]) -> None:
+    async with node(world) as agent:
+        before, _ = await snapshot(world, env={"TOKEN": "old"})
+        old = template_of(world)
+
+        after, answer = await snapshot(world, **{"env": {"TOKEN": "old"}, **changes})
+
+        assert answer.path in ("fork", "parked")
+        assert template_of(world) is not old
+        assert old.state == "dropped"
+        # The clone goes on, and what there is of the old template stays until it ends.
+        await until(lambda: world.templates[0].report.done() and old.pid)
+        assert agent.containers.is_running(before)
+        assert old.template_id in world.slots.held
+        await world.end(before)
+        await asyncio.wait_for(old.gone.wait(), 5)
+        assert old.template_id not in world.slots.held
+        assert agent.containers.is_running(after)
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+async def test_secrets_are_in_no_file_label_or_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with node(world):
+        await snapshot(world, env={"PASSWORD": SECRET})
+        await filled(world)
+        await snapshot(world, env={"PASSWORD": SECRET})
+
+        tokens = [one.env[ENV_TOKEN] for one in (*specs(world, "tp-"), *specs(world, "ce-"))]
+        content = [path.read_bytes() for path in world.data_dir.rglob("*") if path.is_file()]
+        for value in (SECRET, *tokens):
+            assert not [one for one in content if value.encode() in one]
+            assert value not in caplog.text
+            assert value not in repr(await told(world))
+        every = [*(one.spec for one in world.machine.containers.values()), *world.machine.prepared.values()]
+        assert not [one for one in every if SECRET in repr((one.labels, one.argv, one.container_id, one.state_dir))]
+        assert not [one for one in world.machine.prepared.values() if one.env]
+
+
+# The next agent
+
+
+async def test_the_next_agent_adopts_templates_and_clones_and_makes_the_rest_anew(world: World) -> None:
+    async with node(world):
+        container_id, _ = await snapshot(world)
+        await filled(world)
+        made_ahead = set(world.machine.prepared)
+        template_id = template_of(world).template_id
+
+    async with node(world) as agent:
+        assert [one.container_id for one in world.server.hellos[-1].containers] == [container_id]
+        assert template_of(world).template_id == template_id
+        assert template_of(world).is_ready
+        assert template_of(world).clones == {agent.containers._known[container_id].runtime_id}
+        await until(lambda: not made_ahead & set(world.machine.prepared))
+
+        _, answer = await snapshot(world)
+
+        assert answer.path == "fork"
+        assert len(world.templates) == 1
+        await filled(world)
+        await agent.end_all(0.0)
+        assert len(world.server.exits) == 2
+    assert not world.left()
+
+
+async def test_what_was_about_to_begin_when_the_agent_was_killed_never_was(world: World) -> None:
+    async with node(world):
+        await snapshot(world)
+        await filled(world)
+        cell = template_of(world).parked[0]
+        identity = read_record(cell.outfit.directory)
+        assert identity is not None
+        # As it is between the record of the container and its beginning.
+        runtime = world.agent._runtime
+        began = asyncio.Event()
+
+        async def never(container_id: str, env: object) -> Any:
+            began.set()
+            await asyncio.sleep(60)
+
+        runtime.begin = never  # type: ignore[method-assign]
+        starting = asyncio.ensure_future(snapshot(world))
+        await began.wait()
+        found = read_record(cell.outfit.directory)
+        assert found is not None
+        assert found.container_id.startswith("ct-")
+        # Killed: nothing is cleared away.
+        world.agent.containers._outfits.give_back = _nothing  # type: ignore[method-assign]
+        starting.cancel()
+
+    async with node(world) as agent:
+        assert len(world.server.hellos[-1].containers) == 1
+        await until(lambda: cell.cell_id not in world.machine.prepared)
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+async def _nothing(outfit: Outfit) -> None:
+    pass
+
+
+async def test_a_template_that_was_being_made_is_waited_for_by_the_next_agent(world: World) -> None:
+    world.may_report.clear()
+    async with node(world):
+        starting = asyncio.ensure_future(snapshot(world))
+        await until(lambda: world.templates)
+        starting.cancel()
+    async with node(world):
+        again = asyncio.ensure_future(snapshot(world))
+        await asyncio.sleep(0.05)
+        assert not again.done()
+        world.may_report.set()
+
+        assert (await again)[1].path in ("fork", "parked")
+        assert len(world.templates) == 1
+
+
+async def test_a_template_without_a_record_is_removed(world: World) -> None:
+    async with node(world):
+        await snapshot(world)
+        directory = template_of(world).outfit.directory
+    (directory / "template.json").write_text("{")
+    async with node(world) as agent:
+        assert not specs(world, "tp-")
+        assert not agent.templates._live
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+async def test_a_hundred_templates_are_usable_200_ms_after_the_next_agent_looks(world: World) -> None:
+    async with node(world, "fork", template_memory_mib=4_000):
+        await asyncio.gather(*(started(world, function_id=f"fu-{number:08}") for number in range(100)))
+        assert len(specs(world, "tp-")) == 100
+    delays = 0
+
+    class Slow(FakeRuntime):
+        """As if each answer took 10 ms."""
+
+        async def adopt(self, container_id: str) -> Any:
+            nonlocal delays
+            delays += 1
+            await asyncio.sleep(0.01)
+            return await super().adopt(container_id)
+
+        async def template_report(self, container_id: str) -> TemplateReport:
+            await asyncio.sleep(0.01)
+            return await super().template_report(container_id)
+
+    agent = world.agent
+    runtime = Slow(world.machine)
+    statuses = [one for one in await runtime.list() if one.container_id.startswith("tp-")]
+    services = replace(agent.containers._services, runtime=runtime)
+    outfits = Outfits(services)
+    adopting = templates.Templates(
+        replace(agent.config, start_path="auto", template_memory_mib=4_000), services, outfits, lambda: 1.0
+    )
+    before = time.monotonic()
+    await adopting.adopt(statuses)
+    took_s = time.monotonic() - before
+
+    assert delays == 100
+    assert len([one for one in adopting._live.values() if one.is_ready]) == 100
+    # A hundred answers one after the other would take 2 s.
+    assert took_s < 0.6
+    await adopting.close()
+    await outfits.close()
+    services.logs.close()
+    await runtime.close()
+
+
+async def test_when_the_spawner_has_died_templates_come_again(world: World) -> None:
+    async with node(world) as agent:
+        await snapshot(world)
+        await filled(world)
+        runtime = FakeRuntime(world.machine)
+        world.machine.agents.clear()
+        for container_id in [*world.machine.containers, *world.machine.prepared]:
+            await runtime.remove(container_id)
+        await agent.containers._find_lost()
+        await until(lambda: not agent.templates._there)
+        assert [exited.is_lost for exited in world.server.exits] == [True]
+
+        _, answer = await snapshot(world)
+
+        assert answer.path == "fork"
+        assert len(world.templates) == 2
+        # Nobody holds it against the code.
+        assert not [one for one in await told(world) if one.state == "unfit"]
+
+
+async def test_a_spawner_that_dies_while_a_template_is_made_is_not_its_fault(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(world) as agent:
+        world.machine.start_failures.append(SpawnerGone("the spawner is gone"))
+        _, answer = await snapshot(world)
+        assert answer.path == "plain"
+
+        _, again = await snapshot(world)
+        assert again.path in ("fork", "parked")
+        await agent.end_all(0.0)
+
+
+# Memory
+
+
+@pytest.mark.usefixtures("no_pools")
+async def test_templates_used_longest_ago_go_when_all_are_too_much(world: World) -> None:
+    async with node(world, template_memory_mib=70) as agent:
+        for number in range(4):
+            world.now += 1.0
+            container_id, answer = await snapshot(world, function_id=f"fu-{number:08}")
+            assert answer.path in ("fork", "parked")
+            await world.end(container_id)
+
+        assert sorted(agent.templates._key_of) == ["fu-00000001", "fu-00000002", "fu-00000003"]
+        assert agent.templates.memory_bytes() <= 70 * 2**20
+        await until(lambda: len(specs(world, "tp-")) == 3)
+
+
+async def test_a_template_larger_than_all_may_be_is_not_made_again_and_again(world: World) -> None:
+    async with node(world, template_memory_mib=10):
+        answers = [(await snapshot(world))[1] for _ in range(3)]
+
+        assert [answer.path for answer in answers] == ["plain"] * 3
+        assert "20 MiB" in answers[0].cause
+        assert len(world.templates) == 1
+
+
+async def test_templates_make_room_for_what_a_container_reserves(world: World) -> None:
+    async with node(world, memory_mib=1_000) as agent:
+        await snapshot(world)
+        await snapshot(world, function_id="fu-00000002", resources=Resources(memory_mib=500))
+        assert len(agent.templates._live) == 2
+
+        world.now += 1.0
+        await snapshot(world, function_id="fu-00000003", resources=Resources(memory_mib=470))
+
+        # Its own stays: it is what it starts from.
+        assert sorted(agent.templates._key_of) == ["fu-00000003"]
+
+
+async def test_memory_of_templates_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "UPKEEP_S", 0.02)
+    async with node(world, report_period_s=0.02):
+        await snapshot(world)
+        await until(lambda: world.server.reports[-1].template_memory_mib >= 1)
+        world.machine.memory_bytes[template_of(world).template_id] = 300 * 2**20
+        await until(lambda: 300 <= world.server.reports[-1].template_memory_mib < 400)
+
+
+async def test_a_template_that_nobody_uses_is_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "UPKEEP_S", 0.02)
+    async with node(world, template_idle_s=100.0) as agent:
+        container_id, _ = await snapshot(world)
+        world.now += 99.0
+        await asyncio.sleep(0.06)
+        assert agent.templates._live
+        world.now += 2.0
+        await until(lambda: not agent.templates._live)
+        await world.end(container_id)
+        await until(lambda: not world.machine.containers and not world.machine.prepared)
+    assert not world.left()
+
+
+async def test_no_more_templates_than_a_bound_whatever_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "TEMPLATES_MAX", 5)
+    async with node(world, "fork", template_memory_mib=100_000) as agent:
+        for number in range(12):
+            world.now += 1.0
+            container_id, _ = await started(world, function_id=f"fu-{number:08}")
+            await world.end(container_id)
+        assert len(agent.templates._live) == 5
+        await until(lambda: len(specs(world, "tp-")) == 5)
+
+
+# What the server asks
+
+
+async def test_templates_are_listed_and_dropped(world: World) -> None:
+    async with node(world) as agent:
+        container_id, _ = await snapshot(world)
+        await filled(world)
+        (one,) = await told(world)
+        template = template_of(world)
+        assert one.template_id == template.template_id
+        assert (one.app_id, one.function_id, one.kind, one.state) == ("ap-00000001", "fu-00000001", "function", "ready")
+        assert (one.clone_count, one.parked_count, one.cell_count) == (1, len(template.parked), len(template.cells))
+        assert one.memory_mib >= 20
+        assert one.used_at == world.now
+
+        drop = NodeTemplateDrop((one.template_id, new_id("tp")))
+        dropped = await world.server.peer.request("NodeTemplateDrop", drop, NodeTemplateDropped)
+
+        assert dropped.template_ids == (one.template_id,)
+        await until(lambda: not world.machine.prepared)
+        assert [again.state for again in await told(world)] == ["dropped"]
+        assert agent.containers.is_running(container_id)
+        await world.end(container_id)
+        await until(lambda: not agent.templates._there)
+        assert not await told(world)
+
+
+async def test_a_verdict_that_is_dropped_is_forgotten(world: World) -> None:
+    world.report = TemplateReport(is_ready=False, cause="a socket is open")
+    async with node(world):
+        await snapshot(world)
+        (unfit,) = await told(world)
+        world.report = TemplateReport(is_ready=True)
+        assert (await snapshot(world))[1].path == "plain"
+
+        drop = NodeTemplateDrop((unfit.template_id,))
+        await world.server.peer.request("NodeTemplateDrop", drop, NodeTemplateDropped)
+
+        assert (await snapshot(world))[1].path in ("fork", "parked")
+
+
+async def test_a_template_keeps_no_image_that_nobody_needs(world: World) -> None:
+    async with node(world) as agent:
+        container_id, _ = await snapshot(world)
+        await world.end(container_id)
+        image_id = make_start().image_id
+        await world.server.peer.request("NodeImageGc", NodeImageGc(0.0, needed={image_id: ("app",)}), NodeGc)
+        assert agent.templates._live
+
+        await world.server.peer.request("NodeImageGc", NodeImageGc(0.0), NodeGc)
+
+        assert not agent.templates._there
+
+
+async def test_a_node_that_is_taken_down_leaves_no_template(world: World) -> None:
+    async with node(world) as agent:
+        await snapshot(world)
+        await filled(world)
+        await agent.end_all(0.0)
+        assert not world.machine.containers
+        assert not world.machine.prepared
+        with pytest.raises(PlatformError, match="taken down"):
+            await snapshot(world)
+    assert not world.left()
+
+
+async def test_two_hundred_at_once_are_forks_of_one_template_and_leave_nothing(world: World) -> None:
+    async with node(world) as agent:
+        await snapshot(world)
+        before = len(os.listdir("/proc/self/fd"))
+        answers = await asyncio.gather(*(snapshot(world) for _ in range(200)))
+
+        assert {answer.path for _, answer in answers} <= {"fork", "parked"}
+        assert len(world.templates) == 1
+        await until(lambda: len(world.server.container_channels) == 201)
+        await asyncio.gather(*(world.end(container_id) for container_id, _ in answers))
+        assert len(world.server.exits) == 200
+        agent.templates.drop_ids([template_of(world).template_id])
+        await until(lambda: not world.machine.prepared)
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 8)
+        await agent.end_all(0.0)
+    assert not world.left()
