@@ -17,9 +17,10 @@ from squall.agent.template import making, templates
 from squall.protocol.container import ContainerExec, TerminalOutput
 from squall.protocol.function import GVISOR, Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN
-from squall.runtime.contract import TemplateReport
+from squall.runtime.contract import Started, TemplateReport
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.fake import FakeProcess, FakeRuntime
+from squall.runtime.spec import ContainerSpec
 from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
 from tests.agent.parts import until
 from tests.agent.world import World, make_start
@@ -197,17 +198,50 @@ async def test_a_template_that_has_ended_is_noticed_when_it_is_to_be_forked(worl
 
 async def test_what_cannot_be_forked_is_started_plainly(world: World) -> None:
     async with node(world):
-        _, other_kernel = await snapshot(world, isolation=GVISOR)
-        _, silent = await started(world, isolation=GVISOR)
+        _, other_kernel = await started(world, isolation=GVISOR)
         world.images._config = replace(world.images._config, entrypoint=("python3",))
         world.agent.containers._services.images._built.clear()
         _, entrypoint = await snapshot(world)
 
-        assert [one.path for one in (other_kernel, silent, entrypoint)] == ["plain"] * 3
-        assert "gvisor" in other_kernel.cause
-        assert silent.cause == ""
+        assert [one.path for one in (other_kernel, entrypoint)] == ["plain"] * 2
+        assert other_kernel.cause == ""
         assert "entrypoint" in entrypoint.cause
         assert not world.templates
+
+
+async def test_under_gvisor_containers_are_restored_and_nothing_is_made_ahead(world: World) -> None:
+    async with node(world):
+        answers = [await snapshot(world, isolation=GVISOR) for _ in range(3)]
+        await asyncio.sleep(0.05)
+
+        assert [answer.path for _, answer in answers] == ["restore"] * 3
+        assert len(world.templates) == 1
+        assert not template_of(world).cells
+        assert not template_of(world).parked
+        # No slot that something else can enter: the sandbox takes its address over.
+        assert set(world.slots.owners.values()) == {None}
+        assert {spec.isolation for spec in (*specs(world, "tp-"), *specs(world, "ce-"))} == {GVISOR}
+
+
+async def test_what_cannot_be_restored_is_started_plainly_and_says_why(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = FakeRuntime.start
+
+    async def refuse(runtime: FakeRuntime, spec: ContainerSpec) -> Started:
+        if spec.template_id:
+            raise TemplateUnfit("the file is damaged")
+        return await start(runtime, spec)
+
+    async with node(world):
+        await snapshot(world, isolation=GVISOR)
+        monkeypatch.setattr(FakeRuntime, "start", refuse)
+
+        answers = [(await snapshot(world, isolation=GVISOR))[1] for _ in range(4)]
+
+        assert [answer.path for answer in answers] == ["plain"] * 4
+        assert answers[0].cause == "it could not be restored: the file is damaged"
+        assert "one after the other" in answers[3].cause, "after three it is not tried any more"
 
 
 @pytest.mark.parametrize(("start_path", "path"), [("plain", "plain"), ("fork", "fork"), ("parked", "parked")])

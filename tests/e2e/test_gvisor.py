@@ -86,3 +86,19 @@ def test_class_keeps_its_state_and_ends_in_order(apart: Any) -> None:
     counter = apart.Counter()
 
     assert [counter.add.remote(number) for number in (1, 2)] == [11, 13]
+
+
+def test_containers_begin_from_what_was_saved_of_the_function(apart: Any) -> None:
+    begun = [apart.restored.remote() for _ in range(3)]
+
+    assert len({one["container"] for one in begun}) == 3
+    assert len({one["random"] for one in begun}) == 3
+    assert len({one["loaded"] for one in begun}) == 1, "its module was loaded once"
+    assert all(os.uname().release not in one["kernel"] for one in begun)
+
+
+def test_hooks_before_the_snapshot_run_once_and_others_in_each_container(apart: Any) -> None:
+    told = [apart.Loaded().told.remote() for _ in range(3)]
+
+    assert [steps for steps, _ in told] == [["load", "begin"]] * 3
+    assert len({loaded for _, loaded in told}) == 1

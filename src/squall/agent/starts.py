@@ -2,6 +2,7 @@
 
     parked   a clone of its template waits already, and is told who it is
     fork     its template is forked, into a cell that was made ahead or one that is made now
+    restore  what was saved of its template is read into a new sandbox, where nothing can be forked
     plain    its program is executed
 
 What fails on the way is cleared away beside the next attempt, under an id of its own, so that no end of one is taken
@@ -23,7 +24,7 @@ from squall.agent.template.cells import FAILURES
 from squall.agent.template.template import Cell, Template
 from squall.agent.template.templates import Templates, Way
 from squall.agent.template.verdicts import printable
-from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, ContainerStart
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE, ContainerStart
 from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime, Started
 
@@ -92,14 +93,15 @@ class Starts:
     async def _shortly(self, start: _Start, way: Way) -> Started | None:
         """Start it from its template; None when no way to do that has worked."""
         container, template, plain = start.container, start.template, start.container.outfit
-        for path, attempt in self._attempts():
+        for path, attempt in self._attempts(template):
             if not template.is_ready:
                 break
             try:
                 started = await attempt(start)
             except FAILURES as error:
                 start.clock.mark(f"failed_{path}")
-                container.cause = printable(f"it could not be forked: {error}") if way.is_asked_for else ""
+                done = "restored" if template.is_saved else "forked"
+                container.cause = printable(f"it could not be {done}: {error}") if way.is_asked_for else ""
                 self._take_off(container, template, plain)
                 self._templates.failed(template, error)
                 continue
@@ -108,8 +110,10 @@ class Starts:
                 return started
         return None
 
-    def _attempts(self) -> tuple[tuple[str, Callable[[_Start], Awaitable[Started | None]]], ...]:
+    def _attempts(self, template: Template) -> tuple[tuple[str, Callable[[_Start], Awaitable[Started | None]]], ...]:
         """The shortest path first."""
+        if template.is_saved:
+            return ((PATH_RESTORE, self._fork),)
         cell, fork = (PATH_FORK, self._in_cell), (PATH_FORK, self._fork)
         if self._config.start_path == FORK:
             return cell, fork

@@ -24,6 +24,9 @@ from squall.runtime.spec import ContainerSpec
 FORK_S = 10.0
 """For a fork, or what it is to live in. A healthy one takes milliseconds; whoever waits longer starts plainly."""
 
+RESTORE_S = 60.0
+"""To read it all from the disk."""
+
 # What a shortcut may fail of: the plain path is taken then, and says what is really wrong.
 FAILURES = (RuntimeFailure, PlatformError, OSError, TimeoutError)
 
@@ -123,7 +126,7 @@ class Cells:
         Raises:
             RuntimeFailure, PlatformError, OSError, TimeoutError: it cannot; the outfit is to be given back.
         """
-        async with asyncio.timeout(FORK_S):
+        async with asyncio.timeout(RESTORE_S if template.is_saved else FORK_S):
             cell, spec = await self._furnish(template, outfit, request, clock)
             identity = Identity(outfit.record.container_id, token)
             env = environment(request, cell.image, cell.provision, identity)
@@ -137,7 +140,7 @@ class Cells:
     async def _furnish(
         self, template: Template, outfit: Outfit, request: ContainerStart, clock: Phases
     ) -> tuple[Cell, ContainerSpec]:
-        image, provision = await self._outfits.take(outfit, request, clock, is_clone=True)
+        image, provision = await self._outfits.take(outfit, request, clock, is_clone=not template.is_saved)
         if outfit.record.layers != template.outfit.record.layers:
             # Its image was built anew; the next start makes another template.
             raise TemplateUnfit(f"template {template.template_id} stands on layers that its image has no more")

@@ -71,6 +71,7 @@ class TemplateKeys:
             "env": request.env,
             "resources": to_wire(request.resources),
             "is_network_blocked": request.is_network_blocked,
+            "isolation": request.isolation,
         }
         text = json.dumps(seen, sort_keys=True).encode()
         return hashlib.blake2b(text, key=self._secret, digest_size=20).hexdigest()

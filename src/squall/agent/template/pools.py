@@ -117,6 +117,8 @@ class Pools:
         return found[:AT_ONCE]
 
     def _targets(self, template: Template, now: float) -> Targets:
+        if template.is_saved:
+            return Targets(cell_count=0, parked_count=0)
         return template.demand.targets(template.kind, now)
 
     async def _fill(self, template: Template, *, is_parked: bool) -> None:

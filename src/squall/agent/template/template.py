@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from squall.agent.launch import Provision
 from squall.agent.outfit import Outfit
 from squall.agent.template.demand import Demand
+from squall.protocol.function import GVISOR
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
 from squall.protocol.template import MAKING, READY, NodeTemplate
@@ -80,6 +81,11 @@ class Template:
     def template_id(self) -> str:
         """Its id."""
         return self.outfit.record.container_id
+
+    @property
+    def is_saved(self) -> bool:
+        """Containers are not forked from it: they are restored from what was saved of it, and nothing is made ahead."""
+        return self.request.isolation == GVISOR
 
     @property
     def is_ready(self) -> bool:

@@ -36,7 +36,7 @@ from squall.agent.template.record import read_template_record
 from squall.agent.template.template import Cell, Template
 from squall.agent.template.verdicts import Verdicts, printable
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import NAMESPACES
+from squall.protocol.function import GVISOR
 from squall.protocol.node import ContainerStart
 from squall.protocol.task_set import TaskSet
 from squall.protocol.template import (
@@ -554,8 +554,8 @@ class Templates:
 
 def _obstacle(request: ContainerStart, image: BuiltImage) -> str:
     """Why containers of this kind are no forks; empty if they may be."""
-    if request.isolation != NAMESPACES:
-        return f"a container with isolation={request.isolation!r} cannot be forked"
+    if request.isolation == GVISOR and not request.is_snapshot_enabled:
+        return "a container under gVisor is restored from a memory snapshot, and its function has none"
     if image.config.entrypoint:
         return "its image has an entrypoint, which is to start what runs in it; clear it with .entrypoint([])"
     return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 import subprocess
 import sys
@@ -90,3 +92,32 @@ class Counter:
     @squall.exit()
     def end(self) -> None:
         print("ended at", self.count, flush=True)
+
+
+LOADED = os.urandom(8).hex()
+
+
+@app.function(isolation="gvisor", enable_memory_snapshot=True, single_use_containers=True)
+def restored() -> dict[str, object]:
+    return {
+        "loaded": LOADED,
+        "container": os.environ["SQUALL_CONTAINER_ID"],
+        "random": random.random(),
+        "kernel": Path("/proc/version").read_text(),
+    }
+
+
+@app.cls(isolation="gvisor", enable_memory_snapshot=True, single_use_containers=True)
+class Loaded:
+    @squall.enter(snap=True)
+    def load(self) -> None:
+        self.steps = ["load"]
+        self.loaded = os.urandom(8).hex()
+
+    @squall.enter()
+    def begin(self) -> None:
+        self.steps.append("begin")
+
+    @squall.method()
+    def told(self) -> tuple[list[str], str]:
+        return self.steps, self.loaded
