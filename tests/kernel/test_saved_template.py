@@ -13,8 +13,9 @@ import pytest
 from squall.runtime.criu.launch import SAVED
 from squall.runtime.criu.tool import find_tool
 from squall.runtime.errors import TemplateUnfit
+from squall.runtime.spec import IdRange
 from tests.kernel.containers import TIMEOUT_S, Containers, Running
-from tests.kernel.test_template import ALL_NAMESPACES, Forge
+from tests.kernel.test_template import ALL_NAMESPACES, RANGE, Forge
 
 pytestmark = [
     pytest.mark.kernel,
@@ -93,6 +94,27 @@ async def test_both_can_be_forked_side_by_side(forge: Forge, saved: Path) -> Non
 
     for running in (first, template, first, template):
         assert (await forge.run(running, "import decimal; print(decimal.loaded)")).stdout == "1\n"
+
+
+async def test_files_that_it_has_written_come_back_with_it(forge: Forge, saved: Path) -> None:
+    before = "import os; os.mkdir('/srv/x'); open('/srv/x/y', 'w').write('kept'); os.unlink('/etc/debian_version')"
+    first = await forge.ready("--before", before)
+    await forge.runtime.save(first.container_id, str(saved))
+    await forge.runtime.remove(first.container_id)
+    template = await bring_back(forge, saved)
+
+    action = "import os; print(open('/srv/x/y').read(), os.path.exists('/etc/debian_version'))"
+    for _ in range(2):
+        assert (await forge.run(template, f"{action}; open('/srv/x/y', 'a').write('!')")).stdout == "kept False\n"
+    assert (saved / "files" / "srv" / "x" / "y").read_text() == "kept"
+
+
+async def test_template_of_other_ids_is_refused(forge: Forge, saved: Path) -> None:
+    first = await forge.ready()
+    await forge.runtime.save(first.container_id, str(saved))
+
+    with pytest.raises(TemplateUnfit, match="saved for other ids"):
+        await forge.template(restore_from=str(saved), id_range=IdRange(RANGE.start + 65_536))
 
 
 async def test_what_it_writes_goes_where_its_new_container_writes(forge: Forge, saved: Path) -> None:

@@ -22,10 +22,11 @@ from typing import Any
 
 from squall.runtime import operations as op
 from squall.runtime import syscalls as sc
-from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure, describe_errno
+from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure, TemplateUnfit, describe_errno
 from squall.runtime.gvisor.execute import check_program, execute_runsc, furnish_sandbox
 from squall.runtime.programs import SEARCH_PATH, find_program
 from squall.runtime.spec import IdRange
+from squall.runtime.trees import copy_tree
 
 
 @dataclass(slots=True)
@@ -190,6 +191,14 @@ def _attach_idmapped(source: str, target: str, context: Context) -> None:
     sc.set_mount_attributes(tree, source, sc.MOUNT_ATTR_IDMAP, user_namespace_fd=context.user_namespace_fd)
     sc.move_mount(tree, target)
     os.close(tree)
+
+
+def _fill_upper(operation: op.FillUpper, context: Context) -> None:
+    os.makedirs(operation.writable, exist_ok=True)
+    try:
+        copy_tree(operation.source, f"{operation.writable}/upper")
+    except RuntimeFailure as failure:
+        raise TemplateUnfit(f"cannot bring a template back: {failure.message}") from failure
 
 
 def _mount_root(operation: op.MountRoot, context: Context) -> None:
@@ -423,6 +432,7 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.TakeTree: _take_tree,
     op.TakeLayer: _take_layer,
     op.TakeImages: _take_images,
+    op.FillUpper: _fill_upper,
     op.MountRoot: _mount_root,
     op.PivotRoot: _pivot_root,
     op.MakeDirectory: _make_directory,

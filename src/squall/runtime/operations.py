@@ -95,6 +95,14 @@ class TakeImages:
 
 
 @dataclass(frozen=True, slots=True)
+class FillUpper:
+    """Put copies of files where the container's own writes go, as if it had written them."""
+
+    source: str
+    writable: str
+
+
+@dataclass(frozen=True, slots=True)
 class MountRoot:
     """Mount the overlay of the layers taken (bottom first) and the writable upper at `scratch/root`."""
 
@@ -303,9 +311,9 @@ class ExecuteRunsc:
 
 RootOperation = (
     DetachMounts | SetFileLimit | JoinNetwork | OpenNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch
-    | WriteScratchFile | TakeTree | TakeLayer | TakeImages | MountRoot | PivotRoot | MakeDirectory | MountKind
-    | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup | OwnMounts
-    | EnterUserNamespace | FurnishSandbox | CheckProgram | ExecuteRunsc
+    | WriteScratchFile | TakeTree | TakeLayer | TakeImages | FillUpper | MountRoot | PivotRoot | MakeDirectory
+    | MountKind | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup
+    | OwnMounts | EnterUserNamespace | FurnishSandbox | CheckProgram | ExecuteRunsc
 )  # fmt: skip
 ConfinedOperation = (
     BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | KeepControl

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from squall.runtime import operations as op
-from squall.runtime.spec import Bind, ContainerSpec, ExecSpec
+from squall.runtime.spec import SAVED_FILES, Bind, ContainerSpec, ExecSpec
 from squall.runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 
 NOFILE_MAX = 1_048_576
@@ -224,6 +224,8 @@ def _rootfs(
         # Owned as on the machine: they were written by the range's own ids.
         yield op.TakeTree(template_files, "template", is_read_only=True, is_idmapped=False)
         names.append("template")
+    if spec.restore_from:
+        yield op.FillUpper(f"{spec.restore_from}/{SAVED_FILES}", f"{spec.state_dir}/rw")
     yield op.MountRoot(scratch, names, f"{spec.state_dir}/rw", spec.is_upper_idmapped)
 
 

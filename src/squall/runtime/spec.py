@@ -13,6 +13,10 @@ NAMESPACES, GVISOR = "namespaces", "gvisor"
 """What stands between a container and the machine: the kernel's own walls, or a kernel of the container's own."""
 
 
+SAVED_FILES = "files"
+"""Where a saved template has what it has written, below its directory."""
+
+
 @dataclass(frozen=True, slots=True)
 class IdRange:
     """A block of user and group ids of this machine that a container's 0..size-1 are mapped to.

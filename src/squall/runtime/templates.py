@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -26,6 +25,7 @@ from squall.runtime.execs import Execs
 from squall.runtime.launch import MESSAGE_BYTES_MAX
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec
+from squall.runtime.trees import copy_tree
 from squall.runtime.verification import read_children, read_status, restored_problem
 
 CAUSE_LENGTH_MAX = 2_000
@@ -259,16 +259,9 @@ def keep_files(cgroup: Cgroup, upper: str, target: str) -> None:
     """
     cgroup.freeze()
     try:
-        _link_tree(upper, target)
+        copy_tree(upper, target, is_linked=True)
     finally:
         cgroup.thaw()
-
-
-def _link_tree(upper: str, target: str) -> None:
-    command = ["cp", "--archive", "--link", "--no-target-directory", upper, target]
-    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if ended.returncode != 0:
-        raise RuntimeFailure(f"cannot keep what the template has written: {ended.stderr.strip()[:500]}")
 
 
 def _is_open(template: Template) -> bool:

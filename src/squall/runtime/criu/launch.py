@@ -22,7 +22,8 @@ from squall.runtime.errors import TemplateUnfit
 from squall.runtime.execute import carry_out
 from squall.runtime.launch import JOINED_NAMESPACES, Forked, LaunchKit, context_of, run_and_exit, tell
 from squall.runtime.operations import Phase
-from squall.runtime.spec import IdRange
+from squall.runtime.spec import SAVED_FILES, IdRange
+from squall.runtime.trees import copy_tree
 
 SAVED = "saved.json"
 """What is told of a saved template beside its images; the last file to be written."""
@@ -34,8 +35,12 @@ _FIRST_DESCRIPTOR = 10
 _CAUSE_LENGTH = 500
 
 
-def fork_save(tool: Tool, container_pidfd: int, pid: int, directory: str) -> Forked:
-    """Save a template's copy, which ends with that; what went wrong comes as a message."""
+def fork_save(tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, files: str, directory: str) -> Forked:
+    """Save a template's copy, which ends with that; what went wrong comes as a message.
+
+    Args:
+        files: what the template has written.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     helper, pidfd = sc.clone(0, signal.SIGCHLD)
     if helper == 0:
@@ -49,8 +54,9 @@ def fork_save(tool: Tool, container_pidfd: int, pid: int, directory: str) -> For
                 run_and_exit(lambda: _dump(tool, container_pidfd, pid_inside, directory), theirs, code=0)
             if os.waitpid(child, 0)[1] == 0:
                 forget_user_namespace(directory)
+                copy_tree(files, f"{directory}/{SAVED_FILES}")
                 with open(f"{directory}/{SAVED}", "w", encoding="utf-8") as file:
-                    json.dump({**saved, "sizes": _sizes(directory)}, file)
+                    json.dump({**saved, "first_id": id_range.start, "sizes": _sizes(directory)}, file)
 
         run_and_exit(body, theirs, code=0)
     theirs.close()
@@ -76,7 +82,7 @@ def fork_restore(
         def body() -> None:
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             carry_out(entry, context_of(kit, id_range, -1, theirs), lambda _: None)
-            saved = _read_saved(directory)
+            saved = _read_saved(directory, id_range)
             keys = ("dev/full", *saved["outputs"])
             inherited = dict(zip(keys, (control.fileno(), *outputs), strict=True))
             _give_to(id_range.start, directory)
@@ -206,12 +212,15 @@ def _number_inside(pid: int) -> int:
     return int(line.split()[-1])
 
 
-def _read_saved(directory: str) -> Mapping[str, Any]:
+def _read_saved(directory: str, id_range: IdRange) -> Mapping[str, Any]:
     try:
         with open(f"{directory}/{SAVED}", encoding="utf-8") as file:
             saved: Mapping[str, Any] = json.load(file)
     except (OSError, ValueError) as error:
         raise TemplateUnfit(f"cannot bring a template back from {directory}: none was saved there whole") from error
+    if saved["first_id"] != id_range.start:
+        # Its files are those ids'.
+        raise TemplateUnfit(f"cannot bring a template back from {directory}: it was saved for other ids")
     # What is cut short would be waited for, for ever.
     if saved["sizes"] != _sizes(directory):
         raise TemplateUnfit(f"cannot bring a template back from {directory}: its files are not as they were saved")

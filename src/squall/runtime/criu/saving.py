@@ -81,7 +81,8 @@ class Saving:
         assert tool is not None, "it was there a moment ago"
         template.copies.add(pid)
         copy_pidfd = os.pidfd_open(pid)
-        forked = fork_save(tool, template.entry.forked.pidfd, pid, directory)
+        entry = template.entry
+        forked = fork_save(tool, entry.spec.id_range, entry.forked.pidfd, pid, template.files, directory)
         failures: list[RuntimeFailure] = []
 
         def on_message(_: int) -> None:
