@@ -63,7 +63,12 @@ from squall.protocol.node import (
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.task_set import TaskSet
-from squall.protocol.template import NodeTemplateDrop, NodeTemplateDropped, NodeTemplateListing
+from squall.protocol.template import (
+    NodeTemplateDrop,
+    NodeTemplateDropped,
+    NodeTemplateListing,
+    NodeTemplatesUnneeded,
+)
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
@@ -270,6 +275,10 @@ class Agent:
         """See `protocol.peer.Service`."""
         if method == "NodeImagePut":
             self._tasks.start(self._images.put_by_another(self._codec.record(NodeImagePut, params).image_id))
+            return
+        if method == "NodeTemplatesUnneeded":
+            gone = self._codec.record(NodeTemplatesUnneeded, params)
+            self.templates.drop_of(gone.app_id, gone.function_id)
             return
         _log.warning("the server sent an event %s, which a node does not know", method)
 

@@ -267,6 +267,13 @@ METHODS = _table(
     _tell("Logs", log.LogBatch, AGENT, SERVER, "Log lines of a node's containers"),
     _tell("NodeImages", node.NodeImages, AGENT, SERVER, "Images that a node has"),
     _tell("NodeImagePut", node.NodeImagePut, AGENT, SERVER, "A node has put an image; the others are told"),
+    _tell(
+        "NodeTemplatesUnneeded",
+        template.NodeTemplatesUnneeded,
+        SERVER,
+        AGENT,
+        "An app or a function is gone, and so are its templates",
+    ),
     _tell("NodeReport", node.NodeReport, AGENT, SERVER, "How the node is"),
     _tell("ContainerHello", node.ContainerHello, AGENT, SERVER, "Introduces a container's channel"),
     _tell("PrintedBefore", node.PrintedBefore, AGENT, SERVER, "Which lines come before what follows"),

@@ -78,6 +78,15 @@ class NodeTemplateDropped:
 
 
 @record
+class NodeTemplatesUnneeded:
+    """To each node: no container of the app, or of that function of it, will be asked for any more. Its templates go,
+    and with them what they hold of its code and variables; nobody is told of it."""
+
+    app_id: str
+    function_id: str = ""
+
+
+@record
 class TemplateInfo:
     """One template as listed."""
 

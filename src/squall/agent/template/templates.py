@@ -26,7 +26,7 @@ from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import DAMAGED
 from squall.agent.labels import KIND_LABEL, TEMPLATE_KIND
 from squall.agent.outfit import Outfit, Outfits, Services
-from squall.agent.record import read_record
+from squall.agent.record import ContainerRecord, read_record
 from squall.agent.template.cells import FAILURES, Cells
 from squall.agent.template.key import TemplateKeys
 from squall.agent.template.making import Making
@@ -34,7 +34,7 @@ from squall.agent.template.memory import budget_bytes, surplus, total_bytes
 from squall.agent.template.pools import Pools
 from squall.agent.template.record import read_template_record
 from squall.agent.template.template import Cell, Template
-from squall.agent.template.verdicts import Verdicts, printable
+from squall.agent.template.verdicts import Verdict, Verdicts, printable
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import GVISOR
 from squall.protocol.node import ContainerStart
@@ -284,6 +284,17 @@ class Templates:
                 self._drop(template, "it was asked for")
                 dropped[template_id] = None
         return tuple(dropped)
+
+    def drop_of(self, app_id: str, function_id: str = "") -> None:
+        """Drop those of an app, or of one function of it, which nobody will ask for again; verdicts, too."""
+
+        def is_of(one: ContainerRecord | Verdict) -> bool:
+            return one.app_id == app_id and function_id in ("", one.function_id)
+
+        for template in list(self._live.values()):
+            if is_of(template.outfit.record):
+                self._drop(template, "its function is gone" if function_id else "its app has ended")
+        self._verdicts.forget({one.template_id for one in self._verdicts if is_of(one)})
 
     async def drop_images(self, needed: Mapping[str, object], timeout_s: float) -> None:
         """Drop those of images that nobody needs: a template is no reason to keep one."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from squall.protocol.app import AppStop, AppStopped
 from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions, FunctionSpec
@@ -22,12 +23,14 @@ from squall.protocol.template import (
     NodeTemplateDrop,
     NodeTemplateDropped,
     NodeTemplateListing,
+    NodeTemplatesUnneeded,
     TemplateDrop,
     TemplateDropped,
     TemplateInfo,
     TemplateList,
     TemplateListing,
 )
+from tests.server.dispatch.deploying import deployable, prepare, publish
 from tests.server.doubles import FakeNode, Stage, settle, staged
 
 Answer = Callable[[], Awaitable[Any]]
@@ -277,6 +280,53 @@ async def test_from_inside_a_container_templates_are_nobodys_business() -> None:
             with pytest.raises(PlatformError) as refused:
                 await inside.ask(method, record, reply)
             assert refused.value.code == "forbidden"
+
+
+# What nobody needs any more
+
+
+def unneeded(stage: Stage) -> list[NodeTemplatesUnneeded]:
+    record = stage.codec.record
+    return [
+        record(NodeTemplatesUnneeded, params) for name, params in stage.node.told if name == "NodeTemplatesUnneeded"
+    ]
+
+
+async def test_nodes_are_told_of_an_app_that_has_ended() -> None:
+    async with staged() as stage:
+        spec, other = await stage.client.function(), await stage.client.function()
+
+        await stage.client.ask("AppStop", AppStop(spec.app_id), AppStopped)
+        await settle()
+
+        assert unneeded(stage) == [NodeTemplatesUnneeded(spec.app_id)]
+        assert other.app_id in stage.plane.apps.live
+
+
+async def test_nodes_are_told_of_a_function_that_a_deploy_has_left_out_once_nothing_of_it_runs() -> None:
+    async with staged() as stage:
+        prepared = await prepare(stage)
+        kept, left_out = deployable(prepared.app_id, "kept"), deployable(prepared.app_id, "left_out")
+        await publish(stage, prepared.app_id, kept, left_out)
+        await stage.done(stage.client.call(left_out.function_id, 1), 1)
+
+        await publish(stage, prepared.app_id, kept)
+        assert not unneeded(stage)
+        await stage.pass_time(5.0)
+
+        assert unneeded(stage) == [NodeTemplatesUnneeded(prepared.app_id, left_out.function_id)]
+
+
+async def test_a_node_that_is_away_keeps_no_app_from_ending() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        assert stage.node.peer is not None
+        stage.node.peer.channel.close()
+        await settle()
+
+        await stage.client.ask("AppStop", AppStop(spec.app_id), AppStopped)
+
+        assert not unneeded(stage)
 
 
 # Memory

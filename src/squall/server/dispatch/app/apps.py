@@ -466,6 +466,7 @@ class Apps:
             dispatcher.fail_waiting(dispatcher.stopped)
             if not dispatcher.containers and not self.stored_count(dispatcher.spec.function_id):
                 self._retired.remove(dispatcher)
+                self._fleet.unneeded(dispatcher.spec.app_id, dispatcher.spec.function_id)
                 if dispatcher.spec.variant_of:
                     self.forget_variant(dispatcher.spec.function_id)
                 else:
@@ -596,6 +597,7 @@ class Apps:
         self.live.pop(app.app_id, None)
         for dispatcher in dispatchers:
             self.dispatchers.pop(dispatcher.spec.function_id, None)
+        self._fleet.unneeded(app.app_id)
         try:
             await self._store.set_app_state(app.app_id, wire.STOPPED, app.row.stopped_at)
         except PlatformError as error:

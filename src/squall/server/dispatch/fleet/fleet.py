@@ -19,6 +19,7 @@ from squall.protocol.node import ContainerExited
 from squall.protocol.peer import Peer
 from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
+from squall.protocol.template import NodeTemplatesUnneeded
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.node import Node
 from squall.server.dispatch.fleet.scaling import Scaling
@@ -271,6 +272,14 @@ class ContainerFleet:
         self.starts.scheduler.node_gone(node.node_id)
         for container in list(node.containers.values()):
             self.lost(container)
+
+    def unneeded(self, app_id: str, function_id: str = "") -> None:
+        """Nobody will ask for a container of the app any more, or of that function of it. Who is away now finds out by
+        itself, when nobody has asked for long."""
+        record = NodeTemplatesUnneeded(app_id, function_id)
+        for node in self.nodes.values():
+            if node.peer is not None:
+                node.peer.event("NodeTemplatesUnneeded", record)
 
     def lost(self, container: Container) -> None:
         """A container is gone and nobody saw how."""
