@@ -101,6 +101,21 @@ async def test_nothing_is_made_while_containers_start_but_not_for_ever(monkeypat
     running.cancel()
 
 
+async def test_what_has_just_started_has_the_processors_for_a_moment() -> None:
+    room = Room()
+    template = room.template(1, starts=2)
+    with room.pools.starting():
+        pass
+    running = room.start()
+    await asyncio.sleep(pools_module.CALM_S / 2)
+
+    assert not template.cells
+    assert not template.parked
+    room.clock += pools_module.CALM_S
+    await until(lambda: template.parked)
+    running.cancel()
+
+
 async def test_clones_of_the_template_used_last_come_first_and_a_node_has_bounds() -> None:
     room = Room()
     templates = [room.template(number, starts=300, used_at=number) for number in range(30)]

@@ -21,6 +21,9 @@ CELLS_NODE_MAX = 256
 PARKED_NODE_MAX = 64
 AT_ONCE = 2
 """Made at a time."""
+CALM_S = 0.1
+"""After a start, until something is made ahead: what was started is on its way to its first input, and needs the
+processors more."""
 QUIET_S = 1.0
 """How long they wait for a moment without starts: where there is none, they are made all the same."""
 REST_S = 5.0
@@ -52,6 +55,7 @@ class Pools:
         self._monotonic = monotonic
         self._failed = failed
         self._start_count = 0
+        self._calm_at = float("-inf")
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
         self._has_work = asyncio.Event()
@@ -72,6 +76,7 @@ class Pools:
         finally:
             self._start_count -= 1
             if not self._start_count:
+                self._calm_at = self._monotonic() + CALM_S
                 self._is_quiet.set()
             self.wake()
 
@@ -89,8 +94,15 @@ class Pools:
             self._has_work.clear()
             while wanted := self.wanted(templates()):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._is_quiet.wait(), QUIET_S)
+                    await asyncio.wait_for(self._calm(), QUIET_S)
                 await asyncio.gather(*(self._fill(one, is_parked=is_parked) for one, is_parked in wanted))
+
+    async def _calm(self) -> None:
+        """Return when no container starts, and none has done so a moment ago."""
+        await self._is_quiet.wait()
+        while (left_s := self._calm_at - self._monotonic()) > 0:
+            await asyncio.sleep(left_s)
+            await self._is_quiet.wait()
 
     def wanted(self, templates: Sequence[Template]) -> list[tuple[Template, bool]]:
         """What to make next, `AT_ONCE` at most: for each a template, and whether it is to be parked.
