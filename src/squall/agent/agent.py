@@ -197,7 +197,12 @@ class Agent:
         parts = (self._images, self._grave, self._library, self._mounts, self.templates)
         for part in parts:
             await loop.run_in_executor(self._threads, part.prepare)
+        began = time.monotonic()
         await self.containers.adopt()
+        container_count, template_count = len(self.containers.running()), self.templates.ready_count
+        if container_count or template_count:
+            took_ms = (time.monotonic() - began) * 1000
+            _log.info("took over containers: %d, templates: %d, in %.1f ms", container_count, template_count, took_ms)
         await self._mounts.evict()
 
     async def __aexit__(

@@ -89,7 +89,10 @@ async def test_secrets_are_in_no_file_label_or_log(world: World, caplog: pytest.
 # The next agent
 
 
-async def test_the_next_agent_adopts_templates_and_clones_and_makes_the_rest_anew(world: World) -> None:
+async def test_the_next_agent_adopts_templates_and_clones_and_makes_the_rest_anew(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "squall.agent")
     async with node(world):
         container_id, _ = await snapshot(world)
         await filled(world)
@@ -100,6 +103,7 @@ async def test_the_next_agent_adopts_templates_and_clones_and_makes_the_rest_ane
         assert [one.container_id for one in world.server.hellos[-1].containers] == [container_id]
         assert template_of(world).template_id == template_id
         assert template_of(world).is_ready
+        assert "took over containers: 1, templates: 1, in " in caplog.text
         assert template_of(world).clones == {agent.containers._known[container_id].runtime_id}
         await until(lambda: not made_ahead & set(world.machine.prepared))
 

@@ -305,6 +305,11 @@ class Templates:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.gather(*(template.gone.wait() for template in doomed)), timeout_s)
 
+    @property
+    def ready_count(self) -> int:
+        """How many can be forked now."""
+        return sum(template.is_ready for template in self._live.values())
+
     def memory_bytes(self) -> int:
         """What all occupy; what clones share with them is counted here, once."""
         return total_bytes(self._there.values())
