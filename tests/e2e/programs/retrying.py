@@ -114,7 +114,10 @@ def cancels() -> None:
     for function in (blocking, on_a_loop):
         call = function.spawn(0.9)
         other = function.spawn(0.01)
-        time.sleep(0.5)
+        # However long its container takes to start: the template that it is forked from may have to be made.
+        while not function.get_current_stats().num_running_inputs:
+            time.sleep(0.02)
+        time.sleep(0.3)
         call.cancel()
         try:
             call.get(timeout=20)
