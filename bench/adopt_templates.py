@@ -10,7 +10,7 @@ import signal
 from bench.cold_starts import deploy, last_line, starting
 from bench.figure import Absent, Context, Figure, p50, percentile
 
-_TOOK_OVER = re.compile(r"took over .* (\d+) templates? in ([0-9.]+) ms")
+_TOOK_OVER = re.compile(r"took over containers: \d+, templates: (\d+), in ([0-9.]+) ms")
 
 
 def run(context: Context) -> Figure:

@@ -1,0 +1,81 @@
+"""What quick starts are forked from can be seen and let go of, and what cannot be forked says why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from tests.e2e.installation import PROGRAMS, Installation, wait_until
+
+PROGRAM = str(PROGRAMS / "snapshots.py")
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def deployed(make_installation: Callable[[Mapping[str, str]], Installation]) -> Installation:
+    """By the shortest path there is, whatever the tests are run with."""
+    installation = make_installation({"SQUALL_START_PATH": "auto"})
+    ended = installation.command("deploy", PROGRAM, timeout_s=120)
+    assert ended.code == 0, ended
+    return installation
+
+
+def templates(squall: Installation, *options: str) -> list[dict[str, Any]]:
+    ended = squall.command("template", "list", "--json", *options)
+    assert (ended.code, ended.err) == (0, ""), ended
+    found: list[dict[str, Any]] = json.loads(ended.out)
+    return found
+
+
+def measured(squall: Installation, function: str, *options: str) -> dict[str, Any]:
+    ended = squall.command("bench", "start", function, "-n", "3", "--json", *options, timeout_s=120)
+    assert ended.code == 0, ended
+    found: dict[str, Any] = json.loads(ended.out)
+    return found
+
+
+def test_starts_after_the_first_are_copies_and_what_they_were_copied_from_goes_with_the_measurement(
+    deployed: Installation,
+) -> None:
+    found = measured(deployed, "snapshots.Quick.last")
+
+    assert found["first"]["total_ms"] > 500, "the first one has run the hook"
+    assert {one["path"] for one in found["starts"]} <= {"fork", "parked"}
+    assert found["p50_ms"] < 500, "the others have not"
+    wait_until(lambda: not [one for one in templates(deployed) if one["state"] == "ready"], "it is let go of", 10)
+
+
+def test_a_template_is_listed_until_it_is_dropped(deployed: Installation) -> None:
+    program = "import squall; squall.Cls.from_name('snapshots', 'Quick')().last.remote()"
+    assert deployed.command("-c", program, executable=(sys.executable,)).code == 0
+
+    (listed,) = templates(deployed, "--app", "snapshots")
+    shown = deployed.command("template", "list")
+    wrong = deployed.command("template", "drop", "snapshots.Quik")
+    dropped = deployed.command("template", "drop", "snapshots.Quick.last")
+
+    assert (listed["app"], listed["function"], listed["kind"], listed["state"]) == (
+        "snapshots", "Quick", "function", "ready",
+    )  # fmt: skip
+    assert listed["memory_mib"] > 5
+    assert f"{listed['template_id']}  snapshots.Quick  function  ready" in shown.out
+    assert (wrong.code, "did you mean snapshots.Quick?" in wrong.err) == (1, True), wrong
+    assert f"Dropped {listed['template_id']}: function template of snapshots.Quick" in dropped.out, dropped
+    wait_until(lambda: not [one for one in templates(deployed) if one["state"] == "ready"], "it is gone", 20)
+
+
+def test_what_cannot_be_forked_starts_plainly_and_says_why_wherever_one_looks(deployed: Installation) -> None:
+    found = measured(deployed, "snapshots.Watched.last")
+    failed = deployed.command("bench", "start", "snapshots.Watched.last", "-n", "1", "--path", "fork", timeout_s=120)
+
+    assert {one["path"] for one in found["starts"]} == {"plain"}
+    assert all("watcher" in one["cause"] for one in found["starts"])
+    assert failed.code == 1
+    assert "took the path plain, not fork: " in failed.err
+    container = deployed.command("container", "show", found["starts"][0]["container_id"])
+    assert "path       plain: " in container.out
+    assert "watcher" in container.out
