@@ -121,6 +121,7 @@ class ContainerSocket:
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[Connection] = set()
         self._guest: Connection | None = None
+        self._is_closed = False
         self.tasks = TaskSet()
         self.held_bytes = 0
         """Of frames that are not whole yet."""
@@ -140,6 +141,7 @@ class ContainerSocket:
 
     async def close(self) -> None:
         """Close the socket and every connection."""
+        self._is_closed = True
         if self._server is not None:
             self._server.close()
         self._listening.close()
@@ -181,6 +183,10 @@ class ContainerSocket:
             self._guest = None
 
     def _accept(self, channel: _GuestChannel) -> None:
+        if self._is_closed:
+            # The kernel had it before, and the loop has it only now.
+            channel.close()
+            return
         if len(self._connections) >= CONNECTIONS_MAX:
             _log.warning("%s: connection refused: it has %d already", self.container_id, CONNECTIONS_MAX)
             channel.close()

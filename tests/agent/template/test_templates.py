@@ -183,8 +183,9 @@ async def test_a_template_without_a_record_is_removed(world: World) -> None:
 
 async def test_a_hundred_templates_are_usable_200_ms_after_the_next_agent_looks(world: World) -> None:
     async with node(world, "fork", template_memory_mib=4_000):
-        await asyncio.gather(*(started(world, function_id=f"fu-{number:08}") for number in range(100)))
+        answers = await asyncio.gather(*(started(world, function_id=f"fu-{number:08}") for number in range(100)))
         assert len(specs(world, "tp-")) == 100
+        await asyncio.gather(*(world.end(container_id) for container_id, _ in answers))
     delays = 0
 
     class Slow(FakeRuntime):

@@ -86,7 +86,9 @@ class Pools:
 
     async def run(self, templates: Callable[[], Sequence[Template]], keep_within: Callable[[], None]) -> None:
         """Fill for ever, and look after what there is every `UPKEEP_S`."""
-        await asyncio.gather(self._fill_for_ever(templates), self._look_after(templates, keep_within))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fill_for_ever(templates))
+            group.create_task(self._look_after(templates, keep_within))
 
     async def _fill_for_ever(self, templates: Callable[[], Sequence[Template]]) -> None:
         while True:
@@ -94,8 +96,12 @@ class Pools:
             self._has_work.clear()
             while wanted := self.wanted(templates()):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._calm(), QUIET_S)
-                await asyncio.gather(*(self._fill(one, is_parked=is_parked) for one, is_parked in wanted))
+                    # Not wait_for: that of Python 3.11 takes no notice of a cancellation that comes with its result.
+                    async with asyncio.timeout(QUIET_S):
+                        await self._calm()
+                async with asyncio.TaskGroup() as group:
+                    for one, is_parked in wanted:
+                        group.create_task(self._fill(one, is_parked=is_parked))
 
     async def _calm(self) -> None:
         """Return when no container starts, and none has done so a moment ago."""

@@ -171,7 +171,8 @@ class Templates:
         template.demand.add(self._monotonic())
         if is_asked_for:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(template.settled.wait(), WAIT_S)
+                async with asyncio.timeout(WAIT_S):
+                    await template.settled.wait()
         if template.is_ready:
             template.used_at = self._now()
             return replace(plain, template=template)
@@ -249,7 +250,8 @@ class Templates:
         """See whether it still is what it was."""
         with contextlib.suppress(RuntimeFailure, TimeoutError):
             try:
-                await asyncio.wait_for(self._services.runtime.template_report(template.template_id), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._services.runtime.template_report(template.template_id)
             except ContainerMissing:
                 self._unfit(template, "it has ended")
 
@@ -303,7 +305,8 @@ class Templates:
             self._drop(template, "nobody needs its image any more")
         if doomed:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.gather(*(template.gone.wait() for template in doomed)), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await asyncio.gather(*(template.gone.wait() for template in doomed))
 
     @property
     def ready_count(self) -> int:
@@ -361,7 +364,8 @@ class Templates:
 
     async def _make(self, template: Template) -> None:
         try:
-            report = await asyncio.wait_for(self._making.start(template), MAKE_S)
+            async with asyncio.timeout(MAKE_S):
+                report = await self._making.start(template)
         except SpawnerGone as error:
             # Neither its fault nor the machine's: all templates are gone, and come again.
             self._drop(template, str(error))
@@ -457,7 +461,8 @@ class Templates:
             except RuntimeFailure as error:
                 _log.warning("%s: cannot be ended: %s; trying again", template.template_id, error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(template.gone.wait(), END_AGAIN_S)
+                async with asyncio.timeout(END_AGAIN_S):
+                    await template.gone.wait()
 
     async def _bury(self, template: Template) -> None:
         if self._there.pop(template.template_id, None) is not None:
@@ -549,7 +554,8 @@ class Templates:
     async def _ask(self, template: Template) -> None:
         """What it says of itself, now or when it is made."""
         try:
-            report = await asyncio.wait_for(self._services.runtime.template_report(template.template_id), MAKE_S)
+            async with asyncio.timeout(MAKE_S):
+                report = await self._services.runtime.template_report(template.template_id)
         except (RuntimeFailure, TimeoutError):
             # It has ended, perhaps because it was dropped: its clones may go on.
             self._drop(template, "it has ended")
