@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutations.agent_template_faults import AGENT_TEMPLATE_FAULTS
 from tests.mutations.attempt_faults import ATTEMPT_FAULTS
 from tests.mutations.class_faults import CLASS_FAULTS
 from tests.mutations.cold_start_faults import COLD_START_FAULTS
@@ -46,6 +47,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *COLD_START_FAULTS,
     *STORED_FAULTS,
     *SCALING_FAULTS,
+    *AGENT_TEMPLATE_FAULTS,
     *SERVER_TEMPLATE_FAULTS,
     *DEPLOY_FAULTS,
     *ISOLATION,

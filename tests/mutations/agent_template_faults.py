@@ -1,0 +1,38 @@
+"""Mutations of templates on a node: what is made of them, when, and what becomes of a start when one fails."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+AGENT = "src/squall/agent/"
+STARTS = "tests/agent/test_starts.py::"
+TEMPLATES = "tests/agent/template/test_templates.py::"
+KEY = "tests/agent/template/test_key.py::"
+
+AGENT_TEMPLATE_FAULTS = (
+    Mutation(
+        "clones-at-fault",
+        "clones that end at once",
+        "a template whose clones all end at once is forked for ever",
+        (Change(f"{AGENT}template/templates.py", "EARLY_ENDS_MAX = 3", "EARLY_ENDS_MAX = 3_000"),),
+        {
+            f"{STARTS}test_clones_that_end_at_once_again_and_again_speak_against_their_template": '== "plain"',
+        },
+    ),
+    Mutation(
+        "secrets-in-keys",
+        "a function with other secrets",
+        "it is forked from the template that has the old ones",
+        (Change(f"{AGENT}template/key.py", '            "env": request.env,\n', ""),),
+        {
+            f"{KEY}test_what_can_be_seen_in_a_process_makes_another_key[changes5]": "!= key(tmp_path)",
+        },
+    ),
+    Mutation(
+        "secrets-in-template-records",
+        "what is written down of a template",
+        "its record has the secrets of its function",
+        (Change(f"{AGENT}template/record.py", "replace(request, env={})", "request"),),
+        {f"{TEMPLATES}test_secrets_are_in_no_file_label_or_log": "value.encode() in one"},
+    ),
+)
