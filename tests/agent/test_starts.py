@@ -67,20 +67,13 @@ async def test_a_template_is_started_as_a_container_is_but_for_who_it_is(world: 
 
         (plain,), (template,) = specs(world, "ct-"), specs(world, "tp-")
         differ = {name for name in {*plain.env, *template.env} if plain.env.get(name) != template.env.get(name)}
-        assert differ == {ENV_CONTAINER_ID, ENV_TOKEN, ENV_TEMPLATE, "GLIBC_TUNABLES", *THREAD_COUNTS}
+        assert differ == {ENV_CONTAINER_ID, ENV_TOKEN, ENV_TEMPLATE, *THREAD_COUNTS}
         assert {template.env[name] for name in THREAD_COUNTS} == {"1"}
         assert template.env[ENV_TEMPLATE] == "guest"
         assert template.is_template
         assert not plain.is_template
         for same in ("argv", "layers", "cwd", "user", "limits", "id_range"):
             assert getattr(plain, same) == getattr(template, same), same
-
-
-async def test_tunables_that_the_function_names_are_its_own(world: World) -> None:
-    async with node(world, "fork"):
-        await started(world, env={"GLIBC_TUNABLES": "glibc.malloc.check=3"})
-
-        assert specs(world, "tp-")[0].env["GLIBC_TUNABLES"] == "glibc.malloc.check=3"
 
 
 @pytest.mark.usefixtures("no_pools")

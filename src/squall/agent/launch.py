@@ -35,8 +35,6 @@ THREAD_COUNTS = (
     "VECLIB_MAXIMUM_THREADS",
     "RAYON_NUM_THREADS",
 )
-TEMPLATE_TUNABLES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-"""Of templates whose function says nothing of it: a fork copies a page table, and large pages need fewer entries."""
 _MIB = 2**20
 
 
@@ -81,7 +79,6 @@ def template_spec(
     env = environment(request, image, provision, identity)
     # Threads do not outlive a fork: libraries start none here, and as many as the function asks for after it.
     env.update(dict.fromkeys(THREAD_COUNTS, "1"))
-    env.setdefault(*TEMPLATE_TUNABLES)
     env[ENV_TEMPLATE] = how
     labels = {KIND_LABEL: TEMPLATE_KIND, "squall.app": request.app_id, "squall.function": request.function_id}
     return replace(_spec(config, request, image, provision), env=env, labels=labels, is_template=True)

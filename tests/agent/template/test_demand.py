@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from squall.agent.template.demand import (
+    AT_ONCE_S,
     CELLS_IDLE_S,
     CELLS_MAX,
     PARKED_IDLE_S,
@@ -39,6 +40,11 @@ def test_a_burst_keeps_many_for_a_while_and_fewer_and_fewer() -> None:
     assert falling[-1].cell_count < 5
     assert after(200, CELLS_IDLE_S + 1).cell_count == 0
     assert after(200, PARKED_IDLE_S + 1) == Targets(0, 0)
+
+
+def test_cells_are_for_as_many_as_come_at_once_and_not_for_as_many_as_come() -> None:
+    assert after(12).cell_count == 12
+    assert after(12, every_s=AT_ONCE_S + 0.1).cell_count == 1
 
 
 def test_a_function_started_now_and_then_has_one_ready_each_time() -> None:
