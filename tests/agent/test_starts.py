@@ -322,7 +322,7 @@ async def test_clones_that_end_at_once_again_and_again_speak_against_their_templ
             paths.append((await snapshot(world))[1].path)
             await until(functools.partial(_has_exits, world, count))
 
-        assert [path == "plain" for path in paths] == [False, False, False, True, True]
+        assert [path == "plain" for path in paths] == [False, False, True, True, True]
         assert [exited.exit_code for exited in world.server.exits] == [9] * 5
         (unfit,) = [one for one in await told(world) if one.state == "unfit"]
         assert "ended at once" in unfit.cause

@@ -14,7 +14,7 @@ AGENT_TEMPLATE_FAULTS = (
         "clones-at-fault",
         "clones that end at once",
         "a template whose clones all end at once is forked for ever",
-        (Change(f"{AGENT}template/templates.py", "EARLY_ENDS_MAX = 3", "EARLY_ENDS_MAX = 3_000"),),
+        (Change(f"{AGENT}template/templates.py", "EARLY_ENDS_MAX = 2", "EARLY_ENDS_MAX = 2_000"),),
         {
             f"{STARTS}test_clones_that_end_at_once_again_and_again_speak_against_their_template": '== "plain"',
         },

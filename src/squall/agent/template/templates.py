@@ -60,8 +60,9 @@ SETTLE_S = 1.0
 """After a first container has got going, until its image template is made: the function is loaded there meanwhile."""
 MAKING_AT_ONCE = 1
 """Image templates, in the background."""
-EARLY_ENDS_MAX = 3
-"""So many clones that end at once, one after the other: it is the template."""
+EARLY_ENDS_MAX = 2
+"""So many clones that end at once, one after the other: it is the template. Fewer than make the server give up a
+function whose containers do not start, or an input under which they end: its next start is plain."""
 ADOPT_S = 0.1
 """How long an agent that begins waits for what templates say of themselves."""
 LOOK_S = 1.0
