@@ -520,6 +520,18 @@ def configure_interface() -> None:
 
 
 @attack
+def replace_tables_of_older_netfilter() -> None:
+    for family, level in ((socket.AF_INET, 0), (socket.AF_INET6, 41)):
+        with socket.socket(family, socket.SOCK_DGRAM) as control:
+            try:
+                control.setsockopt(level, 64, b"x")
+            except OSError as error:
+                # Whatever else it says, the door was open.
+                if error.errno == errno.EPERM:
+                    raise
+
+
+@attack
 def type_into_terminal() -> None:
     fcntl.ioctl(os.openpty()[1], 0x5412, b"x")
 

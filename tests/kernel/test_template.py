@@ -25,7 +25,7 @@ RANGE = IdRange(FIRST_ID)
 ALL_NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 # In the moment in which user code has every capability over its own namespaces, it may do this with its own network
 # namespace. What its end of the wire lets through is for the machine's end to say.
-ITS_OWN_NETWORK = {"raw_socket", "configure_interface"}
+ITS_OWN_NETWORK = {"configure_interface"}
 # And this is that moment itself: what it has then, `verification` looks for afterwards.
 OF_THE_MOMENT = {"gain_capability", "join_namespace_of_pid_1", "hold_descriptor_beyond_standard_ones"}
 

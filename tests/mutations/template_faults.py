@@ -71,4 +71,18 @@ TEMPLATE_FAULTS = (
         (Change("src/squall/runtime/templates.py", "for pid in found & template.strays:", "for pid in set[int]():"),),
         {f"{SUITE}test_stray_of_a_fork_is_ended": "assert made.exception() is None"},
     ),
+    Mutation(
+        "raw-sockets",
+        "no netfilter, and no raw sockets, for whoever has power over a network namespace for a moment",
+        "internet sockets of every type are allowed",
+        (Change("src/squall/runtime/seccomp.py", "_return_if(_JUMP_EQUAL, SOCK_RAW, refuse(errno.EPERM))", 'b""'),),
+        {f"{SUITE}test_attacks_by_a_fork_hook_with_every_capability_are_refused": "<= ITS_OWN_NETWORK | OF_THE_MOMENT"},
+    ),
+    Mutation(
+        "older-netfilter",
+        "no netfilter for whoever has power over a network namespace for a moment",
+        "options of sockets that change netfilter's older tables are allowed",
+        (Change("src/squall/runtime/seccomp.py", '        "setsockopt": _filter_socket_option(),\n', ""),),
+        {f"{SUITE}test_attacks_by_a_fork_hook_with_every_capability_are_refused": "<= ITS_OWN_NETWORK | OF_THE_MOMENT"},
+    ),
 )

@@ -15,6 +15,7 @@ from squall.runtime.seccomp import (
     KILL_PROCESS,
     X32_BIT,
     build_filter,
+    build_template_filter,
     by_arguments,
     refuse,
     resolve,
@@ -55,6 +56,8 @@ def answer(program: bytes, number: int, *arguments: int, architecture: int = ARC
             return int(value)
         if code == 0x20:
             (accumulator,) = struct.unpack_from("<I", data, value)
+        elif code == 0x54:
+            accumulator &= value
         elif code == 0x05:
             position += value
         else:
@@ -110,6 +113,30 @@ def test_clone_makes_processes_and_threads_but_no_namespaces(program: bytes) -> 
 )
 def test_socket_is_answered_by_family_and_protocol(program: bytes, family: int, protocol: int, expected: int) -> None:
     assert answer(program, NUMBERS["socket"], family, 1, protocol) == expected
+
+
+@pytest.mark.parametrize("family", [2, 10])
+def test_nobody_gets_a_raw_socket(program: bytes, family: int) -> None:
+    for flags in (0, 0o2000000, 0o4000):  # close-on-exec, non-blocking
+        assert answer(program, NUMBERS["socket"], family, 3 | flags, 255) == refuse(errno.EPERM)
+        assert answer(program, NUMBERS["socket"], family, 1 | flags, 6) == ALLOW
+        assert answer(program, NUMBERS["socket"], family, 2 | flags, 17) == ALLOW
+
+
+@pytest.mark.parametrize(("level", "option", "expected"), [
+    (0, 64, refuse(errno.EPERM)), (0, 96, refuse(errno.EPERM)), (0, 1152, refuse(errno.EPERM)),
+    (41, 64, refuse(errno.EPERM)), (41, 65, refuse(errno.EPERM)), (41, 128, refuse(errno.EPERM)),
+    (0, 52, ALLOW), (41, 63, ALLOW), (41, 66, ALLOW), (41, 80, ALLOW), (1, 64, ALLOW), (6, 96, ALLOW),
+])  # fmt: skip
+def test_no_option_of_a_socket_changes_netfilter(program: bytes, level: int, option: int, expected: int) -> None:
+    assert answer(program, NUMBERS["setsockopt"], 5, level, option) == expected
+
+
+def test_templates_may_enter_namespaces_and_nothing_else_that_containers_may_not() -> None:
+    template, container = build_template_filter(), build_filter()
+    for number in range(500):
+        expected = ALLOW if number == NUMBERS["setns"] else answer(container, number)
+        assert answer(template, number) == expected, number
 
 
 def test_nobody_types_into_terminals(program: bytes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import platform
+import socket
 import struct
 from collections.abc import Collection, Mapping, Sequence
 
@@ -40,6 +41,10 @@ def refuse(number: int) -> int:
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 NETLINK_ROUTE = 0
+SOCK_RAW = 3
+_SOCKET_TYPE_MASK = 0xF
+# XT_BASE_CTL, and where IPv6's own options have surely ended (they go to 80; arptables begins here).
+NETFILTER_OPTION, NETFILTER_OPTION_IPV6_END = 64, 96
 # Without CLONE_NEWTIME: its bit is part of clone's exit signal, where it can do nothing.
 CLONE_NAMESPACES = (
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
@@ -48,6 +53,7 @@ PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_SET, _JUMP, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x05, 0x06
+_AND = 0x54
 _NUMBER_OFFSET, _ARCHITECTURE_OFFSET = 0, 4
 
 
@@ -72,12 +78,30 @@ def _load_argument(index: int) -> bytes:
 
 
 def _filter_socket() -> bytes:
-    plain = [_return_if(_JUMP_EQUAL, family, ALLOW) for family in (AF_UNIX, AF_INET, AF_INET6)]
+    # A fork of a template has, for a moment, power over its own network namespace: enough for raw sockets.
+    by_type = _load_argument(1) + _instruction(_AND, 0, 0, _SOCKET_TYPE_MASK)
+    by_type += _return_if(_JUMP_EQUAL, SOCK_RAW, refuse(errno.EPERM)) + _return(ALLOW)
+    internet = _instruction(_JUMP_EQUAL, 1, 0, AF_INET)
+    internet += _instruction(_JUMP_EQUAL, 0, len(by_type) // 8, AF_INET6) + by_type
     # libaudit (useradd, passwd) takes "no such protocol" for a kernel without audit and goes on; EPERM stops it.
     no_protocol, no_family = refuse(errno.EPROTONOSUPPORT), refuse(errno.EAFNOSUPPORT)
     netlink = _load_argument(2) + _return_if(_JUMP_EQUAL, NETLINK_ROUTE, ALLOW) + _return(no_protocol)
     is_netlink = _instruction(_JUMP_EQUAL, 0, len(netlink) // 8, AF_NETLINK)
-    return _load_argument(0) + b"".join(plain) + is_netlink + netlink + _return(no_family)
+    plain = _return_if(_JUMP_EQUAL, AF_UNIX, ALLOW) + internet
+    return _load_argument(0) + plain + is_netlink + netlink + _return(no_family)
+
+
+def _filter_socket_option() -> bytes:
+    # Tables of the older netfilter are changed by options of any socket, whose numbers no protocol has.
+    refused = refuse(errno.EPERM)
+    old = _load_argument(2) + _return_if(_JUMP_GREATER_EQUAL, NETFILTER_OPTION, refused) + _return(ALLOW)
+    new = _load_argument(2) + b"".join(
+        _return_if(_JUMP_EQUAL, option, refused) for option in (NETFILTER_OPTION, NETFILTER_OPTION + 1)
+    )
+    new += _return_if(_JUMP_GREATER_EQUAL, NETFILTER_OPTION_IPV6_END, refused) + _return(ALLOW)
+    is_old = _instruction(_JUMP_EQUAL, 0, len(old) // 8, socket.IPPROTO_IP)
+    is_new = _instruction(_JUMP_EQUAL, 0, len(new) // 8, socket.IPPROTO_IPV6)
+    return _load_argument(1) + is_old + old + is_new + new + _return(ALLOW)
 
 
 def _filter_flags(index: int, mask: int) -> bytes:
@@ -101,6 +125,7 @@ def by_arguments() -> Mapping[str, bytes]:
         "clone": _filter_flags(0, CLONE_NAMESPACES),
         "unshare": _filter_flags(0, CLONE_NAMESPACES | CLONE_NEWTIME),
         "socket": _filter_socket(),
+        "setsockopt": _filter_socket_option(),
         "personality": _filter_values(0, PERSONALITIES),
         "ioctl": _filter_ioctl(),
     }
