@@ -172,15 +172,15 @@ async def test_a_shortcut_that_fails_is_followed_by_the_next_one_and_leaves_noth
 
 
 async def test_a_template_that_has_ended_is_noticed_when_it_is_to_be_forked(world: World) -> None:
-    async with node(world):
+    async with node(world) as agent:
         first, _ = await snapshot(world)
         await filled(world)
-        for template_id in [name for name in world.machine.containers if name.startswith("tp-")]:
-            # Its end is told after that of its last clone, which goes on.
-            await FakeRuntime(world.machine).kill(template_id, signal.SIGTERM)
-        template_of(world).parked.clear()
-
-        _, answer = await snapshot(world)
+        with agent.templates._pools.starting():  # so that nothing is made meanwhile
+            for template_id in [name for name in world.machine.containers if name.startswith("tp-")]:
+                # Its end is told after that of its last clone, which goes on.
+                await FakeRuntime(world.machine).kill(template_id, signal.SIGTERM)
+            template_of(world).parked.clear()
+            _, answer = await snapshot(world)
 
         assert answer.path == "plain"
         await until(lambda: not world.agent.templates._live)
@@ -252,6 +252,11 @@ async def test_a_path_can_be_forced(world: World, start_path: str, path: str) ->
 # Unfit
 
 
+def of_functions(world: World) -> list[FakeProcess]:
+    """Templates of functions that were made."""
+    return [process for process in world.templates if process.env[ENV_TEMPLATE] == "function"]
+
+
 async def test_an_unfit_template_is_told_and_not_tried_again(world: World) -> None:
     cause = "a thread runs: Thread-1, started by module pool\x1b[31m\n" + "x" * 10_000
     world.report = TemplateReport(is_ready=False, cause=cause)
@@ -264,15 +269,33 @@ async def test_an_unfit_template_is_told_and_not_tried_again(world: World) -> No
         assert "started by module pool" in first.cause
         assert len(first.cause) <= 500
         assert first.cause.isprintable()
-        assert len(world.templates) == 1
+        assert len(of_functions(world)) == 1
         await until(lambda: not specs(world, "tp-"))
-        (unfit,) = await told(world)
+        (unfit,) = [one for one in await told(world) if one.kind == "function"]
         assert (unfit.state, unfit.cause, unfit.kind) == ("unfit", first.cause, "function")
 
         # Other code is another matter.
         world.report = TemplateReport(is_ready=True)
         _, third = await snapshot(world, version=2)
         assert third.path in ("fork", "parked")
+
+
+@pytest.mark.usefixtures("no_pools")
+async def test_an_unfit_function_is_forked_from_its_image(world: World) -> None:
+    world.report = TemplateReport(is_ready=False, cause="a thread runs")
+    async with node(world):
+        _, first = await snapshot(world)
+        world.report = TemplateReport(is_ready=True)
+        await until(lambda: any(one.is_ready for one in world.agent.templates._live.values()))
+        _, second = await snapshot(world)
+
+        assert (first.path, first.cause) == ("plain", "a thread runs")
+        assert (second.path, second.cause) == ("fork", "a thread runs")
+
+        # Code that can be forked is from then on, and the image's template has no function to be for.
+        _, third = await snapshot(world, version=2)
+        assert (third.path, third.cause) == ("fork", "")
+        assert specs(world, "tp-")[-1].env[ENV_TEMPLATE] == "function"
 
 
 async def test_what_is_the_machines_fault_is_tried_again_after_pauses_that_grow(world: World) -> None:
@@ -286,7 +309,7 @@ async def test_what_is_the_machines_fault_is_tried_again_after_pauses_that_grow(
         for _ in range(60):
             now += 1.0
             await snapshot(world)
-            tried.append(len(world.templates))
+            tried.append(len(of_functions(world)))
 
         # At 0, then after 5, 10, 20 s, and not yet after 40 more.
         assert [tried.count(count) for count in (1, 2, 3, 4)] == [4, 10, 20, 26]
@@ -338,7 +361,7 @@ async def test_clones_that_are_ended_or_have_got_going_do_not(world: World) -> N
 
 async def test_a_crash_soon_after_its_guest_has_spoken_counts_too(world: World) -> None:
     async with node(world) as agent:
-        for _ in range(3):
+        for _ in range(templates.EARLY_ENDS_MAX):
             container_id, answer = await snapshot(world)
             assert answer.path != "plain"
             known = agent.containers._known[container_id]

@@ -106,7 +106,7 @@ class Starts:
                 self._templates.failed(template, error)
                 continue
             if started is not None:
-                container.path, container.cause = path, ""
+                container.path, container.cause = path, way.cause
                 return started
         return None
 

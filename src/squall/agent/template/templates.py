@@ -3,11 +3,12 @@
     making ──▶ ready ──▶ dropped      it is forked no more, and is gone with the last of its clones
        └─────────┴─────▶ unfit        the same, and remembered with its cause: starts are plain meanwhile
 
-There is one template for each key, and one key for each function: a function that is started with another one (new
-code, image, secrets or options) has no use for the template of before.
+There is one template for each key, and one key of each kind for each function: a function that is started with another
+one (new code, image, secrets or options) has no use for the template of before.
 
 An image template is made in the background once a first container, which was started plainly, has got going. A function
-template is made by the first start, which waits for it, as do those that come meanwhile.
+template is made by the first start, which waits for it, as do those that come meanwhile; where it is unfit, an image
+template does.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from squall.agent.template.record import read_template_record
 from squall.agent.template.template import Cell, Template
 from squall.agent.template.verdicts import Verdict, Verdicts, printable
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import GVISOR
+from squall.protocol.function import GVISOR, NAMESPACES
 from squall.protocol.node import ContainerStart
 from squall.protocol.task_set import TaskSet
 from squall.protocol.template import (
@@ -116,8 +117,8 @@ class Templates:
         self.cells = Cells(config, services.runtime, outfits, monotonic)
         self._live: dict[str, Template] = {}
         """Those that are made or ready, by key."""
-        self._key_of: dict[str, str] = {}
-        """Of these, by function."""
+        self._key_of: dict[tuple[str, str], str] = {}
+        """Of these, by function and kind."""
         self._there: dict[str, Template] = {}
         """All of which anything is left, by id."""
         self._verdicts = Verdicts()
@@ -159,13 +160,15 @@ class Templates:
         except OSError as error:
             return plain.because(str(error))
         key = self._keys.key(kind, request, image, library_dir)
-        self._supersede(request.function_id, key)
+        self._supersede(request.function_id, kind, key)
+        if kind == IMAGE:
+            self._supersede(request.function_id, FUNCTION, "")
         template, verdict = self._live.get(key), self._verdicts.find(key, self._monotonic())
         if template is None and verdict is not None:
-            return plain.because(verdict.cause)
+            plain = plain.because(verdict.cause)
+            return plain if kind == IMAGE else self._before_the_function(plain, request, image, library_dir)
         if template is None and not is_asked_for:
-            self._note_wanted(key)
-            return replace(plain, wanted_key=key)
+            return self._by_image(plain, key, request)
         if template is None:
             template = self._begin(key, kind, request)
         template.request = request
@@ -178,7 +181,33 @@ class Templates:
             template.used_at = self._now()
             return replace(plain, template=template)
         late = f"its template was not ready within {WAIT_S:g} s, and goes on being made"
-        return plain.because(template.cause or late)
+        plain = plain.because(template.cause or late)
+        if kind == IMAGE or template.state != UNFIT:
+            return plain
+        return self._before_the_function(plain, request, image, library_dir)
+
+    def _before_the_function(self, plain: Way, request: ContainerStart, image: BuiltImage, library_dir: str) -> Way:
+        """What cannot be forked once its function is loaded, can be before."""
+        if request.isolation != NAMESPACES:
+            return plain
+        key = self._keys.key(IMAGE, request, image, library_dir)
+        self._supersede(request.function_id, IMAGE, key)
+        return self._by_image(plain, key, request)
+
+    def _by_image(self, plain: Way, key: str, request: ContainerStart) -> Way:
+        """From the template of the image if there is one, else so that one is made; nobody waits for it."""
+        template = self._live.get(key)
+        if template is None:
+            if self._verdicts.find(key, self._monotonic()) is not None:
+                return plain
+            self._note_wanted(key)
+            return replace(plain, wanted_key=key)
+        template.request = request
+        template.demand.add(self._monotonic())
+        if not template.is_ready:
+            return plain
+        template.used_at = self._now()
+        return replace(plain, template=template)
 
     def has_got_going(self, request: ContainerStart, key: str) -> None:
         """A container that was started plainly has: the next ones of its kind may be forks."""
@@ -353,7 +382,7 @@ class Templates:
             await template.settled.wait()
 
     def _begin(self, key: str, kind: str, request: ContainerStart) -> Template:
-        self._supersede(request.function_id, key)
+        self._supersede(request.function_id, kind, key)
         template = self._making.new(key, kind, request)
         self._add(template)
         template.making = self._tasks.start(self._make(template))
@@ -361,7 +390,7 @@ class Templates:
 
     def _add(self, template: Template) -> None:
         self._live[template.key] = self._there[template.template_id] = template
-        self._key_of[template.outfit.record.function_id] = template.key
+        self._key_of[template.outfit.record.function_id, template.kind] = template.key
 
     async def _make(self, template: Template) -> None:
         try:
@@ -414,8 +443,8 @@ class Templates:
         for template in surplus(self._live.values(), bytes_max, kept):
             self._drop(template, cause)
 
-    def _supersede(self, function_id: str, key: str) -> None:
-        before = self._key_of.get(function_id, key)
+    def _supersede(self, function_id: str, kind: str, key: str) -> None:
+        before = self._key_of.get((function_id, kind), key)
         if before != key:
             self._drop(self._live[before], "its function is another one now: code, image, secrets or options are new")
 
@@ -432,7 +461,7 @@ class Templates:
         if self._live.get(template.key) is not template:
             return
         del self._live[template.key]
-        self._key_of.pop(template.outfit.record.function_id, None)
+        self._key_of.pop((template.outfit.record.function_id, template.kind), None)
         template.state, template.cause = state, printable(cause)
         template.settled.set()
         _log.info("%s is %s: %s", template.template_id, state, template.cause)
@@ -538,7 +567,7 @@ class Templates:
         except (RuntimeFailure, OSError) as error:
             _log.warning("%s: cannot be adopted: %s", template_id, error)
             return None
-        earlier = self._live.get(known.key) or self._live.get(self._key_of.get(record.function_id, ""))
+        earlier = self._live.get(known.key) or self._live.get(self._key_of.get((record.function_id, known.kind), ""))
         if earlier is not None and earlier.made_at > template.made_at:
             # It was being dropped.
             self._there[template_id] = template
