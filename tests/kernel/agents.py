@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from squall.agent.agent import Agent
+from squall.agent.config import PLAIN
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.known_images import Images
@@ -123,7 +124,8 @@ class Node:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Agent]:
         """One agent of this process."""
-        config = make_config(self.data_dir, guest_entry="/root/guest_double.py")
+        # What these tests are about is plain; how containers become forks is for the end-to-end tests of each path.
+        config = make_config(self.data_dir, guest_entry="/root/guest_double.py", start_path=PLAIN)
         async with contextlib.AsyncExitStack() as stack:
             self.runtime = await stack.enter_async_context(LastingRuntime(self._open_runtime))
             living = [status.container_id for status in await self.runtime.list()]

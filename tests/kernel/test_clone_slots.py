@@ -290,8 +290,8 @@ async def test_slot_in_which_anything_was_changed_is_given_to_nobody(
         for command in commands:
             argv = [word.format(gateway=slot.gateway, take="true") for word in command.split()]
             if argv[0] == "unshare":
-                # The interface goes to a namespace that ends at once.
-                argv = ["sh", "-c", "unshare --net sleep 1 & ip link set eth0 netns $!"]
+                # The interface goes to a namespace that ends soon, and is there when it is named.
+                argv = ["sh", "-c", "unshare --net sleep 2 & sleep 0.5; ip link set eth0 netns $!"]
             done = await as_clone(clones, slot, *argv)
             assert done.returncode == 0, done.stderr
         await pool.release(slot)
