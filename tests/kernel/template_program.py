@@ -2,8 +2,8 @@
 
     python3 template_program.py [--unfit CAUSE] [--skip STEP,...] [--hook FILE] [--before CODE]
 
-`--skip` leaves out what an honest clone does (drop, filter, close, cgroup, leave), `--hook` runs a file in the child of
-the fork before any of it, with every power it ever has. After the fork it does what ACTION in its new environment says.
+`--skip` leaves out what an honest clone does (drop, filter, close, cgroup, chdir, leave, begin, sense), `--hook` runs a
+file in the child of the fork before any of it, with every power it ever has. After the fork it does what ACTION in its new environment says.
 """
 
 from __future__ import annotations
@@ -86,13 +86,21 @@ def join(channel: socket.socket, skipped: set[str]) -> None:
         record = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
         checked(libc.syscall(SYS_SECCOMP, 1, 0, record), "seccomp")
     os.chdir(way["cwd"])
+    if "chdir" in skipped:
+        os.fchdir(next(iter(KEPT)))
+        os.close(KEPT.pop())
 
 
-def live(channel: socket.socket) -> int:
+def live(channel: socket.socket, skipped: set[str]) -> int:
     channel.send(b'{"joined": 1}')
     data, outputs = receive(channel)
     if not data:
         return 1
+    if "begin" in skipped:
+        return 3
+    if "sense" in skipped:
+        for _ in range(2):
+            channel.send(b"[" * 60_000)
     os.environ.clear()
     os.environ.update(json.loads(data)["env"])
     os.dup2(outputs[0], 1)
@@ -158,7 +166,7 @@ def main() -> int:
             code = 1
             try:
                 join(channel, skipped)
-                code = live(channel)
+                code = live(channel, skipped)
             except BaseException as error:  # noqa: BLE001  whatever it is, the other side is to hear it
                 channel.send(json.dumps({"error": repr(error)}).encode())
             finally:

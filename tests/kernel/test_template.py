@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -498,6 +499,49 @@ async def test_file_that_was_open_stays_open(forge: Forge) -> None:
     ended = await forge.run(template, "import sys, os; print(os.read(*sys.modules['__main__'].KEPT, 4))")
 
     assert ended.stdout == "b'PRET'\n"
+
+
+async def test_clone_that_ends_when_it_is_told_who_it_is(forge: Forge) -> None:
+    template = await forge.ready("--skip", "begin")
+    spec = forge.spec(template)
+
+    with pytest.raises(TemplateUnfit, match="ended on its way"):
+        async with asyncio.timeout(5):
+            await forge.runtime.start(spec)
+
+    assert not await exists(forge.containers, spec.container_id)
+
+
+async def test_clone_that_sends_nonsense_is_ended_and_removed(forge: Forge) -> None:
+    template = await forge.ready("--skip", "sense")
+    spec = forge.spec(template)
+
+    with contextlib.suppress(TemplateUnfit):
+        async with asyncio.timeout(15):
+            started = await forge.runtime.start(spec)
+            Running(spec.container_id, started).close()
+    async with asyncio.timeout(5):
+        await forge.runtime.remove(spec.container_id)
+
+    assert not await exists(forge.containers, spec.container_id)
+
+
+async def test_working_directory_of_its_template_is_found(forge: Forge) -> None:
+    template = await forge.ready("--before", "KEPT.add(os.open('/tmp', os.O_RDONLY))", "--skip", "chdir")
+
+    with pytest.raises(TemplateUnfit, match="working directory"):
+        await forge.clone(template)
+
+
+async def test_template_that_has_ended_is_not_ready(forge: Forge) -> None:
+    template = await forge.ready()
+    clone = await forge.clone(template, "import signal; signal.pause()")
+    await forge.runtime.kill(template.container_id, signal.SIGTERM)
+    await until(lambda: not Path(f"/proc/{template.pid}").exists())
+
+    with pytest.raises(ContainerMissing):
+        await forge.runtime.template_report(template.container_id)
+    assert await runs(forge.containers, clone)
 
 
 async def test_stray_of_a_fork_is_ended(forge: Forge) -> None:

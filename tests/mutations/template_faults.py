@@ -75,7 +75,11 @@ TEMPLATE_FAULTS = (
         "raw-sockets",
         "no netfilter, and no raw sockets, for whoever has power over a network namespace for a moment",
         "internet sockets of every type are allowed",
-        (Change("src/squall/runtime/seccomp.py", "_return_if(_JUMP_EQUAL, SOCK_RAW, refuse(errno.EPERM))", 'b""'),),
+        (
+            Change(
+                "src/squall/runtime/seccomp.py", "SOCKET_TYPES) + _return(refuse(errno.EPERM))", "()) + _return(ALLOW)"
+            ),
+        ),
         {f"{SUITE}test_attacks_by_a_fork_hook_with_every_capability_are_refused": "<= ITS_OWN_NETWORK | OF_THE_MOMENT"},
     ),
     Mutation(

@@ -24,8 +24,10 @@ def run_aside(poller: Poller, action: Callable[[], None], answer: Outcome) -> No
             return
         poller.unwatch(forked.channel.fileno())
         forked.channel.close()
-        os.waitpid(forked.pid, 0)
+        _, status = os.waitpid(forked.pid, 0)
         os.close(forked.pidfd)
+        if status and not failures:
+            failures.append(RuntimeFailure("what was to be done aside was killed"))
         answer(failures[0] if failures else Reply())
 
     poller.watch(forked.channel.fileno(), on_message)

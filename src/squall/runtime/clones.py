@@ -178,6 +178,10 @@ class Clones:
             if isinstance(message.get("exit"), int):
                 clone.said_code = message["exit"] & 0xFF
 
+    def give_up(self, clone: Clone) -> None:
+        """Tell who waits for something of it that it has ended."""
+        self._settle(clone, TemplateUnfit("a fork of the template ended on its way"))
+
     def hang_up(self, clone: Clone) -> None:
         """Listen to it no more. Idempotent."""
         if clone.channel is not None:
@@ -221,6 +225,6 @@ def _read(data: bytes) -> dict[str, Any] | None:
     """A message, or None at the end of the channel, also where somebody sends nonsense."""
     try:
         message = json.loads(data) if data else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) else None

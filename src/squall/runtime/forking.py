@@ -237,7 +237,13 @@ class Forking:
         # The kernel tells an exit status once its process is reaped, which the end of pid 1 has waited for.
         self._clones.drain(clone)
         entry.exit_status = status_of_clone(clone, is_oom=entry.cgroup.oom_count() > 0)
+        # What it forked before it was in the cell's pid namespace, and hid in its cgroup, is ended here.
+        for pid in entry.cgroup.pids():
+            _kill(pid)
         self._clones.hang_up(clone)
+        self._clones.give_up(clone)
+        if entry.spec.container_id not in self._entries:
+            return
         if was_begun:
             self._ends.tell(entry)
         elif not entry.removals:
@@ -245,6 +251,13 @@ class Forking:
             entry.removals.append(lambda _: None)
         if entry.removals and entry.spec.container_id in self._entries:
             self._ends.finish(entry)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def _is_bare_cell(entry: Entry) -> bool:

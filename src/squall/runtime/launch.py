@@ -229,7 +229,12 @@ def fork_aside(action: Callable[[], None]) -> Forked:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, pidfd = sc.clone(0, signal.SIGCHLD)
     if pid == 0:
-        run_and_exit(action, theirs, code=0)
+
+        def body() -> None:
+            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            action()
+
+        run_and_exit(body, theirs, code=0)
     theirs.close()
     return Forked(pid, pidfd, ours)
 

@@ -425,6 +425,10 @@ class Registry:
     def _finish_removal(self, entry: Entry) -> None:
         answers, entry.removals = entry.removals, []
         outcome: Reply | RuntimeFailure = Reply()
+        if self._entries.get(entry.spec.container_id) is not entry:
+            for answer in answers:
+                answer(outcome)
+            return
         try:
             entry.cgroup.remove()
             remove_scratch(entry.spec.state_dir)
@@ -433,6 +437,7 @@ class Registry:
             outcome = failure
         else:
             close_descriptors(*entry.outputs)
+            entry.outputs = ()
             self._execs.forget(entry.spec.container_id)
             self._executor(entry.spec).forget(entry.spec.container_id)
             self._ground.forget(entry.spec.container_id)

@@ -41,7 +41,8 @@ def refuse(number: int) -> int:
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 NETLINK_ROUTE = 0
-SOCK_RAW = 3
+SOCKET_TYPES = (1, 2, 5)
+"""Of the internet: streams, datagrams, sequenced packets."""
 _SOCKET_TYPE_MASK = 0xF
 # XT_BASE_CTL, and where IPv6's own options have surely ended (they go to 80; arptables begins here).
 NETFILTER_OPTION, NETFILTER_OPTION_IPV6_END = 64, 96
@@ -78,9 +79,10 @@ def _load_argument(index: int) -> bytes:
 
 
 def _filter_socket() -> bytes:
-    # A fork of a template has, for a moment, power over its own network namespace: enough for raw sockets.
+    # A fork of a template has, for a moment, power over its own network namespace: enough for raw sockets, and for
+    # those of packets, which are had under this family, too.
     by_type = _load_argument(1) + _instruction(_AND, 0, 0, _SOCKET_TYPE_MASK)
-    by_type += _return_if(_JUMP_EQUAL, SOCK_RAW, refuse(errno.EPERM)) + _return(ALLOW)
+    by_type += b"".join(_return_if(_JUMP_EQUAL, kind, ALLOW) for kind in SOCKET_TYPES) + _return(refuse(errno.EPERM))
     internet = _instruction(_JUMP_EQUAL, 1, 0, AF_INET)
     internet += _instruction(_JUMP_EQUAL, 0, len(by_type) // 8, AF_INET6) + by_type
     # libaudit (useradd, passwd) takes "no such protocol" for a kernel without audit and goes on; EPERM stops it.

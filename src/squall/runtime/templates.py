@@ -109,9 +109,9 @@ class Templates:
         template = self._templates.get(container_id)
         if template is None:
             raise ContainerMissing(f"no template {container_id}, or it has ended")
-        if template.report is not None:
+        if template.report is not None and (template.pid or not template.report.is_ready):
             answer(Reply(codec.to_json(template.report)))
-        elif not _is_open(template):
+        elif template.report is not None or not _is_open(template):
             raise ContainerMissing(f"template {container_id} has ended")
         else:
             template.waiters.append(answer)
@@ -216,6 +216,7 @@ class Templates:
 
         def on_kept(outcome: Reply | RuntimeFailure) -> None:
             if isinstance(outcome, RuntimeFailure):
+                cgroup.thaw()  # whoever was to do it may have been killed
                 template.report = TemplateReport(is_ready=False, cause=outcome.message)
             else:
                 template.files, template.report = files, report
@@ -288,6 +289,6 @@ def read_template_report(data: bytes) -> TemplateReport:
             return TemplateReport(is_ready=True, **numbers)
         if isinstance(message, dict) and "unfit" in message:
             return TemplateReport(is_ready=False, cause=str(message["unfit"])[:CAUSE_LENGTH_MAX])
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return TemplateReport(is_ready=False, cause="it does not speak as a template does")

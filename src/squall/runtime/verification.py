@@ -44,6 +44,7 @@ def verify(pid: int, expected: Expected) -> None:
             _of_namespaces(pid, expected),
             _of_status(pid, expected),
             _of_cgroups(pid, expected),
+            _of_places(pid, expected),
             _of_descriptors(pid, expected),
             _of_family(pid, expected),
         ):
@@ -97,6 +98,19 @@ def _of_cgroups(pid: int, expected: Expected) -> str:
         found = file.read()
     if expected.cgroup_name not in wanted or found != wanted:
         return "it is not in the cgroups made for it"
+    return ""
+
+
+def _of_places(pid: int, expected: Expected) -> str:
+    """Its root and its working directory, which it may have set by a descriptor of its template's."""
+    with open(f"/proc/{expected.cell_pid}/mountinfo", encoding="utf-8", errors="replace") as file:
+        devices = {line.split(" ", 3)[2] for line in file}
+    own, wanted = os.stat(f"/proc/{pid}/root"), os.stat(f"/proc/{expected.cell_pid}/root")
+    if (own.st_dev, own.st_ino) != (wanted.st_dev, wanted.st_ino):
+        return "its root directory is not that of its cell"
+    place = os.stat(f"/proc/{pid}/cwd").st_dev
+    if f"{os.major(place)}:{os.minor(place)}" not in devices:
+        return "its working directory is not in its cell"
     return ""
 
 

@@ -24,7 +24,7 @@ from squall.runtime.errors import (
 )
 
 # Raised whenever an older agent or spawner would misunderstand the other.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 FRAME_BYTES_MAX = 16 * 2**20
 RECEIVE_BYTES = 256 * 1024

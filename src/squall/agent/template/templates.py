@@ -178,6 +178,8 @@ class Templates:
                 async with asyncio.timeout(WAIT_S):
                     await template.settled.wait()
         if template.is_ready:
+            if kind == FUNCTION:
+                self._supersede(request.function_id, IMAGE, "")
             template.used_at = self._now()
             return replace(plain, template=template)
         late = f"its template was not ready within {WAIT_S:g} s, and goes on being made"
