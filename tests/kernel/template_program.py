@@ -3,7 +3,8 @@
     python3 template_program.py [--unfit CAUSE] [--skip STEP,...] [--hook FILE] [--before CODE]
 
 `--skip` leaves out what an honest clone does (drop, filter, close, cgroup, chdir, leave, begin, sense), `--hook` runs a
-file in the child of the fork before any of it, with every power it ever has. After the fork it does what ACTION in its new environment says.
+file in the child of the fork before any of it, with every power it ever has. After the fork it does what ACTION in its
+new environment says.
 """
 
 from __future__ import annotations
