@@ -415,3 +415,18 @@ async def test_two_hundred_at_once_are_forks_of_one_template_and_leave_nothing(w
         await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 8)
         await agent.end_all(0.0)
     assert not world.left()
+
+
+async def test_no_template_is_made_for_an_app_that_has_ended_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "SETTLE_S", 0.2)
+    async with node(world) as agent:
+        await started(world)
+        await until(lambda: agent.templates._to_begin)
+        agent.templates.drop_of(make_start().app_id)
+        await asyncio.sleep(0.4)
+
+        assert not world.templates
+        await started(world)
+        await until(lambda: world.templates)

@@ -121,6 +121,8 @@ class Templates:
         """Of these, by function and kind."""
         self._there: dict[str, Template] = {}
         """All of which anything is left, by id."""
+        self._to_begin: dict[str, ContainerStart] = {}
+        """Image templates that are about to be made, by key."""
         self._verdicts = Verdicts()
         self._wanted: collections.OrderedDict[str, int] = collections.OrderedDict()
         """Plain starts that an image template would have been for, by key."""
@@ -219,7 +221,9 @@ class Templates:
         if is_crowded and self._wanted.get(key, 0) < 3:
             # In its place another one would go, of a function that is used as much.
             return
-        self._tasks.start(self._begin_later(request, key))
+        if key not in self._to_begin:
+            self._to_begin[key] = request
+            self._tasks.start(self._begin_later(request, key))
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
@@ -322,17 +326,22 @@ class Templates:
     def drop_of(self, app_id: str, function_id: str = "") -> None:
         """Drop those of an app, or of one function of it, which nobody will ask for again; verdicts, too."""
 
-        def is_of(one: ContainerRecord | Verdict) -> bool:
+        def is_of(one: ContainerRecord | ContainerStart | Verdict) -> bool:
             return one.app_id == app_id and function_id in ("", one.function_id)
 
         for template in list(self._live.values()):
             if is_of(template.outfit.record):
                 self._drop(template, "its function is gone" if function_id else "its app has ended")
+        for key in [key for key, one in self._to_begin.items() if is_of(one)]:
+            del self._to_begin[key]
         self._verdicts.forget({one.template_id for one in self._verdicts if is_of(one)})
 
     async def drop_images(self, needed: Mapping[str, object], timeout_s: float) -> None:
         """Drop those of images that nobody needs: a template is no reason to keep one."""
-        doomed = [one for one in self._live.values() if one.outfit.record.image_id not in needed]
+        for key in [key for key, one in self._to_begin.items() if one.image_id not in needed]:
+            del self._to_begin[key]
+        # Those that are on their way out are waited for, too.
+        doomed = [one for one in self._there.values() if one.outfit.record.image_id not in needed]
         for template in doomed:
             self._drop(template, "nobody needs its image any more")
         if doomed:
@@ -377,7 +386,10 @@ class Templates:
         if not self._pools.is_busy:
             await asyncio.sleep(SETTLE_S)
         async with self._turn:
-            if key in self._live or self._is_ended or self._verdicts.find(key, self._monotonic()) is not None:
+            is_wanted = self._to_begin.pop(key, None) is not None
+            if not is_wanted or key in self._live or self._is_ended:
+                return
+            if self._verdicts.find(key, self._monotonic()) is not None:
                 return
             template = self._begin(key, IMAGE, request)
             template.demand.add(self._monotonic())
