@@ -37,6 +37,7 @@ IN_ITS_OWN_KERNEL = {
     "raise_priority",
     "raw_socket",
     "read_kernel_log",
+    "replace_tables_of_older_netfilter",
     "write_network_sysctl",
 }
 FORGED_PACKETS = """

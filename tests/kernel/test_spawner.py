@@ -258,9 +258,10 @@ async def test_running_container_keeps_the_spawner(
 
 async def test_spawner_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch, open_runtime: OpenRuntime) -> None:
     await open_runtime()
-    monkeypatch.setattr(client, "PROTOCOL_VERSION", 2)
+    spoken = client.PROTOCOL_VERSION
+    monkeypatch.setattr(client, "PROTOCOL_VERSION", spoken + 1)
 
-    with pytest.raises(RuntimeFailure, match=r"speaks version 1 .* wanted is 2"):
+    with pytest.raises(RuntimeFailure, match=rf"speaks version {spoken} .* wanted is {spoken + 1}"):
         await open_runtime()
 
 
