@@ -2,9 +2,9 @@
 
     python3 template_program.py [--unfit CAUSE] [--skip STEP,...] [--hook FILE] [--before CODE]
 
-`--skip` leaves out what an honest clone does (drop, filter, close, cgroup, chdir, leave, begin, sense), `--hook` runs a
-file in the child of the fork before any of it, with every power it ever has. After the fork it does what ACTION in its
-new environment says.
+`--skip` leaves out what an honest clone does (drop, filter, close, cgroup, chdir, alone, tasks, leave, begin, sense),
+`--hook` runs a file in the child of the fork before any of it, with every power it ever has. After the fork it does
+what ACTION in its new environment says.
 """
 
 from __future__ import annotations
@@ -65,9 +65,15 @@ def join(channel: socket.socket, skipped: set[str]) -> None:
         os._exit(0)
     os.setsid()
     if "close" not in skipped:
+        entered = set(descriptors[way["namespaces"] :]) if "tasks" in skipped else set()
         for descriptor in range(3, 1_024):
-            if descriptor not in {channel.fileno(), *KEPT}:
+            if descriptor not in {channel.fileno(), *KEPT, *entered}:
                 os.closerange(descriptor, descriptor + 1)
+    if "alone" in skipped and os.fork() == 0:
+        # Of another parent than the one that is looked at.
+        if os.fork() == 0:
+            signal.pause()
+        os._exit(0)
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)

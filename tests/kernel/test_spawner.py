@@ -21,6 +21,7 @@ from squall.runtime.errors import ContainerMissing, RuntimeFailure
 from squall.runtime.removal import mounts_below
 from squall.runtime.spec import NAMESPACES, Limits
 from squall.runtime.sweep import lock, remove_parents, sweep
+from squall.runtime.wire import PROTOCOL_VERSION
 from tests.kernel.containers import Containers, Output, processes_of, shell, until
 from tests.kernel.rootfs import ensure_rootfs
 
@@ -258,7 +259,7 @@ async def test_running_container_keeps_the_spawner(
 
 async def test_spawner_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch, open_runtime: OpenRuntime) -> None:
     await open_runtime()
-    spoken = client.PROTOCOL_VERSION
+    spoken = PROTOCOL_VERSION
     monkeypatch.setattr(client, "PROTOCOL_VERSION", spoken + 1)
 
     with pytest.raises(RuntimeFailure, match=rf"speaks version {spoken} .* wanted is {spoken + 1}"):

@@ -68,6 +68,7 @@ class Clones:
             cell_pid=clone.cell_pid,
             template_pid=template.pid,
             cgroup_name=cgroup.name,
+            cgroup_devices=frozenset(os.stat(path).st_dev for path in entry_paths(cgroup)),
             capabilities=sum(1 << number for number in kept_capabilities(spec.user)),
             channel_inode=channel_inode,
             filter_count=template.filter_count + 1,

@@ -44,6 +44,8 @@ class Template:
     """Of its program; 0 before that is executed, and after it has ended."""
     filter_count: int = 1
     report: TemplateReport | None = None
+    is_watched: bool = False
+    """Somebody looks for strays."""
     files: str = ""
     """What it has written, as a directory that stays as it is."""
     is_settling: bool = False
@@ -182,8 +184,13 @@ class Templates:
             template.strays = found
             if found:
                 self._poller.call_later(STRAY_CHECK_S, look)
+            else:
+                template.is_watched = False
 
-        self._poller.call_later(STRAY_CHECK_S, look)
+        # One look at a time: two in a row would take a fork that has just been made for one that stays.
+        if not template.is_watched:
+            template.is_watched = True
+            self._poller.call_later(STRAY_CHECK_S, look)
 
     def _on_message(self, template: Template) -> None:
         try:

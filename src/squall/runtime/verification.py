@@ -22,6 +22,9 @@ NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 # namespaces, other processes, and all sockets but one.
 _HARMLESS = re.compile(r"pipe:\[\d+\]|anon_inode:\[(eventpoll|eventfd|timerfd|signalfd)\]|anon_inode:inotify|/.*")
 
+DESCRIPTORS_MAX = 1_024
+"""Of a clone: the spawner looks at each, and has others to look after."""
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -31,6 +34,8 @@ class Expected:
     template_pid: int
     cgroup_name: str
     """Below the top of each hierarchy that is used."""
+    cgroup_devices: frozenset[int]
+    """File systems of the files by which cgroups are entered: others', too."""
     capabilities: int
     channel_inode: int
     filter_count: int
@@ -116,13 +121,20 @@ def _of_places(pid: int, expected: Expected) -> str:
 
 def _of_descriptors(pid: int, expected: Expected) -> str:
     hidden = os.stat(f"/proc/{expected.template_pid}/root/proc").st_dev
-    for name in os.listdir(f"/proc/{pid}/fd"):
+    names = os.listdir(f"/proc/{pid}/fd")
+    if len(names) > DESCRIPTORS_MAX:
+        return f"it holds {len(names)} descriptors; at most {DESCRIPTORS_MAX} are looked at"
+    for name in names:
         path = f"/proc/{pid}/fd/{name}"
         found, target = os.stat(path), os.readlink(path)
         if stat.S_ISSOCK(found.st_mode):
             if found.st_ino != expected.channel_inode:
                 return f"it holds a socket that is not its own (descriptor {name})"
-        elif stat.S_ISDIR(found.st_mode) or found.st_dev == hidden or not _HARMLESS.fullmatch(target):
+        elif (
+            stat.S_ISDIR(found.st_mode)
+            or found.st_dev in {hidden, *expected.cgroup_devices}
+            or not _HARMLESS.fullmatch(target)
+        ):
             return f"it holds {target} of its template (descriptor {name}); close it before the fork"
     return ""
 
@@ -130,7 +142,9 @@ def _of_descriptors(pid: int, expected: Expected) -> str:
 def _of_family(pid: int, expected: Expected) -> str:
     if read_children(pid):
         return "it has child processes"
-    if read_children(expected.cell_pid):
+    # By the cell's own /proc: whoever else is in its pid namespace may have powers that this one has given up.
+    inside = [name for name in os.listdir(f"/proc/{expected.cell_pid}/root/proc") if name.isdigit()]
+    if len(inside) != 2:
         return "its cell holds processes that are not its own"
     return ""
 

@@ -117,6 +117,25 @@ async def test_the_next_agent_adopts_templates_and_clones_and_makes_the_rest_ane
     assert not world.left()
 
 
+@pytest.mark.parametrize("has_record", [True, False])
+async def test_clones_live_on_when_the_next_agent_has_no_use_for_their_template(world: World, has_record: bool) -> None:
+    async with node(world):
+        container_id, answer = await snapshot(world)
+        template_id = template_of(world).template_id
+        assert answer.path != "plain"
+    if not has_record:
+        (world.agent.config.containers_dir / template_id / "template.json").write_text("{")
+
+    async with node(world, "plain") as agent:
+        await until(lambda: world.templates[0].report.done() and not agent.templates._live)
+        await asyncio.sleep(0.1)
+
+        assert agent.containers.is_running(container_id)
+        assert not world.server.exits
+        await world.end(container_id)
+        await agent.end_all(0.0)
+
+
 async def test_what_was_about_to_begin_when_the_agent_was_killed_never_was(world: World) -> None:
     async with node(world):
         await snapshot(world)
@@ -169,13 +188,15 @@ async def test_a_template_that_was_being_made_is_waited_for_by_the_next_agent(wo
         assert len(world.templates) == 1
 
 
-async def test_a_template_without_a_record_is_removed(world: World) -> None:
+async def test_a_template_without_a_record_is_removed_with_its_last_clone(world: World) -> None:
     async with node(world):
-        await snapshot(world)
+        container_id, _ = await snapshot(world)
         directory = template_of(world).outfit.directory
     (directory / "template.json").write_text("{")
     async with node(world) as agent:
-        assert not specs(world, "tp-")
+        assert agent.containers.is_running(container_id)
+        await world.end(container_id)
+        await until(lambda: not specs(world, "tp-"))
         assert not agent.templates._live
         await agent.end_all(0.0)
     assert not world.left()

@@ -123,6 +123,8 @@ class Templates:
         """All of which anything is left, by id."""
         self._to_begin: dict[str, ContainerStart] = {}
         """Image templates that are about to be made, by key."""
+        self._unknown: dict[str, set[str]] = {}
+        """Clones of templates that could not be taken over: what is left of these goes with the last of those."""
         self._verdicts = Verdicts()
         self._wanted: collections.OrderedDict[str, int] = collections.OrderedDict()
         """Plain starts that an image template would have been for, by key."""
@@ -267,8 +269,11 @@ class Templates:
     def clone_gone(self, template_id: str, runtime_id: str) -> None:
         """Nothing of it is left, or it never was."""
         template = self._there.get(template_id)
-        if template is not None:
-            template.clones.discard(runtime_id)
+        clones = template.clones if template is not None else self._unknown.get(template_id, set())
+        clones.discard(runtime_id)
+        if template_id in self._unknown and not clones:
+            del self._unknown[template_id]
+            self._tasks.start(self._remove_left([template_id]))
 
     def failed(self, template: Template, error: BaseException) -> None:
         """A cell or clone of it could not be made, or has not begun."""
@@ -558,7 +563,8 @@ class Templates:
             What is seen to here, by the runtime's ids.
         """
         found = [status.container_id for status in statuses if status.labels.get(KIND_LABEL) == TEMPLATE_KIND]
-        taken = await asyncio.gather(*(self._adopt_one(template_id) for template_id in found))
+        clones = self._clones_of([status for status in statuses if not status.is_prepared])
+        taken = await asyncio.gather(*(self._adopt_one(one, clones.get(one, set())) for one in found))
         self._tasks.start(self._remove_left([status.container_id for status in statuses if status.is_prepared]))
         templates = [template for template in taken if template is not None]
         waits = [template.making for template in templates if template.making is not None]
@@ -567,11 +573,26 @@ class Templates:
         if self._config.start_path == PLAIN:
             for template in templates:
                 self._drop(template, "this node starts all containers plainly")
-        return {template.template_id for template in templates} | {
-            status.container_id for status in statuses if status.is_prepared
-        }
+        kept = {template.template_id for template in templates}
+        for template_id in set(found) & clones.keys() - kept:
+            # Nobody knows what it is; but to remove it would be the end of containers that run.
+            with contextlib.suppress(RuntimeFailure):
+                await self._services.runtime.kill(template_id, signal.SIGTERM)
+            self._unknown[template_id] = clones[template_id]
+            kept.add(template_id)
+        return kept | {status.container_id for status in statuses if status.is_prepared}
 
-    async def _adopt_one(self, template_id: str) -> Template | None:
+    def _clones_of(self, statuses: Sequence[ContainerStatus]) -> dict[str, set[str]]:
+        """Ids of the containers that are forks of each template: known before any template may be ended, because one
+        with clones is ended so that they live on."""
+        found: dict[str, set[str]] = {}
+        for status in statuses:
+            record = read_record(self._config.containers_dir / status.container_id)
+            if record is not None and record.template_id:
+                found.setdefault(record.template_id, set()).add(status.container_id)
+        return found
+
+    async def _adopt_one(self, template_id: str, clones: set[str]) -> Template | None:
         directory = self._config.containers_dir / template_id
         record, known = read_record(directory), read_template_record(directory)
         if record is None or known is None:
@@ -581,6 +602,7 @@ class Templates:
         except (RuntimeFailure, OSError) as error:
             _log.warning("%s: cannot be adopted: %s", template_id, error)
             return None
+        template.clones |= clones
         earlier = self._live.get(known.key) or self._live.get(self._key_of.get((record.function_id, known.kind), ""))
         if earlier is not None and earlier.made_at > template.made_at:
             # It was being dropped.
@@ -607,7 +629,7 @@ class Templates:
             self._has_reported(template, report)
 
     async def _remove_left(self, cell_ids: Sequence[str]) -> None:
-        """Remove cells that an earlier agent had made ahead."""
+        """Remove what an earlier agent had made ahead, or a template of its that is of no use."""
         for cell_id in cell_ids:
             directory = self._config.containers_dir / cell_id
             record = read_record(directory)
