@@ -69,11 +69,14 @@ def join(channel: socket.socket, skipped: set[str]) -> None:
         for descriptor in range(3, 1_024):
             if descriptor not in {channel.fileno(), *KEPT, *entered}:
                 os.closerange(descriptor, descriptor + 1)
-    if "alone" in skipped and os.fork() == 0:
-        # Of another parent than the one that is looked at.
-        if os.fork() == 0:
-            signal.pause()
-        os._exit(0)
+    if "alone" in skipped:
+        # A child of somebody else's, once its parent has ended.
+        middle = os.fork()
+        if middle == 0:
+            if os.fork() == 0:
+                signal.pause()
+            os._exit(0)
+        os.waitpid(middle, 0)
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)

@@ -35,4 +35,15 @@ AGENT_TEMPLATE_FAULTS = (
         (Change(f"{AGENT}template/record.py", "replace(request, env={})", "request"),),
         {f"{TEMPLATES}test_secrets_are_in_no_file_label_or_log": "value.encode() in one"},
     ),
+    Mutation(
+        "clones-before-templates",
+        "an agent that begins and has no use for a template",
+        "the template is ended before its clones are known, and they with it",
+        (Change(f"{AGENT}template/templates.py", "        template.clones |= clones\n", ""),),
+        {
+            f"{TEMPLATES}test_clones_live_on_when_the_next_agent_has_no_use_for_their_template[True]": (
+                "assert agent.containers.is_running(container_id)"
+            ),
+        },
+    ),
 )

@@ -89,4 +89,18 @@ TEMPLATE_FAULTS = (
         (Change("src/squall/runtime/seccomp.py", '        "setsockopt": _filter_socket_option(),\n', ""),),
         {f"{SUITE}test_attacks_by_a_fork_hook_with_every_capability_are_refused": "<= ITS_OWN_NETWORK | OF_THE_MOMENT"},
     ),
+    Mutation(
+        "cell-alone",
+        "a second process that a fork has brought into its cell",
+        "nobody looks who else is in a cell",
+        (Change(VERIFICATION, "if len(inside) != 2:", "if False:"),),
+        {f"{SKIPS}[alone-processes that are not its own]": "pytest.raises(TemplateUnfit, match=why)"},
+    ),
+    Mutation(
+        "cgroup-descriptors",
+        "a fork that keeps the files by which it has entered its cgroups",
+        "files of cgroups are descriptors like others",
+        (Change(VERIFICATION, "in {hidden, *expected.cgroup_devices}", "in {hidden}"),),
+        {f"{SKIPS}[tasks-holds .*tasks]": "pytest.raises(TemplateUnfit, match=why)"},
+    ),
 )
