@@ -5,6 +5,7 @@ Nothing is joined here: no namespaces, no filter, no other user. tests/kernel do
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import json
@@ -214,7 +215,7 @@ class Fork:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
 
-class ForkedGuest:
+class ForkedGuest(abc.ABC):
     """A guest that is a fork; where its template is unfit, one that is started plainly, as an agent does."""
 
     def __init__(self, has_function: bool, container_id: str) -> None:
@@ -236,13 +237,13 @@ class ForkedGuest:
         assert (hello.role, hello.container_id, hello.token) == (ROLE_GUEST, self._container_id, "secret")
         agent.say("Boot", boot)
 
+    @abc.abstractmethod
     def fork(self) -> Any:
         """The guest, of the template when that is ready."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def end_template(self) -> None:
         """Leave nothing of it."""
-        raise NotImplementedError
 
     @property
     def returncode(self) -> int | None:

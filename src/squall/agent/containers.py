@@ -23,9 +23,9 @@ from squall.agent.container import Container
 from squall.agent.disk import Writer, disk_limit
 from squall.agent.exec import Inside
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
-from squall.agent.launch import memory_limit_mib
+from squall.agent.launch import record_of
 from squall.agent.outfit import Outfit, Outfits, Services
-from squall.agent.record import ContainerRecord, read_record
+from squall.agent.record import read_record
 from squall.agent.relay import token_hash
 from squall.agent.spread import spread_apart
 from squall.agent.start_errors import as_platform_error
@@ -111,17 +111,7 @@ class Containers:
                 return ContainerStarted(dict(known.phase_ms), known.path, known.cause)
             raise PlatformError(CONFLICT, f"cannot start {request.container_id}: it has ended; start one of another id")
         token = secrets.token_urlsafe(32)
-        record = ContainerRecord(
-            request.container_id,
-            request.app_id,
-            request.function_id,
-            request.image_id,
-            token_hash(token),
-            disk_mib=request.resources.disk_mib,
-            version=request.version,
-            memory_limit_mib=memory_limit_mib(self._config, request.resources),
-            memory_mib=request.resources.memory_mib or 0,
-        )
+        record = record_of(self._config, request, request.container_id, token_hash(token))
         container = Container(Outfit(record, self._config.containers_dir / request.container_id))
         claimed_mib = sum(one.record.memory_mib for one in self._known.values())
         self._known[container.container_id] = self._by_runtime_id[container.runtime_id] = container

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from squall.agent.config import AgentConfig
 from squall.agent.labels import FUNCTION_KIND, KIND_LABEL, TEMPLATE_KIND
+from squall.agent.record import ContainerRecord
 from squall.protocol.function import Resources
 from squall.protocol.guest import (
     CODE_DIR,
@@ -143,6 +144,24 @@ def environment(
         }
     )
     return env
+
+
+def record_of(
+    config: AgentConfig, request: ContainerStart, container_id: str, token_sha256: str = ""
+) -> ContainerRecord:
+    """What is written down of a container of this kind: of one that was asked for, of a template, or of a cell whose
+    container nobody knows yet (both ids are empty then)."""
+    return ContainerRecord(
+        container_id,
+        request.app_id,
+        request.function_id,
+        request.image_id,
+        token_sha256,
+        disk_mib=request.resources.disk_mib,
+        version=request.version,
+        memory_limit_mib=memory_limit_mib(config, request.resources),
+        memory_mib=request.resources.memory_mib or 0,
+    )
 
 
 def thread_counts(resources: Resources) -> Mapping[str, str]:

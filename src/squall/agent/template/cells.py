@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace as replaced
 
 from squall.agent.config import AgentConfig
-from squall.agent.launch import Identity, cell_spec, cwd_of, environment, memory_limit_mib
+from squall.agent.launch import Identity, cell_spec, cwd_of, environment, record_of
 from squall.agent.outfit import Outfit, Outfits
 from squall.agent.phases import Phases
 from squall.agent.record import ContainerRecord, write_record
@@ -54,16 +54,7 @@ class Cells:
         """
         request, cell_id = template.request, new_id("ce")
         if record is None:
-            record = ContainerRecord(
-                "",
-                request.app_id,
-                request.function_id,
-                request.image_id,
-                "",
-                disk_mib=request.resources.disk_mib,
-                version=request.version,
-                memory_limit_mib=memory_limit_mib(self._config, request.resources),
-            )
+            record = record_of(self._config, request, "")
         record = replace(record, cell_id=cell_id, template_id=template.template_id)
         return Outfit(record, self._config.containers_dir / cell_id)
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 
 from squall.agent.config import AgentConfig
-from squall.agent.launch import Identity, memory_limit_mib, template_spec
+from squall.agent.launch import Identity, record_of, template_spec
 from squall.agent.outfit import Outfit, Outfits, Services
 from squall.agent.phases import Phases
 from squall.agent.record import ContainerRecord
@@ -48,16 +48,7 @@ class Making:
 
     def new(self, key: str, kind: str, request: ContainerStart) -> Template:
         """A template that nothing has been made of yet."""
-        record = ContainerRecord(
-            new_id("tp"),
-            request.app_id,
-            request.function_id,
-            request.image_id,
-            "",
-            disk_mib=request.resources.disk_mib,
-            version=request.version,
-            memory_limit_mib=memory_limit_mib(self._config, request.resources),
-        )
+        record = record_of(self._config, request, new_id("tp"))
         outfit = Outfit(record, self._config.containers_dir / record.container_id)
         return Template(outfit, key, kind, request, self._now(), self._now(), Demand(self._monotonic()))
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOffer, TerminalOutput
 from squall.protocol.errors import FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, ChannelClosed, PlatformError
-from squall.protocol.function import FunctionSpec
 from squall.protocol.ids import is_id
 from squall.protocol.image import ImageBuild
 from squall.protocol.image_catalog import ImageLogRead
@@ -178,20 +177,12 @@ class Streams:
         found = await self._plane.store.find_function(record.app, record.function)
         if found is None and is_id(record.function, "fu"):
             # A variant is in no list of the app's functions, and one that a deploy left out not any more.
-            found = await self._spec(record.function)
+            found = await self._plane.variants.find_spec(record.function)
         if found is None or found.app_id != record.app:
             message = f"LogRead: app {record.app} has no function {record.function[:100]!r}"
             raise PlatformError(NOT_FOUND, f"{message}; `squall app info {record.app}` lists them")
         has_variants = record.has_variants or has_none_of_its_own(found)
         return replace(record, function=found.function_id, has_variants=has_variants)
-
-    async def _spec(self, function_id: str) -> FunctionSpec | None:
-        try:
-            return await self._plane.variants.spec_of(function_id)
-        except PlatformError as error:
-            if error.code != NOT_FOUND:
-                raise
-            return None
 
     async def _check_container(self, record: LogRead) -> None:
         """From inside, a container is asked for together with its app."""

@@ -217,6 +217,15 @@ class Variants:
             return await self._store.get_function(function_id)
         return merged(await self._store.get_function(found[0].base_id), found[0].asked())
 
+    async def find_spec(self, function_id: str) -> FunctionSpec | None:
+        """The same, or None where there is no such function."""
+        try:
+            return await self.spec_of(function_id)
+        except PlatformError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
+
     async def _made(self, app_id: str, asked: FunctionBind) -> FunctionSpec:
         """The record of what is asked for, as things are.
 

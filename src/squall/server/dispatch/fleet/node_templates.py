@@ -119,7 +119,7 @@ class NodeTemplates:
         function_id = one.template.function_id
         if function_id == function.function_id:
             return True
-        spec = await self._spec(function_id)
+        spec = await self._plane.variants.find_spec(function_id)
         return spec is not None and spec.variant_of == function.function_id
 
     async def _drop_at(
@@ -158,23 +158,15 @@ class NodeTemplates:
     async def _function(self, app_id: str, name: str) -> FunctionSpec:
         found = await self._plane.store.find_function(app_id, name)
         if found is None and is_id(name, "fu"):
-            found = await self._spec(name)
+            found = await self._plane.variants.find_spec(name)
         if found is None or found.app_id != app_id:
             message = f"TemplateDrop: app {app_id} has no function {name[:100]!r}"
             raise PlatformError(NOT_FOUND, f"{message}; `squall app info {app_id}` lists them")
         return found
 
-    async def _spec(self, function_id: str) -> FunctionSpec | None:
-        try:
-            return await self._plane.variants.spec_of(function_id)
-        except PlatformError as error:
-            if error.code != NOT_FOUND:
-                raise
-            return None
-
     async def _named(self, one: TemplateInfo) -> TemplateInfo:
         app = self._plane.apps.live.get(one.template.app_id)
-        spec = await self._spec(one.template.function_id) if app is not None else None
+        spec = await self._plane.variants.find_spec(one.template.function_id) if app is not None else None
         app_name = app.row.name if app is not None else ""
         return TemplateInfo(one.template, one.node_id, app_name, spec.name if spec is not None else "")
 
