@@ -18,6 +18,7 @@ from squall.runtime.network.pool import NetworkPool
 from tests import leaks
 from tests.kernel.containers import Containers
 from tests.kernel.executors import chosen_isolation, parametrize
+from tests.kernel.forge import Forge
 from tests.kernel.machine import INSTANCE, OUTSIDE_ADDRESS, Machine, MakePool, inside_namespace, remains
 from tests.kernel.rootfs import ensure_rootfs, missing
 
@@ -87,6 +88,12 @@ async def containers(data_dir: Path, rootfs: str, isolation: str) -> AsyncIterat
         finally:
             await made.close()
             await runtime.shutdown()
+
+
+@pytest.fixture
+async def forge(containers: Containers) -> Forge:
+    """Templates and clones by that spawner."""
+    return Forge(containers)
 
 
 @pytest.fixture

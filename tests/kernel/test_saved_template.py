@@ -14,19 +14,15 @@ from squall.runtime.criu.launch import SAVED
 from squall.runtime.criu.tool import find_tool
 from squall.runtime.errors import TemplateUnfit
 from squall.runtime.spec import IdRange
-from tests.kernel.containers import TIMEOUT_S, Containers, Running
-from tests.kernel.test_template import ALL_NAMESPACES, RANGE, Forge
+from tests.kernel.containers import TIMEOUT_S, Running
+from tests.kernel.forge import RANGE, Forge
+from tests.kernel.test_template import ALL_NAMESPACES
 
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
     pytest.mark.skipif(find_tool() is None, reason="missing: CRIU (make criu)"),
 ]
-
-
-@pytest.fixture
-async def forge(containers: Containers) -> Forge:
-    return Forge(containers)
 
 
 @pytest.fixture

@@ -9,72 +9,22 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
-from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits, NetworkSlot
+from squall.runtime.spec import Bind, IdRange, Limits, NetworkSlot
 from tests.kernel.attacks import ATTACKS
-from tests.kernel.containers import ENV, FIRST_ID, TIMEOUT_S, Containers, Ended, Running, until
+from tests.kernel.containers import ENV, FIRST_ID, TIMEOUT_S, Containers, Running, until
+from tests.kernel.forge import BINDS, HERE, RANGE, Forge
 
-HERE = Path(__file__).parent
-PROGRAM = "/opt/suite/template_program.py"
-BINDS = (Bind(str(HERE), "/opt/suite"),)
-RANGE = IdRange(FIRST_ID)
 ALL_NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 # In the moment in which user code has every capability over its own namespaces, it may do this with its own network
 # namespace. What its end of the wire lets through is for the machine's end to say.
 ITS_OWN_NETWORK = {"configure_interface"}
 # And this is that moment itself: what it has then, `verification` looks for afterwards.
 OF_THE_MOMENT = {"gain_capability", "join_namespace_of_pid_1", "hold_descriptor_beyond_standard_ones"}
-
-
-class Forge:
-    """Templates and clones of one test."""
-
-    def __init__(self, containers: Containers) -> None:
-        self.containers = containers
-        self.runtime = containers.runtime
-        self._count = 0
-
-    async def template(self, *options: str, **fields: Any) -> Running:
-        """A template, as far as it comes."""
-        argv = ("python3", PROGRAM, *options)
-        fields = {"binds": BINDS, "id_range": RANGE, **fields}
-        return await self.containers.start(*argv, is_template=True, container_id=self._name("tp"), **fields)
-
-    async def ready(self, *options: str, **fields: Any) -> Running:
-        """One that can be forked."""
-        template = await self.template(*options, **fields)
-        async with asyncio.timeout(TIMEOUT_S):
-            report = await self.runtime.template_report(template.container_id)
-        assert report.is_ready, report.cause
-        return template
-
-    def spec(self, template: Running, action: str = "", **fields: Any) -> ContainerSpec:
-        """A clone that does what a piece of Python says."""
-        env = {**ENV, **fields.pop("env", {}), "ACTION": action}
-        fields = {"binds": BINDS, "id_range": RANGE, "env": env, **fields}
-        return self.containers.spec(template_id=template.container_id, container_id=self._name("ct"), **fields)
-
-    async def clone(self, template: Running, action: str = "", **fields: Any) -> Running:
-        """A clone that has begun."""
-        return await self.containers.start_spec(self.spec(template, action, **fields))
-
-    async def run(self, template: Running, action: str, **fields: Any) -> Ended:
-        """A clone from begin to end."""
-        return await self.containers.finish(await self.clone(template, action, **fields))
-
-    def _name(self, kind: str) -> str:
-        self._count += 1
-        return f"{kind}-{self._count}"
-
-
-@pytest.fixture
-async def forge(containers: Containers) -> Forge:
-    return Forge(containers)
 
 
 async def exists(containers: Containers, container_id: str) -> bool:
