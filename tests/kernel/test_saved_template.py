@@ -7,9 +7,11 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from squall.runtime.criu.checksums import checksums
 from squall.runtime.criu.launch import SAVED
 from squall.runtime.criu.tool import find_tool
 from squall.runtime.errors import TemplateUnfit
@@ -180,23 +182,53 @@ async def test_what_cannot_be_saved_says_why_and_the_template_goes_on(forge: For
     assert (await forge.run(first, "print(1)")).stdout == "1\n"
 
 
+def said_of(saved: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((saved / SAVED).read_text())
+    return found
+
+
 async def test_damaged_template_is_refused_and_leaves_nothing(forge: Forge, saved: Path) -> None:
-    first = await forge.ready()
+    first = await forge.ready("--before", "open('/srv/kept', 'w').write('kept')")
     await forge.runtime.save(first.container_id, str(saved))
     await forge.runtime.remove(first.container_id)
     (pages,) = saved.glob("pages-*.img")
-    pages.write_bytes(pages.read_bytes()[:4096])
+    kept = saved / "files" / "srv" / "kept"
 
-    with pytest.raises(TemplateUnfit, match="not as they were saved"):
-        await forge.template(restore_from=str(saved))
+    async def refused(match: str = "not as they were saved") -> None:
+        with pytest.raises(TemplateUnfit, match=match):
+            await forge.template(restore_from=str(saved))
+
+    whole = pages.read_bytes()
+    pages.write_bytes(whole[:4096])
+    await refused()
+    # Of the same size, as after a power loss.
+    pages.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    await refused()
+    pages.write_bytes(whole)
+    kept.write_text("lost")
+    await refused()
+    kept.unlink()
+    await refused()
     (saved / "core-3.img").write_bytes(bytes((saved / "core-3.img").stat().st_size))
-    pages.write_bytes(pages.read_bytes().ljust(json.loads((saved / SAVED).read_text())["sizes"][pages.name], b"x"))
-    with pytest.raises(TemplateUnfit, match=r"cannot restore a template by CRIU: .*core"):
-        await forge.template(restore_from=str(saved))
+    (saved / SAVED).write_text(json.dumps({**said_of(saved), "checksums": checksums(str(saved), "files")}))
+    await refused(r"cannot restore a template by CRIU: .*core")
+    for nonsense in ("", "[", "[" * 60_000, "[]", '{"first_id": 1}'):
+        (saved / SAVED).write_text(nonsense)
+        await refused("none was saved there whole|saved for other ids")
     (saved / SAVED).unlink()
-    with pytest.raises(TemplateUnfit, match="none was saved there whole"):
-        await forge.template(restore_from=str(saved))
+    await refused("none was saved there whole")
     assert await forge.runtime.list() == []
+
+
+async def test_template_that_comes_back_with_other_filters_is_refused(forge: Forge, saved: Path) -> None:
+    first = await forge.ready()
+    await forge.runtime.save(first.container_id, str(saved))
+    said = said_of(saved)
+    assert said["filters"] >= 1
+
+    (saved / SAVED).write_text(json.dumps({**said, "filters": said["filters"] + 1}))
+    with pytest.raises(TemplateUnfit, match="does not wear the filters of system calls"):
+        await forge.template(restore_from=str(saved))
 
 
 async def test_unknown_template_is_not_saved(forge: Forge, saved: Path) -> None:

@@ -20,13 +20,14 @@ from squall.runtime.aside import run_aside
 from squall.runtime.cgroup import Cgroup
 from squall.runtime.container import Entry, Outcome, Reply
 from squall.runtime.contract import TemplateReport
+from squall.runtime.criu.launch import saved_filter_count
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.execs import Execs
 from squall.runtime.launch import MESSAGE_BYTES_MAX
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec
 from squall.runtime.trees import copy_tree
-from squall.runtime.verification import read_children, read_status, restored_problem
+from squall.runtime.verification import filter_count, read_children, restored_problem
 
 CAUSE_LENGTH_MAX = 2_000
 STRAY_CHECK_S = 2.0
@@ -87,10 +88,12 @@ class Templates:
                 answer(outcome)
                 return
             template.pid = entry.program_pid = outcome.values["pid"]
-            if entry.spec.restore_from and (problem := restored_problem(template.pid, entry.forked.pid)):
-                os.kill(template.pid, signal.SIGKILL)
-                answer(TemplateUnfit(f"cannot bring a template back: {problem}"))
-                return
+            if entry.spec.restore_from:
+                count = saved_filter_count(entry.spec.restore_from)
+                if problem := restored_problem(template.pid, entry.forked.pid, count):
+                    os.kill(template.pid, signal.SIGKILL)
+                    answer(TemplateUnfit(f"cannot bring a template back: {problem}"))
+                    return
             self._execs.wait(outcome.values["exec_id"], lambda _: self._on_ended(template))
             answer(outcome)
 
@@ -206,7 +209,7 @@ class Templates:
             report = read_template_report(data)
             if template.pid:
                 try:
-                    template.filter_count = int(read_status(template.pid).get("Seccomp_filters", "1"))
+                    template.filter_count = filter_count(template.pid)
                 except (FileNotFoundError, ProcessLookupError):
                     pass  # its end is being told
             self._settle(template, report)

@@ -59,14 +59,20 @@ def verify(pid: int, expected: Expected) -> None:
         raise TemplateUnfit("cannot use a fork of the template: it has ended") from None
 
 
-def restored_problem(pid: int, first_pid: int) -> str:
-    """What a template that was brought back from disk is not, and has to be, beside its container's first process."""
+def restored_problem(pid: int, first_pid: int, saved_filter_count: int) -> str:
+    """What a template that was brought back from disk is not, and has to be, beside its container's first process.
+
+    Args:
+        saved_filter_count: of system calls, as it wore them when it was saved.
+    """
     try:
         status = read_status(pid)
         if any(int(status[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb")):
             return "it has capabilities"
         if status["NoNewPrivs"] != "1" or status["Seccomp"] != "2" or status["Threads"] != "1":
             return "it is not confined as a template is"
+        if filter_count(pid) != saved_filter_count:
+            return "it does not wear the filters of system calls that it was saved with"
         for name in NAMESPACES:
             if os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/{first_pid}/ns/{name}").st_ino:
                 return f"it is in another {name} namespace"
@@ -153,6 +159,11 @@ def read_status(pid: int) -> Mapping[str, str]:
     """The fields of a process's status."""
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
         return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+
+
+def filter_count(pid: int) -> int:
+    """How many filters of system calls a process wears; 1 where the kernel does not count them."""
+    return int(read_status(pid).get("Seccomp_filters", "1"))
 
 
 def read_children(pid: int) -> Sequence[int]:

@@ -11,11 +11,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from squall.runtime import syscalls as sc
+from squall.runtime.criu.checksums import checksums
 from squall.runtime.criu.images import forget_user_namespace
 from squall.runtime.criu.tool import Tool, argv_through
 from squall.runtime.errors import TemplateUnfit
@@ -24,6 +26,7 @@ from squall.runtime.launch import JOINED_NAMESPACES, Forked, LaunchKit, context_
 from squall.runtime.operations import Phase
 from squall.runtime.spec import SAVED_FILES, IdRange
 from squall.runtime.trees import copy_tree
+from squall.runtime.verification import filter_count
 
 SAVED = "saved.json"
 """What is told of a saved template beside its images; the last file to be written."""
@@ -48,15 +51,19 @@ def fork_save(tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, fil
         def body() -> None:
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             pid_inside = _number_inside(pid)
-            saved = {"pid": pid_inside, "outputs": [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (1, 2)]}
+            saved = {
+                "pid": pid_inside,
+                "outputs": [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (1, 2)],
+                "filters": filter_count(pid),
+                "first_id": id_range.start,
+            }
             child = os.fork()
             if child == 0:
                 run_and_exit(lambda: _dump(tool, container_pidfd, pid_inside, directory), theirs, code=0)
             if os.waitpid(child, 0)[1] == 0:
                 forget_user_namespace(directory)
                 copy_tree(files, f"{directory}/{SAVED_FILES}")
-                with open(f"{directory}/{SAVED}", "w", encoding="utf-8") as file:
-                    json.dump({**saved, "first_id": id_range.start, "sizes": _sizes(directory)}, file)
+                _write_saved(directory, {**saved, "checksums": checksums(directory, SAVED_FILES)})
 
         run_and_exit(body, theirs, code=0)
     theirs.close()
@@ -212,23 +219,41 @@ def _number_inside(pid: int) -> int:
     return int(line.split()[-1])
 
 
+def _write_saved(directory: str, saved: Mapping[str, Any]) -> None:
+    """Say that it is there whole, once it is: on the disk, not only in the memory of the machine."""
+    done = subprocess.run(["sync", "--file-system", directory], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise TemplateUnfit(f"cannot save a template: the disk does not take it: {done.stderr.strip()[:_CAUSE_LENGTH]}")
+    with open(f"{directory}/{SAVED}", "w", encoding="utf-8") as file:
+        json.dump(saved, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def saved_filter_count(directory: str) -> int:
+    """How many filters of system calls a saved template wears; -1 where that cannot be read."""
+    try:
+        with open(f"{directory}/{SAVED}", encoding="utf-8") as file:
+            return int(json.load(file)["filters"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return -1
+
+
 def _read_saved(directory: str, id_range: IdRange) -> Mapping[str, Any]:
     try:
         with open(f"{directory}/{SAVED}", encoding="utf-8") as file:
             saved: Mapping[str, Any] = json.load(file)
-    except (OSError, ValueError) as error:
+        is_own = saved["first_id"] == id_range.start
+        # What is cut short would be waited for, for ever.
+        is_whole = is_own and saved["checksums"] == checksums(directory, SAVED_FILES)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise TemplateUnfit(f"cannot bring a template back from {directory}: none was saved there whole") from error
-    if saved["first_id"] != id_range.start:
+    if not is_own:
         # Its files are those ids'.
         raise TemplateUnfit(f"cannot bring a template back from {directory}: it was saved for other ids")
-    # What is cut short would be waited for, for ever.
-    if saved["sizes"] != _sizes(directory):
+    if not is_whole:
         raise TemplateUnfit(f"cannot bring a template back from {directory}: its files are not as they were saved")
     return saved
-
-
-def _sizes(directory: str) -> Mapping[str, int]:
-    return {entry.name: entry.stat().st_size for entry in os.scandir(directory) if entry.name.endswith(".img")}
 
 
 def _last_error(images_fd: int, action: str) -> str:

@@ -59,13 +59,21 @@ class Saving:
         def on_message(_: int) -> None:
             nonlocal has_come
             has_come = True
-            pid = _sender(ours)
+            try:
+                pid = _sender(ours)
+                is_its = bool(pid and template.pid) and pid in read_children(template.pid)
+            except OSError:
+                is_its = False  # one of the two has ended meanwhile
             self._poller.unwatch(ours.fileno())
             ours.close()
-            if pid and template.pid and pid in read_children(template.pid):
-                self._save_copy(template, pid, directory, answer)
-            else:
+            if not is_its:
                 answer(TemplateUnfit("cannot save a template: it has made no copy of itself"))
+                return
+            try:
+                self._save_copy(template, pid, directory, answer)
+            except (OSError, RuntimeFailure) as error:
+                template.copies.discard(pid)
+                answer(TemplateUnfit(f"cannot save a template: {error}"))
 
         def on_late() -> None:
             if not has_come:
@@ -78,11 +86,17 @@ class Saving:
 
     def _save_copy(self, template: Template, pid: int, directory: str, answer: Outcome) -> None:
         tool = find_tool()
-        assert tool is not None, "it was there a moment ago"
+        if tool is None:
+            raise FeatureMissing(f"CRIU is not in {PLACE} any more")
         template.copies.add(pid)
         copy_pidfd = os.pidfd_open(pid)
         entry = template.entry
-        forked = fork_save(tool, entry.spec.id_range, entry.forked.pidfd, pid, template.files, directory)
+        try:
+            forked = fork_save(tool, entry.spec.id_range, entry.forked.pidfd, pid, template.files, directory)
+        except BaseException:
+            _kill(copy_pidfd)
+            os.close(copy_pidfd)
+            raise
         failures: list[RuntimeFailure] = []
 
         def on_message(_: int) -> None:

@@ -1,0 +1,87 @@
+"""Whatever happens on the way of a template to the disk, whoever asked for it is answered."""
+
+from __future__ import annotations
+
+import os
+import socket
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from squall.runtime.container import Reply
+from squall.runtime.criu import saving
+from squall.runtime.criu.tool import Tool
+from squall.runtime.errors import FeatureMissing, RuntimeFailure, TemplateUnfit
+from squall.runtime.poll import Poller
+from squall.runtime.templates import Template
+
+
+class Asked:
+    """A template that is asked for a copy of itself, and answers from this process."""
+
+    def __init__(self, pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(saving, "find_tool", lambda: Tool("/nonexistent"))
+        ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        entry = SimpleNamespace(spec=SimpleNamespace(id_range=None), forked=SimpleNamespace(pidfd=-1), cgroup=None)
+        self.template = Template(cast(Any, entry), ours, pid=pid)
+        self.poller = Poller()
+        self.answers: list[Reply | RuntimeFailure] = []
+        self.poller.call_later(5.0, self._stop)
+        saving.Saving(self.poller).save(self.template, "/nonexistent", self._answer)
+        _, (self.descriptor,), _, _ = socket.recv_fds(self.theirs, 100, 1)
+
+    def _answer(self, outcome: Reply | RuntimeFailure) -> None:
+        self.answers.append(outcome)
+        self._stop()
+
+    def _stop(self) -> None:
+        self.poller.is_stopped = True
+
+    def says(self, data: bytes) -> None:
+        with socket.socket(fileno=self.descriptor) as channel:
+            channel.send(data)
+        self.poller.run()
+        self.theirs.close()
+        self.template.control.close()
+
+
+@pytest.fixture
+def ended_pid() -> int:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+def test_a_template_that_ends_before_its_copy_is_looked_for_is_not_saved(
+    ended_pid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(ended_pid, monkeypatch)
+
+    asked.says(b"{}")
+
+    (answer,) = asked.answers
+    assert isinstance(answer, TemplateUnfit)
+    assert "no copy of itself" in answer.message
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), FeatureMissing("CRIU is gone")])
+def test_a_copy_that_cannot_be_saved_is_forgotten(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork_save(*_: object) -> None:
+        raise error
+
+    killed: list[int] = []
+    monkeypatch.setattr(saving, "read_children", lambda _: [os.getpid()])
+    monkeypatch.setattr(saving, "fork_save", fork_save)
+    monkeypatch.setattr(saving, "_kill", killed.append)
+    asked = Asked(os.getppid(), monkeypatch)
+
+    asked.says(b"{}")
+
+    (answer,) = asked.answers
+    assert isinstance(answer, TemplateUnfit)
+    assert str(error) in answer.message
+    assert not asked.template.copies, "or watch_strays would spare whoever has the number next"
+    assert killed
