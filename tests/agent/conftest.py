@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from squall.agent.template import pools, templates
+from squall.agent.template import pools, roster, wanted
 from tests.agent.world import World
 
 BOTH = ("test_relay.py", "test_logs.py")
@@ -35,8 +35,8 @@ async def world(make_data_dir: Callable[[], Path]) -> AsyncIterator[World]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has got going is followed by its template at once."""
-    monkeypatch.setattr(templates, "SETTLE_S", 0.0)
-    monkeypatch.setattr(templates, "END_AGAIN_S", 0.05)
+    monkeypatch.setattr(wanted, "SETTLE_S", 0.0)
+    monkeypatch.setattr(roster, "END_AGAIN_S", 0.05)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ async def told(world: World) -> list[NodeTemplate]:
 
 def template_of(world: World) -> Any:
     """The one template of the node."""
-    (found,) = world.agent.templates._live.values()
+    (found,) = world.agent.templates._roster.live.values()
     return found
 
 

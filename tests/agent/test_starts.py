@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.launch import THREAD_COUNTS
-from squall.agent.template import making, templates
+from squall.agent.template import faults, making, templates
 from squall.protocol.container import ContainerExec, TerminalOutput
 from squall.protocol.function import GVISOR, Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN
@@ -157,7 +157,7 @@ async def test_a_shortcut_that_fails_is_followed_by_the_next_one_and_leaves_noth
             _, second = await snapshot(world)
             world.machine.begin_failures += [failure, failure, failure]
             world.machine.prepare_failures += [failure]
-            agent.templates._live[template_of(world).key].early_end_count = -10
+            agent.templates._roster.live[template_of(world).key].early_end_count = -10
             container_id, third = await snapshot(world)
 
         assert second.path == "fork"
@@ -183,7 +183,7 @@ async def test_a_template_that_has_ended_is_noticed_when_it_is_to_be_forked(worl
             _, answer = await snapshot(world)
 
         assert answer.path == "plain"
-        await until(lambda: not world.agent.templates._live)
+        await until(lambda: not world.agent.templates._roster.live)
         assert world.agent.containers.is_running(first)
         (unfit,) = [one for one in await told(world) if one.state == "unfit"]
         assert "ended" in unfit.cause
@@ -286,7 +286,7 @@ async def test_an_unfit_function_is_forked_from_its_image(world: World) -> None:
     async with node(world):
         _, first = await snapshot(world)
         world.report = TemplateReport(is_ready=True)
-        await until(lambda: any(one.is_ready for one in world.agent.templates._live.values()))
+        await until(lambda: any(one.is_ready for one in world.agent.templates._roster.live.values()))
         _, second = await snapshot(world)
 
         assert (first.path, first.cause) == ("plain", "a thread runs")
@@ -302,7 +302,7 @@ async def test_what_is_the_machines_fault_is_tried_again_after_pauses_that_grow(
     world.report = None
     async with node(world) as agent:
         now = 1_000.0
-        agent.templates._monotonic = lambda: now
+        agent.templates._monotonic = agent.templates._roster._monotonic = lambda: now
         _, first = await snapshot(world)
         assert (first.path, first.cause) == ("plain", "it ended before it was ready")
         tried = []
@@ -361,7 +361,7 @@ async def test_clones_that_are_ended_or_have_got_going_do_not(world: World) -> N
 
 async def test_a_crash_soon_after_its_guest_has_spoken_counts_too(world: World) -> None:
     async with node(world) as agent:
-        for _ in range(templates.EARLY_ENDS_MAX):
+        for _ in range(faults.EARLY_ENDS_MAX):
             container_id, answer = await snapshot(world)
             assert answer.path != "plain"
             known = agent.containers._known[container_id]

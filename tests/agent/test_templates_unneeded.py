@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from squall.agent.template import templates
+from squall.agent.template import roster, wanted
 from squall.protocol.ids import new_id
 from squall.protocol.template import NodeTemplateList, NodeTemplateListing, NodeTemplatesUnneeded
 from squall.runtime.contract import TemplateReport
@@ -20,8 +20,8 @@ ONE, OTHER = "fu-00000001", "fu-00000002"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "SETTLE_S", 0.0)
-    monkeypatch.setattr(templates, "END_AGAIN_S", 0.05)
+    monkeypatch.setattr(wanted, "SETTLE_S", 0.0)
+    monkeypatch.setattr(roster, "END_AGAIN_S", 0.05)
 
 
 async def start(world: World, function_id: str = ONE, **changes: Any) -> str:

@@ -14,7 +14,7 @@ AGENT_TEMPLATE_FAULTS = (
         "clones-at-fault",
         "clones that end at once",
         "a template whose clones all end at once is forked for ever",
-        (Change(f"{AGENT}template/templates.py", "EARLY_ENDS_MAX = 2", "EARLY_ENDS_MAX = 2_000"),),
+        (Change(f"{AGENT}template/faults.py", "EARLY_ENDS_MAX = 2", "EARLY_ENDS_MAX = 2_000"),),
         {
             f"{STARTS}test_clones_that_end_at_once_again_and_again_speak_against_their_template": '== "plain"',
         },
@@ -39,7 +39,7 @@ AGENT_TEMPLATE_FAULTS = (
         "clones-before-templates",
         "an agent that begins and has no use for a template",
         "the template is ended before its clones are known, and they with it",
-        (Change(f"{AGENT}template/templates.py", "        template.clones |= clones\n", ""),),
+        (Change(f"{AGENT}template/adoption.py", "        template.clones |= clones\n", ""),),
         {
             f"{TEMPLATES}test_clones_live_on_when_the_next_agent_has_no_use_for_their_template[True]": (
                 "assert agent.containers.is_running(container_id)"

@@ -22,8 +22,9 @@ from squall.agent.outfit import Outfit, Outfits
 from squall.agent.phases import Phases
 from squall.agent.template.cells import FAILURES
 from squall.agent.template.template import Cell, Template
-from squall.agent.template.templates import Templates, Way
+from squall.agent.template.templates import Templates
 from squall.agent.template.verdicts import printable
+from squall.agent.template.way import Way
 from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE, ContainerStart
 from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime, Started

@@ -12,7 +12,7 @@ import pytest
 
 from squall.agent.outfit import Outfit, Outfits
 from squall.agent.record import read_record
-from squall.agent.template import memory, pools, templates
+from squall.agent.template import memory, pools, templates, wanted
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import Resources
 from squall.protocol.guest import ENV_TEMPLATE, ENV_TOKEN
@@ -127,7 +127,7 @@ async def test_clones_live_on_when_the_next_agent_has_no_use_for_their_template(
         (world.agent.config.containers_dir / template_id / "template.json").write_text("{")
 
     async with node(world, "plain") as agent:
-        await until(lambda: world.templates[0].report.done() and not agent.templates._live)
+        await until(lambda: world.templates[0].report.done() and not agent.templates._roster.live)
         await asyncio.sleep(0.1)
 
         assert agent.containers.is_running(container_id)
@@ -197,7 +197,7 @@ async def test_a_template_without_a_record_is_removed_with_its_last_clone(world:
         assert agent.containers.is_running(container_id)
         await world.end(container_id)
         await until(lambda: not specs(world, "tp-"))
-        assert not agent.templates._live
+        assert not agent.templates._roster.live
         await agent.end_all(0.0)
     assert not world.left()
 
@@ -235,7 +235,7 @@ async def test_a_hundred_templates_are_usable_200_ms_after_the_next_agent_looks(
     took_s = time.monotonic() - before
 
     assert delays == 100
-    assert len([one for one in adopting._live.values() if one.is_ready]) == 100
+    assert len([one for one in adopting._roster.live.values() if one.is_ready]) == 100
     # A hundred answers one after the other would take 2 s.
     assert took_s < 0.6
     await adopting.close()
@@ -253,7 +253,7 @@ async def test_when_the_spawner_has_died_templates_come_again(world: World) -> N
         for container_id in [*world.machine.containers, *world.machine.prepared]:
             await runtime.remove(container_id)
         await agent.containers._find_lost()
-        await until(lambda: not agent.templates._there)
+        await until(lambda: not agent.templates._roster.there)
         assert [exited.is_lost for exited in world.server.exits] == [True]
 
         _, answer = await snapshot(world)
@@ -289,7 +289,7 @@ async def test_templates_used_longest_ago_go_when_all_are_too_much(world: World)
             assert answer.path in ("fork", "parked")
             await world.end(container_id)
 
-        assert sorted(function_id for function_id, _ in agent.templates._key_of) == [
+        assert sorted(function_id for function_id, _ in agent.templates._roster._key_of) == [
             "fu-00000001",
             "fu-00000002",
             "fu-00000003",
@@ -311,13 +311,13 @@ async def test_templates_make_room_for_what_a_container_reserves(world: World) -
     async with node(world, memory_mib=1_000) as agent:
         await snapshot(world)
         await snapshot(world, function_id="fu-00000002", resources=Resources(memory_mib=500))
-        assert len(agent.templates._live) == 2
+        assert len(agent.templates._roster.live) == 2
 
         world.now += 1.0
         await snapshot(world, function_id="fu-00000003", resources=Resources(memory_mib=470))
 
         # Its own stays: it is what it starts from.
-        assert [function_id for function_id, _ in agent.templates._key_of] == ["fu-00000003"]
+        assert [function_id for function_id, _ in agent.templates._roster._key_of] == ["fu-00000003"]
 
 
 async def test_memory_of_templates_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,9 +335,9 @@ async def test_a_template_that_nobody_uses_is_dropped(world: World, monkeypatch:
         container_id, _ = await snapshot(world)
         world.now += 99.0
         await asyncio.sleep(0.06)
-        assert agent.templates._live
+        assert agent.templates._roster.live
         world.now += 2.0
-        await until(lambda: not agent.templates._live)
+        await until(lambda: not agent.templates._roster.live)
         await world.end(container_id)
         await until(lambda: not world.machine.containers and not world.machine.prepared)
     assert not world.left()
@@ -350,7 +350,7 @@ async def test_no_more_templates_than_a_bound_whatever_starts(world: World, monk
             world.now += 1.0
             container_id, _ = await started(world, function_id=f"fu-{number:08}")
             await world.end(container_id)
-        assert len(agent.templates._live) == 5
+        assert len(agent.templates._roster.live) == 5
         await until(lambda: len(specs(world, "tp-")) == 5)
 
 
@@ -377,7 +377,7 @@ async def test_templates_are_listed_and_dropped(world: World) -> None:
         assert [again.state for again in await told(world)] == ["dropped"]
         assert agent.containers.is_running(container_id)
         await world.end(container_id)
-        await until(lambda: not agent.templates._there)
+        await until(lambda: not agent.templates._roster.there)
         assert not await told(world)
 
 
@@ -401,11 +401,11 @@ async def test_a_template_keeps_no_image_that_nobody_needs(world: World) -> None
         await world.end(container_id)
         image_id = make_start().image_id
         await world.server.peer.request("NodeImageGc", NodeImageGc(0.0, needed={image_id: ("app",)}), NodeGc)
-        assert agent.templates._live
+        assert agent.templates._roster.live
 
         await world.server.peer.request("NodeImageGc", NodeImageGc(0.0), NodeGc)
 
-        assert not agent.templates._there
+        assert not agent.templates._roster.there
 
 
 async def test_a_node_that_is_taken_down_leaves_no_template(world: World) -> None:
@@ -441,10 +441,10 @@ async def test_two_hundred_at_once_are_forks_of_one_template_and_leave_nothing(w
 async def test_no_template_is_made_for_an_app_that_has_ended_meanwhile(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(templates, "SETTLE_S", 0.2)
+    monkeypatch.setattr(wanted, "SETTLE_S", 0.2)
     async with node(world) as agent:
         await started(world)
-        await until(lambda: agent.templates._to_begin)
+        await until(lambda: agent.templates._wanted._to_begin)
         agent.templates.drop_of(make_start().app_id)
         await asyncio.sleep(0.4)
 

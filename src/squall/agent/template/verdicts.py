@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from squall.agent.template.template import Template
+from squall.protocol.template import UNFIT, NodeTemplate
 
 VERDICTS_MAX = 4_096
 PAUSE_S, PAUSE_S_MAX = 5.0, 600.0
@@ -33,6 +34,19 @@ class Verdict:
     until: float
     """By the monotonic clock: when it may be tried again."""
     failure_count: int
+
+    def told(self) -> NodeTemplate:
+        """As its server is told of it."""
+        return NodeTemplate(
+            self.template_id,
+            self.app_id,
+            self.function_id,
+            self.kind,
+            UNFIT,
+            self.cause,
+            made_at=self.made_at,
+            used_at=self.made_at,
+        )
 
 
 class Verdicts:

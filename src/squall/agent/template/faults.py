@@ -1,0 +1,103 @@
+"""What speaks against a template: clones that end at once, forks that fail, and its own end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection
+
+from squall.agent.template.cells import Cells
+from squall.agent.template.roster import Roster
+from squall.agent.template.template import Template
+from squall.agent.template.verdicts import printable
+from squall.protocol.task_set import TaskSet
+from squall.runtime.contract import Runtime
+from squall.runtime.errors import ContainerMissing, RuntimeFailure
+from squall.runtime.spec import ExitStatus
+
+EARLY_ENDS_MAX = 2
+"""So many clones that end at once, one after the other: it is the template. Fewer than make the server give up a
+function whose containers do not start, or an input under which they end: its next start is plain."""
+LOOK_S = 1.0
+
+_log = logging.getLogger("squall.agent.template")
+
+
+class Faults:
+    """Hears of what becomes of templates and of what was made from them."""
+
+    def __init__(self, runtime: Runtime, roster: Roster, cells: Cells, tasks: TaskSet) -> None:
+        self._runtime = runtime
+        self._roster = roster
+        self._cells = cells
+        self._tasks = tasks
+
+    def clone_ended(self, template: Template, *, is_early: bool) -> None:
+        """A clone has; `is_early` when by itself, before it had got going."""
+        if is_early:
+            self._count(template)
+        else:
+            template.early_end_count = 0
+
+    def failed(self, template: Template, error: BaseException) -> None:
+        """A cell or clone of it could not be made, or has not begun."""
+        _log.warning("%s: %s", template.template_id, printable(str(error) or type(error).__name__))
+        self._count(template)
+        if template.is_ready:
+            self._tasks.start(self._look(template))
+
+    def _count(self, template: Template) -> None:
+        template.early_end_count += 1
+        if template.early_end_count >= EARLY_ENDS_MAX and template.is_ready:
+            cause = f"{EARLY_ENDS_MAX} containers forked from it, one after the other, ended at once"
+            self._roster.unfit(template, cause)
+
+    async def _look(self, template: Template) -> None:
+        """See whether it still is what it was."""
+        with contextlib.suppress(RuntimeFailure, TimeoutError):
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._runtime.template_report(template.template_id)
+            except ContainerMissing:
+                self._roster.unfit(template, "it has ended")
+
+    def ended(self, runtime_id: str, status: ExitStatus | None) -> None:
+        """Something has that is no container: a template, or a clone that was parked. None: its spawner has died."""
+        template = self._roster.there.get(runtime_id)
+        if template is None:
+            self._waiting_ended(runtime_id, is_lost=status is None)
+            return
+        template.has_exited = True
+        if status is None:
+            self._roster.drop(template, "the process that makes containers has ended, and all templates with it")
+        elif not template.settled.is_set() and template.making is not None:
+            return  # what waits for its report says why
+        else:
+            self._roster.unfit(template, f"it has ended by itself ({_in_words(status)})")
+        self._tasks.start(self._roster.bury(template))
+
+    def _waiting_ended(self, cell_id: str, *, is_lost: bool) -> None:
+        for template in self._roster.there.values():
+            for waiting in (template.parked, template.cells):
+                for cell in waiting:
+                    if cell.cell_id == cell_id:
+                        waiting.remove(cell)
+                        self._tasks.start(self._cells.discard(cell))
+                        if not is_lost:
+                            self._count(template)
+                        return
+
+    def find_lost(self, there: Collection[str]) -> None:
+        """Take those for ended that the runtime does not know any more."""
+        for template in list(self._roster.there.values()):
+            if template.is_up and not template.has_exited and template.template_id not in there:
+                self.ended(template.template_id, None)
+            for cell in (*template.parked, *template.cells):
+                if cell.cell_id not in there:
+                    self.ended(cell.cell_id, None)
+
+
+def _in_words(status: ExitStatus) -> str:
+    ending = f"exit code {status.code}" if status.signal is None else f"signal {status.signal}"
+    return ending + (", out of memory" if status.is_oom else "")

@@ -1,0 +1,173 @@
+"""The templates that a node has, from the moment one is begun to the moment nothing of it is left.
+
+live     made or ready: at most one for each key, and one key of each kind for each function
+there    these, and those that are on their way out while clones of theirs live
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable
+from types import MappingProxyType
+
+from squall.agent.config import AgentConfig
+from squall.agent.outfit import Outfits, Services
+from squall.agent.template.cells import Cells
+from squall.agent.template.memory import budget_bytes, surplus, total_bytes
+from squall.agent.template.template import Template
+from squall.agent.template.verdicts import Verdicts, printable
+from squall.protocol.task_set import TaskSet
+from squall.protocol.template import DROPPED, UNFIT
+from squall.runtime.errors import ContainerMissing, RuntimeFailure
+
+END_AGAIN_S = 10.0
+
+_log = logging.getLogger("squall.agent.template")
+
+
+class Roster:
+    """All templates of one node, and their ends.
+
+    Args:
+        verdicts: where it is remembered that one is unfit.
+        tasks: what ends templates runs there.
+        now: seconds since 1970.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        services: Services,
+        outfits: Outfits,
+        cells: Cells,
+        verdicts: Verdicts,
+        tasks: TaskSet,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._services = services
+        self._outfits = outfits
+        self._cells = cells
+        self._verdicts = verdicts
+        self._tasks = tasks
+        self._now = now
+        self._monotonic = monotonic
+        self._live: dict[str, Template] = {}
+        self._key_of: dict[tuple[str, str], str] = {}
+        """Of those that live, by function and kind."""
+        self._there: dict[str, Template] = {}
+        self.live = MappingProxyType(self._live)
+        """Those that are made or ready, by key."""
+        self.there = MappingProxyType(self._there)
+        """All of which anything is left, by id."""
+
+    def find_of(self, function_id: str, kind: str) -> Template | None:
+        """The one of a function that lives."""
+        key = self._key_of.get((function_id, kind))
+        return None if key is None else self._live[key]
+
+    def is_live(self, template: Template) -> bool:
+        """It is made or ready."""
+        return self._live.get(template.key) is template
+
+    def add(self, template: Template) -> None:
+        """One more, the only one of its key, and of its kind of its function."""
+        self._live[template.key] = self._there[template.template_id] = template
+        self._key_of[template.outfit.record.function_id, template.kind] = template.key
+
+    def add_dropped(self, template: Template, cause: str) -> None:
+        """One of an earlier agent that nobody has a use for."""
+        self._there[template.template_id] = template
+        template.state, template.cause = DROPPED, cause
+        template.settled.set()
+        self._tasks.start(self._end(template))
+
+    def memory_bytes(self) -> int:
+        """What all occupy; what clones share with them is counted here, once."""
+        return total_bytes(self._there.values())
+
+    # Who is to go
+
+    def keep_within(self) -> None:
+        """Drop those over the budget, and those that nobody has used for long."""
+        self.drop_surplus(budget_bytes(self._config), None, "the memory for templates was needed for others")
+        for template in list(self._live.values()):
+            if template.is_ready and self._now() - template.used_at > self._config.template_idle_s:
+                self.drop(template, "nobody has used it for long")
+
+    def drop_surplus(self, bytes_max: int, kept: Template | None, cause: str) -> None:
+        """Drop those used longest ago, so that the rest is within `bytes_max`."""
+        for template in surplus(self._live.values(), bytes_max, kept):
+            self.drop(template, cause)
+
+    def supersede(self, function_id: str, kind: str, key: str) -> None:
+        """The function's containers are started with this key now: one of another key is no more of use."""
+        before = self._key_of.get((function_id, kind), key)
+        if before != key:
+            self.drop(self._live[before], "its function is another one now: code, image, secrets or options are new")
+
+    def drop(self, template: Template, cause: str) -> None:
+        """Nobody needs it any more."""
+        self._leave(template, DROPPED, cause)
+
+    def unfit(self, template: Template, cause: str, *, is_for_good: bool = False) -> None:
+        """Nothing can be forked from it, and it is remembered why.
+
+        Args:
+            is_for_good: another one of its key would be as unfit.
+        """
+        if self.is_live(template):
+            self._verdicts.add(template, printable(cause), self._monotonic(), is_for_good=is_for_good)
+            self._leave(template, UNFIT, cause)
+
+    def _leave(self, template: Template, state: str, cause: str) -> None:
+        """It is forked no more."""
+        if not self.is_live(template):
+            return
+        del self._live[template.key]
+        self._key_of.pop((template.outfit.record.function_id, template.kind), None)
+        template.state, template.cause = state, printable(cause)
+        template.settled.set()
+        _log.info("%s is %s: %s", template.template_id, state, template.cause)
+        self._tasks.start(self._end(template))
+
+    # The end
+
+    async def _end(self, template: Template) -> None:
+        """Remove what was made ahead, then the template, and return when nothing of it is left."""
+        making = template.making
+        if making is not None and not making.done():
+            making.cancel()
+            await asyncio.wait([making])
+        ahead = [*template.parked, *template.cells]
+        template.parked.clear()
+        template.cells.clear()
+        await asyncio.gather(*(self._cells.discard(cell) for cell in ahead))
+        while not template.gone.is_set():
+            if not template.is_up or template.has_exited:
+                await self.bury(template)
+                return
+            # Its process alone while clones live: they go on, and are what is still told of it.
+            number = signal.SIGTERM if template.clones else signal.SIGKILL
+            try:
+                await self._services.runtime.kill(template.template_id, number)
+            except ContainerMissing:
+                template.has_exited = True
+                continue
+            except RuntimeFailure as error:
+                _log.warning("%s: cannot be ended: %s; trying again", template.template_id, error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_AGAIN_S):
+                    await template.gone.wait()
+
+    async def bury(self, template: Template) -> None:
+        """What has ended: take everything back that it has."""
+        if self._there.pop(template.template_id, None) is not None:
+            self._services.logs.finish(template.template_id)
+            await self._outfits.give_back(template.outfit)
+            template.gone.set()

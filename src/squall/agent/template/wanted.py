@@ -1,0 +1,65 @@
+"""Image templates that starts would have been forked from, and that are made in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from squall.protocol.node import ContainerStart
+from squall.protocol.task_set import TaskSet
+
+SETTLE_S = 1.0
+"""After a first container has got going, until its image template is made: the function is loaded there meanwhile."""
+AT_ONCE = 1
+_KEYS_MAX = 4_096
+_INSISTENT = 3
+"""Starts that want one make room for it where memory is short."""
+
+
+class Wanted:
+    """By key: how often a template was wanted, and which of them are about to be made.
+
+    Args:
+        make: makes one, if it still is of use, and returns when it is ready or unfit.
+        tasks: it is made there.
+    """
+
+    def __init__(self, make: Callable[[str, ContainerStart], Coroutine[Any, Any, None]], tasks: TaskSet) -> None:
+        self._make = make
+        self._tasks = tasks
+        self._counts: collections.OrderedDict[str, int] = collections.OrderedDict()
+        self._to_begin: dict[str, ContainerStart] = {}
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    def note(self, key: str) -> None:
+        """A start was plain that might have been a fork of it."""
+        self._counts[key] = self._counts.pop(key, 0) + 1
+        while len(self._counts) > _KEYS_MAX:
+            self._counts.popitem(last=False)
+
+    def is_insistent(self, key: str) -> bool:
+        """It is wanted so often that another one may go for it."""
+        return self._counts.get(key, 0) >= _INSISTENT
+
+    def is_there(self, key: str) -> None:
+        """There is one now."""
+        self._counts.pop(key, None)
+
+    def begin_later(self, key: str, request: ContainerStart, pause_s: float) -> None:
+        """Make it in the background, unless it is about to be."""
+        if key not in self._to_begin:
+            self._to_begin[key] = request
+            self._tasks.start(self._begin(key, request, pause_s))
+
+    def forget(self, is_gone: Callable[[ContainerStart], bool]) -> None:
+        """Make none for these."""
+        for key in [key for key, one in self._to_begin.items() if is_gone(one)]:
+            del self._to_begin[key]
+
+    async def _begin(self, key: str, request: ContainerStart, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        async with self._turn:
+            if self._to_begin.pop(key, None) is not None:
+                await self._make(key, request)

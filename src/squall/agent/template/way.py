@@ -1,0 +1,38 @@
+"""How a container is to be started: as a fork of a template, or plainly and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from squall.agent.image.progress import BuiltImage
+from squall.agent.template.template import Template
+from squall.agent.template.verdicts import printable
+from squall.protocol.function import GVISOR
+from squall.protocol.node import ContainerStart
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a container is to be started."""
+
+    template: Template | None
+    """As a fork of this one; None: plainly."""
+    cause: str = ""
+    """Why plainly, where it was to be a fork."""
+    is_asked_for: bool = False
+    """It was to be a fork."""
+    wanted_key: str = ""
+    """Of a template that is to be made once the container has got going."""
+
+    def because(self, cause: str) -> Way:
+        """The same with its cause, if somebody is to hear it."""
+        return replace(self, cause=printable(cause)) if self.is_asked_for else self
+
+
+def obstacle(request: ContainerStart, image: BuiltImage) -> str:
+    """Why containers of this kind are no forks; empty if they may be."""
+    if request.isolation == GVISOR and not request.is_snapshot_enabled:
+        return "a container under gVisor is restored from a memory snapshot, and its function has none"
+    if image.config.entrypoint:
+        return "its image has an entrypoint, which is to start what runs in it; clear it with .entrypoint([])"
+    return ""
