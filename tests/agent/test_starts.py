@@ -157,7 +157,7 @@ async def test_a_shortcut_that_fails_is_followed_by_the_next_one_and_leaves_noth
             _, second = await snapshot(world)
             world.machine.begin_failures += [failure, failure, failure]
             world.machine.prepare_failures += [failure]
-            agent.templates._roster.live[template_of(world).key].early_end_count = -10
+            template_of(world).unfit_fork_count = -10
             container_id, third = await snapshot(world)
 
         assert second.path == "fork"

@@ -7,6 +7,7 @@ from tests.mutations.mutation import Change, Mutation
 AGENT = "src/squall/agent/"
 STARTS = "tests/agent/test_starts.py::"
 TEMPLATES = "tests/agent/template/test_templates.py::"
+FAULTS = "tests/agent/template/test_faults.py::"
 KEY = "tests/agent/template/test_key.py::"
 
 AGENT_TEMPLATE_FAULTS = (
@@ -45,5 +46,19 @@ AGENT_TEMPLATE_FAULTS = (
                 "assert agent.containers.is_running(container_id)"
             ),
         },
+    ),
+    Mutation(
+        "machines-failures",
+        "forks that fail for what is the machine's",
+        "they speak against the template",
+        (Change(f"{AGENT}template/faults.py", "if isinstance(error, TemplateUnfit):", "if True:"),),
+        {f"{FAULTS}test_failures_that_are_the_machines_do_not_speak_against_a_template": "spoken(world)"},
+    ),
+    Mutation(
+        "failures-add-up",
+        "forks that fail now and then",
+        "they are counted over the whole life of the template, whatever succeeds in between",
+        (Change(f"{AGENT}template/faults.py", "        template.unfit_fork_count = 0\n", ""),),
+        {f"{FAULTS}test_forks_that_fail_between_others_that_succeed_are_not_counted_together": "spoken(world)"},
     ),
 )

@@ -30,6 +30,7 @@ from squall.agent.relay import token_hash
 from squall.agent.spread import spread_apart
 from squall.agent.start_errors import as_platform_error
 from squall.agent.starts import Starts
+from squall.agent.template.faults import Ending
 from squall.agent.template.templates import Templates
 from squall.protocol.errors import CONFLICT, UNAVAILABLE, PlatformError
 from squall.protocol.ids import is_id
@@ -43,8 +44,6 @@ _RESUBSCRIBE_S = 0.5
 _REMOVED_S = 30.0
 KILL_AGAIN_S = (0.5, 30.0)
 """Between two attempts to kill one that writes too much: at first, and at most."""
-EARLY_S = 5.0
-_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 _LOST = ExitStatus(code=None, signal=int(signal.SIGKILL))
 
 _log = logging.getLogger("squall.agent.containers")
@@ -293,8 +292,7 @@ class Containers:
         if container.is_running and not container.has_exited:
             container.has_exited = True
             if container.record.template_id and status is not _LOST:
-                is_early = _is_early(container, status)
-                self._templates.clone_ended(container.record.template_id, is_early=is_early)
+                self._templates.clone_ended(container.record.template_id, _ending_of(container, status))
             self._tasks.start(self._bury(container, status))
 
     async def _find_lost(self) -> None:
@@ -329,12 +327,9 @@ class Containers:
         container.removed.set()
 
 
-def _is_early(container: Container, status: ExitStatus) -> bool:
-    """Whether it ended by itself before it had got going: of a fork, a sign that its template is no good."""
-    if container.is_ending:
-        return False
+def _ending_of(container: Container, status: ExitStatus) -> Ending:
     lived_s = time.monotonic() - container.started_at
-    return not container.outfit.has_guest or (status.signal in _FAULTS and lived_s < EARLY_S)
+    return Ending(container.outfit.has_guest, container.is_ending, lived_s, status.signal)
 
 
 async def _all_happen(waits: Sequence[Coroutine[Any, Any, Any]], timeout_s: float) -> None:

@@ -158,7 +158,9 @@ class Starts:
     def _put_on(self, start: _Start, outfit: Outfit) -> None:
         """From here on the container has this, and its template a clone."""
         self._wear(start.container, outfit)
-        self._templates.clone_began(start.template.template_id, outfit.runtime_id)
+        template_id = start.template.template_id
+        self._templates.clone_began(template_id, outfit.runtime_id)
+        outfit.on_guest = functools.partial(self._templates.clone_came, template_id, outfit.runtime_id)
 
     def _take_off(self, container: Container, template: Template, plain: Outfit) -> None:
         """The attempt has failed: what it has goes, and the container has nothing again."""

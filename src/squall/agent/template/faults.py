@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from squall.agent.template.cells import Cells
 from squall.agent.template.roster import Roster
@@ -13,15 +15,41 @@ from squall.agent.template.template import Template
 from squall.agent.template.verdicts import printable
 from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime
-from squall.runtime.errors import ContainerMissing, RuntimeFailure
+from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.spec import ExitStatus
 
 EARLY_ENDS_MAX = 2
 """So many clones that end at once, one after the other: it is the template. Fewer than make the server give up a
 function whose containers do not start, or an input under which they end: its next start is plain."""
+EARLY_S = 5.0
+"""A clone that has lived for so long is none that has ended at once."""
+SILENT_S = 10.0
+"""One that was ended without having spoken for so long never would have: its first steps take milliseconds."""
 LOOK_S = 1.0
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
 _log = logging.getLogger("squall.agent.template")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a clone has ended, as far as its template may be to blame."""
+
+    has_guest: bool
+    """It has spoken."""
+    was_asked_for: bool
+    lived_s: float
+    signal: int | None
+
+    @property
+    def is_silent(self) -> bool:
+        """It had not got as far as to its first word, and was not going to."""
+        return not self.has_guest and (not self.was_asked_for or self.lived_s >= SILENT_S)
+
+    @property
+    def is_crash(self) -> bool:
+        """It got going, and crashed by itself: what was loaded before the fork may not have come through it."""
+        return self.has_guest and not self.was_asked_for and self.signal in _CRASHES and self.lived_s < EARLY_S
 
 
 class Faults:
@@ -33,23 +61,41 @@ class Faults:
         self._cells = cells
         self._tasks = tasks
 
-    def clone_ended(self, template: Template, *, is_early: bool) -> None:
-        """A clone has; `is_early` when by itself, before it had got going."""
-        if is_early:
-            self._count(template)
+    def clone_came(self, template: Template, runtime_id: str) -> None:
+        """A clone has got going as far as to its first word: it could be forked."""
+        template.unfit_fork_count = 0
+        if template.fault_count:
+            asyncio.get_running_loop().call_later(EARLY_S, self._lives, template, runtime_id)
+
+    def _lives(self, template: Template, runtime_id: str) -> None:
+        if runtime_id in template.clones:
+            template.fault_count = 0
+
+    def clone_ended(self, template: Template, ending: Ending) -> None:
+        """A clone has ended."""
+        if ending.is_silent:
+            self._count_unfit(template)
+        elif ending.is_crash:
+            template.fault_count += 1
+            self._judge(template, template.fault_count)
         else:
-            template.early_end_count = 0
+            template.fault_count = 0
 
     def failed(self, template: Template, error: BaseException) -> None:
         """A cell or clone of it could not be made, or has not begun."""
         _log.warning("%s: %s", template.template_id, printable(str(error) or type(error).__name__))
-        self._count(template)
+        if isinstance(error, TemplateUnfit):
+            # All else, a full disk or a machine that is too slow, would be so with any template.
+            self._count_unfit(template)
         if template.is_ready:
             self._tasks.start(self._look(template))
 
-    def _count(self, template: Template) -> None:
-        template.early_end_count += 1
-        if template.early_end_count >= EARLY_ENDS_MAX and template.is_ready:
+    def _count_unfit(self, template: Template) -> None:
+        template.unfit_fork_count += 1
+        self._judge(template, template.unfit_fork_count)
+
+    def _judge(self, template: Template, count: int) -> None:
+        if count >= EARLY_ENDS_MAX and template.is_ready:
             cause = f"{EARLY_ENDS_MAX} containers forked from it, one after the other, ended at once"
             self._roster.unfit(template, cause)
 
@@ -85,7 +131,7 @@ class Faults:
                         waiting.remove(cell)
                         self._tasks.start(self._cells.discard(cell))
                         if not is_lost:
-                            self._count(template)
+                            self._count_unfit(template)
                         return
 
     def find_lost(self, there: Collection[str]) -> None:

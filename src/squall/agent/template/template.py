@@ -72,8 +72,10 @@ class Template:
     """Ready to be told who they are, the oldest first."""
     clones: set[str] = field(default_factory=set)
     """Containers that run and are forks of it, by the runtime's ids."""
-    early_end_count: int = 0
-    """Clones that ended at once, one after the other."""
+    unfit_fork_count: int = 0
+    """Forks that came to nothing by its fault, one after the other."""
+    fault_count: int = 0
+    """Clones that crashed soon after they had begun, none of which has lived for long in between."""
     pools_rest_until: float = 0.0
     """By the monotonic clock: making cells has failed."""
 

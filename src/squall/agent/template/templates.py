@@ -27,7 +27,7 @@ from squall.agent.record import ContainerRecord
 from squall.agent.template import wanted
 from squall.agent.template.adoption import Adoption
 from squall.agent.template.cells import FAILURES, Cells
-from squall.agent.template.faults import Faults
+from squall.agent.template.faults import Ending, Faults
 from squall.agent.template.key import TemplateKeys
 from squall.agent.template.making import Making
 from squall.agent.template.memory import budget_bytes
@@ -206,11 +206,17 @@ class Templates:
         if template is not None:
             template.clones.add(runtime_id)
 
-    def clone_ended(self, template_id: str, *, is_early: bool) -> None:
-        """One has ended; `is_early` when by itself, before it had got going."""
+    def clone_came(self, template_id: str, runtime_id: str) -> None:
+        """One has spoken for the first time."""
         template = self._roster.there.get(template_id)
         if template is not None:
-            self._faults.clone_ended(template, is_early=is_early)
+            self._faults.clone_came(template, runtime_id)
+
+    def clone_ended(self, template_id: str, ending: Ending) -> None:
+        """One has ended."""
+        template = self._roster.there.get(template_id)
+        if template is not None:
+            self._faults.clone_ended(template, ending)
 
     def clone_gone(self, template_id: str, runtime_id: str) -> None:
         """Nothing of it is left, or it never was."""
