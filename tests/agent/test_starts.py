@@ -406,6 +406,38 @@ async def test_a_clone_over_its_disk_limit_is_ended(world: World) -> None:
         assert "its limit is 1 MiB" in world.server.exits[0].over_disk
 
 
+@pytest.mark.usefixtures("no_pools")
+async def test_a_template_over_its_functions_disk_limit_is_unfit_and_the_function_is_not(world: World) -> None:
+    async with node(world):
+        container_id, _ = await snapshot(world, resources=Resources(disk_mib=1))
+        (spec,) = specs(world, "tp-")
+        folder = Path(spec.state_dir) / "rw"
+        folder.mkdir(exist_ok=True)
+
+        (folder / "file").write_bytes(bytes(2 * 2**20))
+        await until(lambda: not world.agent.templates._roster.live)
+
+        (unfit,) = [one for one in await told(world) if one.state == "unfit"]
+        assert "its limit is 1 MiB" in unfit.cause
+        assert world.agent.containers.is_running(container_id)
+        assert not world.server.exits
+
+
+async def test_a_clone_that_waits_and_is_over_its_disk_limit_goes(world: World) -> None:
+    async with node(world):
+        await snapshot(world, resources=Resources(disk_mib=1))
+        await filled(world)
+        cell = template_of(world).parked[0]
+        folder = cell.outfit.directory / "rw"
+        folder.mkdir(exist_ok=True)
+
+        (folder / "file").write_bytes(bytes(2 * 2**20))
+        await until(lambda: cell.cell_id not in world.machine.prepared)
+
+        assert cell not in template_of(world).parked
+        assert template_of(world).is_ready
+
+
 async def test_lines_of_a_template_are_its_functions_under_its_own_id(world: World) -> None:
     async with node(world):
         container_id, _ = await snapshot(world)

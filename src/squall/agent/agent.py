@@ -156,7 +156,9 @@ class Agent:
         self.templates = Templates(config, services, outfits, now)
         self.containers = Containers(config, services, outfits, self.templates, self._exited)
         self._disk = DiskWatch(
-            lambda: [*self.containers.writers(), *images.writers()], self._over_disk, lambda: space_of(config.data_dir)
+            lambda: [*self.containers.writers(), *self.templates.writers(), *images.writers()],
+            self._over_disk,
+            lambda: space_of(config.data_dir),
         )
         self._builder = images
         self._transfers = transfers
@@ -493,6 +495,7 @@ class Agent:
 
     def _over_disk(self, container_id: str, why: str) -> None:
         self.containers.over_disk(container_id, why)
+        self.templates.over_disk(container_id, why)
         self._builder.over_disk(container_id, why)
 
     async def _report(self) -> None:

@@ -262,6 +262,10 @@ class Templates:
             self._on_left(template.entry)
 
 
+KEEP_S = 10.0
+"""For a link to each file that a template has written; nobody of it runs meanwhile."""
+
+
 def keep_files(cgroup: Cgroup, upper: str, target: str) -> None:
     """Copy the tree that a template has written, its files by hard links: an upper of a living mount may not be a lower
     of another one, and nobody writes into these files any more.
@@ -270,7 +274,7 @@ def keep_files(cgroup: Cgroup, upper: str, target: str) -> None:
     """
     cgroup.freeze()
     try:
-        copy_tree(upper, target, is_linked=True)
+        copy_tree(upper, target, is_linked=True, timeout_s=KEEP_S)
     finally:
         cgroup.thaw()
 

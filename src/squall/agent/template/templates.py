@@ -20,9 +20,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from squall.agent.config import FORK, PARKED, PLAIN, AgentConfig
+from squall.agent.disk import Writer, disk_limit
 from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import DAMAGED
-from squall.agent.outfit import Outfits, Services
+from squall.agent.outfit import Outfit, Outfits, Services
 from squall.agent.record import ContainerRecord
 from squall.agent.template import wanted
 from squall.agent.template.adoption import Adoption
@@ -45,6 +46,7 @@ from squall.protocol.template import FUNCTION, IMAGE, NODE_TEMPLATES_MAX, READY,
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone
 from squall.runtime.spec import ContainerStatus, ExitStatus
+from squall.runtime.templates import FILES
 
 WAIT_S = 60.0
 """How long a start waits for a function template; it is plain then, and the template goes on being made."""
@@ -242,6 +244,25 @@ class Templates:
         """Take over an earlier agent's templates; returns what is seen to here, by the runtime's ids."""
         return await self._adoption.adopt(statuses)
 
+    # What they write
+
+    def writers(self) -> list[Writer]:
+        """Those whose writing is to be watched: user code runs in templates, and may in clones that wait."""
+        found = []
+        for template in self._roster.there.values():
+            if template.is_up and not template.has_exited:
+                found.append(_writer(template.template_id, template.outfit, template.pid))
+            found += [_writer(cell.cell_id, cell.outfit, 0) for cell in template.parked]
+        return found
+
+    def over_disk(self, runtime_id: str, why: str) -> None:
+        """End a template or a clone that waits for what it has written, if it is one of these."""
+        template = self._roster.there.get(runtime_id)
+        if template is not None:
+            self._roster.unfit(template, why)
+        else:
+            self._faults.ended(runtime_id, None)
+
     # What the server asks
 
     def told(self) -> tuple[NodeTemplate, ...]:
@@ -376,3 +397,9 @@ class Templates:
             self._roster.drop(template, "it has ended")
         else:
             self._has_reported(template, report)
+
+
+def _writer(runtime_id: str, outfit: Outfit, pid: int) -> Writer:
+    # What is kept for clones is linked to what was written, and counted once.
+    folders = (str(outfit.directory / "rw"), str(outfit.directory / FILES))
+    return Writer(runtime_id, folders, pid, disk_limit(outfit.record.disk_mib))
