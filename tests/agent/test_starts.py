@@ -23,6 +23,7 @@ from squall.runtime.fake import FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec
 from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
 from tests.agent.parts import until
+from tests.agent.template.parts import reserve_of
 from tests.agent.world import World, make_start
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(60), pytest.mark.usefixtures("impatient")]
@@ -179,7 +180,7 @@ async def test_a_template_that_has_ended_is_noticed_when_it_is_to_be_forked(worl
             for template_id in [name for name in world.machine.containers if name.startswith("tp-")]:
                 # Its end is told after that of its last clone, which goes on.
                 await FakeRuntime(world.machine).kill(template_id, signal.SIGTERM)
-            template_of(world).parked.clear()
+            reserve_of(template_of(world)).parked.clear()
             _, answer = await snapshot(world)
 
         assert answer.path == "plain"

@@ -21,7 +21,8 @@ from squall.agent.launch import Identity, container_spec
 from squall.agent.outfit import Outfit, Outfits
 from squall.agent.phases import Phases
 from squall.agent.template.cells import FAILURES
-from squall.agent.template.template import Cell, Template
+from squall.agent.template.reserve import Cell
+from squall.agent.template.template import Template
 from squall.agent.template.templates import Templates
 from squall.agent.template.verdicts import printable
 from squall.agent.template.way import Way
@@ -123,16 +124,19 @@ class Starts:
         return (PATH_PARKED, self._parked), cell, fork
 
     async def _parked(self, start: _Start) -> Started | None:
-        cell = self._templates.take_parked(start.template)
+        cell = self._templates.take_parked(start.template, start.request)
         return None if cell is None else await self._begin(start, cell)
 
     async def _in_cell(self, start: _Start) -> Started | None:
-        cell = self._templates.take_cell(start.template)
+        cell = self._templates.take_cell(start.template, start.request)
         return None if cell is None else await self._begin(start, cell)
 
     async def _park_and_begin(self, start: _Start) -> Started | None:
-        cell = self._templates.take_parked(start.template)
-        return await self._begin(start, cell or await self._cells.make(start.template, is_parked=True))
+        cell = self._templates.take_parked(start.template, start.request)
+        if cell is None:
+            reserve = self._templates.reserve_of(start.template, start.request)
+            cell = await self._cells.make(reserve, is_parked=True)
+        return await self._begin(start, cell)
 
     async def _begin(self, start: _Start, cell: Cell) -> Started:
         record = start.container.record

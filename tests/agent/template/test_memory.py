@@ -7,7 +7,7 @@ from pathlib import Path
 from squall.agent.template.memory import TEMPLATES_MAX, budget_bytes, surplus, total_bytes
 from squall.protocol.template import MAKING, UNFIT
 from tests.agent.parts import make_config
-from tests.agent.template.parts import MIB, make_cell, make_template
+from tests.agent.template.parts import MIB, make_cell, make_template, reserve_of
 
 
 def test_the_budget_is_a_quarter_of_the_nodes_memory_or_what_is_configured() -> None:
@@ -25,8 +25,8 @@ def test_those_used_longest_ago_go_first_and_no_more_than_needed() -> None:
 
 def test_what_is_made_ahead_counts_and_a_process_that_is_gone_does_not() -> None:
     template = make_template()
-    template.cells.append(make_cell())
-    template.parked.append(make_cell(2, is_parked=True))
+    reserve_of(template).cells.append(make_cell())
+    reserve_of(template).parked.append(make_cell(2, is_parked=True))
     assert template.total_bytes == 12 * MIB
 
     template.state = UNFIT

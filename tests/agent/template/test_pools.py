@@ -10,12 +10,13 @@ import pytest
 from squall.agent.template import pools as pools_module
 from squall.agent.template.cells import Cells
 from squall.agent.template.pools import CELLS_NODE_MAX, PARKED_NODE_MAX, Pools
-from squall.agent.template.template import Cell, Template
+from squall.agent.template.reserve import Cell, Reserve
+from squall.agent.template.template import Template
 from squall.protocol.errors import PlatformError
 from squall.runtime.errors import TemplateUnfit
 from squall.runtime.fake import FakeMachine, FakeRuntime
 from tests.agent.parts import until
-from tests.agent.template.parts import make_cell, make_template
+from tests.agent.template.parts import make_cell, make_template, reserve_of
 
 
 class Made:
@@ -28,7 +29,7 @@ class Made:
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
 
-    async def make(self, template: Template, *, is_parked: bool) -> Cell:
+    async def make(self, reserve: Reserve, *, is_parked: bool) -> Cell:
         self.now += 1
         self.most_at_once = max(self.most_at_once, self.now)
         try:
@@ -40,7 +41,7 @@ class Made:
         finally:
             self.now -= 1
 
-    async def park(self, cell: Cell, template: Template) -> None:
+    async def park(self, cell: Cell, reserve: Reserve) -> None:
         cell.is_parked = True
 
     async def discard(self, cell: Cell) -> None:
@@ -66,7 +67,7 @@ class Room:
     def template(self, number: int, starts: int, used_at: float = 0.0) -> Template:
         template = make_template(number, used_at=used_at)
         for _ in range(starts):
-            template.demand.add(self.clock)
+            reserve_of(template).demand.add(self.clock)
         self.templates.append(template)
         return template
 
@@ -82,7 +83,7 @@ async def test_as_many_as_are_wanted_are_made_a_few_at_a_time() -> None:
     await until(lambda: not room.pools.wanted(room.templates))
     running.cancel()
 
-    targets = template.demand.targets(template.kind, 0.0)
+    targets = reserve_of(template).demand.targets(template.kind, 0.0)
     assert (len(template.cells), len(template.parked)) == (targets.cell_count, targets.parked_count)
     assert all(cell.is_parked for cell in template.parked)
     assert room.made.most_at_once <= pools_module.AT_ONCE
@@ -119,7 +120,7 @@ async def test_what_has_just_started_has_the_processors_for_a_moment() -> None:
 async def test_clones_of_the_template_used_last_come_first_and_a_node_has_bounds() -> None:
     room = Room()
     templates = [room.template(number, starts=300, used_at=number) for number in range(30)]
-    assert room.pools.wanted(templates) == [(templates[-1], True)] * 2
+    assert room.pools.wanted(templates) == [(reserve_of(templates[-1]), True)] * 2
 
     running = room.start()
     await until(lambda: not room.pools.wanted(room.templates))
@@ -165,8 +166,8 @@ async def test_what_is_not_wanted_any_more_goes_the_oldest_first() -> None:
     room = Room()
     template = room.template(1, starts=1)
     old, new = make_cell(1, since=0.0), make_cell(2, since=95.0)
-    template.cells.extend([old, new, make_cell(3, since=95.0)])
-    template.parked.append(make_cell(4, is_parked=True))
+    reserve_of(template).cells.extend([old, new, make_cell(3, since=95.0)])
+    reserve_of(template).parked.append(make_cell(4, is_parked=True))
     room.clock = 100.0
 
     await room.pools.upkeep([template])

@@ -12,7 +12,8 @@ from squall.agent.launch import Identity, cell_spec, cwd_of, environment, record
 from squall.agent.outfit import Outfit, Outfits
 from squall.agent.phases import Phases
 from squall.agent.record import ContainerRecord, write_record
-from squall.agent.template.template import PARKED_BYTES, Cell, Template
+from squall.agent.template.reserve import PARKED_BYTES, Cell, Reserve
+from squall.agent.template.template import Template
 from squall.protocol.errors import PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.node import ContainerStart
@@ -46,30 +47,29 @@ class Cells:
         self._outfits = outfits
         self._monotonic = monotonic
 
-    def outfit(self, template: Template, record: ContainerRecord | None = None) -> Outfit:
+    def outfit(self, template: Template, record: ContainerRecord) -> Outfit:
         """What a clone is to have, nothing of it taken yet.
 
         Args:
-            record: of the container that it is to be at once; None where nobody knows it yet.
+            record: of the container that it is to be; without an id where nobody knows it yet.
         """
-        request, cell_id = template.request, new_id("ce")
-        if record is None:
-            record = record_of(self._config, request, "")
+        cell_id = new_id("ce")
         record = replace(record, cell_id=cell_id, template_id=template.template_id)
         return Outfit(record, self._config.containers_dir / cell_id)
 
-    async def make(self, template: Template, *, is_parked: bool) -> Cell:
+    async def make(self, reserve: Reserve, *, is_parked: bool) -> Cell:
         """Make a cell ahead; nothing of it is left when it fails.
 
         Raises:
             RuntimeFailure, PlatformError, OSError, TimeoutError: it cannot be made; `TemplateUnfit` where the template
                 is what it fails of.
         """
-        outfit = self.outfit(template)
+        template, request = reserve.template, reserve.request
+        outfit = self.outfit(template, record_of(self._config, request, ""))
         cell: Cell | None = None
         try:
             async with asyncio.timeout(FORK_S):
-                cell, spec = await self._furnish(template, outfit, template.request, Phases())
+                cell, spec = await self._furnish(template, outfit, request, Phases())
                 await self._runtime.prepare(spec, is_parked=is_parked)
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(self._outfits.give_back(outfit)))
@@ -78,13 +78,14 @@ class Cells:
             _is_parked_now(cell)
         return cell
 
-    async def park(self, cell: Cell, template: Template) -> None:
+    async def park(self, cell: Cell, reserve: Reserve) -> None:
         """Fork into a cell that was made without a clone.
 
         Raises:
             RuntimeFailure, TimeoutError: it cannot be done; the cell is to be discarded.
         """
-        spec = cell_spec(self._config, template.request, cell.image, cell.provision, template.template_id)
+        template_id = reserve.template.template_id
+        spec = cell_spec(self._config, reserve.request, cell.image, cell.provision, template_id)
         async with asyncio.timeout(FORK_S):
             await self._runtime.prepare(spec, is_parked=True)
         _is_parked_now(cell)

@@ -109,10 +109,10 @@ class Faults:
                 self._roster.unfit(template, "it has ended")
 
     def ended(self, runtime_id: str, status: ExitStatus | None) -> None:
-        """Something has that is no container: a template, or a clone that was parked. None: its spawner has died."""
+        """Something has that is no container: a template, or what was made ahead. None: its spawner has died."""
         template = self._roster.there.get(runtime_id)
         if template is None:
-            self._waiting_ended(runtime_id, is_lost=status is None)
+            self._waiting_ended(runtime_id)
             return
         template.has_exited = True
         if status is None:
@@ -123,15 +123,14 @@ class Faults:
             self._roster.unfit(template, f"it has ended by itself ({_in_words(status)})")
         self._tasks.start(self._roster.bury(template))
 
-    def _waiting_ended(self, cell_id: str, *, is_lost: bool) -> None:
+    def _waiting_ended(self, cell_id: str) -> None:
+        """What nobody had begun in: killed, as a rule, for its memory. That says nothing of its template."""
         for template in self._roster.there.values():
-            for waiting in (template.parked, template.cells):
-                for cell in waiting:
+            for reserve in template.reserves.values():
+                for cell in (*reserve.parked, *reserve.cells):
                     if cell.cell_id == cell_id:
-                        waiting.remove(cell)
+                        reserve.remove(cell)
                         self._tasks.start(self._cells.discard(cell))
-                        if not is_lost:
-                            self._count_unfit(template)
                         return
 
     def find_lost(self, there: Collection[str]) -> None:

@@ -13,7 +13,6 @@ from squall.agent.outfit import Outfit, Outfits, Services
 from squall.agent.phases import Phases
 from squall.agent.record import ContainerRecord
 from squall.agent.relay import TemplateOf, token_hash
-from squall.agent.template.demand import Demand
 from squall.agent.template.record import TemplateRecord, write_template_record
 from squall.agent.template.template import Template
 from squall.protocol.guest import TEMPLATE_FUNCTION, TEMPLATE_GUEST
@@ -29,7 +28,6 @@ class Making:
 
     Args:
         now: seconds since 1970.
-        monotonic: seconds.
     """
 
     def __init__(
@@ -38,19 +36,17 @@ class Making:
         services: Services,
         outfits: Outfits,
         now: Callable[[], float],
-        monotonic: Callable[[], float],
     ) -> None:
         self._config = config
         self._services = services
         self._outfits = outfits
         self._now = now
-        self._monotonic = monotonic
 
     def new(self, key: str, kind: str, request: ContainerStart) -> Template:
         """A template that nothing has been made of yet."""
         record = record_of(self._config, request, new_id("tp"))
         outfit = Outfit(record, self._config.containers_dir / record.container_id)
-        return Template(outfit, key, kind, request, self._now(), self._now(), Demand(self._monotonic()))
+        return Template(outfit, key, kind, request, self._now(), self._now())
 
     async def start(self, template: Template) -> TemplateReport:
         """Start it, and return what it says when it has gone as far as it can.
@@ -79,8 +75,7 @@ class Making:
         directory = self._config.containers_dir / record.container_id
         of = TemplateOf(record.app_id, record.function_id, record.version)
         outfit = await self._outfits.adopt(record, directory, of)
-        demand = Demand(self._monotonic())
-        template = Template(outfit, known.key, known.kind, known.request, known.made_at, self._now(), demand)
+        template = Template(outfit, known.key, known.kind, known.request, known.made_at, self._now())
         try:
             self._is_up(template, await self._services.runtime.adopt(record.container_id))
         except BaseException:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from squall.agent.template.cells import FAILURES, Cells
-from squall.agent.template.demand import Targets
+from squall.agent.template.reserve import Reserve
 from squall.agent.template.template import Template
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
@@ -110,42 +110,43 @@ class Pools:
             await asyncio.sleep(left_s)
             await self._is_quiet.wait()
 
-    def wanted(self, templates: Sequence[Template]) -> list[tuple[Template, bool]]:
-        """What to make next, `AT_ONCE` at most: for each a template, and whether it is to be parked.
+    def wanted(self, templates: Sequence[Template]) -> list[tuple[Reserve, bool]]:
+        """What to make next, `AT_ONCE` at most: for what, and whether it is to be parked.
 
         Clones come before cells, and those of templates that were used last before those of others.
         """
         now = self._monotonic()
-        ready = [one for one in templates if one.is_ready and one.pools_rest_until <= now]
-        ready.sort(key=lambda one: -one.used_at)
-        targets = {one.template_id: self._targets(one, now) for one in ready}
+        ready = [
+            reserve
+            for one in templates
+            if one.is_ready and one.pools_rest_until <= now
+            for reserve in one.reserves.values()
+        ]
+        ready.sort(key=lambda one: (-one.template.used_at, -one.demand.last_at))
+        wanted = [(one, one.targets(now)) for one in ready]
         room_parked = PARKED_NODE_MAX - sum(len(one.parked) for one in templates)
         room_cells = CELLS_NODE_MAX - sum(len(one.cells) for one in templates)
-        found: list[tuple[Template, bool]] = []
-        for one in ready:
-            missing = min(targets[one.template_id].parked_count - len(one.parked), room_parked)
+        found: list[tuple[Reserve, bool]] = []
+        for one, targets in wanted:
+            missing = min(targets.parked_count - len(one.parked), room_parked)
             found += [(one, True)] * max(0, missing)
             room_parked -= max(0, missing)
-        for one in ready:
+        for one, targets in wanted:
             if len(found) >= AT_ONCE:
                 break
-            missing = min(targets[one.template_id].cell_count - len(one.cells), room_cells)
+            missing = min(targets.cell_count - len(one.cells), room_cells)
             found += [(one, False)] * max(0, missing)
             room_cells -= max(0, missing)
         return found[:AT_ONCE]
 
-    def _targets(self, template: Template, now: float) -> Targets:
-        if template.is_saved:
-            return Targets(cell_count=0, parked_count=0)
-        return template.demand.targets(template.kind, now)
-
-    async def _fill(self, template: Template, *, is_parked: bool) -> None:
-        cell = template.cells.popleft() if is_parked and template.cells else None
+    async def _fill(self, reserve: Reserve, *, is_parked: bool) -> None:
+        template = reserve.template
+        cell = reserve.cells.popleft() if is_parked and reserve.cells else None
         try:
             if cell is None:
-                cell = await self._cells.make(template, is_parked=is_parked)
+                cell = await self._cells.make(reserve, is_parked=is_parked)
             else:
-                await self._cells.park(cell, template)
+                await self._cells.park(cell, reserve)
         except FAILURES as error:
             template.pools_rest_until = self._monotonic() + REST_S
             if cell is not None:
@@ -155,10 +156,10 @@ class Pools:
             else:
                 _log.warning("%s: nothing can be made ahead: %s", template.template_id, error)
             return
-        if template.is_ready:
-            (template.parked if cell.is_parked else template.cells).append(cell)
+        if reserve.is_current:
+            (reserve.parked if cell.is_parked else reserve.cells).append(cell)
         else:
-            # It was dropped meanwhile.
+            # Its template was dropped meanwhile, or its function is another one.
             await self._cells.discard(cell)
 
     # Upkeep
@@ -173,9 +174,9 @@ class Pools:
     async def upkeep(self, templates: Sequence[Template]) -> None:
         """Throw away what is not wanted any more, and measure some of what there is."""
         now = self._monotonic()
-        for template in templates:
-            targets = self._targets(template, now)
-            for waiting, count in ((template.cells, targets.cell_count), (template.parked, targets.parked_count)):
+        for reserve in [reserve for template in templates for reserve in template.reserves.values()]:
+            targets = reserve.targets(now)
+            for waiting, count in ((reserve.cells, targets.cell_count), (reserve.parked, targets.parked_count)):
                 while len(waiting) > count and now - waiting[0].since > SURPLUS_S:
                     await self._cells.discard(waiting.popleft())
         ready = [template for template in templates if template.is_ready]
@@ -186,7 +187,7 @@ class Pools:
     async def _measure(self, template: Template) -> None:
         try:
             template.memory_bytes = (await self._runtime.usage(template.template_id)).memory_bytes
-            for cell in list(template.parked):
+            for cell in template.parked:
                 cell.memory_bytes = (await self._runtime.usage(cell.cell_id)).memory_bytes
         except RuntimeFailure as error:
             _log.debug("%s: cannot be measured: %s", template.template_id, error)

@@ -144,10 +144,7 @@ class Roster:
         if making is not None and not making.done():
             making.cancel()
             await asyncio.wait([making])
-        ahead = [*template.parked, *template.cells]
-        template.parked.clear()
-        template.cells.clear()
-        await asyncio.gather(*(self._cells.discard(cell) for cell in ahead))
+        await asyncio.gather(*(self._cells.discard(cell) for cell in template.empty()))
         while not template.gone.is_set():
             if not template.is_up or template.has_exited:
                 await self.bury(template)

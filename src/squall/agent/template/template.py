@@ -1,41 +1,17 @@
-"""One template, with the cells and parked clones that are kept ready for it."""
+"""One template, with what is ready to be begun from it."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
 from dataclasses import dataclass, field
 
-from squall.agent.launch import Provision
 from squall.agent.outfit import Outfit
-from squall.agent.template.demand import Demand
+from squall.agent.template.reserve import Cell, Reserve
 from squall.protocol.function import GVISOR
-from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
 from squall.protocol.template import MAKING, READY, NodeTemplate
 
-CELL_BYTES = 1 * 2**20
-PARKED_BYTES = 8 * 2**20
-"""What one counts until it is measured."""
 _MIB = 2**20
-
-
-@dataclass(slots=True, eq=False)
-class Cell:
-    """What a clone is to live in, made ahead; with the clone in it when it is parked."""
-
-    outfit: Outfit
-    image: ImageConfig
-    provision: Provision
-    since: float
-    """By the monotonic clock."""
-    is_parked: bool = False
-    memory_bytes: int = CELL_BYTES
-
-    @property
-    def cell_id(self) -> str:
-        """Its id."""
-        return self.outfit.record.cell_id
 
 
 @dataclass(slots=True, eq=False)
@@ -46,12 +22,11 @@ class Template:
     key: str
     kind: str
     request: ContainerStart
-    """A start that it is for: cells are made as this says. Its environment is not known after a restart, nor needed."""
+    """A start that it was made for. Its environment is not known after a restart, nor needed."""
     made_at: float
     """Seconds since 1970."""
     used_at: float
     """The same, when a container was last started from it."""
-    demand: Demand
     state: str = MAKING
     cause: str = ""
     """Why it is unfit or dropped."""
@@ -66,10 +41,8 @@ class Template:
     has_exited: bool = False
     pid: int = 0
     memory_bytes: int = 0
-    cells: collections.deque[Cell] = field(default_factory=collections.deque)
-    """Ready to be forked into, the oldest first."""
-    parked: collections.deque[Cell] = field(default_factory=collections.deque)
-    """Ready to be told who they are, the oldest first."""
+    reserves: dict[str, Reserve] = field(default_factory=dict)
+    """What is ready, by function."""
     clones: set[str] = field(default_factory=set)
     """Containers that run and are forks of it, by the runtime's ids."""
     unfit_fork_count: int = 0
@@ -83,6 +56,20 @@ class Template:
     def template_id(self) -> str:
         """Its id."""
         return self.outfit.record.container_id
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All that are ready to be forked into."""
+        return [cell for reserve in self.reserves.values() for cell in reserve.cells]
+
+    @property
+    def parked(self) -> list[Cell]:
+        """All that wait to be told who they are."""
+        return [cell for reserve in self.reserves.values() for cell in reserve.parked]
+
+    def empty(self) -> list[Cell]:
+        """Take out all that is ready."""
+        return [cell for reserve in self.reserves.values() for cell in reserve.empty()]
 
     @property
     def is_saved(self) -> bool:

@@ -28,13 +28,15 @@ from squall.agent.record import ContainerRecord
 from squall.agent.template import wanted
 from squall.agent.template.adoption import Adoption
 from squall.agent.template.cells import FAILURES, Cells
+from squall.agent.template.demand import Demand
 from squall.agent.template.faults import Ending, Faults
 from squall.agent.template.key import TemplateKeys
 from squall.agent.template.making import Making
 from squall.agent.template.memory import budget_bytes
 from squall.agent.template.pools import Pools
+from squall.agent.template.reserve import Cell, Reserve
 from squall.agent.template.roster import Roster
-from squall.agent.template.template import Cell, Template
+from squall.agent.template.template import Template
 from squall.agent.template.verdicts import Verdict, Verdicts
 from squall.agent.template.wanted import Wanted
 from squall.agent.template.way import Way, obstacle
@@ -52,6 +54,8 @@ WAIT_S = 60.0
 """How long a start waits for a function template; it is plain then, and the template goes on being made."""
 MAKE_S = 600.0
 """How long one may take."""
+RESERVES_MAX = 64
+"""Functions of one template that something is ready for."""
 _MIB = 2**20
 
 
@@ -76,7 +80,7 @@ class Templates:
         self._now = now
         self._monotonic = monotonic
         self._keys = TemplateKeys(config.data_dir, config.guest_entry)
-        self._making = Making(config, services, outfits, now, monotonic)
+        self._making = Making(config, services, outfits, now)
         self.cells = Cells(config, services.runtime, outfits, monotonic)
         self._verdicts = Verdicts()
         self._tasks = TaskSet()
@@ -129,8 +133,7 @@ class Templates:
             return self._by_image(plain, key, request)
         if template is None:
             template = self._begin(key, kind, request)
-        template.request = request
-        template.demand.add(self._monotonic())
+        self._note_start(template, request)
         if is_asked_for:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WAIT_S):
@@ -162,8 +165,7 @@ class Templates:
                 return plain
             self._wanted.note(key)
             return replace(plain, wanted_key=key)
-        template.request = request
-        template.demand.add(self._monotonic())
+        self._note_start(template, request)
         if not template.is_ready:
             return plain
         template.used_at = self._now()
@@ -191,16 +193,44 @@ class Templates:
         if wanted_mib and self.memory_bytes() > free_bytes:
             self._roster.drop_surplus(free_bytes, kept, "the node's memory was needed for a container")
 
-    def take_parked(self, template: Template) -> Cell | None:
-        """The clone that has waited longest, if one does."""
-        return template.parked.popleft() if template.parked else None
+    def _note_start(self, template: Template, request: ContainerStart) -> Reserve:
+        """A container of the function is started: there will be more. What was ready for the function as it was before
+        goes."""
+        reserves, now = template.reserves, self._monotonic()
+        before = reserves.pop(request.function_id, None)
+        if before is not None and before.fits(request):
+            reserve = before
+        else:
+            reserve = Reserve(template, request, before.demand if before is not None else Demand(now))
+            self._discard([] if before is None else before.empty())
+        reserves[request.function_id] = reserve  # those used last come last
+        while len(reserves) > RESERVES_MAX:
+            self._discard(reserves.pop(next(iter(reserves))).empty())
+        reserve.demand.add(now)
+        return reserve
 
-    def take_cell(self, template: Template) -> Cell | None:
+    def _discard(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            self._tasks.start(self.cells.discard(cell))
+
+    def reserve_of(self, template: Template, request: ContainerStart) -> Reserve:
+        """What may be ready for this start; its template makes more of it."""
+        reserve = template.reserves.get(request.function_id)
+        # Meanwhile the function may have been started as it was before, or is to be.
+        return reserve if reserve is not None and reserve.fits(request) else Reserve(template, request, Demand(0.0))
+
+    def take_parked(self, template: Template, request: ContainerStart) -> Cell | None:
+        """The clone that has waited longest, if one does."""
+        parked = self.reserve_of(template, request).parked
+        return parked.popleft() if parked else None
+
+    def take_cell(self, template: Template, request: ContainerStart) -> Cell | None:
         """The cell that has waited longest, if one does.
 
         Oldest first, of both: none waits for ever, and the network of a cell has rested since its last container.
         """
-        return template.cells.popleft() if template.cells else None
+        cells = self.reserve_of(template, request).cells
+        return cells.popleft() if cells else None
 
     def clone_began(self, template_id: str, runtime_id: str) -> None:
         """A container is a fork of this template, or about to be."""
@@ -233,8 +263,9 @@ class Templates:
         self._faults.failed(template, error)
 
     def ended(self, runtime_id: str, status: ExitStatus | None) -> None:
-        """Something has that is no container: a template, or a clone that was parked."""
+        """Something has that is no container: a template, or what was made ahead."""
         self._faults.ended(runtime_id, status)
+        self._pools.wake()
 
     def find_lost(self, there: Collection[str]) -> None:
         """Take those for ended that the runtime does not know any more."""
@@ -339,7 +370,7 @@ class Templates:
         if key in self._roster.live or self._is_ended or self._verdicts.find(key, self._monotonic()) is not None:
             return
         template = self._begin(key, IMAGE, request)
-        template.demand.add(self._monotonic())
+        self._note_start(template, request)
         await template.settled.wait()
 
     def _begin(self, key: str, kind: str, request: ContainerStart) -> Template:
