@@ -17,7 +17,7 @@ from squall.protocol import codec as wire
 from squall.protocol.channel.contract import Channel
 from squall.protocol.channel.stream import StreamChannel, connect_unix
 from squall.protocol.frames import Frame, encode
-from squall.protocol.guest import GuestHello
+from squall.protocol.guest import GuestHello, GuestWaiting, Ready
 from squall.protocol.node import ContainerHello
 from tests.agent.parts import CODEC, Inbox, ServerEnd, until
 
@@ -318,3 +318,138 @@ async def test_what_is_to_be_known_before_frames_goes_ahead_of_them(opened: Open
     names = [CODEC.decode(frame.header).method for frame in inbox.frames]
 
     assert names == ["ContainerHello", "PrintedBefore", "Ready", "Outputs"]
+
+
+@pytest.fixture
+async def cell(data_dir: Path) -> AsyncIterator[Opened]:
+    """The socket of one of whom nobody knows yet who it will be."""
+    server = ServerEnd()
+    its_socket = Relay(CODEC, server.connect_container, hello_s=0.3).open("", "", data_dir)
+    await its_socket.start()
+    made = Opened(its_socket, server, data_dir / "agent.sock")
+    yield made
+    for channel in made.channels:
+        channel.close()
+    await its_socket.close()
+    await asyncio.sleep(0.01)
+
+
+READY = Ready(500, 0.0, "3.11.2", 0.0)
+
+
+def waiting(ready: Ready | None = None) -> Frame:
+    return Frame(CODEC.encode(wire.EVENT, 0, "GuestWaiting", GuestWaiting(ready)), b"")
+
+
+def names(inbox: Inbox) -> list[str]:
+    return [CODEC.decode(frame.header).method for frame in inbox.frames]
+
+
+async def test_a_parked_guest_is_introduced_when_it_is_known_who_it_is_and_heard_when_it_says_so(cell: Opened) -> None:
+    guest, heard = await cell.connect(waiting(READY))
+    await asyncio.sleep(0.4)  # longer than a hello may take
+    assert not cell.server.container_channels
+
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+    server, received = await cell.served(0)
+    await until(lambda: len(received.frames) == 2)
+    server.send(event("Boot"))
+    await until(lambda: heard.frames)
+
+    assert introduced(received.frames[0]) == ContainerHello(CONTAINER, "guest")
+    assert CODEC.record(Ready, CODEC.decode(received.frames[1].header).params) == READY
+    guest.send(hello())
+    guest.send(event("Outputs"))
+    await asyncio.sleep(0.05)
+    assert names(received) == ["ContainerHello", "Ready"], "before what it prints is read"
+    cell.socket.is_up(lambda: event("PrintedBefore"))
+    await until(lambda: len(received.frames) == 4)
+    assert names(received)[2:] == ["PrintedBefore", "Outputs"]
+
+
+async def test_a_parked_guest_that_is_not_ready_is_introduced_and_no_more(cell: Opened) -> None:
+    await cell.connect(waiting())
+    await asyncio.sleep(0.02)
+
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+    _, received = await cell.served(0)
+    await asyncio.sleep(0.05)
+
+    assert names(received) == ["ContainerHello"]
+
+
+async def test_what_nobody_has_verified_is_introduced_by_its_hello_only(cell: Opened) -> None:
+    guest, _ = await cell.connect(waiting(READY))
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=False)
+    cell.socket.is_up(lambda: None)
+    await asyncio.sleep(0.05)
+    assert not cell.server.container_channels
+
+    guest.send(hello())
+    _, received = await cell.served(0)
+    await until(lambda: len(received.frames) == 2)
+
+    assert names(received) == ["ContainerHello", "Ready"]
+
+
+@pytest.mark.parametrize(
+    "frame", [hello(token="wrong"), hello(container_id=""), event("Outputs")], ids=["token", "container", "no hello"]
+)
+async def test_one_that_waited_is_heard_only_with_the_right_hello(cell: Opened, frame: Frame) -> None:
+    guest, heard = await cell.connect(waiting(READY))
+    await asyncio.sleep(0.02)
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+    cell.socket.is_up(lambda: None)
+    _, received = await cell.served(0)
+
+    guest.send(frame)
+    guest.send(event("Outputs"))
+    await until(lambda: heard.reason is not None and received.reason is not None)
+
+    assert names(received) == ["ContainerHello", "Ready"]
+
+
+async def test_one_that_waited_and_never_says_hello_is_closed(cell: Opened) -> None:
+    _, heard = await cell.connect(waiting(READY))
+    await asyncio.sleep(0.02)
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+
+    await until(lambda: heard.reason is not None, 2)
+
+
+@pytest.mark.parametrize("frame", [hello(), hello(token="", container_id=""), event("Outputs")])
+async def test_who_speaks_while_nobody_knows_who_it_is_is_closed(cell: Opened, frame: Frame) -> None:
+    _, heard = await cell.connect(waiting(READY), frame)
+
+    await until(lambda: heard.reason is not None)
+
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+    await asyncio.sleep(0.05)
+    assert not cell.server.container_channels
+
+
+async def test_one_connection_may_wait(cell: Opened) -> None:
+    await cell.connect(waiting(READY))
+    await asyncio.sleep(0.02)
+
+    _, second = await cell.connect(waiting(READY))
+    await until(lambda: second.reason is not None)
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+    await cell.served(0)
+
+    assert len(cell.server.container_channels) == 1
+
+
+async def test_a_guest_whose_waiting_connection_broke_is_let_in_over_another_one(cell: Opened) -> None:
+    guest, _ = await cell.connect(waiting(READY))
+    await asyncio.sleep(0.02)
+    guest.close()
+    await asyncio.sleep(0.02)
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+    cell.socket.is_up(lambda: None)
+
+    await cell.connect(hello(), event("Ready"))
+    _, received = await cell.served(0)
+    await until(lambda: len(received.frames) == 2)
+
+    assert names(received) == ["ContainerHello", "Ready"]

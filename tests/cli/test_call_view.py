@@ -114,6 +114,17 @@ def test_phases_of_a_copy_that_took_longer_to_load_than_it_was_connected_follow_
     assert phases[-1][2] == 6
 
 
+@pytest.mark.parametrize("more", [{"ready": 1.2, "first_input": 1.3}, {"ready": 30.0, "import": 25.0}])
+def test_phases_of_a_parked_copy_that_is_connected_before_it_is_woken_follow_each_other(more: dict[str, float]) -> None:
+    marks = container(placed=1.0, start__template=0.1, start__runtime=3.0, connected=1.1, process=4.2, **more)
+
+    phases = container_view.phases_of(ContainerFlight(marks))
+
+    assert all(begin <= end for _, begin, end in phases)
+    assert all(before[2] <= after[1] + 1e-6 for before, after in itertools.pairwise(phases))
+    assert {name: end - begin for name, begin, end in phases}["sandbox"] == pytest.approx(3.0)
+
+
 def test_path_of_a_start_is_told_with_its_cause() -> None:
     info = replace(
         container(placed=1.0, ready=9.0), path="plain", path_cause="module watch started a thread\x1b]0;x\x07"

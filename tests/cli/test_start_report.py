@@ -88,6 +88,26 @@ def test_phases_of_a_call_add_up_to_what_its_caller_saw() -> None:
 
 
 @pytest.mark.parametrize(
+    ("finished", "run"), [(8.0, 3.9), (3.5, 0.0)], ids=["when it is up", "before its node says so"]
+)
+def test_phases_of_a_call_of_a_parked_copy_add_up_too(finished: float, run: float) -> None:
+    marks = {"placed": 1.0, "start.template": 0.1, "start.runtime": 3.0, "process": 4.2, "connected": 1.1}
+    info = ContainerInfo(
+        "ct-1", "ap-1", "app", "fu-1", "f", "nd-1", "idle", 0.0, phase_ms={**marks, "ready": 1.2, "first_input": 1.3}
+    )
+    attempt = AttemptFlight(0, "succeeded", 0.0, 1.3, finished, "ct-1")
+    flight = CallFlight(
+        CallSummary("fc-1", "fu-1", "f", "ap-1", "app", "remote", 0.0, "succeeded", 1),
+        inputs=(InputFlight(0, "in-1:0", "succeeded", (attempt,)),),
+    )
+
+    found = cold_start_of(flight, ContainerFlight(info), finished + 0.5)
+
+    assert dict(found.phases)["run"] == pytest.approx(run)
+    assert sum(took for _, took in found.phases) == pytest.approx(finished + 0.5)
+
+
+@pytest.mark.parametrize(
     ("is_snapshot_enabled", "one", "said"),
     [
         (False, start({"sandbox": 10, "import": 40}), "enable_memory_snapshot=True"),

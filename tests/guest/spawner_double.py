@@ -153,6 +153,11 @@ class Fork:
         self._pidfd = os.pidfd_open(self.pid)
         return self
 
+    def let_wait(self) -> Fork:
+        """It is parked."""
+        self.channel.send(b'{"wait": 1}')
+        return self
+
     def tell(self, env: Mapping[str, str]) -> None:
         """Who it is."""
         (out, their_out), (err, their_err) = os.pipe(), os.pipe()

@@ -28,6 +28,7 @@ from squall.protocol.guest import (
     TEMPLATE_FUNCTION,
     TEMPLATE_GUEST,
     GuestHello,
+    GuestWaiting,
     Ready,
 )
 from tests.guest.spawner_double import TEMPLATE, TIMEOUT_S
@@ -303,6 +304,94 @@ def test_fork_that_user_code_ends_says_nothing(start: Start) -> None:
 
     fork.communicate()
     assert fork.returncode == -signal.SIGKILL  # what the double makes of it
+
+
+def test_parked_fork_connects_before_it_is_told_who_it_is(start: Start) -> None:
+    one = start(CODE)
+    one.ready("about")
+    fork = one.template.fork().joined().let_wait()
+    one.forks.append(fork)
+    waiting, _ = one.agent.expect("GuestWaiting", GuestWaiting)
+    assert waiting.ready is not None
+    assert (waiting.ready.credit_max, waiting.ready.import_ms) == (1_000, 0.0)
+
+    fork.begin("ct-parked")
+    hello, _ = one.agent.expect("GuestHello", GuestHello)
+    assert (hello.container_id, hello.token) == ("ct-parked", "secret")
+    one.say_boot("ct-parked")
+
+    value = pickle.dumps(((), {}), 4)
+    one.agent.say("Inputs", InputBatch(CALL, (0,), (len(value),), (0,)), value)
+    envelope, body = one.agent.events.get(timeout=TIMEOUT_S)
+    assert envelope.method == "Outputs", "it has said again that it is ready"
+    assert pickle.loads(body)["pid"] == fork.pid
+
+
+def test_fork_with_hooks_to_come_is_ready_when_they_have_run(start: Start) -> None:
+    one = start(CODE)
+    one.ready("Model", is_class=True)
+    fork = one.template.fork().joined().let_wait()
+    one.forks.append(fork)
+    waiting, _ = one.agent.expect("GuestWaiting", GuestWaiting)
+    assert waiting.ready is None
+
+    fork.begin("ct-parked")
+    one.agent.expect("GuestHello", GuestHello)
+    one.say_boot("ct-parked")
+
+    ready, _ = one.agent.expect("Ready", Ready)
+    assert ready.enter_ms > 0
+    assert one.call() == ["first", "second", "late ct-parked"]
+
+
+def test_fork_of_a_guest_is_ready_when_it_has_loaded_the_function(start: Start) -> None:
+    one = start(CODE, stage=TEMPLATE_GUEST)
+    one.template.report()
+    fork = one.template.fork().joined().let_wait()
+    one.forks.append(fork)
+    waiting, _ = one.agent.expect("GuestWaiting", GuestWaiting)
+    assert waiting.ready is None
+    one.definition = Definition(BY_FILE, "user_code", "about")
+
+    fork.begin("ct-parked")
+    one.agent.expect("GuestHello", GuestHello)
+    one.say_boot("ct-parked")
+
+    ready, _ = one.agent.expect("Ready", Ready)
+    assert ready.import_ms > 0
+
+
+def test_parked_fork_whose_agent_was_restarted_connects_again_and_says_all(start: Start) -> None:
+    one = start(CODE)
+    one.ready("about")
+    fork = one.template.fork().joined().let_wait()
+    one.forks.append(fork)
+    one.agent.expect("GuestWaiting", GuestWaiting)
+    one.agent.drop()
+    one.agent.come_back()
+
+    fork.begin("ct-parked")
+    one.agent.expect("GuestHello", GuestHello)
+    one.say_boot("ct-parked")
+
+    one.agent.expect("Ready", Ready)
+    assert one.call()["pid"] == fork.pid
+
+
+def test_parked_fork_that_cannot_reach_its_agent_connects_when_it_is_somebody(start: Start) -> None:
+    one = start(CODE)
+    one.ready("about")
+    one.agent.drop()
+    fork = one.template.fork().joined().let_wait()
+    one.forks.append(fork)
+    fork.begin("ct-parked")
+    one.agent.come_back()
+
+    one.agent.expect("GuestHello", GuestHello)
+    one.say_boot("ct-parked")
+
+    one.agent.expect("Ready", Ready)
+    assert one.call()["pid"] == fork.pid
 
 
 def test_parked_fork_ends_when_it_is_told_to(start: Start) -> None:

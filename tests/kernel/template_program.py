@@ -104,6 +104,9 @@ def join(channel: socket.socket, skipped: set[str]) -> None:
 def live(channel: socket.socket, skipped: set[str]) -> int:
     channel.send(b'{"joined": 1}')
     data, outputs = receive(channel)
+    was_told_to_wait = data == b'{"wait": 1}'
+    if was_told_to_wait:
+        data, outputs = receive(channel)
     if not data:
         return 1
     if "begin" in skipped:
@@ -120,7 +123,7 @@ def live(channel: socket.socket, skipped: set[str]) -> int:
     channel.send(b'{"begun": 1}')
     code = 0
     try:
-        exec(os.environ.get("ACTION", ""), {"__name__": "clone"})
+        exec(os.environ.get("ACTION", ""), {"__name__": "clone", "was_told_to_wait": was_told_to_wait})
     except SystemExit as ended:
         code = int(ended.code or 0)
     sys.stdout.flush()

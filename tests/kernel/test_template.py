@@ -259,11 +259,11 @@ async def test_cell_then_fork_then_begin(forge: Forge) -> None:
     assert status.pid > 0
 
     started = await forge.runtime.begin(
-        spec.container_id, {**ENV, "ACTION": "import os; print(os.environ['A'])", "A": "1"}
+        spec.container_id, {**ENV, "ACTION": "import os; print(os.environ['A'], was_told_to_wait)", "A": "1"}
     )
 
     ended = await forge.containers.finish(Running(spec.container_id, started))
-    assert (ended.status.code, ended.stdout) == (0, "1\n")
+    assert (ended.status.code, ended.stdout) == (0, "1 True\n")
 
 
 async def test_begin_of_a_cell_forks_first(forge: Forge) -> None:
@@ -271,9 +271,9 @@ async def test_begin_of_a_cell_forks_first(forge: Forge) -> None:
     spec = forge.spec(template)
     await forge.runtime.prepare(spec, is_parked=False)
 
-    started = await forge.runtime.begin(spec.container_id, {**ENV, "ACTION": "print(2)"})
+    started = await forge.runtime.begin(spec.container_id, {**ENV, "ACTION": "print(was_told_to_wait)"})
 
-    assert (await forge.containers.finish(Running(spec.container_id, started))).stdout == "2\n"
+    assert (await forge.containers.finish(Running(spec.container_id, started))).stdout == "False\n"
 
 
 async def test_parked_clone_that_ends_is_gone(forge: Forge) -> None:

@@ -206,7 +206,7 @@ class Containers:
             record.container_id, record.app_id, record.function_id, started.stdout_fd, started.stderr_fd
         )
         assert container.outfit.socket is not None
-        container.outfit.socket.ahead = functools.partial(self._services.log_sender.ahead, catch_up)
+        container.outfit.socket.is_up(functools.partial(self._services.log_sender.ahead, catch_up))
         container.pid = started.pid
         container.is_running = True
         container.started.set()

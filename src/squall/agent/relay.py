@@ -3,6 +3,13 @@
 Each container has a directory of its own with one socket in it, bound into the container, and one token. A connection
 begins with `GuestHello`; from there on the agent only moves frames, and reads no more from one side than the other
 takes. When the server is gone the container's connection is closed: the guest comes back and goes on.
+
+    a fork              agent                                 server
+      GuestWaiting ───────▶  waits until it is known who that is
+                             ContainerHello, Ready ──────────▶   of one that is parked: at once, beside the message
+      ◀───────────────────────────────── Boot, Inputs             of the spawner that tells it who it is
+      GuestHello ─────────▶  is checked; only now its frames pass
+      Outputs ────────────▶  wait until its pipes are read ───▶
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from squall.protocol import codec as wire
 from squall.protocol.channel.contract import Channel
@@ -23,7 +31,15 @@ from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import Codec
 from squall.protocol.errors import PlatformError
 from squall.protocol.frames import Frame
-from squall.protocol.guest import ROLE_CLIENT, ROLE_GUEST, ROLE_TEMPLATE, SOCKET_PATH, GuestHello
+from squall.protocol.guest import (
+    ROLE_CLIENT,
+    ROLE_GUEST,
+    ROLE_TEMPLATE,
+    SOCKET_PATH,
+    GuestHello,
+    GuestWaiting,
+    Ready,
+)
 from squall.protocol.node import ContainerHello
 from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
@@ -38,6 +54,8 @@ CHECK_BYTES = 2**20
 """After so many bytes the relay waits for the slower side before it reads on."""
 
 ConnectContainer = Callable[[], Awaitable[Channel]]
+
+_R = TypeVar("_R", GuestHello, GuestWaiting)
 
 _log = logging.getLogger("squall.agent.relay")
 
@@ -69,7 +87,7 @@ class Relay:
     ) -> ContainerSocket:
         """Listen in a container's socket directory; what listened there before is replaced.
 
-        Without a token nobody gets in, until `ContainerSocket.become` says who it is.
+        Without a token nobody gets in, until `ContainerSocket.become` says who it is; one connection may wait for that.
 
         Raises:
             OSError: the directory is gone or full.
@@ -121,6 +139,13 @@ class ContainerSocket:
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[Connection] = set()
         self._guest: Connection | None = None
+        self._waiting: Connection | None = None
+        self._identity = asyncio.Event()
+        self._is_verified = False
+        self._is_up = asyncio.Event()
+        if token_sha256:
+            self._identity.set()
+            self._is_up.set()
         self._is_closed = False
         self.tasks = TaskSet()
         self.held_bytes = 0
@@ -128,16 +153,32 @@ class ContainerSocket:
         self.on_guest: Callable[[], None] = _nothing
         """Called when the guest has introduced itself."""
         self.ahead: Callable[[], Frame | None] = _nothing
-        """Called before frames from the container pass; what it returns goes ahead of them."""
 
     async def start(self) -> None:
         """Begin to accept."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _GuestChannel(self, self._accept), sock=self._listening)
 
-    def become(self, container_id: str, token_sha256: str) -> None:
-        """It is known now whose it is. Who came before did not get in."""
+    def become(self, container_id: str, token_sha256: str, *, is_verified: bool) -> None:
+        """It is known now whose it is. Who came before did not get in, but for the one that has said that it waits.
+
+        What comes from it waits until `is_up`.
+
+        Args:
+            is_verified: a fork is in there that has been verified: the server may tell it at once what it is for.
+        """
         self.container_id, self._token_sha256 = container_id, token_sha256
+        self._is_verified = is_verified
+        self._identity.set()
+
+    def is_up(self, ahead: Callable[[], Frame | None]) -> None:
+        """Its container has started, and what it prints is read.
+
+        Args:
+            ahead: called before frames from the container pass; what it returns goes ahead of them.
+        """
+        self.ahead = ahead
+        self._is_up.set()
 
     async def close(self) -> None:
         """Close the socket and every connection."""
@@ -148,6 +189,22 @@ class ContainerSocket:
         for connection in list(self._connections):
             connection.end()
         await self.tasks.close()
+
+    async def identity(self, waiting: Connection) -> bool:
+        """Wait until it is known whose it is; whether the server may be told so at once.
+
+        Raises:
+            ValueError: another one waits.
+        """
+        if self._waiting is not None or self._guest is not None:
+            raise ValueError("another connection waits to be told who it is")
+        self._waiting = waiting
+        await self._identity.wait()
+        return self._is_verified
+
+    async def up(self) -> None:
+        """Wait until what the container prints is read."""
+        await self._is_up.wait()
 
     def check(self, hello: GuestHello) -> str:
         """Why a connection is refused; empty when it is welcome."""
@@ -162,8 +219,10 @@ class ContainerSocket:
             return "the container has a guest already"
         return ""
 
-    def introduction(self, hello: GuestHello) -> ContainerHello:
-        """What the server is told of a connection."""
+    def introduction(self, hello: GuestHello | None) -> ContainerHello:
+        """What the server is told of a connection; of one that waits without its hello."""
+        if hello is None:
+            return ContainerHello(self.container_id, ROLE_GUEST)
         known = ContainerHello(self.container_id, hello.role, hello.client_id, hello.is_reconnect)
         of = self.template_of
         if of is None:
@@ -181,6 +240,8 @@ class ContainerSocket:
         self._connections.discard(connection)
         if self._guest is connection:
             self._guest = None
+        if self._waiting is connection:
+            self._waiting = None
 
     def _accept(self, channel: _GuestChannel) -> None:
         if self._is_closed:
@@ -204,7 +265,10 @@ class Connection:
         self._owner = owner
         self._channel = channel
         self._held: list[Frame] = []
-        self._has_hello = asyncio.Event()
+        self._has_come = asyncio.Event()
+        """There is a frame to be looked at, or there will be none."""
+        self._ready: Ready | None = None
+        """What is to be said in its place."""
         self._to_server: _Flow | None = None
         self._server: Channel | None = None
 
@@ -227,31 +291,37 @@ class Connection:
             self._to_server.forward(frames)
             return
         self._held.extend(frames)
-        if not self._has_hello.is_set():
-            # What follows the hello can wait in the socket until the server's side is there.
+        if not self._has_come.is_set():
+            # What follows can wait in the socket until the server's side is there.
             self._channel.is_greeted = True
             self._channel.pause()
-            self._has_hello.set()
+            self._has_come.set()
 
     def closed(self, reason: str) -> None:
         """Called by the channel."""
-        self._has_hello.set()
+        self._has_come.set()
         self.end()
 
     async def _introduce(self) -> None:
         owner = self._owner
         try:
-            await asyncio.wait_for(self._has_hello.wait(), owner.relay.hello_s)
-            if not self._held:
+            frame = await self._next()
+            waiting = self._read(frame, GuestWaiting)
+            if waiting is not None:
+                frame = await self._wait(waiting)
+            if frame is None:
                 return
-            hello = self._read_hello(self._held.pop(0))
-            problem = owner.check(hello)
-            if problem:
+            hello = self._read(frame, GuestHello)
+            problem = owner.check(hello) if hello is not None else "its first frame is no GuestHello"
+            if hello is None or problem:
                 _log.warning("%s: connection refused: %s", owner.container_id, problem)
                 self.end()
                 return
             owner.admit(self, hello)
-            await self._join(hello)
+            if self._server is None:
+                await self._join(hello)
+            await owner.up()
+            self._let_pass()
         except TimeoutError:
             _log.warning("%s: connection closed: no hello within %g s", owner.container_id, owner.relay.hello_s)
             self.end()
@@ -259,15 +329,48 @@ class Connection:
             _log.info("%s: connection closed: %s", owner.container_id, error)
             self.end()
 
-    def _read_hello(self, frame: Frame) -> GuestHello:
+    async def _next(self) -> Frame | None:
+        """The next frame of a connection that has not been let in; None at its end.
+
+        Raises:
+            TimeoutError: none came in time.
+        """
+        await asyncio.wait_for(self._has_come.wait(), self._owner.relay.hello_s)
+        return self._held.pop(0) if self._held else None
+
+    async def _wait(self, waiting: GuestWaiting) -> Frame | None:
+        """Until it is known who a fork is; its hello then, which may be long in coming."""
+        self._ready = waiting.ready
+        self._listen_again()
+        known = asyncio.ensure_future(self._owner.identity(self))
+        spoke = asyncio.ensure_future(self._has_come.wait())
+        try:
+            await asyncio.wait((known, spoke), return_when=asyncio.FIRST_COMPLETED)
+            if known.done() and known.result() and not self._channel.is_closed:
+                await self._join(None)
+        finally:
+            known.cancel()
+            spoke.cancel()
+        return await self._next()
+
+    def _listen_again(self) -> None:
+        if not self._held and not self._channel.is_closed:
+            self._has_come.clear()
+            self._channel.is_greeted = False
+            self._channel.resume()
+
+    def _read(self, frame: Frame | None, kind: type[_R]) -> _R | None:
+        """A frame as what it says it is; None when it is something else."""
+        if frame is None:
+            return None
         codec = self._owner.relay.codec
         envelope = codec.decode(frame.header)
-        if envelope.kind != wire.EVENT or envelope.method != "GuestHello":
-            raise ValueError(f"the first frame is {envelope.kind[:80]!r} {envelope.method[:80]!r} and not GuestHello")
-        return codec.record(GuestHello, envelope.params)
+        if envelope.kind != wire.EVENT or envelope.method != kind.__name__:
+            return None
+        return codec.record(kind, envelope.params)
 
-    async def _join(self, hello: GuestHello) -> None:
-        """Open the server's side and let frames pass."""
+    async def _join(self, hello: GuestHello | None) -> None:
+        """Open the server's side, say what is known of ours, and let what it says pass."""
         relay = self._owner.relay
         server = await relay.connect()
         if self._channel.is_closed:
@@ -276,12 +379,18 @@ class Connection:
         self._server = server
         introduction = self._owner.introduction(hello)
         server.send(Frame(relay.codec.encode(wire.EVENT, 0, "ContainerHello", introduction), b""))
-        self._to_server = _FlowToServer(self._channel, server, self._owner)
+        if self._ready is not None:
+            server.send(Frame(relay.codec.encode(wire.EVENT, 0, "Ready", self._ready), b""))
+        server.start(_ServerSide(self, _Flow(server, self._channel, self._owner.tasks)))
+
+    def _let_pass(self) -> None:
+        """Let pass what the container says."""
+        if self._server is None or self._channel.is_closed:
+            return
+        self._to_server = _FlowToServer(self._channel, self._server, self._owner)
         self._to_server.forward(self._held)
         self._held = []
-        server.start(_ServerSide(self, _Flow(server, self._channel, self._owner.tasks)))
-        if not self._channel.is_closed:
-            self._channel.resume()
+        self._channel.resume()
 
 
 class _ServerSide:

@@ -127,14 +127,18 @@ def measure(subject: Subject) -> ColdStart:
 
 def cold_start_of(flight: CallFlight, container: ContainerFlight, total_ms: float) -> ColdStart:
     """What the flight recorder knows of a call, and the time that its caller saw."""
-    phases = [(name, finish - begin) for name, begin, finish in phases_of(container)]
-    if phases:
+    asked_ms = max(0.0, container.asked_ms)
+    start = [(name, begin + asked_ms, finish + asked_ms) for name, begin, finish in phases_of(container)]
+    if start:
         # Until the container was asked for, too: the autoscaler decides at most so often about one function.
-        name, took = phases[0]
-        phases[0] = (name, took + max(0.0, container.asked_ms))
+        start[0] = (start[0][0], 0.0, start[0][2])
     for attempt in (one for found in flight.inputs for one in found.attempts[-1:]):
         if attempt.began_ms is not None and attempt.finished_ms is not None:
-            phases.append((RUN, attempt.finished_ms - attempt.began_ms))
+            up_ms = start[-1][2] if start else 0.0
+            # A parked copy has its input before it is up, and may have run it before its node says so.
+            start = [(name, begin, min(finish, attempt.finished_ms)) for name, begin, finish in start]
+            start.append((RUN, max(attempt.began_ms, up_ms), attempt.finished_ms))
+    phases = [(name, max(0.0, finish - begin)) for name, begin, finish in start]
     left_ms = total_ms - sum(took for _, took in phases)
     phases.append((MESSAGES, max(0.0, left_ms)))
     info = container.container

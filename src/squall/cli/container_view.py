@@ -15,7 +15,10 @@ _WORDS = {"files": "files", "directory": "rootfs", "network": "network", "runtim
 
 
 def phases_of(flight: ContainerFlight) -> list[tuple[str, float, float]]:
-    """The phases of its start, in order: name, when it began, when it ended; milliseconds since it was asked for."""
+    """The phases of its start, in order: name, when it began, when it ended; milliseconds since it was asked for.
+
+    None begins before the one ahead of it has ended: a parked copy is connected before it is woken.
+    """
     marks = flight.container.phase_ms
     found: list[tuple[str, float, float]] = []
     placed = marks.get("placed")
@@ -31,25 +34,25 @@ def phases_of(flight: ContainerFlight) -> list[tuple[str, float, float]]:
             at += took
     ready = marks.get("ready")
     connected = marks.get("connected")
-    process = marks.get("process", at)
-    if connected is not None:
-        found.append(("process", min(at, connected), connected))
-    elif process > at:
-        found.append(("process", at, process))
+    up = marks.get("process", at) if connected is None else connected
+    if connected is not None or up > at:
+        found.append(("process", at, max(at, up)))
+        at = max(at, up)
     if ready is not None:
         loaded = [(name, marks.get(key, 0.0)) for name, key in (("import", "import"), ("enter hooks", "enter"))]
-        begin = max(connected if connected is not None else at, ready - sum(took for _, took in loaded))
-        if connected is not None and begin - connected >= 0.05:
-            found.append(("boot", connected, begin))
+        begin = max(at, ready - sum(took for _, took in loaded))
+        if connected is not None and begin - at >= 0.05:
+            found.append(("boot", at, begin))
         for name, took in loaded:
             if took:
                 # A copy counts from when it was told who it is, which is before it has connected.
-                end = min(ready, begin + took)
+                end = max(begin, min(ready, begin + took))
                 found.append((name, begin, end))
                 begin = end
         first = marks.get("first_input")
         if first is not None:
-            found.append(("first input", ready, max(ready, first)))
+            begin = max(begin, ready)
+            found.append(("first input", begin, max(begin, first)))
     return found
 
 

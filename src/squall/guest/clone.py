@@ -4,6 +4,7 @@
       how to join, descriptors ──────────▶  p: enters namespaces and control groups, forks k, and ends
       the filter of system calls ────────▶
       ◀────────────────── joined or error   k: confines itself as any container is confined
+      wait, if it is to be parked ───────▶  k: connects to its agent
       env, stdout and stderr ────────────▶
       ◀─────────────────── begun or error   k: goes on as the guest
       ◀────────────────────────────── exit  k: before it ends by itself
@@ -28,7 +29,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from squall.guest import libc
 from squall.guest.inbox import Stopping
+from squall.guest.link import connect_waiting
 from squall.guest.loading import Served
+from squall.protocol.guest import Ready
 from squall.sdk._fork_guard import ForkGuard
 
 NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
@@ -62,14 +65,20 @@ class Kit(NamedTuple):
     memory that it is the first to touch. Done while the spawner looks at the fork, or while that is parked."""
     served: Served | None
     """What was loaded."""
+    ready: Ready | None
+    """What a fork is ready for as soon as it is somebody; None where that is to be seen then."""
+    socket_path: str
+    """Of its agent."""
 
 
 class Clone:
     """A fork that has begun."""
 
-    def __init__(self, channel: socket.socket, served: Served | None, started: float) -> None:
-        self.served = served
+    def __init__(self, channel: socket.socket, kit: Kit, started: float, waiting: socket.socket | None) -> None:
+        self.served = kit.served
+        self.ready = kit.ready
         self.started = started
+        self.waiting = waiting
         self._channel = channel
         self._pid = os.getpid()
 
@@ -162,7 +171,11 @@ def _open_again(descriptor: int) -> None:
 
 def _be_told(channel: socket.socket, kit: Kit) -> Clone:
     """Wait for the identity, and take it on."""
+    waiting = None
     asked, descriptors = _receive_record(channel)
+    if "wait" in asked:
+        waiting = connect_waiting(kit.socket_path, kit.ready)
+        asked, descriptors = _receive_record(channel)
     started = time.monotonic()
     for number, descriptor in zip((1, 2), descriptors, strict=True):
         os.dup2(descriptor, number)
@@ -174,7 +187,7 @@ def _be_told(channel: socket.socket, kit: Kit) -> Clone:
     kit.forks.take_again()
     for set_count in kit.thread_counts:
         set_count()
-    clone = Clone(channel, kit.served, started)
+    clone = Clone(channel, kit, started, waiting)
     _tell(channel, {"begun": 1})
     return clone
 

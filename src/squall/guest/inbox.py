@@ -117,7 +117,8 @@ class Inbox:
     def start(self, ready: Ready) -> None:
         """Tell the server that inputs may come, and begin to watch."""
         self._ready = ready
-        self._link.send("Ready", ready)
+        if not self._link.is_ready_said:
+            self._link.send("Ready", ready)
         self._watcher.start()
 
     # The runner's side

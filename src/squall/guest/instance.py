@@ -74,6 +74,11 @@ class Instance:
 
     # Before the first input
 
+    @property
+    def has_late_hooks(self) -> bool:
+        """Whether hooks are to be run that a snapshot does not keep."""
+        return bool(self._late_hooks)
+
     def enter_before_snapshot(self) -> None:
         """Run the hooks with `snap=True`: of a class with anything async on an event loop that ends with them, as none
         can be forked. The same whether the container is forked afterwards or goes on by itself.

@@ -17,7 +17,7 @@ from typing import Any
 from squall.protocol import codec as wire
 from squall.protocol.codec import Envelope, JsonCodec
 from squall.protocol.frames import Frame, FrameDecoder, encode_into
-from squall.protocol.guest import ROLE_GUEST, Boot, BootRefused, GuestHello
+from squall.protocol.guest import ROLE_GUEST, Boot, BootRefused, GuestHello, GuestWaiting, Ready
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 
 RECONNECT_S = 120.0
@@ -47,6 +47,8 @@ class Link:
         self._read_bytes = _READ_BYTES
         self._is_shut = False
         self.is_connected = False
+        self.is_ready_said = False
+        """Over the connection that there is now."""
 
     @property
     def codec(self) -> JsonCodec:
@@ -57,6 +59,33 @@ class Link:
         """Of the socket, to wait on; -1 while there is none."""
         connection = self._socket
         return -1 if connection is None else connection.fileno()
+
+    def begin(self, waiting: socket.socket | None, ready: Ready | None) -> None:
+        """Introduce ourselves as the fork that we are, which can say already what it is ready for, if it is given.
+
+        Args:
+            waiting: from `connect_waiting`, with the same `ready`.
+
+        Raises:
+            LinkLost: nobody answered.
+        """
+        said = b"" if ready is None else self.frame("Ready", ready)
+        if waiting is None:
+            self.connect(frames=lambda: said)
+            self.is_ready_said = ready is not None
+            return
+        with self._send_lock:
+            self._socket = waiting
+            self.is_ready_said = ready is not None
+            try:
+                waiting.sendall(self.greeting())
+                self.is_connected = True
+            except OSError:
+                self.is_connected = False  # whoever reads makes another one
+
+    def waiting(self, ready: Ready | None) -> bytes:
+        """What a connection says that does not know yet whose it is."""
+        return self.frame("GuestWaiting", GuestWaiting(ready))
 
     def connect(self, is_reconnect: bool = False, frames: Callable[[], bytes] = bytes) -> None:
         """Connect and introduce ourselves, trying again for a while; `frames` follow before anything else is sent.
@@ -81,6 +110,7 @@ class Link:
         data = self.greeting(is_reconnect) + frames()
         with self._send_lock:
             self._socket = connection
+            self.is_ready_said = False
             try:
                 connection.sendall(data)
                 self.is_connected = True
@@ -167,6 +197,22 @@ class Link:
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
+
+
+def connect_waiting(path: str, ready: Ready | None) -> socket.socket | None:
+    """Connect before it is known who we are; None where that cannot be done now, and is to be done then.
+
+    Args:
+        ready: what is true as soon as that is known, if anything: it is said in our place.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+        connection.sendall(Link(path, "", "").waiting(ready))
+    except OSError:
+        connection.close()
+        return None
+    return connection
 
 
 def receive_boot(link: Link) -> Boot:

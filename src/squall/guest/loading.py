@@ -50,6 +50,11 @@ class Served(NamedTuple):
     enter_ms: float = 0.0
     """How long the hooks have run that a snapshot keeps."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left that could fail before it takes inputs."""
+        return self.instance is None or not self.instance.has_late_hooks
+
     def taken_over(self, started: float) -> Served:
         """The same in a fork, for which it has cost what has passed since it `started`."""
         if self.instance is not None:

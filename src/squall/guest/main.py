@@ -67,7 +67,7 @@ def main(socket_path: str = SOCKET_PATH) -> int:
         return EXIT_STOPPED  # without exit hooks: they are for what has served
     code = EXIT_NOT_LOADED
     try:
-        code = _run(guest, clone.served, clone.started)
+        code = _run(guest, clone, clone.started)
     finally:
         clone.end(code)
     return code
@@ -83,11 +83,11 @@ def _be_template(guest: Guest, started: float) -> Begun | None:
     return Template(guest, started).live()
 
 
-def _run(guest: Guest, served: Served | None, started: float) -> int:
+def _run(guest: Guest, begun: Begun | None, started: float) -> int:
     """Be a container, from its identity in the environment on; of a fork with what its template has loaded."""
     interrupter = guest.interrupter
     try:
-        code = _live(guest, served, started)
+        code = _live(guest, begun, started)
         interrupter.is_closed = True
     except (Stopping, InputCancellation, KeyboardInterrupt):
         code = EXIT_STOPPED  # told to end when it was ending already
@@ -99,17 +99,23 @@ def _run(guest: Guest, served: Served | None, started: float) -> int:
     return code
 
 
-def _live(guest: Guest, served: Served | None, started: float) -> int:
+def _live(guest: Guest, begun: Begun | None, started: float) -> int:
     # Out of the environment: child processes of user code have no business with it.
     token = os.environ.pop(ENV_TOKEN, "")
     container_id = os.environ.get(ENV_CONTAINER_ID, "")
     link = Link(guest.socket_path, token, container_id)
     try:
-        link.connect()
+        if begun is None:
+            link.connect()
+        else:
+            link.begin(begun.waiting, begun.ready)
         boot = receive_boot(link)
         _container.enter(boot, guest.socket_path, token)
         try:
-            served = load_served(boot, started) if served is None else served.taken_over(started)
+            if begun is None or begun.served is None:
+                served = load_served(boot, started)
+            else:
+                served = begun.served.taken_over(started)
             _serve(_parts(boot, served, link, guest), boot, served)
         except LoadFailed as error:
             return _not_loaded(link, guest.streams, error)
@@ -175,6 +181,12 @@ def _lend_debugger(boot: Boot, link: Link, inbox: Inbox) -> tuple[InputListener,
     return (terminal,)
 
 
+def ready_of(served: Served, late_ms: float = 0.0) -> Ready:
+    """What a guest says that serves this, after hooks that are run in each container have taken so long."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Ready(CREDIT_MAX, served.import_ms, version, served.enter_ms + late_ms)
+
+
 def _serve(parts: RunnerParts, boot: Boot, served: Served) -> None:
     """Run inputs until there are no more to come; of a class between its enter and its exit hooks.
 
@@ -184,11 +196,8 @@ def _serve(parts: RunnerParts, boot: Boot, served: Served) -> None:
     began = time.monotonic()
 
     def start() -> None:
-        enter_ms = served.enter_ms
-        if served.instance is not None:
-            enter_ms += (time.monotonic() - began) * 1000
-        version = ".".join(str(part) for part in sys.version_info[:3])
-        parts.inbox.start(Ready(CREDIT_MAX, served.import_ms, version, enter_ms))
+        late_ms = 0.0 if served.instance is None else (time.monotonic() - began) * 1000
+        parts.inbox.start(ready_of(served, late_ms))
 
     runner: Runner | ThreadRunner | AsyncRunner
     if boot.definition.is_async:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from typing import Any
@@ -21,7 +22,7 @@ from squall.guest import fork_safety, renewal, thread_counts
 from squall.guest.clone import adopt_environment
 from squall.guest.loading import Served
 from squall.guest.template import Begun, Template
-from squall.protocol.guest import ENV_TEMPLATE_DIR, TEMPLATE_IDENTITY, TEMPLATE_REPORT
+from squall.protocol.guest import ENV_TEMPLATE_DIR, TEMPLATE_IDENTITY, TEMPLATE_REPORT, Ready
 
 LOOK_S = 0.005
 """How often it looks for its identity."""
@@ -31,9 +32,11 @@ EXIT_CHECKED = 0
 class Restored:
     """The container that a saved template has become."""
 
-    def __init__(self, served: Served | None, started: float) -> None:
+    def __init__(self, served: Served | None, started: float, ready: Ready | None) -> None:
         self.served = served
         self.started = started
+        self.ready = ready
+        self.waiting: socket.socket | None = None
 
     def end(self, code: int) -> None:
         """Nobody has to be told: the process is the container's own."""
@@ -71,4 +74,4 @@ class SavedTemplate(Template):
         os.unlink(path)
         if identity.get("is_check"):
             os._exit(EXIT_CHECKED)
-        return Restored(served, started)
+        return Restored(served, started, self._ready(served))

@@ -30,7 +30,7 @@ from squall.guest.clone import Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
 from squall.guest.loading import EnterFailed, LoadFailed, Served, load_served
-from squall.guest.main import rehearse
+from squall.guest.main import ready_of, rehearse
 from squall.guest.preload import preload
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
@@ -40,6 +40,7 @@ from squall.protocol.guest import (
     ROLE_TEMPLATE,
     TEMPLATE_FUNCTION,
     Boot,
+    Ready,
 )
 from squall.sdk import _container
 
@@ -67,6 +68,10 @@ class Begun(Protocol):
     """What it has loaded."""
     started: float
     """When it was told who it is."""
+    ready: Ready | None
+    """What it is ready for already."""
+    waiting: socket.socket | None
+    """A connection that it has made before."""
 
     def end(self, code: int) -> None:
         """It is about to end with this code."""
@@ -151,8 +156,15 @@ class Template:
             thread_counts=thread_counts.setters(),
             rehearse=functools.partial(rehearse, self._guest, self._boot, served),
             served=served,
+            ready=self._ready(served),
+            socket_path=self._guest.socket_path,
         )
         return self._be_forked(kit)
+
+    def _ready(self, served: Served | None) -> Ready | None:
+        if served is None or not served.is_settled or self._boot is None or self._boot.is_interactive:
+            return None
+        return ready_of(served._replace(import_ms=0.0, enter_ms=0.0))
 
     def _load(self) -> Served:
         token = os.environ.pop(ENV_TOKEN, "")

@@ -1,6 +1,7 @@
 """Between a container and the server, relayed by the agent as they are.
 
     guest                                server
+      GuestWaiting (to the agent) ───────▶   of a fork that is not told yet who it is
       GuestHello (to the agent) ─────────▶
       ◀───────────────────────────── Boot
       Ready or StartupFailed ────────────▶
@@ -11,6 +12,9 @@
 All are events. The agent reads the first frame only: it checks the token and opens a channel to the server. After a
 broken connection the guest comes back with the same token, says what it runs (Holding) and sends the outputs it could
 not deliver; it gets no second Boot but must send Ready again, after these.
+
+A fork of a template connects before it knows who it is, and says so (GuestWaiting). One that is parked is introduced to
+the server when it is told, by its agent: its Boot, and inputs if it has said that it takes some, are there when it is.
 """
 
 from __future__ import annotations
@@ -64,6 +68,27 @@ class GuestHello:
 
 
 @record
+class Ready:
+    """The function is loaded; inputs may come."""
+
+    credit_max: int
+    """Inputs that may be handed out ahead, at most."""
+    import_ms: float = 0.0
+    python_version: str = ""
+    enter_ms: float = 0.0
+    """Of a class: how long its enter hooks have run."""
+
+
+@record
+class GuestWaiting:
+    """Before the hello of a fork: it has no identity yet, and no token, but a connection."""
+
+    ready: Ready | None = None
+    """What it will say when it has one, if nothing is left that could fail before that; the agent says it in its
+    place, and it does not say it again."""
+
+
+@record
 class Boot:
     """Everything the guest needs to load the function."""
 
@@ -93,18 +118,6 @@ class BootRefused:
 
     cause: str
     """In words for the user."""
-
-
-@record
-class Ready:
-    """The function is loaded; inputs may come."""
-
-    credit_max: int
-    """Inputs that may be handed out ahead, at most."""
-    import_ms: float = 0.0
-    python_version: str = ""
-    enter_ms: float = 0.0
-    """Of a class: how long its enter hooks have run."""
 
 
 @record

@@ -5,6 +5,7 @@
       ───────────── where to go, over that descriptor ────▶ joins, gives up its powers
       ◀───────────────────────────────────────── "joined" ─ waits
       verifies it in the kernel (`verification`)
+      ────────────────────── "wait", if it is to be parked ▶ connects to its agent
       ───────── who it is: environment, output pipes ─────▶ goes on as the container's program
       ◀────────────────────────────────────────── "begun" ─
 
@@ -14,6 +15,7 @@ a time to join in, and then it is ended with its cell.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -101,6 +103,12 @@ class Clones:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def let_wait(self, clone: Clone) -> None:
+        """Tell one that has joined that it is not told yet who it is. That it may have ended is found out later."""
+        if clone.channel is not None:
+            with contextlib.suppress(OSError):
+                clone.channel.send(b'{"wait": 1}')
 
     def give(self, clone: Clone, env: Mapping[str, str], outputs: tuple[int, int], done: Done) -> None:
         """Tell one that has joined who it is; `done` when it goes on as that, or with the failure."""

@@ -159,6 +159,9 @@ class Forking:
                 return
             self._poller.watch(clone.pidfd, lambda _: self._on_clone_ended(entry))
             answer(Reply())
+            if clone.waiting is None:
+                # Nobody has let it begin at once.
+                self._clones.let_wait(clone)
 
         try:
             template = self._templates.of(entry.spec)

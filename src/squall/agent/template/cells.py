@@ -104,7 +104,7 @@ class Cells:
         # Before it begins: an agent that finds it running knows whose it is, and one that does not removes it.
         write_record(outfit.directory, outfit.record)
         assert outfit.socket is not None, "made with it"
-        outfit.socket.become(record.container_id, record.token_sha256)
+        outfit.socket.become(record.container_id, record.token_sha256, is_verified=cell.is_parked)
         env = environment(request, cell.image, cell.provision, Identity(record.container_id, token))
         outfit.env, outfit.cwd = env, cwd_of(cell.image)
         async with asyncio.timeout(FORK_S):

@@ -6,7 +6,7 @@ from squall.protocol.flight import ContainerFlight, ContainerShow
 from squall.protocol.function import GVISOR, NAMESPACES
 from squall.protocol.node import PATH_PLAIN
 from squall.server.dispatch.fleet.starts import CAUSE_CHARS_MAX
-from tests.server.doubles import staged
+from tests.server.doubles import FakeGuest, Stage, settle, staged
 
 
 async def test_a_container_starts_as_its_function_says() -> None:
@@ -41,3 +41,69 @@ async def test_flights_say_which_path_a_start_took_and_why_no_quicker_one() -> N
         assert found.path == PATH_PLAIN
         assert found.path_cause.startswith("module watch started a thread!!!")
         assert len(found.path_cause) == CAUSE_CHARS_MAX
+
+
+async def test_a_parked_copy_serves_before_its_node_has_answered() -> None:
+    async with staged() as stage:
+        stage.node.start_gate.clear()
+        spec = await stage.client.function()
+        call = stage.client.call(spec.function_id, 1)
+
+        await parked(stage)
+        await stage.done(call, 1)
+
+        container = next(iter(stage.plane.fleet.containers.values()))
+        assert "process" not in container.phase_ms
+        stage.node.start_gate.set()
+        await settle()
+        assert container.is_ready
+
+
+async def test_what_a_copy_was_given_that_did_not_begin_runs_in_the_one_that_is_started_in_its_place() -> None:
+    async with staged() as stage:
+        stage.node.start_gate.clear()
+        spec = await stage.client.function(max_containers=1)
+        call = stage.client.call(spec.function_id, 1)
+        copy = await parked(stage, is_holding=True)
+        assert copy.received == [0]
+        container = stage.plane.fleet.containers[copy.container_id]
+
+        copy.disconnect()
+        await settle()
+        assert (container.is_ready, container.is_busy, container.dispatcher.queued) == (False, False, 1)
+        stage.node.is_slow_to_load = True
+        stage.node.start_gate.set()
+        await settle()
+        assert not container.is_ready, "the one in its place is still loading"
+        (started,) = stage.node.started
+        started.ready()
+        await stage.done(call, 1)
+
+        assert started.begun == [(0, 0)], "that was no attempt"
+
+
+async def test_one_in_the_place_of_a_copy_has_its_own_time_to_start() -> None:
+    async with staged() as stage:
+        stage.node.start_gate.clear()
+        spec = await stage.client.function(startup_timeout_s=20.0)
+        call = stage.client.call(spec.function_id, 1)
+        copy = await parked(stage, is_holding=True)
+        copy.disconnect()
+        stage.node.is_slow_to_load = True
+        stage.node.start_gate.set()
+        await settle()
+
+        await stage.pass_time(21.0)
+
+        assert call.outputs[0].failure.kind == "startup_timed_out"
+
+
+async def parked(stage: Stage, *, is_holding: bool = False) -> FakeGuest:
+    """A copy of a template that is told who it is while its node still waits to hear so."""
+    await stage.until(lambda: stage.node.starts)
+    asked = stage.node.starts[-1]
+    guest = FakeGuest(stage.node, asked.container_id, asked.function_id)
+    guest.is_holding = is_holding
+    await guest.connect()
+    await settle()
+    return guest

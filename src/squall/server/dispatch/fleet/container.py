@@ -51,6 +51,8 @@ class Container:
         self.path_cause = ""
         self.is_adopted = False
         """It was running when this server started: it may hold inputs that nobody here has handed out."""
+        self.is_being_started = False
+        """Its node was asked to start it, and has not answered."""
         self.is_ready = False
         self.is_draining = False
         self.is_stopped = False

@@ -164,6 +164,8 @@ class ContainerFleet:
         if container.peer is not peer:
             return
         container.peer = None
+        if container.is_ready and container.is_being_started:
+            container.dispatcher.not_ready(container)
         container.dispatcher.refresh(container)
         if container.exit is not None:
             self.finish(container)

@@ -590,7 +590,7 @@ class Dispatcher:
     def ready(self, container: Container, credit_max: int) -> None:
         """The guest serves; after a reconnect it says what it no longer has."""
         now = self.clock.monotonic()
-        if not container.is_ready:
+        if "ready" not in container.phase_ms:
             self.calls.recorder.container_ready(container, now)
         container.is_ready = True
         container.credit_max = max(credit_max, self.max_inputs)
@@ -606,6 +606,14 @@ class Dispatcher:
         self.holdings.arrived(container)
         self.schedule()
         self.fleet.changed(self)
+
+    def not_ready(self, container: Container) -> None:
+        """The guest that served, or was about to, is gone before its node has said that it started: the node starts
+        another one in its place."""
+        container.is_ready = False
+        container.credit = 0
+        self.holdings.forget(container)
+        self.returns.lost_on_the_way(container)
 
     def remove(self, container: Container) -> None:
         """A container is gone; its inputs have been dealt with."""

@@ -53,6 +53,11 @@ class Returns:
             else:
                 self._dispatcher.put_back(one)
 
+    def lost_on_the_way(self, container: Container) -> None:
+        """Nothing of what it holds has come to where it would have run."""
+        self.to_queue(list(container.held))
+        self._after_return(container)
+
     def _after_return(self, container: Container) -> None:
         if not container.is_busy:
             container.idle_since = self._dispatcher.clock.monotonic()
@@ -83,8 +88,7 @@ class Returns:
         quiet_since = max(container.last_output_at, container.handed_out_at)
         if held_by_guest == 0 and container.is_busy and self._dispatcher.clock.monotonic() - quiet_since > QUIET_S:
             self._dispatcher.holdings.forget(container)
-            self.to_queue(list(container.held))
-            self._after_return(container)
+            self.lost_on_the_way(container)
 
     def sweep(self, now: float) -> None:
         """Look for inputs that wait behind long ones."""
