@@ -97,6 +97,19 @@ def test_clone_makes_processes_and_threads_but_no_namespaces(program: bytes) -> 
     assert answer(program, NUMBERS["unshare"], CLONE_NEWNET) == refuse(errno.EPERM)
 
 
+@pytest.mark.parametrize(("flags", "expected"), [
+    (0x3D0F00, ALLOW),  # a thread
+    (0x01200011, ALLOW),  # fork, as the C library does it
+    (0x4111, ALLOW),  # posix_spawn, and vfork
+    (0x111, refuse(errno.EPERM)), (0x211, refuse(errno.EPERM)), (0x411, refuse(errno.EPERM)),
+    (0x4511, refuse(errno.EPERM)), (0x8011, refuse(errno.EPERM)), (0x3D8F00, refuse(errno.EPERM)),
+])  # fmt: skip
+def test_processes_that_are_not_one_share_neither_descriptors_nor_memory(
+    program: bytes, flags: int, expected: int
+) -> None:
+    assert answer(program, NUMBERS["clone"], flags) == expected
+
+
 @pytest.mark.parametrize(
     ("family", "protocol", "expected"),
     [

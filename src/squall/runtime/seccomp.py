@@ -50,6 +50,9 @@ NETFILTER_OPTION, NETFILTER_OPTION_IPV6_END = 64, 96
 CLONE_NAMESPACES = (
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
 )
+# Of the kernel's <linux/sched.h>; what `clone` is asked for beside namespaces.
+_CLONE_VM, _CLONE_FS, _CLONE_FILES, _CLONE_VFORK = 0x100, 0x200, 0x400, 0x4000
+_CLONE_PARENT, _CLONE_THREAD = 0x8000, 0x10000
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 
@@ -106,6 +109,22 @@ def _filter_socket_option() -> bytes:
     return _load_argument(1) + is_old + old + is_new + new + _return(ALLOW)
 
 
+def _filter_clone() -> bytes:
+    # Threads share all there is, and a process that waits until its child executes something shares its memory. Two
+    # processes that share descriptors or a working directory are nobody's: of a fork of a template only one would be
+    # looked at, and what the other opens would be the fork's. A child of one's parent is the spawner's own, where the
+    # parent of a program that was added to a container is the spawner: nobody would reap it.
+    refused = refuse(errno.EPERM)
+    rules = (
+        (CLONE_NAMESPACES | _CLONE_PARENT, refused),
+        (_CLONE_THREAD, ALLOW),
+        (_CLONE_FILES | _CLONE_FS, refused),
+        (_CLONE_VFORK, ALLOW),
+        (_CLONE_VM, refused),
+    )
+    return _load_argument(0) + b"".join(_return_if(_JUMP_SET, *rule) for rule in rules) + _return(ALLOW)
+
+
 def _filter_flags(index: int, mask: int) -> bytes:
     return _load_argument(index) + _return_if(_JUMP_SET, mask, refuse(errno.EPERM)) + _return(ALLOW)
 
@@ -124,7 +143,7 @@ def _filter_ioctl() -> bytes:
 def by_arguments() -> Mapping[str, bytes]:
     """Calls whose answer depends on their arguments, with the piece of program that decides."""
     return {
-        "clone": _filter_flags(0, CLONE_NAMESPACES),
+        "clone": _filter_clone(),
         "unshare": _filter_flags(0, CLONE_NAMESPACES | CLONE_NEWTIME),
         "socket": _filter_socket(),
         "setsockopt": _filter_socket_option(),
