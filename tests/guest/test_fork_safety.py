@@ -55,6 +55,15 @@ OBSTACLES = {
         "log = open(__file__ + '.log', 'w')",
         r"the file \S+/user_code\.py\.log is open for writing, by all containers at once",
     ),
+    "file that is gone": (
+        "import tempfile\nwith tempfile.NamedTemporaryFile() as one:\n    again = open(one.name)",
+        r"the file /\S+ is open, and not there any more",
+    ),
+    "file that was replaced": (
+        "import os\npath = __file__ + '.data'\nopen(path, 'w').close()\nwords = open(path)\n"
+        "open(path + '.new', 'w').close()\nos.replace(path + '.new', path)",
+        r"the file \S+/user_code\.py\.data is open, and not there any more",
+    ),
     "directory": (
         "import os\nhere = os.open('/usr', os.O_RDONLY)",
         "/usr is open, which leads to the files of another container",
@@ -93,7 +102,6 @@ HARMLESS = {
         "libc.pthread_setname_np(ident, b'jemalloc_bg_thd')"
     ),
     "file that is read": "words = open(__file__)",
-    "file that is gone": "import tempfile\nwith tempfile.NamedTemporaryFile() as one:\n    again = open(one.name)",
     "devices": "null = open('/dev/null', 'w')\nrandom = open('/dev/urandom', 'rb')",
     "thread that has ended": "import threading\nthread = threading.Thread(target=int)\nthread.start()\nthread.join()",
     "thread that is about to end": (

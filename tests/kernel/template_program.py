@@ -1,10 +1,13 @@
 """A template for the kernel suite: the guest's part of the protocol, as small as can be, and as free as user code.
 
-    python3 template_program.py [--unfit CAUSE] [--skip STEP,...] [--hook FILE] [--before CODE]
+    python3 template_program.py [--unfit CAUSE] [--skip STEP,...] [--add THING,...] [--hook FILE] [--late FILE]
+                                [--before CODE]
 
-`--skip` leaves out what an honest clone does (drop, filter, close, cgroup, chdir, alone, tasks, leave, begin, sense),
-`--hook` runs a file in the child of the fork before any of it, with every power it ever has. After the fork it does
-what ACTION in its new environment says.
+`--skip` leaves out what an honest clone does (a namespace by its name, drop, bound, filter, close, again, cgroup files,
+chdir, tasks, leave, begin, sense), `--add` does what none does (alone, second, child, thread, chroot, inherit, memory,
+open).
+`--hook` runs a file in the child of the fork before any of it, with every power it ever has, and `--late` one before it
+says that it has joined. After the fork it does what ACTION in its new environment says.
 """
 
 from __future__ import annotations
@@ -20,13 +23,18 @@ import socket
 import stat
 import struct
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 libc = ctypes.PyDLL(None, use_errno=True)
 X86 = os.uname().machine == "x86_64"
 SYS_SECCOMP, SYS_CAPSET, SYS_CLONE = (317, 126, 56) if X86 else (277, 91, 220)
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 24, 38, 4
+NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
+CLONE_VM, CLONE_VFORK = 0x100, 0x4000
+CAP_NET_ADMIN = 12
 KEPT: set[int] = set()
 """Descriptors that a clone does not close; for `--before`."""
 
@@ -50,26 +58,33 @@ def fork_raw() -> int:
     return checked(libc.syscall(SYS_CLONE, signal.SIGCHLD, 0, 0, 0, 0), "fork")
 
 
-def join(channel: socket.socket, skipped: set[str]) -> None:
+def fork_with_hooks(added: set[str]) -> int:
+    """The second one; `memory`: in that of its parent, which waits for it."""
+    if "memory" in added:
+        return checked(libc.syscall(SYS_CLONE, CLONE_VM | CLONE_VFORK | signal.SIGCHLD, 0, 0, 0, 0), "fork")
+    return os.fork()
+
+
+def join(channel: socket.socket, skipped: set[str], added: set[str]) -> None:
     data, descriptors = receive(channel)
     way = json.loads(data)
     program, _ = receive(channel)
-    for descriptor in descriptors[: way["namespaces"]]:
-        checked(libc.setns(descriptor, 0), "setns")
-    for descriptor in descriptors[way["namespaces"] :]:
-        if "cgroup" not in skipped:
+    entered = descriptors[way["namespaces"] :]
+    for name, descriptor in zip(NAMESPACES, descriptors, strict=False):
+        # The first gives the right to enter the others.
+        if not {name, "user"} & skipped:
+            checked(libc.setns(descriptor, 0), "setns")
+    for descriptor in entered:
+        if "cgroup files" not in skipped:
             os.write(descriptor, b"0")
-    if os.fork():
+    if "second" in added and os.fork() == 0:
+        signal.pause()
+    if fork_with_hooks(added):
         if "leave" in skipped:
             signal.pause()
         os._exit(0)
     os.setsid()
-    if "close" not in skipped:
-        entered = set(descriptors[way["namespaces"] :]) if "tasks" in skipped else set()
-        for descriptor in range(3, 1_024):
-            if descriptor not in {channel.fileno(), *KEPT, *entered}:
-                os.closerange(descriptor, descriptor + 1)
-    if "alone" in skipped:
+    if "alone" in added:
         # A child of somebody else's, once its parent has ended.
         middle = os.fork()
         if middle == 0:
@@ -77,20 +92,53 @@ def join(channel: socket.socket, skipped: set[str]) -> None:
                 signal.pause()
             os._exit(0)
         os.waitpid(middle, 0)
+    if "close" not in skipped:
+        kept = {channel.fileno(), *KEPT, *(entered if "tasks" in skipped else ())}
+        for descriptor in range(3, 1_024):
+            if descriptor not in kept:
+                os.closerange(descriptor, descriptor + 1)
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
-    os.setgroups([])
-    os.setresgid(way["gid"], way["gid"], way["gid"])
-    os.setresuid(way["uid"], way["uid"], way["uid"])
-    if "drop" not in skipped:
+    if "again" not in skipped:
+        open_again()
+    if "child" in added and os.fork() == 0:
+        signal.pause()
+    confine(way, program, skipped, added)
+
+
+def open_again() -> None:
+    """Files by their paths, which lead to its own ones, where they were."""
+    for descriptor in KEPT:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            again = os.open(os.readlink(f"/proc/self/fd/{descriptor}"), os.O_RDONLY)
+            os.lseek(again, os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
+            os.dup2(again, descriptor)
+            os.close(again)
+
+
+def set_capabilities(permitted: int, inherited: int) -> None:
+    low, high = permitted & 0xFFFFFFFF, permitted >> 32
+    header, sets = struct.pack("Ii", 0x20080522, 0), struct.pack("6I", low, low, inherited, high, high, 0)
+    checked(libc.syscall(SYS_CAPSET, header, sets), "capset")
+
+
+def confine(way: dict[str, Any], program: bytes, skipped: set[str], added: set[str]) -> None:
+    if "user" not in skipped:
+        os.setgroups([])
+        os.setresgid(way["gid"], way["gid"], way["gid"])
+        os.setresuid(way["uid"], way["uid"], way["uid"])
+    inherited = 1 << CAP_NET_ADMIN if "inherit" in added else 0
+    if inherited:
+        set_capabilities((2 << way["last_capability"]) - 1, inherited)
+    if not {"drop", "user"} & skipped:
         for number in range(way["last_capability"] + 1):
-            if number not in way["kept"]:
+            if number not in way["kept"] and "bound" not in skipped:
                 checked(libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "bound")
-        low = sum(1 << number for number in way["kept"])
-        header, sets = struct.pack("Ii", 0x20080522, 0), struct.pack("6I", low, low, 0, 0, 0, 0)
-        checked(libc.syscall(SYS_CAPSET, header, sets), "capset")
+        set_capabilities(sum(1 << number for number in way["kept"]), inherited)
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    if "open" in added:
+        program = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
     if "filter" not in skipped:
         code = ctypes.create_string_buffer(program, len(program))
         record = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
@@ -99,6 +147,10 @@ def join(channel: socket.socket, skipped: set[str]) -> None:
     if "chdir" in skipped:
         os.fchdir(next(iter(KEPT)))
         os.close(KEPT.pop())
+    if "chroot" in added:
+        os.chroot("/tmp")
+    if "thread" in added:
+        threading.Thread(target=signal.pause, daemon=True).start()
 
 
 def live(channel: socket.socket, skipped: set[str]) -> int:
@@ -152,10 +204,12 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--unfit", default="")
     parser.add_argument("--skip", default="")
+    parser.add_argument("--add", default="")
     parser.add_argument("--hook", default="")
+    parser.add_argument("--late", default="")
     parser.add_argument("--before", default="", help="Python that runs before the template is ready")
     arguments = parser.parse_args()
-    skipped = set(arguments.skip.split(","))
+    skipped, added = set(arguments.skip.split(",")), set(arguments.add.split(","))
     control = socket.socket(fileno=int(os.environ.pop("SQUALL_TEMPLATE_FD")))
     if arguments.before:
         exec(arguments.before, {**globals(), "control": control})
@@ -178,7 +232,9 @@ def main() -> int:
             channel = socket.socket(fileno=descriptors[0])
             code = 1
             try:
-                join(channel, skipped)
+                join(channel, skipped, added)
+                if arguments.late:
+                    runpy.run_path(arguments.late)
                 code = live(channel, skipped)
             except BaseException as error:  # noqa: BLE001  whatever it is, the other side is to hear it
                 channel.send(json.dumps({"error": repr(error)}).encode())

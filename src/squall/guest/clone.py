@@ -52,8 +52,8 @@ class Kit(NamedTuple):
     """What the template was started with."""
     directory: str
     """Where user code has gone to, if it has."""
-    files: tuple[int, ...]
-    """Descriptors open for reading."""
+    files: Mapping[int, str]
+    """Descriptors open for reading, and where each file is."""
     outputs: Mapping[int, int]
     """Descriptors beside 1 and 2 that are the same pipes as these."""
     renewals: tuple[Callable[[], None], ...]
@@ -131,9 +131,9 @@ def _confine(asked: Mapping[str, Any], program: bytes, kit: Kit, descriptors: li
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    for descriptor in kit.files:
-        with _doing("open a file again that the template has open"):
-            _open_again(descriptor)
+    for descriptor, path in kit.files.items():
+        with _doing(f"open the file {path} again, which the template has open"):
+            _open_again(descriptor, path)
     directory = kit.directory or asked.get("cwd")
     if directory:
         with _doing(f"change to the directory {directory}"):
@@ -161,9 +161,15 @@ def _drop_privileges(asked: Mapping[str, Any]) -> None:
     libc.set_capabilities(sum(1 << capability for capability in kept))
 
 
-def _open_again(descriptor: int) -> None:
-    """Give a file a position of our own: that of a descriptor is one for all forks of a process."""
-    again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+def _open_again(descriptor: int, path: str) -> None:
+    """Open a file as it is in this container, where the template was in its own.
+
+    By its path: what the template has opened leads to the template's files, of which all forks have theirs.
+    """
+    again = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    before, now = os.fstat(descriptor), os.fstat(again)
+    if (now.st_mode, now.st_size, now.st_mtime_ns) != (before.st_mode, before.st_size, before.st_mtime_ns):
+        raise libc.CallFailed(f"cannot open the file {path} again, which the template has open: it is another one here")
     os.lseek(again, os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
     os.dup2(again, descriptor, inheritable=os.get_inheritable(descriptor))
     os.close(again)

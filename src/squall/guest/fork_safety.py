@@ -24,6 +24,8 @@ ENDING_S = 0.5
 """How long a thread may take to end."""
 OBSTACLES_MAX = 6
 """Told at once."""
+_EMPTY_IN_FORKS = ("/tmp", "/dev/shm")
+"""Where they are file systems in memory: each container has its own."""
 _HARMLESS_DEVICES = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
 ADVICE = "start and open such things in a hook with @squall.enter(snap=False), or when the first input comes"
 _NATIVE_LIBRARIES = {
@@ -45,6 +47,7 @@ _NATIVE_LIBRARIES = {
     "duckdb": "duckdb",
 }
 """Parts of the names of libraries that start threads of their own, and what users know them as."""
+_SYSTEM_V = {"shm": "shared memory", "sem": "a set of semaphores", "msg": "a queue of messages"}
 _HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 """Of an allocator that has prepared for forks, and goes on without it: pyarrow's, and so of what uses pandas."""
 _STARTERS = ("threading", "concurrent", "asyncio", "multiprocessing", "squall", "importlib")
@@ -56,8 +59,8 @@ class Found(NamedTuple):
 
     obstacles: tuple[str, ...]
     """Why it cannot be forked."""
-    files: tuple[int, ...] = ()
-    """Descriptors that are open for reading."""
+    files: Mapping[int, str] = {}
+    """Descriptors that are open for reading, and where each file is."""
     outputs: Mapping[int, int] = {}
     """Descriptors that are the same pipe as 1 or 2."""
 
@@ -141,9 +144,11 @@ def _pools() -> Iterator[tuple[type, Callable[[Any], None]]]:
 
 
 def look(watch: ThreadWatch, *kept: int, has_threads: bool = False) -> Found:
-    """How it stands; `kept` are descriptors of ours. With `has_threads` there may be some: they are saved, too."""
-    obstacles = [*(() if has_threads else _threads(watch)), *_cuda(), *_programs(), *_shared_memory()]
-    files: list[int] = []
+    """How it stands; `kept` are descriptors of ours. With `has_threads` there may be some: they are saved with all else
+    that is in the container."""
+    ours = () if has_threads else (*_threads(watch), *_daemons(), *_system_v())
+    obstacles = [*ours, *_cuda(), *_programs(), *_shared_memory()]
+    files: dict[int, str] = {}
     outputs: dict[int, int] = {}
     pipes = {_identity(number): number for number in (1, 2)}
     for descriptor in _descriptors():
@@ -156,10 +161,11 @@ def look(watch: ThreadWatch, *kept: int, has_threads: bool = False) -> Found:
         if stat.S_ISFIFO(kind) and _identity(descriptor) in pipes:
             outputs[descriptor] = pipes[_identity(descriptor)]
         elif stat.S_ISREG(kind) and _is_read_only(descriptor) and not _target(descriptor).startswith("/proc/"):
-            files.append(descriptor)
+            files[descriptor] = _target(descriptor)
+            obstacles += () if has_threads else _not_in_forks(descriptor)
         elif obstacle := _describe(descriptor, kind):
             obstacles.append(obstacle)
-    return Found(tuple(dict.fromkeys(obstacles)), tuple(files), outputs)
+    return Found(tuple(dict.fromkeys(obstacles)), files, outputs)
 
 
 # Threads
@@ -234,15 +240,54 @@ def _cuda() -> Iterator[str]:
 
 
 def _programs() -> Iterator[str]:
-    ours = os.getpid()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
+    for _, name, parent in _processes():
+        if parent == os.getpid():
+            yield f"the program {name!r} is running, which this process started"
+
+
+def _daemons() -> Iterator[str]:
+    """Programs that are nobody's children any more: they stay in the template's container."""
+    if not _is_in_container():
+        return
+    for pid, name, parent in _processes():
+        if pid not in (1, os.getpid()) and parent != os.getpid():
+            yield f"the program {name!r} is running in the background"
+
+
+def _processes() -> Iterator[tuple[int, str, int]]:
+    """Pid, name and parent of each that is there to see and has not ended."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
             continue
         # "pid (name) state parent …", and a name may have anything in it.
-        head, _, tail = _read(f"/proc/{name}/stat").rpartition(")")
+        head, _, tail = _read(f"/proc/{entry}/stat").rpartition(")")
         words = tail.split()
-        if len(words) > 1 and int(words[1]) == ours and words[0] not in "ZX":
-            yield f"the program {head.partition('(')[2]!r} is running, which this process started"
+        if len(words) > 1 and words[0] not in "ZX":
+            yield int(entry), head.partition("(")[2], int(words[1])
+
+
+def _system_v() -> Iterator[str]:
+    if not _is_in_container():
+        return
+    for kind, title in _SYSTEM_V.items():
+        if len(_read(f"/proc/sysvipc/{kind}").splitlines()) > 1:
+            yield f"{title} of System V is in use, which would be missing in containers"
+
+
+def _is_in_container() -> bool:
+    """What is to be seen beside this process is a template's own: who has started it is outside."""
+    return os.getppid() == 0
+
+
+def _not_in_forks(descriptor: int) -> Iterator[str]:
+    """A file that is open for reading, and that a container could not open at its path."""
+    path = _target(descriptor)
+    if not _leads_to(path, descriptor):
+        yield f"the file {path.removesuffix(' (deleted)')} is open, and not there any more"
+        return
+    for place in _EMPTY_IN_FORKS:
+        if path.startswith(f"{place}/") and os.path.ismount(place) and _is_in_container():
+            yield f"the file {path} is open, and {place} is empty in each container"
 
 
 def _shared_memory() -> Iterator[str]:
@@ -357,6 +402,13 @@ def _target(descriptor: int) -> str:
         return os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
         return ""
+
+
+def _leads_to(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def _identity(descriptor: int) -> tuple[int, int]:

@@ -66,13 +66,14 @@ class Clones:
             ) from error
         finally:
             theirs.close()
+        assert clone.cell is not None, "it was made"
         expected = Expected(
-            cell_pid=clone.cell_pid,
-            template_pid=template.pid,
+            cell=clone.cell,
+            first_pid=template.entry.forked.pid,
             cgroup_name=cgroup.name,
-            cgroup_devices=frozenset(os.stat(path).st_dev for path in entry_paths(cgroup)),
             capabilities=sum(1 << number for number in kept_capabilities(spec.user)),
             channel_inode=channel_inode,
+            output_inodes=frozenset(os.fstat(descriptor).st_ino for descriptor in template.entry.outputs),
             filter_count=template.filter_count + 1,
         )
         clone.channel = ours
@@ -167,7 +168,7 @@ class Clones:
             # The kernel's word for who sent it. Opened first: what is verified is then what is held.
             clone.pid, clone.pidfd = pid, os.pidfd_open(pid)
             verify(pid, expected)
-        except TemplateUnfit as failure:
+        except RuntimeFailure as failure:
             self._settle(clone, failure)
         except OSError as error:
             self._settle(clone, TemplateUnfit(f"a fork of the template ended on its way ({error.strerror})"))

@@ -15,6 +15,7 @@ from squall.runtime.cgroup import DEFAULT_DEVICES, Cgroup
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.launch import MESSAGE_BYTES_MAX, Forked
 from squall.runtime.spec import ContainerSpec, ExitStatus
+from squall.runtime.verification import Cell
 from squall.runtime.wire import DESCRIPTORS_MAX
 
 # Numbers by which shells, and tini, say that a program was ended by a signal.
@@ -73,6 +74,8 @@ class Clone:
     cell_pid: int = 0
     """The first process of its cell."""
     cell_pidfd: int = -1
+    cell: Cell | None = None
+    """What is known of it; when it is made."""
     pid: int = 0
     pidfd: int = -1
     channel: socket.socket | None = None

@@ -31,6 +31,7 @@ from squall.runtime.plan import plan_cell
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec, ExitStatus
 from squall.runtime.templates import Templates
+from squall.runtime.verification import Cell
 
 _KILLED = ExitStatus(code=None, signal=int(signal.SIGKILL))
 
@@ -132,6 +133,7 @@ class Forking:
                     f"cannot make a cell for container {entry.spec.container_id}: it was killed while it was set up"
                 )
             clone.cell_pidfd = os.pidfd_open(clone.cell_pid)
+            clone.cell = Cell.of(clone.cell_pid)
         except (RuntimeFailure, OSError) as failure:
             entry.failure = TemplateUnfit(str(failure))
             entry.exit_status = _KILLED

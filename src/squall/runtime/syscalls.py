@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from squall.runtime.errors import FeatureMissing, RuntimeFailure, describe_errno
 
@@ -46,6 +47,10 @@ _SECCOMP_SET_MODE_FILTER = 1
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
 _CAPABILITY_VERSION_3 = 0x20080522
 SO_SNDBUFFORCE = 32
+_KCMP_VM = 1
+_STATX_MODE_TYPE_INODE_MOUNT, _STATX_BYTES = 0x1 | 0x2 | 0x100 | 0x1000, 256
+# struct statx: mode, inode, numbers of a device, mount.
+_STATX = struct.Struct("=28xH2xQ88xII8xQ")
 _SIGNAL_MAX, _SIGNAL_SET_BYTES = 64, 8
 _PIDFD_INFO_BYTES, _PIDFD_INFO_EXIT = 64, 1 << 3
 # _IOWR(0xFF, 11, struct pidfd_info), in its first size.
@@ -64,6 +69,7 @@ _OLD_NUMBERS: Mapping[str, Mapping[str, int]] = {
         "capset": 126,
         "rt_sigaction": 13,
         "rt_sigprocmask": 14,
+        "kcmp": 312,
     },
     "aarch64": {
         "pivot_root": 41,
@@ -73,12 +79,14 @@ _OLD_NUMBERS: Mapping[str, Mapping[str, int]] = {
         "capset": 91,
         "rt_sigaction": 134,
         "rt_sigprocmask": 135,
+        "kcmp": 272,
     },
 }
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.syscall.restype = ctypes.c_long
+_libc.statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]
 
 
 def _old_number(name: str) -> int:
@@ -280,6 +288,43 @@ def exit_status_of(pidfd: int) -> int | None:
         return None
     (mask,) = struct.unpack_from("Q", record)
     return int(struct.unpack_from("i", record, _PIDFD_INFO_BYTES - 4)[0]) if mask & _PIDFD_INFO_EXIT else None
+
+
+class File(NamedTuple):
+    """What a path leads to."""
+
+    mode: int
+    inode: int
+    device: int
+    """That it is, of a device; not the one that it is on."""
+    mount_id: int
+    """As in mountinfo."""
+
+
+def find_file(path: str) -> File:
+    """statx(2): what a path leads to, and by which mount.
+
+    Raises:
+        OSError: as `os.stat` does.
+    """
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    if _libc.statx(_AT_FDCWD, path.encode(), 0, _STATX_MODE_TYPE_INODE_MOUNT, buffer) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    mode, inode, major, minor, mount_id = _STATX.unpack_from(buffer)
+    return File(mode, inode, os.makedev(major, minor), mount_id)
+
+
+def is_memory_shared(pid: int, other: int) -> bool:
+    """kcmp(2): whether two processes have one memory; not where one of them has ended.
+
+    Raises:
+        RuntimeFailure: it cannot be told.
+    """
+    result = int(_libc.syscall(_old_number("kcmp"), pid, other, _KCMP_VM, 0, 0))
+    if result < 0 and ctypes.get_errno() == errno.ESRCH:
+        return False
+    return _check(result, "compare the memory of", f"processes {pid} and {other}") == 0
 
 
 def raise_loopback() -> None:

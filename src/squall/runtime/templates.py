@@ -17,16 +17,15 @@ from typing import Any
 
 from squall.runtime import codec
 from squall.runtime.aside import run_aside
-from squall.runtime.cgroup import Cgroup
 from squall.runtime.container import Entry, Outcome, Reply
 from squall.runtime.contract import TemplateReport
 from squall.runtime.criu.launch import saved_filter_count
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.execs import Execs
+from squall.runtime.kept_files import keep_files
 from squall.runtime.launch import MESSAGE_BYTES_MAX
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec
-from squall.runtime.trees import copy_tree
 from squall.runtime.verification import filter_count, read_children, restored_problem
 
 CAUSE_LENGTH_MAX = 2_000
@@ -232,8 +231,8 @@ class Templates:
                 template.files, template.report = files, report
             self._tell(template)
 
-        cgroup = template.entry.cgroup
-        run_aside(self._poller, lambda: keep_files(cgroup, f"{state_dir}/rw/upper", files), on_kept)
+        cgroup, first_pid = template.entry.cgroup, template.entry.forked.pid
+        run_aside(self._poller, lambda: keep_files(first_pid, cgroup, f"{state_dir}/rw/upper", files), on_kept)
 
     def _hang_up(self, template: Template) -> None:
         if _is_open(template):
@@ -260,23 +259,6 @@ class Templates:
     def _check_left(self, template: Template) -> None:
         if not template.pid and not _is_open(template) and not template.living:
             self._on_left(template.entry)
-
-
-KEEP_S = 10.0
-"""For a link to each file that a template has written; nobody of it runs meanwhile."""
-
-
-def keep_files(cgroup: Cgroup, upper: str, target: str) -> None:
-    """Copy the tree that a template has written, its files by hard links: an upper of a living mount may not be a lower
-    of another one, and nobody writes into these files any more.
-
-    Nobody of it runs meanwhile: a directory that became a link under our eyes would lead to files of the machine.
-    """
-    cgroup.freeze()
-    try:
-        copy_tree(upper, target, is_linked=True, timeout_s=KEEP_S)
-    finally:
-        cgroup.thaw()
 
 
 def _is_open(template: Template) -> bool:

@@ -3,41 +3,76 @@
 User code runs between the fork and the moment at which the guest has given its powers up (`os.register_at_fork`), and
 it may have replaced the guest altogether. So nothing here takes its word: where it is, what it may do and what it holds
 is read from outside, while it waits. What it keeps from then on cannot grow: it has no capability that it was not to
-have, no way to anybody else's namespaces, and nobody who could hand it a descriptor.
+have, no way to anybody else's namespaces, and nobody who could hand it a descriptor or shares its own with it. Why each
+of these is looked at, and what is not: docs/decisions/0066.
+
+All of it is on the way of a start: what is known of its cell before the fork is read before (`Cell`).
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from squall.runtime import syscalls as sc
 from squall.runtime.errors import TemplateUnfit
 
 NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 """In the order in which they are entered: the first gives the right to enter the others, the last is for children."""
-# Descriptors that lead to nobody else. Not among them: directories (of the template's files), what is in a /proc,
-# namespaces, other processes, and all sockets but one.
-_HARMLESS = re.compile(r"pipe:\[\d+\]|anon_inode:\[(eventpoll|eventfd|timerfd|signalfd)\]|anon_inode:inotify|/.*")
+_HARMLESS_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
+"""null, zero, full, random, urandom."""
+_FILE_BYTES = 65_536
 
 DESCRIPTORS_MAX = 1_024
 """Of a clone: the spawner looks at each, and has others to look after."""
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """What was made for a clone, read before anybody of its template's was near it."""
+
+    pid: int
+    """Of its first process."""
+    namespaces: Mapping[str, int]
+    """Their inodes."""
+    root: tuple[int, int]
+    """Device and inode of its root directory."""
+    mounts: frozenset[int]
+    """Ids of all that is mounted in it."""
+    cgroups: bytes
+
+    @classmethod
+    def of(cls, pid: int) -> Cell:
+        """The one whose first process this is, which waits.
+
+        Raises:
+            OSError: it has ended.
+        """
+        root = os.stat(f"/proc/{pid}/root")
+        return cls(
+            pid=pid,
+            namespaces={name: os.stat(f"/proc/{pid}/ns/{name}").st_ino for name in NAMESPACES},
+            root=(root.st_dev, root.st_ino),
+            mounts=frozenset(int(line.split(b" ", 1)[0]) for line in _read(f"/proc/{pid}/mountinfo").splitlines()),
+            cgroups=_read(f"/proc/{pid}/cgroup"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What a clone has to be."""
 
-    cell_pid: int
-    template_pid: int
+    cell: Cell
+    first_pid: int
+    """Of its template's container: whose child it is once the process that forked it has ended."""
     cgroup_name: str
     """Below the top of each hierarchy that is used."""
-    cgroup_devices: frozenset[int]
-    """File systems of the files by which cgroups are entered: others', too."""
     capabilities: int
     channel_inode: int
+    output_inodes: frozenset[int]
+    """Pipes of its template's, which it has until it gets its own."""
     filter_count: int
     """Filters of system calls it wears: those of its template, and one more."""
 
@@ -46,12 +81,12 @@ def verify(pid: int, expected: Expected) -> None:
     """Raises `TemplateUnfit` with what is not as it has to be."""
     try:
         for problem in (
-            _of_namespaces(pid, expected),
+            _of_namespaces(pid, expected.cell),
             _of_status(pid, expected),
             _of_cgroups(pid, expected),
-            _of_places(pid, expected),
+            _of_places(pid, expected.cell),
             _of_descriptors(pid, expected),
-            _of_family(pid, expected),
+            _of_family(pid, expected.cell),
         ):
             if problem:
                 raise TemplateUnfit(f"cannot use a fork of the template: {problem}")
@@ -81,9 +116,9 @@ def restored_problem(pid: int, first_pid: int, saved_filter_count: int) -> str:
     return ""
 
 
-def _of_namespaces(pid: int, expected: Expected) -> str:
-    for name in NAMESPACES:
-        if os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/{expected.cell_pid}/ns/{name}").st_ino:
+def _of_namespaces(pid: int, cell: Cell) -> str:
+    for name, inode in cell.namespaces.items():
+        if os.stat(f"/proc/{pid}/ns/{name}").st_ino != inode:
             return f"it is not in the {name} namespace made for it"
     return ""
 
@@ -99,57 +134,60 @@ def _of_status(pid: int, expected: Expected) -> str:
         return "it does not wear the container's filter of system calls"
     if status["Threads"] != "1" or status["TracerPid"] != "0":
         return "it has several threads, or is traced"
+    # Descriptors are nobody's but its own, as the filter sees to it. Memory could be that of a parent which waits for
+    # it in one of its threads only.
+    parent = int(status["PPid"])
+    if parent != expected.first_pid and sc.is_memory_shared(pid, parent):
+        return "its memory is that of another process, too"
     return ""
 
 
 def _of_cgroups(pid: int, expected: Expected) -> str:
-    with open(f"/proc/{expected.cell_pid}/cgroup", encoding="utf-8") as file:
-        wanted = file.read()
-    with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
-        found = file.read()
-    if expected.cgroup_name not in wanted or found != wanted:
+    wanted = expected.cell.cgroups
+    if os.fsencode(expected.cgroup_name) not in wanted or _read(f"/proc/{pid}/cgroup") != wanted:
         return "it is not in the cgroups made for it"
     return ""
 
 
-def _of_places(pid: int, expected: Expected) -> str:
+def _of_places(pid: int, cell: Cell) -> str:
     """Its root and its working directory, which it may have set by a descriptor of its template's."""
-    with open(f"/proc/{expected.cell_pid}/mountinfo", encoding="utf-8", errors="replace") as file:
-        devices = {line.split(" ", 3)[2] for line in file}
-    own, wanted = os.stat(f"/proc/{pid}/root"), os.stat(f"/proc/{expected.cell_pid}/root")
-    if (own.st_dev, own.st_ino) != (wanted.st_dev, wanted.st_ino):
+    root = os.stat(f"/proc/{pid}/root")
+    if (root.st_dev, root.st_ino) != cell.root:
         return "its root directory is not that of its cell"
-    place = os.stat(f"/proc/{pid}/cwd").st_dev
-    if f"{os.major(place)}:{os.minor(place)}" not in devices:
+    # By mount and not by device: a directory of the machine may be bound into both, and above it is its template's.
+    if sc.find_file(f"/proc/{pid}/cwd").mount_id not in cell.mounts:
         return "its working directory is not in its cell"
     return ""
 
 
 def _of_descriptors(pid: int, expected: Expected) -> str:
-    hidden = os.stat(f"/proc/{expected.template_pid}/root/proc").st_dev
     names = os.listdir(f"/proc/{pid}/fd")
     if len(names) > DESCRIPTORS_MAX:
         return f"it holds {len(names)} descriptors; at most {DESCRIPTORS_MAX} are looked at"
     for name in names:
         path = f"/proc/{pid}/fd/{name}"
-        found, target = os.stat(path), os.readlink(path)
-        if stat.S_ISSOCK(found.st_mode):
-            if found.st_ino != expected.channel_inode:
-                return f"it holds a socket that is not its own (descriptor {name})"
-        elif (
-            stat.S_ISDIR(found.st_mode)
-            or found.st_dev in {hidden, *expected.cgroup_devices}
-            or not _HARMLESS.fullmatch(target)
-        ):
-            return f"it holds {target} of its template (descriptor {name}); close it before the fork"
+        if not _is_harmless(sc.find_file(path), expected):
+            return f"it holds {os.readlink(path)} of its template (descriptor {name}); close it before the fork"
     return ""
 
 
-def _of_family(pid: int, expected: Expected) -> str:
+def _is_harmless(file: sc.File, expected: Expected) -> bool:
+    """Whether a descriptor leads nowhere but into its own cell, and to the spawner."""
+    if stat.S_ISSOCK(file.mode):
+        return file.inode == expected.channel_inode
+    if stat.S_ISFIFO(file.mode):
+        return file.inode in expected.output_inodes
+    if stat.S_ISCHR(file.mode):
+        return file.device in _HARMLESS_DEVICES
+    # By a mount of its template's it would reach what all forks of that find, and write to it.
+    return stat.S_ISREG(file.mode) and file.mount_id in expected.cell.mounts
+
+
+def _of_family(pid: int, cell: Cell) -> str:
     if read_children(pid):
         return "it has child processes"
     # By the cell's own /proc: whoever else is in its pid namespace may have powers that this one has given up.
-    inside = [name for name in os.listdir(f"/proc/{expected.cell_pid}/root/proc") if name.isdigit()]
+    inside = [name for name in os.listdir(f"/proc/{cell.pid}/root/proc") if name.isdigit()]
     if len(inside) != 2:
         return "its cell holds processes that are not its own"
     return ""
@@ -157,8 +195,8 @@ def _of_family(pid: int, expected: Expected) -> str:
 
 def read_status(pid: int) -> Mapping[str, str]:
     """The fields of a process's status."""
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+    text = _read(f"/proc/{pid}/status").decode(errors="replace")
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
 
 
 def filter_count(pid: int) -> int:
@@ -168,5 +206,16 @@ def filter_count(pid: int) -> int:
 
 def read_children(pid: int) -> Sequence[int]:
     """Pids of a process's children, as this process sees them; those of its first thread."""
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [int(word) for word in file.read().split()]
+    return [int(word) for word in _read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+def _read(path: str) -> bytes:
+    """A file of /proc, in fewer system calls than `open` makes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while data := os.read(descriptor, _FILE_BYTES):
+            parts.append(data)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)

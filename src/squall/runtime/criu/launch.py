@@ -32,6 +32,8 @@ SAVED = "saved.json"
 """What is told of a saved template beside its images; the last file to be written."""
 # Configuration of the loader and of libraries, and a cache of what the kernel can.
 _COVERED = ("/etc", "/run")
+_SCRATCH = "/tmp"
+"""Where CRIU makes directories to find out what the kernel can, by a name that cannot be changed."""
 # In its own pid namespace a template has a low number, and CRIU's processes must not take that one.
 _ROOM_OF_PIDS = 1_000
 _FIRST_DESCRIPTOR = 10
@@ -102,7 +104,7 @@ def fork_restore(
 
 
 def _dump(tool: Tool, container_pidfd: int, pid_inside: int, directory: str) -> None:
-    _run(tool, container_pidfd, directory, "dump", ("--tree", str(pid_inside)), {})
+    _run(tool, container_pidfd, directory, "dump", ("--tree", str(pid_inside)), {}, scratch=_SCRATCH)
 
 
 def _restore(
@@ -119,9 +121,14 @@ def _restore(
 
 
 def _run(
-    tool: Tool, container_pidfd: int, directory: str, action: str, options: Sequence[str], inherited: Mapping[str, int]
-) -> None:
+    tool: Tool, container_pidfd: int, directory: str, action: str, options: Sequence[str], inherited: Mapping[str, int],
+    *, scratch: str = "",
+) -> None:  # fmt: skip
     """Run CRIU in a container, and stay there.
+
+    Args:
+        scratch: a directory that is to be written where the container's files are read-only, those of a template that
+            is ready. Nobody in it runs user code meanwhile; what it has open there cannot be saved.
 
     Raises:
         TemplateUnfit: it failed; with its own words.
@@ -129,7 +136,7 @@ def _run(
     tool_fd = tool.open()
     images_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     sc.setns(container_pidfd, JOINED_NAMESPACES | sc.CLONE_NEWCGROUP, "the container's namespaces")
-    with _covered():
+    with _covered(scratch):
         child = os.fork()
         if child == 0:
             try:
@@ -164,8 +171,8 @@ def _execute(tool_fd: int, images_fd: int, action: str, options: Sequence[str], 
 
 
 @contextmanager
-def _covered() -> Iterator[None]:
-    """Nothing is in the directories where programs look for configuration.
+def _covered(scratch: str) -> Iterator[None]:
+    """Nothing is in the directories where programs look for configuration, nor in `scratch`, if there is to be one.
 
     Whoever runs here may rename what is not covered yet, so it is looked whether the cover is where it should be: from
     then on it cannot be moved.
@@ -175,10 +182,11 @@ def _covered() -> Iterator[None]:
     """
     covered: list[str] = []
     try:
-        for path in _COVERED:
+        for path in (*_COVERED, *filter(None, (scratch,))):
             if not os.path.isdir(path) or os.path.islink(path):
                 raise TemplateUnfit(f"cannot save a template or bring one back: its image has no directory {path}")
-            sc.mount("tmpfs", path, "tmpfs", sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "size=0")
+            flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC | (0 if path == scratch else sc.MS_RDONLY)
+            sc.mount("tmpfs", path, "tmpfs", flags, "size=65536,mode=700")
             covered.append(path)
             found = os.lstat(path)
             if found.st_dev == os.lstat("/").st_dev or os.path.islink(path) or os.listdir(path):
