@@ -54,3 +54,8 @@ class Forge:
     def _name(self, kind: str) -> str:
         self._count += 1
         return f"{kind}-{self._count}"
+
+
+async def exists(containers: Containers, container_id: str) -> bool:
+    """Whether the runtime knows it."""
+    return container_id in {status.container_id for status in await containers.runtime.list()}

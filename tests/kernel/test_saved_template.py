@@ -172,10 +172,8 @@ async def test_template_that_makes_no_copy_is_not_saved(forge: Forge, saved: Pat
 
 async def test_what_cannot_be_saved_says_why_and_the_template_goes_on(forge: Forge, saved: Path) -> None:
     # A lock on a file is nothing that CRIU saves unasked.
-    first = await forge.ready(
-        "--before",
-        "import fcntl, decimal; decimal.held = os.open('/usr/lib/os-release', 0); KEPT.add(decimal.held); fcntl.flock(decimal.held, 2)",
-    )
+    lock = "KEPT.add(os.open('/usr/lib/os-release', os.O_RDONLY)); fcntl.flock(min(KEPT), fcntl.LOCK_EX)"
+    first = await forge.ready("--before", f"import fcntl; {lock}")
 
     with pytest.raises(TemplateUnfit, match=r"cannot dump a template by CRIU: .*lock"):
         await forge.runtime.save(first.container_id, str(saved))

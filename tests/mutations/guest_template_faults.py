@@ -31,7 +31,7 @@ GUEST_TEMPLATE_FAULTS = (
         "fork-thread",
         "a template with threads",
         "threads are no obstacle",
-        (Change(SAFETY, "() if has_threads else _threads(watch)", "()"),),
+        (Change(SAFETY, "(*_threads(watch), *_daemons()", "(*_daemons()"),),
         {f"{NAMED}[thread]": '["unfit"]'},
     ),
     Mutation(
@@ -52,7 +52,7 @@ GUEST_TEMPLATE_FAULTS = (
         "fork-position",
         "two forks that read one file",
         "forks share their position in a file with the template",
-        (Change(CLONE, "            _open_again(descriptor)\n", "            pass\n"),),
+        (Change(CLONE, "            _open_again(descriptor, path)\n", "            pass\n"),),
         {SERVED: '(about["at"], about["next"])'},
     ),
     Mutation(

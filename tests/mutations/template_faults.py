@@ -5,9 +5,13 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 SUITE = "tests/kernel/test_template.py::"
+HOSTILE = "tests/kernel/test_hostile_forks.py::"
 VERIFICATION = "src/squall/runtime/verification.py"
-SKIPS = f"{SUITE}test_clone_that_skips_a_step_is_never_told_who_it_is"
-KEEPS = f"{SUITE}test_descriptors_that_lead_back_are_found"
+SKIPS = f"{HOSTILE}test_clone_that_skips_a_step_is_never_told_who_it_is"
+MORE = f"{HOSTILE}test_clone_with_more_than_it_should_have_is_never_told_who_it_is"
+HOOK = f"{HOSTILE}test_attacks_by_a_fork_hook_with_every_capability_are_refused"
+REFUSED = "await refused(forge, "
+KEEPS = f"{HOSTILE}test_descriptors_that_lead_back_are_found"
 
 TEMPLATE_FAULTS = (
     Mutation(
@@ -15,28 +19,28 @@ TEMPLATE_FAULTS = (
         "a fork that does not give up its capabilities",
         "nobody looks at the capabilities of a clone",
         (Change(VERIFICATION, "if int(status[name], 16) & ~expected.capabilities:", "if False:"),),
-        {f"{SKIPS}[drop-kept capabilities]": "pytest.raises(TemplateUnfit, match=why)"},
+        {f"{SKIPS}[drop-kept capabilities]": REFUSED},
     ),
     Mutation(
         "clone-filter",
         "a fork that does not wear the container's filter of system calls",
         "nobody counts the filters of a clone",
         (Change(VERIFICATION, "expected.filter_count)) < expected.filter_count:", "0)) < 0:"),),
-        {f"{SKIPS}[filter-does not wear the container's filter]": "pytest.raises(TemplateUnfit, match=why)"},
+        {f"{SKIPS}[filter-does not wear the container's filter]": REFUSED},
     ),
     Mutation(
         "clone-cgroups",
         "a fork that stays out of the cgroups made for it",
         "nobody looks at the cgroups of a clone",
-        (Change(VERIFICATION, "or found != wanted:", "or False:"),),
-        {f"{SKIPS}[cgroup-not in the cgroups]": "pytest.raises(TemplateUnfit, match=why)"},
+        (Change(VERIFICATION, 'or _read(f"/proc/{pid}/cgroup") != wanted:', "or False:"),),
+        {f"{SKIPS}[cgroup files-not in the cgroups]": REFUSED},
     ),
     Mutation(
         "clone-descriptors",
         "a fork that keeps a way back to its template",
         "nobody looks at the descriptors of a clone",
         (Change(VERIFICATION, "            _of_descriptors(pid, expected),\n", ""),),
-        {f"{KEEPS}[os.open('/', os.O_RDONLY)-holds / of its template]": "pytest.raises(TemplateUnfit, match=why)"},
+        {f"{KEEPS}[os.open('/', os.O_RDONLY)-holds / of its template]": REFUSED},
     ),
     Mutation(
         "template-powerless",
@@ -69,7 +73,7 @@ TEMPLATE_FAULTS = (
         "a process that a fork leaves behind in its template",
         "strays of forks are never ended",
         (Change("src/squall/runtime/templates.py", "for pid in found & template.strays:", "for pid in set[int]():"),),
-        {f"{SUITE}test_stray_of_a_fork_is_ended": "assert made.exception() is None"},
+        {f"{HOSTILE}test_stray_of_a_fork_is_ended": "assert made.exception() is None"},
     ),
     Mutation(
         "raw-sockets",
@@ -80,27 +84,83 @@ TEMPLATE_FAULTS = (
                 "src/squall/runtime/seccomp.py", "SOCKET_TYPES) + _return(refuse(errno.EPERM))", "()) + _return(ALLOW)"
             ),
         ),
-        {f"{SUITE}test_attacks_by_a_fork_hook_with_every_capability_are_refused": "<= ITS_OWN_NETWORK | OF_THE_MOMENT"},
+        {HOOK: "<= ITS_OWN_NETWORK | OF_THE_MOMENT"},
     ),
     Mutation(
         "older-netfilter",
         "no netfilter for whoever has power over a network namespace for a moment",
         "options of sockets that change netfilter's older tables are allowed",
         (Change("src/squall/runtime/seccomp.py", '        "setsockopt": _filter_socket_option(),\n', ""),),
-        {f"{SUITE}test_attacks_by_a_fork_hook_with_every_capability_are_refused": "<= ITS_OWN_NETWORK | OF_THE_MOMENT"},
+        {HOOK: "<= ITS_OWN_NETWORK | OF_THE_MOMENT"},
     ),
     Mutation(
         "cell-alone",
         "a second process that a fork has brought into its cell",
         "nobody looks who else is in a cell",
         (Change(VERIFICATION, "if len(inside) != 2:", "if False:"),),
-        {f"{SKIPS}[alone-processes that are not its own]": "pytest.raises(TemplateUnfit, match=why)"},
+        {f"{MORE}[alone-processes that are not its own]": REFUSED},
     ),
     Mutation(
-        "cgroup-descriptors",
-        "a fork that keeps the files by which it has entered its cgroups",
-        "files of cgroups are descriptors like others",
-        (Change(VERIFICATION, "in {hidden, *expected.cgroup_devices}", "in {hidden}"),),
-        {f"{SKIPS}[tasks-holds .*tasks]": "pytest.raises(TemplateUnfit, match=why)"},
+        "clone-files",
+        "a fork that keeps a file of its template's, or one by which it has entered its cgroups",
+        "nobody looks by which mount a clone has opened its files",
+        (Change(VERIFICATION, " and file.mount_id in expected.cell.mounts", ""),),
+        {
+            f"{SKIPS}[tasks-holds .*tasks]": REFUSED,
+            f"{KEEPS}[os.open('/etc/os-release', os.O_RDONLY)-holds /.*os-release of its template]": REFUSED,
+        },
+    ),
+    Mutation(
+        "clone-namespaces",
+        "a fork that stays in a namespace of its template's",
+        "nobody looks at the namespaces of a clone",
+        (Change(VERIFICATION, "            _of_namespaces(pid, expected.cell),\n", ""),),
+        {f"{SKIPS}[{name}-not in the {name} namespace]": REFUSED for name in ("mnt", "net", "uts", "ipc")},
+    ),
+    Mutation(
+        "clone-places",
+        "a fork whose root or working directory is its template's",
+        "nobody looks where a clone is",
+        (Change(VERIFICATION, "            _of_places(pid, expected.cell),\n", ""),),
+        {
+            f"{HOSTILE}test_working_directory_of_its_template_is_found[/opt/suite]": REFUSED,
+            f"{MORE}[chroot-root directory]": REFUSED,
+        },
+    ),
+    Mutation(
+        "clone-threads",
+        "a fork with threads that have not given anything up",
+        "nobody counts the threads of a clone",
+        (Change(VERIFICATION, 'if status["Threads"] != "1" or', "if"),),
+        {f"{MORE}[thread-several threads]": REFUSED},
+    ),
+    Mutation(
+        "clone-memory",
+        "a fork whose memory is that of a process nobody looks at",
+        "nobody compares the memory of a clone with its parent's",
+        (Change(VERIFICATION, "if parent != expected.first_pid and", "if False and"),),
+        {f"{MORE}[memory-memory is that of another process]": REFUSED},
+    ),
+    Mutation(
+        "clone-sharers",
+        "processes that are not one and share their descriptors",
+        "clone is only refused to make namespaces",
+        (Change("src/squall/runtime/seccomp.py", "        (_CLONE_FILES | _CLONE_FS, refused),\n", ""),),
+        {
+            f"{HOSTILE}test_no_process_of_a_template_shares_what_a_clone_holds": "== set()",
+            "tests/runtime/test_seccomp.py::"
+            "test_processes_that_are_not_one_share_neither_descriptors_nor_memory[1041-327681]": "== expected",
+        },
+    ),
+    Mutation(
+        "kept-files",
+        "a template that changes what its forks find",
+        "files of a template that is ready can be written",
+        (
+            Change(
+                "src/squall/runtime/kept_files.py", '        sc.set_path_attributes("/", sc.MOUNT_ATTR_RDONLY)\n', ""
+            ),
+        ),
+        {f"{HOSTILE}test_nobody_changes_the_files_of_a_template_that_is_ready": '"Read-only file system" in'},
     ),
 )

@@ -10,7 +10,6 @@ from squall.runtime.cgroup import Cgroup
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.trees import copy_tree
 
-
 KEEP_S = 10.0
 """For a link to each file that a template has written; nobody of it runs meanwhile."""
 

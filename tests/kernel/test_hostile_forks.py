@@ -1,0 +1,241 @@
+"""What not even a hostile fork of a template can do: whatever it skips, adds or keeps is found before it is told who it
+is, and with every power that it ever has it gets nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squall.runtime.errors import TemplateUnfit
+from squall.runtime.spec import Bind
+from tests.kernel.attacks import ATTACKS
+from tests.kernel.containers import ENV, TIMEOUT_S, Running, until
+from tests.kernel.forge import BINDS, HERE, Forge, exists
+
+ALL_NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
+# In the moment in which user code has every capability over its own namespaces, it may do this with its own network
+# namespace. What its end of the wire lets through is for the machine's end to say.
+ITS_OWN_NETWORK = {"configure_interface"}
+# And this is that moment itself: what it has then, `verification` looks for afterwards.
+OF_THE_MOMENT = {"gain_capability", "join_namespace_of_pid_1", "hold_descriptor_beyond_standard_ones"}
+
+
+@pytest.mark.parametrize(("step", "why"), [
+    *((name, f"not in the {name} namespace") for name in ALL_NAMESPACES),
+    ("drop", "kept capabilities"), ("bound", r"kept capabilities \(CapBnd"),
+    ("filter", "does not wear the container's filter"), ("close", "holds"), ("cgroup files", "not in the cgroups"),
+    ("tasks", "holds .*tasks"),
+])  # fmt: skip
+async def test_clone_that_skips_a_step_is_never_told_who_it_is(forge: Forge, step: str, why: str) -> None:
+    await refused(forge, why, "--skip", step)
+
+
+@pytest.mark.parametrize(("thing", "why"), [
+    ("alone", "processes that are not its own"), ("second", "processes that are not its own"),
+    ("child", "child processes"), ("thread", "several threads"), ("chroot", "root directory"),
+    ("inherit", r"kept capabilities \(CapInh"), ("memory", "memory is that of another process"),
+])  # fmt: skip
+async def test_clone_with_more_than_it_should_have_is_never_told_who_it_is(forge: Forge, thing: str, why: str) -> None:
+    await refused(forge, why, "--add", thing)
+
+
+async def refused(forge: Forge, why: str, *options: str, **fields: Any) -> None:
+    """Clones of such a template are found out, and nothing is left of them."""
+    template = await forge.ready(*options, **fields)
+    spec = forge.spec(template, "print('told')", **fields)
+
+    with pytest.raises(TemplateUnfit, match=why):
+        await forge.runtime.start(spec)
+
+    assert not await exists(forge.containers, spec.container_id)
+
+
+@pytest.mark.parametrize(("kept", "why"), [
+    ("os.open('/', os.O_RDONLY)", "holds / of its template"),
+    ("os.open('/etc/os-release', os.O_RDONLY)", "holds /.*os-release of its template"),
+    ("os.open('/opt/suite/attacks.py', os.O_RDONLY)", "holds /.*attacks.py of its template"),
+    ("os.open('/proc/self/status', os.O_RDONLY)", "holds /proc/"),
+    ("os.memfd_create('x')", "holds /memfd:x"),
+    ("os.open('/dev/ptmx', os.O_RDWR)", "holds /.*ptmx"),
+    ("os.pipe()[0]", "holds pipe:"),
+    ("socket.socketpair()[0].detach()", "holds a socket|holds socket:"),
+    ("os.pidfd_open(os.getpid())", "holds anon_inode"),
+    ("os.eventfd(0)", "holds anon_inode"),
+    ("os.open('/proc/self/ns/mnt', os.O_RDONLY)", "holds mnt:"),
+])  # fmt: skip
+async def test_descriptors_that_lead_back_are_found(forge: Forge, kept: str, why: str) -> None:
+    await refused(forge, why, "--skip", "again", "--before", f"KEPT.add({kept})")
+
+
+async def test_harmless_descriptors_are_kept(forge: Forge) -> None:
+    kept = "KEPT.update({os.open('/dev/null', os.O_WRONLY), os.open('/dev/urandom', os.O_RDONLY), os.dup(1)})"
+    template = await forge.ready("--before", kept)
+
+    assert (await forge.run(template, "print(1)")).stdout == "1\n"
+
+
+async def test_file_that_was_open_stays_open_where_it_was(forge: Forge) -> None:
+    script = "KEPT.add(os.open('/etc/os-release', os.O_RDONLY)); os.lseek(min(KEPT), 7, 0)"
+    template = await forge.ready("--before", script)
+    look = "import sys, os; print(os.read(*sys.modules['__main__'].KEPT, 4))"
+
+    first, second = [await forge.run(template, look) for _ in range(2)]
+
+    assert (first.stdout, second.stdout) == ("b'NAME'\n", "b'NAME'\n")
+
+
+async def test_file_that_was_open_is_the_containers_own(forge: Forge) -> None:
+    script = "open('/root/model', 'w').write('weights'); KEPT.add(os.open('/root/model', os.O_RDONLY))"
+    template = await forge.ready("--before", script)
+    change = (
+        "import os, sys\n"
+        "number = min(sys.modules['__main__'].KEPT)\n"
+        "changed = os.open(f'/proc/self/fd/{number}', os.O_RDWR)\n"
+        "print(os.write(changed, b'poison!'), open('/root/model').read())\n"
+    )
+    read = "import os, sys; print(os.read(*sys.modules['__main__'].KEPT, 9), open('/root/model').read())"
+
+    sibling = await forge.clone(template, f"import signal; signal.signal(15, lambda *_: None); signal.pause(); {read}")
+    changed = await forge.run(template, change)
+    later = await forge.run(template, read)
+    await forge.runtime.kill(sibling.container_id, signal.SIGTERM)
+
+    assert changed.stdout == "7 poison!\n", "its own file is its to change"
+    assert later.stdout == "b'weights' weights\n"
+    assert (await forge.containers.finish(sibling)).stdout == "b'weights' weights\n"
+
+
+async def test_nobody_changes_the_files_of_a_template_that_is_ready(forge: Forge) -> None:
+    script = (
+        "open('/root/model', 'w').write('weights')\n"
+        "def change(*_):\n"
+        "    try:\n        open('/root/model', 'w').write('poison!')\n"
+        "    except OSError as error:\n        print(error.strerror, flush=True)\n"
+        "signal.signal(signal.SIGUSR1, change)\n"
+    )
+    template = await forge.ready("--before", script)
+
+    os.kill(template.pid, signal.SIGUSR1)
+
+    assert "Read-only file system" in await template.stdout.read_until("\n")
+    assert (await forge.run(template, "print(open('/root/model').read())")).stdout == "weights\n"
+
+
+async def test_template_that_has_a_file_open_for_writing_is_unfit(forge: Forge) -> None:
+    template = await forge.template("--before", "KEPT.add(os.open('/root/log', os.O_WRONLY | os.O_CREAT))")
+
+    report = await forge.runtime.template_report(template.container_id)
+
+    assert not report.is_ready
+    assert "open for writing" in report.cause
+
+
+SHARERS = """
+import re, subprocess
+FLAGS = {"files": 0x411, "fs": 0x211, "memory": 0x111, "parent": 0x8011, "all": 0x711}
+def hook():
+    # Before it has given up anything, and while the template's filter is the only one.
+    outcomes = []
+    for name, flags in FLAGS.items():
+        child = libc.syscall(SYS_CLONE, flags, 0, 0, 0, 0)
+        if child == 0:
+            os._exit(0)
+        if child > 0:
+            outcomes.append(name)
+            os.waitpid(child, 0)
+    open("/tmp/shared", "w").write(" ".join(outcomes))
+os.register_at_fork(after_in_child=hook)
+# What a template does all the time.
+thread = threading.Thread(target=lambda: subprocess.run(["true"], check=True))
+thread.start()
+thread.join()
+assert os.system("true") == 0
+assert os.waitpid(os.posix_spawnp("true", ["true"], {}), 0)[1] == 0
+assert subprocess.run(["true"], close_fds=False).returncode == 0
+"""
+
+
+async def test_no_process_of_a_template_shares_what_a_clone_holds(forge: Forge) -> None:
+    template = await forge.ready("--before", SHARERS)
+
+    ended = await forge.run(template, "print(open('/tmp/shared').read())")
+
+    assert ended.status.code == 0, ended.stderr
+    assert set(ended.stdout.split()) == set()
+
+
+async def test_clone_that_ends_when_it_is_told_who_it_is(forge: Forge) -> None:
+    template = await forge.ready("--skip", "begin")
+    spec = forge.spec(template)
+
+    with pytest.raises(TemplateUnfit, match="ended on its way"):
+        async with asyncio.timeout(5):
+            await forge.runtime.start(spec)
+
+    assert not await exists(forge.containers, spec.container_id)
+
+
+async def test_clone_that_sends_nonsense_is_ended_and_removed(forge: Forge) -> None:
+    template = await forge.ready("--skip", "sense")
+    spec = forge.spec(template)
+
+    with contextlib.suppress(TemplateUnfit):
+        async with asyncio.timeout(15):
+            started = await forge.runtime.start(spec)
+            Running(spec.container_id, started).close()
+    async with asyncio.timeout(5):
+        await forge.runtime.remove(spec.container_id)
+
+    assert not await exists(forge.containers, spec.container_id)
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/proc", "/opt/suite"])
+async def test_working_directory_of_its_template_is_found(forge: Forge, place: str) -> None:
+    # The last is a directory of the machine's that is bound into both: above it is the template's root directory.
+    before = f"KEPT.add(os.open('{place}', os.O_RDONLY))"
+    await refused(forge, "working directory", "--before", before, "--skip", "chdir")
+
+
+async def test_stray_of_a_fork_is_ended(forge: Forge) -> None:
+    template = await forge.ready("--skip", "leave")
+    spec = forge.spec(template)
+    # The template waits for its child, which stays, and the next fork is not made before the stray is ended.
+    first = await forge.runtime.start(spec)
+    os.close(first.stdout_fd)
+    os.close(first.stderr_fd)
+
+    made = asyncio.ensure_future(forge.runtime.prepare(forge.spec(template), is_parked=True))
+    await asyncio.wait([made], timeout=TIMEOUT_S)
+
+    assert made.exception() is None
+    await until(lambda: len(_children(template.pid)) <= 1)
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+@pytest.fixture
+async def hook_outcomes(forge: Forge) -> Mapping[str, str]:
+    """Every attack, by user code that runs in the clone before it has given up anything."""
+    marker = forge.containers.base / "marker"
+    marker.write_text("of the machine")
+    binds = (*BINDS, Bind(str(HERE / "attacks.py"), "/attacks.py"))
+    env = {**ENV, "MARKER": str(marker), "HOST_PID": str(os.getpid())}
+    template = await forge.ready("--hook", "/opt/suite/fork_hook.py", binds=binds, env=env)
+    ended = await forge.run(template, "print(open('/tmp/outcomes').read())", binds=binds)
+    assert ended.status.code == 0, ended.stderr
+    return dict(json.loads(ended.stdout))
+
+
+async def test_attacks_by_a_fork_hook_with_every_capability_are_refused(hook_outcomes: Mapping[str, str]) -> None:
+    assert set(hook_outcomes) == set(ATTACKS)
+    assert {name for name, outcome in hook_outcomes.items() if outcome == "worked"} <= ITS_OWN_NETWORK | OF_THE_MOMENT
