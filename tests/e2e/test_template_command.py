@@ -68,6 +68,24 @@ def test_a_template_is_listed_until_it_is_dropped(deployed: Installation) -> Non
     wait_until(lambda: not [one for one in templates(deployed) if one["state"] == "ready"], "it is gone", 20)
 
 
+def test_files_that_a_hook_keeps_open_are_each_containers_own(deployed: Installation) -> None:
+    found = measured(deployed, "snapshots.Reading.read")
+    program = "import squall; print(squall.Cls.from_name('snapshots', 'Reading')().read.remote())"
+    said = deployed.command("-c", program, executable=(sys.executable,))
+
+    assert {one["path"] for one in found["starts"]} <= {"fork", "parked"}
+    assert said.out.startswith("('and more', "), said
+    assert ", 0" not in said.out, said
+
+
+def test_what_would_be_missing_in_copies_is_named(deployed: Installation) -> None:
+    found = measured(deployed, "snapshots.Serving.last")
+
+    for one in found["starts"]:
+        assert "the program 'sleep' is running in the background" in one["cause"]
+        assert "shared memory of System V is in use, which would be missing in containers" in one["cause"]
+
+
 def test_what_cannot_be_forked_with_its_function_says_why_wherever_one_looks(deployed: Installation) -> None:
     found = measured(deployed, "snapshots.Watched.last")
     failed = deployed.command("bench", "start", "snapshots.Watched.last", "-n", "1", "--path", "restore", timeout_s=120)
