@@ -1,4 +1,4 @@
-"""Two hundred clones of one function, from zero: how many a second."""
+"""Two hundred clones of one function, from zero: how many a second, when its node has seen that before."""
 
 from __future__ import annotations
 
@@ -17,5 +17,7 @@ def run(context: Context) -> Figure:
         own.squall("server", "stop", "--force")
     if numbers["containers"] < count:
         raise Absent(f"only {numbers['containers']:.0f} containers served {count} inputs of 10 s")
-    also = {"last_s": numbers["last_s"], "half_s": numbers["half_s"]}
-    return Figure(count / numbers["last_s"], "containers/s", f"until the last of {count} is in user code", also)
+    also = {name: numbers[name] for name in ("last_s", "half_s", "first_last_s")}
+    first = count / numbers["first_last_s"]
+    note = f"until the last of {count} is in user code, the second time; {first:.1f} the first time"
+    return Figure(count / numbers["last_s"], "containers/s", note, also)

@@ -8,4 +8,4 @@ from bench.figure import Context, Figure
 
 def run(context: Context) -> Figure:
     """Kernel, interpreter and module begin anew."""
-    return measure(context, "numpy", "plain", count=30, function="plain_gvisor")
+    return measure(context, "numpy", "plain", function="plain_gvisor")

@@ -8,4 +8,4 @@ from bench.figure import Context, Figure
 
 def run(context: Context) -> Figure:
     """Everything is loaded anew."""
-    return measure(context, "numpy", "plain", count=30)
+    return measure(context, "numpy", "plain")
