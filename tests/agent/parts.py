@@ -84,10 +84,11 @@ class Slots:
     def __init__(self) -> None:
         self.held: dict[str, NetworkSlot] = {}
         self.owners: dict[str, SlotOwner | None] = {}
+        self.env = {"http_proxy": "proxy.test:3128"}
 
     async def acquire(self, container_id: str, blocked: bool = False, owner: SlotOwner | None = None) -> NetworkSlot:
         self.owners[container_id] = owner
-        env = {} if blocked else {"http_proxy": "proxy.test:3128"}
+        env = {} if blocked else self.env
         return self.held.setdefault(
             container_id, NetworkSlot(container_id, "/proc/self/ns/net", "10.1.2.3/20", "10.1.0.1", "", env)
         )

@@ -8,6 +8,7 @@ AGENT = "src/squall/agent/"
 STARTS = "tests/agent/test_starts.py::"
 TEMPLATES = "tests/agent/template/test_templates.py::"
 FAULTS = "tests/agent/template/test_faults.py::"
+SAVED = "tests/agent/template/test_saved.py::"
 KEY = "tests/agent/template/test_key.py::"
 
 AGENT_TEMPLATE_FAULTS = (
@@ -33,8 +34,49 @@ AGENT_TEMPLATE_FAULTS = (
         "secrets-in-template-records",
         "what is written down of a template",
         "its record has the secrets of its function",
-        (Change(f"{AGENT}template/record.py", "replace(request, env={})", "request"),),
+        (Change(f"{AGENT}template/record.py", "replace(template.request, env={})", "template.request"),),
         {f"{TEMPLATES}test_secrets_are_in_no_file_label_or_log": "value.encode() in one"},
+    ),
+    Mutation(
+        "secrets-on-the-disk",
+        "a function with variables of its own",
+        "what is in the memory of its template is put on the disk",
+        (
+            Change(
+                f"{AGENT}template/making.py",
+                "template.holds_secrets = bool(request.env)",
+                "template.holds_secrets = False",
+            ),
+        ),
+        {
+            f"{SAVED}test_what_is_quick_to_load_or_may_hold_secrets_is_not_saved[report1-changes1-100]": (
+                "not on_disk(world)"
+            )
+        },
+    ),
+    Mutation(
+        "saved-elsewhere",
+        "a template that was saved with another kernel",
+        "it is brought back all the same",
+        (Change(f"{AGENT}template/saved.py", "if about.machine.get(one) != value", "if False"),),
+        {f"{SAVED}test_what_was_saved_with_another_kernel_or_processor_is_dropped": '"from_disk" not in'},
+    ),
+    Mutation(
+        "saved-and-failing",
+        "a template that does not come back",
+        "it is saved and fails again after each reboot, for ever",
+        (
+            Change(
+                f"{AGENT}template/saved.py",
+                "before.failure_count if before is not None else 0,\n        )",
+                "0,\n        )",
+            ),
+        ),
+        {
+            f"{SAVED}test_what_does_not_come_back_is_made_anew_and_given_up_after_three_times": (
+                "given up after 3 attempts"
+            )
+        },
     ),
     Mutation(
         "clones-before-templates",

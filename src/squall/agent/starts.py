@@ -81,7 +81,7 @@ class Starts:
         with self._templates.starting():
             way = await self._templates.way(request)
             if way.is_asked_for:
-                clock.mark("template")
+                clock.mark(way.waited or "template")
             self._templates.make_room(request.resources.memory_mib or 0, claimed_mib, way.template)
             started = None
             if way.template is not None:

@@ -11,7 +11,7 @@ from squall.sdk._terminal_text import harmless
 
 _STEP = "start."
 _INSIDE = "runtime_"
-_WORDS = {"files": "files", "directory": "rootfs", "network": "network", "runtime": "sandbox"}
+_WORDS = {"files": "files", "directory": "rootfs", "network": "network", "runtime": "sandbox", "from_disk": "from disk"}
 
 
 def phases_of(flight: ContainerFlight) -> list[tuple[str, float, float]]:

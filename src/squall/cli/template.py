@@ -47,25 +47,26 @@ def list_templates(app: str, is_json: bool) -> None:
     else:
         # Most have one node, and most templates are fit.
         left_out = set() if len({one.node_id for one in found}) > 1 or silent else {"Node"}
-        left_out |= set() if any(one.template.cause for one in found) else {"Cause"}
+        left_out |= set() if any(_cause(one) for one in found) else {"Cause"}
+        left_out |= set() if any(one.template.disk_mib for one in found) else {"Disk"}
         kept = [at for at, name in enumerate(_HEADINGS) if name not in left_out]
         rows = [_row(one) for one in found]
         tables.show(
             [_HEADINGS[at] for at in kept],
             [[row[at] for at in kept] for row in rows],
             is_json=False,
-            spare=("Made", "Cells", "Kind", "Parked"),
+            spare=("Made", "Cells", "Kind", "Parked", "Disk"),
         )
     _tell_silent(silent.values())
 
 
 _HEADINGS = (
-    "Template ID", "Node", "Function", "Kind", "State", "Memory", "Clones", "Parked", "Cells", "Made", "Last used",
-    "Cause",
+    "Template ID", "Node", "Function", "Kind", "State", "Memory", "Disk", "Clones", "Parked", "Cells", "Made",
+    "Last used", "Cause",
 )  # fmt: skip
 _FOR_PROGRAMS = (
     "Template ID", "Node ID", "App ID", "App", "Function ID", "Function", "Kind", "State", "Cause", "Memory MiB",
-    "Shared MiB", "Clones", "Parked", "Cells", "Made at", "Used at",
+    "Shared MiB", "Clones", "Parked", "Cells", "Made at", "Used at", "Disk MiB", "Disk cause", "Is brought back",
 )  # fmt: skip
 
 
@@ -78,13 +79,14 @@ def _row(one: TemplateInfo) -> tuple[object, ...]:
         found.kind,
         found.state,
         size_text(found.memory_mib * MIB) if found.memory_mib else None,
+        size_text(found.disk_mib * MIB) if found.disk_mib else None,
         found.clone_count,
         found.parked_count,
         found.cell_count,
         tables.ago(found.made_at) if found.made_at else None,
         tables.ago(found.used_at) if found.used_at > found.made_at else None,
         # What user code raised may be in it.
-        for_stream(sys.stdout, found.cause) or None,
+        for_stream(sys.stdout, _cause(one)) or None,
     )
 
 
@@ -107,7 +109,15 @@ def _whole(one: TemplateInfo) -> tuple[object, ...]:
         found.cell_count,
         tables.local_time(found.made_at or None),
         tables.local_time(found.used_at or None),
+        found.disk_mib,
+        found.disk_cause or None,
+        found.is_brought_back,
     )
+
+
+def _cause(one: TemplateInfo) -> str:
+    found = one.template
+    return found.cause or (f"not on the disk: {found.disk_cause}" if found.disk_cause else "")
 
 
 def _function_of(one: TemplateInfo) -> str:
@@ -162,6 +172,7 @@ def _said(one: TemplateInfo) -> str:
     found = one.template
     kind = "function template" if found.kind == FUNCTION else "image template"
     freed = f", {size_text(found.memory_mib * MIB)}" if found.memory_mib else ""
+    freed += f", {size_text(found.disk_mib * MIB)} of the disk" if found.disk_mib else ""
     clones = f"; {tables.counted(found.clone_count, 'clone')} of it go on" if found.clone_count > 1 else ""
     clones = "; 1 clone of it goes on" if found.clone_count == 1 else clones
     return f"Dropped {found.template_id}: {kind} of {_function_of(one)} on {one.node_id}{freed}{clones}."

@@ -73,6 +73,9 @@ class Config:
     tests, where each start waits until it can be just that."""
     template_memory_mib: int | None = None
     """Memory for templates, and for what is made ahead of starts. None: a quarter of `memory_mib`. 0: no templates."""
+    template_disk_mib: int = 4_096
+    """Disk for templates of functions that are saved, where CRIU is installed (`make criu`): they outlive a restart of
+    the machine. 0: none is saved."""
     server_url: str | None = None
     """For an agent elsewhere: its server, as https://name:port. None for everything else."""
     token: str | None = None
@@ -187,6 +190,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "memory_mib": _count,
     "start_path": _start_path,
     "template_memory_mib": _count,
+    "template_disk_mib": _count,
     "server_url": str,
     "token": str,
 }

@@ -263,6 +263,7 @@ def _agent_config(config: Config, pythons: tuple[str, ...]) -> AgentConfig:
         # Without memory none would live longer than its first start.
         start_path=PLAIN if config.template_memory_mib == 0 else config.start_path,
         template_memory_mib=config.template_memory_mib,
+        template_disk_mib=config.template_disk_mib,
     )
 
 

@@ -14,6 +14,8 @@ IMAGE, FUNCTION = "image", "function"
 MAKING = "making"
 READY = "ready"
 UNFIT = "unfit"
+SAVED = "saved"
+"""It is on its node's disk, and will be brought back when its function wants it: after a restart of the machine."""
 DROPPED = "dropped"
 """It is forked no more, and ends when the clones it has do."""
 
@@ -31,7 +33,7 @@ class NodeTemplate:
     kind: str
     """`image` or `function`."""
     state: str
-    """`making`, `ready`, `unfit` or `dropped`."""
+    """`making`, `ready`, `unfit`, `saved` or `dropped`."""
     cause: str = ""
     """Why it is unfit or dropped, in words for the user."""
     memory_mib: int = 0
@@ -46,6 +48,12 @@ class NodeTemplate:
     """Seconds since 1970, as all times here."""
     used_at: float = 0.0
     """When a container was last forked from it; `made_at` before the first."""
+    disk_mib: int = 0
+    """What it takes on the disk, from where it comes back after a restart of the machine; 0 where it is not there."""
+    disk_cause: str = ""
+    """Why it could not be put there, or not brought back."""
+    is_brought_back: bool = False
+    """It was: nothing was loaded for it."""
 
 
 @record

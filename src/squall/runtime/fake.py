@@ -135,6 +135,8 @@ class FakeMachine:
         self.prepare_failures: list[RuntimeFailure] = []
         self.begin_failures: list[RuntimeFailure] = []
         """The same of cells, and of those that are to begin: nothing is left of what fails."""
+        self.save_failures: list[RuntimeFailure] = []
+        """The same of templates that are to be saved."""
         self.memory_bytes: dict[str, int] = {}
         """What containers use, where it is not what the fake says."""
         self._next_pid = FIRST_PID
@@ -222,6 +224,8 @@ class FakeRuntime:
             raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
         if self._machine.start_failures:
             raise self._machine.start_failures.pop(0)
+        if spec.restore_from and not os.path.isdir(f"{spec.restore_from}/images"):
+            raise TemplateUnfit(f"cannot bring a template back from {spec.restore_from}: none was saved there whole")
         if spec.template_id:
             await self.prepare(spec, is_parked=False)
             return await self.begin(spec.container_id, spec.env)
@@ -265,6 +269,7 @@ class FakeRuntime:
         report = template.first.process.report if template and not template.first.ended.done() else None
         if report is None or not report.done() or not report.result().is_ready:
             raise TemplateUnfit(f"cannot save template {template_id}: it is not ready, or has ended")
+        self._fail(self._machine.save_failures, template_id)
         os.mkdir(f"{directory}/images")
 
     def _fail(self, failures: list[RuntimeFailure], container_id: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import secrets
 from collections.abc import Callable
+from dataclasses import replace as replaced
 
 from squall.agent.config import AgentConfig
 from squall.agent.launch import Identity, record_of, template_spec
@@ -46,10 +47,15 @@ class Making:
         """A template that nothing has been made of yet."""
         record = record_of(self._config, request, new_id("tp"))
         outfit = Outfit(record, self._config.containers_dir / record.container_id)
-        return Template(outfit, key, kind, request, self._now(), self._now())
+        template = Template(outfit, key, kind, request, self._now(), self._now())
+        template.holds_secrets = bool(request.env)
+        return template
 
-    async def start(self, template: Template) -> TemplateReport:
+    async def start(self, template: Template, restore_from: str = "") -> TemplateReport:
         """Start it, and return what it says when it has gone as far as it can.
+
+        Args:
+            restore_from: where it was saved: it comes back from there, and loads nothing.
 
         Raises:
             PlatformError, RuntimeFailure, OSError: it cannot be started.
@@ -59,10 +65,14 @@ class Making:
         outfit.record = replace(outfit.record, token_sha256=token_hash(token))
         of = TemplateOf(request.app_id, request.function_id, request.version)
         image, provision = await self._outfits.take(outfit, request, Phases(), template_of=of)
-        write_template_record(outfit.directory, template.key, template.kind, template.made_at, request)
+        # The machine's own proxy may have a password.
+        template.holds_secrets |= any("@" in value for value in provision.network.env.values())
+        write_template_record(outfit.directory, template)
         how = TEMPLATE_FUNCTION if template.kind == FUNCTION else TEMPLATE_GUEST
         identity = Identity(template.template_id, token)
-        spec = template_spec(self._config, request, image, provision, identity, how)
+        spec = replaced(
+            template_spec(self._config, request, image, provision, identity, how), restore_from=restore_from
+        )
         self._is_up(template, await self._services.runtime.start(spec))
         return await self._services.runtime.template_report(template.template_id)
 
@@ -76,6 +86,7 @@ class Making:
         of = TemplateOf(record.app_id, record.function_id, record.version)
         outfit = await self._outfits.adopt(record, directory, of)
         template = Template(outfit, known.key, known.kind, known.request, known.made_at, self._now())
+        template.holds_secrets = known.holds_secrets
         try:
             self._is_up(template, await self._services.runtime.adopt(record.container_id))
         except BaseException:

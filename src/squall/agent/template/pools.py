@@ -98,12 +98,12 @@ class Pools:
                 with contextlib.suppress(TimeoutError):
                     # Not wait_for: that of Python 3.11 takes no notice of a cancellation that comes with its result.
                     async with asyncio.timeout(QUIET_S):
-                        await self._calm()
+                        await self.calm()
                 async with asyncio.TaskGroup() as group:
                     for one, is_parked in wanted:
                         group.create_task(self._fill(one, is_parked=is_parked))
 
-    async def _calm(self) -> None:
+    async def calm(self) -> None:
         """Return when no container starts, and none has done so a moment ago."""
         await self._is_quiet.wait()
         while (left_s := self._calm_at - self._monotonic()) > 0:

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from squall.agent.template.template import Template
 from squall.protocol.node import ContainerStart
 from squall.protocol.records import RecordError, from_wire, record, replace, to_wire
 
@@ -22,11 +23,14 @@ class TemplateRecord:
     """Seconds since 1970."""
     request: ContainerStart
     """A start it was made for, without its environment: there are secrets in that, and cells need none."""
+    holds_secrets: bool = True
+    """As in `Template`."""
 
 
-def write_template_record(directory: Path, key: str, kind: str, made_at: float, request: ContainerStart) -> None:
+def write_template_record(directory: Path, template: Template) -> None:
     """Write the record of a new template; readable by root only."""
-    written = TemplateRecord(key, kind, made_at, replace(request, env={}))
+    request = replace(template.request, env={})
+    written = TemplateRecord(template.key, template.kind, template.made_at, request, template.holds_secrets)
     descriptor = os.open(directory / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(to_wire(written), file)

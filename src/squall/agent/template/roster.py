@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from squall.agent.config import AgentConfig
-from squall.agent.outfit import Outfits, Services
+from squall.agent.outfit import Outfit, Outfits, Services
 from squall.agent.template.cells import Cells
 from squall.agent.template.memory import budget_bytes, surplus, total_bytes
 from squall.agent.template.template import Template
@@ -63,6 +63,7 @@ class Roster:
         self._there: dict[str, Template] = {}
         self.live = MappingProxyType(self._live)
         """Those that are made or ready, by key."""
+        self.on_unfit: Callable[[Template, str], None] = lambda template, cause: None
         self.there = MappingProxyType(self._there)
         """All of which anything is left, by id."""
 
@@ -86,6 +87,15 @@ class Roster:
         template.state, template.cause = DROPPED, cause
         template.settled.set()
         self._tasks.start(self._end(template))
+
+    def rename(self, template: Template, outfit: Outfit) -> None:
+        """It is begun again, with nothing of what it has had: the end of that is not taken for an end of the next."""
+        before, template.outfit = template.outfit, outfit
+        del self._there[before.record.container_id]
+        self._there[template.template_id] = template
+        template.is_up = template.has_exited = False
+        self._services.logs.finish(before.record.container_id)
+        self._tasks.start(self._outfits.give_back(before))
 
     def memory_bytes(self) -> int:
         """What all occupy; what clones share with them is counted here, once."""
@@ -123,6 +133,7 @@ class Roster:
         """
         if self.is_live(template):
             self._verdicts.add(template, printable(cause), self._monotonic(), is_for_good=is_for_good)
+            self.on_unfit(template, cause)
             self._leave(template, UNFIT, cause)
 
     def _leave(self, template: Template, state: str, cause: str) -> None:

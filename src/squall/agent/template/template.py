@@ -49,6 +49,12 @@ class Template:
     """Forks that came to nothing by its fault, one after the other."""
     fault_count: int = 0
     """Clones that crashed soon after they had begun, none of which has lived for long in between."""
+    holds_secrets: bool = True
+    """Its environment may: what is the function's own may be one, and nobody says which. It is never put on disk."""
+    is_brought_back: bool = False
+    """From the disk: it has loaded nothing."""
+    detour: str = ""
+    """Why it was made anew, though it was on the disk."""
     pools_rest_until: float = 0.0
     """By the monotonic clock: making cells has failed."""
 
@@ -103,4 +109,5 @@ class Template:
             cell_count=len(self.cells),
             made_at=self.made_at,
             used_at=self.used_at,
+            is_brought_back=self.is_brought_back,
         )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from squall.agent.config import FORK, PARKED, PLAIN, AgentConfig
-from squall.agent.disk import Writer, disk_limit
+from squall.agent.disk import Writer, disk_limit, space_of
 from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import DAMAGED
 from squall.agent.outfit import Outfit, Outfits, Services
@@ -36,6 +36,8 @@ from squall.agent.template.memory import budget_bytes
 from squall.agent.template.pools import Pools
 from squall.agent.template.reserve import Cell, Reserve
 from squall.agent.template.roster import Roster
+from squall.agent.template.saved import SavedTemplate, SavedTemplates
+from squall.agent.template.saver import Saver
 from squall.agent.template.template import Template
 from squall.agent.template.verdicts import Verdict, Verdicts
 from squall.agent.template.wanted import Wanted
@@ -43,6 +45,7 @@ from squall.agent.template.way import Way, obstacle
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import NAMESPACES
 from squall.protocol.node import ContainerStart
+from squall.protocol.records import replace as replace_in
 from squall.protocol.task_set import TaskSet
 from squall.protocol.template import FUNCTION, IMAGE, NODE_TEMPLATES_MAX, READY, UNFIT, NodeTemplate
 from squall.runtime.contract import TemplateReport
@@ -90,17 +93,26 @@ class Templates:
         self._adoption = Adoption(config, services.runtime, outfits, self._making, self._roster, self._tasks, self._ask)
         self._is_ended = False
         self._pools = Pools(self.cells, services.runtime, monotonic, self.failed)
+        self._saved = SavedTemplates(config.data_dir, config.template_disk_mib * _MIB, services.grave.bury, now)
+        self._saver = Saver(config, services, outfits, self._making, self._saved, self.memory_bytes, self._pools.calm)
+        self._roster.on_unfit = self._saver.unfit
 
     def prepare(self) -> None:
         """Make keys what they were. Blocks."""
         self._keys.prepare()
 
     async def run(self) -> None:
-        """Keep cells and clones ready, and memory within bounds, for ever."""
-        await self._pools.run(lambda: tuple(self._roster.live.values()), self._roster.keep_within)
+        """Keep cells and clones ready, and memory and disk within bounds, for ever."""
+        await self._saved.open()
+        await self._pools.run(lambda: tuple(self._roster.live.values()), self._keep_within)
+
+    def _keep_within(self) -> None:
+        self._roster.keep_within()
+        self._saved.keep_within(space_of(self._config.data_dir))
 
     async def close(self) -> None:
         """Let go of them; they live on."""
+        await self._saver.close()
         await self._tasks.close()
 
     # What starts ask
@@ -123,6 +135,7 @@ class Templates:
             return plain.because(str(error))
         key = self._keys.key(kind, request, image, library_dir)
         self._roster.supersede(request.function_id, kind, key)
+        self._saved.supersede(request.function_id, key)
         if kind == IMAGE:
             self._roster.supersede(request.function_id, FUNCTION, "")
         template, verdict = self._roster.live.get(key), self._verdicts.find(key, self._monotonic())
@@ -134,6 +147,7 @@ class Templates:
         if template is None:
             template = self._begin(key, kind, request)
         self._note_start(template, request)
+        has_waited = not template.settled.is_set()
         if is_asked_for:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WAIT_S):
@@ -142,6 +156,8 @@ class Templates:
             if kind == FUNCTION:
                 self._roster.supersede(request.function_id, IMAGE, "")
             template.used_at = self._now()
+            if has_waited and is_asked_for:
+                plain = replace(plain, waited="from_disk" if template.is_brought_back else "", cause=template.detour)
             return replace(plain, template=template)
         late = f"its template was not ready within {WAIT_S:g} s, and goes on being made"
         plain = plain.because(template.cause or late)
@@ -298,17 +314,30 @@ class Templates:
 
     def told(self) -> tuple[NodeTemplate, ...]:
         """All there are and those that cannot be, the ones used last where there are too many."""
-        there = [template.told() for template in self._roster.there.values()]
+        there = [self._told(template) for template in self._roster.there.values()]
         known = {one.template_id for one in there}
+        saved = [one.told() for one in self._saved.known() if self._is_on_disk_only(one)]
         unfit = [one.told() for one in self._verdicts if one.template_id not in known]
-        return tuple(sorted((*there, *unfit), key=lambda one: -one.used_at)[:NODE_TEMPLATES_MAX])
+        return tuple(sorted((*there, *unfit, *saved), key=lambda one: -one.used_at)[:NODE_TEMPLATES_MAX])
+
+    def _told(self, template: Template) -> NodeTemplate:
+        saved = self._saved.find(template.key) if self._roster.is_live(template) else None
+        if saved is None:
+            return template.told()
+        return replace_in(template.told(), disk_mib=saved.disk_mib, disk_cause=saved.cause)
+
+    def _is_on_disk_only(self, saved: SavedTemplate) -> bool:
+        return bool(saved.size_bytes) and saved.key not in self._roster.live
 
     def drop_ids(self, template_ids: Collection[str]) -> tuple[str, ...]:
         """Drop these, and forget the verdicts on them; returns which there were."""
         dropped = dict.fromkeys(self._verdicts.forget(template_ids))
+        gone = self._saved.forget_if(lambda one: self._is_on_disk_only(one) and one.template_id in template_ids)
+        dropped |= dict.fromkeys(one.template_id for one in gone)
         for template_id in template_ids:
             template = self._roster.there.get(template_id)
             if template is not None and self._roster.is_live(template):
+                self._saved.forget([template.key])
                 self._roster.drop(template, "it was asked for")
                 dropped[template_id] = None
         return tuple(dropped)
@@ -316,8 +345,10 @@ class Templates:
     def drop_of(self, app_id: str, function_id: str = "") -> None:
         """Drop those of an app, or of one function of it, which nobody will ask for again; verdicts, too."""
 
-        def is_of(one: ContainerRecord | ContainerStart | Verdict) -> bool:
+        def is_of(one: ContainerRecord | ContainerStart | Verdict | SavedTemplate) -> bool:
             return one.app_id == app_id and function_id in ("", one.function_id)
+
+        self._saved.forget_if(is_of)
 
         for template in list(self._roster.live.values()):
             if is_of(template.outfit.record):
@@ -328,6 +359,7 @@ class Templates:
     async def drop_images(self, needed: Mapping[str, object], timeout_s: float) -> None:
         """Drop those of images that nobody needs: a template is no reason to keep one."""
         self._wanted.forget(lambda one: one.image_id not in needed)
+        self._saved.forget_if(lambda one: one.image_id not in needed)
         # Those that are on their way out are waited for, too.
         doomed = [one for one in self._roster.there.values() if one.outfit.record.image_id not in needed]
         for template in doomed:
@@ -344,11 +376,12 @@ class Templates:
 
     def memory_bytes(self) -> int:
         """What all occupy; what clones share with them is counted here, once."""
-        return self._roster.memory_bytes()
+        return self._roster.memory_bytes() + self._saver.checking_bytes
 
     async def end_all(self) -> None:
         """Drop all, and make none any more: for a node that is taken down, when its containers are gone."""
         self._is_ended = True
+        await self._saver.close()
         for template in list(self._roster.live.values()):
             self._roster.drop(template, "its node is taken down")
         await asyncio.gather(*(template.gone.wait() for template in list(self._roster.there.values())))
@@ -383,7 +416,7 @@ class Templates:
     async def _make(self, template: Template) -> None:
         try:
             async with asyncio.timeout(MAKE_S):
-                report = await self._making.start(template)
+                report = await self._bring_back(template) or await self._making.start(template)
         except SpawnerGone as error:
             # Neither its fault nor the machine's: all templates are gone, and come again.
             self._roster.drop(template, str(error))
@@ -395,6 +428,13 @@ class Templates:
             self._roster.unfit(template, str(error))
         else:
             self._has_reported(template, report)
+
+    async def _bring_back(self, template: Template) -> TemplateReport | None:
+        """What one says that was saved and has come back; None where it is to be made."""
+        report = await self._saver.bring_back(template)
+        if report is None and template.outfit.hold is not None:
+            self._roster.rename(template, self._making.new(template.key, template.kind, template.request).outfit)
+        return report
 
     def _has_reported(self, template: Template, report: TemplateReport) -> None:
         if template.settled.is_set():
@@ -415,6 +455,7 @@ class Templates:
         self._wanted.is_there(template.key)
         template.state = READY
         template.settled.set()
+        self._saver.begin(template, report)
         self._roster.keep_within()
         self._pools.wake()
 

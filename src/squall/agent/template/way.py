@@ -21,6 +21,8 @@ class Way:
     """Why plainly, where it was to be a fork."""
     is_asked_for: bool = False
     """It was to be a fork."""
+    waited: str = ""
+    """For what, as the phase of the start is called: its template was made, or brought back from the disk."""
     wanted_key: str = ""
     """Of a template that is to be made once the container has got going."""
 

@@ -1,0 +1,444 @@
+"""Templates on disk: when they are put there, when they come back, and when there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squall.agent.agent import Agent
+from squall.agent.disk import Space
+from squall.agent.template import saved, saver
+from squall.agent.template.saved import SavedTemplate, SavedTemplates
+from squall.protocol.image_catalog import NodeGc, NodeImageGc
+from squall.protocol.template import NodeTemplate, NodeTemplateDrop, NodeTemplateDropped
+from squall.runtime.contract import TemplateReport
+from squall.runtime.errors import RuntimeFailure, TemplateUnfit
+from squall.runtime.fake import FakeMachine, FakeRuntime
+from tests.agent.nodes import node, snapshot, specs, template_of, told
+from tests.agent.parts import until
+from tests.agent.world import World
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(60), pytest.mark.usefixtures("impatient", "no_pools")]
+
+MIB = 2**20
+SLOW = TemplateReport(is_ready=True, memory_bytes=20 * MIB, import_ms=2_000.0)
+MACHINE = {"kernel": "6.1", "processor": "some"}
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Where templates can be saved, and are at once; they are slow to load."""
+    monkeypatch.setattr(saved, "machine_facts", lambda: MACHINE)
+    monkeypatch.setattr(saver, "SAVE_AFTER_S", 0.0)
+    monkeypatch.setattr(saver, "AGAIN_S", (0.0, 0.0))
+    world.report = SLOW
+
+
+def saving(world: World, **changes: Any) -> contextlib.AbstractAsyncContextManager[Agent]:
+    return node(world, template_disk_mib=100, **changes)
+
+
+async def reboot(world: World) -> None:
+    """Nothing lives any more; the disk is as it was."""
+    await world.machine.close()
+    world.machine = FakeMachine({"python3": world.guest})
+    world.templates.clear()
+
+
+def on_disk(world: World) -> list[Path]:
+    top = world.data_dir / "saved"
+    return sorted(one for one in top.glob("*") if (one / "template").exists()) if top.exists() else []
+
+
+async def kept(world: World) -> Path:
+    """Wait until the one template is on the disk; returns where."""
+    await until(lambda: [one for one in on_disk(world) if not one.name.startswith(".")])
+    await until(lambda: any(one.disk_mib for one in world.agent.templates.told()))
+    (found,) = on_disk(world)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def with_one_saved(world: World) -> AsyncIterator[tuple[Path, NodeTemplate]]:
+    """A node with a template on its disk, up to its reboot."""
+    async with saving(world) as agent:
+        await snapshot(world)
+        place = await kept(world)
+        (listed,) = await told(world)
+        yield place, listed
+        await agent.end_all(0.0)
+    await reboot(world)
+
+
+async def test_a_template_that_was_slow_to_load_is_saved_and_back_after_a_reboot(world: World) -> None:
+    async with with_one_saved(world) as (place, before):
+        # The template itself, and its copy that was brought back as a check, which is gone.
+        assert len(world.templates) == 2
+        assert [one.restore_from for one in specs(world, "tp-")] == [""]
+        assert before.disk_mib >= 1
+        assert (before.state, before.disk_cause, before.is_brought_back) == ("ready", "", False)
+        assert os.stat(place).st_mode & 0o777 == 0o700
+        assert os.stat(place.parent).st_mode & 0o777 == 0o700
+
+    async with saving(world) as agent:
+        await until(lambda: agent.templates.told())
+        (listed,) = await told(world)
+        assert (listed.template_id, listed.state, listed.memory_mib) == (before.template_id, "saved", 0)
+
+        _, answer = await snapshot(world)
+
+        assert (answer.path, answer.cause) == ("fork", "")
+        assert "from_disk" in answer.phase_ms
+        assert [one.restore_from for one in specs(world, "tp-")] == [str(place / "template")]
+        (listed,) = await told(world)
+        assert (listed.state, listed.is_brought_back, listed.disk_mib) == ("ready", True, before.disk_mib)
+        await asyncio.sleep(0.1)
+        assert len(world.templates) == 1, "it is not saved again"
+        # Of the next one it is known from where it came.
+        _, answer = await snapshot(world)
+        assert "from_disk" not in answer.phase_ms
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+@pytest.mark.parametrize(
+    ("report", "changes", "disk_mib"),
+    [
+        (replace(SLOW, import_ms=200.0), {}, 100),
+        (SLOW, {"env": {"PASSWORD": "hunter2"}}, 100),
+        (SLOW, {}, 0),
+        (SLOW, {"isolation": "gvisor"}, 100),
+    ],
+)
+async def test_what_is_quick_to_load_or_may_hold_secrets_is_not_saved(
+    world: World, report: TemplateReport, changes: dict[str, Any], disk_mib: int
+) -> None:
+    world.report = report
+    async with node(world, template_disk_mib=disk_mib):
+        await snapshot(world, **changes)
+        await asyncio.sleep(0.1)
+
+        assert not on_disk(world)
+        assert len(world.templates) == 1
+
+
+async def test_secrets_are_remembered_by_the_next_agent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saver, "SAVE_AFTER_S", 3_600.0)
+    async with saving(world):
+        await snapshot(world, env={"PASSWORD": "hunter2"})
+    monkeypatch.setattr(saver, "SAVE_AFTER_S", 0.0)
+    async with saving(world):
+        assert template_of(world).is_ready
+        assert not template_of(world).request.env
+        await asyncio.sleep(0.1)
+
+        assert not on_disk(world)
+
+
+async def test_a_template_is_not_saved_where_the_machine_s_proxy_has_a_password(world: World) -> None:
+    world.slots.env = {"HTTPS_PROXY": "http://me:hunter2@proxy:3128"}
+    async with saving(world):
+        await snapshot(world)
+        await asyncio.sleep(0.1)
+
+        assert not on_disk(world)
+
+
+async def test_nothing_is_saved_without_criu(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved, "machine_facts", lambda: None)
+    async with saving(world):
+        await snapshot(world)
+        await asyncio.sleep(0.1)
+
+        assert not (world.data_dir / "saved").exists()
+        assert (await told(world))[0].disk_cause == ""
+
+
+# What fails
+
+
+async def test_what_does_not_come_back_is_made_anew_and_given_up_after_three_times(world: World) -> None:
+    async with with_one_saved(world) as (place, _):
+        pass
+    for attempt in range(1, 4):
+        (place / "template" / "images").rmdir()
+        async with saving(world) as agent:
+            _, answer = await snapshot(world)
+
+            assert answer.path == "fork"
+            assert "its template was made anew: it could not be brought back: " in answer.cause
+            assert [one.restore_from for one in specs(world, "tp-")] == [""]
+            (listed,) = [one for one in await told(world) if one.state == "ready"]
+            if attempt < 3:
+                # It has been saved again.
+                await kept(world)
+            else:
+                assert "none was saved there whole; given up after 3 attempts" in listed.disk_cause
+                assert listed.disk_mib == 0
+                await asyncio.sleep(0.1)
+                assert not on_disk(world)
+            await agent.end_all(0.0)
+        await reboot(world)
+    async with saving(world) as agent:
+        _, answer = await snapshot(world)
+        await asyncio.sleep(0.1)
+        assert (answer.path, answer.cause) == ("fork", "")
+        assert not on_disk(world), "given up, also by the next agent"
+        (listed,) = await told(world)
+        assert "given up" in listed.disk_cause
+
+        drop = NodeTemplateDrop((listed.template_id,))
+        await world.server.peer.request("NodeTemplateDrop", drop, NodeTemplateDropped)
+        await snapshot(world)
+        await kept(world)
+        await agent.end_all(0.0)
+
+
+async def test_what_comes_back_and_says_that_it_is_unfit_is_made_anew(world: World) -> None:
+    async with with_one_saved(world):
+        pass
+    world.report = TemplateReport(is_ready=False, cause="it has lost its memory")
+    async with saving(world) as agent:
+        starting = asyncio.ensure_future(snapshot(world))
+        await until(lambda: len(world.templates) == 1)
+        world.report = SLOW
+
+        _, answer = await starting
+
+        assert answer.path == "fork"
+        assert "it has lost its memory" in answer.cause
+        assert len(world.templates) >= 2
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+async def test_what_is_of_no_use_when_it_is_back_does_not_come_back_again(world: World) -> None:
+    async with with_one_saved(world):
+        pass
+    async with saving(world) as agent:
+        await snapshot(world)
+        agent.templates._roster.unfit(template_of(world), "2 containers forked from it ended at once")
+        await until(lambda: list((world.data_dir / "saved").glob("*/about.json")) and not on_disk(world))
+
+        (about,) = (json.loads(one.read_text()) for one in (world.data_dir / "saved").glob("*/about.json"))
+        assert about["failure_count"] == 1
+        assert "brought back, it was unfit: 2 containers" in about["cause"]
+
+
+async def test_what_cannot_be_saved_is_tried_three_times_and_that_is_said(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.machine.save_failures = [TemplateUnfit(f"a lock on a file, number {number}") for number in range(9)]
+    async with saving(world):
+        await snapshot(world)
+        await until(lambda: len(world.machine.save_failures) == 6)
+        await asyncio.sleep(0.1)
+
+        assert len(world.machine.save_failures) == 6
+        (listed,) = await told(world)
+        assert listed.state == "ready"
+        assert listed.disk_cause == "it could not be saved: a lock on a file, number 2; given up after 3 attempts"
+        assert listed.disk_cause in caplog.text
+        assert not on_disk(world)
+
+
+async def test_what_does_not_come_back_when_it_is_checked_is_saved_again(world: World) -> None:
+    async with saving(world) as agent:
+        await snapshot(world)
+        world.machine.start_failures = [RuntimeFailure("no place in memory")]
+        place = await kept(world)
+
+        assert not world.machine.start_failures
+        assert json.loads((place / "about.json").read_text())["failure_count"] == 1, "the second attempt was good"
+        await agent.end_all(0.0)
+    await reboot(world)
+    async with saving(world):
+        _, answer = await snapshot(world)
+        assert "from_disk" in answer.phase_ms
+        assert "failure_count" not in json.loads((place / "about.json").read_text())
+
+
+async def test_what_is_larger_than_all_may_be_is_said_to_be(world: World) -> None:
+    async with node(world, template_disk_mib=10):
+        await snapshot(world)
+        await until(lambda: template_of(world).is_ready and (world.data_dir / "saved").exists())
+        await until(lambda: world.agent.templates.told()[0].disk_cause)
+
+        (listed,) = await told(world)
+        assert "it takes 20 MiB" in listed.disk_cause
+        assert "SQUALL_TEMPLATE_DISK_MIB" in listed.disk_cause
+
+
+async def test_nothing_is_saved_where_the_disk_or_the_memory_is_short(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with saving(world, template_memory_mib=30):
+        await snapshot(world)
+        await asyncio.sleep(0.1)
+        assert not on_disk(world), "to check it, 40 MiB would be needed"
+    monkeypatch.setattr(saver, "space_of", lambda _: Space(30 * MIB, 10_000, 20 * MIB, 10))
+    async with saving(world):
+        await asyncio.sleep(0.1)
+
+        assert not on_disk(world)
+        assert (await told(world))[0].disk_cause == "", "that is not its fault, and not counted"
+
+
+# What goes
+
+
+@pytest.mark.parametrize("how", ["id", "app", "function", "image", "version", "without"])
+async def test_it_goes_with_its_function_its_code_and_its_image_and_when_it_is_asked_for(
+    world: World, how: str
+) -> None:
+    async with with_one_saved(world) as (_, before):
+        pass
+    async with saving(world) as agent:
+        await until(lambda: agent.templates.told())
+        if how == "id":
+            drop = NodeTemplateDrop((before.template_id,))
+            dropped = await world.server.peer.request("NodeTemplateDrop", drop, NodeTemplateDropped)
+            assert dropped.template_ids == (before.template_id,)
+        elif how == "app":
+            agent.templates.drop_of(before.app_id)
+        elif how == "function":
+            agent.templates.drop_of(before.app_id, before.function_id)
+        elif how == "image":
+            await world.server.peer.request("NodeImageGc", NodeImageGc(0.0, False), NodeGc)
+        elif how == "version":
+            await snapshot(world, version=2)
+        else:
+            await world.ask()
+
+        await until(lambda: not [one for one in on_disk(world) if f'"{before.template_id}"' in _about(one)])
+        await agent.end_all(0.0)
+
+
+def _about(place: Path) -> str:
+    return (place / "about.json").read_text()
+
+
+async def test_what_was_saved_with_another_kernel_or_processor_is_dropped(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "squall.agent")
+    async with with_one_saved(world):
+        pass
+    monkeypatch.setattr(saved, "machine_facts", lambda: {**MACHINE, "kernel": "6.2"})
+    async with saving(world) as agent:
+        _, answer = await snapshot(world)
+
+        assert answer.path == "fork"
+        assert "from_disk" not in answer.phase_ms
+        assert "it was saved with another kernel" in caplog.text
+        assert "brought back" not in _about(await kept(world))
+        await agent.end_all(0.0)
+
+
+async def test_whatever_lies_there_is_cleared_away(world: World, tmp_path: Path) -> None:
+    async with with_one_saved(world) as (place, _):
+        pass
+    top = place.parent
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "about.json").write_text(_about(place))
+    (top / ".new-0123").mkdir()
+    (top / "f").write_text("x")
+    (top / ("0" * 40)).symlink_to(others)
+    for number, text in enumerate(("", "[" * 60_000, "{}", _about(place))):
+        strange = top / f"{number + 1:040}"
+        strange.mkdir()
+        (strange / "about.json").write_text(text)
+    (top / ("a" * 40)).mkdir()
+    os.mkfifo(top / ("a" * 40) / "about.json.new")
+
+    async with saving(world) as agent:
+        await until(lambda: os.listdir(top) == [place.name])
+        assert (others / "about.json").exists()
+        _, answer = await snapshot(world)
+        assert "from_disk" in answer.phase_ms
+        await agent.end_all(0.0)
+
+
+async def test_an_agent_that_ends_in_the_middle_leaves_nothing(world: World) -> None:
+    async with saving(world) as agent:
+        began = asyncio.Event()
+
+        class Slow(FakeRuntime):
+            async def save(self, template_id: str, directory: str) -> None:
+                began.set()
+                await asyncio.sleep(60)
+
+        agent.templates._saver._services = replace(agent.templates._saver._services, runtime=Slow(world.machine))
+        await snapshot(world)
+        await began.wait()
+        await agent.end_all(0.0)
+        assert not os.listdir(world.data_dir / "saved")
+    assert not world.left()
+
+
+# Alone
+
+
+def about(key: str, **fields: Any) -> SavedTemplate:
+    known = SavedTemplate(key * 40, f"tp-{key}", "ap-1", "fu-1", "im-1", 1.0, {}, size_bytes=40 * MIB)
+    return replace(known, **fields)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> SavedTemplates:
+    made = SavedTemplates(tmp_path, 100 * MIB, lambda place: None, time.time)  # tidy: a clock of files
+    assert await made.open()
+    return made
+
+
+async def keep(store: SavedTemplates, one: SavedTemplate) -> None:
+    place = store.begin()
+    (store.template_in(place) / "pages").write_bytes(b"x")
+    await store.keep(place, one)
+
+
+async def test_those_used_longest_ago_go_when_all_are_too_much(store: SavedTemplates) -> None:
+    for key in "abc":
+        await keep(store, about(key, function_id=f"fu-{key}"))
+        if key == "b":
+            store.place("a" * 40)
+    assert [one.key[0] for one in store.known()] == ["a", "c"]
+
+    # The order of use is known after a restart, too.
+    store.place("a" * 40)
+    again = SavedTemplates(store.top.parent, 100 * MIB, lambda place: None, time.time)  # tidy: a clock of files
+    await again.open()
+    assert [one.key[0] for one in again.known() if one.key[0] != "b"] == ["c", "a"]
+
+
+async def test_one_goes_at_a_time_where_the_disk_is_nearly_full(store: SavedTemplates) -> None:
+    for key in "ab":
+        await keep(store, about(key, function_id=f"fu-{key}"))
+
+    store.keep_within(Space(10, 10_000, 20, 10))
+    assert [one.key[0] for one in store.known()] == ["b"]
+    store.keep_within(Space(30, 10_000, 20, 10))
+    assert [one.key[0] for one in store.known()] == ["b"]
+
+
+async def test_those_that_nobody_has_used_for_a_month_go(tmp_path: Path) -> None:
+    now = 1_000.0
+    store = SavedTemplates(tmp_path, 100 * MIB, lambda place: None, lambda: now)
+    await store.open()
+    await keep(store, about("a"))
+    store.keep_within()
+    assert list(store.known())
+
+    now += saved.AGE_S_MAX + 1
+    store.keep_within()
+    assert not list(store.known())
