@@ -98,3 +98,28 @@ def test_what_cannot_be_forked_with_its_function_says_why_wherever_one_looks(dep
     container = deployed.command("container", "show", found["starts"][0]["container_id"])
     assert f"path       {found['starts'][0]['path']}: " in container.out
     assert "watcher" in container.out
+
+
+def test_the_second_function_of_an_app_is_forked_at_its_first_start(
+    make_installation: Callable[[Mapping[str, str]], Installation],
+) -> None:
+    squall = make_installation({"SQUALL_START_PATH": "auto"})
+    ended = squall.command("deploy", str(PROGRAMS / "functions_of_one_app.py"), timeout_s=120)
+    assert ended.code == 0, ended
+    program = "import squall; print(squall.Function.from_name('together', '{}').remote())"
+    first = squall.command("-c", program.format("first"), executable=(sys.executable,))
+    assert first.code == 0, first
+
+    wait_until(lambda: [one["state"] for one in templates(squall)] == ["ready"], "the image has a template", 30)
+    (listed,) = templates(squall)
+    second = squall.command("-c", program.format("second"), executable=(sys.executable,))
+    shown = squall.command("template", "list")
+
+    assert second.code == 0, second
+    assert first.out != second.out, "each is told which function it is"
+    assert (listed["kind"], listed["app"], listed["function"]) == ("image", "together", None)
+    containers = json.loads(squall.command("container", "list", "--json").out)
+    paths = [squall.command("container", "show", one["container_id"]).out for one in containers]
+    assert len([one for one in paths if "path       plain" in one]) == 1, paths
+    assert len([one for one in paths if "path       fork" in one or "path       parked" in one]) == 1, paths
+    assert " together " in shown.out, shown

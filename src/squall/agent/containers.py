@@ -329,7 +329,7 @@ class Containers:
 
 def _ending_of(container: Container, status: ExitStatus) -> Ending:
     lived_s = time.monotonic() - container.started_at
-    return Ending(container.outfit.has_guest, container.is_ending, lived_s, status.signal)
+    return Ending(container.record.function_id, container.outfit.has_guest, container.is_ending, lived_s, status.signal)
 
 
 async def _all_happen(waits: Sequence[Coroutine[Any, Any, Any]], timeout_s: float) -> None:

@@ -103,7 +103,7 @@ class Outfit:
     @property
     def owner(self) -> str:
         """Who its id range belongs to."""
-        return f"{self.record.app_id}/{self.record.function_id}"
+        return self.record.range_owner or f"{self.record.app_id}/{self.record.function_id}"
 
     def guest_came(self) -> None:
         """Its guest has introduced itself, perhaps again."""

@@ -35,6 +35,8 @@ class ContainerRecord:
     """Of a clone: the runtime has it by this name, which is older than the container."""
     template_id: str = ""
     """Of a clone."""
+    range_owner: str = ""
+    """Whose id range it has, where that is not its function's: of an image template and its clones."""
 
     @property
     def runtime_id(self) -> str:

@@ -153,8 +153,8 @@ class Starts:
     ) -> Started:
         outfit = container.outfit
         container.path, container.cause = PATH_PLAIN, container.cause or way.cause
-        if way.wanted_key:
-            outfit.on_guest = functools.partial(self._templates.has_got_going, request, way.wanted_key)
+        if way.wanted is not None:
+            outfit.on_guest = functools.partial(self._templates.has_got_going, way.wanted)
         image, provision = await self._outfits.take(outfit, request, clock)
         identity = Identity(container.container_id, token)
         return await self._runtime.start(container_spec(self._config, request, image, provision, identity))
@@ -162,9 +162,9 @@ class Starts:
     def _put_on(self, start: _Start, outfit: Outfit) -> None:
         """From here on the container has this, and its template a clone."""
         self._wear(start.container, outfit)
-        template_id = start.template.template_id
+        template_id, function_id = start.template.template_id, start.request.function_id
         self._templates.clone_began(template_id, outfit.runtime_id)
-        outfit.on_guest = functools.partial(self._templates.clone_came, template_id, outfit.runtime_id)
+        outfit.on_guest = functools.partial(self._templates.clone_came, template_id, function_id, outfit.runtime_id)
 
     def _take_off(self, container: Container, template: Template, plain: Outfit) -> None:
         """The attempt has failed: what it has goes, and the container has nothing again."""

@@ -121,7 +121,9 @@ def _cause(one: TemplateInfo) -> str:
 
 
 def _function_of(one: TemplateInfo) -> str:
-    return f"{one.app_name or one.template.app_id}.{one.function_name or one.template.function_id}"
+    """One of an image is of all functions of its app."""
+    app, function = one.app_name or one.template.app_id, one.function_name or one.template.function_id
+    return f"{app}.{function}" if function else app
 
 
 def _tell_silent(nodes: Iterable[SilentNode]) -> None:

@@ -23,6 +23,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -31,7 +32,7 @@ from squall.guest import libc
 from squall.guest.inbox import Stopping
 from squall.guest.link import connect_waiting
 from squall.guest.loading import Served
-from squall.protocol.guest import Ready
+from squall.protocol.guest import CODE_DIR, Ready
 from squall.sdk._fork_guard import ForkGuard
 
 NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
@@ -104,6 +105,8 @@ def begin_fork(channel: socket.socket, kit: Kit) -> Clone | None:
             renew()
         _tell(channel, {"joined": 1})
         channel.settimeout(None)
+        if kit.served is None:
+            _look_again()
         adopt_environment(dict(os.environ), kit.environment)
         kit.rehearse()
         return _be_told(channel, kit)
@@ -147,6 +150,14 @@ def _confine(asked: Mapping[str, Any], program: bytes, kit: Kit, descriptors: li
         libc.install_filter(program)
     elif asked["namespaces"]:
         raise libc.CallFailed("cannot join: no filter of system calls came")
+
+
+def _look_again() -> None:
+    """The user's files are there only now: what imports know of their directory, and of those that there were not, is
+    of before. All else is as it was; what it takes to forget that too is milliseconds."""
+    for directory, finder in list(sys.path_importer_cache.items()):
+        if finder is None or directory == CODE_DIR:
+            del sys.path_importer_cache[directory]
 
 
 def _drop_privileges(asked: Mapping[str, Any]) -> None:

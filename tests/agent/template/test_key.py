@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from squall.agent.image.progress import BuiltImage
-from squall.agent.template.key import TemplateKeys
+from squall.agent.template.key import TemplateKeys, of_image
 from squall.protocol.function import Resources
 from squall.protocol.image import ImageConfig
 from squall.protocol.mount import MountRef
@@ -59,8 +59,22 @@ def test_what_can_be_seen_in_a_process_makes_another_key(tmp_path: Path, changes
     assert key(tmp_path, **changes) != key(tmp_path)
 
 
-def test_a_version_alone_is_nothing_to_the_guest(tmp_path: Path) -> None:
-    assert key(tmp_path, IMAGE, version=4) == key(tmp_path, IMAGE)
+@pytest.mark.parametrize(
+    "changes", [{"version": 4}, {"function_id": "fu-2"}, {"resources": Resources(cpu_milli=1_000)}], ids=str
+)
+def test_what_is_a_functions_alone_is_nothing_to_the_guest(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert key(tmp_path, IMAGE, **changes) == key(tmp_path, IMAGE)
+
+
+@pytest.mark.parametrize("changes", [{"app_id": "ap-2"}, {"env": {"A": "2"}}, {"is_network_blocked": True}], ids=str)
+def test_what_the_guest_begins_with_is_its_own(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert key(tmp_path, IMAGE, **changes) != key(tmp_path, IMAGE)
+
+
+def test_of_an_image_there_are_no_files_unless_they_are_loaded(tmp_path: Path) -> None:
+    assert of_image(START, has_files=False).mounts == ()
+    assert of_image(START, has_files=True).mounts == START.mounts
+    assert of_image(START, has_files=True).env == START.env
 
 
 def test_a_key_cannot_be_made_elsewhere_to_try_out_secrets(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ async def test_a_template_without_a_record_is_removed_with_its_last_clone(world:
 
 async def test_a_hundred_templates_are_usable_200_ms_after_the_next_agent_looks(world: World) -> None:
     async with node(world, "fork", template_memory_mib=4_000):
-        answers = await asyncio.gather(*(started(world, function_id=f"fu-{number:08}") for number in range(100)))
+        answers = await asyncio.gather(*(snapshot(world, function_id=f"fu-{number:08}") for number in range(100)))
         assert len(specs(world, "tp-")) == 100
         await asyncio.gather(*(world.end(container_id) for container_id, _ in answers))
     delays = 0
@@ -348,7 +348,7 @@ async def test_no_more_templates_than_a_bound_whatever_starts(world: World, monk
     async with node(world, "fork", template_memory_mib=100_000) as agent:
         for number in range(12):
             world.now += 1.0
-            container_id, _ = await started(world, function_id=f"fu-{number:08}")
+            container_id, _ = await snapshot(world, function_id=f"fu-{number:08}")
             await world.end(container_id)
         assert len(agent.templates._roster.live) == 5
         await until(lambda: len(specs(world, "tp-")) == 5)

@@ -18,6 +18,7 @@ from squall.agent.template.record import read_template_record
 from squall.agent.template.roster import Roster
 from squall.agent.template.template import Template
 from squall.protocol.task_set import TaskSet
+from squall.protocol.template import FUNCTION
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import ContainerStatus
@@ -112,7 +113,9 @@ class Adoption:
             _log.warning("%s: cannot be adopted: %s", template_id, error)
             return None
         template.clones |= clones
-        earlier = self._roster.live.get(known.key) or self._roster.find_of(record.function_id, known.kind)
+        earlier = self._roster.live.get(known.key)
+        if earlier is None and known.kind == FUNCTION:
+            earlier = self._roster.find_of(record.function_id, FUNCTION)
         if earlier is not None and earlier.made_at > template.made_at:
             # It was being dropped.
             self._roster.add_dropped(template, "a newer one took its place")

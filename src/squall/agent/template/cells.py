@@ -54,7 +54,9 @@ class Cells:
             record: of the container that it is to be; without an id where nobody knows it yet.
         """
         cell_id = new_id("ce")
-        record = replace(record, cell_id=cell_id, template_id=template.template_id)
+        # A fork of a template can only have its ids.
+        owner = template.outfit.record.range_owner
+        record = replace(record, cell_id=cell_id, template_id=template.template_id, range_owner=owner)
         return Outfit(record, self._config.containers_dir / cell_id)
 
     async def make(self, reserve: Reserve, *, is_parked: bool) -> Cell:
@@ -99,7 +101,12 @@ class Cells:
         outfit = cell.outfit
         known = outfit.record
         outfit.record = replace(
-            record, cell_id=known.cell_id, template_id=known.template_id, mount_set=known.mount_set, layers=known.layers
+            record,
+            cell_id=known.cell_id,
+            template_id=known.template_id,
+            mount_set=known.mount_set,
+            layers=known.layers,
+            range_owner=known.range_owner,
         )
         # Before it begins: an agent that finds it running knows whose it is, and one that does not removes it.
         write_record(outfit.directory, outfit.record)

@@ -14,6 +14,7 @@ from squall.agent.template.roster import Roster
 from squall.agent.template.template import Template
 from squall.agent.template.verdicts import printable
 from squall.protocol.task_set import TaskSet
+from squall.protocol.template import FUNCTION
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.spec import ExitStatus
@@ -28,6 +29,8 @@ SILENT_S = 10.0
 LOOK_S = 1.0
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
+_ENDED = f"{EARLY_ENDS_MAX} containers forked from it, one after the other, ended at once"
+
 _log = logging.getLogger("squall.agent.template")
 
 
@@ -35,6 +38,7 @@ _log = logging.getLogger("squall.agent.template")
 class Ending:
     """How a clone has ended, as far as its template may be to blame."""
 
+    function_id: str
     has_guest: bool
     """It has spoken."""
     was_asked_for: bool
@@ -61,25 +65,34 @@ class Faults:
         self._cells = cells
         self._tasks = tasks
 
-    def clone_came(self, template: Template, runtime_id: str) -> None:
+    def clone_came(self, template: Template, function_id: str, runtime_id: str) -> None:
         """A clone has got going as far as to its first word: it could be forked."""
         template.unfit_fork_count = 0
-        if template.fault_count:
-            asyncio.get_running_loop().call_later(EARLY_S, self._lives, template, runtime_id)
+        if function_id in template.crash_counts:
+            asyncio.get_running_loop().call_later(EARLY_S, self._lives, template, function_id, runtime_id)
 
-    def _lives(self, template: Template, runtime_id: str) -> None:
+    def _lives(self, template: Template, function_id: str, runtime_id: str) -> None:
         if runtime_id in template.clones:
-            template.fault_count = 0
+            template.crash_counts.pop(function_id, None)
 
     def clone_ended(self, template: Template, ending: Ending) -> None:
         """A clone has ended."""
         if ending.is_silent:
             self._count_unfit(template)
         elif ending.is_crash:
-            template.fault_count += 1
-            self._judge(template, template.fault_count)
+            self._count_crash(template, ending.function_id)
         else:
-            template.fault_count = 0
+            template.crash_counts.pop(ending.function_id, None)
+
+    def _count_crash(self, template: Template, function_id: str) -> None:
+        count = template.crash_counts[function_id] = template.crash_counts.get(function_id, 0) + 1
+        if count < EARLY_ENDS_MAX or not template.is_ready:
+            return
+        if template.kind == FUNCTION or len(template.crash_counts) > 1:
+            self._roster.unfit(template, _ENDED)
+        else:
+            # It may be what the function does when it is loaded, and all other functions are well.
+            self._roster.unfit_for(template, function_id, _ENDED)
 
     def failed(self, template: Template, error: BaseException) -> None:
         """A cell or clone of it could not be made, or has not begun."""
@@ -92,12 +105,8 @@ class Faults:
 
     def _count_unfit(self, template: Template) -> None:
         template.unfit_fork_count += 1
-        self._judge(template, template.unfit_fork_count)
-
-    def _judge(self, template: Template, count: int) -> None:
-        if count >= EARLY_ENDS_MAX and template.is_ready:
-            cause = f"{EARLY_ENDS_MAX} containers forked from it, one after the other, ended at once"
-            self._roster.unfit(template, cause)
+        if template.unfit_fork_count >= EARLY_ENDS_MAX and template.is_ready:
+            self._roster.unfit(template, _ENDED)
 
     async def _look(self, template: Template) -> None:
         """See whether it still is what it was."""

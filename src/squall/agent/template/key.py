@@ -1,5 +1,9 @@
 """Which starts can begin as copies of the same template: those with the same key.
 
+A template of an image has nothing of a function but the variables that its interpreter began with: it is one for all
+functions of an app that have the same ones. Of their files it has only those that an interpreter may load by itself
+(`early_files.py`). A template of a function has all.
+
 A key is a hash of all that can be seen in the process of a template: code, image, files, environment with secrets,
 resources. It is made with a secret of the node: who reads a key cannot try out which secrets it was made of.
 """
@@ -14,14 +18,25 @@ import secrets
 from pathlib import Path
 
 from squall.agent.image.progress import BuiltImage
+from squall.protocol.function import Resources
 from squall.protocol.node import ContainerStart
-from squall.protocol.records import to_wire
+from squall.protocol.records import replace, to_wire
 from squall.protocol.template import FUNCTION
 
 _SECRET_BYTES = 32
 _NAME = "template-key"
 
 _log = logging.getLogger("squall.agent.template")
+
+
+def of_image(request: ContainerStart, *, has_files: bool) -> ContainerStart:
+    """What a template of the image is made by, for this start and others of its app.
+
+    Args:
+        has_files: it is to have this function's.
+    """
+    mounts = request.mounts if has_files else ()
+    return replace(request, container_id="", function_id="", mounts=mounts, resources=Resources(), version=0)
 
 
 class TemplateKeys:
@@ -61,17 +76,18 @@ class TemplateKeys:
         seen = {
             "kind": kind,
             "app": request.app_id,
-            "function": request.function_id,
-            # What the server alone knows of a function may be new with each version; the guest alone has none of it.
-            "version": request.version if kind == FUNCTION else 0,
             "guest": [self._guest_entry, library_dir],
             "image": to_wire(image.config),
             "layers": image.layers,
             "mounts": [to_wire(mount) for mount in request.mounts],
             "env": request.env,
-            "resources": to_wire(request.resources),
             "is_network_blocked": request.is_network_blocked,
             "isolation": request.isolation,
         }
+        if kind == FUNCTION:
+            seen["function"] = request.function_id
+            # What the server alone knows of a function may be new with each version; the guest alone has none of it.
+            seen["version"] = request.version
+            seen["resources"] = to_wire(request.resources)
         text = json.dumps(seen, sort_keys=True).encode()
         return hashlib.blake2b(text, key=self._secret, digest_size=20).hexdigest()

@@ -20,7 +20,7 @@ from squall.protocol.guest import TEMPLATE_FUNCTION, TEMPLATE_GUEST
 from squall.protocol.ids import new_id
 from squall.protocol.node import ContainerStart
 from squall.protocol.records import replace
-from squall.protocol.template import FUNCTION
+from squall.protocol.template import FUNCTION, IMAGE
 from squall.runtime.contract import Started, TemplateReport
 
 
@@ -45,7 +45,9 @@ class Making:
 
     def new(self, key: str, kind: str, request: ContainerStart) -> Template:
         """A template that nothing has been made of yet."""
-        record = record_of(self._config, request, new_id("tp"))
+        # One of an image is of no function: all of its app may be forked from it.
+        owner = f"{request.app_id}/" if kind == IMAGE else ""
+        record = replace(record_of(self._config, request, new_id("tp")), range_owner=owner)
         outfit = Outfit(record, self._config.containers_dir / record.container_id)
         template = Template(outfit, key, kind, request, self._now(), self._now())
         template.holds_secrets = bool(request.env)

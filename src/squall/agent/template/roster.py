@@ -1,6 +1,7 @@
 """The templates that a node has, from the moment one is begun to the moment nothing of it is left.
 
-live     made or ready: at most one for each key, and one key of each kind for each function
+live     made or ready: at most one for each key, and one key of each kind for each function; that of an image is
+         of as many functions of its app as have the same key
 there    these, and those that are on their way out while clones of theirs live
 """
 
@@ -20,7 +21,7 @@ from squall.agent.template.memory import budget_bytes, surplus, total_bytes
 from squall.agent.template.template import Template
 from squall.agent.template.verdicts import Verdicts, printable
 from squall.protocol.task_set import TaskSet
-from squall.protocol.template import DROPPED, UNFIT
+from squall.protocol.template import DROPPED, FUNCTION, IMAGE, UNFIT
 from squall.runtime.errors import ContainerMissing, RuntimeFailure
 
 END_AGAIN_S = 10.0
@@ -60,6 +61,8 @@ class Roster:
         self._live: dict[str, Template] = {}
         self._key_of: dict[tuple[str, str], str] = {}
         """Of those that live, by function and kind."""
+        self._users: dict[str, set[str]] = {}
+        """Functions of those that live, by key."""
         self._there: dict[str, Template] = {}
         self.live = MappingProxyType(self._live)
         """Those that are made or ready, by key."""
@@ -77,9 +80,18 @@ class Roster:
         return self._live.get(template.key) is template
 
     def add(self, template: Template) -> None:
-        """One more, the only one of its key, and of its kind of its function."""
+        """One more, the only one of its key."""
         self._live[template.key] = self._there[template.template_id] = template
-        self._key_of[template.outfit.record.function_id, template.kind] = template.key
+        self._users[template.key] = set()
+        if template.kind == FUNCTION:
+            self.is_for(template, template.outfit.record.function_id)
+
+    def is_for(self, template: Template, function_id: str) -> None:
+        """Containers of the function are forked from it."""
+        if self.is_live(template):
+            self.supersede(function_id, template.kind, template.key)
+            self._key_of[function_id, template.kind] = template.key
+            self._users[template.key].add(function_id)
 
     def add_dropped(self, template: Template, cause: str) -> None:
         """One of an earlier agent that nobody has a use for."""
@@ -104,10 +116,12 @@ class Roster:
     # Who is to go
 
     def keep_within(self) -> None:
-        """Drop those over the budget, and those that nobody has used for long."""
+        """Drop those over the budget, and those of functions that nobody has used for long. One of an image is little,
+        and stays as long as its app: that has a first start for each of its functions."""
         self.drop_surplus(budget_bytes(self._config), None, "the memory for templates was needed for others")
         for template in list(self._live.values()):
-            if template.is_ready and self._now() - template.used_at > self._config.template_idle_s:
+            is_kept = template.kind == IMAGE or not template.is_ready
+            if not is_kept and self._now() - template.used_at > self._config.template_idle_s:
                 self.drop(template, "nobody has used it for long")
 
     def drop_surplus(self, bytes_max: int, kept: Template | None, cause: str) -> None:
@@ -116,10 +130,29 @@ class Roster:
             self.drop(template, cause)
 
     def supersede(self, function_id: str, kind: str, key: str) -> None:
-        """The function's containers are started with this key now: one of another key is no more of use."""
+        """The function's containers are started with this key now: one of another key is no more of use to it, and
+        goes unless it is to another one."""
         before = self._key_of.get((function_id, kind), key)
         if before != key:
-            self.drop(self._live[before], "its function is another one now: code, image, secrets or options are new")
+            cause = "its function is another one now: code, image, secrets or options are new"
+            self.forget(self._live[before], function_id, cause)
+
+    def forget(self, template: Template, function_id: str, cause: str) -> None:
+        """The function has no use for it any more: drop it if nobody has."""
+        if self._leave_out(template, function_id) and not self._users[template.key]:
+            self.drop(template, cause)
+
+    def _leave_out(self, template: Template, function_id: str) -> bool:
+        """Nothing is ready for the function any more; False if it was not forked from it."""
+        users = self._users.get(template.key, set())
+        if function_id not in users:
+            return False
+        users.discard(function_id)
+        del self._key_of[function_id, template.kind]
+        reserve = template.reserves.pop(function_id, None)
+        for cell in reserve.empty() if reserve is not None else ():
+            self._tasks.start(self._cells.discard(cell))
+        return True
 
     def drop(self, template: Template, cause: str) -> None:
         """Nobody needs it any more."""
@@ -136,12 +169,18 @@ class Roster:
             self.on_unfit(template, cause)
             self._leave(template, UNFIT, cause)
 
+    def unfit_for(self, template: Template, function_id: str, cause: str) -> None:
+        """One function's containers are not forked from it, and it is remembered why; those of others are."""
+        self._leave_out(template, function_id)
+        self._verdicts.add(template, printable(cause), self._monotonic(), is_for_good=False, function_id=function_id)
+
     def _leave(self, template: Template, state: str, cause: str) -> None:
         """It is forked no more."""
         if not self.is_live(template):
             return
         del self._live[template.key]
-        self._key_of.pop((template.outfit.record.function_id, template.kind), None)
+        for function_id in self._users.pop(template.key):
+            del self._key_of[function_id, template.kind]
         template.state, template.cause = state, printable(cause)
         template.settled.set()
         _log.info("%s is %s: %s", template.template_id, state, template.cause)

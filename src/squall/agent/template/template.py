@@ -47,8 +47,8 @@ class Template:
     """Containers that run and are forks of it, by the runtime's ids."""
     unfit_fork_count: int = 0
     """Forks that came to nothing by its fault, one after the other."""
-    fault_count: int = 0
-    """Clones that crashed soon after they had begun, none of which has lived for long in between."""
+    crash_counts: dict[str, int] = field(default_factory=dict)
+    """Clones that crashed soon after they had begun, none of which has lived for long in between, by function."""
     holds_secrets: bool = True
     """Its environment may: what is the function's own may be one, and nobody says which. It is never put on disk."""
     is_brought_back: bool = False

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from squall.agent.config import FORK, PARKED, PLAIN, AgentConfig
 from squall.agent.disk import Writer, disk_limit, space_of
@@ -29,8 +29,9 @@ from squall.agent.template import wanted
 from squall.agent.template.adoption import Adoption
 from squall.agent.template.cells import FAILURES, Cells
 from squall.agent.template.demand import Demand
+from squall.agent.template.early_files import EarlyFiles
 from squall.agent.template.faults import Ending, Faults
-from squall.agent.template.key import TemplateKeys
+from squall.agent.template.key import TemplateKeys, of_image
 from squall.agent.template.making import Making
 from squall.agent.template.memory import budget_bytes
 from squall.agent.template.pools import Pools
@@ -39,9 +40,9 @@ from squall.agent.template.roster import Roster
 from squall.agent.template.saved import SavedTemplate, SavedTemplates
 from squall.agent.template.saver import Saver
 from squall.agent.template.template import Template
-from squall.agent.template.verdicts import Verdict, Verdicts
+from squall.agent.template.verdicts import Verdict, Verdicts, of_function
 from squall.agent.template.wanted import Wanted
-from squall.agent.template.way import Way, obstacle
+from squall.agent.template.way import Way, Wish, obstacle
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import NAMESPACES
 from squall.protocol.node import ContainerStart
@@ -85,6 +86,7 @@ class Templates:
         self._keys = TemplateKeys(config.data_dir, config.guest_entry)
         self._making = Making(config, services, outfits, now)
         self.cells = Cells(config, services.runtime, outfits, monotonic)
+        self._early_files = EarlyFiles(services.mounts)
         self._verdicts = Verdicts()
         self._tasks = TaskSet()
         self._roster = Roster(config, services, outfits, self.cells, self._verdicts, self._tasks, now, monotonic)
@@ -133,69 +135,78 @@ class Templates:
             library_dir = await self._services.library.get(image.layers, image.config, image.image_id)
         except OSError as error:
             return plain.because(str(error))
-        key = self._keys.key(kind, request, image, library_dir)
-        self._roster.supersede(request.function_id, kind, key)
-        self._saved.supersede(request.function_id, key)
+        found = _Found(request, image, library_dir)
         if kind == IMAGE:
             self._roster.supersede(request.function_id, FUNCTION, "")
+            self._saved.supersede(request.function_id, "")
+            return await self._by_image(plain, found, is_awaited=is_asked_for)
+        key = self._keys.key(FUNCTION, request, image, library_dir)
+        self._roster.supersede(request.function_id, FUNCTION, key)
+        self._saved.supersede(request.function_id, key)
         template, verdict = self._roster.live.get(key), self._verdicts.find(key, self._monotonic())
         if template is None and verdict is not None:
-            plain = plain.because(verdict.cause)
-            return plain if kind == IMAGE else self._before_the_function(plain, request, image, library_dir)
-        if template is None and not is_asked_for:
-            return self._by_image(plain, key, request)
+            return await self._before_the_function(plain.because(verdict.cause), found)
         if template is None:
-            template = self._begin(key, kind, request)
+            template = self._begin(key, FUNCTION, request)
         self._note_start(template, request)
         has_waited = not template.settled.is_set()
-        if is_asked_for:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WAIT_S):
-                    await template.settled.wait()
+        await _settled(template)
         if template.is_ready:
-            if kind == FUNCTION:
-                self._roster.supersede(request.function_id, IMAGE, "")
+            self._roster.supersede(request.function_id, IMAGE, "")
             template.used_at = self._now()
-            if has_waited and is_asked_for:
+            if has_waited:
                 plain = replace(plain, waited="from_disk" if template.is_brought_back else "", cause=template.detour)
             return replace(plain, template=template)
-        late = f"its template was not ready within {WAIT_S:g} s, and goes on being made"
-        plain = plain.because(template.cause or late)
-        if kind == IMAGE or template.state != UNFIT:
-            return plain
-        return self._before_the_function(plain, request, image, library_dir)
+        plain = plain.because(template.cause or _late())
+        return plain if template.state != UNFIT else await self._before_the_function(plain, found)
 
-    def _before_the_function(self, plain: Way, request: ContainerStart, image: BuiltImage, library_dir: str) -> Way:
+    async def _before_the_function(self, plain: Way, found: _Found) -> Way:
         """What cannot be forked once its function is loaded, can be before."""
-        if request.isolation != NAMESPACES:
-            return plain
-        key = self._keys.key(IMAGE, request, image, library_dir)
+        return plain if found.request.isolation != NAMESPACES else await self._by_image(plain, found, is_awaited=False)
+
+    async def _by_image(self, plain: Way, found: _Found, *, is_awaited: bool) -> Way:
+        """From the template of the image if there is one, else so that one is made.
+
+        Args:
+            is_awaited: the start waits for it.
+        """
+        request = found.request
+        try:
+            has_files = await self._early_files.are_loaded(request, found.image)
+        except (PlatformError, OSError):
+            return plain  # which says what is wrong
+        made_by = of_image(request, has_files=has_files)
+        key = self._keys.key(IMAGE, made_by, found.image, found.library_dir)
         self._roster.supersede(request.function_id, IMAGE, key)
-        return self._by_image(plain, key, request)
-
-    def _by_image(self, plain: Way, key: str, request: ContainerStart) -> Way:
-        """From the template of the image if there is one, else so that one is made; nobody waits for it."""
-        template = self._roster.live.get(key)
-        if template is None:
-            if self._verdicts.find(key, self._monotonic()) is not None:
-                return plain
+        template, now = self._roster.live.get(key), self._monotonic()
+        verdict = self._verdicts.find(of_function(key, request.function_id), now)
+        if verdict is None and template is None:
+            verdict = self._verdicts.find(key, now)
+        if verdict is not None:
+            return plain.because(plain.cause or verdict.cause)
+        if template is None and not is_awaited:
             self._wanted.note(key)
-            return replace(plain, wanted_key=key)
+            return replace(plain, wanted=Wish(key, made_by, request))
+        if template is None:
+            template = self._begin(key, IMAGE, made_by)
         self._note_start(template, request)
-        if not template.is_ready:
-            return plain
-        template.used_at = self._now()
-        return replace(plain, template=template)
+        if is_awaited:
+            await _settled(template)
+        if template.is_ready:
+            template.used_at = self._now()
+            return replace(plain, template=template)
+        return plain.because(plain.cause or template.cause or _late()) if is_awaited else plain
 
-    def has_got_going(self, request: ContainerStart, key: str) -> None:
+    def has_got_going(self, wish: Wish) -> None:
         """A container that was started plainly has: the next ones of its kind may be forks."""
+        key = wish.key
         if key in self._roster.live or self._is_ended or self._verdicts.find(key, self._monotonic()) is not None:
             return
         is_crowded = self.memory_bytes() > budget_bytes(self._config) * 9 // 10
         if is_crowded and not self._wanted.is_insistent(key):
             # In its place another one would go, of a function that is used as much.
             return
-        self._wanted.begin_later(key, request, 0.0 if self._pools.is_busy else wanted.SETTLE_S)
+        self._wanted.begin_later(wish, 0.0 if self._pools.is_busy else wanted.SETTLE_S)
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
@@ -212,6 +223,7 @@ class Templates:
     def _note_start(self, template: Template, request: ContainerStart) -> Reserve:
         """A container of the function is started: there will be more. What was ready for the function as it was before
         goes."""
+        self._roster.is_for(template, request.function_id)
         reserves, now = template.reserves, self._monotonic()
         before = reserves.pop(request.function_id, None)
         if before is not None and before.fits(request):
@@ -254,11 +266,11 @@ class Templates:
         if template is not None:
             template.clones.add(runtime_id)
 
-    def clone_came(self, template_id: str, runtime_id: str) -> None:
+    def clone_came(self, template_id: str, function_id: str, runtime_id: str) -> None:
         """One has spoken for the first time."""
         template = self._roster.there.get(template_id)
         if template is not None:
-            self._faults.clone_came(template, runtime_id)
+            self._faults.clone_came(template, function_id, runtime_id)
 
     def clone_ended(self, template_id: str, ending: Ending) -> None:
         """One has ended."""
@@ -315,9 +327,9 @@ class Templates:
     def told(self) -> tuple[NodeTemplate, ...]:
         """All there are and those that cannot be, the ones used last where there are too many."""
         there = [self._told(template) for template in self._roster.there.values()]
-        known = {one.template_id for one in there}
+        known = {(one.template_id, one.function_id) for one in there}
         saved = [one.told() for one in self._saved.known() if self._is_on_disk_only(one)]
-        unfit = [one.told() for one in self._verdicts if one.template_id not in known]
+        unfit = [one.told() for one in self._verdicts if (one.template_id, one.function_id) not in known]
         return tuple(sorted((*there, *unfit, *saved), key=lambda one: -one.used_at)[:NODE_TEMPLATES_MAX])
 
     def _told(self, template: Template) -> NodeTemplate:
@@ -353,6 +365,8 @@ class Templates:
         for template in list(self._roster.live.values()):
             if is_of(template.outfit.record):
                 self._roster.drop(template, "its function is gone" if function_id else "its app has ended")
+            elif function_id:
+                self._roster.forget(template, function_id, "its function is gone")
         self._wanted.forget(is_of)
         self._verdicts.forget({one.template_id for one in self._verdicts if is_of(one)})
 
@@ -398,16 +412,16 @@ class Templates:
         finally:
             hold.release()
 
-    async def _make_wanted(self, key: str, request: ContainerStart) -> None:
+    async def _make_wanted(self, wish: Wish) -> None:
         """Make the image template of an earlier start, if it still is of use, and wait for it."""
+        key = wish.key
         if key in self._roster.live or self._is_ended or self._verdicts.find(key, self._monotonic()) is not None:
             return
-        template = self._begin(key, IMAGE, request)
-        self._note_start(template, request)
+        template = self._begin(key, IMAGE, wish.made_by)
+        self._note_start(template, wish.request)
         await template.settled.wait()
 
     def _begin(self, key: str, kind: str, request: ContainerStart) -> Template:
-        self._roster.supersede(request.function_id, kind, key)
         template = self._making.new(key, kind, request)
         self._roster.add(template)
         template.making = self._tasks.start(self._make(template))
@@ -469,6 +483,25 @@ class Templates:
             self._roster.drop(template, "it has ended")
         else:
             self._has_reported(template, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A start, and what is here for it."""
+
+    request: ContainerStart
+    image: BuiltImage
+    library_dir: str
+
+
+async def _settled(template: Template) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WAIT_S):
+            await template.settled.wait()
+
+
+def _late() -> str:
+    return f"its template was not ready within {WAIT_S:g} s, and goes on being made"
 
 
 def _writer(runtime_id: str, outfit: Outfit, pid: int) -> Writer:

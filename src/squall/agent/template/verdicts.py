@@ -67,17 +67,22 @@ class Verdicts:
         self._found.move_to_end(key)
         return verdict if now < verdict.until else None
 
-    def add(self, template: Template, cause: str, now: float, *, is_for_good: bool) -> None:
-        """A template is unfit."""
-        before = self._found.pop(template.key, None)
+    def add(self, template: Template, cause: str, now: float, *, is_for_good: bool, function_id: str = "") -> None:
+        """A template is unfit.
+
+        Args:
+            function_id: of the only one that it is unfit for.
+        """
+        key = of_function(template.key, function_id) if function_id else template.key
+        before = self._found.pop(key, None)
         failure_count = (before.failure_count if before is not None else 0) + 1
         # Beyond this the longest pause is reached, and a float some day is not.
         pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** min(failure_count - 1, 16))
         record = template.outfit.record
-        self._found[template.key] = Verdict(
+        self._found[key] = Verdict(
             template.template_id,
             record.app_id,
-            record.function_id,
+            function_id or record.function_id,
             template.kind,
             cause,
             template.made_at,
@@ -97,6 +102,11 @@ class Verdicts:
         for key in gone:
             del self._found[key]
         return list(gone.values())
+
+
+def of_function(key: str, function_id: str) -> str:
+    """The key of verdicts on a template for one function of several."""
+    return f"{key} {function_id}"
 
 
 def printable(cause: str) -> str:

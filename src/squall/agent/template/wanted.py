@@ -7,6 +7,7 @@ import collections
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from squall.agent.template.way import Wish
 from squall.protocol.node import ContainerStart
 from squall.protocol.task_set import TaskSet
 
@@ -26,11 +27,11 @@ class Wanted:
         tasks: it is made there.
     """
 
-    def __init__(self, make: Callable[[str, ContainerStart], Coroutine[Any, Any, None]], tasks: TaskSet) -> None:
+    def __init__(self, make: Callable[[Wish], Coroutine[Any, Any, None]], tasks: TaskSet) -> None:
         self._make = make
         self._tasks = tasks
         self._counts: collections.OrderedDict[str, int] = collections.OrderedDict()
-        self._to_begin: dict[str, ContainerStart] = {}
+        self._to_begin: dict[str, Wish] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
 
     def note(self, key: str) -> None:
@@ -47,19 +48,19 @@ class Wanted:
         """There is one now."""
         self._counts.pop(key, None)
 
-    def begin_later(self, key: str, request: ContainerStart, pause_s: float) -> None:
+    def begin_later(self, wish: Wish, pause_s: float) -> None:
         """Make it in the background, unless it is about to be."""
-        if key not in self._to_begin:
-            self._to_begin[key] = request
-            self._tasks.start(self._begin(key, request, pause_s))
+        if wish.key not in self._to_begin:
+            self._to_begin[wish.key] = wish
+            self._tasks.start(self._begin(wish, pause_s))
 
     def forget(self, is_gone: Callable[[ContainerStart], bool]) -> None:
         """Make none for these."""
-        for key in [key for key, one in self._to_begin.items() if is_gone(one)]:
+        for key in [key for key, one in self._to_begin.items() if is_gone(one.request)]:
             del self._to_begin[key]
 
-    async def _begin(self, key: str, request: ContainerStart, pause_s: float) -> None:
+    async def _begin(self, wish: Wish, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
         async with self._turn:
-            if self._to_begin.pop(key, None) is not None:
-                await self._make(key, request)
+            if self._to_begin.pop(wish.key, None) is not None:
+                await self._make(wish)

@@ -12,6 +12,17 @@ from squall.protocol.node import ContainerStart
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """An image template that a start might have been a fork of."""
+
+    key: str
+    made_by: ContainerStart
+    """See `key.of_image`."""
+    request: ContainerStart
+    """The start."""
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
     """How a container is to be started."""
 
@@ -23,8 +34,8 @@ class Way:
     """It was to be a fork."""
     waited: str = ""
     """For what, as the phase of the start is called: its template was made, or brought back from the disk."""
-    wanted_key: str = ""
-    """Of a template that is to be made once the container has got going."""
+    wanted: Wish | None = None
+    """A template that is to be made once the container has got going."""
 
     def because(self, cause: str) -> Way:
         """The same with its cause, if somebody is to hear it."""

@@ -1,0 +1,189 @@
+"""One template of an image is for all functions of an app: whom it is shared by, what is each one's own, and when it
+goes."""
+
+from __future__ import annotations
+
+import functools
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squall.agent.template.early_files import are_loaded
+from squall.agent.template.faults import EARLY_ENDS_MAX
+from squall.protocol.function import Resources
+from squall.protocol.mount import MountRef
+from squall.runtime.contract import TemplateReport
+from squall.runtime.fake import FakeRuntime
+from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
+from tests.agent.parts import until
+from tests.agent.world import World
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(60), pytest.mark.usefixtures("impatient")]
+
+ONE, OTHER = "fu-00000001", "fu-00000002"
+
+
+def code(world: World, *names: str) -> tuple[MountRef, ...]:
+    return (MountRef(world.server.files.add(dict.fromkeys(names, b"1")), "/root"),)
+
+
+async def has_template(world: World, **changes: Any) -> None:
+    """The first start of a function has got the node to make one."""
+    _, answer = await started(world, **changes)
+    assert answer.path == "plain"
+    await until(lambda: world.templates and template_of(world).is_ready)
+
+
+@pytest.mark.usefixtures("no_pools")
+async def test_the_second_function_of_an_app_is_forked_at_its_first_start(world: World) -> None:
+    async with node(world) as agent:
+        await has_template(world, mounts=code(world, "one.py"))
+        _, answer = await started(
+            world, function_id=OTHER, mounts=code(world, "two.py"), resources=Resources(cpu_milli=500), version=7
+        )
+        await started(world)
+
+        assert answer.path == "fork"
+        assert len(world.templates) == 1
+        (template,), clones, (plain,) = specs(world, "tp-"), specs(world, "ce-"), specs(world, "ct-")
+        # It has nobody's files, and the ids of nobody's own containers; its clones have their function's, and its ids.
+        assert template.layers == plain.layers[:1]
+        assert "/sets/" in clones[0].layers[-1]
+        assert clones[0].layers[-1] != plain.layers[-1]
+        assert [one.id_range for one in clones] == [template.id_range] * 2
+        assert plain.id_range != template.id_range
+        assert clones[0].env["SQUALL_FUNCTION_ID"] == OTHER
+        assert clones[0].labels["squall.function"] == OTHER
+        (shown,) = await told(world)
+        assert (shown.kind, shown.function_id, shown.clone_count) == ("image", "", 2)
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"app_id": "ap-00000002"}, {"env": {"A": "2"}}, {"is_network_blocked": True}], ids=str
+)
+async def test_other_apps_and_other_variables_share_none(world: World, changes: dict[str, Any]) -> None:
+    async with node(world):
+        await has_template(world)
+        _, answer = await started(world, function_id=OTHER, **changes)
+
+        assert answer.path == "plain"
+        await until(lambda: len(world.templates) == 2)
+
+
+async def test_the_next_agent_knows_whose_ids_its_clones_have(world: World) -> None:
+    async with node(world):
+        await has_template(world)
+        container_id, answer = await started(world, function_id=OTHER)
+        assert answer.path != "plain"
+        before = specs(world, "tp-")[0].id_range
+
+    async with node(world) as agent:
+        assert agent.containers._known[container_id].outfit.owner == "ap-00000001/"
+        _, again = await started(world, function_id="fu-00000003")
+
+        assert again.path != "plain"
+        assert {one.id_range for one in specs(world, "ce-")} == {before}
+        assert len(world.templates) == 1
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+async def test_what_is_ready_for_files_that_are_edited_goes_and_the_template_stays(world: World) -> None:
+    async with node(world):
+        await has_template(world, mounts=code(world, "one.py"))
+        await started(world, mounts=code(world, "one.py"))
+        await started(world, mounts=code(world, "one.py"))
+        await filled(world)
+        before = {cell.cell_id for cell in (*template_of(world).cells, *template_of(world).parked)}
+        with world.agent.templates._pools.starting():
+            _, answer = await started(world, mounts=code(world, "one.py", "new.py"))
+
+            assert answer.path == "fork"
+            assert specs(world, "ce-")[-1].container_id not in before
+            await until(lambda: not before & set(world.machine.prepared))
+        assert len(world.templates) == 1
+
+
+@pytest.mark.parametrize("name", ["sitecustomize.py", "random.py", "lib/usercustomize.py", "squall/__init__.py"])
+async def test_files_that_an_interpreter_may_load_are_a_part_of_it(world: World, name: str) -> None:
+    async with node(world):
+        await has_template(world, mounts=code(world, name))
+        (template,) = specs(world, "tp-")
+        assert "/sets/" in template.layers[-1]
+        _, answer = await started(world, function_id=OTHER, mounts=code(world, name, "more.py"))
+        assert answer.path == "plain"
+        _, same = await started(world, function_id="fu-00000003", mounts=code(world, name))
+        assert same.path != "plain"
+
+
+def lay_out(tree: Path, *names: str) -> str:
+    for name in names:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("")
+    return str(tree)
+
+
+def test_which_files_an_interpreter_may_load(tmp_path: Path) -> None:
+    python = "/usr/local/bin/python3"
+    harmless = lay_out(
+        tmp_path / "a", "root/app.py", "root/_own.py", "root/pkg/random.py", "root/__init__.py", "data/x"
+    )
+    assert not are_loaded(harmless, python)
+    for number, name in enumerate(
+        ("root/logging/__init__.py", "root/.local/lib/x", "usr/lib/x.so", "etc/ld.so.conf", "venv/site-packages/x.py",
+         "data/x.pth", "root/pkg/sitecustomize/__init__.py", "root/typing.py", "root/_weakref.abi3.so")
+    ):  # fmt: skip
+        assert are_loaded(lay_out(tmp_path / str(number), name), python), name
+    assert are_loaded(lay_out(tmp_path / "b", "venv/x"), "/venv/bin/python")
+    assert are_loaded(lay_out(tmp_path / "c", "web/.local/x"), python, "/web")
+    assert are_loaded(lay_out(tmp_path / "d", *(f"data/{number}" for number in range(10_001))), python)
+
+
+async def test_it_stays_while_its_app_lives_and_goes_with_the_last_function_that_has_a_use_for_it(world: World) -> None:
+    async with node(world, template_idle_s=10.0) as agent:
+        await has_template(world)
+        await started(world, function_id=OTHER)
+        world.now += 1_000.0
+        agent.templates._roster.keep_within()
+        assert template_of(world).is_ready
+
+        # Secrets that are new: the next function still has the ones of before.
+        await started(world, env={"A": "new"})
+        assert len([one for one in await told(world) if one.state == "ready"]) >= 1
+        await started(world, function_id=OTHER, env={"A": "new"})
+
+        await until(lambda: world.templates[-1].env.get("A") == "new" and template_of(world).is_ready)
+        (old,) = [one for one in await told(world) if one.state == "dropped"]
+        assert "new" in old.cause
+
+
+async def test_a_function_whose_clones_crash_is_started_plainly_and_the_others_are_not(world: World) -> None:
+    async with node(world) as agent:
+        await has_template(world)
+        for _ in range(EARLY_ENDS_MAX):
+            container_id, answer = await started(world)
+            assert answer.path != "plain"
+            known = agent.containers._known[container_id]
+            await until(functools.partial(getattr, known.outfit, "has_guest"))
+            await FakeRuntime(world.machine).kill(known.runtime_id, signal.SIGSEGV)
+            await known.removed.wait()
+
+        assert (await started(world))[1].path == "plain"
+        assert (await started(world, function_id=OTHER))[1].path != "plain"
+        (unfit,) = [one for one in await told(world) if one.state == "unfit"]
+        assert (unfit.function_id, unfit.kind) == (ONE, "image")
+
+
+async def test_what_cannot_be_forked_with_its_function_is_from_the_template_of_all(world: World) -> None:
+    async with node(world):
+        await has_template(world, function_id=OTHER)
+        world.report = TemplateReport(is_ready=False, cause="a thread runs")
+
+        _, answer = await snapshot(world)
+
+        assert (answer.path, answer.cause) == ("fork", "a thread runs")
+        assert (await started(world))[1].path != "plain"
