@@ -85,6 +85,7 @@ BENCHMARKS = [
     Benchmark("burst_200", limit=100),
     Benchmark("clone_memory", limit=25),
     Benchmark("adopt_templates", limit=200),
+    Benchmark("restore_criu", limit=1_000),
     Benchmark("start_gvisor_plain"),
     Benchmark("restore_gvisor", ratios={"start_gvisor_plain": 0.5}),
     Benchmark("image_root", limit=5),

@@ -1,6 +1,6 @@
 """A program that measures many clones of one template: `clones.py MEASUREMENT COUNT` prints one JSON object.
 
-The apps are those of start_numpy.py and start_torch.py, deployed before; their images are there.
+The apps are those of start_numpy.py, start_torch.py and start_large.py, deployed before; their images are there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ HOLD_S = 60.0
 def once(count: int) -> dict[str, float]:
     """One call: its template is there then."""
     return {"answer": squall.Function.from_name("bench-numpy", "answer").remote()}
+
+
+def large(count: int) -> dict[str, float]:
+    """The same of a template of 300 MB."""
+    return {"size": squall.Cls.from_name("bench-large", "Large")().size.remote()}
 
 
 def burst(count: int) -> dict[str, float]:
@@ -112,7 +117,12 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {"once": once, "burst": burst, "memory": memory}
+MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
+    "once": once,
+    "large": large,
+    "burst": burst,
+    "memory": memory,
+}
 
 if __name__ == "__main__":
     sys.stdout.write(json.dumps(MEASUREMENTS[sys.argv[1]](int(sys.argv[2]))) + "\n")
