@@ -15,7 +15,7 @@ import pytest
 from squall.agent.launch import THREAD_COUNTS
 from squall.agent.template import faults, making, templates
 from squall.protocol.container import ContainerExec, TerminalOutput
-from squall.protocol.function import GVISOR, Resources
+from squall.protocol.function import GVISOR, NAMESPACES, Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN
 from squall.runtime.contract import Started, TemplateReport
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
@@ -238,14 +238,16 @@ async def test_what_cannot_be_restored_is_started_plainly_and_says_why(
         assert "one after the other" in answers[3].cause, "after three it is not tried any more"
 
 
-@pytest.mark.parametrize(("start_path", "path"), [("plain", "plain"), ("fork", "fork"), ("parked", "parked")])
-async def test_a_path_can_be_forced(world: World, start_path: str, path: str) -> None:
-    async with node(world, start_path) as agent:
+@pytest.mark.parametrize("path", ["plain", "fork", "parked", "restore"])
+async def test_a_path_can_be_forced(world: World, path: str) -> None:
+    async with node(world, path) as agent:
         answers = [(await started(world))[1] for _ in range(3)] + [(await snapshot(world, function_id="fu-2"))[1]]
 
         assert [answer.path for answer in answers] == [path] * 4
         assert [answer.cause for answer in answers] == [""] * 4
         assert bool(world.templates) == (path != "plain")
+        made = specs(world, "ct-") + specs(world, "ce-") + specs(world, "tp-")
+        assert {one.isolation for one in made} == {GVISOR if path == "restore" else NAMESPACES}
         await agent.end_all(0.0)
     assert not world.left()
 

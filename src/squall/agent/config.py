@@ -7,8 +7,10 @@ from pathlib import Path
 
 from squall.protocol.guest import LIBRARY_DIR
 
-AUTO, PLAIN, FORK, PARKED = "auto", "plain", "fork", "parked"
-START_PATHS = (AUTO, PLAIN, FORK, PARKED)
+AUTO, PLAIN, FORK, PARKED, RESTORE = "auto", "plain", "fork", "parked", "restore"
+START_PATHS = (AUTO, PLAIN, FORK, PARKED, RESTORE)
+WAITING_PATHS = (FORK, PARKED, RESTORE)
+"""With these each start waits for a template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class AgentConfig:
     start_path: str = AUTO
     """How containers are started: `auto` is the shortest path there is. `plain` makes no templates. With `fork` and
     `parked` each start waits for a template, of the image where the function wants none, and forks it, or waits for a
-    parked clone: for tests."""
+    parked clone; with `restore` all containers are under gVisor, and what was saved of such a template is restored. For
+    tests."""
     template_memory_mib: int | None = None
     """What templates and all that is made ahead may occupy; None means a quarter of the node's memory."""
     template_disk_mib: int = 0

@@ -15,7 +15,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from squall.agent.config import FORK, PARKED, AgentConfig
+from squall.agent.config import FORK, PARKED, RESTORE, AgentConfig
 from squall.agent.container import Container
 from squall.agent.launch import Identity, container_spec
 from squall.agent.outfit import Outfit, Outfits
@@ -26,7 +26,9 @@ from squall.agent.template.template import Template
 from squall.agent.template.templates import Templates
 from squall.agent.template.verdicts import printable
 from squall.agent.template.way import Way
+from squall.protocol.function import GVISOR
 from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE, ContainerStart
+from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime, Started
 
@@ -78,6 +80,8 @@ class Starts:
         """
         clock = Phases()
         container.phase_ms = clock.ms
+        if self._config.start_path == RESTORE:
+            request = replace(request, isolation=GVISOR)
         with self._templates.starting():
             way = await self._templates.way(request)
             if way.is_asked_for:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from squall.agent.config import FORK, PARKED, PLAIN, AgentConfig
+from squall.agent.config import PLAIN, RESTORE, WAITING_PATHS, AgentConfig
 from squall.agent.disk import Writer, disk_limit, space_of
 from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import DAMAGED
@@ -123,13 +123,13 @@ class Templates:
         """How to start a container: waits for a template that is being made for its kind."""
         if self._config.start_path == PLAIN or self._is_ended:
             return Way(None)
-        is_asked_for = request.is_snapshot_enabled or self._config.start_path in (FORK, PARKED)
+        is_asked_for = request.is_snapshot_enabled or self._config.start_path in WAITING_PATHS
         kind = FUNCTION if request.is_snapshot_enabled else IMAGE
         plain = Way(None, is_asked_for=is_asked_for)
         image = await self._find_image(request)
         if image is None or not image.config.python_path:
             return plain  # which says what is wrong
-        if cause := obstacle(request, image):
+        if cause := obstacle(request, image, is_restored=self._config.start_path == RESTORE):
             return plain.because(cause)
         try:
             library_dir = await self._services.library.get(image.layers, image.config, image.image_id)

@@ -42,9 +42,14 @@ class Way:
         return replace(self, cause=printable(cause)) if self.is_asked_for else self
 
 
-def obstacle(request: ContainerStart, image: BuiltImage) -> str:
-    """Why containers of this kind are no forks; empty if they may be."""
-    if request.isolation == GVISOR and not request.is_snapshot_enabled:
+def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -> str:
+    """Why containers of this kind are no forks; empty if they may be.
+
+    Args:
+        is_restored: all containers of the node are to be, whether somebody has asked for it or not.
+    """
+    # A snapshot of the image for each function would be on the disk for starts that nobody has asked to be quick.
+    if request.isolation == GVISOR and not (request.is_snapshot_enabled or is_restored):
         return "a container under gVisor is restored from a memory snapshot, and its function has none"
     if image.config.entrypoint:
         return "its image has an entrypoint, which is to start what runs in it; clear it with .entrypoint([])"
