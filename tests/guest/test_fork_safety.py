@@ -88,7 +88,7 @@ OBSTACLES = {
         "import select\nloop = select.epoll()",
         "an event loop is open",
     ),
-    # What torch says of a GPU, without one: the check of the library itself is in tests/gpu.
+    # What torch would say with a GPU, which the tests need not have; that devices of one are open is looked for, too.
     "CUDA": (
         "import sys, types\ntorch = sys.modules['torch'] = types.ModuleType('torch')\n"
         "torch.cuda = types.SimpleNamespace(is_initialized=lambda: True)",

@@ -145,6 +145,18 @@ def test_function_is_loaded_once_and_served_by_each_fork(start: Start, python: s
     assert one.template.printed().count("imported") == 1
 
 
+def test_what_a_fork_has_cost_is_counted_from_its_own_beginning(start: Start) -> None:
+    one = start("import time\ntime.sleep(1)\ndef answers():\n    return 42\n")
+    report = one.ready("answers")
+    one.fork()
+
+    ready, _ = one.agent.expect("Ready", Ready)
+
+    assert report["import_ms"] > 1_000
+    assert ready.import_ms < 500
+    assert ready.enter_ms == 0.0
+
+
 @pytest.mark.parametrize("python", interpreters())
 def test_hooks_before_the_snapshot_run_once_and_the_others_in_each_fork(start: Start, python: str) -> None:
     one = start(CODE, python=python)

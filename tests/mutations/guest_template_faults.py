@@ -56,6 +56,23 @@ GUEST_TEMPLATE_FAULTS = (
         {SERVED: '(about["at"], about["next"])'},
     ),
     Mutation(
+        "fork-freeze",
+        "what a collection of garbage in a fork copies",
+        "what the template has loaded is looked at by each collection in a fork",
+        (Change(TEMPLATE, "        gc.freeze()\n", ""),),
+        {
+            "tests/guest/test_shared_memory.py::"
+            "test_a_collection_in_a_fork_copies_nothing_of_what_its_template_has_loaded": 'one.call("collect")'
+        },
+    ),
+    Mutation(
+        "fork-clocks",
+        "what a fork says that its start has cost",
+        "a fork tells its template's times as its own",
+        (Change("src/squall/guest/main.py", "served.taken_over(started)", "served"),),
+        {f"{SUITE}test_what_a_fork_has_cost_is_counted_from_its_own_beginning": "ready.import_ms < 500"},
+    ),
+    Mutation(
         "fork-environment",
         "the environment of a fork",
         "what the module has set is lost",
