@@ -1,6 +1,7 @@
 """A program that measures many clones of one template: `clones.py MEASUREMENT COUNT` prints one JSON object.
 
-The apps are those of start_numpy.py, start_torch.py and start_large.py, deployed before; their images are there.
+The apps are those of start_numpy.py, start_torch.py, start_large.py and start_many.py, deployed before; their images
+are there.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import squall
+from bench.figure import COMMAND
 from squall.cli.server_calls import ask_pages
 from squall.protocol.template import TemplateList, TemplateListing
 
@@ -23,13 +27,33 @@ SETTLE_S = 2.0
 HOLD_S = 60.0
 
 
-def once(count: int) -> dict[str, float]:
-    """One call: its template is there then."""
-    return {"answer": squall.Function.from_name("bench-numpy", "answer").remote()}
+def many(count: int) -> dict[str, float]:
+    """One call of each of so many variants: their templates are there then."""
+    calls = [answer_of(number).spawn() for number in range(count)]
+    return {"sum": sum(call.get() for call in calls)}
+
+
+def killed(count: int) -> dict[str, float]:
+    """Kill the server and its agent, start them again, and call one of the variants: until its result is there."""
+    pid = json.loads((Path(os.environ["SQUALL_DATA_DIR"]) / "server.json").read_text())["pid"]
+    answer = answer_of(count - 1)
+    answer.remote()
+    began_s = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    subprocess.run([sys.executable, "-c", COMMAND, "server", "start"], check=True, stdout=subprocess.DEVNULL)
+    started_s = time.monotonic()
+    answer.remote()
+    return {"killed_ms": (time.monotonic() - began_s) * 1000, "started_ms": (started_s - began_s) * 1000}
+
+
+def answer_of(number: int) -> squall.Function[..., float]:
+    """Of a variant, which has a template of its own."""
+    found: squall.Function[..., float] = squall.Cls.from_name("bench-many", "Sum")(count=number).answer
+    return found
 
 
 def large(count: int) -> dict[str, float]:
-    """The same of a template of 300 MB."""
+    """One call, of a template of 300 MB."""
     return {"size": squall.Cls.from_name("bench-large", "Large")().size.remote()}
 
 
@@ -118,9 +142,10 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
-    "once": once,
-    "large": large,
     "burst": burst,
+    "killed": killed,
+    "large": large,
+    "many": many,
     "memory": memory,
 }
 
