@@ -179,6 +179,12 @@ class Installation:
         found: list[dict[str, Any]] = json.loads(ended.out)
         return found
 
+    def path_of(self, container_id: str) -> str:
+        """How a container's start came about."""
+        ended = self.command("container", "show", container_id, "--json")
+        assert ended.code == 0, ended
+        return str(json.loads(ended.out)["container"].get("path", ""))
+
     def processes(self) -> set[int]:
         """Those of its containers, by their control groups; templates, and what waits to be a container, are none."""
         found = set()

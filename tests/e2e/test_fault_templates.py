@@ -71,14 +71,6 @@ def templates(squall: Installation, function: str) -> list[str]:
     ]
 
 
-def path_of(squall: Installation, container_id: str) -> str:
-    shown = squall.command("container", "show", container_id)
-    assert shown.code == 0, shown
-    found = re.search(r"^ +path +(\w+)", shown.out, re.MULTILINE)
-    assert found, shown
-    return found[1]
-
-
 def template_of(squall: Installation, container_id: str) -> str:
     """Which one a container that runs is a fork of, as its node has written it down."""
     path = squall.data_dir / "containers" / squall.group_of(container_id) / "agent.json"
@@ -142,7 +134,7 @@ def test_templates_and_their_clones_outlive_a_server_that_is_killed(deployed: In
 
     assert deployed.server_pid() != killed
     assert templates(deployed, "sleep") == [template_id]
-    assert path_of(deployed, beside) in ("fork", "parked")
+    assert deployed.path_of(beside) in ("fork", "parked")
     assert template_of(deployed, beside) == template_id
     survivor = container_of(running.wait(40))
     assert survivor != beside
@@ -168,7 +160,7 @@ def test_every_input_of_a_burst_has_its_result_whatever_is_killed_meanwhile(
     assert ended.code == 0, ended
     assert [(x, squared) for x, squared, _ in results(ended.out)] == [(x, x * x) for x in range(count)], ended
     if victims is not spawners:
-        wait_until(lambda: path_of(deployed, squared(deployed)) != "plain", "starts are forks again", AGAIN_S)
+        wait_until(lambda: deployed.path_of(squared(deployed)) != "plain", "starts are forks again", AGAIN_S)
 
 
 def kill_one(squall: Installation, running: Running, victims: Callable[[Installation], list[int]], after: int) -> None:

@@ -202,7 +202,7 @@ async def test_a_template_without_a_record_is_removed_with_its_last_clone(world:
     assert not world.left()
 
 
-async def test_a_hundred_templates_are_usable_200_ms_after_the_next_agent_looks(world: World) -> None:
+async def test_a_hundred_templates_are_asked_side_by_side_by_the_next_agent(world: World) -> None:
     async with node(world, "fork", template_memory_mib=4_000):
         answers = await asyncio.gather(*(snapshot(world, function_id=f"fu-{number:08}") for number in range(100)))
         assert len(specs(world, "tp-")) == 100
