@@ -1,4 +1,4 @@
-"""Kills a server, its agent, their spawner and containers at random while a program makes calls.
+"""Kills a server, its agent, their spawner, containers and their templates at random while a program makes calls.
 
 `chaos.py CALLS SEED` prints one JSON object: what `chaos_calls.py` has counted, and what was killed. Server and agent
 are two programs here, started again at once as an init system does; what they find is what the killed ones left. The
@@ -114,7 +114,7 @@ class Machine:
             program.wait()
             self.start_program(name)
             return True
-        found = self._spawners() if name == "spawner" else self._in_containers()
+        found = self._spawners() if name == "spawner" else self._in_groups("tp-" if name == "template" else "")
         if not found:
             return False
         with contextlib.suppress(ProcessLookupError):
@@ -164,9 +164,10 @@ class Machine:
         wanted = os.fsencode(self._node_dir / "spawner")
         return [pid for pid, argv in _processes() if b"spawner" in argv.replace(wanted, b"") and wanted in argv]
 
-    def _in_containers(self) -> list[int]:
-        """Processes in containers of the node: their first one, the guest and what it has started."""
-        mark = f"/{instance_name(self._node_dir)}"
+    def _in_groups(self, prefix: str) -> list[int]:
+        """Processes in containers and templates of the node: their first one, the guest and what it has started, also
+        where a clone waits. With a prefix only of groups that are called so."""
+        mark = f"/{instance_name(self._node_dir)}/{prefix}"
         found = []
         for pid, _ in _processes():
             with contextlib.suppress(OSError):

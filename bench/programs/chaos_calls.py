@@ -62,6 +62,12 @@ def several(number: int, pause_s: float = 0.0) -> Iterator[Value]:
         yield work(number * ITEMS + item, pause_s)
 
 
+@app.function(max_containers=2, enable_memory_snapshot=True, single_use_containers=True)
+def forked(number: int, pause_s: float = 0.0) -> Value:
+    """Each in another container, a fork wherever there is a template."""
+    return work(number, pause_s)
+
+
 @deployed.function(max_containers=2)
 def by_name(number: int, pause_s: float = 0.0) -> Value:
     """As `soon`, of another app."""
@@ -205,6 +211,7 @@ def main(count: int, seed: int) -> int:
         shares: list[tuple[str, Callable[[Caller], None]]] = [
             ("map", lambda caller: caller.maps(soon, count * 4 // 10)),
             ("map-retried", lambda caller: caller.maps(later, count * 15 // 100)),
+            ("map-forked", lambda caller: caller.maps(forked, count * 5 // 100)),
             ("spawn", lambda caller: caller.spawns(soon, count // 10)),
             ("spawn-by-name", lambda caller: caller.spawns(named, count // 10)),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-WEIGHTS = {"container": 6, "server": 2, "agent": 2, "spawner": 1}
+WEIGHTS = {"container": 6, "template": 2, "server": 2, "agent": 2, "spawner": 1}
 """How often each kind is drawn."""
 
 

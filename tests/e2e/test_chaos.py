@@ -1,4 +1,4 @@
-"""Server, agent, spawner and containers are killed at random while calls are made: none is lost, none comes twice."""
+"""Server, agent, spawner, containers, templates: killed at random while calls are made, none is lost or comes twice."""
 
 from __future__ import annotations
 
