@@ -36,8 +36,9 @@ async def functions_told(world: World) -> list[str]:
     return sorted(one.function_id for one in listing.templates if one.state != "dropped")
 
 
-def tell(world: World, app_id: str, function_id: str = "") -> None:
-    world.server.peer.event("NodeTemplatesUnneeded", NodeTemplatesUnneeded(app_id, function_id))
+def tell(world: World, app_id: str, function_id: str = "", before_version: int = 0) -> None:
+    record = NodeTemplatesUnneeded(app_id, function_id, before_version)
+    world.server.peer.event("NodeTemplatesUnneeded", record)
 
 
 async def test_templates_go_with_their_app_and_those_of_others_stay(world: World) -> None:
@@ -79,3 +80,43 @@ async def test_what_was_found_of_a_function_is_forgotten_with_it(world: World) -
         tell(world, "ap-00000001")
 
         assert not await functions_told(world)
+
+
+async def test_templates_of_versions_before_go_at_once_and_those_of_the_new_one_stay(world: World) -> None:
+    async with world.running(start_path="auto"):
+        await world.build()
+        running = await start(world, version=1)
+        await start(world, OTHER, version=2)
+
+        tell(world, "ap-00000001", before_version=2)
+
+        assert await functions_told(world) == [OTHER]
+        assert world.agent.containers.is_running(running)
+
+
+@pytest.mark.parametrize(("env", "stays"), [({}, True), ({"PASSWORD": "before"}, False)])
+async def test_of_an_image_those_go_that_hold_variables_of_a_version_before(
+    world: World, env: dict[str, str], stays: bool
+) -> None:
+    async with world.running(start_path="auto"):
+        await world.build()
+        await world.ask(env=env, version=1)
+        await until(lambda: world.agent.templates.ready_count)
+
+        tell(world, "ap-00000001", before_version=2)
+
+        await functions_told(world)
+        assert world.agent.templates.ready_count == stays
+
+
+async def test_one_of_an_image_that_the_new_version_has_used_already_stays(world: World) -> None:
+    async with world.running(start_path="auto"):
+        await world.build()
+        await world.ask(env={"A": "1"}, version=1)
+        await until(lambda: world.agent.templates.ready_count)
+        await world.ask(env={"A": "1"}, version=2)
+
+        tell(world, "ap-00000001", before_version=2)
+
+        await functions_told(world)
+        assert world.agent.templates.ready_count == 1

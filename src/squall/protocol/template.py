@@ -92,6 +92,9 @@ class NodeTemplatesUnneeded:
 
     app_id: str
     function_id: str = ""
+    before_version: int = 0
+    """The app goes on with this version: only those go that were used last for one before, and that hold code or
+    variables of it. Whoever still asks for one of these gets another template."""
 
 
 @record

@@ -9,7 +9,7 @@ from squall.agent.outfit import Outfit
 from squall.agent.template.reserve import Cell, Reserve
 from squall.protocol.function import GVISOR
 from squall.protocol.node import ContainerStart
-from squall.protocol.template import MAKING, READY, NodeTemplate
+from squall.protocol.template import FUNCTION, MAKING, READY, NodeTemplate
 
 _MIB = 2**20
 
@@ -76,6 +76,16 @@ class Template:
     def empty(self) -> list[Cell]:
         """Take out all that is ready."""
         return [cell for reserve in self.reserves.values() for cell in reserve.empty()]
+
+    @property
+    def version(self) -> int:
+        """Of its app, that it was used for last."""
+        return max([self.request.version, *(reserve.request.version for reserve in self.reserves.values())])
+
+    @property
+    def holds_some_of_its_function(self) -> bool:
+        """There is code or there are variables in its memory that are its users' own."""
+        return self.kind == FUNCTION or self.holds_secrets or bool(self.request.mounts)
 
     @property
     def is_saved(self) -> bool:

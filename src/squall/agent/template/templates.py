@@ -227,7 +227,7 @@ class Templates:
         reserves, now = template.reserves, self._monotonic()
         before = reserves.pop(request.function_id, None)
         if before is not None and before.fits(request):
-            reserve = before
+            reserve, before.request = before, request
         else:
             reserve = Reserve(template, request, before.demand if before is not None else Demand(now))
             self._discard([] if before is None else before.empty())
@@ -354,8 +354,12 @@ class Templates:
                 dropped[template_id] = None
         return tuple(dropped)
 
-    def drop_of(self, app_id: str, function_id: str = "") -> None:
-        """Drop those of an app, or of one function of it, which nobody will ask for again; verdicts, too."""
+    def drop_of(self, app_id: str, function_id: str = "", before_version: int = 0) -> None:
+        """Drop those of an app, or of one function of it, or of its versions before, which nobody will ask for again;
+        verdicts, too."""
+        if before_version:
+            self._drop_before(app_id, before_version)
+            return
 
         def is_of(one: ContainerRecord | ContainerStart | Verdict | SavedTemplate) -> bool:
             return one.app_id == app_id and function_id in ("", one.function_id)
@@ -369,6 +373,15 @@ class Templates:
                 self._roster.forget(template, function_id, "its function is gone")
         self._wanted.forget(is_of)
         self._verdicts.forget({one.template_id for one in self._verdicts if is_of(one)})
+
+    def _drop_before(self, app_id: str, version: int) -> None:
+        """What holds nothing of the functions, of an image without variables, may be of use to the next version."""
+        cause = "its app was deployed anew"
+        for template in list(self._roster.live.values()):
+            is_of_app = template.outfit.record.app_id == app_id
+            if is_of_app and template.version < version and template.holds_some_of_its_function:
+                self._roster.drop(template, cause)
+        self._wanted.forget(lambda one: one.app_id == app_id and one.version < version and bool(one.env))
 
     async def drop_images(self, needed: Mapping[str, object], timeout_s: float) -> None:
         """Drop those of images that nobody needs: a template is no reason to keep one."""

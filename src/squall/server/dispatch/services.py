@@ -247,6 +247,7 @@ class AgentService:
         check_version("agent", hello.version, hello.protocol_version)
         await self._plane.variants.restore(one.function_id for one in hello.containers)
         self.node, unwanted = self._plane.nodes.greet(hello, self._peer)
+        self._plane.tasks.start(self._plane.node_templates.greet(self.node))
         return NodeWelcome(self._plane.server_id, unwanted)
 
     def event(self, method: str, params: Any, body: bytes) -> None:

@@ -311,10 +311,36 @@ async def test_nodes_are_told_of_a_function_that_a_deploy_has_left_out_once_noth
         await stage.done(stage.client.call(left_out.function_id, 1), 1)
 
         await publish(stage, prepared.app_id, kept)
-        assert not unneeded(stage)
+        assert not [one for one in unneeded(stage) if one.function_id]
         await stage.pass_time(5.0)
 
-        assert unneeded(stage) == [NodeTemplatesUnneeded(prepared.app_id, left_out.function_id)]
+        assert unneeded(stage)[-1] == NodeTemplatesUnneeded(prepared.app_id, left_out.function_id)
+
+
+async def test_nodes_are_told_of_a_new_version_at_once() -> None:
+    async with staged() as stage:
+        prepared = await prepare(stage)
+        await publish(stage, prepared.app_id, deployable(prepared.app_id, "one"))
+        await publish(stage, prepared.app_id, deployable(prepared.app_id, "one"), deployable(prepared.app_id, "two"))
+
+        versions = [one.before_version for one in unneeded(stage)]
+        assert versions == [1, 2]
+        assert {(one.app_id, one.function_id) for one in unneeded(stage)} == {(prepared.app_id, "")}
+
+
+async def test_a_node_that_was_away_is_told_when_it_comes() -> None:
+    async with staged() as stage:
+        prepared, spec = await prepare(stage), await stage.client.function()
+        deployed = deployable(prepared.app_id, "one")
+        await publish(stage, prepared.app_id, deployed)
+        gone = NodeTemplate(new_id("tp"), "ap-00000000gone", "", "image", READY)
+
+        node = await add_node(stage, template(spec), template(deployed), gone)
+        await settle()
+
+        record = stage.codec.record
+        told = [record(NodeTemplatesUnneeded, params) for name, params in node.told if name == "NodeTemplatesUnneeded"]
+        assert told == [NodeTemplatesUnneeded(prepared.app_id, before_version=1), NodeTemplatesUnneeded(gone.app_id)]
 
 
 async def test_a_node_that_is_away_keeps_no_app_from_ending() -> None:

@@ -275,13 +275,12 @@ class ContainerFleet:
         for container in list(node.containers.values()):
             self.lost(container)
 
-    def unneeded(self, app_id: str, function_id: str = "") -> None:
-        """Nobody will ask for a container of the app any more, or of that function of it. Who is away now finds out by
-        itself, when nobody has asked for long."""
-        record = NodeTemplatesUnneeded(app_id, function_id)
+    def unneeded(self, app_id: str, function_id: str = "", before_version: int = 0) -> None:
+        """Nobody will ask for a container of the app any more, or of that function of it, or of a version before. Who
+        is away now is told when it comes (`NodeTemplates.greet`)."""
+        record = NodeTemplatesUnneeded(app_id, function_id, before_version)
         for node in self.nodes.values():
-            if node.peer is not None:
-                node.peer.event("NodeTemplatesUnneeded", record)
+            node.tell_unneeded(record)
 
     def lost(self, container: Container) -> None:
         """A container is gone and nobody saw how."""

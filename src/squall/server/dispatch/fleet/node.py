@@ -10,6 +10,7 @@ from squall.protocol.empty import Empty
 from squall.protocol.errors import ChannelClosed
 from squall.protocol.function import FunctionSpec
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted, NodeHello, NodeReport
+from squall.protocol.template import NodeTemplatesUnneeded
 from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Node:
         if self.lost_timer is not None:
             self.lost_timer.cancel()
             self.lost_timer = None
+
+    def tell_unneeded(self, record: NodeTemplatesUnneeded) -> None:
+        """Which templates nobody needs any more, if its agent is there."""
+        if self.peer is not None:
+            self.peer.event("NodeTemplatesUnneeded", record)
 
     def lines_came(self, count: int) -> None:
         """So many more log lines of its containers are stored."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
+from squall.protocol.app import DEPLOYED
 from squall.protocol.errors import INVALID, NOT_FOUND, ChannelClosed, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.pages import first_page
@@ -21,6 +22,7 @@ from squall.protocol.template import (
     NodeTemplateDropped,
     NodeTemplateList,
     NodeTemplateListing,
+    NodeTemplatesUnneeded,
     SilentNode,
     TemplateDrop,
     TemplateDropped,
@@ -89,6 +91,19 @@ class NodeTemplates:
         dropped = [one for some, _ in done for one in some]
         silent += [one for _, one in done if one is not None]
         return TemplateDropped(tuple([await self._named(one) for one in dropped]), tuple(silent))
+
+    async def greet(self, node: Node) -> None:
+        """A node has come, perhaps again: what it was not told meanwhile."""
+        listing = await _ask(node, node.node_id, "NodeTemplateList", NodeTemplateList(), NodeTemplateListing, NODE_S)
+        if isinstance(listing, SilentNode):
+            _log.warning("node %s does not say what templates it has: %s", *_said(listing))
+            return
+        for app_id in dict.fromkeys(one.app_id for one in listing.templates):
+            app = self._plane.apps.live.get(app_id)
+            if app is None:
+                node.tell_unneeded(NodeTemplatesUnneeded(app_id))
+            elif app.row.state == DEPLOYED:
+                node.tell_unneeded(NodeTemplatesUnneeded(app_id, before_version=app.version))
 
     async def free(self, node: Node, needed_mib: int) -> None:
         """Have the node drop templates that hold about so much memory, those used longest ago first; one at least."""
