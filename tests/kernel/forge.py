@@ -59,3 +59,9 @@ class Forge:
 async def exists(containers: Containers, container_id: str) -> bool:
     """Whether the runtime knows it."""
     return container_id in {status.container_id for status in await containers.runtime.list()}
+
+
+async def runs(containers: Containers, running: Running) -> bool:
+    """Whether it has not ended."""
+    statuses = {status.container_id: status for status in await containers.runtime.list()}
+    return statuses[running.container_id].exit_status is None

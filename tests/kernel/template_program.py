@@ -5,7 +5,7 @@
 
 `--skip` leaves out what an honest clone does (a namespace by its name, drop, bound, filter, close, again, cgroup files,
 chdir, tasks, leave, begin, sense), `--add` does what none does (alone, second, child, thread, chroot, inherit, memory,
-open).
+open, twice, twice inside, later, repeat, talk).
 `--hook` runs a file in the child of the fork before any of it, with every power it ever has, and `--late` one before it
 says that it has joined. After the fork it does what ACTION in its new environment says.
 """
@@ -65,11 +65,25 @@ def fork_with_hooks(added: set[str]) -> int:
     return os.fork()
 
 
+def leave_behind(entered: Sequence[int]) -> None:
+    """A process where this one is, and nobody's child; in these cgroups."""
+    middle = os.fork()
+    if middle == 0:
+        if os.fork() == 0:
+            for descriptor in entered:
+                os.write(descriptor, b"0")
+            signal.pause()
+        os._exit(0)
+    os.waitpid(middle, 0)
+
+
 def join(channel: socket.socket, skipped: set[str], added: set[str]) -> None:
     data, descriptors = receive(channel)
     way = json.loads(data)
     program, _ = receive(channel)
     entered = descriptors[way["namespaces"] :]
+    if {"twice", "twice inside"} & added:
+        leave_behind(entered if "twice inside" in added else ())
     for name, descriptor in zip(NAMESPACES, descriptors, strict=False):
         # The first gives the right to enter the others.
         if not {name, "user"} & skipped:
@@ -82,16 +96,14 @@ def join(channel: socket.socket, skipped: set[str], added: set[str]) -> None:
     if fork_with_hooks(added):
         if "leave" in skipped:
             signal.pause()
+        if "later" in added:
+            time.sleep(1)
+            if os.fork() == 0:
+                signal.pause()
         os._exit(0)
     os.setsid()
     if "alone" in added:
-        # A child of somebody else's, once its parent has ended.
-        middle = os.fork()
-        if middle == 0:
-            if os.fork() == 0:
-                signal.pause()
-            os._exit(0)
-        os.waitpid(middle, 0)
+        leave_behind(())
     if "close" not in skipped:
         kept = {channel.fileno(), *KEPT, *(entered if "tasks" in skipped else ())}
         for descriptor in range(3, 1_024):
@@ -153,8 +165,9 @@ def confine(way: dict[str, Any], program: bytes, skipped: set[str], added: set[s
         threading.Thread(target=signal.pause, daemon=True).start()
 
 
-def live(channel: socket.socket, skipped: set[str]) -> int:
-    channel.send(b'{"joined": 1}')
+def live(channel: socket.socket, skipped: set[str], added: set[str]) -> int:
+    for _ in range(200 if "repeat" in added else 1):
+        channel.send(b'{"joined": 1}')
     data, outputs = receive(channel)
     was_told_to_wait = data == b'{"wait": 1}'
     if was_told_to_wait:
@@ -235,7 +248,7 @@ def main() -> int:
                 join(channel, skipped, added)
                 if arguments.late:
                     runpy.run_path(arguments.late)
-                code = live(channel, skipped)
+                code = live(channel, skipped, added)
             except BaseException as error:  # noqa: BLE001  whatever it is, the other side is to hear it
                 channel.send(json.dumps({"error": repr(error)}).encode())
             finally:

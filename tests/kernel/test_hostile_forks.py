@@ -16,10 +16,12 @@ import pytest
 
 from squall.runtime.errors import TemplateUnfit
 from squall.runtime.spec import Bind
+from squall.runtime.strays import PAUSE_S
 from tests.kernel.attacks import ATTACKS
 from tests.kernel.containers import ENV, TIMEOUT_S, Running, until
-from tests.kernel.forge import BINDS, HERE, Forge, exists
+from tests.kernel.forge import BINDS, HERE, Forge, exists, runs
 
+PAUSE = "import signal; signal.pause()"
 ALL_NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 # In the moment in which user code has every capability over its own namespaces, it may do this with its own network
 # namespace. What its end of the wire lets through is for the machine's end to say.
@@ -206,21 +208,131 @@ async def test_working_directory_of_its_template_is_found(forge: Forge, place: s
 
 async def test_stray_of_a_fork_is_ended(forge: Forge) -> None:
     template = await forge.ready("--skip", "leave")
-    spec = forge.spec(template)
     # The template waits for its child, which stays, and the next fork is not made before the stray is ended.
-    first = await forge.runtime.start(spec)
-    os.close(first.stdout_fd)
-    os.close(first.stderr_fd)
+    await forge.clone(template, PAUSE)
 
     made = asyncio.ensure_future(forge.runtime.prepare(forge.spec(template), is_parked=True))
     await asyncio.wait([made], timeout=TIMEOUT_S)
 
     assert made.exception() is None
-    await until(lambda: len(_children(template.pid)) <= 1)
+    await until(lambda: len(beside(template.pid)) == 0)
 
 
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+@pytest.mark.parametrize("way", ["twice", "twice inside"])
+async def test_stray_that_is_nobodys_child_is_ended(forge: Forge, way: str) -> None:
+    template = await forge.ready("--add", way)
+    clone = await forge.clone(template, PAUSE)
+    assert len(beside(template.pid)) == 1
+
+    await until(lambda: not beside(template.pid))
+
+    assert beside(clone.pid) == set(), "and it has its cell for itself"
+    assert await runs(forge.containers, clone)
+
+
+async def test_process_that_comes_into_a_cell_later_is_ended(forge: Forge) -> None:
+    template = await forge.ready("--add", "later")
+    clone = await forge.clone(template, PAUSE)
+    await until(lambda: len(beside(clone.pid)) == 1)
+
+    await until(lambda: not beside(clone.pid))
+
+    assert await runs(forge.containers, clone)
+
+
+async def test_what_a_clone_starts_is_its_own(forge: Forge) -> None:
+    template = await forge.ready()
+    script = "import subprocess; subprocess.run(['sh', '-c', 'sleep 1000 & sleep 1000 &']); signal.pause()"
+    clone = await forge.clone(template, f"import signal; {script}")
+    await until(lambda: len(beside(clone.pid)) == 2)
+    await forge.clone(template, "pass")
+
+    await asyncio.sleep(2 * PAUSE_S + 1)
+
+    assert len(beside(clone.pid)) == 2
+
+
+async def test_no_process_of_a_template_outlives_its_program(forge: Forge) -> None:
+    template = await forge.ready("--add", "twice")
+    clone = await forge.clone(template, PAUSE)
+    (stray,) = beside(template.pid)
+
+    await forge.runtime.kill(template.container_id, signal.SIGTERM)
+
+    # At once, and not when somebody looks after strays.
+    async with asyncio.timeout(PAUSE_S / 2):
+        await until(lambda: not Path(f"/proc/{stray}").exists())
+    assert await runs(forge.containers, clone)
+
+
+async def test_template_with_a_program_in_the_background_is_unfit(forge: Forge) -> None:
+    template = await forge.template("--before", "import subprocess; subprocess.run(['sh', '-c', 'sleep 1000 &'])")
+
+    report = await forge.runtime.template_report(template.container_id)
+
+    assert (report.is_ready, "'sleep'" in report.cause) == (False, True)
+
+
+def beside(pid: int) -> set[int]:
+    """Processes in the namespace of processes of this one, but for that and its first one."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            is_there = os.stat(f"/proc/{name}/ns/pid").st_ino == os.stat(f"/proc/{pid}/ns/pid").st_ino
+            status = dict(line.split(":\t", 1) for line in Path(f"/proc/{name}/status").read_text().splitlines())
+            if is_there and not status["NSpid"].endswith("\t1") and status["State"][0] not in "ZX":
+                found.add(int(name))
+    return found - {pid}
+
+
+async def test_clone_that_says_again_and_again_that_it_has_joined_costs_nothing(forge: Forge) -> None:
+    template = await forge.ready("--add", "repeat,thread")
+    spawner = spawner_pid(template)
+    before = len(os.listdir(f"/proc/{spawner}/fd"))
+
+    for _ in range(3):
+        with pytest.raises(TemplateUnfit, match="several threads"):
+            await forge.runtime.start(forge.spec(template))
+
+    assert len(os.listdir(f"/proc/{spawner}/fd")) <= before + 5
+
+
+TALK = """
+def talk(channel):
+    channel.setblocking(False)
+    while True:
+        try:
+            channel.send(b"[1]" * 10_000)
+        except BlockingIOError:
+            time.sleep(0.001)
+"""
+
+
+async def test_nobody_listens_to_what_a_container_says_on_its_channel(forge: Forge) -> None:
+    template = await forge.ready("--before", f"{TALK}\nsignal.signal(signal.SIGUSR1, lambda *_: talk(control))")
+    find = (
+        "import os, socket, time\n"
+        "numbers = [int(name) for name in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{name}')]\n"
+        "(channel,) = [one for one in numbers if os.readlink(f'/proc/self/fd/{one}').startswith('socket:')]\n"
+    )
+    clone = await forge.clone(template, f"{find}{TALK}\ntalk(socket.socket(fileno=channel))")
+    spawner = spawner_pid(template)
+    os.kill(template.pid, signal.SIGUSR1)
+    await asyncio.sleep(0.5)
+
+    def used_ticks() -> int:
+        return sum(map(int, Path(f"/proc/{spawner}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+    before = used_ticks()
+    await asyncio.sleep(2)
+
+    assert used_ticks() - before <= 0.2 * os.sysconf("SC_CLK_TCK")
+    assert await runs(forge.containers, clone)
+
+
+def spawner_pid(running: Running) -> int:
+    """Whose child the program of a template is."""
+    return int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.fixture

@@ -13,15 +13,10 @@ import pytest
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.spec import IdRange, Limits, NetworkSlot
-from tests.kernel.containers import ENV, FIRST_ID, Containers, Running, until
-from tests.kernel.forge import RANGE, Forge, exists
+from tests.kernel.containers import ENV, FIRST_ID, Running, until
+from tests.kernel.forge import RANGE, Forge, exists, runs
 
 ALL_NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
-
-
-async def runs(containers: Containers, running: Running) -> bool:
-    statuses = {status.container_id: status for status in await containers.runtime.list()}
-    return statuses[running.container_id].exit_status is None
 
 
 # ---- what a clone is

@@ -32,7 +32,7 @@ TEMPLATE_FAULTS = (
         "clone-cgroups",
         "a fork that stays out of the cgroups made for it",
         "nobody looks at the cgroups of a clone",
-        (Change(VERIFICATION, 'or _read(f"/proc/{pid}/cgroup") != wanted:', "or False:"),),
+        (Change(VERIFICATION, 'or read_file(f"/proc/{pid}/cgroup") != wanted:', "or False:"),),
         {f"{SKIPS}[cgroup files-not in the cgroups]": REFUSED},
     ),
     Mutation(
@@ -72,8 +72,12 @@ TEMPLATE_FAULTS = (
         "fork-strays",
         "a process that a fork leaves behind in its template",
         "strays of forks are never ended",
-        (Change("src/squall/runtime/templates.py", "for pid in found & template.strays:", "for pid in set[int]():"),),
-        {f"{HOSTILE}test_stray_of_a_fork_is_ended": "assert made.exception() is None"},
+        (Change("src/squall/runtime/strays.py", "for pid in found & seen:", "for pid in set[int]():"),),
+        {
+            f"{HOSTILE}test_stray_of_a_fork_is_ended": "assert made.exception() is None",
+            f"{HOSTILE}test_stray_that_is_nobodys_child_is_ended[twice inside]": "until(lambda: not beside(",
+            f"{HOSTILE}test_process_that_comes_into_a_cell_later_is_ended": "until(lambda: not beside(",
+        },
     ),
     Mutation(
         "raw-sockets",
@@ -162,5 +166,56 @@ TEMPLATE_FAULTS = (
             ),
         ),
         {f"{HOSTILE}test_nobody_changes_the_files_of_a_template_that_is_ready": '"Read-only file system" in'},
+    ),
+    Mutation(
+        "template-rest",
+        "what else runs in a template whose program has ended",
+        "only its program is ended",
+        (
+            Change(
+                "src/squall/runtime/templates.py",
+                "            end_rest(template.entry.cgroup, template.entry.forked.pid)\n",
+                "",
+            ),
+            Change(
+                "src/squall/runtime/templates.py",
+                "        template.pid = 0\n        end_rest(template.entry.cgroup, template.entry.forked.pid)\n",
+                "        template.pid = 0\n",
+            ),
+        ),
+        {f"{HOSTILE}test_no_process_of_a_template_outlives_its_program": "asyncio.timeout(PAUSE_S / 2)"},
+    ),
+    Mutation(
+        "template-alone",
+        "a template with a program in the background",
+        "it is told ready",
+        (Change("src/squall/runtime/templates.py", "if report.is_ready and (name :=", "if False and (name :="),),
+        {f"{HOSTILE}test_template_with_a_program_in_the_background_is_unfit": "== (False, True)"},
+    ),
+    Mutation(
+        "clone-repeats",
+        "a fork that says it has joined more than once",
+        "each time it is verified, and a descriptor of it kept",
+        (
+            Change(
+                "src/squall/runtime/clones.py",
+                '"joined" in message and not clone.pid and',
+                '"joined" in message and not clone.is_joined and',
+            ),
+        ),
+        {f"{HOSTILE}test_clone_that_says_again_and_again_that_it_has_joined_costs_nothing": "<= before + 5"},
+    ),
+    Mutation(
+        "clone-talk",
+        "a container that talks on its channel",
+        "the spawner listens to all of it",
+        (
+            Change(
+                "src/squall/runtime/clones.py",
+                "            self._poller.unwatch(channel.fileno())\n            self._settle",
+                "            self._settle",
+            ),
+        ),
+        {f"{HOSTILE}test_nobody_listens_to_what_a_container_says_on_its_channel": "<= 0.2 *"},
     ),
 )

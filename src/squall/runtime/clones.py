@@ -157,10 +157,12 @@ class Clones:
             clone.said_code = message["exit"] & 0xFF
         elif "error" in message:
             self._settle(clone, TemplateUnfit(f"a fork of the template could not join: {str(message['error'])[:500]}"))
-        elif "joined" in message and not clone.is_joined and ancillary:
+        elif "joined" in message and not clone.pid and ancillary:
             self._on_joined(clone, _CREDENTIALS.unpack(ancillary[0][2][: _CREDENTIALS.size])[0], expected)
         elif "begun" in message and clone.is_joined and clone.waiting is not None:
             clone.is_begun = True
+            # What it says from now on is heard at its end (`drain`): until then it may say what it likes.
+            self._poller.unwatch(channel.fileno())
             self._settle(clone, None)
 
     def _on_joined(self, clone: Clone, pid: int, expected: Expected) -> None:

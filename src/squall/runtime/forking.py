@@ -30,6 +30,7 @@ from squall.runtime.launch import Forked, LaunchKit, fork_cell
 from squall.runtime.plan import plan_cell
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec, ExitStatus
+from squall.runtime.strays import Strays
 from squall.runtime.templates import Templates
 from squall.runtime.verification import Cell
 
@@ -62,6 +63,7 @@ class Forking:
         self._templates = templates
         self._ends = ends
         self._clones = Clones(kit, poller)
+        self._strays = Strays(poller, self._clones_of)
 
     def start(self, spec: ContainerSpec, answer: Outcome) -> None:
         """Prepare a clone and let it begin; the answer comes when it has."""
@@ -171,7 +173,7 @@ class Forking:
         except RuntimeFailure as failure:
             self._discard(entry, failure, answer)
         else:
-            self._templates.watch_strays(template)
+            self._strays.watch(template)
 
     def begin(self, container_id: str, env: Mapping[str, str], answer: Outcome) -> None:
         """Let a prepared container begin; the answer comes when it has.
@@ -215,6 +217,13 @@ class Forking:
             self._discard(entry, failure, answer)
         finally:
             close_descriptors(out_write, error_write)
+
+    def _clones_of(self, template_id: str) -> list[Clone]:
+        return [
+            entry.clone
+            for entry in self._entries.values()
+            if entry.clone is not None and entry.clone.template_id == template_id and entry.exit_status is None
+        ]
 
     def _discard(self, entry: Entry, failure: RuntimeFailure, answer: Outcome) -> None:
         """Take a clone that was not begun away; the answer comes when nothing of it is left."""

@@ -25,11 +25,12 @@ from squall.runtime.execs import Execs
 from squall.runtime.kept_files import keep_files
 from squall.runtime.launch import MESSAGE_BYTES_MAX
 from squall.runtime.poll import Poller
+from squall.runtime.procfs import filter_count
 from squall.runtime.spec import ContainerSpec
-from squall.runtime.verification import filter_count, read_children, restored_problem
+from squall.runtime.strays import end_rest, find_program
+from squall.runtime.verification import restored_problem
 
 CAUSE_LENGTH_MAX = 2_000
-STRAY_CHECK_S = 2.0
 FILES = "files"
 """In a template's directory: what it has written."""
 
@@ -44,8 +45,6 @@ class Template:
     """Of its program; 0 before that is executed, and after it has ended."""
     filter_count: int = 1
     report: TemplateReport | None = None
-    is_watched: bool = False
-    """Somebody looks for strays."""
     files: str = ""
     """What it has written, as a directory that stays as it is."""
     is_settling: bool = False
@@ -56,8 +55,6 @@ class Template:
     """Containers that are its forks, prepared ones too."""
     copies: set[int] = field(default_factory=set)
     """Children of its program that are being saved."""
-    strays: set[int] = field(default_factory=set)
-    """Children of its program that were there when it was last looked: none lives long that is what it should be."""
 
 
 class Templates:
@@ -149,6 +146,7 @@ class Templates:
         template = self._templates.get(container_id)
         if template is not None and template.pid:
             os.kill(template.pid, signal.SIGKILL)
+            end_rest(template.entry.cgroup, template.entry.forked.pid)
 
     def lives(self, template_id: str, container_id: str) -> None:
         """A fork of a template is being made."""
@@ -167,33 +165,6 @@ class Templates:
         if template is not None:
             self._hang_up(template)
 
-    def watch_strays(self, template: Template) -> None:
-        """Look in a while whether a fork was made that is where it should not be, and end it.
-
-        What a template forks ends at once, when it has forked the clone in its turn. User code could keep it, in the
-        template's own namespaces and outside of every limit of a container's.
-        """
-
-        def look() -> None:
-            if not template.pid:
-                return
-            try:
-                found = set(read_children(template.pid)) - template.copies
-            except (FileNotFoundError, ProcessLookupError):
-                return
-            for pid in found & template.strays:
-                os.kill(pid, signal.SIGKILL)
-            template.strays = found
-            if found:
-                self._poller.call_later(STRAY_CHECK_S, look)
-            else:
-                template.is_watched = False
-
-        # One look at a time: two in a row would take a fork that has just been made for one that stays.
-        if not template.is_watched:
-            template.is_watched = True
-            self._poller.call_later(STRAY_CHECK_S, look)
-
     def _on_message(self, template: Template) -> None:
         try:
             data = template.control.recv(MESSAGE_BYTES_MAX)
@@ -209,9 +180,14 @@ class Templates:
             if template.pid:
                 try:
                     template.filter_count = filter_count(template.pid)
+                    if report.is_ready and (name := find_program(template.entry.forked.pid, template.pid)):
+                        report = TemplateReport(is_ready=False, cause=f"the program {name!r} is running beside it")
                 except (FileNotFoundError, ProcessLookupError):
                     pass  # its end is being told
             self._settle(template, report)
+            # All that is to be heard from now on is that it has gone: it may say what it likes.
+            if _is_open(template):
+                self._poller.watch(template.control.fileno(), lambda _: self._hang_up(template), select.EPOLLHUP)
 
     def _settle(self, template: Template, report: TemplateReport) -> None:
         """Keep what it has written, for its forks, and tell what it said."""
@@ -250,6 +226,7 @@ class Templates:
 
     def _on_ended(self, template: Template) -> None:
         template.pid = 0
+        end_rest(template.entry.cgroup, template.entry.forked.pid)
         while _is_open(template) and _is_readable(template.control):
             # What it said last is still there.
             self._on_message(template)

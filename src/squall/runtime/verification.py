@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from squall.runtime import syscalls as sc
 from squall.runtime.errors import TemplateUnfit
+from squall.runtime.procfs import filter_count, read_children, read_file, read_status
 
 NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 """In the order in which they are entered: the first gives the right to enter the others, the last is for children."""
 _HARMLESS_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 """null, zero, full, random, urandom."""
-_FILE_BYTES = 65_536
 
 DESCRIPTORS_MAX = 1_024
 """Of a clone: the spawner looks at each, and has others to look after."""
@@ -55,8 +55,8 @@ class Cell:
             pid=pid,
             namespaces={name: os.stat(f"/proc/{pid}/ns/{name}").st_ino for name in NAMESPACES},
             root=(root.st_dev, root.st_ino),
-            mounts=frozenset(int(line.split(b" ", 1)[0]) for line in _read(f"/proc/{pid}/mountinfo").splitlines()),
-            cgroups=_read(f"/proc/{pid}/cgroup"),
+            mounts=frozenset(int(line.split(b" ", 1)[0]) for line in read_file(f"/proc/{pid}/mountinfo").splitlines()),
+            cgroups=read_file(f"/proc/{pid}/cgroup"),
         )
 
 
@@ -144,7 +144,7 @@ def _of_status(pid: int, expected: Expected) -> str:
 
 def _of_cgroups(pid: int, expected: Expected) -> str:
     wanted = expected.cell.cgroups
-    if os.fsencode(expected.cgroup_name) not in wanted or _read(f"/proc/{pid}/cgroup") != wanted:
+    if os.fsencode(expected.cgroup_name) not in wanted or read_file(f"/proc/{pid}/cgroup") != wanted:
         return "it is not in the cgroups made for it"
     return ""
 
@@ -191,31 +191,3 @@ def _of_family(pid: int, cell: Cell) -> str:
     if len(inside) != 2:
         return "its cell holds processes that are not its own"
     return ""
-
-
-def read_status(pid: int) -> Mapping[str, str]:
-    """The fields of a process's status."""
-    text = _read(f"/proc/{pid}/status").decode(errors="replace")
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
-
-
-def filter_count(pid: int) -> int:
-    """How many filters of system calls a process wears; 1 where the kernel does not count them."""
-    return int(read_status(pid).get("Seccomp_filters", "1"))
-
-
-def read_children(pid: int) -> Sequence[int]:
-    """Pids of a process's children, as this process sees them; those of its first thread."""
-    return [int(word) for word in _read(f"/proc/{pid}/task/{pid}/children").split()]
-
-
-def _read(path: str) -> bytes:
-    """A file of /proc, in fewer system calls than `open` makes."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = []
-        while data := os.read(descriptor, _FILE_BYTES):
-            parts.append(data)
-        return b"".join(parts)
-    finally:
-        os.close(descriptor)

@@ -83,5 +83,5 @@ def test_a_copy_that_cannot_be_saved_is_forgotten(error: Exception, monkeypatch:
     (answer,) = asked.answers
     assert isinstance(answer, TemplateUnfit)
     assert str(error) in answer.message
-    assert not asked.template.copies, "or watch_strays would spare whoever has the number next"
+    assert not asked.template.copies, "or a look for strays would spare whoever has the number next"
     assert killed

@@ -24,9 +24,9 @@ from squall.runtime.errors import TemplateUnfit
 from squall.runtime.execute import carry_out
 from squall.runtime.launch import JOINED_NAMESPACES, Forked, LaunchKit, context_of, run_and_exit, tell
 from squall.runtime.operations import Phase
+from squall.runtime.procfs import filter_count
 from squall.runtime.spec import SAVED_FILES, IdRange
 from squall.runtime.trees import copy_tree
-from squall.runtime.verification import filter_count
 
 SAVED = "saved.json"
 """What is told of a saved template beside its images; the last file to be written."""

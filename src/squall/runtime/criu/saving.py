@@ -21,8 +21,8 @@ from squall.runtime.criu.tool import PLACE, find_tool
 from squall.runtime.errors import FeatureMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.launch import Forked
 from squall.runtime.poll import Poller
+from squall.runtime.procfs import read_children
 from squall.runtime.templates import Template
-from squall.runtime.verification import read_children
 from squall.runtime.wire import failure_from_json
 
 COPY_TIMEOUT_S = 10.0

@@ -1,0 +1,46 @@
+"""What the kernel says of processes in /proc, read in as few system calls as it takes.
+
+All of it raises `FileNotFoundError` or `ProcessLookupError` where the process has ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+_BYTES = 65_536
+
+
+def read_file(path: str) -> bytes:
+    """A file of /proc: `open` would ask for its size, its place and whether it is a terminal."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while data := os.read(descriptor, _BYTES):
+            parts.append(data)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+def read_status(pid: int) -> Mapping[str, str]:
+    """The fields of a process's status."""
+    text = read_file(f"/proc/{pid}/status").decode(errors="replace")
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def filter_count(pid: int) -> int:
+    """How many filters of system calls a process wears; 1 where the kernel does not count them."""
+    return int(read_status(pid).get("Seccomp_filters", "1"))
+
+
+def read_children(pid: int, thread: int = 0) -> Sequence[int]:
+    """Pids of a process's children, as this process sees them; those of its first thread, unless another is given."""
+    return [int(word) for word in read_file(f"/proc/{pid}/task/{thread or pid}/children").split()]
+
+
+def has_ended(pid: int) -> bool:
+    """Whether nothing of a process runs, though it has not been reaped."""
+    # "pid (name) state …", and a name may have anything in it. A first thread may end before the others.
+    words = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return words[0] in (b"Z", b"X") and int(words[17]) <= 1
