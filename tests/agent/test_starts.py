@@ -375,6 +375,23 @@ async def test_a_crash_soon_after_its_guest_has_spoken_counts_too(world: World) 
         assert (await snapshot(world))[1].path == "plain"
 
 
+async def test_what_ends_while_it_waits_is_replaced_and_no_fault_of_its_template(world: World) -> None:
+    async with node(world):
+        await snapshot(world)
+        await filled(world)
+        template = template_of(world)
+        ended = [cell.cell_id for cell in (*template.parked, *template.cells)]
+        assert len(ended) >= faults.EARLY_ENDS_MAX
+
+        for cell_id in ended:
+            world.machine.kill_prepared(cell_id)
+        await until(lambda: not set(ended) & world.machine.prepared.keys())
+        await filled(world)
+
+        assert (await snapshot(world))[1].path == "parked"
+        assert template_of(world) is template
+
+
 # What else there is of a clone
 
 

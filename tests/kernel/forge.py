@@ -26,8 +26,8 @@ class Forge:
     async def template(self, *options: str, **fields: Any) -> Running:
         """A template, as far as it comes."""
         argv = ("python3", PROGRAM, *options)
-        fields = {"binds": BINDS, "id_range": RANGE, **fields}
-        return await self.containers.start(*argv, is_template=True, container_id=self._name("tp"), **fields)
+        fields = {"binds": BINDS, "id_range": RANGE, "container_id": self._name("tp"), **fields}
+        return await self.containers.start(*argv, is_template=True, **fields)
 
     async def ready(self, *options: str, **fields: Any) -> Running:
         """One that can be forked."""
@@ -40,8 +40,8 @@ class Forge:
     def spec(self, template: Running, action: str = "", **fields: Any) -> ContainerSpec:
         """A clone that does what a piece of Python says."""
         env = {**ENV, **fields.pop("env", {}), "ACTION": action}
-        fields = {"binds": BINDS, "id_range": RANGE, "env": env, **fields}
-        return self.containers.spec(template_id=template.container_id, container_id=self._name("ct"), **fields)
+        fields = {"binds": BINDS, "id_range": RANGE, "env": env, "container_id": self._name("ct"), **fields}
+        return self.containers.spec(template_id=template.container_id, **fields)
 
     async def clone(self, template: Running, action: str = "", **fields: Any) -> Running:
         """A clone that has begun."""

@@ -259,22 +259,6 @@ async def test_begin_of_a_cell_forks_first(forge: Forge) -> None:
     assert (await forge.containers.finish(Running(spec.container_id, started))).stdout == "False\n"
 
 
-async def test_parked_clone_that_ends_is_gone(forge: Forge) -> None:
-    template = await forge.ready()
-    spec = forge.spec(template)
-    await forge.runtime.prepare(spec, is_parked=True)
-    (status,) = [one for one in await forge.runtime.list() if one.container_id == spec.container_id]
-
-    os.kill(status.pid, signal.SIGKILL)
-    for _ in range(100):
-        if not await exists(forge.containers, spec.container_id):
-            break
-        await asyncio.sleep(0.02)
-
-    with pytest.raises(ContainerMissing):
-        await forge.runtime.begin(spec.container_id, ENV)
-
-
 async def test_removed_while_it_ends_by_itself(forge: Forge) -> None:
     template = await forge.ready()
 

@@ -87,8 +87,11 @@ class Runtime(Protocol):
         """Make what a fork of `spec.template_id` is to live in; with `is_parked` also the fork itself, which waits
         there to be told who it is. Of one that is prepared without a fork, again with `is_parked`: adds the fork.
 
+        One that ends while it waits is told by `exits`, as a container's end is, and is there until it is removed.
+
         Raises:
             RuntimeFailure, ContainerExists, TemplateUnfit: as `start`; nothing is left then.
+            ContainerMissing: the fork was to be added to one that has ended meanwhile.
         """
 
     async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
@@ -134,7 +137,7 @@ class Runtime(Protocol):
         """Every container known to the spawner, ended ones included until they are removed."""
 
     async def usage(self, container_id: str) -> ContainerUsage:
-        """Read the counters of a running container.
+        """Read the counters of a running or prepared container.
 
         Raises:
             ContainerMissing: unknown, or ended already.

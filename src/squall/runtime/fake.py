@@ -127,6 +127,8 @@ class FakeMachine:
         self.prepared: dict[str, ContainerSpec] = {}
         self.parked: set[str] = set()
         """Of the prepared ones those that are forks already."""
+        self.prepared_ended: dict[str, ExitStatus] = {}
+        """Of the prepared ones those that have ended while they waited."""
         self.agents: list[asyncio.Queue[tuple[str, ExitStatus]]] = []
         self.start_failures: list[RuntimeFailure] = []
         """Raised by the next starts, one each, instead of starting."""
@@ -173,6 +175,13 @@ class FakeMachine:
             return None
         return container.first.ended.result()
 
+    def kill_prepared(self, container_id: str) -> None:
+        """End what waits to be begun, as somebody on the machine might."""
+        status = ExitStatus(code=None, signal=int(signals.SIGKILL))
+        self.prepared_ended[container_id] = status
+        for agent in self.agents:
+            agent.put_nowait((container_id, status))
+
     async def close(self) -> None:
         """End and remove everything."""
         runtime = FakeRuntime(self)
@@ -203,6 +212,8 @@ class FakeRuntime:
         for container_id, container in machine.containers.items():
             if (status := machine.exit_of(container)) is not None:
                 self._exits.put_nowait((container_id, status))
+        for container_id, status in machine.prepared_ended.items():
+            self._exits.put_nowait((container_id, status))
         machine.agents.append(self._exits)
 
     async def __aenter__(self) -> FakeRuntime:
@@ -246,6 +257,8 @@ class FakeRuntime:
         is_new_fork = known is not None and is_parked and spec.container_id not in self._machine.parked
         if spec.container_id in self._machine.containers or (known is not None and not is_new_fork):
             raise ContainerExists(f"cannot prepare container {spec.container_id}: it exists; remove it first")
+        if spec.container_id in self._machine.prepared_ended:
+            raise ContainerMissing(f"cannot prepare container {spec.container_id}: its cell has ended")
         self._fail(self._machine.prepare_failures, spec.container_id)
         self._check_template(spec)
         self._machine.prepared[spec.container_id] = spec
@@ -254,7 +267,7 @@ class FakeRuntime:
 
     async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
         """See `contract.Runtime`."""
-        if container_id not in self._machine.prepared:
+        if container_id not in self._machine.prepared or container_id in self._machine.prepared_ended:
             raise ContainerMissing(f"no container {container_id} is prepared")
         self._fail(self._machine.begin_failures, container_id)
         spec = self._machine.prepared.pop(container_id)
@@ -340,6 +353,7 @@ class FakeRuntime:
 
     def _forget_prepared(self, container_id: str) -> None:
         spec = self._machine.prepared.pop(container_id, None)
+        self._machine.prepared_ended.pop(container_id, None)
         self._machine.parked.discard(container_id)
         if spec is not None:
             self._tell_template(spec)
@@ -377,12 +391,20 @@ class FakeRuntime:
             )
             for container_id, container in self._machine.containers.items()
         ] + [
-            ContainerStatus(container_id, 0, dict(spec.labels), None, is_prepared=True)
+            ContainerStatus(
+                container_id,
+                0,
+                dict(spec.labels),
+                self._machine.prepared_ended.get(container_id),
+                is_prepared=True,
+            )
             for container_id, spec in self._machine.prepared.items()
         ]
 
     async def usage(self, container_id: str) -> ContainerUsage:
         """See `contract.Runtime`. What is prepared has one process, the first of its cell."""
+        if container_id in self._machine.prepared_ended:
+            raise ContainerMissing(f"container {container_id} has ended")
         if container_id in self._machine.prepared:
             return ContainerUsage(memory_bytes=self._memory_bytes(container_id, 1), cpu_ns=0, pids=1)
         container = self._running(container_id)

@@ -87,6 +87,8 @@ class Forking:
         """
         entry = self._entries.get(spec.container_id)
         if entry is not None and is_parked and _is_bare_cell(entry):
+            if entry.exit_status is not None:
+                raise ContainerMissing(f"cannot prepare container {spec.container_id}: its cell has ended")
             self._fork_clone(entry, answer)
             return
         if entry is not None:
@@ -247,7 +249,8 @@ class Forking:
         self._poller.unwatch(clone.cell_pidfd)
         if clone.pidfd >= 0:
             self._poller.unwatch(clone.pidfd)
-        was_begun = clone.is_begun
+        # Of one that is on its way, whoever waits for it is told, and nobody else.
+        is_known = entry.started is None and clone.waiting is None
         # The kernel tells an exit status once its process is reaped, which the end of pid 1 has waited for.
         self._clones.drain(clone)
         entry.exit_status = status_of_clone(clone, is_oom=entry.cgroup.oom_count() > 0)
@@ -258,11 +261,8 @@ class Forking:
         self._clones.give_up(clone)
         if entry.spec.container_id not in self._entries:
             return
-        if was_begun:
+        if is_known and (clone.is_begun or not entry.removals):
             self._ends.tell(entry)
-        elif not entry.removals:
-            # Nobody was told of it yet, so nobody will ask to have it removed.
-            entry.removals.append(lambda _: None)
         if entry.removals and entry.spec.container_id in self._entries:
             self._ends.finish(entry)
 

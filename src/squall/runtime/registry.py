@@ -112,24 +112,33 @@ class Registry:
         return list(self._entries)
 
     def usage(self, container_id: str) -> ContainerUsage:
-        """Counters of a running container."""
-        return self._running(container_id).cgroup.usage()
+        """Counters of a container that runs or is prepared."""
+        return self._alive(self._there(container_id)).cgroup.usage()
 
     def outputs(self, container_id: str) -> Reply:
         """Fresh copies of its output descriptors, as the answer to `adopt`."""
         entry = self._known(container_id)
         return Reply(entry.started_values, tuple(os.dup(descriptor) for descriptor in entry.outputs))
 
-    def _known(self, container_id: str) -> Entry:
+    def _there(self, container_id: str) -> Entry:
         entry = self._entries.get(container_id)
-        if entry is None or entry.started is not None or entry.is_prepared:
+        if entry is None or entry.started is not None:
             raise ContainerMissing(f"no container {container_id}")
         return entry
 
+    def _known(self, container_id: str) -> Entry:
+        entry = self._there(container_id)
+        if entry.is_prepared:
+            raise ContainerMissing(f"no container {container_id}: it has not begun yet")
+        return entry
+
     def _running(self, container_id: str) -> Entry:
-        entry = self._known(container_id)
+        return self._alive(self._known(container_id))
+
+    @staticmethod
+    def _alive(entry: Entry) -> Entry:
         if entry.exit_status is not None or entry.is_saved:
-            raise ContainerMissing(f"container {container_id} has ended")
+            raise ContainerMissing(f"container {entry.spec.container_id} has ended")
         return entry
 
     def _executor(self, spec: ContainerSpec) -> Executor:
