@@ -32,9 +32,10 @@ class Ground:
         self._records.write(Record(spec.container_id, spec.state_dir))
         try:
             self.user_namespaces.get(spec.id_range)
+            self.user_namespaces.hold(spec.container_id, spec.id_range)
             image_points = self._layer_mounts.take(spec.container_id, spec.layers)
             cgroup = tree.create(f"squall/{self._instance}/{spec.container_id}", limits, DEVICES)
-        except RuntimeFailure:
+        except BaseException:
             self.forget(spec.container_id)
             raise
         return cgroup, image_points
@@ -47,6 +48,7 @@ class Ground:
     def forget(self, container_id: str) -> None:
         """Let go of all but the cgroup."""
         self._layer_mounts.release(container_id)
+        self.user_namespaces.let_go(container_id)
         self._records.forget(container_id)
 
 

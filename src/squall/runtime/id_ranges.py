@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from squall.runtime import syscalls as sc
@@ -17,37 +17,69 @@ from squall.runtime.errors import RuntimeFailure, describe_errno
 from squall.runtime.spec import IdRange
 
 KEPT_MAX = 1_024
+"""Ranges without a container whose namespaces are kept."""
 _TOP = -1
 
 
 class UserNamespaces:
-    """Descriptors of user namespaces by id range, the least recently used closed when there are too many."""
+    """Descriptors of user namespaces by id range.
+
+    Those of a range whose containers are there stay: a template has power over the one nested in its own, and over no
+    other that is made later. Of others the least recently used are closed when there are too many, a range's together.
+    """
 
     def __init__(self) -> None:
-        self._descriptors: OrderedDict[tuple[int, int, int], int] = OrderedDict()
+        self._of_range: OrderedDict[IdRange, dict[int, int]] = OrderedDict()
+        self._held_by: dict[str, IdRange] = {}
+        self._hold_counts: Counter[IdRange] = Counter()
 
     def get(self, id_range: IdRange) -> int:
-        """The namespace whose ids 0..size-1 are this range. Valid until the next call but one."""
-        return self._get((id_range.start, id_range.size, _TOP), lambda: make_user_namespace(id_range))
+        """The namespace whose ids 0..size-1 are this range. Valid while the range is held, or until the next call."""
+        return self._get(id_range, _TOP, lambda: make_user_namespace(id_range))
 
     def get_nested(self, id_range: IdRange, uid: int) -> int:
         """The one nested in that, with the same ids, that a process of this uid in it may enter. Valid as the other."""
         outer_fd = self.get(id_range)
-        return self._get((id_range.start, id_range.size, uid), lambda: make_nested_namespace(id_range, outer_fd, uid))
+        return self._get(id_range, uid, lambda: make_nested_namespace(id_range, outer_fd, uid))
 
-    def _get(self, key: tuple[int, int, int], make: Callable[[], int]) -> int:
-        descriptor = self._descriptors.get(key)
-        if descriptor is None:
-            descriptor = self._descriptors[key] = make()
-        self._descriptors.move_to_end(key)
-        while len(self._descriptors) > KEPT_MAX:
-            os.close(self._descriptors.popitem(last=False)[1])
-        return descriptor
+    def hold(self, container_id: str, id_range: IdRange) -> None:
+        """A container of this range is there, from now until `let_go`."""
+        self._held_by[container_id] = id_range
+        self._hold_counts[id_range] += 1
+
+    def let_go(self, container_id: str) -> None:
+        """It is gone. Idempotent."""
+        id_range = self._held_by.pop(container_id, None)
+        if id_range is not None:
+            self._hold_counts[id_range] -= 1
+            if not self._hold_counts[id_range]:
+                del self._hold_counts[id_range]
+
+    def _get(self, id_range: IdRange, which: int, make: Callable[[], int]) -> int:
+        descriptors = self._of_range.setdefault(id_range, {})
+        self._of_range.move_to_end(id_range)
+        try:
+            if which not in descriptors:
+                descriptors[which] = make()
+        finally:
+            if not descriptors:
+                del self._of_range[id_range]
+        if len(self._of_range) - len(self._hold_counts) > KEPT_MAX:
+            self._close_oldest(id_range)
+        return descriptors[which]
+
+    def _close_oldest(self, kept: IdRange) -> None:
+        for id_range in self._of_range:
+            if id_range not in self._hold_counts and id_range != kept:
+                for descriptor in self._of_range.pop(id_range).values():
+                    os.close(descriptor)
+                return
 
     def close(self) -> None:
         """Close all; namespaces in use live on in their processes."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+        while self._of_range:
+            for descriptor in self._of_range.popitem()[1].values():
+                os.close(descriptor)
 
 
 def make_user_namespace(id_range: IdRange) -> int:
