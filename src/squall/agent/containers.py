@@ -270,6 +270,7 @@ class Containers:
             if outfit is not None:
                 await self._outfits.let_go(outfit)
             return False
+        outfit.env, outfit.cwd = started.env, started.cwd
         container = Container(outfit)
         self._known[record.container_id] = self._by_runtime_id[record.runtime_id] = container
         self._templates.clone_began(record.template_id, record.runtime_id)

@@ -14,7 +14,7 @@ from squall.runtime.wire import failure_from_json
 
 def run_aside(poller: Poller, action: Callable[[], None], answer: Outcome) -> None:
     """Do it in a process of its own; the answer comes when it is done."""
-    forked = fork_aside(action)
+    forked = fork_aside(action, poller.private)
     failures: list[RuntimeFailure] = []
 
     def on_message(_: int) -> None:

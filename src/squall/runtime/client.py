@@ -344,7 +344,8 @@ def _find_process(pid: int) -> int | None:
 
 def _started(result: dict[str, Any], descriptors: list[int]) -> Started:
     stdout_fd, stderr_fd = descriptors
-    return Started(result["pid"], stdout_fd, stderr_fd, result["phase_ms"])
+    env, cwd = result.get("env", {}), result.get("cwd", "")
+    return Started(result["pid"], stdout_fd, stderr_fd, result["phase_ms"], env, cwd)
 
 
 def _connect(state_dir: str) -> socket.socket | None:

@@ -137,6 +137,15 @@ class Entry:
         return {"pid": self.first_pid, "phase_ms": self.phase_ms}
 
     @property
+    def is_oom(self) -> bool:
+        """The kernel has killed something in it for its memory; False also where that cannot be read just now."""
+        try:
+            return self.cgroup.oom_count() > 0
+        except RuntimeFailure:
+            # No descriptor is left to read it with, say. Its end is to be told all the same.
+            return False
+
+    @property
     def is_prepared(self) -> bool:
         """Made ahead, and not begun."""
         return self.clone is not None and not self.clone.is_begun
@@ -166,14 +175,32 @@ def status_of_clone(clone: Clone, *, is_oom: bool) -> ExitStatus:
     return ExitStatus(code=1, signal=None)
 
 
-def output_pipe(spec: ContainerSpec) -> tuple[int, int]:
-    """The ends of a pipe for output: ours to read without blocking, the container's to write."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    # Non-blocking for the reader only: the other end is another open file.
-    os.set_blocking(read_end, False)
-    # Owned by the container's user, who else could not open /dev/stdout.
-    os.fchown(write_end, spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
-    return read_end, write_end
+def output_pipes(spec: ContainerSpec) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pipes for stdout and stderr: our ends, to read without blocking, and the container's, to write. Both or none."""
+    out_read, out_write = os.pipe2(os.O_CLOEXEC)
+    try:
+        error_read, error_write = os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        close_descriptors(out_read, out_write)
+        raise
+    for read_end, write_end in ((out_read, out_write), (error_read, error_write)):
+        # Non-blocking for the reader only: the other end is another open file.
+        os.set_blocking(read_end, False)
+        # Owned by the container's user, who else could not open /dev/stdout.
+        os.fchown(write_end, spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
+    return (out_read, error_read), (out_write, error_write)
+
+
+def copy_descriptors(*descriptors: int) -> tuple[int, ...]:
+    """Copies of them all, or none."""
+    copies: list[int] = []
+    try:
+        for descriptor in descriptors:
+            copies.append(os.dup(descriptor))
+    except OSError:
+        close_descriptors(*copies)
+        raise
+    return tuple(copies)
 
 
 def close_descriptors(*descriptors: int) -> None:

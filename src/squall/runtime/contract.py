@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
@@ -25,6 +25,9 @@ class Started:
     stderr_fd: int
     phase_ms: Mapping[str, float]
     """Duration of each phase of the start, in order."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    """Of a fork of a template that is adopted, what it began with: its process was not started with these."""
 
 
 @dataclass(frozen=True, slots=True)

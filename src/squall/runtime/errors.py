@@ -5,6 +5,7 @@ RuntimeFailure            operation, object, cause, what to do
 ├── ContainerMissing
 ├── ProgramMissing        shells say 127
 ├── ProgramRefused        shells say 126
+├── SlotUnfit             a container's forks cannot enter the network that was made for them
 ├── SpawnerGone           it has died, or is not there yet
 ├── TemplateUnfit         a container cannot be forked; it can be started plainly
 └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
@@ -38,6 +39,10 @@ class ProgramMissing(RuntimeFailure):
 
 class ProgramRefused(RuntimeFailure):
     """There is such a file in the container, and it cannot be executed."""
+
+
+class SlotUnfit(RuntimeFailure):
+    """A network slot does not belong to the user namespace of the forks of its range, or does not any more."""
 
 
 class SpawnerGone(RuntimeFailure):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from squall.runtime.container import CgroupEntry, Entry, Outcome, Reply, close_descriptors, output_pipe, receive
+from squall.runtime.container import CgroupEntry, Entry, Outcome, Reply, close_descriptors, output_pipes, receive
 from squall.runtime.criu.launch import fork_restore
 from squall.runtime.criu.tool import PLACE, find_tool
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
@@ -72,7 +72,7 @@ class Execs:
         try:
             phases = executor.plan_exec(spec, entry.spec)
             self._join(entry, phases, dict(enumerate(theirs)), ours, user_namespace_fd, answer)
-        except RuntimeFailure:
+        except BaseException:
             close_descriptors(*ours)
             raise
         finally:
@@ -239,6 +239,9 @@ def _standard_pipes(spec: ContainerSpec) -> tuple[list[int], list[int]]:
     """Our ends and theirs of stdin, stdout and stderr."""
     in_read, in_write = os.pipe2(os.O_CLOEXEC)
     os.fchown(in_read, spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
-    out_read, out_write = output_pipe(spec)
-    error_read, error_write = output_pipe(spec)
-    return [in_write, out_read, error_read], [in_read, out_write, error_write]
+    try:
+        reads, writes = output_pipes(spec)
+    except OSError:
+        close_descriptors(in_read, in_write)
+        raise
+    return [in_write, *reads], [in_read, *writes]

@@ -92,7 +92,7 @@ class NamespaceExecutor:
 
     def exit_status(self, entry: Entry, status: int) -> ExitStatus:
         """As tini says it."""
-        return status_from_wait(status, is_oom=entry.cgroup.oom_count() > 0)
+        return status_from_wait(status, is_oom=entry.is_oom)
 
     def exec_status(self, status: int) -> ExitStatus:
         """As the kernel says it."""

@@ -378,7 +378,10 @@ class FakeRuntime:
 
     async def adopt(self, container_id: str) -> Started:
         """See `contract.Runtime`."""
-        return _started(self._known(container_id))
+        container = self._known(container_id)
+        spec = container.spec
+        started = _started(container)
+        return replace(started, env=dict(spec.env), cwd=spec.cwd) if spec.template_id else started
 
     async def list(self) -> Sequence[ContainerStatus]:
         """See `contract.Runtime`."""

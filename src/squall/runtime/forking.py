@@ -6,10 +6,12 @@ of its template's first process, and its end is told by its cell's: nobody in th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from squall.runtime.cgroup import CgroupTree
@@ -20,11 +22,12 @@ from squall.runtime.container import (
     Outcome,
     Reply,
     close_descriptors,
-    output_pipe,
+    copy_descriptors,
+    output_pipes,
     receive,
     status_of_clone,
 )
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, SlotUnfit, TemplateUnfit
 from squall.runtime.ground import Ground
 from squall.runtime.launch import Forked, LaunchKit, fork_cell
 from squall.runtime.plan import plan_cell
@@ -33,6 +36,7 @@ from squall.runtime.spec import ContainerSpec, ExitStatus
 from squall.runtime.strays import Strays
 from squall.runtime.templates import Templates
 from squall.runtime.verification import Cell
+from squall.runtime.wire import failure_from_json
 
 _KILLED = ExitStatus(code=None, signal=int(signal.SIGKILL))
 
@@ -96,15 +100,15 @@ class Forking:
         begin_ns = time.monotonic_ns()
         template = self._templates.of(spec)
         cgroup, image_points = self._ground.take(spec, self._tree, spec.limits)
-        plan = plan_cell(spec, entry_paths(cgroup), image_points, template.files)
-        phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
         try:
+            plan = plan_cell(spec, entry_paths(cgroup), image_points, template.files)
+            phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
             nested_fd = self._ground.user_namespaces.get_nested(spec.id_range, spec.user[0])
             forked = fork_cell(
                 self._kit, spec.id_range, nested_fd, plan, template.entry.forked.pidfd,
                 has_own_network=spec.network is None,
             )  # fmt: skip
-        except RuntimeFailure:
+        except BaseException:
             self._ground.leave(spec, cgroup)
             raise
         entry = Entry(spec, cgroup, (), forked, answer, phase_ms, clone=Clone(spec.template_id))
@@ -115,15 +119,24 @@ class Forking:
     def _on_cell_message(self, entry: Entry, *, is_parked: bool) -> None:
         clone, maker = entry.clone, entry.forked
         assert clone is not None, "it is a clone's cell"
-        message = receive(maker.channel)
+        given: list[int] = []
+        message = receive(maker.channel, given)
         if message is not None and "pid" in message:
             clone.cell_pid = message["pid"]
+            if given:
+                clone.cell_pidfd = given[0]
+            else:
+                _kill(clone.cell_pid)
+                entry.failure = RuntimeFailure("cannot make a cell: the spawner has no descriptor left to hold it by")
+            return
+        close_descriptors(*given)
+        if message is not None and "phase_ms" in message:
+            entry.executed_ns = time.monotonic_ns()
             entry.phase_ms |= {f"cell_{name}": took for name, took in message["phase_ms"].items()}
             return
         if message is not None:
-            entry.failure = entry.failure or RuntimeFailure(
-                f"cannot make a cell for container {entry.spec.container_id}: {message['error']}"
-            )
+            reason = f"cannot make a cell for container {entry.spec.container_id}: {message['error']}"
+            entry.failure = entry.failure or failure_from_json({"kind": message["kind"], "message": reason})
             return
         self._poller.unwatch(maker.channel.fileno())
         maker.channel.close()
@@ -131,21 +144,24 @@ class Forking:
         os.close(maker.pidfd)
         answer, entry.started = entry.started, None
         assert answer is not None, "the channel ends once"
-        try:
-            if entry.failure or not clone.cell_pid:
-                raise entry.failure or RuntimeFailure(
-                    f"cannot make a cell for container {entry.spec.container_id}: it was killed while it was set up"
-                )
-            clone.cell_pidfd = os.pidfd_open(clone.cell_pid)
-            clone.cell = Cell.of(clone.cell_pid)
-        except (RuntimeFailure, OSError) as failure:
-            entry.failure = TemplateUnfit(str(failure))
+        if not entry.failure and not entry.executed_ns:
+            entry.failure = RuntimeFailure(
+                f"cannot make a cell for container {entry.spec.container_id}: it was killed while it was set up"
+            )
+        if not entry.failure:
+            try:
+                clone.cell = Cell.of(clone.cell_pid)
+            except (RuntimeFailure, OSError) as error:
+                entry.failure = TemplateUnfit(str(error))
+        if clone.cell_pidfd < 0:
+            # Nothing is in it, or it ends with who has made it.
             entry.exit_status = _KILLED
-            entry.removals.append(lambda _: answer(entry.failure or TemplateUnfit("")))
-            self._ends.finish(entry)
+        else:
+            entry.forked = Forked(clone.cell_pid, clone.cell_pidfd, maker.channel)
+            self._poller.watch(clone.cell_pidfd, lambda _: self._on_cell_ended(entry))
+        if entry.failure:
+            self._discard(entry, entry.failure, answer)
             return
-        entry.forked = Forked(clone.cell_pid, clone.cell_pidfd, maker.channel)
-        self._poller.watch(clone.cell_pidfd, lambda _: self._on_cell_ended(entry))
         if entry.removals:
             self._ends.kill(entry)
         elif is_parked:
@@ -172,7 +188,7 @@ class Forking:
         try:
             template = self._templates.of(entry.spec)
             self._clones.fork(clone, entry.spec, entry.cgroup, template, on_joined)
-        except RuntimeFailure as failure:
+        except (RuntimeFailure, OSError) as failure:
             self._discard(entry, failure, answer)
         else:
             self._strays.watch(template)
@@ -202,23 +218,33 @@ class Forking:
 
     def _give(self, entry: Entry, clone: Clone, env: Mapping[str, str], answer: Outcome) -> None:
         begin_ns = time.monotonic_ns()
-        (out_read, out_write), (error_read, error_write) = output_pipe(entry.spec), output_pipe(entry.spec)
-        entry.outputs = (out_read, error_read)
+        try:
+            reads, writes = output_pipes(entry.spec)
+        except OSError as error:
+            self._discard(entry, error, answer)
+            return
+        entry.outputs = reads
 
         def on_begun(failure: RuntimeFailure | None) -> None:
             entry.phase_ms["begin"] = (time.monotonic_ns() - begin_ns) / 1e6
-            if failure:
-                self._discard(entry, failure, answer)
-                return
-            answer(Reply(entry.started_values, tuple(os.dup(descriptor) for descriptor in entry.outputs)))
+            try:
+                if failure:
+                    raise failure
+                outputs = copy_descriptors(*entry.outputs)
+            except (RuntimeFailure, OSError) as error:
+                self._discard(entry, error, answer)
+            else:
+                answer(Reply(entry.started_values, outputs))
 
         network_env = entry.spec.network.env if entry.spec.network else {}
+        # Kept for commands that are run in it later: no process is started with these, so the kernel does not know.
+        entry.spec = replace(entry.spec, env={**network_env, **env})
         try:
-            self._clones.give(clone, {**network_env, **env}, (out_write, error_write), on_begun)
+            self._clones.give(clone, entry.spec.env, writes, on_begun)
         except RuntimeFailure as failure:
             self._discard(entry, failure, answer)
         finally:
-            close_descriptors(out_write, error_write)
+            close_descriptors(*writes)
 
     def _clones_of(self, template_id: str) -> list[Clone]:
         return [
@@ -227,12 +253,11 @@ class Forking:
             if entry.clone is not None and entry.clone.template_id == template_id and entry.exit_status is None
         ]
 
-    def _discard(self, entry: Entry, failure: RuntimeFailure, answer: Outcome) -> None:
+    def _discard(self, entry: Entry, failure: RuntimeFailure | OSError, answer: Outcome) -> None:
         """Take a clone that was not begun away; the answer comes when nothing of it is left."""
-        if not isinstance(failure, TemplateUnfit):
-            failure = TemplateUnfit(failure.message)
-        entry.failure = failure
-        entry.removals.append(lambda _: answer(failure))
+        told = failure if isinstance(failure, (TemplateUnfit, SlotUnfit)) else TemplateUnfit(str(failure))
+        entry.failure = told
+        entry.removals.append(lambda _: answer(told))
         self._ends.kill(entry)
         if entry.exit_status is not None:
             self._ends.finish(entry)
@@ -253,10 +278,11 @@ class Forking:
         is_known = entry.started is None and clone.waiting is None
         # The kernel tells an exit status once its process is reaped, which the end of pid 1 has waited for.
         self._clones.drain(clone)
-        entry.exit_status = status_of_clone(clone, is_oom=entry.cgroup.oom_count() > 0)
+        entry.exit_status = status_of_clone(clone, is_oom=entry.is_oom)
         # What it forked before it was in the cell's pid namespace, and hid in its cgroup, is ended here.
-        for pid in entry.cgroup.pids():
-            _kill(pid)
+        with contextlib.suppress(RuntimeFailure):
+            for pid in entry.cgroup.pids():
+                _kill(pid)
         self._clones.hang_up(clone)
         self._clones.give_up(clone)
         if entry.spec.container_id not in self._entries:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from squall.runtime import syscalls as sc
-from squall.runtime.errors import RuntimeFailure
+from squall.runtime.errors import RuntimeFailure, SlotUnfit
 from squall.runtime.execute import Context, carry_out
 from squall.runtime.operations import BecomeUser, Phase
 from squall.runtime.plan import CellPlan
@@ -120,7 +120,8 @@ def fork_beside(
 def fork_cell(
     kit: LaunchKit, id_range: IdRange, nested_fd: int, plan: CellPlan, template_pidfd: int, *, has_own_network: bool
 ) -> Forked:
-    """Make a cell; its first process's pid comes as a message, and it is no child of ours but of the template's pid 1.
+    """Make a cell; its first process's pid comes as a message with its pidfd, and it is no child of ours but of the
+    template's pid 1. Another message says that it is done.
 
     Four processes. The one forked here (`Forked`) is the machine's root in a mount namespace of its own, makes the root
     file system in it, and ends when all is done. The second is born into the template's pid namespace, enters the
@@ -144,10 +145,12 @@ def fork_cell(
             except RuntimeFailure:
                 signal.pidfd_send_signal(first_pidfd, signal.SIGKILL)
                 raise
+            # Before it may go on: from then on it does not end with us.
+            socket.send_fds(theirs, [json.dumps({"pid": first_pid}).encode()], [first_pidfd])
             gate.send(b"go")
             # Its end of the gate is closed when it executes its program, or ends.
             gate.recv(1)
-            tell(theirs, {"pid": first_pid, "phase_ms": dict(context.phase_ms)})
+            tell(theirs, {"phase_ms": dict(context.phase_ms)})
 
         run_and_exit(body, theirs, code=0)
     theirs.close()
@@ -168,7 +171,7 @@ def _fork_first_of_cell(
             gate.close()
             sc.setns(context.user_namespace_fd, sc.CLONE_NEWUSER, "the user namespace for forks of templates")
             if context.network_fd >= 0:
-                sc.setns(context.network_fd, sc.CLONE_NEWNET, "the network namespace made for it")
+                _enter_slot(context.network_fd)
             carry_out([Phase("first", [BecomeUser(0, 0)])], context, lambda _: None)
             sc.unshare(CELL_NAMESPACES | (sc.CLONE_NEWNET if has_own_network else 0))
             if os.fork():
@@ -188,6 +191,13 @@ def _fork_first_of_cell(
     return pid, gate
 
 
+def _enter_slot(network_fd: int) -> None:
+    try:
+        sc.setns(network_fd, sc.CLONE_NEWNET, "the network namespace made for it")
+    except RuntimeFailure as failure:
+        raise SlotUnfit(failure.message) from failure
+
+
 def _mount_from_inside(context: Context, phases: Sequence[Phase], first_pidfd: int) -> None:
     """Carry out what has to come from inside a cell's namespaces, as the machine's root, in our own mount namespace."""
     sc.setns(first_pidfd, CELL_NAMESPACES | sc.CLONE_NEWNET, "the namespaces of a cell")
@@ -204,13 +214,15 @@ def _mount_from_inside(context: Context, phases: Sequence[Phase], first_pidfd: i
         raise RuntimeFailure("cannot mount what a cell needs")
 
 
-def fork_network_namespaces(nested_fd: int, count: int) -> Forked:
+def fork_network_namespaces(nested_fd: int, count: int, private: Sequence[int] = ()) -> Forked:
     """Make empty network namespaces that belong to a user namespace; their descriptors come with a message."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent_pid = os.getpid()
     pid, pidfd = sc.clone(0, signal.SIGCHLD)
     if pid == 0:
 
         def body() -> None:
+            _end_with(parent_pid, private)
             sc.setns(nested_fd, sc.CLONE_NEWUSER, "the user namespace for forks of templates")
             # Several by one process: to start it costs more than to make one.
             made = []
@@ -224,19 +236,31 @@ def fork_network_namespaces(nested_fd: int, count: int) -> Forked:
     return Forked(pid, pidfd, ours)
 
 
-def fork_aside(action: Callable[[], None]) -> Forked:
+def fork_aside(action: Callable[[], None], private: Sequence[int] = ()) -> Forked:
     """Run something that may block in a process of its own; it answers with an error or just ends."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent_pid = os.getpid()
     pid, pidfd = sc.clone(0, signal.SIGCHLD)
     if pid == 0:
 
         def body() -> None:
-            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _end_with(parent_pid, private)
             action()
 
         run_and_exit(body, theirs, code=0)
     theirs.close()
     return Forked(pid, pidfd, ours)
+
+
+def _end_with(parent_pid: int, private: Sequence[int]) -> None:
+    """End when the spawner does, and let go of what is its alone: a process that cannot be killed just now, since it
+    waits for a disk, would hold its lock."""
+    for descriptor in private:
+        os.close(descriptor)
+    sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        # It had ended before it could be said.
+        os._exit(1)
 
 
 def context_of(kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, channel: socket.socket) -> Context:

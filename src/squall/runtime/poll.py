@@ -13,9 +13,14 @@ WAIT_MAX_S = 60.0
 
 
 class Poller:
-    """Calls back when a descriptor is ready or a time has come."""
+    """Calls back when a descriptor is ready or a time has come.
 
-    def __init__(self) -> None:
+    Args:
+        private: descriptors that nobody else is to keep open, as a lock is held by whoever does.
+    """
+
+    def __init__(self, private: tuple[int, ...] = ()) -> None:
+        self.private = private
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []

@@ -8,6 +8,7 @@ A container is `starting` until its channel ends, then `running`; `ended` from t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -22,7 +23,8 @@ from squall.runtime.container import (
     Outcome,
     Reply,
     close_descriptors,
-    output_pipe,
+    copy_descriptors,
+    output_pipes,
     receive,
 )
 from squall.runtime.contract import NAMESPACES_MAX
@@ -118,7 +120,10 @@ class Registry:
     def outputs(self, container_id: str) -> Reply:
         """Fresh copies of its output descriptors, as the answer to `adopt`."""
         entry = self._known(container_id)
-        return Reply(entry.started_values, tuple(os.dup(descriptor) for descriptor in entry.outputs))
+        values = entry.started_values
+        if entry.clone is not None:
+            values |= {"env": dict(entry.spec.env), "cwd": entry.spec.cwd}
+        return Reply(values, copy_descriptors(*entry.outputs))
 
     def _there(self, container_id: str) -> Entry:
         entry = self._entries.get(container_id)
@@ -177,29 +182,26 @@ class Registry:
         begin_ns = time.monotonic_ns()
         tree = self._clone_tree if _is_forked(spec) else self._tree
         cgroup, image_points = self._ground.take(spec, tree, executor.limits(spec))
-        user_namespace_fd = self._ground.user_namespaces.get(spec.id_range)
-        phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
-        (out_read, out_write), (error_read, error_write) = output_pipe(spec), output_pipe(spec)
-        cgroup_entry = CgroupEntry.of(cgroup)
-        try:
-            forked = fork_first(
-                self._kit, spec.id_range, user_namespace_fd,
-                executor.plan_start(spec, cgroup_entry.tasks_paths, image_points),
-                (out_write, error_write), cgroup_fd=cgroup_entry.unified_fd, has_own_network=spec.network is None,
-            )  # fmt: skip
-        except RuntimeFailure:
-            executor.forget(spec.container_id)
-            self._ground.leave(spec, cgroup)
-            close_descriptors(out_read, error_read, out_write, error_write)
-            raise
-        finally:
-            cgroup_entry.close()
-        entry = Entry(spec, cgroup, (out_read, error_read), forked, answer, phase_ms)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._ground.leave, spec, cgroup)
+            user_namespace_fd = self._ground.user_namespaces.get(spec.id_range)
+            phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
+            reads, writes = output_pipes(spec)
+            undo.callback(close_descriptors, *reads, *writes)
+            undo.callback(executor.forget, spec.container_id)
+            with contextlib.closing(CgroupEntry.of(cgroup)) as cgroup_entry:
+                forked = fork_first(
+                    self._kit, spec.id_range, user_namespace_fd,
+                    executor.plan_start(spec, cgroup_entry.tasks_paths, image_points),
+                    writes, cgroup_fd=cgroup_entry.unified_fd, has_own_network=spec.network is None,
+                )  # fmt: skip
+            undo.pop_all()
+        entry = Entry(spec, cgroup, reads, forked, answer, phase_ms)
         if _is_forked(spec):
             # Its program comes later than its first process.
-            entry.write_ends = (out_write, error_write)
+            entry.write_ends = writes
         else:
-            close_descriptors(out_write, error_write)
+            close_descriptors(*writes)
         self._entries[spec.container_id] = entry
         self._poller.watch(forked.channel.fileno(), lambda _: self._on_start_message(entry))
         self._poller.watch(forked.pidfd, lambda _: self._on_first_ended(entry))
@@ -237,7 +239,14 @@ class Registry:
             self._poller.call_later(UP_PAUSE_S, lambda: self._await_up(entry))
             return
         answer, entry.started = entry.started, None
+        outputs: tuple[int, ...] = ()
+        try:
+            outputs = copy_descriptors(*entry.outputs)
+        except OSError as error:
+            reason = f"cannot start container {entry.spec.container_id}: its output cannot be handed over: {error}"
+            entry.failure = entry.failure or RuntimeFailure(reason)
         if entry.failure:
+            close_descriptors(*outputs)
             failure = entry.failure
             entry.removals.append(lambda _: answer(failure))
             self._kill_all(entry)
@@ -247,7 +256,7 @@ class Registry:
             entry.phase_ms["execute"] = (time.monotonic_ns() - entry.executed_ns) / 1e6
             if entry.spec.is_template and entry.spec.isolation == GVISOR:
                 self._snapshots.begin(entry)
-            answer(Reply(entry.started_values, tuple(os.dup(descriptor) for descriptor in entry.outputs)))
+            answer(Reply(entry.started_values, outputs))
 
     def _begin_template(self, entry: Entry) -> None:
         """Execute the program of a template beside its first process."""
@@ -267,6 +276,8 @@ class Registry:
             self._templates.begin(entry, write_ends, self._ground.user_namespaces.get(entry.spec.id_range), on_executed)
         except RuntimeFailure as failure:
             on_executed(failure)
+        except OSError as error:
+            on_executed(RuntimeFailure(str(error)))
 
     def template_report(self, container_id: str, answer: Outcome) -> None:
         """The answer comes when a template has said how far it has come."""
@@ -351,7 +362,12 @@ class Registry:
             if entry.clone is not None:
                 # Nobody of it is outside of its pid namespace, which ends with its pid 1; that was verified.
                 entry.clone.sent_signal = signal.SIGKILL
-            elif not _is_forked(entry.spec):
+                if entry.clone.cell_pidfd >= 0:
+                    kill_process(entry.clone.cell_pidfd)  # its maker may be at work still
+            if entry.clone is not None or _is_forked(entry.spec):
+                with contextlib.suppress(RuntimeFailure):
+                    entry.cgroup.thaw()  # v1's freezer holds even who was killed
+            else:
                 entry.cgroup.kill()
 
     def _end_saved(self, entry: Entry) -> None:
@@ -386,7 +402,7 @@ class Registry:
     def make_network_namespaces(self, id_range: IdRange, uid: int, count: int, answer: Outcome) -> None:
         """The answer comes with their descriptors."""
         nested_fd = self._ground.user_namespaces.get_nested(id_range, uid)
-        forked = fork_network_namespaces(nested_fd, min(count, NAMESPACES_MAX))
+        forked = fork_network_namespaces(nested_fd, min(count, NAMESPACES_MAX), self._poller.private)
         descriptors: list[int] = []
         failures: list[RuntimeFailure] = []
 
@@ -441,12 +457,13 @@ class Registry:
         try:
             entry.cgroup.remove()
             remove_scratch(entry.spec.state_dir)
-        except RuntimeFailure as failure:
+        except (RuntimeFailure, OSError) as failure:
             # The record stays, so that the next sweep tries again; so does the entry, for another `remove`.
-            outcome = failure
+            outcome = failure if isinstance(failure, RuntimeFailure) else RuntimeFailure(str(failure))
         else:
-            close_descriptors(*entry.outputs)
-            entry.outputs = ()
+            # A template whose first process has failed has its write ends still.
+            close_descriptors(*entry.outputs, *entry.write_ends)
+            entry.outputs = entry.write_ends = ()
             self._execs.forget(entry.spec.container_id)
             self._executor(entry.spec).forget(entry.spec.container_id)
             self._ground.forget(entry.spec.container_id)

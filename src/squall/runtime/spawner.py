@@ -48,13 +48,13 @@ _HELD = "held"
 class Spawner:
     """Answers agents' requests by the registry of containers."""
 
-    def __init__(self, state_dir: str, instance: str, kit: LaunchKit, idle_s: float) -> None:
+    def __init__(self, state_dir: str, instance: str, kit: LaunchKit, idle_s: float, lock_fd: int) -> None:
         self._state_dir = state_dir
         self._instance = instance
         self._pid = os.getpid()
         self._idle_s = idle_s
         self._idle_checks = 0
-        self._poller = Poller()
+        self._poller = Poller(private=(lock_fd,))
         self._peers: list[Peer] = []
         self._listener = _listen(state_dir)
         self._is_shutting_down = False
@@ -290,7 +290,7 @@ def _serve(arguments: argparse.Namespace, ready_fd: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         os.makedirs(records_path(arguments.state), mode=0o700, exist_ok=True)
         sweep_locked(arguments.state, arguments.instance)
-        spawner = Spawner(arguments.state, arguments.instance, prepare_kit(arguments.state), arguments.idle_s)
+        spawner = Spawner(arguments.state, arguments.instance, prepare_kit(arguments.state), arguments.idle_s, held)
     except RuntimeFailure as failure:
         os.write(ready_fd, f"{failure.message}\n".encode())
         return 1

@@ -98,7 +98,7 @@ class Templates:
                 self._execs.restore_template(entry, outputs, theirs, on_executed)
             else:
                 self._execs.start_template(entry, outputs, theirs, user_namespace_fd, on_executed)
-        except RuntimeFailure:
+        except BaseException:
             self.forget(container_id)
             raise
         finally:

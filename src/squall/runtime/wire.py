@@ -20,11 +20,13 @@ from squall.runtime.errors import (
     ProgramMissing,
     ProgramRefused,
     RuntimeFailure,
+    SlotUnfit,
     TemplateUnfit,
 )
 
-# Raised whenever an older agent or spawner would misunderstand the other.
-PROTOCOL_VERSION = 2
+# Raised whenever an older agent or spawner would misunderstand the other. A spawner outlives its agent: the next one of
+# another version refuses it by name, and leaves its containers alone.
+PROTOCOL_VERSION = 3
 
 FRAME_BYTES_MAX = 16 * 2**20
 RECEIVE_BYTES = 256 * 1024
@@ -46,6 +48,7 @@ _ERRORS = {
         FeatureMissing,
         ProgramMissing,
         ProgramRefused,
+        SlotUnfit,
         TemplateUnfit,
     )
 }

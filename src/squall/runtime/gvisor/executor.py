@@ -98,7 +98,7 @@ class GvisorExecutor:
 
     def exit_status(self, entry: Entry, status: int) -> ExitStatus:
         """As tini and runsc say it. A sandbox that is gone reads as killed, whoever it was."""
-        is_oom = entry.cgroup.oom_count() > 0
+        is_oom = entry.is_oom
         if _is_failure(status) and (is_oom or self._error(entry.spec.container_id)):
             return ExitStatus(code=None, signal=int(signal.SIGKILL), is_oom=is_oom)
         return status_from_wait(status, is_oom=is_oom)

@@ -1,0 +1,225 @@
+"""Nothing is left in a spawner of what it has made: whatever failed on the way, and whoever was killed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from squall.runtime.cgroup import detect_cgroups
+from squall.runtime.client import SpawnerRuntime
+from squall.runtime.errors import RuntimeFailure, TemplateUnfit
+from squall.runtime.spec import Bind
+from tests.kernel.containers import ENV, FIRST_ID, TIMEOUT_S, Running, until
+from tests.kernel.forge import RANGE, Forge
+from tests.kernel.spawner_books import SpawnerBooks
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
+]
+
+DESCRIPTORS_MAX = 60
+"""More than anything that is done here takes."""
+
+
+@pytest.fixture
+async def books(forge: Forge, data_dir: Path) -> SpawnerBooks:
+    runtime = forge.runtime
+    assert isinstance(runtime, SpawnerRuntime)
+    return SpawnerBooks(runtime.spawner_pid, data_dir)
+
+
+async def made_and_gone(forge: Forge, make: Callable[[], Awaitable[str]]) -> None:
+    """Make something, and remove it."""
+    async with asyncio.timeout(TIMEOUT_S):
+        await forge.runtime.remove(await make())
+
+
+async def remove_prepared(forge: Forge) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        for status in await forge.runtime.list():
+            if status.is_prepared:
+                await forge.runtime.remove(status.container_id)
+
+
+async def start_plainly(forge: Forge) -> str:
+    spec = forge.containers.spec("true", id_range=RANGE)
+    started = await forge.runtime.start(spec)
+    Running(spec.container_id, started).close()
+    return spec.container_id
+
+
+async def start_template(forge: Forge) -> str:
+    spec = forge.containers.spec("true", id_range=RANGE, is_template=True)
+    started = await forge.runtime.start(spec)
+    Running(spec.container_id, started).close()
+    return spec.container_id
+
+
+async def start_clone(forge: Forge, template: Running) -> str:
+    spec = forge.spec(template, "import time; time.sleep(60)")
+    started = await forge.runtime.start(spec)
+    Running(spec.container_id, started).close()
+    return spec.container_id
+
+
+async def start_in_cell(forge: Forge, template: Running) -> str:
+    spec = forge.spec(template)
+    await forge.runtime.prepare(spec, is_parked=False)
+    started = await forge.runtime.begin(spec.container_id, ENV)
+    Running(spec.container_id, started).close()
+    return spec.container_id
+
+
+@pytest.mark.parametrize("how", ["plain", "template", "clone", "cell"])
+async def test_spawner_without_descriptors_answers_and_keeps_nothing(
+    forge: Forge, books: SpawnerBooks, how: str
+) -> None:
+    template = await forge.ready()
+    ways: dict[str, Callable[[], Awaitable[str]]] = {
+        "plain": lambda: start_plainly(forge),
+        "template": lambda: start_template(forge),
+        "clone": lambda: start_clone(forge, template),
+        "cell": lambda: start_in_cell(forge, template),
+    }
+    await made_and_gone(forge, ways[how])
+    before = books.read()
+
+    failures: list[str] = []
+    for count in range(DESCRIPTORS_MAX):
+        with books.descriptors_left(count):
+            try:
+                await made_and_gone(forge, ways[how])
+            except RuntimeFailure as failure:
+                failures.append(failure.message)
+                await remove_prepared(forge)
+        await books.are(before)
+        if len(failures) <= count:
+            break
+
+    assert 5 < len(failures) < DESCRIPTORS_MAX, failures[-1]
+    await made_and_gone(forge, ways[how])
+
+
+async def test_spawner_without_descriptors_runs_no_commands_and_keeps_nothing(
+    forge: Forge, books: SpawnerBooks
+) -> None:
+    running = await forge.containers.start("sleep", "60")
+    assert (await forge.containers.exec(running, "true")).status.code == 0
+    before = books.read()
+
+    failed = 0
+    for count in range(DESCRIPTORS_MAX):
+        with books.descriptors_left(count):
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    assert (await forge.containers.exec(running, "true")).status.code == 0
+            except RuntimeFailure:
+                failed += 1
+            else:
+                break
+        await books.are(before)
+
+    assert 5 < failed < DESCRIPTORS_MAX - 1
+    await books.are(before)
+
+
+@pytest.mark.parametrize("is_clone", [False, True])
+async def test_end_is_told_by_a_spawner_without_descriptors(forge: Forge, books: SpawnerBooks, is_clone: bool) -> None:
+    template = await forge.ready()
+    await made_and_gone(forge, lambda: start_clone(forge, template))
+    before = books.read()
+    if is_clone:
+        running = await forge.clone(template, "import time; time.sleep(60)")
+    else:
+        running = await forge.containers.start("sleep", "60", id_range=RANGE)
+
+    with books.descriptors_left(0):
+        os.kill(running.pid, signal.SIGKILL)
+        assert (await forge.containers.exit(running)).signal == signal.SIGKILL
+
+    await forge.runtime.remove(running.container_id)
+    await books.are(before)
+
+
+async def test_template_whose_first_process_fails_keeps_no_descriptor(forge: Forge, books: SpawnerBooks) -> None:
+    await made_and_gone(forge, lambda: start_plainly(forge))
+    before = books.read()
+
+    for _ in range(3):
+        with pytest.raises(RuntimeFailure):
+            await forge.template(binds=[Bind("/no/such/place", "/mnt")])
+
+    await books.are(before)
+
+
+def freeze_when_it_is_there(name: str) -> threading.Thread:
+    """Freeze a cgroup as soon as it is made; its first process then stops when it enters."""
+    tree = detect_cgroups()
+
+    def work() -> None:
+        while (group := tree.open(name)) is None:
+            pass
+        while True:
+            with contextlib.suppress(RuntimeFailure):
+                group.freeze()
+                return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+async def test_cell_whose_maker_is_killed_before_its_last_word_is_gone(
+    forge: Forge, books: SpawnerBooks, data_dir: Path
+) -> None:
+    template = await forge.ready()
+    await made_and_gone(forge, lambda: start_clone(forge, template))
+    before, spec = books.read(), forge.spec(template)
+    name = f"squall/{data_dir.name}/{spec.container_id}"
+    freezing = freeze_when_it_is_there(name)
+    making = asyncio.ensure_future(forge.runtime.prepare(spec, is_parked=True))
+    await asyncio.to_thread(freezing.join)
+    group = detect_cgroups().open(name)
+    assert group is not None
+
+    # Its first process is in, and may go on; what makes the cell waits for it.
+    await until(lambda: len(group.pids()) == 1)
+    (maker,) = set(books.read()["children"]) - set(before["children"])
+    os.kill(int(maker), signal.SIGKILL)
+    await asyncio.sleep(0.1)
+    group.thaw()
+
+    with pytest.raises(TemplateUnfit, match="killed while it was set up"):
+        async with asyncio.timeout(TIMEOUT_S):
+            await making
+    await books.are(before)
+    assert (await forge.run(template, "print(1)")).stdout == "1\n"
+
+
+async def test_frozen_clone_and_template_can_be_removed(forge: Forge, books: SpawnerBooks) -> None:
+    before = books.read()
+    template = await forge.ready()
+    clone = await forge.clone(template, "import time; time.sleep(60)")
+    for frozen in (clone, template):
+        await forge.runtime.freeze(frozen.container_id)
+
+        async with asyncio.timeout(TIMEOUT_S):
+            await forge.runtime.remove(frozen.container_id)
+
+    await books.are(before | {"descriptors": books.descriptors()})
+
+
+async def test_network_namespaces_are_made_of_any_range(forge: Forge) -> None:
+    for number in range(3):
+        made = await forge.runtime.make_network_namespaces(RANGE.__class__(FIRST_ID + 65_536 * (50 + number)), 7, 2)
+        assert len(made) == 2
+        for descriptor in made:
+            os.close(descriptor)
