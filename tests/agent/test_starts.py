@@ -7,11 +7,13 @@ import contextlib
 import errno
 import functools
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from squall.agent import starts
 from squall.agent.launch import THREAD_COUNTS
 from squall.agent.template import faults, making, templates
 from squall.protocol.container import ContainerExec, TerminalOutput
@@ -116,7 +118,8 @@ async def test_a_start_that_is_given_up_leaves_the_template_to_the_others(world:
 async def test_a_start_waits_only_so_long_and_later_ones_are_forks(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(templates, "WAIT_S", 0.05)
+    monkeypatch.setattr(starts, "SHORT_S", 0.05)
+    monkeypatch.setattr(templates, "SHORT_S", 0.05)
     world.may_report.clear()
     async with node(world):
         _, answer = await snapshot(world)
@@ -127,6 +130,50 @@ async def test_a_start_waits_only_so_long_and_later_ones_are_forks(
         await until(lambda: template_of(world).is_ready)
         _, later = await snapshot(world)
         assert later.path in ("fork", "parked")
+
+
+async def test_a_function_that_took_long_to_load_is_not_waited_for_the_next_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starts, "SHORT_S", 1.0)
+    monkeypatch.setattr(templates, "SHORT_S", 1.0)
+    world.may_report.clear()
+    async with node(world):
+        _, first = await snapshot(world)
+        began = time.monotonic()
+        _, second = await snapshot(world)
+        _, edited = await snapshot(world, version=2)
+        took_s = time.monotonic() - began
+
+        assert "not ready within 1 s" in first.cause
+        for answer in (second, edited):
+            assert answer.path == "plain"
+            assert "is being made, and it took 1 s or more to load the last time" in answer.cause
+        assert took_s < 1.0
+        world.may_report.set()
+        # Of the image, too: the function's containers are forked from that meanwhile.
+        await until(lambda: all(one.is_ready for one in world.agent.templates._roster.live.values()))
+        assert (await snapshot(world, version=2))[1].cause == ""
+
+
+async def test_all_short_paths_together_have_one_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(FakeRuntime):
+        async def prepare(self, spec: ContainerSpec, *, is_parked: bool) -> None:
+            await asyncio.sleep(5.0)
+
+    async with node(world) as agent:
+        await snapshot(world)
+        await filled(world)
+        with agent.templates._pools.starting():
+            monkeypatch.setattr(starts, "SHORT_S", 0.5)
+            monkeypatch.setattr(FakeRuntime, "prepare", Slow.prepare)
+            reserve_of(template_of(world)).empty()
+            began = time.monotonic()
+            _, answer = await snapshot(world)
+
+        assert answer.path == "plain"
+        assert "could not be forked: it was not done in time" in answer.cause
+        assert time.monotonic() - began < 3.0
 
 
 async def test_what_is_ready_is_used_the_shortest_path_first(world: World) -> None:

@@ -11,7 +11,9 @@ for an end of the other.
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -23,7 +25,7 @@ from squall.agent.phases import Phases
 from squall.agent.template.cells import FAILURES
 from squall.agent.template.reserve import Cell
 from squall.agent.template.template import Template
-from squall.agent.template.templates import Templates
+from squall.agent.template.templates import SHORT_S, Templates
 from squall.agent.template.verdicts import printable
 from squall.agent.template.way import Way
 from squall.protocol.function import GVISOR
@@ -31,6 +33,8 @@ from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTOR
 from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime, Started
+
+_LATE = "it was not done in time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class _Start:
     request: ContainerStart
     token: str
     clock: Phases
+    until: float
+    """By the monotonic clock: only the plain path takes longer."""
 
 
 class Starts:
@@ -60,6 +66,7 @@ class Starts:
         templates: Templates,
         wear: Callable[[Container, Outfit], None],
         tasks: TaskSet,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._runtime = runtime
@@ -68,6 +75,7 @@ class Starts:
         self._cells = templates.cells
         self._wear = wear
         self._tasks = tasks
+        self._monotonic = monotonic
 
     async def make(self, container: Container, request: ContainerStart, token: str, claimed_mib: int) -> Started:
         """Start a container; what it has when this fails is to be given back.
@@ -83,13 +91,14 @@ class Starts:
         if self._config.start_path == RESTORE:
             request = replace(request, isolation=GVISOR)
         with self._templates.starting():
-            way = await self._templates.way(request)
+            until = self._monotonic() + SHORT_S
+            way = await self._templates.way(request, until)
             if way.is_asked_for:
                 clock.mark(way.waited or "template")
             self._templates.make_room(request.resources.memory_mib or 0, claimed_mib, way.template)
             started = None
             if way.template is not None:
-                started = await self._shortly(_Start(container, way.template, request, token, clock), way)
+                started = await self._shortly(_Start(container, way.template, request, token, clock, until), way)
             if started is None:
                 started = await self._plainly(container, way, request, token, clock)
         clock.mark("runtime")
@@ -103,11 +112,15 @@ class Starts:
             if not template.is_ready:
                 break
             try:
-                started = await attempt(start)
+                # What is left of the time, and not more for each attempt.
+                async with asyncio.timeout(max(0.0, start.until - self._monotonic())):
+                    started = await attempt(start)
             except FAILURES as error:
                 start.clock.mark(f"failed_{path}")
                 done = "restored" if template.is_saved else "forked"
-                container.cause = printable(f"it could not be {done}: {error}") if way.is_asked_for else ""
+                container.cause = (
+                    printable(f"it could not be {done}: {str(error) or _LATE}") if way.is_asked_for else ""
+                )
                 self._take_off(container, template, plain)
                 self._templates.failed(template, error)
                 continue

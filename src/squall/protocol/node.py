@@ -88,6 +88,8 @@ class ContainerStart:
     """It may begin as a copy of one in which the function is loaded (`enable_memory_snapshot`)."""
     isolation: str = NAMESPACES
     """What keeps it apart from the machine (`FunctionSpec.isolation`). `unsupported` where the machine lacks it."""
+    startup_timeout_s: float = 0.0
+    """What its function may take to load (`FunctionSpec.startup_timeout_s`); 0: not said."""
 
 
 PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE = "plain", "fork", "parked", "restore"

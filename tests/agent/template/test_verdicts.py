@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from squall.agent.template.verdicts import (
+    ATTEMPTS_MAX,
     CAUSE_CHARS_MAX,
     PAUSE_S,
     PAUSE_S_MAX,
     VERDICTS_MAX,
     Verdicts,
+    of_function,
     printable,
 )
 from tests.agent.template.parts import make_template
@@ -24,7 +28,7 @@ def test_a_fault_of_the_code_stays() -> None:
 
 def test_pauses_grow_to_a_bound_and_end_with_a_success() -> None:
     verdicts, now, pauses = Verdicts(), 0.0, []
-    for _ in range(100):
+    for _ in range(ATTEMPTS_MAX - 1):
         verdicts.add(make_template(), "no memory", now, is_for_good=False)
         found = verdicts.find("key-1", now)
         assert found is not None
@@ -34,11 +38,38 @@ def test_pauses_grow_to_a_bound_and_end_with_a_success() -> None:
     assert pauses[:3] == [PAUSE_S, 2 * PAUSE_S, 4 * PAUSE_S]
     assert pauses[-1] == max(pauses) == PAUSE_S_MAX
 
-    verdicts.clear("key-1")
+    verdicts.clear("key-1", "fu-1")
     verdicts.add(make_template(), "no memory", now, is_for_good=False)
     found = verdicts.find("key-1", now)
     assert found is not None
     assert found.until - now == PAUSE_S
+
+
+def test_after_so_many_attempts_it_is_given_up_and_says_how_to_try_again() -> None:
+    verdicts, now = Verdicts(), 0.0
+    for _ in range(ATTEMPTS_MAX):
+        verdicts.add(make_template(), "no memory " * 1_000, now, is_for_good=False)
+        found = verdicts.find("key-1", now)
+        assert found is not None
+        now = found.until
+
+    assert found is not None
+    assert found.until == math.inf
+    assert found.cause.startswith("no memory no memory")
+    assert found.cause.endswith("(given up after 10 attempts; `squall template drop tp-00000001` has it tried again)")
+    assert len(found.cause) <= CAUSE_CHARS_MAX
+    assert verdicts.forget(["tp-00000001"])
+    assert verdicts.find("key-1", now) is None
+
+
+def test_one_of_a_function_is_not_of_the_others() -> None:
+    verdicts = Verdicts()
+    verdicts.add(make_template(), "it crashes", 0.0, is_for_good=False, function_id="fu-2")
+
+    assert verdicts.find("key-1", 0.0) is None
+    assert verdicts.find(of_function("key-1", "fu-2"), 0.0)
+    assert verdicts.is_remembered("key-1", "fu-2")
+    assert not verdicts.is_remembered("key-1", "fu-3")
 
 
 def test_ten_thousand_functions_are_not_all_remembered_but_those_asked_about_are() -> None:

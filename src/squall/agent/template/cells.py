@@ -25,7 +25,7 @@ from squall.runtime.spec import ContainerSpec
 FORK_S = 10.0
 """For a fork, or what it is to live in. A healthy one takes milliseconds; whoever waits longer starts plainly."""
 
-RESTORE_S = 60.0
+RESTORE_S = 30.0
 """To read it all from the disk."""
 
 # What a shortcut may fail of: the plain path is taken then, and says what is really wrong.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from squall.agent.template.cells import Cells
 from squall.agent.template.roster import Roster
 from squall.agent.template.template import Template
-from squall.agent.template.verdicts import printable
+from squall.agent.template.verdicts import Verdicts, printable
 from squall.protocol.task_set import TaskSet
 from squall.protocol.template import FUNCTION
 from squall.runtime.contract import Runtime
@@ -59,21 +59,26 @@ class Ending:
 class Faults:
     """Hears of what becomes of templates and of what was made from them."""
 
-    def __init__(self, runtime: Runtime, roster: Roster, cells: Cells, tasks: TaskSet) -> None:
+    def __init__(self, runtime: Runtime, roster: Roster, cells: Cells, verdicts: Verdicts, tasks: TaskSet) -> None:
         self._runtime = runtime
         self._roster = roster
         self._cells = cells
+        self._verdicts = verdicts
         self._tasks = tasks
 
     def clone_came(self, template: Template, function_id: str, runtime_id: str) -> None:
         """A clone has got going as far as to its first word: it could be forked."""
         template.unfit_fork_count = 0
-        if function_id in template.crash_counts:
+        if function_id in template.crash_counts or self._verdicts.is_remembered(template.key, function_id):
             asyncio.get_running_loop().call_later(EARLY_S, self._lives, template, function_id, runtime_id)
 
     def _lives(self, template: Template, function_id: str, runtime_id: str) -> None:
         if runtime_id in template.clones:
-            template.crash_counts.pop(function_id, None)
+            self._is_well(template, function_id)
+
+    def _is_well(self, template: Template, function_id: str) -> None:
+        template.crash_counts.pop(function_id, None)
+        self._verdicts.clear(template.key, function_id)
 
     def clone_ended(self, template: Template, ending: Ending) -> None:
         """A clone has ended."""
@@ -82,7 +87,7 @@ class Faults:
         elif ending.is_crash:
             self._count_crash(template, ending.function_id)
         else:
-            template.crash_counts.pop(ending.function_id, None)
+            self._is_well(template, ending.function_id)
 
     def _count_crash(self, template: Template, function_id: str) -> None:
         count = template.crash_counts[function_id] = template.crash_counts.get(function_id, 0) + 1

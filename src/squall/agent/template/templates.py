@@ -32,6 +32,7 @@ from squall.agent.template.demand import Demand
 from squall.agent.template.early_files import EarlyFiles
 from squall.agent.template.faults import Ending, Faults
 from squall.agent.template.key import TemplateKeys, of_image
+from squall.agent.template.loads import Loads
 from squall.agent.template.making import Making
 from squall.agent.template.memory import budget_bytes
 from squall.agent.template.pools import Pools
@@ -54,10 +55,11 @@ from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone
 from squall.runtime.spec import ContainerStatus, ExitStatus
 from squall.runtime.templates import FILES
 
-WAIT_S = 60.0
-"""How long a start waits for a function template; it is plain then, and the template goes on being made."""
+SHORT_S = 60.0
+"""How long a start goes after anything shorter than the plain path, from waiting for a template to the last fork that
+fails. Half of what its server waits for the whole of it."""
 MAKE_S = 600.0
-"""How long one may take."""
+"""How long one may take, unless its function's containers may take longer to start."""
 RESERVES_MAX = 64
 """Functions of one template that something is ready for."""
 _MIB = 2**20
@@ -88,9 +90,10 @@ class Templates:
         self.cells = Cells(config, services.runtime, outfits, monotonic)
         self._early_files = EarlyFiles(services.mounts)
         self._verdicts = Verdicts()
+        self._loads = Loads()
         self._tasks = TaskSet()
         self._roster = Roster(config, services, outfits, self.cells, self._verdicts, self._tasks, now, monotonic)
-        self._faults = Faults(services.runtime, self._roster, self.cells, self._tasks)
+        self._faults = Faults(services.runtime, self._roster, self.cells, self._verdicts, self._tasks)
         self._wanted = Wanted(self._make_wanted, self._tasks)
         self._adoption = Adoption(config, services.runtime, outfits, self._making, self._roster, self._tasks, self._ask)
         self._is_ended = False
@@ -119,8 +122,12 @@ class Templates:
 
     # What starts ask
 
-    async def way(self, request: ContainerStart) -> Way:
-        """How to start a container: waits for a template that is being made for its kind."""
+    async def way(self, request: ContainerStart, until: float) -> Way:
+        """How to start a container: waits for a template that is being made for its kind.
+
+        Args:
+            until: by the monotonic clock, not longer than that.
+        """
         if self._config.start_path == PLAIN or self._is_ended:
             return Way(None)
         is_asked_for = request.is_snapshot_enabled or self._config.start_path in WAITING_PATHS
@@ -135,7 +142,7 @@ class Templates:
             library_dir = await self._services.library.get(image.layers, image.config, image.image_id)
         except OSError as error:
             return plain.because(str(error))
-        found = _Found(request, image, library_dir)
+        found = _Found(request, image, library_dir, until)
         if kind == IMAGE:
             self._roster.supersede(request.function_id, FUNCTION, "")
             self._saved.supersede(request.function_id, "")
@@ -150,15 +157,26 @@ class Templates:
             template = self._begin(key, FUNCTION, request)
         self._note_start(template, request)
         has_waited = not template.settled.is_set()
-        await _settled(template)
+        expected_s = self._loads.expected_s(request.function_id)
+        if has_waited and expected_s >= SHORT_S:
+            cause = f"its template is being made, and it took {expected_s:.0f} s or more to load the last time"
+            return await self._before_the_function(plain.because(cause), found)
+        await self._settled(template, until)
         if template.is_ready:
             self._roster.supersede(request.function_id, IMAGE, "")
             template.used_at = self._now()
             if has_waited:
                 plain = replace(plain, waited="from_disk" if template.is_brought_back else "", cause=template.detour)
             return replace(plain, template=template)
+        if not template.settled.is_set():
+            self._loads.note(request.function_id, SHORT_S)
         plain = plain.because(template.cause or _late())
         return plain if template.state != UNFIT else await self._before_the_function(plain, found)
+
+    async def _settled(self, template: Template, until: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, until - self._monotonic())):
+                await template.settled.wait()
 
     async def _before_the_function(self, plain: Way, found: _Found) -> Way:
         """What cannot be forked once its function is loaded, can be before."""
@@ -191,7 +209,7 @@ class Templates:
             template = self._begin(key, IMAGE, made_by)
         self._note_start(template, request)
         if is_awaited:
-            await _settled(template)
+            await self._settled(template, found.until)
         if template.is_ready:
             template.used_at = self._now()
             return replace(plain, template=template)
@@ -329,7 +347,12 @@ class Templates:
         there = [self._told(template) for template in self._roster.there.values()]
         known = {(one.template_id, one.function_id) for one in there}
         saved = [one.told() for one in self._saved.known() if self._is_on_disk_only(one)]
-        unfit = [one.told() for one in self._verdicts if (one.template_id, one.function_id) not in known]
+        unfit = [
+            one.told()
+            for one in self._verdicts
+            # What was tried again and is ready, remembers it until a container has lived on.
+            if one.key not in self._roster.live and (one.template_id, one.function_id) not in known
+        ]
         return tuple(sorted((*there, *unfit, *saved), key=lambda one: -one.used_at)[:NODE_TEMPLATES_MAX])
 
     def _told(self, template: Template) -> NodeTemplate:
@@ -441,8 +464,9 @@ class Templates:
         return template
 
     async def _make(self, template: Template) -> None:
+        began, make_s = self._monotonic(), _make_s(template.request)
         try:
-            async with asyncio.timeout(MAKE_S):
+            async with asyncio.timeout(make_s):
                 report = await self._bring_back(template) or await self._making.start(template)
         except SpawnerGone as error:
             # Neither its fault nor the machine's: all templates are gone, and come again.
@@ -450,11 +474,13 @@ class Templates:
         except ContainerMissing:
             self._roster.unfit(template, "it ended before it was ready")
         except TimeoutError:
-            self._roster.unfit(template, f"it was not ready within {MAKE_S:g} s")
+            self._roster.unfit(template, f"it was not ready within {make_s:g} s")
         except FAILURES as error:
             self._roster.unfit(template, str(error))
         else:
             self._has_reported(template, report)
+        if not template.is_brought_back:
+            self._loads.note(template.request.function_id, self._monotonic() - began)
 
     async def _bring_back(self, template: Template) -> TemplateReport | None:
         """What one says that was saved and has come back; None where it is to be made."""
@@ -478,7 +504,6 @@ class Templates:
             )
             self._roster.unfit(template, cause, is_for_good=True)
             return
-        self._verdicts.clear(template.key)
         self._wanted.is_there(template.key)
         template.state = READY
         template.settled.set()
@@ -489,7 +514,7 @@ class Templates:
     async def _ask(self, template: Template) -> None:
         """What it says of itself, now or when it is made."""
         try:
-            async with asyncio.timeout(MAKE_S):
+            async with asyncio.timeout(_make_s(template.request)):
                 report = await self._services.runtime.template_report(template.template_id)
         except (RuntimeFailure, TimeoutError):
             # It has ended, perhaps because it was dropped: its clones may go on.
@@ -505,16 +530,15 @@ class _Found:
     request: ContainerStart
     image: BuiltImage
     library_dir: str
-
-
-async def _settled(template: Template) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(WAIT_S):
-            await template.settled.wait()
+    until: float
 
 
 def _late() -> str:
-    return f"its template was not ready within {WAIT_S:g} s, and goes on being made"
+    return f"its template was not ready within {SHORT_S:g} s, and goes on being made"
+
+
+def _make_s(request: ContainerStart) -> float:
+    return max(MAKE_S, request.startup_timeout_s)
 
 
 def _writer(runtime_id: str, outfit: Outfit, pid: int) -> Writer:

@@ -1,7 +1,8 @@
 """Why there are no templates of some starts, and until when that is believed.
 
 What is the fault of the code stays: the same code is as unfit the next time. What is the machine's may be over, so it
-is tried again, after pauses that grow. Of more than `VERDICTS_MAX` those asked about longest ago are forgotten.
+is tried again, after pauses that grow, `ATTEMPTS_MAX` times in all. Of more than `VERDICTS_MAX` those asked about
+longest ago are forgotten.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ from squall.protocol.template import UNFIT, NodeTemplate
 VERDICTS_MAX = 4_096
 PAUSE_S, PAUSE_S_MAX = 5.0, 600.0
 """After the machine's first failure, and at most."""
+ATTEMPTS_MAX = 10
+"""So often something is tried that is not well in between: with the pauses, for half an hour at least."""
 CAUSE_CHARS_MAX = 500
+
+
+_GIVEN_UP = " (given up after {} attempts; `squall template drop {}` has it tried again)"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of the last template of a key."""
 
+    key: str
     template_id: str
     app_id: str
     function_id: str
@@ -76,10 +83,14 @@ class Verdicts:
         key = of_function(template.key, function_id) if function_id else template.key
         before = self._found.pop(key, None)
         failure_count = (before.failure_count if before is not None else 0) + 1
-        # Beyond this the longest pause is reached, and a float some day is not.
-        pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** min(failure_count - 1, 16))
+        pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** (min(failure_count, ATTEMPTS_MAX) - 1))
+        if not is_for_good and failure_count >= ATTEMPTS_MAX:
+            is_for_good = True
+            cause = printable(cause, CAUSE_CHARS_MAX - len(_GIVEN_UP) - len(template.template_id))
+            cause += _GIVEN_UP.format(failure_count, template.template_id)
         record = template.outfit.record
         self._found[key] = Verdict(
+            key,
             template.template_id,
             record.app_id,
             function_id or record.function_id,
@@ -92,9 +103,14 @@ class Verdicts:
         while len(self._found) > VERDICTS_MAX:
             self._found.popitem(last=False)
 
-    def clear(self, key: str) -> None:
-        """A template of the key is as it should be."""
+    def clear(self, key: str, function_id: str) -> None:
+        """A template of the key is as it should be, for this function and so for all."""
         self._found.pop(key, None)
+        self._found.pop(of_function(key, function_id), None)
+
+    def is_remembered(self, key: str, function_id: str) -> bool:
+        """There was a verdict on a template of the key, or for this function; perhaps it holds no more."""
+        return key in self._found or of_function(key, function_id) in self._found
 
     def forget(self, template_ids: Collection[str]) -> list[str]:
         """Forget those of some templates; returns which there were."""
@@ -109,8 +125,8 @@ def of_function(key: str, function_id: str) -> str:
     return f"{key} {function_id}"
 
 
-def printable(cause: str) -> str:
+def printable(cause: str, chars_max: int = CAUSE_CHARS_MAX) -> str:
     """A cause, which user code may have written, as one line of bounded length that does nothing to a terminal."""
     shown = "".join(one if one.isprintable() else " " for one in cause[: 4 * CAUSE_CHARS_MAX])
     words = " ".join(shown.split())
-    return words if len(words) <= CAUSE_CHARS_MAX else words[: CAUSE_CHARS_MAX - 1] + "…"
+    return words if len(words) <= chars_max else words[: chars_max - 1] + "…"

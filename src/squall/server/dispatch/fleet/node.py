@@ -113,6 +113,7 @@ class Node:
             spec.version,
             spec.is_snapshot_enabled,
             spec.isolation,
+            spec.startup_timeout_s,
         )
         if self.peer is None:
             raise ChannelClosed(f"ContainerStart: {self.node_id} went away before it was asked")
