@@ -10,8 +10,9 @@ from squall.cli.cold_start import ColdStart, cold_start_of
 from squall.cli.start_report import distribution, hints, histogram, lines_of, percentile, phases
 from squall.protocol.container import ContainerInfo
 from squall.protocol.flight import AttemptFlight, CallFlight, CallSummary, ContainerFlight, InputFlight
-from squall.protocol.function import BY_FILE, Definition, FunctionSpec
-from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN
+from squall.protocol.function import BY_FILE, GVISOR, Definition, FunctionSpec
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE
+from squall.protocol.records import replace
 
 
 def spec(*, is_snapshot_enabled: bool = False) -> FunctionSpec:
@@ -120,10 +121,29 @@ def test_phases_of_a_call_of_a_parked_copy_add_up_too(finished: float, run: floa
         (False, start({"sandbox": 10}, PATH_FORK), "image template"),
         (True, start({"sandbox": 10}, PATH_PLAIN, "module watch started the thread 'poller'"), "the thread 'poller'"),
         (True, start({"sandbox": 10}), "the node does not say why"),
+        (True, start({"template": 900, "sandbox": 10}, PATH_FORK), "waited for a template"),
+        (False, start({"sandbox": 90, "run": 1}), "many starts at once"),
+        (False, start({"network": 90, "run": 1}, PATH_FORK), "many starts at once"),
+        (False, start({"process": 90, "run": 1}), "no template to fork"),
+        (False, start({"process": 90}, cause="its image has an entrypoint"), "'plain': its image has an entrypoint"),
+        (True, start({"sandbox": 90}, PATH_RESTORE), "read back from a memory snapshot"),
     ],
 )
 def test_hints_say_what_to_do(is_snapshot_enabled: bool, one: ColdStart, said: str) -> None:
     assert any(said in hint for hint in hints(spec(is_snapshot_enabled=is_snapshot_enabled), [one] * 3))
+
+
+def test_a_cause_is_not_followed_by_a_guess() -> None:
+    slow = start({"process": 90, "run": 1}, cause="its image has an entrypoint")
+
+    assert not any("no template to fork" in hint for hint in hints(spec(), [slow]))
+
+
+def test_under_gvisor_nobody_is_promised_a_fork() -> None:
+    gvisor = replace(spec(), isolation=GVISOR)
+
+    assert any("restored from what was saved" in hint for hint in hints(gvisor, [start({"import": 90})]))
+    assert not any("fork" in hint for hint in hints(gvisor, [start({"import": 90})]))
 
 
 def test_who_has_snapshots_is_not_told_to_switch_them_on() -> None:

@@ -118,9 +118,7 @@ class Starts:
             except FAILURES as error:
                 start.clock.mark(f"failed_{path}")
                 done = "restored" if template.is_saved else "forked"
-                container.cause = (
-                    printable(f"it could not be {done}: {str(error) or _LATE}") if way.is_asked_for else ""
-                )
+                container.cause = printable(f"it could not be {done}: {str(error) or _LATE}")
                 self._take_off(container, template, plain)
                 self._templates.failed(template, error)
                 continue

@@ -204,17 +204,18 @@ def wait_for_template(subject: Subject) -> None:
 
 def leave(subject: Subject) -> None:
     """Leave nothing on the nodes: end what an interrupted call has left, and let go of templates that nobody else
-    uses. Nothing is waited for."""
+    uses; that of the image is of all functions of the app. Nothing is waited for."""
     for container_id in _containers_of(subject):
         ask("ContainerStop", ContainerStop(container_id), Empty)
-    template_ids = tuple(one.template_id for one in _templates_of(subject))
+    template_ids = tuple(one.template_id for one in _templates_of(subject) if one.function_id)
     if template_ids:
         ask("TemplateDrop", TemplateDrop(template_ids), TemplateDropped)
 
 
 def _templates_of(subject: Subject) -> Iterator[NodeTemplate]:
     for page in ask_pages("TemplateList", TemplateList(subject.app_id), TemplateListing):
-        yield from (one.template for one in page.templates if one.template.function_id == subject.function_id)
+        # Of an image one is of no function.
+        yield from (one.template for one in page.templates if one.template.function_id in ("", subject.function_id))
 
 
 def _containers_of(subject: Subject) -> Iterator[str]:

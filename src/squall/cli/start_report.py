@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from squall.cli.cold_start import MESSAGES, RUN, ColdStart
 from squall.cli.tables import counted
 from squall.cli.timeline import Span, bar, shown
-from squall.protocol.function import FunctionSpec
-from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN
+from squall.protocol.function import GVISOR, FunctionSpec
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE
 from squall.protocol.records import record
 
 ROWS = 8
@@ -18,6 +18,8 @@ ROWS = 8
 COLUMNS = 30
 WIDE = 8.0
 """Times that differ by more than this factor are put in rows that grow with them."""
+SLOW_MS = 20.0
+"""What the node itself does is worth one from here on only."""
 LARGE_PERCENT = 30.0
 """A phase that takes more of the starts than this is worth a hint."""
 
@@ -134,10 +136,12 @@ def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
     ]
     large = {one.name for one in phases(starts) if one.share_percent >= LARGE_PERCENT}
     has_snapshot = spec.is_snapshot_enabled
+    has_cause = any(one.cause for one in starts)
     if "import" in large and not has_snapshot:
+        further = "is restored from what was saved of that" if spec.isolation == GVISOR else "is a fork of that"
         found.append(
             "Most of it is the import of your module: with enable_memory_snapshot=True it is imported once on each"
-            " node, and every further start is a fork of that."
+            f" node, and every further start {further}."
         )
     if "enter hooks" in large:
         found.append(
@@ -148,6 +152,24 @@ def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
         found.append("It waits for a node with room: look at cpu= and memory= of what else runs, or add a node.")
     if "files" in large or "rootfs" in large:
         found.append("Its files or its image come to the node first: the next starts there find them.")
+    if "template" in large:
+        found.append("They waited for a template to be made, which the first starts on a node do: measure more starts.")
+    slow = {one.name for one in phases(starts) if one.name in large and one.p50_ms >= SLOW_MS}
+    if {"network", "sandbox"} & slow and usual in (PATH_PLAIN, PATH_FORK):
+        found.append(
+            "Much of it is the network, the namespaces and the limits of its container, which the node makes ahead for"
+            " what is started often: a machine that is busy, or many starts at once, have them made in the start."
+        )
+    if {"process", "boot"} & slow and usual == PATH_PLAIN and not has_cause:
+        found.append(
+            "Much of it is Python that begins: the node had no template to fork. It makes one of the image after a"
+            " first start in the app, unless its memory is short: `squall template list`."
+        )
+    if usual == PATH_RESTORE:
+        found.append(
+            "Starts are read back from a memory snapshot under gVisor, all of it each time: the less it has"
+            " loaded, the sooner it is there."
+        )
     if RUN in large:
         found.append("Most of it is the function's own run, which a quicker start leaves as it is.")
     if usual == PATH_PARKED and has_snapshot:
@@ -158,7 +180,8 @@ def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
     elif usual in (PATH_FORK, PATH_PARKED):
         found.append("Starts are forks of the image template: interpreter and guest were there already.")
     elif usual == PATH_PLAIN and has_snapshot and not found:
-        found.append("It is not forked though enable_memory_snapshot=True, and the node does not say why.")
+        done = "restored" if spec.isolation == GVISOR else "forked"
+        found.append(f"It is not {done} though enable_memory_snapshot=True, and the node does not say why.")
     if MESSAGES in large and usual == PATH_PLAIN:
         # In a copy it is mostly pages that are copied when they are first written to.
         found.append("Much of it passes between this program and the container: call from nearer, or with less.")

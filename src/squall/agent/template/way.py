@@ -29,17 +29,17 @@ class Way:
     template: Template | None
     """As a fork of this one; None: plainly."""
     cause: str = ""
-    """Why plainly, where it was to be a fork."""
+    """Why plainly, or not from the template of the function that was asked for."""
     is_asked_for: bool = False
-    """It was to be a fork."""
+    """It was to be a fork, and may have waited for that."""
     waited: str = ""
     """For what, as the phase of the start is called: its template was made, or brought back from the disk."""
     wanted: Wish | None = None
     """A template that is to be made once the container has got going."""
 
     def because(self, cause: str) -> Way:
-        """The same with its cause, if somebody is to hear it."""
-        return replace(self, cause=printable(cause)) if self.is_asked_for else self
+        """The same with its cause."""
+        return replace(self, cause=printable(cause))
 
 
 def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -> str:
