@@ -15,9 +15,8 @@ import pytest
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import ContainerMissing, TemplateUnfit
-from squall.runtime.gvisor import snapshot
-from squall.runtime.spec import GVISOR, ContainerSpec, ExitStatus, IdRange
-from tests.kernel.containers import ENV, Containers, Running, processes_of
+from squall.runtime.spec import GVISOR, ContainerSpec, ExitStatus, IdRange, Limits
+from tests.kernel.containers import ENV, Containers, Running, processes_of, until
 from tests.kernel.executors import NEEDS_RUNSC
 from tests.kernel.machine import MACHINE_ADDRESS, Machine, MakePool, missing
 
@@ -69,6 +68,13 @@ async def ready_template(containers: Containers, **env: str) -> Running:
     return running
 
 
+def images_of(containers: Containers) -> list[Path]:
+    """The snapshots that the spawner has, each in a place in memory that only it can reach."""
+    assert isinstance(containers.runtime, SpawnerRuntime)
+    held = Path(f"/proc/{containers.runtime.spawner_pid}/fd").iterdir()
+    return [one for one in held if (one / "pages.img").exists()]
+
+
 def restored(containers: Containers, template: Running, name: str, **fields: object) -> ContainerSpec:
     env = {**ENV, "NAME": name, "THEN": "time.sleep(60)"}
     spec = containers.spec("python3", env=env, id_range=RANGE, **fields)
@@ -90,7 +96,7 @@ async def test_containers_begin_where_the_template_has_come_to(containers: Conta
     assert said[0]["host"] == "squall"
     assert said[0]["address"]
     for one in running:
-        assert not os.listdir(snapshot.shared_dir(str(containers.base / one.container_id)))
+        assert not os.listdir(f"/proc/{one.pid}/root/saved/shared")
     assert [status.container_id for status in await containers.runtime.list()] == [
         template.container_id,
         *(one.container_id for one in running),
@@ -131,11 +137,31 @@ async def test_one_that_does_not_come_to_itself_is_unfit(containers: Containers)
     template = await start_template(containers, AFTER="os._exit(3)")
 
     report = await containers.runtime.template_report(template.container_id)
-    assert report == TemplateReport(is_ready=False, cause="restored, it ended at once (exit code 3)")
+    cause = "restored, it ended before it had taken its identity (exit code 3)"
+    assert report == TemplateReport(is_ready=False, cause=cause)
     await containers.exit(template)
 
-    assert not os.path.exists(snapshot.image_dir(str(containers.base / template.container_id)))
+    assert not images_of(containers)
     assert not (containers.base / template.container_id / "check").exists()
+
+
+async def test_one_whose_check_ends_with_a_failure_is_unfit(containers: Containers) -> None:
+    template = await start_template(containers, AFTER="os.unlink(path); os._exit(3)")
+
+    report = await containers.runtime.template_report(template.container_id)
+
+    assert report == TemplateReport(is_ready=False, cause="restored, it ended at once (exit code 3)")
+
+
+async def test_start_of_one_that_ends_before_it_is_somebody_fails(containers: Containers) -> None:
+    # The check comes to itself: it is what containers are told that ends them.
+    template = await ready_template(containers, AFTER="json.load(open(path))['is_check'] or os._exit(0)")
+
+    with pytest.raises(TemplateUnfit, match=r"ended before it had taken its identity \(exit code 0\)"):
+        await containers.start_spec(restored(containers, template, "one"))
+
+    assert [status.container_id for status in await containers.runtime.list()] == [template.container_id]
+    assert not containers.exit_of, "nobody hears of the end of a container that never was"
 
 
 async def test_one_that_says_it_is_unfit_is(containers: Containers) -> None:
@@ -167,13 +193,70 @@ async def test_template_that_ends_before_it_is_ready_is_missing(containers: Cont
 
 async def test_image_that_was_cut_short_is_noticed(containers: Containers) -> None:
     template = await ready_template(containers)
-    state_dir = containers.base / template.container_id
-    (state_dir / "image/pages.img").write_bytes(b"")
+    (image,) = images_of(containers)
+    (image / "pages.img").write_bytes(b"")
 
     with pytest.raises(Exception, match="under gVisor"):
         await containers.start_spec(restored(containers, template, "one"))
 
     assert [status.container_id for status in await containers.runtime.list()] == [template.container_id]
+
+
+def files_with(top: Path, *values: str) -> list[Path]:
+    """Files below a directory in which one of these is."""
+    found = []
+    for place, _, names in os.walk(top):
+        for path in (Path(place) / name for name in names):
+            if path.is_file() and not path.is_symlink():
+                content = path.read_bytes()
+                found += [path for value in values if value.encode() in content]
+    return found
+
+
+async def test_what_is_in_its_memory_and_who_containers_are_is_on_no_disk(
+    containers: Containers, data_dir: Path
+) -> None:
+    secret, token = f"secret-{os.urandom(8).hex()}", f"token-{os.urandom(8).hex()}"
+    template = await ready_template(containers, PASSWORD=secret)
+    assert len(images_of(containers)) == 1
+    # It is there: a test that looks for nothing finds nothing.
+    (image,) = images_of(containers)
+    assert any(secret.encode() in one.read_bytes() for one in image.iterdir())
+    spec = restored(containers, template, "one")
+    running = await containers.start_spec(replace(spec, env={**spec.env, "TOKEN": token, "PASSWORD": secret}))
+    await running.stdout.read_until("\n")
+
+    for top in (data_dir, containers.base):
+        assert not files_with(top, secret, token)
+
+    # And gone with the template, though a container that has begun from it lives.
+    await containers.runtime.remove(template.container_id)
+    assert not images_of(containers)
+
+
+async def test_snapshot_counts_as_memory_beside_that_of_a_template_with_a_limit(containers: Containers) -> None:
+    limits = Limits(memory_bytes=128 * 2**20)
+    code = "more = [os.urandom(1 << 20) for _ in range(90)]"
+    spec = containers.spec("python3", "-c", PROGRAM, env={**ENV, "NAME": "template", "BEFORE": code}, id_range=RANGE)
+    template = await containers.start_spec(replace(spec, is_template=True, limits=limits))
+
+    report = await containers.runtime.template_report(template.container_id)
+
+    assert report.is_ready, report.cause
+    assert report.memory_bytes > 90 * 2**20
+
+
+async def test_check_ends_with_its_template(containers: Containers) -> None:
+    template = await start_template(containers, AFTER="time.sleep(60)")
+    check = containers.base / template.container_id / "check"
+    await until(check.exists)
+    await asyncio.sleep(0.3)
+
+    await asyncio.wait_for(containers.runtime.remove(template.container_id), 10)
+
+    assert not check.exists(), "its directory and its ids are nobody's any more"
+    assert not images_of(containers)
+    assert await containers.runtime.list() == []
 
 
 async def test_somebody_elses_template_is_not_restored(containers: Containers) -> None:

@@ -60,7 +60,7 @@ GVISOR_FAULTS = (
                 '"" if True else',
             ),
         ),
-        {f"{SNAPSHOTS}test_one_that_does_not_come_to_itself_is_unfit": "report == TemplateReport"},
+        {f"{SNAPSHOTS}test_one_whose_check_ends_with_a_failure_is_unfit": "report == TemplateReport"},
     ),
     Mutation(
         "gvisor-files-not-copied",

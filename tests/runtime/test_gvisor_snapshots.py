@@ -34,9 +34,8 @@ def known(monkeypatch: pytest.MonkeyPatch, report: TemplateReport | None, releas
         GvisorExecutor(LaunchKit(-1, -1, -1, b"", b"", 40), poller), poller, Hands(never, never, never, never)
     )
     entry = cast(Entry, type("Template", (), {"spec": TEMPLATE})())
-    made._known["tp-1"] = Snapshot(entry, report=report, release="20240729")
-    monkeypatch.setattr(snapshots, "find_runsc", lambda: "/bin/runsc")
-    monkeypatch.setattr(snapshots, "release_of", lambda _: release)
+    made._known["tp-1"] = Snapshot(entry, report=report, saved_by="20240729")
+    monkeypatch.setattr(snapshots, "identity_of_runsc", lambda: release)
     return made
 
 
@@ -62,12 +61,11 @@ def test_what_cannot_be_restored_is_refused_with_its_cause(
 
 @pytest.mark.parametrize("cut", snapshot.IMAGE_FILES)
 def test_file_that_is_missing_or_empty_is_named(tmp_path: Path, cut: str) -> None:
-    (tmp_path / "image").mkdir()
     for name in snapshot.IMAGE_FILES:
-        (tmp_path / "image" / name).write_bytes(b"x")
+        (tmp_path / name).write_bytes(b"x")
     assert snapshot.image_bytes(str(tmp_path)) == 3
 
-    (tmp_path / "image" / cut).write_bytes(b"")
+    (tmp_path / cut).write_bytes(b"")
 
-    with pytest.raises(RuntimeFailure, match=rf"{cut} is empty or missing; is the disk full"):
+    with pytest.raises(RuntimeFailure, match=rf"{cut} is empty or missing; is the memory full"):
         snapshot.image_bytes(str(tmp_path))

@@ -193,6 +193,16 @@ def _attach_idmapped(source: str, target: str, context: Context) -> None:
     os.close(tree)
 
 
+def _take_place(operation: op.TakePlace, context: Context) -> None:
+    with _among_images(context):
+        tree = sc.open_tree(operation.point)
+    attributes = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
+    if operation.is_read_only:
+        attributes |= sc.MOUNT_ATTR_RDONLY
+    sc.set_mount_attributes(tree, operation.point, attributes)
+    context.trees[operation.name] = tree
+
+
 def _fill_upper(operation: op.FillUpper, context: Context) -> None:
     os.makedirs(operation.writable, exist_ok=True)
     try:
@@ -432,6 +442,7 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.TakeTree: _take_tree,
     op.TakeLayer: _take_layer,
     op.TakeImages: _take_images,
+    op.TakePlace: _take_place,
     op.FillUpper: _fill_upper,
     op.MountRoot: _mount_root,
     op.PivotRoot: _pivot_root,

@@ -95,7 +95,7 @@ class LayerMounts:
                 mounted.users.add(container_id)
                 points[layer] = mounted.point
             if trees:
-                _in_namespace(self._images_fd, partial(_attach, trees))
+                attach(self._images_fd, trees)
         except RuntimeFailure:
             for identity, mounted in list(self._mounted.items()):
                 if mounted.point in trees:
@@ -138,7 +138,7 @@ class LayerMounts:
     def _unmount(self, identities: Sequence[_Identity]) -> None:
         points = [self._mounted.pop(identity).point for identity in identities]
         if points:
-            _in_namespace(self._images_fd, partial(_detach, points))
+            detach(self._images_fd, points)
 
     def _mount(self, image: str) -> int:
         """A mount of an image that is attached nowhere yet."""
@@ -184,6 +184,16 @@ def _identity(layer: str) -> _Identity | None:
         raise RuntimeFailure(f"cannot use layer {layer}: {error.strerror}; build its image again") from error
     # A file that was replaced is another image, whatever it is called.
     return None if stat.S_ISDIR(status.st_mode) else (status.st_dev, status.st_ino, status.st_mtime_ns)
+
+
+def attach(images_fd: int, trees: Mapping[str, int]) -> None:
+    """Attach mounts, by where, in the namespace of images."""
+    _in_namespace(images_fd, partial(_attach, trees))
+
+
+def detach(images_fd: int, points: Sequence[str]) -> None:
+    """Take them away again."""
+    _in_namespace(images_fd, partial(_detach, points))
 
 
 def _attach(trees: Mapping[str, int]) -> None:

@@ -95,6 +95,15 @@ class TakeImages:
 
 
 @dataclass(frozen=True, slots=True)
+class TakePlace:
+    """Take a directory in memory from where the spawner has it, with the machine's ids."""
+
+    point: str
+    name: str
+    is_read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FillUpper:
     """Put copies of files where the container's own writes go, as if it had written them."""
 
@@ -311,9 +320,9 @@ class ExecuteRunsc:
 
 RootOperation = (
     DetachMounts | SetFileLimit | JoinNetwork | OpenNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch
-    | WriteScratchFile | TakeTree | TakeLayer | TakeImages | FillUpper | MountRoot | PivotRoot | MakeDirectory
-    | MountKind | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath | SetHostname | OpenCgroup | EnterCgroup
-    | OwnMounts | EnterUserNamespace | FurnishSandbox | CheckProgram | ExecuteRunsc
+    | WriteScratchFile | TakeTree | TakeLayer | TakeImages | TakePlace | FillUpper | MountRoot | PivotRoot
+    | MakeDirectory | MountKind | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath | SetHostname
+    | OpenCgroup | EnterCgroup | OwnMounts | EnterUserNamespace | FurnishSandbox | CheckProgram | ExecuteRunsc
 )  # fmt: skip
 ConfinedOperation = (
     BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | KeepControl

@@ -448,6 +448,8 @@ class Registry:
             self._finish_removal(entry)
 
     def _finish_removal(self, entry: Entry) -> None:
+        if self._snapshots.outlives(entry.spec.container_id, lambda: self._finish_removal(entry)):
+            return
         answers, entry.removals = entry.removals, []
         outcome: Reply | RuntimeFailure = Reply()
         if self._entries.get(entry.spec.container_id) is not entry:

@@ -119,15 +119,17 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, options: s
     _check(result, f"mount {kind or source} at", target)
 
 
-def make_mount(source: str, kind: str, attributes: int, options: Mapping[str, str] | None = None) -> int:
-    """A read-only mount of a file system that is attached nowhere; returns its descriptor."""
+def make_mount(
+    source: str, kind: str, attributes: int, options: Mapping[str, str] | None = None, *, is_read_only: bool = True
+) -> int:
+    """A mount of a file system that is attached nowhere; returns its descriptor."""
     subject = f"{kind} {source}"
     context = _check(_libc.syscall(_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC), "mount", subject)
     try:
         for command, key, value in (
             (_FSCONFIG_SET_STRING, b"source", source.encode()),
             *((_FSCONFIG_SET_STRING, name.encode(), value.encode()) for name, value in (options or {}).items()),
-            (_FSCONFIG_SET_FLAG, b"ro", None),
+            *(((_FSCONFIG_SET_FLAG, b"ro", None),) if is_read_only else ()),
             (_FSCONFIG_CMD_CREATE, None, None),
         ):
             _check(_libc.syscall(_FSCONFIG, context, command, key, value, 0), "mount", subject)

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from squall.runtime.gvisor import snapshot
 from squall.runtime.plan import KEPT_CAPABILITIES, NOFILE_MAX, TTY_GROUP, written_files
 from squall.runtime.programs import SEARCH_PATH
 from squall.runtime.spec import ContainerSpec, ExecSpec
 
+SHARED = "/saved/shared"
 NAME = "squall"
 """Of the one container that each runsc knows."""
 PROGRAM, RECORDS, BUNDLE, ROOT, IMAGE = "/bin/runsc", "/run/runsc", "/run/bundle", "/root", "/saved/image"
@@ -107,7 +109,12 @@ def file_path(name: str) -> str:
 
 def unseen(spec: ContainerSpec) -> list[str]:
     """Places in the container whose files are not in its root file system."""
-    return ["/dev", "/proc", "/sys", "/tmp", *(bind.target for bind in spec.binds)]
+    own = [snapshot.DIRECTORY] if _has_directory(spec) else []
+    return ["/dev", "/proc", "/sys", "/tmp", *own, *(bind.target for bind in spec.binds)]
+
+
+def _has_directory(spec: ContainerSpec) -> bool:
+    return spec.is_template or bool(spec.template_id)
 
 
 def _process(container: ContainerSpec, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> dict[str, Any]:
@@ -139,6 +146,8 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
         mounts.append(_bind(f"{ROOT}/tmp", "/tmp", is_read_only=False))
     mounts += [_bind(file_path(name), f"/etc/{name}", is_read_only=False) for name, _ in written_files(spec)]
     mounts.append(_bind(file_path("init"), INIT, is_read_only=True))
+    if _has_directory(spec):
+        mounts.append(_bind(SHARED, snapshot.DIRECTORY, is_read_only=False))
     # Shorter targets first: a bind at /data must not cover one at /data/cache that came before it.
     for index, bind in sorted(enumerate(spec.binds), key=lambda pair: pair[1].target.count("/")):
         mounts.append(_bind(bind_path(index), bind.target, is_read_only=bind.is_read_only))

@@ -13,14 +13,16 @@ from functools import partial
 from squall.runtime import syscalls as sc
 from squall.runtime.aside import run_aside
 from squall.runtime.container import Entry, Outcome, Reply, status_from_wait
-from squall.runtime.errors import RuntimeFailure
+from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.execute import carry_out
 from squall.runtime.gvisor import bundle, snapshot
+from squall.runtime.gvisor.plan import Places as SnapshotPlaces
 from squall.runtime.gvisor.plan import plan_exec, plan_save, plan_signal, plan_start
 from squall.runtime.gvisor.program import find_runsc
 from squall.runtime.gvisor.slot import note_slot
 from squall.runtime.launch import JOINED_NAMESPACES, LaunchKit, context_of
 from squall.runtime.operations import Phase
+from squall.runtime.places import Place, Places
 from squall.runtime.poll import Poller
 from squall.runtime.programs import find_init
 from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus, Limits
@@ -41,8 +43,9 @@ class GvisorExecutor:
         self._kit = kit
         self._poller = poller
         self._error_fds: dict[str, int] = {}
-        self.image_dirs: dict[str, str] = {}
-        """Of containers that are to be restored, where their snapshots are."""
+        self.places = Places(kit.images_fd)
+        self.restored_from: dict[str, str] = {}
+        """Of containers that are to be restored, their templates."""
 
     def plan_start(
         self, spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str]
@@ -54,15 +57,30 @@ class GvisorExecutor:
         """
         programs = {"runsc": find_runsc(), "init": find_init()}
         if spec.is_template:
-            snapshot.make_directories(spec)
-            self.image_dirs[spec.container_id] = snapshot.image_dir(spec.state_dir)
+            # As much as it may have in memory: it is what it has there.
+            self.places.make(snapshot.image_of(spec.container_id), self.limits(spec).memory_bytes)
+            self.make_shared(spec)
             spec = snapshot.with_directory(spec)
         note_slot(spec)
         error_fd = self._error_fds[spec.container_id] = os.memfd_create("runsc-errors", os.MFD_CLOEXEC)
         return plan_start(
             spec, tasks_paths, image_points,
-            programs=programs, error_fd=error_fd, image_dir=self.image_dirs.get(spec.container_id, ""),
+            programs=programs, error_fd=error_fd, places=self._places_of(spec.container_id),
         )  # fmt: skip
+
+    def make_shared(self, spec: ContainerSpec) -> Place:
+        """The directory that a template, or a container that is to be restored, is to see.
+
+        Raises:
+            RuntimeFailure: the kernel does not make it.
+        """
+        owner = spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1]
+        return self.places.make(snapshot.shared_of(spec.container_id), snapshot.SHARED_BYTES_MAX, owner)
+
+    def _places_of(self, container_id: str) -> SnapshotPlaces:
+        image = self.places.find(snapshot.image_of(self.restored_from.get(container_id, container_id)))
+        shared = self.places.find(snapshot.shared_of(container_id))
+        return SnapshotPlaces(image.point if image else "", shared.point if shared else "")
 
     def limits(self, spec: ContainerSpec) -> Limits:
         """With room for runsc, sandbox and gofer."""
@@ -80,7 +98,7 @@ class GvisorExecutor:
     def is_up(self, entry: Entry) -> bool:
         """By runsc's own record, which says `running` once the program has been loaded. One that is restored is up when
         it has taken its identity."""
-        if entry.spec.template_id and not snapshot.is_told(entry.spec):
+        if not self._is_told(entry):
             return False
         try:
             with open(f"/proc/{entry.forked.pid}/root{bundle.STATE}", encoding="utf-8") as file:
@@ -88,12 +106,21 @@ class GvisorExecutor:
         except (OSError, ValueError, KeyError):
             return False
 
+    def _is_told(self, entry: Entry) -> bool:
+        """Whether it is who it is to be; one that begins by itself is."""
+        shared = self.places.find(snapshot.shared_of(entry.spec.container_id)) if entry.spec.template_id else None
+        return shared is None or snapshot.is_told(shared.path)
+
     def start_failure(self, entry: Entry, status: int) -> RuntimeFailure | None:
-        """What runsc said, if it failed."""
+        """What runsc said, if it failed; of one that was restored, that it has never become somebody."""
         error = self._error(entry.spec.container_id)
         if os.WIFSIGNALED(status) or (_is_failure(status) and error):
             reason = error or "runsc was killed (a memory or process limit too small for the start itself?)"
             return RuntimeFailure(f"cannot start container {entry.spec.container_id} under gVisor: {reason}")
+        if not self._is_told(entry):
+            # Its exit code is nobody's: the container that was asked for has not begun.
+            ending = f"exit code {os.waitstatus_to_exitcode(status)}"
+            return TemplateUnfit(f"restored, it ended before it had taken its identity ({ending})")
         return None
 
     def exit_status(self, entry: Entry, status: int) -> ExitStatus:
@@ -122,11 +149,17 @@ class GvisorExecutor:
     def save(self, entry: Entry, answer: Outcome) -> None:
         """Save a template, whose processes end then; the answer comes when they have been told to end."""
         what = f"save template {entry.spec.container_id}"
+        limits = self.limits(entry.spec)
+        if limits.memory_bytes:
+            # What is saved is written by the sandbox, and counts beside what it has in memory until it ends.
+            entry.cgroup.set_limits(replace(limits, memory_bytes=2 * limits.memory_bytes))
         run_aside(self._poller, partial(_order, self._kit, entry, plan_save(), what), answer)
 
     def forget(self, container_id: str) -> None:
         """What runsc said is not kept."""
-        self.image_dirs.pop(container_id, None)
+        self.restored_from.pop(container_id, None)
+        for name in (snapshot.image_of(container_id), snapshot.shared_of(container_id)):
+            self.places.drop(name)
         error_fd = self._error_fds.pop(container_id, -1)
         if error_fd >= 0:
             os.close(error_fd)

@@ -8,6 +8,7 @@ that needs; what runs a program beside the first one, or sends a signal, may not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from squall.runtime import operations as op
 from squall.runtime.gvisor import bundle
@@ -34,26 +35,42 @@ RUNSC_CAPABILITIES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Directories in memory, by where the spawner has them; empty for a container that has to do with no snapshot."""
+
+    image: str = ""
+    shared: str = ""
+
+
+NONE = Places()
+
+
 def plan_start(
     spec: ContainerSpec, tasks_paths: Sequence[str], image_points: Mapping[str, str], *, programs: Mapping[str, str],
-    error_fd: int, image_dir: str = "",
+    error_fd: int, places: Places = NONE,
 ) -> list[op.Phase]:  # fmt: skip
     """The phases that turn a process forked into new namespaces into runsc.
 
     Args:
         programs: where `runsc` and `init` are on this machine.
         error_fd: a descriptor into which runsc writes why it failed.
-        image_dir: of a template, where it is to be saved; of a container that is to be restored, where from.
+        places: of a template, where it is to be saved; of a container that is to be restored, where from.
     """
     scratch = scratch_of(spec)
     network, rootfs = plan_root(spec, tasks_paths, image_points)
-    taken = [op.TakeTree(path, name, is_read_only=True, is_idmapped=False) for name, path in programs.items()]
+    taken: list[op.RootOperation] = [
+        op.TakeTree(path, name, is_read_only=True, is_idmapped=False) for name, path in programs.items()
+    ]
     trees = {bundle.PROGRAM: "runsc", bundle.file_path("init"): "init"}
     trees |= {bundle.file_path(name): name for name, _ in written_files(spec)}
     trees |= {bundle.bind_path(index): f"bind-{index}" for index in range(len(spec.binds))}
-    if image_dir:
-        taken.append(op.TakeTree(image_dir, "image", is_read_only=not spec.is_template, is_idmapped=False))
+    if places.image:
+        taken.append(op.TakePlace(places.image, "image", is_read_only=not spec.is_template))
         trees[bundle.IMAGE] = "image"
+    if places.shared:
+        taken.append(op.TakePlace(places.shared, "shared", is_read_only=False))
+        trees[bundle.SHARED] = "shared"
     argv = bundle.restore_argv(error_fd) if spec.template_id else bundle.run_argv(error_fd)
     furnish = op.FurnishSandbox(scratch, trees, {f"{bundle.BUNDLE}/config.json": bundle.config_json(spec)})
     search_path = spec.env.get("PATH", SEARCH_PATH)

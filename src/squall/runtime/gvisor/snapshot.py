@@ -1,8 +1,11 @@
-"""Where a snapshot of a template under gVisor lies, and what passes between the template and us.
+"""A snapshot of a template under gVisor, and what passes between the template and us.
 
-    <state_dir>/image/     all of the sandbox, as runsc saves it: the machine's root's alone
-    <state_dir>/snapshot/  seen inside, and written there: `report.json` of the template, `identity.json` for a restored
-                           one; what is read there was written by user code
+    image   all of the sandbox, as runsc saves it: the machine's root's alone
+    shared  seen inside, and written there: `report.json` of the template, `identity.json` for a restored one; what is
+            read there was written by user code
+
+Both are in memory (`runtime.places`): it is what was in the template's memory, with its environment, and for a moment
+the environment of each container, with its token and its secrets. Nothing of that is for a disk.
 
 The names inside are part of the guest's protocol (`protocol/guest.py`), which the runtime does not import.
 """
@@ -16,56 +19,40 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 
-from squall.runtime.errors import RuntimeFailure, describe_errno
-from squall.runtime.removal import remove_tree
-from squall.runtime.spec import Bind, ContainerSpec
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.spec import ContainerSpec
 
 DIRECTORY = "/run/squall/snapshot"
 DIRECTORY_ENV = "SQUALL_TEMPLATE_DIR"
 REPORT, IDENTITY = "report.json", "identity.json"
 REPORT_BYTES_MAX = 65_536
+SHARED_BYTES_MAX = 4 * 2**20
+"""An environment has its place in it, and a report."""
 IMAGE_FILES = ("checkpoint.img", "pages.img", "pages_meta.img")
 COPY_TIMEOUT_S = 60.0
 
 
-def image_dir(state_dir: str) -> str:
-    """Where the snapshot of the template of this directory is."""
-    return f"{state_dir}/image"
+def image_of(container_id: str) -> str:
+    """The name of the place with a template's snapshot."""
+    return f"{container_id}/image"
 
 
-def shared_dir(state_dir: str) -> str:
-    """What the container of this directory sees at `DIRECTORY`."""
-    return f"{state_dir}/snapshot"
-
-
-def make_directories(spec: ContainerSpec) -> None:
-    """Those of a template that is about to start, or of a container that is about to be restored.
-
-    Raises:
-        RuntimeFailure: the disk does not take them.
-    """
-    owner = spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1]
-    try:
-        os.makedirs(shared_dir(spec.state_dir), mode=0o700, exist_ok=True)
-        os.chown(shared_dir(spec.state_dir), *owner)
-        if spec.is_template:
-            os.makedirs(image_dir(spec.state_dir), mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise RuntimeFailure(describe_errno("make", str(error.filename), error.errno or 0)) from error
+def shared_of(container_id: str) -> str:
+    """The name of the place that a template, or a container that is restored, sees at `DIRECTORY`."""
+    return f"{container_id}/shared"
 
 
 def with_directory(spec: ContainerSpec) -> ContainerSpec:
     """The spec of a template, or of one that is restored: both see a directory of their own at the same place."""
-    bind = Bind(shared_dir(spec.state_dir), DIRECTORY, is_read_only=False)
-    return replace(spec, binds=(*spec.binds, bind), env={**spec.env, DIRECTORY_ENV: DIRECTORY})
+    return replace(spec, env={**spec.env, DIRECTORY_ENV: DIRECTORY})
 
 
-def read_report(state_dir: str) -> bytes | None:
+def read_report(shared: str) -> bytes | None:
     """What a template has said; None while it has not."""
     try:
         # Whoever wrote it could have put anything there.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(f"{shared_dir(state_dir)}/{REPORT}", flags)
+        descriptor = os.open(f"{shared}/{REPORT}", flags)
     except FileNotFoundError:
         return None
     except OSError:
@@ -76,32 +63,32 @@ def read_report(state_dir: str) -> bytes | None:
         os.close(descriptor)
 
 
-def write_identity(spec: ContainerSpec, env: Mapping[str, str], *, is_check: bool) -> None:
+def write_identity(shared: str, spec: ContainerSpec, env: Mapping[str, str], *, is_check: bool) -> None:
     """Say who a container is that is about to be restored: in its directory before it is there itself."""
-    path = f"{shared_dir(spec.state_dir)}/{IDENTITY}"
+    path = f"{shared}/{IDENTITY}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
         os.fchown(file.fileno(), spec.id_range.start + spec.user[0], spec.id_range.start + spec.user[1])
         json.dump({"env": dict(env), "is_check": is_check}, file)
 
 
-def is_told(spec: ContainerSpec) -> bool:
+def is_told(shared: str) -> bool:
     """Whether a restored container has taken its identity."""
-    return not os.path.lexists(f"{shared_dir(spec.state_dir)}/{IDENTITY}")
+    return not os.path.lexists(f"{shared}/{IDENTITY}")
 
 
-def image_bytes(state_dir: str) -> int:
+def image_bytes(image: str) -> int:
     """The size of a snapshot.
 
     Raises:
-        RuntimeFailure: a file is missing, or empty: runsc says nothing of a disk that was full.
+        RuntimeFailure: a file is missing, or empty: runsc says nothing of a place that was full.
     """
     total = 0
     for name in IMAGE_FILES:
-        path = f"{image_dir(state_dir)}/{name}"
+        path = f"{image}/{name}"
         size = os.stat(path).st_size if os.path.exists(path) else 0
         if not size:
-            raise RuntimeFailure(f"cannot save the sandbox: {path} is empty or missing; is the disk full?")
+            raise RuntimeFailure(f"cannot save the sandbox: {name} is empty or missing; is the memory full?")
         total += size
     return total
 
@@ -115,8 +102,3 @@ def copy_files(template: ContainerSpec, spec: ContainerSpec) -> None:
     )
     if ended.returncode != 0:
         raise RuntimeFailure(f"cannot copy the template's files: {ended.stderr.strip()[:500]}")
-
-
-def drop_image(state_dir: str) -> None:
-    """Delete a snapshot. Idempotent."""
-    remove_tree(image_dir(state_dir))

@@ -21,7 +21,7 @@ from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.gvisor import bundle, snapshot
 from squall.runtime.gvisor.executor import GvisorExecutor
-from squall.runtime.gvisor.program import find_runsc, release_of
+from squall.runtime.gvisor.program import identity_of_runsc
 from squall.runtime.poll import Poller
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import ContainerSpec, ExitStatus
@@ -44,11 +44,13 @@ class Snapshot:
     report: TemplateReport | None = None
     said: TemplateReport | None = None
     """What it has said itself, until it is saved and checked."""
-    release: str = ""
-    """Of the runsc that has saved it: another one may not read it."""
+    saved_by: object = None
+    """The runsc that has saved it: another one may not read it."""
     is_saving: bool = False
     has_ended: bool = False
     """Its processes have, since it was to be saved."""
+    after_check: list[Callable[[], None]] = field(default_factory=list)
+    """What waits for the end of its check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Snapshots:
             problem = "it is not ready"
         elif (known.entry.spec.id_range, known.entry.spec.user) != (spec.id_range, spec.user):
             problem = "it is somebody else's"
-        elif known.release != release_of(find_runsc()):
+        elif known.saved_by != identity_of_runsc():
             problem = "another runsc was installed since it was saved"
         if problem or known is None:
             raise TemplateUnfit(f"cannot restore template {spec.template_id}: {problem}")
@@ -131,6 +133,19 @@ class Snapshots:
         known.has_ended = entry.is_saved = True
         return True
 
+    def outlives(self, container_id: str, then: Callable[[], None]) -> bool:
+        """Whether a check of this template lives, which uses its directory and its ids: it is ended, and then `then` is
+        called, once. Nothing is where there is none.
+        """
+        for check_id, known in self._checks.items():
+            if known.entry.spec.container_id == container_id:
+                known.after_check.append(then)
+                # One that is about to start finds that its template is gone.
+                if check_id not in self._pending:
+                    self._end_check(known, check_id, "its template has ended")
+                return True
+        return False
+
     def forget(self, container_id: str) -> None:
         """A template has ended. Idempotent."""
         known = self._known.pop(container_id, None)
@@ -142,7 +157,8 @@ class Snapshots:
     def _look(self, known: Snapshot) -> None:
         if self._known.get(known.entry.spec.container_id) is not known:
             return
-        data = snapshot.read_report(known.entry.spec.state_dir)
+        shared = self._executor.places.find(snapshot.shared_of(known.entry.spec.container_id))
+        data = snapshot.read_report(shared.path) if shared is not None else b""
         if data is None:
             self._poller.call_later(LOOK_S, lambda: self._look(known))
             return
@@ -150,7 +166,7 @@ class Snapshots:
         if not known.said.is_ready:
             self._settle(known, known.said)
             return
-        known.is_saving, known.release = True, release_of(find_runsc())
+        known.is_saving, known.saved_by = True, identity_of_runsc()
         self._executor.save(known.entry, partial(self._on_saved, known, round(SAVED_S / LOOK_S)))
 
     def _on_saved(self, known: Snapshot, looks: int, outcome: Reply | RuntimeFailure) -> None:
@@ -172,7 +188,7 @@ class Snapshots:
         container_id = f"{template.container_id}{_CHECK}"
         state_dir = f"{template.state_dir}/check"
         try:
-            snapshot.image_bytes(template.state_dir)
+            self._image_bytes(known)
             remove_tree(state_dir)
             os.mkdir(state_dir, 0o700)
         except (OSError, RuntimeFailure) as error:
@@ -210,9 +226,12 @@ class Snapshots:
             failed = outcome.message if isinstance(outcome, RuntimeFailure) else problem
             try:
                 remove_tree(f"{known.entry.spec.state_dir}/check")
-                size = snapshot.image_bytes(known.entry.spec.state_dir)
+                size = self._image_bytes(known)
             except RuntimeFailure as failure:
                 failed = failed or failure.message
+            waiting, known.after_check = known.after_check, []
+            for then in waiting:
+                then()
             if self._known.get(known.entry.spec.container_id) is not known:
                 return
             if failed:
@@ -223,13 +242,19 @@ class Snapshots:
 
         self._hands.remove(container_id, on_removed)
 
+    def _image_bytes(self, known: Snapshot) -> int:
+        image = self._executor.places.find(snapshot.image_of(known.entry.spec.container_id))
+        if image is None:
+            raise RuntimeFailure("cannot use the snapshot: it is gone")
+        return snapshot.image_bytes(image.path)
+
     # ---- settling
 
     def _unfit(self, known: Snapshot, cause: str) -> None:
         """Its snapshot is no good, and is dropped; the template ends."""
         self._settle(known, TemplateReport(is_ready=False, cause=cause))
         known.is_saving = False
-        snapshot.drop_image(known.entry.spec.state_dir)
+        self._executor.places.empty(snapshot.image_of(known.entry.spec.container_id))
         if known.has_ended:
             self._hands.end(known.entry)
         else:
@@ -251,15 +276,17 @@ class Snapshots:
         template = known.entry.spec
         # The kernel in the snapshot has the template's name.
         spec = replace(spec, hostname=template.hostname, argv=template.argv)
+        shared = self._executor.make_shared(spec)
         self._pending.add(spec.container_id)
 
         def make_ready() -> None:
-            snapshot.make_directories(spec)
             snapshot.copy_files(template, spec)
-            snapshot.write_identity(spec, bundle.environment(spec), is_check=is_check)
+            snapshot.write_identity(shared.path, spec, bundle.environment(spec), is_check=is_check)
 
         def on_ready(outcome: Reply | RuntimeFailure) -> None:
             self._pending.discard(spec.container_id)
+            if self._known.get(template.container_id) is not known:
+                outcome = TemplateUnfit("it has ended")
             if isinstance(outcome, RuntimeFailure):
                 self._executor.forget(spec.container_id)
                 answer(TemplateUnfit(f"cannot restore template {template.container_id}: {outcome.message}"))
@@ -270,5 +297,5 @@ class Snapshots:
                 self._executor.forget(spec.container_id)
                 answer(failure)
 
-        self._executor.image_dirs[spec.container_id] = snapshot.image_dir(template.state_dir)
+        self._executor.restored_from[spec.container_id] = template.container_id
         run_aside(self._poller, make_ready, on_ready)
