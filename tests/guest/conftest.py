@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from squall.protocol.guest import TEMPLATE_FUNCTION
-from tests.guest.started_template import Start, StartedTemplate
+from tests.guest.started_template import ENVIRONMENT, Start, StartedTemplate
 
 
 @pytest.fixture
@@ -18,9 +18,14 @@ def start(data_dir: Path) -> Iterator[Start]:
     started = []
 
     def begin(
-        code: str, *, python: str = sys.executable, stage: str = TEMPLATE_FUNCTION, **more: str
+        code: str,
+        *,
+        python: str = sys.executable,
+        stage: str = TEMPLATE_FUNCTION,
+        env: Mapping[str, str] = ENVIRONMENT,
+        **more: str,
     ) -> StartedTemplate:
-        started.append(StartedTemplate(data_dir, python, stage, code, more))
+        started.append(StartedTemplate(data_dir, python, stage, code, more, env))
         return started[-1]
 
     yield begin

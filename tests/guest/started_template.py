@@ -22,7 +22,15 @@ ENVIRONMENT = {"REMOVED": "1", "CHANGED": "1", "ONE": "of the template"}
 class StartedTemplate:
     """A template with its agent, and what is asked of its forks."""
 
-    def __init__(self, directory: Path, python: str, stage: str, code: str, more: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        python: str,
+        stage: str,
+        code: str,
+        more: Mapping[str, str],
+        env: Mapping[str, str] = ENVIRONMENT,
+    ) -> None:
         """`more` are further modules of the user, by name."""
         for folder in ("code", "agent"):
             (directory / folder).mkdir()
@@ -30,7 +38,7 @@ class StartedTemplate:
             (directory / "code" / f"{name}.py").write_text(text)
         self.agent = AgentDouble(directory / "agent/agent.sock")
         paths = (sysconfig.get_path("purelib"),) if python == sys.executable else ()
-        self.template = TemplateProcess(directory, python, stage, ENVIRONMENT, paths)
+        self.template = TemplateProcess(directory, python, stage, env, paths)
         self.forks: list[Fork] = []
         self.definition = Definition(BY_FILE, "user_code", "")
         self._functions: dict[str, str] = {}

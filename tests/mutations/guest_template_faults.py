@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 CLONE, TEMPLATE = "src/squall/guest/clone.py", "src/squall/guest/template.py"
+THREADS = "src/squall/guest/thread_counts.py"
 SAFETY, RENEWAL = "src/squall/guest/fork_safety.py", "src/squall/guest/renewal.py"
 SUITE = "tests/guest/test_template.py::"
 ONE_NUMBER = "tests/guest/test_renewal.py::test_forks_of_one_number_draw_other_values_when_these_are_renewed"
@@ -97,7 +98,14 @@ GUEST_TEMPLATE_FAULTS = (
         "fork-thread-counts",
         "threads of numerical libraries",
         "forks compute with one thread",
-        (Change(TEMPLATE, "thread_counts=thread_counts.setters(),", "thread_counts=(),"),),
+        (Change(TEMPLATE, "thread_counts=self._thread_counts,", "thread_counts=(),"),),
         {f"{COUNTS}test_product_in_a_fork_uses_the_threads_that_its_environment_says": "(3, True)"},
+    ),
+    Mutation(
+        "fork-eager-threads",
+        "threads of numerical libraries",
+        "threads are started with each fork",
+        (Change(THREADS, "if kind.is_eager:", "if not kind:"),),
+        {f"{COUNTS}test_fork_without_a_number_uses_one_thread_for_each_processor": "(threads_before, threads) == (2,"},
     ),
 )

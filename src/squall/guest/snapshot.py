@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any
 
-from squall.guest import fork_safety, renewal, thread_counts
+from squall.guest import fork_safety, renewal
 from squall.guest.clone import adopt_environment
 from squall.guest.loading import Served
 from squall.guest.template import Begun, Template
@@ -68,7 +68,7 @@ class SavedTemplate(Template):
         # In forks Python itself does that; this process was never forked.
         if "random" in sys.modules:
             sys.modules["random"].seed()
-        for renew in (*renewal.renewals(self._untouched), *thread_counts.setters()):
+        for renew in renewal.renewals(self._untouched):
             renew()
         # The sign that it is somebody now; and nobody finds the token there.
         os.unlink(path)

@@ -96,6 +96,7 @@ class Template:
         self._has_pages = True
 
     def _connect(self) -> None:
+        self._given = dict(self._environment)
         self._environment.update(thread_counts.use_one())
         descriptor = int(os.environ.pop(ENV_TEMPLATE_FD))
         self._control = socket.socket(fileno=descriptor)
@@ -142,6 +143,8 @@ class Template:
         return found, served
 
     def _look(self, watch: fork_safety.ThreadWatch) -> fork_safety.Found:
+        changed = {name: value for name, value in os.environ.items() if self._environment.get(name) != value}
+        self._thread_counts = thread_counts.prepare({**self._given, **changed})
         return fork_safety.look(watch, self._control.fileno())
 
     def _go_on(self, found: fork_safety.Found, served: Served | None) -> Begun | None:
@@ -153,7 +156,7 @@ class Template:
             files=found.files,
             outputs=found.outputs,
             renewals=renewal.renewals(self._untouched),
-            thread_counts=thread_counts.setters(),
+            thread_counts=self._thread_counts,
             rehearse=functools.partial(rehearse, self._guest, self._boot, served),
             served=served,
             ready=self._ready(served),

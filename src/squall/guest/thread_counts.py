@@ -2,16 +2,22 @@
 environment says, or one for each processor.
 
 The libraries read the environment when they are loaded, which was in the template. From then on each has a function
-that takes the number.
+that takes the number. OpenBLAS starts its threads in that function, and each looks for work without a pause for a tenth
+of a second, beside the start of a container. But it ends them before a fork, and starts them again with the first
+product that is worth it: so it gets its number in the template, where a fork follows at once.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
+
+from squall.guest import libc
 
 _VARIABLES = (
     "OMP_NUM_THREADS",
@@ -23,6 +29,10 @@ _VARIABLES = (
 )
 
 
+PROBE_S = 2.0
+"""For a fork that sees whether a library's threads end. A healthy one takes milliseconds."""
+
+
 class _Kind(NamedTuple):
     """Libraries of one interface."""
 
@@ -32,6 +42,8 @@ class _Kind(NamedTuple):
     """What asks for the number and what sets it, in each spelling there is."""
     variables: tuple[str, ...]
     """Where the number is taken from, the first one that is set."""
+    is_eager: bool = False
+    """Its threads start when it is given a number, and not when it computes."""
 
 
 _OPENBLAS = tuple(
@@ -40,7 +52,7 @@ _OPENBLAS = tuple(
     for suffix in ("", "64_", "_64")
 )
 _KINDS = (
-    _Kind(("blas",), _OPENBLAS, ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")),
+    _Kind(("blas",), _OPENBLAS, ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"), is_eager=True),
     _Kind(
         ("libblis",),
         (("bli_thread_get_num_threads", "bli_thread_set_num_threads"),),
@@ -58,29 +70,36 @@ def use_one() -> dict[str, str]:
     return ones
 
 
-def setters() -> tuple[Callable[[], None], ...]:
+def prepare(environ: Mapping[str, str]) -> tuple[Callable[[], None], ...]:
     """For each library that is loaded, and uses one thread, what gives it its number in a fork. One that user code has
-    given another number keeps that."""
+    given another number keeps that.
+
+    Args:
+        environ: what a fork's is going to be, as a rule. What starts threads at once has its number from that now, and
+            no threads.
+    """
     found: list[Callable[[], None]] = []
     for path in _loaded_libraries():
         name = os.path.basename(path)
         for kind in _KINDS:
             if any(part in name for part in kind.files):
-                found += _of_library(path, kind)
+                found += _of_library(path, kind, environ)
     torch = sys.modules.get("torch")
     # After OpenMP's, which it uses.
     if torch is not None and torch.get_num_threads() == 1:
-        found.append(_setter(torch.set_num_threads, ("OMP_NUM_THREADS", "MKL_NUM_THREADS")))
+        variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+        found.append(_setter(torch.get_num_threads, torch.set_num_threads, variables))
     opencv = sys.modules.get("cv2")
     if opencv is not None and opencv.getNumThreads() == 1:
-        found.append(_setter(opencv.setNumThreads, ("OPENCV_FOR_THREADS_NUM",)))
+        found.append(_setter(opencv.getNumThreads, opencv.setNumThreads, ("OPENCV_FOR_THREADS_NUM",)))
     numexpr = sys.modules.get("numexpr")
     if numexpr is not None and numexpr.get_num_threads() == 1:
-        found.append(_setter(numexpr.set_num_threads, ("NUMEXPR_NUM_THREADS", "OMP_NUM_THREADS")))
+        variables = ("NUMEXPR_NUM_THREADS", "OMP_NUM_THREADS")
+        found.append(_setter(numexpr.get_num_threads, numexpr.set_num_threads, variables))
     return tuple(found)
 
 
-def _of_library(path: str, kind: _Kind) -> Iterator[Callable[[], None]]:
+def _of_library(path: str, kind: _Kind, environ: Mapping[str, str]) -> Iterator[Callable[[], None]]:
     try:
         library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
     except OSError:
@@ -89,23 +108,58 @@ def _of_library(path: str, kind: _Kind) -> Iterator[Callable[[], None]]:
         if hasattr(library, ask) and hasattr(library, give) and library[ask]() == 1:
             setter = library[give]
             setter.argtypes, setter.restype = [ctypes.c_int], None
-            yield _setter(setter, kind.variables)
+            if kind.is_eager:
+                give_without_threads(setter, wanted_count(kind.variables, environ))
+            yield _setter(library[ask], setter, kind.variables)
 
 
-def _setter(give: Callable[[int], object], variables: tuple[str, ...]) -> Callable[[], None]:
+def give_without_threads(give: Callable[[int], object], count: int) -> None:
+    """Give a library its number, and leave it no threads, if it ends them before a fork; seen in a fork first."""
+    if count == 1:
+        return
+    probe = libc.fork()
+    if not probe:
+        give(count)
+        _fork_once()
+        os._exit(len(os.listdir("/proc/self/task")) - 1)
+    if _exit_code(probe) == 0:
+        give(count)
+        _fork_once()
+
+
+def _fork_once() -> None:
+    child = libc.fork()
+    if not child:
+        os._exit(0)
+    _exit_code(child)
+
+
+def _exit_code(pid: int) -> int:
+    """Of a child, which is ended when it does not end."""
+    deadline = time.monotonic() + PROBE_S
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.0005)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _setter(ask: Callable[[], int], give: Callable[[int], object], variables: tuple[str, ...]) -> Callable[[], None]:
     def set_count() -> None:
-        count = wanted_count(variables)
-        if count != 1:
+        count = wanted_count(variables, os.environ)
+        if count != ask():
             give(count)
 
     return set_count
 
 
-def wanted_count(variables: tuple[str, ...]) -> int:
+def wanted_count(variables: tuple[str, ...], environ: Mapping[str, str]) -> int:
     """What the first of these variables that is set says; without one of them, a thread for each processor."""
     for name in variables:
         # OpenMP takes a number for each level of nesting.
-        text = os.environ.get(name, "").partition(",")[0].strip()
+        text = environ.get(name, "").partition(",")[0].strip()
         if text.isdigit() and int(text) > 0:
             return int(text)
     return len(os.sched_getaffinity(0))
