@@ -210,7 +210,7 @@ USER_FAULTS = (
         "memory-named",
         "memory over the limit",
         "the kernel's kill for want of memory looks like any other crash",
-        (Change("src/squall/runtime/executor.py", "is_oom=entry.cgroup.oom_count() > 0", "is_oom=False"),),
+        (Change("src/squall/runtime/executor.py", "is_oom=entry.is_oom", "is_oom=False"),),
         {
             f"{CODE}test_too_much_memory_names_the_option_that_gives_more": "the container ran out of memory",
             "tests/kernel/test_container.py::test_memory_limit_ends_the_program_and_says_so": "is_oom=True",
