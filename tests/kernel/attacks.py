@@ -23,6 +23,10 @@ PROCESSES_MAX = 3
 PID_MAX = 200
 MARKER = os.environ.get("MARKER", "")
 """A file of the machine that everyone there may read."""
+SIBLING = os.environ.get("SIBLING", "")[::-1]
+"""What a container beside this one keeps to itself; told backwards, so that nobody finds it with the attacker."""
+SIBLING_PORT, SIBLING_NAME, SIBLING_KEY = 7117, "\0sibling", 0x51
+SEARCHED_BYTES_MAX = 2**26
 libc = ctypes.CDLL(None, use_errno=True)
 X86 = os.uname().machine == "x86_64"
 SYS_CLONE, SYS_PTRACE, SYS_KEYCTL, SYS_ADD_KEY = (56, 101, 250, 248) if X86 else (220, 117, 219, 217)
@@ -35,6 +39,7 @@ SYS_OPEN_HANDLE, SYS_VM_READV, SYS_REBOOT, SYS_SYSLOG = (304, 310, 169, 103) if 
 SYS_SETHOSTNAME, SYS_SWAPON, SYS_SETTIME = (170, 167, 227) if X86 else (161, 224, 112)
 SYS_IO_URING, SYS_OPEN_TREE, SYS_FSOPEN, SYS_CLONE3, SYS_MOVE_MOUNT, SYS_SETATTR = 425, 428, 430, 435, 429, 442
 NEWUSER, NEWNS, NEWNET, NEWPID = 0x10000000, 0x20000, 0x40000000, 0x20000000
+PTRACE_SEIZE = 0x4206
 MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 
 
@@ -148,6 +153,139 @@ def make_memory_device() -> None:
 @attack
 def write_read_only_bind() -> None:
     write("/attacks.py", "x")
+
+
+# ---- containers beside this one
+
+
+def others() -> list[str]:
+    return [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+
+
+def need_secret(data: bytes) -> None:
+    if not SIBLING or SIBLING.encode() not in data:
+        raise Refused("not what a sibling keeps")
+
+
+def try_each(paths: list[str], attempt: Callable[[str], None]) -> None:
+    """Done if one of them leads there."""
+    for path in paths:
+        try:
+            return attempt(path)
+        except (OSError, Refused):
+            continue
+    raise Refused(f"none of {len(paths)} leads there")
+
+
+def read_secret(path: str) -> None:
+    with open(path, "rb") as file:
+        need_secret(file.read(2**20))
+
+
+@attack
+def read_variables_of_sibling() -> None:
+    try_each([f"/proc/{pid}/environ" for pid in others()], read_secret)
+
+
+@attack
+def read_files_of_sibling() -> None:
+    places = ["", *(f"/proc/{pid}/{link}" for pid in ["self", *others()] for link in ("root", "cwd"))]
+    held = [f"/proc/{pid}/fd/{number}" for pid in ["self", *others()] for number in range(3, 40)]
+    up = "/.." * 30
+    paths = [f"{place}{way}/{folder}/secret" for place in [*places, *held] for way in ("", up) for folder in FOLDERS]
+    try_each([*paths, *held], read_secret)
+
+
+FOLDERS = ("tmp", "dev/shm", "root")
+
+
+@attack
+def read_memory_of_sibling() -> None:
+    try_each(others(), search_memory)
+
+
+def search_memory(pid: str) -> None:
+    left = SEARCHED_BYTES_MAX
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            first, last = (int(word, 16) for word in line.split()[0].split("-"))
+            if line.split()[1].startswith("rw") and last - first <= left:
+                left -= last - first
+                memory.seek(first)
+                if SIBLING.encode() in (memory.read(last - first) or b"") and SIBLING:
+                    return
+    raise Refused("not in there")
+
+
+@attack
+def trace_others() -> None:
+    try_each([pid for pid in others() if pid != "1"], trace)
+
+
+def trace(pid: str) -> None:
+    syscall(SYS_PTRACE, PTRACE_SEIZE, int(pid), 0, 0)
+
+
+@attack
+def signal_sibling() -> None:
+    if not SIBLING:
+        raise Refused("there is none")
+    os.kill(-1, 0)
+
+
+@attack
+def connect_to_port_of_sibling() -> None:
+    with socket.create_connection(("127.0.0.1", SIBLING_PORT), timeout=2) as connection:
+        need_secret(connection.recv(100))
+
+
+@attack
+def connect_to_abstract_socket_of_sibling() -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(2)
+        connection.connect(SIBLING_NAME)
+        need_secret(connection.recv(100))
+
+
+@attack
+def attach_shared_memory_of_sibling() -> None:
+    number = int(libc.shmget(SIBLING_KEY, 0, 0))
+    if number < 0:
+        raise OSError(ctypes.get_errno(), "shmget")
+    libc.shmat.restype = ctypes.c_void_p
+    need_secret(ctypes.string_at(libc.shmat(number, None, 0o10000), 100))
+
+
+@attack
+def raise_own_limits() -> None:
+    """By the files it may have been given to enter its cgroups, and by those it may find."""
+    names = ("memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "memory.max", "cpu.max", "devices.allow")
+    held = [f"/proc/self/fd/{number}" for number in range(3, 40)]
+    found = [f"{root}/sys/fs/cgroup" for root in ("", "/proc/1/root", "/proc/self/root")]
+    found += [f"{top}/{kind}" for top in found for kind in ("memory", "pids", "cpu", "devices", "unified")]
+    paths = [f"{place}{way}/{name}" for place in [*held, *found] for way in ("", "/..") for name in names]
+    try_each(paths, lambda path: os.close(os.open(path, os.O_WRONLY)))
+
+
+@attack
+def move_others_into_own_cgroup() -> None:
+    descriptors = [number for number in range(3, 40) if "tasks" in link_of(number) or "cgroup.procs" in link_of(number)]
+    own = {os.getpid(), *(int(pid) for pid in others())}
+    for pid in range(1, 1_000):
+        for descriptor in descriptors if pid not in own else ():
+            try:
+                os.write(descriptor, str(pid).encode())
+            except OSError:
+                continue
+            return
+    raise Refused(f"nobody by {len(descriptors)} files")
+
+
+def link_of(descriptor: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
 
 
 # ---- mounts

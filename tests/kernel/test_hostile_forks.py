@@ -17,7 +17,7 @@ import pytest
 from squall.runtime.errors import TemplateUnfit
 from squall.runtime.spec import Bind
 from squall.runtime.strays import PAUSE_S
-from tests.kernel.attacks import ATTACKS
+from tests.kernel.attacks import ATTACKS, SIBLING_KEY, SIBLING_NAME, SIBLING_PORT
 from tests.kernel.containers import ENV, TIMEOUT_S, Running, until
 from tests.kernel.forge import BINDS, HERE, Forge, exists, runs
 
@@ -27,7 +27,8 @@ ALL_NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 # namespace. What its end of the wire lets through is for the machine's end to say.
 ITS_OWN_NETWORK = {"configure_interface"}
 # And this is that moment itself: what it has then, `verification` looks for afterwards.
-OF_THE_MOMENT = {"gain_capability", "join_namespace_of_pid_1", "hold_descriptor_beyond_standard_ones"}
+HELD = "hold_descriptor_beyond_standard_ones"
+OF_THE_MOMENT = {"gain_capability", "join_namespace_of_pid_1", HELD}
 
 
 @pytest.mark.parametrize(("step", "why"), [
@@ -270,7 +271,7 @@ async def test_template_with_a_program_in_the_background_is_unfit(forge: Forge) 
 
     report = await forge.runtime.template_report(template.container_id)
 
-    assert (report.is_ready, "'sleep'" in report.cause) == (False, True)
+    assert (report.is_ready, "is running beside it" in report.cause) == (False, True)
 
 
 def beside(pid: int) -> set[int]:
@@ -335,19 +336,72 @@ def spawner_pid(running: Running) -> int:
     return int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-@pytest.fixture
-async def hook_outcomes(forge: Forge) -> Mapping[str, str]:
-    """Every attack, by user code that runs in the clone before it has given up anything."""
+SECRET = "what-a-sibling-keeps-to-itself"
+# Of the container beside which attacks are run: what it keeps is in all places where somebody could look for it.
+LIVING = f"""
+import ctypes, os, select, socket
+from pathlib import Path
+secret = os.environ["SECRET"]
+for folder in ("/tmp", "/dev/shm", "/root"):
+    Path(folder, "secret").write_text(secret)
+held = open("/tmp/secret")
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+libc.memmove(ctypes.c_void_p(libc.shmat(libc.shmget({SIBLING_KEY}, 4096, 0o1666), None, 0)), secret.encode(), 40)
+listeners = [socket.create_server(("127.0.0.1", {SIBLING_PORT})), socket.socket(socket.AF_UNIX)]
+listeners[1].bind({SIBLING_NAME!r})
+listeners[1].listen()
+print("up", flush=True)
+while True:
+    for listener in select.select(listeners, [], [])[0]:
+        listener.accept()[0].sendall(secret.encode())
+"""
+
+
+@pytest.fixture(params=["hook", "late", "begun", "open"])
+async def outcomes(request: pytest.FixtureRequest, forge: Forge) -> Mapping[str, str]:
+    """Every attack, beside a living sibling: by user code that runs in the clone before it has given up anything; when
+    it was to have done so, and has not; as its container's program; and as that, with a filter of system calls of its
+    own in place of the container's."""
     marker = forge.containers.base / "marker"
     marker.write_text("of the machine")
     binds = (*BINDS, Bind(str(HERE / "attacks.py"), "/attacks.py"))
-    env = {**ENV, "MARKER": str(marker), "HOST_PID": str(os.getpid())}
-    template = await forge.ready("--hook", "/opt/suite/fork_hook.py", binds=binds, env=env)
-    ended = await forge.run(template, "print(open('/tmp/outcomes').read())", binds=binds)
-    assert ended.status.code == 0, ended.stderr
-    return dict(json.loads(ended.stdout))
+    env = {**ENV, "MARKER": str(marker), "HOST_PID": str(os.getpid()), "SIBLING": SECRET[::-1]}
+    options = {
+        "hook": ("--hook", "/opt/suite/fork_hook.py"),
+        "late": ("--late", "/opt/suite/fork_hook.py", "--skip", "drop,filter,close"),
+        "begun": (),
+        "open": ("--add", "open"),
+    }[request.param]
+    template = await forge.ready(*options, binds=binds, env=env)
+    beside = template if request.param != "late" else await forge.ready(binds=binds)
+    sibling = await forge.clone(beside, LIVING, binds=binds, env={"SECRET": SECRET})
+    await sibling.stdout.read_until("up")
+    spec = forge.spec(template, "import runpy; runpy.run_path('/opt/suite/fork_hook.py')", binds=binds, env=env)
+    with contextlib.suppress(TemplateUnfit):  # who has dropped nothing is found out, when it has tried everything
+        await forge.containers.finish(await forge.containers.start_spec(spec))
+    assert await runs(forge.containers, sibling)
+    found: dict[str, str] = json.loads(Path(spec.state_dir, "rw/upper/tmp/outcomes").read_text())
+    return {**found, "way": request.param}
 
 
-async def test_attacks_by_a_fork_hook_with_every_capability_are_refused(hook_outcomes: Mapping[str, str]) -> None:
-    assert set(hook_outcomes) == set(ATTACKS)
-    assert {name for name, outcome in hook_outcomes.items() if outcome == "worked"} <= ITS_OWN_NETWORK | OF_THE_MOMENT
+async def test_attacks_of_a_fork_are_refused_whatever_it_still_holds(outcomes: dict[str, str]) -> None:
+    # A container's own channel to the spawner stays open in it.
+    of_the_moment = {HELD} if outcomes.pop("way") in ("begun", "open") else ITS_OWN_NETWORK | OF_THE_MOMENT
+    assert set(outcomes) == set(ATTACKS)
+    assert {name for name, outcome in outcomes.items() if outcome == "worked"} <= of_the_moment
+
+
+async def test_attacks_on_a_sibling_find_what_they_look_for(forge: Forge) -> None:
+    # From its own side: one that could not succeed would prove nothing. Variables of a clone are in its memory, and
+    # those that it shows are its template's.
+    binds = (*BINDS, Bind(str(HERE / "attacks.py"), "/attacks.py"))
+    sibling = await forge.clone(await forge.ready(binds=binds), LIVING, binds=binds, env={"SECRET": SECRET})
+    await sibling.stdout.read_until("up")
+    names = [name for name in ATTACKS if name.endswith("_of_sibling") and "variables" not in name]
+
+    ended = await forge.containers.exec(
+        sibling, "python3", "/attacks.py", *names, "signal_sibling", env={**ENV, "SIBLING": SECRET[::-1]}
+    )
+
+    assert {name for name, outcome in json.loads(ended.stdout).items() if outcome != "worked"} == set()
