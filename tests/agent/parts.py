@@ -31,7 +31,7 @@ from squall.protocol.node import ContainerExited, NodeHello, NodeImagePut, NodeI
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.runtime.network.owner import SlotOwner
-from squall.runtime.spec import NetworkSlot
+from squall.runtime.spec import IdRange, NetworkSlot
 
 CODEC = JsonCodec()
 
@@ -84,6 +84,8 @@ class Slots:
     def __init__(self) -> None:
         self.held: dict[str, NetworkSlot] = {}
         self.owners: dict[str, SlotOwner | None] = {}
+        self.spoiled: list[str] = []
+        self.retired: list[IdRange | None] = []
         self.env = {"http_proxy": "proxy.test:3128"}
 
     async def acquire(self, container_id: str, blocked: bool = False, owner: SlotOwner | None = None) -> NetworkSlot:
@@ -93,8 +95,13 @@ class Slots:
             container_id, NetworkSlot(container_id, "/proc/self/ns/net", "10.1.2.3/20", "10.1.0.1", "", env)
         )
 
-    async def release(self, slot: NetworkSlot) -> None:
+    async def release(self, slot: NetworkSlot, *, is_spoiled: bool = False) -> None:
         self.held.pop(slot.name, None)
+        if is_spoiled:
+            self.spoiled.append(slot.name)
+
+    def retire(self, id_range: IdRange | None = None) -> None:
+        self.retired.append(id_range)
 
     def slot_of(self, container_id: str) -> NetworkSlot | None:
         return self.held.get(container_id)

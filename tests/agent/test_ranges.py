@@ -9,6 +9,7 @@ import pytest
 from squall.agent import ranges
 from squall.agent.ranges import BLOCK, BUILD_RANGES_MAX, IdRanges, build_ranges, read_taken_ids
 from squall.runtime.errors import RuntimeFailure
+from squall.runtime.spec import IdRange
 
 
 def test_containers_of_one_function_share_a_range_and_other_functions_do_not(tmp_path: Path) -> None:
@@ -111,6 +112,20 @@ def test_owners_long_gone_are_forgotten(tmp_path: Path) -> None:
 
     assert len((tmp_path / "id-ranges").read_text().splitlines()) == ranges.IDLE_OWNERS_MAX
     assert successor.acquire("ap/fu-1073") == lent.acquire("ap/fu-1073")
+
+
+def test_it_is_told_which_range_its_owner_has_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "IDLE_OWNERS_MAX", 1)
+    freed: list[IdRange] = []
+    lent = IdRanges(tmp_path, on_freed=freed.append)
+    first, second = lent.acquire("ap/fu-1"), lent.acquire("ap/fu-2")
+
+    lent.release("ap/fu-1")
+    assert freed == []
+    lent.release("ap/fu-2")
+
+    assert freed == [first]
+    assert second not in freed
 
 
 def test_builds_have_ranges_of_their_own(tmp_path: Path) -> None:

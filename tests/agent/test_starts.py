@@ -20,7 +20,7 @@ from squall.protocol.container import ContainerExec, TerminalOutput
 from squall.protocol.function import GVISOR, NAMESPACES, Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN
 from squall.runtime.contract import Started, TemplateReport
-from squall.runtime.errors import RuntimeFailure, TemplateUnfit
+from squall.runtime.errors import RuntimeFailure, SlotUnfit, TemplateUnfit
 from squall.runtime.fake import FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec
 from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
@@ -217,6 +217,29 @@ async def test_a_shortcut_that_fails_is_followed_by_the_next_one_and_leaves_noth
         await agent.end_all(0.0)
     assert not world.left()
     assert not world.machine.prepared
+
+
+@pytest.mark.parametrize(("failure", "is_spoiled", "are_all"), [
+    (TemplateUnfit("its child did not join"), True, False), (SlotUnfit("it is another one's"), True, True),
+    (RuntimeFailure("no room for a cgroup"), False, False),
+])  # fmt: skip
+async def test_the_network_of_a_fork_that_has_failed_is_given_to_nobody(
+    world: World, failure: RuntimeFailure, is_spoiled: bool, are_all: bool
+) -> None:
+    async with node(world) as agent:
+        await snapshot(world)
+        await filled(world)
+        template, slots = template_of(world), world.slots
+        with agent.templates._pools.starting():
+            (cell, *_) = template.parked
+            world.machine.begin_failures += [failure]
+            assert (await snapshot(world))[1].path == "fork"
+            await until(lambda: slots.slot_of(cell.cell_id) is None)
+
+        assert slots.spoiled == [cell.cell_id] * is_spoiled
+        assert slots.retired == [cell.provision.id_range] * are_all
+        # Nor is it held against the template.
+        assert template.unfit_fork_count == isinstance(failure, TemplateUnfit)
 
 
 async def test_a_template_that_has_ended_is_noticed_when_it_is_to_be_forked(world: World) -> None:

@@ -119,6 +119,7 @@ class Node:
         self.holds: LayerHolds | None = None
         self.agent: Agent
         self.runtime: LastingRuntime
+        self.network: NetworkPool
         self.spawner_pids: list[int] = []
 
     @contextlib.asynccontextmanager
@@ -130,7 +131,7 @@ class Node:
             self.runtime = await stack.enter_async_context(LastingRuntime(self._open_runtime))
             living = [status.container_id for status in await self.runtime.list()]
             pool = NetworkPool.open(str(self.data_dir / "network"), self.instance, 4, living=living)
-            network = await stack.enter_async_context(pool)
+            self.network = network = await stack.enter_async_context(pool)
             stored = await stack.enter_async_context(self.open_stored())
             connect = (self.server.connect, self.server.connect_container)
             agent = Agent(config, self.runtime, network, self.images, CODEC, *connect, stored=stored, holds=self.holds)

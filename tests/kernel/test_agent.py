@@ -24,6 +24,7 @@ from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.mount import MountRef
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.layer_mounts import can_mount_images
+from squall.runtime.spec import IdRange
 from tests.agent.parts import BuiltImages, until
 from tests.kernel.agents import PYTHON, SPEC, Node, SocketServer
 from tests.kernel.conftest import SmallDisk
@@ -271,9 +272,13 @@ async def test_a_killed_spawner_costs_its_containers_and_nothing_else(node: Node
         await node.build()
         request, _ = await node.start()
         await node.talk()
+        retired: list[IdRange | None] = []
+        node.network.retire = lambda id_range=None: retired.append(id_range)  # type: ignore[method-assign]
 
         os.kill(node.spawner_pids[-1], signal.SIGKILL)
         await until(lambda: node.server.exits, 60)
+        # Forks can enter no slot any more that was made for them before.
+        assert retired == [None]
 
         exited = node.server.exits[0]
         assert (exited.container_id, exited.signal) == (request.container_id, signal.SIGKILL)

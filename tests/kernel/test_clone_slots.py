@@ -71,6 +71,17 @@ packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 packets.bind(("eth0", 0))
 packets.send(mac(target_mac) + mac(source_mac) + b"\\x08\\x00" + head + udp)
 """
+# Writes net.ipv4.conf.eth0.rp_filter by netlink: IFLA_AF_SPEC > AF_INET > IFLA_INET_CONF > IPV4_DEVCONF_RP_FILTER.
+SET_INET_SETTING = """
+import socket, struct
+from squall.runtime.network.rtnl import _attribute, _link
+index = socket.if_nametoindex("eth0")
+setting = _attribute(26, _attribute(2, _attribute(1, _attribute(8, struct.pack("=I", 2)))))
+body = _link(index) + setting
+route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+route.send(struct.pack("=IHHII", 16 + len(body), 16, 5, 1, 0) + body)
+assert struct.unpack_from("=i", route.recv(4096), 16)[0] == 0
+"""
 GATEWAY_MAC = "02:73:71:00:00:01"
 
 
@@ -274,6 +285,18 @@ async def test_used_slot_goes_back_to_its_owner_alone(
         ["ip link set eth0 mtu 600"],
         ["ip link set eth0 address 02:00:00:00:00:09"],
         ["ip link set lo down"],
+        ["ip link set eth0 promisc on"],
+        ["ip link set eth0 arp off"],
+        ["ip link set eth0 allmulticast on"],
+        ["ip link set eth0 multicast off"],
+        ["ip link set eth0 txqueuelen 7"],
+        ["ip link set eth0 alias other"],
+        ["ip link set eth0 group 7"],
+        ["ip link set eth0 promisc on", "ip link set eth0 promisc off"],
+        ["ip link set eth0 addrgenmode none"],
+        ["ip link set lo txqueuelen 7"],
+        ["set_inet_setting"],
+        ["ip nexthop add id 1 blackhole"],
         ["ip link set eth0 name eth7"],
         ["ip link add other type veth"],
         ["ip link delete eth0"],
@@ -292,6 +315,8 @@ async def test_slot_in_which_anything_was_changed_is_given_to_nobody(
             if argv[0] == "unshare":
                 # The interface goes to a namespace that ends soon, and is there when it is named.
                 argv = ["sh", "-c", "unshare --net sleep 2 & sleep 0.5; ip link set eth0 netns $!"]
+            if argv[0] == "set_inet_setting":
+                argv = [sys.executable, "-c", SET_INET_SETTING]
             done = await as_clone(clones, slot, *argv)
             assert done.returncode == 0, done.stderr
         await pool.release(slot)
@@ -319,19 +344,68 @@ async def test_reserved_slots_are_made_ahead_and_replaced(make_pool: MakePool, c
         await pool.sweep([])
 
 
-async def test_dropped_owner_keeps_no_slots(make_pool: MakePool, clones: CloneNamespaces) -> None:
+@pytest.mark.parametrize("id_range", [OWNER.id_range, None])
+async def test_retired_slots_are_given_to_nobody(
+    make_pool: MakePool, clones: CloneNamespaces, id_range: IdRange | None
+) -> None:
     async with make_pool(make_namespaces=clones.make_namespaces) as pool:
         pool.reserve(OWNER, 2)
         used = await pool.acquire("ce-1", owner=OWNER)
-        await pool.acquire("ce-2", owner=OWNER, blocked=True)
+        blocked = await pool.acquire("ce-2", owner=OWNER, blocked=True)
+        others = await pool.acquire("ce-3", owner=OTHER)
+        await pool.release(others)
+        await settle(lambda: pool.free_of(OWNER) == 2)
 
-        pool.drop_owner(OWNER)
-        pool.drop_owner(OTHER)
-        await settle(lambda: pool.free_of(OWNER) == 0)
+        pool.retire(id_range)
+        assert pool.free_of(OWNER) == 0
+        # Taken at once, while what was retired is still on its way out, and kept afterwards.
+        fresh = await pool.acquire("ce-4", owner=OWNER)
+        for slot in (used, blocked, fresh):
+            await pool.release(slot)
+
+        assert fresh.name not in {used.name, blocked.name}
+        assert (pool.free_of(OWNER), pool.free_of(OWNER, blocked=True)) == (1, 0)
+        assert pool.free_of(OTHER) == (0 if id_range is None else 1)
+        for slot in (used, blocked):
+            await settle(lambda slot=slot: not is_mount_point(slot.netns_path))  # type: ignore[misc]
+        assert (await pool.acquire("ce-5", owner=OWNER)).name == fresh.name
         await pool.sweep([])
-        await settle(lambda: pool.free_of(OWNER) == pool.free_of(OWNER, blocked=True) == 0)
 
-        await settle(lambda: not is_mount_point(used.netns_path))
+
+async def test_slots_that_are_being_made_when_they_are_retired_are_given_to_nobody(
+    make_pool: MakePool, clones: CloneNamespaces
+) -> None:
+    may_go_on = asyncio.Event()
+
+    async def make_late(id_range: IdRange, uid: int, count: int) -> list[int]:
+        made = await clones.make_namespaces(id_range, uid, count)
+        await may_go_on.wait()
+        return made
+
+    async with make_pool(make_namespaces=make_late) as pool:
+        waiting = asyncio.ensure_future(pool.acquire("ce-1", owner=OWNER))
+        await settle(lambda: clones.asked == [1])
+
+        pool.retire()
+        with pytest.raises(RuntimeFailure, match="retired"):
+            await waiting
+        may_go_on.set()
+
+        slot = await pool.acquire("ce-2", owner=OWNER)
+        await settle(lambda: len(list(Path(slot.netns_path).parent.glob("c*"))) == 1)
+        await pool.sweep([])
+
+
+async def test_spoiled_slot_is_removed_though_nothing_was_changed_in_it(
+    make_pool: MakePool, clones: CloneNamespaces
+) -> None:
+    async with make_pool(make_namespaces=clones.make_namespaces) as pool:
+        slot = await pool.acquire("ce-1", owner=OWNER)
+
+        await pool.release(slot, is_spoiled=True)
+
+        assert pool.free_of(OWNER) == 0
+        await settle(lambda: not is_mount_point(slot.netns_path))
 
 
 async def test_slots_of_an_idle_owner_go_with_time(

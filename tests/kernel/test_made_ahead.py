@@ -11,12 +11,13 @@ import pytest
 from squall.agent.template.cells import Cells
 from squall.agent.template.pools import Pools
 from squall.agent.template.reserve import PARKED_BYTES
+from squall.runtime import syscalls as sc
 from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.client import SpawnerRuntime
-from squall.runtime.errors import ContainerMissing
-from squall.runtime.spec import ContainerStatus
+from squall.runtime.errors import ContainerMissing, SlotUnfit
+from squall.runtime.spec import ContainerStatus, IdRange, NetworkSlot
 from tests.agent.template.parts import make_cell, make_template, reserve_of
-from tests.kernel.containers import ENV, until
+from tests.kernel.containers import ENV, FIRST_ID, until
 from tests.kernel.forge import Forge
 
 pytestmark = [
@@ -80,3 +81,20 @@ async def test_end_of_one_that_waits_is_told_and_it_is_there_until_it_is_removed
     await forge.runtime.remove(spec.container_id)
     assert await status_of(forge, spec.container_id) is None
     assert (await forge.run(template, "print(1)")).stdout == "1\n"
+
+
+async def test_slot_that_is_another_ranges_is_named_as_what_is_wrong(forge: Forge, data_dir: Path) -> None:
+    template = await forge.ready()
+    pin = data_dir / "pin"
+    pin.touch()
+    (descriptor,) = await forge.runtime.make_network_namespaces(IdRange(FIRST_ID + 65_536 * 40), 0, 1)
+    sc.mount(f"/proc/self/fd/{descriptor}", str(pin), None, sc.MS_BIND)
+    try:
+        slot = NetworkSlot("1", str(pin), "10.1.2.3/32", "10.1.2.1", "nameserver 10.1.2.1\n")
+        with pytest.raises(SlotUnfit):
+            await forge.runtime.prepare(forge.spec(template, network=slot), is_parked=True)
+    finally:
+        os.close(descriptor)
+        sc.unmount(str(pin))
+
+    assert [status.container_id for status in await forge.runtime.list()] == [template.container_id]

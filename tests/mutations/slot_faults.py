@@ -13,7 +13,7 @@ SLOT_FAULTS = (
         "slot-watch",
         "a slot in which a clone has changed something",
         "nobody asks whether a slot is as it was made",
-        (Change(POOL, "if stock.owner is None or self._is_as_made(slot.name):", "if True:"),),
+        (Change(POOL, "if not is_spoiled and (stock.owner is None or self._is_as_made(slot.name)):", "if True:"),),
         {
             f"{SLOTS}test_slot_in_which_anything_was_changed_is_given_to_nobody[commands0]": (
                 "assert pool.free_of(OWNER) == 0"
@@ -40,11 +40,71 @@ SLOT_FAULTS = (
         (
             Change(
                 "src/squall/runtime/network/stock.py",
-                "kept = 0 if self._is_dropped else self._peak.at(now_s) - self._lent",
-                "kept = 0",
+                "max(self._peak.at(now_s) - self._lent, self.minimum)",
+                "self.minimum",
             ),
         ),
         {f"{STOCK}test_what_a_burst_used_is_kept_for_a_while": "assert stock.wanted(0.0) == 60"},
+    ),
+    Mutation(
+        "slot-settings",
+        "what is changed of an interface",
+        "its flags are all that is looked at",
+        (
+            Change(
+                "src/squall/runtime/network/rtnl.py",
+                "LinkState(index, flags & ~_IFF_BY_ITSELF, frozenset(attributes))",
+                "LinkState(index, flags & ~_IFF_BY_ITSELF, frozenset())",
+            ),
+        ),
+        {
+            f"{SLOTS}test_slot_in_which_anything_was_changed_is_given_to_nobody[commands13]": (
+                "assert pool.free_of(OWNER) == 0"
+            )
+        },
+    ),
+    Mutation(
+        "slot-retired",
+        "slots that are retired while they are in use",
+        "they go back to their owner",
+        (
+            Change(
+                POOL, "self._stock_of[name] = self._strangers", "self._stock_of[name] = self._stock(stock.owner, False)"
+            ),
+        ),
+        {f"{SLOTS}test_retired_slots_are_given_to_nobody[id_range0]": "assert (pool.free_of(OWNER)"},
+    ),
+    Mutation(
+        "range-hold",
+        "user namespaces of a range with containers",
+        "they are closed when many others are used",
+        (
+            Change(
+                "src/squall/runtime/id_ranges.py",
+                "if id_range not in self._hold_counts and id_range != kept:",
+                "if id_range != kept:",
+            ),
+        ),
+        {
+            "tests/runtime/test_id_ranges.py::"
+            "test_namespaces_of_a_range_with_containers_stay_however_many_there_are": "assert (namespaces.get(held)"
+        },
+    ),
+    Mutation(
+        "waits-told",
+        "the end of a parked clone",
+        "nobody is told of it",
+        (
+            Change(
+                "src/squall/runtime/forking.py",
+                "if is_known and (clone.is_begun or not entry.removals):",
+                "if is_known and clone.is_begun:",
+            ),
+        ),
+        {
+            "tests/kernel/test_made_ahead.py::"
+            "test_end_of_one_that_waits_is_told_and_it_is_there_until_it_is_removed[True]": "await until("
+        },
     ),
     Mutation(
         "slot-bound",

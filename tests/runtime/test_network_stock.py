@@ -83,17 +83,15 @@ def test_only_the_minimum_is_made_ahead() -> None:
     assert stock.missing() == 0
 
 
-def test_dropped_stock_keeps_nothing_until_somebody_takes_from_it_again() -> None:
-    stock = make_stock(minimum=2, lent_count=9)
+async def test_whoever_waits_for_one_of_a_retired_stock_is_told() -> None:
+    stock = make_stock(minimum=2)
+    waiting = stock.wait()
 
-    stock.drop()
-    give_back(stock, 8, 0.0)
-    dropped = stock.wanted(0.0)
-    stock.lend(0.0)
-    give_back(stock, 2, 0.0)
+    stock.retire(RuntimeFailure("gone"))
 
-    assert dropped == 0
-    assert stock.wanted(0.0) == 9
+    assert (stock.missing(), stock.wanted(0.0)) == (0, 0)
+    with pytest.raises(RuntimeFailure, match="gone"):
+        await waiting
 
 
 def test_stock_is_over_when_nothing_is_left_to_remember() -> None:

@@ -133,7 +133,7 @@ class Agent:
         self._now = now
         self._collecting = asyncio.Lock()
         self._step_logs = StepLogs(config.data_dir, now)
-        self._ranges = IdRanges(config.data_dir, read_taken_ids())
+        self._ranges = IdRanges(config.data_dir, read_taken_ids(), network.retire)
         self._library = GuestLibrary(config.data_dir, self._threads, self._run_python)
         self._grave = grave or Grave(config.data_dir)
         self.logs = Logs(now)

@@ -185,6 +185,8 @@ class Containers:
                     self._ended(container_id, status)
             except RuntimeFailure as error:
                 _log.warning("cannot follow the containers' exits: %s; trying again", error)
+                # The spawner has died, and with it the user namespaces in which forks could enter their slots.
+                self._services.network.retire()
             await asyncio.sleep(_RESUBSCRIBE_S)
 
     async def settle(self, timeout_s: float) -> None:

@@ -31,9 +31,12 @@ from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
 from squall.runtime.contract import Runtime
-from squall.runtime.errors import RuntimeFailure
+from squall.runtime.errors import RuntimeFailure, SlotUnfit, TemplateUnfit
 from squall.runtime.network.owner import SlotOwner
-from squall.runtime.spec import NetworkSlot
+from squall.runtime.spec import IdRange, NetworkSlot
+
+# What a fork may fail of when it cannot enter its network, or not in time.
+FAILURES_OF_A_SLOT = (TemplateUnfit, SlotUnfit, TimeoutError)
 
 _PYTHON = "begin with Image.debian_slim(), or give add_python= to the method that makes its base"
 
@@ -46,8 +49,11 @@ class Network(Protocol):
     async def acquire(self, container_id: str, blocked: bool = False, owner: SlotOwner | None = None) -> NetworkSlot:
         """A slot for this container; with an owner one that forks of its templates can enter."""
 
-    async def release(self, slot: NetworkSlot) -> None:
-        """Take a slot back."""
+    async def release(self, slot: NetworkSlot, *, is_spoiled: bool = False) -> None:
+        """Take a slot back; a spoiled one is given to nobody any more."""
+
+    def retire(self, id_range: IdRange | None = None) -> None:
+        """Give nobody any more what the owners of a range have now, or all owners."""
 
     def slot_of(self, container_id: str) -> NetworkSlot | None:
         """The slot a container holds."""
@@ -85,6 +91,8 @@ class Outfit:
     hold: Hold | None = None
     """On the layers it stands on."""
     socket: ContainerSocket | None = None
+    slot_owner: SlotOwner | None = None
+    """Of the network slot of a fork."""
     has_range: bool = False
     has_files: bool = False
     has_guest: bool = False
@@ -165,6 +173,7 @@ class Outfits:
         await outfit.socket.start()
         clock.mark("directory")
         owner = SlotOwner(id_range, image.config.uid) if is_clone else None
+        outfit.slot_owner = owner
         slot = await services.network.acquire(outfit.runtime_id, request.is_network_blocked, owner)
         clock.mark("network")
         paths = (str(outfit.directory), str(socket_dir), library_dir)
@@ -210,8 +219,12 @@ class Outfits:
         await self._close_socket(outfit)
         await self._give_back_counted(outfit)
 
-    async def give_back(self, outfit: Outfit) -> None:
-        """Remove what the runtime has of the container, and take everything back."""
+    async def give_back(self, outfit: Outfit, failure: BaseException | None = None) -> None:
+        """Remove what the runtime has of the container, and take everything back.
+
+        Args:
+            failure: of the attempt to make something of it.
+        """
         services = self._services
         await self._close_socket(outfit)
         try:
@@ -222,7 +235,10 @@ class Outfits:
             return
         slot = services.network.slot_of(outfit.runtime_id)
         if slot is not None:
-            await services.network.release(slot)
+            if isinstance(failure, SlotUnfit) and outfit.slot_owner is not None:
+                # So are all that were made with it: the spawner that has made them, or a part of it, is gone.
+                services.network.retire(outfit.slot_owner.id_range)
+            await services.network.release(slot, is_spoiled=isinstance(failure, FAILURES_OF_A_SLOT))
         services.grave.bury(outfit.directory)
         await self._give_back_counted(outfit)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +64,15 @@ class IdRanges:
 
     Args:
         taken: ids that are not ours to lend.
+        on_freed: told of a block that its owner has lost, before anybody else gets it.
     """
 
-    def __init__(self, data_dir: Path, taken: Sequence[range] = ()) -> None:
+    def __init__(
+        self, data_dir: Path, taken: Sequence[range] = (), on_freed: Callable[[IdRange], None] | None = None
+    ) -> None:
         self._path = data_dir / "id-ranges"
         self._taken = taken
+        self._on_freed = on_freed
         self._first = _first_start(data_dir) + BUILD_RANGES_MAX * BLOCK
         self._owned: dict[str, _Owned] = {}
         self._owner_of: dict[int, str] = {}
@@ -134,6 +138,8 @@ class IdRanges:
         start = self._owned.pop(owner).start
         del self._owner_of[start]
         self._record("-", start, owner)
+        if self._on_freed is not None:
+            self._on_freed(IdRange(start, BLOCK))
         return start
 
     def _record(self, sign: str, start: int, owner: str) -> None:

@@ -119,7 +119,7 @@ class Starts:
                 start.clock.mark(f"failed_{path}")
                 done = "restored" if template.is_saved else "forked"
                 container.cause = printable(f"it could not be {done}: {str(error) or _LATE}")
-                self._take_off(container, template, plain)
+                self._take_off(container, template, plain, error)
                 self._templates.failed(template, error)
                 continue
             if started is not None:
@@ -181,11 +181,11 @@ class Starts:
         self._templates.clone_began(template_id, outfit.runtime_id)
         outfit.on_guest = functools.partial(self._templates.clone_came, template_id, function_id, outfit.runtime_id)
 
-    def _take_off(self, container: Container, template: Template, plain: Outfit) -> None:
+    def _take_off(self, container: Container, template: Template, plain: Outfit, error: BaseException) -> None:
         """The attempt has failed: what it has goes, and the container has nothing again."""
         failed = container.outfit
         if failed is plain:
             return
         self._wear(container, plain)
         self._templates.clone_gone(template.template_id, failed.runtime_id)
-        self._tasks.start(self._outfits.give_back(failed))
+        self._tasks.start(self._outfits.give_back(failed, error))

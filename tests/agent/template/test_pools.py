@@ -44,7 +44,7 @@ class Made:
     async def park(self, cell: Cell, reserve: Reserve) -> None:
         cell.is_parked = True
 
-    async def discard(self, cell: Cell) -> None:
+    async def discard(self, cell: Cell, failure: BaseException | None = None) -> None:
         self.discarded.append(cell)
 
 
@@ -130,6 +130,23 @@ async def test_clones_of_the_template_used_last_come_first_and_a_node_has_bounds
     assert sum(len(one.cells) for one in templates) == CELLS_NODE_MAX
     assert len(templates[-1].parked) > 0
     assert len(templates[0].parked) == 0
+
+
+async def test_one_function_has_at_most_half_of_what_the_others_leave() -> None:
+    room = Room()
+    greedy = [room.template(number, starts=300) for number in (1, 2, 3)]
+    running = room.start()
+    await until(lambda: not room.pools.wanted(room.templates))
+    assert max(len(one.cells) for one in greedy) == CELLS_NODE_MAX // 2
+    before = sum(len(one.cells) for one in greedy)
+    assert before <= CELLS_NODE_MAX * 7 // 8
+
+    late = room.template(4, starts=10, used_at=1.0)
+    room.pools.wake()
+    await until(lambda: len(late.cells) == 10)
+
+    assert sum(len(one.cells) for one in greedy) == before
+    running.cancel()
 
 
 async def test_a_failure_is_told_where_it_is_the_templates_and_tried_again_later() -> None:

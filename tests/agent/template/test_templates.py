@@ -168,7 +168,7 @@ async def test_what_was_about_to_begin_when_the_agent_was_killed_never_was(world
     assert not world.left()
 
 
-async def _nothing(outfit: Outfit) -> None:
+async def _nothing(outfit: Outfit, failure: BaseException | None = None) -> None:
     pass
 
 

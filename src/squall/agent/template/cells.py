@@ -73,8 +73,8 @@ class Cells:
             async with asyncio.timeout(FORK_S):
                 cell, spec = await self._furnish(template, outfit, request, Phases())
                 await self._runtime.prepare(spec, is_parked=is_parked)
-        except BaseException:
-            await asyncio.shield(asyncio.ensure_future(self._outfits.give_back(outfit)))
+        except BaseException as error:
+            await asyncio.shield(asyncio.ensure_future(self._outfits.give_back(outfit, error)))
             raise
         if is_parked:
             _is_parked_now(cell)
@@ -132,9 +132,9 @@ class Cells:
             outfit.env, outfit.cwd = env, spec.cwd
             return await self._runtime.start(replaced(spec, env=env))
 
-    async def discard(self, cell: Cell) -> None:
-        """Remove a cell with what is in it."""
-        await self._outfits.give_back(cell.outfit)
+    async def discard(self, cell: Cell, failure: BaseException | None = None) -> None:
+        """Remove a cell with what is in it; `failure` is why it could not be forked into."""
+        await self._outfits.give_back(cell.outfit, failure)
 
     async def _furnish(
         self, template: Template, outfit: Outfit, request: ContainerStart, clock: Phases

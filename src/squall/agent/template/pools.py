@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from squall.agent.template.cells import FAILURES, Cells
@@ -113,7 +114,8 @@ class Pools:
     def wanted(self, templates: Sequence[Template]) -> list[tuple[Reserve, bool]]:
         """What to make next, `AT_ONCE` at most: for what, and whether it is to be parked.
 
-        Clones come before cells, and those of templates that were used last before those of others.
+        Clones come before cells, and those of templates that were used last before those of others. No template has
+        more than half of what the others leave of a node: one burst would keep all others without for minutes.
         """
         now = self._monotonic()
         ready = [
@@ -124,19 +126,19 @@ class Pools:
         ]
         ready.sort(key=lambda one: (-one.template.used_at, -one.demand.last_at))
         wanted = [(one, one.targets(now)) for one in ready]
-        room_parked = PARKED_NODE_MAX - sum(len(one.parked) for one in templates)
-        room_cells = CELLS_NODE_MAX - sum(len(one.cells) for one in templates)
+        parked = Counter({one.template_id: len(one.parked) for one in templates})
+        cells = Counter({one.template_id: len(one.cells) for one in templates})
         found: list[tuple[Reserve, bool]] = []
         for one, targets in wanted:
-            missing = min(targets.parked_count - len(one.parked), room_parked)
+            missing = min(targets.parked_count - len(one.parked), _share(one, parked, PARKED_NODE_MAX))
             found += [(one, True)] * max(0, missing)
-            room_parked -= max(0, missing)
+            parked[one.template.template_id] += max(0, missing)
         for one, targets in wanted:
             if len(found) >= AT_ONCE:
                 break
-            missing = min(targets.cell_count - len(one.cells), room_cells)
+            missing = min(targets.cell_count - len(one.cells), _share(one, cells, CELLS_NODE_MAX))
             found += [(one, False)] * max(0, missing)
-            room_cells -= max(0, missing)
+            cells[one.template.template_id] += max(0, missing)
         return found[:AT_ONCE]
 
     async def _fill(self, reserve: Reserve, *, is_parked: bool) -> None:
@@ -150,7 +152,7 @@ class Pools:
         except FAILURES as error:
             template.pools_rest_until = self._monotonic() + REST_S
             if cell is not None:
-                await self._cells.discard(cell)
+                await self._cells.discard(cell, error)
             if isinstance(error, TemplateUnfit):
                 self._failed(template, error)
             else:
@@ -191,3 +193,9 @@ class Pools:
                 cell.memory_bytes = (await self._runtime.usage(cell.cell_id)).memory_bytes
         except RuntimeFailure as error:
             _log.debug("%s: cannot be measured: %s", template.template_id, error)
+
+
+def _share(reserve: Reserve, held: Counter[str], node_max: int) -> int:
+    """How many more its template may have."""
+    own = held[reserve.template.template_id]
+    return (node_max - held.total() - own + 1) // 2

@@ -21,7 +21,6 @@ from squall.runtime.network.names import Names
 from squall.runtime.network.namespaces import unpin
 from squall.runtime.network.netlink import IPRoute, NetlinkError
 from squall.runtime.network.rtnl import (
-    LinkState,
     Request,
     RoutingSocket,
     VethEnd,
@@ -182,14 +181,6 @@ def furnish(
     except BaseException:
         remove_link(veth)
         raise
-
-
-def inside_links(index: int | None, mtu: int) -> tuple[LinkState, ...]:
-    """The interfaces inside a slot as they are to stay; without an index, of one that is blocked."""
-    loopback = LinkState(LOOPBACK_INDEX, "lo", "00:00:00:00:00:00", LOOPBACK_MTU)
-    if index is None:
-        return (loopback,)
-    return loopback, LinkState(INSIDE_INDEX, INSIDE, container_mac(index), mtu)
 
 
 def _inner_end(subnet: Subnet, index: int, *, mtu: int, peer: str, home_fd: int) -> tuple[Request, ...]:

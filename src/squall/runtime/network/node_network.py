@@ -185,7 +185,7 @@ class NodeNetwork:
             self._furnish(name, given_namespace(descriptor, f"{self.pins}/{name}", self.home_fd))
             try:
                 with visited_namespace(descriptor, self.home_fd):
-                    watch = ChangeWatch(*links.inside_links(_index_of(name), self.mtu))
+                    watch = ChangeWatch()
             except BaseException:
                 self.remove(name)
                 raise

@@ -22,7 +22,7 @@ from squall.runtime.network.node_network import RESOLV_CONF, NetworkConfig, Node
 from squall.runtime.network.owner import MakeNamespaces, SlotOwner
 from squall.runtime.network.stock import Stock
 from squall.runtime.network.watch import ChangeWatch
-from squall.runtime.spec import NetworkSlot
+from squall.runtime.spec import IdRange, NetworkSlot
 
 Result = TypeVar("Result")
 
@@ -65,7 +65,7 @@ class NetworkPool:
         self._ordinary = Stock(None, False, config.size, FREE_MAX)
         self._stocks: dict[tuple[SlotOwner | None, bool], Stock] = {(None, False): self._ordinary}
         self._strangers = Stock(None, False, 0, free_max=0)
-        """Slots of owners that an earlier agent knew: in use, and kept for nobody afterwards."""
+        """Slots of owners that are retired, or that an earlier agent knew: kept for nobody once they are free."""
         self._stock_of: dict[str, Stock] = {}
         """Of each slot, by name."""
         self._watches: dict[str, ChangeWatch] = {}
@@ -175,18 +175,23 @@ class NetworkPool:
         self._refill(stock)
         return slot
 
-    async def release(self, slot: NetworkSlot) -> None:
-        """Take a slot back; every process of its container must be gone. Idempotent, and never waits for the kernel."""
+    async def release(self, slot: NetworkSlot, *, is_spoiled: bool = False) -> None:
+        """Take a slot back; every process of its container must be gone. Idempotent, and never waits for the kernel.
+
+        Args:
+            is_spoiled: nothing has come of its container, and the slot may be why: it is removed.
+        """
         holders = [container_id for container_id, held in self._in_use.items() if held.name == slot.name]
         for container_id in holders:
             del self._in_use[container_id]
             self._node.forget(slot.name)
             stock = self._stock_of[slot.name]
             stock.take_back(self._monotonic_s())
-            if stock.owner is None or self._is_as_made(slot.name):
+            if not is_spoiled and (stock.owner is None or self._is_as_made(slot.name)):
                 self._put_back(stock, slot)
             else:
-                log.info("network slot %s is removed: its container changed what is inside", slot.name)
+                why = "nothing came of its container" if is_spoiled else "its container changed what is inside"
+                log.info("network slot %s is removed: %s", slot.name, why)
                 self._start(self._remove(slot))
                 # Whoever waits, or is to find one ready, gets another one.
                 self._refill(stock)
@@ -194,19 +199,33 @@ class NetworkPool:
     def reserve(self, owner: SlotOwner, count: int, blocked: bool = False) -> None:
         """Keep that many slots of an owner free from now on, as far as all owners together may have them.
 
-        They are made meanwhile. `drop_owner` ends it, as does a count of 0.
+        They are made meanwhile. `retire` ends it, as does a count of 0.
         """
         stock = self._stock(owner, blocked)
         stock.minimum = count
         self._refill(stock)
         self._start_remover()
 
-    def drop_owner(self, owner: SlotOwner) -> None:
-        """Keep no slots for an owner any more: free ones are removed, those in use when they come back."""
-        for blocked in (False, True):
-            stock = self._stocks.get((owner, blocked))
-            if stock is not None:
-                stock.drop()
+    def retire(self, id_range: IdRange | None = None) -> None:
+        """Give nobody any more what the owners of a range have now, or all owners: free slots are removed, those in use
+        when they come back. Whoever asks from now on gets another one.
+
+        A range that goes to another function takes no slots along; and who has made their namespaces may be gone, and
+        with it the user namespace in which clones could enter them.
+        """
+        now_s = self._monotonic_s()
+        for key, stock in list(self._stocks.items()):
+            if stock.owner is None or id_range not in (None, stock.owner.id_range):
+                continue
+            del self._stocks[key]
+            stock.retire(RuntimeFailure("cannot acquire a network slot: those of its owner were retired"))
+            for slot in self._in_use.values():
+                if self._stock_of[slot.name] is stock:
+                    self._strangers.lend(now_s)
+            self._strangers.free.extend(stock.free)
+            stock.free.clear()
+            for name in [name for name, one in self._stock_of.items() if one is stock]:
+                self._stock_of[name] = self._strangers
         self._start_remover()
 
     def slot_of(self, container_id: str) -> NetworkSlot | None:
@@ -281,7 +300,7 @@ class NetworkPool:
             return await asyncio.wait_for(asyncio.shield(waiting), ACQUIRE_TIMEOUT_S)
         except BaseException as error:
             if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
-                self._put_back(stock, waiting.result())
+                self._put_back(self._stock_of[waiting.result().name], waiting.result())
             else:
                 waiting.cancel()
             if isinstance(error, TimeoutError):
@@ -398,6 +417,8 @@ class NetworkPool:
             return
         finally:
             self._end_one(stock)
+        if stock.is_retired:
+            stock = self._strangers
         self._stock_of[slot.name] = stock
         self._watches[slot.name] = watch
         self._put_back(stock, slot)

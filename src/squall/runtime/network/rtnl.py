@@ -20,18 +20,33 @@ from typing import NamedTuple
 from squall.runtime.errors import RuntimeFailure, describe_errno
 
 _NLMSG_ERROR = 2
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 1, 4, 0x200, 0x400
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWNEIGH = 16, 17, 20, 24, 28
+_NLMSG_DONE = 3
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP, _NLM_F_EXCL, _NLM_F_CREATE = 1, 4, 0x300, 0x200, 0x400
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWNEIGH = 16, 17, 18, 20, 24, 28
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 _NDA_DST, _NDA_LLADDR = 1, 2
 _IFF_UP = 1
+# What an interface says of itself when it comes up, and what it counts: by itself, and nobody's doing.
+_IFF_BY_ITSELF = 0x40 | 0x10000 | 0x20000
+_IFLA_STATS, _IFLA_OPERSTATE, _IFLA_STATS64, _IFLA_AF_SPEC, _IFLA_EVENT = 7, 16, 23, 26, 44
+_IFLA_CARRIER, _IFLA_CARRIER_CHANGES, _IFLA_CARRIER_UP_COUNT, _IFLA_CARRIER_DOWN_COUNT = 33, 35, 47, 48
+_IFLA_BY_ITSELF = frozenset((
+    _IFLA_STATS, _IFLA_OPERSTATE, _IFLA_STATS64, _IFLA_EVENT, _IFLA_CARRIER, _IFLA_CARRIER_CHANGES,
+    _IFLA_CARRIER_UP_COUNT, _IFLA_CARRIER_DOWN_COUNT,
+))  # fmt: skip
+# Of IPv6 its flags, counts, and a time that the kernel draws anew now and then.
+_INET6_FLAGS, _INET6_STATS, _INET6_CACHEINFO, _INET6_ICMP6STATS = 1, 3, 5, 6
+_INET6_BY_ITSELF = frozenset((_INET6_FLAGS, _INET6_STATS, _INET6_CACHEINFO, _INET6_ICMP6STATS))
+_NESTED = 0x3FFF
+"""An attribute's number without its marks."""
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _NUD_PERMANENT = 0x80
 _CREATE = _NLM_F_CREATE | _NLM_F_EXCL
+_DUMP = _NLM_F_REQUEST | _NLM_F_DUMP
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ANSWER_BYTES = 64 * 1024
@@ -57,12 +72,12 @@ class VethEnd(NamedTuple):
 
 
 class LinkState(NamedTuple):
-    """An interface that is up and belongs to no other."""
+    """All that the kernel tells of an interface, but for what changes by itself."""
 
     number: int
-    name: str
-    mac: str
-    mtu: int
+    flags: int
+    attributes: frozenset[tuple[tuple[int, ...], bytes]]
+    """By their numbers, of those of address families the family's before them."""
 
 
 def add_veth(here: VethEnd, index: int, there: VethEnd, namespace_fd: int) -> Request:
@@ -156,6 +171,24 @@ class RoutingSocket:
             if errors.get(number, 0) and errors[number] not in ignored:
                 raise RuntimeFailure(describe_errno(operation, f"{subject} ({request.what})", errors[number]))
 
+    def links(self) -> frozenset[LinkState]:
+        """All interfaces of the namespace.
+
+        Raises:
+            RuntimeFailure: the kernel does not tell.
+        """
+        found: set[LinkState] = set()
+        try:
+            self._socket.send(_HEADER.pack(_HEADER.size + _LINK.size, _RTM_GETLINK, _DUMP, 1, 0) + _link(0))
+            while True:
+                data = self._socket.recv(_ANSWER_BYTES)
+                kinds = [kind for kind, _ in _messages(data)]
+                found.update(state for state in read_link_changes(data) if state is not None)
+                if _NLMSG_DONE in kinds or _NLMSG_ERROR in kinds:
+                    return frozenset(found)
+        except OSError as error:
+            raise RuntimeFailure(describe_errno("list", "the interfaces of a slot", error.errno or 0)) from error
+
     def _answers(self, count: int) -> dict[int, int]:
         """Of each request its error, 0 if it was carried out."""
         errors: dict[int, int] = {}
@@ -172,21 +205,38 @@ class RoutingSocket:
 
 def read_link_changes(data: bytes) -> Iterator[LinkState | None]:
     """What messages of the kernel say of interfaces, in order; None for everything that is not an interface's state."""
+    for kind, body in _messages(data):
+        yield _link_state(body) if kind == _RTM_NEWLINK else None
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     offset = 0
     while offset + _HEADER.size <= len(data):
         length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
         end = offset + max(length, _HEADER.size)
-        yield _link_state(data[offset + _HEADER.size : end]) if kind == _RTM_NEWLINK else None
+        yield kind, data[offset + _HEADER.size : end]
         offset = _aligned(end)
 
 
-def _link_state(body: bytes) -> LinkState | None:
+def _link_state(body: bytes) -> LinkState:
     _, _, index, flags, _ = _LINK.unpack_from(body)
-    found = _read_attributes(body[_LINK.size :])
-    if _IFLA_MASTER in found or not flags & _IFF_UP:
-        return None
-    name = os.fsdecode(found[_IFLA_IFNAME].rstrip(b"\0"))
-    return LinkState(index, name, found[_IFLA_ADDRESS].hex(":"), int(struct.unpack("=I", found[_IFLA_MTU])[0]))
+    attributes: set[tuple[tuple[int, ...], bytes]] = set()
+    for kind, value in _read_attributes(body[_LINK.size :]).items():
+        if kind == _IFLA_AF_SPEC:
+            attributes.update(_of_families(value))
+        elif kind not in _IFLA_BY_ITSELF:
+            attributes.add(((kind,), value))
+    return LinkState(index, flags & ~_IFF_BY_ITSELF, frozenset(attributes))
+
+
+def _of_families(data: bytes) -> Iterator[tuple[tuple[int, ...], bytes]]:
+    for family, settings in _read_attributes(data).items():
+        if family != socket.AF_INET6:
+            yield (_IFLA_AF_SPEC, family), settings
+            continue
+        for kind, value in _read_attributes(settings).items():
+            if kind not in _INET6_BY_ITSELF:
+                yield (_IFLA_AF_SPEC, family, kind), value
 
 
 def _read_attributes(data: bytes) -> dict[int, bytes]:
@@ -194,7 +244,7 @@ def _read_attributes(data: bytes) -> dict[int, bytes]:
     offset = 0
     while offset + 4 <= len(data):
         size, kind = struct.unpack_from("=HH", data, offset)
-        found[kind] = data[offset + 4 : offset + size]
+        found[kind & _NESTED] = data[offset + 4 : offset + size]
         offset += _aligned(max(size, 4))
     return found
 

@@ -31,15 +31,15 @@ class Stock:
         self.used_at_s = 0.0
         """When somebody last asked for one."""
         self._free_max = free_max
+        self.is_retired = False
+        """Nobody gets any of these any more."""
         self._lent = 0
-        self._is_dropped = False
         self._peak = RecentPeak()
         self._waiting: deque[asyncio.Future[NetworkSlot]] = deque()
 
     def lend(self, now_s: float) -> None:
         """One more is in use."""
         self._lent += 1
-        self._is_dropped = False
         self.used_at_s = now_s
         self._peak.note(self._lent, now_s)
 
@@ -49,15 +49,15 @@ class Stock:
         self._peak.note(self._lent, now_s)
         self._lent -= 1
 
-    def drop(self) -> None:
-        """None is to be kept, nor those that come back, until somebody takes one again."""
-        self.minimum = 0
-        self._is_dropped = True
+    def retire(self, failure: RuntimeFailure) -> None:
+        """Nobody is to get any of these any more; whoever waits is told."""
+        self.minimum, self.is_retired = 0, True
+        while (waiting := self._next_waiter()) is not None:
+            waiting.set_exception(failure)
 
     def wanted(self, now_s: float) -> int:
         """How many should be free at most."""
-        kept = 0 if self._is_dropped else self._peak.at(now_s) - self._lent
-        return min(max(kept, self.minimum), self._free_max)
+        return min(max(self._peak.at(now_s) - self._lent, self.minimum), self._free_max)
 
     def surplus(self, now_s: float) -> int:
         """How many are free and should not be."""
@@ -74,7 +74,7 @@ class Stock:
     def is_over(self, now_s: float) -> bool:
         """Nothing is there, asked for, or worth remembering."""
         is_empty = not (self.free or self.making or self._lent or self.minimum or self.waiter_count())
-        return is_empty and (self._is_dropped or self._peak.at(now_s) == 0)
+        return is_empty and self._peak.at(now_s) == 0
 
     def wait(self) -> asyncio.Future[NetworkSlot]:
         """The slot that comes next, after those that others wait for."""

@@ -11,10 +11,13 @@ import socket
 from types import TracebackType
 
 from squall.runtime.errors import RuntimeFailure, describe_errno
-from squall.runtime.network.rtnl import LinkState, read_link_changes
+from squall.runtime.network.rtnl import RoutingSocket, read_link_changes
 
-# Of those that exist all are about what somebody sets, but for interfaces that come up.
+# Of those that exist all are about what somebody sets, but for interfaces that come up. Those above 32 are joined one
+# by one, as many as this kernel has.
 _ALL_GROUPS = 0xFFFFFFFF
+_FURTHER_GROUPS = range(33, 65)
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
 _MESSAGE_BYTES = 64 * 1024
 _MESSAGES_MAX = 64
 """Of an untouched slot there is one or two. So many need not be read to know better."""
@@ -23,15 +26,13 @@ _MESSAGES_MAX = 64
 class ChangeWatch:
     """Listens in the network namespace that the thread is in when it is made. Keeps that namespace until closed.
 
-    Args:
-        links: the interfaces as they are to stay.
+    All is to stay as it is then.
 
     Raises:
         RuntimeFailure: the process has no descriptor left.
     """
 
-    def __init__(self, *links: LinkState) -> None:
-        self._links = frozenset(links)
+    def __init__(self) -> None:
         self._is_unchanged = True
         flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         try:
@@ -39,6 +40,18 @@ class ChangeWatch:
             self._socket.bind((0, _ALL_GROUPS))
         except OSError as error:
             raise RuntimeFailure(describe_errno("watch", "a network namespace", error.errno or 0)) from error
+        for group in _FURTHER_GROUPS:
+            try:
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            except OSError:
+                break
+        try:
+            # After it listens: what is changed meanwhile is heard.
+            with RoutingSocket() as routing:
+                self._links = routing.links()
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> ChangeWatch:
         return self
