@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +11,29 @@ from typing import Any
 
 import pytest
 
+from squall.guest.thread_counts import loaded_libraries
 from tests.guest.started_template import Start
 
 pytestmark = pytest.mark.long
 
 SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
 CODE = """
-import hashlib, multiprocessing.process, multiprocessing.synchronize, random, secrets, ssl, tempfile, uuid
+import ctypes, glob, hashlib, multiprocessing.process, multiprocessing.synchronize, random, secrets, ssl, tempfile, uuid
 import numpy, numpy.random
 from squall.protocol.ids import new_id
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+# As a package's wheel brings it along.
+found = glob.glob(__file__[: -len("user_code.py")] + "libcrypto-*")
+own = ctypes.CDLL(found[0]) if found else None
+
+def drawn_by(library):
+    if library is None:
+        return str(uuid.uuid4())
+    drawn = ctypes.create_string_buffer(8)
+    assert library.RAND_bytes(drawn, 8) == 1
+    return drawn.raw.hex()
 
 def values():
     names = multiprocessing.synchronize.SemLock._rand
@@ -26,6 +41,8 @@ def values():
         "random": random.random(),
         "numpy": numpy.random.random(),
         "ssl": ssl.RAND_bytes(8).hex(),
+        "an OpenSSL of its own": drawn_by(own),
+        "cryptography": X25519PrivateKey.generate().private_bytes_raw().hex(),
         "uuid1": [uuid.uuid1().clock_seq, uuid.getnode()],
         "uuid4": str(uuid.uuid4()),
         "tempfile": next(tempfile._get_candidate_names()),
@@ -75,13 +92,30 @@ os._exit(0)
 OF_THE_KERNEL = {"uuid4", "secrets", "ids"}
 OF_PYTHON = {"random"}
 """Python's own hook sees to it."""
-RENEWED = {"numpy", "ssl", "uuid1", "tempfile", "multiprocessing", "semaphores"}
+RENEWED = {
+    "numpy",
+    "ssl",
+    "an OpenSSL of its own",
+    "cryptography",
+    "uuid1",
+    "tempfile",
+    "multiprocessing",
+    "semaphores",
+}
+
+
+def openssl_of_the_machine() -> str:
+    """The library that Python's `ssl` uses."""
+    import _ssl  # noqa: F401 - loads it
+
+    return next(path for path in loaded_libraries() if "libcrypto" in path)
 
 
 @pytest.fixture
 def directory(data_dir: Path) -> Path:
-    """With the module above."""
+    """With the module above, and a library for it."""
     (data_dir / "user_code.py").write_text(CODE)
+    shutil.copy(openssl_of_the_machine(), data_dir / "libcrypto-0a1b2c.so.3")
     return data_dir
 
 

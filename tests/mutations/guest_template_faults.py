@@ -15,6 +15,17 @@ COUNTS = "tests/guest/test_thread_counts.py::"
 
 GUEST_TEMPLATE_FAULTS = (
     Mutation(
+        "other-openssl",
+        "a package with an OpenSSL of its own",
+        "its keys are the same in all that is restored",
+        (Change("src/squall/guest/renewal.py", "return (*found, *_other_openssls())", "return tuple(found)"),),
+        {
+            "tests/guest/test_renewal.py::test_forks_of_one_number_draw_other_values_when_these_are_renewed": (
+                "same(first, second) == set()"
+            ),
+        },
+    ),
+    Mutation(
         "fork-openssl",
         "two forks with the same randomness",
         "OpenSSL is not seeded anew in a fork",

@@ -3,18 +3,25 @@
 Only of modules that are loaded. `random` and the kernel's own (`os.urandom`, `secrets`) need nothing: Python sees to
 the first in every fork. Many libraries look whether they were forked by asking for the number of their process, as
 OpenSSL, `tempfile` and `uuid` do. That tells them nothing here: in its own namespace a fork often has the number that
-the template has in its. Out of reach are generators that user code made before the fork, such as
-`numpy.random.default_rng()`, and what Python derives from PYTHONHASHSEED.
+the template has in its, and what is restored under gVisor always has. Out of reach are generators that user code made
+before the fork, such as `numpy.random.default_rng()`, what Python derives from PYTHONHASHSEED, and copies of OpenSSL
+in libraries that do not let their functions be found.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
+from squall.guest.thread_counts import loaded_libraries
+
 _SEED_BYTES = 32
+_PYTHONS_OPENSSL = ("libcrypto.so.3", "libcrypto.so.1.1")
+"""By these names alone is it known which one the system's is."""
 
 
 def renewals(untouched: Container[str] = ()) -> tuple[Callable[[], None], ...]:
@@ -24,7 +31,7 @@ def renewals(untouched: Container[str] = ()) -> tuple[Callable[[], None], ...]:
         module = sys.modules.get(name)
         if module is not None and name not in untouched:
             found.append(_bound(renew, module))
-    return tuple(found)
+    return (*found, *_other_openssls())
 
 
 def _bound(renew: Callable[[Any], None], module: Any) -> Callable[[], None]:
@@ -34,6 +41,32 @@ def _bound(renew: Callable[[Any], None], module: Any) -> Callable[[], None]:
 def _ssl(module: Any) -> None:
     # Reaches all generators of OpenSSL: those of the threads are seeded again when the first one is.
     module.RAND_add(os.urandom(_SEED_BYTES), float(_SEED_BYTES))
+
+
+def _cryptography(module: Any) -> None:
+    # Its wheels have an OpenSSL of their own in them.
+    module._openssl.lib.RAND_add(os.urandom(_SEED_BYTES), _SEED_BYTES, float(_SEED_BYTES))
+
+
+def _other_openssls() -> Iterator[Callable[[], None]]:
+    """Libraries that packages bring along, as psycopg2-binary does, beside that of Python's `ssl`."""
+    handles = {library._handle for library in _loaded(_PYTHONS_OPENSSL)} if "_ssl" in sys.modules else set()
+    for library in _loaded([path for path in loaded_libraries() if "libcrypto" in os.path.basename(path)]):
+        if library._handle not in handles and hasattr(library, "RAND_add"):
+            handles.add(library._handle)
+            yield _adding(library)
+
+
+def _loaded(names: Iterable[str]) -> Iterator[ctypes.CDLL]:
+    for name in names:
+        with contextlib.suppress(OSError):
+            yield ctypes.CDLL(name, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+
+
+def _adding(library: ctypes.CDLL) -> Callable[[], None]:
+    add = library.RAND_add
+    add.argtypes, add.restype = [ctypes.c_char_p, ctypes.c_int, ctypes.c_double], None
+    return lambda: add(os.urandom(_SEED_BYTES), _SEED_BYTES, float(_SEED_BYTES))
 
 
 def _numpy(module: Any) -> None:
@@ -70,6 +103,7 @@ def _semaphores(module: Any) -> None:
 
 _OF_MODULE: dict[str, Callable[[Any], None]] = {
     "_ssl": _ssl,
+    "cryptography.hazmat.bindings._rust": _cryptography,
     "numpy.random.mtrand": _numpy,
     "torch": _torch,
     "uuid": _uuid,

@@ -79,7 +79,7 @@ def prepare(environ: Mapping[str, str]) -> tuple[Callable[[], None], ...]:
             no threads.
     """
     found: list[Callable[[], None]] = []
-    for path in _loaded_libraries():
+    for path in loaded_libraries():
         name = os.path.basename(path)
         for kind in _KINDS:
             if any(part in name for part in kind.files):
@@ -165,7 +165,8 @@ def wanted_count(variables: tuple[str, ...], environ: Mapping[str, str]) -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _loaded_libraries() -> list[str]:
+def loaded_libraries() -> list[str]:
+    """Paths of the shared libraries that are mapped."""
     with open("/proc/self/maps", errors="surrogateescape") as file:
         paths = (line.split(None, 5)[5].rstrip("\n") for line in file if line.count("/"))
         return sorted({path for path in paths if ".so" in os.path.basename(path)})
