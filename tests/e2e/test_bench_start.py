@@ -41,7 +41,7 @@ def test_each_start_is_cold_and_the_functions_own_containers_go_on(deployed: Ins
         took = dict(one["phases"])
         assert took["import"] > 20, "its module takes 20 ms to import, each time anew"
         assert sum(took.values()) == pytest.approx(one["total_ms"], abs=1)
-        assert one["path"] in ("plain", "fork", "parked")
+        assert one["path"] in ("plain", "fork", "parked", "restore")
     assert running(deployed) == kept, "those that serve others are left alone, and none of those measured is left"
 
 

@@ -17,6 +17,7 @@ from squall import exception
 from tests.e2e import flows
 from tests.e2e.flows import FLOWS
 from tests.e2e.installation import Installation, wait_until
+from tests.e2e.paths import OF_QUICK_STARTS
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def classes(session_installation: Installation) -> Iterator[Any]:
         yield module
 
 
+@OF_QUICK_STARTS
 def test_each_set_of_parameters_has_its_own_containers(classes: Any) -> None:
     two, three = classes.Model(size=2), classes.Model(size=3)
 

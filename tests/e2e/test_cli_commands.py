@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e import flows
 from tests.e2e.installation import SQUALL, Ended, Installation, wait_until
+from tests.e2e.paths import OF_THE_MACHINES_KERNEL
 from tests.e2e.terminal import Terminal
 
 GROUPS = ("run", "serve", "app", "schedule", "container", "image", "server", "doctor", "completion")
@@ -191,6 +192,7 @@ def test_shell_in_a_container_that_runs(squall: Installation, ticking: dict[str,
     assert "there is no container ct-0000000000000000000000" in gone.err
 
 
+@OF_THE_MACHINES_KERNEL
 def test_exec_with_a_terminal(squall: Installation, ticking: dict[str, Any]) -> None:
     with Terminal(squall, "container", "exec", ticking["container_id"], "sh") as terminal:
         terminal.type("tty; stty size\r")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installation import Ended, Installation, wait_until
+from tests.e2e.paths import OF_QUICK_STARTS
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "calls"
 PROGRAM = """
@@ -108,6 +109,7 @@ def test_the_example_of_versions_is_held_to_and_gone_back_to(squall: Installatio
 
 
 @pytest.mark.timeout(300)
+@OF_QUICK_STARTS
 def test_no_request_fails_while_versions_come_and_go(squall: Installation, tmp_path: Path) -> None:
     name = "under-load"
     deploy(squall, tmp_path, name, "v1")

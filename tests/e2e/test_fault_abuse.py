@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from tests.e2e.installation import Installation
+from tests.e2e.paths import OF_THE_MACHINES_KERNEL
 
 FORKS_MAX = 400
 
@@ -25,6 +26,7 @@ def limit_files(squall: Installation, name: str) -> list[Path]:
     return sorted(found)
 
 
+@OF_THE_MACHINES_KERNEL
 def test_forks_stop_at_the_limit_and_the_container_can_be_ended(squall: Installation) -> None:
     running = squall.start_run("abusing.py::fork", "--count", str(FORKS_MAX))
     running.wait_said("waiting for the limit")

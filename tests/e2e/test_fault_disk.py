@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installation import PROGRAMS, Installation, wait_until
+from tests.e2e.paths import OF_QUICK_STARTS
 
 FREE_MIB = 280
 FULL = re.compile(r"[Nn]o space left on device|disk (is )?full|almost full|ENOSPC|QuotaExceeded|free (up )?space")
@@ -100,6 +101,7 @@ def test_full_disk_fails_what_needs_it_and_nothing_else(small_disk: SmallDisk, t
     assert squall.server_pid() == server_pid, "the server ended"
 
 
+@OF_QUICK_STARTS
 def test_what_was_acknowledged_until_the_disk_is_full_is_kept_and_goes_on_with_room(
     small_disk: SmallDisk, tmp_path: Path
 ) -> None:

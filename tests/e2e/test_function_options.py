@@ -12,6 +12,7 @@ import pytest
 from squall import exception
 from tests.e2e import flows
 from tests.e2e.installation import Installation, wait_until
+from tests.e2e.paths import OF_THE_MACHINES_KERNEL
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def test_module_of_the_user_may_be_called_like_one_of_ours(session_installation:
         assert ended.out == f"/root/{name}.py\n"
 
 
+@OF_THE_MACHINES_KERNEL
 def test_limits_are_set_on_the_containers_group(session_installation: Installation, options: Any) -> None:
     threads, container_id = options.limits.remote()
 
@@ -63,11 +65,13 @@ def test_memory_up_to_the_limit_can_be_used_and_no_more(options: Any) -> None:
         options.take_memory.remote(300)
 
 
+@OF_THE_MACHINES_KERNEL
 def test_container_that_cannot_start_for_want_of_memory_says_which_option_gives_more(options: Any) -> None:
     with pytest.raises(exception.RemoteError, match=r"went over its memory limit.*memory="):
         options.far_too_little_memory.remote()
 
 
+@OF_THE_MACHINES_KERNEL
 def test_processor_time_is_limited_where_a_limit_was_asked_for_and_only_there(options: Any) -> None:
     # Not above it; how much of it there is depends on what else the machine does.
     assert options.throttled.remote(3.0) <= 1.0
@@ -81,6 +85,7 @@ def test_disk_up_to_the_limit_can_be_used_and_no_more(options: Any) -> None:
     assert options.write.remote(1) == 2**20
 
 
+@OF_THE_MACHINES_KERNEL
 def test_blocked_network_leaves_loopback_alone(options: Any) -> None:
     found = options.cut_off.remote()
 

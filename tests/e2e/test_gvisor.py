@@ -13,6 +13,7 @@ from squall import exception
 from squall.runtime.checks.mirrors import find_debian_mirrors
 from tests.e2e import flows
 from tests.e2e.installation import Installation
+from tests.e2e.paths import OF_THE_MACHINES_KERNEL
 from tests.kernel.executors import NEEDS_RUNSC
 
 pytestmark = NEEDS_RUNSC
@@ -41,6 +42,7 @@ def apart(session_installation: Installation) -> Iterator[Any]:
         yield module
 
 
+@OF_THE_MACHINES_KERNEL
 def test_only_functions_that_ask_for_it_have_a_kernel_of_their_own(apart: Any) -> None:
     assert os.uname().release not in apart.kernel.remote()
     assert os.uname().release in apart.kernel_of_others.remote()

@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e import flows
 from tests.e2e.installation import Installation
+from tests.e2e.paths import OF_THE_MACHINES_KERNEL
 from tests.e2e.terminal import Terminal
 
 
@@ -25,6 +26,7 @@ def test_breakpoint_in_a_container_is_debugged_here(squall: Installation) -> Non
         assert "result 200" in terminal.said
 
 
+@OF_THE_MACHINES_KERNEL
 def test_ctrl_c_is_the_clients_again_after_the_debugger(squall: Installation) -> None:
     with Terminal(squall, "run", "-i", "stops.py::debug_and_wait") as terminal:
         terminal.wait_said("(Pdb)")

@@ -22,7 +22,9 @@ import pytest
 
 from squall.agent.image.machine.settings import read_machine_settings
 from tests.e2e.installation import Installation
+from tests.e2e.paths import OF_THE_MACHINES_KERNEL
 
+pytestmark = OF_THE_MACHINES_KERNEL
 ATTACKS = Path(__file__).parents[1] / "kernel" / "attacks.py"
 NOBODY = 65_534
 CONNECTIONS_MAX = 64
