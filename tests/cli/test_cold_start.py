@@ -9,6 +9,7 @@ import pytest
 
 from squall.cli import cold_start
 from squall.cli.cold_start import Subject, measure, prepare, settle, wait_for_template
+from squall.exception import NotFoundError
 from squall.protocol.container import IDLE, STOPPED, ContainerInfo
 from squall.protocol.flight import (
     AttemptFlight,
@@ -128,6 +129,17 @@ def test_two_do_not_measure_one_function_at_a_time(server: Server) -> None:
     spec = FunctionSpec("fu-1", "ap-1", "hello", Definition(BY_FILE, "greeter", "hello"), "im-1")
 
     with pytest.raises(click.ClickException, match="measured by somebody else"):
+        prepare(spec, "", "", (), {})
+
+
+def test_a_function_whose_app_has_ended_says_what_to_do(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(record: Any) -> FunctionBound:
+        raise NotFoundError("function fu-1 does not exist, or its app was stopped")
+
+    monkeypatch.setattr(server, "bound", gone)
+    spec = FunctionSpec("fu-1", "ap-1", "hello", Definition(BY_FILE, "greeter", "hello"), "im-1")
+
+    with pytest.raises(click.ClickException, match="cannot measure hello: its app has ended; squall deploy FILE"):
         prepare(spec, "", "", (), {})
 
 

@@ -15,6 +15,7 @@ import click
 
 from squall.cli.container_view import phases_of
 from squall.cli.server_calls import ask, ask_pages
+from squall.exception import NotFoundError
 from squall.protocol.container import STOPPED, ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
 from squall.protocol.flight import CallFlight, CallList, CallListing, CallShow, ContainerFlight, ContainerShow
@@ -79,7 +80,7 @@ def prepare(spec: FunctionSpec, method: str, parameters: str, args: tuple[Any, .
     """The variant of a function that is measured.
 
     Raises:
-        click.ClickException: it has containers, and they stay: somebody else measures it.
+        click.ClickException: its app has ended; or it has containers, and they stay: somebody else measures it.
     """
     options = FunctionOptions(
         retries=RetryPolicy(),
@@ -89,7 +90,11 @@ def prepare(spec: FunctionSpec, method: str, parameters: str, args: tuple[Any, .
         # A single input is not to wait for others.
         batching=replace(spec.batching, wait_ms=0) if spec.batching is not None else None,
     )
-    bound = ask("FunctionBind", FunctionBind(spec.function_id, parameters, options), FunctionBound)
+    try:
+        bound = ask("FunctionBind", FunctionBind(spec.function_id, parameters, options), FunctionBound)
+    except NotFoundError as error:
+        hint = "squall deploy FILE makes it one that stays"
+        raise click.ClickException(f"cannot measure {spec.name}: its app has ended; {hint}") from error
     definition = spec.definition
     called = next((one for one in definition.methods if one.name == method), definition)
     name = f"{spec.name}.{method}" if method else spec.name
