@@ -187,6 +187,28 @@ def ended_while_it_forks():
     finally:
         print("cleaned up with", change(signal.SIG_BLOCK, ()))
 
+def ended_again_while_it_begins_to_fork():
+    import itertools, operator, os, threading
+    from squall.sdk import _fork_guard
+    class Late(threading.Timer):
+        def start(self):
+            _fork_guard.Timer = threading.Timer
+            super().start()
+            time.sleep(0.2)  # what it sends comes meanwhile
+    # No frame of its own: the signal comes as the guard's hook is called, and has done nothing yet.
+    ident = threading.get_ident()
+    first = map(operator.itemgetter(1), zip(map(signal.raise_signal, [signal.SIGTERM]), [ident]))
+    _fork_guard.Timer, _fork_guard.get_ident = Late, itertools.chain(first, itertools.repeat(ident)).__next__
+    try:
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        time.sleep(10)
+        print("slept")
+    finally:
+        print("cleaned up")
+
 def own_handler():
     import os
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(9))
@@ -970,6 +992,17 @@ def test_request_to_end_that_comes_as_user_code_begins_to_fork_is_heard(guest: P
 
     assert code == 0
     assert "cleaned up with set()" in printed
+    assert "slept" not in printed
+
+
+def test_request_to_end_that_comes_again_as_user_code_begins_to_fork_is_heard(guest: Process) -> None:
+    guest.boot("ended_again_while_it_begins_to_fork")
+    guest.give(0)
+
+    code, printed = guest.end()
+
+    assert code == 0
+    assert "cleaned up" in printed
     assert "slept" not in printed
 
 

@@ -301,10 +301,20 @@ USER_FAULTS = (
         "forking-signals",
         "a signal to the command while an entrypoint forks",
         "it is handled between the functions around the fork",
-        (Change("src/squall/sdk/_fork_guard.py", "return self._is_forking or (", "return False and ("),),
+        (Change("src/squall/sdk/_fork_guard.py", "if self.is_between_hooks(frame):", "if False:"),),
         {
             "tests/cli/test_main.py::"
             "test_a_signal_that_comes_as_a_program_forks_ends_the_command_and_not_the_child[15]": "128 +"
+        },
+    ),
+    Mutation(
+        "forking-signals-again",
+        "a request to end that comes twice as user code begins to fork",
+        "only what interrupts the function before the fork itself is put off",
+        (Change("src/squall/sdk/_fork_guard.py", "            frame = frame.f_back\n", "            break\n"),),
+        {
+            "tests/guest/test_process.py::"
+            "test_request_to_end_that_comes_again_as_user_code_begins_to_fork_is_heard[python]": "not in printed"
         },
     ),
     Mutation(

@@ -56,7 +56,13 @@ class ForkGuard:
 
     def is_between_hooks(self, frame: FrameType | None) -> bool:
         """Whether the main thread, which is at `frame`, forks."""
-        return self._is_forking or (frame is not None and frame.f_code is ForkGuard._hold.__code__)
+        # At any depth: on a busy machine a signal that was put off comes again while the thread that sends it is still
+        # being started, by a handler that the first of our hooks was interrupted by.
+        while frame is not None and not self._is_forking:
+            if frame.f_code is ForkGuard._hold.__code__:
+                return True
+            frame = frame.f_back
+        return self._is_forking
 
     def _hold(self) -> None:
         thread = get_ident()
