@@ -211,7 +211,7 @@ def main(count: int, seed: int) -> int:
         shares: list[tuple[str, Callable[[Caller], None]]] = [
             ("map", lambda caller: caller.maps(soon, count * 4 // 10)),
             ("map-retried", lambda caller: caller.maps(later, count * 15 // 100)),
-            ("map-forked", lambda caller: caller.maps(forked, count * 5 // 100)),
+            ("map-forked", lambda caller: caller.maps(forked, count // 100)),
             ("spawn", lambda caller: caller.spawns(soon, count // 10)),
             ("spawn-by-name", lambda caller: caller.spawns(named, count // 10)),
         ]
