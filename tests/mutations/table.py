@@ -16,6 +16,7 @@ from tests.mutations.image_faults import IMAGE_FAULTS
 from tests.mutations.image_layer_faults import IMAGE_LAYER_FAULTS
 from tests.mutations.image_removal_faults import IMAGE_REMOVAL_FAULTS
 from tests.mutations.image_store_faults import IMAGE_STORE_FAULTS
+from tests.mutations.image_template_faults import IMAGE_TEMPLATE_FAULTS
 from tests.mutations.isolation import ISOLATION
 from tests.mutations.limit_faults import LIMIT_FAULTS
 from tests.mutations.machine_faults import MACHINE_FAULTS
@@ -48,6 +49,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *STORED_FAULTS,
     *SCALING_FAULTS,
     *AGENT_TEMPLATE_FAULTS,
+    *IMAGE_TEMPLATE_FAULTS,
     *SERVER_TEMPLATE_FAULTS,
     *DEPLOY_FAULTS,
     *ISOLATION,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from dataclasses import replace
@@ -54,8 +55,8 @@ async def test_a_function_that_is_another_one_now_has_another_template(world: Wo
         after, answer = await snapshot(world, **{"env": {"TOKEN": "old"}, **changes})
 
         assert answer.path in ("fork", "parked")
-        assert template_of(world) is not old
         assert old.state == "dropped"
+        assert template_of(world) is not old
         # The clone goes on, and what there is of the old template stays until it ends.
         await until(lambda: world.templates[0].report.done() and old.pid)
         assert agent.containers.is_running(before)
@@ -105,7 +106,9 @@ async def test_the_next_agent_adopts_templates_and_clones_and_makes_the_rest_ane
         assert template_of(world).is_ready
         assert "took over containers: 1, templates: 1, in " in caplog.text
         assert template_of(world).clones == {agent.containers._known[container_id].runtime_id}
-        await until(lambda: not made_ahead & set(world.machine.prepared))
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: not made_ahead & set(world.machine.prepared))
+        assert not made_ahead & set(world.machine.prepared)
 
         _, answer = await snapshot(world)
 

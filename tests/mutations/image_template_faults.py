@@ -1,0 +1,145 @@
+"""Mutations of what is shared and what is not: templates of images, verdicts, and the ends of templates."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+TEMPLATE = "src/squall/agent/template/"
+STARTS = "tests/agent/test_starts.py::"
+TEMPLATES = "tests/agent/template/test_templates.py::"
+IMAGES = "tests/agent/template/test_image_templates.py::"
+MEMORY = "tests/agent/template/test_memory.py::"
+UNNEEDED = "tests/agent/test_templates_unneeded.py::"
+
+IMAGE_TEMPLATE_FAULTS = (
+    Mutation(
+        "template-of-another-app",
+        "an app with the image of another one",
+        "its containers are forked from the other's template",
+        (Change(f"{TEMPLATE}key.py", '            "app": request.app_id,\n', ""),),
+        {f"{IMAGES}test_other_apps_and_other_variables_share_none[{{'app_id': 'ap-00000002'}}]": '== "plain"'},
+    ),
+    Mutation(
+        "ids-of-the-function",
+        "a clone of a template of all functions",
+        "it is to have its function's ids, which the template has not",
+        (Change(f"{TEMPLATE}cells.py", "range_owner=owner)", 'range_owner="")'),),
+        {f"{IMAGES}test_the_second_function_of_an_app_is_forked_at_its_first_start": "template.id_range"},
+    ),
+    Mutation(
+        "files-of-the-first-function",
+        "files that an interpreter loads by itself",
+        "the template that all functions share does without",
+        (
+            Change(
+                f"{TEMPLATE}early_files.py", "    stem = name.partition", "    return False\n    stem = name.partition"
+            ),
+        ),
+        {f"{IMAGES}test_which_files_an_interpreter_may_load": "assert are_loaded("},
+    ),
+    Mutation(
+        "cells-of-files-before",
+        "a function whose files were edited",
+        "its container begins in a cell that has the files of before",
+        (Change(f"{TEMPLATE}reserve.py", "        request.mounts,\n", ""),),
+        {f"{IMAGES}test_what_is_ready_for_files_that_are_edited_goes_and_the_template_stays": 'answer.path == "fork"'},
+    ),
+    Mutation(
+        "verdict-forgotten",
+        "a function that cannot be forked",
+        "each of its starts makes a template and waits for it to be unfit",
+        (
+            Change(
+                f"{TEMPLATE}roster.py",
+                "self._verdicts.add(template, printable(cause), self._monotonic(), is_for_good=is_for_good)\n",
+                "pass\n",
+            ),
+        ),
+        {f"{STARTS}test_an_unfit_template_is_told_and_not_tried_again": "len(of_functions(world)) == 1"},
+    ),
+    Mutation(
+        "superseded-kept",
+        "a function with new secrets",
+        "the template that holds the old ones stays",
+        (Change(f"{TEMPLATE}roster.py", "        if before != key:\n", "        if before != key and False:\n"),),
+        {
+            f"{TEMPLATES}test_a_function_that_is_another_one_now_has_another_template[changes0]": (
+                'old.state == "dropped"'
+            )
+        },
+    ),
+    Mutation(
+        "shortcut-fails-start",
+        "a fork that fails",
+        "the start fails with it",
+        (
+            Change(
+                "src/squall/agent/starts.py",
+                "                self._templates.failed(template, error)\n",
+                "                raise\n",
+            ),
+        ),
+        {
+            f"{STARTS}test_a_shortcut_that_fails_is_followed_by_the_next_one_and_leaves_nothing[failure0]": (
+                "isinstance(found, tuple)"
+            )
+        },
+    ),
+    Mutation(
+        "cells-of-the-agent-before",
+        "an agent that begins",
+        "what the one before had made ahead stays for ever",
+        (
+            Change(
+                f"{TEMPLATE}adoption.py",
+                "self._remove_left([status.container_id for status in statuses if status.is_prepared])",
+                "self._remove_left([])",
+            ),
+        ),
+        {
+            f"{TEMPLATES}test_the_next_agent_adopts_templates_and_clones_and_makes_the_rest_anew": (
+                "assert not made_ahead &"
+            )
+        },
+    ),
+    Mutation(
+        "newest-first",
+        "templates that are too much",
+        "those used last go first",
+        (Change(f"{TEMPLATE}memory.py", "key=lambda one: one.used_at)", "key=lambda one: -one.used_at)"),),
+        {f"{MEMORY}test_those_used_longest_ago_go_first_and_no_more_than_needed": "templates[4]"},
+    ),
+    Mutation(
+        "deploy-keeps-secrets",
+        "a deploy with new secrets",
+        "templates that hold the old ones stay until their functions are started",
+        (Change(f"{TEMPLATE}templates.py", "            self._drop_before(app_id, before_version)\n", ""),),
+        {
+            f"{UNNEEDED}test_templates_of_versions_before_go_at_once_and_those_of_the_new_one_stay": "functions_told",
+        },
+    ),
+    Mutation(
+        "template-disk",
+        "a snap hook that fills the disk",
+        "no limit holds for it, and other containers are ended",
+        (Change("src/squall/agent/agent.py", "*self.templates.writers(), ", ""),),
+        {
+            f"{STARTS}test_a_template_over_its_functions_disk_limit_is_unfit_and_the_function_is_not": (
+                "assert not world.agent.templates"
+            )
+        },
+    ),
+    Mutation(
+        "one-deadline",
+        "forks that take long",
+        "each attempt has all the time of the start",
+        (
+            Change(
+                "src/squall/agent/starts.py",
+                "asyncio.timeout(max(0.0, start.until - self._monotonic()))",
+                "asyncio.timeout(None)",
+            ),
+        ),
+        {f"{STARTS}test_all_short_paths_together_have_one_deadline": "it was not done in time"},
+    ),
+)
