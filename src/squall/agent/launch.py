@@ -78,8 +78,6 @@ def template_spec(
         how: how far it is to go, as `ENV_TEMPLATE` has it.
     """
     env = environment(request, image, provision, identity)
-    # Threads do not outlive a fork: libraries start none here, and as many as the function asks for after it.
-    env.update(dict.fromkeys(THREAD_COUNTS, "1"))
     env[ENV_TEMPLATE] = how
     labels = {KIND_LABEL: TEMPLATE_KIND, "squall.app": request.app_id, "squall.function": request.function_id}
     return replace(_spec(config, request, image, provision), env=env, labels=labels, is_template=True)
