@@ -504,9 +504,9 @@ class Agent:
             await asyncio.sleep(self.config.report_period_s)
             peer = self._peer
             if peer is not None and self._is_welcome.is_set():
-                peer.event(
-                    "NodeReport", self._usage.report(len(self.containers.running()), self.templates.memory_bytes())
-                )
+                templates = self.templates
+                used = (len(self.containers.running()), templates.memory_bytes(), templates.function_ids())
+                peer.event("NodeReport", self._usage.report(*used))
 
     async def _guard(self) -> None:
         """Keep the containers' network rules loaded, for ever."""

@@ -19,7 +19,9 @@ class Usage:
         self._proc = proc
         self._last = self._ticks()
 
-    def report(self, container_count: int, template_bytes: int = 0) -> NodeReport:
+    def report(
+        self, container_count: int, template_bytes: int = 0, template_function_ids: tuple[str, ...] = ()
+    ) -> NodeReport:
         """What the node used since the last report."""
         busy, total = self._ticks()
         busy_before, total_before = self._last
@@ -33,6 +35,7 @@ class Usage:
             disk_free_mib=disk.f_bavail * disk.f_frsize // _MIB,
             container_count=container_count,
             template_memory_mib=template_bytes // _MIB,
+            template_function_ids=template_function_ids,
         )
 
     def _ticks(self) -> tuple[int, int]:

@@ -153,6 +153,9 @@ class PrintedBefore:
     line_count: int
 
 
+TEMPLATE_FUNCTIONS_MAX = 256
+
+
 @record
 class NodeReport:
     """How the node is, every few seconds."""
@@ -165,3 +168,6 @@ class NodeReport:
     """Of it, what templates occupy, with their cells and parked clones: what they share with clones that run is
     counted once, here. The agent gives it back, the templates used longest ago first, when a `ContainerStart` needs
     it."""
+    template_function_ids: tuple[str, ...] = ()
+    """Whose containers are started from templates that are ready: at most `TEMPLATE_FUNCTIONS_MAX`, those used last
+    first."""

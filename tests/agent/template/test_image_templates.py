@@ -187,3 +187,14 @@ async def test_what_cannot_be_forked_with_its_function_is_from_the_template_of_a
 
         assert (answer.path, answer.cause) == ("fork", "a thread runs")
         assert (await started(world))[1].path != "plain"
+
+
+async def test_the_server_is_told_which_functions_have_one(world: World) -> None:
+    async with node(world, report_period_s=0.05):
+        await has_template(world)
+        await started(world, function_id=OTHER)
+        world.now += 1.0
+        await snapshot(world, function_id="fu-00000003")
+
+        await until(lambda: world.server.reports and len(world.server.reports[-1].template_function_ids) == 3)
+        assert world.server.reports[-1].template_function_ids == ("fu-00000003", ONE, OTHER)

@@ -104,6 +104,39 @@ def test_image_comes_before_room_before_function() -> None:
     assert nodes_of(planned(scheduler, make_pending(2))) == ["nd-b"]
 
 
+@pytest.mark.parametrize("memory_mib", [MEMORY_FLOOR_MIB, 512])
+def test_a_node_with_its_template_comes_first(memory_mib: int) -> None:
+    scheduler = make_scheduler(make_node("a"), make_node("b"), make_node("c"), held={"b": 2})
+    scheduler.templates_told("nd-b", ["fu-a"])
+
+    assert nodes_of(planned(scheduler, make_pending(1, memory_mib=memory_mib))) == ["nd-b"]
+    assert nodes_of(planned(scheduler, make_pending(2, function="b"))) != ["nd-b"]
+
+
+def test_not_where_it_is_much_fuller_than_another_one_or_has_no_room() -> None:
+    scheduler = make_scheduler(make_node("a"), make_node("b"), held={"b": 3})
+    scheduler.templates_told("nd-b", ["fu-a"])
+    made = planned(scheduler, *(make_pending(number) for number in range(40)))
+    assert nodes_of(made)[:2] == ["nd-b", "nd-b"]
+    assert 15 <= nodes_of(made).count("nd-b") <= 23
+
+    scheduler = make_scheduler(make_node("a"), make_node("b", memory_mib=512))
+    scheduler.templates_told("nd-b", ["fu-a"])
+    assert nodes_of(planned(scheduler, make_pending(1, memory_mib=1_024))) == ["nd-a"]
+
+
+def test_what_a_node_said_of_its_templates_holds_until_it_says_something_else_or_is_gone() -> None:
+    scheduler = make_scheduler(make_node("a"), make_node("b"), held={"b": 1})
+    scheduler.templates_told("nd-b", ["fu-a"])
+    scheduler.templates_told("nd-b", [])
+    scheduler.templates_told("nd-unknown", ["fu-a"])
+    assert nodes_of(planned(scheduler, make_pending(1))) == ["nd-a"]
+
+    scheduler.templates_told("nd-b", ["fu-a"])
+    scheduler.node_gone("nd-b")
+    assert nodes_of(planned(scheduler, make_pending(2))) == ["nd-a"]
+
+
 def test_node_that_lacks_the_image_receives_nothing_until_it_has_it() -> None:
     missing = {"im-a"}
     scheduler = make_scheduler(make_node("a", missing_image_ids=missing))

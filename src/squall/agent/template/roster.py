@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import signal
 from collections.abc import Callable
@@ -108,6 +109,12 @@ class Roster:
         template.is_up = template.has_exited = False
         self._services.logs.finish(before.record.container_id)
         self._tasks.start(self._outfits.give_back(before))
+
+    def function_ids(self, count_max: int) -> tuple[str, ...]:
+        """Functions of those that are ready, those of the templates used last first."""
+        ready = sorted((one for one in self._live.values() if one.is_ready), key=lambda one: -one.used_at)
+        found = (function_id for one in ready for function_id in sorted(self._users[one.key]))
+        return tuple(itertools.islice(dict.fromkeys(found), count_max))
 
     def memory_bytes(self) -> int:
         """What all occupy; what clones share with them is counted here, once."""

@@ -46,7 +46,7 @@ from squall.agent.template.wanted import Wanted
 from squall.agent.template.way import Way, Wish, obstacle
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import NAMESPACES
-from squall.protocol.node import ContainerStart
+from squall.protocol.node import TEMPLATE_FUNCTIONS_MAX, ContainerStart
 from squall.protocol.records import replace as replace_in
 from squall.protocol.task_set import TaskSet
 from squall.protocol.template import FUNCTION, IMAGE, NODE_TEMPLATES_MAX, READY, UNFIT, NodeTemplate
@@ -427,6 +427,10 @@ class Templates:
     def memory_bytes(self) -> int:
         """What all occupy; what clones share with them is counted here, once."""
         return self._roster.memory_bytes() + self._saver.checking_bytes
+
+    def function_ids(self) -> tuple[str, ...]:
+        """Whose containers are started from what is ready, those used last first."""
+        return self._roster.function_ids(TEMPLATE_FUNCTIONS_MAX)
 
     async def end_all(self) -> None:
         """Drop all, and make none any more: for a node that is taken down, when its containers are gone."""

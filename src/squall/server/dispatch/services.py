@@ -264,7 +264,7 @@ class AgentService:
         elif method == "NodeImagePut":
             self._plane.nodes.image_put(self.node, record(NodeImagePut, params))
         elif method == "NodeReport":
-            self.node.report = record(NodeReport, params)
+            self._plane.fleet.reported(self.node, record(NodeReport, params))
 
     def _logs(self, node: Node, batch: LogBatch) -> None:
         """The agent knows containers only; whose they are is filled in here."""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from dataclasses import dataclass
 
 from squall.server.scheduler.claim import MEMORY_FLOOR_MIB, Claim, Pending
+from squall.server.scheduler.warmth import Warmth
 
+WARM_LOAD = 2
+"""Containers per core that a node may have more than the emptiest one and still be preferred for what it has a template
+of."""
 FEW = 16
 """So many nodes are looked at one by one; more are taken in order."""
 
@@ -97,6 +101,7 @@ class Cluster:
         """Of each function, how many containers it has on which nodes."""
         self._with_image: dict[str, frozenset[str]] = {}
         """Where an image is, as far as it was asked since that last changed."""
+        self._warmth = Warmth()
         self._no_room: set[Claim] = set()
         """Claims that no node has room for, whatever its images, until one has more room than it had."""
 
@@ -123,6 +128,7 @@ class Cluster:
         if node is None:
             return []
         self.cores -= cores_of(node.view)
+        self._warmth.told(node_id, ())
         gone = [held.one for held in self._held.values() if held.node is node]
         for one in gone:
             self.release(one.container_id)
@@ -133,6 +139,11 @@ class Cluster:
     def images_changed(self) -> None:
         """A node got an image, or lost one."""
         self._with_image.clear()
+
+    def templates_told(self, node_id: str, function_ids: Collection[str]) -> None:
+        """For which functions a node has templates."""
+        if node_id in self._nodes:
+            self._warmth.told(node_id, function_ids)
 
     def hold(self, one: Pending, node_id: str) -> bool:
         """A container is on that node; False if there is none, or the container is known already."""
@@ -220,10 +231,24 @@ class Cluster:
         """The node for a container; None when none has room for it now."""
         if not self.has_room(one.claim):
             return None
+        if (found := self._with_template(one)) is not None:
+            return found
         with_image = self._holders(one.image_id)
         if with_image and (found := self._first(one, with_image)) is not None:
             return found
         return self._first(one, None)
+
+    def _with_template(self, one: Pending) -> str | None:
+        """A node where it begins as a fork, unless that is much fuller than the emptiest: one that has to load what it
+        needs, on processors that are free, is then the sooner one to work."""
+        nodes = [self._nodes[node_id] for node_id in self._warmth.nodes_of(one.function_id)]
+        ready = [node for node in nodes if node.has_room(one.claim) and one.image_id not in node.view.missing_image_ids]
+        if not ready:
+            return None
+        if one.claim.memory_mib > MEMORY_FLOOR_MIB:
+            return min((node.free_mib, node.view.node_id) for node in ready)[1]
+        load, node_id = min((node.load, node.view.node_id) for node in ready)
+        return node_id if load <= self._by_load[0][0] + WARM_LOAD else None
 
     def _holders(self, image_id: str) -> frozenset[str]:
         found = self._with_image.get(image_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from squall.server.scheduler.claim import Claim, Pending, Placement
@@ -50,6 +51,10 @@ class Scheduler:
         """A node got an image, or lost one."""
         self._cluster.images_changed()
         self._is_changed = True
+
+    def templates_told(self, node_id: str, function_ids: Collection[str]) -> None:
+        """For which functions a node has templates: their containers start sooner there."""
+        self._cluster.templates_told(node_id, function_ids)
 
     def want(self, one: Pending) -> None:
         """A container needs a node."""

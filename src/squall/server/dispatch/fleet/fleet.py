@@ -15,7 +15,7 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.guest import GuestStop, Ready
 from squall.protocol.ids import born_at, new_id
 from squall.protocol.log import SYSTEM, LogEntry
-from squall.protocol.node import ContainerExited
+from squall.protocol.node import TEMPLATE_FUNCTIONS_MAX, ContainerExited, NodeReport
 from squall.protocol.peer import Peer
 from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
@@ -274,6 +274,11 @@ class ContainerFleet:
         self.starts.scheduler.node_gone(node.node_id)
         for container in list(node.containers.values()):
             self.lost(container)
+
+    def reported(self, node: Node, report: NodeReport) -> None:
+        """How a node is."""
+        node.report = report
+        self.starts.scheduler.templates_told(node.node_id, report.template_function_ids[:TEMPLATE_FUNCTIONS_MAX])
 
     def unneeded(self, app_id: str, function_id: str = "", before_version: int = 0) -> None:
         """Nobody will ask for a container of the app any more, or of that function of it, or of a version before. Who
