@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from squall.main.data_dir import ServerLock
-from tests.e2e.installation import Installation, Running, wait_until
+from tests.e2e.installation import PROGRAMS, Installation, Running, wait_until
 
 
 def kill_client_and_server(squall: Installation, client: Running) -> None:
@@ -44,6 +46,25 @@ def test_containers_of_a_killed_server_are_named_and_ended_by_force_only(killed:
     assert "1 running container" in stopped.out, stopped
     assert (running, left, undeleted) == (set(), [], [])
     assert (again.code, again.out) == (0, "Squall does not run\n")
+
+
+def test_templates_of_a_killed_server_go_without_force(
+    make_installation: Callable[[Mapping[str, str]], Installation],
+) -> None:
+    squall = make_installation({"SQUALL_START_PATH": "parked"})
+    ended = squall.command("deploy", str(PROGRAMS / "bursting.py"), timeout_s=120)
+    assert ended.code == 0, ended
+    program = "import squall; squall.Function.from_name('bursting', 'square').remote(1)"
+    assert squall.command("-c", program, executable=(sys.executable,)).code == 0
+    squall.wait_no_processes(20)
+    os.kill(squall.server_pid(), signal.SIGKILL)
+    wait_until(lambda: ServerLock(squall.data_dir).is_free(), "the server has ended", 10)
+
+    stopped = squall.command("server", "stop")
+
+    assert stopped.code == 0, stopped
+    assert "that wait" in stopped.out, stopped
+    assert (squall.left_behind(), squall.undeleted()) == ([], [])
 
 
 def test_what_is_left_when_the_spawner_was_killed_too_goes_without_force(killed: Installation) -> None:

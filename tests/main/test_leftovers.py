@@ -8,11 +8,11 @@ from squall.main.leftovers import Leftovers, find, take_away
 
 
 def test_what_is_left_is_told_in_words() -> None:
-    left = Leftovers(containers=1, spawners=1, slots=8, networks=1, layers=0, records=2, directories=1)
+    left = Leftovers(containers=1, templates=2, spawners=1, slots=8, networks=1, layers=0, records=2, directories=1)
 
     assert str(left) == (
-        "1 running container, 1 process that makes containers, 8 network slots, 1 bridge with rules, 2 records of "
-        "containers, 1 directory of a container"
+        "1 running container, 2 templates and clones that wait, 1 process that makes containers, 8 network slots, "
+        "1 bridge with rules, 2 records of containers, 1 directory of a container"
     )
 
 

@@ -11,15 +11,17 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from squall.agent.image.block.control import ask
 from squall.agent.image.layer.store import LayerError, LayerStore
+from squall.agent.record import read_record
 from squall.main.data_dir import answers, remove_server_file
 from squall.main.spawner import instance_name
+from squall.protocol.ids import is_id
 from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import FeatureMissing, RuntimeFailure
@@ -41,6 +43,8 @@ class Leftovers:
 
     containers: int
     """With processes."""
+    templates: int
+    """And clones and cells that wait: with processes, and of no use without a server."""
     spawners: int
     """One or none."""
     slots: int
@@ -59,6 +63,7 @@ class Leftovers:
     def __str__(self) -> str:
         names = (
             ("running container", "running containers"),
+            ("template or clone that waits", "templates and clones that wait"),
             ("process that makes containers", ""),
             ("network slot", "network slots"),
             ("bridge with rules", ""),
@@ -72,18 +77,20 @@ class Leftovers:
 
 def running_containers(data_dir: Path) -> int:
     """Containers with processes; anybody may ask."""
-    return sum(_groups(data_dir).values())
+    return _count(data_dir, _groups(data_dir))[0]
 
 
 def find(data_dir: Path) -> Leftovers:
     """Look for what there is, as root. True while no server runs."""
     groups = _groups(data_dir)
+    containers, templates = _count(data_dir, groups)
     network, spawner = data_dir / "network", data_dir / "spawner"
     names = Names(instance_name(data_dir))
     links = os.listdir("/sys/class/net")
     recorded = {path.stem for path in Path(records_path(str(spawner))).glob("*.json")}
     return Leftovers(
-        containers=sum(groups.values()),
+        containers=containers,
+        templates=templates,
         spawners=int(answers(Path(socket_path(str(spawner))))),
         slots=len({*_names_in(network / "netns"), *_names_in(network / "slots")}),
         networks=int(names.bridge in links or (network / "netns").exists() or (network / "slots").exists()),
@@ -123,6 +130,22 @@ def _groups(data_dir: Path) -> dict[str, bool]:
         return {}
     groups = ((name, tree.open(name)) for name in tree.names(f"squall/{instance_name(data_dir)}"))
     return {name.rpartition("/")[2]: bool(group.pids()) for name, group in groups if group is not None}
+
+
+def _count(data_dir: Path, groups: Mapping[str, bool]) -> tuple[int, int]:
+    """How many containers run, and how much that waits to be one."""
+    running = [name for name, is_running in groups.items() if is_running]
+    containers = sum(_is_container(data_dir, name) for name in running)
+    return containers, len(running) - containers
+
+
+def _is_container(data_dir: Path, name: str) -> bool:
+    """Whether what has this control group is a container, or waits to be one."""
+    if not is_id(name, "ce"):
+        return not is_id(name, "tp")
+    record = read_record(data_dir / "containers" / name)
+    # Records are root's to read; whoever cannot does not end what may be a container.
+    return os.geteuid() != 0 if record is None else bool(record.container_id)
 
 
 def _names_in(path: Path) -> list[str]:
