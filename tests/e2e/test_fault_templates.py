@@ -159,8 +159,7 @@ def test_every_input_of_a_burst_has_its_result_whatever_is_killed_meanwhile(
 
     assert ended.code == 0, ended
     assert [(x, squared) for x, squared, _ in results(ended.out)] == [(x, x * x) for x in range(count)], ended
-    if victims is not spawners:
-        wait_until(lambda: deployed.path_of(squared(deployed)) != "plain", "starts are forks again", AGAIN_S)
+    wait_until(lambda: deployed.path_of(squared(deployed)) != "plain", "starts are forks again", AGAIN_S)
 
 
 def kill_one(squall: Installation, running: Running, victims: Callable[[Installation], list[int]], after: int) -> None:
