@@ -15,9 +15,11 @@ import pytest
 from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
+from squall.runtime.network.owner import SlotOwner
 from squall.runtime.spec import Bind
 from tests.kernel.containers import ENV, FIRST_ID, TIMEOUT_S, Running, until
 from tests.kernel.forge import RANGE, Forge
+from tests.kernel.machine import MakePool, nft, run, settle
 from tests.kernel.spawner_books import SpawnerBooks
 
 pytestmark = [
@@ -223,3 +225,59 @@ async def test_network_namespaces_are_made_of_any_range(forge: Forge) -> None:
         assert len(made) == 2
         for descriptor in made:
             os.close(descriptor)
+
+
+@pytest.mark.timeout(300)
+async def test_hundred_that_are_prepared_and_ended_leave_nothing(
+    forge: Forge, books: SpawnerBooks, make_pool: MakePool, data_dir: Path
+) -> None:
+    template = await forge.ready()
+    await made_and_gone(forge, lambda: start_clone(forge, template))
+    owner = SlotOwner(RANGE, 0)
+    async with make_pool(make_namespaces=forge.runtime.make_network_namespaces) as pool:
+        await pool.release(await pool.acquire("ce-0", owner=owner))
+        await settle(lambda: pool.free_count == 1)
+        before, links, rules = books.read(), run("ip", "-br", "link"), nft("list", "ruleset")
+        ours = len(os.listdir("/proc/self/fd"))
+
+        for number in range(100):
+            slot = await pool.acquire(f"ce-{number}", owner=owner)
+            spec = forge.spec(template, container_id=f"ce-{number}", network=slot)
+            await forge.runtime.prepare(spec, is_parked=number % 3 > 0)
+            if number % 3 == 2:
+                Running(spec.container_id, await forge.runtime.begin(spec.container_id, ENV)).close()
+            else:
+                for pid in detect_cgroups().open(f"squall/{data_dir.name}/{spec.container_id}").pids():  # type: ignore[union-attr]
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(TIMEOUT_S):
+                await forge.runtime.remove(spec.container_id)
+            await pool.release(slot)
+
+        await books.are(before)
+        assert (run("ip", "-br", "link"), nft("list", "ruleset")) == (links, rules)
+        assert pool.free_of(owner) == 1
+        assert len(os.listdir("/proc/self/fd")) == ours
+        await pool.sweep([])
+
+
+async def test_what_agents_prepare_that_are_killed_meanwhile_is_found_and_goes(
+    forge: Forge, books: SpawnerBooks, data_dir: Path
+) -> None:
+    template = await forge.ready()
+    await made_and_gone(forge, lambda: start_clone(forge, template))
+    before = books.read()
+
+    for number in range(20):
+        agent = await SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name, idle_s=5)
+        spec = forge.spec(template)
+        asked = asyncio.ensure_future(agent.prepare(spec, is_parked=number % 2 > 0))
+        await asyncio.sleep(number / 1_000)
+        await agent.close()
+        await asyncio.wait([asked])
+        asked.cancelled() or asked.exception()
+        async with asyncio.timeout(TIMEOUT_S):
+            await forge.runtime.remove(spec.container_id)
+
+    await books.are(before)
+    assert (await forge.run(template, "print(1)")).stdout == "1\n"

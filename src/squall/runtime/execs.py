@@ -22,6 +22,7 @@ from squall.runtime.spec import ContainerSpec, ExecSpec, ExitStatus
 from squall.runtime.wire import failure_from_json
 
 STRAY_PAUSE_S = 0.05
+STRAY_LOOKS = 40
 RESTORE_TIMEOUT_S = 30.0
 
 
@@ -213,12 +214,21 @@ class Execs:
         """
         if entry.exit_status is not None:
             return
+        self._reap_unknown()
+        self._poller.call_later(STRAY_PAUSE_S, lambda: self._reap_strays(entry))
+
+    def reap_soon(self, looks: int = STRAY_LOOKS) -> None:
+        """Reap what a process of ours has left that was killed: it has ended, or is about to."""
+        self._reap_unknown()
+        if looks:
+            self._poller.call_later(STRAY_PAUSE_S, lambda: self.reap_soon(looks - 1))
+
+    def _reap_unknown(self) -> None:
         # While a helper may still tell, a child we do not know yet may be its.
         if all(pending.pid for pending in self._pending.values()):
             known = self._first_pids() | self._unreaped | {pending.pid for pending in self._pending.values()}
             for pid in _children_in_namespaces() - known:
                 os.waitpid(pid, os.WNOHANG)
-        self._poller.call_later(STRAY_PAUSE_S, lambda: self._reap_strays(entry))
 
 
 def _children_in_namespaces() -> set[int]:

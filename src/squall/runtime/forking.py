@@ -48,6 +48,8 @@ class Ends(NamedTuple):
     """End every process of it."""
     tell: Callable[[Entry], None]
     """Tell the agents that it has ended."""
+    reap: Callable[[], None]
+    """Reap what one of our own processes has left that was killed."""
     finish: Callable[[Entry], None]
     """Take away what is left of one that has ended, and answer those who wait for that."""
 
@@ -140,8 +142,11 @@ class Forking:
             return
         self._poller.unwatch(maker.channel.fileno())
         maker.channel.close()
-        os.waitpid(maker.pid, 0)
+        _, status = os.waitpid(maker.pid, 0)
         os.close(maker.pidfd)
+        if os.WIFSIGNALED(status):
+            # Whom it had forked are our children now, and hold the end of the template's pid namespace until reaped.
+            self._ends.reap()
         answer, entry.started = entry.started, None
         assert answer is not None, "the channel ends once"
         if not entry.failure and not entry.executed_ns:

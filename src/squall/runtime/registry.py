@@ -92,7 +92,7 @@ class Registry:
         self._execs = Execs(kit, poller, self._executors, self._first_pids)
         self._templates = Templates(self._execs, poller, self._kill_all)
         self._saving = Saving(poller)
-        ends = Ends(self._kill_all, self._tell_exit, self._finish_removal)
+        ends = Ends(self._kill_all, self._tell_exit, self._execs.reap_soon, self._finish_removal)
         self.forking = Forking(self._entries, self._ground, self._clone_tree, kit, poller, self._templates, ends)
 
     # ---- what there is
