@@ -305,6 +305,18 @@ async def test_reason_of_one_that_is_unfit_is_told(forge: Forge) -> None:
     await forge.containers.exit(template)
 
 
+async def test_reason_of_one_that_has_ended_is_told_until_it_is_removed(forge: Forge) -> None:
+    template = await forge.template("--unfit", "a thread was started by module x")
+    await forge.containers.exit(template)
+
+    report = await forge.runtime.template_report(template.container_id)
+    await forge.runtime.remove(template.container_id)
+
+    assert report.cause == "a thread was started by module x"
+    with pytest.raises(ContainerMissing):
+        await forge.runtime.template_report(template.container_id)
+
+
 async def test_template_that_ends_without_a_word(forge: Forge) -> None:
     template = await forge.template("--before", "raise SystemExit(3)")
 

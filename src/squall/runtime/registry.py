@@ -469,6 +469,7 @@ class Registry:
             self._execs.forget(entry.spec.container_id)
             self._executor(entry.spec).forget(entry.spec.container_id)
             self._ground.forget(entry.spec.container_id)
+            self._templates.removed(entry.spec.container_id)
             del self._entries[entry.spec.container_id]
             if entry.clone is not None:
                 entry.clone.close()

@@ -69,6 +69,8 @@ class Templates:
         self._poller = poller
         self._on_left = on_left
         self._templates: dict[str, Template] = {}
+        self._last_words: dict[str, TemplateReport] = {}
+        """Why templates that have ended were unfit: whoever asks may come later than their end."""
 
     def begin(self, entry: Entry, outputs: tuple[int, int], user_namespace_fd: int, answer: Outcome) -> None:
         """Execute the program of a template whose first process waits; the answer comes when that is done."""
@@ -108,6 +110,9 @@ class Templates:
     def report(self, container_id: str, answer: Outcome) -> None:
         """The answer comes when the template has said how far it has come."""
         template = self._templates.get(container_id)
+        if container_id in self._last_words:
+            answer(Reply(codec.to_json(self._last_words[container_id])))
+            return
         if template is None:
             raise ContainerMissing(f"no template {container_id}, or it has ended")
         if template.report is not None and (template.pid or not template.report.is_ready):
@@ -164,6 +169,12 @@ class Templates:
         template = self._templates.pop(container_id, None)
         if template is not None:
             self._hang_up(template)
+            if template.report is not None and not template.report.is_ready:
+                self._last_words[container_id] = template.report
+
+    def removed(self, container_id: str) -> None:
+        """Nothing of a template is left. Idempotent."""
+        self._last_words.pop(container_id, None)
 
     def _on_message(self, template: Template) -> None:
         try:
