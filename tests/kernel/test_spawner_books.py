@@ -227,6 +227,10 @@ async def test_network_namespaces_are_made_of_any_range(forge: Forge) -> None:
             os.close(descriptor)
 
 
+def interfaces() -> list[str]:
+    return [line.split()[0] for line in run("ip", "-br", "link").splitlines()]
+
+
 @pytest.mark.timeout(300)
 async def test_hundred_that_are_prepared_and_ended_leave_nothing(
     forge: Forge, books: SpawnerBooks, make_pool: MakePool, data_dir: Path
@@ -237,7 +241,7 @@ async def test_hundred_that_are_prepared_and_ended_leave_nothing(
     async with make_pool(make_namespaces=forge.runtime.make_network_namespaces) as pool:
         await pool.release(await pool.acquire("ce-0", owner=owner))
         await settle(lambda: pool.free_count == 1)
-        before, links, rules = books.read(), run("ip", "-br", "link"), nft("list", "ruleset")
+        before, links, rules = books.read(), interfaces(), nft("list", "ruleset")
         ours = len(os.listdir("/proc/self/fd"))
 
         for number in range(100):
@@ -255,7 +259,8 @@ async def test_hundred_that_are_prepared_and_ended_leave_nothing(
             await pool.release(slot)
 
         await books.are(before)
-        assert (run("ip", "-br", "link"), nft("list", "ruleset")) == (links, rules)
+        await settle(lambda: interfaces() == links)
+        assert nft("list", "ruleset") == rules
         assert pool.free_of(owner) == 1
         assert len(os.listdir("/proc/self/fd")) == ours
         await pool.sweep([])
