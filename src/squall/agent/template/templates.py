@@ -190,7 +190,9 @@ class Templates:
         """
         request = found.request
         try:
-            has_files = await self._early_files.are_loaded(request, found.image)
+            # What is restored has the root file system that it was saved with.
+            is_restored = request.isolation != NAMESPACES
+            has_files = is_restored or await self._early_files.are_loaded(request, found.image)
         except (PlatformError, OSError):
             return plain  # which says what is wrong
         made_by = of_image(request, has_files=has_files)
