@@ -23,6 +23,7 @@ from squall.protocol.channel.contract import Channel
 from squall.protocol.channel.stream import StreamChannel, connect_unix
 from squall.protocol.empty import Empty
 from squall.protocol.frames import Frame
+from squall.protocol.function import NAMESPACES
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageConfig, ImageSpec, image_id
 from squall.protocol.image_steps import debian_slim
@@ -107,8 +108,9 @@ class Talk:
 class Node:
     """A data directory, the server of its agents, and containers asked for by it."""
 
-    def __init__(self, data_dir: Path, rootfs: str) -> None:
+    def __init__(self, data_dir: Path, rootfs: str, isolation: str = NAMESPACES) -> None:
         self.data_dir = data_dir
+        self.isolation = isolation
         self.instance = data_dir.name
         self.server = ServerEnd()
         self.guest_mount = self.server.files.add({"guest_double.py": GUEST})
@@ -152,7 +154,7 @@ class Node:
         request = ContainerStart(
             new_id("ct"), "ap-00000001", "fu-00000001", image_id(SPEC), (MountRef(self.guest_mount, "/root"),)
         )
-        request = replace(request, **changes)
+        request = replace(request, **{"isolation": self.isolation, **changes})
         return request, await self.server.peer.request("ContainerStart", request, ContainerStarted)
 
     async def end(self, container_id: str, grace_s: float = 0.0) -> None:

@@ -29,10 +29,23 @@ from tests.agent.parts import BuiltImages, until
 from tests.kernel.agents import PYTHON, SPEC, Node, SocketServer
 from tests.kernel.conftest import SmallDisk
 
+UNDER_GVISOR = {
+    "test_limits_reach_the_kernel",
+    "test_a_given_up_command_is_killed",
+    "test_a_container_may_write_up_to_its_disk_limit_and_is_ended_beyond",
+    "test_a_killed_agent_is_followed_by_one_that_takes_over",
+}
+"""Those that are quick there."""
+
+NOT_UNDER_GVISOR = {
+    "test_a_flood_of_output_is_bounded_and_its_end_is_seen": "what is dropped of a flood may end within a line there",
+    "test_a_hundred_containers_start_and_are_gone_again": "a hundred kernels boot in minutes",
+}
+
 
 @pytest.fixture
-async def node(data_dir: Path, rootfs: str) -> AsyncIterator[Node]:
-    made = Node(data_dir, rootfs)
+async def node(data_dir: Path, rootfs: str, isolation: str) -> AsyncIterator[Node]:
+    made = Node(data_dir, rootfs, isolation)
     try:
         yield made
     finally:

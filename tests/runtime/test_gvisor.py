@@ -100,7 +100,7 @@ def test_all_that_is_taken_of_the_machine_is_attached_in_what_runsc_sees() -> No
 
 
 def test_what_runs_beside_the_first_program_has_no_power_over_the_machine() -> None:
-    for phases in (plan_exec(ExecSpec(["sh"], {}, has_pty=True), SPEC), plan_signal(15)):
+    for phases in (plan_exec(ExecSpec(["sh"], {}, has_pty=True), SPEC, "1"), plan_signal(15)):
         operations = flat(phases)
         assert operations.index(op.DropCapabilities(())) < operations.index(op.ForbidPrivileges())
         assert isinstance(operations[-1], op.ExecuteRunsc)

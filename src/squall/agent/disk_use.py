@@ -6,6 +6,7 @@ mount. What is deleted but still open has no name any more and is found through 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -186,6 +187,9 @@ def deleted_use(pid: int, folders: Sequence[str] = (), proc: str = "/proc") -> D
         if device == os.stat(f"{proc}/self/root").st_dev:
             return DiskUse()  # the number is another process's by now
         devices = {device, *(os.stat(folder).st_dev for folder in folders if os.path.isdir(folder))}
+        # Under gVisor the first process is runsc, and the container's files are at /root of what it sees.
+        with contextlib.suppress(OSError):
+            devices.add(os.lstat(f"{proc}/{pid}/root/root").st_dev)
         processes = [name for name in os.listdir(f"{proc}/{pid}/root/proc") if name.isdigit()]
     except OSError:
         return DiskUse()

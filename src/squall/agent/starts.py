@@ -171,8 +171,11 @@ class Starts:
         if way.wanted is not None:
             outfit.on_guest = functools.partial(self._templates.has_got_going, way.wanted)
         image, provision = await self._outfits.take(outfit, request, clock)
-        identity = Identity(container.container_id, token)
-        return await self._runtime.start(container_spec(self._config, request, image, provision, identity))
+        spec = container_spec(self._config, request, image, provision, Identity(container.container_id, token))
+        if request.isolation == GVISOR:
+            # The kernel knows those of runsc.
+            outfit.env, outfit.cwd = spec.env, spec.cwd
+        return await self._runtime.start(spec)
 
     def _put_on(self, start: _Start, outfit: Outfit) -> None:
         """From here on the container has this, and its template a clone."""

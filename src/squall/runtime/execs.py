@@ -71,7 +71,8 @@ class Execs:
         executor = self._executors[entry.spec.isolation]
         ours, theirs = ([], []) if spec.has_pty else _standard_pipes(entry.spec)
         try:
-            phases = executor.plan_exec(spec, entry.spec)
+            # As the next one will be called.
+            phases = executor.plan_exec(spec, entry.spec, str(self._count + 1))
             self._join(entry, phases, dict(enumerate(theirs)), ours, user_namespace_fd, answer)
         except BaseException:
             close_descriptors(*ours)
@@ -200,7 +201,9 @@ class Execs:
             self._unreaped.discard(pending.pid)
             self._poller.unwatch(pidfd)
             os.close(pidfd)
-            execution.exit_status = self._executors[pending.entry.spec.isolation].exec_status(status)
+            executor = self._executors[pending.entry.spec.isolation]
+            executor.exec_ended(pending.entry, pending.exec_id.rpartition("/")[2], status)
+            execution.exit_status = executor.exec_status(status)
             for answer in execution.waiters:
                 answer(Reply(execution.exit_status))
             execution.waiters.clear()

@@ -40,8 +40,11 @@ class Executor(Protocol):
     def limits(self, spec: ContainerSpec) -> Limits:
         """Those of its cgroup: the container's, and what the executor takes for itself."""
 
-    def plan_exec(self, spec: ExecSpec, container: ContainerSpec) -> list[Phase]:
-        """What one more process does once it is among the first one's namespaces."""
+    def plan_exec(self, spec: ExecSpec, container: ContainerSpec, name: str) -> list[Phase]:
+        """What one more process does once it is among the first one's namespaces; its name is the container's own."""
+
+    def exec_ended(self, entry: Entry, name: str, status: int) -> None:
+        """A program beside the first one has ended, or what stands for it outside has."""
 
     def is_up(self, entry: Entry) -> bool:
         """Whether the container's program has been executed, of one whose first process has executed its own."""
@@ -78,9 +81,12 @@ class NamespaceExecutor:
         """The container's; tini is nothing."""
         return spec.limits
 
-    def plan_exec(self, spec: ExecSpec, container: ContainerSpec) -> list[Phase]:
+    def plan_exec(self, spec: ExecSpec, container: ContainerSpec, name: str) -> list[Phase]:
         """As `plan` says."""
         return plan_exec(spec, container)
+
+    def exec_ended(self, entry: Entry, name: str, status: int) -> None:
+        """It is the program itself."""
 
     def is_up(self, entry: Entry) -> bool:
         """At once."""

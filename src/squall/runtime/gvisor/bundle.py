@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,9 +54,20 @@ def checkpoint_argv() -> list[str]:
     return [PROGRAM, *_GLOBAL, "checkpoint", *options, NAME]
 
 
-def exec_argv(process_path: str) -> list[str]:
+def exec_argv(process_path: str, name: str) -> list[str]:
     """Runs one more program in it."""
-    return [PROGRAM, *_GLOBAL, "exec", f"--process={process_path}", NAME]
+    options = [f"--process={process_path}", f"--internal-pid-file={exec_pid_path(name)}"]
+    return [PROGRAM, *_GLOBAL, "exec", *options, NAME]
+
+
+def exec_pid_path(name: str) -> str:
+    """Where runsc writes which process of the container that is."""
+    return f"/run/exec-{name}"
+
+
+def kill_one_argv(pid: int) -> list[str]:
+    """Ends one process in it."""
+    return [PROGRAM, *_GLOBAL, "kill", f"--pid={pid}", NAME, str(int(signal.SIGKILL))]
 
 
 def kill_argv(number: int) -> list[str]:

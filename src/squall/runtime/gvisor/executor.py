@@ -17,7 +17,7 @@ from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.execute import carry_out
 from squall.runtime.gvisor import bundle, snapshot
 from squall.runtime.gvisor.plan import Places as SnapshotPlaces
-from squall.runtime.gvisor.plan import plan_exec, plan_save, plan_signal, plan_start
+from squall.runtime.gvisor.plan import plan_exec, plan_kill, plan_save, plan_signal, plan_start
 from squall.runtime.gvisor.program import find_runsc
 from squall.runtime.gvisor.slot import note_slot
 from squall.runtime.launch import JOINED_NAMESPACES, LaunchKit, context_of
@@ -91,9 +91,22 @@ class GvisorExecutor:
             pids_max=pids_max and pids_max + OWN_THREADS,
         )
 
-    def plan_exec(self, spec: ExecSpec, container: ContainerSpec) -> list[Phase]:
+    def plan_exec(self, spec: ExecSpec, container: ContainerSpec, name: str) -> list[Phase]:
         """As `gvisor.plan` says."""
-        return plan_exec(spec, container)
+        return plan_exec(spec, container, name)
+
+    def exec_ended(self, entry: Entry, name: str, status: int) -> None:
+        """End the program where runsc was killed, which passes on all other signals, but not that one."""
+        path = f"/proc/{entry.forked.pid}/root{bundle.exec_pid_path(name)}"
+        try:
+            with open(path, encoding="ascii") as file:
+                pid = int(file.read())
+            os.unlink(path)
+        except (OSError, ValueError):
+            return  # the sandbox has ended, or runsc had not got so far
+        if os.WIFSIGNALED(status) and entry.exit_status is None:
+            what = f"end process {pid} in container {entry.spec.container_id}"
+            run_aside(self._poller, partial(_order, self._kit, entry, plan_kill(pid), what), lambda _: None)
 
     def is_up(self, entry: Entry) -> bool:
         """By runsc's own record, which says `running` once the program has been loaded. One that is restored is up when

@@ -88,7 +88,7 @@ def plan_start(
     ]  # fmt: skip
 
 
-def plan_exec(spec: ExecSpec, container: ContainerSpec) -> list[op.Phase]:
+def plan_exec(spec: ExecSpec, container: ContainerSpec, name: str) -> list[op.Phase]:
     """What a process does that is to be one more program, once it is among runsc's namespaces."""
     terminal = [op.OpenTerminal(spec.rows, spec.columns)] if spec.has_pty else []
     return [
@@ -97,7 +97,7 @@ def plan_exec(spec: ExecSpec, container: ContainerSpec) -> list[op.Phase]:
             *terminal,
             op.DropCapabilities(()),
             op.ForbidPrivileges(),
-            op.ExecuteRunsc(bundle.exec_argv("{document}"), document=bundle.process_json(spec, container)),
+            op.ExecuteRunsc(bundle.exec_argv("{document}", name), document=bundle.process_json(spec, container)),
         ])
     ]  # fmt: skip
 
@@ -110,6 +110,11 @@ def plan_save() -> list[op.Phase]:
 def plan_signal(number: int) -> list[op.Phase]:
     """What a process does that is to send the program a signal."""
     return _plan_order(bundle.kill_argv(number))
+
+
+def plan_kill(pid: int) -> list[op.Phase]:
+    """What a process does that is to end one in the container."""
+    return _plan_order(bundle.kill_one_argv(pid))
 
 
 def _plan_order(argv: Sequence[str]) -> list[op.Phase]:
