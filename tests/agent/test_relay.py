@@ -367,6 +367,15 @@ async def test_a_parked_guest_is_introduced_when_it_is_known_who_it_is_and_heard
     assert names(received)[2:] == ["PrintedBefore", "Outputs"]
 
 
+async def test_a_guest_that_is_ready_already_says_so_with_its_hello(opened: Opened) -> None:
+    await opened.connect(hello(ready=READY))
+
+    _, received = await opened.served(0)
+    await until(lambda: len(received.frames) == 2)
+
+    assert CODEC.record(Ready, CODEC.decode(received.frames[1].header).params) == READY
+
+
 async def test_a_parked_guest_that_is_not_ready_is_introduced_and_no_more(cell: Opened) -> None:
     await cell.connect(waiting())
     await asyncio.sleep(0.02)

@@ -86,7 +86,11 @@ class AgentDouble:
             if not data:
                 return
             for frame in decoder.feed(data):
-                self.events.put((self.codec.decode(frame.header), frame.body))
+                envelope = self.codec.decode(frame.header)
+                self.events.put((envelope, frame.body))
+                if envelope.method == "GuestHello" and envelope.params.get("ready"):
+                    # An agent says it in the place of the guest.
+                    self.events.put((envelope._replace(method="Ready", params=envelope.params["ready"]), b""))
 
     def say(self, method: str, record: Any, body: bytes = b"") -> None:
         """Send one event to the guest."""

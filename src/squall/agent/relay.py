@@ -377,10 +377,11 @@ class Connection:
             server.close()
             return
         self._server = server
+        ready = self._ready if hello is None or hello.ready is None else hello.ready
         introduction = self._owner.introduction(hello)
         server.send(Frame(relay.codec.encode(wire.EVENT, 0, "ContainerHello", introduction), b""))
-        if self._ready is not None:
-            server.send(Frame(relay.codec.encode(wire.EVENT, 0, "Ready", self._ready), b""))
+        if ready is not None:
+            server.send(Frame(relay.codec.encode(wire.EVENT, 0, "Ready", ready), b""))
         server.start(_ServerSide(self, _Flow(server, self._channel, self._owner.tasks)))
 
     def _let_pass(self) -> None:

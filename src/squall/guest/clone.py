@@ -39,6 +39,8 @@ NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 JOIN_S = 10.0
 """How long the spawner may take to say how to join."""
 MESSAGE_BYTES_MAX = 1024 * 1024
+WAY_BYTES_MAX = 64 * 1024
+"""Of what says how to join. Room for more would be mapped and unmapped for each message."""
 _DESCRIPTORS_MAX = 32
 _OURS = "SQUALL_"
 
@@ -63,7 +65,7 @@ class Kit(NamedTuple):
     """Of libraries, to be set when the environment is there."""
     rehearse: Callable[[], None]
     """Goes through what follows, as far as nothing comes of it: most of the time that a fork takes it copies pages of
-    memory that it is the first to touch. Done while the spawner looks at the fork, or while that is parked."""
+    memory that it is the first to touch. One that is parked has the time for it."""
     served: Served | None
     """What was loaded."""
     ready: Ready | None
@@ -94,8 +96,8 @@ def begin_fork(channel: socket.socket, kit: Kit) -> Clone | None:
     """In the first child of a template: become a container. Returns in the process that goes on as one; others end."""
     try:
         channel.settimeout(JOIN_S)
-        asked, descriptors = _receive_record(channel)
-        program, _ = receive(channel)
+        asked, descriptors = _receive_record(channel, WAY_BYTES_MAX)
+        program, _ = receive(channel, WAY_BYTES_MAX)
         _join(asked, descriptors)
         if os.fork():
             os._exit(0)
@@ -107,8 +109,6 @@ def begin_fork(channel: socket.socket, kit: Kit) -> Clone | None:
         channel.settimeout(None)
         if kit.served is None:
             _look_again()
-        adopt_environment(dict(os.environ), kit.environment)
-        kit.rehearse()
         return _be_told(channel, kit)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, and nothing may unwind past here
         _give_up(channel, error)
@@ -192,6 +192,8 @@ def _be_told(channel: socket.socket, kit: Kit) -> Clone:
     asked, descriptors = _receive_record(channel)
     if "wait" in asked:
         waiting = connect_waiting(kit.socket_path, kit.ready)
+        adopt_environment(dict(os.environ), kit.environment)
+        kit.rehearse()
         asked, descriptors = _receive_record(channel)
     started = time.monotonic()
     for number, descriptor in zip((1, 2), descriptors, strict=True):
@@ -230,18 +232,18 @@ def _is_ours(name: str) -> bool:
     return name.startswith(_OURS)
 
 
-def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+def receive(channel: socket.socket, bytes_max: int = MESSAGE_BYTES_MAX) -> tuple[bytes, list[int]]:
     """One message, with the descriptors that came along. An empty one may also mean that the other side has gone."""
-    data, descriptors, flags, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+    data, descriptors, flags, _ = socket.recv_fds(channel, bytes_max, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for descriptor in descriptors:
             os.close(descriptor)
-        raise libc.CallFailed(f"cannot take a message of more than {MESSAGE_BYTES_MAX} bytes from the spawner")
+        raise libc.CallFailed(f"cannot take a message of more than {bytes_max} bytes from the spawner")
     return data, descriptors
 
 
-def _receive_record(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    message, descriptors = receive(channel)
+def _receive_record(channel: socket.socket, bytes_max: int = MESSAGE_BYTES_MAX) -> tuple[dict[str, Any], list[int]]:
+    message, descriptors = receive(channel, bytes_max)
     if not message:
         raise Stopping  # the spawner has gone, and its containers end with it
     return json.loads(message), descriptors

@@ -69,10 +69,8 @@ class Link:
         Raises:
             LinkLost: nobody answered.
         """
-        said = b"" if ready is None else self.frame("Ready", ready)
         if waiting is None:
-            self.connect(frames=lambda: said)
-            self.is_ready_said = ready is not None
+            self.connect(ready=ready)
             return
         with self._send_lock:
             self._socket = waiting
@@ -87,8 +85,13 @@ class Link:
         """What a connection says that does not know yet whose it is."""
         return self.frame("GuestWaiting", GuestWaiting(ready))
 
-    def connect(self, is_reconnect: bool = False, frames: Callable[[], bytes] = bytes) -> None:
+    def connect(
+        self, is_reconnect: bool = False, frames: Callable[[], bytes] = bytes, ready: Ready | None = None
+    ) -> None:
         """Connect and introduce ourselves, trying again for a while; `frames` follow before anything else is sent.
+
+        Args:
+            ready: what we are ready for already; it is said with the introduction.
 
         Raises:
             LinkLost: nobody answered.
@@ -107,17 +110,17 @@ class Link:
             time.sleep(pause_s)
             pause_s = min(_RETRY_S_MAX, pause_s * 2)
         self._decoder = FrameDecoder()
-        data = self.greeting(is_reconnect) + frames()
+        data = self.greeting(is_reconnect, ready) + frames()
         with self._send_lock:
             self._socket = connection
-            self.is_ready_said = False
+            self.is_ready_said = ready is not None
             try:
                 connection.sendall(data)
                 self.is_connected = True
             except OSError:
                 self.is_connected = False
 
-    def greeting(self, is_reconnect: bool = False) -> bytes:
+    def greeting(self, is_reconnect: bool = False, ready: Ready | None = None) -> bytes:
         """What introduces us."""
         hello = GuestHello(
             token=self._token,
@@ -128,6 +131,7 @@ class Link:
             pid=os.getpid(),
             python_version=".".join(str(part) for part in sys.version_info[:3]),
             is_reconnect=is_reconnect,
+            ready=ready,
         )
         return self.frame("GuestHello", hello)
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from squall.exception import InputCancellation
 from squall.guest import fork_safety, huge_pages, libc, renewal, thread_counts
-from squall.guest.clone import Clone, Kit, begin_fork, receive
+from squall.guest.clone import WAY_BYTES_MAX, Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
 from squall.guest.loading import EnterFailed, LoadFailed, Served, load_served
@@ -202,7 +202,7 @@ class Template:
                     self._has_pages = next(self._pages, False) is None
                 continue
             try:
-                message, descriptors = receive(self._control)
+                message, descriptors = receive(self._control, WAY_BYTES_MAX)
             except libc.CallFailed:
                 continue  # more than anybody asks for
             if not message:

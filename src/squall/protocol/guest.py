@@ -51,6 +51,18 @@ TEMPLATE_REPORT, TEMPLATE_IDENTITY = "report.json", "identity.json"
 
 
 @record
+class Ready:
+    """The function is loaded; inputs may come."""
+
+    credit_max: int
+    """Inputs that may be handed out ahead, at most."""
+    import_ms: float = 0.0
+    python_version: str = ""
+    enter_ms: float = 0.0
+    """Of a class: how long its enter hooks have run."""
+
+
+@record
 class GuestHello:
     """The first frame on a container's connection."""
 
@@ -65,18 +77,8 @@ class GuestHello:
     pid: int = 0
     python_version: str = ""
     is_reconnect: bool = False
-
-
-@record
-class Ready:
-    """The function is loaded; inputs may come."""
-
-    credit_max: int
-    """Inputs that may be handed out ahead, at most."""
-    import_ms: float = 0.0
-    python_version: str = ""
-    enter_ms: float = 0.0
-    """Of a class: how long its enter hooks have run."""
+    ready: Ready | None = None
+    """Of a fork that has nothing left to do before it takes inputs: it does not say this again."""
 
 
 @record
