@@ -60,6 +60,8 @@ class Pools:
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
         self._has_work = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self._measured = 0
 
     @property
@@ -100,9 +102,18 @@ class Pools:
                     # Not wait_for: that of Python 3.11 takes no notice of a cancellation that comes with its result.
                     async with asyncio.timeout(QUIET_S):
                         await self.calm()
-                async with asyncio.TaskGroup() as group:
-                    for one, is_parked in wanted:
-                        group.create_task(self._fill(one, is_parked=is_parked))
+                self._is_idle.clear()
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for one, is_parked in wanted:
+                            if one.is_current:
+                                group.create_task(self._fill(one, is_parked=is_parked))
+                finally:
+                    self._is_idle.set()
+
+    async def idle(self) -> None:
+        """Return when nothing is being made."""
+        await self._is_idle.wait()
 
     async def calm(self) -> None:
         """Return when no container starts, and none has done so a moment ago."""

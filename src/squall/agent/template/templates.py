@@ -440,6 +440,7 @@ class Templates:
         await self._saver.close()
         for template in list(self._roster.live.values()):
             self._roster.drop(template, "its node is taken down")
+        await self._pools.idle()
         await asyncio.gather(*(template.gone.wait() for template in list(self._roster.there.values())))
 
     # From making to ready
