@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-_IS_RESTORED = os.environ.get("SQUALL_START_PATH") == "restore"
+_PATH = os.environ.get("SQUALL_START_PATH")
+_IS_RESTORED = _PATH == "restore"
 
 OF_THE_MACHINES_KERNEL = pytest.mark.skipif(
     _IS_RESTORED, reason="is about the machine's kernel: containers under gVisor have one of their own"
@@ -14,3 +15,4 @@ OF_THE_MACHINES_KERNEL = pytest.mark.skipif(
 OF_QUICK_STARTS = pytest.mark.skipif(
     _IS_RESTORED, reason="counts on starts that take less time than to make, save and restore a template"
 )
+OF_TEMPLATES = pytest.mark.skipif(_PATH == "plain", reason="is about what is not there with templates switched off")

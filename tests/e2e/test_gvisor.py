@@ -13,7 +13,7 @@ from squall import exception
 from squall.runtime.checks.mirrors import find_debian_mirrors
 from tests.e2e import flows
 from tests.e2e.installation import Installation
-from tests.e2e.paths import OF_THE_MACHINES_KERNEL
+from tests.e2e.paths import OF_TEMPLATES, OF_THE_MACHINES_KERNEL
 from tests.kernel.executors import NEEDS_RUNSC
 
 pytestmark = NEEDS_RUNSC
@@ -90,6 +90,7 @@ def test_class_keeps_its_state_and_ends_in_order(apart: Any) -> None:
     assert [counter.add.remote(number) for number in (1, 2)] == [11, 13]
 
 
+@OF_TEMPLATES
 def test_containers_begin_from_what_was_saved_of_the_function(apart: Any) -> None:
     begun = [apart.restored.remote() for _ in range(3)]
 
@@ -99,6 +100,7 @@ def test_containers_begin_from_what_was_saved_of_the_function(apart: Any) -> Non
     assert all(os.uname().release not in one["kernel"] for one in begun)
 
 
+@OF_TEMPLATES
 def test_hooks_before_the_snapshot_run_once_and_others_in_each_container(apart: Any) -> None:
     told = [apart.Loaded().told.remote() for _ in range(3)]
 
