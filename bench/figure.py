@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -102,9 +103,9 @@ def _end(program: subprocess.Popen[str]) -> None:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value below which this share of the values lies."""
+    """The smallest of the values that so many percent of them do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def p50(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""A cold start of a function that imports numpy under gVisor, restored from what was saved on disk."""
+"""A cold start of a function that imports numpy under gVisor, restored from what was saved."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def plain_gvisor() -> float:
 
 @app.function(isolation="gvisor", enable_memory_snapshot=True)
 def restored_gvisor() -> float:
-    """The same, restored from what was saved on disk."""
+    """The same, restored from what was saved."""
     check_kernel()
     return float(numpy.arange(10).sum())
 

@@ -143,8 +143,12 @@ class Template:
         return found, served
 
     def _look(self, watch: fork_safety.ThreadWatch) -> fork_safety.Found:
+        found = fork_safety.look(watch, self._control.fileno())
+        if found.cause:
+            return found
         changed = {name: value for name, value in os.environ.items() if self._environment.get(name) != value}
         self._thread_counts = thread_counts.prepare({**self._given, **changed})
+        # Threads of a library that has not ended them after all are seen.
         return fork_safety.look(watch, self._control.fileno())
 
     def _go_on(self, found: fork_safety.Found, served: Served | None) -> Begun | None:

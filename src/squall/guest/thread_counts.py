@@ -64,6 +64,15 @@ _KINDS = (
 )
 
 
+# torch's after OpenMP's, which it uses.
+_MODULES = (
+    ("torch", "get_num_threads", "set_num_threads", ("OMP_NUM_THREADS", "MKL_NUM_THREADS")),
+    ("cv2", "getNumThreads", "setNumThreads", ("OPENCV_FOR_THREADS_NUM",)),
+    ("numexpr", "get_num_threads", "set_num_threads", ("NUMEXPR_NUM_THREADS", "OMP_NUM_THREADS")),
+)
+"""Modules with functions of their own that ask for the number and set it, and where it is taken from."""
+
+
 def use_one() -> dict[str, str]:
     """Let the libraries that are loaded from now on use one thread; gives what was set for that."""
     ones = dict.fromkeys(_VARIABLES, "1")
@@ -77,7 +86,7 @@ def prepare(environ: Mapping[str, str]) -> tuple[Callable[[], None], ...]:
 
     Args:
         environ: what a fork's is going to be, as a rule. What starts threads at once has its number from that now, and
-            no threads.
+            no threads. May fork: of a process that can be.
     """
     found: list[Callable[[], None]] = []
     for path in loaded_libraries():
@@ -85,18 +94,11 @@ def prepare(environ: Mapping[str, str]) -> tuple[Callable[[], None], ...]:
         for kind in _KINDS:
             if any(part in name for part in kind.files):
                 found += _of_library(path, kind, environ)
-    torch = sys.modules.get("torch")
-    # After OpenMP's, which it uses.
-    if torch is not None and torch.get_num_threads() == 1:
-        variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-        found.append(_setter(torch.get_num_threads, torch.set_num_threads, variables))
-    opencv = sys.modules.get("cv2")
-    if opencv is not None and opencv.getNumThreads() == 1:
-        found.append(_setter(opencv.getNumThreads, opencv.setNumThreads, ("OPENCV_FOR_THREADS_NUM",)))
-    numexpr = sys.modules.get("numexpr")
-    if numexpr is not None and numexpr.get_num_threads() == 1:
-        variables = ("NUMEXPR_NUM_THREADS", "OMP_NUM_THREADS")
-        found.append(_setter(numexpr.get_num_threads, numexpr.set_num_threads, variables))
+    for name, ask, give, variables in _MODULES:
+        module = sys.modules.get(name)
+        asked, given = getattr(module, ask, None), getattr(module, give, None)
+        if asked is not None and given is not None and asked() == 1:
+            found.append(_setter(asked, given, variables))
     return tuple(found)
 
 

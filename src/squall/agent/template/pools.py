@@ -18,7 +18,7 @@ from squall.agent.template.template import Template
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 
-CELLS_NODE_MAX = 256
+CELLS_NODE_MAX = 400
 PARKED_NODE_MAX = 64
 AT_ONCE = 2
 """Made at a time."""

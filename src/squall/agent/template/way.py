@@ -48,7 +48,7 @@ def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -
     Args:
         is_restored: all containers of the node are to be, whether somebody has asked for it or not.
     """
-    # A snapshot of the image for each function would be on the disk for starts that nobody has asked to be quick.
+    # A snapshot of the image for each function would take memory for starts that nobody has asked to be quick.
     if request.isolation == GVISOR and not (request.is_snapshot_enabled or is_restored):
         return "a container under gVisor is restored from a memory snapshot, and its function has none"
     if image.config.entrypoint:
