@@ -26,6 +26,13 @@ GUEST_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "fork-cuda",
+        "a template that has initialised CUDA",
+        "it is forked all the same",
+        (Change(SAFETY, "*ours, *_cuda(), ", "*ours, "),),
+        {f"{NAMED}[CUDA]": '["unfit"]'},
+    ),
+    Mutation(
         "fork-openssl",
         "two forks with the same randomness",
         "OpenSSL is not seeded anew in a fork",
