@@ -345,7 +345,9 @@ def names(inbox: Inbox) -> list[str]:
     return [CODEC.decode(frame.header).method for frame in inbox.frames]
 
 
-async def test_a_parked_guest_is_introduced_when_it_is_known_who_it_is_and_heard_when_it_says_so(cell: Opened) -> None:
+async def test_a_parked_guest_is_introduced_when_it_is_known_who_it_is_and_hears_when_it_has_said_so(
+    cell: Opened,
+) -> None:
     guest, heard = await cell.connect(waiting(READY))
     await asyncio.sleep(0.4)  # longer than a hello may take
     assert not cell.server.container_channels
@@ -354,17 +356,28 @@ async def test_a_parked_guest_is_introduced_when_it_is_known_who_it_is_and_heard
     server, received = await cell.served(0)
     await until(lambda: len(received.frames) == 2)
     server.send(event("Boot"))
-    await until(lambda: heard.frames)
+    await asyncio.sleep(0.05)
 
-    assert introduced(received.frames[0]) == ContainerHello(CONTAINER, "guest")
+    assert introduced(received.frames[0]) == ContainerHello(CONTAINER, "guest", is_ahead=True)
     assert CODEC.record(Ready, CODEC.decode(received.frames[1].header).params) == READY
+    assert not heard.frames, "before its hello"
     guest.send(hello())
     guest.send(event("Outputs"))
-    await asyncio.sleep(0.05)
-    assert names(received) == ["ContainerHello", "Ready"], "before what it prints is read"
+    await until(lambda: heard.frames)
+    assert names(received) == ["ContainerHello", "Ready", "GuestCame"], "before what it prints is read"
     cell.socket.is_up(lambda: event("PrintedBefore"))
-    await until(lambda: len(received.frames) == 4)
-    assert names(received)[2:] == ["PrintedBefore", "Outputs"]
+    await until(lambda: len(received.frames) == 5)
+    assert names(received)[3:] == ["PrintedBefore", "Outputs"]
+
+
+async def test_who_says_later_that_it_waits_is_not_introduced_without_a_hello(cell: Opened) -> None:
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+    cell.socket.is_up(lambda: None)
+
+    _, heard = await cell.connect(waiting(READY))
+    await until(lambda: heard.reason is not None, 2)
+
+    assert not cell.server.container_channels
 
 
 async def test_a_guest_that_is_ready_already_says_so_with_its_hello(opened: Opened) -> None:

@@ -215,13 +215,16 @@ class FakeGuest:
         self.terminal: list[tuple[TerminalData, bytes]] = []
         self.tasks = TaskSet()
 
-    async def connect(self, *, is_reconnect: bool = False, is_ready: bool = True) -> None:
-        """Open the connection that the agent relays; after a reconnect say at once that inputs may come, or later."""
+    async def connect(self, *, is_reconnect: bool = False, is_ready: bool = True, is_ahead: bool = False) -> None:
+        """Open the connection that the agent relays; after a reconnect say at once that inputs may come, or later. One
+        that is ahead is announced by its agent, which says `GuestCame` when it is there."""
         here, there = MemoryChannel.pair()
         self.node.plane.accept_container(there)
         self.peer = Peer(here, self.node.codec, self)
         self.peer.start()
-        self.peer.event("ContainerHello", ContainerHello(self.container_id, "guest", is_reconnect=is_reconnect))
+        self.peer.event(
+            "ContainerHello", ContainerHello(self.container_id, "guest", is_reconnect=is_reconnect, is_ahead=is_ahead)
+        )
         if is_reconnect:
             if self.is_forgetful:
                 self.waiting.clear()

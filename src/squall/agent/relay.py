@@ -7,8 +7,10 @@ takes. When the server is gone the container's connection is closed: the guest c
     a fork              agent                                 server
       GuestWaiting ───────▶  waits until it is known who that is
                              ContainerHello, Ready ──────────▶   of one that is parked: at once, beside the message
-      ◀───────────────────────────────── Boot, Inputs             of the spawner that tells it who it is
-      GuestHello ─────────▶  is checked; only now its frames pass
+                             Boot, Inputs wait here ◀─────────    of the spawner that tells it who it is
+      GuestHello ─────────▶  is checked; only now frames pass
+                             GuestCame ──────────────────────▶
+      ◀───────────────────── Boot, Inputs
       Outputs ────────────▶  wait until its pipes are read ───▶
 """
 
@@ -191,13 +193,16 @@ class ContainerSocket:
         await self.tasks.close()
 
     async def identity(self, waiting: Connection) -> bool:
-        """Wait until it is known whose it is; whether the server may be told so at once.
+        """Wait until it is known whose it is; whether the server may be told so at once: of the one connection that
+        was there before, and not of whoever says later that it waits.
 
         Raises:
             ValueError: another one waits.
         """
         if self._waiting is not None or self._guest is not None:
             raise ValueError("another connection waits to be told who it is")
+        if self._identity.is_set():
+            return False
         self._waiting = waiting
         await self._identity.wait()
         return self._is_verified
@@ -222,7 +227,7 @@ class ContainerSocket:
     def introduction(self, hello: GuestHello | None) -> ContainerHello:
         """What the server is told of a connection; of one that waits without its hello."""
         if hello is None:
-            return ContainerHello(self.container_id, ROLE_GUEST)
+            return ContainerHello(self.container_id, ROLE_GUEST, is_ahead=True)
         known = ContainerHello(self.container_id, hello.role, hello.client_id, hello.is_reconnect)
         of = self.template_of
         if of is None:
@@ -309,7 +314,7 @@ class Connection:
             waiting = self._read(frame, GuestWaiting)
             if waiting is not None:
                 frame = await self._wait(waiting)
-            if frame is None:
+            if frame is None or self._channel.is_closed:
                 return
             hello = self._read(frame, GuestHello)
             problem = owner.check(hello) if hello is not None else "its first frame is no GuestHello"
@@ -320,6 +325,9 @@ class Connection:
             owner.admit(self, hello)
             if self._server is None:
                 await self._join(hello)
+            else:
+                self._say("GuestCame", None)
+            self._listen_to_server()
             await owner.up()
             self._let_pass()
         except TimeoutError:
@@ -370,19 +378,25 @@ class Connection:
         return codec.record(kind, envelope.params)
 
     async def _join(self, hello: GuestHello | None) -> None:
-        """Open the server's side, say what is known of ours, and let what it says pass."""
-        relay = self._owner.relay
-        server = await relay.connect()
+        """Open the server's side, and say what is known of ours. What it says waits."""
+        server = await self._owner.relay.connect()
         if self._channel.is_closed:
             server.close()
             return
         self._server = server
+        self._say("ContainerHello", self._owner.introduction(hello))
         ready = self._ready if hello is None or hello.ready is None else hello.ready
-        introduction = self._owner.introduction(hello)
-        server.send(Frame(relay.codec.encode(wire.EVENT, 0, "ContainerHello", introduction), b""))
         if ready is not None:
-            server.send(Frame(relay.codec.encode(wire.EVENT, 0, "Ready", ready), b""))
-        server.start(_ServerSide(self, _Flow(server, self._channel, self._owner.tasks)))
+            self._say("Ready", ready)
+
+    def _say(self, method: str, record: object) -> None:
+        if self._server is not None:
+            self._server.send(Frame(self._owner.relay.codec.encode(wire.EVENT, 0, method, record), b""))
+
+    def _listen_to_server(self) -> None:
+        """Let pass what the server says."""
+        if self._server is not None and not self._channel.is_closed:
+            self._server.start(_ServerSide(self, _Flow(self._server, self._channel, self._owner.tasks)))
 
     def _let_pass(self) -> None:
         """Let pass what the container says."""

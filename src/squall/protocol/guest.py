@@ -14,7 +14,8 @@ broken connection the guest comes back with the same token, says what it runs (H
 not deliver; it gets no second Boot but must send Ready again, after these.
 
 A fork of a template connects before it knows who it is, and says so (GuestWaiting). One that is parked is introduced to
-the server when it is told, by its agent: its Boot, and inputs if it has said that it takes some, are there when it is.
+the server when it is told, by its agent: its Boot, and inputs if it has said that it takes some, are at the agent when
+it is there. The agent tells the server then (GuestCame), and lets them pass: what has not come has been given nothing.
 """
 
 from __future__ import annotations

@@ -143,6 +143,8 @@ class ContainerHello:
     function_id: str = ""
     """Of a template (role `template`, and `client` in it), whose id the server does not know."""
     version: int = 0
+    is_ahead: bool = False
+    """Of a guest that was chosen and has not said its hello: nothing reaches it before `GuestCame` follows."""
 
 
 @record

@@ -27,7 +27,7 @@ from squall.runtime.container import (
     receive,
     status_of_clone,
 )
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, SlotUnfit, TemplateUnfit
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure
 from squall.runtime.ground import Ground
 from squall.runtime.launch import Forked, LaunchKit, fork_cell
 from squall.runtime.plan import plan_cell
@@ -157,7 +157,7 @@ class Forking:
             try:
                 clone.cell = Cell.of(clone.cell_pid)
             except (RuntimeFailure, OSError) as error:
-                entry.failure = TemplateUnfit(str(error))
+                entry.failure = RuntimeFailure(f"cannot make a cell for container {entry.spec.container_id}: {error}")
         if clone.cell_pidfd < 0:
             # Nothing is in it, or it ends with who has made it.
             entry.exit_status = _KILLED
@@ -259,8 +259,9 @@ class Forking:
         ]
 
     def _discard(self, entry: Entry, failure: RuntimeFailure | OSError, answer: Outcome) -> None:
-        """Take a clone that was not begun away; the answer comes when nothing of it is left."""
-        told = failure if isinstance(failure, (TemplateUnfit, SlotUnfit)) else TemplateUnfit(str(failure))
+        """Take a clone that was not begun away; the answer comes when nothing of it is left. What is told is as it was:
+        a full disk is not the template's fault."""
+        told = failure if isinstance(failure, RuntimeFailure) else RuntimeFailure(str(failure))
         entry.failure = told
         entry.removals.append(lambda _: answer(told))
         self._ends.kill(entry)

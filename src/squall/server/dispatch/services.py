@@ -393,6 +393,7 @@ class GuestService:
             "Holding": self._holding,
             "Heartbeat": self._heartbeat,
             "Ready": self._ready,
+            "GuestCame": lambda container, params, body: self._plane.fleet.came(container),
             "StartupFailed": self._startup_failed,
             "TerminalOpen": lambda container, params, body: self._plane.terminals.open(container),
             "TerminalData": self._terminal_data,
@@ -412,7 +413,7 @@ class GuestService:
     def greet(self, hello: ContainerHello) -> None:
         """The guest is there: it may be told what it is for."""
         container = self._container
-        self._plane.fleet.connected(container, self._peer)
+        self._plane.fleet.connected(container, self._peer, is_ahead=hello.is_ahead)
         if not hello.is_reconnect or not (container.is_booted or container.is_adopted):
             container.is_booted = True
             app_name = container.dispatcher.app_name

@@ -49,7 +49,8 @@ async def test_a_parked_copy_serves_before_its_node_has_answered() -> None:
         spec = await stage.client.function()
         call = stage.client.call(spec.function_id, 1)
 
-        await parked(stage)
+        copy = await parked(stage)
+        copy.tell("GuestCame", None)
         await stage.done(call, 1)
 
         container = next(iter(stage.plane.fleet.containers.values()))
@@ -98,12 +99,31 @@ async def test_one_in_the_place_of_a_copy_has_its_own_time_to_start() -> None:
         assert call.outputs[0].failure.kind == "startup_timed_out"
 
 
+async def test_what_a_copy_was_given_that_came_and_went_is_a_loss_like_any_other() -> None:
+    async with staged() as stage:
+        stage.node.start_gate.clear()
+        spec = await stage.client.function(max_containers=1)
+        stage.client.call(spec.function_id, 1)
+        copy = await parked(stage, is_holding=True)
+        copy.tell("GuestCame", None)
+        await settle()
+        container = stage.plane.fleet.containers[copy.container_id]
+
+        copy.disconnect()
+        await settle()
+
+        # It may have begun: who holds it comes back, or its end is told.
+        assert (container.is_ready, container.is_busy, container.dispatcher.queued) == (True, True, 0)
+        stage.node.start_gate.set()
+        await settle()
+
+
 async def parked(stage: Stage, *, is_holding: bool = False) -> FakeGuest:
-    """A copy of a template that is told who it is while its node still waits to hear so."""
+    """A copy of a template that is announced while it is told who it is."""
     await stage.until(lambda: stage.node.starts)
     asked = stage.node.starts[-1]
     guest = FakeGuest(stage.node, asked.container_id, asked.function_id)
     guest.is_holding = is_holding
-    await guest.connect()
+    await guest.connect(is_ahead=True)
     await settle()
     return guest

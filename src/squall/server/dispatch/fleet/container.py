@@ -51,8 +51,8 @@ class Container:
         self.path_cause = ""
         self.is_adopted = False
         """It was running when this server started: it may hold inputs that nobody here has handed out."""
-        self.is_being_started = False
-        """Its node was asked to start it, and has not answered."""
+        self.has_guest = True
+        """Its guest is there, or was; and not only announced by its node."""
         self.is_ready = False
         self.is_draining = False
         self.is_stopped = False

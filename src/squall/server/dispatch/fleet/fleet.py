@@ -140,13 +140,31 @@ class ContainerFleet:
 
     # What guests say
 
-    def connected(self, container: Container, peer: Peer) -> None:
-        """The guest's connection is there (again)."""
+    def connected(self, container: Container, peer: Peer, *, is_ahead: bool = False) -> None:
+        """The guest's connection is there (again).
+
+        Args:
+            is_ahead: and the guest itself will be: what it is given until then waits for it.
+        """
         if container.peer is not None and container.peer is not peer:
             container.peer.channel.close()
+            self._never_came(container)
         container.peer = peer
+        container.has_guest = not is_ahead
         container.last_heard_at = self._clock.monotonic()
         container.mark("connected", container.last_heard_at)
+
+    def came(self, container: Container) -> None:
+        """The guest that was announced is there: what it was given reaches it from now on."""
+        if container.peer is not None and not container.has_guest:
+            container.has_guest = True
+            if container.is_ready:
+                container.dispatcher.serves(container)
+
+    def _never_came(self, container: Container) -> None:
+        """The connection of a guest is gone; one that was only announced has got nothing of what it was given."""
+        if container.is_ready and not container.has_guest:
+            container.dispatcher.not_ready(container)
 
     def ready(self, container: Container, record: Ready) -> None:
         """The guest serves."""
@@ -164,8 +182,7 @@ class ContainerFleet:
         if container.peer is not peer:
             return
         container.peer = None
-        if container.is_ready and container.is_being_started:
-            container.dispatcher.not_ready(container)
+        self._never_came(container)
         container.dispatcher.refresh(container)
         if container.exit is not None:
             self.finish(container)

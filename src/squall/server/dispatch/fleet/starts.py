@@ -199,7 +199,6 @@ class Starts:
             self._clock.call_later(CHOOSE_EVERY_S, self._give_way)
 
     async def _start(self, container: Container, node: Node) -> None:
-        container.is_being_started = True
         try:
             started = await node.start(container)
         except ChannelClosed:
@@ -215,8 +214,6 @@ class Starts:
             else:
                 self._refused(container, node, error)
             return
-        finally:
-            container.is_being_started = False
         for phase, duration_ms in started.phase_ms.items():
             container.phase_ms.setdefault(f"start.{phase}", duration_ms)
         container.path, container.path_cause = started.path, started.cause[:CAUSE_CHARS_MAX]

@@ -590,14 +590,14 @@ class Dispatcher:
     def ready(self, container: Container, credit_max: int) -> None:
         """The guest serves; after a reconnect it says what it no longer has."""
         now = self.clock.monotonic()
-        if "ready" not in container.phase_ms:
-            self.calls.recorder.container_ready(container, now)
         container.is_ready = True
         container.credit_max = max(credit_max, self.max_inputs)
         container.credit = container.credit or self.max_inputs
         container.idle_since = now
-        container.mark("ready", now)
-        self.failures_in_a_row = 0
+        if "ready" not in container.phase_ms:
+            container.mark("ready", now)
+            if container.has_guest:
+                self.serves(container)
         if container.held:
             before = list(container.held)
             self.returns.take_back(container, before)
@@ -607,11 +607,17 @@ class Dispatcher:
         self.schedule()
         self.fleet.changed(self)
 
+    def serves(self, container: Container) -> None:
+        """The guest is ready, and there."""
+        self.calls.recorder.container_ready(container, self.clock.monotonic())
+        self.failures_in_a_row = 0
+
     def not_ready(self, container: Container) -> None:
-        """The guest that served, or was about to, is gone before its node has said that it started: the node starts
-        another one in its place."""
-        container.is_ready = False
+        """A guest that was announced as ready has not come: its node starts another one in its place."""
+        container.is_ready = container.has_served = False
         container.credit = 0
+        for phase in ("connected", "ready", "import", "first_input"):
+            container.phase_ms.pop(phase, None)
         self.holdings.forget(container)
         self.returns.lost_on_the_way(container)
 
