@@ -345,7 +345,7 @@ def names(inbox: Inbox) -> list[str]:
     return [CODEC.decode(frame.header).method for frame in inbox.frames]
 
 
-async def test_a_parked_guest_is_introduced_when_it_is_known_who_it_is_and_hears_when_it_has_said_so(
+async def test_a_parked_guest_is_introduced_when_it_is_known_and_hears_when_it_says_hello(
     cell: Opened,
 ) -> None:
     guest, heard = await cell.connect(waiting(READY))

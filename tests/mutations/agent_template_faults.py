@@ -10,6 +10,8 @@ TEMPLATES = "tests/agent/template/test_templates.py::"
 FAULTS = "tests/agent/template/test_faults.py::"
 SAVED = "tests/agent/template/test_saved.py::"
 KEY = "tests/agent/template/test_key.py::"
+RELAY = "tests/agent/test_relay.py::"
+STARTED = "tests/server/dispatch/fleet/test_container_start.py::"
 
 AGENT_TEMPLATE_FAULTS = (
     Mutation(
@@ -19,6 +21,47 @@ AGENT_TEMPLATE_FAULTS = (
         (Change(f"{AGENT}template/faults.py", "EARLY_ENDS_MAX = 2", "EARLY_ENDS_MAX = 2_000"),),
         {
             f"{STARTS}test_clones_that_end_at_once_again_and_again_speak_against_their_template": '== "plain"',
+        },
+    ),
+    Mutation(
+        "parked-without-hello",
+        "who is in a container and has no token",
+        "whoever says that it waits is introduced as its guest",
+        (Change(f"{AGENT}relay.py", "        if self._identity.is_set():\n            return False\n", ""),),
+        {f"{RELAY}test_who_says_later_that_it_waits_is_not_introduced_without_a_hello[asyncio]": "not cell.server"},
+    ),
+    Mutation(
+        "parked-told-early",
+        "a parked clone that does not begin",
+        "it is given inputs before it has said who it is",
+        (
+            Change(
+                f"{AGENT}relay.py",
+                '            self._say("Ready", ready)\n',
+                '            self._say("Ready", ready)\n        self._listen_to_server()\n',
+            ),
+        ),
+        {
+            f"{RELAY}test_a_parked_guest_is_introduced_when_it_is_known_and_hears_when_it_says_hello[asyncio]": (
+                "not heard.frames"
+            ),
+        },
+    ),
+    Mutation(
+        "parked-never-came",
+        "a parked clone that does not begin",
+        "its inputs wait for it until they time out",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/fleet.py",
+                "            container.dispatcher.not_ready(container)\n",
+                "            pass\n",
+            ),
+        ),
+        {
+            f"{STARTED}test_what_a_copy_was_given_that_did_not_begin_runs_in_the_one_that_is_started_in_its_place": (
+                "(False, False, 1)"
+            ),
         },
     ),
     Mutation(
