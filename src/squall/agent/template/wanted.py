@@ -14,6 +14,8 @@ from squall.protocol.task_set import TaskSet
 SETTLE_S = 1.0
 """After a first container has got going, until its image template is made: the function is loaded there meanwhile."""
 AT_ONCE = 1
+TURN_S = 10.0
+"""After so long the next one is begun beside it: what an image runs at its start of Python may wait for ever."""
 _KEYS_MAX = 4_096
 _INSISTENT = 3
 """Starts that want one make room for it where memory is short."""
@@ -63,4 +65,4 @@ class Wanted:
         await asyncio.sleep(pause_s)
         async with self._turn:
             if self._to_begin.pop(wish.key, None) is not None:
-                await self._make(wish)
+                await asyncio.wait((self._tasks.start(self._make(wish)),), timeout=TURN_S)
