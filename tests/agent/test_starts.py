@@ -177,6 +177,24 @@ async def test_all_short_paths_together_have_one_deadline(world: World, monkeypa
         assert time.monotonic() - began < 3.0
 
 
+async def test_a_start_that_is_too_late_leaves_what_is_ready_to_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(world) as agent:
+        await snapshot(world)
+        await filled(world)
+        with agent.templates._pools.starting():
+            reserve = reserve_of(template_of(world))
+            ready = [*reserve.parked, *reserve.cells]
+            monkeypatch.setattr(starts, "SHORT_S", 0.0)
+            _, answer = await snapshot(world)
+
+            assert answer.path == "plain"
+            assert answer.cause == "it could not be forked: it was not done in time"
+            assert not [name for name in answer.phase_ms if name.startswith("failed_")]
+            assert [*reserve.parked, *reserve.cells] == ready
+
+
 async def test_what_is_ready_is_used_the_shortest_path_first(world: World) -> None:
     async with node(world) as agent:
         await snapshot(world)

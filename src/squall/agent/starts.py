@@ -109,16 +109,18 @@ class Starts:
         """Start it from its template; None when no way to do that has worked."""
         container, template, plain = start.container, start.template, start.container.outfit
         for path, attempt in self._attempts(template):
-            if not template.is_ready:
+            # What is left of the time, and not more for each attempt.
+            left_s = start.until - self._monotonic()
+            if left_s <= 0:
+                container.cause = container.cause or _failed(template, _LATE)
+            if left_s <= 0 or not template.is_ready:
                 break
             try:
-                # What is left of the time, and not more for each attempt.
-                async with asyncio.timeout(max(0.0, start.until - self._monotonic())):
+                async with asyncio.timeout(left_s):
                     started = await attempt(start)
             except FAILURES as error:
                 start.clock.mark(f"failed_{path}")
-                done = "restored" if template.is_saved else "forked"
-                container.cause = printable(f"it could not be {done}: {str(error) or _LATE}")
+                container.cause = _failed(template, str(error) or _LATE)
                 self._take_off(container, template, plain, error)
                 self._templates.failed(template, error)
                 continue
@@ -192,3 +194,7 @@ class Starts:
         self._wear(container, plain)
         self._templates.clone_gone(template.template_id, failed.runtime_id)
         self._tasks.start(self._outfits.give_back(failed, error))
+
+
+def _failed(template: Template, why: str) -> str:
+    return printable(f"it could not be {'restored' if template.is_saved else 'forked'}: {why}")
