@@ -82,6 +82,17 @@ async def test_a_clone_that_lives_on_speaks_for_its_template(world: World, monke
             assert not template_of(world).crash_counts
 
 
+async def test_a_clone_that_is_ended_before_it_has_spoken_says_nothing_of_its_template(world: World) -> None:
+    async with node(world) as agent:
+        await crash(world)
+        template = template_of(world)
+        for has_guest, count in ((False, 1), (True, 0)):
+            agent.templates.clone_ended(
+                template.template_id, Ending("fu-00000001", has_guest, was_asked_for=True, lived_s=3.0, signal=9)
+            )
+            assert template.crash_counts.get("fu-00000001", 0) == count
+
+
 @pytest.mark.parametrize(
     ("ending", "is_silent", "is_crash"),
     [

@@ -81,12 +81,12 @@ class Faults:
         self._verdicts.clear(template.key, function_id)
 
     def clone_ended(self, template: Template, ending: Ending) -> None:
-        """A clone has ended."""
+        """A clone has ended. One that nobody waited for, and that has not spoken yet, says nothing of its template."""
         if ending.is_silent:
             self._count_unfit(template)
         elif ending.is_crash:
             self._count_crash(template, ending.function_id)
-        else:
+        elif ending.has_guest:
             self._is_well(template, ending.function_id)
 
     def _count_crash(self, template: Template, function_id: str) -> None:
