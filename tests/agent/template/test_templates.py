@@ -441,6 +441,22 @@ async def test_two_hundred_at_once_are_forks_of_one_template_and_leave_nothing(w
     assert not world.left()
 
 
+async def test_no_image_template_is_made_that_its_function_is_not_started_with_any_more(world: World) -> None:
+    async with node(world) as agent:
+        world.may_report.clear()
+        await started(world, function_id="fu-00000002", env={"B": "1"})
+        await until(lambda: world.templates)  # and nobody else's is made meanwhile
+        waiting = agent.templates._wanted._to_begin
+        await started(world, env={"SECRET": "before"})
+        await until(lambda: len(waiting) == 1)
+        await started(world, env={"SECRET": "now"})
+        await until(lambda: len(waiting) == 2)
+        world.may_report.set()
+
+        await until(lambda: agent.templates.ready_count == 2)
+        assert [one.env.get("SECRET") for one in world.templates] == [None, "now"]
+
+
 async def test_no_template_is_made_for_an_app_that_has_ended_meanwhile(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

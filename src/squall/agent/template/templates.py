@@ -164,6 +164,7 @@ class Templates:
         await self._settled(template, until)
         if template.is_ready:
             self._roster.supersede(request.function_id, IMAGE, "")
+            self._wanted.started_with(request.function_id, "")
             template.used_at = self._now()
             if has_waited:
                 plain = replace(plain, waited="from_disk" if template.is_brought_back else "", cause=template.detour)
@@ -198,6 +199,7 @@ class Templates:
         made_by = of_image(request, has_files=has_files)
         key = self._keys.key(IMAGE, made_by, found.image, found.library_dir)
         self._roster.supersede(request.function_id, IMAGE, key)
+        self._wanted.started_with(request.function_id, key)
         template, now = self._roster.live.get(key), self._monotonic()
         verdict = self._verdicts.find(of_function(key, request.function_id), now)
         if verdict is None and template is None:
@@ -397,6 +399,8 @@ class Templates:
             elif function_id:
                 self._roster.forget(template, function_id, "its function is gone")
         self._wanted.forget(is_of)
+        if function_id:
+            self._wanted.started_with(function_id, "")
         self._verdicts.forget({one.template_id for one in self._verdicts if is_of(one)})
 
     def _drop_before(self, app_id: str, version: int) -> None:

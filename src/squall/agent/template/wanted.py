@@ -22,7 +22,8 @@ _INSISTENT = 3
 
 
 class Wanted:
-    """By key: how often a template was wanted, and which of them are about to be made.
+    """By key: how often a template was wanted, and which of them are about to be made. One that its function has been
+    started without since it was wanted is made for nobody.
 
     Args:
         make: makes one, if it still is of use, and returns when it is ready or unfit.
@@ -34,7 +35,19 @@ class Wanted:
         self._tasks = tasks
         self._counts: collections.OrderedDict[str, int] = collections.OrderedDict()
         self._to_begin: dict[str, Wish] = {}
+        self._last_keys: collections.OrderedDict[str, str] = collections.OrderedDict()
+        """What each function was started with last."""
         self._turn = asyncio.Semaphore(AT_ONCE)
+
+    def started_with(self, function_id: str, key: str) -> None:
+        """What a function's containers are started with now; empty: with no image template any more."""
+        self._last_keys.pop(function_id, None)
+        self._last_keys[function_id] = key
+        while len(self._last_keys) > _KEYS_MAX:
+            self._last_keys.popitem(last=False)
+
+    def _is_of_before(self, wish: Wish) -> bool:
+        return self._last_keys.get(wish.request.function_id, wish.key) != wish.key
 
     def note(self, key: str) -> None:
         """A start was plain that might have been a fork of it."""
@@ -51,18 +64,20 @@ class Wanted:
         self._counts.pop(key, None)
 
     def begin_later(self, wish: Wish, pause_s: float) -> None:
-        """Make it in the background, unless it is about to be."""
-        if wish.key not in self._to_begin:
-            self._to_begin[wish.key] = wish
-            self._tasks.start(self._begin(wish, pause_s))
+        """Make it in the background, for the last one that has wanted it."""
+        is_about_to_be = wish.key in self._to_begin
+        self._to_begin[wish.key] = wish
+        if not is_about_to_be:
+            self._tasks.start(self._begin(wish.key, pause_s))
 
     def forget(self, is_gone: Callable[[ContainerStart], bool]) -> None:
         """Make none for these."""
         for key in [key for key, one in self._to_begin.items() if is_gone(one.request)]:
             del self._to_begin[key]
 
-    async def _begin(self, wish: Wish, pause_s: float) -> None:
+    async def _begin(self, key: str, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
         async with self._turn:
-            if self._to_begin.pop(wish.key, None) is not None:
+            wish = self._to_begin.pop(key, None)
+            if wish is not None and not self._is_of_before(wish):
                 await asyncio.wait((self._tasks.start(self._make(wish)),), timeout=TURN_S)
