@@ -9,6 +9,7 @@ STARTS = "tests/agent/test_starts.py::"
 TEMPLATES = "tests/agent/template/test_templates.py::"
 IMAGES = "tests/agent/template/test_image_templates.py::"
 MEMORY = "tests/agent/template/test_memory.py::"
+SAVED = "tests/agent/template/test_saved.py::"
 UNNEEDED = "tests/agent/test_templates_unneeded.py::"
 
 IMAGE_TEMPLATE_FAULTS = (
@@ -113,10 +114,46 @@ IMAGE_TEMPLATE_FAULTS = (
         "deploy-keeps-secrets",
         "a deploy with new secrets",
         "templates that hold the old ones stay until their functions are started",
-        (Change(f"{TEMPLATE}templates.py", "            self._drop_before(app_id, before_version)\n", ""),),
+        (Change(f"{TEMPLATE}templates.py", "            self._drop_old(app_id, functions)\n", ""),),
         {
-            f"{UNNEEDED}test_templates_of_versions_before_go_at_once_and_those_of_the_new_one_stay": "functions_told",
+            f"{UNNEEDED}test_templates_of_what_was_edited_go_at_once_and_those_of_what_was_not_stay": "functions_told",
         },
+    ),
+    Mutation(
+        "deploy-drops-all",
+        "a deploy that edits one function",
+        "the templates of all others go with its own",
+        (
+            Change(
+                f"{TEMPLATE}user.py",
+                "functions.get(one.follows_id, math.inf) > one.version",
+                "max(functions.values()) > one.version",
+            ),
+        ),
+        {
+            f"{UNNEEDED}test_templates_of_what_was_edited_go_at_once_and_those_of_what_was_not_stay": "functions_told",
+            f"{UNNEEDED}test_one_of_an_image_stays_for_those_that_were_not_edited": "[OTHER]",
+        },
+    ),
+    Mutation(
+        "next-agent-drops-all",
+        "a node whose agent is started again",
+        "nobody knows any more what uses its image templates",
+        (Change(f"{TEMPLATE}making.py", "        template.users = dict(known.users)\n", ""),),
+        {f"{UNNEEDED}test_the_next_agent_knows_of_which_versions_its_templates_are[4-False]": "* stays"},
+    ),
+    Mutation(
+        "deploy-keeps-the-disk",
+        "a deploy",
+        "the code of the version before stays on the disk",
+        (
+            Change(
+                f"{TEMPLATE}templates.py",
+                "        self._saved.forget_if(lambda one: one.app_id == app_id and is_old(one, functions))\n",
+                "",
+            ),
+        ),
+        {f"{SAVED}test_a_deploy_takes_what_is_of_versions_before_off_the_disk[2-False]": "== stays"},
     ),
     Mutation(
         "template-disk",

@@ -285,7 +285,7 @@ class Agent:
             return
         if method == "NodeTemplatesUnneeded":
             gone = self._codec.record(NodeTemplatesUnneeded, params)
-            self.templates.drop_of(gone.app_id, gone.function_id, gone.before_version)
+            self.templates.drop_of(gone.app_id, gone.function_id, gone.functions)
             return
         _log.warning("the server sent an event %s, which a node does not know", method)
 

@@ -272,7 +272,7 @@ METHODS = _table(
         template.NodeTemplatesUnneeded,
         SERVER,
         AGENT,
-        "An app or a function is gone, and so are its templates",
+        "An app or a function is gone or another one, and so are its templates",
     ),
     _tell("NodeReport", node.NodeReport, AGENT, SERVER, "How the node is"),
     _tell("ContainerHello", node.ContainerHello, AGENT, SERVER, "Introduces a container's channel"),

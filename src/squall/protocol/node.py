@@ -90,6 +90,9 @@ class ContainerStart:
     """What keeps it apart from the machine (`FunctionSpec.isolation`). `unsupported` where the machine lacks it."""
     startup_timeout_s: float = 0.0
     """What its function may take to load (`FunctionSpec.startup_timeout_s`); 0: not said."""
+    follows_id: str = ""
+    """The function that a deploy changes together with it: itself, or what it is a variant of. Empty where none does,
+    as it is held to its version."""
 
 
 PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE = "plain", "fork", "parked", "restore"

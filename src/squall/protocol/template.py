@@ -6,7 +6,7 @@ while, with its cause, so that its function's containers start plainly.
 
 from __future__ import annotations
 
-from squall.protocol.records import record, replace
+from squall.protocol.records import field, record, replace
 
 IMAGE, FUNCTION = "image", "function"
 """What is loaded in it: the guest, or the user's function as well."""
@@ -92,9 +92,9 @@ class NodeTemplatesUnneeded:
 
     app_id: str
     function_id: str = ""
-    before_version: int = 0
-    """The app goes on with this version: only those go that were used last for one before, and that hold code or
-    variables of it. Whoever still asks for one of these gets another template."""
+    functions: dict[str, int] = field(default_factory=dict)
+    """The app goes on with these, by id, each as it is since this version of the app: only those go that hold code or
+    variables of others, or of these as they were before. Whoever still asks for one of those gets another template."""
 
 
 @record

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -68,10 +69,10 @@ async def kept(world: World) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def with_one_saved(world: World) -> AsyncIterator[tuple[Path, NodeTemplate]]:
+async def with_one_saved(world: World, **changes: Any) -> AsyncIterator[tuple[Path, NodeTemplate]]:
     """A node with a template on its disk, up to its reboot."""
     async with saving(world) as agent:
-        await snapshot(world)
+        await snapshot(world, **changes)
         place = await kept(world)
         (listed,) = await told(world)
         yield place, listed
@@ -320,6 +321,41 @@ async def test_it_goes_with_its_function_its_code_and_its_image_and_when_it_is_a
             await world.ask()
 
         await until(lambda: not [one for one in on_disk(world) if f'"{before.template_id}"' in _about(one)])
+        await agent.end_all(0.0)
+
+
+@pytest.mark.parametrize(("version", "stays"), [(1, True), (2, False)])
+async def test_a_deploy_takes_what_is_of_versions_before_off_the_disk(world: World, version: int, stays: bool) -> None:
+    async with with_one_saved(world, follows_id="fu-00000001", version=1) as (_, before):
+        pass
+    async with saving(world) as agent:
+        assert [one.template_id for one in await told(world)] == [before.template_id], "known before anybody asks"
+        agent.templates.drop_of(before.app_id, functions={before.function_id: version})
+
+        assert bool(await told(world)) == stays
+        await until(lambda: bool(on_disk(world)) == stays)
+        await agent.end_all(0.0)
+
+
+async def test_what_is_dropped_while_it_is_put_on_the_disk_is_not_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_put, may_go_on = threading.Event(), threading.Event()
+
+    def put(place: Path, target: Path) -> None:
+        os.rename(place, target)
+        is_put.set()
+        may_go_on.wait(10)
+
+    monkeypatch.setattr(saved, "_put", put)
+    async with saving(world) as agent:
+        await snapshot(world, follows_id="fu-00000001", version=1)
+        await until(is_put.is_set)
+        agent.templates.drop_of("ap-00000001", functions={"fu-00000001": 2})
+        may_go_on.set()
+
+        await until(lambda: not on_disk(world))
+        assert not list(agent.templates._saved.known())
         await agent.end_all(0.0)
 
 

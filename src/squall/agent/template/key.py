@@ -36,7 +36,8 @@ def of_image(request: ContainerStart, *, has_files: bool) -> ContainerStart:
         has_files: it is to have this function's.
     """
     mounts = request.mounts if has_files else ()
-    return replace(request, container_id="", function_id="", mounts=mounts, resources=Resources(), version=0)
+    nobodys = replace(request, container_id="", function_id="", follows_id="", version=0)
+    return replace(nobodys, mounts=mounts, resources=Resources())
 
 
 class TemplateKeys:

@@ -89,6 +89,7 @@ class Making:
         outfit = await self._outfits.adopt(record, directory, of)
         template = Template(outfit, known.key, known.kind, known.request, known.made_at, self._now())
         template.holds_secrets = known.holds_secrets
+        template.users = dict(known.users)
         try:
             self._is_up(template, await self._services.runtime.adopt(record.container_id))
         except BaseException:

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from squall.agent.template.template import Template
+from squall.agent.template.user import TemplateUser
 from squall.protocol.node import ContainerStart
-from squall.protocol.records import RecordError, from_wire, record, replace, to_wire
+from squall.protocol.records import RecordError, field, from_wire, record, replace, to_wire
 
 _NAME = "template.json"
 
@@ -25,15 +26,21 @@ class TemplateRecord:
     """A start it was made for, without its environment: there are secrets in that, and cells need none."""
     holds_secrets: bool = True
     """As in `Template`."""
+    users: dict[str, TemplateUser] = field(default_factory=dict)
+    """The same."""
 
 
 def write_template_record(directory: Path, template: Template) -> None:
-    """Write the record of a new template; readable by root only."""
+    """Write the record of a template, in the place of the one before; readable by root only."""
     request = replace(template.request, env={})
-    written = TemplateRecord(template.key, template.kind, template.made_at, request, template.holds_secrets)
-    descriptor = os.open(directory / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    written = TemplateRecord(
+        template.key, template.kind, template.made_at, request, template.holds_secrets, dict(template.users)
+    )
+    fresh = directory / f"{_NAME}.new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(to_wire(written), file)
+    os.rename(fresh, directory / _NAME)
 
 
 def read_template_record(directory: Path) -> TemplateRecord | None:

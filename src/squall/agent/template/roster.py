@@ -20,6 +20,7 @@ from squall.agent.outfit import Outfit, Outfits, Services
 from squall.agent.template.cells import Cells
 from squall.agent.template.memory import budget_bytes, surplus, total_bytes
 from squall.agent.template.template import Template
+from squall.agent.template.user import USERS_MAX, TemplateUser
 from squall.agent.template.verdicts import Verdicts, printable
 from squall.protocol.task_set import TaskSet
 from squall.protocol.template import DROPPED, FUNCTION, IMAGE, UNFIT
@@ -62,8 +63,6 @@ class Roster:
         self._live: dict[str, Template] = {}
         self._key_of: dict[tuple[str, str], str] = {}
         """Of those that live, by function and kind."""
-        self._users: dict[str, set[str]] = {}
-        """Functions of those that live, by key."""
         self._there: dict[str, Template] = {}
         self.live = MappingProxyType(self._live)
         """Those that are made or ready, by key."""
@@ -81,18 +80,30 @@ class Roster:
         return self._live.get(template.key) is template
 
     def add(self, template: Template) -> None:
-        """One more, the only one of its key."""
+        """One more, the only one of its key; an earlier agent's with those who used it and have no newer one."""
         self._live[template.key] = self._there[template.template_id] = template
-        self._users[template.key] = set()
+        known, template.users = template.users, {}
         if template.kind == FUNCTION:
-            self.is_for(template, template.outfit.record.function_id)
+            request = template.request
+            known = {template.outfit.record.function_id: TemplateUser(request.follows_id, request.version)}
+        for function_id, user in known.items():
+            other = self.find_of(function_id, template.kind)
+            if other is None or (other.users[function_id].version, other.made_at) <= (user.version, template.made_at):
+                self.is_for(template, function_id, user)
+        if known and not template.users:
+            self.drop(template, "a newer one took its place")
 
-    def is_for(self, template: Template, function_id: str) -> None:
-        """Containers of the function are forked from it."""
-        if self.is_live(template):
-            self.supersede(function_id, template.kind, template.key)
-            self._key_of[function_id, template.kind] = template.key
-            self._users[template.key].add(function_id)
+    def is_for(self, template: Template, function_id: str, user: TemplateUser) -> bool:
+        """Containers of the function are forked from it; True where that is new."""
+        if not self.is_live(template):
+            return False
+        self.supersede(function_id, template.kind, template.key)
+        self._key_of[function_id, template.kind] = template.key
+        before = template.users.pop(function_id, None)
+        template.users[function_id] = user
+        if len(template.users) > USERS_MAX:
+            self._leave_out(template, next(iter(template.users)))
+        return before != user
 
     def add_dropped(self, template: Template, cause: str) -> None:
         """One of an earlier agent that nobody has a use for."""
@@ -113,7 +124,7 @@ class Roster:
     def function_ids(self, count_max: int) -> tuple[str, ...]:
         """Functions of those that are ready, those of the templates used last first."""
         ready = sorted((one for one in self._live.values() if one.is_ready), key=lambda one: -one.used_at)
-        found = (function_id for one in ready for function_id in sorted(self._users[one.key]))
+        found = (function_id for one in ready for function_id in sorted(one.users))
         return tuple(itertools.islice(dict.fromkeys(found), count_max))
 
     def memory_bytes(self) -> int:
@@ -146,15 +157,13 @@ class Roster:
 
     def forget(self, template: Template, function_id: str, cause: str) -> None:
         """The function has no use for it any more: drop it if nobody has."""
-        if self._leave_out(template, function_id) and not self._users[template.key]:
+        if self._leave_out(template, function_id) and not template.users:
             self.drop(template, cause)
 
     def _leave_out(self, template: Template, function_id: str) -> bool:
         """Nothing is ready for the function any more; False if it was not forked from it."""
-        users = self._users.get(template.key, set())
-        if function_id not in users:
+        if template.users.pop(function_id, None) is None:
             return False
-        users.discard(function_id)
         del self._key_of[function_id, template.kind]
         reserve = template.reserves.pop(function_id, None)
         for cell in reserve.empty() if reserve is not None else ():
@@ -186,8 +195,9 @@ class Roster:
         if not self.is_live(template):
             return
         del self._live[template.key]
-        for function_id in self._users.pop(template.key):
+        for function_id in template.users:
             del self._key_of[function_id, template.kind]
+        template.users.clear()
         template.state, template.cause = state, printable(cause)
         template.settled.set()
         _log.info("%s is %s: %s", template.template_id, state, template.cause)

@@ -60,6 +60,9 @@ class SavedTemplate:
     """Why it is not there."""
     used_at: float = 0.0
     """Seconds since 1970: when it was last brought back, or saved."""
+    follows_id: str = ""
+    version: int = 0
+    """Both as in `ContainerStart`."""
 
     def told(self) -> NodeTemplate:
         """As its server is told of it while none of it lives."""

@@ -149,7 +149,7 @@ class Saver:
                 await self._check(template, place)
                 if template.is_ready:
                     await self._saved.keep(place, replaced(_about(template), size_bytes=size_bytes))
-                    _log.info("%s is on the disk: %d MiB", template.template_id, size_bytes // _MIB)
+                    self._has_kept(template, size_bytes)
         except (_NoRoom, SpawnerGone) as error:
             _log.info("%s is not put on the disk now: %s", template.template_id, error)
         except (RuntimeFailure, PlatformError, OSError, TimeoutError) as error:
@@ -157,6 +157,13 @@ class Saver:
             if template.is_ready:
                 cause = f"it could not be saved: {error or f'it took longer than {SAVE_S:g} s'}"
                 await self._saved.failed(_about(template), printable(cause))
+
+    def _has_kept(self, template: Template, size_bytes: int) -> None:
+        if template.is_ready:
+            _log.info("%s is on the disk: %d MiB", template.template_id, size_bytes // _MIB)
+        else:
+            # Who dropped it meanwhile did not know of what is there now.
+            self._saved.forget([template.key])
 
     @contextlib.asynccontextmanager
     async def _new_place(self) -> AsyncIterator[Path]:
@@ -218,7 +225,8 @@ class Saver:
 
 
 def _about(template: Template) -> SavedTemplate:
-    record = template.outfit.record
+    record, request = template.outfit.record, template.request
     return SavedTemplate(
-        template.key, template.template_id, record.app_id, record.function_id, record.image_id, template.made_at, {}
-    )
+        template.key, template.template_id, record.app_id, record.function_id, record.image_id, template.made_at, {},
+        follows_id=request.follows_id, version=request.version,
+    )  # fmt: skip

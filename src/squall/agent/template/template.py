@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from squall.agent.outfit import Outfit
 from squall.agent.template.reserve import Cell, Reserve
+from squall.agent.template.user import TemplateUser
 from squall.protocol.function import GVISOR
 from squall.protocol.node import ContainerStart
 from squall.protocol.template import FUNCTION, MAKING, READY, NodeTemplate
@@ -43,6 +44,8 @@ class Template:
     memory_bytes: int = 0
     reserves: dict[str, Reserve] = field(default_factory=dict)
     """What is ready, by function."""
+    users: dict[str, TemplateUser] = field(default_factory=dict)
+    """Functions whose containers are started from it, those used last come last; none once it is on its way out."""
     clones: set[str] = field(default_factory=set)
     """Containers that run and are forks of it, by the runtime's ids."""
     unfit_fork_count: int = 0
@@ -76,11 +79,6 @@ class Template:
     def empty(self) -> list[Cell]:
         """Take out all that is ready."""
         return [cell for reserve in self.reserves.values() for cell in reserve.empty()]
-
-    @property
-    def version(self) -> int:
-        """Of its app, that it was used for last."""
-        return max([self.request.version, *(reserve.request.version for reserve in self.reserves.values())])
 
     @property
     def holds_some_of_its_function(self) -> bool:

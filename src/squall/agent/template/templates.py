@@ -36,11 +36,13 @@ from squall.agent.template.loads import Loads
 from squall.agent.template.making import Making
 from squall.agent.template.memory import budget_bytes
 from squall.agent.template.pools import Pools
+from squall.agent.template.record import write_template_record
 from squall.agent.template.reserve import Cell, Reserve
 from squall.agent.template.roster import Roster
 from squall.agent.template.saved import SavedTemplate, SavedTemplates
 from squall.agent.template.saver import Saver
 from squall.agent.template.template import Template
+from squall.agent.template.user import TemplateUser, is_old
 from squall.agent.template.verdicts import Verdict, Verdicts, of_function
 from squall.agent.template.wanted import Wanted
 from squall.agent.template.way import Way, Wish, obstacle
@@ -245,7 +247,11 @@ class Templates:
     def _note_start(self, template: Template, request: ContainerStart) -> Reserve:
         """A container of the function is started: there will be more. What was ready for the function as it was before
         goes."""
-        self._roster.is_for(template, request.function_id)
+        user = TemplateUser(request.follows_id, request.version)
+        if self._roster.is_for(template, request.function_id, user):
+            # One that is being started may have no directory yet: it is written then.
+            with contextlib.suppress(OSError):
+                write_template_record(template.outfit.directory, template)
         reserves, now = template.reserves, self._monotonic()
         before = reserves.pop(request.function_id, None)
         if before is not None and before.fits(request):
@@ -323,6 +329,9 @@ class Templates:
 
     async def adopt(self, statuses: Sequence[ContainerStatus]) -> set[str]:
         """Take over an earlier agent's templates; returns what is seen to here, by the runtime's ids."""
+        with contextlib.suppress(OSError):
+            # Before the server asks what there is.
+            await self._saved.open()
         return await self._adoption.adopt(statuses)
 
     # What they write
@@ -381,11 +390,14 @@ class Templates:
                 dropped[template_id] = None
         return tuple(dropped)
 
-    def drop_of(self, app_id: str, function_id: str = "", before_version: int = 0) -> None:
-        """Drop those of an app, or of one function of it, or of its versions before, which nobody will ask for again;
-        verdicts, too."""
-        if before_version:
-            self._drop_before(app_id, before_version)
+    def drop_of(self, app_id: str, function_id: str = "", functions: Mapping[str, int] | None = None) -> None:
+        """Drop those of an app, or of one function of it, which nobody will ask for again; verdicts, too.
+
+        Args:
+            functions: what the app goes on with, as in `NodeTemplatesUnneeded`; those of these as they are now stay.
+        """
+        if functions:
+            self._drop_old(app_id, functions)
             return
 
         def is_of(one: ContainerRecord | ContainerStart | Verdict | SavedTemplate) -> bool:
@@ -403,14 +415,15 @@ class Templates:
             self._wanted.started_with(function_id, "")
         self._verdicts.forget({one.template_id for one in self._verdicts if is_of(one)})
 
-    def _drop_before(self, app_id: str, version: int) -> None:
+    def _drop_old(self, app_id: str, functions: Mapping[str, int]) -> None:
         """What holds nothing of the functions, of an image without variables, may be of use to the next version."""
-        cause = "its app was deployed anew"
+        cause = "its function was deployed anew"
         for template in list(self._roster.live.values()):
-            is_of_app = template.outfit.record.app_id == app_id
-            if is_of_app and template.version < version and template.holds_some_of_its_function:
-                self._roster.drop(template, cause)
-        self._wanted.forget(lambda one: one.app_id == app_id and one.version < version and bool(one.env))
+            if template.outfit.record.app_id == app_id and template.holds_some_of_its_function:
+                for function_id in [name for name, user in template.users.items() if is_old(user, functions)]:
+                    self._roster.forget(template, function_id, cause)
+        self._saved.forget_if(lambda one: one.app_id == app_id and is_old(one, functions))
+        self._wanted.forget(lambda one: one.app_id == app_id and is_old(one, functions) and bool(one.env))
 
     async def drop_images(self, needed: Mapping[str, object], timeout_s: float) -> None:
         """Drop those of images that nobody needs: a template is no reason to keep one."""

@@ -30,7 +30,7 @@ from squall.protocol.template import (
     TemplateList,
     TemplateListing,
 )
-from tests.server.dispatch.deploying import deployable, prepare, publish
+from tests.server.dispatch.deploying import deployable, keep_image, prepare, publish
 from tests.server.doubles import FakeNode, Stage, settle, staged
 
 Answer = Callable[[], Awaitable[Any]]
@@ -317,22 +317,46 @@ async def test_nodes_are_told_of_a_function_that_a_deploy_has_left_out_once_noth
         assert unneeded(stage)[-1] == NodeTemplatesUnneeded(prepared.app_id, left_out.function_id)
 
 
-async def test_nodes_are_told_of_a_new_version_at_once() -> None:
+async def test_nodes_are_told_at_once_what_an_app_goes_on_with_and_since_when_it_is_so() -> None:
     async with staged() as stage:
         prepared = await prepare(stage)
-        await publish(stage, prepared.app_id, deployable(prepared.app_id, "one"))
-        await publish(stage, prepared.app_id, deployable(prepared.app_id, "one"), deployable(prepared.app_id, "two"))
+        app_id = prepared.app_id
+        one, two = deployable(app_id, "one"), deployable(app_id, "two")
+        edited = replace(one, env={"CODE": "2"})
+        for functions in ((one,), (one, two), (edited, two), (edited,)):
+            await publish(stage, app_id, *functions)
 
-        versions = [one.before_version for one in unneeded(stage)]
-        assert versions == [1, 2]
-        assert {(one.app_id, one.function_id) for one in unneeded(stage)} == {(prepared.app_id, "")}
+        a, b = one.function_id, two.function_id
+        told = [one.functions for one in unneeded(stage) if not one.function_id]
+        assert told == [{a: 1}, {a: 1, b: 2}, {a: 3, b: 2}, {a: 3}]
+
+
+async def test_nodes_know_with_what_a_container_is_deployed_anew() -> None:
+    async with staged() as stage:
+        prepared = await prepare(stage)
+        await keep_image(stage)
+        spec = deployable(prepared.app_id, "one")
+        await publish(stage, prepared.app_id, spec)
+        variant = FunctionBind(spec.function_id, "", FunctionOptions(timeout_s=5.0))
+        pinned = FunctionBind(spec.function_id, version=1, app_id=prepared.app_id)
+        for asked in (None, variant, pinned):
+            function_id = spec.function_id
+            if asked is not None:
+                function_id = (await stage.client.ask("FunctionBind", asked, FunctionBound)).function_id
+            await stage.done(stage.client.call(function_id, 1), 1)
+
+        assert [(one.follows_id, one.version) for one in stage.node.starts] == [
+            (spec.function_id, 1), (spec.function_id, 1), ("", 1),
+        ]  # fmt: skip
+        assert len({one.function_id for one in stage.node.starts}) == 3
 
 
 async def test_a_node_that_was_away_is_told_when_it_comes() -> None:
     async with staged() as stage:
         prepared, spec = await prepare(stage), await stage.client.function()
-        deployed = deployable(prepared.app_id, "one")
+        deployed, later = deployable(prepared.app_id, "one"), deployable(prepared.app_id, "two")
         await publish(stage, prepared.app_id, deployed)
+        await publish(stage, prepared.app_id, deployed, later)
         gone = NodeTemplate(new_id("tp"), "ap-00000000gone", "", "image", READY)
 
         node = await add_node(stage, template(spec), template(deployed), gone)
@@ -340,7 +364,10 @@ async def test_a_node_that_was_away_is_told_when_it_comes() -> None:
 
         record = stage.codec.record
         told = [record(NodeTemplatesUnneeded, params) for name, params in node.told if name == "NodeTemplatesUnneeded"]
-        assert told == [NodeTemplatesUnneeded(prepared.app_id, before_version=1), NodeTemplatesUnneeded(gone.app_id)]
+        functions = {deployed.function_id: 1, later.function_id: 2}
+        assert told == [
+            NodeTemplatesUnneeded(prepared.app_id, functions=functions), NodeTemplatesUnneeded(gone.app_id),
+        ]  # fmt: skip
 
 
 async def test_a_node_that_is_away_keeps_no_app_from_ending() -> None:

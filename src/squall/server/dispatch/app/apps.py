@@ -106,6 +106,11 @@ class App:
         """Name to id."""
         return {name: one.spec.function_id for name, one in self.dispatchers.items()}
 
+    @property
+    def function_versions(self) -> dict[str, int]:
+        """Since which version each of its functions is as it is, by id."""
+        return {one.spec.function_id: one.spec.version for one in self.dispatchers.values()}
+
 
 class Apps:
     """All apps that live; those that ended are the store's."""

@@ -236,7 +236,7 @@ class Deployments:
         for name, dispatcher in gone.items():
             del app.dispatchers[name]
             self._retire(dispatcher, app, version.version)
-        self._fleet.unneeded(app.app_id, before_version=version.version)
+        self._fleet.unneeded(app.app_id, functions=app.function_versions)
         self._apps.on_change(app)
         try:
             app.versions = {one.version: one for one in await self._store.list_versions(app.app_id)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from squall.protocol.errors import PlatformError
@@ -297,10 +297,10 @@ class ContainerFleet:
         node.report = report
         self.starts.scheduler.templates_told(node.node_id, report.template_function_ids[:TEMPLATE_FUNCTIONS_MAX])
 
-    def unneeded(self, app_id: str, function_id: str = "", before_version: int = 0) -> None:
-        """Nobody will ask for a container of the app any more, or of that function of it, or of a version before. Who
-        is away now is told when it comes (`NodeTemplates.greet`)."""
-        record = NodeTemplatesUnneeded(app_id, function_id, before_version)
+    def unneeded(self, app_id: str, function_id: str = "", functions: Mapping[str, int] | None = None) -> None:
+        """Nobody will ask for a container of the app any more, or of that function of it, or of others than these as
+        they are since these versions. Who is away now is told when it comes (`NodeTemplates.greet`)."""
+        record = NodeTemplatesUnneeded(app_id, function_id, dict(functions or {}))
         for node in self.nodes.values():
             node.tell_unneeded(record)
 

@@ -114,6 +114,7 @@ class Node:
             spec.is_snapshot_enabled,
             spec.isolation,
             spec.startup_timeout_s,
+            "" if spec.is_pinned else spec.variant_of or spec.function_id,
         )
         if self.peer is None:
             raise ChannelClosed(f"ContainerStart: {self.node_id} went away before it was asked")

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from squall.protocol.app import DEPLOYED
 from squall.protocol.errors import INVALID, NOT_FOUND, ChannelClosed, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.pages import first_page
@@ -102,8 +101,8 @@ class NodeTemplates:
             app = self._plane.apps.live.get(app_id)
             if app is None:
                 node.tell_unneeded(NodeTemplatesUnneeded(app_id))
-            elif app.row.state == DEPLOYED:
-                node.tell_unneeded(NodeTemplatesUnneeded(app_id, before_version=app.version))
+            elif app.version:
+                node.tell_unneeded(NodeTemplatesUnneeded(app_id, functions=app.function_versions))
 
     async def free(self, node: Node, needed_mib: int) -> None:
         """Have the node drop templates that hold about so much memory, those used longest ago first; one at least."""
