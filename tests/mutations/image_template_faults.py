@@ -173,7 +173,7 @@ IMAGE_TEMPLATE_FAULTS = (
         (
             Change(
                 "src/squall/agent/starts.py",
-                "asyncio.timeout(max(0.0, start.until - self._monotonic()))",
+                "asyncio.timeout(left_s)",
                 "asyncio.timeout(None)",
             ),
         ),
