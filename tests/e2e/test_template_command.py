@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -123,3 +126,36 @@ def test_the_second_function_of_an_app_is_forked_at_its_first_start(
     assert len([one for one in paths if "path       plain" in one]) == 1, paths
     assert len([one for one in paths if "path       fork" in one or "path       parked" in one]) == 1, paths
     assert " together " in shown.out, shown
+
+
+def test_templates_go_when_their_function_is_edited_and_not_when_another_one_is_or_the_server_starts_again(
+    make_installation: Callable[[Mapping[str, str]], Installation],
+) -> None:
+    squall = make_installation({"SQUALL_START_PATH": "auto"})
+
+    def deploy(timeout_s: int) -> None:
+        environ = {"EDITED_TIMEOUT": str(timeout_s)}
+        ended = squall.command("deploy", str(PROGRAMS / "edited.py"), environ=environ, timeout_s=120)
+        assert ended.code == 0, ended
+
+    def ready() -> list[str]:
+        return [one["template_id"] for one in templates(squall) if one["state"] == "ready"]
+
+    deploy(60)
+    deploy(70)
+    for count, name in enumerate(("edited", "kept"), 1):
+        program = f"import squall; print(squall.Function.from_name('editing', '{name}').remote())"
+        assert squall.command("-c", program, executable=(sys.executable,)).out == f"{count}\n"
+        wait_until(lambda: len(ready()) == count, "the image has a template", 30)  # noqa: B023 - called here only
+    known = set(ready())
+
+    os.kill(squall.server_pid(), signal.SIGKILL)
+    assert squall.command("server", "start").code == 0
+    time.sleep(2)  # the node is told what there is
+    assert set(ready()) == known
+
+    deploy(80)
+    wait_until(lambda: len(ready()) == 1, "that of what was edited is gone", 10)
+    deploy(90)
+    time.sleep(1)
+    assert set(ready()) < known, "and that of the other one stays"
