@@ -178,8 +178,9 @@ def try_each(paths: list[str], attempt: Callable[[str], None]) -> None:
 
 
 def read_secret(path: str) -> None:
-    with open(path, "rb") as file:
-        need_secret(file.read(2**20))
+    # What may be a pipe of somebody's is not to be waited for.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+        need_secret(file.read(2**20) or b"")
 
 
 @attack
