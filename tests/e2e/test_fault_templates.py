@@ -141,7 +141,15 @@ def test_templates_and_their_clones_outlive_a_server_that_is_killed(deployed: In
     assert template_of(deployed, survivor) == template_id
 
 
-@pytest.mark.parametrize("victims", [programs_of_templates, first_processes_of_templates, clones_that_wait, spawners])
+@pytest.mark.parametrize(
+    "victims",
+    [
+        programs_of_templates,
+        pytest.param(first_processes_of_templates, marks=pytest.mark.slow),
+        pytest.param(clones_that_wait, marks=pytest.mark.slow),
+        spawners,
+    ],
+)
 def test_every_input_of_a_burst_has_its_result_whatever_is_killed_meanwhile(
     deployed: Installation, victims: Callable[[Installation], list[int]]
 ) -> None:

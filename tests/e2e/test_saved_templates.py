@@ -86,6 +86,7 @@ def test_after_a_restart_of_the_machine_nothing_is_loaded_again(deployed: Instal
     assert called(deployed)[:2] == before[:2]
 
 
+@pytest.mark.slow
 def test_a_saved_template_goes_when_it_is_dropped_and_with_its_app(deployed: Installation) -> None:
     called(deployed)
     wait_until(lambda: bool(on_disk(deployed)), "its template is saved", 90)
@@ -104,6 +105,7 @@ def test_a_saved_template_goes_when_it_is_dropped_and_with_its_app(deployed: Ins
     assert before
 
 
+@pytest.mark.slow
 def test_a_damaged_one_is_loaded_anew(deployed: Installation) -> None:
     before = called(deployed)
     wait_until(lambda: bool(on_disk(deployed)), "its template is saved", 90)
