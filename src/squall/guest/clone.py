@@ -30,9 +30,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from squall.guest import libc
 from squall.guest.inbox import Stopping
-from squall.guest.link import connect_waiting
+from squall.guest.link import connect_waiting, introduce
 from squall.guest.loading import Served
-from squall.protocol.guest import CODE_DIR, Ready
+from squall.protocol.guest import CODE_DIR, ENV_CONTAINER_ID, ENV_TOKEN, Ready
 from squall.sdk._fork_guard import ForkGuard
 
 NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
@@ -196,6 +196,8 @@ def _be_told(channel: socket.socket, kit: Kit) -> Clone:
         kit.rehearse()
         asked, descriptors = _receive_record(channel)
     started = time.monotonic()
+    if waiting is not None:
+        introduce(waiting, kit.socket_path, asked["env"].get(ENV_TOKEN, ""), asked["env"].get(ENV_CONTAINER_ID, ""))
     for number, descriptor in zip((1, 2), descriptors, strict=True):
         os.dup2(descriptor, number)
     for other, number in kit.outputs.items():

@@ -64,7 +64,8 @@ class Link:
         """Introduce ourselves as the fork that we are, which can say already what it is ready for, if it is given.
 
         Args:
-            waiting: from `connect_waiting`, with the same `ready`.
+            waiting: from `connect_waiting`, with the same `ready`; we are introduced over it. One that broke
+                meanwhile is made anew by whoever reads.
 
         Raises:
             LinkLost: nobody answered.
@@ -74,12 +75,7 @@ class Link:
             return
         with self._send_lock:
             self._socket = waiting
-            self.is_ready_said = ready is not None
-            try:
-                waiting.sendall(self.greeting())
-                self.is_connected = True
-            except OSError:
-                self.is_connected = False  # whoever reads makes another one
+            self.is_ready_said, self.is_connected = ready is not None, True
 
     def waiting(self, ready: Ready | None) -> bytes:
         """What a connection says that does not know yet whose it is."""
@@ -217,6 +213,12 @@ def connect_waiting(path: str, ready: Ready | None) -> socket.socket | None:
         connection.close()
         return None
     return connection
+
+
+def introduce(waiting: socket.socket, path: str, token: str, container_id: str) -> None:
+    """Say over a connection from `connect_waiting` who we are now: first of all, for what we are to do comes then."""
+    with contextlib.suppress(OSError):
+        waiting.sendall(Link(path, token, container_id).greeting())
 
 
 def receive_boot(link: Link) -> Boot:
