@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from squall.runtime.cgroup import Cgroup
@@ -74,7 +74,7 @@ def end_rest(cgroup: Cgroup, first_pid: int) -> None:
 def find_program(first_pid: int, program_pid: int) -> str:
     """The name of a program beside that of a template, which has to be alone to be forked; empty if it is."""
     own = _namespace_of(first_pid)
-    for pid, namespace in _below(first_pid, program_pid).items():
+    for pid, namespace in _below(first_pid, program_pid, ()).items():
         if namespace == own:
             try:
                 return read_file(f"/proc/{pid}/comm").decode(errors="replace").rstrip("\n")
@@ -89,16 +89,16 @@ def _find(template: Template, clones: Sequence[Clone]) -> set[int]:
     # While a clone is on its way nobody knows which process of its cell it is; if it never joins, the cell ends.
     looked_at = {clone.cell.namespaces["pid"] for clone in clones if clone.cell is not None and clone.is_joined}
     looked_at.add(_namespace_of(first_pid))
-    return {
-        pid for pid, namespace in _below(first_pid, template.pid).items() if pid not in known and namespace in looked_at
-    }
+    return {pid for pid, namespace in _below(first_pid, template.pid, known).items() if namespace in looked_at}
 
 
-def _below(first_pid: int, program_pid: int) -> Mapping[int, int]:
+def _below(first_pid: int, program_pid: int, known: Container[int]) -> Mapping[int, int]:
     """Children of a template's first process and of its program that have not ended, and the namespaces of processes
-    that they are in."""
+    that they are in. Nothing is read of those that are known: a burst has hundreds, and the loop that looks forks."""
     found = {}
     for pid in (*_children(first_pid), *_children(program_pid)):
+        if pid in known:
+            continue
         try:
             if not has_ended(pid):
                 found[pid] = _namespace_of(pid)
