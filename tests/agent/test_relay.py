@@ -62,10 +62,10 @@ class Opened:
         return channel, inbox
 
 
-@pytest.fixture
-async def opened(data_dir: Path) -> AsyncIterator[Opened]:
+@contextlib.asynccontextmanager
+async def open_socket(data_dir: Path, container_id: str, token_sha256: str) -> AsyncIterator[Opened]:
     server = ServerEnd()
-    its_socket = Relay(CODEC, server.connect_container, hello_s=0.3).open(CONTAINER, token_hash(TOKEN), data_dir)
+    its_socket = Relay(CODEC, server.connect_container, hello_s=0.3).open(container_id, token_sha256, data_dir)
     await its_socket.start()
     made = Opened(its_socket, server, data_dir / "agent.sock")
     yield made
@@ -73,6 +73,19 @@ async def opened(data_dir: Path) -> AsyncIterator[Opened]:
         channel.close()
     await its_socket.close()
     await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def opened(data_dir: Path) -> AsyncIterator[Opened]:
+    async with open_socket(data_dir, CONTAINER, token_hash(TOKEN)) as made:
+        yield made
+
+
+@pytest.fixture
+async def cell(data_dir: Path) -> AsyncIterator[Opened]:
+    """The socket of one of whom nobody knows yet who it will be."""
+    async with open_socket(data_dir, "", "") as made:
+        yield made
 
 
 def introduced(frame: Frame) -> ContainerHello:
@@ -320,20 +333,6 @@ async def test_what_is_to_be_known_before_frames_goes_ahead_of_them(opened: Open
     assert names == ["ContainerHello", "PrintedBefore", "Ready", "Outputs"]
 
 
-@pytest.fixture
-async def cell(data_dir: Path) -> AsyncIterator[Opened]:
-    """The socket of one of whom nobody knows yet who it will be."""
-    server = ServerEnd()
-    its_socket = Relay(CODEC, server.connect_container, hello_s=0.3).open("", "", data_dir)
-    await its_socket.start()
-    made = Opened(its_socket, server, data_dir / "agent.sock")
-    yield made
-    for channel in made.channels:
-        channel.close()
-    await its_socket.close()
-    await asyncio.sleep(0.01)
-
-
 READY = Ready(500, 0.0, "3.11.2", 0.0)
 
 
@@ -415,7 +414,9 @@ async def test_what_nobody_has_verified_is_introduced_by_its_hello_only(cell: Op
 
 
 @pytest.mark.parametrize(
-    "frame", [hello(token="wrong"), hello(container_id=""), event("Outputs")], ids=["token", "container", "no hello"]
+    "frame",
+    [hello(token="wrong"), hello(container_id=""), hello(role="client"), event("Outputs")],
+    ids=["token", "container", "role", "no hello"],
 )
 async def test_one_that_waited_is_heard_only_with_the_right_hello(cell: Opened, frame: Frame) -> None:
     guest, heard = await cell.connect(waiting(READY))

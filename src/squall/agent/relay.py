@@ -318,6 +318,8 @@ class Connection:
                 return
             hello = self._read(frame, GuestHello)
             problem = owner.check(hello) if hello is not None else "its first frame is no GuestHello"
+            if hello is not None and waiting is not None and hello.role != ROLE_GUEST:
+                problem = "it has waited as a guest, and is none"
             if hello is None or problem:
                 _log.warning("%s: connection refused: %s", owner.container_id, problem)
                 self.end()

@@ -77,10 +77,6 @@ class Link:
             self._socket = waiting
             self.is_ready_said, self.is_connected = ready is not None, True
 
-    def waiting(self, ready: Ready | None) -> bytes:
-        """What a connection says that does not know yet whose it is."""
-        return self.frame("GuestWaiting", GuestWaiting(ready))
-
     def connect(
         self, is_reconnect: bool = False, frames: Callable[[], bytes] = bytes, ready: Ready | None = None
     ) -> None:
@@ -208,7 +204,7 @@ def connect_waiting(path: str, ready: Ready | None) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(path)
-        connection.sendall(Link(path, "", "").waiting(ready))
+        connection.sendall(Link(path, "", "").frame("GuestWaiting", GuestWaiting(ready)))
     except OSError:
         connection.close()
         return None
