@@ -195,3 +195,4 @@ async def test_what_is_not_wanted_any_more_goes_the_oldest_first() -> None:
     assert not template.cells
     assert not template.parked
     assert len(room.made.discarded) == 4
+    assert not template.reserves, "who wants nothing is not gone through any more"

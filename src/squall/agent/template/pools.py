@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from squall.agent.template.cells import FAILURES, Cells
+from squall.agent.template.demand import Targets
 from squall.agent.template.reserve import Reserve
 from squall.agent.template.template import Template
 from squall.runtime.contract import Runtime
@@ -33,6 +34,8 @@ UPKEEP_S = 5.0
 SURPLUS_S = 10.0
 """One that is not wanted any more stays for so long: demand comes in waves."""
 MEASURED_AT_ONCE = 16
+
+_NOTHING = Targets(cell_count=0, parked_count=0)
 
 _log = logging.getLogger("squall.agent.template")
 
@@ -192,6 +195,9 @@ class Pools:
             for waiting, count in ((reserve.cells, targets.cell_count), (reserve.parked, targets.parked_count)):
                 while len(waiting) > count and now - waiting[0].since > SURPLUS_S:
                     await self._cells.discard(waiting.popleft())
+            if reserve.is_current and targets == _NOTHING and not (reserve.cells or reserve.parked):
+                # Nobody has started the function for long: it is not gone through after each start of others.
+                del reserve.template.reserves[reserve.request.function_id]
         ready = [template for template in templates if template.is_ready]
         first = self._measured % len(ready) if ready else 0
         self._measured = first + MEASURED_AT_ONCE
