@@ -81,7 +81,10 @@ def test_doctor_checks_what_is_needed(session_installation: Installation) -> Non
     assert {check["status"] for check in checks} <= {"ok", "warn", "fail"}
     assert ended.code == (1 if any(check["status"] == "fail" for check in checks) else 0)
     names = " ".join(check["name"] for check in checks).lower()
-    for expected in ("root", "kernel", "cgroup", "port ", "firewall", "disk", "python images", "debian mirror"):
+    for expected in (
+        *("root", "kernel", "cgroup", "port ", "firewall", "disk", "python images", "debian mirror"),
+        *("catatonit", "runsc", "criu"),
+    ):
         assert expected in names, names
     assert all(check["fix"] for check in checks if check["status"] != "ok")
 

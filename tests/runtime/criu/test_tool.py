@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from squall.runtime.checks.check import Check
+from squall.runtime.checks.criu import check_criu
 from squall.runtime.criu.tool import argv_through, find_tool
 
 
@@ -36,6 +38,18 @@ def test_version_is_what_it_says(tmp_path: Path) -> None:
     assert broken.version() == ""
     os.unlink(f"{tmp_path}/criu/ld.so")
     assert tool.version() == ""
+
+
+def test_doctor_says_which_one_there_is_and_how_to_get_one(tmp_path: Path) -> None:
+    good = check_criu(str(install(tmp_path / "criu", "Version: 4.1.1")))
+    broken = check_criu(str(install(tmp_path / "broken", "cannot load")))
+    missing = check_criu(str(tmp_path / "nowhere"))
+
+    assert good == Check("criu", "ok", f"{tmp_path}/criu, version 4.1.1")
+    assert (broken.status, broken.fix) == ("warn", "make criu")
+    assert broken.finding.startswith(f"{tmp_path}/broken does not run: needed for templates that outlive a restart")
+    assert (missing.status, missing.fix) == ("warn", "make criu")
+    assert missing.finding.startswith("missing: needed for templates that outlive a restart")
 
 
 def test_everything_is_reached_through_descriptors() -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from squall.runtime.checks.check import Check
+from squall.runtime.checks.criu import check_criu
 from squall.runtime.checks.gvisor import check_runsc
 from squall.runtime.checks.kernel import check_kernel_features
 from squall.runtime.checks.machine import check_machine
@@ -32,5 +33,6 @@ def run_checks(
         *check_kernel_features(data_dir, uid),
         *check_machine(data_dir, ports, uid),
         check_runsc(),
+        check_criu(),
         *check_mirrors(env or {}, now_s),
     ]
