@@ -28,6 +28,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 found = glob.glob(__file__[: -len("user_code.py")] + "libcrypto-*")
 own = ctypes.CDLL(found[0]) if found else None
 
+try:
+    import torch
+except ImportError:
+    torch = None
+
 def drawn_by(library):
     if library is None:
         return str(uuid.uuid4())
@@ -40,6 +45,7 @@ def values():
     return {
         "random": random.random(),
         "numpy": numpy.random.random(),
+        "torch": torch.default_generator.drawn() if torch else str(uuid.uuid4()),
         "ssl": ssl.RAND_bytes(8).hex(),
         "an OpenSSL of its own": drawn_by(own),
         "cryptography": X25519PrivateKey.generate().private_bytes_raw().hex(),
@@ -54,6 +60,23 @@ def values():
 
 values()
 """
+TORCH = """
+import os, random
+
+class Generator:
+    # What torch promises of its own: the numbers follow from the seed, and `seed()` sets one that nobody can tell.
+    def __init__(self):
+        self._numbers = random.Random(67280421310721)
+
+    def seed(self):
+        self._numbers.seed(os.urandom(8))
+
+    def drawn(self):
+        return self._numbers.random()
+
+default_generator = Generator()
+"""
+"""The real one is loaded in tests/e2e/test_numerical_libraries.py, for it takes minutes to install."""
 PROGRAM = """
 import ctypes, json, os, sys
 sys.path[:0] = sys.argv[2:]
@@ -94,6 +117,7 @@ OF_PYTHON = {"random"}
 """Python's own hook sees to it."""
 RENEWED = {
     "numpy",
+    "torch",
     "ssl",
     "an OpenSSL of its own",
     "cryptography",
@@ -113,8 +137,9 @@ def openssl_of_the_machine() -> str:
 
 @pytest.fixture
 def directory(data_dir: Path) -> Path:
-    """With the module above, and a library for it."""
+    """With the modules above, and a library for them."""
     (data_dir / "user_code.py").write_text(CODE)
+    (data_dir / "torch.py").write_text(TORCH)
     shutil.copy(openssl_of_the_machine(), data_dir / "libcrypto-0a1b2c.so.3")
     return data_dir
 

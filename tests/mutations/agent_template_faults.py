@@ -31,6 +31,13 @@ AGENT_TEMPLATE_FAULTS = (
         {f"{RELAY}test_who_says_later_that_it_waits_is_not_introduced_without_a_hello[asyncio]": "not cell.server"},
     ),
     Mutation(
+        "parked-unverified",
+        "a fork that has not done what it was told to",
+        "it is introduced before it has been looked at",
+        (Change(f"{AGENT}relay.py", "known.done() and known.result() and", "known.done() and"),),
+        {f"{RELAY}test_what_nobody_has_verified_is_introduced_by_its_hello_only[asyncio]": "not cell.server"},
+    ),
+    Mutation(
         "parked-told-early",
         "a parked clone that does not begin",
         "it is given inputs before it has said who it is",

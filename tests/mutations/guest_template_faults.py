@@ -47,6 +47,13 @@ GUEST_TEMPLATE_FAULTS = (
         {ONE_NUMBER: "== set()"},
     ),
     Mutation(
+        "fork-torch",
+        "two forks with the same randomness",
+        "torch's generator is not seeded anew in a fork",
+        (Change(RENEWAL, '    "torch": _torch,\n', ""),),
+        {ONE_NUMBER: "== set()"},
+    ),
+    Mutation(
         "fork-thread",
         "a template with threads",
         "threads are no obstacle",

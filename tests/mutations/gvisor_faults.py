@@ -63,6 +63,17 @@ GVISOR_FAULTS = (
         {f"{SNAPSHOTS}test_one_whose_check_ends_with_a_failure_is_unfit": "report == TemplateReport"},
     ),
     Mutation(
+        "gvisor-snapshot-kept",
+        "secrets in what was saved",
+        "the memory of a template is kept when the template is gone",
+        (
+            Change(
+                "src/squall/runtime/gvisor/executor.py", "            self.places.drop(name)\n", "            pass\n"
+            ),
+        ),
+        {f"{SNAPSHOTS}test_what_is_in_its_memory_and_who_containers_are_is_on_no_disk": "not images_of"},
+    ),
+    Mutation(
         "gvisor-files-not-copied",
         "a template has written files",
         "containers begin without what the kernel in their snapshot knows of",

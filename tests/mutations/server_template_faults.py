@@ -10,6 +10,9 @@ NODE_TEMPLATES = "tests/server/dispatch/fleet/test_node_templates.py::"
 DETOURS = "tests/server/dispatch/fleet/test_detours.py::"
 CALLERS = "tests/server/dispatch/client/test_callers.py::"
 FAST = "tests/simulation/test_fast_starts.py::"
+SCHEDULER = "tests/server/scheduler/test_scheduler.py::"
+CRASHING = "tests/e2e/test_crashing_forks.py::"
+CLUSTER = "src/squall/server/scheduler/cluster.py"
 
 SERVER_TEMPLATE_FAULTS = (
     Mutation(
@@ -91,6 +94,51 @@ SERVER_TEMPLATE_FAULTS = (
         (Change(f"{FLEET}scaling.py", " and not dispatcher.is_provided_for\n", "\n"),),
         {
             f"{FAST}test_a_function_that_has_what_it_needs_is_not_looked_at_all_the_time[0.02]": "4 <= len(looks) <= 7",
+        },
+    ),
+    Mutation(
+        "template-elsewhere",
+        "one of several nodes has the template",
+        "a container is started on another one, where everything is loaded anew",
+        (Change(CLUSTER, "(found := self._with_template(one)) is not None:", "(found := None) is not None:"),),
+        {
+            f"{SCHEDULER}test_a_node_with_its_template_comes_first[32-the emptiest]": '== ["nd-b"]',
+            f"{SCHEDULER}test_a_node_with_its_template_comes_first[512-the fullest with room]": '== ["nd-b"]',
+        },
+    ),
+    Mutation(
+        "template-crowded",
+        "a burst, and one of several nodes has the template",
+        "all of it goes to that node, and the processors of the others have nothing to do",
+        (Change(CLUSTER, "node_id if load <= self._by_load[0][0] + WARM_LOAD else None", "node_id"),),
+        {
+            f"{SCHEDULER}test_not_where_it_is_much_fuller_than_another_one_or_has_no_room": "15 <= nodes_of(made)",
+        },
+    ),
+    Mutation(
+        "template-that-was",
+        "a node has dropped a template",
+        "it is taken for having it",
+        (Change("src/squall/server/scheduler/warmth.py", "in before - now:", "in ():"),),
+        {
+            f"{SCHEDULER}test_what_a_node_said_of_its_templates_holds_until_it_says_something_else_or_is_gone": (
+                '== ["nd-a"]'
+            ),
+        },
+    ),
+    Mutation(
+        "crashing-together",
+        "what crashes in forks alone, three at once",
+        "each counts, and the function is given up before it was loaded anew",
+        (
+            Change(
+                "src/squall/server/dispatch/function/attempts.py",
+                "        if container.asked_at > dispatcher.last_failure_at:\n",
+                "        if container.asked_at:\n",
+            ),
+        ),
+        {
+            f"{CRASHING}test_function_whose_forks_crash_is_loaded_anew_before_it_is_given_up[start]": "ended.code == 0",
         },
     ),
 )

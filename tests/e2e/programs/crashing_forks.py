@@ -1,4 +1,4 @@
-"""What works where it was loaded and ends the process anywhere else, as a native library may that has not expected it."""
+"""What works where it was loaded and crashes anywhere else, as a native library may that has not expected it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ LOADED_IN = os.readlink("/proc/self/ns/pid")
 
 def use_library() -> None:
     if os.readlink("/proc/self/ns/pid") != LOADED_IN:
+        # By then all that began together are there.
+        time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGSEGV)
 
 

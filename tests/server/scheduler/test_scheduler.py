@@ -104,9 +104,13 @@ def test_image_comes_before_room_before_function() -> None:
     assert nodes_of(planned(scheduler, make_pending(2))) == ["nd-b"]
 
 
-@pytest.mark.parametrize("memory_mib", [MEMORY_FLOOR_MIB, 512])
-def test_a_node_with_its_template_comes_first(memory_mib: int) -> None:
-    scheduler = make_scheduler(make_node("a"), make_node("b"), make_node("c"), held={"b": 2})
+@pytest.mark.parametrize(
+    ("memory_mib", "otherwise"), [(MEMORY_FLOOR_MIB, "the emptiest"), (512, "the fullest with room")]
+)
+def test_a_node_with_its_template_comes_first(memory_mib: int, otherwise: str) -> None:
+    held = {"b": 2} if otherwise == "the emptiest" else {"c": 2}
+    scheduler = make_scheduler(make_node("a"), make_node("b"), make_node("c"), held=held)
+    assert nodes_of(planned(scheduler, make_pending(0, memory_mib=memory_mib))) != ["nd-b"]
     scheduler.templates_told("nd-b", ["fu-a"])
 
     assert nodes_of(planned(scheduler, make_pending(1, memory_mib=memory_mib))) == ["nd-b"]
