@@ -23,7 +23,7 @@ test-e2e: ## only the end-to-end tests
 test-paths: ## the end-to-end tests with each way to start a container forced
 	@scripts/test paths
 
-test-all: ## every test, slow ones too (under 90 minutes)
+test-all: ## every test, slow ones too (one to two hours)
 	@scripts/test all
 
 mutants: ## take each behaviour of the list of faults away and see its test fail; ARGS="ctrl-c not-root" picks

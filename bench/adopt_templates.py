@@ -43,7 +43,7 @@ def run(context: Context) -> Figure:
         "p99_ms": percentile(times_ms, 99), "max_ms": max(times_ms), "templates": TEMPLATES,
         "killed_to_result_ms": p50(killed_ms), "killed_to_server_ms": p50(started_ms),
     }  # fmt: skip
-    note = f"p50 until {TEMPLATES} templates of a killed agent can be forked again"
+    note = f"p50 of {len(times_ms)}, until {TEMPLATES} templates of a killed agent can be forked again"
     return Figure(p50(times_ms), "ms", note, also)
 
 
