@@ -309,6 +309,20 @@ async def test_a_new_agent_listens_where_the_old_one_did(opened: Opened) -> None
     await its_socket.close()
 
 
+async def test_a_guest_that_is_gone_before_its_hello_is_read_leaves_its_place_to_the_next(opened: Opened) -> None:
+    await opened.connect()
+    await until(lambda: opened.socket._connections)
+    (gone,) = opened.socket._connections
+
+    gone.frames_received([hello()])
+    gone._channel.abort()
+    await asyncio.sleep(0.05)
+
+    assert not opened.server.container_channels
+    await opened.connect(hello())
+    await opened.served(0)
+
+
 async def test_every_user_of_the_container_may_connect_and_the_path_may_be_long(data_dir: Path) -> None:
     long = data_dir / ("d" * 150)
     long.mkdir()

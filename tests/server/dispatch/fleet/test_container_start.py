@@ -118,6 +118,28 @@ async def test_what_a_copy_was_given_that_came_and_went_is_a_loss_like_any_other
         await settle()
 
 
+async def test_what_a_copy_was_given_runs_in_the_next_one_that_comes_before_its_own_end_is_known() -> None:
+    async with staged() as stage:
+        stage.node.start_gate.clear()
+        spec = await stage.client.function(max_containers=1)
+        call = stage.client.call(spec.function_id, 1)
+        copy = await parked(stage, is_holding=True)
+        assert copy.received == [0]
+        container = stage.plane.fleet.containers[copy.container_id]
+        stage.node.is_slow_to_load = True
+        in_its_place = FakeGuest(stage.node, copy.container_id, copy.function_id)
+
+        await in_its_place.connect()
+        await settle()
+        assert (container.is_ready, container.is_busy, container.dispatcher.queued) == (False, False, 1)
+        in_its_place.ready()
+        await stage.done(call, 1)
+
+        assert in_its_place.begun == [(0, 0)], "that was no attempt"
+        stage.node.start_gate.set()
+        await settle()
+
+
 async def parked(stage: Stage, *, is_holding: bool = False) -> FakeGuest:
     """A copy of a template that is announced while it is told who it is."""
     await stage.until(lambda: stage.node.starts)
