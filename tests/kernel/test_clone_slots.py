@@ -459,6 +459,47 @@ async def test_owner_whose_namespace_cannot_be_made_is_told_and_nothing_is_left(
             await pool.acquire("ce-1", owner=OWNER)
 
 
+NO_DESCRIPTOR = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("spare", "cause"), [((), "fewer namespaces came than were asked for"), ((NO_DESCRIPTOR,), "Bad file descriptor")]
+)
+async def test_who_is_given_too_few_namespaces_tells_some_and_goes_on(
+    make_pool: MakePool, clones: CloneNamespaces, spare: tuple[int, ...], cause: str
+) -> None:
+    async def make_fewer(id_range: IdRange, uid: int, count: int) -> list[int]:
+        return [*await clones.make_namespaces(id_range, uid, 1), *spare, *spare][:count]
+
+    async with make_pool(size=0, make_namespaces=make_fewer) as pool:
+        asked = [pool.acquire(f"ce-{number}", owner=OWNER) for number in range(3)]
+        slot, *failures = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+
+        assert isinstance(slot, NetworkSlot)
+        assert [cause in str(failure) for failure in failures] == [True, True]
+        # Nothing counts as being made any more: what is left over is removed, and its names are given again.
+        await pool.release(slot)
+        pool.retire()
+        await settle(lambda: not is_mount_point(slot.netns_path))
+        again = [await pool.acquire(f"ce-{number}", owner=OTHER) for number in range(3)]
+        assert len({slot.name for slot in again}) == 3
+        await pool.sweep([])
+
+
+async def test_namespaces_that_nobody_wants_are_closed(make_pool: MakePool, clones: CloneNamespaces) -> None:
+    given: list[int] = []
+
+    async def make_more(id_range: IdRange, uid: int, count: int) -> list[int]:
+        given.extend(await clones.make_namespaces(id_range, uid, count + 1))
+        return given
+
+    async with make_pool(size=0, make_namespaces=make_more) as pool:
+        await pool.acquire("ce-1", owner=OWNER)
+        await pool.sweep([])
+
+    assert not any(os.path.exists(f"/proc/self/fd/{descriptor}") for descriptor in given)
+
+
 async def test_slot_that_cannot_be_furnished_is_told_and_nothing_is_left(
     make_pool: MakePool, clones: CloneNamespaces, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -369,8 +370,8 @@ class NetworkPool:
     async def _make(self, stock: Stock, name: SlotName) -> None:
         try:
             slot = await self._run(self._node.make, str(name))
-        except RuntimeFailure as failure:
-            self._fail(stock, name, failure)
+        except (RuntimeFailure, OSError) as error:
+            self._fail(stock, name, _in_words(name, error))
             return
         finally:
             self._end_one(stock)
@@ -378,42 +379,48 @@ class NetworkPool:
         self._put_back(stock, slot)
 
     async def _make_batch(self, stock: Stock, owner: SlotOwner) -> None:
-        has_failed = False
+        names: deque[SlotName] = deque()
+        descriptors: deque[int] = deque()
+        # Who is at its limit of descriptors is given fewer than were sent, without a word.
+        failure = RuntimeFailure("cannot acquire a network slot for a clone: fewer namespaces came than were asked for")
         try:
             async with self._batch_turn:
                 # Those that are asked for in the same turn of the loop are one batch.
                 await asyncio.sleep(0)
                 wanted = range(min(self._missing(stock), BATCH_MAX))
-                names = deque(name for _ in wanted if (name := self._begin_one(stock)) is not None)
+                names.extend(name for _ in wanted if (name := self._begin_one(stock)) is not None)
                 if not names:
                     return
-                descriptors = await self._ask_for_namespaces(stock, owner, names)
-                has_failed = not descriptors
-            # The next batch is made while this one is furnished.
-            self._refill(stock)
-            for descriptor in descriptors:
-                await self._make_owned(stock, names.popleft(), descriptor)
+                try:
+                    descriptors.extend(await self._ask_for_namespaces(owner, len(names)))
+                except RuntimeFailure as error:
+                    failure = error
+            if descriptors:
+                # The next batch is made while this one is furnished.
+                self._refill(stock)
+            while names and descriptors:
+                await self._make_owned(stock, names.popleft(), descriptors.popleft())
         finally:
+            has_failed = bool(names)
+            for name in names:
+                self._fail(stock, name, failure)
+                self._end_one(stock)
+            for descriptor in descriptors:
+                os.close(descriptor)
             stock.batch_count -= 1
         if not has_failed or stock.waiter_count():
             self._refill(stock)
 
-    async def _ask_for_namespaces(self, stock: Stock, owner: SlotOwner, names: Collection[SlotName]) -> Sequence[int]:
-        try:
-            if self._make_namespaces is None:
-                raise RuntimeFailure("cannot acquire a network slot for a clone: nothing here makes its namespace")
-            return await self._make_namespaces(owner.id_range, owner.uid, len(names))
-        except RuntimeFailure as failure:
-            for name in names:
-                self._fail(stock, name, failure)
-                self._end_one(stock)
-            return ()
+    async def _ask_for_namespaces(self, owner: SlotOwner, count: int) -> Sequence[int]:
+        if self._make_namespaces is None:
+            raise RuntimeFailure("cannot acquire a network slot for a clone: nothing here makes its namespace")
+        return await self._make_namespaces(owner.id_range, owner.uid, count)
 
     async def _make_owned(self, stock: Stock, name: SlotName, descriptor: int) -> None:
         try:
             slot, watch = await self._run(self._node.make_owned, str(name), descriptor)
-        except RuntimeFailure as failure:
-            self._fail(stock, name, failure)
+        except (RuntimeFailure, OSError) as error:
+            self._fail(stock, name, _in_words(name, error))
             return
         finally:
             self._end_one(stock)
@@ -487,3 +494,9 @@ class NetworkPool:
         running = asyncio.get_running_loop().create_task(work)
         self._background.add(running)
         running.add_done_callback(self._background.discard)
+
+
+def _in_words(name: SlotName, error: RuntimeFailure | OSError) -> RuntimeFailure:
+    if isinstance(error, RuntimeFailure):
+        return error
+    return RuntimeFailure(f"cannot set up network slot {name}: {error.strerror or error}")
