@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from squall.runtime.container import Entry
+from squall.runtime import codec
+from squall.runtime.container import Entry, Outcome, Reply
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.gvisor import snapshot, snapshots
@@ -16,7 +18,7 @@ from squall.runtime.gvisor.executor import GvisorExecutor
 from squall.runtime.gvisor.snapshots import Hands, Snapshot, Snapshots
 from squall.runtime.launch import LaunchKit
 from squall.runtime.poll import Poller
-from squall.runtime.spec import IdRange
+from squall.runtime.spec import ExitStatus, IdRange
 from tests.runtime.test_gvisor import SPEC
 
 TEMPLATE = replace(SPEC, container_id="tp-1", is_template=True)
@@ -57,6 +59,36 @@ def test_what_cannot_be_restored_is_refused_with_its_cause(
 
     with pytest.raises(TemplateUnfit, match=cause):
         known(monkeypatch, report, release).restore(spec, never)
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_what_is_told_of_a_check_while_it_is_removed_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_left: bool
+) -> None:
+    """It has come to itself. Then its time is over, and its template's container ends."""
+    made = known(monkeypatch, None)
+    template = made._known["tp-1"]
+    template.said = READY
+    template.entry = cast(Entry, SimpleNamespace(spec=replace(TEMPLATE, state_dir=str(tmp_path))))
+    made._checks["tp-1-check"] = template
+    removals: list[Outcome] = []
+    made._hands = Hands(never, never, never, lambda _, answer: removals.append(answer))
+    monkeypatch.setattr(made, "_image_bytes", lambda _: 5)
+    answers: list[Reply | RuntimeFailure] = []
+    made.report("tp-1", answers.append)
+    left: list[str] = []
+
+    made.check_ended("tp-1-check", ExitStatus(0, None))
+    made._end_check(template, "tp-1-check", "restored, it had not come to itself after 30 s")
+    if is_left:
+        made.outlives("tp-1", lambda: left.append("removed"))
+    (removed,) = removals
+    removed(Reply())
+
+    (answer,) = answers
+    assert isinstance(answer, Reply)
+    assert codec.template_report(answer.values) == replace(READY, memory_bytes=5)
+    assert left == ["removed"] * is_left
 
 
 @pytest.mark.parametrize("cut", snapshot.IMAGE_FILES)

@@ -49,6 +49,8 @@ class Snapshot:
     is_saving: bool = False
     has_ended: bool = False
     """Its processes have, since it was to be saved."""
+    has_check_ended: bool = False
+    """What comes of its check is known, and the check's container is being removed."""
     after_check: list[Callable[[], None]] = field(default_factory=list)
     """What waits for the end of its check."""
 
@@ -221,6 +223,10 @@ class Snapshots:
         self._end_check(known, container_id, "" if status.code == 0 else f"restored, it ended at once ({ending})")
 
     def _end_check(self, known: Snapshot, container_id: str, problem: str) -> None:
+        if known.has_check_ended:
+            return  # what is told now, of its last moments or of its removal, says nothing of the snapshot
+        known.has_check_ended = True
+
         def on_removed(outcome: Reply | RuntimeFailure) -> None:
             self._checks.pop(container_id, None)
             failed = outcome.message if isinstance(outcome, RuntimeFailure) else problem
