@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from squall.protocol import cron
 
-BERLIN, CAIRO, LORD_HOWE = "Europe/Berlin", "Africa/Cairo", "Australia/Lord_Howe"
+BERLIN, CAIRO, CHATHAM, LORD_HOWE = "Europe/Berlin", "Africa/Cairo", "Pacific/Chatham", "Australia/Lord_Howe"
 
 
 def at(text: str) -> float:
@@ -70,6 +70,11 @@ CHANGES = [
     ("* * * * *", CAIRO, "2026-04-23 21:59", ["2026-04-24 01:00+03:00", "2026-04-24 01:01+03:00"]),
     # By half an hour.
     ("15 2 * * *", LORD_HOWE, "2026-10-03 00:00", ["2026-10-04 02:30+11:00", "2026-10-05 02:15+11:00"]),
+    ("0 */2 * * *", LORD_HOWE, "2026-04-04 14:00", ["2026-04-05 02:00+10:30", "2026-04-05 04:00+10:30"]),
+    # In the middle of an hour: 02:45 to 03:45 comes twice.
+    ("50 */2 * * *", CHATHAM, "2026-04-04 13:20", ["2026-04-05 02:50+12:45", "2026-04-05 04:50+12:45"]),
+    ("*/5 2 5 4 *", CHATHAM, "2026-04-04 13:14", ["2026-04-05 02:45+12:45", "2026-04-05 02:50+12:45"]),
+    ("*/30 2 5 4 *", CHATHAM, "2026-04-04 13:14", ["2027-04-05 02:00+12:45", "2027-04-05 02:30+12:45"]),
 ]
 
 
@@ -84,8 +89,7 @@ def test_second_of_two_equal_hours_is_not_the_first_again() -> None:
     assert due == at("2026-10-26 01:30")
 
 
-ZONES = [BERLIN, CAIRO, "America/New_York", "Pacific/Chatham", "UTC"]
-"""Not Lord Howe Island, see `protocol/cron.py`."""
+ZONES = [BERLIN, CAIRO, "America/New_York", CHATHAM, LORD_HOWE, "UTC"]
 MINUTES, HOURS = ["*", "*/7", "0", "30", "0,15", "5-10"], ["*", "*/2", "0", "1", "2", "2,3", "23"]
 SEEN = timedelta(days=3)
 
@@ -144,7 +148,7 @@ def test_what_is_due_is_what_the_clock_on_the_wall_says(minute: str, hour: str, 
 
 # Every change of these clocks in two years.
 TURNS = [at(text) for text in ("2026-03-29", "2026-10-25", "2026-04-23 22:00", "2026-10-29 21:00", "2026-04-04 15:00")]
-TURNS += [at(text) for text in ("2026-10-03 15:30", "2026-03-08 07:00", "2026-11-01 06:00")]
+TURNS += [at(text) for text in ("2026-10-03 15:30", "2026-03-08 07:00", "2026-11-01 06:00", "2026-09-26 14:00")]
 
 
 @given(

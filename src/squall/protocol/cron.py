@@ -2,12 +2,12 @@
 
 Five fields, read as Debian's cron reads them, also where clocks are set forward or back: what names an hour and a
 minute is due once that day, at the first moment after a missing hour and in the first of two equal ones; what has a `*`
-in either goes on by the time that passes. One zone of the database is set by half an hour, Australia/Lord_Howe: there,
-a step of hours (`0 */2`) leaves out the hour after the change in autumn.
+in either is due whenever the clock on the wall says so.
 """
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone, tzinfo
 
 FIELDS = {
@@ -19,6 +19,8 @@ FIELDS = {
 }
 """Name and allowed values, in order."""
 CHARS_MAX = 200
+NEAR_S = 2 * 86_400
+"""More than any clock was ever set by, and less than there is between two times that one is."""
 UTC = "UTC"
 
 
@@ -79,6 +81,8 @@ def first_after(expression: str, zone_name: str, after: float) -> float | None:
     if zone is None:
         raise ValueError(f"no time zone {zone_name!r}")
     try:
+        if any(field.startswith("*") for field in expression.split()[:2]):
+            return _first_on_the_wall(expression, zone, math.floor(after))
         for moment in CronSim(expression, datetime.fromtimestamp(after, zone)):
             at = moment.timestamp()
             # In the second of two equal hours the library says times of the first, too.
@@ -89,3 +93,45 @@ def first_after(expression: str, zone_name: str, after: float) -> float | None:
     except OverflowError:
         return None  # beyond the calendar's end
     return None
+
+
+def _first_on_the_wall(expression: str, zone: tzinfo, begin: int) -> float | None:
+    """When the clock on the wall says first what is asked for.
+
+    The library goes from hour to hour: where a clock is set back by a part of one, or to a part of one, it steps over
+    what that brings. So it is asked about a clock that is never set, and that one is changed where the real one is.
+    """
+    from cronsim import CronSim  # cold start: as above
+
+    offset_s = _offset_s(zone, begin)
+    while True:
+        moment = next(CronSim(expression, datetime.fromtimestamp(begin + offset_s, timezone.utc)), None)
+        if moment is None:
+            return None
+        due = round(moment.timestamp()) - offset_s
+        change = _first_change(zone, offset_s, begin + 1, min(due, begin + NEAR_S))
+        if change is not None:
+            begin, offset_s = change - 1, _offset_s(zone, change)
+        elif due - begin > NEAR_S:
+            begin = due - NEAR_S
+            offset_s = _offset_s(zone, begin)
+        else:
+            return float(due)
+
+
+def _first_change(zone: tzinfo, offset_s: int, begin: int, end: int) -> int | None:
+    """When a clock is not as far from UTC any more, from `begin` to `end`; None if it is at the end."""
+    if _offset_s(zone, end) == offset_s:
+        return None
+    while begin < end:
+        middle = (begin + end) // 2
+        if _offset_s(zone, middle) == offset_s:
+            begin = middle + 1
+        else:
+            end = middle
+    return end
+
+
+def _offset_s(zone: tzinfo, at: int) -> int:
+    offset = datetime.fromtimestamp(at, zone).utcoffset()
+    return 0 if offset is None else round(offset.total_seconds())
