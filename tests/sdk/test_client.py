@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,13 @@ from squall.exception import NotFoundError, VersionError
 from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.blob import BlobMissing, BlobStat
 from squall.protocol.deployment import AppHistory, AppHistoryGet
+from squall.protocol.frames import FrameDecoder
 from squall.protocol.request import Request
 from squall.sdk import _client, _local_server
 from squall.sdk._client import Client
 from squall.sdk._local_server import Endpoint
-from squall.sdk._pending import run, sleep
+from squall.sdk._pending import Pending, run, sleep
+from squall.sdk._transport import Transport
 from tests.sdk.double import Connection, ServerDouble
 
 app = squall.App("client", include_source=False)
@@ -86,6 +89,45 @@ def test_a_look_costs_no_more_than_its_time_and_is_asked_once(
     assert found is not None
     assert found.app_id == "ap-1"
     assert asked == ["first", "third"]
+
+
+@pytest.mark.parametrize("who_is_first", ["the asker", "the keeper"])
+def test_a_request_that_meets_a_new_connection_is_sent_over_it_once(
+    server: ServerDouble, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, who_is_first: str
+) -> None:
+    asked: list[str] = []
+
+    async def answer(connection: Connection, request: Request) -> tuple[AppInfo, bytes]:
+        asked.append(request.record(AppGet).app)
+        await asyncio.sleep(0.1)
+        return AppInfo("ap-1", "", "ephemeral", 0.0), b""
+
+    monkeypatch.setattr(Connection, "_answer_AppGet", answer, raising=False)
+    client = _client.current()
+    pendings: list[Pending[Any]] = []
+    adopt, ensure = client.connection.adopt, client._keeper.ensure
+
+    def ask_between(transport: Transport, decoder: FrameDecoder) -> None:
+        adopt(transport, decoder)
+        pendings.append(client.ask("AppGet", AppGet("one")))
+
+    def ensure_and_wait() -> None:
+        ready = ensure()
+        if ready is not None:
+            ready.block(time.monotonic() + 10)
+
+    if who_is_first == "the asker":
+        monkeypatch.setattr(client.connection, "adopt", ask_between)
+        run(client.connect())
+    else:
+        monkeypatch.setattr(client._keeper, "ensure", ensure_and_wait)
+        pendings.append(client.ask("AppGet", AppGet("one")))
+    (pending,) = pendings
+
+    assert pending.block(time.monotonic() + 10)
+    assert asked == ["one"]
+    # The double's end of the connection is that of a server.
+    assert not [one for one in caplog.records if "could not be handled" in one.getMessage()]
 
 
 @pytest.mark.long

@@ -5,7 +5,8 @@ writes to the socket itself, and whoever waits reads it, for all who wait (`_con
 thread, makes the connection (`_keeper.py`, `_greeting.py`).
 
 After a break the keeper connects again, starting the local server if need be, introduces the client under the same
-`client_id`, takes its apps up again, and sends what is unanswered: everything a client asks may be asked twice.
+`client_id`, takes its apps up again, and sends what is unanswered: everything a client asks may be asked twice, but not
+over the same connection.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from squall.protocol.function import FunctionCreate
 from squall.protocol.ids import new_id
 from squall.protocol.server import Welcome
 from squall.sdk import _calls, _greeting, _local_server
-from squall.sdk._connection import Connection
+from squall.sdk._connection import Connection, Line
 from squall.sdk._greeting import set_notice as set_notice
 from squall.sdk._keeper import Keeper
 from squall.sdk._local_server import Endpoint
@@ -67,13 +68,15 @@ class OpenCall(Protocol):
 class _Request:
     """A question, kept until it is answered."""
 
-    __slots__ = ("body", "header", "method", "pending")
+    __slots__ = ("body", "header", "method", "pending", "sent_over")
 
     def __init__(self, method: str, pending: Pending[tuple[Any, bytes]], header: bytes, body: Any) -> None:
         self.method = method
         self.pending = pending
         self.header = header
         self.body = body
+        self.sent_over: Line | None = None
+        """Where it was, or is just being, sent last."""
 
 
 class Client:
@@ -88,6 +91,8 @@ class Client:
         self._load = json.JSONDecoder().decode
         self._numbers = itertools.count(1)
         self._requests: dict[int, _Request] = {}
+        self._choosing = threading.RLock()
+        """Who sends a request. A signal handler may ask in the middle of it."""
         self._streams: dict[int, ClientStream] = {}
         self._calls: dict[str, OpenCall] = {}
         self._apps: dict[str, tuple[AppCreate, tuple[FunctionCreate, ...]]] = {}
@@ -161,9 +166,9 @@ class Client:
         number = next(self._numbers)
         header = self._question(number, method, record, len(body))
         pending: Pending[tuple[Any, bytes]] = Pending(self.connection)
-        self._requests[number] = _Request(method, pending, header, body)
+        request = self._requests[number] = _Request(method, pending, header, body)
         self._keeper.ensure()
-        self._write_header(header, body)
+        self._send(request)
         return number, pending
 
     def stream(self, method: str, record: Any) -> ClientStream:
@@ -276,9 +281,19 @@ class Client:
     def _ensure_connected(self) -> None:
         self._keeper.ensure()
 
-    def _write_header(self, header: bytes, body: Any) -> bool:
+    def _write_header(self, header: bytes, body: Any, line: Line | None = None) -> bool:
         prefix = len(header).to_bytes(4, "little") + len(body).to_bytes(4, "little")
-        return self.connection.write(prefix + header, body)
+        return self.connection.write(prefix + header, body, line)
+
+    def _send(self, request: _Request) -> None:
+        """Ask over the connection there is, unless that is done: by the keeper for a connection that is new, or by who
+        asks. Both may come at the same time; without a connection the next one is the keeper's."""
+        line = self.connection.line
+        with self._choosing:
+            if line is None or request.sent_over is line:
+                return
+            request.sent_over = line
+        self._write_header(request.header, request.body, line)
 
     # What comes
 
@@ -333,7 +348,7 @@ class Client:
         greeted = _greeting.connect(introduction, list(self._apps.values()))
         self.welcome = greeted.welcome
         # The connection becomes visible first and what waits is sent then: a call that begins in between is sent
-        # twice, which is harmless; the other way round it would not be sent at all.
+        # twice, which is harmless; the other way round it would not be sent at all. Of requests see `_send`.
         self.connection.adopt(greeted.transport, greeted.decoder)
         self.connection_count += 1
         self._send_again()
@@ -341,7 +356,7 @@ class Client:
 
     def _send_again(self) -> None:
         for request in list(self._requests.values()):
-            self._write_header(request.header, request.body)
+            self._send(request)
         for call in list(self._calls.values()):
             self.connection.write(call.frames())
             if call.call_id not in self._calls:

@@ -191,10 +191,14 @@ class Connection:
 
     # Writing
 
-    def write(self, data: bytes, body: Any = b"") -> bool:
-        """Send whole frames; whether they are out. Without a connection they are not, and nothing is raised."""
+    def write(self, data: bytes, body: Any = b"", over: Line | None = None) -> bool:
+        """Send whole frames; whether they are out. Without a connection they are not, and nothing is raised.
+
+        Args:
+            over: over this one, or not at all.
+        """
         line = self.line
-        if line is None:
+        if line is None or over not in (None, line):
             return False  # what matters is kept, and sent when there is a connection
         try:
             line.transport.write(data, body)
