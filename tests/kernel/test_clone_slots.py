@@ -472,9 +472,11 @@ async def test_who_is_given_too_few_namespaces_tells_some_and_goes_on(
         return [*await clones.make_namespaces(id_range, uid, 1), *spare, *spare][:count]
 
     async with make_pool(size=0, make_namespaces=make_fewer) as pool:
-        asked = [pool.acquire(f"ce-{number}", owner=OWNER) for number in range(3)]
-        slot, *failures = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+        asked = [asyncio.ensure_future(pool.acquire(f"ce-{number}", owner=OWNER)) for number in range(3)]
+        _, unanswered = await asyncio.wait(asked, timeout=5)
+        assert not unanswered
 
+        slot, *failures = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(slot, NetworkSlot)
         assert [cause in str(failure) for failure in failures] == [True, True]
         # Nothing counts as being made any more: what is left over is removed, and its names are given again.

@@ -72,6 +72,23 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "parked-overtaken",
+        "a parked clone that does not begin",
+        "what it was given stays with it where its successor comes before its end is known",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/fleet.py",
+                "            container.peer.channel.close()\n            self._never_came(container)\n",
+                "            container.peer.channel.close()\n",
+            ),
+        ),
+        {
+            f"{STARTED}test_what_a_copy_was_given_runs_in_the_next_one_that_comes_before_its_own_end_is_known": (
+                "(False, False, 1)"
+            ),
+        },
+    ),
+    Mutation(
         "secrets-in-keys",
         "a function with other secrets",
         "it is forked from the template that has the old ones",

@@ -98,4 +98,14 @@ GVISOR_FAULTS = (
         (Change("src/squall/runtime/gvisor/program.py", "if release >= OLDEST:", "if True:"),),
         {"tests/runtime/test_gvisor.py::test_runsc_that_will_not_do_is_named[old]": "pytest.raises(FeatureMissing"},
     ),
+    Mutation(
+        "gvisor-check-twice",
+        "a check of a snapshot is over just when it has come to itself",
+        "the later word of the two counts",
+        (Change("src/squall/runtime/gvisor/snapshots.py", "        known.has_check_ended = True\n", ""),),
+        {
+            "tests/runtime/test_gvisor_snapshots.py::test_what_is_told_of_a_check_while_it_is_removed_changes_nothing"
+            "[False]": "len(removals) == 1"
+        },
+    ),
 )

@@ -297,4 +297,22 @@ MACHINE_FAULTS = (
         (Change("src/squall/runtime/checks/mirrors.py", "        if answer.error\n", "        if not answer.url\n"),),
         {f"{CHECKS}test_mirror_that_fails_is_named_without_its_password": '== ("warn", "look")'},
     ),
+    Mutation(
+        "request-twice",
+        "a program asks while its connection is made",
+        "its request is sent twice, and the server's log has an error",
+        (
+            Change(
+                "src/squall/sdk/_client.py",
+                "            if line is None or request.sent_over is line:\n",
+                "            if line is None:\n",
+            ),
+        ),
+        {
+            f"tests/sdk/test_client.py::test_a_request_that_meets_a_new_connection_is_sent_over_it_once[{who}]": (
+                "could not be handled"
+            )
+            for who in ("the asker", "the keeper")
+        },
+    ),
 )

@@ -78,4 +78,14 @@ SCHEDULE_FAULTS = (
         (Change("src/squall/protocol/cron.py", "            if at > after:\n", "            if at:\n"),),
         {"tests/protocol/test_cron.py::test_second_of_two_equal_hours_is_not_the_first_again": "due == at("},
     ),
+    Mutation(
+        "cron-set-back",
+        "a clock is set back to the middle of an hour",
+        "what that brings again is stepped over",
+        (Change("src/squall/protocol/cron.py", "        if change is not None:\n", "        if False:\n"),),
+        {
+            "tests/protocol/test_cron.py::test_clocks_that_are_set_forward_and_back"
+            "[50 */2 * * *-Pacific/Chatham-2026-04-04 13:20-expected14]": "== expected"
+        },
+    ),
 )

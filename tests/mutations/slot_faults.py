@@ -113,4 +113,22 @@ SLOT_FAULTS = (
         (Change(POOL, "if self._owned_free_count() > OWNED_FREE_MAX:", "if False:"),),
         {f"{SLOTS}test_owner_that_waits_longest_loses_its_slots_when_all_have_too_many": "await settle("},
     ),
+    Mutation(
+        "slot-too-few",
+        "a process without descriptors is given fewer namespaces than were sent",
+        "what was left over counts as being made for ever",
+        (
+            Change(
+                POOL,
+                "            for name in names:\n"
+                "                self._fail(stock, name, failure)\n"
+                "                self._end_one(stock)\n",
+                "",
+            ),
+        ),
+        {
+            f"{SLOTS}test_who_is_given_too_few_namespaces_tells_some_and_goes_on"
+            "[spare0-fewer namespaces came than were asked for]": "assert not unanswered"
+        },
+    ),
 )

@@ -82,8 +82,8 @@ def test_what_is_told_of_a_check_while_it_is_removed_changes_nothing(
     made._end_check(template, "tp-1-check", "restored, it had not come to itself after 30 s")
     if is_left:
         made.outlives("tp-1", lambda: left.append("removed"))
-    (removed,) = removals
-    removed(Reply())
+    assert len(removals) == 1
+    removals[0](Reply())
 
     (answer,) = answers
     assert isinstance(answer, Reply)
