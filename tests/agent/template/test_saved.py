@@ -457,6 +457,28 @@ async def test_those_used_longest_ago_go_when_all_are_too_much(store: SavedTempl
     assert [one.key[0] for one in again.known() if one.key[0] != "b"] == ["c", "a"]
 
 
+async def test_what_a_function_had_saved_before_goes_and_what_others_have_stays(store: SavedTemplates) -> None:
+    for key, function_id in zip("abcd", ("fu-1", "fu-1", "fu-2", "fu-1"), strict=True):
+        await keep(store, about(key, function_id=function_id, size_bytes=MIB))
+    await store.failed(about("e", function_id="fu-1"), "it has not come back")
+    store.place("b" * 40)
+    store.forget(["d" * 40])
+
+    again = SavedTemplates(store.top.parent, 100 * MIB, lambda place: None, time.time)  # tidy: a clock of files
+    for known in (store, again):
+        await known.open()
+        if known is again:
+            known.forget(["d" * 40])  # nobody took its files away
+        known.supersede("fu-1", "b" * 40)
+        assert sorted(one.key[0] for one in known.known()) == ["b", "c"]
+        known.supersede("fu-1", "")
+        known.supersede("fu-3", "")
+        assert [one.key[0] for one in known.known()] == ["c"]
+        known.supersede("fu-2", "")
+        assert not list(known.known())
+        assert not known._keys_of
+
+
 async def test_one_goes_at_a_time_where_the_disk_is_nearly_full(store: SavedTemplates) -> None:
     for key in "ab":
         await keep(store, about(key, function_id=f"fu-{key}"))

@@ -104,6 +104,8 @@ class SavedTemplates:
         self._now = now
         self._machine: Mapping[str, str] | None = None
         self._known: dict[str, SavedTemplate] = {}
+        self._keys_of: dict[str, set[str]] = {}
+        """Of those that are known, by function: each start of one asks."""
         self._opening = asyncio.Lock()
         self._is_open = False
 
@@ -111,14 +113,22 @@ class SavedTemplates:
         """Find out what there is; False where nothing can be saved. May be repeated."""
         async with self._opening:
             if not self._is_open:
-                self._known, doomed = await asyncio.to_thread(self._read)
+                found, doomed = await asyncio.to_thread(self._read)
+                for one in found:
+                    self._know(one)
                 for place, cause in doomed:
                     _log.info("a saved template is dropped: %s (%s)", cause, place.name)
                     self._discard(place)
                 self._is_open = True
         return self._machine is not None
 
-    def _read(self) -> tuple[dict[str, SavedTemplate], list[tuple[Path, str]]]:
+    def _know(self, about: SavedTemplate) -> None:
+        """It is the one used last."""
+        self._known.pop(about.key, None)
+        self._known[about.key] = about
+        self._keys_of.setdefault(about.function_id, set()).add(about.key)
+
+    def _read(self) -> tuple[list[SavedTemplate], list[tuple[Path, str]]]:
         """What an agent of before has left: what is of use here, and what is not, with its cause."""
         self._machine = machine_facts() if self.bytes_max else None
         found, doomed = [], []
@@ -133,7 +143,7 @@ class SavedTemplates:
             else:
                 found.append(about)
         found.sort(key=lambda one: one.used_at)
-        return {one.key: one for one in found}, doomed
+        return found, doomed
 
     def known(self) -> Iterable[SavedTemplate]:
         """All of them, also those that are not there; those used longest ago come first."""
@@ -148,7 +158,7 @@ class SavedTemplates:
         found = self._known.get(key)
         if found is None or not found.size_bytes:
             return None
-        self._known[key] = replace(self._known.pop(key), used_at=self._now())
+        self._know(replace(found, used_at=self._now()))
         with contextlib.suppress(OSError):
             os.utime(self.top / key / _ABOUT, (self._now(), self._now()))
         return self.top / key / _TEMPLATE
@@ -196,7 +206,7 @@ class SavedTemplates:
         await asyncio.to_thread(_write_about, place, about)
         self.forget([about.key])
         await asyncio.to_thread(_put, place, self.top / about.key)
-        self._known[about.key] = about
+        self._know(about)
         self.keep_within()
 
     async def came_back(self, key: str) -> None:
@@ -217,7 +227,7 @@ class SavedTemplates:
             used_at=self._now(),
         )  # fmt: skip
         self.forget([about.key])
-        self._known[about.key] = failed
+        self._know(failed)
         _log.warning("%s: it is not on the disk: %s", about.template_id, failed.cause)
         try:
             await asyncio.to_thread(self._write_failed, failed)
@@ -235,6 +245,10 @@ class SavedTemplates:
         """Drop these; returns which there were."""
         gone = [self._known.pop(key) for key in keys if key in self._known]
         for one in gone:
+            keys_of = self._keys_of[one.function_id]
+            keys_of.discard(one.key)
+            if not keys_of:
+                del self._keys_of[one.function_id]
             self._discard(self.top / one.key)
         return gone
 
@@ -244,7 +258,7 @@ class SavedTemplates:
 
     def supersede(self, function_id: str, key: str) -> None:
         """Drop those of a function that is another one now."""
-        self.forget_if(lambda one: one.function_id == function_id and one.key != key)
+        self.forget([other for other in self._keys_of.get(function_id, ()) if other != key])
 
     def keep_within(self, space: Space | None = None) -> None:
         """Drop what is too much, too old, or in the way of others on a disk that is nearly full: those used longest ago
