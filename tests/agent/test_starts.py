@@ -271,7 +271,8 @@ async def test_a_template_that_has_ended_is_noticed_when_it_is_to_be_forked(worl
             for template_id in [name for name in world.machine.containers if name.startswith("tp-")]:
                 # Its end is told after that of its last clone, which goes on.
                 await FakeRuntime(world.machine).kill(template_id, signal.SIGTERM)
-            reserve_of(template_of(world)).parked.clear()
+            for cell in list(template_of(world).parked):
+                reserve_of(template_of(world)).remove(cell.cell_id)
             _, answer = await snapshot(world)
 
         assert answer.path == "plain"

@@ -42,7 +42,7 @@ async def test_memory_of_a_parked_clone_is_measured_and_counts(forge: Forge) -> 
     template = await forge.ready("--before", takes, container_id=known.template_id)
     await forge.runtime.prepare(forge.spec(template, container_id=cell.cell_id), is_parked=True)
     cell.memory_bytes = PARKED_BYTES
-    reserve_of(known).parked.append(cell)
+    reserve_of(known).put(cell)
     reserve_of(known).demand.add(0.0)
     pools = Pools(Cells.__new__(Cells), forge.runtime, lambda: 0.0, lambda template, error: None)
 

@@ -25,12 +25,40 @@ def test_those_used_longest_ago_go_first_and_no_more_than_needed() -> None:
 
 def test_what_is_made_ahead_counts_and_a_process_that_is_gone_does_not() -> None:
     template = make_template()
-    reserve_of(template).cells.append(make_cell())
-    reserve_of(template).parked.append(make_cell(2, is_parked=True))
+    reserve_of(template).put(make_cell())
+    reserve_of(template).put(make_cell(2, is_parked=True))
     assert template.total_bytes == 12 * MIB
 
     template.state = UNFIT
     assert total_bytes([template]) == 2 * MIB
+
+
+def test_what_is_ready_is_counted_from_when_it_comes_to_when_it_goes() -> None:
+    template = make_template(memory_mib=0)
+    reserve = reserve_of(template)
+    parked = [make_cell(number, is_parked=True) for number in range(4)]
+    for number in range(3):
+        reserve.put(make_cell(10 + number))
+    for cell in parked:
+        reserve.put(cell)
+
+    reserve.measured(parked[1], 20 * MIB)
+    assert reserve.take_parked() is parked[0]
+    reserve.measured(parked[0], 100 * MIB)  # its time is over
+    assert reserve.remove(parked[2].cell_id) is parked[2]
+    assert reserve.remove(parked[2].cell_id) is None
+    assert reserve.take_cell() is not None
+
+    ahead = [*template.cells, *template.parked]
+    assert (template.cell_count, template.parked_count) == (2, 2)
+    assert template.total_bytes == sum(cell.memory_bytes for cell in ahead) == 23 * MIB
+    assert set(template.ahead) == {cell.cell_id for cell in ahead}
+
+    assert sorted(cell.cell_id for cell in template.empty()) == sorted(cell.cell_id for cell in ahead)
+    assert template.total_bytes == 0
+    assert not template.ahead
+    assert reserve.take_cell() is None
+    assert reserve.take_parked() is None
 
 
 def test_one_that_somebody_waits_for_stays() -> None:

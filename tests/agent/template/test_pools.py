@@ -25,7 +25,7 @@ class Made:
     def __init__(self) -> None:
         self.failures: list[Exception] = []
         self.discarded: list[Cell] = []
-        self.now = self.most_at_once = 0
+        self.now = self.most_at_once = self.made = 0
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
 
@@ -37,7 +37,8 @@ class Made:
             await self.may_go_on.wait()
             if self.failures:
                 raise self.failures.pop(0)
-            return make_cell(is_parked=is_parked)
+            self.made += 1
+            return make_cell(100 + self.made, is_parked=is_parked)
         finally:
             self.now -= 1
 
@@ -183,8 +184,8 @@ async def test_what_is_not_wanted_any_more_goes_the_oldest_first() -> None:
     room = Room()
     template = room.template(1, starts=1)
     old, new = make_cell(1, since=0.0), make_cell(2, since=95.0)
-    reserve_of(template).cells.extend([old, new, make_cell(3, since=95.0)])
-    reserve_of(template).parked.append(make_cell(4, is_parked=True))
+    for cell in (old, new, make_cell(3, since=95.0), make_cell(4, is_parked=True)):
+        reserve_of(template).put(cell)
     room.clock = 100.0
 
     await room.pools.upkeep([template])

@@ -140,21 +140,22 @@ class Faults:
     def _waiting_ended(self, cell_id: str) -> None:
         """What nobody had begun in: killed, as a rule, for its memory. That says nothing of its template."""
         for template in self._roster.there.values():
-            for reserve in template.reserves.values():
-                for cell in (*reserve.parked, *reserve.cells):
-                    if cell.cell_id == cell_id:
-                        reserve.remove(cell)
-                        self._tasks.start(self._cells.discard(cell))
-                        return
+            if cell_id in template.ahead:
+                self._take_away(template, cell_id)
+                return
+
+    def _take_away(self, template: Template, cell_id: str) -> None:
+        cell = template.ahead[cell_id].remove(cell_id)
+        if cell is not None:
+            self._tasks.start(self._cells.discard(cell))
 
     def find_lost(self, there: Collection[str]) -> None:
         """Take those for ended that the runtime does not know any more."""
         for template in list(self._roster.there.values()):
             if template.is_up and not template.has_exited and template.template_id not in there:
                 self.ended(template.template_id, None)
-            for cell in (*template.parked, *template.cells):
-                if cell.cell_id not in there:
-                    self.ended(cell.cell_id, None)
+            for cell_id in [cell_id for cell_id in template.ahead if cell_id not in there]:
+                self._take_away(template, cell_id)
 
 
 def _in_words(status: ExitStatus) -> str:

@@ -133,15 +133,16 @@ class Pools:
         """
         now = self._monotonic()
         ready = [
-            reserve
+            (reserve, reserve.targets(now))
             for one in templates
             if one.is_ready and one.pools_rest_until <= now
             for reserve in one.reserves.values()
         ]
-        ready.sort(key=lambda one: (-one.template.used_at, -one.demand.last_at))
-        wanted = [(one, one.targets(now)) for one in ready]
-        parked = Counter({one.template_id: len(one.parked) for one in templates})
-        cells = Counter({one.template_id: len(one.cells) for one in templates})
+        # Most of them have all: this is asked after each start.
+        wanted = [(one, targets) for one, targets in ready if _lacks(one, targets)]
+        wanted.sort(key=lambda one: (-one[0].template.used_at, -one[0].demand.last_at))
+        parked = Counter({one.template_id: one.parked_count for one in templates} if wanted else {})
+        cells = Counter({one.template_id: one.cell_count for one in templates} if wanted else {})
         found: list[tuple[Reserve, bool]] = []
         for one, targets in wanted:
             missing = min(targets.parked_count - len(one.parked), _share(one, parked, PARKED_NODE_MAX))
@@ -157,7 +158,7 @@ class Pools:
 
     async def _fill(self, reserve: Reserve, *, is_parked: bool) -> None:
         template = reserve.template
-        cell = reserve.cells.popleft() if is_parked and reserve.cells else None
+        cell = reserve.take_cell() if is_parked else None
         try:
             if cell is None:
                 cell = await self._cells.make(reserve, is_parked=is_parked)
@@ -173,7 +174,7 @@ class Pools:
                 _log.warning("%s: nothing can be made ahead: %s", template.template_id, error)
             return
         if reserve.is_current:
-            (reserve.parked if cell.is_parked else reserve.cells).append(cell)
+            reserve.put(cell)
         else:
             # Its template was dropped meanwhile, or its function is another one.
             await self._cells.discard(cell)
@@ -192,9 +193,12 @@ class Pools:
         now = self._monotonic()
         for reserve in [reserve for template in templates for reserve in template.reserves.values()]:
             targets = reserve.targets(now)
-            for waiting, count in ((reserve.cells, targets.cell_count), (reserve.parked, targets.parked_count)):
-                while len(waiting) > count and now - waiting[0].since > SURPLUS_S:
-                    await self._cells.discard(waiting.popleft())
+            for waiting, take, count in (
+                (reserve.cells, reserve.take_cell, targets.cell_count),
+                (reserve.parked, reserve.take_parked, targets.parked_count),
+            ):
+                while len(waiting) > count and now - waiting[0].since > SURPLUS_S and (cell := take()) is not None:
+                    await self._cells.discard(cell)
             if reserve.is_current and targets == _NOTHING and not (reserve.cells or reserve.parked):
                 # Nobody has started the function for long: it is not gone through after each start of others.
                 del reserve.template.reserves[reserve.request.function_id]
@@ -206,10 +210,16 @@ class Pools:
     async def _measure(self, template: Template) -> None:
         try:
             template.memory_bytes = (await self._runtime.usage(template.template_id)).memory_bytes
-            for cell in template.parked:
-                cell.memory_bytes = (await self._runtime.usage(cell.cell_id)).memory_bytes
+            for reserve in list(template.reserves.values()):
+                for cell in list(reserve.parked):
+                    reserve.measured(cell, (await self._runtime.usage(cell.cell_id)).memory_bytes)
         except RuntimeFailure as error:
             _log.debug("%s: cannot be measured: %s", template.template_id, error)
+
+
+def _lacks(reserve: Reserve, targets: Targets) -> bool:
+    """Fewer are ready than are to be."""
+    return len(reserve.parked) < targets.parked_count or len(reserve.cells) < targets.cell_count
 
 
 def _share(reserve: Reserve, held: Counter[str], node_max: int) -> int:

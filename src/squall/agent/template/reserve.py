@@ -53,7 +53,7 @@ class Reserve:
     cells: collections.deque[Cell] = field(default_factory=collections.deque)
     """Ready to be forked into, the oldest first."""
     parked: collections.deque[Cell] = field(default_factory=collections.deque)
-    """Ready to be told who they are, the oldest first."""
+    """Ready to be told who they are, the oldest first. Its template counts both: they change here alone."""
 
     def fits(self, request: ContainerStart) -> bool:
         """A container of this start may begin in what is ready."""
@@ -70,20 +70,49 @@ class Reserve:
             return Targets(cell_count=0, parked_count=0)
         return self.demand.targets(self.template.kind, now)
 
-    def remove(self, cell: Cell) -> bool:
-        """Take a cell out that has ended; False if it is none of these."""
+    def put(self, cell: Cell) -> None:
+        """One more is ready."""
+        self.template.ahead[cell.cell_id] = self
+        self.template.ahead_bytes += cell.memory_bytes
+        (self.parked if cell.is_parked else self.cells).append(cell)
+
+    def take_parked(self) -> Cell | None:
+        """The clone that has waited longest, if one does."""
+        return self._take(self.parked)
+
+    def take_cell(self) -> Cell | None:
+        """The cell that has waited longest, if one does."""
+        return self._take(self.cells)
+
+    def _take(self, waiting: collections.deque[Cell]) -> Cell | None:
+        return self._left(waiting.popleft()) if waiting else None
+
+    def measured(self, cell: Cell, memory_bytes: int) -> None:
+        """One that waits occupies so much; it may be gone by now."""
+        if self.template.ahead.get(cell.cell_id) is self:
+            self.template.ahead_bytes += memory_bytes - cell.memory_bytes
+            cell.memory_bytes = memory_bytes
+
+    def remove(self, cell_id: str) -> Cell | None:
+        """Take one out that has ended, if it is one of these."""
         for waiting in (self.parked, self.cells):
-            if cell in waiting:
-                waiting.remove(cell)
-                return True
-        return False
+            for cell in waiting:
+                if cell.cell_id == cell_id:
+                    waiting.remove(cell)
+                    return self._left(cell)
+        return None
 
     def empty(self) -> list[Cell]:
         """Take all out."""
-        ahead = [*self.parked, *self.cells]
+        ahead = [self._left(cell) for cell in (*self.parked, *self.cells)]
         self.parked.clear()
         self.cells.clear()
         return ahead
+
+    def _left(self, cell: Cell) -> Cell:
+        del self.template.ahead[cell.cell_id]
+        self.template.ahead_bytes -= cell.memory_bytes
+        return cell
 
 
 def _shape(request: ContainerStart) -> tuple[object, ...]:

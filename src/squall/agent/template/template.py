@@ -44,6 +44,10 @@ class Template:
     memory_bytes: int = 0
     reserves: dict[str, Reserve] = field(default_factory=dict)
     """What is ready, by function."""
+    ahead: dict[str, Reserve] = field(default_factory=dict)
+    """The same, by the ids of cells."""
+    ahead_bytes: int = 0
+    """What all that is ready occupies: a running total, since each start asks for it."""
     users: dict[str, TemplateUser] = field(default_factory=dict)
     """Functions whose containers are started from it, those used last come last; none once it is on its way out."""
     clones: set[str] = field(default_factory=set)
@@ -65,6 +69,16 @@ class Template:
     def template_id(self) -> str:
         """Its id."""
         return self.outfit.record.container_id
+
+    @property
+    def parked_count(self) -> int:
+        """How many wait to be told who they are."""
+        return sum(len(reserve.parked) for reserve in self.reserves.values())
+
+    @property
+    def cell_count(self) -> int:
+        """How many are ready to be forked into."""
+        return sum(len(reserve.cells) for reserve in self.reserves.values())
 
     @property
     def cells(self) -> list[Cell]:
@@ -98,8 +112,7 @@ class Template:
     @property
     def total_bytes(self) -> int:
         """What it occupies, with what is ready for it. Of one that is dropped: its process is gone."""
-        ahead = sum(cell.memory_bytes for cell in (*self.cells, *self.parked))
-        return ahead + (self.memory_bytes if self.state in (MAKING, READY) else 0)
+        return self.ahead_bytes + (self.memory_bytes if self.state in (MAKING, READY) else 0)
 
     def told(self) -> NodeTemplate:
         """As its server is told of it."""
@@ -113,8 +126,8 @@ class Template:
             self.cause,
             self.total_bytes // _MIB,
             clone_count=len(self.clones),
-            parked_count=len(self.parked),
-            cell_count=len(self.cells),
+            parked_count=self.parked_count,
+            cell_count=self.cell_count,
             made_at=self.made_at,
             used_at=self.used_at,
             is_brought_back=self.is_brought_back,

@@ -277,16 +277,14 @@ class Templates:
 
     def take_parked(self, template: Template, request: ContainerStart) -> Cell | None:
         """The clone that has waited longest, if one does."""
-        parked = self.reserve_of(template, request).parked
-        return parked.popleft() if parked else None
+        return self.reserve_of(template, request).take_parked()
 
     def take_cell(self, template: Template, request: ContainerStart) -> Cell | None:
         """The cell that has waited longest, if one does.
 
         Oldest first, of both: none waits for ever, and the network of a cell has rested since its last container.
         """
-        cells = self.reserve_of(template, request).cells
-        return cells.popleft() if cells else None
+        return self.reserve_of(template, request).take_cell()
 
     def clone_began(self, template_id: str, runtime_id: str) -> None:
         """A container is a fork of this template, or about to be."""
