@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,21 @@ def test_a_container_may_write_up_to_its_limit_and_is_ended_beyond(disk: Disk) -
     assert list(over) == ["ct-1"]
     assert "its limit is 10 MiB" in over["ct-1"]
     assert "ephemeral_disk=" in over["ct-1"]
+
+
+def test_what_one_had_when_it_was_ended_is_not_counted_but_what_it_writes_then(disk: Disk) -> None:
+    one = disk.add("tp-1")
+    write(one, 35)
+    assert list(disk.look()) == ["tp-1"]
+
+    disk.writers[0] = replace(disk.writers[0], is_ended=True)
+    for _ in range(20):
+        assert not disk.look(IDLE_S_MAX)
+    write(one, 9, "more")
+    assert not disk.look(IDLE_S_MAX)
+    write(one, 2, "and more")
+    over = disk.look(IDLE_S_MAX)
+    assert list(over) == ["tp-1"]
 
 
 def test_files_count_as_well_as_bytes(disk: Disk) -> None:

@@ -532,8 +532,32 @@ async def test_a_template_over_its_functions_disk_limit_is_unfit_and_the_functio
         assert not world.agent.templates._roster.live
         (unfit,) = [one for one in await told(world) if one.state == "unfit"]
         assert "its limit is 1 MiB" in unfit.cause
+        await asyncio.sleep(1.0)  # what it has written stays there for as long as its clone lives
         assert world.agent.containers.is_running(container_id)
         assert not world.server.exits
+
+
+@pytest.mark.usefixtures("no_pools")
+async def test_a_template_that_goes_on_writing_though_it_was_ended_is_ended_with_its_clones(world: World) -> None:
+    async with node(world) as agent:
+        container_id, _ = await snapshot(world, resources=Resources(disk_mib=1))
+        (spec,) = specs(world, "tp-")
+        agent.templates.drop_of("ap-00000001")
+        (writer,) = [one for one in agent.templates.writers() if one.container_id == spec.container_id]
+        assert writer.is_ended
+        folder = Path(spec.state_dir) / "rw"
+        folder.mkdir(exist_ok=True)
+        await until(lambda: [one for one in agent._disk._watched.values() if one.left is not None])
+        assert agent.containers.is_running(container_id)
+
+        (folder / "file").write_bytes(bytes(2 * 2**20))
+        await until(lambda: world.server.exits)
+
+        assert world.server.exits[0].container_id == container_id
+        assert "the template that it is a fork of: it had " in world.server.exits[0].over_disk
+        await until(lambda: not agent.templates._roster.there)
+        await agent.end_all(0.0)
+    assert not world.left()
 
 
 async def test_a_clone_that_waits_and_is_over_its_disk_limit_goes(world: World) -> None:

@@ -495,7 +495,8 @@ class Agent:
 
     def _over_disk(self, container_id: str, why: str) -> None:
         self.containers.over_disk(container_id, why)
-        self.templates.over_disk(container_id, why)
+        for clone_id in self.templates.over_disk(container_id, why):
+            self.containers.over_disk(clone_id, f"the template that it is a fork of: {why}")
         self._builder.over_disk(container_id, why)
 
     async def _report(self) -> None:

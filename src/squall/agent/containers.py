@@ -232,9 +232,13 @@ class Containers:
         ]
 
     def over_disk(self, container_id: str, why: str) -> None:
-        """End a container for what it has written, if it is one of these."""
-        container = self._known.get(container_id)
-        if container is not None and not container.has_exited:
+        """End a container for what it has written, if it is one of these and runs.
+
+        Args:
+            container_id: the server's or the runtime's.
+        """
+        container = self._known.get(container_id) or self._by_runtime_id.get(container_id)
+        if container is not None and container.is_running and not container.has_exited:
             container.over_disk, container.is_ending = why, True
             self._tasks.start(self._kill(container))
 

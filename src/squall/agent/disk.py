@@ -71,6 +71,8 @@ class Writer:
     limit: DiskLimit
     more: str = "give the function more with ephemeral_disk= (in MiB)"
     """How the limit is raised."""
+    is_ended: bool = False
+    """Nobody should write there any more, and what was written stays: the limit is for what comes yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +130,26 @@ class _Watched:
         """When its tree was last read to its end."""
         self.unread = 0
         """How often it was not, since."""
+        self.left: DiskUse | None = None
+        """What one had when it was ended."""
+
+    @property
+    def limit(self) -> DiskLimit:
+        limit, left = self.writer.limit, self.left
+        return limit if left is None else DiskLimit(limit.space_bytes + left.space_bytes, limit.inodes + left.inodes)
+
+    @property
+    def is_to_be_read_whole(self) -> bool:
+        return self.writer.is_ended and self.left is None
 
     @property
     def slack_bytes(self) -> int:
-        return max(0, self.writer.limit.space_bytes - self.use.space_bytes)
+        return max(0, self.limit.space_bytes - self.use.space_bytes)
+
+    def is_now(self, writer: Writer, now: float) -> None:
+        if writer.is_ended and not self.writer.is_ended:
+            self.due_at = now
+        self.writer = writer
 
 
 class DiskWatch:
@@ -191,6 +209,8 @@ class DiskWatch:
         now = self._monotonic()
         known = self._watched
         self._watched = {one.container_id: known.get(one.container_id) or _Watched(one, now) for one in writers}
+        for one in writers:
+            self._watched[one.container_id].is_now(one, now)
         space = self._space()
         self._hurry(space, now)
         over: dict[str, str] = {}
@@ -208,7 +228,7 @@ class DiskWatch:
         mark = self._mark or space
         fell_bytes, fell_inodes = mark.free_bytes - space.free_bytes, mark.free_inodes - space.free_inodes
         slack_bytes = min([one.slack_bytes for one in self._watched.values()])
-        slack_inodes = min([one.writer.limit.inodes - one.use.inodes for one in self._watched.values()])
+        slack_inodes = min([one.limit.inodes - one.use.inodes for one in self._watched.values()])
         is_short = space.is_short_of_bytes or space.is_short_of_inodes
         is_shorter = fell_bytes > space.reserve_bytes // 16 or fell_inodes > space.reserve_inodes // 16
         has_begun = is_short and (is_shorter or not self._was_short)
@@ -236,16 +256,19 @@ class DiskWatch:
 
     def _measure(self, watched: _Watched) -> None:
         began_at = self._monotonic()
-        limit = watched.writer.limit
+        limit, is_to_be_whole = watched.limit, watched.is_to_be_read_whole
         use = deleted_use(watched.writer.pid, watched.writer.folders)
         for folder in watched.writer.folders:
             counted = use
 
             def may_go_on(tree: DiskUse, counted: DiskUse = counted) -> bool:
                 found = counted.plus(tree)
-                return not (self._is_stopping or found.space_bytes > limit.space_bytes or found.inodes > limit.inodes)
+                is_over = found.space_bytes > limit.space_bytes or found.inodes > limit.inodes
+                return not self._is_stopping and (is_to_be_whole or not is_over)
 
             use = counted.plus(tree_use(folder, may_go_on))
+        if is_to_be_whole:
+            watched.left = use
         now = self._monotonic()
         has_grown = use.space_bytes > watched.use.space_bytes or use.inodes > watched.use.inodes
         if use.is_whole:
@@ -289,7 +312,7 @@ class DiskWatch:
 
 def _over_limit(watched: _Watched, now: float) -> str:
     """Why a container is to be ended for its own limit; empty if it is not."""
-    use, limit = watched.use, watched.writer.limit
+    use, limit = watched.use, watched.limit
     if use.space_bytes > limit.space_bytes:
         return (
             f"it had {use.space_bytes // _MIB} MiB or more on its disk, its limit is {limit.space_bytes // _MIB} MiB; "

@@ -339,17 +339,25 @@ class Templates:
         found = []
         for template in self._roster.there.values():
             if template.is_up and not template.has_exited:
-                found.append(_writer(template.template_id, template.outfit, template.pid))
+                is_ended = not self._roster.is_live(template)
+                found.append(_writer(template.template_id, template.outfit, template.pid, is_ended=is_ended))
             found += [_writer(cell.cell_id, cell.outfit, 0) for cell in template.parked]
         return found
 
-    def over_disk(self, runtime_id: str, why: str) -> None:
-        """End a template or a clone that waits for what it has written, if it is one of these."""
+    def over_disk(self, runtime_id: str, why: str) -> Collection[str]:
+        """End a template or a clone that waits for what it has written, if it is one of these.
+
+        Returns:
+            Clones, by the runtime's ids, of a template that was ended before: it is gone with the last of them only.
+        """
         template = self._roster.there.get(runtime_id)
-        if template is not None:
-            self._roster.unfit(template, why)
-        else:
+        if template is None:
             self._faults.ended(runtime_id, None)
+            return ()
+        if not self._roster.is_live(template):
+            return tuple(template.clones)
+        self._roster.unfit(template, why)
+        return ()
 
     # What the server asks
 
@@ -563,7 +571,7 @@ def _make_s(request: ContainerStart) -> float:
     return max(MAKE_S, request.startup_timeout_s)
 
 
-def _writer(runtime_id: str, outfit: Outfit, pid: int) -> Writer:
+def _writer(runtime_id: str, outfit: Outfit, pid: int, *, is_ended: bool = False) -> Writer:
     # What is kept for clones is linked to what was written, and counted once.
     folders = (str(outfit.directory / "rw"), str(outfit.directory / FILES))
-    return Writer(runtime_id, folders, pid, disk_limit(outfit.record.disk_mib))
+    return Writer(runtime_id, folders, pid, disk_limit(outfit.record.disk_mib), is_ended=is_ended)
