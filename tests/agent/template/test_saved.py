@@ -17,13 +17,15 @@ import pytest
 
 from squall.agent.agent import Agent
 from squall.agent.disk import Space
+from squall.agent.outfit import Outfit
 from squall.agent.template import saved, saver
 from squall.agent.template.saved import SavedTemplate, SavedTemplates
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.template import NodeTemplate, NodeTemplateDrop, NodeTemplateDropped
-from squall.runtime.contract import TemplateReport
+from squall.runtime.contract import Started, TemplateReport
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.fake import FakeMachine, FakeRuntime
+from squall.runtime.spec import ContainerSpec
 from tests.agent.nodes import node, snapshot, specs, template_of, told
 from tests.agent.parts import until
 from tests.agent.world import World
@@ -420,6 +422,58 @@ async def test_an_agent_that_ends_in_the_middle_leaves_nothing(world: World) -> 
         await agent.end_all(0.0)
         assert not os.listdir(world.data_dir / "saved")
     assert not world.left()
+
+
+async def test_one_that_was_being_checked_when_the_agent_was_killed_does_not_take_the_templates_place(
+    world: World,
+) -> None:
+    async with saving(world) as agent:
+
+        class Holding(FakeRuntime):
+            async def save(self, template_id: str, directory: str) -> None:
+                await super().save(template_id, directory)
+                world.may_report.clear()
+
+        agent.templates._saver._services = replace(agent.templates._saver._services, runtime=Holding(world.machine))
+        container_id, _ = await snapshot(world)
+        before = template_of(world).template_id
+        await until(lambda: len(world.templates) == 2)
+        # Killed: nothing is cleared away.
+        agent.templates._outfits.give_back = _nothing  # type: ignore[method-assign]
+    world.may_report.set()
+
+    async with saving(world) as agent:
+        assert template_of(world).template_id == before
+        await until(lambda: [one.container_id for one in specs(world, "tp-")] == [before])
+        assert agent.containers.is_running(container_id)
+        assert (await snapshot(world))[1].path == "fork"
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+async def _nothing(outfit: Outfit, failure: BaseException | None = None) -> None:
+    pass
+
+
+async def test_what_is_taken_off_the_disk_while_it_comes_back_has_not_failed(world: World) -> None:
+    async with with_one_saved(world) as (place, _):
+        pass
+    async with saving(world) as agent:
+
+        class Taken(FakeRuntime):
+            async def start(self, spec: ContainerSpec) -> Started:
+                if spec.restore_from == str(place / "template"):
+                    agent.templates._saved.forget([place.name])
+                    raise RuntimeFailure("its pages are not there")
+                return await super().start(spec)
+
+        agent.templates._making._services = replace(agent.templates._making._services, runtime=Taken(world.machine))
+        _, answer = await snapshot(world)
+
+        assert answer.path == "fork"
+        assert answer.cause == "its template was made anew: what was saved of it was dropped meanwhile"
+        assert "failure_count" not in json.loads((await kept(world) / "about.json").read_text())
+        await agent.end_all(0.0)
 
 
 # Alone

@@ -105,7 +105,7 @@ class Adoption:
     async def _adopt_one(self, template_id: str, clones: set[str]) -> Template | None:
         directory = self._config.containers_dir / template_id
         record, known = read_record(directory), read_template_record(directory)
-        if record is None or known is None:
+        if record is None or known is None or known.is_check:
             return None
         try:
             template = await self._making.adopt(record, known)

@@ -28,14 +28,17 @@ class TemplateRecord:
     """As in `Template`."""
     users: dict[str, TemplateUser] = field(default_factory=dict)
     """The same."""
+    is_check: bool = False
+    """The same."""
 
 
 def write_template_record(directory: Path, template: Template) -> None:
     """Write the record of a template, in the place of the one before; readable by root only."""
     request = replace(template.request, env={})
     written = TemplateRecord(
-        template.key, template.kind, template.made_at, request, template.holds_secrets, dict(template.users)
-    )
+        template.key, template.kind, template.made_at, request, template.holds_secrets, dict(template.users),
+        template.is_check,
+    )  # fmt: skip
     fresh = directory / f"{_NAME}.new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:

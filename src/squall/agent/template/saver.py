@@ -91,12 +91,17 @@ class Saver:
         place = self._saved.place(template.key)
         if place is None:
             return None
+        found = self._saved.find(template.key)
         try:
             async with asyncio.timeout(BRING_BACK_S):
                 report = await self._come_back(template, place)
         except SpawnerGone:
             raise
         except (RuntimeFailure, TimeoutError) as error:
+            if self._saved.find(template.key) is not found:
+                # Its files were taken away under it: that is no fault of theirs, and nothing is to be known of it.
+                template.detour = "its template was made anew: what was saved of it was dropped meanwhile"
+                return None
             cause = f"it could not be brought back: {error or f'it was not back within {BRING_BACK_S:g} s'}"
             template.detour = printable(f"its template was made anew: {cause}")
             await self._saved.failed(_about(template), printable(cause))
@@ -205,6 +210,7 @@ class Saver:
             RuntimeFailure, PlatformError, OSError, TimeoutError: it does not come back.
         """
         check = self._making.new(template.key, template.kind, template.request)
+        check.is_check = True
         self.checking_bytes = template.memory_bytes
         try:
             async with asyncio.timeout(BRING_BACK_S):

@@ -58,6 +58,8 @@ class Template:
     """Clones that crashed soon after they had begun, none of which has lived for long in between, by function."""
     holds_secrets: bool = True
     """Its environment may: what is the function's own may be one, and nobody says which. It is never put on disk."""
+    is_check: bool = False
+    """It came from what was saved of another one of its key, to see whether it does, and is of no other use."""
     is_brought_back: bool = False
     """From the disk: it has loaded nothing."""
     detour: str = ""
