@@ -20,7 +20,7 @@ from squall.protocol.container import ContainerExec, TerminalOutput
 from squall.protocol.function import GVISOR, NAMESPACES, Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN
 from squall.runtime.contract import Started, TemplateReport
-from squall.runtime.errors import RuntimeFailure, SlotUnfit, TemplateUnfit
+from squall.runtime.errors import JoinFailure, RuntimeFailure, SlotUnfit, TemplateUnfit
 from squall.runtime.fake import FakeProcess, FakeRuntime
 from squall.runtime.spec import ContainerSpec
 from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
@@ -241,10 +241,10 @@ async def test_a_shortcut_that_fails_is_followed_by_the_next_one_and_leaves_noth
 
 
 @pytest.mark.parametrize(("failure", "is_spoiled", "are_all"), [
-    (TemplateUnfit("its child did not join"), True, False), (SlotUnfit("it is another one's"), True, True),
-    (RuntimeFailure("no room for a cgroup"), False, False),
+    (JoinFailure("its child did not join"), True, False), (SlotUnfit("it is another one's"), True, True),
+    (TemplateUnfit("it has ended"), False, False), (RuntimeFailure("no room for a cgroup"), False, False),
 ])  # fmt: skip
-async def test_the_network_of_a_fork_that_has_failed_is_given_to_nobody(
+async def test_a_network_that_a_fork_cannot_enter_is_given_to_nobody(
     world: World, failure: RuntimeFailure, is_spoiled: bool, are_all: bool
 ) -> None:
     async with node(world) as agent:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from squall.runtime.errors import TemplateUnfit
+from squall.runtime.errors import JoinFailure, TemplateUnfit
 from squall.runtime.spec import Bind
 from squall.runtime.strays import PAUSE_S
 from tests.kernel.attacks import ATTACKS, SIBLING_KEY, SIBLING_NAME, SIBLING_PORT
@@ -181,6 +181,17 @@ async def test_clone_that_ends_when_it_is_told_who_it_is(forge: Forge) -> None:
     spec = forge.spec(template)
 
     with pytest.raises(TemplateUnfit, match="ended on its way"):
+        async with asyncio.timeout(5):
+            await forge.runtime.start(spec)
+
+    assert not await exists(forge.containers, spec.container_id)
+
+
+async def test_clone_that_does_not_get_into_its_cell_says_so(forge: Forge) -> None:
+    template = await forge.ready("--before", "KEPT.add(4_000)")
+    spec = forge.spec(template)
+
+    with pytest.raises(JoinFailure, match="could not join"):
         async with asyncio.timeout(5):
             await forge.runtime.start(spec)
 

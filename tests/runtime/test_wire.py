@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squall.runtime.errors import ContainerMissing, RuntimeFailure
+from squall.runtime.errors import ContainerMissing, JoinFailure, RuntimeFailure
 from squall.runtime.wire import FRAME_BYTES_MAX, FrameReader, encode_frame, failure_from_json, failure_to_json
 
 
@@ -55,4 +55,5 @@ def test_failures_keep_their_kind() -> None:
 
     assert type(failure) is ContainerMissing
     assert failure.message == "no container ct-1"
+    assert type(failure_from_json(failure_to_json(JoinFailure("no power over it")))) is JoinFailure
     assert type(failure_from_json({"kind": "OfTheFuture", "message": "x"})) is RuntimeFailure

@@ -31,12 +31,13 @@ from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
 from squall.runtime.contract import Runtime
-from squall.runtime.errors import RuntimeFailure, SlotUnfit, TemplateUnfit
+from squall.runtime.errors import JoinFailure, RuntimeFailure, SlotUnfit
 from squall.runtime.network.owner import SlotOwner
 from squall.runtime.spec import IdRange, NetworkSlot
 
-# What a fork may fail of when it cannot enter its network, or not in time.
-FAILURES_OF_A_SLOT = (TemplateUnfit, SlotUnfit, TimeoutError)
+# What a fork fails of that cannot enter its network. All else, a template that has ended first of all, is no reason to
+# lose it: nobody is left in it, and what was changed there is heard.
+FAILURES_OF_A_SLOT = (JoinFailure, SlotUnfit)
 
 _PYTHON = "begin with Image.debian_slim(), or give add_python= to the method that makes its base"
 

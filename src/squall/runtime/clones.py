@@ -27,7 +27,7 @@ from typing import Any
 from squall.runtime import syscalls as sc
 from squall.runtime.cgroup import Cgroup
 from squall.runtime.container import Clone, Done
-from squall.runtime.errors import RuntimeFailure, TemplateUnfit
+from squall.runtime.errors import JoinFailure, RuntimeFailure, TemplateUnfit
 from squall.runtime.launch import MESSAGE_BYTES_MAX, LaunchKit
 from squall.runtime.plan import kept_capabilities
 from squall.runtime.poll import Poller
@@ -156,7 +156,7 @@ class Clones:
         elif isinstance(message.get("exit"), int):
             clone.said_code = message["exit"] & 0xFF
         elif "error" in message:
-            self._settle(clone, TemplateUnfit(f"a fork of the template could not join: {str(message['error'])[:500]}"))
+            self._settle(clone, JoinFailure(f"a fork of the template could not join: {str(message['error'])[:500]}"))
         elif "joined" in message and not clone.pid and ancillary:
             self._on_joined(clone, _CREDENTIALS.unpack(ancillary[0][2][: _CREDENTIALS.size])[0], expected)
         elif "begun" in message and clone.is_joined and clone.waiting is not None:

@@ -8,6 +8,7 @@ RuntimeFailure            operation, object, cause, what to do
 ├── SlotUnfit             a container's forks cannot enter the network that was made for them
 ├── SpawnerGone           it has died, or is not there yet
 ├── TemplateUnfit         a container cannot be forked; it can be started plainly
+│   └── JoinFailure       its fork was made, and did not get into what was made for it
 └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
 """
 
@@ -51,6 +52,10 @@ class SpawnerGone(RuntimeFailure):
 
 class TemplateUnfit(RuntimeFailure):
     """The template is gone, is not ready, or its fork has not become the container it was to be: start it plainly."""
+
+
+class JoinFailure(TemplateUnfit):
+    """A fork was made that could not enter its cell: the template is at fault, or what it was to enter."""
 
 
 class FeatureMissing(RuntimeFailure):
