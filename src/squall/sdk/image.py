@@ -1,13 +1,12 @@
 """What containers start from: a base and steps, described here, built on a node.
 
-Long, and one thing all the same: its methods are what users look through. What takes more than a few lines to say in
-steps is in `_image_lowering.py`, `_image_dockerfile.py` and `_image_function.py`.
+Its methods are what users look through. How what they are given is checked is in `_image_arguments.py`; what takes more
+than a few lines to say in steps in `_image_lowering.py`, `_image_dockerfile.py` and `_image_function.py`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,18 @@ from squall.exception import InvalidError
 from squall.sdk import _container
 from squall.sdk._environment import environment_of
 from squall.sdk._facade import blocking
+from squall.sdk._image_arguments import (
+    absolute_target,
+    check_ignore,
+    check_options,
+    package_names,
+    pip_options,
+    refuse_later,
+    secrets_of,
+    texts_of,
+    version_of_python,
+    words_of,
+)
 from squall.sdk._image_steps import LocalAdd, Reading, Step
 from squall.sdk._options import check_env
 from squall.sdk.secret import Secret
@@ -36,8 +47,6 @@ CODE_DIR = "/root"
 SERIES = range(10, 16)
 """Of Python 3, that there are bases of."""
 _NO_ID = "this Image has no object_id yet: build it with image.build()"
-HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
-"""What containers have of the system at these places covers the image's own files there."""
 
 
 class Image:
@@ -70,7 +79,7 @@ class Image:
         Raises:
             InvalidError: not a version like `3.11`, or of a series that there is no base of.
         """
-        version = _python_version("debian_slim", "python_version", python_version)
+        version = version_of_python("debian_slim", "python_version", python_version)
         if int(version.split(".")[1]) not in SERIES:
             raise InvalidError(
                 f"Image.debian_slim(python_version={version!r}): there are bases of 3.{SERIES[0]} to 3.{SERIES[-1]}; "
@@ -132,14 +141,14 @@ class Image:
             ignore: patterns or a function in place of `.dockerignore`.
             registry_secret: as `secret` of `from_registry`, for the registry of its last base; no other is shown it.
         """
-        _refuse("from_dockerfile", gpu=gpu)
+        refuse_later("from_dockerfile", gpu=gpu)
         reading = Reading(
             place="Image.from_dockerfile",
             context_dir=context_dir,
             ignore=ignore,
             build_args=dict(build_args or {}),
             env=check_env(env, "Image.from_dockerfile"),
-            secrets=_secrets("from_dockerfile", secrets),
+            secrets=secrets_of("from_dockerfile", secrets),
             registry_secret=registry_secret,
             force_build=force_build,
         )
@@ -177,7 +186,7 @@ class Image:
         """A Debian with micromamba and a Python of conda-forge, for `micromamba_install`."""
         from squall.sdk import _image_lowering  # cold start: as above
 
-        version = _python_version("micromamba", "python_version", python_version)
+        version = version_of_python("micromamba", "python_version", python_version)
         return Image._make(_image_lowering.micromamba_base(version, force_build))
 
     def apt_install(
@@ -189,8 +198,8 @@ class Image:
         gpu: str | None = None,
     ) -> Image:
         """Install Debian packages."""
-        _refuse("apt_install", gpu=gpu)
-        names = _texts("apt_install", packages)
+        refuse_later("apt_install", gpu=gpu)
+        names = texts_of("apt_install", packages)
         if not names:
             return self
         return self._run("apt_install", {"packages": names}, env, secrets, force_build)
@@ -213,8 +222,8 @@ class Image:
         Raises:
             InvalidError: a package looks like an option; those go in `extra_options`.
         """
-        _refuse("pip_install", gpu=gpu)
-        options = _pip_options("pip_install", find_links, index_url, extra_index_url, pre, extra_options)
+        refuse_later("pip_install", gpu=gpu)
+        options = pip_options("pip_install", find_links, index_url, extra_index_url, pre, extra_options)
         return self._pip("pip_install", packages, options, env, secrets, force_build)
 
     def uv_pip_install(
@@ -240,12 +249,12 @@ class Image:
         """
         from squall.sdk import _image_lowering  # cold start: as above
 
-        _refuse("uv_pip_install", gpu=gpu)
-        options = _pip_options("uv_pip_install", find_links, index_url, extra_index_url, pre, extra_options)
+        refuse_later("uv_pip_install", gpu=gpu)
+        options = pip_options("uv_pip_install", find_links, index_url, extra_index_url, pre, extra_options)
         options["uv_version"] = uv_version or ""
         if not requirements:
             return self._pip("uv_pip_install", packages, options, env, secrets, force_build)
-        names = _packages("uv_pip_install", packages)
+        names = package_names("uv_pip_install", packages)
         step = self._run_step("pip_install", options, env, secrets, force_build, "uv_pip_install")
         paths = [str(path) for path in requirements]
         return self._and(Step(step.name, late=lambda: _image_lowering.requirements(paths, names, step)))
@@ -267,8 +276,8 @@ class Image:
         """Install what a requirements file names; the file is read when the image is used."""
         from squall.sdk import _image_lowering  # cold start: as above
 
-        _refuse("pip_install_from_requirements", gpu=gpu)
-        options = _pip_options(
+        refuse_later("pip_install_from_requirements", gpu=gpu)
+        options = pip_options(
             "pip_install_from_requirements", find_links, index_url, extra_index_url, pre, extra_options
         )
         step = self._run_step("pip_install", options, env, secrets, force_build, "pip_install_from_requirements")
@@ -293,8 +302,8 @@ class Image:
         """Install the dependencies of a project, with those of some of its extras, and not the project itself."""
         from squall.sdk import _image_lowering  # cold start: as above
 
-        _refuse("pip_install_from_pyproject", gpu=gpu)
-        options = _pip_options("pip_install_from_pyproject", find_links, index_url, extra_index_url, pre, extra_options)
+        refuse_later("pip_install_from_pyproject", gpu=gpu)
+        options = pip_options("pip_install_from_pyproject", find_links, index_url, extra_index_url, pre, extra_options)
         step = self._run_step("pip_install", options, env, secrets, force_build, "pip_install_from_pyproject")
         extras = tuple(optional_dependencies or ())
         path = str(pyproject_toml)
@@ -325,8 +334,8 @@ class Image:
         """
         from squall.sdk import _image_lowering  # cold start: as above
 
-        _refuse("pip_install_private_repos", gpu=gpu)
-        options = _pip_options("pip_install_private_repos", find_links, index_url, extra_index_url, pre, extra_options)
+        refuse_later("pip_install_private_repos", gpu=gpu)
+        options = pip_options("pip_install_private_repos", find_links, index_url, extra_index_url, pre, extra_options)
         found = _image_lowering.private_repositories(repositories, git_user, options, bool(secrets))
         variables: dict[str, str | None] = {**check_env(env, "Image.pip_install_private_repos"), **found.env}
         image = self.apt_install("git", "ca-certificates")
@@ -353,8 +362,8 @@ class Image:
         """
         from squall.sdk import _image_lowering  # cold start: as above
 
-        _refuse("uv_sync", gpu=gpu)
-        _check_options("uv_sync", extra_options)
+        refuse_later("uv_sync", gpu=gpu)
+        check_options("uv_sync", extra_options)
         project = _image_lowering.UvProject(
             str(uv_project_dir), tuple(groups or ()), tuple(extras or ()), frozen, extra_options, uv_version or ""
         )
@@ -388,7 +397,7 @@ class Image:
         """
         from squall.sdk import _image_lowering  # cold start: as above
 
-        _refuse("poetry_install_from_file", gpu=gpu)
+        refuse_later("poetry_install_from_file", gpu=gpu)
         project = _image_lowering.PoetryProject(
             str(poetry_pyproject_toml),
             None if poetry_lockfile is None else str(poetry_lockfile),
@@ -415,8 +424,8 @@ class Image:
         """Install conda packages, or what a specification file names, into an image that has micromamba."""
         from squall.sdk import _image_lowering  # cold start: as above
 
-        _refuse("micromamba_install", gpu=gpu)
-        names = _packages("micromamba_install", packages)
+        refuse_later("micromamba_install", gpu=gpu)
+        names = package_names("micromamba_install", packages)
         if not names and not spec_file:
             return self
         step = self._run_step("run_commands", {}, env, secrets, force_build, "micromamba_install")
@@ -433,8 +442,8 @@ class Image:
         force_build: bool = False,
     ) -> Image:
         """Run shell commands, each in a shell of its own."""
-        _refuse("run_commands", volumes=volumes, gpu=gpu)
-        lines = _texts("run_commands", commands)
+        refuse_later("run_commands", volumes=volumes, gpu=gpu)
+        lines = texts_of("run_commands", commands)
         if not lines:
             return self
         return self._run("run_commands", {"commands": lines}, env, secrets, force_build)
@@ -457,8 +466,8 @@ class Image:
             context_files: paths that COPY lines name, and the local files that are meant.
             context_dir, ignore, build_args: as in `from_dockerfile`.
         """
-        _refuse("dockerfile_commands", gpu=gpu)
-        lines = _texts("dockerfile_commands", dockerfile_commands)
+        refuse_later("dockerfile_commands", gpu=gpu)
+        lines = texts_of("dockerfile_commands", dockerfile_commands)
         if not lines:
             return self
         reading = Reading(
@@ -468,7 +477,7 @@ class Image:
             build_args=dict(build_args or {}),
             context_files=dict(context_files or {}),
             env=check_env(env, "Image.dockerfile_commands"),
-            secrets=_secrets("dockerfile_commands", secrets),
+            secrets=secrets_of("dockerfile_commands", secrets),
             force_build=force_build,
         )
         return self._and(Step("dockerfile_commands", late=lambda: _read_dockerfile(lines, reading)))
@@ -506,7 +515,7 @@ class Image:
         """
         from squall.sdk import _image_function  # cold start: as above
 
-        _refuse("run_function", volumes=volumes, gpu=gpu)
+        refuse_later("run_function", volumes=volumes, gpu=gpu)
         call = _image_function.FunctionCallStep(raw_f, tuple(args), dict(kwargs or {}), include_source)
         limits = _image_function.limits(cpu, memory, timeout)
         step = self._run_step("run_function", limits, env, secrets, force_build, f"run_function {call.name}")
@@ -524,22 +533,22 @@ class Image:
 
     def entrypoint(self, entrypoint_commands: list[str]) -> Image:
         """What runs what containers are to run; it must end in executing its arguments."""
-        return self._with("entrypoint", words=_words("entrypoint", entrypoint_commands))
+        return self._with("entrypoint", words=words_of("entrypoint", entrypoint_commands))
 
     def cmd(self, cmd: list[str]) -> Image:
         """What containers run that are told nothing else; functions do not heed it."""
-        return self._with("cmd", words=_words("cmd", cmd))
+        return self._with("cmd", words=words_of("cmd", cmd))
 
     def shell(self, shell_commands: list[str]) -> Image:
         """What later `run_commands` run their lines with, such as `["/bin/bash", "-c"]`."""
-        return self._with("shell", words=_words("shell", shell_commands))
+        return self._with("shell", words=words_of("shell", shell_commands))
 
     def add_local_file(self, local_path: str | Path, remote_path: str, *, copy: bool = False) -> Image:
         """Add one file. Without `copy` it is attached when a container starts and is no part of the image.
 
         A target that ends in a slash keeps the file's name.
         """
-        target = _absolute("add_local_file", remote_path)
+        target = absolute_target("add_local_file", remote_path)
         if str(remote_path).endswith("/"):
             target = f"{target.rstrip('/')}/{os.path.basename(str(local_path))}"
         return self._with_files(LocalAdd("file", str(local_path), target, None), copy)
@@ -548,8 +557,8 @@ class Image:
         self, local_path: str | Path, remote_path: str, *, copy: bool = False, ignore: IgnoreArgument = ()
     ) -> Image:
         """Add a tree; `ignore` takes patterns as in `.dockerignore`, or a function of the relative path."""
-        _check_ignore(ignore)
-        target = _absolute("add_local_dir", remote_path)
+        check_ignore(ignore)
+        target = absolute_target("add_local_dir", remote_path)
         return self._with_files(LocalAdd("dir", str(local_path), target, ignore), copy)
 
     def add_local_python_source(self, *modules: str, copy: bool = False, ignore: IgnoreArgument | None = None) -> Image:
@@ -559,7 +568,7 @@ class Image:
             if not isinstance(name, str):
                 raise InvalidError(f"Image.add_local_python_source({name!r}): give the names of modules")
             if ignore is not None:
-                _check_ignore(ignore)
+                check_ignore(ignore)
             image = image._with_files(LocalAdd("module", name, CODE_DIR, ignore), copy)
         return image
 
@@ -644,7 +653,7 @@ class Image:
         from squall.protocol.image_catalog import ImageName, ImagePublish  # cold start: as above
         from squall.sdk import _client  # cold start: as above
 
-        _refuse("publish", experimental_options=experimental_options)
+        refuse_later("publish", experimental_options=experimental_options)
         if not self._object_id:
             raise InvalidError(f"Image.publish({name!r}): this image has no id yet; build it with image.build() first")
         request = ImagePublish(self._object_id, name, environment_of(environment_name))
@@ -704,7 +713,7 @@ class Image:
         return Step(
             name,
             {**arguments, "env": variables, "force_build": force_build, **more},
-            secrets=_secrets(method, secrets),
+            secrets=secrets_of(method, secrets),
         )
 
     def _run(
@@ -721,7 +730,7 @@ class Image:
         secrets: Secrets,
         force_build: bool,
     ) -> Image:
-        names = _packages(method, packages)
+        names = package_names(method, packages)
         if not names and not options["extra_options"]:
             return self
         return self._run("pip_install", {"packages": names, **options}, env, secrets, force_build)
@@ -729,7 +738,7 @@ class Image:
     def _with_python(self, python_version: str | None, method: str, *, force_build: bool) -> Image:
         if python_version is None:
             return self
-        version = _python_version(method, "add_python", python_version)
+        version = version_of_python(method, "add_python", python_version)
         return self._with("add_python", python_version=version, force_build=force_build)
 
     def _with_files(self, add: LocalAdd, is_copied: bool) -> Image:
@@ -747,12 +756,6 @@ class Image:
             )
 
 
-def _refuse(method: str, **given: object) -> None:
-    for name, value in given.items():
-        if value:
-            raise InvalidError(f"Image.{method}: {name}= is not in this version of Squall yet; leave it out")
-
-
 def _read_dockerfile(what: str | tuple[str, ...], reading: Reading) -> tuple[Step, ...]:
     """The steps of the Dockerfile at a path, or of lines."""
     from squall.sdk import _image_dockerfile  # cold start: containers never read one
@@ -760,95 +763,3 @@ def _read_dockerfile(what: str | tuple[str, ...], reading: Reading) -> tuple[Ste
     if isinstance(what, str):
         return _image_dockerfile.read_file(what, reading)
     return _image_dockerfile.read_lines(what, reading)
-
-
-def _python_version(method: str, parameter: str, given: str | None) -> str:
-    if given is None:
-        return f"{sys.version_info[0]}.{sys.version_info[1]}"
-    parts = given.split(".") if isinstance(given, str) else []
-    if not 2 <= len(parts) <= 3 or parts[0] != "3" or not all(part.isdigit() for part in parts):
-        raise InvalidError(f"Image.{method}({parameter}={given!r}): write a version such as '3.11'")
-    return given
-
-
-def _pip_options(
-    method: str,
-    find_links: str | None,
-    index_url: str | None,
-    extra_index_url: str | None,
-    pre: bool,
-    extra_options: str,
-) -> dict[str, Any]:
-    _check_options(method, extra_options)
-    return {
-        "find_links": find_links or "",
-        "index_url": index_url or "",
-        "extra_index_url": extra_index_url or "",
-        "pre": pre,
-        "extra_options": extra_options,
-    }
-
-
-def _check_options(method: str, extra_options: str) -> None:
-    if not extra_options:
-        return
-    from squall.protocol.image_steps import options_problem  # cold start: few images have such options
-
-    what = f"Image.{method}(extra_options={extra_options!r})"
-    if not isinstance(extra_options, str):
-        raise InvalidError(f"{what}: give one string, as on a command line")
-    problem = options_problem(extra_options)
-    if problem:
-        raise InvalidError(f"{what}: {problem}")
-
-
-def _packages(method: str, given: tuple[str | list[str], ...]) -> tuple[str, ...]:
-    names = _texts(method, given)
-    options = [name for name in names if name.startswith("-")]
-    if options:
-        raise InvalidError(f"Image.{method}({options[0]!r}): that is an option; give it as extra_options=")
-    return names
-
-
-def _secrets(method: str, given: Secrets) -> tuple[Secret, ...]:
-    found = tuple(given or ())
-    wrong = [one for one in found if not isinstance(one, Secret)]
-    if wrong:
-        raise InvalidError(f"Image.{method}(secrets=[{wrong[0]!r}]): give objects of squall.Secret")
-    return found
-
-
-def _texts(method: str, given: tuple[str | list[str], ...]) -> tuple[str, ...]:
-    found: list[str] = []
-    for one in given:
-        texts = [one] if isinstance(one, str) else one
-        if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
-            raise InvalidError(f"Image.{method}({one!r}): give strings, or lists of strings")
-        found.extend(texts)
-    return tuple(found)
-
-
-def _words(method: str, given: list[str] | str) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise InvalidError(f"Image.{method}({given!r}): give a list of words, such as {given.split()!r}")
-    return _texts(method, (given,))
-
-
-def _absolute(method: str, path: str) -> str:
-    text = os.path.normpath(str(path))
-    if not text.startswith("/"):
-        raise InvalidError(f"Image.{method}(…, {path!r}): the target must be an absolute path")
-    text = "/" + text.lstrip("/")  # two slashes at the beginning are left alone by normpath
-    place = next((place for place in HIDDEN if f"{text}/".startswith(f"{place}/")), None)
-    if place is not None:
-        raise InvalidError(
-            f"Image.{method}(…, {path!r}): containers have a {place} of their own, which would hide the files; choose "
-            "another target"
-        )
-    return text
-
-
-def _check_ignore(ignore: IgnoreArgument) -> None:
-    from squall.sdk.file_pattern_matcher import as_predicate  # cold start: only for images that name files
-
-    as_predicate(ignore)
