@@ -17,7 +17,7 @@ from squall.protocol.guest import TEMPLATE_FUNCTION
 from squall.runtime.criu.tool import find_tool
 from squall.runtime.spec import GVISOR, NAMESPACES
 from tests.conftest import remove_data_dir
-from tests.guest import test_async_runner, test_batch, test_process, test_thread_runner
+from tests.guest import test_async_runner, test_batch, test_children, test_process, test_thread_runner
 from tests.guest.test_process import Process
 from tests.kernel.debian import debian_with
 from tests.kernel.executors import NEEDS_RUNSC
@@ -73,6 +73,7 @@ def guest(starter: GuestStarter, data_dir: Path, request: pytest.FixtureRequest)
     modules = {
         "async_code.py": test_async_runner.CODE,
         "batch_code.py": test_batch.CODE,
+        "forking_code.py": test_children.CODE,
         "thread_code.py": test_thread_runner.CODE,
     }
     process = Process(data_dir, starter, modules)
@@ -84,7 +85,7 @@ def guest(starter: GuestStarter, data_dir: Path, request: pytest.FixtureRequest)
 globals().update(
     {
         name: test
-        for module in (test_process, test_async_runner, test_batch, test_thread_runner)
+        for module in (test_process, test_children, test_async_runner, test_batch, test_thread_runner)
         for name, test in vars(module).items()
         if name.startswith("test_") and "guest" in inspect.signature(test).parameters
     }

@@ -7,7 +7,7 @@ from tests.mutations.mutation import Change, Mutation
 SOURCE = "tests/e2e/test_fault_source.py::"
 VALUES = "tests/e2e/test_fault_values.py::"
 CODE = "tests/e2e/test_fault_user_code.py::"
-GUEST = "tests/guest/test_process.py::"
+CHILDREN = "tests/guest/test_children.py::"
 ATTEMPTS = "tests/server/dispatch/function/test_attempts.py::"
 
 USER_FAULTS = (
@@ -248,7 +248,7 @@ USER_FAULTS = (
         "processes that user code forks",
         "forked children keep the guest's handlers of signals",
         (Change("src/squall/sdk/_fork_guard.py", "after_in_child=self._restore)", "after_in_child=self._let_go)"),),
-        {f"{GUEST}test_forked_children_that_are_ended_at_once_are_ended[python]": "(SUCCEEDED, [signal.SIGTERM] * 20)"},
+        {f"{CHILDREN}test_forked_children_that_are_ended_at_once_are_ended[python]": "[signal.SIGTERM] * 20)"},
     ),
     Mutation(
         "failure-twice",
@@ -313,7 +313,7 @@ USER_FAULTS = (
         "only what interrupts the function before the fork itself is put off",
         (Change("src/squall/sdk/_fork_guard.py", "            frame = frame.f_back\n", "            break\n"),),
         {
-            "tests/guest/test_process.py::"
+            f"{CHILDREN}"
             "test_request_to_end_that_comes_again_as_user_code_begins_to_fork_is_heard[python]": "not in printed"
         },
     ),
