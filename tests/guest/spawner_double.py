@@ -125,7 +125,7 @@ class TemplateProcess:
 
 
 class Fork:
-    """A fork of a template: as a process, `tests.guest.test_process.Launched`."""
+    """A fork of a template: as a process, `tests.guest.started_guest.Launched`."""
 
     def __init__(self, channel: socket.socket, env: Mapping[str, str]) -> None:
         self.channel = channel

@@ -23,7 +23,7 @@ from squall.protocol.call import CANCELLED, GENERATOR_WINDOW, SUCCEEDED, InputBa
 from squall.protocol.guest import GuestStop, Ready
 from squall.sdk import _container
 from tests.guest.agent_double import AgentDouble
-from tests.guest.test_process import CALL, Process, start_process, ways
+from tests.guest.started_guest import CALL, Process, start_process, ways
 
 pytestmark = pytest.mark.long
 
@@ -56,6 +56,10 @@ async def forks_and_awaits():
         await asyncio.sleep(0.01)
         return "child"
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (0, 1)
+
+async def many(n):
+    for number in range(n):
+        yield number
 
 async def items_of_two():
     child = os.fork()
@@ -162,7 +166,7 @@ def test_cancellation_between_taking_and_starting_is_answered(data_dir: Path) ->
 
 @pytest.mark.parametrize("is_waiting_for_consumer", [False, True])
 def test_terminated_guest_ends_soon_whoever_reads(guest: Process, is_waiting_for_consumer: bool) -> None:
-    guest.boot("many", is_async=True, is_generator=True, max_inputs=1)
+    guest.boot("many", module="async_code", is_async=True, is_generator=True, max_inputs=1)
     guest.agent.expect("Ready", Ready)
     if is_waiting_for_consumer:
         guest.give(0, 10 * GENERATOR_WINDOW)

@@ -12,7 +12,7 @@ import pytest
 
 from squall.protocol.call import CANCELLED, FAILED, SUCCEEDED, InputBatch, InputRefs, OutputBatch
 from squall.protocol.guest import GuestStop, Ready
-from tests.guest.test_process import CALL, Process, start_process, ways
+from tests.guest.started_guest import CALL, Process, start_process, ways
 from tests.guest.test_thread_runner import outputs, stop
 
 pytestmark = pytest.mark.long

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from squall.protocol.call import SUCCEEDED, ItemBatch, cut
-from tests.guest.test_process import Process, start_process, ways
+from tests.guest.started_guest import Process, start_process, ways
 
 pytestmark = pytest.mark.long
 

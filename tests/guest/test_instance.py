@@ -27,7 +27,7 @@ from squall.protocol.function import BY_FILE, Definition, ParameterSpec
 from squall.protocol.guest import Boot, GuestStop, Ready, StartupFailed
 from squall.protocol.parameters import encode
 from squall.sdk._failure import to_exception
-from tests.guest.test_process import CALL, CONTAINER, Process, start_process, ways
+from tests.guest.started_guest import CALL, CONTAINER, Process, start_process, ways
 
 pytestmark = pytest.mark.long
 

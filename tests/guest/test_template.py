@@ -32,8 +32,8 @@ from squall.protocol.guest import (
     Ready,
 )
 from tests.guest.spawner_double import TEMPLATE, TIMEOUT_S
+from tests.guest.started_guest import interpreters
 from tests.guest.started_template import CALL, Start
-from tests.guest.test_process import interpreters
 from tests.sdk.double import ServerDouble
 
 pytestmark = pytest.mark.long

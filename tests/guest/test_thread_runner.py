@@ -24,7 +24,7 @@ from squall.protocol.call import (
     decode_failure,
 )
 from squall.protocol.guest import GuestStop, Ready
-from tests.guest.test_process import CALL, Process, start_process, ways
+from tests.guest.started_guest import CALL, Process, start_process, ways
 
 pytestmark = pytest.mark.long
 

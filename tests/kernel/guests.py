@@ -24,7 +24,7 @@ from squall.runtime.client import SpawnerRuntime
 from squall.runtime.spec import NAMESPACES, ContainerSpec, NetworkSlot
 from tests.agent.parts import make_config
 from tests.guest.spawner_double import TEMPLATE, TEMPLATE_TOKEN, ForkedGuest
-from tests.guest.test_process import CONTAINER, Launched
+from tests.guest.started_guest import CONTAINER, Launched
 from tests.kernel.containers import TIMEOUT_S, Containers, Running
 from tests.kernel.debian import Debian
 
@@ -110,7 +110,7 @@ class GuestStarter:
 
 
 class GuestContainer:
-    """A container as a process: `tests.guest.test_process.Launched`."""
+    """A container as a process: `tests.guest.started_guest.Launched`."""
 
     def __init__(self, starter: GuestStarter, running: Running) -> None:
         self._starter = starter

@@ -18,7 +18,7 @@ from squall.runtime.criu.tool import find_tool
 from squall.runtime.spec import GVISOR, NAMESPACES
 from tests.conftest import remove_data_dir
 from tests.guest import test_async_runner, test_batch, test_children, test_process, test_thread_runner
-from tests.guest.test_process import Process
+from tests.guest.started_guest import Process
 from tests.kernel.debian import debian_with
 from tests.kernel.executors import NEEDS_RUNSC
 from tests.kernel.guests import GuestStarter
@@ -71,6 +71,7 @@ def guest(starter: GuestStarter, data_dir: Path, request: pytest.FixtureRequest)
     if starter.isolation == GVISOR and reason:
         pytest.skip(f"not under gVisor: {reason}")
     modules = {
+        **test_process.MODULES,
         "async_code.py": test_async_runner.CODE,
         "batch_code.py": test_batch.CODE,
         "forking_code.py": test_children.CODE,
