@@ -46,10 +46,13 @@ class ContainerRecord:
 
 def write_record(directory: Path, record: ContainerRecord) -> None:
     """Write the record of a container that is not running yet; readable by root only."""
-    # In one go, not by rename: if it is cut short the container has not begun yet, and its directory is swept.
-    descriptor = os.open(directory / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(to_wire(record), file)
+    # In one go, not by rename: if it is cut short the container has not begun yet, and its directory is swept. What was
+    # there is cut off afterwards: a file that is made empty first is written to the disk when it is closed, by ext4.
+    data = json.dumps(to_wire(record)).encode()
+    descriptor = os.open(directory / _NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb", buffering=0) as file:
+        file.write(data)
+        file.truncate(len(data))
 
 
 def read_record(directory: Path) -> ContainerRecord | None:
