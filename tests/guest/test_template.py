@@ -339,6 +339,36 @@ def test_parked_fork_connects_before_it_is_told_who_it_is(start: Start) -> None:
     assert pickle.loads(body)["pid"] == fork.pid
 
 
+@pytest.mark.parametrize("is_parked", [False, True])
+def test_fork_finds_all_that_is_made_at_its_first_use(start: Start, is_parked: bool) -> None:
+    one = start(
+        """
+import os, sys
+seen = []
+sys.addaudithook(lambda event, _: seen.append(event) if event in ("compile", "exec", "import") else None)
+os.register_at_fork(after_in_child=seen.clear)
+calls = []
+def about():
+    made = list(seen)
+    calls.append(1)
+    return made, len(calls), os.listdir("/proc/self/task")
+"""
+    )
+    one.ready("about")
+    fork = one.template.fork().joined()
+    one.forks.append(fork.let_wait() if is_parked else fork)
+    fork.begin("ct-1")
+    one.agent.expect("GuestHello", GuestHello)
+    one.say_boot("ct-1")
+
+    made, calls, threads = one.call()
+
+    # The records of its messages are compiled in the template, by an input that the function has not seen.
+    assert made == []
+    assert calls == 1
+    assert len(threads) == 2, "beside the main thread there is the one that watches"
+
+
 def test_fork_with_hooks_to_come_is_ready_when_they_have_run(start: Start) -> None:
     one = start(CODE)
     one.ready("Model", is_class=True)

@@ -92,6 +92,13 @@ GUEST_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "fork-rehearsal",
+        "what is made at its first use",
+        "is made in each fork",
+        (Change("src/squall/guest/rehearsal.py", "    runner.run_one(parts.inbox.take())\n", ""),),
+        {f"{SUITE}test_fork_finds_all_that_is_made_at_its_first_use[False]": "made == []"},
+    ),
+    Mutation(
         "fork-clocks",
         "what a fork says that its start has cost",
         "a fork tells its template's times as its own",

@@ -72,6 +72,8 @@ class Kit(NamedTuple):
     """What a fork is ready for as soon as it is somebody; None where that is to be seen then."""
     socket_path: str
     """Of its agent."""
+    template: object
+    """What it was itself. To let go of it all would copy the pages that it is on."""
 
 
 class Clone:
@@ -82,6 +84,7 @@ class Clone:
         self.ready = kit.ready
         self.started = started
         self.waiting = waiting
+        self._kit = kit
         self._channel = channel
         self._pid = os.getpid()
 

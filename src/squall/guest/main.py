@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
-from squall.guest.inbox import Inbox, Input, Stopping
+from squall.guest.inbox import Inbox, Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
 from squall.guest.loading import LoadFailed, Served, load_served
 from squall.guest.outbox import Outbox
@@ -21,7 +21,6 @@ from squall.guest.runner import InputListener, Runner, RunnerParts
 from squall.guest.signals import install_signals
 from squall.guest.stdio import MarkedStream
 from squall.guest.values import Values
-from squall.protocol.frames import FrameDecoder
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
     ENV_TEMPLATE,
@@ -116,7 +115,7 @@ def _live(guest: Guest, begun: Begun | None, started: float) -> int:
                 served = load_served(boot, started)
             else:
                 served = begun.served.taken_over(started)
-            _serve(_parts(boot, served, link, guest), boot, served)
+            _serve(parts_of(boot, served, link, guest), boot, served)
         except LoadFailed as error:
             return _not_loaded(link, guest.streams, error)
     except LinkLost as error:
@@ -127,7 +126,8 @@ def _live(guest: Guest, begun: Begun | None, started: float) -> int:
     return EXIT_STOPPED
 
 
-def _parts(boot: Boot, served: Served, link: Link, guest: Guest) -> RunnerParts:
+def parts_of(boot: Boot, served: Served, link: Link, guest: Guest) -> RunnerParts:
+    """What the inputs of this function are run with."""
     outbox = Outbox(link)
     inbox = Inbox(link, outbox, guest.interrupter.cancel)
     kind = RunnerParts
@@ -146,18 +146,6 @@ def _parts(boot: Boot, served: Served, link: Link, guest: Guest) -> RunnerParts:
         (*guest.streams, *_lend_debugger(boot, link, inbox)),
         served.instance,
     )
-
-
-def rehearse(guest: Guest, boot: Boot | None, served: Served | None) -> None:
-    """Go through what comes between the identity of a fork and its first input, as far as nothing comes of it."""
-    link = Link(guest.socket_path, "", "")
-    link.greeting()
-    if boot is None or served is None or boot.is_interactive:
-        return
-    for frame in FrameDecoder().feed(link.frame("Boot", boot)):
-        link.codec.record(Boot, link.codec.decode(frame.header).params)
-    parts = _parts(boot, served, link, guest)
-    parts.values.arguments(Input("", 0, 0, parts.values.result(((), {}))[0], ""))
 
 
 def _not_loaded(link: Link, streams: tuple[MarkedStream, ...], error: LoadFailed) -> int:

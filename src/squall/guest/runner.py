@@ -117,14 +117,15 @@ class Runner:
             except Stopping:
                 break
             try:
-                self._run_one(item)
+                self.run_one(item)
             except Stopping:
                 break  # between user code and its output: the server gives the input to another container
             if outbox.is_due():
                 outbox.flush()
         outbox.flush()
 
-    def _run_one(self, item: Work) -> None:
+    def run_one(self, item: Work) -> None:
+        """Run what was taken, and put its output into the outbox."""
         inbox, interrupter = self._parts.inbox, self._parts.interrupter
         inbox.began()
         token = _container.begin_input(item.input_id, item.call_id)

@@ -30,8 +30,9 @@ from squall.guest.clone import WAY_BYTES_MAX, Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
 from squall.guest.loading import EnterFailed, LoadFailed, Served, load_served
-from squall.guest.main import ready_of, rehearse
+from squall.guest.main import ready_of
 from squall.guest.preload import preload
+from squall.guest.rehearsal import rehearse
 from squall.protocol.guest import (
     ENV_CONTAINER_ID,
     ENV_TEMPLATE,
@@ -125,7 +126,7 @@ class Template:
         with watch:
             served = self._load() if self._has_function else None
         self._untouched = preload(self._boot)
-        rehearse(self._guest, self._boot, served)  # what is made at its first use is made here, and not in each fork
+        rehearse(self._guest, self._boot, served, is_parked=False)
         for stream in self._guest.streams:
             stream.end()
         fork_safety.quiet()
@@ -161,10 +162,11 @@ class Template:
             outputs=found.outputs,
             renewals=renewal.renewals(self._untouched),
             thread_counts=self._thread_counts,
-            rehearse=functools.partial(rehearse, self._guest, self._boot, served),
+            rehearse=functools.partial(rehearse, self._guest, self._boot, served, is_parked=True),
             served=served,
             ready=self._ready(served),
             socket_path=self._guest.socket_path,
+            template=self,
         )
         return self._be_forked(kit)
 
