@@ -123,7 +123,7 @@ def test_it_is_looked_at_at_once_when_the_disk_fills(disk: Disk) -> None:
     write(one, 11)
 
     assert not disk.look()
-    disk.space = Space(disk.space.free_bytes - 11 * MIB, 10**7, disk.space.reserve_bytes, 20_000)
+    disk.space = Space(disk.space.free_bytes - 11 * MIB, 10**7, disk.space.spare_bytes, 20_000)
 
     assert list(disk.look()) == ["ct-1"]
 
@@ -137,7 +137,7 @@ def test_one_with_little_left_is_looked_at_soon_though_others_hide_what_it_write
     assert list(disk.look(IDLE_S_MIN)) == ["ct-1"]
 
 
-def test_the_reserve_is_kept_by_ending_who_writes_most(disk: Disk) -> None:
+def test_what_is_spare_is_kept_by_ending_who_writes_most(disk: Disk) -> None:
     old, one, two = (disk.add(name, 10_000) for name in ("ct-old", "ct-1", "ct-2"))
     write(old, 90)
     disk.look()
@@ -184,11 +184,11 @@ def test_a_limit_of_bytes_brings_one_of_files(disk_mib: int | None, limit: DiskL
     assert disk_limit(disk_mib) == limit
 
 
-def test_a_file_systems_space_comes_with_its_reserve(tmp_path: Path) -> None:
+def test_a_file_systems_space_comes_with_what_is_to_be_spare(tmp_path: Path) -> None:
     space = space_of(tmp_path)
 
     assert space.free_bytes > 0
-    assert 0 < space.reserve_bytes <= 2 * 2**30
+    assert 0 < space.spare_bytes <= 2 * 2**30
 
 
 async def test_the_watch_goes_on_after_a_look_that_failed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:

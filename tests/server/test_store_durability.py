@@ -85,8 +85,8 @@ async def test_call_that_would_fill_the_disk_is_refused_and_what_ends_is_kept(
 ) -> None:
     async with SqlStore(f"sqlite:///{tmp_path}/squall.db", upgrade) as store:
         await store.put_call(StoredCall("fc-1", "fu-1", "ap-1", SPAWN, 1.0), (StoredInput("fc-1", 0, b"x"),))
-        monkeypatch.setattr("squall.server.store.room.RESERVE_SHARE", 1)
-        monkeypatch.setattr("squall.server.store.room.RESERVE_BYTES_MAX", 2**60)
+        monkeypatch.setattr("squall.server.store.room.SPARE_SHARE", 1)
+        monkeypatch.setattr("squall.server.store.room.SPARE_BYTES_MAX", 2**60)
 
         with pytest.raises(PlatformError, match=r"cannot keep call fc-2 .*are kept; free space") as caught:
             await store.put_call(StoredCall("fc-2", "fu-1", "ap-1", SPAWN, 2.0), (StoredInput("fc-2", 0, b"x"),))
@@ -101,8 +101,8 @@ async def test_disk_that_uploads_have_filled_to_their_limit_has_room_for_calls(
 ) -> None:
     state = os.statvfs(tmp_path)
     free_bytes = state.f_bavail * state.f_frsize
-    monkeypatch.setattr("squall.server.store.room.RESERVE_SHARE", 1)
-    monkeypatch.setattr("squall.server.store.room.RESERVE_BYTES_MAX", free_bytes * 3 // 2)
+    monkeypatch.setattr("squall.server.store.room.SPARE_SHARE", 1)
+    monkeypatch.setattr("squall.server.store.room.SPARE_BYTES_MAX", free_bytes * 3 // 2)
     async with SqlStore(f"sqlite:///{tmp_path}/squall.db", upgrade) as store:
         with pytest.raises(PlatformError, match="are kept"):
             check_room(tmp_path, "cannot put blob 1", 1)

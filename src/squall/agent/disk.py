@@ -38,9 +38,9 @@ of a processor for all."""
 UNREAD_S_MAX, UNREAD_MAX = 60.0, 5
 """How long, and how many times in a row, a tree may be changed so that it cannot be read to its end."""
 
-RESERVE_SHARE = 20
-RESERVE_BYTES_MAX = 2 * 2**30
-RESERVE_INODES_MAX = 20_000
+SPARE_SHARE = 20
+SPARE_BYTES_MAX = 2 * 2**30
+SPARE_INODES_MAX = 20_000
 """What is kept free for everybody else: a twentieth of the file system, at most so much."""
 GUARD_BYTES_MIN = 64 * 2**20
 GUARD_INODES_MIN = 1_000
@@ -81,18 +81,18 @@ class Space:
 
     free_bytes: int
     free_inodes: int
-    reserve_bytes: int = 0
-    reserve_inodes: int = 0
+    spare_bytes: int = 0
+    spare_inodes: int = 0
 
     @property
     def is_short_of_bytes(self) -> bool:
-        """The reserve is being used up."""
-        return self.free_bytes < self.reserve_bytes
+        """What is to be spare is being used up."""
+        return self.free_bytes < self.spare_bytes
 
     @property
     def is_short_of_inodes(self) -> bool:
         """The same, of inodes."""
-        return self.free_inodes < self.reserve_inodes
+        return self.free_inodes < self.spare_inodes
 
 
 def disk_limit(disk_mib: int | None) -> DiskLimit:
@@ -108,11 +108,11 @@ def limit_of(space_bytes: int) -> DiskLimit:
 def space_of(path: Path) -> Space:
     """The file system that holds a path."""
     state = os.statvfs(path)
-    reserve_bytes = min(RESERVE_BYTES_MAX, state.f_blocks * state.f_frsize // RESERVE_SHARE)
+    spare_bytes = min(SPARE_BYTES_MAX, state.f_blocks * state.f_frsize // SPARE_SHARE)
     if not state.f_files:
-        return Space(state.f_bavail * state.f_frsize, 1, reserve_bytes)
-    reserve_inodes = min(RESERVE_INODES_MAX, state.f_files // RESERVE_SHARE)
-    return Space(state.f_bavail * state.f_frsize, state.f_favail, reserve_bytes, reserve_inodes)
+        return Space(state.f_bavail * state.f_frsize, 1, spare_bytes)
+    spare_inodes = min(SPARE_INODES_MAX, state.f_files // SPARE_SHARE)
+    return Space(state.f_bavail * state.f_frsize, state.f_favail, spare_bytes, spare_inodes)
 
 
 class _Watched:
@@ -230,7 +230,7 @@ class DiskWatch:
         slack_bytes = min([one.slack_bytes for one in self._watched.values()])
         slack_inodes = min([one.limit.inodes - one.use.inodes for one in self._watched.values()])
         is_short = space.is_short_of_bytes or space.is_short_of_inodes
-        is_shorter = fell_bytes > space.reserve_bytes // 16 or fell_inodes > space.reserve_inodes // 16
+        is_shorter = fell_bytes > space.spare_bytes // 16 or fell_inodes > space.spare_inodes // 16
         has_begun = is_short and (is_shorter or not self._was_short)
         if is_short and not self._was_short:
             _log.warning(
@@ -294,15 +294,15 @@ class DiskWatch:
             return is_growing, watched.use.space_bytes if is_bytes else watched.use.inodes
 
         most = max(self._watched.values(), key=size_of)
-        enough = min(GUARD_BYTES_MIN, space.reserve_bytes) if is_bytes else GUARD_INODES_MIN
+        enough = min(GUARD_BYTES_MIN, space.spare_bytes) if is_bytes else GUARD_INODES_MIN
         if size_of(most)[1] < enough:
             return {}
         self._guarded_at = now
         if is_bytes:
-            free = f"{space.free_bytes // _MIB} MiB free, {space.reserve_bytes // _MIB} MiB are kept"
+            free = f"{space.free_bytes // _MIB} MiB free, {space.spare_bytes // _MIB} MiB are kept"
             has = f"{most.use.space_bytes // _MIB} MiB"
         else:
-            free = f"{space.free_inodes} inodes free, {space.reserve_inodes} are kept"
+            free = f"{space.free_inodes} inodes free, {space.spare_inodes} are kept"
             has = f"{most.use.inodes} files and directories"
         return {
             most.writer.container_id: f"the disk of its machine was almost full ({free}), and of those writing it had "

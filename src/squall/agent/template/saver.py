@@ -194,7 +194,7 @@ class Saver:
         if needed_bytes > bytes_max:
             raise TemplateUnfit(self._too_large(needed_bytes))
         space = space_of(self._config.data_dir)
-        if space.free_bytes - needed_bytes < space.reserve_bytes or space.is_short_of_inodes:
+        if space.free_bytes - needed_bytes < space.spare_bytes or space.is_short_of_inodes:
             raise _NoRoom(f"it needs {needed_bytes // _MIB} MiB of a disk that is nearly full")
 
     def _too_large(self, size_bytes: int) -> str:

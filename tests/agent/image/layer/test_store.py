@@ -394,7 +394,7 @@ def test_tree_that_cannot_be_packed_is_no_layer(tmp_path: Path) -> None:
 def test_layer_that_would_take_what_the_machine_keeps_free_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("squall.agent.image.layer.store.space_of", lambda path: Space(2**60, 1, reserve_bytes=2**59))
+    monkeypatch.setattr("squall.agent.image.layer.store.space_of", lambda path: Space(2**60, 1, spare_bytes=2**59))
 
     with pytest.raises(LayerError, match=r"cannot keep what the step wrote: cannot write image .* MB are kept; free"):
         make_layer(LayerStore(tmp_path, is_packed=True))

@@ -393,7 +393,7 @@ def _pack(layers: Sequence[str], image: Path, lock_fd: int, lent: Sequence[str] 
 
     What packs holds the scratch directory's lock while it lives. What the machine keeps free stays free.
     """
-    spare = ("--spare-bytes", str(space_of(image.parent).reserve_bytes))
+    spare = ("--spare-bytes", str(space_of(image.parent).spare_bytes))
     try:
         packed = subprocess.run(
             own_program("squall.erofs.pack", *layers, str(image), *spare, *(("--lent", *lent) if lent else ())),

@@ -1,4 +1,4 @@
-"""What a program outside of containers may write: so much, and nothing of what the machine keeps in reserve.
+"""What a program outside of containers may write: so much, and nothing of what the machine keeps spare.
 
 What strangers' archives become when they are decompressed, nobody knows before. The kernel ends a program at the size
 of one file; all its files together, and what is free, are looked at while it runs.
@@ -55,7 +55,7 @@ class WriteLimit:
             raise WroteTooMuch(
                 f"{self.what} would have filled the machine's disk "
                 f"({space.free_bytes // _MIB} MiB and {space.free_inodes} inodes free, "
-                f"{space.reserve_bytes // _MIB} MiB and {space.reserve_inodes} inodes are kept); "
+                f"{space.spare_bytes // _MIB} MiB and {space.spare_inodes} inodes are kept); "
                 "free some space there, or put the data directory on a larger disk"
             )
 
