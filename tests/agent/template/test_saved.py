@@ -210,10 +210,16 @@ async def test_what_comes_back_and_says_that_it_is_unfit_is_made_anew(world: Wor
     async with with_one_saved(world):
         pass
     world.report = TemplateReport(is_ready=False, cause="it has lost its memory")
+    world.may_report.clear()
     async with saving(world) as agent:
         starting = asyncio.ensure_future(snapshot(world))
         await until(lambda: len(world.templates) == 1)
+        # Lets the one report that waits, and not the next.
+        world.may_report.set()
+        world.may_report.clear()
+        await until(lambda: len(world.templates) == 2)
         world.report = SLOW
+        world.may_report.set()
 
         _, answer = await starting
 
