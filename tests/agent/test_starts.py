@@ -157,6 +157,22 @@ async def test_a_function_that_took_long_to_load_is_not_waited_for_the_next_time
         assert (await snapshot(world, version=2))[1].cause == ""
 
 
+async def test_a_template_that_fails_at_once_says_nothing_of_how_long_its_function_loads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "SHORT_S", 1.0)
+    async with node(world) as agent:
+        agent.templates._loads.note("fu-00000001", 300.0)
+        world.report = None
+        starting = asyncio.ensure_future(snapshot(world))
+        await until(lambda: [one for one in agent.templates._verdicts if one.kind == "function"])
+        assert (await starting)[1].path == "plain"
+
+        world.may_report.clear()
+        _, edited = await snapshot(world, version=2)
+        assert "it took 300 s or more to load the last time" in edited.cause
+
+
 async def test_all_short_paths_together_have_one_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(FakeRuntime):
         async def prepare(self, spec: ContainerSpec, *, is_parked: bool) -> None:

@@ -161,21 +161,55 @@ async def test_it_stays_while_its_app_lives_and_goes_with_the_last_function_that
         assert "new" in old.cause
 
 
+async def crash(world: World, **changes: Any) -> None:
+    container_id, answer = await started(world, **changes)
+    assert answer.path != "plain"
+    known = world.agent.containers._known[container_id]
+    await until(functools.partial(getattr, known.outfit, "has_guest"))
+    await FakeRuntime(world.machine).kill(known.runtime_id, signal.SIGSEGV)
+    await known.removed.wait()
+
+
 async def test_a_function_whose_clones_crash_is_started_plainly_and_the_others_are_not(world: World) -> None:
-    async with node(world) as agent:
+    async with node(world):
         await has_template(world)
+        await crash(world, function_id=OTHER)  # once: that may be its input
         for _ in range(EARLY_ENDS_MAX):
-            container_id, answer = await started(world)
-            assert answer.path != "plain"
-            known = agent.containers._known[container_id]
-            await until(functools.partial(getattr, known.outfit, "has_guest"))
-            await FakeRuntime(world.machine).kill(known.runtime_id, signal.SIGSEGV)
-            await known.removed.wait()
+            await crash(world)
 
         assert (await started(world))[1].path == "plain"
         assert (await started(world, function_id=OTHER))[1].path != "plain"
         (unfit,) = [one for one in await told(world) if one.state == "unfit"]
         assert (unfit.function_id, unfit.kind) == (ONE, "image")
+
+
+async def test_a_function_that_is_gone_takes_what_is_remembered_of_it_alone(world: World) -> None:
+    async with node(world) as agent:
+        await has_template(world)
+        template = template_of(world)
+        for function_id in (ONE, OTHER):
+            agent.templates._roster.unfit_for(template, function_id, "its clones crash")
+
+        agent.templates.drop_of("ap-00000001", ONE)
+
+        assert [one.function_id for one in agent.templates._verdicts] == [OTHER]
+
+
+@pytest.mark.parametrize("functions", [None, {OTHER: 1}], ids=["gone", "deployed"])
+async def test_variables_of_a_function_go_with_it_though_its_clones_are_not_from_that_template_any_more(
+    world: World, functions: dict[str, int] | None
+) -> None:
+    async with node(world) as agent:
+        await has_template(world, env={"A": "secret"})
+        for _ in range(EARLY_ENDS_MAX):
+            await crash(world, env={"A": "secret"})
+        template = template_of(world)
+        assert not template.users
+
+        agent.templates.drop_of("ap-00000001", "" if functions else ONE, functions=functions)
+
+        assert template.state == "dropped"
+        await template.gone.wait()
 
 
 async def test_what_cannot_be_forked_with_its_function_is_from_the_template_of_all(world: World) -> None:

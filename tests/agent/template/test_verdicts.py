@@ -58,7 +58,7 @@ def test_after_so_many_attempts_it_is_given_up_and_says_how_to_try_again() -> No
     assert found.cause.startswith("no memory no memory")
     assert found.cause.endswith("(given up after 10 attempts; `squall template drop tp-00000001` has it tried again)")
     assert len(found.cause) <= CAUSE_CHARS_MAX
-    assert verdicts.forget(["tp-00000001"])
+    assert verdicts.forget_if(lambda one: one.template_id == "tp-00000001")
     assert verdicts.find("key-1", now) is None
 
 
@@ -82,12 +82,13 @@ def test_ten_thousand_functions_are_not_all_remembered_but_those_asked_about_are
     assert verdicts.find("key-1", 0.0) is None
 
 
-def test_those_of_templates_are_forgotten_by_their_ids() -> None:
+def test_those_that_nobody_asks_for_any_more_are_forgotten() -> None:
     verdicts = Verdicts()
     for number in (1, 2):
         verdicts.add(make_template(number), "a thread", 0.0, is_for_good=True)
 
-    assert verdicts.forget(["tp-00000001", "tp-00000009"]) == ["tp-00000001"]
+    gone = verdicts.forget_if(lambda one: one.template_id in ("tp-00000001", "tp-00000009"))
+    assert [one.template_id for one in gone] == ["tp-00000001"]
     assert verdicts.find("key-1", 0.0) is None
     assert verdicts.find("key-2", 0.0)
 

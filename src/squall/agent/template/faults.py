@@ -93,7 +93,8 @@ class Faults:
         count = template.crash_counts[function_id] = template.crash_counts.get(function_id, 0) + 1
         if count < EARLY_ENDS_MAX or not template.is_ready:
             return
-        if template.kind == FUNCTION or len(template.crash_counts) > 1:
+        at_fault = [name for name, crashes in template.crash_counts.items() if crashes >= EARLY_ENDS_MAX]
+        if template.kind == FUNCTION or len(at_fault) > 1:
             self._roster.unfit(template, _ENDED)
         else:
             # It may be what the function does when it is loaded, and all other functions are well.

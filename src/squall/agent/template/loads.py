@@ -17,8 +17,12 @@ class Loads:
     def __init__(self) -> None:
         self._seconds: collections.OrderedDict[str, float] = collections.OrderedDict()
 
+    def not_within(self, function_id: str, took_s: float) -> None:
+        """One was not loaded in so long; how long it takes is not known by that, where it is known to be longer."""
+        self.note(function_id, max(took_s, self.expected_s(function_id)))
+
     def note(self, function_id: str, took_s: float) -> None:
-        """One was loaded, or was not in so long."""
+        """One was loaded."""
         self._seconds[function_id] = took_s
         self._seconds.move_to_end(function_id)
         while len(self._seconds) > _KNOWN_MAX:

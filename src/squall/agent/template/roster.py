@@ -160,6 +160,14 @@ class Roster:
         if self._leave_out(template, function_id) and not template.users:
             self.drop(template, cause)
 
+    def drop_unused(self, app_id: str, cause: str) -> None:
+        """Drop those of an app that hold something of its functions, none of which is known to use them: it may be gone
+        whose it is."""
+        for template in list(self._live.values()):
+            is_of = template.outfit.record.app_id == app_id
+            if is_of and not template.users and template.holds_some_of_its_function:
+                self.drop(template, cause)
+
     def _leave_out(self, template: Template, function_id: str) -> bool:
         """Nothing is ready for the function any more; False if it was not forked from it."""
         if template.users.pop(function_id, None) is None:

@@ -172,7 +172,7 @@ class Templates:
                 plain = replace(plain, waited="from_disk" if template.is_brought_back else "", cause=template.detour)
             return replace(plain, template=template)
         if not template.settled.is_set():
-            self._loads.note(request.function_id, SHORT_S)
+            self._loads.not_within(request.function_id, SHORT_S)
         plain = plain.because(template.cause or _late())
         return plain if template.state != UNFIT else await self._before_the_function(plain, found)
 
@@ -385,7 +385,8 @@ class Templates:
 
     def drop_ids(self, template_ids: Collection[str]) -> tuple[str, ...]:
         """Drop these, and forget the verdicts on them; returns which there were."""
-        dropped = dict.fromkeys(self._verdicts.forget(template_ids))
+        forgotten = self._verdicts.forget_if(lambda one: one.template_id in template_ids)
+        dropped = dict.fromkeys(one.template_id for one in forgotten)
         gone = self._saved.forget_if(lambda one: self._is_on_disk_only(one) and one.template_id in template_ids)
         dropped |= dict.fromkeys(one.template_id for one in gone)
         for template_id in template_ids:
@@ -418,8 +419,9 @@ class Templates:
                 self._roster.forget(template, function_id, "its function is gone")
         self._wanted.forget(is_of)
         if function_id:
+            self._roster.drop_unused(app_id, "a function of its app is gone, and nobody uses it")
             self._wanted.started_with(function_id, "")
-        self._verdicts.forget({one.template_id for one in self._verdicts if is_of(one)})
+        self._verdicts.forget_if(is_of)
 
     def _drop_old(self, app_id: str, functions: Mapping[str, int]) -> None:
         """What holds nothing of the functions, of an image without variables, may be of use to the next version."""
@@ -428,6 +430,7 @@ class Templates:
             if template.outfit.record.app_id == app_id and template.holds_some_of_its_function:
                 for function_id in [name for name, user in template.users.items() if is_old(user, functions)]:
                     self._roster.forget(template, function_id, cause)
+        self._roster.drop_unused(app_id, cause)
         self._saved.forget_if(lambda one: one.app_id == app_id and is_old(one, functions))
         self._wanted.forget(lambda one: one.app_id == app_id and is_old(one, functions) and bool(one.env))
 
@@ -510,7 +513,8 @@ class Templates:
         else:
             self._has_reported(template, report)
         if not template.is_brought_back:
-            self._loads.note(template.request.function_id, self._monotonic() - began)
+            note = self._loads.note if template.is_ready else self._loads.not_within
+            note(template.request.function_id, self._monotonic() - began)
 
     async def _bring_back(self, template: Template) -> TemplateReport | None:
         """What one says that was saved and has come back; None where it is to be made."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from squall.agent.template.template import Template
@@ -112,12 +112,12 @@ class Verdicts:
         """There was a verdict on a template of the key, or for this function; perhaps it holds no more."""
         return key in self._found or of_function(key, function_id) in self._found
 
-    def forget(self, template_ids: Collection[str]) -> list[str]:
-        """Forget those of some templates; returns which there were."""
-        gone = {key: one.template_id for key, one in self._found.items() if one.template_id in template_ids}
-        for key in gone:
-            del self._found[key]
-        return list(gone.values())
+    def forget_if(self, is_doomed: Callable[[Verdict], bool]) -> list[Verdict]:
+        """Forget those that are; returns which there were."""
+        gone = [one for one in self._found.values() if is_doomed(one)]
+        for one in gone:
+            del self._found[one.key]
+        return gone
 
 
 def of_function(key: str, function_id: str) -> str:
