@@ -24,6 +24,45 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "slots-of-a-dead-template",
+        "a template that ends while containers are forked from it",
+        "the network of each of them is thrown away, too",
+        (
+            Change(
+                f"{AGENT}outfit.py", "FAILURES_OF_A_SLOT = (JoinFailure,", "FAILURES_OF_A_SLOT = (JoinFailure.__base__,"
+            ),
+        ),
+        {f"{STARTS}test_a_network_that_a_fork_cannot_enter_is_given_to_nobody[failure2-False-False]": "slots.spoiled"},
+    ),
+    Mutation(
+        "check-in-the-place-of-its-template",
+        "an agent that is killed while it checks what it has saved",
+        "the next one takes the check for the template, and drops that",
+        (Change(f"{AGENT}template/adoption.py", " or known.is_check", ""),),
+        {
+            f"{SAVED}test_one_that_was_being_checked_when_the_agent_was_killed_does_not_take_the_templates_place": (
+                "== before"
+            )
+        },
+    ),
+    Mutation(
+        "writes-after-its-end",
+        "a template that writes on though it was ended",
+        "nobody ends what lives in it",
+        (
+            Change(
+                f"{AGENT}template/templates.py",
+                "            return tuple(template.clones)\n",
+                "            return ()\n",
+            ),
+        ),
+        {
+            f"{STARTS}test_a_template_that_goes_on_writing_though_it_was_ended_is_ended_with_its_clones": (
+                "world.server.exits"
+            )
+        },
+    ),
+    Mutation(
         "parked-without-hello",
         "who is in a container and has no token",
         "whoever says that it waits is introduced as its guest",

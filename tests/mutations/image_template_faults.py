@@ -39,6 +39,30 @@ IMAGE_TEMPLATE_FAULTS = (
         {f"{IMAGES}test_which_files_an_interpreter_may_load": "assert are_loaded("},
     ),
     Mutation(
+        "settings-without-their-file",
+        "a variable that names a file of the function's",
+        "a library that is loaded with the interpreter goes on without the file, in forks alone",
+        (Change(f"{TEMPLATE}early_files.py", " or are_named(tree, values, (home, directory))", ""),),
+        {
+            f"{IMAGES}test_files_that_a_variable_names_are_a_part_of_it[{{'OPENSSL_CONF': '/root/one.py'}}]": (
+                'assert "/sets/" in specs'
+            )
+        },
+    ),
+    Mutation(
+        "variables-that-stay",
+        "the end of a function that is not forked from its template any more",
+        "the template stays, with the function's variables",
+        (
+            Change(
+                f"{TEMPLATE}templates.py",
+                '            self._roster.drop_unused(app_id, "a function of its app is gone, and nobody uses it")\n',
+                "",
+            ),
+        ),
+        {f"{IMAGES}test_variables_of_a_function_whose_clones_crash_go_with_it[gone]": ('template.state == "dropped"')},
+    ),
+    Mutation(
         "cells-of-files-before",
         "a function whose files were edited",
         "its container begins in a cell that has the files of before",

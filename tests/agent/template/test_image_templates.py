@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from squall.agent.template.early_files import are_loaded
+from squall.agent.template.early_files import are_loaded, are_named
 from squall.agent.template.faults import EARLY_ENDS_MAX
 from squall.protocol.function import Resources
 from squall.protocol.mount import MountRef
@@ -143,6 +143,31 @@ def test_which_files_an_interpreter_may_load(tmp_path: Path) -> None:
     assert are_loaded(lay_out(tmp_path / "d", *(f"data/{number}" for number in range(10_001))), python)
 
 
+@pytest.mark.parametrize(
+    ("value", "is_named"),
+    [("/root/openssl.cnf", True), ("openssl.cnf", True), ("../root/openssl.cnf", True), ("/data/modules", True),
+     ("/usr/lib:/data/modules/", True), ("file=/root/./openssl.cnf", True), ("/root", False), ("/", False),
+     ("/root/", False), ("/data/../root", False), ("app", False), ("/root/other.cnf", False), ("/home/me", False),
+     ("x" * 5_000, False), ("/root/openssl.cnf\0", False), ("", False), ("a " * 20_000, True)],
+)  # fmt: skip
+def test_which_variables_name_a_file(tmp_path: Path, value: str, is_named: bool) -> None:
+    tree = lay_out(tmp_path, "root/openssl.cnf", "root/app/x.py", "data/modules/fips.so", "home/me/x")
+
+    assert are_named(tree, ["production", value], ("/home/me", "/root")) == is_named
+
+
+@pytest.mark.parametrize("env", [{"OPENSSL_CONF": "/root/one.py"}, {"PYTHONWARNINGS": "error::one.Warn"}], ids=str)
+async def test_files_that_a_variable_names_are_a_part_of_it(world: World, env: dict[str, str]) -> None:
+    async with node(world):
+        await has_template(world, mounts=code(world, "one.py"), env={"MODE": "one.txt"})
+        assert "/sets/" not in specs(world, "tp-")[-1].layers[-1]
+
+        _, answer = await started(world, mounts=code(world, "one.py"), env=env)
+        assert answer.path == "plain"
+        await until(lambda: len(world.templates) == 2)
+        assert "/sets/" in specs(world, "tp-")[-1].layers[-1]
+
+
 async def test_it_stays_while_its_app_lives_and_goes_with_the_last_function_that_has_a_use_for_it(world: World) -> None:
     async with node(world, template_idle_s=10.0) as agent:
         await has_template(world)
@@ -196,7 +221,7 @@ async def test_a_function_that_is_gone_takes_what_is_remembered_of_it_alone(worl
 
 
 @pytest.mark.parametrize("functions", [None, {OTHER: 1}], ids=["gone", "deployed"])
-async def test_variables_of_a_function_go_with_it_though_its_clones_are_not_from_that_template_any_more(
+async def test_variables_of_a_function_whose_clones_crash_go_with_it(
     world: World, functions: dict[str, int] | None
 ) -> None:
     async with node(world) as agent:

@@ -2,7 +2,8 @@
 
 Where it cannot, a template of an image does without those files: it is the same for all functions of an app, whatever
 their code is, and stays when a file is edited. Where it may, they are a part of it. Looked at are names only; what is
-in doubt counts as loaded.
+in doubt counts as loaded. That is also what a variable names: it may be a setting of a library, which is loaded with
+the interpreter, goes on without a file that is not there, and never looks again (OPENSSL_CONF).
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import asyncio
 import collections
 import os
 import posixpath
+import re
 import sys
+from collections.abc import Collection
 from concurrent.futures import Executor
 
 from squall.agent.image.progress import BuiltImage
 from squall.agent.mounts import Mounts
 from squall.protocol.guest import CODE_DIR
+from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
 
 ENTRIES_MAX = 10_000
@@ -33,6 +37,7 @@ _OURS = sys.stdlib_module_names | _AT_THE_START | {"squall", "cloudpickle"}
 _OURS |= {"annotationlib", "compression", "_android_support", "_apple_support", "_ast_unparse", "_colorize", "_hmac"}
 _OURS |= {"_interpchannels", "_interpqueues", "_interpreters", "_ios_support", "_opcode_metadata", "_py_warnings"}
 _OURS |= {"_pyrepl", "_remote_debugging", "_suggestions", "_sysconfig", "_types", "_zstd"}
+_SEPARATORS = re.compile(r"[\s:;,=]+")
 _PATHS = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONPLATLIBDIR", "LD_LIBRARY_PATH", "LD_PRELOAD")
 
 
@@ -57,15 +62,18 @@ class EarlyFiles:
         if not request.mounts:
             return False
         settings = {**image.config.env, **request.env}
-        if any(settings.get(name) for name in _PATHS):
+        # A category of warnings with a dot is imported.
+        if any(settings.get(name) for name in _PATHS) or "." in settings.get("PYTHONWARNINGS", ""):
             return True
-        key = (request.mounts, image.layers, image.config.python_path, image.config.home)
+        config, values = image.config, frozenset(settings.values())
+        # Of values, which may be secrets, nothing is kept.
+        key = (request.mounts, image.layers, config.python_path, config.home, config.workdir, hash(values))
         known = self._known.get(key)
         if known is None:
             files = await self._mounts.acquire(request.mounts, image.layers)
             try:
                 known = await asyncio.get_running_loop().run_in_executor(
-                    self._executor, are_loaded, files.path, image.config.python_path, image.config.home
+                    self._executor, _look, files.path, config, values
                 )
             finally:
                 await self._mounts.release(files.name)
@@ -74,6 +82,35 @@ class EarlyFiles:
         self._known[key] = known
         self._known.move_to_end(key)
         return known
+
+
+def _look(tree: str, config: ImageConfig, values: Collection[str]) -> bool:
+    home, directory = config.home or CODE_DIR, config.workdir or CODE_DIR
+    return are_loaded(tree, config.python_path, home) or are_named(tree, values, (home, directory))
+
+
+def are_named(tree: str, values: Collection[str], homes: Collection[str]) -> bool:
+    """Whether one of these values has a path in it that is in the tree. Blocks.
+
+    Args:
+        homes: directories that are named by many, with what is above them, and mean no file in them; relative paths are
+            below the last one.
+    """
+    *_, directory = homes
+    seen = 0
+    for value in values:
+        for name in _SEPARATORS.split(value):
+            seen += 1
+            if seen > ENTRIES_MAX:
+                return True
+            path = posixpath.normpath(posixpath.join("/", directory, name))
+            if any(f"{home}/".startswith(path.rstrip("/") + "/") for home in homes):
+                continue
+            # A relative one may be any word, and the name of a directory as well.
+            is_there = os.path.lexists if name.startswith("/") else os.path.isfile
+            if "\0" not in path and is_there(tree + path):
+                return True
+    return False
 
 
 def are_loaded(tree: str, python_path: str, home: str = "") -> bool:
