@@ -368,6 +368,15 @@ def of_functions(world: World) -> list[FakeProcess]:
     return [process for process in world.templates if process.env[ENV_TEMPLATE] == "function"]
 
 
+async def test_no_clone_is_parked_where_none_would_be_taken(world: World) -> None:
+    async with node(world, "fork") as agent:
+        await snapshot(world)
+        await until(lambda: template_of(world).cells)
+        await until(lambda: not agent.templates._pools.wanted([template_of(world)]))
+
+        assert not template_of(world).parked
+
+
 async def test_an_unfit_template_is_told_and_not_tried_again(world: World) -> None:
     cause = "a thread runs: Thread-1, started by module pool\x1b[31m\n" + "x" * 10_000
     world.report = TemplateReport(is_ready=False, cause=cause)

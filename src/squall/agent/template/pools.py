@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from squall.agent.template.cells import FAILURES, Cells
 from squall.agent.template.demand import Targets
@@ -45,6 +46,7 @@ class Pools:
 
     Args:
         failed: told of a template whose cell could not be made.
+        is_parking: False: no clones are made ahead, only cells; no start would take one.
     """
 
     def __init__(
@@ -53,8 +55,11 @@ class Pools:
         runtime: Runtime,
         monotonic: Callable[[], float],
         failed: Callable[[Template, BaseException], None],
+        *,
+        is_parking: bool = True,
     ) -> None:
         self._cells = cells
+        self._is_parking = is_parking
         self._runtime = runtime
         self._monotonic = monotonic
         self._failed = failed
@@ -133,7 +138,7 @@ class Pools:
         """
         now = self._monotonic()
         ready = [
-            (reserve, reserve.targets(now))
+            (reserve, self._targets(reserve, now))
             for one in templates
             if one.is_ready and one.pools_rest_until <= now
             for reserve in one.reserves.values()
@@ -155,6 +160,10 @@ class Pools:
             found += [(one, False)] * max(0, missing)
             cells[one.template.template_id] += max(0, missing)
         return found[:AT_ONCE]
+
+    def _targets(self, reserve: Reserve, now: float) -> Targets:
+        targets = reserve.targets(now)
+        return targets if self._is_parking else replace(targets, parked_count=0)
 
     async def _fill(self, reserve: Reserve, *, is_parked: bool) -> None:
         template = reserve.template
@@ -192,7 +201,7 @@ class Pools:
         """Throw away what is not wanted any more, and measure some of what there is."""
         now = self._monotonic()
         for reserve in [reserve for template in templates for reserve in template.reserves.values()]:
-            targets = reserve.targets(now)
+            targets = self._targets(reserve, now)
             for waiting, take, count in (
                 (reserve.cells, reserve.take_cell, targets.cell_count),
                 (reserve.parked, reserve.take_parked, targets.parked_count),

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from squall.agent.config import PLAIN, RESTORE, WAITING_PATHS, AgentConfig
+from squall.agent.config import FORK, PLAIN, RESTORE, WAITING_PATHS, AgentConfig
 from squall.agent.disk import Writer, disk_limit, space_of
 from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import DAMAGED
@@ -99,7 +99,8 @@ class Templates:
         self._wanted = Wanted(self._make_wanted, self._tasks)
         self._adoption = Adoption(config, services.runtime, outfits, self._making, self._roster, self._tasks, self._ask)
         self._is_ended = False
-        self._pools = Pools(self.cells, services.runtime, monotonic, self.failed)
+        is_parking = config.start_path != FORK
+        self._pools = Pools(self.cells, services.runtime, monotonic, self.failed, is_parking=is_parking)
         self._saved = SavedTemplates(config.data_dir, config.template_disk_mib * _MIB, services.grave.bury, now)
         self._saver = Saver(config, services, outfits, self._making, self._saved, self.memory_bytes, self._pools.calm)
         self._roster.on_unfit = self._saver.unfit
