@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from squall.runtime.client import SpawnerRuntime
 from squall.runtime.criu.checksums import checksums
 from squall.runtime.criu.launch import SAVED
 from squall.runtime.criu.tool import find_tool
 from squall.runtime.errors import TemplateUnfit
+from squall.runtime.procfs import read_children, read_file
 from squall.runtime.spec import IdRange
 from tests.kernel.containers import TIMEOUT_S, Running
 from tests.kernel.forge import RANGE, Forge
@@ -179,6 +183,44 @@ async def test_what_cannot_be_saved_says_why_and_the_template_goes_on(forge: For
         await forge.runtime.save(first.container_id, str(saved))
     assert not (saved / SAVED).exists()
     assert (await forge.run(first, "print(1)")).stdout == "1\n"
+
+
+@pytest.mark.parametrize("killed", ["who waits for a CRIU that hangs", "who has covered what CRIU is not to see"])
+async def test_killed_on_the_way_a_save_leaves_the_template_as_it_was(forge: Forge, saved: Path, killed: str) -> None:
+    first = await forge.ready("--before", "import decimal; decimal.loaded = bytes(300 << 20)")
+    assert isinstance(forge.runtime, SpawnerRuntime)
+    spawner = forge.runtime.spawner_pid
+    mounts = Path(f"/proc/{first.pid}/mountinfo")
+    before, children = mounts.read_text(), set(read_children(spawner))
+
+    saving = asyncio.ensure_future(forge.runtime.save(first.container_id, str(saved)))
+    saver, criu = await asyncio.to_thread(find_saver, spawner, children)
+    os.kill(criu, signal.SIGSTOP)
+    assert mounts.read_text() != before
+    os.kill(saver if "waits" in killed else read_children(saver)[0], signal.SIGKILL)
+
+    done, _ = await asyncio.wait([saving], timeout=10)
+    assert done, "whoever asked for it is answered"
+    assert isinstance(saving.exception(), TemplateUnfit)
+    assert mounts.read_text() == before, "nothing is covered any more"
+    assert not os.path.exists(f"/proc/{criu}"), "nothing is left of it, not even for its parent to wait for"
+    again = saved / "again"
+    again.mkdir(mode=0o700)
+    await forge.runtime.save(first.container_id, str(again))
+    assert (await forge.run(first, "print(1)")).stdout == "1\n"
+
+
+def find_saver(spawner: int, others: set[int]) -> tuple[int, int]:
+    """Whoever saves a template, and CRIU once it is executed."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            (saver,) = set(read_children(spawner)) - others
+            criu = read_children(read_children(saver)[0])[0]
+            if b"criu.bin" in read_file(f"/proc/{criu}/cmdline"):
+                return saver, criu
+        time.sleep(0.001)
+    raise TimeoutError("nobody saves it")
 
 
 def said_of(saved: Path) -> dict[str, Any]:

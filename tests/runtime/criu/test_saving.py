@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,9 @@ from squall.runtime.container import Reply
 from squall.runtime.criu import saving
 from squall.runtime.criu.tool import Tool
 from squall.runtime.errors import FeatureMissing, RuntimeFailure, TemplateUnfit
+from squall.runtime.launch import Forked, tell
 from squall.runtime.poll import Poller
+from squall.runtime.procfs import read_children as children_of
 from squall.runtime.templates import Template
 
 
@@ -23,7 +26,9 @@ class Asked:
     def __init__(self, pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(saving, "find_tool", lambda: Tool("/nonexistent"))
         ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        entry = SimpleNamespace(spec=SimpleNamespace(id_range=None), forked=SimpleNamespace(pidfd=-1), cgroup=None)
+        entry = SimpleNamespace(
+            spec=SimpleNamespace(id_range=None), forked=SimpleNamespace(pidfd=os.pidfd_open(os.getpid())), cgroup=None
+        )
         self.template = Template(cast(Any, entry), ours, pid=pid)
         self.poller = Poller()
         self.answers: list[Reply | RuntimeFailure] = []
@@ -85,3 +90,33 @@ def test_a_copy_that_cannot_be_saved_is_forgotten(error: Exception, monkeypatch:
     assert str(error) in answer.message
     assert not asked.template.copies, "or a look for strays would spare whoever has the number next"
     assert killed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to look for what is left covered needs root")
+def test_what_hangs_is_ended_from_below_and_who_waits_for_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork_save(*_: object) -> Forked:
+        """As the real one: whoever waits for a CRIU that hangs has its own to do when that ends."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            hanging = os.fork()
+            if hanging == 0:
+                signal.pause()
+            status = os.waitpid(hanging, 0)[1]
+            tell(theirs, {"kind": "TemplateUnfit", "error": f"CRIU ended with {os.WTERMSIG(status)}"})
+            os._exit(1)
+        theirs.close()
+        return Forked(pid, os.pidfd_open(pid), ours)
+
+    monkeypatch.setattr(saving, "SAVE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(saving, "read_children", lambda pid: [os.getpid()] if pid == os.getppid() else children_of(pid))
+    monkeypatch.setattr(saving, "fork_save", fork_save)
+    monkeypatch.setattr(saving, "_kill", lambda _: None)
+    asked = Asked(os.getppid(), monkeypatch)
+
+    asked.says(b"{}")
+
+    (answer,) = asked.answers
+    assert isinstance(answer, TemplateUnfit)
+    assert answer.message == "CRIU ended with 9"

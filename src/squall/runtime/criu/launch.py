@@ -32,6 +32,8 @@ SAVED = "saved.json"
 """What is told of a saved template beside its images; the last file to be written."""
 # Configuration of the loader and of libraries, and a cache of what the kernel can.
 _COVERED = ("/etc", "/run")
+_COVER = "squall-cover"
+"""What lies over them is called, in the list of mounts."""
 _SCRATCH = "/tmp"
 """Where CRIU makes directories to find out what the kernel can, by a name that cannot be changed."""
 # In its own pid namespace a template has a low number, and CRIU's processes must not take that one.
@@ -43,6 +45,8 @@ _CAUSE_LENGTH = 500
 def fork_save(tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, files: str, directory: str) -> Forked:
     """Save a template's copy, which ends with that; what went wrong comes as a message.
 
+    All processes that do so are one group: where one is killed, those below it end, and are children of the caller.
+
     Args:
         files: what the template has written.
     """
@@ -52,6 +56,7 @@ def fork_save(tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, fil
 
         def body() -> None:
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.setsid()
             pid_inside = _number_inside(pid)
             saved = {
                 "pid": pid_inside,
@@ -59,10 +64,19 @@ def fork_save(tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, fil
                 "filters": filter_count(pid),
                 "first_id": id_range.start,
             }
+            own_pid = os.getpid()
             child = os.fork()
             if child == 0:
-                run_and_exit(lambda: _dump(tool, container_pidfd, pid_inside, directory), theirs, code=0)
-            if os.waitpid(child, 0)[1] == 0:
+
+                def dump() -> None:
+                    _end_with(own_pid)
+                    _dump(tool, container_pidfd, pid_inside, directory)
+
+                run_and_exit(dump, theirs, code=0)
+            status = os.waitpid(child, 0)[1]
+            if os.WIFSIGNALED(status):
+                raise TemplateUnfit("cannot save a template: what runs CRIU was killed")
+            if status == 0:
                 forget_user_namespace(directory)
                 copy_tree(files, f"{directory}/{SAVED_FILES}")
                 _write_saved(directory, {**saved, "checksums": checksums(directory, SAVED_FILES)})
@@ -103,6 +117,32 @@ def fork_restore(
     return Forked(helper, pidfd, ours)
 
 
+def uncover(container_pidfd: int) -> None:
+    """Take away what still covers files of a container, where whoever was to do so has been killed.
+
+    The caller is in its mount namespace afterwards.
+    """
+    own_fd = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sc.setns(container_pidfd, sc.CLONE_NEWNS, "the container's mount namespace")
+    with open(os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=own_fd), errors="surrogateescape") as file:
+        # What was mounted last comes last.
+        mounts = [line.split(" ") for line in file]
+    for mount in reversed(mounts):
+        if mount[mount.index("-") + 2] == _COVER:
+            sc.unmount(mount[4])
+
+
+def _end_with(parent_pid: int) -> None:
+    """End when the parent does: what it has begun would go on, and whoever waits for it would be told of no end.
+
+    Args:
+        parent_pid: as it is seen from here; 0 from inside a pid namespace that it is not in.
+    """
+    sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
 def _dump(tool: Tool, container_pidfd: int, pid_inside: int, directory: str) -> None:
     _run(tool, container_pidfd, directory, "dump", ("--tree", str(pid_inside)), {}, scratch=_SCRATCH)
 
@@ -113,6 +153,7 @@ def _restore(
     # The range's user namespace is that of the first process.
     options = ("--restore-detached", "--restore-sibling", "--join-ns", "user:1")
     children_fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    os.setsid()
     _run(tool, container_pidfd, directory, "restore", options, inherited)
     children = os.pread(children_fd, 1_000, 0).split()
     if len(children) != 1:
@@ -140,6 +181,7 @@ def _run(
         child = os.fork()
         if child == 0:
             try:
+                _end_with(0)
                 _execute(tool_fd, images_fd, action, options, inherited)
             finally:
                 os._exit(1)
@@ -149,8 +191,6 @@ def _run(
 
 
 def _execute(tool_fd: int, images_fd: int, action: str, options: Sequence[str], inherited: Mapping[str, int]) -> None:
-    sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in range(3):
         os.dup2(null, descriptor)
@@ -186,7 +226,7 @@ def _covered(scratch: str) -> Iterator[None]:
             if not os.path.isdir(path) or os.path.islink(path):
                 raise TemplateUnfit(f"cannot save a template or bring one back: its image has no directory {path}")
             flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC | (0 if path == scratch else sc.MS_RDONLY)
-            sc.mount("tmpfs", path, "tmpfs", flags, "size=65536,mode=700")
+            sc.mount(_COVER, path, "tmpfs", flags, "size=65536,mode=700")
             covered.append(path)
             found = os.lstat(path)
             if found.st_dev == os.lstat("/").st_dev or os.path.islink(path) or os.listdir(path):

@@ -10,13 +10,15 @@ Brought back, it finds a socket where it had put a placeholder, says that it is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import struct
 
-from squall.runtime.container import Outcome, Reply, receive
-from squall.runtime.criu.launch import fork_save
+from squall.runtime.aside import run_aside
+from squall.runtime.container import Outcome, Reply, close_descriptors, receive
+from squall.runtime.criu.launch import fork_save, uncover
 from squall.runtime.criu.tool import PLACE, find_tool
 from squall.runtime.errors import FeatureMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.launch import Forked
@@ -27,6 +29,8 @@ from squall.runtime.wire import failure_from_json
 
 COPY_TIMEOUT_S = 10.0
 SAVE_TIMEOUT_S = 60.0
+END_AGAIN_S = 1.0
+LOOK_S = 0.01
 _CREDENTIALS = struct.Struct("iII")
 _MESSAGE_BYTES = 4_096
 
@@ -91,11 +95,12 @@ class Saving:
         template.copies.add(pid)
         copy_pidfd = os.pidfd_open(pid)
         entry = template.entry
+        container_pidfd = os.dup(entry.forked.pidfd)
         try:
-            forked = fork_save(tool, entry.spec.id_range, entry.forked.pidfd, pid, template.files, directory)
+            forked = fork_save(tool, entry.spec.id_range, container_pidfd, pid, template.files, directory)
         except BaseException:
             _kill(copy_pidfd)
-            os.close(copy_pidfd)
+            close_descriptors(copy_pidfd, container_pidfd)
             raise
         failures: list[RuntimeFailure] = []
 
@@ -114,15 +119,36 @@ class Saving:
             template.copies.discard(pid)
             if status and not failures:
                 failures.append(TemplateUnfit("cannot save a template: what saves it was killed"))
-            answer(failures[0] if failures else Reply())
+            if not failures:
+                os.close(container_pidfd)
+                answer(Reply())
+                return
+            self._tidy_up(forked.pid, container_pidfd, lambda _: answer(failures[0]))
 
         self._poller.watch(forked.channel.fileno(), on_message)
-        self._poller.call_later(SAVE_TIMEOUT_S, lambda: _kill_late(forked))
+        self._poller.call_later(SAVE_TIMEOUT_S, lambda: self._end_late(forked))
 
+    def _end_late(self, forked: Forked) -> None:
+        """End what saves a template from below, one after the other: each tidies up then."""
+        if forked.channel.fileno() < 0:
+            return
+        pid = forked.pid
+        with contextlib.suppress(OSError):
+            while children := read_children(pid):
+                pid = children[0]
+            os.kill(pid, signal.SIGKILL)
+        self._poller.call_later(END_AGAIN_S, lambda: self._end_late(forked))
 
-def _kill_late(forked: Forked) -> None:
-    if forked.channel.fileno() >= 0:
-        _kill(forked.pidfd)
+    def _tidy_up(self, group: int, container_pidfd: int, then: Outcome) -> None:
+        """Do what those would have done who have been killed on the way."""
+        try:
+            is_left = os.waitpid(-group, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            run_aside(self._poller, lambda: uncover(container_pidfd), then)
+            os.close(container_pidfd)
+            return
+        delay_s = LOOK_S if is_left else 0.0
+        self._poller.call_later(delay_s, lambda: self._tidy_up(group, container_pidfd, then))
 
 
 def _kill(pidfd: int) -> None:
