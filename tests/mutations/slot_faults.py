@@ -10,6 +10,28 @@ POOL = "src/squall/runtime/network/pool.py"
 
 SLOT_FAULTS = (
     Mutation(
+        "wire-cut",
+        "descriptors that the kernel drops",
+        "an answer whose descriptors are all dropped takes those of the next",
+        (Change("src/squall/runtime/wire.py", "if descriptors or is_cut:", "if descriptors:"),),
+        {
+            "tests/runtime/test_wire.py::test_descriptors_that_the_kernel_drops_are_not_taken_from_the_next_frame[0]": (
+                "assert frames == "
+            )
+        },
+    ),
+    Mutation(
+        "wire-lost-start",
+        "a start whose answer has lost its descriptors",
+        "the container goes on, and nobody reads what it prints",
+        (Change("src/squall/runtime/client.py", "            await self.remove(container_id)\n", ""),),
+        {
+            "tests/runtime/test_client.py::test_container_whose_output_is_lost_at_its_start_is_removed[start]": (
+                "assert not starting.done()"
+            )
+        },
+    ),
+    Mutation(
         "slot-watch",
         "a slot in which a clone has changed something",
         "nobody asks whether a slot is as it was made",

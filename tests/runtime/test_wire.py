@@ -25,11 +25,30 @@ def test_frames_arrive_whole_in_order(messages: list[dict[str, int]], step: int)
 
 
 def test_descriptors_go_to_the_frame_they_were_sent_with() -> None:
-    stream = encode_frame({"a": 1}) + encode_frame({"b": 2}, 2) + encode_frame({"c": 3}, 1)
+    reader = FrameReader()
 
-    frames = FrameReader().feed(stream, [7, 8, 9])
+    frames = reader.feed(encode_frame({"a": 1}) + encode_frame({"b": 2}, 2), [7, 8])
+    frames += reader.feed(encode_frame({"c": 3}, 1), [9])
 
     assert frames == [({"a": 1}, []), ({"b": 2}, [7, 8]), ({"c": 3}, [9])]
+
+
+@pytest.mark.parametrize("arrived", [0, 1])
+def test_descriptors_that_the_kernel_drops_are_not_taken_from_the_next_frame(arrived: int) -> None:
+    came = [os.open(os.devnull, os.O_RDONLY) for _ in range(arrived)]
+    reader, begun = FrameReader(), encode_frame({"b": 2}, 2)
+
+    frames = reader.feed(encode_frame({"a": 1}) + begun[:6], came, is_cut=True)
+    frames += reader.feed(begun[6:] + encode_frame({"c": 3}, 1), [9])
+
+    assert frames == [({"a": 1}, []), ({"b": 2}, None), ({"c": 3}, [9])]
+    for descriptor in came:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+def test_a_frame_that_brings_fewer_than_it_says_has_none() -> None:
+    assert FrameReader().feed(encode_frame({"a": 1}, 1)) == [({"a": 1}, None)]
 
 
 def test_descriptors_without_a_frame_are_closed(tmp_path: Path) -> None:

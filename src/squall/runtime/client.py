@@ -8,14 +8,14 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import squall
 from squall.runtime import codec
 from squall.runtime.contract import ExecStarted, Started, TemplateReport
-from squall.runtime.errors import RuntimeFailure, SpawnerGone
+from squall.runtime.errors import DescriptorsLost, RuntimeFailure, SpawnerGone
 from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
 from squall.runtime.sweep import socket_path
 from squall.runtime.wire import (
@@ -55,7 +55,7 @@ class SpawnerRuntime:
         self._reader = FrameReader()
         self._outgoing: deque[memoryview] = deque()
         self._request_ids = itertools.count(1)
-        self._pending: dict[int, asyncio.Future[tuple[Any, Descriptors]]] = {}
+        self._pending: dict[int, asyncio.Future[tuple[Any, Descriptors | None]]] = {}
         self._exits: asyncio.Queue[tuple[str, ExitStatus] | None] = asyncio.Queue()
         self._failure: RuntimeFailure | None = None
         self.spawner_pid = 0
@@ -142,7 +142,8 @@ class SpawnerRuntime:
 
     async def start(self, spec: ContainerSpec) -> Started:
         """See `contract.Runtime`."""
-        return _started(*await self._request("start", spec=codec.to_json(spec)))
+        with_outputs = self._request("start", spec=codec.to_json(spec))
+        return _started(*await self._or_removed(spec.container_id, with_outputs))
 
     async def template_report(self, container_id: str) -> TemplateReport:
         """See `contract.Runtime`."""
@@ -155,7 +156,8 @@ class SpawnerRuntime:
 
     async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
         """See `contract.Runtime`."""
-        return _started(*await self._request("begin", container_id=container_id, env=dict(env)))
+        with_outputs = self._request("begin", container_id=container_id, env=dict(env))
+        return _started(*await self._or_removed(container_id, with_outputs))
 
     async def save(self, template_id: str, directory: str) -> None:
         """See `contract.Runtime`."""
@@ -261,12 +263,28 @@ class SpawnerRuntime:
             raise type(self._failure)(f"cannot {method}: {self._failure.message}")
         request_id = next(self._request_ids)
         frame = encode_frame({"request_id": request_id, "method": method, **parameters})
-        future: asyncio.Future[tuple[Any, Descriptors]] = self._loop.create_future()
+        future: asyncio.Future[tuple[Any, Descriptors | None]] = self._loop.create_future()
         self._pending[request_id] = future
         self._outgoing.append(memoryview(frame))
         if len(self._outgoing) == 1:
             self._flush()
-        return await future
+        result, descriptors = await future
+        if descriptors is None:
+            raise DescriptorsLost(
+                f"cannot {method}: the kernel has not let this process have the descriptors of the answer, most likely "
+                "since it has as many files open as it may; raise its limit (ulimit -n, LimitNOFILE=)"
+            )
+        return result, descriptors
+
+    async def _or_removed(
+        self, container_id: str, answer: Coroutine[Any, Any, tuple[Any, Descriptors]]
+    ) -> tuple[Any, Descriptors]:
+        """The answer to what lets a container begin; one that runs, and whose output nobody has, is removed."""
+        try:
+            return await answer
+        except DescriptorsLost:
+            await self.remove(container_id)
+            raise
 
     def _flush(self) -> None:
         try:
@@ -285,7 +303,7 @@ class SpawnerRuntime:
 
     def _on_readable(self) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._connection, RECEIVE_BYTES, DESCRIPTORS_MAX)
+            data, descriptors, flags, _ = socket.recv_fds(self._connection, RECEIVE_BYTES, DESCRIPTORS_MAX)
         except BlockingIOError:
             return
         except OSError as error:
@@ -296,17 +314,17 @@ class SpawnerRuntime:
             return
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
-        for message, given in self._reader.feed(data, descriptors):
+        for message, given in self._reader.feed(data, descriptors, is_cut=bool(flags & socket.MSG_CTRUNC)):
             self._on_message(message, given)
 
-    def _on_message(self, message: dict[str, Any], descriptors: Descriptors) -> None:
+    def _on_message(self, message: dict[str, Any], descriptors: Descriptors | None) -> None:
         if message.get("event") == "exit":
             self._exits.put_nowait((message["container_id"], codec.exit_status(message["exit_status"])))
             return
         future = self._pending.pop(message.get("request_id", 0), None)
         if future is None or future.done():
             # The caller was cancelled meanwhile. What it would own is closed; the container is in `list`.
-            for descriptor in descriptors:
+            for descriptor in descriptors or ():
                 os.close(descriptor)
         elif "error" in message:
             future.set_exception(failure_from_json(message["error"]))

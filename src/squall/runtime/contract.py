@@ -122,6 +122,7 @@ class Runtime(Protocol):
         """Run one more process inside.
 
         Raises:
+            DescriptorsLost: it runs, and nobody has the other ends of its pipes or its terminal.
             ContainerMissing: unknown, or ended already.
             ProgramMissing, ProgramRefused: the container has no such program, or may not execute it.
         """

@@ -3,6 +3,7 @@
 RuntimeFailure            operation, object, cause, what to do
 ├── ContainerExists
 ├── ContainerMissing
+├── DescriptorsLost       this process is at its limit of open files
 ├── ProgramMissing        shells say 127
 ├── ProgramRefused        shells say 126
 ├── SlotUnfit             a container's forks cannot enter the network that was made for them
@@ -32,6 +33,10 @@ class ContainerExists(RuntimeFailure):
 
 class ContainerMissing(RuntimeFailure):
     """No running container of this id."""
+
+
+class DescriptorsLost(RuntimeFailure):
+    """What came with an answer of the spawner was dropped on its way: this process can open no more files."""
 
 
 class ProgramMissing(RuntimeFailure):

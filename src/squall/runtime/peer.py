@@ -11,7 +11,7 @@ from typing import Any
 
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.poll import Poller
-from squall.runtime.wire import DESCRIPTORS_MAX, RECEIVE_BYTES, FrameReader, encode_frame
+from squall.runtime.wire import RECEIVE_BYTES, FrameReader, encode_frame
 
 # An agent that reads this little is dead or stuck; it can connect again and list.
 OUTGOING_BYTES_MAX = 64 * 2**20
@@ -75,20 +75,18 @@ class Peer:
 
     def _receive(self) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._connection, RECEIVE_BYTES, DESCRIPTORS_MAX)
+            # Requests bring no descriptors; what is received without room for them is closed by the kernel.
+            data = self._connection.recv(RECEIVE_BYTES)
             if not data:
                 self.close()
                 return
-            frames = self._reader.feed(data, descriptors)
+            frames = self._reader.feed(data)
         except BlockingIOError:
             return
         except (OSError, ValueError, RuntimeFailure):
             self.close()
             return
-        for message, given in frames:
-            # Requests bring no descriptors; whoever sends some does not get to fill our table.
-            for descriptor in given:
-                os.close(descriptor)
+        for message, _ in frames:
             if self.is_open:
                 self._on_message(self, message)
 

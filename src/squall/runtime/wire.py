@@ -1,7 +1,7 @@
 """Frames between agent and spawner: a length, JSON, and the descriptors that belong to it.
 
 Descriptors travel with the first byte of their frame over the unix socket, so they are never later than their frame;
-the frame says how many are its own.
+the frame says how many are its own. A process at its limit of open files is given fewer than were sent, or none.
 """
 
 from __future__ import annotations
@@ -69,16 +69,27 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._descriptors: deque[int] = deque()
+        # As they came: the kernel ends a receive with the bytes that descriptors belong to, so that those of two frames
+        # never come at once, and what one frame lacks is not taken from the next.
+        self._groups: deque[list[int]] = deque()
 
-    def feed(self, data: bytes, descriptors: Sequence[int]) -> list[tuple[dict[str, Any], list[int]]]:
+    def feed(
+        self, data: bytes, descriptors: Sequence[int] = (), *, is_cut: bool = False
+    ) -> list[tuple[dict[str, Any], list[int] | None]]:
         """The frames completed by what was received; their descriptors are the caller's then.
+
+        Args:
+            is_cut: the kernel has dropped descriptors that came with this, perhaps all of them (MSG_CTRUNC).
+
+        Returns:
+            None in place of descriptors that are not all there; the others are closed.
 
         Raises:
             RuntimeFailure: the other end does not speak this protocol.
         """
         self._buffer += data
-        self._descriptors.extend(descriptors)
+        if descriptors or is_cut:
+            self._groups.append(list(descriptors))
         frames = []
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
@@ -88,13 +99,27 @@ class FrameReader:
                 break
             message = json.loads(self._buffer[_LENGTH.size : _LENGTH.size + length])
             del self._buffer[: _LENGTH.size + length]
-            frames.append((message, [self._descriptors.popleft() for _ in range(message.pop("fds", 0))]))
+            frames.append((message, self._take(message.pop("fds", 0))))
         return frames
 
     def close(self) -> None:
         """Close descriptors whose frame never came."""
-        while self._descriptors:
-            os.close(self._descriptors.popleft())
+        while self._groups:
+            _close(self._groups.popleft())
+
+    def _take(self, count: int) -> list[int] | None:
+        if not count:
+            return []
+        group = self._groups.popleft() if self._groups else []
+        if len(group) == count:
+            return group
+        _close(group)
+        return None
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def failure_to_json(failure: RuntimeFailure) -> dict[str, str]:
