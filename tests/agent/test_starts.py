@@ -410,11 +410,11 @@ async def test_an_unfit_function_is_forked_from_its_image(world: World) -> None:
         _, second = await snapshot(world)
 
         assert (first.path, first.cause) == ("plain", "a thread runs")
-        assert (second.path, second.cause) == ("fork", "a thread runs")
+        assert (second.path, second.cause, second.has_snapshot) == ("fork", "a thread runs", False)
 
         # Code that can be forked is from then on, and the image's template has no function to be for.
         _, third = await snapshot(world, version=2)
-        assert (third.path, third.cause) == ("fork", "")
+        assert (third.path, third.cause, third.has_snapshot) == ("fork", "", True)
         assert specs(world, "tp-")[-1].env[ENV_TEMPLATE] == "function"
 
 

@@ -119,6 +119,7 @@ def test_phases_of_a_call_of_a_parked_copy_add_up_too(finished: float, run: floa
         (True, start({"sandbox": 2, "messages": 2}, PATH_PARKED), "nothing left to gain"),
         (True, start({"sandbox": 10}, PATH_FORK), "forks of the function's template"),
         (False, start({"sandbox": 10}, PATH_FORK), "image template"),
+        (True, start({"sandbox": 10}, PATH_FORK, "a thread runs"), "image template"),
         (True, start({"sandbox": 10}, PATH_PLAIN, "module watch started the thread 'poller'"), "the thread 'poller'"),
         (True, start({"sandbox": 10}), "the node does not say why"),
         (True, start({"template": 900, "sandbox": 10}, PATH_FORK), "waited for a template"),

@@ -103,6 +103,26 @@ def test_what_cannot_be_forked_with_its_function_says_why_wherever_one_looks(dep
     assert "watcher" in container.out
 
 
+def test_the_log_of_an_app_says_so_where_an_image_template_was_there_before_what_cannot_be_forked(
+    make_installation: Callable[[Mapping[str, str]], Installation],
+) -> None:
+    squall = make_installation({"SQUALL_START_PATH": "auto"})
+    ended = squall.command("deploy", str(PROGRAMS / "functions_of_one_app.py"), timeout_s=120)
+    assert ended.code == 0, ended
+    calls = "import squall; print(squall.{}('together', '{}'){}.remote())"
+    first = squall.command("-c", calls.format("Function.from_name", "first", ""), executable=(sys.executable,))
+    assert first.code == 0, first
+    wait_until(lambda: [one["state"] for one in templates(squall)] == ["ready"], "the image has a template", 30)
+
+    watched = squall.command("-c", calls.format("Cls.from_name", "Watched", "().last"), executable=(sys.executable,))
+
+    assert watched.out == "1\n", watched
+    lines = squall.command("app", "logs", "together", "--function", "Watched").err.splitlines()
+    (told,) = [line for line in lines if "from a memory snapshot" in line]
+    assert "was copied from its image's template, and not from a memory snapshot: " in told
+    assert "'watcher'" in told
+
+
 def test_the_second_function_of_an_app_is_forked_at_its_first_start(
     make_installation: Callable[[Mapping[str, str]], Installation],
 ) -> None:

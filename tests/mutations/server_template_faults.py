@@ -63,6 +63,13 @@ SERVER_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "detour-of-forks-untold",
+        "what cannot be forked with its function",
+        "the user never hears that the snapshot is not used, and why",
+        (Change(f"{FLEET}detours.py", "or started.has_snapshot:", "or started.path != PATH_PLAIN:"),),
+        {f"{DETOURS}test_a_copy_that_is_none_of_its_function_is_told_too[fork]": "lines(stage) == [FORKED]"},
+    ),
+    Mutation(
         "gvisor-left-by-children",
         "code behind another kernel",
         "it leaves it by a function of its own making",

@@ -403,6 +403,7 @@ class FakeNode:
         self.start_gate = asyncio.Event()
         self.start_gate.set()
         self.start_path: tuple[str, str] = (PATH_PLAIN, "")
+        self.has_snapshot = False
         """The path that containers take, and why no other one."""
         self.build_gate = asyncio.Event()
         self.build_gate.set()
@@ -458,7 +459,7 @@ class FakeNode:
             guest.exit(self.crash_at_start)
         else:
             await guest.connect()
-        return ContainerStarted({"sandbox": 1.0}, *self.start_path)
+        return ContainerStarted({"sandbox": 1.0}, *self.start_path, has_snapshot=self.has_snapshot)
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""

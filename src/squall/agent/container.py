@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from squall.agent.outfit import Outfit
 from squall.agent.record import ContainerRecord
-from squall.protocol.node import PATH_PLAIN
+from squall.protocol.node import PATH_PLAIN, ContainerStarted
 from squall.runtime.spec import ExitStatus
 
 
@@ -28,6 +28,8 @@ class Container:
     path: str = PATH_PLAIN
     cause: str = ""
     """Why it took a longer path than it might have."""
+    has_snapshot: bool = False
+    """It began with what its function had loaded."""
     is_ending: bool = False
     """Somebody has asked for its end."""
     started_at: float = 0.0
@@ -44,6 +46,10 @@ class Container:
     def container_id(self) -> str:
         """Its id."""
         return self.record.container_id
+
+    def how_it_started(self) -> ContainerStarted:
+        """As its server is told."""
+        return ContainerStarted(dict(self.phase_ms), self.path, self.cause, self.has_snapshot)
 
     @property
     def runtime_id(self) -> str:

@@ -107,7 +107,7 @@ class Containers:
         if known is not None:
             await known.started.wait()
             if known.is_running and not known.has_exited:
-                return ContainerStarted(dict(known.phase_ms), known.path, known.cause)
+                return known.how_it_started()
             raise PlatformError(CONFLICT, f"cannot start {request.container_id}: it has ended; start one of another id")
         token = secrets.token_urlsafe(32)
         record = record_of(self._config, request, request.container_id, token_hash(token))
@@ -124,7 +124,7 @@ class Containers:
             if failure is None:
                 raise
             raise failure from error
-        return ContainerStarted(dict(container.phase_ms), container.path, container.cause)
+        return container.how_it_started()
 
     async def end(self, container_id: str, grace_s: float) -> None:
         """End a container and return when nothing of it is left. An unknown one is no error."""

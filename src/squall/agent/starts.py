@@ -32,6 +32,7 @@ from squall.protocol.function import GVISOR
 from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE, ContainerStart
 from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
+from squall.protocol.template import FUNCTION
 from squall.runtime.contract import Runtime, Started
 
 _LATE = "it was not done in time"
@@ -126,6 +127,7 @@ class Starts:
                 continue
             if started is not None:
                 container.path, container.cause = path, way.cause
+                container.has_snapshot = template.kind == FUNCTION
                 return started
         return None
 

@@ -137,6 +137,8 @@ def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
     large = {one.name for one in phases(starts) if one.share_percent >= LARGE_PERCENT}
     has_snapshot = spec.is_snapshot_enabled
     has_cause = any(one.cause for one in starts)
+    # A fork with a cause is one of the image's template, but for a few that had to be attempted twice.
+    is_of_function = has_snapshot and 2 * sum(one.path == usual and bool(one.cause) for one in starts) < by_path[usual]
     if "import" in large and not has_snapshot:
         further = "is restored from what was saved of that" if spec.isolation == GVISOR else "is a fork of that"
         found.append(
@@ -172,10 +174,10 @@ def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
         )
     if RUN in large:
         found.append("Most of it is the function's own run, which a quicker start leaves as it is.")
-    if usual == PATH_PARKED and has_snapshot:
+    if usual == PATH_PARKED and is_of_function:
         rest = "" if found else ": there is nothing left to gain"
         found.append(f"Starts are parked clones, which are told who they are{rest}.")
-    elif usual == PATH_FORK and has_snapshot:
+    elif usual == PATH_FORK and is_of_function:
         found.append("Starts are forks of the function's template. What is started often is parked ahead by itself.")
     elif usual in (PATH_FORK, PATH_PARKED):
         found.append("Starts are forks of the image template: interpreter and guest were there already.")

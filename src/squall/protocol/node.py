@@ -108,6 +108,8 @@ class ContainerStarted:
     """How it came to be: its program was executed; it is a fork of a template, made now or ahead; it was restored."""
     cause: str = ""
     """Why it took a longer path than it might have, in words for the user."""
+    has_snapshot: bool = False
+    """It began with what its function had loaded: a fork may be one of its image's template only."""
 
 
 @record

@@ -1,8 +1,10 @@
-"""An app whose functions have nothing in common but their image."""
+"""An app whose functions have nothing in common but their image, one of which cannot be copied once it is loaded."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import squall
 
@@ -17,3 +19,14 @@ def first() -> str:
 @app.function(memory=128)
 def second() -> str:
     return os.environ["SQUALL_FUNCTION_ID"]
+
+
+@app.cls(enable_memory_snapshot=True)
+class Watched:
+    @squall.enter(snap=True)
+    def load(self) -> None:
+        threading.Thread(target=time.sleep, args=(3_600,), name="watcher", daemon=True).start()
+
+    @squall.method()
+    def last(self) -> int:
+        return 1

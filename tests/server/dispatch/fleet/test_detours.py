@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions, FunctionSpec
-from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE
 from squall.server.dispatch.fleet import detours
 from tests.server.doubles import Stage, staged
 
 CAUSE = "the thread 'poller' of module watch cannot be copied"
 TOLD = f"function square was loaded anew, and not copied from a memory snapshot: {CAUSE}"
+FORKED = f"function square was copied from its image's template, and not from a memory snapshot: {CAUSE}"
 
 
 async def start(stage: Stage, spec: FunctionSpec, path: str, cause: str, function_id: str = "") -> None:
@@ -45,6 +46,28 @@ async def test_a_cause_is_told_once_with_the_container_in_the_log_of_its_app() -
         assert entry.container_id == stage.node.started[0].container_id
 
 
+@pytest.mark.parametrize("path", [PATH_FORK, PATH_PARKED])
+async def test_a_copy_that_is_none_of_its_function_is_told_too(path: str) -> None:
+    async with staged() as stage:
+        spec = await snapshotting(stage)
+
+        for _ in range(2):
+            await start(stage, spec, path, CAUSE)
+
+        assert lines(stage) == [FORKED]
+
+
+async def test_a_copy_of_its_function_that_took_longer_than_it_might_have_is_not() -> None:
+    async with staged() as stage:
+        stage.node.has_snapshot = True
+        spec = await snapshotting(stage)
+
+        for path in (PATH_FORK, PATH_PARKED, PATH_RESTORE):
+            await start(stage, spec, path, "its template was made anew")
+
+        assert not lines(stage)
+
+
 async def test_each_cause_is_told_but_not_without_end() -> None:
     async with staged() as stage:
         spec = await snapshotting(stage)
@@ -69,7 +92,7 @@ async def test_variants_have_their_causes_in_common() -> None:
 
 @pytest.mark.parametrize(
     ("path", "cause", "is_snapshot_enabled"),
-    [(PATH_PLAIN, CAUSE, False), (PATH_PLAIN, "", True), (PATH_FORK, "none was parked", True), (PATH_PARKED, "", True)],
+    [(PATH_PLAIN, CAUSE, False), (PATH_FORK, CAUSE, False), (PATH_PLAIN, "", True), (PATH_PARKED, "", True)],
 )
 async def test_nothing_is_told_of_what_nobody_asked_for_or_what_went_well(
     path: str, cause: str, is_snapshot_enabled: bool

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from squall.protocol.node import PATH_PLAIN
+from squall.protocol.node import PATH_PLAIN, ContainerStarted
 
 if TYPE_CHECKING:
     from squall.server.dispatch.fleet.container import Container
@@ -26,10 +26,11 @@ class Detours:
         self._told: OrderedDict[tuple[str, int], set[str]] = OrderedDict()
         """By function and version: variants of a function have their causes in common."""
 
-    def note(self, container: Container) -> None:
-        """It has started, and how is known."""
+    def note(self, container: Container, started: ContainerStarted) -> None:
+        """It has started, and this is how."""
         spec, cause = container.spec, container.path_cause
-        if not (spec.is_snapshot_enabled and container.path == PATH_PLAIN and cause):
+        # What began from its snapshot has a cause too, where it took longer than it might have: that is no loss.
+        if not (spec.is_snapshot_enabled and cause) or started.has_snapshot:
             return
         key = spec.variant_of or spec.function_id, spec.version
         told = self._told.setdefault(key, set())
@@ -40,4 +41,6 @@ class Detours:
             return
         told.add(cause)
         what = container.dispatcher.in_words()
-        self._say(container, f"{what} was loaded anew, and not copied from a memory snapshot: {cause}")
+        is_plain = started.path == PATH_PLAIN
+        how = "loaded anew, and not copied" if is_plain else "copied from its image's template, and not"
+        self._say(container, f"{what} was {how} from a memory snapshot: {cause}")

@@ -219,7 +219,7 @@ class Starts:
         container.path, container.path_cause = started.path, started.cause[:CAUSE_CHARS_MAX]
         if container.is_ready:  # a copy can be quicker to serve than its agent to answer
             container.dispatcher.calls.recorder.container_path(container)
-        self._detours.note(container)
+        self._detours.note(container, started)
         container.mark("process", self._clock.monotonic())
         if container.ending:
             # The request to end it may have overtaken its start, when there was nothing to end yet.
