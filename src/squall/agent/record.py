@@ -50,7 +50,7 @@ def write_record(directory: Path, record: ContainerRecord) -> None:
     # there is cut off afterwards: a file that is made empty first is written to the disk when it is closed, by ext4.
     data = json.dumps(to_wire(record)).encode()
     descriptor = os.open(directory / _NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb", buffering=0) as file:
+    with open(descriptor, "wb") as file:
         file.write(data)
         file.truncate(len(data))
 
