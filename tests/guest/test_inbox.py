@@ -54,6 +54,7 @@ def guest(data_dir: Path) -> Iterator[Guest]:
     guest.inbox.began()  # wakes the watcher, which ends
     guest.inbox.ended()
     # No thread may be about to read from the socket that is closed now: its number will be another's.
+    assert guest.inbox._watcher is not None
     guest.inbox._watcher.join(10)
     guest.link.disconnect()
     guest.agent.close()

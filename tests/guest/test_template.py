@@ -369,6 +369,44 @@ def about():
     assert len(threads) == 2, "beside the main thread there is the one that watches"
 
 
+def test_parked_fork_has_computed_with_its_libraries(start: Start) -> None:
+    one = start(
+        """
+import numpy, os, resource
+def about():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    (numpy.ones((8, 8)) @ numpy.ones((8, 8))).sum().item()
+    copied = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return copied, len(os.listdir("/proc/self/task"))
+"""
+    )
+    one.ready("about")
+    copied = {}
+    for is_parked in (False, True):
+        fork = one.template.fork().joined()
+        one.forks.append(fork.let_wait() if is_parked else fork)
+        fork.begin(f"ct-{is_parked}")
+        one.agent.expect("GuestHello", GuestHello)
+        one.say_boot(f"ct-{is_parked}")
+        copied[is_parked], threads = one.call()
+        one.stop(fork)
+        assert threads == 2
+
+    assert copied[True] < copied[False] / 2
+
+
+def test_fork_that_cannot_rehearse_serves(start: Start) -> None:
+    one = start("import socket\nsocket.socketpair = None\ndef about():\n    return 'served'\n")
+    one.ready("about")
+    fork = one.template.fork().joined()
+    one.forks.append(fork.let_wait())
+    fork.begin("ct-1")
+    one.agent.expect("GuestHello", GuestHello)
+    one.say_boot("ct-1")
+
+    assert one.call() == "served"
+
+
 def test_fork_with_hooks_to_come_is_ready_when_they_have_run(start: Start) -> None:
     one = start(CODE)
     one.ready("Model", is_class=True)

@@ -99,6 +99,20 @@ GUEST_TEMPLATE_FAULTS = (
         {f"{SUITE}test_fork_finds_all_that_is_made_at_its_first_use[False]": "made == []"},
     ),
     Mutation(
+        "fork-file-pages",
+        "what a parked fork has of its template's files",
+        "it maps them when its first input needs them",
+        (Change("src/squall/guest/file_pages.py", "        libc.populate_pages(address, length)\n", "        pass\n"),),
+        {"tests/guest/test_file_pages.py::test_fork_can_have_the_pages_that_its_template_has": 'found["given"]'},
+    ),
+    Mutation(
+        "fork-computes",
+        "the first operation of a library in a parked fork",
+        "it is that of its first input",
+        (Change("src/squall/guest/rehearsal.py", "        _compute()\n", ""),),
+        {f"{SUITE}test_parked_fork_has_computed_with_its_libraries": "copied[True] < copied[False] / 2"},
+    ),
+    Mutation(
         "fork-clocks",
         "what a fork says that its start has cost",
         "a fork tells its template's times as its own",

@@ -26,14 +26,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from squall.guest import libc
+from squall.guest import file_pages, libc
 from squall.guest.inbox import Stopping
 from squall.guest.link import connect_waiting, introduce
 from squall.guest.loading import Served
 from squall.protocol.guest import CODE_DIR, ENV_CONTAINER_ID, ENV_TOKEN, Ready
 from squall.sdk._fork_guard import ForkGuard
+
+if TYPE_CHECKING:
+    from array import array
 
 NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 JOIN_S = 10.0
@@ -59,6 +62,8 @@ class Kit(NamedTuple):
     """Descriptors open for reading, and where each file is."""
     outputs: Mapping[int, int]
     """Descriptors beside 1 and 2 that are the same pipes as these."""
+    pages: array[int]
+    """Of files, in the template's memory: see `file_pages`."""
     renewals: tuple[Callable[[], None], ...]
     """What must not be the same in two forks is made anew by these."""
     thread_counts: tuple[Callable[[], None], ...]
@@ -196,7 +201,9 @@ def _be_told(channel: socket.socket, kit: Kit) -> Clone:
     if "wait" in asked:
         waiting = connect_waiting(kit.socket_path, kit.ready)
         adopt_environment(dict(os.environ), kit.environment)
-        kit.rehearse()
+        with contextlib.suppress(Exception):  # it would serve without
+            file_pages.map_again(kit.pages)
+            kit.rehearse()
         asked, descriptors = _receive_record(channel)
     started = time.monotonic()
     if waiting is not None:

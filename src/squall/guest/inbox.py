@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Union
 
+from squall.guest import spare_thread
 from squall.guest.link import Link, LinkLost
 from squall.guest.outbox import Outbox
 from squall.protocol.call import InputBatch, InputRefs, ItemCredit, cut
@@ -112,14 +113,14 @@ class Inbox:
         self._arm = threading.Event()
         self._failure: BaseException | None = None
         self.is_stopping = False
-        self._watcher = threading.Thread(target=self._watch, name="squall-watcher", daemon=True)
+        self._watcher: threading.Thread | None = None
 
     def start(self, ready: Ready) -> None:
         """Tell the server that inputs may come, and begin to watch."""
         self._ready = ready
         if not self._link.is_ready_said:
             self._link.send("Ready", ready)
-        self._watcher.start()
+        self._watcher = spare_thread.start(self._watch)
 
     # The runner's side
 

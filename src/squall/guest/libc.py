@@ -14,6 +14,7 @@ PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AM
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
 _MADV_COLLAPSE = 25
+_MADV_POPULATE_READ = 22
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -60,6 +61,11 @@ def collapse_pages(address: int, length: int) -> bool:
     """Put a stretch of memory into huge pages; False where this kernel cannot (Linux 6.1 can)."""
     # What cannot be had for this stretch, as no free huge page, may be had for the next.
     return _madvise(address, length, _MADV_COLLAPSE) == 0 or ctypes.get_errno() != errno.EINVAL
+
+
+def populate_pages(address: int, length: int) -> bool:
+    """Have these pages mapped as if each was read; False where this kernel cannot (Linux 5.14 can)."""
+    return _madvise(address, length, _MADV_POPULATE_READ) == 0 or ctypes.get_errno() != errno.EINVAL
 
 
 def install_filter(program: bytes) -> None:

@@ -22,10 +22,11 @@ import socket
 import stat
 import sys
 import time
+from array import array
 from typing import TYPE_CHECKING, Any, Protocol
 
 from squall.exception import InputCancellation
-from squall.guest import fork_safety, huge_pages, libc, renewal, thread_counts
+from squall.guest import file_pages, fork_safety, huge_pages, libc, renewal, thread_counts
 from squall.guest.clone import WAY_BYTES_MAX, Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
 from squall.guest.link import Link, LinkLost, receive_boot
@@ -93,6 +94,7 @@ class Template:
         self._untouched: set[str] = set()
         """Modules of which no code of the user's has drawn anything."""
         self._report: dict[str, Any] = {}
+        self._file_pages = array("Q")
         self._pages = huge_pages.collapse()
         self._has_pages = True
 
@@ -126,7 +128,8 @@ class Template:
         with watch:
             served = self._load() if self._has_function else None
         self._untouched = preload(self._boot)
-        rehearse(self._guest, self._boot, served, is_parked=False)
+        with contextlib.suppress(Exception):  # what is wrong with it is wrong with its forks as well, or with none
+            rehearse(self._guest, self._boot, served, is_parked=False)
         for stream in self._guest.streams:
             stream.end()
         fork_safety.quiet()
@@ -134,6 +137,7 @@ class Template:
         found = self._look(watch)
         if found.cause:
             raise Unfit(found.cause)
+        self._file_pages = file_pages.mapped()
         # What is there now is never looked at again: a collection in a fork would copy every page it is on.
         gc.collect()
         gc.freeze()
@@ -160,6 +164,7 @@ class Template:
             directory="" if os.getcwd() == self._began_in else os.getcwd(),
             files=found.files,
             outputs=found.outputs,
+            pages=self._file_pages,
             renewals=renewal.renewals(self._untouched),
             thread_counts=self._thread_counts,
             rehearse=functools.partial(rehearse, self._guest, self._boot, served, is_parked=True),
