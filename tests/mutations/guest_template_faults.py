@@ -102,7 +102,13 @@ GUEST_TEMPLATE_FAULTS = (
         "fork-file-pages",
         "what a parked fork has of its template's files",
         "it maps them when its first input needs them",
-        (Change("src/squall/guest/file_pages.py", "        libc.populate_pages(address, length)\n", "        pass\n"),),
+        (
+            Change(
+                "src/squall/guest/file_pages.py",
+                "if not libc.populate_pages(pages[number], pages[number + 1]) or",
+                "if",
+            ),
+        ),
         {"tests/guest/test_file_pages.py::test_fork_can_have_the_pages_that_its_template_has": 'found["given"]'},
     ),
     Mutation(
