@@ -226,7 +226,13 @@ class Containers:
     def writers(self) -> list[Writer]:
         """Those whose writing is to be watched."""
         return [
-            Writer(one.container_id, (str(one.outfit.directory / "rw"),), one.pid, disk_limit(one.record.disk_mib))
+            Writer(
+                one.container_id,
+                (str(one.outfit.directory / "rw"),),
+                one.pid,
+                disk_limit(one.record.disk_mib),
+                isolation=one.record.isolation,
+            )
             for one in self._known.values()
             if one.is_running and not one.has_exited and not one.over_disk
         ]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squall.agent.disk_use import DiskUse, deleted_use, tree_use
+from squall.protocol.function import NAMESPACES
 
 DEFAULT_DISK_MIB = 512 * 1_024
 """What a container may write that says nothing of it (`ephemeral_disk=`)."""
@@ -71,6 +72,7 @@ class Writer:
     limit: DiskLimit
     more: str = "give the function more with ephemeral_disk= (in MiB)"
     """How the limit is raised."""
+    isolation: str = NAMESPACES
     is_ended: bool = False
     """Nobody should write there any more, and what was written stays: the limit is for what comes yet."""
 
@@ -257,7 +259,7 @@ class DiskWatch:
     def _measure(self, watched: _Watched) -> None:
         began_at = self._monotonic()
         limit, is_to_be_whole = watched.limit, watched.is_to_be_read_whole
-        use = deleted_use(watched.writer.pid, watched.writer.folders)
+        use = deleted_use(watched.writer.pid, watched.writer.folders, watched.writer.isolation)
         for folder in watched.writer.folders:
             counted = use
 

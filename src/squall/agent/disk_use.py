@@ -6,12 +6,13 @@ mount. What is deleted but still open has no name any more and is found through 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+
+from squall.protocol.function import GVISOR, NAMESPACES
 
 HELD_LEVELS = 64
 """Directories from the top that stay open while those below are read (two descriptors each); deeper ones are left and
@@ -175,7 +176,7 @@ class _Walk:
         self._inodes += 1 / names
 
 
-def deleted_use(pid: int, folders: Sequence[str] = (), proc: str = "/proc") -> DiskUse:
+def deleted_use(pid: int, folders: Sequence[str] = (), isolation: str = NAMESPACES, proc: str = "/proc") -> DiskUse:
     """What files without a name take that processes of a container hold open, `pid` being its first process.
 
     Files of its root file system and of those the folders are in: what is in its memory is counted as memory. A process
@@ -187,8 +188,8 @@ def deleted_use(pid: int, folders: Sequence[str] = (), proc: str = "/proc") -> D
         if device == os.stat(f"{proc}/self/root").st_dev:
             return DiskUse()  # the number is another process's by now
         devices = {device, *(os.stat(folder).st_dev for folder in folders if os.path.isdir(folder))}
-        # Under gVisor the first process is runsc, and the container's files are at /root of what it sees.
-        with contextlib.suppress(OSError):
+        if isolation == GVISOR:
+            # The first process is runsc, and the container's files are at /root of what it sees.
             devices.add(os.lstat(f"{proc}/{pid}/root/root").st_dev)
         processes = [name for name in os.listdir(f"{proc}/{pid}/root/proc") if name.isdigit()]
     except OSError:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from squall.agent.config import AgentConfig
+from squall.agent.config import RESTORE, AgentConfig
 from squall.agent.labels import FUNCTION_KIND, KIND_LABEL, TEMPLATE_KIND
 from squall.agent.record import ContainerRecord
-from squall.protocol.function import Resources
+from squall.protocol.function import GVISOR, Resources
 from squall.protocol.guest import (
     CODE_DIR,
     ENV_CONTAINER_ID,
@@ -159,7 +159,13 @@ def record_of(
         version=request.version,
         memory_limit_mib=memory_limit_mib(config, request.resources),
         memory_mib=request.resources.memory_mib or 0,
+        isolation=isolation_of(config, request),
     )
+
+
+def isolation_of(config: AgentConfig, request: ContainerStart) -> str:
+    """What is between a container and the machine; what is to be restored, whatever it is, can only be under gVisor."""
+    return GVISOR if config.start_path == RESTORE else request.isolation
 
 
 def thread_counts(resources: Resources) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from squall.protocol.function import NAMESPACES
 from squall.protocol.records import RecordError, from_wire, record, to_wire
 
 _NAME = "agent.json"
@@ -37,6 +38,7 @@ class ContainerRecord:
     """Of a clone."""
     range_owner: str = ""
     """Whose id range it has, where that is not its function's: of an image template and its clones."""
+    isolation: str = NAMESPACES
 
     @property
     def runtime_id(self) -> str:

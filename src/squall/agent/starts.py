@@ -17,9 +17,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from squall.agent.config import FORK, PARKED, RESTORE, AgentConfig
+from squall.agent.config import FORK, PARKED, AgentConfig
 from squall.agent.container import Container
-from squall.agent.launch import Identity, container_spec
+from squall.agent.launch import Identity, container_spec, isolation_of
 from squall.agent.outfit import Outfit, Outfits
 from squall.agent.phases import Phases
 from squall.agent.template.cells import FAILURES
@@ -89,8 +89,7 @@ class Starts:
         """
         clock = Phases()
         container.phase_ms = clock.ms
-        if self._config.start_path == RESTORE:
-            request = replace(request, isolation=GVISOR)
+        request = replace(request, isolation=isolation_of(self._config, request))
         with self._templates.starting():
             until = self._monotonic() + SHORT_S
             way = await self._templates.way(request, until)

@@ -579,4 +579,5 @@ def _make_s(request: ContainerStart) -> float:
 def _writer(runtime_id: str, outfit: Outfit, pid: int, *, is_ended: bool = False) -> Writer:
     # What is kept for clones is linked to what was written, and counted once.
     folders = (str(outfit.directory / "rw"), str(outfit.directory / FILES))
-    return Writer(runtime_id, folders, pid, disk_limit(outfit.record.disk_mib), is_ended=is_ended)
+    limit = disk_limit(outfit.record.disk_mib)
+    return Writer(runtime_id, folders, pid, limit, isolation=outfit.record.isolation, is_ended=is_ended)
