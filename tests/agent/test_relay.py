@@ -454,6 +454,18 @@ async def test_one_that_waited_and_never_says_hello_is_closed(cell: Opened) -> N
     await until(lambda: heard.reason is not None, 2)
 
 
+async def test_one_that_waited_and_has_ended_is_not_introduced(cell: Opened) -> None:
+    guest, _ = await cell.connect(waiting(READY))
+    await asyncio.sleep(0.02)
+    guest.close()
+    await asyncio.sleep(0.05)
+
+    cell.socket.become(CONTAINER, token_hash(TOKEN), is_verified=True)
+    await asyncio.sleep(0.05)
+
+    assert not cell.server.container_channels
+
+
 @pytest.mark.parametrize("frame", [hello(), hello(token="", container_id=""), event("Outputs")])
 async def test_who_speaks_while_nobody_knows_who_it_is_is_closed(cell: Opened, frame: Frame) -> None:
     _, heard = await cell.connect(waiting(READY), frame)

@@ -111,6 +111,9 @@ class Cells:
         # Before it begins: an agent that finds it running knows whose it is, and one that does not removes it.
         write_record(outfit.directory, outfit.record)
         assert outfit.socket is not None, "made with it"
+        # The server is told beside the spawner. Whether the clone is there still is not asked first: that would be a
+        # message more in each start, and true only until it is read. Of one that has ended no connection waits, so
+        # nobody is introduced; where its end is not seen yet, what it was given counts as not given (decision 71).
         outfit.socket.become(record.container_id, record.token_sha256, is_verified=cell.is_parked)
         env = environment(request, cell.image, cell.provision, Identity(record.container_id, token))
         outfit.env, outfit.cwd = env, cwd_of(cell.image)
