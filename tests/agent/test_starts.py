@@ -259,9 +259,10 @@ async def test_a_shortcut_that_fails_is_followed_by_the_next_one_and_leaves_noth
 @pytest.mark.parametrize(("failure", "is_spoiled", "are_all"), [
     (JoinFailure("its child did not join"), True, False), (SlotUnfit("it is another one's"), True, True),
     (TemplateUnfit("it has ended"), False, False), (RuntimeFailure("no room for a cgroup"), False, False),
+    (TimeoutError("it says nothing"), True, False),
 ])  # fmt: skip
 async def test_a_network_that_a_fork_cannot_enter_is_given_to_nobody(
-    world: World, failure: RuntimeFailure, is_spoiled: bool, are_all: bool
+    world: World, failure: Exception, is_spoiled: bool, are_all: bool
 ) -> None:
     async with node(world) as agent:
         await snapshot(world)

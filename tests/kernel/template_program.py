@@ -5,7 +5,7 @@
 
 `--skip` leaves out what an honest clone does (a namespace by its name, drop, bound, filter, close, again, cgroup files,
 chdir, tasks, leave, begin, sense), `--add` does what none does (alone, second, child, thread, chroot, inherit, memory,
-open, twice, twice inside, later, repeat, talk).
+open, twice, twice inside, later, repeat, talk, vanish, stay).
 `--hook` runs a file in the child of the fork before any of it, with every power it ever has, and `--late` one before it
 says that it has joined. After the fork it does what ACTION in its new environment says.
 """
@@ -88,6 +88,10 @@ def join(channel: socket.socket, skipped: set[str], added: set[str]) -> None:
         # The first gives the right to enter the others.
         if not {name, "user"} & skipped:
             checked(libc.setns(descriptor, 0), "setns")
+    if "vanish" in added:
+        checked(libc.setns(descriptors[NAMESPACES.index("net")], 0), "setns")
+        channel.close()
+        signal.pause()
     for descriptor in entered:
         if "cgroup files" not in skipped:
             os.write(descriptor, b"0")
@@ -172,6 +176,8 @@ def live(channel: socket.socket, skipped: set[str], added: set[str]) -> int:
     was_told_to_wait = data == b'{"wait": 1}'
     if was_told_to_wait:
         data, outputs = receive(channel)
+    if not data and "stay" in added:
+        signal.pause()
     if not data:
         return 1
     if "begin" in skipped:

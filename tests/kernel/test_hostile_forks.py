@@ -198,6 +198,43 @@ async def test_clone_that_does_not_get_into_its_cell_says_so(forge: Forge) -> No
     assert not await exists(forge.containers, spec.container_id)
 
 
+async def test_clone_that_vanishes_in_its_network_says_that_it_may_be_there(forge: Forge) -> None:
+    template = await forge.ready("--add", "vanish")
+
+    with pytest.raises(JoinFailure, match="ended on its way"):
+        async with asyncio.timeout(5):
+            await forge.runtime.start(forge.spec(template))
+
+    assert beside(template.pid), "nobody can be in it but this one, which its cell does not end"
+
+
+async def test_who_is_found_somewhere_else_is_ended_at_once(forge: Forge) -> None:
+    template = await forge.ready("--skip", "pid,cgroup files", "--add", "stay")
+
+    with pytest.raises(JoinFailure, match="not in the pid namespace"):
+        await forge.runtime.start(forge.spec(template))
+
+    # And not when somebody looks after strays.
+    await asyncio.sleep(PAUSE_S / 2)
+    assert not beside(template.pid)
+
+
+async def test_forks_that_a_template_has_not_begun_when_it_ends_are_not_said_to_be_there(forge: Forge) -> None:
+    # It answers nobody, and has all of them before it when it ends.
+    template = await forge.ready("--before", "signal.signal(signal.SIGUSR1, lambda *_: time.sleep(1_000))")
+    prepared = [forge.spec(template) for _ in range(20)]
+    for spec in prepared:
+        await forge.runtime.prepare(spec, is_parked=False)
+    os.kill(template.pid, signal.SIGUSR1)
+    asked = [asyncio.ensure_future(forge.runtime.prepare(spec, is_parked=True)) for spec in prepared]
+    await asyncio.sleep(0.5)
+
+    os.kill(template.pid, signal.SIGKILL)
+
+    failures = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(failure) for failure in failures} == {TemplateUnfit}
+
+
 async def test_clone_that_sends_nonsense_is_ended_and_removed(forge: Forge) -> None:
     template = await forge.ready("--skip", "sense")
     spec = forge.spec(template)

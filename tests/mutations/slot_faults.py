@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 SLOTS = "tests/kernel/test_clone_slots.py::"
+HOSTILE = "tests/kernel/test_hostile_forks.py::"
 STOCK = "tests/runtime/test_network_stock.py::"
 POOL = "src/squall/runtime/network/pool.py"
 
@@ -41,6 +42,19 @@ SLOT_FAULTS = (
                 "assert pool.free_of(OWNER) == 0"
             )
         },
+    ),
+    Mutation(
+        "slot-way-told",
+        "a slot that a fork may have entered, which says nothing more",
+        "its container's next one is given it",
+        (
+            Change(
+                "src/squall/runtime/clones.py",
+                "if failure is None or clone.is_joined or _is_gone(template):",
+                "if True:",
+            ),
+        ),
+        {f"{HOSTILE}test_clone_that_vanishes_in_its_network_says_that_it_may_be_there": ("await forge.runtime.start(")},
     ),
     Mutation(
         "slot-strangers",

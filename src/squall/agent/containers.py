@@ -119,7 +119,7 @@ class Containers:
         except BaseException as error:
             container.started.set()
             # Shielded: a start that is given up half-way must not leave half a container.
-            await asyncio.shield(self._tasks.start(self._remove(container)))
+            await asyncio.shield(self._tasks.start(self._remove(container, error)))
             failure = as_platform_error(request, error)
             if failure is None:
                 raise
@@ -332,8 +332,8 @@ class Containers:
             )
         )
 
-    async def _remove(self, container: Container) -> None:
-        await self._outfits.give_back(container.outfit)
+    async def _remove(self, container: Container, failure: BaseException | None = None) -> None:
+        await self._outfits.give_back(container.outfit, failure)
         self._templates.clone_gone(container.record.template_id, container.runtime_id)
         del self._known[container.container_id]
         self._by_runtime_id.pop(container.runtime_id, None)

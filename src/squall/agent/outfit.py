@@ -6,6 +6,7 @@ start failed half-way, the container ended, or an earlier agent left it behind, 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -35,9 +36,10 @@ from squall.runtime.errors import JoinFailure, RuntimeFailure, SlotUnfit
 from squall.runtime.network.owner import SlotOwner
 from squall.runtime.spec import IdRange, NetworkSlot
 
-# What a fork fails of that cannot enter its network. All else, a template that has ended first of all, is no reason to
-# lose it: nobody is left in it, and what was changed there is heard.
-FAILURES_OF_A_SLOT = (JoinFailure, SlotUnfit)
+# After these somebody may be in the network of a fork, and stay: who was told the way to it and has not become the
+# container, or of whom nobody knows yet what has become. After all else, a template that has ended first of all, nobody
+# is, and what was changed there is heard.
+FAILURES_OF_A_SLOT = (JoinFailure, SlotUnfit, TimeoutError, asyncio.CancelledError)
 
 _PYTHON = "begin with Image.debian_slim(), or give add_python= to the method that makes its base"
 

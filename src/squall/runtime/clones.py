@@ -31,6 +31,7 @@ from squall.runtime.errors import JoinFailure, RuntimeFailure, TemplateUnfit
 from squall.runtime.launch import MESSAGE_BYTES_MAX, LaunchKit
 from squall.runtime.plan import kept_capabilities
 from squall.runtime.poll import Poller
+from squall.runtime.procfs import is_ending
 from squall.runtime.spec import ContainerSpec
 from squall.runtime.templates import Template
 from squall.runtime.verification import NAMESPACES, Expected, verify
@@ -52,8 +53,17 @@ class Clones:
     def fork(self, clone: Clone, spec: ContainerSpec, cgroup: Cgroup, template: Template, done: Done) -> None:
         """Have a fork made in a cell; `done` when it has joined and is what it has to be, or with the failure."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        assert clone.cell is not None, "it was made"
         try:
-            channel_inode = os.fstat(theirs.fileno()).st_ino
+            expected = Expected(
+                cell=clone.cell,
+                first_pid=template.entry.forked.pid,
+                cgroup_name=cgroup.name,
+                capabilities=sum(1 << number for number in kept_capabilities(spec.user)),
+                channel_inode=os.fstat(theirs.fileno()).st_ino,
+                output_inodes=frozenset(os.fstat(descriptor).st_ino for descriptor in template.entry.outputs),
+                filter_count=template.filter_count + 1,
+            )
             ours.setblocking(False)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             ours.setsockopt(socket.SOL_SOCKET, sc.SO_SNDBUFFORCE, 2 * ENV_BYTES_MAX)
@@ -66,18 +76,8 @@ class Clones:
             ) from error
         finally:
             theirs.close()
-        assert clone.cell is not None, "it was made"
-        expected = Expected(
-            cell=clone.cell,
-            first_pid=template.entry.forked.pid,
-            cgroup_name=cgroup.name,
-            capabilities=sum(1 << number for number in kept_capabilities(spec.user)),
-            channel_inode=channel_inode,
-            output_inodes=frozenset(os.fstat(descriptor).st_ino for descriptor in template.entry.outputs),
-            filter_count=template.filter_count + 1,
-        )
         clone.channel = ours
-        self._expect(clone, done)
+        self._expect(clone, lambda failure: done(_blamed(failure, clone, template)))
         self._poller.watch(ours.fileno(), lambda _: self._on_message(clone, expected))
 
     def _send_way(self, channel: socket.socket, clone: Clone, spec: ContainerSpec, cgroup: Cgroup) -> None:
@@ -156,7 +156,7 @@ class Clones:
         elif isinstance(message.get("exit"), int):
             clone.said_code = message["exit"] & 0xFF
         elif "error" in message:
-            self._settle(clone, JoinFailure(f"a fork of the template could not join: {str(message['error'])[:500]}"))
+            self._settle(clone, TemplateUnfit(f"a fork of the template could not join: {str(message['error'])[:500]}"))
         elif "joined" in message and not clone.pid and ancillary:
             self._on_joined(clone, _CREDENTIALS.unpack(ancillary[0][2][: _CREDENTIALS.size])[0], expected)
         elif "begun" in message and clone.is_joined and clone.waiting is not None:
@@ -231,6 +231,29 @@ def entry_paths(cgroup: Cgroup) -> list[str]:
         tasks = f"{os.path.dirname(path)}/tasks"
         found.append(tasks if os.path.exists(tasks) else path)
     return found
+
+
+def _blamed(failure: RuntimeFailure | None, clone: Clone, template: Template) -> RuntimeFailure | None:
+    """What a fork failed of that was asked for: a `JoinFailure` if anybody may be left who was told the way to its
+    cell.
+
+    Who is where it should not be, or says nothing, need not end with the cell: it may be in one of its namespaces only.
+    """
+    if failure is None or clone.is_joined or _is_gone(template):
+        return failure
+    return JoinFailure(failure.message)
+
+
+def _is_gone(template: Template) -> bool:
+    """Its program has ended, or is about to, and nobody is left whom it has forked."""
+    try:
+        has_ended = not template.pid or is_ending(template.pid)
+    except (FileNotFoundError, ProcessLookupError):
+        has_ended = True
+    try:
+        return has_ended and set(template.entry.cgroup.pids()) <= {template.entry.forked.pid, template.pid}
+    except (RuntimeFailure, OSError):
+        return False
 
 
 def _read(data: bytes) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ RuntimeFailure            operation, object, cause, what to do
 ├── SlotUnfit             a container's forks cannot enter the network that was made for them
 ├── SpawnerGone           it has died, or is not there yet
 ├── TemplateUnfit         a container cannot be forked; it can be started plainly
-│   └── JoinFailure       its fork was made, and did not get into what was made for it
+│   └── JoinFailure       no fork of it is in the cell made for one; one may be elsewhere
 └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
 """
 
@@ -60,7 +60,8 @@ class TemplateUnfit(RuntimeFailure):
 
 
 class JoinFailure(TemplateUnfit):
-    """A fork was made that could not enter its cell: the template is at fault, or what it was to enter."""
+    """A fork was asked for, and none is in its cell: the template is at fault, or what it was to enter. Somebody may be
+    left who was told the way, and be in the network of the cell."""
 
 
 class FeatureMissing(RuntimeFailure):

@@ -135,7 +135,7 @@ class FakeMachine:
         self.kill_failures: list[RuntimeFailure] = []
         """The same of signals."""
         self.prepare_failures: list[RuntimeFailure] = []
-        self.begin_failures: list[RuntimeFailure] = []
+        self.begin_failures: list[Exception] = []
         """The same of cells, and of those that are to begin: nothing is left of what fails."""
         self.save_failures: list[RuntimeFailure] = []
         """The same of templates that are to be saved."""
@@ -285,7 +285,7 @@ class FakeRuntime:
         self._fail(self._machine.save_failures, template_id)
         os.mkdir(f"{directory}/images")
 
-    def _fail(self, failures: list[RuntimeFailure], container_id: str) -> None:
+    def _fail(self, failures: list[RuntimeFailure] | list[Exception], container_id: str) -> None:
         """Raise the next failure, if there is one."""
         if failures:
             self._machine.prepared.pop(container_id, None)

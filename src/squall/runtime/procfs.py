@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 _BYTES = 65_536
+_PF_EXITING = 4
 
 
 def read_file(path: str) -> bytes:
@@ -41,6 +42,17 @@ def read_children(pid: int, thread: int = 0) -> Sequence[int]:
 
 def has_ended(pid: int) -> bool:
     """Whether nothing of a process runs, though it has not been reaped."""
-    # "pid (name) state …", and a name may have anything in it. A first thread may end before the others.
-    words = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    # A first thread may end before the others.
+    words = _stat(pid)
     return words[0] in (b"Z", b"X") and int(words[17]) <= 1
+
+
+def is_ending(pid: int) -> bool:
+    """Whether nothing of a process runs, or it is on its way out: it closes what it has open before it has ended."""
+    words = _stat(pid)
+    return bool(int(words[6]) & _PF_EXITING) and int(words[17]) <= 1
+
+
+def _stat(pid: int) -> Sequence[bytes]:
+    """From the state on; "pid (name) state …", and a name may have anything in it."""
+    return read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()

@@ -364,6 +364,8 @@ class Registry:
                 entry.clone.sent_signal = signal.SIGKILL
                 if entry.clone.cell_pidfd >= 0:
                     kill_process(entry.clone.cell_pidfd)  # its maker may be at work still
+                if entry.clone.pidfd >= 0 and not entry.clone.is_joined:
+                    kill_process(entry.clone.pidfd)  # the one that was found somewhere else
             if entry.clone is not None or _is_forked(entry.spec):
                 with contextlib.suppress(RuntimeFailure):
                     entry.cgroup.thaw()  # v1's freezer holds even who was killed
