@@ -425,7 +425,7 @@ async def test_what_is_the_machines_fault_is_tried_again_after_pauses_that_grow(
         now = 1_000.0
         agent.templates._monotonic = agent.templates._roster._monotonic = lambda: now
         _, first = await snapshot(world)
-        assert (first.path, first.cause) == ("plain", "it ended before it was ready")
+        assert (first.path, first.cause) == ("plain", "it ended before it was ready (exit code 1)")
         tried = []
         for _ in range(60):
             now += 1.0

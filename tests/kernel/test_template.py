@@ -12,7 +12,7 @@ import pytest
 
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit
-from squall.runtime.spec import IdRange, Limits, NetworkSlot
+from squall.runtime.spec import ExitStatus, IdRange, Limits, NetworkSlot
 from tests.kernel.containers import ENV, FIRST_ID, Running, until
 from tests.kernel.forge import RANGE, Forge, exists, runs
 
@@ -317,12 +317,21 @@ async def test_reason_of_one_that_has_ended_is_told_until_it_is_removed(forge: F
         await forge.runtime.template_report(template.container_id)
 
 
-async def test_template_that_ends_without_a_word(forge: Forge) -> None:
-    template = await forge.template("--before", "raise SystemExit(3)")
+@pytest.mark.parametrize(
+    ("before", "status"),
+    [
+        ("raise SystemExit(3)", ExitStatus(3, None)),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", ExitStatus(None, signal.SIGSEGV)),
+        ("b'x' * 2**30", ExitStatus(None, signal.SIGKILL, is_oom=True)),
+    ],
+    ids=["by itself", "by a crash", "out of memory"],
+)
+async def test_template_that_ends_without_a_word(forge: Forge, before: str, status: ExitStatus) -> None:
+    template = await forge.template("--before", before, limits=Limits(memory_bytes=64 * 2**20))
 
     with pytest.raises(ContainerMissing):
         await forge.runtime.template_report(template.container_id)
-    await forge.containers.exit(template)
+    assert await forge.containers.exit(template) == status, "its program's, and not its first process's"
 
 
 async def test_template_that_says_nonsense_is_unfit(forge: Forge) -> None:

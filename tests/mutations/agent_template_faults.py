@@ -24,6 +24,13 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "template-ends-unexplained",
+        "a template that crashes, or needs more than its function may have, while it loads",
+        "nobody hears of what",
+        (Change(f"{AGENT}template/faults.py", "            template.ended_how = _in_words(status)\n", ""),),
+        {f"{STARTS}test_what_is_the_machines_fault_is_tried_again_after_pauses_that_grow": "(exit code 1)"},
+    ),
+    Mutation(
         "slots-of-a-dead-template",
         "a template that ends while containers are forked from it",
         "the network of each of them is thrown away, too",

@@ -119,6 +119,8 @@ class Entry:
     """Of a template whose program is not executed yet."""
     program_pid: int = 0
     """Of a template."""
+    program_status: ExitStatus | None = None
+    """Of a template: how its program has ended, whose end is the container's while nothing was forked from it."""
     is_saved: bool = False
     """Of a template: its processes have ended, and what they were is in a snapshot."""
     clone: Clone | None = None

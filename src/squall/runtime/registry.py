@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from squall.runtime.aside import run_aside
 from squall.runtime.cgroup import CgroupTree, without_unified
@@ -299,6 +300,9 @@ class Registry:
             return
         executor = self._executor(entry.spec)
         entry.exit_status = executor.exit_status(entry, status)
+        if entry.program_status is not None:
+            # The first process only waits, and is killed when its program has ended.
+            entry.exit_status = replace(entry.program_status, is_oom=entry.exit_status.is_oom)
         while entry.forked.channel.fileno() >= 0:
             # It has ended, so what it said is all there and the end follows; the start is answered before the exit is
             # told.

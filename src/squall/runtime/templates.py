@@ -92,7 +92,7 @@ class Templates:
                     os.kill(template.pid, signal.SIGKILL)
                     answer(TemplateUnfit(f"cannot bring a template back: {problem}"))
                     return
-            self._execs.wait(outcome.values["exec_id"], lambda _: self._on_ended(template))
+            self._execs.wait(outcome.values["exec_id"], lambda ended: self._on_ended(template, ended))
             answer(outcome)
 
         try:
@@ -235,7 +235,9 @@ class Templates:
             else:
                 answer(ContainerMissing(f"template {template.entry.spec.container_id} ended before it was ready"))
 
-    def _on_ended(self, template: Template) -> None:
+    def _on_ended(self, template: Template, ended: Reply | RuntimeFailure) -> None:
+        if isinstance(ended, Reply):
+            template.entry.program_status = ended.values
         template.pid = 0
         end_rest(template.entry.cgroup, template.entry.forked.pid)
         while _is_open(template) and _is_readable(template.control):

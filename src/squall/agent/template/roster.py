@@ -118,6 +118,8 @@ class Roster:
         del self._there[before.record.container_id]
         self._there[template.template_id] = template
         template.is_up = template.has_exited = False
+        template.ended.clear()
+        template.ended_how = ""
         self._services.logs.finish(before.record.container_id)
         self._tasks.start(self._outfits.give_back(before))
 

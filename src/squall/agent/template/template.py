@@ -40,6 +40,10 @@ class Template:
     is_up: bool = False
     """The runtime has it."""
     has_exited: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it has ended while it was made."""
+    ended_how: str = ""
+    """Then, in words."""
     pid: int = 0
     memory_bytes: int = 0
     reserves: dict[str, Reserve] = field(default_factory=dict)
