@@ -299,6 +299,20 @@ async def test_a_template_that_has_ended_is_noticed_when_it_is_to_be_forked(worl
         assert "ended" in unfit.cause
 
 
+@pytest.mark.parametrize(
+    ("memory_mib", "said"), [(0, "SQUALL_TEMPLATE_MEMORY_MIB=0"), (None, "SQUALL_START_PATH=plain")]
+)
+async def test_where_no_templates_are_made_who_wants_one_is_told(
+    world: World, memory_mib: int | None, said: str
+) -> None:
+    async with node(world, "plain", template_memory_mib=memory_mib):
+        _, wanted = await snapshot(world)
+        _, other = await started(world)
+
+        assert (wanted.path, wanted.cause) == ("plain", f"its node makes no templates ({said})")
+        assert (other.path, other.cause) == ("plain", "")
+
+
 async def test_what_cannot_be_forked_is_started_plainly(world: World) -> None:
     async with node(world):
         _, other_kernel = await started(world, isolation=GVISOR)
@@ -353,7 +367,8 @@ async def test_a_path_can_be_forced(world: World, path: str) -> None:
         answers = [(await started(world))[1] for _ in range(3)] + [(await snapshot(world, function_id="fu-2"))[1]]
 
         assert [answer.path for answer in answers] == [path] * 4
-        assert [answer.cause for answer in answers] == [""] * 4
+        # Where there are none, whoever wants a snapshot is told.
+        assert [bool(answer.cause) for answer in answers] == [False, False, False, path == "plain"]
         assert bool(world.templates) == (path != "plain")
         made = specs(world, "ct-") + specs(world, "ce-") + specs(world, "tp-")
         assert {one.isolation for one in made} == {GVISOR if path == "restore" else NAMESPACES}

@@ -45,7 +45,7 @@ from squall.agent.template.template import Template
 from squall.agent.template.user import TemplateUser, is_old
 from squall.agent.template.verdicts import Verdict, Verdicts, of_function
 from squall.agent.template.wanted import Wanted
-from squall.agent.template.way import Way, Wish, obstacle
+from squall.agent.template.way import Way, Wish, obstacle, without_templates
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import NAMESPACES
 from squall.protocol.node import TEMPLATE_FUNCTIONS_MAX, ContainerStart
@@ -132,7 +132,7 @@ class Templates:
             until: by the monotonic clock, not longer than that.
         """
         if self._config.start_path == PLAIN or self._is_ended:
-            return Way(None)
+            return without_templates(request, self._config)
         is_asked_for = request.is_snapshot_enabled or self._config.start_path in WAITING_PATHS
         kind = FUNCTION if request.is_snapshot_enabled else IMAGE
         plain = Way(None, is_asked_for=is_asked_for)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from squall.agent.config import PLAIN, AgentConfig
 from squall.agent.image.progress import BuiltImage
 from squall.agent.template.template import Template
 from squall.agent.template.verdicts import printable
@@ -40,6 +41,17 @@ class Way:
     def because(self, cause: str) -> Way:
         """The same with its cause."""
         return replace(self, cause=printable(cause))
+
+
+def without_templates(request: ContainerStart, config: AgentConfig) -> Way:
+    """On a node that makes none: whoever wants a snapshot is told so."""
+    plain = Way(None)
+    if not request.is_snapshot_enabled:
+        return plain
+    if config.start_path != PLAIN:
+        return plain.because("its node is being taken down, and makes no templates any more")
+    setting = "SQUALL_TEMPLATE_MEMORY_MIB=0" if config.template_memory_mib == 0 else f"SQUALL_START_PATH={PLAIN}"
+    return plain.because(f"its node makes no templates ({setting})")
 
 
 def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -> str:
