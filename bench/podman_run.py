@@ -28,7 +28,7 @@ def run(context: Context) -> Figure:
         write_bundle(folder)
         what = ["--rm", "--network", "none", "--read-only", "--volume", "/usr:/usr:ro", *limits]
         what += ["--rootfs", str(folder / "rootfs"), "/usr/bin/python3", "-S", "-c", "pass"]
-        times_ms = [timed_ms("podman", *state, "run", *what) for _ in range(context.times(100) + 1)]
+        times_ms = [timed_ms("podman", *state, "run", *what) for _ in range(context.times(30) + 1)]
     finally:
         remove_tree(str(folder))
     return figure(times_ms, "p50, podman run of python3 -S")

@@ -12,5 +12,5 @@ def run(context: Context) -> Figure:
     """From its creation to its first answer, a trivial one."""
     if not os.path.exists(context.peers_python):
         raise Absent("ray is not installed: make bench-peers")
-    numbers = context.program("ray_actor_start.py", context.times(100) + 1, python=context.peers_python)
+    numbers = context.program("ray_actor_start.py", context.times(30) + 1, python=context.peers_python)
     return figure(numbers["times_ms"], "p50, a Ray actor is made and answers")
