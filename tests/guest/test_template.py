@@ -339,8 +339,9 @@ def test_parked_fork_connects_before_it_is_told_who_it_is(start: Start) -> None:
     assert pickle.loads(body)["pid"] == fork.pid
 
 
-@pytest.mark.parametrize("is_parked", [False, True])
-def test_fork_finds_all_that_is_made_at_its_first_use(start: Start, is_parked: bool) -> None:
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("is_parked", [False, True], ids=["forked", "parked"])
+def test_fork_finds_all_that_is_made_at_its_first_use(start: Start, is_parked: bool, is_async: bool) -> None:
     one = start(
         """
 import os, sys
@@ -348,13 +349,13 @@ seen = []
 sys.addaudithook(lambda event, _: seen.append(event) if event in ("compile", "exec", "import") else None)
 os.register_at_fork(after_in_child=seen.clear)
 calls = []
-def about():
+{}def about():
     made = list(seen)
     calls.append(1)
     return made, len(calls), os.listdir("/proc/self/task")
-"""
+""".format("async " if is_async else "")
     )
-    one.ready("about")
+    one.ready("about", is_async=is_async)
     fork = one.template.fork().joined()
     one.forks.append(fork.let_wait() if is_parked else fork)
     fork.begin("ct-1")
@@ -366,7 +367,7 @@ def about():
     # The records of its messages are compiled in the template, by an input that the function has not seen.
     assert made == []
     assert calls == 1
-    assert len(threads) == 2, "beside the main thread there is the one that watches"
+    assert len(threads) == 2 + is_async, "beside the main thread there is the one that watches, and one that reads"
 
 
 def test_parked_fork_has_computed_with_its_libraries(start: Start) -> None:

@@ -8,6 +8,7 @@ pages that it is the first to touch are copied while nobody waits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import sys
 from typing import Any
@@ -17,10 +18,11 @@ from squall.guest.inbox import Input, Stopping
 from squall.guest.link import Link, introduce, receive_boot
 from squall.guest.loading import Served
 from squall.guest.main import Guest, parts_of, ready_of
-from squall.guest.runner import Runner
+from squall.guest.runner import Runner, RunnerParts
 from squall.protocol.call import InputBatch
+from squall.protocol.codec import Envelope
 from squall.protocol.frames import FrameDecoder
-from squall.protocol.guest import Boot, GuestWaiting
+from squall.protocol.guest import Boot, GuestStop, GuestWaiting
 
 _LIBRARIES: dict[str, dict[str, str]] = {"numpy": {}, "torch": {"device": "cpu"}}
 """And where they are to compute, whatever user code has made of that."""
@@ -43,7 +45,7 @@ def rehearse(guest: Guest, boot: Boot | None, served: Served | None, *, is_parke
         link.begin(ours, None)
         introduce(ours, guest.socket_path, "", "")
         if boot is not None and served is not None and not boot.is_interactive:
-            _run(boot, served, guest, link, server)
+            _run(boot, served, guest, link, server, is_parked=is_parked)
     finally:
         link.disconnect()
         server.close()
@@ -59,21 +61,40 @@ def _compute() -> None:
                 (ones((8, 8), **where) @ ones((8, 8), **where)).sum().item()
 
 
-def _run(boot: Boot, served: Served, guest: Guest, link: Link, server: socket.socket) -> None:
+def _run(boot: Boot, served: Served, guest: Guest, link: Link, server: socket.socket, *, is_parked: bool) -> None:
     """Be told what to run, and run an input of a function that does nothing; its output goes to who has sent it."""
     # Not over the connection, which may not have room for it.
-    link.put_back([(link.codec.decode(frame.header), b"") for frame in FrameDecoder().feed(link.frame("Boot", boot))])
+    link.put_back(_read(link, link.frame("Boot", boot)))
     parts = parts_of(receive_boot(link), served, link, guest)
     value, _ = parts.values.result(((), {}))
     if boot.is_batched:
         parts.values.arguments(Input("", 0, 0, value, ""))
         return
-    runner = Runner(parts._replace(function=_nothing, is_generator=False, instance=None))
     server.sendall(link.frame("Inputs", InputBatch("", (0,), (len(value),), (0,)), value))
-    runner.run_one(parts.inbox.take())
+    parts = parts._replace(function=_nothing, is_generator=False, instance=None)
+    stop = link.frame("GuestStop", GuestStop())
+    link.codec.record(GuestStop, _read(link, stop)[0][0].params)
+    if boot.definition.is_async and is_parked:
+        # Not ahead of it: inputs that have not begun are given back then.
+        _run_on_loop(parts._replace(function=functools.partial(server.sendall, stop)), boot.max_inputs)
+    else:
+        Runner(parts).run_one(parts.inbox.take())
+    parts.outbox.flush()
     if guest.interrupter.is_ending:
         raise Stopping  # that was meant for all of it, and not for this input
-    parts.outbox.flush()
+
+
+def _read(link: Link, data: bytes) -> list[tuple[Envelope, bytes]]:
+    return [(link.codec.decode(frame.header), frame.body) for frame in FrameDecoder().feed(data)]
+
+
+def _run_on_loop(parts: RunnerParts, max_inputs: int) -> None:
+    from squall.guest.async_runner import AsyncRunner  # cold start: it was loaded with the function
+
+    try:
+        AsyncRunner(parts, max_inputs).run()
+    finally:
+        parts.interrupter.on_ending = None
 
 
 def _nothing() -> None:
