@@ -75,6 +75,9 @@ class Generator:
         return self._numbers.random()
 
 default_generator = Generator()
+
+def manual_seed(seed):
+    default_generator._numbers.seed(seed)
 """
 """The real one is loaded in tests/e2e/test_numerical_libraries.py, for it takes minutes to install."""
 PROGRAM = """

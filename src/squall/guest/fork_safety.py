@@ -111,15 +111,16 @@ class ThreadWatch:
 
 
 def quiet() -> None:
-    """Close what libraries start again by themselves: the monitor of progress bars, idle HTTP connections."""
+    """Close what libraries start again by themselves: the monitor of progress bars, idle HTTP connections. What that
+    fails with says nothing: what is open then is seen."""
     tqdm = sys.modules.get("tqdm.std")
     if tqdm is not None:
-        _quiet_tqdm(tqdm)
-    if "urllib3.poolmanager" in sys.modules or "httpcore" in sys.modules:
-        for kind, close in _pools():
-            for one in gc.get_objects():
-                if isinstance(one, kind):
-                    close(one)
+        with contextlib.suppress(Exception):
+            _quiet_tqdm(tqdm)
+    for kind, close in _pools():
+        for one in _instances(kind):
+            with contextlib.suppress(Exception):
+                close(one)
 
 
 def _quiet_tqdm(tqdm: Any) -> None:
@@ -136,10 +137,10 @@ def _quiet_tqdm(tqdm: Any) -> None:
 
 def _pools() -> Iterator[tuple[type, Callable[[Any], None]]]:
     manager = getattr(sys.modules.get("urllib3.poolmanager"), "PoolManager", None)
-    if manager is not None:
+    if isinstance(manager, type):
         yield manager, lambda one: one.clear()
     pool = getattr(sys.modules.get("httpcore"), "ConnectionPool", None)
-    if pool is not None:
+    if isinstance(pool, type):
         yield pool, lambda one: one.close()
 
 
@@ -233,9 +234,9 @@ def _running_module(thread: threading.Thread) -> str:
 
 
 def _cuda() -> Iterator[str]:
-    torch = sys.modules.get("torch")
-    is_initialized = torch is not None and torch.cuda.is_initialized()
-    if is_initialized or any(_target(number).startswith("/dev/nvidia") for number in _descriptors()):
+    # What has that name and no such part, as what stands in for it does, has initialised nothing.
+    asked = getattr(getattr(sys.modules.get("torch"), "cuda", None), "is_initialized", None)
+    if (asked is not None and asked()) or any(_target(number).startswith("/dev/nvidia") for number in _descriptors()):
         yield "CUDA is in use, which no fork can go on with"
 
 
@@ -334,7 +335,7 @@ def _describe_socket(descriptor: int) -> str:
             is_listening = bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         with contextlib.suppress(OSError):
             peer = _address(one.getsockname() if is_listening else one.getpeername())
-    holders = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() == descriptor]
+    holders = [one for one in _instances(socket.socket) if _number_of(one) == descriptor]
     if is_local and not peer and not is_listening and (loops := _loops()):
         return f"an event loop is open{_of_holder(loops)}"
     what = "a socket is open" if not peer else f"a connection to {peer} is open"
@@ -354,8 +355,21 @@ def _loops() -> list[Any]:
     events = sys.modules.get("asyncio.events")
     if events is None:
         return []
-    loops = (one for one in gc.get_objects() if isinstance(one, events.AbstractEventLoop))
-    return [one for one in loops if not one.is_closed()]
+    return [one for one in _instances(events.AbstractEventLoop) if _is_open(one)]
+
+
+def _is_open(loop: Any) -> bool:
+    try:
+        return not loop.is_closed()
+    except Exception:  # noqa: BLE001 - anybody's class, perhaps half made
+        return False
+
+
+def _number_of(one: Any) -> int:
+    try:
+        return int(one.fileno())
+    except Exception:  # noqa: BLE001 - anybody's class, perhaps half made
+        return -1
 
 
 def _of_holder(held: list[Any]) -> str:
@@ -380,7 +394,7 @@ def _holding_module(held: Any) -> str:
             name = _module_name(one)
             if name and name.partition(".")[0] not in sys.stdlib_module_names and not name.startswith("squall."):
                 return name
-            if isinstance(one, (dict, list, tuple, set)) or hasattr(one, "__dict__"):
+            if issubclass(type(one), (dict, list, tuple, set)) or type(one).__dictoffset__:
                 around.append(one)
         if not around or len(seen) > 10_000:
             return ""
@@ -388,9 +402,15 @@ def _holding_module(held: Any) -> str:
 
 
 def _module_name(one: Any) -> str:
-    if isinstance(one, dict):
-        return str(one.get("__name__", "")) if "__spec__" in one else ""
+    if issubclass(type(one), dict):
+        return str(dict.get(one, "__name__", "")) if dict.__contains__(one, "__spec__") else ""
     return str(getattr(type(one), "__module__", ""))
+
+
+def _instances(kind: type) -> list[Any]:
+    """All there are. By their types, and asked nothing: a proxy passes what it is asked on to what it stands for, which
+    is gone perhaps, or is made then."""
+    return [one for one in gc.get_objects() if issubclass(type(one), kind)]
 
 
 def _descriptors() -> list[int]:

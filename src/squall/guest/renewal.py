@@ -74,7 +74,9 @@ def _numpy(module: Any) -> None:
 
 
 def _torch(module: Any) -> None:
-    module.default_generator.seed()
+    # What only stands in for it can do neither, and has drawn nothing.
+    if hasattr(module, "manual_seed"):
+        module.default_generator.seed()
 
 
 def _uuid(module: Any) -> None:

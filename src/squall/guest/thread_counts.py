@@ -97,9 +97,16 @@ def prepare(environ: Mapping[str, str]) -> tuple[Callable[[], None], ...]:
     for name, ask, give, variables in _MODULES:
         module = sys.modules.get(name)
         asked, given = getattr(module, ask, None), getattr(module, give, None)
-        if asked is not None and given is not None and asked() == 1:
+        if asked is not None and given is not None and _is_one(asked):
             found.append(_setter(asked, given, variables))
     return tuple(found)
+
+
+def _is_one(ask: Callable[[], int]) -> bool:
+    try:
+        return ask() == 1
+    except Exception:  # noqa: BLE001 - what stands in for a library answers as it likes
+        return False
 
 
 def _of_library(path: str, kind: _Kind, environ: Mapping[str, str]) -> Iterator[Callable[[], None]]:
