@@ -72,7 +72,9 @@ class StartedTemplate:
     def ready(self, qualname: str, *, is_class: bool = False, is_async: bool = False) -> dict[str, Any]:
         """The same, and wait until it can be forked; what it says of itself then."""
         self.boot(qualname, is_class=is_class, is_async=is_async)
-        report: dict[str, Any] = self.template.report()["ready"]
+        said = self.template.report()
+        assert "ready" in said, said
+        report: dict[str, Any] = said["ready"]
         return report
 
     def fork(self, container_id: str = "ct-fork", *, joining: Mapping[str, Any] | None = None, **env: str) -> Fork:

@@ -113,6 +113,22 @@ HARMLESS = {
         "import subprocess, time\nchild = subprocess.Popen(['true'], close_fds=True)\n"
         "while open(f'/proc/{child.pid}/stat').read().split()[2] != 'Z':\n    time.sleep(0.01)"
     ),
+    "proxy of what is gone": (
+        "import sys, types, weakref\nclass Gone: pass\nproxy = weakref.proxy(Gone())\n"
+        "urllib3 = sys.modules['urllib3.poolmanager'] = types.ModuleType('urllib3.poolmanager')\n"
+        "urllib3.PoolManager = type('PoolManager', (), {})"
+    ),
+    "pool that cannot be closed": (
+        "import sys, types\nclass Pool:\n    def close(self): raise RuntimeError('in use')\n"
+        "httpcore = sys.modules['httpcore'] = types.ModuleType('httpcore')\n"
+        "httpcore.ConnectionPool = Pool\npool = Pool()"
+    ),
+    "what stands in for libraries": (
+        "import sys, types\n"
+        "for name in ('torch', 'tqdm.std', 'urllib3.poolmanager', 'httpcore', 'cv2', 'numexpr'):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        "sys.modules['cv2'].getNumThreads = sys.modules['cv2'].setNumThreads = lambda number: None"
+    ),
     "event loop that is closed": "import asyncio\nasyncio.run(asyncio.sleep(0))",
     "socket that is closed": "import socket\nsocket.socketpair()",
 }
@@ -156,6 +172,22 @@ def test_connection_is_named_by_who_is_at_its_other_end(start: Start) -> None:
     assert said["unfit"].startswith(f"a connection to 127.0.0.1:{port} is open, in module holder. ")
 
 
+def test_what_can_only_be_asked_in_vain_is_in_the_way_of_no_name(start: Start) -> None:
+    code = (
+        "import asyncio, socket, weakref\nclass Gone: pass\nproxy = weakref.proxy(Gone())\n"
+        "class Odd(socket.socket):\n    def fileno(self): raise RuntimeError('not yet')\nodd = Odd()\n"
+        "class Loop(asyncio.AbstractEventLoop): pass\nnever_made = Loop()\n"
+        "listener = socket.create_server(('127.0.0.1', 0))"
+    )
+    one = start(code + FUNCTION)
+    one.boot("run")
+
+    told = one.template.report()["unfit"].partition(". A copy")[0].split("; ")
+
+    assert told[0] == "a socket is open"
+    assert re.fullmatch(r"a socket is listening at 127\.0\.0\.1:\d+, in module user_code", told[1])
+
+
 def test_many_obstacles_are_not_all_told(start: Start) -> None:
     one = start("files = [open(f'{__file__}{number}', 'w') for number in range(10)]" + FUNCTION)
     one.boot("run")
@@ -178,7 +210,7 @@ def test_function_that_cannot_be_loaded_makes_no_template(start: Start, qualname
     one = start(code)
     one.boot(qualname)
 
-    assert one.template.report() == {"unfit": cause}
+    assert one.template.report() == {"failed": cause}
     assert one.template.process.wait(20) == 0
 
 
@@ -202,7 +234,26 @@ def test_hook_that_raises_makes_no_template(start: Start) -> None:
 
     said = one.template.report()
 
-    assert said == {"unfit": "a hook with @squall.enter(snap=True) has raised ValueError: no model"}
+    assert said == {"failed": "a hook with @squall.enter(snap=True) has raised ValueError: no model"}
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("ValueError('not now')", {"unfit": "it cannot be made ready to be copied: ValueError: not now"}),
+        ("OSError('disk full')", {"failed": "it cannot be made ready to be copied: OSError: disk full"}),
+    ],
+    ids=["unfit", "failed"],
+)
+def test_whatever_fails_while_it_gets_ready_is_told(start: Start, raised: str, said: dict[str, str]) -> None:
+    code = (
+        f"import sys\nclass Torch:\n    @property\n    def cuda(self): raise {raised}\nsys.modules['torch'] = Torch()"
+    )
+    one = start(code + FUNCTION)
+    one.boot("run")
+
+    assert one.template.report() == said
+    assert one.template.process.wait(20) == 0
 
 
 def test_what_is_written_to_a_copy_of_stdout_is_the_forks(start: Start) -> None:
@@ -227,18 +278,53 @@ def test_what_was_begun_of_a_line_is_the_templates(start: Start) -> None:
     assert one.template.printed() == "begun\n"
 
 
-def test_idle_http_connections_are_closed_and_made_again(start: Start) -> None:
-    pytest.importorskip("urllib3")
+CLIENTS = {
+    "urllib3": "import urllib3\npool = urllib3.PoolManager()\ndef get(url):\n    return pool.request('GET', url).data",
+    "httpx": "import httpx\nclient = httpx.Client()\ndef get(url):\n    return client.get(url).content",
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_idle_http_connections_are_closed_and_made_again(start: Start, name: str) -> None:
     with http_server() as port:
-        code = (
-            "import urllib3\npool = urllib3.PoolManager()\n"
-            f"def run():\n    return pool.request('GET', 'http://127.0.0.1:{port}').data\nrun()\n"
-        )
-        one = start(code)
+        one = start(f"{CLIENTS[name]}\ndef run():\n    return get('http://127.0.0.1:{port}')\nrun()\n")
         one.ready("run")
         one.fork()
 
         assert one.call() == b"pong"
+
+
+def test_client_of_an_event_loop_is_in_the_way(start: Start) -> None:
+    with http_server() as port:
+        code = (
+            "import asyncio, httpx\nclient = httpx.AsyncClient()\n"
+            f"asyncio.run(client.get('http://127.0.0.1:{port}'))" + FUNCTION
+        )
+        one = start(code)
+        one.boot("run")
+
+        assert one.template.report()["unfit"].startswith(f"a connection to 127.0.0.1:{port} is open")
+
+
+BARS = """
+import tqdm
+for _ in tqdm.tqdm(range(3)):
+    pass
+seen = tqdm.tqdm.monitor is not None
+def run():
+    for _ in tqdm.tqdm(range(3)):
+        pass
+    return seen, tqdm.tqdm.monitor.is_alive()
+"""
+
+
+def test_monitor_of_progress_bars_is_ended_and_begins_again(start: Start) -> None:
+    pytest.importorskip("tqdm")
+    one = start(BARS)
+    one.ready("run")
+    one.fork()
+
+    assert one.call() == (True, True), "the template had one, and so has the fork"
 
 
 def test_threads_of_a_fork_are_started_as_anywhere(start: Start) -> None:

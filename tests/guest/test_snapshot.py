@@ -156,9 +156,9 @@ def test_one_that_is_only_checked_ends_when_it_has_come_to_itself(save: Callable
     assert os.listdir(saved.shared) == [TEMPLATE_REPORT]
 
 
-def test_code_that_cannot_be_loaded_is_unfit(save: Callable[[str], Saved]) -> None:
+def test_code_that_cannot_be_loaded_says_why(save: Callable[[str], Saved]) -> None:
     saved = save(FAILING)
     saved.boot(ROLE_TEMPLATE, TEMPLATE)
 
     assert saved.process.wait(TIMEOUT_S) == 0
-    assert "not to be had" in json.loads((saved.shared / TEMPLATE_REPORT).read_text())["unfit"]
+    assert "not to be had" in json.loads((saved.shared / TEMPLATE_REPORT).read_text())["failed"]

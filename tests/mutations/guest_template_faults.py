@@ -10,6 +10,8 @@ SAFETY, RENEWAL = "src/squall/guest/fork_safety.py", "src/squall/guest/renewal.p
 SUITE = "tests/guest/test_template.py::"
 ONE_NUMBER = "tests/guest/test_renewal.py::test_forks_of_one_number_draw_other_values_when_these_are_renewed"
 NAMED = "tests/guest/test_fork_safety.py::test_what_cannot_be_forked_is_named"
+HARMLESS = "tests/guest/test_fork_safety.py::test_what_can_be_forked_is"
+READY = 'one.ready("run")'
 SERVED = f"{SUITE}test_function_is_loaded_once_and_served_by_each_fork[python]"
 COUNTS = "tests/guest/test_thread_counts.py::"
 
@@ -52,6 +54,35 @@ GUEST_TEMPLATE_FAULTS = (
         "torch's generator is not seeded anew in a fork",
         (Change(RENEWAL, '    "torch": _torch,\n', ""),),
         {ONE_NUMBER: "== set()"},
+    ),
+    Mutation(
+        "fork-asked",
+        "proxies of what is gone, and lazy objects, in a template",
+        "they are asked what they are",
+        (Change(SAFETY, "if issubclass(type(one), kind)]", "if isinstance(one, kind)]"),),
+        {f"{HARMLESS}[proxy of what is gone]": READY},
+    ),
+    Mutation(
+        "fork-idle",
+        "what libraries keep only to be quicker",
+        "it stays open, and in the way",
+        (Change(TEMPLATE, "        fork_safety.quiet()\n", ""),),
+        {
+            "tests/guest/test_fork_safety.py::test_idle_http_connections_are_closed_and_made_again[urllib3]": READY,
+            "tests/guest/test_fork_safety.py::test_idle_http_connections_are_closed_and_made_again[httpx]": READY,
+            "tests/guest/test_fork_safety.py::test_monitor_of_progress_bars_is_ended_and_begins_again": READY,
+        },
+    ),
+    Mutation(
+        "fork-cause",
+        "a template that fails while it gets ready",
+        "it ends without a word",
+        (Change(TEMPLATE, "except Exception as error:  #", "except Unfit as error:  #"),),
+        {
+            "tests/guest/test_fork_safety.py::test_whatever_fails_while_it_gets_ready_is_told[unfit]": (
+                "one.template.report() == said"
+            )
+        },
     ),
     Mutation(
         "fork-thread",

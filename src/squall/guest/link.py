@@ -31,6 +31,10 @@ class LinkLost(Exception):
     """No server came back within `RECONNECT_S`; the guest ends."""
 
 
+class NothingToLoad(LinkLost):
+    """The server says that there is nothing to load any more, and why."""
+
+
 class Link:
     """Frames to and from the server."""
 
@@ -221,7 +225,7 @@ def receive_boot(link: Link) -> Boot:
     """Wait for the server to say what to load.
 
     Raises:
-        LinkLost: nobody says it any more, with the reason.
+        NothingToLoad, LinkLost: nobody says it any more, with the reason.
     """
     while True:
         messages = link.receive()
@@ -235,4 +239,4 @@ def receive_boot(link: Link) -> Boot:
                 link.put_back(messages[number + 1 :])
                 return link.codec.record(Boot, envelope.params)
             if envelope.method == "BootRefused":
-                raise LinkLost(link.codec.record(BootRefused, envelope.params).cause)
+                raise NothingToLoad(link.codec.record(BootRefused, envelope.params).cause)

@@ -1,7 +1,7 @@
 """The life of a template: it goes part of the way to being a container, and is forked from there.
 
     spawner                            template
-      ◀──────────────── ready or unfit   once; what is unfit ends
+      ◀──────── ready, unfit or failed   once; what is not ready ends
       fork, the clone's socket ────────▶ forks (see `clone`), as often as it is told to
       save, a socket ──────────────────▶ forks a copy of itself, which is saved on disk
 
@@ -29,7 +29,7 @@ from squall.exception import InputCancellation
 from squall.guest import file_pages, fork_safety, huge_pages, libc, renewal, thread_counts
 from squall.guest.clone import WAY_BYTES_MAX, Clone, Kit, begin_fork, receive
 from squall.guest.inbox import Stopping
-from squall.guest.link import Link, LinkLost, receive_boot
+from squall.guest.link import Link, LinkLost, NothingToLoad, receive_boot
 from squall.guest.loading import EnterFailed, LoadFailed, Served, load_served
 from squall.guest.main import ready_of
 from squall.guest.preload import preload
@@ -61,6 +61,10 @@ CAUSE_CHARS_MAX = 8_000
 
 class Unfit(Exception):
     """It cannot be forked; the message says why, to the user whose code it is."""
+
+
+class Failed(Exception):
+    """It could not get ready this time; the message says why, to the same."""
 
 
 class Begun(Protocol):
@@ -113,8 +117,8 @@ class Template:
         try:
             try:
                 found, served = self._get_ready()
-            except Unfit as error:
-                self._tell({"unfit": str(error)[:CAUSE_CHARS_MAX]})
+            except Exception as error:  # noqa: BLE001 - objects of anybody's are looked at
+                self._tell(_why_not(error))
                 return None
             return self._go_on(found, served)
         except (Stopping, InputCancellation, KeyboardInterrupt):
@@ -122,7 +126,8 @@ class Template:
 
     def _get_ready(self) -> tuple[fork_safety.Found, Served | None]:
         """Raises:
-        Unfit: it cannot be forked.
+        Unfit: it cannot be forked, nor could another one of the same code.
+        Failed: it has not come so far; another one may.
         """
         watch = fork_safety.ThreadWatch()
         with watch:
@@ -186,8 +191,10 @@ class Template:
         try:
             link.connect()
             boot = receive_boot(link)
-        except LinkLost as error:
+        except NothingToLoad as error:
             raise Unfit(str(error)) from error
+        except LinkLost as error:
+            raise Failed(str(error)) from error
         finally:
             link.disconnect()
         self._boot = boot
@@ -195,7 +202,8 @@ class Template:
         try:
             return load_served(boot, self._started)
         except LoadFailed as error:
-            raise Unfit(_in_words(error)) from error
+            # Code that is wrong fails each start; but one download that has timed out is not to cost the snapshot.
+            raise Failed(_in_words(error)) from error
         finally:
             # Forks connect for themselves, as who they are.
             client = sys.modules.get("squall.sdk._client")
@@ -294,6 +302,17 @@ class Template:
     def _tell(self, said: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # the spawner has gone: the loop sees that, too
             self._control.send(json.dumps(said).encode())
+
+
+def _why_not(error: Exception) -> dict[str, str]:
+    """What one says of itself that has not got ready, and with the key, whether the same code would fail again."""
+    if isinstance(error, (Unfit, Failed)):
+        cause = str(error)
+    else:
+        cause = f"it cannot be made ready to be copied: {type(error).__name__}: {error}"
+    # What the machine refuses it may grant the next time.
+    may_be_over = isinstance(error, (Failed, OSError, MemoryError))
+    return {"failed" if may_be_over else "unfit": cause[:CAUSE_CHARS_MAX]}
 
 
 def _in_words(error: LoadFailed) -> str:

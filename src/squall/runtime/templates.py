@@ -273,8 +273,9 @@ def read_template_report(data: bytes) -> TemplateReport:
                 if known.name != "is_ready" and type(values.get(known.name)) in (int, float)
             }
             return TemplateReport(is_ready=True, **numbers)
-        if isinstance(message, dict) and "unfit" in message:
-            return TemplateReport(is_ready=False, cause=str(message["unfit"])[:CAUSE_LENGTH_MAX])
+        if isinstance(message, dict) and ("unfit" in message or "failed" in message):
+            cause = str(message.get("unfit") or message.get("failed"))
+            return TemplateReport(is_ready=False, cause=cause[:CAUSE_LENGTH_MAX])
     except (ValueError, RecursionError):
         pass
     return TemplateReport(is_ready=False, cause="it does not speak as a template does")
