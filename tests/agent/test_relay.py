@@ -502,3 +502,24 @@ async def test_a_guest_whose_waiting_connection_broke_is_let_in_over_another_one
     await until(lambda: len(received.frames) == 2)
 
     assert names(received) == ["ContainerHello", "Ready"]
+
+
+@pytest.mark.parametrize("name", ["Outputs", "Items"])
+async def test_the_first_output_of_a_guest_is_noticed_once_and_passes_like_all_else(opened: Opened, name: str) -> None:
+    noticed: list[str] = []
+    opened.socket.on_output = lambda: noticed.append(name)
+    odd = Frame(b"\xffnot even json", b"body")
+    await opened.connect(hello("client", client_id="cl-1"), event(name))
+    _, of_client = await opened.served(0)
+    await until(lambda: len(of_client.frames) == 2)
+    guest, _ = await opened.connect(hello(), odd, event("Ready"), event("Heartbeat"))
+    _, received = await opened.served(1)
+    await until(lambda: len(received.frames) == 4)
+    assert not noticed, "it is no guest, or no output"
+
+    guest.send(event(name))
+    guest.send(event(name))
+    await until(lambda: len(received.frames) == 6)
+
+    assert noticed == [name]
+    assert received.frames[1:] == [odd, event("Ready"), event("Heartbeat"), event(name), event(name)]

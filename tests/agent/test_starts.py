@@ -484,7 +484,7 @@ async def test_clones_that_end_at_once_again_and_again_speak_against_their_templ
         assert [path == "plain" for path in paths] == [False, False, True, True, True]
         assert [exited.exit_code for exited in world.server.exits] == [9] * 5
         (unfit,) = [one for one in await told(world) if one.state == "unfit"]
-        assert "ended at once" in unfit.cause
+        assert "ended before they had served" in unfit.cause
 
 
 async def test_clones_that_are_ended_or_have_got_going_do_not(world: World) -> None:

@@ -49,7 +49,8 @@ class World:
         self.may_report.set()
 
     async def guest(self, process: FakeProcess) -> int:
-        """A guest that introduces itself, prints, and runs until it is told otherwise; or a template."""
+        """A guest that introduces itself, prints, answers once when it gets inputs, and runs until it is told
+        otherwise; or a template."""
         if ENV_TEMPLATE in process.env:
             return await self.template(process)
         await process.write(b"hello from the guest\n")
@@ -62,8 +63,12 @@ class World:
                 channel.start(inbox)
                 hello = GuestHello(process.env[ENV_TOKEN], "guest", container_id, "0", 1)
                 channel.send(Frame(CODEC.encode(wire.EVENT, 0, "GuestHello", hello), b""))
+                has_answered = False
                 try:
                     while inbox.reason is None:
+                        if not has_answered and any(b"Inputs" in frame.header for frame in inbox.frames):
+                            has_answered = True
+                            channel.send(Frame(CODEC.encode(wire.EVENT, 0, "Outputs", None), b""))
                         if any(b"Exit" in frame.header for frame in inbox.frames):
                             await process.write(b"last words\n")
                             return 7

@@ -15,6 +15,30 @@ STARTED = "tests/server/dispatch/fleet/test_container_start.py::"
 
 AGENT_TEMPLATE_FAULTS = (
     Mutation(
+        "late-first-call",
+        "forks that wait for long, and crash at their first call",
+        "their template stays for ever, and each call ends one",
+        (
+            Change(
+                f"{AGENT}template/faults.py",
+                "        is_new = self.has_guest and not self.has_served\n",
+                "        is_new = self.has_guest and not self.has_served and self.lived_s < 5.0\n",
+            ),
+        ),
+        {
+            f"{FAULTS}test_clones_that_nobody_calls_say_nothing_and_crash_at_their_first_call_as_late_as_it_comes": (
+                '"unfit"'
+            )
+        },
+    ),
+    Mutation(
+        "plain-start-as-evidence",
+        "a function that crashes in forks alone",
+        "a second call loses an attempt, too, before its template is given up",
+        (Change(f"{AGENT}template/faults.py", "self._give_up(template, function_id, _CRASHED)", "pass"),),
+        {f"{FAULTS}test_a_plain_start_that_serves_where_a_fork_has_crashed_is_the_verdict": "asyncio.timeout"},
+    ),
+    Mutation(
         "clones-at-fault",
         "clones that end at once",
         "a template whose clones all end at once is forked for ever",

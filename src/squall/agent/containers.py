@@ -342,7 +342,15 @@ class Containers:
 
 def _ending_of(container: Container, status: ExitStatus) -> Ending:
     lived_s = time.monotonic() - container.started_at
-    return Ending(container.record.function_id, container.outfit.has_guest, container.is_ending, lived_s, status.signal)
+    outfit = container.outfit
+    return Ending(
+        container.record.function_id,
+        outfit.has_guest,
+        container.is_ending,
+        lived_s,
+        status.signal,
+        has_served=outfit.has_served,
+    )
 
 
 async def _all_happen(waits: Sequence[Coroutine[Any, Any, Any]], timeout_s: float) -> None:

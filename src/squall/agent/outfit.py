@@ -102,6 +102,10 @@ class Outfit:
     """Its guest has introduced itself."""
     on_guest: Callable[[], None] | None = None
     """Called when it does for the first time."""
+    has_served: bool = False
+    """Something has come of an input."""
+    on_output: Callable[[], None] | None = None
+    """Called when it does for the first time."""
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
     """Of a clone, what it began with: no process was started with these, so the kernel does not know them."""
@@ -122,6 +126,12 @@ class Outfit:
             self.has_guest = True
             if self.on_guest is not None:
                 self.on_guest()
+
+    def output_came(self) -> None:
+        """Its guest has sent something that came of an input."""
+        self.has_served = True
+        if self.on_output is not None:
+            self.on_output()
 
 
 class Outfits:
@@ -172,7 +182,7 @@ class Outfits:
         record = outfit.record
         outfit.socket = services.relay.open(record.container_id, record.token_sha256, socket_dir, template_of)
         self._open.add(outfit)
-        outfit.socket.on_guest = outfit.guest_came
+        outfit.socket.on_guest, outfit.socket.on_output = outfit.guest_came, outfit.output_came
         await outfit.socket.start()
         clock.mark("directory")
         owner = SlotOwner(id_range, image.config.uid) if is_clone else None
@@ -208,8 +218,8 @@ class Outfits:
         hold = services.holds.begin(_user(record))
         if not hold.add_paths(record.layers):
             _log.error("%s: runs on layers that are not here any more", record.container_id)
-        # It has spoken to the agent before; at least nobody can say that it has not.
-        outfit = Outfit(record, directory, hold, socket, has_range=True, has_guest=True)
+        # It has spoken to the agent before, and served; at least nobody can say that it has not.
+        outfit = Outfit(record, directory, hold, socket, has_range=True, has_guest=True, has_served=True)
         services.ranges.acquire(outfit.owner)
         self._open.add(outfit)
         if record.mount_set:

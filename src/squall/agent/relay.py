@@ -2,7 +2,8 @@
 
 Each container has a directory of its own with one socket in it, bound into the container, and one token. A connection
 begins with `GuestHello`; from there on the agent only moves frames, and reads no more from one side than the other
-takes. When the server is gone the container's connection is closed: the guest comes back and goes on.
+takes. It looks at what they are until the first output: by that it knows of a fork that it works. When the server is
+gone the container's connection is closed: the guest comes back and goes on.
 
     a fork              agent                                 server
       GuestWaiting ───────▶  waits until it is known who that is
@@ -54,6 +55,8 @@ HELD_BYTES_MAX = 160 * 2**20
 """Of frames that are not whole yet, over all connections of one container: two of the largest there may be."""
 CHECK_BYTES = 2**20
 """After so many bytes the relay waits for the slower side before it reads on."""
+
+_OUTPUTS = frozenset({"Outputs", "Items"})
 
 ConnectContainer = Callable[[], Awaitable[Channel]]
 
@@ -155,6 +158,8 @@ class ContainerSocket:
         self.on_guest: Callable[[], None] = _nothing
         """Called when the guest has introduced itself."""
         self.ahead: Callable[[], Frame | None] = _nothing
+        self.on_output: Callable[[], None] | None = _nothing
+        """Called once, when the guest has sent the first that came of an input."""
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -239,6 +244,23 @@ class ContainerSocket:
         if hello.role == ROLE_GUEST:
             self._guest = connection
             self.on_guest()
+
+    def is_guest(self, connection: Connection) -> bool:
+        """Whether that is the guest's."""
+        return self._guest is connection
+
+    def look_for_output(self, frames: list[Frame]) -> None:
+        """Frames of the guest pass, and none of those before had anything in it that came of an input."""
+        if self.on_output is not None and any(self._is_output(frame) for frame in frames):
+            on_output, self.on_output = self.on_output, None
+            on_output()
+
+    def _is_output(self, frame: Frame) -> bool:
+        try:
+            envelope = self.relay.codec.decode(frame.header)
+        except (PlatformError, ValueError):
+            return False  # it is the server's to refuse
+        return envelope.kind == wire.EVENT and envelope.method in _OUTPUTS
 
     def forget(self, connection: Connection) -> None:
         """The connection has ended."""
@@ -404,7 +426,7 @@ class Connection:
         """Let pass what the container says."""
         if self._server is None or self._channel.is_closed:
             return
-        self._to_server = _FlowToServer(self._channel, self._server, self._owner)
+        self._to_server = _FlowToServer(self._channel, self._server, self._owner, self._owner.is_guest(self))
         self._to_server.forward(self._held)
         self._held = []
         self._channel.resume()
@@ -455,13 +477,16 @@ class _Flow:
 class _FlowToServer(_Flow):
     """Moves frames of a container, and ahead of them what is to be known before them."""
 
-    def __init__(self, source: Channel, target: Channel, owner: ContainerSocket) -> None:
+    def __init__(self, source: Channel, target: Channel, owner: ContainerSocket, is_guest: bool) -> None:
         super().__init__(source, target, owner.tasks)
         self._owner = owner
+        self._is_guest = is_guest
 
     def forward(self, frames: list[Frame]) -> None:
         """Pass frames on."""
         first = self._owner.ahead()
+        if self._is_guest and self._owner.on_output is not None:
+            self._owner.look_for_output(frames)
         super().forward(frames if first is None else [first, *frames])
 
 

@@ -173,6 +173,8 @@ class Starts:
         container.path, container.cause = PATH_PLAIN, container.cause or way.cause
         if way.wanted is not None:
             outfit.on_guest = functools.partial(self._templates.has_got_going, way.wanted)
+        if request.is_plain:
+            outfit.on_output = functools.partial(self._templates.plain_served, request.function_id)
         image, provision = await self._outfits.take(outfit, request, clock)
         spec = container_spec(self._config, request, image, provision, Identity(container.container_id, token))
         if request.isolation == GVISOR:
@@ -185,7 +187,8 @@ class Starts:
         self._wear(start.container, outfit)
         template_id, function_id = start.template.template_id, start.request.function_id
         self._templates.clone_began(template_id, outfit.runtime_id)
-        outfit.on_guest = functools.partial(self._templates.clone_came, template_id, function_id, outfit.runtime_id)
+        outfit.on_guest = functools.partial(self._templates.clone_came, template_id)
+        outfit.on_output = functools.partial(self._templates.clone_served, template_id, function_id)
 
     def _take_off(self, container: Container, template: Template, plain: Outfit, error: BaseException) -> None:
         """The attempt has failed: what it has goes, and the container has nothing again."""

@@ -93,6 +93,9 @@ class ContainerStart:
     follows_id: str = ""
     """The function that a deploy changes together with it: itself, or what it is a variant of. Empty where none does,
     as it is held to its version."""
+    is_plain: bool = False
+    """Its program is executed, whatever there is that it might be a fork of: one that was has ended under its first
+    input, and it is to be seen whether this one does."""
 
 
 PATH_PLAIN, PATH_FORK, PATH_PARKED, PATH_RESTORE = "plain", "fork", "parked", "restore"

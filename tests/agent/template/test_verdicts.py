@@ -68,8 +68,6 @@ def test_one_of_a_function_is_not_of_the_others() -> None:
 
     assert verdicts.find("key-1", 0.0) is None
     assert verdicts.find(of_function("key-1", "fu-2"), 0.0)
-    assert verdicts.is_remembered("key-1", "fu-2")
-    assert not verdicts.is_remembered("key-1", "fu-3")
 
 
 def test_ten_thousand_functions_are_not_all_remembered_but_those_asked_about_are() -> None:

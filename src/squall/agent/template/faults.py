@@ -1,4 +1,8 @@
-"""What speaks against a template: clones that end at once, forks that fail, and its own end."""
+"""What speaks against a template: clones that crash before they have served, forks that fail, and its own end.
+
+A clone may wait for an hour until it is called, and crash then: what counts is not how long it has lived, but whether
+anything has come of an input. Whoever crashes later has done so by itself.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +24,15 @@ from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfi
 from squall.runtime.spec import ExitStatus
 
 EARLY_ENDS_MAX = 2
-"""So many clones that end at once, one after the other: it is the template. Fewer than make the server give up a
-function whose containers do not start, or an input under which they end: its next start is plain."""
-EARLY_S = 5.0
-"""A clone that has lived for so long is none that has ended at once."""
+"""So many clones that end before they have served, one after the other: it is the template. Fewer than make the server
+give up a function whose containers do not start, or an input under which they end: its next start is plain."""
 SILENT_S = 10.0
 """One that was ended without having spoken for so long never would have: its first steps take milliseconds."""
 LOOK_S = 1.0
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
-_ENDED = f"{EARLY_ENDS_MAX} containers forked from it, one after the other, ended at once"
+_ENDED = f"{EARLY_ENDS_MAX} containers forked from it, one after the other, ended before they had served a call"
+_CRASHED = "a container forked from it crashed before it had served a call, and one that was started plainly did not"
 
 _log = logging.getLogger("squall.agent.template")
 
@@ -44,6 +47,8 @@ class Ending:
     was_asked_for: bool
     lived_s: float
     signal: int | None
+    has_served: bool = False
+    """Something has come of an input."""
 
     @property
     def is_silent(self) -> bool:
@@ -53,7 +58,8 @@ class Ending:
     @property
     def is_crash(self) -> bool:
         """It got going, and crashed by itself: what was loaded before the fork may not have come through it."""
-        return self.has_guest and not self.was_asked_for and self.signal in _CRASHES and self.lived_s < EARLY_S
+        is_new = self.has_guest and not self.has_served
+        return is_new and not self.was_asked_for and self.signal in _CRASHES
 
 
 class Faults:
@@ -66,19 +72,21 @@ class Faults:
         self._verdicts = verdicts
         self._tasks = tasks
 
-    def clone_came(self, template: Template, function_id: str, runtime_id: str) -> None:
+    def clone_came(self, template: Template) -> None:
         """A clone has got going as far as to its first word: it could be forked."""
         template.unfit_fork_count = 0
-        if function_id in template.crash_counts or self._verdicts.is_remembered(template.key, function_id):
-            asyncio.get_running_loop().call_later(EARLY_S, self._lives, template, function_id, runtime_id)
 
-    def _lives(self, template: Template, function_id: str, runtime_id: str) -> None:
-        if runtime_id in template.clones:
-            self._is_well(template, function_id)
-
-    def _is_well(self, template: Template, function_id: str) -> None:
+    def clone_served(self, template: Template, function_id: str) -> None:
+        """Something has come of a first input of a clone: it is as it should be."""
         template.crash_counts.pop(function_id, None)
         self._verdicts.clear(template.key, function_id)
+
+    def plain_served(self, function_id: str) -> None:
+        """The same of a container that was started plainly because a clone had crashed: it is the template."""
+        for template in list(self._roster.live.values()):
+            # Of an image template that it does not begin from any more, what was counted is old.
+            if function_id in template.users and function_id in template.crash_counts:
+                self._give_up(template, function_id, _CRASHED)
 
     def clone_ended(self, template: Template, ending: Ending) -> None:
         """A clone has ended. One that nobody waited for, and that has not spoken yet, says nothing of its template."""
@@ -86,19 +94,21 @@ class Faults:
             self._count_unfit(template)
         elif ending.is_crash:
             self._count_crash(template, ending.function_id)
-        elif ending.has_guest:
-            self._is_well(template, ending.function_id)
 
     def _count_crash(self, template: Template, function_id: str) -> None:
         count = template.crash_counts[function_id] = template.crash_counts.get(function_id, 0) + 1
         if count < EARLY_ENDS_MAX or not template.is_ready:
             return
-        at_fault = [name for name, crashes in template.crash_counts.items() if crashes >= EARLY_ENDS_MAX]
-        if template.kind == FUNCTION or len(at_fault) > 1:
-            self._roster.unfit(template, _ENDED)
+        self._give_up(template, function_id, _ENDED)
+
+    def _give_up(self, template: Template, function_id: str, cause: str) -> None:
+        at_fault = {name for name, crashes in template.crash_counts.items() if crashes >= EARLY_ENDS_MAX}
+        if template.kind == FUNCTION or at_fault - {function_id}:
+            self._roster.unfit(template, cause)
         else:
             # It may be what the function does when it is loaded, and all other functions are well.
-            self._roster.unfit_for(template, function_id, _ENDED)
+            self._roster.unfit_for(template, function_id, cause)
+            template.crash_counts[function_id] = max(EARLY_ENDS_MAX, template.crash_counts.get(function_id, 0))
 
     def failed(self, template: Template, error: BaseException) -> None:
         """A cell or clone of it could not be made, or has not begun."""

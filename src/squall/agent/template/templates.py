@@ -64,6 +64,7 @@ MAKE_S = 600.0
 """How long one may take, unless its function's containers may take longer to start."""
 RESERVES_MAX = 64
 """Functions of one template that something is ready for."""
+_DOUBTED = "a container forked from its template ended while it ran its first call"
 _MIB = 2**20
 
 
@@ -146,6 +147,8 @@ class Templates:
         except OSError as error:
             return plain.because(str(error))
         found = _Found(request, image, library_dir, until)
+        if kind == IMAGE and request.is_plain:
+            return plain.because(_DOUBTED)
         if kind == IMAGE:
             self._roster.supersede(request.function_id, FUNCTION, "")
             self._saved.supersede(request.function_id, "")
@@ -154,6 +157,8 @@ class Templates:
         self._roster.supersede(request.function_id, FUNCTION, key)
         self._saved.supersede(request.function_id, key)
         template, verdict = self._roster.live.get(key), self._verdicts.find(key, self._monotonic())
+        if request.is_plain:
+            return plain.because(_DOUBTED if verdict is None else verdict.cause)
         if template is None and verdict is not None:
             return await self._before_the_function(plain.because(verdict.cause), found)
         if template is None:
@@ -293,11 +298,21 @@ class Templates:
         if template is not None:
             template.clones.add(runtime_id)
 
-    def clone_came(self, template_id: str, function_id: str, runtime_id: str) -> None:
+    def clone_came(self, template_id: str) -> None:
         """One has spoken for the first time."""
         template = self._roster.there.get(template_id)
         if template is not None:
-            self._faults.clone_came(template, function_id, runtime_id)
+            self._faults.clone_came(template)
+
+    def clone_served(self, template_id: str, function_id: str) -> None:
+        """Something has come of a first input of one."""
+        template = self._roster.there.get(template_id)
+        if template is not None:
+            self._faults.clone_served(template, function_id)
+
+    def plain_served(self, function_id: str) -> None:
+        """The same of a container of the function that was to be no fork (`ContainerStart.is_plain`)."""
+        self._faults.plain_served(function_id)
 
     def clone_ended(self, template_id: str, ending: Ending) -> None:
         """One has ended."""
@@ -370,7 +385,7 @@ class Templates:
         unfit = [
             one.told()
             for one in self._verdicts
-            # What was tried again and is ready, remembers it until a container has lived on.
+            # What was tried again and is ready, remembers it until a container has served.
             if one.key not in self._roster.live and (one.template_id, one.function_id) not in known
         ]
         return tuple(sorted((*there, *unfit, *saved), key=lambda one: -one.used_at)[:NODE_TEMPLATES_MAX])

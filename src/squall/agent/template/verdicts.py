@@ -108,10 +108,6 @@ class Verdicts:
         self._found.pop(key, None)
         self._found.pop(of_function(key, function_id), None)
 
-    def is_remembered(self, key: str, function_id: str) -> bool:
-        """There was a verdict on a template of the key, or for this function; perhaps it holds no more."""
-        return key in self._found or of_function(key, function_id) in self._found
-
     def forget_if(self, is_doomed: Callable[[Verdict], bool]) -> list[Verdict]:
         """Forget those that are; returns which there were."""
         gone = [one for one in self._found.values() if is_doomed(one)]
