@@ -27,3 +27,12 @@ def test_function_whose_forks_crash_is_loaded_anew_before_it_is_given_up(squall:
     assert f"results: {SQUARES}" in ended.out
     assert AT_ONCE <= ended.err.count("container ended: SIGSEGV") <= 2 * AT_ONCE, ended
     assert "was loaded anew, and not copied from a memory snapshot: 2 containers forked from it" in ended.err
+
+
+def test_forks_that_wait_for_their_first_call_cost_it_one_attempt(squall: Installation) -> None:
+    ended = squall.run(f"{PROGRAMS / 'crashing_idle_forks.py'}")
+
+    assert ended.code == 0, ended
+    assert f"results: {SQUARES[:4]}" in ended.out
+    assert ended.err.count("container ended: SIGSEGV") == 1, ended
+    assert "not copied from a memory snapshot: a container forked from its template ended while it ran" in ended.err

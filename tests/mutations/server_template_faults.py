@@ -12,6 +12,8 @@ CALLERS = "tests/server/dispatch/client/test_callers.py::"
 FAST = "tests/simulation/test_fast_starts.py::"
 SCHEDULER = "tests/server/scheduler/test_scheduler.py::"
 CRASHING = "tests/e2e/test_crashing_forks.py::"
+DOUBT = "tests/server/dispatch/function/test_forks_in_doubt.py::"
+QUARANTINE = "src/squall/server/dispatch/function/quarantine.py"
 CLUSTER = "src/squall/server/scheduler/cluster.py"
 
 SERVER_TEMPLATE_FAULTS = (
@@ -147,5 +149,19 @@ SERVER_TEMPLATE_FAULTS = (
         {
             f"{CRASHING}test_function_whose_forks_crash_is_loaded_anew_before_it_is_given_up[start]": "ended.code == 0",
         },
+    ),
+    Mutation(
+        "forks-in-doubt",
+        "a call under which a fork has ended",
+        "it meets all forks that wait, and fails though it runs well in a container that is none",
+        (Change(QUARANTINE, "        return container.is_proven or not self._in_doubt\n", "        return True\n"),),
+        {f"{DOUBT}test_forks_that_wait_use_up_one_attempt_of_an_input[4-fork]": "crashes.under"},
+    ),
+    Mutation(
+        "forks-that-would-end",
+        "forks that wait though another one has ended under its first call",
+        "each of them ends under a call of its own",
+        (Change(QUARANTINE, "if not (container.is_plain and one", "if True or not (container.is_plain and one"),),
+        {f"{DOUBT}test_forks_that_wait_use_up_one_attempt_of_an_input[4-fork]": "not forks &"},
     ),
 )

@@ -195,6 +195,8 @@ class FakeGuest:
         self.running: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self.version = 0
         """Of its function, as its agent was told."""
+        self.path: tuple[str, str] = (PATH_PLAIN, "")
+        """As it was started, and why so."""
         self.begun: list[tuple[int, int]] = []
         """(index, attempt) of every input begun."""
         self.began: list[tuple[str, int, int]] = []
@@ -453,13 +455,14 @@ class FakeNode:
             raise self.refusal
         guest = FakeGuest(self, record.container_id, record.function_id)
         guest.version = record.version
+        guest.path = (PATH_PLAIN, "it was asked for") if record.is_plain else self.start_path
         self.guests[record.container_id] = guest
         self.started.append(guest)
         if self.crash_at_start is not None:
             guest.exit(self.crash_at_start)
         else:
             await guest.connect()
-        return ContainerStarted({"sandbox": 1.0}, *self.start_path, has_snapshot=self.has_snapshot)
+        return ContainerStarted({"sandbox": 1.0}, *guest.path, has_snapshot=self.has_snapshot)
 
     def event(self, method: str, params: Any, body: bytes) -> None:
         """See `Service`."""

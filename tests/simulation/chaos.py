@@ -37,6 +37,7 @@ from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec
 from squall.protocol.ids import new_id
+from squall.protocol.node import PATH_FORK
 from squall.protocol.peer import Peer
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch import ControlPlane
@@ -281,6 +282,8 @@ class World:
     async def begin(self) -> None:
         """Two nodes, two programs with an ephemeral and a deployed app, each with one function."""
         self.nodes = [self.stage.node, FakeNode(self.stage.plane, self.stage.codec)]
+        # What starts there is a fork: inputs whose container crashes are not all handed to the next one.
+        self.nodes[1].start_path = (PATH_FORK, "")
         await self.nodes[1].connect()
         for node in self.nodes:
             node.run = self.run

@@ -113,7 +113,7 @@ async def test_a_plain_start_that_serves_where_a_fork_has_crashed_is_the_verdict
         await asyncio.sleep(0.05)
         assert template_of(world).is_ready, "that may be its input"
         await serve(world)
-        await until(lambda: not world.agent.templates._roster.live)
+        assert not world.agent.templates._roster.live
 
         (unfit,) = [one for one in await told(world) if one.state == "unfit"]
         assert "crashed before it had served a call" in unfit.cause

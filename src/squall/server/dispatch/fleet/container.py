@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from squall.protocol import container as wire
 from squall.protocol.container import ContainerInfo
 from squall.protocol.function import EXIT_GRACE_S
-from squall.protocol.node import ContainerExited
+from squall.protocol.node import PATH_PLAIN, PATHS, ContainerExited
 from squall.server.dispatch.fleet.signal_name import signal_in_words
 
 SIGTERM = 15
+_COPIES = frozenset(PATHS) - {PATH_PLAIN}
 FROM_BEFORE = -1
 """The number of what it had begun before this server did, in however many batches."""
 
@@ -49,6 +50,8 @@ class Container:
         self.phase_ms: dict[str, float] = {}
         self.path = ""
         self.path_cause = ""
+        self.is_plain = False
+        """It was asked for as no fork: one has ended under its first input."""
         self.is_adopted = False
         """It was running when this server started: it may hold inputs that nobody here has handed out."""
         self.has_guest = True
@@ -125,6 +128,20 @@ class Container:
         if exited is None or exited.is_lost:
             return False
         return exited.signal != SIGTERM and exited.exit_code != 128 + SIGTERM
+
+    @property
+    def is_unproven_fork(self) -> bool:
+        """It began as a copy of another one, of which nothing has come yet: what was loaded may not work in it."""
+        return self.path in _COPIES and not self.is_plain and not self._has_answered
+
+    @property
+    def is_proven(self) -> bool:
+        """What ends it is no fault of how it began."""
+        return self._has_answered or self.is_plain or self.path == PATH_PLAIN
+
+    @property
+    def _has_answered(self) -> bool:
+        return bool(self.succeeded_inputs or self.failed_inputs)
 
     @property
     def is_spare(self) -> bool:

@@ -74,7 +74,7 @@ class ContainerFleet:
 
     # Asking for containers
 
-    def request(self, dispatcher: Dispatcher, count: int) -> int:
+    def request(self, dispatcher: Dispatcher, count: int, *, is_plain: bool = False) -> int:
         """Ask for more containers of a function; returns how many were asked for, which is fewer where so many of its
         app wait for a place already. A function that has none waiting gets one in any case."""
         root_app_id, function_id = dispatcher.root_app_id, dispatcher.spec.function_id
@@ -83,6 +83,7 @@ class ContainerFleet:
         count = min(count, max(room, least))
         for _ in range(count):
             container = Container(new_id("ct"), dispatcher, self._clock.now(), self._clock.monotonic())
+            container.is_plain = is_plain
             self._add(container)
             self.starts.request(container)
         if count:
@@ -91,7 +92,8 @@ class ContainerFleet:
 
     def cancel_pending(self, dispatcher: Dispatcher, count: int) -> None:
         """Ask for fewer, the latest first, before they are placed."""
-        pending = [one for one in dispatcher.containers.values() if one.container_id in self.starts.pending]
+        waiting = [one for one in dispatcher.containers.values() if one.container_id in self.starts.pending]
+        pending = [one for one in waiting if not one.is_plain]
         for container in pending[::-1][:count]:
             self.kill(container, "no longer wanted")
 

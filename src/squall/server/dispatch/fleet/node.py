@@ -115,6 +115,7 @@ class Node:
             spec.isolation,
             spec.startup_timeout_s,
             "" if spec.is_pinned else spec.variant_of or spec.function_id,
+            container.is_plain,
         )
         if self.peer is None:
             raise ChannelClosed(f"ContainerStart: {self.node_id} went away before it was asked")

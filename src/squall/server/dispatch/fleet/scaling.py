@@ -7,7 +7,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from squall.server.autoscaler import BLOCKED_S, SHORT_S, STEP_S, IdleContainer, Load, decide, is_short, look_again_s
+from squall.server.autoscaler import (
+    BLOCKED_S,
+    SHORT_S,
+    STEP_S,
+    IdleContainer,
+    Load,
+    backoff_s,
+    decide,
+    is_short,
+    look_again_s,
+)
 from squall.server.model.clock import Clock, Timer
 
 if TYPE_CHECKING:
@@ -29,7 +39,8 @@ def load_of(dispatcher: Dispatcher, now: float, cores: int) -> Load:
         if container.is_draining or container.ending:
             continue
         if not container.is_ready:
-            if container.node is None:
+            # One that was asked for as no fork is for an input that no other is given to.
+            if container.node is None and not container.is_plain:
                 pending += 1
             else:
                 starting += 1
@@ -99,6 +110,7 @@ class Scaling:
             return
         now = self._clock.monotonic()
         dispatcher.last_scaled_at = now
+        self._start_proven(dispatcher, now)
         load = load_of(dispatcher, now, self._fleet.starts.scheduler.cores)
         decision = decide(load)
         dispatcher.is_provided_for = load.queued > 0 and not is_short(load, decision)
@@ -113,6 +125,13 @@ class Scaling:
             self._fleet.cancel_pending(dispatcher, decision.cancel_pending)
         for container_id in decision.stop:
             self._fleet.drain(dispatcher.containers[container_id], "nothing to do")
+
+    def _start_proven(self, dispatcher: Dispatcher, now: float) -> None:
+        """Start one plainly, if an input needs that (`quarantine.py`)."""
+        is_late_enough = dispatcher.last_failure_at + backoff_s(dispatcher.failures_in_a_row) <= now
+        quarantine = dispatcher.quarantine
+        if is_late_enough and quarantine.lacks_proven and quarantine.make_place():
+            self._fleet.request(dispatcher, 1, is_plain=True)
 
 
 def _interval_s(dispatcher: Dispatcher) -> float:

@@ -73,6 +73,8 @@ class Attempts:
                     continue
                 recorder.failed_output(call, one, container, status, value)
             queued_at = one.queued_at
+            if container is not None and status == wire.SUCCEEDED and one.trouble is not None:
+                self._dispatcher.quarantine.succeeded(one, container)
             self.detach(one)
             del call.inputs[index]
             accepted.append((index, status, size, value, attempt, ran_us))
@@ -343,6 +345,8 @@ class Attempts:
                     over_disk=over_disk,
                 )
             )
+            if has_crashed:
+                trouble.needs_proven = container.is_unproven_fork and not (is_oom or over_disk)
             trouble.losses += not container.is_sacrificed
             trouble.crashes += has_crashed and is_only
             trouble.shared_crashes += has_crashed and not is_only

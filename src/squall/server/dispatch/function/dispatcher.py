@@ -488,6 +488,7 @@ class Dispatcher:
                     container.left_batch(one)
                 freed += len(one.value)
                 if one.trouble is not None:
+                    self.quarantine.succeeded(one, container)
                     self.attempts.forget(one)
             self.calls.waiting_bytes -= freed
             self.calls.recorder.outputs(

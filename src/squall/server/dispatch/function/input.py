@@ -28,8 +28,8 @@ class Trouble:
     """What only some inputs need to remember."""
 
     __slots__ = (
-        "asked_at", "children", "crashes", "cut_short_by", "is_suspect", "losses", "retries_used", "shared_crashes",
-        "timer",
+        "asked_at", "children", "crashes", "cut_short_by", "is_suspect", "losses", "needs_proven", "retries_used",
+        "shared_crashes", "timer",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -40,6 +40,8 @@ class Trouble:
         self.shared_crashes = 0
         """Those that held others, too."""
         self.is_suspect = False
+        self.needs_proven = False
+        """The last one was a fork that had served nothing: the next one must be known to work (`quarantine.py`)."""
         self.children = 0
         """Calls that this input has made and still waits for."""
         self.asked_at: float | None = None

@@ -4,6 +4,11 @@ A *suspect* is handed to a container that holds nothing, which is *apart* until 
 else, so that its crash names the input. Suspects take few containers, and leave one to all others if there are several.
 Where every container is busy and none is apart, one that holds little is *reserved*: it ends what it runs, and is next.
 
+A suspect under which a *fork that had served nothing* has ended may have nothing to do with it: what was loaded before
+the fork may not work after it. It goes on in a container that is *proven*, as it has answered before or was started
+plainly; for want of one, one is started plainly. When it succeeds in that, forks that have served nothing are ended,
+and not left to end under an input each.
+
 It is told which suspects are held, so that a turn costs as much as there are of these, however many containers there
 are.
 """
@@ -36,20 +41,26 @@ class Quarantine:
         self._reserved: Container | None = None
         self._held: dict[Input, Container] = {}
         """Suspects, by who holds them."""
+        self._in_doubt: set[Input] = set()
+        """Those that wait for a container that is proven."""
 
     def put_back(self, one: Input) -> None:
         """A suspect is to run (again)."""
         self._held.pop(one, None)
         self.queue.put_back(one)
         self.queued += 1
+        if one.with_trouble().needs_proven:
+            self._in_doubt.add(one)
 
     def is_held(self, one: Input, container: Container) -> None:
         """A suspect is in that container."""
         self._held[one] = container
+        self._in_doubt.discard(one)
 
     def ended(self, one: Input) -> None:
         """It is a suspect no more: its container may be handed others."""
         container = self._held.pop(one, None)
+        self._in_doubt.discard(one)
         if container is not None and not container.is_stopped:
             self._dispatcher.refresh(container)
 
@@ -121,9 +132,12 @@ class Quarantine:
     def _next(self) -> Container | None:
         """The container for the next one: it holds nothing, and may be handed something."""
         reserved = self._reserved
-        if reserved is not None and reserved.is_open and not reserved.is_busy:
+        if reserved is not None and reserved.is_open and not reserved.is_busy and self._may_take(reserved):
             return reserved
-        return next(reversed(self._dispatcher.idle), None)
+        return next(filter(self._may_take, reversed(self._dispatcher.idle)), None)
+
+    def _may_take(self, container: Container) -> bool:
+        return container.is_proven or not self._in_doubt
 
     def _emptiest(self, count: int) -> Container | None:
         """The container to reserve, if so many are apart; none where one is, or where each has a single input."""
@@ -133,5 +147,35 @@ class Quarantine:
         if count or is_reserved or dispatcher.spec.scaling.is_single_use:
             return None
         # Those with room hold less than all others.
-        some = islice(dispatcher.free or dispatcher.open, LOOKS_MAX)
+        some = filter(self._may_take, islice(dispatcher.free or dispatcher.open, LOOKS_MAX))
         return min(some, key=lambda one: len(one.held), default=None)
+
+    # Forks in doubt
+
+    @property
+    def lacks_proven(self) -> bool:
+        """Whether a container must be started plainly, for the sake of a suspect that no fork is given to."""
+        if not self._in_doubt or any(one.is_proven for one in self._dispatcher.idle):
+            return False
+        staying = self._dispatcher.containers.values()
+        return not any(one.is_plain and not (one.is_ready or one.ending or one.is_draining) for one in staying)
+
+    def make_place(self) -> bool:
+        """Let a fork go that has served nothing, the one that has been idle for longest, so that one that is started
+        plainly has its place; False if the function may have no more containers than there are."""
+        dispatcher = self._dispatcher
+        unproven = next((one for one in dispatcher.idle if not one.is_proven), None)
+        if unproven is not None:
+            dispatcher.fleet.drain(unproven, "its place is for one that is no fork")
+        most = dispatcher.scaling.max_containers
+        return (
+            most is None or sum(not one.is_draining and not one.ending for one in dispatcher.containers.values()) < most
+        )
+
+    def succeeded(self, one: Input, container: Container) -> None:
+        """An input has a result that has had troubles: in a container that was started plainly since a fork had ended
+        under it, that tells whose fault it was. Forks that wait for their first input would end under theirs."""
+        if not (container.is_plain and one.with_trouble().needs_proven):
+            return
+        for idle in [other for other in self._dispatcher.idle if other.is_unproven_fork]:
+            self._dispatcher.fleet.drain(idle, "another fork of its template has ended under its first input")
