@@ -43,8 +43,6 @@ class AgentConfig:
     """What templates and all that is made ahead may occupy; None means a quarter of the node's memory."""
     template_disk_mib: int = 0
     """What saved templates may occupy on the disk; 0: none is saved."""
-    template_idle_s: float = 1_800.0
-    """A template that nobody has used for so long is dropped."""
 
     @property
     def containers_dir(self) -> Path:

@@ -169,7 +169,7 @@ async def test_files_that_a_variable_names_are_a_part_of_it(world: World, env: d
 
 
 async def test_it_stays_while_its_app_lives_and_goes_with_the_last_function_that_has_a_use_for_it(world: World) -> None:
-    async with node(world, template_idle_s=10.0) as agent:
+    async with node(world) as agent:
         await has_template(world)
         await started(world, function_id=OTHER)
         world.now += 1_000.0

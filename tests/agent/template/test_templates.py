@@ -332,14 +332,25 @@ async def test_memory_of_templates_is_reported(world: World, monkeypatch: pytest
         await until(lambda: 300 <= world.server.reports[-1].template_memory_mib < 400)
 
 
-async def test_a_template_that_nobody_uses_is_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_template_stays_while_its_app_lives_however_long_nobody_uses_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pools, "UPKEEP_S", 0.02)
-    async with node(world, template_idle_s=100.0) as agent:
+    async with node(world) as agent:
+        now = [time.monotonic()]
+        agent.templates._pools._monotonic = lambda: now[0]
         container_id, _ = await snapshot(world)
-        world.now += 99.0
-        await asyncio.sleep(0.06)
-        assert agent.templates._roster.live
-        world.now += 2.0
+        await world.end(container_id)
+        world.now += 30 * 86_400.0
+        now[0] += 30 * 86_400.0
+        # What is made ahead goes by demand, and its memory is another one's.
+        await until(lambda: not template_of(world).ahead)
+        agent.templates._roster.keep_within()
+
+        container_id, later = await snapshot(world)
+
+        assert (later.path, later.cause, len(world.templates)) == ("fork", "", 1)
+        agent.templates.drop_of("ap-00000001")
         await until(lambda: not agent.templates._roster.live)
         await world.end(container_id)
         await until(lambda: not world.machine.containers and not world.machine.prepared)

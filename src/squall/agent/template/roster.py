@@ -23,7 +23,7 @@ from squall.agent.template.template import Template
 from squall.agent.template.user import USERS_MAX, TemplateUser
 from squall.agent.template.verdicts import Verdicts, printable
 from squall.protocol.task_set import TaskSet
-from squall.protocol.template import DROPPED, FUNCTION, IMAGE, UNFIT
+from squall.protocol.template import DROPPED, FUNCTION, UNFIT
 from squall.runtime.errors import ContainerMissing, RuntimeFailure
 
 END_AGAIN_S = 10.0
@@ -37,7 +37,6 @@ class Roster:
     Args:
         verdicts: where it is remembered that one is unfit.
         tasks: what ends templates runs there.
-        now: seconds since 1970.
         monotonic: seconds.
     """
 
@@ -49,7 +48,6 @@ class Roster:
         cells: Cells,
         verdicts: Verdicts,
         tasks: TaskSet,
-        now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
         self._config = config
@@ -58,7 +56,6 @@ class Roster:
         self._cells = cells
         self._verdicts = verdicts
         self._tasks = tasks
-        self._now = now
         self._monotonic = monotonic
         self._live: dict[str, Template] = {}
         self._key_of: dict[tuple[str, str], str] = {}
@@ -136,13 +133,9 @@ class Roster:
     # Who is to go
 
     def keep_within(self) -> None:
-        """Drop those over the budget, and those of functions that nobody has used for long. One of an image is little,
-        and stays as long as its app: that has a first start for each of its functions."""
+        """Drop those over the budget. Nothing else is a reason while the app lives: who calls a function once an hour
+        has waited for what it loads once, and is not to wait each time."""
         self.drop_surplus(budget_bytes(self._config), None, "the memory for templates was needed for others")
-        for template in list(self._live.values()):
-            is_kept = template.kind == IMAGE or not template.is_ready
-            if not is_kept and self._now() - template.used_at > self._config.template_idle_s:
-                self.drop(template, "nobody has used it for long")
 
     def drop_surplus(self, bytes_max: int, kept: Template | None, cause: str) -> None:
         """Drop those used longest ago, so that the rest is within `bytes_max`."""

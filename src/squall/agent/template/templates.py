@@ -95,7 +95,7 @@ class Templates:
         self._verdicts = Verdicts()
         self._loads = Loads()
         self._tasks = TaskSet()
-        self._roster = Roster(config, services, outfits, self.cells, self._verdicts, self._tasks, now, monotonic)
+        self._roster = Roster(config, services, outfits, self.cells, self._verdicts, self._tasks, monotonic)
         self._faults = Faults(services.runtime, self._roster, self.cells, self._verdicts, self._tasks)
         self._wanted = Wanted(self._make_wanted, self._tasks)
         self._adoption = Adoption(config, services.runtime, outfits, self._making, self._roster, self._tasks, self._ask)
