@@ -122,6 +122,26 @@ def ended_again_while_it_begins_to_fork():
     finally:
         print("cleaned up")
 
+def ended_in_hook(*hooks):
+    # Registered after the guest's, as those of `logging` are, so that its own run inside of them.
+    import os
+    def once():
+        if hooks:
+            hooks.clear()
+            signal.raise_signal(signal.SIGTERM)
+            list(range(10))
+    hooks = list(hooks)
+    os.register_at_fork(**{hooks[0]: once})
+    try:
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        time.sleep(10)
+        os._exit(3)
+    finally:
+        print("cleaned up")
+
 def own_handler():
     import os
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(9))
@@ -232,6 +252,16 @@ def test_request_to_end_that_comes_again_as_user_code_begins_to_fork_is_heard(gu
     assert code == 0
     assert "cleaned up" in printed
     assert "slept" not in printed
+
+
+@pytest.mark.parametrize("hook", ["before", "after_in_parent"])
+def test_request_to_end_that_comes_in_a_hook_of_user_code_is_heard(guest: Process, hook: str) -> None:
+    guest.boot("ended_in_hook", module="forking_code")
+    guest.give(0, hook)
+
+    code, printed = guest.end()
+
+    assert (code, "cleaned up" in printed) == (0, True)
 
 
 def test_child_forked_by_user_code_is_no_second_guest(guest: Process) -> None:

@@ -244,6 +244,17 @@ USER_FAULTS = (
         {f"{CODE}test_input_over_its_time_limit_is_stopped_and_the_limit_named": "timeout="},
     ),
     Mutation(
+        "hook-signals",
+        "a request to end that comes in a hook of user code around a fork",
+        "what Python only prints is lost",
+        (Change("src/squall/guest/cancellation.py", "        sys.unraisablehook = hook\n", ""),),
+        {
+            f"{CHILDREN}test_request_to_end_that_comes_in_a_hook_of_user_code_is_heard[python-before]": (
+                '(code, "cleaned up" in printed) == (0, True)'
+            )
+        },
+    ),
+    Mutation(
         "forked-signals",
         "processes that user code forks",
         "forked children keep the guest's handlers of signals",

@@ -6,15 +6,21 @@ only while user code of that very input runs; a cancellation that comes too late
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from squall.exception import InputCancellation
 from squall.guest.inbox import Key
-from squall.sdk._fork_guard import ForkGuard
+from squall.sdk._fork_guard import AGAIN_S, ForkGuard
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 # Not SIGUSR1: user programs like to take that one.
 SIGNAL = signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
@@ -38,6 +44,8 @@ class Interrupter:
         says whether that is to be interrupted as well."""
         self.is_ending = False
         """The process is to end: what it interrupted is no output, the server gives the input to another container."""
+        self._raised: tuple[BaseException, tuple[Key, ...]] | None = None
+        """What was raised last, and in what."""
         self.forks = ForkGuard()
         self.is_closed = False
         """The guest is on its way out: there is nothing left to interrupt."""
@@ -45,6 +53,15 @@ class Interrupter:
     def install(self) -> None:
         """Take the signals; from the main thread."""
         signal.signal(SIGNAL, self._handle)
+        others = sys.unraisablehook
+
+        def hook(unraisable: UnraisableHookArgs) -> None:
+            if self._raised is None or unraisable.exc_value is not self._raised[0]:
+                others(unraisable)
+            else:
+                self._raise_again()
+
+        sys.unraisablehook = hook
 
     def begin(self, keys: tuple[Key, ...]) -> None:
         """User code of these inputs begins.
@@ -60,7 +77,7 @@ class Interrupter:
 
     def end(self) -> None:
         """It has ended: nothing will be raised from now on."""
-        self._running = ()
+        self._running, self._raised = (), None
 
     def forget(self) -> None:
         """What was cancelled is answered: a new attempt of it may run here."""
@@ -110,11 +127,23 @@ class Interrupter:
                 return True
         elif not self._running:
             return False
-        self._running, self.has_interrupted = (), True
-        raise InputCancellation("the container is being stopped")
+        raise self._interruption("the container is being stopped")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # What comes while it forks is sent again.
         if self._wanted in self._running and not self.forks.is_between_hooks(frame):
-            self._running, self.has_interrupted = (), True
-            raise InputCancellation("the input was cancelled")
+            raise self._interruption("the input was cancelled")
+
+    def _interruption(self, why: str) -> InputCancellation:
+        error = InputCancellation(why)
+        self._raised = error, self._running
+        self._running, self.has_interrupted = (), True
+        return error
+
+    def _raise_again(self) -> None:
+        """What was raised has come where Python only prints it, and what was to be interrupted goes on: in a hook of
+        forks that was registered later than ours, as those of `logging` may be, or in a `__del__`."""
+        if self._raised is not None:
+            self._running, self.has_interrupted, self._raised = self._raised[1], False, None
+            number = signal.SIGTERM if self.is_ending else SIGNAL
+            threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
