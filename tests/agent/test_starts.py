@@ -15,7 +15,7 @@ import pytest
 
 from squall.agent import starts
 from squall.agent.launch import THREAD_COUNTS
-from squall.agent.template import faults, making, templates
+from squall.agent.template import faults, making, pools, templates
 from squall.protocol.container import ContainerExec, TerminalOutput
 from squall.protocol.function import GVISOR, NAMESPACES, Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN
@@ -508,7 +508,10 @@ async def test_a_crash_soon_after_its_guest_has_spoken_counts_too(world: World) 
         assert (await snapshot(world))[1].path == "plain"
 
 
-async def test_what_ends_while_it_waits_is_replaced_and_no_fault_of_its_template(world: World) -> None:
+async def test_what_ends_while_it_waits_is_replaced_and_no_fault_of_its_template(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "REST_S", 0.0)
     async with node(world):
         await snapshot(world)
         await filled(world)
@@ -523,6 +526,31 @@ async def test_what_ends_while_it_waits_is_replaced_and_no_fault_of_its_template
 
         assert (await snapshot(world))[1].path == "parked"
         assert template_of(world) is template
+
+
+async def test_what_does_not_stay_while_it_waits_is_made_ever_more_seldom(world: World) -> None:
+    async with node(world) as agent:
+        await snapshot(world)
+        await filled(world)
+        template = template_of(world)
+        assert template.pools_rest_until == 0.0
+        for count in range(3):
+            before = time.monotonic()
+            cell = template.parked[0]
+            world.machine.kill_prepared(cell.cell_id)
+            await until(lambda: template.pools_rest_until > 0.0)
+
+            # It has had no more than its share, though it is the one used last.
+            assert cell not in template.parked
+            assert not agent.templates._pools.wanted([template])
+            assert template.pools_rest_until - before >= pools.REST_S * 2**count
+            template.pools_rest_until = 0.0
+            agent.templates._pools.wake()
+            await filled(world)
+
+        container_id, _ = await snapshot(world)
+        await until(lambda: agent.containers._known[container_id].outfit.has_guest)
+        assert template.rest_count == 0
 
 
 # What else there is of a clone

@@ -201,10 +201,11 @@ async def test_clone_that_does_not_get_into_its_cell_says_so(forge: Forge) -> No
 async def test_clone_that_vanishes_in_its_network_says_that_it_may_be_there(forge: Forge) -> None:
     template = await forge.ready("--add", "vanish")
 
-    with pytest.raises(JoinFailure, match="ended on its way"):
+    with pytest.raises(TemplateUnfit, match="ended on its way") as failed:
         async with asyncio.timeout(5):
             await forge.runtime.start(forge.spec(template))
 
+    assert type(failed.value) is JoinFailure
     assert beside(template.pid), "nobody can be in it but this one, which its cell does not end"
 
 

@@ -55,6 +55,15 @@ AGENT_TEMPLATE_FAULTS = (
         {f"{STARTS}test_what_is_the_machines_fault_is_tried_again_after_pauses_that_grow": "(exit code 1)"},
     ),
     Mutation(
+        "parked-again-and-again",
+        "clones that end while they wait",
+        "each is made again at once, and no other function's",
+        (Change(f"{AGENT}template/faults.py", "                self._rest(template)\n", ""),),
+        {
+            f"{STARTS}test_what_does_not_stay_while_it_waits_is_made_ever_more_seldom": "assert ",
+        },
+    ),
+    Mutation(
         "slots-of-a-dead-template",
         "a template that ends while containers are forked from it",
         "the network of each of them is thrown away, too",

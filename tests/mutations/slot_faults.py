@@ -54,7 +54,11 @@ SLOT_FAULTS = (
                 "if True:",
             ),
         ),
-        {f"{HOSTILE}test_clone_that_vanishes_in_its_network_says_that_it_may_be_there": ("await forge.runtime.start(")},
+        {
+            f"{HOSTILE}test_clone_that_vanishes_in_its_network_says_that_it_may_be_there": (
+                "assert type(failed.value) is JoinFailure"
+            )
+        },
     ),
     Mutation(
         "slot-strangers",

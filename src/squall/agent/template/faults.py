@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from squall.agent.template.cells import Cells
@@ -63,18 +63,31 @@ class Ending:
 
 
 class Faults:
-    """Hears of what becomes of templates and of what was made from them."""
+    """Hears of what becomes of templates and of what was made from them.
 
-    def __init__(self, runtime: Runtime, roster: Roster, cells: Cells, verdicts: Verdicts, tasks: TaskSet) -> None:
+    Args:
+        rest: makes nothing ahead for a template for a while.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        roster: Roster,
+        cells: Cells,
+        verdicts: Verdicts,
+        tasks: TaskSet,
+        rest: Callable[[Template], None],
+    ) -> None:
         self._runtime = runtime
         self._roster = roster
         self._cells = cells
         self._verdicts = verdicts
         self._tasks = tasks
+        self._rest = rest
 
     def clone_came(self, template: Template) -> None:
         """A clone has got going as far as to its first word: it could be forked."""
-        template.unfit_fork_count = 0
+        template.unfit_fork_count = template.rest_count = 0
 
     def clone_served(self, template: Template, function_id: str) -> None:
         """Something has come of a first input of a clone: it is as it should be."""
@@ -159,9 +172,11 @@ class Faults:
         return "it ended before it was ready" + (f" ({template.ended_how})" if template.ended_how else "")
 
     def _waiting_ended(self, cell_id: str) -> None:
-        """What nobody had begun in: killed, as a rule, for its memory. That says nothing of its template."""
+        """What nobody had begun in: killed, as a rule, for its memory. That says nothing of its template, but the next
+        one would be killed as well."""
         for template in self._roster.there.values():
             if cell_id in template.ahead:
+                self._rest(template)
                 self._take_away(template, cell_id)
                 return
 

@@ -30,7 +30,9 @@ processors more."""
 QUIET_S = 1.0
 """How long they wait for a moment without starts: where there is none, they are made all the same."""
 REST_S = 5.0
-"""After making one for a template has failed."""
+"""After making one for a template has failed, or one that was made has ended before a container began in it; then twice
+as long each time, until one has."""
+REST_S_MAX = 320.0
 UPKEEP_S = 5.0
 SURPLUS_S = 10.0
 """One that is not wanted any more stays for so long: demand comes in waves."""
@@ -90,6 +92,16 @@ class Pools:
                 self._calm_at = self._monotonic() + CALM_S
                 self._is_quiet.set()
             self.wake()
+
+    def rest(self, template: Template) -> None:
+        """What was made ahead of a template does not stay: make nothing more for a while, in which others have theirs.
+
+        It would be made again at once else, for as long as the template is the one used last.
+        """
+        now = self._monotonic()
+        if template.pools_rest_until <= now:
+            template.pools_rest_until = now + min(REST_S * 2**template.rest_count, REST_S_MAX)
+            template.rest_count = min(template.rest_count + 1, 10)
 
     def wake(self) -> None:
         """Something may be wanted."""

@@ -69,7 +69,9 @@ class Template:
     detour: str = ""
     """Why it was made anew, though it was on the disk."""
     pools_rest_until: float = 0.0
-    """By the monotonic clock: making cells has failed."""
+    """By the monotonic clock: making cells has failed, or what was made has ended."""
+    rest_count: int = 0
+    """How often what was made had ended, since a container of it got going."""
 
     @property
     def template_id(self) -> str:

@@ -96,12 +96,13 @@ class Templates:
         self._loads = Loads()
         self._tasks = TaskSet()
         self._roster = Roster(config, services, outfits, self.cells, self._verdicts, self._tasks, monotonic)
-        self._faults = Faults(services.runtime, self._roster, self.cells, self._verdicts, self._tasks)
+        is_parking = config.start_path != FORK
+        self._pools = Pools(self.cells, services.runtime, monotonic, self.failed, is_parking=is_parking)
+        known = (self._roster, self.cells, self._verdicts, self._tasks)
+        self._faults = Faults(services.runtime, *known, self._pools.rest)
         self._wanted = Wanted(self._make_wanted, self._tasks)
         self._adoption = Adoption(config, services.runtime, outfits, self._making, self._roster, self._tasks, self._ask)
         self._is_ended = False
-        is_parking = config.start_path != FORK
-        self._pools = Pools(self.cells, services.runtime, monotonic, self.failed, is_parking=is_parking)
         self._saved = SavedTemplates(config.data_dir, config.template_disk_mib * _MIB, services.grave.bury, now)
         self._saver = Saver(config, services, outfits, self._making, self._saved, self.memory_bytes, self._pools.calm)
         self._roster.on_unfit = self._saver.unfit
