@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent import disk as disk_module
 from squall.agent.disk import (
     DEFAULT_DISK_MIB,
     GUARD_PAUSE_S,
@@ -90,6 +91,40 @@ def test_what_one_had_when_it_was_ended_is_not_counted_but_what_it_writes_then(d
     write(one, 2, "and more")
     over = disk.look(IDLE_S_MAX)
     assert list(over) == ["tp-1"]
+
+
+def test_one_that_was_ended_is_not_read_for_ever(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_module, "WHOLE_S_MAX", 0.0)
+    one = disk.add("tp-1", limit_mib=50)
+    for number in range(100):
+        (one / str(number)).mkdir()
+    write(one / "99", 40)
+    disk.writers[0] = replace(disk.writers[0], is_ended=True)
+
+    assert not disk.look()
+    left = disk.watch._watched["tp-1"].left
+    assert left is not None
+    assert left.inodes < 100
+    # What was not found is taken for written since, and was within its limit.
+    assert not disk.look(IDLE_S_MAX)
+
+
+def test_one_that_was_ended_is_not_blamed_for_a_disk_that_others_fill(disk: Disk) -> None:
+    template, growing = disk.add("tp-1", 10_000), disk.add("ct-1", 10_000)
+    write(template, 200)
+    disk.look()
+    write(template, 10, "more")
+    disk.look()
+    disk.writers[0] = replace(disk.writers[0], is_ended=True)
+    disk.space = Space(1_000 * MIB, 10**7, 2_000 * MIB, 20_000)
+
+    assert not disk.look(), "to end those who read what it had would help nobody"
+    write(growing, 70)
+    assert list(disk.look(GUARD_PAUSE_S)) == ["ct-1"]
+    del disk.writers[1]
+    assert not disk.look(GUARD_PAUSE_S)
+    write(template, 10, "and more")
+    assert list(disk.look(IDLE_S_MAX)) == ["tp-1"]
 
 
 def test_files_count_as_well_as_bytes(disk: Disk) -> None:

@@ -86,6 +86,17 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "blamed-after-its-end",
+        "a template that was ended, with much on a disk that others fill",
+        "what lives in it is ended for that",
+        (Change(f"{AGENT}disk.py", " if not one.writer.is_ended or size_of(one)[0]]", "]"),),
+        {
+            "tests/agent/test_disk.py::test_one_that_was_ended_is_not_blamed_for_a_disk_that_others_fill": (
+                "assert not disk.look()"
+            )
+        },
+    ),
+    Mutation(
         "writes-after-its-end",
         "a template that writes on though it was ended",
         "nobody ends what lives in it",

@@ -39,6 +39,9 @@ of a processor for all."""
 UNREAD_S_MAX, UNREAD_MAX = 60.0, 5
 """How long, and how many times in a row, a tree may be changed so that it cannot be read to its end."""
 
+WHOLE_S_MAX = 5.0
+"""For reading all of one that was ended: what it had and was not found is taken for written since, within its limit."""
+
 SPARE_SHARE = 20
 SPARE_BYTES_MAX = 2 * 2**30
 SPARE_INODES_MAX = 20_000
@@ -133,7 +136,7 @@ class _Watched:
         self.unread = 0
         """How often it was not, since."""
         self.left: DiskUse | None = None
-        """What one had when it was ended."""
+        """What one had when it was ended, at least."""
 
     @property
     def limit(self) -> DiskLimit:
@@ -259,6 +262,7 @@ class DiskWatch:
     def _measure(self, watched: _Watched) -> None:
         began_at = self._monotonic()
         limit, is_to_be_whole = watched.limit, watched.is_to_be_read_whole
+        until = began_at + WHOLE_S_MAX
         use = deleted_use(watched.writer.pid, watched.writer.folders, watched.writer.isolation)
         for folder in watched.writer.folders:
             counted = use
@@ -266,13 +270,16 @@ class DiskWatch:
             def may_go_on(tree: DiskUse, counted: DiskUse = counted) -> bool:
                 found = counted.plus(tree)
                 is_over = found.space_bytes > limit.space_bytes or found.inodes > limit.inodes
-                return not self._is_stopping and (is_to_be_whole or not is_over)
+                may_go_on = self._monotonic() < until if is_to_be_whole else not is_over
+                return may_go_on and not self._is_stopping
 
             use = counted.plus(tree_use(folder, may_go_on))
         if is_to_be_whole:
-            watched.left = use
+            watched.left, watched.grown_at = use, float("-inf")
         now = self._monotonic()
-        has_grown = use.space_bytes > watched.use.space_bytes or use.inodes > watched.use.inodes
+        # The first look at all of one that was ended finds what it had, of which less was read before, or nothing.
+        is_more = use.space_bytes > watched.use.space_bytes or use.inodes > watched.use.inodes
+        has_grown = is_more and not is_to_be_whole
         if use.is_whole:
             watched.read_at, watched.unread = now, 0
         else:
@@ -295,9 +302,11 @@ class DiskWatch:
             is_growing = now - watched.grown_at < GROWING_S
             return is_growing, watched.use.space_bytes if is_bytes else watched.use.inodes
 
-        most = max(self._watched.values(), key=size_of)
+        # One that was ended has what others read: to end those helps only if somebody goes on writing in it.
+        candidates = [one for one in self._watched.values() if not one.writer.is_ended or size_of(one)[0]]
+        most = max(candidates, key=size_of, default=None)
         enough = min(GUARD_BYTES_MIN, space.spare_bytes) if is_bytes else GUARD_INODES_MIN
-        if size_of(most)[1] < enough:
+        if most is None or size_of(most)[1] < enough:
             return {}
         self._guarded_at = now
         if is_bytes:
