@@ -18,9 +18,11 @@ pytestmark = pytest.mark.long
 
 FUNCTION = "\ndef run(*args):\n    return None\n"
 HELPER = """
-import threading, time
+import _thread, threading, time
 def begin():
     threading.Thread(target=time.sleep, args=(60,), name="poller", daemon=True).start()
+def begin_below():
+    _thread.start_new_thread(lambda: time.sleep(60), ())
 """
 
 OBSTACLES = {
@@ -36,6 +38,17 @@ OBSTACLES = {
         "import helper, threading\nstart = threading.Thread.start\n"
         "threading.Thread.start = lambda self: start(self)\nhelper.begin()",
         "thread 'poller' is running, started by module user_code",
+    ),
+    "thread that threading does not know": (
+        "import helper\nhelper.begin_below()",
+        "a thread of _thread.start_new_thread is running, code of module helper",
+    ),
+    "such a thread beside one of compiled code": (
+        "import ctypes, helper\nlibc = ctypes.CDLL(None)\nident = ctypes.c_ulong()\n"
+        "libc.pthread_create(ctypes.byref(ident), None, libc.sleep, ctypes.c_void_p(60))\n"
+        "libc.pthread_setname_np(ident, b'worker')\nhelper.begin_below()",
+        r"a thread of _thread.start_new_thread is running, code of module helper; "
+        r"1 thread of compiled code \(worker\) is running.*",
     ),
     "thread of compiled code": (
         "import ctypes\nlibc = ctypes.CDLL(None)\nident = ctypes.c_ulong()\n"

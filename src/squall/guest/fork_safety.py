@@ -16,7 +16,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
@@ -187,8 +187,21 @@ def _threads(watch: ThreadWatch) -> Iterator[str]:
         module = watch.module_of(thread)
         whose = f", started by module {module}" if module else ""
         yield f"thread {thread.name!r} is running{whose}"
+    yield from _strangers({thread.ident for thread in known.values()}, native)
     if native:
         yield _describe_native(native)
+
+
+def _strangers(known: Container[int | None], native: list[str]) -> Iterator[str]:
+    """Of threads that `threading` has not started those that run Python. Python's number of one says nothing of the
+    kernel's: for each a name is taken from those of `native`, if it can be the one that such a thread begins with."""
+    ours = _read("/proc/self/comm")
+    for ident, frame in sys._current_frames().items():
+        if ident in known or not native:
+            continue
+        native.remove(ours if ours in native else native[0])
+        module = _outermost_module(frame)
+        yield "a thread of _thread.start_new_thread is running" + (f", code of module {module}" if module else "")
 
 
 def _others() -> set[int]:
@@ -219,8 +232,11 @@ def _calling_module() -> str:
 
 
 def _running_module(thread: threading.Thread) -> str:
-    """Of the outermost code that it runs, but for what runs all threads."""
-    frame = sys._current_frames().get(thread.ident or 0)
+    return _outermost_module(sys._current_frames().get(thread.ident or 0))
+
+
+def _outermost_module(frame: FrameType | None) -> str:
+    """Of the outermost code that is run, but for what runs all threads."""
     found = ""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
