@@ -45,11 +45,16 @@ import squall
 app = squall.App("saved")
 threading.Thread(target=time.sleep, args=(1_000,), daemon=True).start()
 random.seed(7)
+seed, seeded = random.seed, []
+def note(*args):
+    seeded.append(os.environ["NAME"])
+    seed(*args)
+random.seed = note
 
 @app.function(enable_memory_snapshot=True)
 def about():
     return {"id": os.environ["SQUALL_CONTAINER_ID"], "name": os.environ["NAME"], "random": random.random(),
-            "threads": threading.active_count(), "pid": os.getpid(),
+            "threads": threading.active_count(), "pid": os.getpid(), "seeded": seeded,
             "left": sorted(name for name in os.environ if name.startswith("SQUALL_TEMPLATE"))}
 """
 FAILING = "raise LookupError('not to be had')"
@@ -141,6 +146,7 @@ def test_it_waits_with_its_function_and_goes_on_as_who_it_is_told(save: Callable
     assert about["pid"] == saved.process.pid
     assert about["threads"] > 1
     assert about["random"] != pytest.approx(0.32383276483316237), "random numbers are its own"
+    assert about["seeded"] == ["of the template"], "before all else: its threads go on meanwhile"
     assert saved.process.wait(TIMEOUT_S) == 0
     assert os.listdir(saved.shared) == [TEMPLATE_REPORT]
 

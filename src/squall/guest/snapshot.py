@@ -59,17 +59,19 @@ class SavedTemplate(Template):
 
     def _go_on(self, found: fork_safety.Found, served: Served | None) -> Begun:
         path = f"{self._directory}/{TEMPLATE_IDENTITY}"
+        renewals = renewal.renewals(self._untouched)
+        # In forks Python itself does that; this process was never forked.
+        if "random" in sys.modules:
+            renewals = (sys.modules["random"].seed, *renewals)
         while not os.path.exists(path):
             time.sleep(LOOK_S)
         started = time.monotonic()
+        # Before all else: what threads draw meanwhile is the same in all that are restored.
+        for renew in renewals:
+            renew()
         with open(path, encoding="utf-8") as file:
             identity = json.load(file)
         adopt_environment(identity["env"], self._environment)
-        # In forks Python itself does that; this process was never forked.
-        if "random" in sys.modules:
-            sys.modules["random"].seed()
-        for renew in renewal.renewals(self._untouched):
-            renew()
         # The sign that it is somebody now; and nobody finds the token there.
         os.unlink(path)
         if identity.get("is_check"):
