@@ -16,6 +16,7 @@ import pytest
 from squall.agent import starts
 from squall.agent.launch import THREAD_COUNTS
 from squall.agent.template import faults, making, pools, templates
+from squall.agent.template.verdicts import PAUSE_S
 from squall.protocol.container import ContainerExec, TerminalOutput
 from squall.protocol.function import GVISOR, NAMESPACES, Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN
@@ -452,6 +453,22 @@ async def test_what_is_the_machines_fault_is_tried_again_after_pauses_that_grow(
         world.report = TemplateReport(is_ready=True)
         now += 60.0
         assert (await snapshot(world))[1].path in ("fork", "parked")
+
+
+async def test_a_function_that_failed_to_load_once_is_forked_later(world: World) -> None:
+    world.report = TemplateReport(is_ready=False, cause="its hook raised TimeoutError", has_failed=True)
+    async with node(world) as agent:
+        now = 1_000.0
+        agent.templates._monotonic = agent.templates._roster._monotonic = lambda: now
+        _, first = await snapshot(world)
+        world.report = TemplateReport(is_ready=True)
+        _, soon = await snapshot(world)
+        now += PAUSE_S
+        _, later = await snapshot(world)
+
+        assert (first.path, first.cause) == ("plain", "its hook raised TimeoutError")
+        assert (soon.cause, soon.has_snapshot) == (first.cause, False)
+        assert (later.cause, later.has_snapshot) == ("", True)
 
 
 async def test_a_template_that_cannot_be_started_costs_no_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

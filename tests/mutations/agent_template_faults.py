@@ -64,6 +64,13 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "failed-for-good",
+        "a hook that meets a server which does not answer just then",
+        "its function is never forked on that node any more",
+        (Change(f"{AGENT}template/templates.py", "is_for_good=not report.has_failed", "is_for_good=True"),),
+        {f"{STARTS}test_a_function_that_failed_to_load_once_is_forked_later": "later.has_snapshot"},
+    ),
+    Mutation(
         "slots-of-a-dead-template",
         "a template that ends while containers are forked from it",
         "the network of each of them is thrown away, too",

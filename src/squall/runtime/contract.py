@@ -52,6 +52,8 @@ class TemplateReport:
     """It can be forked."""
     cause: str = ""
     """Why not, in words for the user whose code it is."""
+    has_failed: bool = False
+    """Nothing in the code keeps it from being forked: something went wrong, which may not the next time."""
     memory_bytes: int = 0
     """What it holds by itself, resident."""
     import_ms: float = 0.0

@@ -7,7 +7,7 @@ import os
 
 from squall.runtime import syscalls as sc
 from squall.runtime.cgroup import Cgroup
-from squall.runtime.errors import RuntimeFailure
+from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.trees import copy_tree
 
 KEEP_S = 10.0
@@ -22,7 +22,8 @@ def keep_files(first_pid: int, cgroup: Cgroup, upper: str, target: str) -> None:
     Nobody of it runs meanwhile: a directory that became a link under our eyes would lead to files of the machine.
 
     Raises:
-        RuntimeFailure: they cannot be kept; also where it has one open for writing.
+        TemplateUnfit: it has one open for writing.
+        RuntimeFailure: they cannot be kept.
     """
     cgroup.freeze()
     try:
@@ -45,7 +46,7 @@ def _forbid_writing(first_pid: int) -> None:
     _, status = os.waitpid(child, 0)
     number = os.waitstatus_to_exitcode(status)
     if number == errno.EBUSY:
-        raise RuntimeFailure("cannot keep the files it has written: one is open for writing")
+        raise TemplateUnfit("cannot keep the files it has written: one is open for writing")
     if number:
         reason = os.strerror(number) if number > 0 else "killed"
         raise RuntimeFailure(f"cannot keep the files it has written: they cannot be made read-only ({reason})")

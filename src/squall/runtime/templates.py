@@ -31,6 +31,8 @@ from squall.runtime.strays import end_rest, find_program
 from squall.runtime.verification import restored_problem
 
 CAUSE_LENGTH_MAX = 2_000
+NUMBERS = ("memory_bytes", "import_ms", "enter_ms")
+"""Of a report."""
 FILES = "files"
 """In a template's directory: what it has written."""
 
@@ -213,7 +215,8 @@ class Templates:
         def on_kept(outcome: Reply | RuntimeFailure) -> None:
             if isinstance(outcome, RuntimeFailure):
                 cgroup.thaw()  # whoever was to do it may have been killed
-                template.report = TemplateReport(is_ready=False, cause=outcome.message)
+                has_failed = not isinstance(outcome, TemplateUnfit)
+                template.report = TemplateReport(is_ready=False, cause=outcome.message, has_failed=has_failed)
             else:
                 template.files, template.report = files, report
             self._tell(template)
@@ -270,12 +273,13 @@ def read_template_report(data: bytes) -> TemplateReport:
             numbers = {
                 known.name: max(0, values[known.name])
                 for known in fields(TemplateReport)
-                if known.name != "is_ready" and type(values.get(known.name)) in (int, float)
+                if known.name in NUMBERS and type(values.get(known.name)) in (int, float)
             }
             return TemplateReport(is_ready=True, **numbers)
         if isinstance(message, dict) and ("unfit" in message or "failed" in message):
-            cause = str(message.get("unfit") or message.get("failed"))
-            return TemplateReport(is_ready=False, cause=cause[:CAUSE_LENGTH_MAX])
+            has_failed = "unfit" not in message
+            cause = str(message["failed"] if has_failed else message["unfit"])
+            return TemplateReport(is_ready=False, cause=cause[:CAUSE_LENGTH_MAX], has_failed=has_failed)
     except (ValueError, RecursionError):
         pass
     return TemplateReport(is_ready=False, cause="it does not speak as a template does")

@@ -545,7 +545,8 @@ class Templates:
             return
         template.memory_bytes = report.memory_bytes
         if not report.is_ready:
-            self._roster.unfit(template, report.cause or "it did not say why", is_for_good=True)
+            cause = report.cause or "it did not say why"
+            self._roster.unfit(template, cause, is_for_good=not report.has_failed)
             return
         budget = budget_bytes(self._config)
         if report.memory_bytes > budget:

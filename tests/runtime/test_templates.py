@@ -1,0 +1,26 @@
+"""What a template says of itself, which user code may have written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from squall.runtime.contract import TemplateReport
+from squall.runtime.templates import CAUSE_LENGTH_MAX, read_template_report
+
+
+@pytest.mark.parametrize(
+    ("said", "report"),
+    [
+        ({"ready": {"memory_bytes": 7, "enter_ms": 1.5}}, TemplateReport(True, memory_bytes=7, enter_ms=1.5)),
+        ({"unfit": "a thread runs"}, TemplateReport(False, "a thread runs")),
+        ({"failed": "its hook raised"}, TemplateReport(False, "its hook raised", has_failed=True)),
+        ({"failed": "c" * 9_000}, TemplateReport(False, "c" * CAUSE_LENGTH_MAX, has_failed=True)),
+        ({"unfit": "a thread runs", "failed": "and more"}, TemplateReport(False, "a thread runs")),
+        ({"ready": {"memory_bytes": -7, "has_failed": 1, "is_ready": 0, "cause": 5}}, TemplateReport(True)),
+        ({"ready": 1}, TemplateReport(False, "it does not speak as a template does")),
+    ],
+)
+def test_what_is_made_of_it(said: object, report: TemplateReport) -> None:
+    assert read_template_report(json.dumps(said).encode()) == report
