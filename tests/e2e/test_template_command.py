@@ -123,6 +123,24 @@ def test_the_log_of_an_app_says_so_where_an_image_template_was_there_before_what
     assert "'watcher'" in told
 
 
+def test_a_hook_that_fails_once_costs_its_function_the_snapshot_for_a_while_only(
+    make_installation: Callable[[Mapping[str, str]], Installation],
+) -> None:
+    squall = make_installation({"SQUALL_START_PATH": "auto"})
+    ended = squall.command("deploy", str(PROGRAMS / "failing_once.py"), timeout_s=120)
+    assert ended.code == 0, ended
+    program = "import squall; print(squall.Cls.from_name('failing-once', 'Downloading')().which.remote())"
+
+    first = squall.command("-c", program, executable=(sys.executable,))
+    (unfit,) = [one for one in templates(squall) if one["state"] == "unfit"]
+    time.sleep(6)
+    later = [squall.command("-c", program, executable=(sys.executable,)) for _ in range(2)]
+
+    assert first.out == "2\n", "loaded anew, after the template had failed"
+    assert "TimeoutError: the server did not answer" in unfit["cause"]
+    assert [one.out for one in later] == ["3\n"] * 2, "both of a template that was made meanwhile"
+
+
 def test_the_second_function_of_an_app_is_forked_at_its_first_start(
     make_installation: Callable[[Mapping[str, str]], Installation],
 ) -> None:
