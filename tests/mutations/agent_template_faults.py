@@ -264,7 +264,13 @@ AGENT_TEMPLATE_FAULTS = (
         "failures-add-up",
         "forks that fail now and then",
         "they are counted over the whole life of the template, whatever succeeds in between",
-        (Change(f"{AGENT}template/faults.py", "        template.unfit_fork_count = 0\n", ""),),
+        (
+            Change(
+                f"{AGENT}template/faults.py",
+                "template.unfit_fork_count = template.rest_count = 0",
+                "template.rest_count = 0",
+            ),
+        ),
         {f"{FAULTS}test_forks_that_fail_between_others_that_succeed_are_not_counted_together": "spoken(world)"},
     ),
 )
