@@ -81,6 +81,10 @@ OBSTACLES = {
         "import os\nhere = os.open('/usr', os.O_RDONLY)",
         "/usr is open, which leads to the files of another container",
     ),
+    "working directory that is gone": (
+        "import os, tempfile\nwith tempfile.TemporaryDirectory() as one:\n    os.chdir(one)",
+        r"the working directory /\S+ is not there any more",
+    ),
     "proc": (
         "status = open('/proc/self/status')",
         r"/proc/\d+/status is open, which leads to the files of another container",

@@ -147,7 +147,7 @@ def _pools() -> Iterator[tuple[type, Callable[[Any], None]]]:
 def look(watch: ThreadWatch, *kept: int, has_threads: bool = False) -> Found:
     """How it stands; `kept` are descriptors of ours. With `has_threads` there may be some: they are saved with all else
     that is in the container."""
-    ours = () if has_threads else (*_threads(watch), *_daemons(), *_system_v())
+    ours = () if has_threads else (*_threads(watch), *_daemons(), *_system_v(), *_directory())
     obstacles = [*ours, *_cuda(), *_programs(), *_shared_memory()]
     files: dict[int, str] = {}
     outputs: dict[int, int] = {}
@@ -289,6 +289,14 @@ def _system_v() -> Iterator[str]:
     for kind, title in _SYSTEM_V.items():
         if len(_read(f"/proc/sysvipc/{kind}").splitlines()) > 1:
             yield f"{title} of System V is in use, which would be missing in containers"
+
+
+def _directory() -> Iterator[str]:
+    """Where user code has gone to, which a fork goes to by its path."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        yield f"the working directory {os.readlink('/proc/self/cwd').removesuffix(' (deleted)')} is not there any more"
 
 
 def _is_in_container() -> bool:
