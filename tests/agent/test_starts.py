@@ -248,6 +248,7 @@ async def test_a_shortcut_that_fails_is_followed_by_the_next_one_and_leaves_noth
 
         assert second.path == "fork"
         assert "failed_parked" in second.phase_ms
+        assert (second.cause, second.has_snapshot) == (f"the path 'parked' was attempted before: {failure}", True)
         # Whatever else is wrong, the plain path is there.
         assert third.path == "plain"
         assert str(failure) in third.cause

@@ -108,6 +108,7 @@ class Starts:
     async def _shortly(self, start: _Start, way: Way) -> Started | None:
         """Start it from its template; None when no way to do that has worked."""
         container, template, plain = start.container, start.template, start.container.outfit
+        causes = [way.cause] if way.cause else []
         for path, attempt in self._attempts(template):
             # What is left of the time, and not more for each attempt.
             left_s = start.until - self._monotonic()
@@ -120,12 +121,14 @@ class Starts:
                     started = await attempt(start)
             except FAILURES as error:
                 start.clock.mark(f"failed_{path}")
-                container.cause = _failed(template, str(error) or _LATE)
+                why = str(error) or _LATE
+                causes.append(f"the path {path!r} was attempted before: {why}")
+                container.cause = _failed(template, why)
                 self._take_off(container, template, plain, error)
                 self._templates.failed(template, error)
                 continue
             if started is not None:
-                container.path, container.cause = path, way.cause
+                container.path, container.cause = path, printable("; ".join(causes))
                 container.has_snapshot = template.kind == FUNCTION
                 return started
         return None
