@@ -138,7 +138,7 @@ async def test_one_that_does_not_come_to_itself_is_unfit(containers: Containers)
 
     report = await containers.runtime.template_report(template.container_id)
     cause = "restored, it ended before it had taken its identity (exit code 3)"
-    assert report == TemplateReport(is_ready=False, cause=cause)
+    assert report == TemplateReport(is_ready=False, cause=cause, has_failed=True)
     await containers.exit(template)
 
     assert not images_of(containers)
@@ -150,7 +150,7 @@ async def test_one_whose_check_ends_with_a_failure_is_unfit(containers: Containe
 
     report = await containers.runtime.template_report(template.container_id)
 
-    assert report == TemplateReport(is_ready=False, cause="restored, it ended at once (exit code 3)")
+    assert report == TemplateReport(False, "restored, it ended at once (exit code 3)", has_failed=True)
 
 
 async def test_start_of_one_that_ends_before_it_is_somebody_fails(containers: Containers) -> None:

@@ -258,7 +258,7 @@ class Snapshots:
 
     def _unfit(self, known: Snapshot, cause: str) -> None:
         """Its snapshot is no good, and is dropped; the template ends."""
-        self._settle(known, TemplateReport(is_ready=False, cause=cause))
+        self._settle(known, TemplateReport(is_ready=False, cause=cause, has_failed=True))
         known.is_saving = False
         self._executor.places.empty(snapshot.image_of(known.entry.spec.container_id))
         if known.has_ended:
