@@ -96,7 +96,7 @@ class Execs:
         def fork(cgroup_entry: CgroupEntry) -> Forked:
             return fork_restore(
                 self._kit, tool, entry.spec.id_range, plan_exec_entry(cgroup_entry.tasks_paths), entry.forked.pidfd,
-                outputs, control, entry.spec.restore_from, cgroup_entry.unified_fd,
+                outputs, control, entry.spec.restore_from, cgroup_entry.unified_fd, self._poller.private,
             )  # fmt: skip
 
         pending = self._begin(entry, [], answer, fork)

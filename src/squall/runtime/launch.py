@@ -222,7 +222,7 @@ def fork_network_namespaces(nested_fd: int, count: int, private: Sequence[int] =
     if pid == 0:
 
         def body() -> None:
-            _end_with(parent_pid, private)
+            end_with(parent_pid, private)
             sc.setns(nested_fd, sc.CLONE_NEWUSER, "the user namespace for forks of templates")
             # Several by one process: to start it costs more than to make one.
             made = []
@@ -244,7 +244,7 @@ def fork_aside(action: Callable[[], None], private: Sequence[int] = ()) -> Forke
     if pid == 0:
 
         def body() -> None:
-            _end_with(parent_pid, private)
+            end_with(parent_pid, private)
             action()
 
         run_and_exit(body, theirs, code=0)
@@ -252,9 +252,9 @@ def fork_aside(action: Callable[[], None], private: Sequence[int] = ()) -> Forke
     return Forked(pid, pidfd, ours)
 
 
-def _end_with(parent_pid: int, private: Sequence[int]) -> None:
-    """End when the spawner does, and let go of what is its alone: a process that cannot be killed just now, since it
-    waits for a disk, would hold its lock."""
+def end_with(parent_pid: int, private: Sequence[int] = ()) -> None:
+    """End when the parent does, and let go of what is the spawner's alone: a process that cannot be killed just now,
+    since it waits for a disk, would hold its lock."""
     for descriptor in private:
         os.close(descriptor)
     sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from squall.runtime import syscalls as sc
 from squall.runtime.container import Reply
 from squall.runtime.criu import saving
 from squall.runtime.criu.tool import Tool
@@ -92,8 +94,29 @@ def test_a_copy_that_cannot_be_saved_is_forgotten(error: Exception, monkeypatch:
     assert killed
 
 
+def test_a_copy_that_nothing_can_be_held_by_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dup(_: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    killed: list[int] = []
+    monkeypatch.setattr(saving, "read_children", lambda _: [os.getpid()])
+    monkeypatch.setattr(saving, "_kill", killed.append)
+    asked = Asked(os.getppid(), monkeypatch)
+    monkeypatch.setattr(os, "dup", dup)
+
+    asked.says(b"{}")
+
+    (pidfd,) = killed
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(pidfd)
+    assert isinstance(asked.answers[0], TemplateUnfit)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="to look for what is left covered needs root")
-def test_what_hangs_is_ended_from_below_and_who_waits_for_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_zombie", [False, True])
+def test_what_hangs_is_ended_from_below_and_who_waits_for_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, has_zombie: bool
+) -> None:
     def fork_save(*_: object) -> Forked:
         """As the real one: whoever waits for a CRIU that hangs has its own to do when that ends."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -102,6 +125,8 @@ def test_what_hangs_is_ended_from_below_and_who_waits_for_it_says_so(monkeypatch
             os.setsid()
             hanging = os.fork()
             if hanging == 0:
+                if has_zombie and os.fork() == 0:
+                    os._exit(0)
                 signal.pause()
             status = os.waitpid(hanging, 0)[1]
             tell(theirs, {"kind": "TemplateUnfit", "error": f"CRIU ended with {os.WTERMSIG(status)}"})
@@ -120,3 +145,82 @@ def test_what_hangs_is_ended_from_below_and_who_waits_for_it_says_so(monkeypatch
     (answer,) = asked.answers
     assert isinstance(answer, TemplateUnfit)
     assert answer.message == "CRIU ended with 9"
+
+
+@pytest.fixture
+def is_heir() -> Iterator[None]:
+    """Whose parent has ended is a child of this process, as of a spawner."""
+    sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 0)
+
+
+class Left:
+    """Somebody of a save is left when that has been killed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(saving, "read_children", lambda _: [os.getpid()])
+        monkeypatch.setattr(saving, "_kill", lambda _: None)
+        monkeypatch.setattr(saving, "fork_save", self._fork_save)
+        monkeypatch.setattr(saving, "uncover", lambda _: None)
+        self.asked = Asked(os.getppid(), monkeypatch)
+
+    def _fork_save(self, *_: object) -> Forked:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        told_read, told_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            left = os.fork()
+            if left == 0:
+                theirs.close()
+                os.write(told_write, b".")
+                signal.pause()
+            os.read(told_read, 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        theirs.close()
+        self.group = pid
+        return Forked(pid, os.pidfd_open(pid), ours)
+
+
+@pytest.mark.usefixtures("is_heir")
+def test_whoever_is_left_of_a_save_that_was_killed_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = Left(monkeypatch)
+
+    left.asked.says(b"{}")
+
+    (answer,) = left.asked.answers
+    assert isinstance(answer, TemplateUnfit)
+    assert "was killed" in answer.message
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-left.group, os.WNOHANG)
+
+
+@pytest.mark.usefixtures("is_heir")
+def test_whoever_cannot_be_ended_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "SAVE_TIMEOUT_S", 0.2)
+    with monkeypatch.context() as waiting:
+        # As one that waits for a disk.
+        waiting.setattr(os, "killpg", lambda *_: None)
+        left = Left(monkeypatch)
+
+        left.asked.says(b"{}")
+
+    assert "was killed" in str(left.asked.answers[0])
+    os.killpg(left.group, signal.SIGKILL)
+    os.waitpid(-left.group, 0)
+
+
+@pytest.mark.usefixtures("is_heir")
+def test_who_waits_is_told_though_nothing_can_be_tidied_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_aside(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(saving, "run_aside", run_aside)
+    left = Left(monkeypatch)
+    before = len(os.listdir("/proc/self/fd"))
+
+    left.asked.says(b"{}")
+
+    assert "was killed" in str(left.asked.answers[0])
+    assert len(os.listdir("/proc/self/fd")) <= before

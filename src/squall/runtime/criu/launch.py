@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from squall.runtime.criu.images import forget_user_namespace
 from squall.runtime.criu.tool import Tool, argv_through
 from squall.runtime.errors import TemplateUnfit
 from squall.runtime.execute import carry_out
-from squall.runtime.launch import JOINED_NAMESPACES, Forked, LaunchKit, context_of, run_and_exit, tell
+from squall.runtime.launch import JOINED_NAMESPACES, Forked, LaunchKit, context_of, end_with, run_and_exit, tell
 from squall.runtime.operations import Phase
 from squall.runtime.procfs import filter_count
 from squall.runtime.spec import SAVED_FILES, IdRange
@@ -42,20 +43,25 @@ _FIRST_DESCRIPTOR = 10
 _CAUSE_LENGTH = 500
 
 
-def fork_save(tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, files: str, directory: str) -> Forked:
+def fork_save(
+    tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, files: str, directory: str,
+    private: Sequence[int] = (),
+) -> Forked:  # fmt: skip
     """Save a template's copy, which ends with that; what went wrong comes as a message.
 
     All processes that do so are one group: where one is killed, those below it end, and are children of the caller.
 
     Args:
         files: what the template has written.
+        private: descriptors that are the caller's alone.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent_pid = os.getpid()
     helper, pidfd = sc.clone(0, signal.SIGCHLD)
     if helper == 0:
 
         def body() -> None:
-            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            end_with(parent_pid, private)
             os.setsid()
             pid_inside = _number_inside(pid)
             saved = {
@@ -69,7 +75,7 @@ def fork_save(tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, fil
             if child == 0:
 
                 def dump() -> None:
-                    _end_with(own_pid)
+                    end_with(own_pid)
                     _dump(tool, container_pidfd, pid_inside, directory)
 
                 run_and_exit(dump, theirs, code=0)
@@ -88,22 +94,24 @@ def fork_save(tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, fil
 
 def fork_restore(
     kit: LaunchKit, tool: Tool, id_range: IdRange, entry: Sequence[Phase], container_pidfd: int,
-    outputs: Sequence[int], control: socket.socket, directory: str, cgroup_fd: int,
+    outputs: Sequence[int], control: socket.socket, directory: str, cgroup_fd: int, private: Sequence[int] = (),
 ) -> Forked:  # fmt: skip
     """Bring a saved template back into a container; its pid comes as a message, and it ends as a child of ours.
 
     Args:
         outputs: its new descriptors 1 and 2.
         control: its new end of what it is asked for forks by.
+        private: descriptors that are the caller's alone.
 
     `Forked` is the helper, which ends at once.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent_pid = os.getpid()
     helper, pidfd = sc.clone(0, signal.SIGCHLD, cgroup_fd)
     if helper == 0:
 
         def body() -> None:
-            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+            end_with(parent_pid, private)
             carry_out(entry, context_of(kit, id_range, -1, theirs), lambda _: None)
             saved = _read_saved(directory, id_range)
             keys = ("dev/full", *saved["outputs"])
@@ -132,14 +140,15 @@ def uncover(container_pidfd: int) -> None:
             sc.unmount(mount[4])
 
 
-def _end_with(parent_pid: int) -> None:
-    """End when the parent does: what it has begun would go on, and whoever waits for it would be told of no end.
+def end_with_holder(life: int) -> None:
+    """End when the parent does, which has no number that could be compared, in another pid namespace: what it has begun
+    would go on, and whoever waits for it would be told of no end.
 
     Args:
-        parent_pid: as it is seen from here; 0 from inside a pid namespace that it is not in.
+        life: of a pipe, whose other end the parent alone has open; it closes that before its children are told.
     """
     sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
+    if select.select([life], [], [], 0)[0]:
         os._exit(1)
 
 
@@ -177,11 +186,13 @@ def _run(
     tool_fd = tool.open()
     images_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     sc.setns(container_pidfd, JOINED_NAMESPACES | sc.CLONE_NEWCGROUP, "the container's namespaces")
+    life, own_life = os.pipe()
     with _covered(scratch):
         child = os.fork()
         if child == 0:
             try:
-                _end_with(0)
+                os.close(own_life)
+                end_with_holder(life)
                 _execute(tool_fd, images_fd, action, options, inherited)
             finally:
                 os._exit(1)

@@ -15,21 +15,24 @@ import os
 import signal
 import socket
 import struct
+import time
+from collections.abc import Callable
 
 from squall.runtime.aside import run_aside
-from squall.runtime.container import Outcome, Reply, close_descriptors, receive
+from squall.runtime.container import Outcome, Reply, receive
 from squall.runtime.criu.launch import fork_save, uncover
 from squall.runtime.criu.tool import PLACE, find_tool
 from squall.runtime.errors import FeatureMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.launch import Forked
 from squall.runtime.poll import Poller
-from squall.runtime.procfs import read_children
+from squall.runtime.procfs import has_ended, read_children
 from squall.runtime.templates import Template
 from squall.runtime.wire import failure_from_json
 
 COPY_TIMEOUT_S = 10.0
 SAVE_TIMEOUT_S = 60.0
 END_AGAIN_S = 1.0
+END_ROUNDS_MAX = 10
 LOOK_S = 0.01
 _CREDENTIALS = struct.Struct("iII")
 _MESSAGE_BYTES = 4_096
@@ -93,15 +96,16 @@ class Saving:
         if tool is None:
             raise FeatureMissing(f"CRIU is not in {PLACE} any more")
         template.copies.add(pid)
-        copy_pidfd = os.pidfd_open(pid)
-        entry = template.entry
-        container_pidfd = os.dup(entry.forked.pidfd)
-        try:
-            forked = fork_save(tool, entry.spec.id_range, container_pidfd, pid, template.files, directory)
-        except BaseException:
-            _kill(copy_pidfd)
-            close_descriptors(copy_pidfd, container_pidfd)
-            raise
+        spec, files = template.entry.spec, template.files
+        with contextlib.ExitStack() as undo:
+            copy_pidfd = os.pidfd_open(pid)
+            undo.callback(os.close, copy_pidfd)
+            undo.callback(_kill, copy_pidfd)
+            container_pidfd = os.dup(template.entry.forked.pidfd)
+            undo.callback(os.close, container_pidfd)
+            private = self._poller.private
+            forked = fork_save(tool, spec.id_range, container_pidfd, pid, files, directory, private)
+            undo.pop_all()
         failures: list[RuntimeFailure] = []
 
         def on_message(_: int) -> None:
@@ -123,32 +127,85 @@ class Saving:
                 os.close(container_pidfd)
                 answer(Reply())
                 return
-            self._tidy_up(forked.pid, container_pidfd, lambda _: answer(failures[0]))
+            self._tidy_up(forked.pid, container_pidfd, lambda: answer(failures[0]))
 
         self._poller.watch(forked.channel.fileno(), on_message)
         self._poller.call_later(SAVE_TIMEOUT_S, lambda: self._end_late(forked))
 
-    def _end_late(self, forked: Forked) -> None:
-        """End what saves a template from below, one after the other: each tidies up then."""
+    def _end_late(self, forked: Forked, rounds: int = 1) -> None:
+        """End what saves a template from below, one after the other: each tidies up then. What is left of it after some
+        rounds ends together."""
         if forked.channel.fileno() < 0:
             return
-        pid = forked.pid
         with contextlib.suppress(OSError):
-            while children := read_children(pid):
-                pid = children[0]
-            os.kill(pid, signal.SIGKILL)
-        self._poller.call_later(END_AGAIN_S, lambda: self._end_late(forked))
+            _end_lowest(forked)
+        if rounds > END_ROUNDS_MAX:
+            with contextlib.suppress(ProcessLookupError):
+                # It is its first one's number, who has not been reaped.
+                os.killpg(forked.pid, signal.SIGKILL)
+        self._poller.call_later(END_AGAIN_S, lambda: self._end_late(forked, rounds + 1))
 
-    def _tidy_up(self, group: int, container_pidfd: int, then: Outcome) -> None:
-        """Do what those would have done who have been killed on the way."""
+    def _tidy_up(self, group: int, container_pidfd: int, then: Callable[[], None]) -> None:
+        """Do what those would have done who have been killed on the way, and go on.
+
+        Whoever is left of them is ended first. One that cannot be, since it waits for a disk, is not waited for longer
+        than for a save.
+        """
+        until = time.monotonic() + SAVE_TIMEOUT_S
+
+        def look() -> None:
+            nonlocal container_pidfd
+            is_left = _reap(group)
+            if container_pidfd >= 0 and (not is_left or time.monotonic() >= until):
+                given, container_pidfd = container_pidfd, -1
+                self._uncover(given, then)
+            if is_left:
+                self._poller.call_later(LOOK_S if container_pidfd >= 0 else END_AGAIN_S, look)
+
+        look()
+
+    def _uncover(self, container_pidfd: int, then: Callable[[], None]) -> None:
         try:
-            is_left = os.waitpid(-group, os.WNOHANG)[0] == 0
-        except ChildProcessError:
-            run_aside(self._poller, lambda: uncover(container_pidfd), then)
+            run_aside(self._poller, lambda: uncover(container_pidfd), lambda _: then())
+        except (OSError, RuntimeFailure):
+            # No process or descriptor is to be had. Its forks have roots of their own, where nothing is covered.
+            then()
+        finally:
             os.close(container_pidfd)
-            return
-        delay_s = LOOK_S if is_left else 0.0
-        self._poller.call_later(delay_s, lambda: self._tidy_up(group, container_pidfd, then))
+
+
+def _reap(group: int) -> bool:
+    """Reap those of a group of processes that have ended, and kill those that have not; whether there are any."""
+    try:
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        # The group is not empty, so the number is nobody else's.
+        os.killpg(group, signal.SIGKILL)
+    return True
+
+
+def _end_lowest(forked: Forked) -> None:
+    """Kill a process below this one that has no living children; this one itself where there is none.
+
+    Raises:
+        OSError: one of them has ended meanwhile.
+    """
+    parent, pid = 0, forked.pid
+    # One that its parent does not reap, since that hangs, is still among its children.
+    while children := [child for child in read_children(pid) if not has_ended(child)]:
+        parent, pid = pid, children[0]
+    if not parent:
+        signal.pidfd_send_signal(forked.pidfd, signal.SIGKILL)
+        return
+    pidfd = os.pidfd_open(pid)
+    try:
+        if pid in read_children(parent):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
 
 
 def _kill(pidfd: int) -> None:
