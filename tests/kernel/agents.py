@@ -50,13 +50,14 @@ token, container_id = os.environ[guest.ENV_TOKEN], os.environ[guest.ENV_CONTAINE
 is_reconnect = False
 while True:
     connection = socket.socket(socket.AF_UNIX)
+    hello = guest.GuestHello(token, "guest", container_id, "0", 1, is_reconnect=is_reconnect)
     try:
         connection.connect(guest.SOCKET_PATH)
+        # An agent that is killed may have its socket for a moment longer, and takes nothing.
+        connection.sendall(encode(Frame(json.encode("ev", 0, "GuestHello", hello), b"")))
     except OSError:
         time.sleep(0.02)
         continue
-    hello = guest.GuestHello(token, "guest", container_id, "0", 1, is_reconnect=is_reconnect)
-    connection.sendall(encode(Frame(json.encode("ev", 0, "GuestHello", hello), b"")))
     is_reconnect = True
     decoder = FrameDecoder()
     while True:

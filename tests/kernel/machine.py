@@ -170,6 +170,10 @@ class Machine:
             route.link("set", index=index, state="up")
             route.link("set", index=1, state="up")
             route.route("add", dst="default", gateway=OUTSIDE_ADDRESS, oif=index)
+            # A cable is there a moment after both its ends are: what changes later is a test's doing.
+            deadline = time.monotonic() + 10
+            while route.get_links(index)[0].get_attr("IFLA_OPERSTATE") != "UP" and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     def serve(self, name: str, address: str, port: int = 0, kind: str = "tcp", *, outside: bool = False) -> Server:
         with inside_namespace(self.outside_fd if outside else self.machine_fd):
