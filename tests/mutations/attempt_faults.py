@@ -15,6 +15,22 @@ CAUGHT = f"{PROCESS}test_what_was_cancelled_has_no_output_whatever_user_code_mak
 
 ATTEMPT_FAULTS = (
     Mutation(
+        "single-use-adopted",
+        "a container for one input that a killed server has left",
+        "it is counted on for the next one, and given none",
+        (
+            Change(
+                "src/squall/server/dispatch/function/dispatcher.py",
+                "is_single_use and container.has_served and not container.is_busy:",
+                "is_single_use and not container.has_served:",
+            ),
+        ),
+        {
+            "tests/server/dispatch/function/test_restart.py::"
+            "test_adopted_container_for_one_input_is_not_counted_on_for_another": "stage.done(call, 1)"
+        },
+    ),
+    Mutation(
         "cancelled-returns",
         "cancellation",
         "what user code returns after it has caught its cancellation is its output",

@@ -76,6 +76,24 @@ async def test_adopted_container_delivers_before_its_call_is_known() -> None:
         assert stage.node.started[0].received == [0]
 
 
+async def test_adopted_container_for_one_input_is_not_counted_on_for_another() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(is_single_use=True, min_containers=1)
+        await stage.until(lambda: len(stage.node.started) == 1)
+
+        await stage.restart()
+        await settle()
+        await stage.client.connect()
+        await stage.take_up(spec)
+        call = stage.client.call(spec.function_id, 5)
+        await stage.done(call, 1)
+
+        # Whether it has had its input is not known to this server.
+        first, *others = stage.node.started
+        assert first.received == []
+        assert len(others) >= 1
+
+
 async def test_agent_that_returns_with_a_container_it_was_starting_keeps_it() -> None:
     async with staged() as stage:
         spec = await stage.client.function(max_containers=1)

@@ -605,6 +605,9 @@ class Dispatcher:
             container.timers.append(self.clock.call_later(RESYNC_S, lambda: self.returns.resync(container, before)))
         self.refresh(container)
         self.holdings.arrived(container)
+        if self.spec.scaling.is_single_use and container.has_served and not container.is_busy:
+            # Its server was killed between the output and this. As one that is idle it would be counted on.
+            self.fleet.drain(container, "it is for one input only")
         self.schedule()
         self.fleet.changed(self)
 
