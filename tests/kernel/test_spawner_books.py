@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -162,23 +161,6 @@ async def test_template_whose_first_process_fails_keeps_no_descriptor(forge: For
     await books.are(before)
 
 
-def freeze_when_it_is_there(name: str) -> threading.Thread:
-    """Freeze a cgroup as soon as it is made; its first process then stops when it enters."""
-    tree = detect_cgroups()
-
-    def work() -> None:
-        while (group := tree.open(name)) is None:
-            pass
-        while True:
-            with contextlib.suppress(RuntimeFailure):
-                group.freeze()
-                return
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
-
-
 async def test_cell_whose_maker_is_killed_before_its_last_word_is_gone(
     forge: Forge, books: SpawnerBooks, data_dir: Path
 ) -> None:
@@ -186,14 +168,15 @@ async def test_cell_whose_maker_is_killed_before_its_last_word_is_gone(
     await made_and_gone(forge, lambda: start_clone(forge, template))
     before, spec = books.read(), forge.spec(template)
     name = f"squall/{data_dir.name}/{spec.container_id}"
-    freezing = freeze_when_it_is_there(name)
-    making = asyncio.ensure_future(forge.runtime.prepare(spec, is_parked=True))
-    await asyncio.to_thread(freezing.join)
-    group = detect_cgroups().open(name)
+    tree = detect_cgroups()
+    group = tree.open(f"squall/{data_dir.name}")
     assert group is not None
+    # With all that is below it, and what is made there: the first process of a cell stops when it enters.
+    group.freeze()
+    making = asyncio.ensure_future(forge.runtime.prepare(spec, is_parked=True))
 
     # Its first process is in, and may go on; what makes the cell waits for it.
-    await until(lambda: len(group.pids()) == 1)
+    await until(lambda: (cell := tree.open(name)) is not None and len(cell.pids()) == 1)
     (maker,) = set(books.read()["children"]) - set(before["children"])
     os.kill(int(maker), signal.SIGKILL)
     await asyncio.sleep(0.1)
