@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent import starts
+from squall.agent.container import Container
 from squall.agent.launch import THREAD_COUNTS
 from squall.agent.template import faults, making, pools, templates
 from squall.agent.template.verdicts import PAUSE_S
@@ -603,6 +604,25 @@ async def test_a_clone_over_its_disk_limit_is_ended(world: World) -> None:
 
         assert world.server.exits[0].container_id == container_id
         assert "its limit is 1 MiB" in world.server.exits[0].over_disk
+
+
+async def test_who_is_being_ended_for_its_disk_is_not_ended_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(world) as agent:
+        container_id, _ = await snapshot(world)
+        ended: list[str] = []
+
+        async def kill(container: Container) -> None:
+            ended.append(container.container_id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(agent.containers, "_kill", kill)
+            # As at each look at a template that was ended, while its clone has not gone yet.
+            for _ in range(3):
+                agent.containers.over_disk(container_id, "it goes on writing")
+            await asyncio.sleep(0)
+        assert ended == [container_id]
 
 
 @pytest.mark.usefixtures("no_pools")

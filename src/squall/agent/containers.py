@@ -244,7 +244,8 @@ class Containers:
             container_id: the server's or the runtime's.
         """
         container = self._known.get(container_id) or self._by_runtime_id.get(container_id)
-        if container is not None and container.is_running and not container.has_exited:
+        # Clones of a template are named at each look, and who is named is being ended already.
+        if container is not None and container.is_running and not (container.has_exited or container.over_disk):
             container.over_disk, container.is_ending = why, True
             self._tasks.start(self._kill(container))
 
