@@ -27,7 +27,7 @@ MAPPING_BYTES_MAX = 2**30
 _ENTRY_BYTES = 8
 _IS_PRESENT = bytes(number >> 7 for number in range(256))
 """Of the last byte of a page's entry: its highest bit."""
-_RUN = re.compile(b"\1(?:\0{0,16}\1)*")
+_RUN = re.compile(b"\1+(?:\0{1,16}\1+)*")
 """With gaps that the kernel fills by itself when it maps what is around a page."""
 
 
