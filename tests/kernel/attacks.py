@@ -40,7 +40,7 @@ SYS_SETHOSTNAME, SYS_SWAPON, SYS_SETTIME = (170, 167, 227) if X86 else (161, 224
 SYS_IO_URING, SYS_OPEN_TREE, SYS_FSOPEN, SYS_CLONE3, SYS_MOVE_MOUNT, SYS_SETATTR = 425, 428, 430, 435, 429, 442
 NEWUSER, NEWNS, NEWNET, NEWPID = 0x10000000, 0x20000, 0x40000000, 0x20000000
 PTRACE_SEIZE = 0x4206
-MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC = 1, 32, 4096, 8192, 16384
 
 
 class Refused(Exception):
@@ -59,8 +59,9 @@ def syscall(number: int, *arguments: object) -> int:
     return int(result)
 
 
-def mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:
-    syscall(SYS_MOUNT, source.encode(), target.encode(), kind.encode() if kind else None, ctypes.c_ulong(flags), None)
+def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str = "") -> None:
+    names = (source.encode(), target.encode(), kind.encode() if kind else None)
+    syscall(SYS_MOUNT, *names, ctypes.c_ulong(flags), data.encode())
 
 
 def write(path: str, text: str) -> None:
@@ -260,12 +261,21 @@ def attach_shared_memory_of_sibling() -> None:
 @attack
 def raise_own_limits() -> None:
     """By the files it may have been given to enter its cgroups, and by those it may find."""
-    names = ("memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "memory.max", "cpu.max", "devices.allow")
     held = [f"/proc/self/fd/{number}" for number in range(3, 40)]
     found = [f"{root}/sys/fs/cgroup" for root in ("", "/proc/1/root", "/proc/self/root")]
     found += [f"{top}/{kind}" for top in found for kind in ("memory", "pids", "cpu", "devices", "unified")]
-    paths = [f"{place}{way}/{name}" for place in [*held, *found] for way in ("", "/..") for name in names]
-    try_each(paths, lambda path: os.close(os.open(path, os.O_WRONLY)))
+    paths = [f"{place}{way}/{name}" for place in [*held, *found] for way in ("", "/..") for name in LIMITS]
+    try_each(paths, open_for_writing)
+
+
+LIMITS = (
+    *("memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "memory.max", "cpu.max", "devices.allow"),
+    "release_agent",
+)
+
+
+def open_for_writing(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY))
 
 
 @attack
@@ -345,6 +355,41 @@ def mount_cgroup_v1() -> None:
 @attack
 def mount_cgroup_v2() -> None:
     mount("none", "/mnt", "cgroup2")
+
+
+@attack
+def mount_hierarchy_of_own_cgroup() -> None:
+    try_each(hierarchies(), lambda options: mount("none", "/mnt", "cgroup", 0, options))
+
+
+def hierarchies() -> list[str]:
+    """Those of v1 it is in, each as options of a mount."""
+    with open("/proc/self/cgroup") as file:
+        found = [line.split(":")[1] for line in file]
+    return [f"none,{options}" if "=" in options else options for options in found if options]
+
+
+@attack
+def raise_own_limits_by_own_mount_of_cgroups() -> None:
+    ways = [("cgroup2", ""), *(("cgroup", options) for options in hierarchies())]
+    try_each([json.dumps(way) for way in ways], raise_limits_by_mount)
+
+
+def raise_limits_by_mount(way: str) -> None:
+    kind, options = json.loads(way)
+    mount("none", "/mnt", kind, 0, options)
+    try_each([f"/mnt{up}/{name}" for up in ("", "/..") for name in (*LIMITS, "cgroup.procs")], open_for_writing)
+
+
+@attack
+def move_mask_away() -> None:
+    mount("/proc/sys", "/mnt", None, MS_MOVE)
+
+
+@attack
+def unmount_mask_of_copy() -> None:
+    mount("/proc", "/mnt", None, MS_BIND | MS_REC)
+    syscall(SYS_UMOUNT2, b"/mnt/sys", 2)
 
 
 @attack

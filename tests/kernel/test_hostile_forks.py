@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -456,3 +457,58 @@ async def test_attacks_on_a_sibling_find_what_they_look_for(forge: Forge) -> Non
     )
 
     assert {name for name, outcome in json.loads(ended.stdout).items() if outcome != "worked"} == set()
+
+
+# What keeps whoever enters a cell with every capability over it, and without any filter, from these is the filter alone.
+RESTS_ON_THE_FILTER = (
+    # Its namespaces are its own: mounts over its files, of what is its own; its name; its end of the network.
+    "mount_memory",
+    "mount_cgroup_v2",
+    "mount_hierarchy_of_own_cgroup",
+    "open_file_system",
+    "change_hostname",
+    "configure_interface",
+    "raw_socket",
+    "packet_socket",
+    "netfilter_socket",
+    "replace_tables_of_older_netfilter",
+    # Its container's processes are its own, too.
+    "trace_others",
+    "ptrace_pid_1",
+    "read_memory_of_pid_1",
+    "join_namespace_of_pid_1",
+    # Doors of the kernel that are there for everybody.
+    "perf_event",
+    "userfaultfd",
+    "io_uring",
+    "keyctl",
+    "add_key",
+    "vm_socket",
+    "crypto_socket",
+    # And so are namespaces; what comes after this one is tried in it.
+    "make_mount_namespace",
+    "clone_into_user_namespace",
+    "clone3_into_user_namespace",
+    "make_user_namespace",
+)
+# What the test gives on its way in, and no container has.
+OF_THE_ENTRANCE = {"gain_capability", "gain_privileges_by_exec", "leave_core_files"}
+
+
+async def test_mounts_of_a_cell_are_locked_for_whoever_has_every_power_over_it(forge: Forge) -> None:
+    binds = (*BINDS, Bind(str(HERE / "attacks.py"), "/attacks.py"))
+    clone = await forge.clone(await forge.ready(binds=binds), PAUSE, binds=binds)
+    namespaces = ("--user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup")
+    entered = ("nsenter", f"--target={clone.pid}", *namespaces, "--setuid=0", "--setgid=0")
+    names = (*(name for name in ATTACKS if name not in RESTS_ON_THE_FILTER), *RESTS_ON_THE_FILTER)
+    env = {**ENV, "MARKER": __file__, "HOST_PID": str(os.getpid())}
+
+    done = await asyncio.to_thread(
+        subprocess.run, (*entered, "python3", "/attacks.py", *names), env=env, capture_output=True, text=True,
+        timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    worked = {name for name, outcome in json.loads(done.stdout).items() if outcome == "worked"}
+    assert "mount_memory" in worked, "it may mount, or it would prove nothing"
+    assert worked - OF_THE_ENTRANCE <= set(RESTS_ON_THE_FILTER)

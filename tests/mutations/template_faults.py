@@ -43,6 +43,29 @@ TEMPLATE_FAULTS = (
         {f"{KEEPS}[os.open('/', os.O_RDONLY)-holds / of its template]": REFUSED},
     ),
     Mutation(
+        "cell-mounts",
+        "mounts of a cell that nobody in it can undo",
+        "its first process makes some of them, when its mounts are its own already",
+        (
+            Change(
+                "src/squall/runtime/plan.py",
+                "    for path in PROTECTED:\n        yield op.ProtectPath(path)\n"
+                "    for path in MASKED:\n        yield op.MaskPath(path)\n",
+                "",
+            ),
+            Change(
+                "src/squall/runtime/plan.py",
+                "op.OwnMounts()]",
+                "op.OwnMounts(), *map(op.ProtectPath, PROTECTED), *map(op.MaskPath, MASKED)]",
+            ),
+        ),
+        {
+            f"{HOSTILE}test_mounts_of_a_cell_are_locked_for_whoever_has_every_power_over_it": (
+                "<= set(RESTS_ON_THE_FILTER)"
+            )
+        },
+    ),
+    Mutation(
         "template-powerless",
         "the template holds no privilege",
         "a template has the capabilities of a container",
