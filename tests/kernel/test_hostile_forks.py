@@ -459,7 +459,7 @@ async def test_attacks_on_a_sibling_find_what_they_look_for(forge: Forge) -> Non
     assert {name for name, outcome in json.loads(ended.stdout).items() if outcome != "worked"} == set()
 
 
-# What keeps whoever enters a cell with every capability over it, and without any filter, from these is the filter alone.
+# What keeps whoever is in a cell with every capability over it from these is the filter alone.
 RESTS_ON_THE_FILTER = (
     # Its namespaces are its own: mounts over its files, of what is its own; its name; its end of the network.
     "mount_memory",
