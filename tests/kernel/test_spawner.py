@@ -145,6 +145,28 @@ async def test_next_spawner_sweeps_what_a_killed_one_left(
     running.close()
 
 
+async def test_next_spawner_starts_after_a_crash_that_has_emptied_records(
+    data_dir: Path, rootfs: str, open_runtime: OpenRuntime, isolation: str
+) -> None:
+    first = await open_runtime()
+    running = await Containers(first, data_dir, rootfs, isolation).start("sleep", "1000")
+    os.kill(first.spawner_pid, signal.SIGKILL)
+    await until(lambda: not is_alive(first.spawner_pid))
+    record = data_dir / f"spawner/records/{running.container_id}.json"
+    record.write_bytes(record.read_bytes()[:20])
+    (data_dir / "spawner/records/ct-0.json").touch()
+
+    second = await open_runtime()
+
+    assert list(await second.list()) == []
+    assert detect_cgroups().names(f"squall/{data_dir.name}") == []
+    assert list((data_dir / "spawner/records").iterdir()) == []
+    log = (data_dir / "spawner/spawner.log").read_text()
+    assert f"{record} said is lost" in log
+    assert "ct-0.json said is lost" in log
+    running.close()
+
+
 async def test_sweep_refuses_a_living_spawner(data_dir: Path, open_runtime: OpenRuntime) -> None:
     await open_runtime()
 

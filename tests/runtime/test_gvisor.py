@@ -15,6 +15,7 @@ from squall.runtime.checks.gvisor import check_runsc
 from squall.runtime.errors import FeatureMissing
 from squall.runtime.gvisor import bundle, executor, program
 from squall.runtime.gvisor.plan import plan_exec, plan_signal, plan_start
+from squall.runtime.gvisor.slot import note_slot, restore_slot
 from squall.runtime.launch import LaunchKit
 from squall.runtime.plan import KEPT_CAPABILITIES
 from squall.runtime.poll import Poller
@@ -157,3 +158,18 @@ def test_first_runsc_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch, tmp
 
     assert program.find_runsc() == path
     assert check_runsc() == Check("runsc", "ok", f"{path}, of 20250101")
+
+
+@pytest.mark.parametrize("left_bytes", [0, 20])
+def test_note_of_a_slot_that_a_crash_has_left_empty_or_half_is_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left_bytes: int
+) -> None:
+    slot = NetworkSlot("s1", "/no/such/slot", "198.18.0.6/30", "198.18.0.5", "")
+    note_slot(replace(SPEC, state_dir=str(tmp_path), network=slot))
+    (noted,) = tmp_path.iterdir()
+    noted.write_bytes(noted.read_bytes()[:left_bytes])
+
+    restore_slot(str(tmp_path))
+
+    assert str(noted) in caplog.text
+    assert list(tmp_path.iterdir()) == []

@@ -28,6 +28,20 @@ def test_half_written_record_is_dropped(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("left", [b"", b'{"container_id": "ct-1", "sta', b"\0" * 40, b"[]"])
+def test_record_that_a_crash_has_left_empty_or_half_is_known_by_its_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left: bytes
+) -> None:
+    records = Records(str(tmp_path))
+    records.write(Record("ct-2", "/b"))
+    (tmp_path / "ct-1.json").write_bytes(left)
+
+    assert list(records.all()) == [Record("ct-1", ""), Record("ct-2", "/b")]
+    assert f"{tmp_path}/ct-1.json said is lost: {len(left)} bytes" in caplog.text
+    records.forget("ct-1")
+    assert list(records.all()) == [Record("ct-2", "/b")]
+
+
 def test_no_directory_means_no_records(tmp_path: Path) -> None:
     assert list(Records(str(tmp_path / "missing")).all()) == []
 

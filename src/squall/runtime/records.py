@@ -2,18 +2,21 @@
 
 A record is written beside its place and renamed, never half there. It is not synced to the disk: it must survive the
 death of the spawner, which the page cache does; after a crash of the machine there are no processes, mounts or cgroups
-left to find.
+left to find, and records may be empty.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from squall.runtime.errors import RuntimeFailure, describe_errno
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -24,6 +27,7 @@ class Record:
 
     container_id: str
     state_dir: str
+    """Empty where the record could not be read."""
 
 
 def check_name(kind: str, name: str) -> str:
@@ -61,7 +65,9 @@ class Records:
             pass
 
     def all(self) -> Iterator[Record]:
-        """Every record; half-written ones (nothing was made yet) are deleted."""
+        """Every record; half-written ones (nothing was made yet) are deleted. Of what cannot be read, which the log
+        tells, the name of the file says whose it was.
+        """
         if not os.path.isdir(self.directory):
             return
         for name in sorted(os.listdir(self.directory)):
@@ -69,9 +75,27 @@ class Records:
             if name.endswith(".new"):
                 os.unlink(path)
             elif name.endswith(".json"):
-                with open(path, encoding="utf-8") as file:
-                    values = json.load(file)
-                yield Record(values["container_id"], values["state_dir"])
+                container_id = name.removesuffix(".json")
+                values = read_noted(path)
+                yield Record(container_id, values["state_dir"] if values else "")
 
     def _path(self, container_id: str) -> str:
         return f"{self.directory}/{container_id}.json"
+
+
+def read_noted(path: str) -> Mapping[str, str] | None:
+    """What was written down in a file, or None where a crash of the machine has left less of it; the log tells that.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        values = json.loads(content)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        log.warning("what %s said is lost: %d bytes that cannot be read", path, len(content))
+        return None
+    return values

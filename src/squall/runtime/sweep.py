@@ -76,7 +76,8 @@ def sweep_locked(state_dir: str, instance: str) -> list[str]:
     remove_parents(tree)
     records = Records(records_path(state_dir))
     for record in list(records.all()):
-        remove_scratch(record.state_dir)
+        if record.state_dir:
+            remove_scratch(record.state_dir)
         records.forget(record.container_id)
         found.add(record.container_id)
     try:

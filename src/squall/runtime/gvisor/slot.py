@@ -12,6 +12,7 @@ import os
 
 from squall.runtime.errors import RuntimeFailure, describe_errno
 from squall.runtime.network.inner_end import restore_inner_end
+from squall.runtime.records import read_noted
 from squall.runtime.spec import ContainerSpec
 
 _FILE = "sandbox-slot.json"
@@ -43,9 +44,10 @@ def restore_slot(state_dir: str) -> None:
     """
     path = f"{state_dir}/{_FILE}"
     try:
-        with open(path, encoding="utf-8") as file:
-            slot = json.load(file)
+        slot = read_noted(path)
     except FileNotFoundError:
         return
-    restore_inner_end(slot["path"], slot["address"].partition("/")[0], slot["gateway"])
+    # Without it the machine has crashed, and the slot went with that.
+    if slot is not None:
+        restore_inner_end(slot["path"], slot["address"].partition("/")[0], slot["gateway"])
     os.unlink(path)
