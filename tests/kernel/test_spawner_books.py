@@ -132,6 +132,20 @@ async def test_spawner_without_descriptors_runs_no_commands_and_keeps_nothing(
     await books.are(before)
 
 
+async def test_spawner_that_cannot_take_a_connection_takes_it_later(books: SpawnerBooks, data_dir: Path) -> None:
+    log = data_dir / "spawner/spawner.log"
+    before = books.read()
+
+    with books.descriptors_left(0):
+        opening = asyncio.ensure_future(SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name))
+        await until(lambda: "cannot take a connection" in log.read_text())
+    agent = await opening
+
+    assert agent.spawner_pid == books.pid
+    await agent.close()
+    await books.are(before)
+
+
 @pytest.mark.parametrize("is_clone", [False, True])
 async def test_end_is_told_by_a_spawner_without_descriptors(forge: Forge, books: SpawnerBooks, is_clone: bool) -> None:
     template = await forge.ready()

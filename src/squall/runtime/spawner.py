@@ -40,6 +40,7 @@ from squall.runtime.sweep import lock, records_path, remove_parents, socket_path
 from squall.runtime.wire import EXIT_DIED, EXIT_HELD, PROTOCOL_VERSION, failure_to_json
 
 IDLE_CHECK_S = 1.0
+ACCEPT_PAUSE_S = 1.0
 BACKLOG = 16
 PAUSE_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/catatonit", "/usr/libexec/podman/catatonit")
 _HELD = "held"
@@ -66,7 +67,7 @@ class Spawner:
     def run(self) -> None:
         """Serve until shut down or idle."""
         signal.signal(signal.SIGTERM, self._on_told_to_end)
-        self._poller.watch(self._listener.fileno(), self._accept)
+        self._listen()
         self._poller.call_later(IDLE_CHECK_S, self._check_idle)
         self._poller.run()
         remove_parents(self._tree)
@@ -78,9 +79,18 @@ class Spawner:
         if os.getpid() == self._pid:
             self._poller.call_later(0.0, lambda: self._shut_down(lambda _: None))
 
+    def _listen(self) -> None:
+        self._poller.watch(self._listener.fileno(), self._accept)
+
     def _accept(self, _: int) -> None:
-        connection, _address = self._listener.accept()
-        self._peers.append(Peer(connection, self._poller, self._on_message, self._peers.remove))
+        try:
+            connection, _address = self._listener.accept()
+            self._peers.append(Peer(connection, self._poller, self._on_message, self._peers.remove))
+        except OSError as error:
+            print(f"cannot take a connection: {error}; trying again in {ACCEPT_PAUSE_S:g} s", file=sys.stderr)
+            # Who was not taken waits there still, and would be found at once and for ever.
+            self._poller.unwatch(self._listener.fileno())
+            self._poller.call_later(ACCEPT_PAUSE_S, self._listen)
 
     def _check_idle(self) -> None:
         is_idle = not self._peers and self._registry.running_count() == 0
