@@ -79,6 +79,10 @@ async def test_descriptors_that_lead_back_are_found(forge: Forge, kept: str, why
     await refused(forge, why, "--skip", "again", "--before", f"KEPT.add({kept})")
 
 
+async def test_clone_with_more_descriptors_than_are_looked_at_is_refused(forge: Forge) -> None:
+    await refused(forge, "more than 1024 descriptors", "--before", "[os.dup(0) for _ in range(5_000)]")
+
+
 async def test_harmless_descriptors_are_kept(forge: Forge) -> None:
     kept = "KEPT.update({os.open('/dev/null', os.O_WRONLY), os.open('/dev/urandom', os.O_RDONLY), os.dup(1)})"
     template = await forge.ready("--before", kept)

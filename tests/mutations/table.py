@@ -26,6 +26,7 @@ from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
 from tests.mutations.server_template_faults import SERVER_TEMPLATE_FAULTS
 from tests.mutations.slot_faults import SLOT_FAULTS
+from tests.mutations.spawner_faults import SPAWNER_FAULTS
 from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
@@ -56,6 +57,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *SERVER_ISOLATION,
     *TEMPLATE_FAULTS,
     *SLOT_FAULTS,
+    *SPAWNER_FAULTS,
     *GVISOR_FAULTS,
     *GUEST_TEMPLATE_FAULTS,
     *TOGETHER_FAULTS,

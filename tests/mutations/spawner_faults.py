@@ -1,0 +1,48 @@
+"""Mutations of what a spawner survives: what fails in it, and what containers and templates do to it."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+BOOKS = "tests/kernel/test_spawner_books.py::"
+HOSTILE = "tests/kernel/test_hostile_forks.py::"
+
+SPAWNER_FAULTS = (
+    Mutation(
+        "record-lost",
+        "a crash of the machine leaves records empty",
+        "the next spawner does not start",
+        (
+            Change(
+                "src/squall/runtime/records.py",
+                "    except ValueError:\n        values = None\n",
+                "    finally:\n        pass\n",
+            ),
+        ),
+        {
+            "tests/runtime/test_records.py::test_record_that_a_crash_has_left_empty_or_half_is_known_by_its_name[]": (
+                "list(records.all()) =="
+            ),
+        },
+    ),
+    Mutation(
+        "spawner-deaf",
+        "a connection that cannot be taken",
+        "none is taken any more",
+        (
+            Change(
+                "src/squall/runtime/spawner.py",
+                "            self._poller.call_later(ACCEPT_PAUSE_S, self._listen)\n",
+                "",
+            ),
+        ),
+        {f"{BOOKS}test_spawner_that_cannot_take_a_connection_takes_it_later": "agent = await opening"},
+    ),
+    Mutation(
+        "clone-many-descriptors",
+        "a fork with a million descriptors",
+        "all of them are looked at",
+        (Change("src/squall/runtime/verification.py", "if len(names) > DESCRIPTORS_MAX:", "if False:"),),
+        {f"{HOSTILE}test_clone_with_more_descriptors_than_are_looked_at_is_refused": "await refused(forge, "},
+    ),
+)
