@@ -9,7 +9,7 @@ import pytest
 
 from squall.cli import cold_start
 from squall.cli.cold_start import Subject, measure, prepare, settle, wait_for_template
-from squall.exception import NotFoundError
+from squall.exception import ConflictError, NotFoundError
 from squall.protocol.container import IDLE, STOPPED, ContainerInfo
 from squall.protocol.flight import (
     AttemptFlight,
@@ -49,6 +49,7 @@ class Server:
             "CallList": self.calls,
             "CallShow": self.call,
             "ContainerShow": self.container,
+            "ContainerStop": self.stopped,
         }
         return answers[method](record) if method in answers else None
 
@@ -73,6 +74,9 @@ class Server:
         attempt = AttemptFlight(0, "succeeded", 0.0, 10.0, 11.0, "ct-1")
         one = InputFlight(0, "in-1:0", "succeeded", (attempt,))
         return CallFlight(SUMMARY, inputs=(one,), containers=(ContainerFlight(INFO, asked_ms=7.0),))
+
+    def stopped(self, record: Any) -> None:
+        """A container that goes on until it is stopped."""
 
     def container(self, record: Any) -> ContainerFlight:
         self.looks_until_gone -= 1
@@ -99,6 +103,17 @@ def test_a_start_is_looked_at_when_its_container_is_gone(server: Server) -> None
     assert methods == ["CallList", "CallShow", "ContainerStop", "ContainerShow", "ContainerShow", "ContainerShow"]
     assert found.path == "parked", "its node had not told yet when the call was answered"
     assert dict(found.phases)["queued"] == 8, "also until the server asked for it"
+
+
+def test_a_container_that_has_ended_by_itself_need_not_be_ended(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(record: Any) -> None:
+        raise ConflictError("ContainerStop: container ct-1 has ended")
+
+    monkeypatch.setattr(server, "stopped", gone)
+
+    assert measure(SUBJECT).container_id == "ct-1"
 
 
 def test_a_container_that_stays_ends_the_measurement(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

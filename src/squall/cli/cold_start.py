@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from squall.cli.container_view import phases_of
 from squall.cli.server_calls import ask, ask_pages
-from squall.exception import NotFoundError
+from squall.exception import ConflictError, NotFoundError
 from squall.protocol.container import STOPPED, ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
 from squall.protocol.flight import CallFlight, CallList, CallListing, CallShow, ContainerFlight, ContainerShow
@@ -174,7 +175,7 @@ def end(container_id: str) -> ContainerFlight:
     Raises:
         click.ClickException: it stays.
     """
-    ask("ContainerStop", ContainerStop(container_id), Empty)
+    _stop(container_id)
     deadline = time.monotonic() + GONE_S
     while True:
         found = ask("ContainerShow", ContainerShow(container_id), ContainerFlight)
@@ -183,6 +184,12 @@ def end(container_id: str) -> ContainerFlight:
         if time.monotonic() > deadline:
             raise click.ClickException(f"container {container_id} has not ended within {GONE_S:g} s")
         time.sleep(LOOK_EVERY_S)
+
+
+def _stop(container_id: str) -> None:
+    """Also one that has ended by itself meanwhile, as those for a single input do."""
+    with suppress(ConflictError):
+        ask("ContainerStop", ContainerStop(container_id), Empty)
 
 
 def settle(subject: Subject) -> None:
@@ -211,7 +218,7 @@ def leave(subject: Subject) -> None:
     """Leave nothing on the nodes: end what an interrupted call has left, and let go of templates that nobody else
     uses; that of the image is of all functions of the app. Nothing is waited for."""
     for container_id in _containers_of(subject):
-        ask("ContainerStop", ContainerStop(container_id), Empty)
+        _stop(container_id)
     template_ids = tuple(one.template_id for one in _templates_of(subject) if one.function_id)
     if template_ids:
         ask("TemplateDrop", TemplateDrop(template_ids), TemplateDropped)
